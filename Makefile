@@ -1,0 +1,36 @@
+# Everything below needs only Python and make: each target sets itself up in $(VENV), once.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test test-all lint bench interop clean
+
+demo: $(INSTALLED)
+	$(BIN)/imds-identity demo
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-all:
+	./tests/test_all.sh
+
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks
+
+interop: $(INSTALLED)
+	./tests/interop/setup.sh $(BIN)/python
+	$(BIN)/python -m pytest -m interop tests/interop
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache

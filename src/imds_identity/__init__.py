@@ -1,0 +1,64 @@
+"""Azure managed-identity credentials for VMs, scale sets and Arc servers.
+
+Names are loaded when first used: importing this package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .auth import ManagedIdentityAuth
+    from .credential import ManagedIdentityCredential, get_bearer_token_provider
+    from .errors import (
+        ArcSecretError,
+        CredentialUnavailableError,
+        MalformedAnswerError,
+        ManagedIdentityError,
+        TokenRefusedError,
+    )
+
+__all__ = [
+    "ArcSecretError",
+    "CredentialUnavailableError",
+    "MalformedAnswerError",
+    "ManagedIdentityAuth",
+    "ManagedIdentityCredential",
+    "ManagedIdentityError",
+    "TokenRefusedError",
+    "__version__",
+    "clear_cache",
+    "get_bearer_token_provider",
+]
+
+_HOMES = {
+    "ManagedIdentityAuth": "auth",
+    "ManagedIdentityCredential": "credential",
+    "get_bearer_token_provider": "credential",
+}
+
+
+def clear_cache() -> None:
+    """Forget every token, so that the next request for each goes to the service.
+
+    For tests, and after a change of role assignments. A fetch that is under way is not kept.
+    """
+    from ._engine.provider import process_broker
+
+    process_broker().clear()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,24 @@
+"""What makes two requests for a token the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .._engine.identity import Identity
+    from .._sources.detect import Source
+
+
+class Key(NamedTuple):
+    """Whose token, for what, from where."""
+
+    source: str
+    endpoint: str
+    selector: str
+    identity: str
+    resource: str
+
+
+def key_for(source: Source, identity: Identity, resource: str) -> Key:
+    """The key of one token; services compare identities without regard to case."""
+    return Key(source.name, source.endpoint, identity.selector, identity.value.lower(), resource)

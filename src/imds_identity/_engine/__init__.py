@@ -1,0 +1,1 @@
+"""What answers "a token for this identity and this resource, now". Imports no face."""

@@ -1,0 +1,53 @@
+"""Pure rules: how good a token still is, and when to ask for the next one."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .token import Token
+
+_LONG_LIFE = 2 * 3600.0
+_LAST_MINUTES = 300.0
+_SPREAD = 0.1
+_FIRST_SETBACK = 30.0
+_LONGEST_SETBACK = 300.0
+
+
+class State(enum.Enum):
+    """What to do with a token."""
+
+    FRESH = "serve it"
+    DUE = "serve it and refresh it in the background"
+    EXPIRED = "wait for another"
+
+
+def decide(token: Token | None, now: float) -> State:
+    """The state of ``token`` at ``now`` (seconds, ``Clock.now``)."""
+    if token is None or now >= token.expires_at:
+        return State.EXPIRED
+    return State.DUE if now >= token.refresh_at else State.FRESH
+
+
+def refresh_delay(lifetime: float, refresh_in: float | None, random: float) -> float:
+    """Seconds after which a token that lives ``lifetime`` seconds falls due.
+
+    At ``refresh_in`` if the service says so, else at half of a life of two hours or more (the rule
+    of every MSAL), else five minutes before the end, or half-way where there are no five minutes.
+    Up to a tenth earlier by ``random`` (in [0, 1)), so that machines that started together do not
+    refresh together.
+    """
+    if refresh_in is not None and 0 < refresh_in < lifetime:
+        delay = refresh_in
+    elif lifetime >= _LONG_LIFE or lifetime <= _LAST_MINUTES:
+        delay = lifetime / 2
+    else:
+        delay = lifetime - _LAST_MINUTES
+    return delay * (1 - _SPREAD * random)
+
+
+def setback_delay(setbacks: int, random: float) -> float:
+    """Seconds to wait after ``setbacks`` refreshes in a row have failed, spread by ``random``."""
+    delay = min(_FIRST_SETBACK * 2.0 ** min(setbacks - 1, 10), _LONGEST_SETBACK)
+    return delay * (0.5 + random)

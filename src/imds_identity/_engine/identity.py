@@ -1,0 +1,85 @@
+"""Who asks: the machine's system-assigned identity, or a user-assigned one by one selector."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_QUERY_NAMES = {"client_id": "client_id", "object_id": "object_id", "resource_id": "msi_res_id"}
+_CONFIG_NAMES = {
+    **{name: name for name in _QUERY_NAMES},
+    "msi_res_id": "resource_id",
+    "mi_res_id": "resource_id",
+}
+
+
+class Identity(NamedTuple):
+    """A managed identity as a token request names it.
+
+    Attributes:
+        selector: ``client_id``, ``object_id`` or ``resource_id``; empty for system-assigned.
+        value: what the selector must equal, as the caller spelled it.
+    """
+
+    selector: str = ""
+    value: str = ""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query parameter that IMDS and HIMDS know this selector by."""
+        return {_QUERY_NAMES[self.selector]: self.value} if self.selector else {}
+
+    def __str__(self) -> str:
+        return f"{self.selector} {self.value!r}" if self.selector else "system-assigned identity"
+
+
+SYSTEM_ASSIGNED = Identity()
+
+
+def choose(
+    *,
+    client_id: str | None = None,
+    object_id: str | None = None,
+    resource_id: str | None = None,
+    identity_config: Mapping[str, str] | None = None,
+) -> Identity:
+    """The one identity that these arguments select.
+
+    A selector that were dropped would hand out another identity's token, so whatever is not
+    understood is refused.
+
+    Raises:
+        ValueError: for more than one selector, an unknown key in ``identity_config`` or a value
+            that cannot name an identity.
+    """
+    arguments = {"client_id": client_id, "object_id": object_id, "resource_id": resource_id}
+    given = [(name, name, value) for name, value in arguments.items() if value is not None]
+    for name, value in (identity_config or {}).items():
+        if name not in _CONFIG_NAMES:
+            raise ValueError(
+                f"identity_config has an unknown key {name!r}; "
+                f"use one of {', '.join(sorted(_CONFIG_NAMES))}"
+            )
+        given.append((f"identity_config[{name!r}]", _CONFIG_NAMES[name], value))
+    if not given:
+        return SYSTEM_ASSIGNED
+    if len(given) > 1:
+        raise ValueError(
+            f"an identity is selected by at most one of client_id, object_id and resource_id, "
+            f"but {' and '.join(label for label, _, _ in given)} were given"
+        )
+    [(label, selector, value)] = given
+    return Identity(selector, _checked(label, value))
+
+
+def _checked(label: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(
+            f"{label} must be a non-empty string, not {value!r}; "
+            "leave it out to use the system-assigned identity"
+        )
+    if not value.isprintable():
+        raise ValueError(f"{label} holds characters that no identity has: {value!r}")
+    return value.strip()

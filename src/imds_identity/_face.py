@@ -1,0 +1,91 @@
+"""What the azure-core faces, sync and async, have in common."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ._engine.identity import choose
+from ._engine.provider import Provider
+from ._engine.resource import resource_of
+from ._sources.detect import detect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from azure.core.credentials import AccessToken, AccessTokenInfo
+
+    from ._engine.broker import Broker, Slot
+    from ._engine.token import Token
+
+Shown: TypeAlias = "tuple[AccessToken, AccessTokenInfo]"
+
+
+class Face:
+    """Configuration, the slots of the scopes asked for so far, and how a token is shown."""
+
+    def __init__(
+        self,
+        *,
+        client_id: str | None = None,
+        object_id: str | None = None,
+        resource_id: str | None = None,
+        identity_config: Mapping[str, str] | None = None,
+        source: str | None = None,
+        arc_tokens_directory: str | None = None,
+        transport: Any = None,
+        raw_request_hook: Callable[..., Any] | None = None,
+        raw_response_hook: Callable[..., Any] | None = None,
+        _broker: Broker | None = None,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name != "self"}
+        self._settings = {name: value for name, value in given.items() if value is not None}
+        identity = choose(
+            client_id=client_id,
+            object_id=object_id,
+            resource_id=resource_id,
+            identity_config=identity_config,
+        )
+        where = detect(source, tokens_directory=arc_tokens_directory)
+        self._provider = Provider(where, identity, _broker)
+        self._transport = transport
+        self._hooks = {"raw_request_hook": raw_request_hook, "raw_response_hook": raw_response_hook}
+        self._sends_by_azure_core = transport is not None or any(self._hooks.values())
+        self._check_transport()
+        self._slots: dict[tuple[str, ...], Slot] = {}
+        self._now = self._provider.broker.clock.now
+
+    def __repr__(self) -> str:
+        shown = (f"{n}={v!r}" for n, v in self._settings.items() if n not in _NOT_SHOWN)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Configuration only: where it arrives, the credential finds that machine's own source."""
+        if unpicklable := self._settings.keys() & _NOT_PICKLED:
+            raise TypeError(
+                f"a credential with its own {' and '.join(sorted(unpicklable))} cannot be pickled"
+            )
+        return functools.partial(type(self), **self._settings), ()
+
+    def _check_transport(self) -> None:
+        """Refuse a transport that this face cannot use."""
+
+    def _slot(self, scopes: tuple[str, ...]) -> Slot:
+        slot = self._slots.get(scopes)
+        if slot is None:
+            slot = self._slots[scopes] = self._provider.slot(resource_of(scopes))
+        return slot
+
+    def _show(self, slot: Slot, token: Token) -> Shown:
+        """``token`` as azure-core has it, and from now on served without further thought."""
+        from ._shown import show
+
+        shown = show(token)
+        if slot.token is token:
+            slot.shown = shown
+            slot.hit_until = token.refresh_at
+        return shown
+
+
+_NOT_SHOWN = frozenset({"transport", "raw_request_hook", "raw_response_hook", "_broker"})
+_NOT_PICKLED = _NOT_SHOWN

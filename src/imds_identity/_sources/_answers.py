@@ -1,0 +1,72 @@
+"""What both token endpoints' answers have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._engine.failure import Failure, Malformed, Refused, Unavailable
+from .._engine.token import payload_of
+
+if TYPE_CHECKING:
+    from .._engine.exchange import Response
+    from .._engine.identity import Identity
+
+_ECHOES = {
+    "client_id": ("client_id",),
+    "object_id": ("object_id",),
+    "resource_id": ("msi_res_id", "mi_res_id"),
+}
+
+
+def check_identity(response: Response, identity: Identity, *, required: bool) -> None:
+    """Refuse a token that is not the selected identity's.
+
+    Args:
+        response: a 200 answer, which repeats the selector it was asked with.
+        identity: whom was asked for.
+        required: whether an answer that repeats nothing is refused as well.
+
+    Raises:
+        Malformed: if the answer names another identity, or none where one is required.
+    """
+    if not identity.selector:
+        return
+    payload = payload_of(response)
+    echoes = [str(payload[name]) for name in _ECHOES[identity.selector] if payload.get(name)]
+    if not echoes and not required:
+        return
+    if not echoes or any(echo.lower() != identity.value.lower() for echo in echoes):
+        answered = f"answered for {identity.selector} {echoes[0]!r}" if echoes else "named none"
+        raise Malformed(
+            f"the service did not confirm the {identity}: it {answered}",
+            "Its token may be another identity's and was discarded. Older Azure Arc agents ignore "
+            "the selector: update the agent, or use the system-assigned identity.",
+            status=response.status,
+        )
+
+
+def no_answer(response: Response, retry_after: float | None) -> Failure:
+    """Why an answer other than 200 means that there is no token."""
+    status, words = response.status, response.words
+    if 300 <= status < 400:
+        return Unavailable(
+            f"the answer is a redirect ({status}), which was not followed",
+            "The metadata service never redirects: something else answers at this address.",
+            status=status,
+        )
+    if status == 429:
+        wait = f" and asks for {retry_after:.0f} s of rest" if retry_after else ""
+        return Refused(
+            f"the service is throttling this machine (429, {words}){wait}",
+            "A VM may send 20 token requests a second, 5 at once: find what asks so often.",
+            status=status,
+            retry_after=retry_after,
+        )
+    if status in (404, 410) or status >= 500:
+        return Refused(
+            f"the service keeps answering {status}, {words}",
+            "It is being updated or is ill; that mostly passes within minutes.",
+            status=status,
+            retry_after=retry_after,
+        )
+    return Refused(f"the service answered {status}, {words}", status=status)

@@ -1,0 +1,116 @@
+"""requests' face: scripts call ``requests.get(url, auth=ManagedIdentityAuth(scope))``."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from requests.auth import AuthBase
+
+from .credential import ManagedIdentityCredential
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+    from requests import PreparedRequest, Response
+
+__all__ = ["ManagedIdentityAuth"]
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CHALLENGE_CLAIMS = re.compile(r'\bclaims="([A-Za-z0-9+/_=-]+)"', re.IGNORECASE)
+_INSUFFICIENT = re.compile(r'\berror="insufficient_claims"', re.IGNORECASE)
+
+
+class ManagedIdentityAuth(AuthBase):
+    """Puts a managed identity's token on each request, and meets a claims challenge once.
+
+    Args:
+        scope: what the token is for, as ``https://management.azure.com/.default``.
+        credential: any azure-core credential, in place of a new `ManagedIdentityCredential`.
+        settings: as `ManagedIdentityCredential` takes them, such as ``client_id``.
+
+    Raises:
+        TypeError: for both ``credential`` and ``settings``.
+        ValueError: as `ManagedIdentityCredential` raises it, and at the first request for a scope
+            that names no resource, or a URL that would carry the token unencrypted to another
+            machine.
+    """
+
+    def __init__(
+        self, scope: str, *, credential: TokenCredential | None = None, **settings: Any
+    ) -> None:
+        if credential is not None and settings:
+            raise TypeError(f"pass a credential or {', '.join(settings)}, not both")
+        self._scope = scope
+        self._credential = credential or ManagedIdentityCredential(**settings)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._scope!r}, credential={self._credential!r})"
+
+    def __call__(self, r: PreparedRequest) -> PreparedRequest:
+        """Authorize ``r``; requests calls this."""
+        origin = _origin(r.url)
+        if origin[0] != "https" and origin[1] not in _LOOPBACK:
+            raise ValueError(f"a token must not travel unencrypted: use https, not {r.url!r}")
+        self._authorize(r, None)
+        start = _position(r.body)
+
+        def answer_challenge(response: Response, **sending: Any) -> Response:
+            claims = _claims_of(response)
+            # After a redirect the challenge may come from another server, which gets no token.
+            if claims is None or _origin(response.request.url) != origin:
+                return response
+            again = response.request.copy()
+            again.deregister_hook(  # type: ignore[no-untyped-call]
+                "response", answer_challenge
+            )
+            if start is not None:
+                again.body.seek(start)  # type: ignore[union-attr]
+            self._authorize(again, claims)
+            response.content  # noqa: B018 - reads the answer, so that its connection is free
+            response.close()
+            second: Response = response.connection.send(again, **sending)
+            second.history.append(response)
+            second.request = again
+            return second
+
+        r.register_hook(  # type: ignore[no-untyped-call]
+            "response", answer_challenge
+        )
+        return r
+
+    def _authorize(self, request: PreparedRequest, claims: str | None) -> None:
+        asked = {"claims": claims} if claims else {}
+        token = self._credential.get_token(self._scope, **asked)  # type: ignore[arg-type]
+        request.headers["Authorization"] = f"Bearer {token.token}"
+
+
+def _origin(url: str | None) -> tuple[str, str, int]:
+    parts = urlsplit(url or "")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname or "", port
+
+
+def _position(body: Any) -> int | None:
+    """Where a body that is a file starts, for sending it once more."""
+    try:
+        return int(body.tell())
+    except (AttributeError, OSError):
+        return None
+
+
+def _claims_of(response: Response) -> str | None:
+    """The claims that a 401 asks for, decoded.
+
+    https://learn.microsoft.com/entra/identity-platform/claims-challenge
+    """
+    header = response.headers.get("WWW-Authenticate", "")
+    match = _CHALLENGE_CLAIMS.search(header)
+    if response.status_code != 401 or match is None or not _INSUFFICIENT.search(header):
+        return None
+    encoded = match[1].replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+    except ValueError:
+        return None

@@ -1,0 +1,171 @@
+"""azure-core's face: `ManagedIdentityCredential`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._engine.failure import Failure
+from ._face import Face
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from azure.core.credentials import (
+        AccessToken,
+        AccessTokenInfo,
+        TokenCredential,
+        TokenRequestOptions,
+    )
+    from typing_extensions import Self
+
+    from ._engine.provider import OpenSender
+    from ._face import Shown
+
+__all__ = ["ManagedIdentityCredential", "get_bearer_token_provider"]
+
+
+class ManagedIdentityCredential(Face):
+    """A managed identity's tokens, for any Azure SDK client.
+
+    Satisfies azure-core's ``TokenCredential`` and ``SupportsTokenInfo``. All credentials of a
+    process share one cache, and may be used from any number of threads and after a fork. Pickling
+    one carries its configuration and never a token.
+
+    Args:
+        client_id: client id of a user-assigned identity.
+        object_id: its object (principal) id instead.
+        resource_id: its Azure resource id instead. With none of these: the system-assigned
+            identity.
+        identity_config: one of the above as azure-identity takes it, such as
+            ``{"object_id": …}``; ``msi_res_id`` and ``mi_res_id`` mean ``resource_id``.
+        source: ``"imds"`` (Azure VM) or ``"arc"``, in place of what is detected.
+        arc_tokens_directory: where an Arc agent keeps its key files, if not in its platform's
+            directory; for emulators.
+        transport: an azure-core ``HttpTransport`` to send with, for IMDS and Arc.
+        raw_request_hook: called with each request as azure-core's ``CustomHookPolicy`` does.
+        raw_response_hook: likewise with each response.
+
+    Raises:
+        ValueError: for more than one selector, or one that is not understood.
+        TypeError: for an async transport; `imds_identity.aio` takes those.
+    """
+
+    def get_token(
+        self,
+        *scopes: str,
+        claims: str | None = None,
+        tenant_id: str | None = None,
+        enable_cae: bool = False,
+        **kwargs: Any,
+    ) -> AccessToken:
+        """An access token for a scope. Azure SDK clients call this.
+
+        Args:
+            scopes: exactly one, as ``https://vault.azure.net/.default`` or as a bare resource.
+            claims: the claims challenge with which a service refused the present token; skips
+                every cache.
+            tenant_id: not used: a managed identity has one tenant.
+            enable_cae: not used: the metadata service decides.
+            kwargs: not used.
+
+        Returns:
+            The token and when it expires, in Unix seconds on this machine's clock.
+
+        Raises:
+            ValueError: unless there is exactly one scope that names a resource.
+            CredentialUnavailableError: if there is no managed identity here.
+            ManagedIdentityError: if its token could not be had.
+        """
+        slot = self._slots.get(scopes)
+        if slot is not None and not claims and self._now() < slot.hit_until:
+            return slot.shown[0]  # type: ignore[no-any-return]
+        return self._get(scopes, claims)[0]
+
+    def get_token_info(
+        self, *scopes: str, options: TokenRequestOptions | None = None
+    ) -> AccessTokenInfo:
+        """Like `get_token`, with ``refresh_on`` and ``token_type``.
+
+        Args:
+            scopes: exactly one, as for `get_token`.
+            options: ``claims`` is used as in `get_token`, the rest is not.
+
+        Returns:
+            The token, its type, when it expires and when the next one will be fetched, in Unix
+            seconds on this machine's clock.
+
+        Raises:
+            ValueError: unless there is exactly one scope that names a resource.
+            CredentialUnavailableError: if there is no managed identity here.
+            ManagedIdentityError: if its token could not be had.
+        """
+        claims = options.get("claims") if options else None
+        slot = self._slots.get(scopes)
+        if slot is not None and not claims and self._now() < slot.hit_until:
+            return slot.shown[1]  # type: ignore[no-any-return]
+        return self._get(scopes, claims)[1]
+
+    def close(self) -> None:
+        """Close the transport, if one was given. The credential itself holds nothing open."""
+        self.__exit__()
+
+    def __enter__(self) -> Self:
+        if self._transport is not None:
+            self._transport.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        if self._transport is not None:
+            self._transport.__exit__(exc_type, exc_value, traceback)
+
+    def _get(self, scopes: tuple[str, ...], claims: str | None) -> Shown:
+        slot = self._slot(scopes)
+        try:
+            token = self._provider.token(slot, claims, self._sender())
+        except Failure as failure:
+            reason = failure
+        else:
+            return self._show(slot, token)
+        from .errors import error_from
+
+        # Not inside the handler: an exception's context holds frames, and those hold secrets.
+        raise error_from(reason)
+
+    def _sender(self) -> OpenSender | None:
+        if not self._sends_by_azure_core:
+            return None
+        from ._transport import sync_sender
+
+        return sync_sender(self._transport, self._hooks)
+
+    def _check_transport(self) -> None:
+        if hasattr(type(self._transport), "__aenter__") and not hasattr(
+            type(self._transport), "__enter__"
+        ):
+            raise TypeError(
+                f"{type(self._transport).__name__} is an async transport; "
+                "use imds_identity.aio.ManagedIdentityCredential, or a sync transport"
+            )
+
+
+def get_bearer_token_provider(credential: TokenCredential, *scopes: str) -> Callable[[], str]:
+    """A callable that gives a bearer token, as OpenAI-style clients want one.
+
+    Args:
+        credential: any azure-core credential.
+        scopes: what to ask it for.
+
+    Returns:
+        A callable without parameters; call it anew for each request.
+    """
+
+    def bearer_token() -> str:
+        return credential.get_token(*scopes).token
+
+    return bearer_token

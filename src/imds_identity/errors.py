@@ -1,0 +1,130 @@
+"""What users catch.
+
+    azure.core.exceptions.ClientAuthenticationError
+    └── ManagedIdentityError              any of the below
+        ├── CredentialUnavailableError    no managed identity here; another credential may do
+        ├── TokenRefusedError             the service answered, and would not give a token
+        ├── MalformedAnswerError          the service answered with no token, or another than asked
+        └── ArcSecretError                Azure Arc's challenge could not be met
+
+Where `azure.identity` is loaded, a `CredentialUnavailableError` of this module is one of its own,
+too, so that `ChainedTokenCredential` goes on to its next link.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any
+
+from azure.core.exceptions import ClientAuthenticationError
+
+from ._engine.failure import Failure, Malformed, Refused, SecretUnreadable, Unavailable
+
+__all__ = [
+    "ArcSecretError",
+    "CredentialUnavailableError",
+    "MalformedAnswerError",
+    "ManagedIdentityError",
+    "TokenRefusedError",
+]
+
+
+class ManagedIdentityError(ClientAuthenticationError):
+    """A managed identity's token could not be had.
+
+    Attributes:
+        message: what went wrong, what was asked, how often and how long it was tried, and what to
+            do about it.
+        status_code: the HTTP status that the service answered last, or None if it answered none.
+        attempts: how many requests were sent.
+        seconds: how long it was tried.
+        retry_after: seconds for which the service asked to be left alone, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        attempts: int = 0,
+        seconds: float = 0.0,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message=message)
+        self.status_code = status_code
+        self.attempts = attempts
+        self.seconds = seconds
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts = {
+            "status_code": self.status_code,
+            "attempts": self.attempts,
+            "seconds": self.seconds,
+            "retry_after": self.retry_after,
+        }
+        return _rebuilt, (_public(type(self)), str(self.message), facts)
+
+
+class CredentialUnavailableError(ManagedIdentityError):
+    """There is no managed identity to be had here; another kind of credential may do."""
+
+
+class TokenRefusedError(ManagedIdentityError):
+    """The service answered, and would not give a token."""
+
+
+class MalformedAnswerError(ManagedIdentityError):
+    """The service answered with something that is no token, or not the one that was asked for."""
+
+
+class ArcSecretError(ManagedIdentityError):
+    """Azure Arc's challenge could not be met: its key file may not be read, or is none."""
+
+
+_CLASSES: dict[type[Failure], type[ManagedIdentityError]] = {
+    Unavailable: CredentialUnavailableError,
+    Refused: TokenRefusedError,
+    Malformed: MalformedAnswerError,
+    SecretUnreadable: ArcSecretError,
+}
+
+
+def error_from(failure: Failure) -> ManagedIdentityError:
+    """What users catch, for what the engine says."""
+    return _chained(_CLASSES[type(failure)])(
+        str(failure),
+        status_code=failure.status,
+        attempts=failure.attempts,
+        seconds=failure.seconds,
+        retry_after=failure.retry_after,
+    )
+
+
+def _chained(cls: type[ManagedIdentityError]) -> type[ManagedIdentityError]:
+    """``cls``, as a link of azure-identity's chains understands it."""
+    azure_identity = sys.modules.get("azure.identity")
+    theirs = getattr(azure_identity, "CredentialUnavailableError", None)
+    if cls is not CredentialUnavailableError or theirs is None:
+        return cls
+    return _both(theirs)
+
+
+@functools.cache
+def _both(theirs: type[Exception]) -> type[CredentialUnavailableError]:
+    return type(
+        "CredentialUnavailableError", (CredentialUnavailableError, theirs), {"__module__": __name__}
+    )
+
+
+def _public(cls: type[ManagedIdentityError]) -> type[ManagedIdentityError]:
+    return next(
+        base for base in cls.__mro__ if base in _CLASSES.values() or base is ManagedIdentityError
+    )
+
+
+def _rebuilt(
+    cls: type[ManagedIdentityError], message: str, facts: dict[str, Any]
+) -> ManagedIdentityError:
+    return _chained(cls)(message, **facts)

@@ -1,0 +1,55 @@
+"""What every test stands on: a bare environment, an empty cache, a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+import imds_identity
+from imds_identity._engine.broker import Broker
+from support import Answers, Background, FakeClock, middle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HOST_VARIABLES = (
+    "IDENTITY_",
+    "IMDS_",
+    "MSI_",
+    "AZURE_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "http_proxy",
+)
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith(_HOST_VARIABLES):
+            monkeypatch.delenv(name)
+    imds_identity.clear_cache()
+    yield
+    imds_identity.clear_cache()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def answers(clock: FakeClock) -> Answers:
+    return Answers(clock)
+
+
+@pytest.fixture
+def background() -> Background:
+    return Background()
+
+
+@pytest.fixture
+def broker(clock: FakeClock, background: Background) -> Broker:
+    return Broker(clock, middle, background)

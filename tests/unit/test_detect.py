@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from imds_identity._engine.failure import Unavailable
+from imds_identity._sources.detect import Source, detect
+
+TOKEN = "/metadata/identity/oauth2/token"
+SERVICE_FABRIC = {
+    "IDENTITY_ENDPOINT": "https://f",
+    "IDENTITY_HEADER": "h",
+    "IDENTITY_SERVER_THUMBPRINT": "t",
+}
+APP_SERVICE = {"IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "h"}
+ARC = {
+    "IDENTITY_ENDPOINT": f"http://localhost:40342{TOKEN}",
+    "IMDS_ENDPOINT": "http://localhost:40342",
+}
+AZURE_ML = {"MSI_ENDPOINT": "http://m", "MSI_SECRET": "s"}
+CLOUD_SHELL = {"MSI_ENDPOINT": "http://c"}
+WORKLOAD = {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_FEDERATED_TOKEN_FILE": "/f"}
+
+
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "exists", lambda path: "himds" in str(path))
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "endpoint"),
+    [
+        ({}, "imds", f"http://169.254.169.254{TOKEN}"),
+        ({"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://x:1/"}, "imds", f"http://x:1{TOKEN}"),
+        (SERVICE_FABRIC, "service-fabric", "https://f"),
+        (APP_SERVICE, "app-service", "http://a"),
+        ({**APP_SERVICE, "IMDS_ENDPOINT": "http://i"}, "app-service", "http://a"),
+        (ARC, "arc", f"http://localhost:40342{TOKEN}"),
+        ({**ARC, **AZURE_ML, **WORKLOAD}, "arc", f"http://localhost:40342{TOKEN}"),
+        (AZURE_ML, "azure-ml", "http://m"),
+        (CLOUD_SHELL, "cloud-shell", "http://c"),
+        ({**CLOUD_SHELL, **WORKLOAD}, "cloud-shell", "http://c"),
+        (WORKLOAD, "workload-identity", "https://login.microsoftonline.com/t"),
+        ({**WORKLOAD, "AZURE_AUTHORITY_HOST": "login.x"}, "workload-identity", "https://login.x/t"),
+        ({**WORKLOAD, "AZURE_CLIENT_ID": ""}, "imds", f"http://169.254.169.254{TOKEN}"),
+        ({"IDENTITY_ENDPOINT": "http://only"}, "imds", f"http://169.254.169.254{TOKEN}"),
+        ({"IDENTITY_ENDPOINT": ""}, "imds", f"http://169.254.169.254{TOKEN}"),
+    ],
+)
+def test_the_environment_names_the_source(
+    environment: dict[str, str], name: str, endpoint: str
+) -> None:
+    source = detect(environment=environment)
+    assert (source.name, source.endpoint) == (name, endpoint)
+
+
+@pytest.mark.usefixtures("agent")
+def test_an_installed_agent_is_found_without_its_variables() -> None:
+    source = detect(environment={})
+    assert source.name == "arc"
+    assert source.endpoint == f"http://localhost:40342{TOKEN}"
+    assert source.path == "/var/opt/azcmagent/tokens"
+    named = detect(environment={"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://x"})
+    assert named.name == "imds"
+    assert detect(environment=APP_SERVICE).name == "app-service"
+
+
+def test_the_agent_is_looked_for_where_windows_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def exists(path: str) -> bool:
+        looked.append(path)
+        return True
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os.path, "exists", exists)
+    environment = {"ProgramFiles": r"D:\Programs", "ProgramData": r"D:\Data"}
+    source = detect(environment=environment)
+    assert looked == [r"D:\Programs\AzureConnectedMachineAgent\himds.exe"]
+    assert source.path == r"D:\Data\AzureConnectedMachineAgent\Tokens"
+
+
+def test_a_source_can_be_forced() -> None:
+    assert detect("imds", environment=ARC).name == "imds"
+    assert detect("arc", environment=ARC).endpoint == ARC["IDENTITY_ENDPOINT"]
+    assert detect("arc", environment=APP_SERVICE).endpoint == f"http://localhost:40342{TOKEN}"
+    with pytest.raises(ValueError, match="'imds', 'arc' or None"):
+        detect("app-service")
+
+
+def test_only_code_may_name_another_tokens_directory() -> None:
+    assert detect("arc", tokens_directory="/x", environment={}).path == "/x"
+    assert detect("imds", tokens_directory="/x", environment={}).path == ""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "...", "169.254.169.254", "ftp://x", "http://", "http://user@x", "http://x y",
+        "http://localhost\\@example.com", "http://x?y=1", "http://x#y", "http://x\r\nHost: y",
+        "http://x:123456",
+    ],
+)  # fmt: skip
+def test_an_endpoint_that_is_no_plain_url_is_refused_by_name(value: str) -> None:
+    source = detect(environment={"AZURE_POD_IDENTITY_AUTHORITY_HOST": value})
+    with pytest.raises(Unavailable, match="AZURE_POD_IDENTITY_AUTHORITY_HOST must be an http"):
+        source.check()
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://localhost:1/x", "https://h.example/a-b_c/~d", "http://[::1]:80"]
+)
+def test_plain_urls_pass(endpoint: str) -> None:
+    Source("imds", endpoint).check()

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_identity._engine.freshness import State, decide, refresh_delay, setback_delay
+from imds_identity._engine.token import Token
+
+HOUR = 3600.0
+
+
+def token(refresh_at: float, expires_at: float) -> Token:
+    return Token("t", "Bearer", 0, 0, 0.0, refresh_at, expires_at)
+
+
+def test_a_token_is_fresh_then_due_then_expired() -> None:
+    held = token(50, 100)
+    assert decide(None, 0) is State.EXPIRED
+    assert [decide(held, now) for now in (0, 49.9, 50, 99.9, 100, 101)] == [
+        State.FRESH, State.FRESH, State.DUE, State.DUE, State.EXPIRED, State.EXPIRED,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "refresh_in", "delay"),
+    [
+        (24 * HOUR, None, 12 * HOUR),
+        (2 * HOUR, None, HOUR),
+        (2 * HOUR - 1, None, 2 * HOUR - 1 - 300),
+        (HOUR, None, HOUR - 300),
+        (200.0, None, 100.0),
+        (24 * HOUR, 6 * HOUR, 6 * HOUR),
+        (24 * HOUR, 25 * HOUR, 12 * HOUR),
+        (24 * HOUR, 0, 12 * HOUR),
+    ],
+)
+def test_when_a_refresh_falls_due(lifetime: float, refresh_in: float | None, delay: float) -> None:
+    assert refresh_delay(lifetime, refresh_in, 0.0) == delay
+
+
+@given(
+    st.floats(0.001, 1e9),
+    st.none() | st.floats(-1e9, 1e9),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_jitter_brings_a_refresh_forward_by_a_tenth_at_most(
+    lifetime: float, refresh_in: float | None, random: float
+) -> None:
+    latest = refresh_delay(lifetime, refresh_in, 0.0)
+    assert 0 < latest < lifetime
+    assert 0.9 * latest <= refresh_delay(lifetime, refresh_in, random) <= latest
+
+
+def test_setbacks_wait_longer_each_time_up_to_a_bound() -> None:
+    waits = [setback_delay(n, 0.5) for n in range(1, 40)]
+    assert waits[:5] == [30, 60, 120, 240, 300]
+    assert waits == sorted(waits)
+    assert waits[-1] == 300

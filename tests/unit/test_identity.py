@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_identity._engine.identity import SYSTEM_ASSIGNED, Identity, choose
+
+
+def test_no_selector_is_the_system_assigned_identity() -> None:
+    assert choose() == SYSTEM_ASSIGNED
+    assert choose(identity_config={}) == SYSTEM_ASSIGNED
+    assert SYSTEM_ASSIGNED.query == {}
+
+
+@pytest.mark.parametrize(
+    ("selector", "parameter"),
+    [("client_id", "client_id"), ("object_id", "object_id"), ("resource_id", "msi_res_id")],
+)
+def test_a_selector_is_sent_by_the_services_name(selector: str, parameter: str) -> None:
+    by_argument = choose(**{selector: "x"})  # type: ignore[arg-type]
+    assert by_argument == choose(identity_config={selector: "x"})
+    assert by_argument.query == {parameter: "x"}
+
+
+@pytest.mark.parametrize("key", ["msi_res_id", "mi_res_id", "resource_id"])
+def test_every_spelling_of_a_resource_id_is_understood(key: str) -> None:
+    assert choose(identity_config={key: "/subscriptions/s"}) == Identity(
+        "resource_id", "/subscriptions/s"
+    )
+
+
+def test_two_selectors_are_named_in_the_error() -> None:
+    with pytest.raises(ValueError, match="client_id and object_id were given"):
+        choose(client_id="a", object_id="b")
+    with pytest.raises(ValueError, match=r"resource_id and identity_config\['object_id'\]"):
+        choose(resource_id="a", identity_config={"object_id": "b"})
+    with pytest.raises(ValueError, match="were given"):
+        choose(identity_config={"resource_id": "a", "msi_res_id": "a"})
+
+
+def test_an_unknown_key_is_refused_and_the_known_ones_are_named() -> None:
+    with pytest.raises(ValueError, match=r"'principal'.*client_id, mi_res_id"):
+        choose(identity_config={"principal": "x"})
+
+
+@pytest.mark.parametrize("value", ["", "  ", "a\nb", "a\x00b", 7, b"x"])
+def test_a_value_that_names_nobody_is_refused_rather_than_dropped(value: object) -> None:
+    with pytest.raises(ValueError, match="client_id"):
+        choose(client_id=value)  # type: ignore[arg-type]
+
+
+@given(st.text())
+def test_whatever_is_given_is_refused_or_kept(value: str) -> None:
+    try:
+        identity = choose(object_id=value)
+    except ValueError:
+        return
+    assert identity == Identity("object_id", value.strip())
+    assert identity.value

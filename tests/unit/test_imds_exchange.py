@@ -1,0 +1,121 @@
+"""The VM's exchange, stepped by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from imds_identity._engine.exchange import Pause, Send
+from imds_identity._engine.failure import Failure, Malformed, Refused, Unavailable
+from imds_identity._engine.identity import SYSTEM_ASSIGNED, Identity
+from imds_identity._engine.request import TokenRequest
+from imds_identity._sources.imds import exchange
+from support import Answers, Stepped, middle
+
+ENDPOINT = "http://169.254.169.254/metadata/identity/oauth2/token"
+VAULT = "https://vault.azure.net"
+
+
+def start(
+    identity: Identity = SYSTEM_ASSIGNED, resource: str = VAULT, claims: str | None = None
+) -> Stepped:
+    return Stepped(exchange(ENDPOINT, TokenRequest(resource, identity, claims), middle))
+
+
+def test_one_request_and_a_token(answers: Answers) -> None:
+    stepped = start()
+    assert isinstance(stepped.step, Send)
+    request = stepped.step.request
+    assert request.url == (
+        f"{ENDPOINT}?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net"
+    )
+    assert request.headers == {"Metadata": "true"}
+    assert stepped.finish(answers.token("secret")).value == "secret"
+
+
+@pytest.mark.parametrize(
+    ("identity", "parameter"),
+    [
+        (Identity("client_id", "c"), "&client_id=c"),
+        (Identity("object_id", "o"), "&object_id=o"),
+        (Identity("resource_id", "/sub/1"), "&msi_res_id=%2Fsub%2F1"),
+    ],
+)
+def test_a_selector_is_sent(identity: Identity, parameter: str) -> None:
+    assert start(identity).step.request.url.endswith(parameter)
+
+
+def test_a_resource_cannot_smuggle_parameters() -> None:
+    url = start(resource="x&client_id=y#z").step.request.url
+    assert url.endswith("&resource=x%26client_id%3Dy%23z")
+
+
+def test_a_claims_challenge_asks_the_service_to_skip_its_cache() -> None:
+    assert "bypass_cache" not in start().step.request.url
+    assert start(claims="{}").step.request.url.endswith("&bypass_cache=true")
+
+
+def test_a_retry_sends_the_same_request_again(answers: Answers) -> None:
+    stepped = start()
+    first = stepped.step
+    assert isinstance(stepped.answer(answers.error(429)), Pause)
+    assert stepped.answer(None) == first
+    assert stepped.finish(answers.token()).value == "a-token"
+
+
+def test_no_such_identity_is_unavailable_and_not_retried(answers: Answers) -> None:
+    with pytest.raises(Unavailable, match=r"what the service says.*client_id 'c' assigned to this"):
+        start(Identity("client_id", "c")).answer(answers.error(400))
+
+
+@pytest.mark.parametrize("ending", ["network", "host", "foo"])
+def test_docker_desktop_is_not_azure(answers: Answers, ending: str) -> None:
+    said = answers.raw(403, f"connecting to 169.254.169.254:80: to an unreachable {ending}.")
+    with pytest.raises(Unavailable, match=f"unreachable {ending}"):
+        start().answer(said)
+
+
+@pytest.mark.parametrize("status", [401, 403, 405, 418])
+def test_other_4xx_are_final(answers: Answers, status: int) -> None:
+    with pytest.raises(Refused, match=f"answered {status}, an_error: what the service says"):
+        start().answer(answers.error(status))
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(answers: Answers, status: int) -> None:
+    with pytest.raises(Unavailable, match="redirect"):
+        start().answer(answers.raw(status, location="http://elsewhere/"))
+
+
+@pytest.mark.parametrize(
+    ("identity", "echo"),
+    [
+        (Identity("client_id", "ABC"), {"client_id": "abc"}),
+        (Identity("object_id", "ABC"), {"object_id": "abc", "client_id": "other"}),
+        (Identity("resource_id", "/A"), {"msi_res_id": "/a"}),
+        (Identity("resource_id", "/A"), {"mi_res_id": "/a"}),
+        (Identity("client_id", "ABC"), {}),
+        (SYSTEM_ASSIGNED, {"client_id": "any"}),
+    ],
+)
+def test_an_answer_for_whom_was_asked_is_taken(
+    answers: Answers, identity: Identity, echo: dict[str, str]
+) -> None:
+    assert start(identity).finish(answers.token(**echo)).value == "a-token"
+
+
+def test_an_answer_for_somebody_else_is_discarded(answers: Answers) -> None:
+    with pytest.raises(Malformed, match="did not confirm the client_id 'abc'"):
+        start(Identity("client_id", "abc")).answer(answers.token(client_id="other"))
+
+
+def test_what_a_service_says_is_shown_without_secrets_or_line_breaks(answers: Answers) -> None:
+    jwt = "eyJhbGciOiJSUzI1NiJ9.eyJvaWQiOiIxIn0.c2lnbmF0dXJl"
+    said = f"broken\r\nBearer {jwt} Basic c2VjcmV0c2VjcmV0 \x1b[31m {'x' * 5000}"
+    with pytest.raises(Failure) as caught:
+        start().answer(answers.raw(403, said))
+    message = str(caught.value)
+    assert "broken" in message
+    assert jwt not in message
+    assert "c2VjcmV0c2VjcmV0" not in message
+    assert message.isprintable()
+    assert len(message) < 1000

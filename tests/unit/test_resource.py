@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_identity._engine.resource import resource_of
+
+
+@pytest.mark.parametrize(
+    ("scope", "resource"),
+    [
+        ("https://vault.azure.net/.default", "https://vault.azure.net"),
+        ("https://vault.azure.net", "https://vault.azure.net"),
+        ("https://management.azure.com//.default", "https://management.azure.com/"),
+        ("https://management.azure.com/", "https://management.azure.com/"),
+        ("api://6c5b/.default", "api://6c5b"),
+        ("6c5b0a7e-0000-0000-0000-000000000000", "6c5b0a7e-0000-0000-0000-000000000000"),
+    ],
+)
+def test_a_scope_names_its_resource(scope: str, resource: str) -> None:
+    assert resource_of((scope,)) == resource
+
+
+@pytest.mark.parametrize(
+    "scopes",
+    [(), ("a", "b"), ("",), ("/.default",), ("a b",), ("a\r\nX: y",), (None,), (7,), (["a"],)],
+)
+def test_anything_but_one_scope_is_refused(scopes: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"scope"):
+        resource_of(scopes)
+
+
+@given(st.text())
+def test_a_resource_is_never_empty_nor_more_than_a_word(scope: str) -> None:
+    try:
+        resource = resource_of((scope,))
+    except ValueError:
+        return
+    assert resource
+    assert resource.isprintable()
+    assert " " not in resource

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_identity._engine.exchange import Dropped, Pause, Request, Response, Send, Unreached
+from imds_identity._engine.failure import Failure, Refused, Unavailable
+from imds_identity._engine.retry import CONNECT_TIMEOUT, answered, retry_after
+from support import Answers, FakeClock, middle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REQUEST = Request("http://service/token", {})
+Outcome = Response | Exception
+
+
+def pauses(
+    outcome: Callable[[int], Outcome], random: Callable[[], float] = middle
+) -> tuple[list[float], Any]:
+    """All pauses of a leg whose n-th request has this outcome, and how the leg ends."""
+    steps = answered(REQUEST, random, absent="no service")
+    taken: list[float] = []
+    try:
+        step = next(steps)
+        for sent in range(200):
+            assert step == Send(REQUEST)
+            result = outcome(sent)
+            step = steps.throw(result) if isinstance(result, Exception) else steps.send(result)
+            assert isinstance(step, Pause)
+            taken.append(step.seconds)
+            step = steps.send(None)
+    except StopIteration as done:
+        return taken, done.value
+    except Failure as failure:
+        return taken, failure
+    raise AssertionError("it never ends")
+
+
+def unreached(seconds: float) -> Unreached:
+    error = Unreached("refused")
+    error.seconds = seconds
+    return error
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 502, 503, 504, 599])
+def test_the_published_schedule_is_kept(answers: Answers, status: int) -> None:
+    taken, end = pauses(lambda _: answers.error(status))
+    assert taken == [2, 4, 8, 16]
+    assert end.status == status
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 307, 400, 401, 403, 405, 418])
+def test_other_answers_are_final(answers: Answers, status: int) -> None:
+    taken, end = pauses(lambda _: answers.error(status))
+    assert taken == []
+    assert end.status == status
+
+
+@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1))
+def test_410_is_retried_for_70_seconds_however_the_dice_fall(numbers: list[float]) -> None:
+    dice = iter(numbers * 100)
+    answers = Answers(FakeClock())
+    taken, end = pauses(lambda _: answers.error(410), lambda: next(dice))
+    assert sum(taken) >= 70
+    assert sum(taken[:-1]) < 70 or len(taken) == 4
+    assert end.status == 410
+
+
+def test_a_service_that_was_updating_keeps_its_budget_whatever_comes_then(
+    answers: Answers,
+) -> None:
+    taken, _ = pauses(lambda n: answers.error(410) if n == 0 else unreached(0.0))
+    assert sum(taken) >= 70
+
+
+def test_5xx_pauses_for_a_second_at_least(answers: Answers) -> None:
+    taken, _ = pauses(lambda _: answers.error(500), lambda: 0.0)
+    assert min(taken) >= 1
+
+
+def test_peers_are_spread(answers: Answers) -> None:
+    early, _ = pauses(lambda _: answers.error(429), lambda: 0.0)
+    late, _ = pauses(lambda _: answers.error(429), lambda: 0.999)
+    assert early[0] == 1
+    assert late[0] == pytest.approx(3, abs=0.01)
+
+
+def test_retry_after_is_honoured_and_not_undercut(answers: Answers) -> None:
+    taken, _ = pauses(lambda _: answers.error(429, retry_after="20"))
+    assert taken[0] == 20.5
+    taken, _ = pauses(lambda _: answers.error(503, retry_after="0"))
+    assert taken[0] == 2
+
+
+def test_a_retry_after_of_minutes_is_for_the_caller_to_wait(answers: Answers) -> None:
+    taken, end = pauses(lambda _: answers.error(429, retry_after="600"))
+    assert taken == []
+    assert end.status == 429
+
+
+def test_retry_after_may_be_a_date_by_the_service_s_clock(answers: Answers) -> None:
+    service = answers.clock.service()
+    answers.clock.skew = 5000
+    dates = {
+        "retry_after": formatdate(service + 30, usegmt=True),
+        "date": formatdate(service, usegmt=True),
+    }
+    assert retry_after(answers.error(429, **dates)) == 30
+
+
+@given(st.text())
+def test_a_retry_after_from_a_stranger_is_seconds_or_nothing(value: str) -> None:
+    answer = Answers(FakeClock()).raw(429)._replace(headers={"retry-after": value})
+    seconds = retry_after(answer)
+    assert seconds is None or seconds >= 0
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, CONNECT_TIMEOUT, 2 * CONNECT_TIMEOUT])
+@pytest.mark.parametrize("dice", [0.0, 0.5, 0.999])
+def test_where_nothing_answers_it_is_over_within_ten_seconds(seconds: float, dice: float) -> None:
+    taken, end = pauses(lambda _: unreached(seconds), lambda: dice)
+    assert isinstance(end, Unavailable)
+    assert "no service" in str(end)
+    assert sum(taken) + seconds * (len(taken) + 1) <= 10
+
+
+def test_a_dropped_connection_is_retried_as_an_updating_service(answers: Answers) -> None:
+    taken, end = pauses(lambda _: Dropped("reset"))
+    assert taken == [2, 4, 8, 16]
+    assert isinstance(end, Refused)
+    assert "reset" in str(end)
+
+
+def test_an_answer_ends_the_retries(answers: Answers) -> None:
+    outcomes: list[Outcome] = [unreached(0), Dropped("x"), answers.error(503), answers.token()]
+    taken, end = pauses(outcomes.__getitem__)
+    assert len(taken) == 3
+    assert end.status == 200

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import pickle
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imds_identity._engine.failure import Failure, Malformed, Unavailable
+from imds_identity._engine.token import Token, token_from
+from support import Answers, FakeClock, middle
+
+
+def test_the_lifetime_comes_from_expires_on(clock: FakeClock, answers: Answers) -> None:
+    token = token_from(answers.token("secret", lifetime=3600), middle())
+    assert token.value == "secret"
+    assert token.expires_on == int(clock.service() + 3600)
+    assert token.expires_at == pytest.approx(clock.now() + 3600, abs=1)
+
+
+@pytest.mark.parametrize("skew", [-40_000.0, -60.0, 60.0, 40_000.0])
+def test_a_skewed_clock_changes_nothing_but_how_the_end_is_written(
+    clock: FakeClock, answers: Answers, skew: float
+) -> None:
+    clock.skew = skew
+    token = token_from(answers.token(lifetime=3600), middle())
+    assert token.expires_at == pytest.approx(clock.now() + 3600, abs=1)
+    assert token.expires_on == pytest.approx(clock.wall() + 3600, abs=1)
+
+
+def test_a_second_between_clocks_is_no_skew(clock: FakeClock, answers: Answers) -> None:
+    clock.skew = 1.5
+    token = token_from(answers.token(lifetime=3600), middle())
+    assert token.expires_on == int(clock.service() + 3600)
+
+
+def test_expires_in_shortens_a_life_and_never_lengthens_it(answers: Answers) -> None:
+    received = answers.clock.now()
+    shorter = token_from(answers.token(lifetime=3600, expires_in="600"), middle())
+    longer = token_from(answers.token(lifetime=3600, expires_in="86400"), middle())
+    without = token_from(answers.token(lifetime=3600, expires_in=None), middle())
+    assert shorter.expires_at == received + 600
+    assert longer.expires_at == without.expires_at == pytest.approx(received + 3600, abs=1)
+
+
+def test_without_a_date_the_local_clock_has_to_do(answers: Answers) -> None:
+    for date in ("", "yesterday", "99999"):
+        answer = answers.token(lifetime=3600)
+        answer = answer._replace(headers={**answer.headers, "date": date})
+        assert token_from(answer, middle()).expires_at == pytest.approx(
+            answers.clock.now() + 3600, abs=1
+        )
+
+
+def test_refresh_falls_due_when_the_service_says(answers: Answers) -> None:
+    token = token_from(answers.token(lifetime=86400, refresh_in="600"), 0.0)
+    assert token.refresh_at == answers.clock.now() + 600
+    assert token.refresh_on == int(answers.clock.wall() + 600)
+
+
+@pytest.mark.parametrize("number", ["1750090000", 1750090000, 1750090000.0, "1750090000.7"])
+def test_numbers_may_be_strings(answers: Answers, number: object) -> None:
+    token = token_from(answers.token(expires_on=number, expires_in=None), middle())
+    assert token.expires_on == 1750090000
+
+
+@pytest.mark.parametrize("number", ["soon", "", "-1", "1e9", True, [], {}, float("nan"), "9" * 40])
+def test_an_expires_on_that_is_no_number_is_refused(answers: Answers, number: object) -> None:
+    with pytest.raises(Malformed, match="non-numeric expires_on"):
+        token_from(answers.token(expires_on=number), middle())
+
+
+def test_a_missing_expires_on_is_refused(answers: Answers) -> None:
+    with pytest.raises(Malformed, match="no expires_on"):
+        token_from(answers.token(expires_on=None), middle())
+
+
+def test_a_token_that_has_expired_is_refused(answers: Answers) -> None:
+    with pytest.raises(Malformed, match=r"expired 60 s ago.*Check this machine's clock"):
+        token_from(answers.token(lifetime=-60, expires_in=None), middle())
+
+
+@pytest.mark.parametrize("value", ["", None, 7, ["a"], "a\r\nb", "\x00", "tökén"])
+def test_an_access_token_that_is_none_is_refused(answers: Answers, value: Any) -> None:
+    with pytest.raises(Malformed, match="access_token"):
+        token_from(answers.token(access_token=value), middle())
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "error"),
+    [
+        (b"<html>sign in</html>", "text/html", Unavailable),
+        (b"{This is a text response}", "text/html; charset=UTF-8", Unavailable),
+        (b"", "text/plain", Unavailable),
+        (b'{"access_token": "secret", "expi', "application/json", Malformed),
+        (b"", "application/json", Malformed),
+        (b"\xff\xfe", "application/json", Malformed),
+        (b"[" * 100_000, "application/json", Malformed),
+        (b"[]", "application/json", Malformed),
+        (b'["access_token"]', "text/plain", Malformed),
+        (b"null", "application/json", Malformed),
+        (b'"secret"', "application/json", Malformed),
+    ],
+)
+def test_garbage_is_told_apart_and_not_repeated(
+    answers: Answers, body: bytes, kind: str, error: type[Failure]
+) -> None:
+    with pytest.raises(error) as caught:
+        token_from(answers.raw(200, body, content_type=kind), middle())
+    assert "secret" not in str(caught.value)
+
+
+@settings(max_examples=200)
+@given(
+    st.dictionaries(
+        st.sampled_from(["access_token", "expires_on", "expires_in", "refresh_in", "token_type"]),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text()
+        | st.lists(st.integers()),
+    ),
+    st.text(max_size=40),
+)
+def test_any_json_object_is_a_token_or_a_failure(payload: dict[str, Any], date: str) -> None:
+    clock = FakeClock()
+    answer = Answers(clock).raw(200, json.dumps(payload), content_type="application/json")
+    answer = answer._replace(headers={**answer.headers, "date": date})
+    try:
+        token = token_from(answer, 0.3)
+    except Failure:
+        return
+    assert token.value == payload["access_token"]
+    assert clock.now() < token.refresh_at < token.expires_at
+
+
+@given(st.floats(-1e8, 1e8), st.integers(5, 10**6), st.none() | st.integers(5, 10**6))
+def test_no_token_outlives_the_service_s_own_reckoning(
+    skew: float, lifetime: int, expires_in: int | None
+) -> None:
+    clock = FakeClock()
+    clock.skew = skew
+    answer = Answers(clock).token(lifetime=lifetime, expires_in=expires_in)
+    bound = lifetime if expires_in is None else min(lifetime, expires_in)
+    assert token_from(answer, 0.3).expires_at <= clock.now() + bound + 2.01
+
+
+def test_a_token_shows_itself_neither_in_its_repr_nor_in_a_pickle(answers: Answers) -> None:
+    token = token_from(answers.token("secret"), middle())
+    assert "secret" not in repr(token)
+    assert "secret" not in f"{token}"
+    assert "secret" not in repr(answers.token("secret"))
+    with pytest.raises(TypeError, match="not to be pickled"):
+        pickle.dumps(token)
+
+
+def test_a_postponed_token_is_the_same_but_for_when_it_falls_due(answers: Answers) -> None:
+    token: Token = token_from(answers.token(), middle())
+    later = token.postponed(token.refresh_at + 30)
+    assert later.refresh_on == token.refresh_on + 30
+    assert later._replace(refresh_at=token.refresh_at, refresh_on=token.refresh_on) == token
+
+
+def test_dates_of_the_service_are_understood(answers: Answers) -> None:
+    answer = answers.token(lifetime=3600)
+    date = formatdate(answers.clock.service(), usegmt=True)
+    assert answer.headers["date"] == date
