@@ -1,0 +1,98 @@
+"""A stand-in for the services that managed-identity clients talk to.
+
+It speaks the token and metadata endpoints of an Azure VM (IMDS), an Azure Arc server (HIMDS), Azure
+Stack Hub and App Service over real sockets, with real faults, and a Key Vault that verifies tokens.
+
+    from imds_identity.emulator import Emulator
+
+    with Emulator() as emulator:
+        os.environ.update(emulator.environment())
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._clock import Clock, ManualClock, ScaledClock, SystemClock
+    from ._config import ConfigError, load_config
+    from ._emulator import Emulator
+    from ._events import ScheduledEvent
+    from ._faults import Fault
+    from ._identities import (
+        DEFAULT_IDENTITIES,
+        DEFAULT_SYSTEM_ASSIGNED,
+        DEFAULT_USER_ASSIGNED,
+        Identity,
+        SystemAssigned,
+        UserAssigned,
+    )
+    from ._machine import Machine
+    from ._records import RecordedRequest
+    from ._running import KeyVault
+    from ._serve import serve
+
+__all__ = [
+    "DEFAULT_IDENTITIES",
+    "DEFAULT_SYSTEM_ASSIGNED",
+    "DEFAULT_USER_ASSIGNED",
+    "Clock",
+    "ConfigError",
+    "Emulator",
+    "Fault",
+    "Identity",
+    "KeyVault",
+    "Machine",
+    "ManualClock",
+    "RecordedRequest",
+    "ScaledClock",
+    "ScheduledEvent",
+    "SystemAssigned",
+    "SystemClock",
+    "UserAssigned",
+    "load_config",
+    "serve",
+]
+
+# The pytest plugin lies in this package and is loaded by every pytest: names load when first used.
+_HOMES = {
+    "_clock": ("Clock", "ManualClock", "ScaledClock", "SystemClock"),
+    "_config": ("ConfigError", "load_config"),
+    "_emulator": ("Emulator",),
+    "_events": ("ScheduledEvent",),
+    "_faults": ("Fault",),
+    "_identities": (
+        "DEFAULT_IDENTITIES",
+        "DEFAULT_SYSTEM_ASSIGNED",
+        "DEFAULT_USER_ASSIGNED",
+        "Identity",
+        "SystemAssigned",
+        "UserAssigned",
+    ),
+    "_machine": ("Machine",),
+    "_running": ("KeyVault",),
+    "_records": ("RecordedRequest",),
+    "_serve": ("serve",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name not in {"h11", "cryptography", "jwt", "tomli"}:
+            raise
+        raise ModuleNotFoundError(
+            f"The emulator needs {error.name}, which is not installed. "
+            "Install it with: pip install 'imds-identity[emulator]'",
+            name=error.name,
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

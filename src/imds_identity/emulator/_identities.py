@@ -1,0 +1,157 @@
+"""Who may ask: the managed identities of the emulated machine."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+# Names are turned into identifiers under this namespace, so that a name always gives the same ones.
+_NAMESPACE = uuid.UUID("6d1f9a54-3f0b-4d0c-9f0e-1d5f3f6f7a10")
+DEFAULT_SUBSCRIPTION = "8d10da13-8125-4ba9-a717-bf7490507b3d"
+DEFAULT_RESOURCE_GROUP = "emulated-group"
+
+
+class IdentityNotFoundError(LookupError):
+    """The machine has no identity of that description, or too many to choose from."""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemAssigned:
+    """The identity that lives and dies with its machine.
+
+    Attributes:
+        client_id: The application id, a GUID.
+        object_id: The service principal's object id, a GUID.
+    """
+
+    client_id: str = "5e29463d-71da-4fe0-8e69-999b57db23b0"
+    object_id: str = "b2b4bd1d-24ba-4d2a-b9d2-4f1f4a2c3f5e"
+
+
+@dataclass(frozen=True, slots=True)
+class UserAssigned:
+    """An identity that is a resource of its own.
+
+    Attributes:
+        client_id: The application id, a GUID.
+        object_id: The service principal's object id, a GUID.
+        resource_id: The ARM resource id.
+    """
+
+    client_id: str
+    object_id: str
+    resource_id: str
+
+    @classmethod
+    def named(
+        cls,
+        name: str,
+        *,
+        subscription_id: str = DEFAULT_SUBSCRIPTION,
+        resource_group: str = DEFAULT_RESOURCE_GROUP,
+    ) -> UserAssigned:
+        """Returns an identity whose identifiers follow from its name.
+
+        Args:
+            name: The resource's name.
+            subscription_id: The subscription it lies in.
+            resource_group: The resource group it lies in.
+
+        Returns:
+            The identity; equal for equal arguments.
+        """
+        return cls(
+            client_id=str(uuid.uuid5(_NAMESPACE, f"client:{name}")),
+            object_id=str(uuid.uuid5(_NAMESPACE, f"object:{name}")),
+            resource_id=(
+                f"/subscriptions/{subscription_id}/resourcegroups/{resource_group}/providers/"
+                f"Microsoft.ManagedIdentity/userAssignedIdentities/{name}"
+            ),
+        )
+
+
+Identity = SystemAssigned | UserAssigned
+DEFAULT_SYSTEM_ASSIGNED = SystemAssigned()
+DEFAULT_USER_ASSIGNED = UserAssigned.named("emulated-identity")
+DEFAULT_IDENTITIES: tuple[Identity, ...] = (DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which identity a request names.
+
+    Attributes:
+        parameter: The query parameter that named it, as it is to be echoed.
+        attribute: ``client_id``, ``object_id`` or ``resource_id``.
+        value: What it named.
+    """
+
+    parameter: str
+    attribute: str
+    value: str
+
+
+def checked_identities(identities: Iterable[Identity]) -> tuple[Identity, ...]:
+    """Returns the identities as a tuple.
+
+    Args:
+        identities: At most one of them system-assigned.
+
+    Returns:
+        The same, in the same order.
+
+    Raises:
+        ValueError: Two are system-assigned, one lacks an identifier, or two share one.
+    """
+    found = tuple(identities)
+    if sum(isinstance(identity, SystemAssigned) for identity in found) > 1:
+        raise ValueError("A machine has at most one system-assigned identity; two were given.")
+    seen: set[tuple[str, str]] = set()
+    for identity in found:
+        for attribute in ("client_id", "object_id", "resource_id"):
+            value = getattr(identity, attribute, None)
+            if value is None:
+                continue
+            if not value or not isinstance(value, str):
+                raise ValueError(f"An identity's {attribute} is empty; give it a value.")
+            if (attribute, value.lower()) in seen:
+                raise ValueError(f"Two identities have the same {attribute}, {value}.")
+            seen.add((attribute, value.lower()))
+    return found
+
+
+def find_identity(identities: Sequence[Identity], selector: Selector | None) -> Identity:
+    """Finds the identity that a request means.
+
+    With none named it is the system-assigned identity, else the only user-assigned one.
+
+    Args:
+        identities: The machine's identities.
+        selector: What the request names, if anything; compared case-insensitively.
+
+    Returns:
+        The identity.
+
+    Raises:
+        IdentityNotFoundError: There is none such, or a selector is required.
+    """
+    if selector is not None:
+        for identity in identities:
+            if getattr(identity, selector.attribute, "").lower() == selector.value.lower():
+                return identity
+        raise IdentityNotFoundError("Identity not found")
+    for identity in identities:
+        if isinstance(identity, SystemAssigned):
+            return identity
+    if len(identities) == 1:
+        return identities[0]
+    if not identities:
+        raise IdentityNotFoundError("Identity not found")
+    raise IdentityNotFoundError(
+        "Multiple user assigned identities exist, please specify the clientId / resourceId of the "
+        "identity in the token request"
+    )

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_identity.emulator import Machine
+
+if TYPE_CHECKING:
+    from emulator.support import Ask, Start
+
+PATH = "/metadata/instance"
+NEWEST = "2025-04-07"
+
+
+def test_the_document_is_whole_and_every_primitive_is_a_string(started: Start, get: Ask) -> None:
+    def check(element: Any) -> Any:
+        if isinstance(element, dict):
+            for value in element.values():
+                check(value)
+        elif isinstance(element, list):
+            for value in element:
+                check(value)
+        else:
+            assert isinstance(element, str)
+
+    emulator = started(machine=Machine(name="n", tags={"a": "b;c", "d": "e:f"}, zone="3"))
+    document = get(emulator, PATH, api_version=NEWEST).json()
+    check(document)
+    assert set(document) == {"compute", "network"}
+    compute = document["compute"]
+    assert compute["name"] == "n"
+    assert compute["zone"] == "3"
+    assert compute["tags"] == "a:b;c;d:e:f"
+    assert compute["tagsList"] == [{"name": "a", "value": "b;c"}, {"name": "d", "value": "e:f"}]
+    assert compute["resourceId"].endswith("/Microsoft.Compute/virtualMachines/n")
+
+
+@pytest.mark.parametrize(
+    ("field", "before", "since"),
+    [
+        ("vmId", None, "2017-04-02"),
+        ("tags", "2017-04-02", "2017-08-01"),
+        ("zone", "2017-10-01", "2017-12-01"),
+        ("azEnvironment", "2018-04-02", "2018-10-01"),
+        ("tagsList", "2019-06-01", "2019-06-04"),
+        ("osProfile", "2020-06-01", "2020-07-15"),
+        ("osProfile/disablePasswordAuthentication", "2020-09-01", "2020-10-01"),
+        ("storageProfile/resourceDisk/size", "2021-01-01", "2021-02-01"),
+        ("securityProfile/encryptionAtHost", "2021-10-01", "2021-11-01"),
+        ("securityProfile/securityType", "2021-11-15", "2021-12-13"),
+        ("physicalZone", "2023-07-01", "2023-11-15"),
+    ],
+)
+def test_a_field_is_there_since_the_version_that_introduced_it(
+    started: Start, get: Ask, field: Any, before: Any, since: Any
+) -> None:
+    emulator = started()
+    path = f"{PATH}/compute/{field}"
+    assert get(emulator, path, api_version=since, format="text").status_code == 200
+    if before is not None:
+        assert get(emulator, path, api_version=before, format="text").status_code == 404
+
+
+def test_a_path_walks_the_document(started: Start, get: Ask) -> None:
+    emulator = started()
+    path = f"{PATH}/network/interface/0/ipv4/ipAddress/0/publicIpAddress"
+    answer = get(emulator, path, api_version=NEWEST, format="text")
+    assert answer.text == "203.0.113.4"
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    branch = get(emulator, f"{PATH}/network/interface/0/ipv4/", api_version=NEWEST).json()
+    assert set(branch) == {"ipAddress", "subnet"}
+
+
+def test_a_branch_as_text_lists_its_names(started: Start, get: Ask) -> None:
+    emulator = started()
+    assert get(emulator, PATH, api_version=NEWEST, format="text").text == "compute/\nnetwork/"
+    path = f"{PATH}/network/interface"
+    assert get(emulator, path, api_version=NEWEST, format="text").text == "0/"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status"),
+    [
+        ("/compute/vmId", {}, 400),
+        ("/compute/vmid", {"format": "text"}, 404),
+        ("/Compute", {}, 404),
+        ("/network/interface/1", {}, 404),
+        ("/network/interface/-1", {}, 404),
+        ("/network/interface/²", {}, 404),
+        ("/network/interface/" + "1" * 9000, {}, 404),
+        ("/compute/vmId/deeper", {"format": "text"}, 404),
+        ("", {"format": "xml"}, 400),
+        ("", {"api_version": "2017-03-01"}, 400),
+        ("", {"api_version": ""}, 400),
+    ],
+)
+def test_what_is_not_there_or_not_allowed(
+    started: Start, get: Ask, path: Any, query: Any, status: Any
+) -> None:
+    answer = get(started(), PATH + path, **{"api_version": NEWEST, **query})
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+def test_an_unknown_version_lists_the_newest_in_the_documented_body(
+    started: Start, get: Ask
+) -> None:
+    body = get(started(), PATH, api_version="2099-01-01").json()
+    assert body["error"].startswith("Bad request. api-version ")
+    assert body["newest-versions"] == ["2025-04-07", "2024-07-17", "2024-03-15"]
+
+
+def test_a_missing_header_gets_the_documented_body(started: Start, get: Ask) -> None:
+    answer = get(started(), PATH, api_version=NEWEST, headers={"Metadata": None})
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "Bad request. Required metadata header not specified"}
+
+
+def test_versions_needs_no_version(started: Start, get: Ask) -> None:
+    versions = get(started(), "/metadata/versions").json()["apiVersions"]
+    assert versions[0] == "2017-03-01"
+    assert versions[-1] == NEWEST
+    assert versions == sorted(versions)
+
+
+def test_a_stack_hub_has_two_categories_and_leaves_three_fields_empty(
+    started: Start, get: Ask
+) -> None:
+    emulator = started("stack-hub")
+    versions = get(emulator, "/metadata/versions").json()["apiVersions"]
+    assert versions[-1] == "2021-05-01"
+    compute = get(emulator, PATH, api_version="2021-05-01").json()["compute"]
+    assert (compute["customData"], compute["zone"]) == ("", "")
+    assert compute["plan"] == {"name": "", "product": "", "publisher": ""}
+    for path in ("identity/oauth2/token", "identity/info", "attested/document", "loadbalancer"):
+        answer = get(emulator, f"/metadata/{path}", api_version="2021-05-01")
+        assert answer.status_code == 404
+
+
+def test_an_arc_server_serves_its_instance_too(started: Start, get: Ask) -> None:
+    compute = get(started("arc"), PATH, api_version=NEWEST).json()["compute"]
+    assert "/Microsoft.HybridCompute/machines/" in compute["resourceId"]
+
+
+def test_the_rest_of_the_document_may_be_given(started: Start, get: Ask) -> None:
+    machine = Machine(compute={"osProfile": {"adminUsername": "me"}, "sku": "own"})
+    compute = get(started(machine=machine), PATH, api_version=NEWEST).json()["compute"]
+    assert compute["sku"] == "own"
+    assert compute["osProfile"]["adminUsername"] == "me"
+    assert compute["osProfile"]["computerName"] == machine.name
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"compute": {"osProfile": {"x": 1}}}, {"tags": {"a": 1}}, {"environment": "AzureMoonCloud"}],
+)
+def test_a_machine_that_no_document_describes_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"string|environment"):
+        Machine(**wrong)
+
+
+def test_the_load_balancer_or_its_absence(started: Start, get: Ask) -> None:
+    path = "/metadata/loadbalancer"
+    shown = get(started(), path, api_version="2020-10-01").json()["loadbalancer"]
+    assert set(shown) == {"publicIpAddresses", "inboundRules", "outboundRules"}
+    bare = started(machine=Machine(load_balancer=None))
+    assert get(bare, path, api_version="2020-10-01").status_code == 404
+    assert get(bare, path, api_version="2020-09-01").status_code == 400
+    assert get(started(), path, api_version="2020-10-01", format="text").status_code == 400

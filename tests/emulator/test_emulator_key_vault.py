@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+import requests
+from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
+from azure.identity import ManagedIdentityCredential
+from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
+from azure.keyvault.secrets import SecretClient
+from azure.keyvault.secrets.aio import SecretClient as AsyncSecretClient
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+if TYPE_CHECKING:
+    from emulator.support import Ask, Start
+    from imds_identity.emulator import Emulator, ManualClock
+
+VAULT = "https://vault.azure.net"
+
+
+@pytest.fixture
+def emulator(started: Start, clock: ManualClock) -> Any:
+    return started(key_vault=True, clock=clock, secrets={"greeting": "hello"})
+
+
+@pytest.fixture
+def read(emulator: Emulator, http: requests.Session) -> Any:
+    def send(token: Any = None, path: Any = "/secrets/greeting", **query: Any) -> Any:
+        query = query or {"api-version": "7.5"}
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        url = emulator.key_vault.url + path
+        return http.get(url, params=query, headers=headers, verify=emulator.key_vault.ca_file)
+
+    return send
+
+
+def test_a_request_without_a_token_is_challenged_as_key_vault_does(
+    read: Ask, emulator: Emulator
+) -> None:
+    answer = read()
+    assert answer.status_code == 401
+    tenant = emulator.machine.tenant_id
+    assert answer.headers["WWW-Authenticate"] == (
+        f'Bearer authorization="https://login.windows.net/{tenant}", resource="{VAULT}"'
+    )
+
+
+@pytest.mark.parametrize("resource", [VAULT, VAULT + "/"])
+def test_a_good_token_reads_a_secret(
+    read: Ask, emulator: Emulator, ask: Ask, resource: Any
+) -> None:
+    token = ask(emulator, resource=resource).json()["access_token"]
+    answer = read(token).json()
+    assert answer["value"] == "hello"
+    version = answer["id"].rpartition("/")[2]
+    assert answer["id"].startswith(emulator.key_vault.url + "/secrets/greeting/")
+    assert read(token, f"/secrets/greeting/{version}").json() == answer
+
+
+def test_the_rules_of_the_secrets_api(read: Ask, emulator: Emulator, ask: Ask) -> None:
+    token = ask(emulator).json()["access_token"]
+    assert read(token, "/secrets/absent").status_code == 404
+    assert read(token, "/secrets/greeting/0").status_code == 404
+    assert read(token, unrelated="x").status_code == 400
+    emulator.key_vault.secrets["later"] = "added"
+    ids = [item["id"] for item in read(token, "/secrets").json()["value"]]
+    assert [one.rpartition("/")[2] for one in ids] == ["greeting", "later"]
+
+
+def test_a_token_for_another_audience_is_refused(read: Ask, emulator: Emulator, ask: Ask) -> None:
+    token = ask(emulator, resource="https://management.azure.com/").json()["access_token"]
+    answer = read(token)
+    assert answer.status_code == 401
+    assert "Invalid audience" in answer.text
+
+
+def test_an_expired_token_is_refused(
+    read: Ask, emulator: Emulator, ask: Ask, clock: ManualClock
+) -> None:
+    token = ask(emulator).json()["access_token"]
+    clock.advance(86400)
+    assert "expired" in read(token).text
+
+
+def test_a_token_from_the_future_is_refused(
+    read: Ask, emulator: Emulator, ask: Ask, clock: ManualClock
+) -> None:
+    token = ask(emulator).json()["access_token"]
+    clock.advance(-60)
+    assert "not valid yet" in read(token).text
+
+
+def test_a_token_of_another_tenant_is_refused(
+    read: Ask, started: Start, ask: Ask, clock: ManualClock
+) -> None:
+    from imds_identity.emulator import Machine
+
+    other = started(machine=Machine(tenant_id="another"), clock=clock)
+    assert "another tenant" in read(ask(other).json()["access_token"]).text
+
+
+def forged(token: Any, key: Any, algorithm: Any, **changes: Any) -> Any:
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return jwt.encode({**claims, **changes}, key, algorithm=algorithm)
+
+
+def test_a_token_that_another_key_signed_is_refused(
+    read: Ask, emulator: Emulator, ask: Ask
+) -> None:
+    token = ask(emulator).json()["access_token"]
+    stranger = rsa.generate_private_key(65537, 2048)
+    for bad in (
+        forged(token, stranger, "RS256"),
+        forged(token, "", "none"),
+        token[:-20],
+        "not.a.token",
+        "x",
+    ):
+        answer = read(bad)
+        assert answer.status_code == 401
+        assert bad not in answer.text
+
+
+def test_a_revoked_token_gets_a_claims_challenge_until_the_cache_is_bypassed(
+    read: Ask, emulator: Emulator, ask: Ask
+) -> None:
+    old = ask(emulator).json()["access_token"]
+    emulator.revoke_tokens()
+    challenge = read(old).headers["WWW-Authenticate"]
+    assert 'error="insufficient_claims"' in challenge
+    claims = json.loads(base64.b64decode(challenge.partition('claims="')[2].rstrip('"')))
+    assert claims["access_token"]["nbf"]["value"] == "1800000000"
+    assert ask(emulator).json()["access_token"] == old
+    new = ask(emulator, bypass_cache="true").json()["access_token"]
+    assert read(new).status_code == 200
+    assert read(old).status_code == 401
+
+
+def test_the_certificate_is_good_for_both_loopback_names_and_no_others_trust_it(
+    emulator: Emulator, http: requests.Session
+) -> None:
+    port = emulator.key_vault.url.rpartition(":")[2]
+    url = f"https://localhost:{port}/secrets"
+    assert http.get(url, verify=emulator.key_vault.ca_file).status_code == 401
+    with pytest.raises(requests.exceptions.SSLError):
+        http.get(url)
+
+
+def test_microsoft_s_clients_read_a_secret(imds_emulator: Emulator) -> None:
+    vault = imds_emulator.key_vault
+    with (
+        ManagedIdentityCredential() as credential,
+        SecretClient(
+            vault.url,
+            credential,
+            verify_challenge_resource=False,
+            connection_verify=vault.ca_file,
+        ) as client,
+    ):
+        assert client.get_secret("greeting").value == vault.secrets["greeting"]
+        assert [secret.name for secret in client.list_properties_of_secrets()] == ["greeting"]
+        (version,) = client.list_properties_of_secret_versions("greeting")
+        assert client.get_secret("greeting", version.version).value
+        with pytest.raises(ResourceNotFoundError):
+            client.get_secret("absent")
+        imds_emulator.revoke_tokens()
+        with pytest.raises(ClientAuthenticationError):
+            client.get_secret("greeting")
+
+
+def test_microsoft_s_asynchronous_clients_read_a_secret(imds_emulator: Emulator) -> None:
+    vault = imds_emulator.key_vault
+
+    async def read() -> str | None:
+        async with (
+            AsyncManagedIdentityCredential() as credential,
+            AsyncSecretClient(
+                vault.url,
+                credential,
+                verify_challenge_resource=False,
+                connection_verify=vault.ca_file,
+            ) as client,
+        ):
+            return (await client.get_secret("greeting")).value
+
+    assert asyncio.run(read()) == vault.secrets["greeting"]

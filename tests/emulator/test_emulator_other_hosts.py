@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+from azure.identity import ManagedIdentityCredential
+
+from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED
+
+if TYPE_CHECKING:
+    import requests
+
+    from emulator.support import Ask, Start
+
+VAULT = "https://vault.azure.net"
+
+
+@pytest.fixture
+def app_service(started: Start, http: requests.Session) -> Any:
+    emulator = started("app-service")
+    environment = emulator.environment()
+
+    def send(secret: Any = environment["IDENTITY_HEADER"], **query: Any) -> Any:
+        query = {"api-version": "2019-08-01", "resource": VAULT, **query}
+        headers = {"X-IDENTITY-HEADER": secret}
+        return http.get(environment["IDENTITY_ENDPOINT"], params=query, headers=headers)
+
+    return send
+
+
+def test_app_service_answers_who_knows_its_header(app_service: Ask) -> None:
+    body = app_service().json()
+    assert set(body) == {"access_token", "expires_on", "resource", "token_type", "client_id"}
+    assert body["client_id"] == DEFAULT_SYSTEM_ASSIGNED.client_id
+    assert app_service(secret="wrong").status_code == 401
+    assert app_service(secret=None).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("selector", "attribute"),
+    [
+        ("client_id", "client_id"),
+        ("object_id", "object_id"),
+        ("principal_id", "object_id"),
+        ("mi_res_id", "resource_id"),
+    ],
+)
+def test_app_service_s_selectors(app_service: Ask, selector: Any, attribute: Any) -> None:
+    body = app_service(**{selector: getattr(DEFAULT_USER_ASSIGNED, attribute)}).json()
+    assert body["client_id"] == DEFAULT_USER_ASSIGNED.client_id
+
+
+@pytest.mark.parametrize(
+    "query", [{"client_id": "nobody"}, {"resource": ""}, {"api-version": "2018-02-01"}]
+)
+def test_app_service_s_refusals(app_service: Ask, query: Any) -> None:
+    answer = app_service(**query)
+    assert answer.status_code == 400
+    assert answer.json()["message"]
+
+
+def test_microsoft_s_client_on_app_service(started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    emulator = started("app-service")
+    for name, value in emulator.environment().items():
+        monkeypatch.setenv(name, value)
+    with ManagedIdentityCredential() as credential:
+        token = credential.get_token(VAULT + "/.default").token
+    assert jwt.decode(token, options={"verify_signature": False})["aud"] == VAULT
+    assert "hidden" in emulator.token_requests[0].headers["x-identity-header"]
+
+
+def test_a_form_is_understood_where_older_clients_post_one(
+    started: Start, http: requests.Session
+) -> None:
+    emulator = started()
+    url = emulator.endpoint + "/oauth2/token"
+    answer = http.post(url, data=iter([b"resource=https%3A%2F%2Fvault.", b"azure.net"]))
+    assert answer.json()["resource"] == VAULT
+    assert http.get(url, params={"resource": VAULT}).json()["resource"] == VAULT
+    assert http.post(url, data=b"resource=a&resource=b").status_code == 400
+    assert http.post(url, data=b"\xff").status_code == 400
+    assert http.put(url, data={"resource": VAULT}).status_code == 405

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import random
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imds_identity.emulator import Emulator
+from imds_identity.emulator._messages import BadTargetError, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import requests
+
+    from emulator.support import Ask, Start
+
+QUERY = "?api-version=2018-02-01&resource=https://vault.azure.net"
+PATH = "/metadata/identity/oauth2/token"
+HEAD = "Host: x\r\nMetadata: true\r\n"
+GOOD = f"GET {PATH}{QUERY} HTTP/1.1\r\n{HEAD}\r\n".encode()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Emulator]:
+    with Emulator(key_vault=False, log_size=50) as emulator:
+        yield emulator
+
+
+def connect(emulator: Emulator) -> Any:
+    host, port = emulator.endpoint.removeprefix("http://").split(":")
+    client = socket.create_connection((host, int(port)), timeout=10)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+def read_answer(client: Any) -> Any:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = client.recv(65536)
+        if not part:
+            return data
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1])
+        for line in head.split(b"\r\n")
+        if line.lower().startswith(b"content-length")
+    )
+    while len(body) < length:
+        body += client.recv(65536)
+    return head
+
+
+def exchange(emulator: Emulator, *parts: Any) -> Any:
+    with connect(emulator) as client:
+        for part in parts:
+            client.sendall(part)
+        return read_answer(client)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        PATH + QUERY,
+        PATH + "/" + QUERY,
+        "http://169.254.169.254" + PATH + QUERY,
+        "http://localhost:80" + PATH + "/" + QUERY,
+        PATH + QUERY.replace("://", "%3A%2F%2F"),
+    ],
+)
+def test_targets_that_real_clients_send(shared: Emulator, target: Any) -> None:
+    answer = exchange(shared, f"GET {target} HTTP/1.1\r\n{HEAD}\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_a_request_may_come_byte_by_byte(shared: Emulator) -> None:
+    assert exchange(shared, *[bytes([byte]) for byte in GOOD]).startswith(b"HTTP/1.1 200")
+
+
+def test_http_1_0_is_answered_and_closed(shared: Emulator) -> None:
+    with connect(shared) as client:
+        client.sendall(f"GET {PATH}{QUERY} HTTP/1.0\r\nMetadata: true\r\n\r\n".encode())
+        assert read_answer(client).startswith(b"HTTP/1.1 200")
+        assert client.recv(1) == b""
+
+
+def test_a_connection_is_kept(shared: Emulator) -> None:
+    with connect(shared) as client:
+        for _ in range(3):
+            client.sendall(GOOD)
+            assert read_answer(client).startswith(b"HTTP/1.1 200")
+
+
+def test_connection_close_is_honoured(shared: Emulator) -> None:
+    with connect(shared) as client:
+        client.sendall(GOOD.replace(b"Host", b"Connection: close\r\nHost"))
+        assert b"connection: close" in read_answer(client).lower()
+        assert client.recv(1) == b""
+
+
+def test_pipelined_requests_are_answered_in_order(shared: Emulator) -> None:
+    other = f"GET /nothing HTTP/1.1\r\n{HEAD}\r\n".encode()
+    with connect(shared) as client, client.makefile("rb") as stream:
+        client.sendall(GOOD + other + GOOD)
+        client.shutdown(socket.SHUT_WR)
+        everything = stream.read()
+
+    assert [part[:3] for part in everything.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]
+
+
+def test_a_client_that_expects_100_continue_gets_it(shared: Emulator) -> None:
+    head = f"POST {PATH}{QUERY} HTTP/1.1\r\n{HEAD}Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+    with connect(shared) as client:
+        client.sendall(head.encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 100")
+        client.sendall(b"abc")
+        assert read_answer(client).startswith(b"HTTP/1.1 405")
+
+
+def test_a_half_closed_client_still_gets_a_late_answer(started: Start) -> None:
+    emulator = started()
+    emulator.fault(delay=0.05)
+    with connect(emulator) as client:
+        client.sendall(GOOD)
+        client.shutdown(socket.SHUT_WR)
+        assert read_answer(client).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_gives_up_waiting_harms_nobody(started: Start, ask: Ask) -> None:
+    emulator = started()
+    emulator.fault(delay=0.05, times=20)
+    for _ in range(20):
+        with connect(emulator) as client:
+            client.sendall(GOOD)
+    assert ask(emulator).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nBad Header: y\r\n\r\n", b"400"),
+        (b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET /?" + b"a=b&" * 200 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 40_000 + b"\r\n\r\n", b"431"),
+        (b"GET /" + b"y" * 40_000, b"431"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: what\r\n\r\n", b"501"),
+        (
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 300_000,
+            b"413",
+        ),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
+        (b"CONNECT example.invalid:443 HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+    ],
+)
+def test_what_is_not_http_is_answered_in_kind(
+    shared: Emulator, ask: Ask, request_bytes: Any, status: Any
+) -> None:
+    answer = exchange(shared, request_bytes)
+    assert answer[9:12] == status
+    assert ask(shared).status_code == 200
+
+
+FRAGMENTS = [
+    b"GET ",
+    b"POST ",
+    b"/metadata/identity/oauth2/token",
+    b"/metadata/instance/",
+    b"?api-version=2018-02-01",
+    b"&resource=",
+    b"&client_id=%ff%00",
+    b"http://[::1",
+    b" HTTP/1.1",
+    b" HTTP/1.0",
+    b"\r\n",
+    b"\n",
+    b"Host: x\r\n",
+    b"Metadata: true\r\n",
+    b"Content-Length: 5\r\n",
+    b"Content-Length: 99999999999999999999\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"5\r\nhello\r\n0\r\n\r\n",
+    b"ffffffffffffffff\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Upgrade: websocket\r\nConnection: upgrade\r\n",
+    b"\x00\xff\xfe",
+    b"x" * 3000,
+    b"\r\n\r\n",
+    GOOD,
+]
+
+
+def test_ten_thousand_malformed_requests_are_survived(started: Start, ask: Ask) -> None:
+    emulator = started(log_size=100)
+    chance = random.Random(20261121)
+
+    def storm(seed: Any) -> Any:
+        own = random.Random(seed)
+        for _ in range(2500):
+            body = b"".join(own.choices(FRAGMENTS, k=own.randint(1, 9)))
+            with connect(emulator) as client:
+                try:
+                    client.sendall(body)
+                    if own.random() < 0.5:
+                        client.shutdown(socket.SHUT_WR)
+                        while client.recv(65536):
+                            pass
+                except OSError:
+                    pass
+
+    threads = [threading.Thread(target=storm, args=(chance.random(),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ask(emulator).status_code == 200
+    assert not any(record.status >= 500 for record in emulator.requests)
+    assert len(emulator.requests) <= 100
+
+
+def test_half_open_connections_do_not_shut_others_out(shared: Emulator, ask: Ask) -> None:
+    clients = [connect(shared) for _ in range(450)]
+    try:
+        for client in clients[:50]:
+            client.sendall(b"GET / HT")
+        assert ask(shared).status_code == 200
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_client_that_never_reads_costs_no_memory_and_stops_nobody(
+    shared: Emulator, ask: Ask
+) -> None:
+    with connect(shared) as client:
+        client.settimeout(0.2)
+        sent = 0
+        try:
+            while sent < 200_000_000:
+                sent += client.send(GOOD * 500)
+        except TimeoutError:
+            pass
+        assert sent < 200_000_000
+        assert ask(shared).status_code == 200
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.binary(max_size=200))
+def test_any_bytes_are_answered_or_closed(shared: Emulator, data: Any) -> None:
+    with connect(shared) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(65536):
+            pass
+
+
+@given(target=st.text(max_size=200))
+def test_any_target_is_taken_apart_or_refused(target: Any) -> None:
+    try:
+        request = Request.parse("GET", target)
+    except BadTargetError:
+        return
+    assert isinstance(request.path, str)
+    request.repeated_parameter()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    path=st.sampled_from(
+        [
+            PATH,
+            "/metadata/identity/info",
+            "/metadata/instance",
+            "/metadata/instance/network/interface",
+            "/metadata/attested/document",
+            "/metadata/scheduledevents",
+            "/metadata/loadbalancer",
+            "/metadata/versions",
+        ]
+    ),
+    query=st.dictionaries(
+        st.sampled_from(
+            ["api-version", "resource", "client_id", "format", "nonce", "bypass_cache"]
+        ),
+        st.one_of(st.sampled_from(["2021-12-13", "json", "text", "true"]), st.text(max_size=20)),
+    ),
+)
+def test_any_parameters_get_an_answer_below_500(
+    shared: Emulator, http: requests.Session, path: Any, query: Any
+) -> None:
+    answer = http.get(shared.endpoint + path, params=query)
+    assert answer.status_code in {200, 400, 404}

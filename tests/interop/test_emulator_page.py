@@ -1,0 +1,161 @@
+"""The admin page in a real browser: Chromium, driven over its DevTools protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import requests
+
+from imds_identity.emulator import Emulator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PATIENCE_SECONDS = 30
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+]
+
+Evaluate = Callable[[str], Awaitable[Any]]
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator(key_vault=False, admin_port=0) as running:
+        yield running
+
+
+@pytest.fixture
+def devtools(tmp_path: Path) -> Iterator[Path]:
+    """Starts a browser; yields the file in which it says where its DevTools listen."""
+    assert CHROMIUM is not None
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--remote-debugging-port=0",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "about:blank",
+    ]
+    # The profile must not land in the home of whoever runs the tests.
+    environment = {**os.environ, "HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+    with subprocess.Popen(
+        [CHROMIUM, *flags],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    ) as browser:
+        try:
+            yield tmp_path / "profile" / "DevToolsActivePort"
+        finally:
+            browser.kill()
+
+
+async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
+    """Waits for what another process is about to do."""
+    for _ in range(PATIENCE_SECONDS * 20):
+        if result := await condition():
+            return result
+        await asyncio.sleep(0.05)
+    pytest.fail("The browser did not do it in time.")
+
+
+async def browse(port_file: Path, url: str, visit: Callable[[Evaluate], Awaitable[None]]) -> None:
+    def read() -> str:
+        return port_file.read_text() if port_file.exists() else ""
+
+    async def port_line() -> str:
+        return await asyncio.to_thread(read)
+
+    port = (await until(port_line)).split()[0]
+    async with aiohttp.ClientSession() as session:
+        opened = await session.put(f"http://127.0.0.1:{port}/json/new?{url}")
+        target = (await opened.json())["webSocketDebuggerUrl"]
+        numbers = itertools.count(1)
+        async with session.ws_connect(target) as socket:
+
+            async def evaluate(expression: str) -> Any:
+                number = next(numbers)
+                parameters = {"expression": expression, "returnByValue": True}
+                await socket.send_json(
+                    {"id": number, "method": "Runtime.evaluate", "params": parameters}
+                )
+                while (answer := await socket.receive_json()).get("id") != number:
+                    pass
+                return answer.get("result", {}).get("result", {}).get("value")
+
+            await until(lambda: evaluate("document.readyState === 'complete' && !!window.live"))
+            await visit(evaluate)
+
+
+def ask(emulator: Emulator, resource: str = "https://vault.azure.net") -> requests.Response:
+    return requests.get(
+        emulator.endpoint + "/metadata/identity/oauth2/token",
+        params={"api-version": "2018-02-01", "resource": resource},
+        headers={"Metadata": "true"},
+        timeout=10,
+    )
+
+
+def run(coroutine: Any) -> None:
+    asyncio.run(coroutine)
+
+
+def test_requests_appear_as_they_come_and_nothing_in_them_is_run(
+    emulator: Emulator, devtools: Path
+) -> None:
+    attack = "<img src=x onerror=document.title='stolen'>"
+
+    async def visit(evaluate: Evaluate) -> None:
+        await evaluate("document.querySelector('#fault input').value = 'being typed'")
+        token = (await asyncio.to_thread(ask, emulator, attack)).json()["access_token"]
+        text = "document.getElementById('live').innerText"
+        await until(lambda: evaluate(f"{text}.includes('onerror')"))
+        assert await evaluate("document.title") == "imds-identity emulator"
+        assert await evaluate("document.querySelectorAll('img').length") == 0
+        assert await evaluate("document.querySelector('#fault input').value") == "being typed"
+        assert token not in await evaluate("document.documentElement.outerHTML")
+        assert await evaluate(
+            "getComputedStyle(document.querySelector('table')).borderCollapse"
+        ) == ("collapse")
+
+    assert emulator.admin_url is not None
+    run(browse(devtools, emulator.admin_url + "/", visit))
+
+
+def test_its_buttons_set_faults_and_schedule_events(emulator: Emulator, devtools: Path) -> None:
+    async def visit(evaluate: Evaluate) -> None:
+        async def faults() -> Any:
+            return emulator.faults
+
+        async def events() -> Any:
+            return emulator.events
+
+        await evaluate("document.querySelector('#fault [name=status]').value = '418'")
+        await evaluate("document.querySelector('#fault button').click()")
+        ((_, fault),) = await until(faults)
+        assert (fault.status, fault.times) == (418, 1)
+        assert (await asyncio.to_thread(ask, emulator)).status_code == 418
+        await until(lambda: evaluate("document.readyState === 'complete' && !!window.live"))
+        await until(lambda: evaluate("live.innerText.includes('418')"))
+        await evaluate(
+            "document.querySelector('#event [name=description]').value = 'from the page'"
+        )
+        await evaluate("document.querySelector('#event button').click()")
+        (event,) = await until(events)
+        assert (event.event_type, event.description) == ("Freeze", "from the page")
+
+    assert emulator.admin_url is not None
+    run(browse(devtools, emulator.admin_url + "/", visit))
