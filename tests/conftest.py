@@ -30,6 +30,8 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(_HOST_VARIABLES):
             monkeypatch.delenv(name)
+    # No test asks the real address, which is somebody's service on a machine in a cloud.
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
     imds_identity.clear_cache()
     yield
     imds_identity.clear_cache()

@@ -14,7 +14,7 @@ from azure.core.exceptions import (
 )
 from azure.core.pipeline import AsyncPipeline, Pipeline
 from azure.core.pipeline.policies import CustomHookPolicy
-from azure.core.pipeline.transport import HttpTransport
+from azure.core.pipeline.transport import AsyncHttpTransport, HttpTransport, RequestsTransport
 from azure.core.rest import HttpRequest
 
 from ._engine.broker import Interrupted
@@ -30,40 +30,50 @@ if TYPE_CHECKING:
     from ._engine.drive import Sender
     from ._engine.provider import OpenSender
 
-_OPTIONS = {
-    "connection_timeout": CONNECT_TIMEOUT,
-    "read_timeout": READ_TIMEOUT,
-    # A transport that reads the environment would hand the token to a proxy.
-    "proxies": {"http": None, "https": None, "no_proxy": "*"},
-}
+# A transport that reads the environment would hand the token to a proxy.
+_NO_PROXY = {"http": None, "https": None, "no_proxy": "*"}
 _POLL = 0.2
+
+
+def is_async(transport: Any) -> bool:
+    """Whether ``transport`` is to be awaited; some are both, by their ancestry."""
+    return isinstance(transport, AsyncHttpTransport) or not isinstance(transport, HttpTransport)
 
 
 def sync_sender(transport: Any, hooks: dict[str, Any]) -> OpenSender:
     """Sends by ``transport``, or by azure-core's own if there are hooks and no transport."""
     if transport is None:
-        from azure.core.pipeline.transport import RequestsTransport
-
         transport = RequestsTransport(use_env_settings=False)
     run = Pipeline(transport, [CustomHookPolicy(**hooks)]).run
-    return _opener(lambda request: run(request, **_OPTIONS).http_response)
+    return _opener(lambda request: run(request, **_options(transport)).http_response)
 
 
 def async_sender(
     transport: Any, hooks: dict[str, Any], loop: asyncio.AbstractEventLoop
 ) -> OpenSender:
     """Sends by ``transport``; an async one runs on ``loop`` while the engine's thread waits."""
-    if transport is None or isinstance(transport, HttpTransport):
+    if transport is None or not is_async(transport):
         return sync_sender(transport, hooks)
     pipeline = AsyncPipeline(transport, [CustomHookPolicy(**hooks)])
 
     async def run(request: HttpRequest) -> Any:
-        answer = (await pipeline.run(request, **_OPTIONS)).http_response
+        answer = (await pipeline.run(request, **_options(transport))).http_response
         if asyncio.iscoroutinefunction(getattr(answer, "read", None)):
             await answer.read()
         return answer
 
     return _opener(lambda request: _wait(run, request, loop))
+
+
+def _options(transport: Any) -> dict[str, Any]:
+    if isinstance(transport, RequestsTransport) and is_async(transport):
+        # These know one time-out only, and hand it to requests as it is.
+        return {"connection_timeout": (CONNECT_TIMEOUT, READ_TIMEOUT), "proxies": _NO_PROXY}
+    return {
+        "connection_timeout": CONNECT_TIMEOUT,
+        "read_timeout": READ_TIMEOUT,
+        "proxies": _NO_PROXY,
+    }
 
 
 def _opener(run: Callable[[HttpRequest], Any]) -> OpenSender:

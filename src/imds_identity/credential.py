@@ -145,9 +145,11 @@ class ManagedIdentityCredential(Face):
         return sync_sender(self._transport, self._hooks)
 
     def _check_transport(self) -> None:
-        if hasattr(type(self._transport), "__aenter__") and not hasattr(
-            type(self._transport), "__enter__"
-        ):
+        if self._transport is None:
+            return
+        from azure.core.pipeline.transport import AsyncHttpTransport
+
+        if isinstance(self._transport, AsyncHttpTransport):
             raise TypeError(
                 f"{type(self._transport).__name__} is an async transport; "
                 "use imds_identity.aio.ManagedIdentityCredential, or a sync transport"

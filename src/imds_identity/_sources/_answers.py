@@ -69,4 +69,9 @@ def no_answer(response: Response, retry_after: float | None) -> Failure:
             status=status,
             retry_after=retry_after,
         )
-    return Refused(f"the service answered {status}, {words}", status=status)
+    return Refused(
+        f"the service answered {status}, {words}",
+        "Asking again will not help: if those are not the metadata service's own words, something "
+        "else (a proxy, a firewall) answers in its place.",
+        status=status,
+    )

@@ -1,0 +1,78 @@
+"""``imds-identity`` on the command line. Tokens go to standard output only, errors to the other."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import NamedTuple
+
+from .._version import __version__
+
+FAILED = 1
+USAGE = 2
+_INTERRUPTED = 130
+
+
+class Command(NamedTuple):
+    """A subcommand, whose module has ``add_arguments(parser)`` and ``run(args) -> int``."""
+
+    module: str
+    help: str
+
+
+_COMMANDS = {
+    "token": Command("imds_identity.cli.token", "print a managed identity's token"),
+    "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),
+    "emulator": Command("imds_identity.emulator.command", "emulate a VM, an Arc server and more"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: in place of those of the process.
+
+    Returns:
+        The exit status: 0, 1 for an error, 2 for usage.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        args = _parser(given).parse_args(given)
+        status = import_module(_COMMANDS[args.command].module).run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return FAILED
+    return int(status)
+
+
+def complain(message: object) -> int:
+    """Tell the user, in a line on standard error; the exit status of an error."""
+    print(f"imds-identity: {message}", file=sys.stderr)
+    return FAILED
+
+
+def _parser(given: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="imds-identity",
+        description="Managed-identity tokens on Azure VMs, scale sets and Arc servers.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in _COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.help)
+        # Modules of commands that are not meant stay unloaded: a token is wanted fast.
+        if name in given[:1]:
+            import_module(command.module).add_arguments(subparser)
+    return parser
+
+
+def _forget_stdout() -> None:
+    """Whoever read is gone; without this the interpreter complains while it goes down."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,159 @@
+"""``imds-identity token``: a token for scripts, pipes, curl and kubectl."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .._engine.failure import Failure, quote
+from .._engine.identity import choose
+from .._engine.provider import Provider
+from .._engine.resource import resource_of
+from .._sources.detect import ARC, IMDS, detect
+from . import USAGE, complain
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from .._engine.token import Token
+
+_KUBERNETES_API = "client.authentication.k8s.io/v1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's arguments to its parser."""
+    parser.description = "Prints a managed identity's token for a resource."
+    parser.add_argument(
+        "resource",
+        metavar="RESOURCE_OR_SCOPE",
+        help="such as https://management.azure.com/ or https://vault.azure.net/.default",
+    )
+    identity = parser.add_mutually_exclusive_group()
+    for name in ("client", "object", "resource"):
+        identity.add_argument(f"--{name}-id", metavar="ID", help="a user-assigned identity")
+    parser.add_argument("--source", choices=(IMDS, ARC), help="in place of what is detected")
+    parser.add_argument(
+        "--output",
+        choices=tuple(_OUTPUTS),
+        default="text",
+        help="text: the token alone (default); json: as `az account get-access-token`; header: "
+        "an Authorization header; env: lines for a shell to evaluate; exec-credential: for kubectl",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the token that ``args`` ask for; the exit status."""
+    try:
+        identity = choose(
+            client_id=args.client_id, object_id=args.object_id, resource_id=args.resource_id
+        )
+        provider = Provider(detect(args.source), identity)
+        slot = provider.slot(resource_of((args.resource,)))
+    except ValueError as error:
+        complain(error)
+        return USAGE
+    try:
+        token = provider.token(slot)
+    except Failure as failure:
+        return complain(failure)
+    except Exception as error:  # noqa: BLE001 - a traceback would be no help, and might tell secrets
+        return complain(f"unexpected {type(error).__name__}: {quote(str(error))}")
+    sys.stdout.write(_OUTPUTS[args.output](token) + "\n")
+    return 0
+
+
+def _text(token: Token) -> str:
+    return token.value
+
+
+def _header(token: Token) -> str:
+    return f"Authorization: {token.token_type} {token.value}"
+
+
+def _env(token: Token) -> str:
+    import shlex
+
+    return (
+        f"export AZURE_ACCESS_TOKEN={shlex.quote(token.value)}\n"
+        f"export AZURE_ACCESS_TOKEN_EXPIRES_ON={token.expires_on}"
+    )
+
+
+def _json(token: Token) -> str:
+    from datetime import datetime
+
+    claims = _claims(token.value)
+    # xms_mirid: /subscriptions/<id>/resourcegroups/...
+    path = str(claims.get("xms_mirid", "")).split("/")
+    return _dump(
+        {
+            "accessToken": token.value,
+            # Local time with no zone, as az writes it; expires_on is the one to rely on.
+            "expiresOn": datetime.fromtimestamp(token.expires_on).isoformat(  # noqa: DTZ006
+                sep=" ", timespec="microseconds"
+            ),
+            "expires_on": token.expires_on,
+            "subscription": path[2] if path[1:2] == ["subscriptions"] else None,
+            "tenant": claims.get("tid"),
+            "tokenType": token.token_type,
+        }
+    )
+
+
+def _exec_credential(token: Token) -> str:
+    from datetime import datetime, timezone
+
+    expiry = datetime.fromtimestamp(token.expires_on, timezone.utc)
+    return _dump(
+        {
+            "apiVersion": _kubernetes_api(),
+            "kind": "ExecCredential",
+            "status": {
+                "expirationTimestamp": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "token": token.value,
+            },
+        }
+    )
+
+
+def _kubernetes_api() -> str:
+    """The version that kubectl asks in; it takes no other in answer.
+
+    https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
+    """
+    import json
+    import os
+
+    try:
+        return str(json.loads(os.environ["KUBERNETES_EXEC_INFO"])["apiVersion"])
+    except (KeyError, ValueError, TypeError):
+        return _KUBERNETES_API
+
+
+def _claims(token: str) -> dict[str, Any]:
+    """What a JWT says of itself, unverified; nothing if it is none."""
+    import base64
+    import json
+
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def _dump(value: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(value, indent=2)
+
+
+_OUTPUTS: dict[str, Callable[[Token], str]] = {
+    "text": _text,
+    "json": _json,
+    "header": _header,
+    "env": _env,
+    "exec-credential": _exec_credential,
+}

@@ -1,0 +1,189 @@
+"""requests' face, against the emulated Key Vault and a server that challenges by hand."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from azure.core.credentials import AccessToken
+
+from imds_identity import ManagedIdentityAuth, ManagedIdentityCredential
+from imds_identity.auth import _claims_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from imds_identity.emulator import Emulator
+
+SCOPE = "https://vault.azure.net/.default"
+CLAIMS = '{"access_token":{"nbf":{"essential":true,"value":"1"}}}'
+CHALLENGE = (
+    'Bearer realm="", authorization_uri="https://login.example/", '
+    f'error="insufficient_claims", claims="{base64.b64encode(CLAIMS.encode()).decode()}"'
+)
+
+
+class Recorder(BaseHTTPRequestHandler):
+    """Answers by a script of (status, headers), remembering what it was sent."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        server: Any = self.server
+        server.seen.append((self.path, self.headers.get("Authorization"), body))
+        status, headers = server.script.pop(0) if server.script else (200, {})
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST  # noqa: N815 - the base class's name
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+class Service(ThreadingHTTPServer):
+    script: list[tuple[int, dict[str, str]]]
+    seen: list[tuple[str, str | None, bytes]]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+def serve() -> Service:
+    server = Service(("127.0.0.1", 0), Recorder)
+    server.script, server.seen = [], []
+    threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+    return server
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    server = serve()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def other_service() -> Iterator[Service]:
+    server = serve()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+class Credential:
+    """Counts what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str | None] = []
+
+    def get_token(self, *scopes: str, claims: str | None = None, **kwargs: Any) -> AccessToken:
+        self.asked.append(claims)
+        return AccessToken(f"token-{len(self.asked)}", 0)
+
+
+def test_a_script_reads_a_secret(imds_emulator: Emulator) -> None:
+    url = f"{imds_emulator.key_vault.url}/secrets/greeting?api-version=7.4"
+    with requests.Session() as session:
+        session.trust_env = False  # or the variables of this machine's own bundle win
+        session.verify = imds_emulator.key_vault.ca_file
+        for _ in range(3):
+            answer = session.get(url, auth=ManagedIdentityAuth(SCOPE))
+            assert answer.json()["value"] == imds_emulator.key_vault.secrets["greeting"]
+    assert len(imds_emulator.token_requests) == 1
+
+
+def test_a_revoked_token_is_replaced(imds_emulator: Emulator) -> None:
+    url = f"{imds_emulator.key_vault.url}/secrets/greeting?api-version=7.4"
+    auth = ManagedIdentityAuth(SCOPE, credential=ManagedIdentityCredential())
+    with requests.Session() as session:
+        session.trust_env = False
+        session.verify, session.auth = imds_emulator.key_vault.ca_file, auth
+        assert session.get(url).status_code == 200
+        imds_emulator.revoke_tokens()
+        answer = session.get(url)
+        assert answer.status_code == 200
+        assert [response.status_code for response in answer.history] == [401]
+        assert session.get(url).history == []
+
+
+def test_a_claims_challenge_is_met_once_with_the_body_sent_again(service: Service) -> None:
+    credential = Credential()
+    service.script = [(401, {"WWW-Authenticate": CHALLENGE}), (200, {})]
+    body = io.BytesIO(b"skipped, the body")
+    body.seek(9)
+    answer = requests.post(
+        f"{service.url}/x",
+        data=body,
+        auth=ManagedIdentityAuth("s", credential=credential),
+        timeout=5,
+    )
+    assert answer.status_code == 200
+    assert service.seen == [
+        ("/x", "Bearer token-1", b"the body"),
+        ("/x", "Bearer token-2", b"the body"),
+    ]
+    assert credential.asked == [None, CLAIMS]
+
+
+def test_a_second_challenge_is_the_answer(service: Service) -> None:
+    credential = Credential()
+    service.script = [(401, {"WWW-Authenticate": CHALLENGE})] * 2
+    answer = requests.get(
+        service.url, auth=ManagedIdentityAuth("s", credential=credential), timeout=5
+    )
+    assert answer.status_code == 401
+    assert len(service.seen) == 2
+
+
+def test_another_server_that_a_redirect_leads_to_gets_no_token(
+    service: Service, other_service: Service
+) -> None:
+    credential = Credential()
+    service.script = [(302, {"Location": f"http://localhost:{other_service.server_address[1]}/y"})]
+    other_service.script = [(401, {"WWW-Authenticate": CHALLENGE})]
+    answer = requests.get(
+        service.url, auth=ManagedIdentityAuth("s", credential=credential), timeout=5
+    )
+    assert answer.status_code == 401
+    assert other_service.seen == [("/y", None, b"")]
+    assert credential.asked == [None]
+
+
+@pytest.mark.parametrize(
+    ("status", "header"),
+    [
+        (401, "Bearer"),
+        (401, 'Bearer error="invalid_token"'),
+        (401, CHALLENGE.replace("insufficient_claims", "invalid_token")),
+        (401, 'Bearer error="insufficient_claims", claims="%%%"'),
+        (401, 'Bearer error="insufficient_claims", claims="gICA"'),
+        (403, CHALLENGE),
+    ],
+)
+def test_other_refusals_are_passed_on(status: int, header: str) -> None:
+    response = requests.Response()
+    response.status_code = status
+    response.headers["WWW-Authenticate"] = header
+    assert _claims_of(response) is None
+
+
+def test_a_token_does_not_travel_unencrypted() -> None:
+    auth = ManagedIdentityAuth("s", credential=Credential())
+    with pytest.raises(ValueError, match="use https"):
+        requests.get("http://management.azure.com/", auth=auth, timeout=5)
+
+
+def test_settings_go_to_the_credential_and_not_beside_one() -> None:
+    assert "client_id='c'" in repr(ManagedIdentityAuth("s", client_id="c"))
+    with pytest.raises(TypeError, match="not both"):
+        ManagedIdentityAuth("s", credential=Credential(), client_id="c")
