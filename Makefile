@@ -21,7 +21,7 @@ test-all:
 	./tests/test_all.sh
 
 bench: $(INSTALLED)
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python tests/benchmarks/run.py
 
 interop: $(INSTALLED)
 	./tests/interop/setup.sh $(BIN)/python

@@ -25,6 +25,9 @@ class FakeClock:
     def now(self) -> float:
         return self.seconds
 
+    def tick(self) -> float:
+        return self.seconds
+
     def wall(self) -> float:
         return EPOCH + self.seconds + self.skew
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ._cache.key import Key
+from ._engine.broker import Slot
 from ._engine.identity import choose
 from ._engine.provider import Provider
 from ._engine.resource import resource_of
@@ -15,10 +17,14 @@ if TYPE_CHECKING:
 
     from azure.core.credentials import AccessToken, AccessTokenInfo
 
-    from ._engine.broker import Broker, Slot
+    from ._engine.broker import Broker
     from ._engine.token import Token
 
 Shown: TypeAlias = "tuple[AccessToken, AccessTokenInfo]"
+
+
+# Never valid: what has not been asked for takes the way of what has expired.
+UNASKED = Slot(Key("", "", "", "", ""))
 
 
 class Face:
@@ -53,15 +59,15 @@ class Face:
         self._sends_by_azure_core = transport is not None or any(self._hooks.values())
         self._check_transport()
         self._slots: dict[tuple[str, ...], Slot] = {}
-        self._now = self._provider.broker.clock.now
+        self._tick = self._provider.broker.clock.tick
 
     def __repr__(self) -> str:
-        shown = (f"{n}={v!r}" for n, v in self._settings.items() if n not in _NOT_SHOWN)
+        shown = (f"{n}={v!r}" for n, v in self._settings.items() if n not in _OBJECTS)
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Configuration only: where it arrives, the credential finds that machine's own source."""
-        if unpicklable := self._settings.keys() & _NOT_PICKLED:
+        if unpicklable := self._settings.keys() & _OBJECTS:
             raise TypeError(
                 f"a credential with its own {' and '.join(sorted(unpicklable))} cannot be pickled"
             )
@@ -71,21 +77,18 @@ class Face:
         """Refuse a transport that this face cannot use."""
 
     def _slot(self, scopes: tuple[str, ...]) -> Slot:
-        slot = self._slots.get(scopes)
-        if slot is None:
-            slot = self._slots[scopes] = self._provider.slot(resource_of(scopes))
-        return slot
+        if scopes not in self._slots:
+            self._slots[scopes] = self._provider.slot(resource_of(scopes))
+        return self._slots[scopes]
 
     def _show(self, slot: Slot, token: Token) -> Shown:
-        """``token`` as azure-core has it, and from now on served without further thought."""
+        """``token`` as azure-core has it, from now on served without further thought."""
         from ._shown import show
 
-        shown = show(token)
-        if slot.token is token:
-            slot.shown = shown
-            slot.hit_until = token.refresh_at
-        return shown
+        if slot.token is not token:  # replaced in this very moment: it is good all the same
+            return show(token)
+        slot.show(token, show, self._provider.broker.clock)
+        return slot.access_token, slot.access_token_info
 
 
-_NOT_SHOWN = frozenset({"transport", "raw_request_hook", "raw_response_hook", "_broker"})
-_NOT_PICKLED = _NOT_SHOWN
+_OBJECTS = frozenset({"transport", "raw_request_hook", "raw_response_hook", "_broker"})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._engine.broker import Interrupted
 from ._engine.failure import Failure
 from ._engine.token import Token
-from ._face import Face
+from ._face import UNASKED, Face
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -72,9 +72,9 @@ class ManagedIdentityCredential(Face):
             CredentialUnavailableError: if there is no managed identity here.
             ManagedIdentityError: if its token could not be had.
         """
-        slot = self._slots.get(scopes)
-        if slot is not None and not claims and self._now() < slot.hit_until:
-            return slot.shown[0]  # type: ignore[no-any-return]
+        slot = self._slots.get(scopes, UNASKED)
+        if self._tick() < slot.hit_until and not claims:
+            return slot.access_token  # type: ignore[no-any-return]
         return (await self._get(scopes, claims))[0]
 
     async def get_token_info(
@@ -96,9 +96,9 @@ class ManagedIdentityCredential(Face):
             ManagedIdentityError: if its token could not be had.
         """
         claims = options.get("claims") if options else None
-        slot = self._slots.get(scopes)
-        if slot is not None and not claims and self._now() < slot.hit_until:
-            return slot.shown[1]  # type: ignore[no-any-return]
+        slot = self._slots.get(scopes, UNASKED)
+        if self._tick() < slot.hit_until and not claims:
+            return slot.access_token_info  # type: ignore[no-any-return]
         return (await self._get(scopes, claims))[1]
 
     async def close(self) -> None:

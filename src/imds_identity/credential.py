@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._engine.failure import Failure
-from ._face import Face
+from ._face import UNASKED, Face
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,9 +77,9 @@ class ManagedIdentityCredential(Face):
             CredentialUnavailableError: if there is no managed identity here.
             ManagedIdentityError: if its token could not be had.
         """
-        slot = self._slots.get(scopes)
-        if slot is not None and not claims and self._now() < slot.hit_until:
-            return slot.shown[0]  # type: ignore[no-any-return]
+        slot = self._slots.get(scopes, UNASKED)
+        if self._tick() < slot.hit_until and not claims:
+            return slot.access_token  # type: ignore[no-any-return]
         return self._get(scopes, claims)[0]
 
     def get_token_info(
@@ -101,9 +101,9 @@ class ManagedIdentityCredential(Face):
             ManagedIdentityError: if its token could not be had.
         """
         claims = options.get("claims") if options else None
-        slot = self._slots.get(scopes)
-        if slot is not None and not claims and self._now() < slot.hit_until:
-            return slot.shown[1]  # type: ignore[no-any-return]
+        slot = self._slots.get(scopes, UNASKED)
+        if self._tick() < slot.hit_until and not claims:
+            return slot.access_token_info  # type: ignore[no-any-return]
         return self._get(scopes, claims)[1]
 
     def close(self) -> None:

@@ -304,3 +304,21 @@ def test_after_a_fork_nobody_waits_for_a_thread_of_the_parent(
 
 def test_interrupted_is_for_the_engine_alone() -> None:
     assert not issubclass(Interrupted, Failure)
+
+
+def test_a_shown_token_is_looked_at_again_within_a_minute(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    made: list[Token] = []
+
+    def forms(token: Token) -> tuple[str, str]:
+        made.append(token)
+        return f"form-{len(made)}", "info"
+
+    token = broker.get(slot, service)
+    slot.show(token, forms, clock)
+    assert slot.hit_until == clock.tick() + 60
+    clock.seconds += LIFE / 2 - 10
+    slot.show(token, forms, clock)
+    assert slot.hit_until == clock.tick() + 10
+    assert (slot.access_token, len(made)) == ("form-1", 1)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Fetch: TypeAlias = "Callable[[], Token]"
 
 NEVER = float("-inf")
+HIT_SECONDS = 60.0
+"""For how long a token is handed out before it is looked at again: a machine that wakes after a
+night's sleep must not go on with yesterday's token because the cheap clock slept as well."""
 _FAILURE_IS_REMEMBERED = 2.0
 
 
@@ -32,23 +35,27 @@ class Interrupted(Exception):
 class Slot:
     """All that this process knows of one key.
 
-    Faces read ``hit_until`` and then ``shown`` with no lock: a token is shown first and becomes
-    valid after, and what has been shown stays until it is replaced.
+    Faces read ``hit_until`` and then what they show with no lock: a token is shown first and
+    becomes valid after, and what has been shown stays until it is replaced.
 
     Attributes:
         token: the present token, good or not.
-        shown: the present token as a face hands it out.
-        hit_until: until when ``shown`` may be handed out with no further thought (``Clock.now``).
+        shown: the token that was last shown to faces.
+        access_token: the same as azure-core's faces show it.
+        access_token_info: likewise, in the other form.
+        hit_until: until when these may be handed out with no further thought (``Clock.tick``).
     """
 
     __slots__ = (
-        "failure", "failure_until", "flights", "generation", "hit_until", "key", "setbacks",
-        "shown", "token",
+        "access_token", "access_token_info", "failure", "failure_until", "flights", "generation",
+        "hit_until", "key", "setbacks", "shown", "token",
     )  # fmt: skip
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        self.shown: Any = None
+        self.shown: Token | None = None
+        self.access_token: Any = None
+        self.access_token_info: Any = None
         self.setbacks = 0
         self.generation = 0
         self.forget()
@@ -61,6 +68,13 @@ class Slot:
         self.failure_until = NEVER
         self.flights: dict[str | None, Flight] = {}
         self.generation += 1
+
+    def show(self, token: Token, forms: Callable[[Token], tuple[Any, Any]], clock: Clock) -> None:
+        """Let faces hand out the present ``token`` for a while, in its ``forms``."""
+        if self.shown is not token:
+            self.access_token, self.access_token_info = forms(token)
+            self.shown = token
+        self.hit_until = clock.tick() + min(token.refresh_at - clock.now(), HIT_SECONDS)
 
     def keep(self, token: Token) -> None:
         """From now on this is the token."""

@@ -24,6 +24,10 @@ class Clock(Protocol):
         """Seconds on a clock that never steps; its zero means nothing."""
         ...
 
+    def tick(self) -> float:
+        """Seconds on the cheapest clock there is, which may stand still in a suspended machine."""
+        ...
+
     def wall(self) -> float:
         """Unix time as this machine believes it to be."""
         ...
@@ -37,6 +41,7 @@ class SystemClock:
     """The machine's own clocks."""
 
     now = staticmethod(_steady)
+    tick = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
     sleep = staticmethod(time.sleep)
 

@@ -1,0 +1,25 @@
+"""An Azure SDK client with a managed identity: list the secrets of a Key Vault.
+
+python examples/sdk_client.py https://my-vault.vault.azure.net
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from azure.keyvault.secrets import SecretClient
+
+from imds_identity import ManagedIdentityCredential
+
+
+def list_secrets(
+    vault_url: str, credential: ManagedIdentityCredential, **options: Any
+) -> list[str]:
+    """The names of a vault's secrets; ``options`` go to the client."""
+    with SecretClient(vault_url, credential, **options) as client:
+        return [secret.name or "" for secret in client.list_properties_of_secrets()]
+
+
+if __name__ == "__main__":
+    print("\n".join(list_secrets(sys.argv[1], ManagedIdentityCredential())))

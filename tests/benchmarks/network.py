@@ -1,0 +1,119 @@
+"""What goes over the network: how long a first token takes, and how many requests a crowd makes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from report import compare
+
+import imds_identity
+import imds_identity.aio
+from imds_identity.emulator import Emulator
+
+SCOPE = "https://vault.azure.net/.default"
+CROWD = 64
+ROUNDS = 120
+
+# Each first token is one of a fresh credential and an empty cache, in one process that takes
+# turns, so that what disturbs one side disturbs all.
+FIRST_TOKEN = """
+import os, statistics, sys, time
+import requests
+import imds_identity, imds_identity.credential
+import imds_identity._engine.sender, imds_identity._sources.imds
+import azure.identity
+import azure.core.credentials
+url = os.environ["AZURE_POD_IDENTITY_AUTHORITY_HOST"] + (
+    "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net")
+
+def bare():
+    with requests.Session() as session:
+        session.get(url, headers={"Metadata": "true"}).json()
+
+def ours():
+    imds_identity.clear_cache()
+    imds_identity.ManagedIdentityCredential().get_token("https://vault.azure.net/.default")
+
+def theirs():
+    with azure.identity.ManagedIdentityCredential() as credential:
+        credential.get_token("https://vault.azure.net/.default")
+
+sides = (bare, ours, theirs)
+times = {side: [] for side in sides}
+for round in range(int(sys.argv[1])):
+    for side in sides:
+        started = time.perf_counter()
+        side()
+        if round >= 5:
+            times[side].append(time.perf_counter() - started)
+print(*(statistics.median(times[side]) for side in sides))
+"""
+
+
+def first_token() -> None:
+    """Compare with a bare request and with azure-identity, the service in another process."""
+    with Emulator() as emulator:
+        environment = {**os.environ, **emulator.environment(), "no_proxy": "*"}
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST_TOKEN, str(ROUNDS)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    bare, ours, theirs = (float(value) * 1e3 for value in done.stdout.split())
+    compare("first token over the network", ours, bare, "ms", 1.3, "bare requests ")
+    compare("first token over the network", ours, theirs, "ms", 1.0, "azure-identity")
+
+
+def threads() -> None:
+    """How many requests 64 threads make, each with a credential of its own."""
+
+    def crowd(make: Any) -> int:
+        with Emulator(latency=0.05) as emulator:
+            os.environ.update(emulator.environment())
+            barrier = threading.Barrier(CROWD)
+
+            def work() -> None:
+                credential = make()
+                barrier.wait()
+                credential.get_token(SCOPE)
+
+            workers = [threading.Thread(target=work) for _ in range(CROWD)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+            return len(emulator.token_requests)
+
+    import azure.identity
+
+    imds_identity.clear_cache()
+    ours = crowd(imds_identity.ManagedIdentityCredential)
+    theirs = crowd(azure.identity.ManagedIdentityCredential)
+    compare("requests of 64 threads", ours, theirs, "requests", 1 / 64, "azure-identity")
+
+
+def tasks() -> None:
+    """How many requests 64 tasks make, each with a credential of its own."""
+
+    async def crowd(make: Any) -> int:
+        with Emulator(latency=0.05) as emulator:
+            os.environ.update(emulator.environment())
+            credentials = [make() for _ in range(CROWD)]
+            await asyncio.gather(*(credential.get_token(SCOPE) for credential in credentials))
+            for credential in credentials:
+                await credential.close()
+            return len(emulator.token_requests)
+
+    import azure.identity.aio
+
+    imds_identity.clear_cache()
+    ours = asyncio.run(crowd(imds_identity.aio.ManagedIdentityCredential))
+    theirs = asyncio.run(crowd(azure.identity.aio.ManagedIdentityCredential))
+    compare("requests of 64 tasks", ours, theirs, "requests", 1 / 64, "azure-identity")

@@ -1,0 +1,35 @@
+"""``make bench``: this package beside azure-identity, in one run; what counts are the ratios.
+
+    python tests/benchmarks/run.py [NAME ...]
+
+Each benchmark prints what either side took, the ratio, and the ratio that is aimed at.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import hit_path
+import network
+import startup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "hit": hit_path.run,
+    "startup": startup.run,
+    "first-token": network.first_token,
+    "threads": network.threads,
+    "tasks": network.tasks,
+}
+
+
+def main(names: list[str]) -> None:
+    for name in names or BENCHMARKS:
+        BENCHMARKS[name]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

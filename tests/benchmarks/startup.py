@@ -1,0 +1,46 @@
+"""Import and construction, each in processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from report import compare
+
+ROUNDS = 15
+# VmHWM, not ru_maxrss: the latter counts what the parent had when it forked.
+SCRIPT = """
+import time
+started = time.perf_counter()
+from {module} import ManagedIdentityCredential
+ManagedIdentityCredential()
+seconds = time.perf_counter() - started
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+print(seconds, peak.split()[1])
+"""
+
+
+def measure(module: str) -> tuple[float, float]:
+    """Milliseconds and MiB, the least of several processes."""
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT.format(module=module)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for _ in range(ROUNDS)
+    ]
+    return min(float(r[0]) for r in runs) * 1e3, min(float(r[1]) for r in runs) / 1024
+
+
+def run() -> None:
+    """Compare time and memory."""
+    (our_time, our_memory), (their_time, their_memory) = (
+        measure("imds_identity"),
+        measure("azure.identity"),
+    )
+    compare("import and construct", our_time, their_time, "ms", 0.45, "azure-identity")
+    compare(
+        "import and construct, peak memory", our_memory, their_memory, "MiB", 0.6, "azure-identity"
+    )

@@ -1,0 +1,44 @@
+"""Checked by mypy and never run: the types that users rely on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import requests
+from azure.keyvault.secrets import SecretClient
+from azure.keyvault.secrets.aio import SecretClient as AsyncSecretClient
+
+import imds_identity
+import imds_identity.aio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from azure.core.credentials import SupportsTokenInfo, TokenCredential
+    from azure.core.credentials_async import AsyncSupportsTokenInfo, AsyncTokenCredential
+
+
+def clients() -> None:
+    credential = imds_identity.ManagedIdentityCredential(identity_config={"object_id": "o"})
+    SecretClient("https://v.vault.azure.net", credential)
+    AsyncSecretClient("https://v.vault.azure.net", imds_identity.aio.ManagedIdentityCredential())
+    requests.get("https://x", auth=imds_identity.ManagedIdentityAuth("s", client_id="c"), timeout=1)
+
+
+def protocols() -> None:
+    credential: TokenCredential = imds_identity.ManagedIdentityCredential()
+    with_info: SupportsTokenInfo = imds_identity.ManagedIdentityCredential()
+    asynchronous: AsyncTokenCredential = imds_identity.aio.ManagedIdentityCredential()
+    async_with_info: AsyncSupportsTokenInfo = imds_identity.aio.ManagedIdentityCredential()
+    provider: Callable[[], str] = imds_identity.get_bearer_token_provider(credential, "s")
+    async_provider: Callable[[], Awaitable[str]] = imds_identity.aio.get_bearer_token_provider(
+        asynchronous, "s"
+    )
+    del with_info, async_with_info, provider, async_provider
+
+
+def errors() -> str:
+    try:
+        return imds_identity.ManagedIdentityCredential().get_token("s").token
+    except imds_identity.CredentialUnavailableError as error:
+        return f"{error.message} {error.status_code} {error.attempts} {error.seconds}"

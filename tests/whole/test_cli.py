@@ -1,0 +1,184 @@
+"""The command line, in this process and as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime
+from typing import Any
+
+import jwt
+import pytest
+
+from imds_identity.cli import main
+from imds_identity.emulator import DEFAULT_USER_ASSIGNED, Emulator
+
+VAULT = "https://vault.azure.net"
+
+
+@pytest.fixture
+def ran(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = main(list(arguments))
+        except SystemExit as done:
+            status = int(done.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def test_text_is_the_token_alone(imds_emulator: Emulator, ran: Any) -> None:
+    status, out, err = ran("token", f"{VAULT}/.default")
+    assert (status, err) == (0, "")
+    assert jwt.decode(out.strip(), options={"verify_signature": False})["aud"] == VAULT
+    assert out.count("\n") == 1
+
+
+def test_json_has_the_fields_of_az(imds_emulator: Emulator, ran: Any) -> None:
+    status, out, _ = ran("token", VAULT, "--output", "json")
+    said = json.loads(out)
+    claims = jwt.decode(said["accessToken"], options={"verify_signature": False})
+    assert status == 0
+    assert list(said) == [
+        "accessToken",
+        "expiresOn",
+        "expires_on",
+        "subscription",
+        "tenant",
+        "tokenType",
+    ]
+    assert said["expires_on"] == claims["exp"]
+    assert said["tenant"] == claims["tid"]
+    assert said["subscription"] == claims["xms_mirid"].split("/")[2]
+    assert said["tokenType"] == "Bearer"
+    local = datetime.strptime(said["expiresOn"], "%Y-%m-%d %H:%M:%S.%f").astimezone()
+    assert local.timestamp() == claims["exp"]
+
+
+def test_header_goes_to_curl(imds_emulator: Emulator, ran: Any) -> None:
+    _, token, _ = ran("token", VAULT)
+    assert ran("token", VAULT, "--output", "header") == (0, f"Authorization: Bearer {token}", "")
+
+
+def test_env_is_evaluated_by_a_shell(imds_emulator: Emulator, ran: Any) -> None:
+    _, token, _ = ran("token", VAULT)
+    _, lines, _ = ran("token", VAULT, "--output", "env")
+    shell = subprocess.run(
+        ["sh", "-c", f"{lines}\necho $AZURE_ACCESS_TOKEN $AZURE_ACCESS_TOKEN_EXPIRES_ON"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )  # fmt: skip
+    value, expires_on = shell.stdout.split()
+    assert value == token.strip()
+    assert int(expires_on) == jwt.decode(value, options={"verify_signature": False})["exp"]
+
+
+@pytest.mark.parametrize("version", [None, "v1", "v1beta1"])
+def test_exec_credential_is_what_kubectl_asks_for(
+    imds_emulator: Emulator, ran: Any, monkeypatch: pytest.MonkeyPatch, version: str | None
+) -> None:
+    if version:
+        asked = {"apiVersion": f"client.authentication.k8s.io/{version}", "kind": "ExecCredential"}
+        monkeypatch.setenv("KUBERNETES_EXEC_INFO", json.dumps(asked))
+    said = json.loads(ran("token", VAULT, "--output", "exec-credential")[1])
+    assert said["apiVersion"] == f"client.authentication.k8s.io/{version or 'v1'}"
+    assert said["kind"] == "ExecCredential"
+    expiry = datetime.strptime(said["status"]["expirationTimestamp"], "%Y-%m-%dT%H:%M:%S%z")
+    claims = jwt.decode(said["status"]["token"], options={"verify_signature": False})
+    assert expiry.timestamp() == claims["exp"]
+
+
+@pytest.mark.parametrize("selector", ["client_id", "object_id", "resource_id"])
+def test_a_user_assigned_identity(imds_emulator: Emulator, ran: Any, selector: str) -> None:
+    flag = f"--{selector.replace('_', '-')}"
+    _, out, _ = ran("token", VAULT, flag, getattr(DEFAULT_USER_ASSIGNED, selector))
+    claims = jwt.decode(out.strip(), options={"verify_signature": False})
+    assert claims["oid"] == DEFAULT_USER_ASSIGNED.object_id
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["token"],
+        ["token", ""],
+        ["token", "a b"],
+        ["token", "x", "--client-id", ""],
+        ["token", "x", "--client-id", "a", "--object-id", "b"],
+        ["token", "x", "--output", "yaml"],
+        ["token", "x", "--source", "elsewhere"],
+        ["nonsense"],
+    ],
+)
+def test_wrong_usage_ends_with_2_and_a_word_of_why(ran: Any, arguments: list[str]) -> None:
+    status, out, err = ran(*arguments)
+    assert (status, out) == (2, "")
+    assert "imds-identity" in err
+    assert "Traceback" not in err
+
+
+def test_an_error_ends_with_1_in_plain_words(imds_emulator: Emulator, ran: Any) -> None:
+    status, out, err = ran("token", VAULT, "--client-id", "nobody")
+    assert (status, out) == (1, "")
+    assert err.startswith("imds-identity: the service answered 400")
+    assert "nobody" in err
+    assert err.count("\n") == 1
+
+
+def test_what_nobody_thought_of_is_no_traceback_either(
+    ran: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("Bearer eyJhbGciOiJIUzI1NiJ9.e30.c2ln")
+
+    monkeypatch.setattr("imds_identity._engine.provider.Provider.token", broken)
+    status, out, err = ran("token", VAULT)
+    assert (status, out) == (1, "")
+    assert err == "imds-identity: unexpected ZeroDivisionError: <hidden>\n"
+
+
+def process(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "imds_identity", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, **settings
+    )
+
+
+def test_a_process_prints_a_token_without_loading_azure_core(imds_emulator: Emulator) -> None:
+    script = (
+        "import sys; from imds_identity.cli import main; status = main(sys.argv[1:]);"
+        "print(status, [m for m in ('azure.core', 'msal', 'asyncio', 'h11') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "token", VAULT], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[1] == "0 []"
+
+
+def test_a_reader_that_goes_away_is_no_traceback(imds_emulator: Emulator) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "imds_identity", "token", VAULT]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_the_demo_shows_both_hosts() -> None:
+    done = process("demo")
+    assert done.returncode == 0, done.stderr
+    assert "greeting = 'hello from the vault, an Azure VM'" in done.stdout
+    assert "greeting = 'hello from the vault, an Azure Arc server'" in done.stdout
+    assert done.stdout.count("-> 200") == 2
+    assert done.stdout.count("-> 401") == 1
+
+
+def test_version_and_help() -> None:
+    assert process("--version").stdout.startswith("imds-identity 0.")
+    for command in ("token", "demo", "emulator"):
+        assert process(command, "--help").returncode == 0

@@ -1,0 +1,107 @@
+"""Each example does what it says, against the emulator."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+
+import imds_identity
+import imds_identity.aio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from imds_identity.emulator import Emulator
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def example(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Arm(BaseHTTPRequestHandler):
+    """Lists one subscription to whoever has a token for the management plane."""
+
+    def do_GET(self) -> None:
+        token = self.headers["Authorization"].removeprefix("Bearer ")
+        audience = jwt.decode(token, options={"verify_signature": False})["aud"]
+        ok = audience == "https://management.azure.com" and self.path.startswith("/subscriptions?")
+        body = json.dumps({"value": [{"displayName": "Production"}]}).encode()
+        self.send_response(200 if ok else 401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def arm() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Arm)
+    threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def vault(imds_emulator: Emulator) -> dict[str, Any]:
+    imds_emulator.key_vault.secrets.update({"one": "1", "two": "22"})
+    return {
+        "vault_url": imds_emulator.key_vault.url,
+        "verify_challenge_resource": False,
+        "connection_verify": imds_emulator.key_vault.ca_file,
+    }
+
+
+def test_sdk_client(vault: dict[str, Any]) -> None:
+    credential = imds_identity.ManagedIdentityCredential()
+    names = example("sdk_client").list_secrets(credential=credential, **vault)
+    assert sorted(names) == ["greeting", "one", "two"]
+
+
+def test_sdk_client_async(vault: dict[str, Any]) -> None:
+    credential = imds_identity.aio.ManagedIdentityCredential()
+    names = asyncio.run(example("sdk_client_async").list_secrets(credential=credential, **vault))
+    assert sorted(names) == ["greeting", "one", "two"]
+
+
+def test_key_vault_secret(vault: dict[str, Any]) -> None:
+    credential = imds_identity.ManagedIdentityCredential()
+    assert (
+        example("key_vault_secret").read_secret(name="two", credential=credential, **vault) == "22"
+    )
+
+
+def test_key_vault_secret_async(vault: dict[str, Any], imds_emulator: Emulator) -> None:
+    credential = imds_identity.aio.ManagedIdentityCredential()
+    read = example("key_vault_secret_async").read_secrets
+    found = asyncio.run(read(names=["one", "two"], credential=credential, **vault))
+    assert found == {"one": "1", "two": "22"}
+    assert len(imds_emulator.token_requests) == 1
+
+
+@pytest.mark.usefixtures("imds_emulator")
+def test_management_script(arm: str) -> None:
+    assert example("management_script").subscriptions(arm) == ["Production"]
+
+
+@pytest.mark.usefixtures("imds_emulator")
+def test_management_script_async(arm: str) -> None:
+    assert asyncio.run(example("management_script_async").subscriptions(arm)) == ["Production"]
