@@ -32,6 +32,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     # No test asks the real address, which is somebody's service on a machine in a cloud.
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
     imds_identity.clear_cache()
     yield
     imds_identity.clear_cache()

@@ -43,11 +43,13 @@ _HOMES = {
 def clear_cache() -> None:
     """Forget every token, so that the next request for each goes to the service.
 
-    For tests, and after a change of role assignments. A fetch that is under way is not kept.
+    For tests, and after a change of role assignments. What this process shares with others is
+    removed as well; what they hold in their own memory is not. A fetch that is under way is not
+    kept. (The service has a cache of its own, which a claims challenge skips and this does not.)
     """
-    from ._engine.provider import process_broker
+    from ._engine.provider import forget_everything
 
-    process_broker().clear()
+    forget_everything()
 
 
 def __getattr__(name: str) -> Any:

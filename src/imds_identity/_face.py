@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ._cache.key import Key
 from ._engine.broker import Slot
 from ._engine.identity import choose
-from ._engine.provider import Provider
+from ._engine.provider import Provider, machine_cache
 from ._engine.resource import resource_of
 from ._sources.detect import detect
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
 
     from azure.core.credentials import AccessToken, AccessTokenInfo
@@ -24,7 +25,7 @@ Shown: TypeAlias = "tuple[AccessToken, AccessTokenInfo]"
 
 
 # Never valid: what has not been asked for takes the way of what has expired.
-UNASKED = Slot(Key("", "", "", "", ""))
+UNASKED = Slot(Key("", ""))
 
 
 class Face:
@@ -39,6 +40,7 @@ class Face:
         identity_config: Mapping[str, str] | None = None,
         source: str | None = None,
         arc_tokens_directory: str | None = None,
+        cache: str | os.PathLike[str] | None = None,
         transport: Any = None,
         raw_request_hook: Callable[..., Any] | None = None,
         raw_response_hook: Callable[..., Any] | None = None,
@@ -53,7 +55,8 @@ class Face:
             identity_config=identity_config,
         )
         where = detect(source, tokens_directory=arc_tokens_directory)
-        self._provider = Provider(where, identity, _broker)
+        machine = machine_cache(cache, private=transport is not None or _broker is not None)
+        self._provider = Provider(where, identity, _broker, machine)
         self._transport = transport
         self._hooks = {"raw_request_hook": raw_request_hook, "raw_response_hook": raw_response_hook}
         self._sends_by_azure_core = transport is not None or any(self._hooks.values())
@@ -85,10 +88,7 @@ class Face:
         """``token`` as azure-core has it, from now on served without further thought."""
         from ._shown import show
 
-        if slot.token is not token:  # replaced in this very moment: it is good all the same
-            return show(token)
-        slot.show(token, show, self._provider.broker.clock)
-        return slot.access_token, slot.access_token_info
+        return self._provider.broker.show(slot, token, show)
 
 
 _OBJECTS = frozenset({"transport", "raw_request_hook", "raw_response_hook", "_broker"})

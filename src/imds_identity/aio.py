@@ -38,6 +38,7 @@ class ManagedIdentityCredential(Face):
         identity_config: likewise.
         source: likewise.
         arc_tokens_directory: likewise.
+        cache: likewise.
         transport: an azure-core ``AsyncHttpTransport``, or an ``HttpTransport``.
         raw_request_hook: called with each request as azure-core's ``CustomHookPolicy`` does.
         raw_response_hook: likewise with each response.

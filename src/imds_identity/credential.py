@@ -42,7 +42,10 @@ class ManagedIdentityCredential(Face):
         source: ``"imds"`` (Azure VM) or ``"arc"``, in place of what is detected.
         arc_tokens_directory: where an Arc agent keeps its key files, if not in its platform's
             directory; for emulators.
-        transport: an azure-core ``HttpTransport`` to send with, for IMDS and Arc.
+        cache: a directory that this user's processes share tokens in, or ``"off"``. By default
+            what ``IMDS_IDENTITY_CACHE`` says, else a private directory in memory, if there is one.
+        transport: an azure-core ``HttpTransport`` to send with, for IMDS and Arc. What it brings
+            is shared with other processes only if ``cache`` names a directory.
         raw_request_hook: called with each request as azure-core's ``CustomHookPolicy`` does.
         raw_response_hook: likewise with each response.
 

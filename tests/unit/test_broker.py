@@ -316,9 +316,18 @@ def test_a_shown_token_is_looked_at_again_within_a_minute(
         return f"form-{len(made)}", "info"
 
     token = broker.get(slot, service)
-    slot.show(token, forms, clock)
+    broker.show(slot, token, forms)
     assert slot.hit_until == clock.tick() + 60
     clock.seconds += LIFE / 2 - 10
-    slot.show(token, forms, clock)
+    broker.show(slot, token, forms)
     assert slot.hit_until == clock.tick() + 10
     assert (slot.access_token, len(made)) == ("form-1", 1)
+
+
+def test_a_token_that_was_replaced_meanwhile_is_shown_but_not_handed_out(
+    broker: Broker, slot: Slot, service: Service
+) -> None:
+    token = broker.get(slot, service)
+    broker.clear()
+    assert broker.show(slot, token, lambda token: (token.value, "info")) == ("token-1", "info")
+    assert slot.hit_until == NEVER

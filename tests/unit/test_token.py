@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import json
 import pickle
-from email.utils import formatdate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imds_identity._engine.answer import token_from
 from imds_identity._engine.failure import Failure, Malformed, Unavailable
-from imds_identity._engine.token import Token, token_from
 from support import Answers, FakeClock, middle
+
+if TYPE_CHECKING:
+    from imds_identity._engine.token import Token
 
 
 def test_the_lifetime_comes_from_expires_on(clock: FakeClock, answers: Answers) -> None:
@@ -158,14 +160,13 @@ def test_a_token_shows_itself_neither_in_its_repr_nor_in_a_pickle(answers: Answe
         pickle.dumps(token)
 
 
-def test_a_postponed_token_is_the_same_but_for_when_it_falls_due(answers: Answers) -> None:
+def test_a_token_that_was_set_back_is_the_same_but_for_when_it_falls_due(
+    answers: Answers,
+) -> None:
     token: Token = token_from(answers.token(), middle())
-    later = token.postponed(token.refresh_at + 30)
-    assert later.refresh_on == token.refresh_on + 30
-    assert later._replace(refresh_at=token.refresh_at, refresh_on=token.refresh_on) == token
-
-
-def test_dates_of_the_service_are_understood(answers: Answers) -> None:
-    answer = answers.token(lifetime=3600)
-    date = formatdate(answers.clock.service(), usegmt=True)
-    assert answer.headers["date"] == date
+    now = token.refresh_at
+    later = token.set_back(now, middle(), None)
+    assert (later.refresh_at, later.refresh_on) == (now + 30, token.refresh_on + 30)
+    assert later._replace(refresh_at=now, refresh_on=token.refresh_on, setbacks=0) == token
+    assert later.set_back(now, middle(), None).refresh_at == now + 60
+    assert later.set_back(now, middle(), 900.0).refresh_at == now + 900

@@ -14,11 +14,13 @@ class Key(NamedTuple):
 
     source: str
     endpoint: str
-    selector: str
-    identity: str
-    resource: str
+    selector: str = ""
+    identity: str = ""
+    resource: str = ""
 
 
 def key_for(source: Source, identity: Identity, resource: str) -> Key:
     """The key of one token; services compare identities without regard to case."""
-    return Key(source.name, source.endpoint, identity.selector, identity.value.lower(), resource)
+    # A workload that selects no identity is one by its environment.
+    selector, value = identity if identity.selector else ("", source.client_id)
+    return Key(source.name, source.endpoint, selector, value.lower(), resource)

@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .failure import Failure, Refused
-from .freshness import State, decide, setback_delay
+from .freshness import FAILURE_SECONDS, State, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,6 @@ NEVER = float("-inf")
 HIT_SECONDS = 60.0
 """For how long a token is handed out before it is looked at again: a machine that wakes after a
 night's sleep must not go on with yesterday's token because the cheap clock slept as well."""
-_FAILURE_IS_REMEMBERED = 2.0
 
 
 class Interrupted(Exception):
@@ -48,7 +47,7 @@ class Slot:
 
     __slots__ = (
         "access_token", "access_token_info", "failure", "failure_until", "flights", "generation",
-        "hit_until", "key", "setbacks", "shown", "token",
+        "hit_until", "key", "shown", "token",
     )  # fmt: skip
 
     def __init__(self, key: Key) -> None:
@@ -56,7 +55,6 @@ class Slot:
         self.shown: Token | None = None
         self.access_token: Any = None
         self.access_token_info: Any = None
-        self.setbacks = 0
         self.generation = 0
         self.forget()
 
@@ -68,13 +66,6 @@ class Slot:
         self.failure_until = NEVER
         self.flights: dict[str | None, Flight] = {}
         self.generation += 1
-
-    def show(self, token: Token, forms: Callable[[Token], tuple[Any, Any]], clock: Clock) -> None:
-        """Let faces hand out the present ``token`` for a while, in its ``forms``."""
-        if self.shown is not token:
-            self.access_token, self.access_token_info = forms(token)
-            self.shown = token
-        self.hit_until = clock.tick() + min(token.refresh_at - clock.now(), HIT_SECONDS)
 
     def keep(self, token: Token) -> None:
         """From now on this is the token."""
@@ -134,6 +125,26 @@ class Broker:
         """The one slot of ``key``."""
         with self._lock:
             return self._slots.setdefault(key, Slot(key))
+
+    def adopt(self, slot: Slot, token: Token) -> None:
+        """Take over a token that another process has fetched, if there is none."""
+        with self._lock:
+            if slot.token is None:
+                slot.keep(token)
+
+    def show(
+        self, slot: Slot, token: Token, forms: Callable[[Token], tuple[Any, Any]]
+    ) -> tuple[Any, Any]:
+        """The ``forms`` of ``token``, which faces hand out for a while if it is the present one."""
+        with self._lock:
+            if slot.token is not token:
+                return forms(token)
+            if slot.shown is not token:
+                slot.access_token, slot.access_token_info = forms(token)
+                slot.shown = token
+            remaining = token.refresh_at - self.clock.now()
+            slot.hit_until = self.clock.tick() + min(remaining, HIT_SECONDS)
+            return slot.access_token, slot.access_token_info
 
     def clear(self) -> None:
         """Forget every token."""
@@ -239,7 +250,6 @@ class Broker:
             if slot.generation != flight.generation or outcome is None:
                 return
             if not isinstance(outcome, Exception):
-                slot.setbacks = 0
                 slot.keep(outcome)
                 if flight.claims is not None:
                     # A plain fetch that is still under way may bring the token that was refused.
@@ -249,28 +259,26 @@ class Broker:
 
     def _set_back(self, slot: Slot, error: Exception) -> None:
         now = self.clock.now()
-        if decide(slot.token, now) is State.EXPIRED:
-            if isinstance(error, Failure):
-                slot.failure, slot.failure_until = error, now + _FAILURE_IS_REMEMBERED
+        failure = error if isinstance(error, Failure) else None
+        if slot.token is None or decide(slot.token, now) is State.EXPIRED:
+            if failure is not None:
+                slot.failure, slot.failure_until = failure, now + FAILURE_SECONDS
             return
-        assert slot.token is not None
-        slot.setbacks += 1
-        wait = setback_delay(slot.setbacks, self.random())
-        if isinstance(error, Failure) and error.retry_after:
-            wait = max(wait, error.retry_after)
-        slot.token = slot.token.postponed(now + wait)
+        slot.token = slot.token.set_back(
+            now, self.random(), failure.retry_after if failure else None
+        )
         slot.hit_until = NEVER
-        _log_setback(slot.token.expires_at - now, wait, error)
+        _log_setback(slot.token, now, error)
 
 
-def _log_setback(remaining: float, wait: float, error: Exception) -> None:
+def _log_setback(token: Token, now: float, error: Exception) -> None:
     import logging
 
     logging.getLogger("imds_identity").warning(
         "refreshing a token failed; the present one is good for %.0f more minutes, and the next "
         "attempt is in %.0f s: %s",
-        remaining / 60,
-        wait,
+        (token.expires_at - now) / 60,
+        token.refresh_at - now,
         error if isinstance(error, Failure) else type(error).__name__,
     )
 

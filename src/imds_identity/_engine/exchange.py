@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
-from urllib.parse import quote as percent_encode
 
 from .failure import quote
 
@@ -123,5 +122,7 @@ def read_secret(path: str) -> Steps[str]:
 
 def url_with(endpoint: str, query: Mapping[str, str]) -> str:
     """``endpoint`` with ``query``, each value percent-encoded."""
+    from urllib.parse import quote as percent_encode
+
     pairs = (f"{name}={percent_encode(value, safe='')}" for name, value in query.items())
     return f"{endpoint}{'&' if '?' in endpoint else '?'}{'&'.join(pairs)}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_SECRETS = re.compile(
+_SECRETS = (
     r"eyJ[\w-]{8,}(?:\.[\w-]*)*"  # anything that starts like a JWT
     r"|(?i:basic|bearer)\s+[^\s\"',]{8,}"
     r"|(?<=access_token)[\"']?\s*[:=]\s*[\"']?[^\s\"',}]+"
@@ -84,8 +83,31 @@ class SecretUnreadable(Failure):
     """Arc's challenge could not be met."""
 
 
+_KINDS = {kind.__name__: kind for kind in (Unavailable, Refused, Malformed, SecretUnreadable)}
+_FACTS = ("problem", "advice", "status", "asked", "attempts", "seconds", "retry_after")
+
+
+def facts_of(failure: Failure) -> dict[str, Any]:
+    """``failure`` as JSON can carry it."""
+    return {"kind": type(failure).__name__, **{name: getattr(failure, name) for name in _FACTS}}
+
+
+def failure_from(facts: dict[str, Any]) -> Failure:
+    """The failure that `facts_of` has written.
+
+    Raises:
+        KeyError: if it has not.
+    """
+    failure = _KINDS[facts["kind"]]("")
+    for name in _FACTS:
+        setattr(failure, name, facts[name])
+    return failure
+
+
 def quote(text: str) -> str:
     """``text`` of somebody else's, fit for a message: one line, bounded, with no secret in it."""
+    import re
+
     visible = "".join(c if c.isprintable() else " " for c in text[: 4 * _LONGEST_QUOTE])
-    clean = " ".join(_SECRETS.sub("<hidden>", visible).split())
+    clean = " ".join(re.sub(_SECRETS, "<hidden>", visible).split())
     return clean if len(clean) <= _LONGEST_QUOTE else clean[:_LONGEST_QUOTE] + "…"

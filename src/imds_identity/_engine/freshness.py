@@ -14,6 +14,9 @@ _SPREAD = 0.1
 _FIRST_SETBACK = 30.0
 _LONGEST_SETBACK = 300.0
 
+FAILURE_SECONDS = 2.0
+"""For how long a failure is remembered where there is no token to serve."""
+
 
 class State(enum.Enum):
     """What to do with a token."""

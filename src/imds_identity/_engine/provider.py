@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import os
 import random as random_module
 from typing import TYPE_CHECKING, TypeAlias
 
+from .._cache.directory import OFF, default_directory
 from .._cache.key import key_for
-from .._sources.detect import ARC, IMDS
+from .._cache.machine import MachineCache
+from .._sources.detect import ARC, IMDS, cache_setting
 from .broker import Broker
 from .clock import SYSTEM_CLOCK
-from .drive import drive
 from .failure import Failure
-from .request import TokenRequest
+from .sharing import Sharing, glance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from .drive import Sender
     from .exchange import Steps
     from .identity import Identity
+    from .request import TokenRequest
     from .token import Token
 
 OpenSender: TypeAlias = "Callable[[Clock], AbstractContextManager[Sender]]"
@@ -44,12 +47,21 @@ class Provider:
         source: where from.
         identity: whose.
         broker: shared by all that should share tokens; by default the whole process.
+        machine: shared with the other processes of this user, if there is one.
     """
 
-    def __init__(self, source: Source, identity: Identity, broker: Broker | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        identity: Identity,
+        broker: Broker | None = None,
+        machine: MachineCache | None = None,
+    ) -> None:
         self.source = source
         self.identity = identity
         self.broker = broker or process_broker()
+        # The other hosts' tokens are an app's and not a machine's.
+        self._machine = machine if source.name in (IMDS, ARC) else None
         self._msal_host: MsalHost | None = None
 
     def slot(self, resource: str) -> Slot:
@@ -69,19 +81,38 @@ class Provider:
         Raises:
             Failure: when there is none to be had.
         """
+        if token := self._glance(slot, claims):
+            return token
         return self.broker.get(slot, self._fetcher(slot, claims, open_sender), claims or None)
 
     def launch(
         self, slot: Slot, claims: str | None = None, open_sender: OpenSender | None = None
     ) -> Token | Future[Token]:
         """Like `token`, but gives a future where that would wait."""
+        if token := self._glance(slot, claims):
+            return token
         return self.broker.launch(slot, self._fetcher(slot, claims, open_sender), claims or None)
+
+    def _glance(self, slot: Slot, claims: str | None) -> Token | None:
+        """What another process has left for this one, which has nothing yet: no lock, no thread."""
+        if slot.token is not None or self._machine is None or claims:
+            return None
+        token = glance(self._machine, slot.key)
+        if token is not None:
+            self.broker.adopt(slot, token)
+        return token
 
     def _fetcher(
         self, slot: Slot, claims: str | None, open_sender: OpenSender | None
     ) -> Callable[[], Token]:
+        from .request import TokenRequest
+
         wanted = TokenRequest(slot.key.resource, self.identity, claims)
-        return functools.partial(self._fetch, wanted, open_sender)
+        fetch = functools.partial(self._fetch, wanted, open_sender)
+        if self._machine is None:
+            return fetch
+        sharing = Sharing(self._machine, slot, self.broker.random)
+        return functools.partial(sharing.get, fetch, claims)
 
     def _fetch(self, wanted: TokenRequest, open_sender: OpenSender | None) -> Token:
         try:
@@ -94,10 +125,19 @@ class Provider:
             raise
 
     def _exchange(self, wanted: TokenRequest, open_sender: OpenSender | None) -> Token:
+        from .drive import drive
+
         steps = self._steps(wanted)
         clock = self.broker.clock
         with (open_sender or _requests_sender())(clock) as send:
-            return drive(steps, send, clock, self.source.path)
+            return drive(steps, self._gated(send), clock, self.source.path)
+
+    def _gated(self, send: Sender) -> Sender:
+        if self._machine is None:
+            return send
+        from .._cache.gate import gate_for
+
+        return gate_for(self._machine, self.source, self.broker.random).around(send)
 
     def _steps(self, wanted: TokenRequest) -> Steps[Token]:
         if self.source.name == ARC:
@@ -112,6 +152,38 @@ class Provider:
 
             self._msal_host = MsalHost(self.source, self.broker.clock, self.broker.random)
         return self._msal_host
+
+
+def machine_cache(
+    named: str | os.PathLike[str] | None = None, *, private: bool = False
+) -> MachineCache | None:
+    """Where this user's processes share tokens.
+
+    Args:
+        named: a directory, or ``off``; by default what the environment says, else one in memory.
+        private: whether nothing is shared unless it is ``named``.
+
+    Returns:
+        The one cache of that directory in this process, or None.
+    """
+    setting, runtime_directory = cache_setting()
+    directory = os.fspath(named) if named is not None else None if private else setting
+    if directory is None and not private:
+        directory = default_directory(runtime_directory)
+    if directory is None or directory == OFF:
+        return None
+    path = os.path.abspath(directory)
+    return _machines.setdefault(path, MachineCache(path, SYSTEM_CLOCK))
+
+
+_machines: dict[str, MachineCache] = {}
+
+
+def forget_everything() -> None:
+    """Forget what this process holds, and what it shares with others."""
+    process_broker().clear()
+    for machine in list(_machines.values()):
+        machine.clear()
 
 
 def _requests_sender() -> OpenSender:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._engine.answer import payload_of
 from .._engine.failure import Failure, Malformed, Refused, Unavailable
-from .._engine.token import payload_of
 
 if TYPE_CHECKING:
     from .._engine.exchange import Response

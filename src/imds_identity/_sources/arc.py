@@ -10,14 +10,15 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from .._engine.answer import token_from
 from .._engine.exchange import Random, Request, Response, Steps, read_secret, url_with
 from .._engine.failure import Failure, Refused, SecretUnreadable
 from .._engine.retry import answered, retry_after
-from .._engine.token import Token, token_from
 from ._answers import check_identity, no_answer
 
 if TYPE_CHECKING:
     from .._engine.request import TokenRequest
+    from .._engine.token import Token
 
 API_VERSION = "2020-06-01"
 HEADERS = {"Metadata": "true"}

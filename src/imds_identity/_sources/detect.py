@@ -8,7 +8,6 @@ Arc server, 169.254.169.254 is somebody else's service.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,9 +33,7 @@ _ARC_AUTHORITY = "http://localhost:40342"
 _LINUX_AGENT = "/opt/azcmagent/bin/himds"
 _WORKLOAD_VARIABLES = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")
 # No user, no query, no backslash: parsers of URLs disagree on those, and Arc's secret goes there.
-_ENDPOINT = re.compile(
-    r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[\w./~-]*)?", re.ASCII
-)
+_ENDPOINT = r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9_./~-]*)?"
 
 
 class Source(NamedTuple):
@@ -65,12 +62,24 @@ class Source(NamedTuple):
         Raises:
             Unavailable: with the variable to mend.
         """
-        if not _ENDPOINT.fullmatch(self.endpoint):
+        import re
+
+        if not re.fullmatch(_ENDPOINT, self.endpoint):
             raise Unavailable(
                 f"{self.variable} must be an http or https URL and nothing else, "
                 f"but it makes {self.endpoint!r}",
                 f"Correct or unset {self.variable}.",
             )
+
+
+def cache_setting(environment: Mapping[str, str] | None = None) -> tuple[str | None, str | None]:
+    """What the environment says of the machine's cache.
+
+    Returns:
+        ``IMDS_IDENTITY_CACHE`` and ``XDG_RUNTIME_DIR``.
+    """
+    env = os.environ if environment is None else environment
+    return env.get("IMDS_IDENTITY_CACHE") or None, env.get("XDG_RUNTIME_DIR") or None
 
 
 def detect(

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._engine.answer import token_from
 from .._engine.exchange import Random, Request, Response, Steps, url_with
 from .._engine.failure import Failure, Unavailable
 from .._engine.retry import answered, retry_after
-from .._engine.token import Token, token_from
 from ._answers import check_identity, no_answer
 
 if TYPE_CHECKING:
     from .._engine.request import TokenRequest
+    from .._engine.token import Token
 
 API_VERSION = "2018-02-01"
 HEADERS = {"Metadata": "true"}

@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
 _COMMANDS = {
     "token": Command("imds_identity.cli.token", "print a managed identity's token"),
+    "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),
     "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),
     "emulator": Command("imds_identity.emulator.command", "emulate a VM, an Arc server and more"),
 }
@@ -60,15 +61,25 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="imds-identity",
         description="Managed-identity tokens on Azure VMs, scale sets and Arc servers.",
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog=parser.prog
+    )
     for name, command in _COMMANDS.items():
-        subparser = commands.add_parser(name, help=command.help)
+        subparser = commands.add_parser(name, help=command.help, formatter_class=_Formatter)
         # Modules of commands that are not meant stay unloaded: a token is wanted fast.
         if name in given[:1]:
             import_module(command.module).add_arguments(subparser)
     return parser
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Of a fixed width: looking for the terminal's loads half a dozen modules at each start."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=100)
 
 
 def _forget_stdout() -> None:

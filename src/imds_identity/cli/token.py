@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._engine.failure import Failure, quote
 from .._engine.identity import choose
-from .._engine.provider import Provider
+from .._engine.provider import Provider, machine_cache
 from .._engine.resource import resource_of
 from .._sources.detect import ARC, IMDS, detect
 from . import USAGE, complain
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         identity = choose(
             client_id=args.client_id, object_id=args.object_id, resource_id=args.resource_id
         )
-        provider = Provider(detect(args.source), identity)
+        provider = Provider(detect(args.source), identity, machine=machine_cache())
         slot = provider.slot(resource_of((args.resource,)))
     except ValueError as error:
         complain(error)

@@ -1,0 +1,69 @@
+"""``imds-identity cache``: what the processes of this user share, without the tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._engine.identity import Identity
+from .._engine.provider import machine_cache
+from . import complain
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .._cache.machine import Entry, MachineCache
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's arguments to its parser."""
+    parser.description = "Shows or clears the tokens that this user's processes share."
+    parser.add_argument("action", choices=("show", "clear"))
+    parser.add_argument("--directory", help="in place of the one that is used by default")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what ``args`` say; the exit status."""
+    machine = machine_cache(args.directory)
+    if machine is None:
+        return complain(
+            "nothing is shared: IMDS_IDENTITY_CACHE is off, or there is no private directory in "
+            "memory; IMDS_IDENTITY_CACHE=DIRECTORY names one"
+        )
+    if not machine.usable():
+        return complain(f"{machine.directory} cannot be used")
+    if args.action == "clear":
+        print(f"{machine.clear()} removed from {machine.directory}")
+        return 0
+    entries = machine.entries()
+    print(f"{len(entries)} in {machine.directory}")
+    for entry in entries:
+        print("\n".join(_lines(entry, machine)))
+    return 0
+
+
+def _lines(entry: Entry, machine: MachineCache) -> list[str]:
+    key, now = entry.key, machine.clock.now()
+    lines = [
+        key.resource,
+        f"  identity  {Identity(key.selector, key.identity)}",
+        f"  source    {key.source} at {key.endpoint}",
+    ]
+    if entry.token is None:
+        return [*lines, f"  no token  {entry.failure}"]
+    token = entry.token
+    return [
+        *lines,
+        f"  age       {_duration(now - token.received_at)}",
+        f"  refresh   {_until(token.refresh_at - now, 'due')}",
+        f"  expires   {_until(token.expires_at - now, 'has expired')}",
+    ]
+
+
+def _until(seconds: float, over: str) -> str:
+    return f"in {_duration(seconds)}" if seconds > 0 else over
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
