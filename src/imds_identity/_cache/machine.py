@@ -7,6 +7,7 @@ as good as none. So is a directory that cannot be written: then a process goes w
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import stat
@@ -95,7 +96,7 @@ class MachineCache:
 
     def name_of(self, key: Key) -> str:
         """The name of what belongs to ``key``; it shows nothing of the identity."""
-        return sha256(json.dumps([_FORMAT, self._boot, *key]).encode()).hexdigest()[:40]
+        return _digest(self._boot, key)
 
     def entries(self) -> list[Entry]:
         """Everything that is known, for a person to look at."""
@@ -192,7 +193,7 @@ class MachineCache:
 
         path = os.path.join(self.directory, f"{name}.lock")
         try:
-            lock = FileLock(path, mode=0o600, thread_local=False)
+            lock = FileLock(path, mode=0o600)
             lock.acquire(timeout=timeout, poll_interval=_POLL)
         except Timeout:
             return None
@@ -200,6 +201,11 @@ class MachineCache:
             self._warn(f"{path} cannot be locked ({type(error).__name__})")
             return None
         return lock
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(boot: str, key: Key) -> str:
+    return sha256(json.dumps([_FORMAT, boot, *key]).encode()).hexdigest()[:40]
 
 
 def replace_file(path: str, content: bytes) -> None:
@@ -212,8 +218,11 @@ def replace_file(path: str, content: bytes) -> None:
         OSError: if it cannot be done; then what was there is there still.
     """
     new = f"{path}.new"
-    remove(new)
-    descriptor = os.open(new, _CREATE, 0o600)
+    try:
+        descriptor = os.open(new, _CREATE, 0o600)
+    except FileExistsError:  # of a process that was killed
+        os.unlink(new)
+        descriptor = os.open(new, _CREATE, 0o600)
     try:
         os.write(descriptor, content)
     except OSError:

@@ -47,8 +47,6 @@ class Sharing:
             Failure: this process's own, or that of another which was waited for.
         """
         key = self._slot.key
-        if token := self._found(claims):
-            return token
         with self._machine.locked(self._machine.name_of(key), _LONGEST_FETCH) as held:
             if token := self._found(claims):
                 return token

@@ -42,6 +42,8 @@ def _point_at(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name, value in emulator.environment().items():
         monkeypatch.setenv(name, value)
+    # What a test was given is no business of other processes.
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
 
 
 @pytest.fixture
