@@ -52,7 +52,9 @@ def _show(emulator: Emulator, source: str, secret_client: Any) -> None:
 
     directory = emulator.tokens_directory
     credential = ManagedIdentityCredential(
-        source=source, arc_tokens_directory=str(directory) if directory else None
+        source=source,
+        arc_tokens_directory=str(directory) if directory else None,
+        cache="off",  # nothing of a demo is to stay
     )
     client = secret_client(
         emulator.key_vault.url,
