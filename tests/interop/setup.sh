@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Installs what the interoperability tests need: `setup.sh PYTHON`. Quick the second time.
+# A part that cannot be installed is said so, and its tests are skipped.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+python=$1
+home=.interop
+mkdir -p "$home"
+
+part() {
+    local name=$1 key
+    shift
+    key="$home/$name.installed"
+    if [ -e "$key" ] && [ "$key" -nt tests/interop/setup.sh ]; then return; fi
+    echo "installing $name"
+    if "$@" >"$home/$name.log" 2>&1; then touch "$key"; else echo "  not installed: see $home/$name.log"; fi
+}
+
+clients() {
+    "$python" -m pip install -r tests/interop/requirements.txt
+}
+
+# azure-identity's own tests, and the plugins they want, apart from ours.
+azure_identity_suite() {
+    local version
+    version=$("$python" -c 'import importlib.metadata as m; print(m.version("azure-identity"))') &&
+        "$python" -m venv "$home/suite" &&
+        "$home/suite/bin/python" -m pip install --editable . "azure-identity==$version" \
+            aiohttp 'pytest>=8.2' pytest-asyncio &&
+        rm -rf "$home/azure-identity" && mkdir "$home/azure-identity" &&
+        "$python" -m pip download --no-deps --no-binary azure-identity --dest "$home/azure-identity" \
+            "azure-identity==$version" &&
+        tar -xzf "$home"/azure-identity/*.tar.gz -C "$home/azure-identity" --strip-components 1
+}
+
+npm_packages() {
+    npm install --prefix "$home/npm" --no-fund --no-audit azurite@3 @azure/identity@4
+}
+
+azure_cli() {
+    "$python" -m venv "$home/az" && "$home/az/bin/python" -m pip install azure-cli
+}
+
+chromium() {
+    command -v chromium || { [ "$(id -u)" = 0 ] && apt-get update && apt-get install -y chromium; }
+}
+
+part clients clients
+part azure-identity-suite azure_identity_suite
+part npm npm_packages
+part azure-cli azure_cli
+part chromium chromium

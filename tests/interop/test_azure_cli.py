@@ -1,0 +1,38 @@
+"""``az login --identity``, as far as its token."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from interop_support import part
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imds_identity.emulator import Emulator
+
+pytestmark = pytest.mark.interop
+
+
+def test_az_gets_its_token(imds_emulator: Emulator, tmp_path: Path) -> None:
+    az = part("azure-cli") / "az/bin/az"
+    environment = {
+        **os.environ,
+        **imds_emulator.environment(),
+        "AZURE_CONFIG_DIR": str(tmp_path),
+        "AZURE_CORE_COLLECT_TELEMETRY": "no",
+        # What follows the token is a call of ARM, which is not there.
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "NO_PROXY": "127.0.0.1",
+    }
+    done = subprocess.run(
+        [az, "login", "--identity", "--allow-no-subscriptions"],
+        env=environment, capture_output=True, text=True, check=False, timeout=170,
+    )  # fmt: skip
+    statuses = [
+        (request.status, request.query.get("resource")) for request in imds_emulator.token_requests
+    ]
+    assert (200, "https://management.core.windows.net/") in statuses, done.stderr

@@ -1,0 +1,161 @@
+"""Azurite, Microsoft's storage emulator, takes the emulator's token from this credential."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from azure.core.exceptions import HttpResponseError
+from interop_support import node, part
+
+import imds_identity
+import imds_identity.aio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from imds_identity.emulator import Emulator
+
+pytestmark = [
+    pytest.mark.interop,
+    # The storage clients close their async responses late.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+ACCOUNT = "devstoreaccount1"
+PORTS = ("blob", "queue", "table")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """URLs of the three services, and the certificate to trust."""
+    main = part("npm") / "npm/node_modules/azurite/dist/src/azurite.js"
+    folder = tmp_path_factory.mktemp("azurite")
+    key, certificate = _certificate(folder)
+    ports = {name: free_port() for name in PORTS}
+    flags = [f"--{name}{what}" for name in PORTS for what in ("Host", "Port")]
+    values = [value for name in PORTS for value in ("127.0.0.1", str(ports[name]))]
+    process = subprocess.Popen(
+        [node(), main, "--silent", "--inMemoryPersistence", "--skipApiVersionCheck",
+         "--disableTelemetry", "--oauth", "basic", "--cert", certificate, "--key", key,
+         *(word for pair in zip(flags, values, strict=True) for word in pair)],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for port in ports.values():
+            _wait_for(port, process)
+        urls = {name: f"https://127.0.0.1:{port}/{ACCOUNT}" for name, port in ports.items()}
+        yield {**urls, "verify": str(certificate)}
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return key, certificate
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "azurite has ended"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("azurite does not listen")
+
+
+@pytest.mark.usefixtures("imds_emulator")
+def test_blobs_are_listed(azurite: dict[str, Any]) -> None:
+    from azure.storage.blob import BlobServiceClient
+
+    credential = imds_identity.ManagedIdentityCredential()
+    with BlobServiceClient(
+        azurite["blob"], credential, connection_verify=azurite["verify"]
+    ) as client:
+        container = client.create_container("sync")
+        container.upload_blob("a", b"1")
+        container.upload_blob("b", b"2")
+        assert [blob.name for blob in container.list_blobs()] == ["a", "b"]
+
+
+def test_blobs_are_listed_with_one_token_request(
+    azurite: dict[str, Any], imds_emulator: Emulator
+) -> None:
+    from azure.storage.blob.aio import BlobServiceClient
+
+    async def main() -> list[str]:
+        credential = imds_identity.aio.ManagedIdentityCredential()
+        async with BlobServiceClient(
+            azurite["blob"], credential, connection_verify=azurite["verify"]
+        ) as client:
+            container = await client.create_container("async")
+            await asyncio.gather(*(container.upload_blob(f"{n}", b"x") for n in range(5)))
+            return [blob.name async for blob in container.list_blobs()]
+
+    assert asyncio.run(main()) == ["0", "1", "2", "3", "4"]
+    assert len(imds_emulator.token_requests) == 1
+
+
+@pytest.mark.usefixtures("imds_emulator")
+def test_messages_are_sent_and_received(azurite: dict[str, Any]) -> None:
+    from azure.storage.queue import QueueServiceClient
+
+    credential = imds_identity.ManagedIdentityCredential()
+    with QueueServiceClient(
+        azurite["queue"], credential=credential, connection_verify=azurite["verify"]
+    ) as client:
+        queue = client.create_queue("messages")
+        queue.send_message("hello")
+        assert [message.content for message in queue.receive_messages()] == ["hello"]
+
+
+@pytest.mark.usefixtures("imds_emulator")
+def test_table_entities_are_read(azurite: dict[str, Any]) -> None:
+    from azure.data.tables import TableServiceClient
+
+    credential = imds_identity.ManagedIdentityCredential()
+    with TableServiceClient(
+        azurite["table"], credential=credential, connection_verify=azurite["verify"]
+    ) as client:
+        table = client.create_table("entities")
+        table.create_entity({"PartitionKey": "p", "RowKey": "r", "value": 7})
+        assert table.get_entity("p", "r")["value"] == 7
+
+
+@pytest.mark.usefixtures("imds_emulator")
+def test_a_token_for_another_service_is_refused(azurite: dict[str, Any]) -> None:
+    from azure.storage.blob import BlobServiceClient
+
+    class Astray(imds_identity.ManagedIdentityCredential):
+        def get_token(self, *scopes: str, **kwargs: Any) -> Any:
+            return super().get_token("https://vault.azure.net/.default")
+
+        def get_token_info(self, *scopes: str, **kwargs: Any) -> Any:
+            return super().get_token_info("https://vault.azure.net/.default")
+
+    with (
+        BlobServiceClient(
+            azurite["blob"], Astray(), connection_verify=azurite["verify"], retry_total=0
+        ) as client,
+        pytest.raises(HttpResponseError),
+    ):
+        list(client.list_containers())

@@ -1,0 +1,7 @@
+// Prints the length of a token that @azure/identity got, unmodified.
+import { createRequire } from "node:module";
+const require = createRequire(process.argv[2] + "/");
+const { ManagedIdentityCredential } = require("@azure/identity");
+const credential = new ManagedIdentityCredential();
+const token = await credential.getToken("https://vault.azure.net/.default");
+console.log(token.token.split(".").length, token.expiresOnTimestamp > Date.now());
