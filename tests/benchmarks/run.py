@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import hit_path
 import network
+import processes
 import startup
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "first-token": network.first_token,
     "threads": network.threads,
     "tasks": network.tasks,
+    "warm": processes.warm,
+    "crowds": processes.crowds,
+    "kills": processes.kills,
 }
 
 

@@ -182,11 +182,12 @@ class MachineCache:
         found = Key(*map(str, document["key"]))
         if key is not None and found != key:
             return None
-        token = document["token"] and _token(document["token"])
+        token = None if document["token"] is None else _token(document["token"])
         if token and not token.received_at <= self.clock.now():
             return None  # of another clock: a container's, say
-        failure = document["failure"] and failure_from(document["failure"])
-        return Entry(found, token or None, failure or None, float(document["failure_until"]))
+        said = document["failure"]
+        failure = None if said is None else failure_from(said)
+        return Entry(found, token, failure, float(document["failure_until"]))
 
     def _acquired(self, name: str, timeout: float) -> Any:
         from filelock import FileLock, Timeout

@@ -1,0 +1,265 @@
+"""Real processes that share: crowds, kills, forks, and the command line's second call."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+
+from imds_identity import ManagedIdentityCredential
+
+if TYPE_CHECKING:
+    from imds_identity.emulator import Emulator
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+
+VAULT = "https://vault.azure.net"
+CROWD = """
+import sys, threading
+from imds_identity import ManagedIdentityCredential
+threads, resources = int(sys.argv[1]), int(sys.argv[2])
+failed = []
+
+def work():
+    try:
+        for number in range(resources):
+            ManagedIdentityCredential().get_token(f"https://resource-{number}.example/.default")
+    except Exception as error:
+        failed.append(error)
+
+crowd = [threading.Thread(target=work) for _ in range(threads)]
+print("ready", flush=True)
+sys.stdin.readline()
+for thread in crowd: thread.start()
+for thread in crowd: thread.join()
+if failed: raise failed[0]
+"""
+# Fetches, refreshes and writes all the time, until it is killed.
+RESTLESS = """
+import imds_identity, itertools
+credential = imds_identity.ManagedIdentityCredential()
+print("ready", flush=True)
+for number in itertools.count():
+    token = credential.get_token("https://vault.azure.net", claims="c" if number % 3 else None)
+    assert token.token.count(".") == 2
+    if number % 2: imds_identity.clear_cache()
+"""
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> str:
+    return str(tmp_path / "shared")
+
+
+@pytest.fixture
+def limited(emulator_factory: Any, shared: str) -> tuple[Emulator, dict[str, str]]:
+    """An emulator that keeps the service's limits, and the environment of its clients."""
+    emulator = emulator_factory("vm", limits=True, latency=0.05, key_vault=False)
+    environment = {**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": shared}
+    return emulator, environment
+
+
+def crowd(environment: dict[str, str], processes: int, threads: int, resources: int) -> list[str]:
+    """What a crowd of processes that start at once complain of."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", CROWD, str(threads), str(resources)],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(processes)
+    ]  # fmt: skip
+    for process in started:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [process.communicate(timeout=60)[1] for process in started]
+
+
+def test_a_crowd_of_processes_and_threads_makes_one_request(
+    limited: tuple[Emulator, dict[str, str]],
+) -> None:
+    emulator, environment = limited
+    assert crowd(environment, processes=8, threads=4, resources=1) == [""] * 8
+    assert [request.status for request in emulator.token_requests] == [200]
+
+
+def test_a_crowd_with_many_resources_is_not_throttled(
+    limited: tuple[Emulator, dict[str, str]],
+) -> None:
+    emulator, environment = limited
+    assert crowd(environment, processes=6, threads=1, resources=6) == [""] * 6
+    assert [request.status for request in emulator.token_requests] == [200] * 6
+
+
+def test_processes_killed_at_any_moment_leave_nothing_that_blocks_or_misleads(
+    emulator_factory: Any, shared: str
+) -> None:
+    emulator = emulator_factory("vm", key_vault=False)
+    environment = {**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": shared}
+    dice = random.Random(7)
+
+    def start() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", RESTLESS], env=environment, stdout=subprocess.PIPE, text=True,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
+
+    alive = [start() for _ in range(3)]
+    for _ in range(12):
+        victim = alive.pop(0)
+        time.sleep(dice.random() * 0.02)  # a random moment is the point
+        assert victim.poll() is None
+        victim.send_signal(signal.SIGKILL)
+        victim.communicate()
+        alive.append(start())
+    for process in alive:
+        process.kill()
+        process.communicate()
+    done = subprocess.run(
+        [sys.executable, "-m", "imds_identity", "token", VAULT],
+        env=environment, capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    token = done.stdout.strip()
+    key = jwt.PyJWKClient(emulator.jwks_url).get_signing_key_from_jwt(token)
+    assert jwt.decode(token, key, algorithms=["RS256"], audience=VAULT)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_while_a_token_is_fetched_works_though_the_parent_is_killed(
+    limited: tuple[Emulator, dict[str, str]],
+) -> None:
+    emulator, environment = limited
+    emulator.fault(delay=0.5, times=1)
+    script = """
+import os, sys, threading, time
+from imds_identity import ManagedIdentityCredential
+credential = ManagedIdentityCredential()
+fetch = lambda: credential.get_token("https://vault.azure.net")
+threading.Thread(target=fetch, daemon=True).start()
+time.sleep(0.2)
+child = os.fork()
+if child:
+    os.kill(os.getpid(), 9)
+print(credential.get_token("https://vault.azure.net").token.count("."), flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout.strip() == "2", done.stderr
+
+
+def test_the_second_call_in_a_script_costs_no_request_and_loads_little(
+    limited: tuple[Emulator, dict[str, str]],
+) -> None:
+    emulator, environment = limited
+    script = (
+        "import sys; from imds_identity.cli import main; main(sys.argv[1:]);"
+        "heavy = ('requests', 'azure.core', 'msal', 'filelock', 'asyncio', 'urllib3', 'logging');"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    lines = [
+        subprocess.run(
+            [sys.executable, "-c", script, "token", VAULT],
+            env=environment, capture_output=True, text=True, check=True,
+        ).stdout.splitlines()
+        for _ in range(3)
+    ]  # fmt: skip
+    assert len({token for token, _ in lines}) == 1
+    assert [loaded for _, loaded in lines[1:]] == ["[]", "[]"]
+    assert len(emulator.token_requests) == 1
+
+
+def test_the_cache_is_shown_and_cleared_without_a_token(
+    limited: tuple[Emulator, dict[str, str]],
+) -> None:
+    _, environment = limited
+
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "imds_identity", *arguments],
+            env=environment, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    token = run("token", VAULT).strip()
+    shown = run("cache", "show")
+    assert VAULT in shown
+    assert "system-assigned identity" in shown
+    assert "expires   in 23 h 59 min" in shown or "expires   in 24 h 00 min" in shown
+    assert token not in shown
+    assert "eyJ" not in shown
+    assert run("cache", "clear").startswith("1 removed")
+    assert run("cache", "show").startswith("0 in")
+
+
+def test_the_cache_command_says_where_nothing_is_shared() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "imds_identity", "cache", "show"],
+        env={**os.environ, "IMDS_IDENTITY_CACHE": "off"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "nothing is shared" in done.stderr
+
+
+class TestWhatDecides:
+    """The constructor, then the environment, then the default; a transport's are private."""
+
+    def requests_of_two(
+        self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, **settings: Any
+    ) -> int:
+        import imds_identity._engine.provider as provider
+
+        ManagedIdentityCredential(**settings).get_token(VAULT)
+        provider.process_broker().clear()  # as another process has nothing in its memory
+        ManagedIdentityCredential(**settings).get_token(VAULT)
+        return len(emulator.token_requests)
+
+    def test_the_environment_turns_it_off(
+        self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
+        assert self.requests_of_two(imds_emulator, monkeypatch) == 2
+
+    def test_the_environment_names_a_directory(
+        self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
+    ) -> None:
+        monkeypatch.setenv("IMDS_IDENTITY_CACHE", shared)
+        assert self.requests_of_two(imds_emulator, monkeypatch) == 1
+
+    def test_the_constructor_has_the_last_word(
+        self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
+    ) -> None:
+        monkeypatch.setenv("IMDS_IDENTITY_CACHE", shared)
+        assert self.requests_of_two(imds_emulator, monkeypatch, cache="off") == 2
+
+    def test_a_path_will_do(
+        self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
+    ) -> None:
+        assert self.requests_of_two(imds_emulator, monkeypatch, cache=Path(shared)) == 1
+
+    def test_what_a_transport_brought_is_not_shared(
+        self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
+    ) -> None:
+        from azure.core.pipeline.transport import RequestsTransport
+
+        monkeypatch.setenv("IMDS_IDENTITY_CACHE", shared)
+        with RequestsTransport() as transport:
+            assert self.requests_of_two(imds_emulator, monkeypatch, transport=transport) == 2
+            assert not os.path.exists(shared)
