@@ -1,4 +1,4 @@
-"""Many processes against a server that keeps the service's limits: 20 a second, 5 at once, 50 ms."""
+"""Many processes, and a server that keeps the service's limits: 20 a second, 5 at once, 50 ms."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ Each benchmark prints what either side took, the ratio, and the ratio that is ai
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
 
 
 def main(names: list[str]) -> None:
+    # An installed package has its bytecode; an editable one gets it at the first import, if it may.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for name in names or BENCHMARKS:
         BENCHMARKS[name]()
 
