@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imds_identity._cache import directory as directory_module
-from imds_identity._cache import gate as gate_module
+from imds_identity._cache import flock
 from imds_identity._cache.directory import default_directory, in_memory
 from imds_identity._cache.gate import Gate
 from imds_identity._cache.key import Key
@@ -453,18 +453,32 @@ class TestSharing:
         assert glance(machine, KEY) is None
         assert service.fetches == 1
 
+    def test_who_must_wait_does_so_by_filelock(
+        self, processes: list[Process], machine: MachineCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with machine.locked("x", 0) as held:
+            assert held
+            with machine.locked("x", 0) as second:
+                assert not second
+        with machine.locked("x", 0) as again:
+            assert again
+        monkeypatch.setattr(flock, "AVAILABLE", False)  # as on Windows
+        with machine.locked("x", 0) as held, machine.locked("x", 0) as second:
+            assert (held, second) == (True, False)
+        assert processes[0].get() == "token-1"
+
     def test_a_file_system_without_locks_is_gone_without(
         self,
         processes: list[Process],
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        import filelock
+        import fcntl
 
-        def unsupported(*args: object, **kwargs: object) -> None:
+        def unsupported(descriptor: int, operation: int) -> None:
             raise OSError(errno.ENOSYS, "Function not implemented")
 
-        monkeypatch.setattr(filelock.FileLock, "acquire", unsupported)
+        monkeypatch.setattr(fcntl, "flock", unsupported)
         assert processes[0].get() == "token-1"
         assert len(caplog.records) == 1
         assert "cannot be locked" in caplog.text
@@ -573,5 +587,7 @@ class TestTheGate:
 
 
 def lane_is_free(gate: Gate, lane: str) -> bool:
-    with gate_module._held(gate._path(lane)) as held:
-        return held
+    descriptor = flock.take(gate._path(lane))
+    if descriptor is not None:
+        flock.give_back(descriptor)
+    return descriptor is not None

@@ -8,21 +8,15 @@ that the service asks of one process (429, 410) is kept by all.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._engine.failure import Refused
 from .._engine.retry import retry_after
+from . import flock
 from .key import Key
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .._engine.clock import Clock
     from .._engine.drive import Sender
     from .._engine.exchange import Random, Request, Response
@@ -35,7 +29,6 @@ _LONGEST_WAIT = 60.0
 _UNNAMED_PAUSE = 2.0
 _POLL = 0.02
 _PAUSING = (410, 429)
-_OPEN = os.O_RDWR | os.O_CREAT | sum(getattr(os, n, 0) for n in ("O_NOFOLLOW", "O_CLOEXEC"))
 
 
 def gate_for(machine: MachineCache, source: Source, random: Random) -> Gate:
@@ -85,21 +78,48 @@ class Gate:
 
     def _pause(self, wanted: float | None) -> None:
         seconds = _UNNAMED_PAUSE * (0.5 + self._random()) if wanted is None else wanted
-        self._note("pause", self._clock.now() + seconds)
+        with suppress(OSError):  # in a full directory the limits are kept by luck
+            descriptor = flock.touch(self._path("pause"))
+            _note(descriptor, self._clock.now() + seconds)
+            os.close(descriptor)
 
     def _in_a_lane(self, send: Sender, request: Request) -> Response:
+        lane = self._lane()
+        try:
+            return send(request)
+        finally:
+            if lane is not None:
+                flock.give_back(lane)
+
+    def _lane(self) -> int | None:
+        """A lane of our own, or None where there are none to be had."""
+        if not flock.AVAILABLE or not self._machine.usable():
+            return None
         deadline = self._clock.now() + _LONGEST_WAIT
         first = int(self._random() * _LANES)
-        while self._machine.usable() and self._clock.now() < deadline:
-            for lane in (f"lane-{(first + step) % _LANES}" for step in range(_LANES)):
-                if self._until(lane) > self._clock.now():
-                    continue
-                with _held(self._path(lane)) as held:
-                    if held and self._until(lane) <= self._clock.now():
-                        self._note(lane, self._clock.now() + _LANE_SECONDS)
-                        return send(request)
+        while self._clock.now() < deadline:
+            for step in range(_LANES):
+                try:
+                    lane = self._free(f"lane-{(first + step) % _LANES}")
+                except OSError:
+                    return None
+                if lane is not None:
+                    return lane
             self._clock.sleep(_POLL * (0.5 + self._random()))
-        return send(request)
+        return None
+
+    def _free(self, lane: str) -> int | None:
+        """A lane that nobody is in, and whose last request is long enough ago."""
+        if self._until(lane) > self._clock.now():
+            return None
+        descriptor = flock.take(self._path(lane))
+        if descriptor is None:
+            return None
+        if self._until(lane) > self._clock.now():  # somebody was quicker
+            flock.give_back(descriptor)
+            return None
+        _note(descriptor, self._clock.now() + _LANE_SECONDS)
+        return descriptor
 
     def _until(self, what: str) -> float:
         """The moment that was noted of ``what``: a file's time of change says it."""
@@ -110,48 +130,10 @@ class Gate:
         # A moment far ahead is the wall clock's: the file was made and not noted yet.
         return moment if moment < self._clock.now() + 24 * 3600 else 0.0
 
-    def _note(self, what: str, moment: float) -> None:
-        with suppress(OSError):  # in a full directory the limits are kept by luck
-            os.close(os.open(self._path(what), _OPEN, 0o600))
-            os.utime(self._path(what), (moment, moment), follow_symlinks=False)
-
     def _path(self, what: str) -> str:
         return os.path.join(self._machine.directory, f"{self._name}-{what}.lock")
 
 
-@contextmanager
-def _held(path: str) -> Iterator[bool]:
-    """Whether nobody else has this lane, which is ours for a request if so.
-
-    A lane is taken before every request of every process, and is never waited for: flock itself
-    does that in a hundredth of the time that filelock takes for what is not needed here.
-    """
-    try:
-        descriptor = os.open(path, _OPEN, 0o600)
-    except OSError:
-        yield True  # in a full directory there are no lanes
-        return
-    try:
-        yield _locked(descriptor)
-    finally:
-        # A child that was forked in between has the descriptor, too: closing is not enough.
-        _unlocked(descriptor)
-        os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # a file system without locks
-    return True
-
-
-def _unlocked(descriptor: int) -> None:
-    if fcntl is not None:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+def _note(descriptor: int, moment: float) -> None:
+    with suppress(OSError):
+        os.utime(descriptor, (moment, moment))

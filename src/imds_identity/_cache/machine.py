@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._engine.failure import Failure, facts_of, failure_from
 from .._engine.token import Token
+from . import flock
 from .directory import Untrusted, boot_id, check, prepare
 from .key import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .._engine.clock import Clock
 
@@ -87,12 +88,12 @@ class MachineCache:
         Yields:
             Whether it is held.
         """
-        lock = self._acquired(name, timeout) if self.usable() else None
+        release = self._acquired(name, timeout) if self.usable() else None
         try:
-            yield lock is not None
+            yield release is not None
         finally:
-            if lock is not None:
-                lock.release()
+            if release is not None:
+                release()
 
     def name_of(self, key: Key) -> str:
         """The name of what belongs to ``key``; it shows nothing of the identity."""
@@ -189,19 +190,28 @@ class MachineCache:
         failure = None if said is None else failure_from(said)
         return Entry(found, token, failure, float(document["failure_until"]))
 
-    def _acquired(self, name: str, timeout: float) -> Any:
-        from filelock import FileLock, Timeout
-
+    def _acquired(self, name: str, timeout: float) -> Callable[[], object] | None:
+        """What releases the lock, or None if it was not to be had."""
         path = os.path.join(self.directory, f"{name}.lock")
         try:
-            lock = FileLock(path, mode=0o600)
-            lock.acquire(timeout=timeout, poll_interval=_POLL)
-        except Timeout:
-            return None
+            descriptor = flock.take(path) if flock.AVAILABLE else None
+            if descriptor is not None:
+                return functools.partial(flock.give_back, descriptor)
+            return _waited_for(path, timeout)
         except (OSError, NotImplementedError, RuntimeError) as error:
             self._warn(f"{path} cannot be locked ({type(error).__name__})")
             return None
-        return lock
+
+
+def _waited_for(path: str, timeout: float) -> Callable[[], object] | None:
+    from filelock import FileLock, Timeout
+
+    try:
+        lock = FileLock(path, mode=0o600)
+        lock.acquire(timeout=timeout, poll_interval=_POLL)
+    except Timeout:
+        return None
+    return lock.release
 
 
 @functools.lru_cache(maxsize=256)
