@@ -28,10 +28,10 @@ def expiry(_task: int, credential: TokenCredential) -> int:
 def expiries(workers: int, credential: TokenCredential) -> list[int]:
     """What each of ``workers`` processes of this machine says of its token."""
     with (
-        LocalCluster(  # type: ignore[no-untyped-call]
+        LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,
-        Client(cluster) as client,  # type: ignore[no-untyped-call]
+        Client(cluster) as client,
     ):
         addresses = list(client.scheduler_info(n_workers=-1)["workers"])
         futures = [

@@ -45,6 +45,11 @@ def shell_lines(environment: dict[str, str], endpoint: str) -> list[str]:
     unset = [name for name in _MISLEADING if name not in environment]
     lines = [f"unset {' '.join(unset)}", "# Azure SDKs and MSAL"]
     lines += [_export(name, value) for name, value in environment.items()]
+    # The next emulator at this port signs with another key: its clients want none of this one's.
+    lines += [
+        "# imds-identity, else its processes share tokens",
+        _export("IMDS_IDENTITY_CACHE", "off"),
+    ]
     if "AZURE_POD_IDENTITY_AUTHORITY_HOST" in environment:
         lines += [
             "# GDAL",
