@@ -11,9 +11,11 @@ part() {
     local name=$1 key
     shift
     key="$home/$name.installed"
+    # What goes into the given environment is looked for there.
+    if [ "$name" = clients ]; then key="$("$python" -c 'import sys; print(sys.prefix)')/.interop-$name"; fi
     if [ -e "$key" ] && [ "$key" -nt tests/interop/setup.sh ]; then return; fi
     echo "installing $name"
-    if "$@" >"$home/$name.log" 2>&1; then touch "$key"; else echo "  not installed: see $home/$name.log"; fi
+    if "$@" >"$home/$name.log" 2>&1; then touch "$key" "$home/$name.installed"; else echo "  not installed: see $home/$name.log"; fi
 }
 
 clients() {

@@ -46,6 +46,20 @@ def test_azure_identity_on_app_service(
         assert credential.get_token(VAULT).token
 
 
+def test_azure_identity_aio_on_app_service(
+    emulator_factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from azure.identity.aio import ManagedIdentityCredential
+
+    async def main() -> None:
+        async with ManagedIdentityCredential() as credential:
+            assert (await credential.get_token(VAULT)).token
+
+    for name, value in emulator_factory("app-service").environment().items():
+        monkeypatch.setenv(name, value)
+    asyncio.run(main())
+
+
 def test_this_package_on_app_service_through_msal(
     emulator_factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

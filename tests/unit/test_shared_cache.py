@@ -314,6 +314,15 @@ class TestTheDefaultDirectory:
         expected = self.shared_memory / f"imds-identity-{os.geteuid()}"
         assert default_directory(runtime) == str(expected)
 
+    @pytest.mark.skipif(
+        not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give it away"
+    )
+    def test_another_user_s_runtime_directory_is_left_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "run").mkdir()
+        os.chown(tmp_path / "run", 12345, 12345)
+        expected = self.shared_memory / f"imds-identity-{os.geteuid()}"
+        assert default_directory(str(tmp_path / "run")) == str(expected)
+
     def test_a_durable_disk_is_none(self, tmp_path: Path) -> None:
         self.in_memory.clear()
         assert default_directory(str(tmp_path)) is None

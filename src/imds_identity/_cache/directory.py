@@ -32,13 +32,21 @@ def default_directory(runtime_directory: str | None) -> str | None:
     """
     if not sys.platform.startswith("linux"):
         return None
-    for parent, name in (
-        (runtime_directory, _NAME),
-        (_SHARED_MEMORY, f"{_NAME}-{os.geteuid()}"),
-    ):
-        if parent and os.path.isabs(parent) and os.path.isdir(parent) and in_memory(parent):
-            return os.path.join(parent, name)
+    user = os.geteuid()
+    # After sudo it may be another user's, who would not get in any more.
+    own = runtime_directory if _owner(runtime_directory) == user else None
+    if own and os.path.isabs(own) and in_memory(own):
+        return os.path.join(own, _NAME)
+    if os.path.isdir(_SHARED_MEMORY) and in_memory(_SHARED_MEMORY):
+        return os.path.join(_SHARED_MEMORY, f"{_NAME}-{user}")
     return None
+
+
+def _owner(directory: str | None) -> int | None:
+    try:
+        return os.stat(directory or "").st_uid
+    except OSError:
+        return None
 
 
 def in_memory(path: str) -> bool:
