@@ -12,12 +12,12 @@ import json
 import os
 import stat
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._engine.failure import Failure, facts_of, failure_from
 from .._engine.token import Token
 from . import flock
+from .digest import sha256
 from .directory import Untrusted, boot_id, check, prepare
 from .key import Key
 
@@ -216,7 +216,7 @@ def _waited_for(path: str, timeout: float) -> Callable[[], object] | None:
 
 @functools.lru_cache(maxsize=256)
 def _digest(boot: str, key: Key) -> str:
-    return sha256(json.dumps([_FORMAT, boot, *key]).encode()).hexdigest()[:40]
+    return sha256(json.dumps([_FORMAT, boot, *key]).encode())[:40]
 
 
 def replace_file(path: str, content: bytes) -> None:

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_identity._cache import digest
+
+
+@given(st.binary())
+def test_it_is_sha256(content: bytes) -> None:
+    assert digest.sha256(content) == hashlib.sha256(content).hexdigest()
+
+
+def test_a_python_built_without_its_own_hashes_has_hashlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_hashlib(name: str) -> object:
+        if name != "hashlib":
+            raise ImportError(name)
+        return hashlib
+
+    monkeypatch.setattr(digest, "import_module", only_hashlib)
+    assert digest._implementation() is hashlib.sha256
