@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._cache import digest
+
+if TYPE_CHECKING:
+    import pytest
 
 
 @given(st.binary())
