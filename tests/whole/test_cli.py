@@ -113,6 +113,7 @@ def test_a_user_assigned_identity(imds_emulator: Emulator, ran: Any, selector: s
         ["token", "x", "--output", "yaml"],
         ["token", "x", "--source", "elsewhere"],
         ["nonsense"],
+        ["cache", "show", "--directory", ""],
     ],
 )
 def test_wrong_usage_ends_with_2_and_a_word_of_why(ran: Any, arguments: list[str]) -> None:

@@ -249,6 +249,10 @@ class TestWhatDecides:
         monkeypatch.setenv("IMDS_IDENTITY_CACHE", shared)
         assert self.requests_of_two(imds_emulator, monkeypatch, cache="off") == 2
 
+    def test_an_empty_name_is_no_directory(self) -> None:
+        with pytest.raises(ValueError, match="directory or 'off'"):
+            ManagedIdentityCredential(cache="")
+
     def test_a_path_will_do(
         self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
     ) -> None:

@@ -165,7 +165,12 @@ def machine_cache(
 
     Returns:
         The one cache of that directory in this process, or None.
+
+    Raises:
+        ValueError: if an empty name is given.
     """
+    if named is not None and not os.fspath(named):
+        raise ValueError("cache is a directory or 'off'; leave it out for the default")
     setting, runtime_directory = cache_setting()
     directory = os.fspath(named) if named is not None else None if private else setting
     if directory is None and not private:

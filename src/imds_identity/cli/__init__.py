@@ -48,6 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return FAILED
+    except ValueError as error:
+        complain(error)
+        return USAGE
+    except Exception as error:  # noqa: BLE001 - a traceback would be no help, and might tell secrets
+        from .._engine.failure import quote
+
+        return complain(f"unexpected {type(error).__name__}: {quote(str(error))}")
     return int(status)
 
 

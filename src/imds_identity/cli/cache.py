@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what ``args`` say; the exit status."""
+    """Do what ``args`` say; the exit status.
+
+    Raises:
+        ValueError: if they name no directory.
+    """
     machine = machine_cache(args.directory)
     if machine is None:
         return complain(

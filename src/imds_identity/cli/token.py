@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .._engine.failure import Failure, quote
+from .._engine.failure import Failure
 from .._engine.identity import choose
 from .._engine.provider import Provider, machine_cache
 from .._engine.resource import resource_of
 from .._sources.detect import ARC, IMDS, detect
-from . import USAGE, complain
+from . import complain
 
 if TYPE_CHECKING:
     import argparse
@@ -43,22 +43,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the token that ``args`` ask for; the exit status."""
-    try:
-        identity = choose(
-            client_id=args.client_id, object_id=args.object_id, resource_id=args.resource_id
-        )
-        provider = Provider(detect(args.source), identity, machine=machine_cache())
-        slot = provider.slot(resource_of((args.resource,)))
-    except ValueError as error:
-        complain(error)
-        return USAGE
+    """Print the token that ``args`` ask for; the exit status.
+
+    Raises:
+        ValueError: if they ask for nonsense.
+    """
+    identity = choose(
+        client_id=args.client_id, object_id=args.object_id, resource_id=args.resource_id
+    )
+    provider = Provider(detect(args.source), identity, machine=machine_cache())
+    slot = provider.slot(resource_of((args.resource,)))
     try:
         token = provider.token(slot)
     except Failure as failure:
         return complain(failure)
-    except Exception as error:  # noqa: BLE001 - a traceback would be no help, and might tell secrets
-        return complain(f"unexpected {type(error).__name__}: {quote(str(error))}")
     sys.stdout.write(_OUTPUTS[args.output](token) + "\n")
     return 0
 
