@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from imds_identity._engine.freshness import refresh_delay
+from imds_identity._core.freshness import refresh_delay
 
 MACHINES = 10_000
 HOUR = 3600.0

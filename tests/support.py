@@ -6,7 +6,7 @@ import json
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from imds_identity._engine.exchange import Response
+from imds_identity._wire.exchange import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ._core.failure import Failure
+from ._core.token import Token
 from ._engine.broker import Interrupted
-from ._engine.failure import Failure
-from ._engine.token import Token
-from ._face import UNASKED, Face
+from ._faces.face import UNASKED, Face
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._engine.provider import OpenSender
-    from ._face import Shown
+    from ._faces.face import Shown
 
 __all__ = ["ManagedIdentityCredential", "get_bearer_token_provider"]
 
@@ -144,7 +144,7 @@ class ManagedIdentityCredential(Face):
     def _sender(self) -> OpenSender | None:
         if not self._sends_by_azure_core:
             return None
-        from ._transport import async_sender
+        from ._faces.transport import async_sender
 
         return async_sender(self._transport, self._hooks, asyncio.get_running_loop())
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._engine.failure import Failure
-from ._face import UNASKED, Face
+from ._core.failure import Failure
+from ._faces.face import UNASKED, Face
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._engine.provider import OpenSender
-    from ._face import Shown
+    from ._faces.face import Shown
 
 __all__ = ["ManagedIdentityCredential", "get_bearer_token_provider"]
 
@@ -143,7 +143,7 @@ class ManagedIdentityCredential(Face):
     def _sender(self) -> OpenSender | None:
         if not self._sends_by_azure_core:
             return None
-        from ._transport import sync_sender
+        from ._faces.transport import sync_sender
 
         return sync_sender(self._transport, self._hooks)
 

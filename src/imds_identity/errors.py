@@ -19,7 +19,7 @@ from typing import Any
 
 from azure.core.exceptions import ClientAuthenticationError
 
-from ._engine.failure import Failure, Malformed, Refused, SecretUnreadable, Unavailable
+from ._core.failure import Failure, Malformed, Refused, SecretUnreadable, Unavailable
 
 __all__ = [
     "ArcSecretError",

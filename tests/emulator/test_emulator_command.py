@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, Fault, UserAssigned, _flags
-from imds_identity.emulator.command import add_arguments, run
+from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, Fault, UserAssigned
+from imds_identity.emulator._program import flags as _flags
+from imds_identity.emulator._program.command import add_arguments, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from emulator.support import Start
 
 PROGRAM = (
-    "import argparse, sys; from imds_identity.emulator.command import add_arguments, run;"
+    "import argparse, sys; from imds_identity.emulator._program.command import add_arguments, run;"
     "parser = argparse.ArgumentParser(); add_arguments(parser); sys.exit(run(parser.parse_args()))"
 )
 

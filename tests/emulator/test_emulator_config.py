@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity.emulator import ConfigError, Emulator, load_config
-from imds_identity.emulator.command import add_arguments, run
+from imds_identity.emulator._program.command import add_arguments, run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity.emulator import Emulator, ManualClock, ScaledClock
-from imds_identity.emulator._events import Events, NoSuchEventError
+from imds_identity.emulator._services.scheduled_events import Events, NoSuchEventError
 
 if TYPE_CHECKING:
     import requests

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from imds_identity._engine.exchange import Pause, ReadSecret, Response, Send, Unreached
-from imds_identity._engine.failure import Malformed, Refused, SecretUnreadable, Unavailable
-from imds_identity._engine.identity import SYSTEM_ASSIGNED, Identity
-from imds_identity._engine.request import TokenRequest
+from imds_identity._core.failure import Malformed, Refused, SecretUnreadable, Unavailable
+from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
+from imds_identity._core.token_request import TokenRequest
 from imds_identity._sources.arc import exchange, is_loopback
+from imds_identity._wire.exchange import Pause, ReadSecret, Response, Send, Unreached
 from support import Answers, Stepped, middle
 
 ENDPOINT = "http://localhost:40342/metadata/identity/oauth2/token"

@@ -12,8 +12,8 @@ import pytest
 import imds_identity
 
 PACKAGE = Path(imds_identity.__file__).parent
-FACES = {"_face", "_shown", "_transport", "aio", "auth", "cli", "credential", "errors"}
-ENGINE = {"_cache", "_engine", "_sources"}
+FACES = {"_faces", "aio", "auth", "cli", "credential", "errors"}
+ENGINE = {"_core", "_engine", "_machine", "_sources", "_wire"}
 
 
 def room_of(path: Path) -> str:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity._cache.key import Key
+from imds_identity._core.failure import Failure, Refused
+from imds_identity._core.key import Key
+from imds_identity._core.token import Token
 from imds_identity._engine import broker as broker_module
 from imds_identity._engine.broker import NEVER, Broker, Interrupted, Slot
-from imds_identity._engine.failure import Failure, Refused
-from imds_identity._engine.token import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from imds_identity._engine.failure import Unavailable
+from imds_identity._core.failure import Unavailable
 from imds_identity._sources.detect import Source, detect
 
 TOKEN = "/metadata/identity/oauth2/token"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._cache import digest
+from imds_identity._machine import digest
 
 if TYPE_CHECKING:
     import pytest

@@ -4,17 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_identity._engine.drive import drive
-from imds_identity._engine.exchange import (
-    Dropped,
-    Request,
-    Response,
-    Steps,
-    pause,
-    read_secret,
-    send,
-)
-from imds_identity._engine.failure import Refused, SecretUnreadable
+from imds_identity._core.failure import Refused, SecretUnreadable
+from imds_identity._wire.drive import drive
+from imds_identity._wire.exchange import Dropped, Request, Response, Steps, pause, read_secret, send
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._engine.freshness import State, decide, refresh_delay, setback_delay
-from imds_identity._engine.token import Token
+from imds_identity._core.freshness import State, decide, refresh_delay, setback_delay
+from imds_identity._core.token import Token
 
 HOUR = 3600.0
 

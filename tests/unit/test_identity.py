@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._engine.identity import SYSTEM_ASSIGNED, Identity, choose
+from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity, choose
 
 
 def test_no_selector_is_the_system_assigned_identity() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._engine.resource import resource_of
+from imds_identity._core.resource import resource_of
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._engine.exchange import Dropped, Pause, Request, Response, Send, Unreached
-from imds_identity._engine.failure import Failure, Refused, Unavailable
-from imds_identity._engine.retry import CONNECT_TIMEOUT, answered, retry_after
+from imds_identity._core.failure import Failure, Refused, Unavailable
+from imds_identity._wire.exchange import Dropped, Pause, Request, Response, Send, Unreached
+from imds_identity._wire.retry import CONNECT_TIMEOUT, answered, retry_after
 from support import Answers, FakeClock, middle
 
 if TYPE_CHECKING:

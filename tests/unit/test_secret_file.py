@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._engine import secret_file
-from imds_identity._engine.failure import SecretUnreadable
-from imds_identity._engine.secret_file import read_secret
+from imds_identity._core.failure import SecretUnreadable
+from imds_identity._wire import secret_file
+from imds_identity._wire.secret_file import read_secret
 
 if TYPE_CHECKING:
     from pathlib import Path

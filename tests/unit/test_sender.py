@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from imds_identity._engine import sender as sender_module
-from imds_identity._engine.exchange import Dropped, Request, Response, TransportError, Unreached
-from imds_identity._engine.failure import Malformed
-from imds_identity._engine.sender import LARGEST_BODY, requests_sender
+from imds_identity._core.failure import Malformed
+from imds_identity._wire import sender as sender_module
+from imds_identity._wire.exchange import Dropped, Request, Response, TransportError, Unreached
+from imds_identity._wire.sender import LARGEST_BODY, requests_sender
 from support import FakeClock
 
 if TYPE_CHECKING:

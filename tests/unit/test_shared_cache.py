@@ -15,17 +15,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imds_identity._cache import directory as directory_module
-from imds_identity._cache import flock
-from imds_identity._cache.directory import default_directory, in_memory
-from imds_identity._cache.gate import Gate
-from imds_identity._cache.key import Key
-from imds_identity._cache.machine import Entry, MachineCache
+from imds_identity._core.failure import Malformed, Refused, Unavailable
+from imds_identity._core.key import Key
+from imds_identity._core.token import Token
 from imds_identity._engine.broker import Broker, Slot
-from imds_identity._engine.exchange import Request, Response
-from imds_identity._engine.failure import Malformed, Refused, Unavailable
 from imds_identity._engine.sharing import Sharing, glance
-from imds_identity._engine.token import Token
+from imds_identity._machine import directory as directory_module
+from imds_identity._machine import flock
+from imds_identity._machine.directory import default_directory, in_memory
+from imds_identity._machine.gate import Gate
+from imds_identity._machine.store import Entry, MachineCache
+from imds_identity._wire.exchange import Request, Response
 from support import Answers, Background, FakeClock, middle
 
 if TYPE_CHECKING:

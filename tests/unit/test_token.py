@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imds_identity._engine.answer import token_from
-from imds_identity._engine.failure import Failure, Malformed, Unavailable
+from imds_identity._core.failure import Failure, Malformed, Unavailable
+from imds_identity._wire.answer import token_from
 from support import Answers, FakeClock, middle
 
 if TYPE_CHECKING:
-    from imds_identity._engine.token import Token
+    from imds_identity._core.token import Token
 
 
 def test_the_lifetime_comes_from_expires_on(clock: FakeClock, answers: Answers) -> None:

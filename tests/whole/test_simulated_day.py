@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_identity._cache.key import Key
-from imds_identity._cache.machine import MachineCache
+from imds_identity._core.failure import Refused
+from imds_identity._core.freshness import refresh_delay
+from imds_identity._core.key import Key
+from imds_identity._core.token import Token
 from imds_identity._engine.broker import Broker
-from imds_identity._engine.failure import Refused
-from imds_identity._engine.freshness import refresh_delay
 from imds_identity._engine.sharing import Sharing
-from imds_identity._engine.token import Token
+from imds_identity._machine.store import MachineCache
 from support import FakeClock
 
 if TYPE_CHECKING:

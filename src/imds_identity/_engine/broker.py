@@ -7,17 +7,17 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .failure import Failure, Refused
-from .freshness import FAILURE_SECONDS, State, decide
+from .._core.failure import Failure, Refused
+from .._core.freshness import FAILURE_SECONDS, State, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from .._cache.key import Key
-    from .clock import Clock
-    from .exchange import Random
-    from .token import Token
+    from .._core.clock import Clock
+    from .._core.key import Key
+    from .._core.token import Token
+    from .._wire.exchange import Random
 
 Fetch: TypeAlias = "Callable[[], Token]"
 

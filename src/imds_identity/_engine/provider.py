@@ -7,13 +7,13 @@ import os
 import random as random_module
 from typing import TYPE_CHECKING, TypeAlias
 
-from .._cache.directory import OFF, default_directory
-from .._cache.key import key_for
-from .._cache.machine import MachineCache
+from .._core.clock import SYSTEM_CLOCK
+from .._core.failure import Failure
+from .._core.key import key_for
+from .._machine.directory import OFF, default_directory
+from .._machine.store import MachineCache
 from .._sources.detect import ARC, IMDS, cache_setting
 from .broker import Broker
-from .clock import SYSTEM_CLOCK
-from .failure import Failure
 from .sharing import Sharing, glance
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
+    from .._core.clock import Clock
+    from .._core.identity import Identity
+    from .._core.token import Token
+    from .._core.token_request import TokenRequest
     from .._sources.detect import Source
     from .._sources.msal_hosts import MsalHost
+    from .._wire.drive import Sender
+    from .._wire.exchange import Steps
     from .broker import Slot
-    from .clock import Clock
-    from .drive import Sender
-    from .exchange import Steps
-    from .identity import Identity
-    from .request import TokenRequest
-    from .token import Token
 
 OpenSender: TypeAlias = "Callable[[Clock], AbstractContextManager[Sender]]"
 
@@ -105,7 +105,7 @@ class Provider:
     def _fetcher(
         self, slot: Slot, claims: str | None, open_sender: OpenSender | None
     ) -> Callable[[], Token]:
-        from .request import TokenRequest
+        from .._core.token_request import TokenRequest
 
         wanted = TokenRequest(slot.key.resource, self.identity, claims)
         fetch = functools.partial(self._fetch, wanted, open_sender)
@@ -125,7 +125,7 @@ class Provider:
             raise
 
     def _exchange(self, wanted: TokenRequest, open_sender: OpenSender | None) -> Token:
-        from .drive import drive
+        from .._wire.drive import drive
 
         steps = self._steps(wanted)
         clock = self.broker.clock
@@ -135,7 +135,7 @@ class Provider:
     def _gated(self, send: Sender) -> Sender:
         if self._machine is None:
             return send
-        from .._cache.gate import gate_for
+        from .._machine.gate import gate_for
 
         return gate_for(self._machine, self.source, self.broker.random).around(send)
 
@@ -192,6 +192,6 @@ def forget_everything() -> None:
 
 
 def _requests_sender() -> OpenSender:
-    from .sender import requests_sender
+    from .._wire.sender import requests_sender
 
     return requests_sender

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._cache.machine import Entry
-from .failure import Failure
-from .freshness import FAILURE_SECONDS, State, decide
+from .._core.failure import Failure
+from .._core.freshness import FAILURE_SECONDS, State, decide
+from .._machine.store import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._cache.key import Key
-    from .._cache.machine import MachineCache
+    from .._core.key import Key
+    from .._core.token import Token
+    from .._machine.store import MachineCache
+    from .._wire.exchange import Random
     from .broker import Slot
-    from .exchange import Random
-    from .token import Token
 
 _LONGEST_FETCH = 120.0
 """Seconds that a process waits for another's fetch before it goes without."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._engine.answer import payload_of
-from .._engine.failure import Failure, Malformed, Refused, Unavailable
+from .._core.failure import Failure, Malformed, Refused, Unavailable
+from .._wire.answer import payload_of
 
 if TYPE_CHECKING:
-    from .._engine.exchange import Response
-    from .._engine.identity import Identity
+    from .._core.identity import Identity
+    from .._wire.exchange import Response
 
 _ECHOES = {
     "client_id": ("client_id",),

@@ -10,15 +10,15 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .._engine.answer import token_from
-from .._engine.exchange import Random, Request, Response, Steps, read_secret, url_with
-from .._engine.failure import Failure, Refused, SecretUnreadable
-from .._engine.retry import answered, retry_after
+from .._core.failure import Failure, Refused, SecretUnreadable
+from .._wire.answer import token_from
+from .._wire.exchange import Random, Request, Response, Steps, read_secret, url_with
+from .._wire.retry import answered, retry_after
 from ._answers import check_identity, no_answer
 
 if TYPE_CHECKING:
-    from .._engine.request import TokenRequest
-    from .._engine.token import Token
+    from .._core.token import Token
+    from .._core.token_request import TokenRequest
 
 API_VERSION = "2020-06-01"
 HEADERS = {"Metadata": "true"}

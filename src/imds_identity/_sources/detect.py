@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._engine.failure import Unavailable
+from .._core.failure import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

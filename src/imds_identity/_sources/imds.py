@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._engine.answer import token_from
-from .._engine.exchange import Random, Request, Response, Steps, url_with
-from .._engine.failure import Failure, Unavailable
-from .._engine.retry import answered, retry_after
+from .._core.failure import Failure, Unavailable
+from .._wire.answer import token_from
+from .._wire.exchange import Random, Request, Response, Steps, url_with
+from .._wire.retry import answered, retry_after
 from ._answers import check_identity, no_answer
 
 if TYPE_CHECKING:
-    from .._engine.request import TokenRequest
-    from .._engine.token import Token
+    from .._core.token import Token
+    from .._core.token_request import TokenRequest
 
 API_VERSION = "2018-02-01"
 HEADERS = {"Metadata": "true"}

@@ -9,15 +9,15 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from .._engine.failure import Malformed, Refused, Unavailable, quote
-from .._engine.freshness import refresh_delay
-from .._engine.token import Token
+from .._core.failure import Malformed, Refused, Unavailable, quote
+from .._core.freshness import refresh_delay
+from .._core.token import Token
 
 if TYPE_CHECKING:
-    from .._engine.clock import Clock
-    from .._engine.exchange import Random
-    from .._engine.identity import Identity
-    from .._engine.request import TokenRequest
+    from .._core.clock import Clock
+    from .._core.identity import Identity
+    from .._core.token_request import TokenRequest
+    from .._wire.exchange import Random
     from .detect import Source
 
 _TIMEOUT = (5.0, 30.0)

@@ -25,7 +25,9 @@ _COMMANDS = {
     "token": Command("imds_identity.cli.token", "print a managed identity's token"),
     "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),
     "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),
-    "emulator": Command("imds_identity.emulator.command", "emulate a VM, an Arc server and more"),
+    "emulator": Command(
+        "imds_identity.emulator._program.command", "emulate a VM, an Arc server and more"
+    ),
 }
 
 
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         complain(error)
         return USAGE
     except Exception as error:  # noqa: BLE001 - a traceback would be no help, and might tell secrets
-        from .._engine.failure import quote
+        from .._core.failure import quote
 
         return complain(f"unexpected {type(error).__name__}: {quote(str(error))}")
     return int(status)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._engine.identity import Identity
+from .._core.identity import Identity
 from .._engine.provider import machine_cache
 from . import complain
 
 if TYPE_CHECKING:
     import argparse
 
-    from .._cache.machine import Entry, MachineCache
+    from .._machine.store import Entry, MachineCache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

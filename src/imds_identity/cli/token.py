@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .._engine.failure import Failure
-from .._engine.identity import choose
+from .._core.failure import Failure
+from .._core.identity import choose
+from .._core.resource import resource_of
 from .._engine.provider import Provider, machine_cache
-from .._engine.resource import resource_of
 from .._sources.detect import ARC, IMDS, detect
 from . import complain
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from .._engine.token import Token
+    from .._core.token import Token
 
 _KUBERNETES_API = "client.authentication.k8s.io/v1"
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._clock import Clock, ManualClock, ScaledClock, SystemClock
-    from ._config import ConfigError, load_config
     from ._emulator import Emulator
-    from ._events import ScheduledEvent
-    from ._faults import Fault
-    from ._identities import (
+    from ._program.config import ConfigError, load_config
+    from ._program.serve import serve
+    from ._running import KeyVault
+    from ._services.scheduled_events import ScheduledEvent
+    from ._world.faults import Fault
+    from ._world.identities import (
         DEFAULT_IDENTITIES,
         DEFAULT_SYSTEM_ASSIGNED,
         DEFAULT_USER_ASSIGNED,
@@ -27,10 +29,8 @@ if TYPE_CHECKING:
         SystemAssigned,
         UserAssigned,
     )
-    from ._machine import Machine
-    from ._records import RecordedRequest
-    from ._running import KeyVault
-    from ._serve import serve
+    from ._world.machine import Machine
+    from ._world.records import RecordedRequest
 
 __all__ = [
     "DEFAULT_IDENTITIES",
@@ -57,11 +57,11 @@ __all__ = [
 # The pytest plugin lies in this package and is loaded by every pytest: names load when first used.
 _HOMES = {
     "_clock": ("Clock", "ManualClock", "ScaledClock", "SystemClock"),
-    "_config": ("ConfigError", "load_config"),
+    "_program.config": ("ConfigError", "load_config"),
     "_emulator": ("Emulator",),
-    "_events": ("ScheduledEvent",),
-    "_faults": ("Fault",),
-    "_identities": (
+    "_services.scheduled_events": ("ScheduledEvent",),
+    "_world.faults": ("Fault",),
+    "_world.identities": (
         "DEFAULT_IDENTITIES",
         "DEFAULT_SYSTEM_ASSIGNED",
         "DEFAULT_USER_ASSIGNED",
@@ -69,10 +69,10 @@ _HOMES = {
         "SystemAssigned",
         "UserAssigned",
     ),
-    "_machine": ("Machine",),
+    "_world.machine": ("Machine",),
     "_running": ("KeyVault",),
-    "_records": ("RecordedRequest",),
-    "_serve": ("serve",),
+    "_world.records": ("RecordedRequest",),
+    "_program.serve": ("serve",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

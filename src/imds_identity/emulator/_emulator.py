@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._admin import Admin
-from ._app_service import PATH as APP_SERVICE_PATH
-from ._certificates import pem
+from ._admin.api import Admin
 from ._clock import SystemClock
-from ._events import Events
-from ._faults import Fault, Faults
-from ._identities import DEFAULT_IDENTITIES, checked_identities
-from ._limits import Limits
-from ._machine import Machine
-from ._openid import JWKS_PATH, configuration_path
-from ._records import RequestLog
+from ._http.certificates import pem
 from ._running import Running
+from ._services.app_service import PATH as APP_SERVICE_PATH
+from ._services.openid import JWKS_PATH, configuration_path
+from ._services.scheduled_events import Events
+from ._services.token import FORM_TOKEN_PATH, TOKEN_PATH
 from ._settings import DEFAULT_SECRETS, ArcAgent, Profile, Settings, check_positive
-from ._token_endpoint import FORM_TOKEN_PATH, TOKEN_PATH
-from ._tokens import TokenService, issuer_of, signing_key
-from ._versions import NEWEST_ON_STACK_HUB, supported_versions
-from ._world import World
+from ._world.faults import Fault, Faults
+from ._world.identities import DEFAULT_IDENTITIES, checked_identities
+from ._world.limits import Limits
+from ._world.machine import Machine
+from ._world.records import RequestLog
+from ._world.tokens import TokenService, issuer_of, signing_key
+from ._world.versions import NEWEST_ON_STACK_HUB, supported_versions
+from ._world.world import World
 
 if TYPE_CHECKING:
     import os
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._clock import Clock
-    from ._events import ScheduledEvent
-    from ._identities import Identity
-    from ._records import RecordedRequest
     from ._running import KeyVault
-    from ._tokens import IssuedToken
+    from ._services.scheduled_events import ScheduledEvent
+    from ._world.identities import Identity
+    from ._world.records import RecordedRequest
+    from ._world.tokens import IssuedToken
 
 _LIMITED_LATENCY = 0.01
 _VM_TYPE = "Microsoft.Compute/virtualMachines"

@@ -9,26 +9,26 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._app_service import PATH as APP_SERVICE_PATH
-from ._app_service import AppServiceTokenEndpoint
-from ._arc import ArcTokenEndpoint, KeyFiles
-from ._attested import INTERMEDIATE_PATH, ROOT_PATH, AttestedEndpoint
-from ._attested import PATH as ATTESTED_PATH
-from ._background import Background
-from ._certificates import server_context
 from ._clock import SystemClock
-from ._events import PATH as EVENTS_PATH
-from ._events import EventsEndpoint
-from ._http import HttpServer
-from ._instance import PATH as INSTANCE_PATH
-from ._instance import VERSIONS_PATH, InstanceEndpoint, VersionsEndpoint
-from ._key_vault import KeyVaultEndpoint
-from ._load_balancer import PATH as BALANCER_PATH
-from ._load_balancer import LoadBalancerEndpoint
-from ._openid import OpenIdEndpoint
-from ._routes import Routes
-from ._service import Service
-from ._token_endpoint import (
+from ._http.background import Background
+from ._http.certificates import server_context
+from ._http.server import HttpServer
+from ._services.app_service import PATH as APP_SERVICE_PATH
+from ._services.app_service import AppServiceTokenEndpoint
+from ._services.arc import ArcTokenEndpoint, KeyFiles
+from ._services.attested import INTERMEDIATE_PATH, ROOT_PATH, AttestedEndpoint
+from ._services.attested import PATH as ATTESTED_PATH
+from ._services.instance import PATH as INSTANCE_PATH
+from ._services.instance import VERSIONS_PATH, InstanceEndpoint, VersionsEndpoint
+from ._services.key_vault import KeyVaultEndpoint
+from ._services.load_balancer import PATH as BALANCER_PATH
+from ._services.load_balancer import LoadBalancerEndpoint
+from ._services.openid import OpenIdEndpoint
+from ._services.routes import Routes
+from ._services.scheduled_events import PATH as EVENTS_PATH
+from ._services.scheduled_events import EventsEndpoint
+from ._services.service import Service
+from ._services.token import (
     FORM_TOKEN_PATH,
     INFO_PATH,
     TOKEN_PATH,
@@ -36,12 +36,12 @@ from ._token_endpoint import (
     InfoEndpoint,
     TokenEndpoint,
 )
-from ._tokens import signing_key
+from ._world.tokens import signing_key
 
 if TYPE_CHECKING:
-    from ._admin import Admin
+    from ._admin.api import Admin
     from ._settings import Settings
-    from ._world import World
+    from ._world.world import World
 
 _NAME = "imds-identity emulator"
 

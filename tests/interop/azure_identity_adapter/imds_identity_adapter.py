@@ -30,9 +30,9 @@ import pytest
 
 import imds_identity
 import imds_identity.aio
-from imds_identity._engine import secret_file
 from imds_identity._engine.broker import Broker
-from imds_identity._engine.sender import USER_AGENT
+from imds_identity._wire import secret_file
+from imds_identity._wire.sender import USER_AGENT
 
 # Why a test is left out, by a part of its id. Everything else must pass.
 CONTRADICTS = "contradicts what this package promises"

@@ -1,1 +1,0 @@
-"""Where tokens are kept."""

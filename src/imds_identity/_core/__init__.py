@@ -1,0 +1,1 @@
+"""Values and pure rules, which import nothing of the house."""

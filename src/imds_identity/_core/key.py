@@ -1,0 +1,26 @@
+"""What makes two requests for a token the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .._sources.detect import Source
+    from .identity import Identity
+
+
+class Key(NamedTuple):
+    """Whose token, for what, from where."""
+
+    source: str
+    endpoint: str
+    selector: str = ""
+    identity: str = ""
+    resource: str = ""
+
+
+def key_for(source: Source, identity: Identity, resource: str) -> Key:
+    """The key of one token; services compare identities without regard to case."""
+    # A workload that selects no identity is one by its environment.
+    selector, value = identity if identity.selector else ("", source.client_id)
+    return Key(source.name, source.endpoint, selector, value.lower(), resource)

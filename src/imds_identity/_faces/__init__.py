@@ -1,0 +1,1 @@
+"""What azure-core's faces have in common."""

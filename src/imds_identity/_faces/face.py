@@ -1,0 +1,94 @@
+"""What the azure-core faces, sync and async, have in common."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .._core.identity import choose
+from .._core.key import Key
+from .._core.resource import resource_of
+from .._engine.broker import Slot
+from .._engine.provider import Provider, machine_cache
+from .._sources.detect import detect
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from azure.core.credentials import AccessToken, AccessTokenInfo
+
+    from .._core.token import Token
+    from .._engine.broker import Broker
+
+Shown: TypeAlias = "tuple[AccessToken, AccessTokenInfo]"
+
+
+# Never valid: what has not been asked for takes the way of what has expired.
+UNASKED = Slot(Key("", ""))
+
+
+class Face:
+    """Configuration, the slots of the scopes asked for so far, and how a token is shown."""
+
+    def __init__(
+        self,
+        *,
+        client_id: str | None = None,
+        object_id: str | None = None,
+        resource_id: str | None = None,
+        identity_config: Mapping[str, str] | None = None,
+        source: str | None = None,
+        arc_tokens_directory: str | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        transport: Any = None,
+        raw_request_hook: Callable[..., Any] | None = None,
+        raw_response_hook: Callable[..., Any] | None = None,
+        _broker: Broker | None = None,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name != "self"}
+        self._settings = {name: value for name, value in given.items() if value is not None}
+        identity = choose(
+            client_id=client_id,
+            object_id=object_id,
+            resource_id=resource_id,
+            identity_config=identity_config,
+        )
+        where = detect(source, tokens_directory=arc_tokens_directory)
+        machine = machine_cache(cache, private=transport is not None or _broker is not None)
+        self._provider = Provider(where, identity, _broker, machine)
+        self._transport = transport
+        self._hooks = {"raw_request_hook": raw_request_hook, "raw_response_hook": raw_response_hook}
+        self._sends_by_azure_core = transport is not None or any(self._hooks.values())
+        self._check_transport()
+        self._slots: dict[tuple[str, ...], Slot] = {}
+        self._tick = self._provider.broker.clock.tick
+
+    def __repr__(self) -> str:
+        shown = (f"{n}={v!r}" for n, v in self._settings.items() if n not in _OBJECTS)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Configuration only: where it arrives, the credential finds that machine's own source."""
+        if unpicklable := self._settings.keys() & _OBJECTS:
+            raise TypeError(
+                f"a credential with its own {' and '.join(sorted(unpicklable))} cannot be pickled"
+            )
+        return functools.partial(type(self), **self._settings), ()
+
+    def _check_transport(self) -> None:
+        """Refuse a transport that this face cannot use."""
+
+    def _slot(self, scopes: tuple[str, ...]) -> Slot:
+        if scopes not in self._slots:
+            self._slots[scopes] = self._provider.slot(resource_of(scopes))
+        return self._slots[scopes]
+
+    def _show(self, slot: Slot, token: Token) -> Shown:
+        """``token`` as azure-core has it, from now on served without further thought."""
+        from .forms import show
+
+        return self._provider.broker.show(slot, token, show)
+
+
+_OBJECTS = frozenset({"transport", "raw_request_hook", "raw_response_hook", "_broker"})

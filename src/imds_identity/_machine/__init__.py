@@ -1,0 +1,1 @@
+"""What this user's processes share on one machine."""

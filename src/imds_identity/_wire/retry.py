@@ -1,0 +1,170 @@
+"""When to ask again, and after how long.
+
+| outcome             | rule                                                                |
+|---------------------|---------------------------------------------------------------------|
+| 404                 | the endpoint is being updated: exponential                          |
+| 410                 | the service is being updated, back within 70 s: go on for that long |
+| 429                 | throttled: ``Retry-After`` if given, else exponential               |
+| 5xx                 | transient: exponential, at least 1 s apart                          |
+| dropped, timed out  | the endpoint is being updated: exponential                          |
+| not reached at all  | give up within 10 s, unless it answered a moment ago                |
+| anything else       | final                                                               |
+
+Exponential is the schedule Microsoft publishes, five attempts at about 0, 2, 6, 14 and 30 s, each
+pause spread by half of itself either way so that peers do not come back in step.
+https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#retry-guidance
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from .._core.failure import Refused, Unavailable
+from .exchange import Dropped, Random, Request, Response, Steps, Unreached, pause, send
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds for one attempt to connect."""
+
+_ATTEMPTS = 5
+_FIRST_PAUSE = 2.0
+_LONGEST_PAUSE = 16.0
+_LONGEST_RETRY_AFTER = 60.0
+_UNREACHED_ATTEMPTS = 3
+_UNREACHED_FIRST_PAUSE = 0.5
+_UNREACHED_SECONDS = 10.0
+
+
+class Rule(NamedTuple):
+    """How an outcome is retried.
+
+    Attributes:
+        shortest: seconds that must lie between two attempts.
+        budget: seconds of pauses for which to go on, however many attempts that takes.
+    """
+
+    shortest: float = 0.0
+    budget: float = 0.0
+
+
+RULES: Mapping[int, Rule] = {
+    404: Rule(),
+    410: Rule(budget=70.0),
+    429: Rule(),
+    **{status: Rule(shortest=1.0) for status in range(500, 600)},
+}
+_DROPPED = Rule()
+
+
+def answered(request: Request, random: Random, absent: str) -> Steps[Response]:
+    """Send ``request`` until there is an answer that asking again would not change.
+
+    Args:
+        request: what to send, each time the same.
+        random: spreads the pauses.
+        absent: what to tell a reader where nothing answers at all.
+
+    Raises:
+        Unavailable: when nothing answers at all.
+        Refused: when connections were made and no answer was complete.
+    """
+    schedule = Schedule(random)
+    while True:
+        try:
+            response = yield from send(request)
+        except Unreached as error:
+            seconds = schedule.after_unreached(error)
+            if seconds is None:
+                raise Unavailable(f"nothing answers at this address ({error})", absent) from None
+        except Dropped as error:
+            seconds = schedule.after(_DROPPED)
+            if seconds is None:
+                raise Refused(
+                    f"the service takes connections but does not answer ({error})",
+                    "It is being updated or is overloaded; that mostly passes within minutes.",
+                ) from None
+        else:
+            seconds = schedule.after_response(response)
+            if seconds is None:
+                return response
+        yield from pause(seconds)
+
+
+class Schedule:
+    """The pauses of one leg of an exchange. Each question answers None for "give up"."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._attempts = 0
+        self._paused = 0.0
+        self._budget = 0.0
+        self._unreached_seconds = 0.0
+        self._answers = False
+
+    def after_response(self, response: Response) -> float | None:
+        """Seconds to wait after this answer."""
+        rule = RULES.get(response.status)
+        if rule is None:
+            return None
+        wanted = retry_after(response)
+        if wanted is not None and wanted > _LONGEST_RETRY_AFTER:
+            return None
+        return self.after(rule, at_least=wanted or 0.0)
+
+    def after_unreached(self, error: Unreached) -> float | None:
+        """Seconds to wait after a connection that could not be made."""
+        if self._answers:
+            return self.after(_DROPPED)
+        self._unreached_seconds += error.seconds
+        seconds = self._spread(_UNREACHED_FIRST_PAUSE * 2**self._attempts)
+        self._attempts += 1
+        spent = self._unreached_seconds + self._paused + seconds + CONNECT_TIMEOUT
+        if self._attempts >= _UNREACHED_ATTEMPTS or spent > _UNREACHED_SECONDS:
+            return None
+        return self._pause(seconds)
+
+    def after(self, rule: Rule, at_least: float = 0.0) -> float | None:
+        """Seconds to wait by ``rule``, and no less than ``at_least``."""
+        self._answers = True
+        self._budget = max(self._budget, rule.budget)
+        doublings = min(self._attempts, _ATTEMPTS)
+        self._attempts += 1
+        if self._attempts >= _ATTEMPTS and self._paused >= self._budget:
+            return None
+        seconds = self._spread(min(_FIRST_PAUSE * 2**doublings, _LONGEST_PAUSE))
+        # On top of what the service asked for, or all that were told the same come back at once.
+        return self._pause(max(seconds, rule.shortest, at_least and at_least + self._random()))
+
+    def _spread(self, seconds: float) -> float:
+        return seconds * (0.5 + self._random())
+
+    def _pause(self, seconds: float) -> float:
+        self._paused += seconds
+        return seconds
+
+
+def retry_after(response: Response) -> float | None:
+    """Seconds for which ``response`` asks to be left alone, if it says so intelligibly."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    moment = http_date(value)
+    if moment is None:
+        return None
+    return max(
+        0.0, moment - (http_date(response.headers.get("date", "")) or response.received_wall)
+    )
+
+
+def http_date(value: str) -> float | None:
+    """Unix time of an HTTP date, or None if ``value`` is none."""
+    if not value:
+        return None
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None

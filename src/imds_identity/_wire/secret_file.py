@@ -1,0 +1,124 @@
+"""Arc's key file: opened so that a hostile realm can make us read nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+
+from .._core.failure import SecretUnreadable
+
+_LARGEST = 4096
+_FLAGS = os.O_RDONLY | sum(
+    getattr(os, name, 0)
+    # Without O_NONBLOCK a FIFO in the file's place would hold us for ever.
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT")
+)
+# O_PATH: members of the group may search the directory, and need not be able to list it.
+_DIRECTORY_FLAGS = (
+    getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+)
+
+
+def read_secret(path: str, directory: str) -> str:
+    """The content of the key file ``path``, as it is.
+
+    Args:
+        path: what the agent's challenge named.
+        directory: where this platform's agent keeps its key files.
+
+    Raises:
+        SecretUnreadable: unless ``path`` is a regular file of at most 4096 bytes, itself in
+            ``directory`` and no link, that ends in ``.key`` and that this user may read.
+    """
+    name = _name_in(path, directory)
+    try:
+        descriptor = _open(name, directory)
+    except FileNotFoundError:
+        raise SecretUnreadable(
+            f"the challenge names a key file that does not exist: {path!r}",
+            "Is this process on the machine itself, or in a container that cannot see its files?",
+        ) from None
+    except PermissionError:
+        raise SecretUnreadable(f"this user may not read {path!r}", _how_to_be_let_in()) from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise _not_a_key_file(path, "it is a symbolic link") from None
+        raise SecretUnreadable(f"{path!r} cannot be opened: {error.strerror}") from None
+    try:
+        content = _content(descriptor, path)
+    finally:
+        os.close(descriptor)
+    return _as_header(content, path)
+
+
+def _name_in(path: str, directory: str) -> str:
+    parent, name = os.path.split(path)
+    if os.path.normcase(parent) != os.path.normcase(directory.rstrip("/\\")) or name in ("", ".."):
+        if not os.path.lexists(path):
+            raise _not_a_key_file(path, f"it does not exist, and is not in {directory!r}")
+        raise _not_a_key_file(path, f"Unexpected file path: it is not in {directory!r}")
+    if not name.endswith(".key"):
+        raise _not_a_key_file(path, "it has not the extension '.key'")
+    return name
+
+
+def _open(name: str, directory: str) -> int:
+    """Open ``name`` in ``directory`` itself, whatever becomes of the path in the meantime."""
+    if os.open not in os.supports_dir_fd:
+        return _open_by_path(os.path.join(directory, name))
+    parent = os.open(directory, _DIRECTORY_FLAGS)
+    try:
+        return os.open(name, _FLAGS, dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
+def _open_by_path(path: str) -> int:
+    """Where a name cannot be opened relative to a directory, and links can only be looked for."""
+    before = os.lstat(path)
+    if not stat.S_ISREG(before.st_mode):
+        raise OSError(errno.ELOOP, "not a plain file")
+    descriptor = os.open(path, _FLAGS)
+    if not os.path.samestat(before, os.fstat(descriptor)):
+        os.close(descriptor)
+        raise OSError(errno.ELOOP, "replaced by another file")
+    return descriptor
+
+
+def _content(descriptor: int, path: str) -> bytes:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise _not_a_key_file(path, "it is not a regular file")
+    content = b""
+    while len(content) <= _LARGEST and (more := os.read(descriptor, _LARGEST + 1)):
+        content += more
+    if len(content) > _LARGEST:
+        raise _not_a_key_file(path, f"its file size is more than {_LARGEST} bytes")
+    return content
+
+
+def _as_header(content: bytes, path: str) -> str:
+    secret = content.decode("latin-1")
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise _not_a_key_file(path, "its content cannot go into an Authorization header")
+    return secret
+
+
+def _not_a_key_file(path: str, reason: str) -> SecretUnreadable:
+    return SecretUnreadable(
+        f"the challenge names {path[:200]!r}, which is no key file of the agent: {reason}",
+        "It was not used. If the agent really answers there, update it.",
+    )
+
+
+def _how_to_be_let_in() -> str:
+    if sys.platform == "win32":
+        return (
+            "Run as a member of Administrators or of the group 'Hybrid agent extension "
+            'applications\': net localgroup "Hybrid agent extension applications" /add <user>'
+        )
+    return (
+        "Only root and the group 'himds' may: run `sudo usermod -aG himds <user>` for the user of "
+        "this process, then log in again or restart the service."
+    )

@@ -1,0 +1,1 @@
+"""The page and the API that a person steers the emulator by."""

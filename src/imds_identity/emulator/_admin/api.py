@@ -1,0 +1,227 @@
+"""The admin port: an API and a page that show and change the emulator while it runs.
+
+It listens on the loopback interface only. What browsers of this machine are made to send by other
+sites is refused: by the Host header (DNS rebinding), by Origin and by Sec-Fetch-Site (forged
+posts).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from .._messages import Response, json_response
+from .page import live, page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._emulator import Emulator
+    from .._messages import Request
+
+_SAFE = {"GET", "HEAD"}
+_WHOLE = {"status", "times", "after", "truncate", "duration"}
+_FRACTIONS = {"probability", "seconds", "delay", "slow_body", "date_skew", "token_lifetime"}
+_FRACTIONS |= {"notice", "runs"}
+_FLAGS = {"reset", "no_answer"}
+
+
+class _RefusedError(Exception):
+    """A request that is answered with a status and a sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Admin:
+    """Answers on the admin port.
+
+    Args:
+        emulator: What is shown and changed.
+    """
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self.hosts: frozenset[str] = frozenset()
+        self._pages: dict[tuple[str, str], Callable[[Request], Response]] = {
+            ("GET", "/"): self._page,
+            ("GET", "/live"): self._live,
+            ("GET", "/api/requests"): self._list_requests,
+            ("GET", "/api/tokens"): self._list_tokens,
+            ("GET", "/api/faults"): self._list_faults,
+            ("POST", "/api/faults"): self._add_fault,
+            ("DELETE", "/api/faults"): self._clear_faults,
+            ("GET", "/api/events"): self._list_events,
+            ("POST", "/api/events"): self._add_event,
+            ("DELETE", "/api/events"): self._cancel_event,
+            ("POST", "/api/revoke"): self._revoke,
+            ("POST", "/api/reset"): self._reset,
+        }
+        self._forms: dict[str, Callable[[dict[str, Any]], object]] = {
+            "/do/fault": lambda form: emulator.fault(**form),
+            "/do/clear-fault": lambda form: emulator.clear_faults(int(form["number"])),
+            "/do/event": lambda form: emulator.schedule_event(**form),
+            "/do/cancel-event": lambda form: emulator.cancel_event(form["event_id"]),
+            "/do/revoke": lambda _: emulator.revoke_tokens(),
+            "/do/reset": lambda _: emulator.reset(),
+        }
+
+    def listens_on(self, port: int) -> None:
+        """Notes the port, which is part of every Host header that is meant for it."""
+        self.hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
+
+    def handle(self, request: Request) -> Response:
+        """Answers one request."""
+        try:
+            self._check_source(request)
+            return self._secured(self._route(request))
+        except _RefusedError as error:
+            return self._secured(json_response(error.status, {"error": str(error)}))
+        except (ValueError, TypeError, LookupError) as error:
+            return self._secured(json_response(400, {"error": f"That makes no sense: {error}"}))
+
+    def _check_source(self, request: Request) -> None:
+        if request.header_values("host") not in [[host] for host in self.hosts]:
+            raise _RefusedError(421, "Use 127.0.0.1 or localhost and the port to reach this page.")
+        if request.method in _SAFE:
+            return
+        origin = request.header("origin")
+        if origin is not None and origin.removeprefix("http://") not in self.hosts:
+            raise _RefusedError(403, "Other sites may not change anything here.")
+        if request.header("sec-fetch-site") not in (None, "same-origin", "none"):
+            raise _RefusedError(403, "Other sites may not change anything here.")
+
+    def _route(self, request: Request) -> Response:
+        form = self._forms.get(request.path)
+        if form is not None and request.method == "POST":
+            form(_form_of(request))
+            return Response(303, headers={"Location": "/"})
+        found = self._pages.get((request.method, request.path))
+        if found is not None:
+            return found(request)
+        known = request.path in self._forms or any(path == request.path for _, path in self._pages)
+        raise _RefusedError(405 if known else 404, "There is no such thing here.")
+
+    def _secured(self, response: Response) -> Response:
+        headers = {
+            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "same-origin",
+            "Cache-Control": "no-store",
+        }
+        return Response(
+            response.status,
+            response.body,
+            response.content_type,
+            {**headers, **response.headers},
+        )
+
+    # The page.
+
+    def _page(self, request: Request) -> Response:
+        del request
+        nonce = secrets.token_urlsafe(16)
+        policy = (
+            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+            "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        )
+        response = _html(page(self._emulator, nonce))
+        return Response(
+            200, response.body, response.content_type, {"Content-Security-Policy": policy}
+        )
+
+    def _live(self, request: Request) -> Response:
+        del request
+        return _html(live(self._emulator))
+
+    # The API.
+
+    def _list_requests(self, request: Request) -> Response:
+        after = int(request.parameter("after") or 0)
+        records = [asdict(record) for record in self._emulator.requests if record.number > after]
+        return json_response(200, {"requests": records})
+
+    def _list_tokens(self, request: Request) -> Response:
+        del request
+        shown = [
+            {
+                "resource": token.resource,
+                "client_id": token.client_id,
+                "issued": token.issued,
+                "expires": token.expires,
+            }
+            for token in self._emulator.issued_tokens
+        ]
+        return json_response(200, {"tokens": shown})
+
+    def _list_faults(self, request: Request) -> Response:
+        del request
+        shown = [
+            {"number": number, "category": fault.category, "does": fault.describe()}
+            for number, fault in self._emulator.faults
+        ]
+        return json_response(200, {"faults": shown})
+
+    def _add_fault(self, request: Request) -> Response:
+        return json_response(201, {"number": self._emulator.fault(**_json_of(request))})
+
+    def _clear_faults(self, request: Request) -> Response:
+        number = request.parameter("number")
+        self._emulator.clear_faults(int(number) if number is not None else None)
+        return json_response(200, {})
+
+    def _list_events(self, request: Request) -> Response:
+        del request
+        return json_response(200, {"events": [asdict(event) for event in self._emulator.events]})
+
+    def _add_event(self, request: Request) -> Response:
+        return json_response(201, {"event_id": self._emulator.schedule_event(**_json_of(request))})
+
+    def _cancel_event(self, request: Request) -> Response:
+        self._emulator.cancel_event(request.parameter("event_id") or "")
+        return json_response(200, {})
+
+    def _revoke(self, request: Request) -> Response:
+        del request
+        self._emulator.revoke_tokens()
+        return json_response(200, {})
+
+    def _reset(self, request: Request) -> Response:
+        del request
+        self._emulator.reset()
+        return json_response(200, {})
+
+
+def _html(text: str) -> Response:
+    body = text.encode("utf-8", "replace")
+    return Response(200, body, content_type="text/html; charset=utf-8")
+
+
+def _json_of(request: Request) -> dict[str, Any]:
+    # A form of another site cannot have this type, and a script there would have to ask first.
+    if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
+        raise _RefusedError(415, "The body must be application/json.")
+    try:
+        document = json.loads(request.body)
+    except (ValueError, RecursionError):
+        raise _RefusedError(400, "The body is not JSON.") from None
+    if not isinstance(document, dict):
+        raise _RefusedError(400, "The body must be a JSON object.")
+    return document
+
+
+def _form_of(request: Request) -> dict[str, Any]:
+    fields = parse_qsl(request.body.decode(), max_num_fields=50)
+    return {name: _converted(name, value) for name, value in fields}
+
+
+def _converted(name: str, value: str) -> Any:
+    if name in _WHOLE:
+        return int(value)
+    if name in _FRACTIONS:
+        return float(value)
+    return True if name in _FLAGS else value

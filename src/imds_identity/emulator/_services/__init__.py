@@ -1,0 +1,1 @@
+"""What the emulated machine serves: one file an endpoint."""

@@ -1,0 +1,72 @@
+"""The token endpoint of App Service, Functions and Container Apps."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from .._messages import json_response
+from .._world.identities import IdentityNotFoundError, find_identity
+from .token import BadTokenRequestError, issue, resource_of, selector_of
+
+if TYPE_CHECKING:
+    from .._messages import Request, Response
+    from .._world.faults import Fault
+    from .._world.world import World
+
+PATH = "/msi/token"
+_VERSION = "2019-08-01"
+_SELECTORS = {
+    "client_id": "client_id",
+    "object_id": "object_id",
+    "principal_id": "object_id",
+    "mi_res_id": "resource_id",
+}
+
+
+class AppServiceTokenEndpoint:
+    """``/msi/token``, opened by the secret in the ``X-IDENTITY-HEADER`` header.
+
+    Args:
+        world: The shared state.
+        secret: What the header must hold.
+    """
+
+    def __init__(self, world: World, secret: str) -> None:
+        self._world = world
+        self._secret = secret.encode()
+
+    def __call__(self, request: Request, fault: Fault | None) -> Response:
+        """Answers a token request."""
+        if request.method != "GET":
+            return _refusal(405, "Method not allowed")
+        offered = (request.header("x-identity-header") or "").encode()
+        if not hmac.compare_digest(offered, self._secret):
+            return _refusal(401, "The X-IDENTITY-HEADER header is missing or wrong")
+        if request.repeated_parameter() is not None:
+            return _refusal(400, "A query parameter was given more than once")
+        if request.parameter("api-version") != _VERSION:
+            return _refusal(400, f"The api-version must be {_VERSION}")
+        try:
+            return self._token(request, fault)
+        except (BadTokenRequestError, IdentityNotFoundError) as error:
+            return _refusal(400, str(error))
+
+    def _token(self, request: Request, fault: Fault | None) -> Response:
+        resource = resource_of(request)
+        identity = find_identity(self._world.identities, selector_of(request, _SELECTORS))
+        token = issue(self._world, identity, request, resource, fault)
+        return json_response(
+            200,
+            {
+                "access_token": token.value,
+                "expires_on": str(token.expires),
+                "resource": resource,
+                "token_type": "Bearer",
+                "client_id": identity.client_id,
+            },
+        )
+
+
+def _refusal(status: int, message: str) -> Response:
+    return json_response(status, {"statusCode": status, "message": message})

@@ -1,0 +1,128 @@
+"""A Key Vault that holds secrets: the receiving end, which believes no token unverified."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from .._messages import json_response
+from .._world.tokens import RefusedTokenError, RevokedTokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._messages import Request, Response
+    from .._world.faults import Fault
+    from .._world.world import World
+
+AUDIENCE = "https://vault.azure.net"
+_SECRETS = "/secrets"
+
+
+class KeyVaultEndpoint:
+    """The secrets of one vault, for reading.
+
+    Args:
+        world: The shared state.
+        secrets: Names and values; may change while it serves.
+        base: Returns the vault's URL.
+    """
+
+    def __init__(self, world: World, secrets: dict[str, str], base: Callable[[], str]) -> None:
+        self._world = world
+        self._secrets = secrets
+        self._base = base
+
+    def __call__(self, request: Request, fault: Fault | None) -> Response:
+        """Answers a request for a secret or for the list of them."""
+        del fault
+        refusal = self._unauthorized(request)
+        if refusal is not None:
+            return refusal
+        if request.method != "GET":
+            return _error(405, "MethodNotAllowed", "This vault is read-only.", {"Allow": "GET"})
+        if not request.parameter("api-version"):
+            return _error(400, "BadParameter", "api-version must be specified")
+        _, _, rest = request.path.partition(_SECRETS)
+        if request.path == _SECRETS:
+            return self._list()
+        name, _, version = rest.lstrip("/").partition("/")
+        if version == "versions" and name in self._secrets:
+            return self._versions(name)
+        return self._secret(name, version)
+
+    def _unauthorized(self, request: Request) -> Response | None:
+        token = request.bearer_token()
+        if token is None:
+            return self._challenge("AKV10000: Request is missing a Bearer or PoP token.")
+        try:
+            self._world.tokens.check(token, AUDIENCE, self._world.machine.tenant_id)
+        except RevokedTokenError as error:
+            return self._challenge(str(error), self._claims())
+        except RefusedTokenError as error:
+            return self._challenge(str(error))
+        return None
+
+    def _challenge(self, message: str, claims: str | None = None) -> Response:
+        tenant = self._world.machine.tenant_id
+        challenge = (
+            f'Bearer authorization="https://login.windows.net/{tenant}", resource="{AUDIENCE}"'
+        )
+        if claims is not None:
+            challenge += f', error="insufficient_claims", claims="{claims}"'
+        return _error(401, "Unauthorized", message, {"WWW-Authenticate": challenge})
+
+    def _claims(self) -> str:
+        # A continuous-access challenge: only a token issued from now on will do.
+        now = str(int(self._world.clock.time()))
+        wanted = {"access_token": {"nbf": {"essential": True, "value": now}}}
+        return base64.b64encode(json.dumps(wanted).encode()).decode()
+
+    def _list(self) -> Response:
+        items = [
+            {"id": f"{self._base()}{_SECRETS}/{name}", "attributes": self._attributes()}
+            for name in sorted(self._secrets)
+        ]
+        return json_response(200, {"value": items, "nextLink": None})
+
+    def _versions(self, name: str) -> Response:
+        version = f"{self._base()}{_SECRETS}/{name}/{_version_of(name)}"
+        item = {"id": version, "attributes": self._attributes()}
+        return json_response(200, {"value": [item], "nextLink": None})
+
+    def _secret(self, name: str, version: str) -> Response:
+        value = self._secrets.get(name)
+        if value is None or version not in ("", _version_of(name)):
+            return _error(
+                404,
+                "SecretNotFound",
+                f"A secret with (name/id) {name[:127]} was not found in this key vault.",
+            )
+        return json_response(
+            200,
+            {
+                "value": value,
+                "id": f"{self._base()}{_SECRETS}/{name}/{_version_of(name)}",
+                "attributes": self._attributes(),
+            },
+        )
+
+    def _attributes(self) -> dict[str, Any]:
+        created = 1_700_000_000
+        return {
+            "enabled": True,
+            "created": created,
+            "updated": created,
+            "recoveryLevel": "Recoverable+Purgeable",
+        }
+
+
+def _version_of(name: str) -> str:
+    # Each secret has one version; its id follows from the name, never from the value.
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    return json_response(status, {"error": {"code": code, "message": message}}, headers)

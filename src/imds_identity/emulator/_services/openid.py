@@ -1,0 +1,60 @@
+"""What a service needs to verify our tokens: OpenID configuration and JWKS (RFC 7517)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._messages import json_response
+from .._world.tokens import issuer_of
+from .rules import Complaint, metadata_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._messages import Request, Response
+    from .._world.faults import Fault
+    from .._world.tokens import SigningKey
+
+JWKS_PATH = "/common/discovery/keys"
+
+
+def configuration_path(tenant_id: str) -> str:
+    """Returns where a tenant's OpenID configuration lies."""
+    return f"/{tenant_id}/.well-known/openid-configuration"
+
+
+class OpenIdEndpoint:
+    """Serves the OpenID configuration and the public key.
+
+    Args:
+        tenant_id: The tenant.
+        key: The signing key, of which only the public half is shown.
+        base: Returns the scheme and host that the documents are reached under.
+    """
+
+    def __init__(self, tenant_id: str, key: SigningKey, base: Callable[[], str]) -> None:
+        self._tenant_id = tenant_id
+        self._key = key
+        self._base = base
+        self.paths = (configuration_path(tenant_id), JWKS_PATH)
+
+    def __call__(self, request: Request, fault: Fault | None) -> Response:
+        """Answers with one of the documents."""
+        del fault
+        if request.method != "GET":
+            return metadata_error(Complaint(405, "Method not allowed", headers={"Allow": "GET"}))
+        if request.path == JWKS_PATH:
+            return json_response(200, {"keys": [self._key.jwk]})
+        base = self._base()
+        return json_response(
+            200,
+            {
+                "issuer": issuer_of(self._tenant_id),
+                "authorization_endpoint": f"{base}/{self._tenant_id}/oauth2/authorize",
+                "token_endpoint": f"{base}/{self._tenant_id}/oauth2/token",
+                "jwks_uri": f"{base}{JWKS_PATH}",
+                "response_types_supported": ["code", "id_token"],
+                "subject_types_supported": ["pairwise"],
+                "id_token_signing_alg_values_supported": ["RS256"],
+            },
+        )

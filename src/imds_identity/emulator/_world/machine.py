@@ -1,0 +1,221 @@
+"""What the emulated machine is, and what its instance document says of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .identities import DEFAULT_RESOURCE_GROUP, DEFAULT_SUBSCRIPTION
+
+ENVIRONMENTS = (
+    "AzurePublicCloud",
+    "AzureUSGovernmentCloud",
+    "AzureChinaCloud",
+    "AzureGermanCloud",
+    "AzureStack",
+)
+DEFAULT_TAGS: Mapping[str, str] = {"environment": "emulated", "owner": "you"}
+DEFAULT_NETWORK: Mapping[str, Any] = {
+    "interface": [
+        {
+            "ipv4": {
+                "ipAddress": [{"privateIpAddress": "10.0.0.4", "publicIpAddress": "203.0.113.4"}],
+                "subnet": [{"address": "10.0.0.0", "prefix": "24"}],
+            },
+            "ipv6": {"ipAddress": []},
+            "macAddress": "000D3A000004",
+        }
+    ]
+}
+DEFAULT_LOAD_BALANCER: Mapping[str, Any] = {
+    "publicIpAddresses": [{"frontendIpAddress": "203.0.113.10", "privateIpAddress": "10.0.0.4"}],
+    "inboundRules": [
+        {
+            "frontendIpAddress": "203.0.113.10",
+            "protocol": "tcp",
+            "frontendPort": 443,
+            "backendPort": 8443,
+            "privateIpAddress": "10.0.0.4",
+        }
+    ],
+    "outboundRules": [{"frontendIpAddress": "203.0.113.10", "privateIpAddress": "10.0.0.4"}],
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The emulated machine.
+
+    Attributes:
+        name: Its resource name.
+        tenant_id: The Entra tenant of its identities.
+        subscription_id: Its subscription.
+        resource_group: Its resource group.
+        location: Its Azure region.
+        vm_id: Its unique id.
+        vm_size: Its size.
+        os_type: ``Linux`` or ``Windows``.
+        environment: Its cloud, as ``azEnvironment`` names it.
+        zone: Its availability zone; empty for none.
+        tags: Its tags.
+        user_data: Its user data, in base64.
+        compute: Anything else of the instance document's ``compute``, merged over the defaults.
+        network: The instance document's ``network``.
+        load_balancer: What the load balancer category shows; None for a machine behind none.
+    """
+
+    name: str = "emulated-machine"
+    tenant_id: str = "abd8daee-d393-4239-9377-883adda3d40f"
+    subscription_id: str = DEFAULT_SUBSCRIPTION
+    resource_group: str = DEFAULT_RESOURCE_GROUP
+    location: str = "westeurope"
+    vm_id: str = "02aab8a4-74ef-476e-8182-f6d2ba4166a6"
+    vm_size: str = "Standard_D2s_v5"
+    os_type: str = "Linux"
+    environment: str = "AzurePublicCloud"
+    zone: str = "1"
+    tags: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_TAGS))
+    user_data: str = ""
+    compute: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_NETWORK))
+    load_balancer: Mapping[str, Any] | None = field(
+        default_factory=lambda: dict(DEFAULT_LOAD_BALANCER)
+    )
+
+    def __post_init__(self) -> None:
+        """Refuses what no machine's document can say."""
+        if self.environment not in ENVIRONMENTS:
+            raise ValueError(
+                f"environment must be one of {', '.join(ENVIRONMENTS)}, not {self.environment!r}."
+            )
+        for name, value in (("compute", self.compute), ("network", self.network)):
+            _require_strings(value, name)
+        _require_strings(self.tags, "tags")
+
+    def resource_id(self, provider: str) -> str:
+        """Returns its ARM resource id.
+
+        Args:
+            provider: The provider and type, such as ``Microsoft.Compute/virtualMachines``.
+        """
+        return (
+            f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
+            f"/providers/{provider}/{self.name}"
+        )
+
+    def full_compute(self, resource_id: str) -> dict[str, Any]:
+        """Returns ``compute`` with every field that any api-version has.
+
+        Args:
+            resource_id: The machine's ARM resource id.
+        """
+        own = {
+            "azEnvironment": self.environment,
+            "location": self.location,
+            "name": self.name,
+            "osType": self.os_type,
+            "resourceGroupName": self.resource_group,
+            "resourceId": resource_id,
+            "subscriptionId": self.subscription_id,
+            "tags": ";".join(f"{name}:{value}" for name, value in self.tags.items()),
+            "tagsList": [{"name": name, "value": value} for name, value in self.tags.items()],
+            "userData": self.user_data,
+            "vmId": self.vm_id,
+            "vmSize": self.vm_size,
+            "zone": self.zone,
+            "osProfile": {"computerName": self.name},
+            "storageProfile": {"osDisk": {"osType": self.os_type}},
+        }
+        return _merged(_merged(_DEFAULT_COMPUTE, own), self.compute)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = copy.deepcopy(dict(base))
+    for name, value in over.items():
+        if isinstance(value, Mapping) and isinstance(result.get(name), dict):
+            result[name] = _merged(result[name], value)
+        else:
+            result[name] = copy.deepcopy(value)
+    return result
+
+
+def _require_strings(value: Any, where: str) -> None:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _require_strings(inner, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _require_strings(inner, f"{where}[{index}]")
+    elif not isinstance(value, str):
+        raise ValueError(  # noqa: TRY004 - a bad value, like every other here
+            f"{where} must be a string, as every value of the document is."
+        )
+
+
+_DEFAULT_COMPUTE: Mapping[str, Any] = {
+    "additionalCapabilities": {"hibernationEnabled": "false"},
+    "customData": "",
+    "evictionPolicy": "",
+    "extendedLocation": {"type": "", "name": ""},
+    "host": {"id": ""},
+    "hostGroup": {"id": ""},
+    "isHostCompatibilityLayerVm": "false",
+    "licenseType": "",
+    "offer": "ubuntu-24_04-lts",
+    "osProfile": {
+        "adminUsername": "azureuser",
+        "computerName": "",
+        "disablePasswordAuthentication": "true",
+    },
+    "physicalZone": "westeurope-AZ01",
+    "placementGroupId": "",
+    "plan": {"name": "", "product": "", "publisher": ""},
+    "platformFaultDomain": "0",
+    "platformSubFaultDomain": "",
+    "platformUpdateDomain": "0",
+    "priority": "Regular",
+    "provider": "Microsoft.Compute",
+    "publicKeys": [
+        {"keyData": "ssh-ed25519 emulated", "path": "/home/azureuser/.ssh/authorized_keys"}
+    ],
+    "publisher": "canonical",
+    "securityProfile": {
+        "encryptionAtHost": "false",
+        "secureBootEnabled": "true",
+        "securityType": "TrustedLaunch",
+        "virtualTpmEnabled": "true",
+    },
+    "sku": "server",
+    "storageProfile": {
+        "dataDisks": [],
+        "imageReference": {
+            "communityGalleryImageId": "",
+            "exactVersion": "24.04.202611010",
+            "id": "",
+            "offer": "ubuntu-24_04-lts",
+            "publisher": "canonical",
+            "sharedGalleryImageId": "",
+            "sku": "server",
+            "version": "latest",
+        },
+        "osDisk": {
+            "caching": "ReadWrite",
+            "createOption": "FromImage",
+            "diffDiskSettings": {"option": ""},
+            "diskSizeGB": "30",
+            "encryptionSettings": {"enabled": "false"},
+            "image": {"uri": ""},
+            "managedDisk": {"id": "", "storageAccountType": "Premium_LRS"},
+            "name": "emulated-machine_OsDisk",
+            "osType": "",
+            "vhd": {"uri": ""},
+            "writeAcceleratorEnabled": "false",
+        },
+        "resourceDisk": {"size": "16384"},
+    },
+    "version": "24.04.202611010",
+    "virtualMachineScaleSet": {"id": ""},
+    "vmScaleSetName": "",
+}
