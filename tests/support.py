@@ -56,6 +56,7 @@ class Answers:
             status=status,
             headers={name.replace("_", "-"): value for name, value in headers.items()},
             body=body.encode() if isinstance(body, str) else body,
+            sent_at=self.clock.now(),
             received_at=self.clock.now(),
             received_wall=self.clock.wall(),
         )

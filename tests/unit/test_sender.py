@@ -201,7 +201,7 @@ def test_a_connect_time_out_is_unreached(monkeypatch: pytest.MonkeyPatch) -> Non
     def late(*args: object, **kwargs: object) -> None:
         raise requests.ConnectTimeout
 
-    monkeypatch.setattr(requests.Session, "get", late)
+    monkeypatch.setattr(requests.Session, "request", late)
     with pytest.raises(Unreached, match="no connection within 2 s"):
         sent("http://127.0.0.1:9/")
 

@@ -167,6 +167,6 @@ def test_a_token_that_was_set_back_is_the_same_but_for_when_it_falls_due(
     now = token.refresh_at
     later = token.set_back(now, middle(), None)
     assert (later.refresh_at, later.refresh_on) == (now + 30, token.refresh_on + 30)
-    assert later._replace(refresh_at=now, refresh_on=token.refresh_on, setbacks=0) == token
+    assert later.replaced(refresh_at=now, refresh_on=token.refresh_on, setbacks=0) == token
     assert later.set_back(now, middle(), None).refresh_at == now + 60
     assert later.set_back(now, middle(), 900.0).refresh_at == now + 900

@@ -225,7 +225,7 @@ def test_an_outage_goes_unnoticed_while_the_token_is_good(imds_emulator: Emulato
     first = asyncio.run(credential.get_token(SCOPE))
     slot = credential._slots[(SCOPE,)]
     assert slot.token is not None
-    slot.token = slot.token._replace(refresh_at=0)  # due since long ago
+    slot.token = slot.token.replaced(refresh_at=0)  # due since long ago
     slot.hit_until = 0
     imds_emulator.fault(status=403)
     assert asyncio.run(credential.get_token(SCOPE)).token == first.token

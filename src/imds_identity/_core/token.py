@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from .freshness import setback_delay
 
 
-class Token(NamedTuple):
-    """An access token and how long it is good. Its repr hides it, and it refuses to be pickled.
+class Token:
+    """An access token and how long it is good. It is never changed, only replaced.
+
+    Its repr hides it, and it refuses to be pickled. It is no tuple, because error trackers that
+    show the locals of a failed frame look into tuples and not into objects.
 
     Attributes:
         value: the token itself.
         token_type: how to present it, in practice ``Bearer``.
         expires_on: when it ends, in Unix seconds on this machine's own clock.
         refresh_on: when it falls due, likewise.
-        received_at: when it came, in seconds of ``Clock.now``.
+        received_at: when it was asked for, in seconds of ``Clock.now``: what the service says of
+            its life was true then at the latest.
         refresh_at: when it falls due, likewise.
         expires_at: when it ends, likewise.
         setbacks: how many refreshes in a row have failed.
     """
 
-    value: str
-    token_type: str
-    expires_on: int
-    refresh_on: int
-    received_at: float
-    refresh_at: float
-    expires_at: float
-    setbacks: int = 0
+    __slots__ = (
+        "expires_at", "expires_on", "received_at", "refresh_at", "refresh_on", "setbacks",
+        "token_type", "value",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        value: str,
+        token_type: str,
+        expires_on: int,
+        refresh_on: int,
+        received_at: float,
+        refresh_at: float,
+        expires_at: float,
+        setbacks: int = 0,
+    ) -> None:
+        self.value = value
+        self.token_type = token_type
+        self.expires_on = expires_on
+        self.refresh_on = refresh_on
+        self.received_at = received_at
+        self.refresh_at = refresh_at
+        self.expires_at = expires_at
+        self.setbacks = setbacks
+
+    def facts(self) -> dict[str, Any]:
+        """All that there is to know of it, by name, the token itself included."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def replaced(self, **changes: Any) -> Token:
+        """The same token, but for ``changes``."""
+        return Token(**{**self.facts(), **changes})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Token) and self.facts() == other.facts()
+
+    def __hash__(self) -> int:
+        return hash((self.value, self.expires_at))
 
     def __repr__(self) -> str:
         return f"Token(<hidden>, expires_on={self.expires_on})"
@@ -47,4 +81,4 @@ class Token(NamedTuple):
         setbacks = self.setbacks + 1
         refresh_at = now + max(setback_delay(setbacks, random), retry_after or 0.0)
         refresh_on = round(self.refresh_on + refresh_at - self.refresh_at)
-        return self._replace(refresh_at=refresh_at, refresh_on=refresh_on, setbacks=setbacks)
+        return self.replaced(refresh_at=refresh_at, refresh_on=refresh_on, setbacks=setbacks)

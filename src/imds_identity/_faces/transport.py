@@ -81,8 +81,11 @@ def _opener(run: Callable[[HttpRequest], Any]) -> OpenSender:
     def opened(clock: Clock) -> Iterator[Sender]:
         def send(request: Request) -> Response:
             headers = {**request.headers, "Accept": "application/json", "User-Agent": USER_AGENT}
+            sent_at = clock.now()
             try:
-                answer = run(HttpRequest("GET", request.url, headers=headers))
+                answer = run(
+                    HttpRequest(request.method, request.url, headers=headers, content=request.body)
+                )
                 body = _body(answer)
             except IncompleteReadError as error:
                 raise Dropped(str(error.message)) from None
@@ -94,6 +97,7 @@ def _opener(run: Callable[[HttpRequest], Any]) -> OpenSender:
                 status=answer.status_code,
                 headers={str(n).lower(): str(v) for n, v in answer.headers.items()},
                 body=body,
+                sent_at=sent_at,
                 received_at=clock.now(),
                 received_wall=clock.wall(),
             )

@@ -172,7 +172,7 @@ class MachineCache:
             "format": _FORMAT,
             "boot": self._boot,
             "key": list(entry.key),
-            "token": list(entry.token) if entry.token else None,
+            "token": entry.token.facts() if entry.token else None,
             "failure": facts_of(entry.failure) if entry.failure else None,
             "failure_until": entry.failure_until,
         }
@@ -250,17 +250,20 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
-def _token(fields: list[Any]) -> Token:
-    value, token_type, expires_on, refresh_on, *moments, setbacks = fields
-    received_at, refresh_at, expires_at = map(float, moments)
-    if not (isinstance(value, str) and value.isascii() and value.isprintable() and value):
+def _token(facts: dict[str, Any]) -> Token:
+    token = Token(**facts)
+    moments = (token.received_at, token.refresh_at, token.expires_at)
+    numbers = (*moments, token.expires_on, token.refresh_on, token.setbacks)
+    if not all(type(number) in (int, float) for number in numbers):
+        raise ValueError("no numbers")
+    if not (isinstance(token.value, str) and isinstance(token.token_type, str)):
+        raise TypeError("no strings")
+    if not (token.value.isascii() and token.value.isprintable() and token.value):
         raise ValueError("no token")
+    received_at, refresh_at, expires_at = moments
     if (
         not received_at <= refresh_at
         or not received_at < expires_at < received_at + 10 * 366 * 86400
     ):
         raise ValueError("no life of a token")
-    return Token(
-        value, str(token_type), int(expires_on), int(refresh_on),
-        received_at, refresh_at, expires_at, int(setbacks),
-    )  # fmt: skip
+    return token

@@ -17,30 +17,49 @@ Random: TypeAlias = Callable[[], float]
 """Gives a number in [0, 1), as ``random.random`` does."""
 
 
-class Request(NamedTuple):
-    """A GET. Its repr shows the names of the headers only: one may carry Arc's secret."""
+class Request:
+    """One HTTP request. Its repr shows the names of the headers only: one may carry Arc's secret.
 
-    url: str
-    headers: Mapping[str, str]
+    It is no tuple, because error trackers that show the locals of a failed frame look into tuples
+    and not into objects.
+
+    Attributes:
+        url: where to.
+        headers: header fields.
+        method: the HTTP method.
+        body: the body to send with it, if there is one.
+    """
+
+    __slots__ = ("body", "headers", "method", "url")
+
+    def __init__(
+        self, url: str, headers: Mapping[str, str], method: str = "GET", body: bytes | None = None
+    ) -> None:
+        self.url = url
+        self.headers = headers
+        self.method = method
+        self.body = body
 
     def __repr__(self) -> str:
-        return f"Request({self.url!r}, headers={sorted(self.headers)})"
+        return f"Request({self.method} {self.url!r}, headers={sorted(self.headers)})"
 
 
 class Response(NamedTuple):
-    """An answer and when it came. Its repr hides the body, which may be a token.
+    """An answer, when it was asked for and when it came. Its repr hides the body, a token maybe.
 
     Attributes:
         status: the HTTP status.
         headers: header fields by lower-case name.
         body: the whole body, bounded by who received it.
-        received_at: ``Clock.now()`` when it had been received.
-        received_wall: ``Clock.wall()`` at the same moment.
+        sent_at: ``Clock.now()`` just before the request was sent.
+        received_at: ``Clock.now()`` when the answer had been received.
+        received_wall: ``Clock.wall()`` at that same moment.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    sent_at: float
     received_at: float
     received_wall: float
 

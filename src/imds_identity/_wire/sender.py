@@ -47,9 +47,12 @@ def requests_sender(clock: Clock) -> Iterator[Sender]:
 
 
 def _send(session: requests.Session, request: Request, clock: Clock) -> Response:
-    with session.get(
+    sent_at = clock.now()
+    with session.request(
+        request.method,
         request.url,
         headers=request.headers,
+        data=request.body,
         timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
         allow_redirects=False,
         stream=True,
@@ -58,6 +61,7 @@ def _send(session: requests.Session, request: Request, clock: Clock) -> Response
             status=answer.status_code,
             headers={name.lower(): value for name, value in answer.headers.items()},
             body=_body(answer.raw, clock),
+            sent_at=sent_at,
             received_at=clock.now(),
             received_wall=clock.wall(),
         )
