@@ -47,7 +47,7 @@ def clear_cache() -> None:
     removed as well; what they hold in their own memory is not. A fetch that is under way is not
     kept. (The service has a cache of its own, which a claims challenge skips and this does not.)
     """
-    from ._engine.provider import forget_everything
+    from ._engine.process import forget_everything
 
     forget_everything()
 
@@ -57,7 +57,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    from ._core.fork import whole
+
+    with whole():
+        value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
     globals()[name] = value
     return value
 

@@ -132,14 +132,15 @@ def test_a_time_out_leaves_the_fetch_to_those_who_come_later(imds_emulator: Emul
 def test_it_works_under_one_loop_after_another(
     imds_emulator: Emulator, transport: type[Any] | None
 ) -> None:
-    async def once(credential: ManagedIdentityCredential) -> str:
+    async def once(credential: ManagedIdentityCredential, claims: str) -> str:
         async with credential:
-            return (await credential.get_token(SCOPE, claims="c")).token
+            return (await credential.get_token(SCOPE, claims=claims)).token
 
     tokens = set()
-    for _ in range(3):
+    for number in range(3):
         settings = {"transport": transport()} if transport else {}
-        tokens.add(asyncio.run(once(ManagedIdentityCredential(**settings))))
+        credential = ManagedIdentityCredential(**settings)
+        tokens.add(asyncio.run(once(credential, f"challenge {number}")))
     assert len(tokens) == 3
 
 
