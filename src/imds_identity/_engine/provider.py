@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from .._core.failure import Failure
 from .._core.fork import whole
 from .._core.key import key_for
+from .._core.token_request import TokenRequest
 from .._sources.detect import ARC, IMDS
 from .sharing import Sharing
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from .._core.clock import Clock
     from .._core.identity import Identity
     from .._core.token import Token
-    from .._core.token_request import TokenRequest
     from .._machine.store import MachineCache
     from .._sources.detect import Source
     from .._sources.msal_hosts import MsalHost
@@ -115,8 +115,6 @@ class Provider:
         return held
 
     def _fetcher(self, slot: Slot, claims: str | None, open_sender: OpenSender | None) -> Fetch:
-        from .._core.token_request import TokenRequest
-
         wanted = TokenRequest(slot.key.resource, self.identity, claims or None)
         fetch = partial(self._fetch, wanted, open_sender)
         if self._machine is None:
@@ -152,7 +150,8 @@ class Provider:
     def _gated(self, send: Sender) -> Sender:
         if self._machine is None:
             return send
-        from .._machine.gate import gate_for
+        with whole():
+            from .._machine.gate import gate_for
 
         return gate_for(self._machine, self.source, self.broker.random).around(send)
 
