@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-import os
 import random as random_module
 from typing import TYPE_CHECKING, TypeAlias
 
 from .._core.clock import SYSTEM_CLOCK
 from .._core.failure import Failure
 from .._core.key import key_for
-from .._machine.directory import OFF, default_directory
-from .._machine.store import MachineCache
+from .._machine.choice import OFF, chosen, known_machines, machine_at
 from .._sources.detect import ARC, IMDS, cache_setting
 from .broker import Broker
 from .sharing import Sharing, glance
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
@@ -25,9 +24,11 @@ if TYPE_CHECKING:
     from .._core.identity import Identity
     from .._core.token import Token
     from .._core.token_request import TokenRequest
+    from .._machine.gate import Gate
+    from .._machine.store import MachineCache
     from .._sources.detect import Source
     from .._sources.msal_hosts import MsalHost
-    from .._wire.drive import Sender
+    from .._wire.channel import Expect, Sender
     from .._wire.exchange import Steps
     from .broker import Slot
 
@@ -114,30 +115,34 @@ class Provider:
         sharing = Sharing(self._machine, slot, self.broker.random)
         return functools.partial(sharing.get, fetch, claims)
 
-    def _fetch(self, wanted: TokenRequest, open_sender: OpenSender | None) -> Token:
+    def _fetch(
+        self, wanted: TokenRequest, open_sender: OpenSender | None, expect: Expect | None = None
+    ) -> Token:
         try:
             self.source.check()
             if self.source.name in (IMDS, ARC):
-                return self._exchange(wanted, open_sender)
+                return self._exchange(wanted, open_sender, expect)
             return self._host().fetch(wanted)
         except Failure as failure:
             failure.asked = f"{self.source} for {wanted.resource!r} as {self.identity}"
             raise
 
-    def _exchange(self, wanted: TokenRequest, open_sender: OpenSender | None) -> Token:
-        from .._wire.drive import drive
+    def _exchange(
+        self, wanted: TokenRequest, open_sender: OpenSender | None, expect: Expect | None
+    ) -> Token:
+        from .._wire.channel import Channel
 
         steps = self._steps(wanted)
         clock = self.broker.clock
         with (open_sender or _requests_sender())(clock) as send:
-            return drive(steps, self._gated(send), clock, self.source.path)
+            return Channel(send, clock, self.source.path, self._gate()).run(steps, expect)
 
-    def _gated(self, send: Sender) -> Sender:
+    def _gate(self) -> Gate | None:
         if self._machine is None:
-            return send
+            return None
         from .._machine.gate import gate_for
 
-        return gate_for(self._machine, self.source, self.broker.random).around(send)
+        return gate_for(self._machine, self.source, self.broker.random)
 
     def _steps(self, wanted: TokenRequest) -> Steps[Token]:
         if self.source.name == ARC:
@@ -167,27 +172,22 @@ def machine_cache(
         The one cache of that directory in this process, or None.
 
     Raises:
-        ValueError: if an empty name is given.
+        ValueError: for a setting that is not understood.
     """
-    if named is not None and not os.fspath(named):
+    if named == "":
         raise ValueError("cache is a directory or 'off'; leave it out for the default")
     setting, runtime_directory = cache_setting()
-    directory = os.fspath(named) if named is not None else None if private else setting
-    if directory is None and not private:
-        directory = default_directory(runtime_directory)
-    if directory is None or directory == OFF:
-        return None
-    path = os.path.abspath(directory)
-    return _machines.setdefault(path, MachineCache(path, SYSTEM_CLOCK))
-
-
-_machines: dict[str, MachineCache] = {}
+    if named is not None:
+        choice = chosen(named, "cache")
+    else:
+        choice = OFF if private else chosen(setting, "IMDS_IDENTITY_CACHE")
+    return None if choice == OFF else machine_at(choice, runtime_directory, SYSTEM_CLOCK)
 
 
 def forget_everything() -> None:
     """Forget what this process holds, and what it shares with others."""
     process_broker().clear()
-    for machine in list(_machines.values()):
+    for machine in known_machines():
         machine.clear()
 
 

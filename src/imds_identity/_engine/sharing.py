@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .._core.failure import Failure
 from .._core.freshness import FAILURE_SECONDS, State, decide
-from .._machine.store import Entry
+from .._machine.entries import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from .._core.key import Key
     from .._core.token import Token
     from .._machine.store import MachineCache
+    from .._wire.channel import Expect
     from .._wire.exchange import Random
     from .broker import Slot
-
-_LONGEST_FETCH = 120.0
-"""Seconds that a process waits for another's fetch before it goes without."""
 
 
 class Sharing:
@@ -36,7 +34,7 @@ class Sharing:
         self._random = random
         self._generation = slot.generation
 
-    def get(self, fetch: Callable[[], Token], claims: str | None) -> Token:
+    def get(self, fetch: Callable[[Expect], Token], claims: str | None) -> Token:
         """A token better than the one this process holds, from another process or by ``fetch``.
 
         Args:
@@ -47,17 +45,17 @@ class Sharing:
             Failure: this process's own, or that of another which was waited for.
         """
         key = self._slot.key
-        with self._machine.locked(self._machine.name_of(key), _LONGEST_FETCH) as held:
+        with self._machine.leased(self._machine.name_of(key)) as lease:
             if token := self._found(claims):
                 return token
             try:
-                token = fetch()
+                token = fetch(lease.extend if lease else _nobody)
             except Failure as failure:
-                if held and not claims:
+                if lease and not claims:
                     self._machine.write(self._entry_after(failure))
                 raise
             # Whoever forgot everything in the meantime does not want this one back.
-            if held and self._slot.generation == self._generation:
+            if lease and self._slot.generation == self._generation:
                 self._machine.write(Entry(key, token))
             return token
 
@@ -94,3 +92,7 @@ def glance(machine: MachineCache, key: Key) -> Token | None:
     if entry is None or decide(entry.token, machine.clock.now()) is State.EXPIRED:
         return None
     return entry.token
+
+
+def _nobody(_seconds: float) -> None:
+    """There is no lease that would have to be extended."""
