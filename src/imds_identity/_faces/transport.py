@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .._core.clock import Clock
     from .._engine.provider import OpenSender
-    from .._wire.drive import Sender
+    from .._wire.channel import Sender
 
 # A transport that reads the environment would hand the token to a proxy.
 _NO_PROXY = {"http": None, "https": None, "no_proxy": "*"}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .._core.clock import Clock
-    from .drive import Sender
+    from .channel import Sender
 
 READ_TIMEOUT = 10.0
 """Seconds that a service may keep us waiting for an answer, and again for its body."""
