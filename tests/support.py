@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    from imds_identity._core.clock import Clock
+
 EPOCH = 1_750_000_000.0
 
 
@@ -141,7 +143,7 @@ def machine_in(
     return MachineCache(Directory.named(str(path)), clock, place)
 
 
-def token_now(clock: FakeClock, value: str = "s3cret", life: float = LIFE) -> Token:
+def token_now(clock: Clock, value: str = "s3cret", life: float = LIFE) -> Token:
     """A token that the service has just given."""
     now, wall = clock.now(), int(clock.wall())
     return Token(
