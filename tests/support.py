@@ -6,10 +6,18 @@ import json
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from imds_identity._core.key import Key
+from imds_identity._core.token import Token
+from imds_identity._machine.directory import Directory
+from imds_identity._machine.place import Place
+from imds_identity._machine.store import MachineCache
 from imds_identity._wire.exchange import Response
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
+
+    from imds_identity._core.clock import Clock
 
 EPOCH = 1_750_000_000.0
 
@@ -124,3 +132,23 @@ class Stepped:
         except StopIteration as done:
             return done.value
         raise AssertionError(f"the exchange goes on with {step!r}")
+
+
+KEY = Key("imds", "http://service/token", "client_id", "1234-secret-identity", "https://vault")
+LIFE = 86400.0
+PLACE = Place("this-boot", "this-network")
+
+
+def machine_in(
+    path: str | os.PathLike[str], clock: FakeClock, place: Place = PLACE
+) -> MachineCache:
+    """What a process shares with those that use the same directory."""
+    return MachineCache(Directory.named(str(path)), clock, place)
+
+
+def token_now(clock: Clock, value: str = "s3cret", life: float = LIFE) -> Token:
+    """A token that the service has just given."""
+    now, wall = clock.now(), int(clock.wall())
+    return Token(
+        value, "Bearer", int(wall + life), int(wall + life / 2), now, now + life / 2, now + life
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._core.clock import SYSTEM_CLOCK
@@ -93,6 +94,7 @@ def machine_cache(
 def forget_everything() -> None:
     """Forget what this process holds, and what it shares with others."""
     process_broker().clear()
-    machine_cache()  # a process that has asked for nothing yet has not looked where it is
+    with suppress(ValueError):  # a setting that is not understood: nothing is shared by it
+        machine_cache()  # a process that has asked for nothing yet does not know of it
     for machine in known_machines():
         machine.clear()

@@ -92,8 +92,7 @@ class Directory:
         if "x" not in mode:
             before = held.stat(name)  # first, because opening a FIFO would wait
             check(before, name, stat.S_ISREG, "regular file")
-        # FileIO closes itself, whatever exception a signal handler raises in the meantime.
-        file = FileIO(held.path_of(name), mode, opener=held.opener)
+        file = _File(held.path_of(name), mode, opener=held.opener)
         if before is None:
             _restore_mode(file)
         elif _BY_DESCRIPTOR and not os.path.samestat(before, os.fstat(file.fileno())):
@@ -180,6 +179,15 @@ class Directory:
                 "tokens are not shared with the other processes of this machine: " + reasons[0]
             )
         raise Unusable("no directory can be used")
+
+
+class _File(FileIO):
+    """Closes itself when nobody holds it, whatever a signal handler raised in the meantime.
+
+    A lock is never the number of a descriptor, which an exception could make us lose.
+    """
+
+    __del__ = FileIO.close  # unlike its own it does not warn
 
 
 class _Held:

@@ -8,7 +8,6 @@ https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#rat
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,8 +49,8 @@ class Limits(NamedTuple):
 
     @property
     def lanes(self) -> int:
-        """How many lanes there are; with a limit of requests at once, each takes one request."""
-        return self.at_once or math.ceil(self.per_second)
+        """How many lanes there are."""
+        return self.at_once or 1
 
     @property
     def lane_seconds(self) -> float:
@@ -102,12 +101,16 @@ class Gate:
         Raises:
             Refused: if the service wants to be left alone for longer than one can wait.
         """
-        lane = self._admission(seconds, expect)
+        claims: list[Claim] = []
         try:
-            yield
-        finally:
-            if lane is not None:
-                lane.release()
+            try:
+                self._admit(claims, seconds, expect)
+                yield
+            finally:
+                _close(claims)
+        except BaseException:
+            _close(claims)  # once more: a signal handler may have raised within the first
+            raise
 
     def heed(self, response: Response) -> None:
         """Have all processes pause, if ``response`` asks for that."""
@@ -120,30 +123,21 @@ class Gate:
             moment = self._clock.now() + seconds
             note_moment(self._machine.directory, f"{self._name}.pause", moment)
 
-    def _admission(self, seconds: float, expect: Expect) -> Lease | None:
+    def _admit(self, claims: list[Claim], seconds: float, expect: Expect) -> None:
+        """Have a lane held by one of ``claims``, or go without."""
         deadline = self._clock.now() + _LONGEST_WAIT
         self._sit_out(deadline, expect)
         while True:
-            lane = self._lane(deadline, expect)
+            lane = self._lane(claims, deadline, expect)
             if self._remaining() <= 0:
-                return self._entered(lane, seconds)
-            if lane is not None:
-                lane.release()
+                break
+            _close(claims)
             self._sit_out(deadline, expect)  # another was told to rest while we waited
-
-    def _entered(self, lane: Lease | None, seconds: float) -> Lease | None:
-        if lane is None:
-            return None
-        try:
+        if lane is not None:
             lane.rest(self._limits.lane_seconds)
             lane.extend(seconds)
-            if self._limits.at_once is not None:
-                return lane
-        except BaseException:
-            lane.release()
-            raise
-        lane.release()
-        return None
+        if self._limits.at_once is None:
+            _close(claims)
 
     def _remaining(self) -> float:
         """Seconds of the pause that are left."""
@@ -168,11 +162,11 @@ class Gate:
         expect(seconds + MARGIN)
         self._clock.sleep(seconds)
 
-    def _lane(self, deadline: float, expect: Expect) -> Lease | None:
+    def _lane(self, claims: list[Claim], deadline: float, expect: Expect) -> Lease | None:
         """A lane of our own, or None where there is none to be had."""
         first, lanes = int(self._random() * self._limits.lanes), self._limits.lanes
         order = ((first + number) % lanes for number in range(lanes))
-        claims = [self._machine.claim(f"{self._name}-lane-{number}") for number in order]
+        claims[:] = [self._machine.claim(f"{self._name}-lane-{number}") for number in order]
         try:
             while claims and self._clock.now() < deadline:
                 if lane := _first_free(claims):
@@ -181,9 +175,6 @@ class Gate:
                 self._clock.sleep(_POLL * (0.5 + self._random()))
         except (OSError, ValueError, Untrusted):  # without a directory limits are kept by luck
             pass
-        finally:
-            for claim in claims:
-                claim.close()
         return None
 
 
@@ -197,3 +188,8 @@ def _first_free(claims: list[Claim]) -> Lease | None:
             claims.remove(claim)
             claim.close()
     return None
+
+
+def _close(claims: list[Claim]) -> None:
+    for claim in claims:
+        claim.close()

@@ -54,13 +54,12 @@ class Lease:
         """Have nobody take the lease for so many seconds from now, even if it is free."""
         self._rest_until = self._clock.now() + min(seconds, LONGEST_REST)
 
-    def release(self) -> None:
-        """Let the next one have it."""
-        flock.give_back(self._file)
-
 
 class Claim:
-    """One process's wish for the lease of a name.
+    """One process's wish for the lease of a name, and what fulfils it.
+
+    Whoever makes one closes it, whatever a signal handler raises and whenever: it knows every file
+    that may be locked.
 
     Args:
         directory: where the files are.
@@ -87,8 +86,8 @@ class Claim:
             file = self._file(number)
             if file.rests(now):
                 return None
-            if file.take():
-                return self._taken(self._files.pop(number))
+            if flock.take(file.file):
+                return self._taken(number)
             if not file.is_overdue(now):
                 return None
         raise AllOverdue
@@ -99,23 +98,21 @@ class Claim:
             self._files[number] = _LockFile(self._directory, name)
         return self._files[number]
 
-    def _taken(self, file: _LockFile) -> Lease | None:
-        lease = Lease(file.file, self._clock)
-        try:
-            if file.is_in_place() and not file.rests(self._clock.now()):
-                lease.extend(FIRST_TERM)
-                return lease
-        except BaseException:
-            lease.release()
-            raise
+    def _taken(self, number: int) -> Lease | None:
+        file = self._files[number]
+        if file.is_in_place() and not file.rests(self._clock.now()):
+            lease = Lease(file.file, self._clock)
+            lease.extend(FIRST_TERM)
+            return lease
         # Removed, or somebody was quicker: what comes next is another attempt.
-        lease.release()
+        flock.give_back(file.file)
+        del self._files[number]
         return None
 
     def close(self) -> None:
-        """Close what was opened to look at; a lease that was had stays."""
+        """Give the lease back, if it was had. It may be closed more than once."""
         for file in self._files.values():
-            file.file.close()
+            flock.give_back(file.file)
 
 
 class _LockFile:
@@ -128,13 +125,6 @@ class _LockFile:
         self._overdue_since = 0.0
         self.file = directory.open_or_make(name)
         flock.not_for_children(self.file)
-
-    def take(self) -> bool:
-        try:
-            return flock.take(self.file)
-        except BaseException:  # a signal handler's, when the lock may be held already
-            self.file.close()
-            raise
 
     def is_in_place(self) -> bool:
         """Whether the name still leads to this file."""

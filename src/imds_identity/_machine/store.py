@@ -92,12 +92,15 @@ class MachineCache:
         Yields:
             The lease, or None for "go without".
         """
-        lease = self._lease(name)
+        claim = self.claim(name)
         try:
-            yield lease
-        finally:
-            if lease is not None:
-                lease.release()
+            try:
+                yield self._waited_for(claim, name)
+            finally:
+                claim.close()
+        except BaseException:
+            claim.close()  # once more: a signal handler may have raised within the first
+            raise
 
     def claim(self, name: str) -> Claim:
         """A claim to the lease ``name``, for who would not wait for this one alone."""
@@ -155,9 +158,8 @@ class MachineCache:
                 if status and abs(self.clock.wall() - status.st_mtime) > _LEFT_BEHIND:
                     self.directory.remove(name)
 
-    def _lease(self, name: str) -> Lease | None:
-        """The lease ``name`` once it can be had; None to go without."""
-        claim = self.claim(name)
+    def _waited_for(self, claim: Claim, name: str) -> Lease | None:
+        """The lease once it can be had; None to go without."""
         started = self.clock.now()
         try:
             while True:
@@ -171,8 +173,6 @@ class MachineCache:
         except (OSError, Untrusted, ValueError) as error:
             self._go_without(f"{name}.lock cannot be locked ({type(error).__name__})")
             return None
-        finally:
-            claim.close()
 
     def _go_without(self, reason: str) -> None:
         self.directory.complain(
