@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from .._core.failure import Failure, SecretUnreadable
-from .exchange import ReadSecret, Request, Response, Send, TransportError
+from .exchange import ConfirmListener, ReadSecret, Request, Response, Send, TransportError
 
 if TYPE_CHECKING:
     from .._core.clock import Clock
+    from .._core.secret import Secret
     from .exchange import Step, Steps
 
 T = TypeVar("T")
@@ -57,11 +58,16 @@ class _Hands:
         self._clock = clock
         self._tokens_directory = tokens_directory
 
-    def do(self, step: Step) -> Response | str | None:
+    def do(self, step: Step) -> Response | Secret | None:
         """What ``step`` asks for."""
         if isinstance(step, Send):
             self.attempts += 1
             return self._timed(step.request)
+        if isinstance(step, ConfirmListener):
+            from .listener import confirm
+
+            confirm(step.port)
+            return None
         if isinstance(step, ReadSecret):
             from .secret_file import read_secret
 
