@@ -81,7 +81,11 @@ def fields_of(response: Response) -> Fields:
     if broken:
         raise Malformed(f"the answer is broken JSON: {size}", REPORT, status=response.status)
     if fields is None:
-        raise Malformed("the answer is JSON, but no object", REPORT, status=response.status)
+        raise Malformed(
+            f"the answer is a JSON {type(response.json()).__name__} where an object was due",
+            REPORT,
+            status=response.status,
+        )
     return fields
 
 
