@@ -121,5 +121,7 @@ def check_token(fields: Fields) -> None:
 
 
 def _short(value: object) -> str:
-    # The text of a list may be long, or nested too deeply to be made.
+    # Not of anything else: a list may be nested too deeply, an integer too long to be written.
+    if isinstance(value, int) and not 0 <= value < _LATEST * 10:
+        return ""
     return str(value) if isinstance(value, str | int | float) else ""

@@ -18,7 +18,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import azure.identity
@@ -31,10 +31,12 @@ import pytest
 
 import imds_identity
 import imds_identity.aio
-from imds_identity._core.secret import Secret
 from imds_identity._engine.broker import Broker
 from imds_identity._wire import listener, secret_file
 from imds_identity._wire.sender import USER_AGENT
+
+if TYPE_CHECKING:
+    from imds_identity._core.secret import Secret
 
 # Why a test is left out, by a part of its id. Everything else must pass.
 CONTRADICTS = "contradicts what this package promises"
