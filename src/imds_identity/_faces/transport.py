@@ -21,7 +21,7 @@ from .._core.failure import Malformed
 from .._engine.flight import Interrupted
 from .._wire.exchange import Dropped, Request, Response, Unreached
 from .._wire.retry import CONNECT_TIMEOUT
-from .._wire.sender import LARGEST_BODY, READ_TIMEOUT, USER_AGENT
+from .._wire.sender import LARGEST_BODY, READ_TIMEOUT, USER_AGENT, plain_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,7 +80,11 @@ def _opener(run: Callable[[HttpRequest], Any]) -> OpenSender:
     @contextmanager
     def opened(clock: Clock) -> Iterator[Sender]:
         def send(request: Request) -> Response:
-            headers = {**request.headers, "Accept": "application/json", "User-Agent": USER_AGENT}
+            headers = {
+                **plain_headers(request),
+                "Accept": "application/json",
+                "User-Agent": USER_AGENT,
+            }
             sent_at = clock.now()
             try:
                 answer = run(

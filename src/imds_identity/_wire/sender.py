@@ -51,7 +51,7 @@ def _send(session: requests.Session, request: Request, clock: Clock) -> Response
     with session.request(
         request.method,
         request.url,
-        headers=request.headers,
+        headers=plain_headers(request),
         data=request.body,
         timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
         allow_redirects=False,
@@ -65,6 +65,14 @@ def _send(session: requests.Session, request: Request, clock: Clock) -> Response
             received_at=clock.now(),
             received_wall=clock.wall(),
         )
+
+
+def plain_headers(request: Request) -> dict[str, str]:
+    """The header fields as they are sent; here, and nowhere else, is a secret one revealed."""
+    return {
+        name: value if isinstance(value, str) else value.reveal()
+        for name, value in request.headers.items()
+    }
 
 
 def _body(raw: urllib3.BaseHTTPResponse, clock: Clock) -> bytes:
