@@ -25,7 +25,7 @@ from .._wire.exchange import Dropped, Response, Unreached
 from .._wire.sender import check_url, last_words, plain_headers, problem_of
 from .body import Whole, async_body_of, body_of
 from .loop import wait_for
-from .twins import aiohttp_twin, check_transport, is_async, options_for, requests_twin
+from .twins import aiohttp_twin, bind, check_transport, is_async, options_for, requests_twin
 
 if TYPE_CHECKING:
     import asyncio
@@ -84,6 +84,7 @@ def _run(transport: Any, hooks: dict[str, Any], request: Request, clock: Clock) 
     if twin is not None:
         with twin.session:
             return _send(twin, hooks, request, clock)
+    bind(transport, request, clock)
     # Nothing is known of what it does with time-outs.
     send = functools.partial(_send, transport, hooks, request, clock)
     return in_time(send, request.seconds, late_after(request.seconds))
@@ -108,6 +109,7 @@ async def _run_async(
     if twin is not None:
         async with twin.session:
             return await _send_async(twin, hooks, request, clock)
+    bind(transport, request, clock)
     return await _send_async(transport, hooks, request, clock)
 
 

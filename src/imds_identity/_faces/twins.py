@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
 from azure.core.pipeline.transport import (
@@ -24,7 +26,7 @@ from azure.core.pipeline.transport._bigger_block_size_http_adapters import (
 )
 from requests.adapters import HTTPAdapter
 
-from .._wire.bounded import BoundedSession
+from .._wire.bounded import BoundedAdapter, BoundedSession
 from .._wire.retry import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
@@ -79,6 +81,23 @@ def requests_twin(transport: Any, clock: Clock) -> Any:
     return twin
 
 
+def bind(transport: Any, request: Request, clock: Clock) -> None:
+    """Bound what a transport sends to this very endpoint, if it has no twin but uses `requests`.
+
+    Else its thread would be held by whoever answers there without end.
+    """
+    if not isinstance(transport, RequestsTransport):
+        return
+    transport.open()
+    session = getattr(transport, "session", None)
+    where = request.url.partition("?")[0]
+    if not isinstance(session, requests.Session):
+        return
+    if type(session.get_adapter(where)) in _PLAIN_ADAPTERS:
+        # The first that fits is used. A new mapping: somebody may be looking into the old one.
+        session.adapters = OrderedDict({where: BoundedAdapter(clock), **session.adapters})
+
+
 def aiohttp_twin(transport: Any) -> Any:
     """The twin of azure-core's transport for aiohttp, or None for any other. On its loop only."""
     if not _is_plain_aiohttp(transport):
@@ -103,8 +122,7 @@ def aiohttp_twin(transport: Any) -> Any:
 
 def options_for(transport: Any, request: Request) -> dict[str, Any]:
     """What ``transport`` is told with ``request``, beside the request itself."""
-    origin = request.url.split("/", 3)
-    host = origin[2] if len(origin) > 2 else ""
+    host = urlsplit(request.url).hostname
     proxied = ("http", "https", "all", f"http://{host}", f"https://{host}", f"all://{host}")
     options: dict[str, Any] = {
         "stream": True,
@@ -113,8 +131,8 @@ def options_for(transport: Any, request: Request) -> dict[str, Any]:
     }
     if not isinstance(transport, RequestsTransport):
         return {**options, "connection_timeout": CONNECT_TIMEOUT, "read_timeout": request.seconds}
-    if not isinstance(transport.session, BoundedSession):
-        options |= {"auth": _Bare(), "hooks": {"response": _without_location}}
+    if not isinstance(getattr(transport, "session", None), BoundedSession):
+        options |= {"auth": _Bare(request), "hooks": {"response": _without_location}}
     if is_async(transport):
         # These know one time-out only, and hand it to requests as it is.
         return {**options, "connection_timeout": (CONNECT_TIMEOUT, request.seconds)}
@@ -124,8 +142,13 @@ def options_for(transport: Any, request: Request) -> dict[str, Any]:
 class _Bare(requests.auth.AuthBase):
     """What requests calls last of all: takes off what the session has put on."""
 
+    def __init__(self, request: Request) -> None:
+        own = {name.lower() for name in request.headers}
+        self._foreign = {"authorization", "cookie"} - own
+
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.pop("Cookie", None)
+        for name in self._foreign:
+            request.headers.pop(name, None)
         return request
 
 

@@ -53,7 +53,7 @@ class BoundedSession(requests.Session):
         self.auth = _as_it_is
         self.headers.clear()
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _BoundedAdapter(clock)
+        adapter = BoundedAdapter(clock)
         for scheme in ("http://", "https://"):
             self.mount(scheme, adapter)
 
@@ -130,17 +130,27 @@ def in_time(call: Callable[[], T], seconds: float, late: Exception) -> T:
     return value  # type: ignore[return-value]
 
 
-class _BoundedAdapter(HTTPAdapter):
+class BoundedAdapter(HTTPAdapter):
+    """Sends for a session; ``whole`` of its time-out ``(connect, whole)`` is kept.
+
+    Args:
+        clock: times the answers.
+    """
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         super().__init__()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
-        connect, whole = kwargs["timeout"]
-        kwargs["timeout"] = urllib3.Timeout(connect=min(connect, whole), total=whole)
+        """Send ``request``, as `HTTPAdapter.send` does."""
+        timeout = kwargs.get("timeout")
+        if isinstance(timeout, tuple) and None not in timeout:
+            connect, whole = timeout
+            kwargs["timeout"] = urllib3.Timeout(connect=min(connect, whole), total=whole)
         return super().send(request, *args, **kwargs)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """The pool of connections for a request, ours."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         # A pool that somebody else has changed, such as a test's recorder, stays as it is.
         if bounded := _BOUNDED.get(pool.ConnectionCls):

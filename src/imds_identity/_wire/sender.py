@@ -18,7 +18,7 @@ from urllib3.util import parse_url
 
 from .._core.failure import Failure, Refused, Unavailable, quote
 from .._version import __version__
-from .bounded import BoundedSession, body_of
+from .bounded import BoundedSession, body_of, late_after
 from .exchange import Dropped, Request, Response, TransportError, Unreached
 from .retry import CONNECT_TIMEOUT
 
@@ -164,10 +164,12 @@ def _innermost(error: Exception) -> Exception:
 
 
 def _problem_of_system(error: OSError, request: Request) -> TransportError:
-    words = scrubbed(error.strerror or str(error), request) or type(error).__name__
+    words = scrubbed(error.strerror or str(error), request)
+    if isinstance(error, TimeoutError) and not words:
+        return late_after(request.seconds)
     if error.errno in _NO_WAY or isinstance(error, socket.gaierror):
-        return Unreached(words)
-    return Dropped(words)
+        return Unreached(words or type(error).__name__)
+    return Dropped(words or type(error).__name__)
 
 
 def _wrong_url(request: Request) -> Unavailable:
