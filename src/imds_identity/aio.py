@@ -44,12 +44,15 @@ class ManagedIdentityCredential(Face):
         source: likewise.
         arc_tokens_directory: likewise.
         cache: likewise.
-        transport: an azure-core ``AsyncHttpTransport``, or an ``HttpTransport``.
+        transport: an azure-core ``AsyncHttpTransport``, or an ``HttpTransport``. Its own proxies,
+            cookies and passwords are not used.
         raw_request_hook: called with each request as azure-core's ``CustomHookPolicy`` does.
         raw_response_hook: likewise with each response.
 
     Raises:
-        ValueError: for more than one selector, or one that is not understood.
+        ValueError: for more than one selector, or one that is not understood; for a transport of a
+            kind of its own that would use the environment's proxies.
+        TypeError: for trio's transport.
     """
 
     async def get_token(

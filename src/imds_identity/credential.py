@@ -153,6 +153,7 @@ class ManagedIdentityCredential(Face):
         return sync_sender(self._transport, self._hooks)
 
     def _check_transport(self) -> None:
+        super()._check_transport()
         if self._transport is None:
             return
         from azure.core.pipeline.transport import AsyncHttpTransport

@@ -24,7 +24,6 @@ Expect: TypeAlias = Callable[[float], object]
 
 MARGIN = 3.0
 """Seconds in which a busy machine gets from one step to the next."""
-_REQUEST_SECONDS = 12.0
 
 
 class Gate(Protocol):
@@ -100,7 +99,7 @@ class _Hands:
 
     def send(self, step: Send) -> Response:
         request, gate = step.request, self._channel.gate
-        seconds = getattr(request, "seconds", _REQUEST_SECONDS) + MARGIN
+        seconds = request.seconds + MARGIN
         if gate is None:
             return self._timed(request, seconds)
         with gate.admitted(seconds, self._expect):
