@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msal
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from .._core.failure import Malformed, Refused, Unavailable, quote
 from .._core.freshness import refresh_delay
 from .._core.token import Token
+from .._wire.exchange import TransportError
+from .msal_session import MsalSession
 
 if TYPE_CHECKING:
     from .._core.clock import Clock
@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from .._wire.exchange import Random
     from .detect import Source
 
-_TIMEOUT = (5.0, 30.0)
-_RETRIES = Retry(
-    total=4,
-    backoff_factor=0.5,
-    backoff_jitter=0.5,
-    status_forcelist=(429, 500, 502, 503, 504),
-    allowed_methods=None,
-    raise_on_status=False,
-)
 _SELECTORS = {
     "app-service": ("client_id", "object_id", "resource_id"),
     "azure-ml": ("client_id", "object_id", "resource_id"),
@@ -61,10 +52,12 @@ class MsalHost:
         _check_selector(self._source.name, wanted.identity)
         cache = self._last if wanted.claims else msal.TokenCache()
         started = self._clock.now()
-        with _session(trust_env=self._source.name == "workload-identity") as session:
+        # Only workload identity goes over the internet.
+        proxies = self._source.name == "workload-identity"
+        with MsalSession(self._clock, self._random, proxies=proxies) as session:
             try:
                 result = self._ask(wanted, session, cache)
-            except requests.RequestException as error:
+            except (requests.RequestException, TransportError) as error:
                 raise Unavailable(f"the host does not answer ({type(error).__name__})") from None
             except (ValueError, KeyError, msal.ManagedIdentityError, OSError) as error:
                 raise Malformed(
@@ -109,23 +102,6 @@ class MsalHost:
             refresh_at=now + delay,
             expires_at=now + lifetime,
         )
-
-
-class _Session(requests.Session):
-    """A session in which no request goes without a time-out, for MSAL gives none."""
-
-    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
-        kwargs.setdefault("timeout", _TIMEOUT)
-        return super().request(*args, **kwargs)
-
-
-def _session(*, trust_env: bool) -> requests.Session:
-    """A session for one fetch; only workload identity goes over the internet, by its proxies."""
-    session = _Session()
-    session.trust_env = trust_env
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=_RETRIES))
-    return session
 
 
 def _check_selector(source: str, identity: Identity) -> None:
