@@ -146,7 +146,7 @@ def test_provisional_answers_are_passed_over() -> None:
 
 
 def test_no_cookie_is_kept() -> None:
-    answer = b"HTTP/1.1 401 No\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
+    answer = b"HTTP/1.1 401 No\r\nSet-Cookie: a=b\r\nConnection: close\r\n\r\n"
     with RawServer(answer) as server, requests_sender(RunningClock()) as send:
         send(Request(server.url, {}))
         send(Request(server.url, {}))

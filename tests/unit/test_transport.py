@@ -130,7 +130,8 @@ def aiohttp_session(**brought: Any) -> aiohttp.ClientSession:
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
-    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
+    head = [f"HTTP/1.1 {status}", *headers, "Connection: close"]
+    lines = [*head, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
 
 
@@ -230,7 +231,7 @@ def test_what_an_aiohttp_session_has_of_its_own_is_not_used(
 ) -> None:
     with (
         RawServer(answer(b"")) as proxy,
-        RawServer(answer(b"{}", "Connection: close")) as server,
+        RawServer(answer(b"{}")) as server,
         running_loop() as loop,
     ):
         monkeypatch.setenv("HTTP_PROXY", proxy.url)

@@ -267,7 +267,7 @@ def too_large() -> Malformed:
 
 
 def _addresses(host: str, port: int, seconds: float) -> list[Any]:
-    # As bytes: for a string, getaddrinfo imports the idna codec.
+    # As bytes: the idna codec, which a string goes through, has errors of its own.
     name = host.strip("[]").encode("ascii")
     look_up = functools.partial(socket.getaddrinfo, name, port, 0, socket.SOCK_STREAM, 0)
     try:
