@@ -54,7 +54,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Any:
             return answer
 
         @contextmanager
-        def session(**settings: Any) -> Iterator[Any]:
+        def session(*_: Any, **settings: Any) -> Iterator[Any]:
             client = requests.Session()
             monkeypatch.setattr(client, "get", send)
             monkeypatch.setattr(client, "post", send)
@@ -62,7 +62,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         for variable, value in HOSTS.get(name, {}).items():
             monkeypatch.setenv(variable, value)
-        monkeypatch.setattr(msal_hosts, "_session", session)
+        monkeypatch.setattr(msal_hosts, "MsalSession", session)
         source = detect(environment=HOSTS[name])
         assert source.name == name
         return MsalHost(source, FakeClock(), middle)

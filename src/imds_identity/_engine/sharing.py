@@ -134,11 +134,10 @@ def answer_in(entry: Entry, claims: str, held: Token | None, now: float) -> Toke
     token = entry.token
     if token is None or decide(token, now) is State.EXPIRED:
         return None
-    answers = (
-        (challenge is not None and challenge.answers(claims, now))
-        or (held is not None and held.received_at < token.received_at)
-        or was_issued_after(token.value, claims)
-    )
+    later = was_issued_after(token.value, claims)
+    replaced = held is not None and held.received_at < token.received_at
+    same = challenge is not None and challenge.answers(claims, now)
+    answers = same or (replaced if later is None else later)
     return token if answers else None
 
 

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import msal
-import requests
 import urllib3
 
 from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
@@ -16,6 +15,8 @@ from .detect import secret_of
 from .msal_session import MsalSession
 
 if TYPE_CHECKING:
+    import requests
+
     from .._core.clock import Clock
     from .._core.identity import Identity
     from .._core.token import Token
