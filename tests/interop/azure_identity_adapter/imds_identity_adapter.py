@@ -32,6 +32,7 @@ import pytest
 import imds_identity
 import imds_identity.aio
 from imds_identity._engine.broker import Broker
+from imds_identity._sources import arc
 from imds_identity._wire import listener, secret_file
 from imds_identity._wire.sender import USER_AGENT
 
@@ -130,6 +131,8 @@ def _install() -> None:
     their_imds.PIPELINE_SETTINGS["retry_total"] = 4
     secret_file.read_secret = read_secret
     listener.confirm = lambda port: None
+    # Their transports insist on the host as it was named; ours means 127.0.0.1 by localhost.
+    arc._on_127 = lambda endpoint: endpoint
 
 
 class _TestTools(ModuleType):
