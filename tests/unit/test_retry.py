@@ -141,3 +141,10 @@ def test_an_answer_ends_the_retries(answers: Answers) -> None:
     taken, end = pauses(outcomes.__getitem__)
     assert len(taken) == 3
     assert end.status == 200
+
+
+def test_an_answer_that_was_read_much_too_late_is_asked_for_again(answers: Answers) -> None:
+    stale = answers.token()
+    stale.sent_at -= 61
+    taken, end = pauses([stale, answers.token("fresh")].__getitem__)
+    assert (len(taken), end.fields().get("access_token")) == (1, "fresh")

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._core.failure import Refused, Unavailable
+from .._core.failure import Refused, Unavailable, quote
 from .exchange import Dropped, Random, Request, Response, Steps, Unreached, pause, send
 
 if TYPE_CHECKING:
@@ -78,12 +78,14 @@ def answered(request: Request, random: Random, absent: str) -> Steps[Response]:
         except Unreached as error:
             seconds = schedule.after_unreached(error)
             if seconds is None:
-                raise Unavailable(f"nothing answers at this address ({error})", absent) from None
+                raise Unavailable(
+                    f"nothing answers at this address ({quote(str(error))})", absent
+                ) from None
         except Dropped as error:
             seconds = schedule.after(_DROPPED)
             if seconds is None:
                 raise Refused(
-                    f"the service takes connections but does not answer ({error})",
+                    f"the service takes connections but does not answer ({quote(str(error))})",
                     "It is being updated or is overloaded; that mostly passes within minutes.",
                 ) from None
         else:
