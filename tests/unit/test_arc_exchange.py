@@ -66,7 +66,8 @@ def test_challenge_listener_secret_token(answers: Answers) -> None:
     assert stepped.answer(None) == ReadSecret(KEY_FILE)
     second = stepped.answer(Secret("s3cret")).request
     assert second.url == first.url
-    assert plain_headers(second) == {**first.headers, "Authorization": "Basic s3cret"}
+    expected = {**first.headers, "Authorization": "Basic s3cret"}
+    assert plain_headers(second).items() >= expected.items()
     assert stepped.finish(answers.token("secret")).value == "secret"
 
 

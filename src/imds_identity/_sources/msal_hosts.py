@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msal
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
 from .._core.issued import Fields, token_of
 from .._wire.exchange import TransportError
 from .detect import secret_of
+from .msal_session import MsalSession
 
 if TYPE_CHECKING:
     from .._core.clock import Clock
@@ -24,21 +23,12 @@ if TYPE_CHECKING:
     from .._wire.exchange import Random
     from .detect import Source
 
-_TIMEOUT = (5.0, 30.0)
 _LONGEST_ASSERTION = 65536
 # What MSAL says, or runs into where an answer is not as it expects.
 _TRIPPED = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
     ValueError, msal.exceptions.MsalError,
 )  # fmt: skip
-_RETRIES = Retry(
-    total=4,
-    backoff_factor=0.5,
-    backoff_jitter=0.5,
-    status_forcelist=(429, 500, 502, 503, 504),
-    allowed_methods=None,
-    raise_on_status=False,
-)
 _SELECTORS = {
     "app-service": ("client_id", "object_id", "resource_id"),
     "azure-ml": ("client_id", "object_id", "resource_id"),
@@ -84,7 +74,9 @@ class MsalHost:
 
     def _ask(self, wanted: TokenRequest, cache: msal.TokenCache) -> Fields:
         problem: Failure
-        with _session(trust_env=self._source.name == "workload-identity") as session:
+        # Only workload identity goes over the internet.
+        proxies = self._source.name == "workload-identity"
+        with MsalSession(self._clock, self._random, proxies=proxies) as session:
             try:
                 return Fields(dict(self._result(wanted, session, cache)))
             except Failure as failure:
@@ -142,23 +134,6 @@ def _expired() -> Malformed:
 def _text(fields: Fields, name: str) -> str:
     value = fields.get(name)
     return value if isinstance(value, str) else f"no {name}"
-
-
-class _Session(requests.Session):
-    """A session in which no request goes without a time-out, for MSAL gives none."""
-
-    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
-        kwargs.setdefault("timeout", _TIMEOUT)
-        return super().request(*args, **kwargs)
-
-
-def _session(*, trust_env: bool) -> requests.Session:
-    """A session for one fetch; only workload identity goes over the internet, by its proxies."""
-    session = _Session()
-    session.trust_env = trust_env
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=_RETRIES))
-    return session
 
 
 def _check_selector(source: str, identity: Identity) -> None:

@@ -1,7 +1,7 @@
 """The steps that an exchange yields, what it is sent back, and what may be thrown into it.
 
 An exchange is a generator that does no I/O and reads no clock: it yields what it wants done and
-gets the outcome. `drive` runs one; a test steps it by hand.
+gets the outcome. A `Channel` runs one; a test steps it by hand.
 """
 
 from __future__ import annotations
