@@ -95,9 +95,9 @@ def test_a_setting_that_is_no_absolute_path_is_refused_by_its_name(
     monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", said)
-    with pytest.raises(ValueError, match="IMDS_IDENTITY_CACHE is .* absolute path"):
+    with pytest.raises(ValueError, match=r"IMDS_IDENTITY_CACHE is .* absolute path"):
         ManagedIdentityCredential()
-    with pytest.raises(ValueError, match="cache is .* absolute path"):
+    with pytest.raises(ValueError, match=r"cache is .* absolute path"):
         ManagedIdentityCredential(cache=Path(said))
 
 
@@ -107,10 +107,15 @@ def test_strange_mounts_disturb_no_construction(
     from imds_identity._machine import memory
 
     (tmp_path / "mounts").write_bytes(b"1 2 x:y\x85\n- - -\n\xff\n" * 3000)
-    reads: list[object] = []
+    reads: list[bytes] = []
     read = memory.mounts_in
+
+    def counted(table: bytes) -> memory.Mounts:
+        reads.append(table)
+        return read(table)
+
     monkeypatch.setattr(memory, "_MOUNTS", str(tmp_path / "mounts"))
-    monkeypatch.setattr(memory, "mounts_in", lambda table: reads.append(1) or read(table))
+    monkeypatch.setattr(memory, "mounts_in", counted)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "on")
     for _ in range(100):
