@@ -28,7 +28,8 @@ def test_every_step_is_done(clock: FakeClock, answers: Answers, tmp_path: Path) 
 
     def steps() -> Steps[tuple[Response, str]]:
         yield from pause(7)
-        return (yield from send(REQUEST)), (yield from read_secret(f"{tmp_path}/a.key"))
+        answer = yield from send(REQUEST)
+        return answer, (yield from read_secret(f"{tmp_path}/a.key")).reveal()
 
     answer = answers.token()
     assert Channel(lambda _: answer, clock, str(tmp_path)).run(steps()) == (answer, "s3cret")

@@ -115,7 +115,7 @@ def test_retry_after_may_be_a_date_by_the_service_s_clock(answers: Answers) -> N
 
 @given(st.text())
 def test_a_retry_after_from_a_stranger_is_seconds_or_nothing(value: str) -> None:
-    answer = Answers(FakeClock()).raw(429)._replace(headers={"retry-after": value})
+    answer = Answers(FakeClock()).raw(429, retry_after=value)
     seconds = retry_after(answer)
     assert seconds is None or seconds >= 0
 

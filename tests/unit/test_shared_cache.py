@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_identity._core.failure import Malformed, Refused
-from imds_identity._engine.broker import Broker, Slot
-from imds_identity._engine.sharing import Sharing, glance
+from imds_identity._engine.broker import Broker
+from imds_identity._engine.sharing import Sharing
 from support import KEY, LIFE, Background, FakeClock, machine_in, middle, token_now
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from imds_identity._core.token import Token
+    from imds_identity._engine.slot import Slot
     from imds_identity._machine.store import MachineCache
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shared by default on Linux only")
@@ -134,7 +135,7 @@ class TestSharing:
 
         process.service = cleared  # type: ignore[assignment]
         process.get()
-        assert glance(machine, KEY) is None
+        assert machine.read(KEY) is None
 
     def test_who_cannot_lock_goes_without_and_leaves_nothing(
         self,
@@ -149,7 +150,7 @@ class TestSharing:
         with other.leased(machine.name_of(KEY)) as lease:
             assert lease
             assert processes[0].get() == "token-1"
-        assert glance(machine, KEY) is None
+        assert machine.read(KEY) is None
         assert service.fetches == 1
 
     def test_a_file_system_without_locks_is_gone_without(

@@ -34,7 +34,7 @@ DAY = 24 * HOUR
 KEYS = [Key("imds", "http://service", "", "", f"https://resource-{n}") for n in range(6)]
 
 
-def run_at_once(work: Callable[[], object]) -> None:
+def run_at_once(work: Callable[[], object], *, blocks: bool) -> None:
     """Background work that is over before anybody looks."""
     work()
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from .._core.failure import Failure, SecretUnreadable
-from .exchange import Pause, ReadSecret, Request, Response, Send, TransportError
+from .._core.fork import whole
+from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from .._core.clock import Clock
+    from .._core.secret import Secret
     from .exchange import Step, Steps
 
 T = TypeVar("T")
@@ -22,7 +24,6 @@ Expect: TypeAlias = Callable[[float], object]
 
 MARGIN = 3.0
 """Seconds in which a busy machine gets from one step to the next."""
-_REQUEST_SECONDS = 12.0
 
 
 class Gate(Protocol):
@@ -98,7 +99,7 @@ class _Hands:
 
     def send(self, step: Send) -> Response:
         request, gate = step.request, self._channel.gate
-        seconds = getattr(request, "seconds", _REQUEST_SECONDS) + MARGIN
+        seconds = request.seconds + MARGIN
         if gate is None:
             return self._timed(request, seconds)
         with gate.admitted(seconds, self._expect):
@@ -110,8 +111,15 @@ class _Hands:
         self._expect(step.seconds + MARGIN)
         self._channel.clock.sleep(step.seconds)
 
-    def read_secret(self, step: ReadSecret) -> Any:
-        from .secret_file import read_secret
+    def confirm_listener(self, step: ConfirmListener) -> None:
+        with whole():
+            from .listener import confirm
+
+        confirm(step.port)
+
+    def read_secret(self, step: ReadSecret) -> Secret:
+        with whole():
+            from .secret_file import read_secret
 
         return read_secret(step.path, self._channel.tokens_directory)
 
@@ -130,6 +138,7 @@ class _Hands:
 _DOERS: dict[type, Callable[[_Hands, Any], Any]] = {
     Send: _Hands.send,
     Pause: _Hands.pause,
+    ConfirmListener: _Hands.confirm_listener,
     ReadSecret: _Hands.read_secret,
 }
 

@@ -1,0 +1,100 @@
+"""What a process has one of: the broker, and the cache of each directory."""
+
+from __future__ import annotations
+
+import functools
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from .._core.clock import SYSTEM_CLOCK
+from .._core.identity import choose
+from .._machine.choice import OFF, chosen, known_machines, machine_at
+from .._sources.detect import cache_setting, detect
+from .broker import Broker
+from .provider import Provider
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from .._machine.store import MachineCache
+
+
+@functools.cache
+def process_broker() -> Broker:
+    """The one broker of this process."""
+    return Broker(SYSTEM_CLOCK, random.random)
+
+
+def provider_for(
+    *,
+    client_id: str | None = None,
+    object_id: str | None = None,
+    resource_id: str | None = None,
+    identity_config: Mapping[str, str] | None = None,
+    source: str | None = None,
+    arc_tokens_directory: str | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    private: bool = False,
+    broker: Broker | None = None,
+) -> Provider:
+    """What gets tokens, for a face or a command with these settings.
+
+    Args:
+        client_id: selects a user-assigned identity, like the next three.
+        object_id: likewise.
+        resource_id: likewise.
+        identity_config: likewise, as azure-identity takes it.
+        source: ``imds`` or ``arc``, in place of what is detected.
+        arc_tokens_directory: where an Arc agent keeps its key files, if elsewhere.
+        cache: the directory that processes share, or ``off``.
+        private: whether nothing is shared with other processes unless ``cache`` names a directory.
+        broker: in place of the one of this process.
+
+    Raises:
+        ValueError: for a setting that is not understood.
+    """
+    identity = choose(
+        client_id=client_id,
+        object_id=object_id,
+        resource_id=resource_id,
+        identity_config=identity_config,
+    )
+    where = detect(source, tokens_directory=arc_tokens_directory)
+    machine = machine_cache(cache, private=private or broker is not None)
+    return Provider(where, identity, broker or process_broker(), machine)
+
+
+def machine_cache(
+    named: str | os.PathLike[str] | None = None, *, private: bool = False
+) -> MachineCache | None:
+    """Where this user's processes share tokens.
+
+    Args:
+        named: a directory, or ``off``; by default what the environment says, else one in memory.
+        private: whether nothing is shared unless it is ``named``.
+
+    Returns:
+        The one cache of that directory in this process, or None.
+
+    Raises:
+        ValueError: for a setting that is not understood.
+    """
+    if named == "":
+        raise ValueError("cache is a directory or 'off'; leave it out for the default")
+    setting, runtime_directory = cache_setting()
+    if named is not None:
+        choice = chosen(named, "cache")
+    else:
+        choice = OFF if private else chosen(setting, "IMDS_IDENTITY_CACHE")
+    return None if choice == OFF else machine_at(choice, runtime_directory, SYSTEM_CLOCK)
+
+
+def forget_everything() -> None:
+    """Forget what this process holds, and what it shares with others."""
+    process_broker().clear()
+    with suppress(ValueError):  # a setting that is not understood: nothing is shared by it
+        machine_cache()  # a process that has asked for nothing yet does not know of it
+    for machine in known_machines():
+        machine.clear()
