@@ -1,0 +1,119 @@
+"""The worker processes as who runs them sees them, and the faults that come from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from . import growth
+from .board import steady
+
+if TYPE_CHECKING:
+    import random
+
+_SILENT = 30.0
+
+
+class Member:
+    """A worker process.
+
+    Attributes:
+        lasting: whether it is never killed, and must not grow.
+        stopped_until: when it goes on (`steady`), or 0 if it is not stopped.
+        heard: when it last said something (`steady`).
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], *, lasting: bool) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.lasting = lasting
+        self.stopped_until = 0.0
+        self.heard = steady()
+        self.samples: list[growth.Sample] = []
+
+    def stop(self, seconds: float) -> None:
+        self.stopped_until = steady() + seconds
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.stopped_until = 0.0
+        self.heard = steady()
+        os.kill(self.pid, signal.SIGCONT)
+
+    def silent(self) -> bool:
+        """Whether it should have said something and has not."""
+        return not self.stopped_until and steady() - self.heard > _SILENT
+
+    def sample(self) -> None:
+        if not self.stopped_until and (seen := growth.look(self.pid)) is not None:
+            self.samples.append(seen)
+
+
+class Crew:
+    """All worker processes, those of the past included.
+
+    Args:
+        folder: of the soak.
+        environment: of the workers.
+        patience: seconds that a call may take.
+        dice: seeds each worker.
+    """
+
+    def __init__(
+        self, folder: str, environment: dict[str, str], patience: float, dice: random.Random
+    ) -> None:
+        self._folder = folder
+        self._environment = environment
+        self._patience = patience
+        self._dice = dice
+        self._sessions: set[int] = set()
+        self.members: list[Member] = []
+
+    def start(self, *, lasting: bool) -> Member:
+        """One more worker, in a session of its own."""
+        kind = "rung" if len(self._sessions) % 2 else "logged"
+        seed = str(self._dice.randrange(2**32))
+        with open(f"{self._folder}/said-{len(self._sessions)}.txt", "wb") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-m", "soak.worker",
+                 self._folder, seed, str(self._patience), kind],
+                env=self._environment, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            )  # fmt: skip
+        self._sessions.add(process.pid)
+        self.members.append(Member(process, lasting=lasting))
+        return self.members[-1]
+
+    def discard(self, member: Member) -> None:
+        """Kill a worker, as kill -9 does."""
+        member.process.kill()
+        member.process.wait()
+        self.members.remove(member)
+
+    def strays(self) -> list[int]:
+        """Processes that workers have left behind."""
+        own = {member.pid for member in self.members}
+        return [pid for pid in _all() if _session(pid) in self._sessions and pid not in own]
+
+    def end(self) -> list[int]:
+        """Kill all that is left; the strays among it."""
+        for member in list(self.members):
+            self.discard(member)
+        strays = self.strays()
+        for pid in strays:
+            os.kill(pid, signal.SIGKILL)
+        return strays
+
+
+def _all() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
