@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from . import growth
@@ -43,6 +44,11 @@ class Member:
         self.heard = steady()
         os.kill(self.pid, signal.SIGCONT)
 
+    def dump(self) -> None:
+        """Let it write the stacks of its threads to where it writes errors."""
+        os.kill(self.pid, signal.SIGUSR2)
+        time.sleep(0.5)
+
     def silent(self) -> bool:
         """Whether it should have said something and has not."""
         return not self.stopped_until and steady() - self.heard > _SILENT
@@ -57,7 +63,7 @@ class Crew:
 
     Args:
         folder: of the soak.
-        environment: of the workers.
+        environment: of the workers; it names the folder.
         patience: seconds that a call may take.
         dice: seeds each worker.
     """
@@ -69,23 +75,37 @@ class Crew:
         self._environment = environment
         self._patience = patience
         self._dice = dice
-        self._sessions: set[int] = set()
+        self._started = 0
         self.members: list[Member] = []
 
     def start(self, *, lasting: bool) -> Member:
         """One more worker, in a session of its own."""
-        kind = "rung" if len(self._sessions) % 2 else "logged"
+        kind = "rung" if self._started % 2 else "logged"
         seed = str(self._dice.randrange(2**32))
-        with open(f"{self._folder}/said-{len(self._sessions)}.txt", "wb") as said:
+        with open(f"{self._folder}/said-{self._started}.txt", "wb") as said:
             process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", "soak.worker",
                  self._folder, seed, str(self._patience), kind],
                 env=self._environment, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said,
             )  # fmt: skip
-        self._sessions.add(process.pid)
+        self._started += 1
         self.members.append(Member(process, lasting=lasting))
         return self.members[-1]
+
+    def running(self) -> list[Member]:
+        """Those that are not stopped."""
+        return [member for member in self.members if not member.stopped_until]
+
+    def alive(self) -> list[Member]:
+        """Those that have not ended."""
+        return [member for member in self.members if member.process.poll() is None]
+
+    def let_go_on(self, now: float) -> None:
+        """Continue those whose time has come (`steady`)."""
+        for member in self.members:
+            if member.stopped_until and now >= member.stopped_until:
+                member.go_on()
 
     def discard(self, member: Member) -> None:
         """Kill a worker, as kill -9 does."""
@@ -94,9 +114,10 @@ class Crew:
         self.members.remove(member)
 
     def strays(self) -> list[int]:
-        """Processes that workers have left behind."""
+        """Forked children that outlive their workers: the soak's folder is in their environment."""
         own = {member.pid for member in self.members}
-        return [pid for pid in _all() if _session(pid) in self._sessions and pid not in own]
+        mark = self._folder.encode()
+        return [pid for pid in _all() if pid not in own and mark in _environment(pid)]
 
     def end(self) -> list[int]:
         """Kill all that is left; the strays among it."""
@@ -112,8 +133,9 @@ def _all() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def _session(pid: int) -> int:
+def _environment(pid: int) -> bytes:
     try:
-        return os.getsid(pid)
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read()
     except OSError:
-        return 0
+        return b""

@@ -6,12 +6,13 @@ import asyncio
 import gc
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .board import steady
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterator
 
     from .scene import Scene
     from .stock import Held
@@ -45,9 +46,8 @@ class Era:
         self._scene = scene
         self._dice = scene.dice
         self._held_up = [0.0]
-        self._over = False
+        self._over = self._abandoned = False
         self._cancelled: set[asyncio.Task[Any]] = set()
-        self._calls: set[int] = set()
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._complained)
         self._stock = scene.stock.asyncs()
@@ -73,13 +73,22 @@ class Era:
 
     def _stand_still(self) -> None:
         """As a notebook's loop between two cells; threads may wait for what it was sending."""
-        stopped = steady()
-        until = stopped + self._dice.uniform(0.1, _LONGEST_PAUSE)
-        while steady() < until and self._scene.board.running:
-            self._scene.ask_one()
-            time.sleep(0.05)
-        self._held_up[0] += steady() - stopped
+        until = steady() + self._dice.uniform(0.1, _LONGEST_PAUSE)
+        with self._held_up_here():
+            while steady() < until and self._scene.board.running:
+                self._scene.ask_one()
+                time.sleep(0.05)
         self._run(0.2)
+
+    @contextmanager
+    def _held_up_here(self) -> Iterator[None]:
+        """The loop does not run in the meantime, which is no fault of those who wait on it."""
+        before, began = self._held_up[0], self._scene.watch.active
+        self._held_up[0] = float("inf")
+        try:
+            yield
+        finally:
+            self._held_up[0] = before + self._scene.watch.active - began + 0.001
 
     def _finish(self, *, cancel: bool) -> None:
         self._over = True
@@ -90,7 +99,7 @@ class Era:
         self._loop.run_until_complete(self._close_transports())
 
     def _abandon(self) -> None:
-        self._over = True
+        self._over = self._abandoned = True
         self._held_up[0] = float("inf")
 
     async def _close_transports(self) -> None:
@@ -112,10 +121,9 @@ class Era:
         asked = self._judged(held)
         way = self._dice.random()
         if way < 0.02:
-            began = steady()
             self._scene.counts["calls: sync, on a loop's own thread"] += 1
-            self._scene.ask_one()
-            self._held_up[0] += steady() - began
+            with self._held_up_here():
+                self._scene.ask_one()
         elif way < 0.2:
             await self._timed_out(asked)
             return
@@ -157,7 +165,7 @@ class Era:
         error, message = context.get("exception"), str(context.get("message"))
         if any(words in message for words in _OUR_DOING):
             return
-        if self._held_up[0] == float("inf") or (error is None and self._over):
+        if self._abandoned or (error is None and self._over):
             return
         self._scene.calls.foreign(error or RuntimeError(message))
 

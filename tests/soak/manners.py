@@ -5,99 +5,22 @@ A manner gives whether the connection may be used again.
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import json
-import socket
-import struct
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from .board import SOUND, steady
+from .board import steady
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Awaitable, Callable
 
-    from .board import Board
-    from .mint import Mint
+    from .visit import Visit
 
 _LONG = 40.0
 _BOMB = gzip.compress(bytes(32 * 1024 * 1024), 9)
 _HTML = b"<!doctype html><title>Sign in</title><form action=/login><input name=user></form>"
 
-
-class Wanted(NamedTuple):
-    """What a request asks for."""
-
-    resource: str
-    selector: str
-    who: str
-    bypass: bool
-
-
-class Over(Exception):
-    """The soak ends: nothing is held up any longer."""
-
-
-class Visit:
-    """One request and what it takes to answer it."""
-
-    def __init__(
-        self,
-        writer: asyncio.StreamWriter,
-        wanted: Wanted,
-        board: Board,
-        mint: Mint,
-        dice: random.Random,
-        trap: int,
-    ) -> None:
-        self.writer = writer
-        self.wanted = wanted
-        self.board = board
-        self.mint = mint
-        self.dice = dice
-        self.trap = trap
-
-    async def write(self, data: bytes) -> None:
-        self.writer.write(data)
-        await self.writer.drain()
-
-    async def hold(self, seconds: float) -> None:
-        """Let time pass, until the soak ends or the client has gone."""
-        until = steady() + seconds
-        while (left := until - steady()) > 0:
-            if seconds > 2 and self.board.mood == SOUND:
-                raise Over
-            if self.writer.is_closing():
-                raise ConnectionResetError
-            await asyncio.sleep(min(left, 0.25))
-
-    def head(self, status: int, *lines: str) -> bytes:
-        said = (f"HTTP/1.1 {status} Said", f"Date: {self.mint.date()}", *lines)
-        return ("\r\n".join(said) + "\r\n").encode()
-
-    async def answer(
-        self, status: int, body: bytes, *lines: str, kind: str = "application/json"
-    ) -> bool:
-        keep = self.dice.random() < 0.5
-        size, connection = f"Content-Length: {len(body)}", "keep-alive" if keep else "close"
-        lines = (f"Content-Type: {kind}", size, f"Connection: {connection}", *lines)
-        await self.write(self.head(status, *lines) + b"\r\n" + body)
-        return keep
-
-    async def say(self, status: int, *lines: str) -> bool:
-        """An error in the service's own words."""
-        words = {"error": "unwell", "error_description": "what the service says"}
-        return await self.answer(status, json.dumps(words).encode(), *lines)
-
-    async def token(self, reason: str, changes: dict[str, Any], status: int = 200) -> bool:
-        """A token that no client may take, with ``changes`` in the answer."""
-        facts = self.mint.token(self.wanted, refusable=reason)
-        payload = self.mint.payload(self.wanted, facts, **changes)
-        return await self.answer(status, json.dumps(payload).encode())
-
-
-Manner: TypeAlias = Callable[[Visit], Awaitable[bool]]
+Manner: TypeAlias = "Callable[[Visit], Awaitable[bool]]"
 
 
 async def answered_well(visit: Visit) -> bool:
@@ -179,10 +102,7 @@ async def bad_request_400(visit: Visit) -> bool:
 
 
 async def reset(visit: Visit) -> bool:
-    made = visit.writer.get_extra_info("socket")
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    visit.writer.transport.abort()
-    raise ConnectionResetError
+    return visit.reset()
 
 
 async def reset_in_the_body(visit: Visit) -> bool:
@@ -208,8 +128,7 @@ async def _again_and_again(visit: Visit, data: bytes, pause: float) -> bool:
     while steady() < until:
         await visit.write(data)
         await visit.hold(pause)
-        if visit.board.mood == SOUND:
-            raise Over
+        visit.go_on()
     return False
 
 

@@ -12,7 +12,7 @@ from .tokens import Minted, minted
 if TYPE_CHECKING:
     import random
 
-    from .manners import Wanted
+    from .visit import Wanted
 
 _OLDEST = 4.0
 _SHARE_CACHED = 0.3

@@ -66,8 +66,8 @@ class CallingBack(logging.Handler):
         self._scene.calls.check_words(record.getMessage())
         if getattr(self._local, "inside", False):
             return
-        self._local.inside = True
         try:
+            self._local.inside = True
             self._scene.counts["faults: log handlers that called back"] += 1
             main = threading.current_thread() is threading.main_thread()
             self._scene.ask_one(main=main)

@@ -19,8 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from .board import CALM, GONE, OUTAGE, ROUGH, SOUND, SYSTEM, Board
 from .journal import Journal
-from .manners import FAILING, HOSTILE, Over, Visit, Wanted, sound
+from .manners import FAILING, HOSTILE, sound
 from .mint import Mint
+from .visit import Over, Visit, Wanted
 
 if TYPE_CHECKING:
     from .manners import Manner
@@ -81,8 +82,10 @@ class Service:
         self.counts["service: most requests at once"] = self.most
         self.journal.counts(self.counts, role="service")
 
-    async def _trapped(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.journal.broken(TRAPPED, "a connection")
+    async def _trapped(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.read(4096)).decode("latin-1").split("\r\n")
+        agent = next((line for line in head if line.lower().startswith("user-agent")), "")
+        self.journal.broken(TRAPPED, f"{head[0].partition('?')[0]} {agent}")
         writer.close()
 
     async def _visited(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,7 +103,7 @@ class Service:
 
     async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
-        visit = Visit(writer, _wanted(head), self.board, self.mint, self.dice, self._trap)
+        visit = Visit(reader, writer, _wanted(head), self.board, self.mint, self.dice, self._trap)
         manner = self._manner()
         self.counts[f"service: {manner.__name__.replace('_', ' ')}"] += 1
         return await manner(visit)

@@ -100,7 +100,7 @@ class Watch:
             ticks += 1
             if ticks % 10 == 0:
                 self._journal.counts(self.counts, self.longest)
-                self._look()
+                self.look()
 
     def _tick(self) -> None:
         now = steady()
@@ -109,7 +109,8 @@ class Watch:
         self.active += min(now - self._last, 2 * _TICK)
         self._last = now
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Tell of calls that hang."""
         for call in list(self._calls.values()):
             if not call.told and self._seconds(call) > self.patience:
                 call.told = True

@@ -138,11 +138,18 @@ class Worker:
             scene.watch.dump()
         for held in scene.stock.sync:
             held.credential.close()
-        gc.collect()
         # What still hangs has been told already, and may keep what it likes.
-        for name in _open_files() if not any(map(threading.Thread.is_alive, threads)) else ():
-            scene.journal.broken(LEFT_OPEN, name)
+        if not any(thread.is_alive() for thread in threads):
+            self._tell_what_is_open(deadline)
         scene.journal.counts(scene.counts, scene.watch.longest)
+
+    def _tell_what_is_open(self, deadline: float) -> None:
+        # Threads of loops that were closed in the middle may still be at a request.
+        while (found := _open_files()) and self._scene.watch.active < deadline:
+            gc.collect()
+            time.sleep(0.1)
+        for name in found:
+            self._scene.journal.broken(LEFT_OPEN, name)
 
 
 def _ours() -> list[threading.Thread]:
