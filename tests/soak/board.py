@@ -84,4 +84,6 @@ class Board:
         return self._get(_REVOKED + RESOURCES.index(resource))
 
     def revoke(self, resource: str) -> None:
-        self._set(_REVOKED + RESOURCES.index(resource), steady())
+        # No two in one second: claims count whole ones.
+        if int(steady()) > int(self.revoked(resource)):
+            self._set(_REVOKED + RESOURCES.index(resource), steady())

@@ -102,7 +102,7 @@ class Calls:
         revoked = self._board.revoked(ask.resource)
         if facts is None or facts.minted >= revoked:
             return None
-        claims = f'{{"access_token":{{"nbf":{{"essential":true,"value":"{revoked:.3f}"}}}}}}'
+        claims = _claims(revoked)
         self.counts["claims challenges"] += 1
         return ask._replace(claims=claims, since=revoked)
 
@@ -142,6 +142,14 @@ class Calls:
     def _documented(self, error: ManagedIdentityError) -> None:
         self.counts[f"ended: {type(error).__name__}"] += 1
         self.check_words(f"{error} {error!r}")
+
+
+def _claims(revoked: float) -> str:
+    """What a resource wants after a revocation: a date mostly, else what only it understands."""
+    moment = int(revoked)
+    if moment % 4:
+        return f'{{"access_token":{{"nbf":{{"essential":true,"value":"{moment}"}}}}}}'
+    return f'{{"access_token":{{"xms_event":{{"value":"{revoked:.6f}"}}}}}}'
 
 
 def _ask(credential: Any, ask: Ask, info: bool) -> Any:

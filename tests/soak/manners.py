@@ -149,6 +149,7 @@ async def dripped_status_line(visit: Visit) -> bool:
     for byte in visit.head(200) * 2:
         await visit.write(bytes([byte]))
         await visit.hold(1.0)
+        visit.go_on()
     return False
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from azure.core.pipeline.transport import RequestsTransport
+from azure.core.pipeline.transport import (
+    AioHttpTransport,
+    AsyncioRequestsTransport,
+    RequestsTransport,
+)
 
 import imds_identity
 import imds_identity.aio
@@ -80,8 +84,6 @@ class Stock:
         ]
 
     def _async_settings(self) -> list[tuple[str, dict[str, Any]]]:
-        from azure.core.pipeline.transport import AioHttpTransport, AsyncioRequestsTransport
-
         return [
             ("aio", {}),
             ("aio", {"cache": self._cache}),

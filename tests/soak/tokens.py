@@ -40,7 +40,8 @@ class Minted(NamedTuple):
 
 def minted(facts: Minted) -> str:
     """The token that says ``facts``."""
-    body = base64.urlsafe_b64encode(json.dumps(facts).encode()).decode().rstrip("=")
+    payload = {"nbf": int(facts.minted), **facts._asdict()}
+    body = base64.urlsafe_b64encode(json.dumps(payload).encode()).decode().rstrip("=")
     return f"{_HEADER}.{body}.{_seal(body)}"
 
 
@@ -53,7 +54,8 @@ def read(token: str) -> Minted:
     header, body, seal = token.split(".")
     if header != _HEADER or seal != _seal(body):
         raise ValueError("a damaged token")
-    return Minted(*json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
+    payload = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return Minted(**{name: payload[name] for name in Minted._fields})
 
 
 def fault_of(
