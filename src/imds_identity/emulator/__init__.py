@@ -85,7 +85,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
     except ModuleNotFoundError as error:
-        if error.name not in {"h11", "cryptography", "jwt", "tomli"}:
+        if error.name not in {"aiohttp", "cryptography", "jwt", "tomli"}:
             raise
         raise ModuleNotFoundError(
             f"The emulator needs {error.name}, which is not installed. "

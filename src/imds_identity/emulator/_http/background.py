@@ -129,7 +129,7 @@ class Background:
     def _descriptors(self) -> list[int]:
         found = [listener.fileno() for _, listener, _ in self._servers]
         for server, _, _ in self._servers:
-            found.extend(connection.descriptor() for connection in list(server.connections))
+            found.extend(server.descriptors())
         return [descriptor for descriptor in found if descriptor >= 0]
 
 
