@@ -11,6 +11,7 @@ Stack Hub and App Service over real sockets, with real faults, and a Key Vault t
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from ._program.config import ConfigError, load_config
     from ._program.serve import serve
     from ._running import KeyVault
-    from ._services.scheduled_events import ScheduledEvent
-    from ._world.faults import Fault
+    from ._world.events import ScheduledEvent
+    from ._world.fault import Fault
     from ._world.identities import (
         DEFAULT_IDENTITIES,
         DEFAULT_SYSTEM_ASSIGNED,
@@ -59,8 +60,8 @@ _HOMES = {
     "_clock": ("Clock", "ManualClock", "ScaledClock", "SystemClock"),
     "_program.config": ("ConfigError", "load_config"),
     "_emulator": ("Emulator",),
-    "_services.scheduled_events": ("ScheduledEvent",),
-    "_world.faults": ("Fault",),
+    "_world.events": ("ScheduledEvent",),
+    "_world.fault": ("Fault",),
     "_world.identities": (
         "DEFAULT_IDENTITIES",
         "DEFAULT_SYSTEM_ASSIGNED",
@@ -76,22 +77,28 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
+_NEEDED = ("aiohttp", "cryptography", "jwt", "tomllib" if sys.version_info >= (3, 11) else "tomli")
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    try:
-        return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
-    except ModuleNotFoundError as error:
-        if error.name not in {"aiohttp", "cryptography", "jwt", "tomli"}:
-            raise
-        raise ModuleNotFoundError(
-            f"The emulator needs {error.name}, which is not installed. "
-            "Install it with: pip install 'imds-identity[emulator]'",
-            name=error.name,
-        ) from error
+    _check_extra()
+    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+
+
+def _check_extra() -> None:
+    from importlib.util import find_spec
+
+    for needed in _NEEDED:
+        if find_spec(needed) is None:
+            raise ModuleNotFoundError(
+                f"The emulator needs {needed}, which is not installed. "
+                "Install it with: pip install 'imds-identity[emulator]'",
+                name=needed,
+            )
 
 
 def __dir__() -> list[str]:

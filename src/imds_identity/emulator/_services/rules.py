@@ -44,9 +44,7 @@ def request_complaint(
     Returns:
         The first rule that it breaks, or None.
     """
-    if request.method not in methods:
-        return Complaint(405, "Method not allowed", headers={"Allow": ", ".join(methods)})
-    broken = _header_complaint(request)
+    broken = method_complaint(request, methods) or _header_complaint(request)
     if broken is not None:
         return broken
     repeated = request.repeated_parameter()
@@ -58,6 +56,13 @@ def request_complaint(
     if wrong is not None:
         return Complaint(400, wrong, extra={"newest-versions": newest_versions(supported)})
     return None
+
+
+def method_complaint(request: Request, methods: Sequence[str] = ("GET",)) -> Complaint | None:
+    """What is wrong with a request's method, if anything."""
+    if request.method in methods:
+        return None
+    return Complaint(405, "Method not allowed", headers={"Allow": ", ".join(methods)})
 
 
 def _header_complaint(request: Request) -> Complaint | None:

@@ -12,7 +12,7 @@ from .rules import Complaint, identity_error, request_complaint
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
-    from .._world.faults import Fault
+    from .._world.fault import Fault
     from .._world.identities import Identity
     from .._world.tokens import IssuedToken
     from .._world.world import World

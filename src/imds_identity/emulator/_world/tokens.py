@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
 import secrets
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import rsa
+
+from .._pki.signing_key import signing_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,36 +28,6 @@ class RefusedTokenError(Exception):
 
 class RevokedTokenError(RefusedTokenError):
     """A sound token that was revoked."""
-
-
-class SigningKey:
-    """An RSA key, with its public half as a JSON Web Key (RFC 7517)."""
-
-    def __init__(self) -> None:
-        self.private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self.public = self.private.public_key()
-        numbers = self.public.public_numbers()
-        modulus = numbers.n.to_bytes(256, "big")
-        self.id = _base64url(hashlib.sha256(modulus).digest()[:20])
-        self.jwk = {
-            "kty": "RSA",
-            "use": "sig",
-            "alg": "RS256",
-            "kid": self.id,
-            "x5t": self.id,
-            "n": _base64url(modulus),
-            "e": _base64url(numbers.e.to_bytes(3, "big")),
-        }
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-@functools.cache
-def signing_key() -> SigningKey:
-    """Returns this process's signing key; one for all emulators, because making one is slow."""
-    return SigningKey()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +58,11 @@ class TokenService:
     Args:
         clock: Tells the time.
         lifetime: Seconds that a token lives.
-        key: Signs them.
     """
 
-    def __init__(self, clock: Clock, lifetime: int, key: SigningKey) -> None:
+    def __init__(self, clock: Clock, lifetime: int) -> None:
         self._clock = clock
         self._lifetime = lifetime
-        self._key = key
         self._cache: OrderedDict[tuple[str, str], IssuedToken] = OrderedDict()
         self._serial = 0
         self._revoked_to = 0
@@ -156,11 +122,9 @@ class TokenService:
         self._serial += 1
         claims = _claims(principal, resource, issued, issued + lifetime)
         claims["uti"] = f"{self._serial:x}.{secrets.token_urlsafe(12)}"
+        key = signing_key()
         value = jwt.encode(
-            claims,
-            self._key.private,
-            algorithm="RS256",
-            headers={"kid": self._key.id, "x5t": self._key.id},
+            claims, key.private, algorithm="RS256", headers={"kid": key.id, "x5t": key.id}
         )
         token = IssuedToken(
             value, resource, principal.client_id, issued, issued + lifetime, lifetime
@@ -209,7 +173,7 @@ class TokenService:
         try:
             return jwt.decode(
                 value,
-                self._key.public,
+                signing_key().public,
                 algorithms=["RS256"],
                 issuer=issuer_of(tenant_id),
                 options=options,
