@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-import uuid
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+import threading
+from typing import TYPE_CHECKING, Any
 
-from ._clock import SystemClock
+from ._assembly import world_of
+from ._pki.signing_key import signing_key
 from ._services.openid import JWKS_PATH, configuration_path
 from ._services.profiles import TOKEN_PATHS, environment
-from ._settings import Settings
-from ._world.events import Announcement, Events
+from ._settings import Settings, with_options_of
+from ._world.events import Announcement
 from ._world.fault import Fault
-from ._world.faults import Faults
-from ._world.limits import Limits
-from ._world.machine import Machine
-from ._world.records import RequestLog
-from ._world.tokens import TokenService, issuer_of
-from ._world.versions import NEWEST_ON_STACK_HUB, supported_versions
-from ._world.world import World
+from ._world.tokens import issuer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,33 +25,9 @@ if TYPE_CHECKING:
     from ._settings import Profile
     from ._world.events import ScheduledEvent
     from ._world.identities import Identity
+    from ._world.machine import Machine
     from ._world.records import RecordedRequest
     from ._world.tokens import IssuedToken
-
-_P = ParamSpec("_P")
-_LIMITED_LATENCY = 0.01
-_VM_TYPE = "Microsoft.Compute/virtualMachines"
-_ARC_TYPE = "Microsoft.HybridCompute/machines"
-
-
-def _with_options_of(
-    settings: Callable[_P, Settings],
-) -> Callable[[Callable[[Emulator, Settings], None]], Callable[Concatenate[Emulator, _P], None]]:
-    """Give a constructor that takes settings the parameters that make them."""
-
-    def decorate(
-        construct: Callable[[Emulator, Settings], None],
-    ) -> Callable[Concatenate[Emulator, _P], None]:
-        @functools.wraps(construct)
-        def constructor(emulator: Emulator, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-            construct(emulator, settings(*args, **kwargs))
-
-        own = list(inspect.signature(construct).parameters.values())[:1]
-        options = list(inspect.signature(settings).parameters.values())
-        constructor.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
-        return constructor
-
-    return decorate
 
 
 class Emulator:
@@ -72,10 +41,10 @@ class Emulator:
         ValueError: if an option makes no sense; the message says which.
     """
 
-    @_with_options_of(Settings)
+    @with_options_of(Settings)
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._world = _world_of(settings)
+        self._world = world_of(settings)
         self._running: Running | None = None
 
     def start(self) -> Self:
@@ -90,11 +59,14 @@ class Emulator:
         """
         if self._running is not None:
             raise RuntimeError("This emulator is running already.")
-        # The HTTP library takes most of a start; who only looks at options need not wait for it.
+        # The key is made while the HTTP library is imported: each takes most of a start.
+        key = threading.Thread(target=signing_key)
+        key.start()
         from ._running import Running
 
         self._world.begin()
         self._running = Running(self._settings, self._world)
+        key.join()
         return self
 
     def stop(self) -> None:
@@ -310,31 +282,3 @@ class Emulator:
         if self._running is None:
             raise RuntimeError("This emulator is not running: start() it, or use it in a with.")
         return self._running
-
-
-def _world_of(settings: Settings) -> World:
-    clock = settings.clock or SystemClock()
-    machine = settings.machine or Machine()
-    newest = settings.newest_version
-    if newest is None and settings.profile == "stack-hub":
-        newest = NEWEST_ON_STACK_HUB
-    latency = settings.latency
-    if latency is None:
-        latency = _LIMITED_LATENCY if settings.limits else 0.0
-    return World(
-        clock=clock,
-        machine=machine,
-        resource_id=machine.resource_id(_ARC_TYPE if settings.profile == "arc" else _VM_TYPE),
-        identities=tuple(settings.identities),
-        identity_header=settings.identity_header or uuid.uuid4().hex,
-        versions=supported_versions(newest),
-        tokens=TokenService(clock, settings.token_lifetime),
-        secrets=dict(settings.secrets),
-        faults=Faults(clock, settings.seed),
-        first_faults=tuple(settings.faults),
-        limits=Limits(clock, enabled=settings.limits),
-        events=Events(settings.events_clock or clock, machine.name),
-        first_events=[Announcement(**event) for event in settings.events],
-        log=RequestLog(settings.log_size),
-        latency=latency,
-    )

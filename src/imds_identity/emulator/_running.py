@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from ._clock import SystemClock
 from ._http.background import Background
 from ._http.server import HttpServer
 from ._pki.certificates import server_context
-from ._pki.signing_key import signing_key
 from ._services import profiles
 from ._services.attested import AttestedEndpoint
 from ._services.key_vault import KeyVaultEndpoint
@@ -68,12 +66,8 @@ class Running:
         self.keys: KeyFiles | None = None
         self.key_vault: KeyVault | None = None
         self.attested: AttestedEndpoint | None = None
-        # Making the key takes a while, and so does all else that a start does: both at once.
-        key = threading.Thread(target=signing_key)
-        key.start()
         try:
             self._assemble()
-            key.join()
             self._background.start()
         except BaseException:
             self.stop()

@@ -6,11 +6,13 @@ docs/emulator.md are all made from the fields below.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import ipaddress
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar, get_args
 
 from ._clock import Clock
 from ._world.events import Announcement
@@ -19,6 +21,8 @@ from ._world.identities import DEFAULT_IDENTITIES, Identity, checked_identities
 from ._world.machine import Machine
 from ._world.versions import supported_versions
 
+_P = ParamSpec("_P")
+_S = TypeVar("_S")
 Profile = Literal["vm", "arc", "stack-hub", "app-service"]
 ArcAgent = Literal["current", "older"]
 DEFAULT_SECRETS: Mapping[str, str] = {"greeting": "Hello from the emulated vault"}
@@ -31,14 +35,16 @@ class Option(NamedTuple):
     Attributes:
         help: what it is, as a noun phrase.
         unit: what its flag takes.
-        flags: its flags, where they do not follow from its name and type; none where empty.
+        flag: where it does not follow from the name; none where empty.
+        switch: a second flag, which takes no value, and what that does.
         key: its key in the file, where that is not its name; none where empty.
         command: the command's default, where it differs.
     """
 
     help: str
     unit: str = ""
-    flags: tuple[str, ...] | None = None
+    flag: str | None = None
+    switch: tuple[str, str] = ("", "")
     key: str | None = None
     command: Any = UNCHANGED
 
@@ -65,18 +71,20 @@ class Settings:
         ),
     ] = False
     machine: Annotated[
-        Machine | None, Option("what the machine is; a small Linux VM by default", flags=())
+        Machine | None, Option("what the machine is; a small Linux VM by default", flag="")
     ] = None
     identities: Annotated[
         Iterable[Identity],
         Option(
-            "its managed identities; by default a system-assigned and a user-assigned one",
+            "its managed identities, by name or in full; by default a system-assigned and a "
+            "user-assigned one",
             "NAME",
-            flags=("--user-assigned", "--no-system-assigned"),
+            flag="--user-assigned",
+            switch=("--no-system-assigned", "give the machine no system-assigned identity"),
             key="identity",
         ),
     ] = DEFAULT_IDENTITIES
-    token_lifetime: Annotated[int, Option("how long a token lives", "SECONDS")] = 86400
+    token_lifetime: Annotated[int, Option("seconds that a token lives", "SECONDS")] = 86400
     limits: Annotated[
         bool,
         Option(
@@ -87,7 +95,7 @@ class Settings:
     latency: Annotated[
         float | None,
         Option(
-            "how long an identity answer takes; by default 0.01 with limits, so that requests "
+            "seconds that an identity answer takes; by default 0.01 with limits, so that requests "
             "overlap at all, else 0",
             "SECONDS",
         ),
@@ -100,7 +108,9 @@ class Settings:
         ArcAgent,
         Option("a current agent echoes the identity asked for, an older one ignores it"),
     ] = "current"
-    arc_secret_lifetime: Annotated[float, Option("how long an Arc secret holds", "SECONDS")] = 60.0
+    arc_secret_lifetime: Annotated[float, Option("seconds that an Arc secret holds", "SECONDS")] = (
+        60.0
+    )
     identity_header: Annotated[
         str | None, Option("App Service's IDENTITY_HEADER; a random one by default", "SECRET")
     ] = field(default=None, repr=False)
@@ -116,13 +126,13 @@ class Settings:
     ] = 0
     secrets: Annotated[
         Mapping[str, str],
-        Option("its secrets, names and values", flags=(), key="key_vault.secrets"),
+        Option("its secrets, names and values", flag="", key="key_vault.secrets"),
     ] = field(default_factory=lambda: dict(DEFAULT_SECRETS), repr=False)
     admin_port: Annotated[
         int | None,
         Option(
             "the port of the page and API on 127.0.0.1; 0 is any, none serves neither",
-            flags=("--admin-port", "--no-admin"),
+            switch=("--no-admin", "serve neither page nor API"),
             command=16927,
         ),
     ] = None
@@ -131,7 +141,7 @@ class Settings:
         Option(
             "faults set from the start, such as status=429,retry_after=2,times=3",
             "ATTRIBUTE=VALUE[,...]",
-            flags=("--fault",),
+            flag="--fault",
             key="fault",
         ),
     ] = ()
@@ -140,14 +150,14 @@ class Settings:
         Option(
             "events announced at every start, such as Reboot,notice=60",
             "TYPE[,ATTRIBUTE=VALUE...]",
-            flags=("--event",),
+            flag="--event",
             key="event",
         ),
     ] = ()
     seed: Annotated[int | None, Option("makes random faults repeat themselves", "NUMBER")] = None
     clock: Annotated[
         Clock | None,
-        Option("the time for whatever expires, runs or is limited", flags=(), key=""),
+        Option("the time for whatever expires, runs or is limited", flag="", key=""),
     ] = None
     events_clock: Annotated[
         Clock | None,
@@ -155,7 +165,7 @@ class Settings:
             "the time for scheduled events; as a flag and in the file, how much faster than real "
             "time they run",
             "FACTOR",
-            flags=("--events-speed",),
+            flag="--events-speed",
             key="events_speed",
         ),
     ] = None
@@ -187,6 +197,26 @@ class Settings:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         host = f"[{host}]" if ":" in host else host
         return f"{scheme}://{host}:{port}"
+
+
+def with_options_of(
+    settings: Callable[_P, Settings],
+) -> Callable[[Callable[[_S, Settings], None]], Callable[Concatenate[_S, _P], None]]:
+    """Give a constructor that takes settings the parameters that settings are made of."""
+
+    def decorate(
+        construct: Callable[[_S, Settings], None],
+    ) -> Callable[Concatenate[_S, _P], None]:
+        @functools.wraps(construct)
+        def constructor(this: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+            construct(this, settings(*args, **kwargs))
+
+        own = list(inspect.signature(construct).parameters.values())[:1]
+        options = list(inspect.signature(settings).parameters.values())
+        constructor.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+        return constructor
+
+    return decorate
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -39,11 +39,11 @@ class Row(NamedTuple):
     option: Option
 
     @property
-    def flags(self) -> tuple[str, ...]:
-        """Its flags; the first takes its value, another that starts with --no- is a switch."""
-        if self.option.flags is not None:
-            return self.option.flags
-        return (f"--{self.name.replace('_', '-')}",) if is_scalar(self.kinds) else ()
+    def flag(self) -> str:
+        """The flag that takes its value; empty if it has none."""
+        if self.option.flag is not None:
+            return self.option.flag
+        return f"--{self.name.replace('_', '-')}" if is_scalar(self.kinds) else ""
 
     @property
     def key(self) -> str:
@@ -82,11 +82,11 @@ def rows() -> tuple[Row, ...]:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flag of every option that has one; each defaults to None, for not given."""
     for row in rows():
-        for flag in row.flags[1:]:
-            missing = flag.removeprefix("--no-")
-            parser.add_argument(flag, action="store_true", default=None, help=f"no {missing}")
-        if row.flags:
-            parser.add_argument(row.flags[0], dest=row.name, help=_help(row), **_form(row))
+        switch, effect = row.option.switch
+        if row.flag:
+            parser.add_argument(row.flag, dest=row.name, help=_help(row), **_form(row))
+        if switch:
+            parser.add_argument(switch, action="store_true", default=None, help=effect)
 
 
 def command_defaults() -> dict[str, Any]:
@@ -131,17 +131,16 @@ def markdown() -> str:
         default = _shown(row.default)
         if row.option.command is not UNCHANGED:
             default += f" (command: {_shown(row.option.command)})"
-        flags = ", ".join(f"`{flag}`" for flag in _documented_flags(row))
+        flags = ", ".join(f"`{flag}`" for flag in _flags(row))
         key = f"`{row.key}`" if row.key else ""
         cells = (f"`{row.name}`", default.strip(), flags, key, row.option.help)
         lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     return "\n".join(lines) + "\n"
 
 
-def _documented_flags(row: Row) -> tuple[str, ...]:
-    if row.is_switch and row.flags:
-        return (*row.flags, "--no-" + row.flags[0].removeprefix("--"))
-    return row.flags
+def _flags(row: Row) -> list[str]:
+    opposite = f"--no-{row.flag.removeprefix('--')}" if row.is_switch else ""
+    return [flag for flag in (row.flag, opposite, row.option.switch[0]) if flag]
 
 
 def documented(text: str) -> str:
