@@ -55,7 +55,7 @@ __all__ = [
     "serve",
 ]
 
-# The pytest plugin lies in this package and is loaded by every pytest: names load when first used.
+# Every pytest run loads this package for its plugin, so names are imported when first used.
 _HOMES = {
     "_clock": ("Clock", "ManualClock", "ScaledClock", "SystemClock"),
     "_program.config": ("ConfigError", "load_config"),

@@ -132,7 +132,7 @@ class Running:
         given = self._settings.tokens_directory
         directory = self.directory() / "tokens" if given is None else Path(given)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A client that resolves links must find the file under the realm's very path.
+        # Clients compare the realm's path with a resolved one, so it must hold no links.
         resolved = directory.resolve()
         return KeyFiles(resolved, self._settings.arc_secret_lifetime, self._world.clock)
 

@@ -184,7 +184,7 @@ class Settings:
         if self.latency is not None and self.latency < 0:
             raise ValueError(f"latency cannot be negative; {self.latency} is.")
         supported_versions(self.newest_version)
-        # What was given may be used up by reading it once.
+        # Iterables may be generators, which can be read only once.
         object.__setattr__(self, "identities", checked_identities(self.identities))
         object.__setattr__(self, "faults", tuple(self.faults))
         object.__setattr__(self, "events", tuple(self.events))
@@ -193,7 +193,7 @@ class Settings:
 
     def url(self, scheme: str, port: int) -> str:
         """The URL of a port on the host."""
-        # An address that stands for all of them is reached under the loopback one.
+        # 0.0.0.0 and :: listen on every address but are none to connect to.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         host = f"[{host}]" if ":" in host else host
         return f"{scheme}://{host}:{port}"

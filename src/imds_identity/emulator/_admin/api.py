@@ -77,7 +77,7 @@ class Admin:
         }
 
     def handle(self, request: Request) -> Response:
-        """Answers one request."""
+        """Answer one request."""
         try:
             self._check_source(request)
             return self._secured(self._route(request))
@@ -211,7 +211,7 @@ def _html(text: str) -> Response:
 
 
 def _json_of(request: Request) -> dict[str, Any]:
-    # A form of another site cannot have this type, and a script there would have to ask first.
+    # A form of another site cannot send this type, and a script needs a preflight that fails.
     if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
         raise _RefusedError(415, "The body must be application/json.")
     try:

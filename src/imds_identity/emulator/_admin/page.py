@@ -29,7 +29,7 @@ input { width: 7rem; }
 .bad { color: #c33; font-weight: bold; }
 details { font-size: .8rem; }
 """
-# The tables are fetched again and again; the forms stay, so that nobody's input is lost.
+# Only the tables are refreshed: replacing the forms would lose what somebody is typing.
 _SCRIPT = """
 const live = document.getElementById("live");
 async function refresh() {
@@ -78,7 +78,7 @@ def page(world: World, profile: str, endpoint: str, nonce: str) -> str:
 
 
 def live(world: World) -> str:
-    """Returns the part of the page that changes by itself."""
+    """The part of the page that changes by itself."""
     return "".join(
         (
             _section("Faults", _faults(world)),

@@ -135,12 +135,12 @@ class Background:
         finally:
             for listener in self._listeners:
                 await listener.stop()
-            # What is left are connections that never finished their TLS handshake.
+            # A connection in its TLS handshake belongs to no server yet, only to a task.
             handshakes = asyncio.all_tasks() - {asyncio.current_task()}
             for task in handshakes:
                 task.cancel()
             await asyncio.gather(*handshakes, return_exceptions=True)
-            # One more round lets TLS transports tell their sockets of the end.
+            # TLS transports close their sockets in the loop's next round.
             await asyncio.sleep(0)
 
     def leave_to_parent(self) -> None:
@@ -152,7 +152,7 @@ class Background:
         null = os.open(os.devnull, os.O_RDWR)
         for listener in self._listeners:
             for descriptor in listener.descriptors():
-                # Replaced, not closed: the objects that hold the number may still close it.
+                # The number is kept busy, because Python objects that own it will close it later.
                 with contextlib.suppress(OSError):
                     os.dup2(null, descriptor, inheritable=False)
         os.close(null)

@@ -42,9 +42,9 @@ class HttpServer:
     """Serves one handler on one listening socket.
 
     Args:
-        handler: Answers a request; called on the loop, so it must not block.
-        clock: Tells the Date header the time.
-        name: The Server header.
+        handler: answers a request; called on the loop, so it must not block.
+        clock: tells the Date header the time.
+        name: the Server header.
     """
 
     def __init__(self, handler: Callable[[Request], Response], clock: Clock, *, name: str) -> None:
@@ -169,7 +169,7 @@ async def _message_of(request: web.BaseRequest) -> Request:
     if request.can_read_body:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            # What went out is no part of the answer, which may still become an error.
+            # aiohttp sends no error answer once it counts output; the interim line is no answer.
             request.writer.output_size = 0
         body = await asyncio.wait_for(request.read(), _BODY_SECONDS)
     headers = [

@@ -28,9 +28,9 @@ class AttestationSigner:
     """A root, an intermediate, and a signer named as the cloud's real one.
 
     Args:
-        environment: The cloud, as ``azEnvironment`` names it.
-        now: A moment inside the certificates' validity.
-        intermediate_url: Where the intermediate is served, which the signer's certificate names.
+        environment: the cloud, as ``azEnvironment`` names it.
+        now: a moment inside the certificates' validity.
+        intermediate_url: where the intermediate is served, which the signer's certificate names.
     """
 
     def __init__(self, environment: str, now: dt.datetime, intermediate_url: str) -> None:
@@ -62,7 +62,7 @@ class AttestationSigner:
         return self._intermediate.certificate.public_bytes(serialization.Encoding.DER)
 
     def sign(self, content: bytes) -> bytes:
-        """Returns PKCS#7 SignedData, in DER, that holds the content and both certificates."""
+        """PKCS#7 SignedData, in DER, that holds the content and both certificates."""
         builder = (
             pkcs7.PKCS7SignatureBuilder()
             .set_data(content)

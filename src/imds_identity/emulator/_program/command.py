@@ -44,10 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the subcommand.
+    """Run the subcommand.
 
     Args:
-        args: What the parser made of the flags.
+        args: what the parser made of the flags.
 
     Returns:
         The exit status: 0, 1 when it cannot serve, 2 when the flags make no sense.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .._kinds import Kinds
     from .._world.identities import Identity
 
-# Python has it since 3.11; before, the same code is called tomli.
+# The standard library has tomllib since 3.11; for 3.10 the package tomli is the same code.
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 _IDENTITY: Mapping[str, Kinds] = dict.fromkeys(
     ("kind", "name", "client_id", "object_id", "resource_id"), (str,)
@@ -85,7 +85,7 @@ class _Reader:
     def __init__(self, path: str, text: str) -> None:
         self._path = path
         self._positions = Positions(text)
-        # How the file writes what is no single value.
+        # Options that the file does not write as one value: how it does, and what reads that.
         self._readers: Mapping[str, tuple[Kinds, Callable[[Any], Any]]] = {
             "machine": ((Mapping,), self._machine),
             "identity": ((list,), self._identities),

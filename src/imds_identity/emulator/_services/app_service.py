@@ -35,7 +35,7 @@ class AppServiceTokenEndpoint:
         self._world = world
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers a token request."""
+        """Answer a token request."""
         if request.method != "GET":
             return _refusal(405, "Method not allowed")
         offered = (request.header("x-identity-header") or "").encode()

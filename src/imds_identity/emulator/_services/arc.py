@@ -19,9 +19,9 @@ class ArcTokenEndpoint(TokenEndpoint):
     """``/metadata/identity/oauth2/token`` as Arc's agent has it.
 
     Args:
-        world: The shared state.
-        keys: The challenge's files.
-        ignores_selector: As older agents do, answer for the system-assigned identity whatever the
+        world: the shared state.
+        keys: the challenge's files.
+        ignores_selector: as older agents do, answer for the system-assigned identity whatever the
             request names, and echo nothing.
     """
 
@@ -31,7 +31,7 @@ class ArcTokenEndpoint(TokenEndpoint):
         self._ignores_selector = ignores_selector
 
     def refuse(self, request: Request) -> Response | None:
-        """Returns the challenge, unless the request carries the secret of an earlier one."""
+        """The challenge, unless the request carries the secret of an earlier one."""
         scheme, _, secret = (request.header("authorization") or "").partition(" ")
         if scheme.lower() == "basic" and self._keys.use(secret.strip().encode()):
             return None
@@ -41,7 +41,7 @@ class ArcTokenEndpoint(TokenEndpoint):
         return identity_error(Complaint(401, words, headers=challenge))
 
     def choose(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
-        """Returns the identity, and what of the selector the answer echoes."""
+        """The identity, and what of the selector the answer echoes."""
         if self._ignores_selector:
             return find_identity(self.world.identities, None), {}
         return super().choose(selector)

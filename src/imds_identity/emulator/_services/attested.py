@@ -94,7 +94,7 @@ class AttestedEndpoint:
         compute = machine.full_compute(self._world.resource_id)
         return {
             "licenseType": compute["licenseType"],
-            # With none given, the service puts the time in its place.
+            # Without a nonce in the request, the service signs the time as one.
             "nonce": nonce if nonce is not None else now.strftime("%Y%m%d-%H%M%S"),
             "plan": compute["plan"],
             "sku": compute["sku"],

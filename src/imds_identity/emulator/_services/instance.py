@@ -55,12 +55,12 @@ class NoSuchElementError(LookupError):
 
 
 def compute_at(compute: dict[str, Any], version: str, prefix: str = "") -> dict[str, Any]:
-    """Returns what an api-version shows of ``compute``.
+    """What an api-version shows of ``compute``.
 
     Args:
-        compute: All that any version has.
-        version: The api-version asked for.
-        prefix: The path of ``compute`` within itself, for nested fields.
+        compute: all that any version has.
+        version: the api-version asked for.
+        prefix: the path of ``compute`` within itself, for nested fields.
     """
     shown = {}
     for name, value in compute.items():
@@ -72,10 +72,10 @@ def compute_at(compute: dict[str, Any], version: str, prefix: str = "") -> dict[
 
 
 def element_at(document: Any, path: str) -> Any:
-    """Returns the element that a path leads to; names are case-sensitive, indices decimal.
+    """The element that a path leads to; names are case-sensitive, indices decimal.
 
     Raises:
-        NoSuchElementError: There is none.
+        NoSuchElementError: if there is none.
     """
     for step in path.split("/"):
         if isinstance(document, dict) and step in document:
@@ -88,12 +88,12 @@ def element_at(document: Any, path: str) -> Any:
 
 
 def _has(items: list[Any], step: str) -> bool:
-    # Long runs of digits are no index, and int() would refuse or labour over them.
+    # int() raises for thousands of digits, and no list here is that long.
     return len(step) < 6 and int(step) < len(items)
 
 
 def as_text(element: Any) -> str:
-    """Returns an element as ``format=text`` shows it: a leaf as it is, a branch as its names."""
+    """An element as ``format=text`` shows it: a leaf as it is, a branch as its names."""
     if isinstance(element, dict):
         return "\n".join(_child(name, value) for name, value in element.items())
     if isinstance(element, list):
@@ -109,8 +109,8 @@ class InstanceEndpoint:
     """Answers for the document and every path in it.
 
     Args:
-        world: The shared state.
-        stack_hub: Leave empty what Azure Stack Hub does not support.
+        world: the shared state.
+        stack_hub: leave empty what Azure Stack Hub does not support.
     """
 
     def __init__(self, world: World, *, stack_hub: bool = False) -> None:
@@ -118,7 +118,7 @@ class InstanceEndpoint:
         self._stack_hub = stack_hub
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers a request for the document or a part of it."""
+        """Answer a request for the document or a part of it."""
         del fault
         complaint = request_complaint(
             request, introduced=INTRODUCED, supported=self._world.versions

@@ -33,7 +33,7 @@ class KeyVaultEndpoint:
         self._base = url
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers a request for a secret or for the list of them."""
+        """Answer a request for a secret or for the list of them."""
         del fault
         refusal = self._unauthorized(request)
         if refusal is not None:
@@ -72,7 +72,7 @@ class KeyVaultEndpoint:
         return _error(401, "Unauthorized", message, {"WWW-Authenticate": challenge})
 
     def _claims(self) -> str:
-        # A continuous-access challenge: only a token issued from now on will do.
+        # A challenge of continuous access evaluation asks for a token issued from now on.
         now = str(int(self._world.clock.time()))
         wanted = {"access_token": {"nbf": {"essential": True, "value": now}}}
         return base64.b64encode(json.dumps(wanted).encode()).decode()
@@ -117,7 +117,7 @@ class KeyVaultEndpoint:
 
 
 def _version_of(name: str) -> str:
-    # Each secret has one version; its id follows from the name, never from the value.
+    # The id of the only version is made from the name: from the value it would give that away.
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 

@@ -17,7 +17,7 @@ JWKS_PATH = "/common/discovery/keys"
 
 
 def configuration_path(tenant_id: str) -> str:
-    """Returns where a tenant's OpenID configuration lies."""
+    """Where a tenant's OpenID configuration lies."""
     return f"/{tenant_id}/.well-known/openid-configuration"
 
 
@@ -25,7 +25,7 @@ class OpenIdEndpoint:
     """Serves the OpenID configuration and the public key.
 
     Args:
-        tenant_id: The tenant.
+        tenant_id: the tenant.
         base: the scheme and host that the documents are reached under.
     """
 
@@ -35,7 +35,7 @@ class OpenIdEndpoint:
         self.paths = (configuration_path(tenant_id), JWKS_PATH)
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers with one of the documents."""
+        """Answer with one of the documents."""
         del fault
         complaint = method_complaint(request)
         if complaint is not None:

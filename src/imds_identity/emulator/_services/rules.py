@@ -33,13 +33,13 @@ def request_complaint(
     introduced: str | None,
     supported: list[str],
 ) -> Complaint | None:
-    """Holds a request against the rules that all categories share.
+    """Hold a request against the rules that all categories share.
 
     Args:
-        request: The request.
-        methods: The methods that its endpoint has.
-        introduced: The api-version that introduced its category; None where none is needed.
-        supported: The api-versions that this region knows.
+        request: the request.
+        methods: the methods that its endpoint has.
+        introduced: the api-version that introduced its category; None where none is needed.
+        supported: the api-versions that this region knows.
 
     Returns:
         The first rule that it breaks, or None.
@@ -75,20 +75,20 @@ def _header_complaint(request: Request) -> Complaint | None:
 
 
 def json_only_complaint(request: Request) -> Complaint | None:
-    """Returns what is wrong with asking a category but instance for another format."""
+    """What is wrong with asking a category but instance for another format."""
     if request.parameter("format") in (None, "json"):
         return None
     return Complaint(400, "Bad request. Only format=json is supported for this request")
 
 
 def metadata_error(complaint: Complaint) -> Response:
-    """Returns the refusal as every category but identity words it."""
+    """The refusal as every category but identity words it."""
     document = {"error": complaint.message, **complaint.extra}
     return json_response(complaint.status, document, complaint.headers)
 
 
 def identity_error(complaint: Complaint) -> Response:
-    """Returns the refusal as the identity category words it."""
+    """The refusal as the identity category words it."""
     document = {
         "error": _IDENTITY_CODES.get(complaint.status, "invalid_request"),
         "error_description": complaint.message.removeprefix("Bad request. "),

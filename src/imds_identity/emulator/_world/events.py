@@ -191,7 +191,7 @@ class Events:
         raise NoSuchEventError(f"No event has the id {event_id!r}.")
 
     def _catch_up(self) -> None:
-        # No timer runs for an event: what is due is done when somebody looks next.
+        # No timer runs for an event, so changes that are due are made when somebody looks.
         now = self._clock.time()
         for timed in list(self._events):
             while timed in self._events and timed.next_change <= now:

@@ -30,25 +30,25 @@ class Fault:
     """One fault. When it applies comes first, then what it does; effects may be combined.
 
     Attributes:
-        category: The category of requests it applies to; ``*`` is all of them.
-        times: How many requests it spoils; None is all until it is cleared.
-        after: How many matching requests pass first.
-        probability: The chance that a matching request is spoiled, from 0 to 1.
-        seconds: How long it lasts from the moment it is set, by the emulator's clock; with
+        category: the category of requests it applies to; ``*`` is all of them.
+        times: how many requests it spoils; None is all until it is cleared.
+        after: how many matching requests pass first.
+        probability: the chance that a matching request is spoiled, from 0 to 1.
+        seconds: how long it lasts from the moment it is set, by the emulator's clock; with
             ``times`` left out, every matching request in that time is spoiled.
-        leg: On Arc, ``challenge`` for requests without a secret, ``answer`` for those with one.
-        status: The status sent in place of the answer.
-        retry_after: The Retry-After header, in seconds or as text.
-        headers: Further header fields.
-        body: The body sent in place of the answer's.
-        content_type: The Content-Type header in place of the right one.
-        delay: Seconds before anything is sent.
-        slow_body: Seconds over which the body trickles.
-        truncate: Bytes of the body after which the connection closes.
-        reset: Reset the connection in place of an answer.
-        no_answer: Never answer.
-        date_skew: Seconds added to the Date header.
-        token_lifetime: Seconds that are left of the token handed out; zero or less is expired.
+        leg: on Arc, ``challenge`` for requests without a secret, ``answer`` for those with one.
+        status: the status sent in place of the answer.
+        retry_after: the Retry-After header, in seconds or as text.
+        headers: further header fields.
+        body: the body sent in place of the answer's.
+        content_type: the Content-Type header in place of the right one.
+        delay: seconds before anything is sent.
+        slow_body: seconds over which the body trickles.
+        truncate: bytes of the body after which the connection closes.
+        reset: reset the connection in place of an answer.
+        no_answer: never answer.
+        date_skew: seconds added to the Date header.
+        token_lifetime: seconds that are left of the token handed out; zero or less is expired.
     """
 
     category: str = "identity"
@@ -71,7 +71,7 @@ class Fault:
     token_lifetime: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuses what could never apply or makes no sense, so that a slip is found at once."""
+        """Refuse what could never apply or makes no sense, so that a slip is found at once."""
         self._check_types()
         if self.category != EVERY_CATEGORY and self.category not in CATEGORIES:
             raise ValueError(
@@ -113,7 +113,7 @@ class Fault:
                 raise ValueError(f"A fault's headers cannot include {name!r}: {text!r}.")
 
     def effects(self) -> dict[str, Any]:
-        """Returns what it does, by attribute name."""
+        """What it does, by attribute name."""
         return {
             name: getattr(self, name)
             for name in _EFFECTS
@@ -122,7 +122,7 @@ class Fault:
         }
 
     def describe(self) -> str:
-        """Returns what it does in a few words."""
+        """What it does in a few words."""
         parts = []
         for name, value in self.effects().items():
             if name in {"body", "headers"}:
@@ -132,11 +132,11 @@ class Fault:
         return " ".join(parts)
 
     def replaces_answer(self) -> bool:
-        """Returns whether the right answer is not needed, and must not be worked out."""
+        """Whether the right answer is not needed, and must not be worked out."""
         return self.status is not None or self.reset or self.no_answer
 
     def applied_to(self, response: Response) -> Response:
-        """Returns the answer as this fault leaves it."""
+        """The answer as this fault leaves it."""
         spoiled = self._replacement(response)
         own = self.headers or {}
         replaced = {name.lower() for name in own}

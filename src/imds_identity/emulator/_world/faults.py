@@ -33,8 +33,8 @@ class Faults:
     """The faults that are set. The first one that matches a request spoils it.
 
     Args:
-        clock: Ends those that last for a time.
-        seed: Makes the random ones repeat themselves.
+        clock: ends those that last for a time.
+        seed: makes the random ones repeat themselves.
     """
 
     def __init__(self, clock: Clock, seed: int | None = None) -> None:
@@ -45,30 +45,30 @@ class Faults:
         self._count = 0
 
     def add(self, fault: Fault) -> int:
-        """Sets a fault, behind those already set; returns its number."""
+        """Set a fault, behind those already set; its number."""
         ends = None if fault.seconds is None else self._clock.time() + fault.seconds
         self._count += 1
         self._scheduled.append(_Scheduled(self._count, fault, ends))
         return self._count
 
     def clear(self, number: int | None = None) -> None:
-        """Lifts one fault, or all of them."""
+        """Lift one fault, or all of them."""
         self._scheduled = [
             entry for entry in self._scheduled if number is not None and entry.number != number
         ]
 
     def restart(self) -> None:
-        """Lifts every fault and lets chance begin anew."""
+        """Lift every fault and let chance begin anew."""
         self.clear()
         self._random.seed(self._seed)
 
     def active(self) -> list[tuple[int, Fault]]:
-        """Returns the faults still set, with their numbers."""
+        """The faults still set, with their numbers."""
         now = self._clock.time()
         return [(entry.number, entry.fault) for entry in self._scheduled if not entry.over(now)]
 
     def take(self, category: str, leg: str | None = None) -> Fault | None:
-        """Returns the fault that spoils this request, and counts it as used."""
+        """Take the fault that spoils this request, if any; it counts as used."""
         if not self._scheduled:
             return None
         now = self._clock.time()

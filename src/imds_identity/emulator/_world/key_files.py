@@ -31,9 +31,9 @@ class KeyFiles:
     Each holds a secret that opens one request, within its lifetime.
 
     Args:
-        directory: Where they lie; made when missing.
-        lifetime: Seconds that one holds.
-        clock: Tells the time.
+        directory: where they lie; made when missing.
+        lifetime: seconds that one holds.
+        clock: the time.
     """
 
     def __init__(self, directory: Path, lifetime: float, clock: Clock) -> None:
@@ -43,7 +43,7 @@ class KeyFiles:
         self._keys: OrderedDict[str, _Key] = OrderedDict()
 
     def create(self) -> str:
-        """Writes a new file, removes those that are spent, and returns its path."""
+        """Write a new file and remove those that are spent; its path."""
         self._remove_spent()
         path = os.path.join(self.directory, f"{uuid.uuid4()}.key")
         secret = secrets.token_urlsafe(96).encode()
@@ -55,7 +55,7 @@ class KeyFiles:
         return path
 
     def use(self, secret: bytes) -> bool:
-        """Returns whether a secret opens a request; it does so once."""
+        """Whether a secret opens a request; it does so once."""
         opened = None
         for path, key in self._keys.items():
             if hmac.compare_digest(key.secret, secret):
@@ -67,7 +67,7 @@ class KeyFiles:
         return self._clock.time() < key.expires
 
     def remove_all(self) -> None:
-        """Removes every file that was written and is still there."""
+        """Remove every file that was written and is still there."""
         for path in list(self._keys):
             self._remove(path)
 

@@ -49,21 +49,21 @@ class Machine:
     """The emulated machine.
 
     Attributes:
-        name: Its resource name.
-        tenant_id: The Entra tenant of its identities.
-        subscription_id: Its subscription.
-        resource_group: Its resource group.
-        location: Its Azure region.
-        vm_id: Its unique id.
-        vm_size: Its size.
+        name: its resource name.
+        tenant_id: the Entra tenant of its identities.
+        subscription_id: its subscription.
+        resource_group: its resource group.
+        location: its Azure region.
+        vm_id: its unique id.
+        vm_size: its size.
         os_type: ``Linux`` or ``Windows``.
-        environment: Its cloud, as ``azEnvironment`` names it.
-        zone: Its availability zone; empty for none.
-        tags: Its tags.
-        user_data: Its user data, in base64.
-        compute: Anything else of the instance document's ``compute``, merged over the defaults.
-        network: The instance document's ``network``.
-        load_balancer: What the load balancer category shows; None for a machine behind none.
+        environment: its cloud, as ``azEnvironment`` names it.
+        zone: its availability zone; empty for none.
+        tags: its tags.
+        user_data: its user data, in base64.
+        compute: anything else of the instance document's ``compute``, merged over the defaults.
+        network: the instance document's ``network``.
+        load_balancer: what the load balancer category shows; None for a machine behind none.
     """
 
     name: str = "emulated-machine"
@@ -85,7 +85,7 @@ class Machine:
     )
 
     def __post_init__(self) -> None:
-        """Refuses what no machine's document can say."""
+        """Refuse what no machine's document can say."""
         if self.environment not in ENVIRONMENTS:
             raise ValueError(
                 f"environment must be one of {', '.join(ENVIRONMENTS)}, not {self.environment!r}."
@@ -95,10 +95,10 @@ class Machine:
         _require_strings(self.tags, "tags")
 
     def resource_id(self, provider: str) -> str:
-        """Returns its ARM resource id.
+        """Its ARM resource id.
 
         Args:
-            provider: The provider and type, such as ``Microsoft.Compute/virtualMachines``.
+            provider: the provider and type, such as ``Microsoft.Compute/virtualMachines``.
         """
         return (
             f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
@@ -106,10 +106,10 @@ class Machine:
         )
 
     def full_compute(self, resource_id: str) -> dict[str, Any]:
-        """Returns ``compute`` with every field that any api-version has.
+        """``compute`` with every field that any api-version has.
 
         Args:
-            resource_id: The machine's ARM resource id.
+            resource_id: the machine's ARM resource id.
         """
         own = {
             "azEnvironment": self.environment,

@@ -32,7 +32,7 @@ class RevokedTokenError(RefusedTokenError):
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A token and when it holds, in seconds since 1970-01-01T00:00:00Z."""
+    """A token and when it holds, in Unix seconds."""
 
     value: str = field(repr=False)
     resource: str
@@ -56,8 +56,8 @@ class TokenService:
     """Issues tokens, answers from its cache as the real service does, and checks them.
 
     Args:
-        clock: Tells the time.
-        lifetime: Seconds that a token lives.
+        clock: the time.
+        lifetime: seconds that a token lives.
     """
 
     def __init__(self, clock: Clock, lifetime: int) -> None:
@@ -69,24 +69,24 @@ class TokenService:
         self.issued: deque[IssuedToken] = deque(maxlen=_MOST_REMEMBERED)
 
     def forget(self) -> None:
-        """Empties the cache and forgets what was issued or revoked."""
+        """Empty the cache and forget what was issued or revoked."""
         self._cache.clear()
         self.issued.clear()
         self._revoked_to = 0
 
     def revoke(self) -> None:
-        """Revokes every token issued so far; the cache keeps serving them, as the real one does."""
+        """Revoke every token issued so far; the cache keeps serving them, as the real one does."""
         self._revoked_to = self._serial
 
     def token(
         self, principal: Principal, resource: str, *, bypass_cache: bool = False
     ) -> IssuedToken:
-        """Returns a token, from the cache until it expires.
+        """A token, from the cache until it expires.
 
         Args:
-            principal: Whom it is about.
-            resource: Its audience.
-            bypass_cache: Issue a new one, and cache that.
+            principal: whom it is about.
+            resource: its audience.
+            bypass_cache: issue a new one, and cache that.
 
         Returns:
             The token.
@@ -103,12 +103,12 @@ class TokenService:
         return fresh
 
     def token_with_left(self, principal: Principal, resource: str, left: float) -> IssuedToken:
-        """Returns a token of which only so much is left, as out of an old cache.
+        """A token of which only so much is left, as out of an old cache.
 
         Args:
-            principal: Whom it is about.
-            resource: Its audience.
-            left: Seconds until it expires; zero or less gives an expired one.
+            principal: whom it is about.
+            resource: its audience.
+            left: seconds until it expires; zero or less gives an expired one.
 
         Returns:
             The token, which is not cached.
@@ -133,19 +133,19 @@ class TokenService:
         return token
 
     def check(self, value: str, audience: str, tenant_id: str) -> Mapping[str, Any]:
-        """Checks a token as a service that receives it would.
+        """Check a token as a service that receives it would.
 
         Args:
-            value: The token.
-            audience: Whom it must be for; a trailing slash makes no difference.
-            tenant_id: The tenant that must have issued it.
+            value: the token.
+            audience: whom it must be for; a trailing slash makes no difference.
+            tenant_id: the tenant that must have issued it.
 
         Returns:
             Its claims.
 
         Raises:
-            RevokedTokenError: It is sound, but was revoked.
-            RefusedTokenError: It is not sound; the message says why.
+            RevokedTokenError: if it is sound, but was revoked.
+            RefusedTokenError: if it is not sound; the message says why.
         """
         claims = self._decode(value, tenant_id)
         found = claims.get("aud")
@@ -163,7 +163,7 @@ class TokenService:
         return claims
 
     def _decode(self, value: str, tenant_id: str) -> dict[str, Any]:
-        # Times and audience are checked above: PyJWT would ask the machine's clock, not ours.
+        # PyJWT asks the machine's clock, so times are checked in check() against the emulator's.
         options: Options = {
             "verify_aud": False,
             "verify_exp": False,
@@ -199,7 +199,7 @@ def _serial_of(claims: Mapping[str, Any]) -> int:
 
 
 def issuer_of(tenant_id: str) -> str:
-    """Returns the ``iss`` claim of a tenant's v1 tokens."""
+    """The ``iss`` claim of a tenant's v1 tokens."""
     return f"https://sts.windows.net/{tenant_id}/"
 
 
