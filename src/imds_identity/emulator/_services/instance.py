@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .._world.world import World
 
 PATH = "/metadata/instance"
+VERSIONS_PATH = "/metadata/versions"
 INTRODUCED = "2017-04-02"
 _NOT_ON_STACK_HUB = {"customData": "", "zone": ""}
 _EMPTY_PLAN = {"name": "", "product": "", "publisher": ""}
@@ -148,3 +149,22 @@ class InstanceEndpoint:
             absent = {**_NOT_ON_STACK_HUB, "plan": dict(_EMPTY_PLAN)}
             compute.update({name: empty for name, empty in absent.items() if name in compute})
         return {"compute": compute, "network": dict(machine.network)}
+
+
+class VersionsEndpoint:
+    """``/metadata/versions``: the api-versions that the region knows.
+
+    Args:
+        world: the shared state.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __call__(self, request: Request, fault: Fault | None) -> Response:
+        """Answer with the list."""
+        del fault
+        complaint = request_complaint(request, introduced=None, supported=self._world.versions)
+        if complaint is not None:
+            return metadata_error(complaint)
+        return json_response(200, {"apiVersions": self._world.versions})

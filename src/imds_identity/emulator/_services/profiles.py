@@ -10,11 +10,12 @@ from .arc import ArcTokenEndpoint
 from .attested import INTERMEDIATE_PATH, ROOT_PATH
 from .attested import PATH as ATTESTED_PATH
 from .instance import PATH as INSTANCE_PATH
-from .instance import InstanceEndpoint
+from .instance import VERSIONS_PATH, InstanceEndpoint, VersionsEndpoint
+from .load_balancer import PATH as BALANCER_PATH
+from .load_balancer import LoadBalancerEndpoint
 from .scheduled_events import PATH as EVENTS_PATH
 from .scheduled_events import EventsEndpoint
 from .service import Routes
-from .small_categories import BALANCER_PATH, VERSIONS_PATH, LoadBalancerEndpoint, VersionsEndpoint
 from .token import (
     FORM_TOKEN_PATH,
     INFO_PATH,

@@ -1,4 +1,4 @@
-"""The metadata categories that show one document: load balancer and versions."""
+"""``/metadata/loadbalancer``: what stands in front of the machine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ if TYPE_CHECKING:
     from .._world.fault import Fault
     from .._world.world import World
 
-BALANCER_PATH = "/metadata/loadbalancer"
-VERSIONS_PATH = "/metadata/versions"
-_BALANCER_INTRODUCED = "2020-10-01"
+PATH = "/metadata/loadbalancer"
+INTRODUCED = "2020-10-01"
 
 
 class LoadBalancerEndpoint:
-    """``/metadata/loadbalancer``: what stands in front of the machine.
+    """Answers for the load balancer.
 
     Args:
         world: the shared state.
@@ -31,7 +30,7 @@ class LoadBalancerEndpoint:
         """Answer with the machine's load balancer."""
         del fault
         complaint = request_complaint(
-            request, introduced=_BALANCER_INTRODUCED, supported=self._world.versions
+            request, introduced=INTRODUCED, supported=self._world.versions
         ) or json_only_complaint(request)
         balancer = self._world.machine.load_balancer
         if complaint is None and balancer is None:
@@ -39,22 +38,3 @@ class LoadBalancerEndpoint:
         if complaint is not None:
             return metadata_error(complaint)
         return json_response(200, {"loadbalancer": balancer})
-
-
-class VersionsEndpoint:
-    """``/metadata/versions``: the api-versions that the region knows.
-
-    Args:
-        world: the shared state.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answer with the list."""
-        del fault
-        complaint = request_complaint(request, introduced=None, supported=self._world.versions)
-        if complaint is not None:
-            return metadata_error(complaint)
-        return json_response(200, {"apiVersions": self._world.versions})
