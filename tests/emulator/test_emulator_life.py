@@ -220,10 +220,14 @@ def test_the_package_loads_nothing_until_a_name_is_used() -> None:
 
 def test_the_emulator_does_not_know_the_client() -> None:
     program = (
-        "import sys, pkgutil, importlib, imds_identity.emulator as package\n"
-        "for module in pkgutil.iter_modules(package.__path__):\n"
-        "    importlib.import_module(f'{package.__name__}.{module.name}')\n"
-        "known = [name for name in sys.modules if name.startswith('imds_identity.')]\n"
+        "import sys, pkgutil, importlib, imds_identity\n"
+        "client = set(sys.modules)\n"
+        "import imds_identity.emulator as package\n"
+        "prefix = package.__name__ + '.'\n"
+        "for module in pkgutil.walk_packages(package.__path__, prefix):\n"
+        "    importlib.import_module(module.name)\n"
+        "own = set(sys.modules) - client\n"
+        "known = [name for name in own if name.startswith('imds_identity.')]\n"
         "ours = (package.__name__, 'imds_identity._version')\n"
         "strangers = [name for name in known if not name.startswith(ours)]\n"
         "assert not strangers, strangers"

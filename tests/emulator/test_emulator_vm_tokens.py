@@ -97,13 +97,6 @@ def test_an_identity_is_found_and_echoed_by_each_selector(
     assert claims["xms_mirid"] == DEFAULT_USER_ASSIGNED.resource_id
 
 
-def test_a_spelling_that_the_service_does_not_know_is_ignored_as_the_service_ignores_it(
-    started: Start, ask: Ask
-) -> None:
-    answer = ask(started(), mi_res_id=DEFAULT_USER_ASSIGNED.resource_id)
-    assert claims_of(answer)["appid"] == DEFAULT_SYSTEM_ASSIGNED.client_id
-
-
 @pytest.mark.parametrize(
     ("identities", "expected"),
     [
@@ -163,7 +156,6 @@ def test_a_region_may_lag_behind(started: Start, ask: Ask) -> None:
     "headers",
     [
         {"Metadata": None},
-        {"Metadata": "True"},
         {"Metadata": "false"},
         {"X-Forwarded-For": "10.0.0.1"},
     ],

@@ -143,8 +143,8 @@ class Response:
 
 
 def json_response(status: int, document: Any, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
-    body = json.dumps(document, separators=(",", ":")).encode()
+    """A JSON answer, its keys in alphabetical order as the metadata service has them."""
+    body = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
     return Response(status, body, headers=headers or {})
 
 

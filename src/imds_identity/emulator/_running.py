@@ -132,6 +132,8 @@ class Running:
         given = self._settings.tokens_directory
         directory = self.directory() / "tokens" if given is None else Path(given)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Only a file that is really made shows that key files can be: no client has asked yet.
+        tempfile.TemporaryFile(dir=directory).close()
         # Clients compare the realm's path with a resolved one, so it must hold no links.
         resolved = directory.resolve()
         return KeyFiles(resolved, self._settings.arc_secret_lifetime, self._world.clock)

@@ -89,7 +89,8 @@ class Settings:
         bool,
         Option(
             "whether the limits per VM hold: 20 identity requests in a second and 5 at once, "
-            "5 requests in a second elsewhere"
+            "5 requests in a second elsewhere",
+            command=True,
         ),
     ] = False
     latency: Annotated[

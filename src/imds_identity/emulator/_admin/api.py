@@ -191,7 +191,10 @@ class Admin:
         return json_response(201, {"event_id": self._world.schedule_event(announcement)})
 
     def _cancel_event(self, request: Request) -> Response:
-        self._world.cancel_event(request.parameter("event_id") or "")
+        event_id = request.parameter("event_id")
+        if event_id is None:
+            raise _RefusedError(400, "Say which event, as /api/events?event_id=…")
+        self._world.cancel_event(event_id)
         return json_response(200, {})
 
     def _revoke(self, request: Request) -> Response:

@@ -37,7 +37,7 @@ class ArcTokenEndpoint(TokenEndpoint):
             return None
         missing = not scheme
         words = "Missing Basic Authorization header" if missing else "Invalid or expired secret"
-        challenge = {"WWW-Authenticate": f"Basic realm={self._keys.create()}"}
+        challenge = {"Www-Authenticate": f"Basic realm={self._keys.create()}"}
         return identity_error(Complaint(401, words, headers=challenge))
 
     def choose(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:

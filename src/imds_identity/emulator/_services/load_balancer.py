@@ -33,7 +33,7 @@ class LoadBalancerEndpoint:
             request, introduced=INTRODUCED, supported=self._world.versions
         ) or json_only_complaint(request)
         balancer = self._world.machine.load_balancer
-        if complaint is None and balancer is None:
+        if complaint is None and not balancer:
             complaint = Complaint(404, "No load balancer metadata is found")
         if complaint is not None:
             return metadata_error(complaint)

@@ -10,7 +10,14 @@ from .arc import ArcTokenEndpoint
 from .attested import INTERMEDIATE_PATH, ROOT_PATH
 from .attested import PATH as ATTESTED_PATH
 from .instance import PATH as INSTANCE_PATH
-from .instance import VERSIONS_PATH, InstanceEndpoint, VersionsEndpoint
+from .instance import (
+    VERSIONS_PATH,
+    InstanceEndpoint,
+    VersionsEndpoint,
+    as_on_a_vm,
+    as_on_arc,
+    as_on_stack_hub,
+)
 from .load_balancer import PATH as BALANCER_PATH
 from .load_balancer import LoadBalancerEndpoint
 from .scheduled_events import PATH as EVENTS_PATH
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from .._world.key_files import KeyFiles
     from .._world.world import World
     from .attested import AttestedEndpoint
+    from .instance import Adapt
 
 NAME = "imds-identity emulator"
 TOKEN_PATHS = (TOKEN_PATH, FORM_TOKEN_PATH, APP_SERVICE_PATH)
@@ -50,7 +58,7 @@ def arc_routes(world: World, keys: KeyFiles, *, ignores_selector: bool) -> Route
         keys: the files of its challenge.
         ignores_selector: whether it is an older agent.
     """
-    routes = _instance_routes(world, stack_hub=False)
+    routes = _instance_routes(world, as_on_arc)
     endpoint = ArcTokenEndpoint(world, keys, ignores_selector=ignores_selector)
     routes.add(TOKEN_PATH, "identity", endpoint)
     return routes
@@ -58,12 +66,12 @@ def arc_routes(world: World, keys: KeyFiles, *, ignores_selector: bool) -> Route
 
 def stack_hub_routes(world: World) -> Routes:
     """The endpoints of a VM on Azure Stack Hub, which has no managed identities."""
-    return _instance_routes(world, stack_hub=True)
+    return _instance_routes(world, as_on_stack_hub)
 
 
 def vm_routes(world: World, attested: AttestedEndpoint) -> Routes:
     """The endpoints of an Azure VM."""
-    routes = _instance_routes(world, stack_hub=False)
+    routes = _instance_routes(world, as_on_a_vm)
     routes.add(TOKEN_PATH, "identity", TokenEndpoint(world))
     routes.add(FORM_TOKEN_PATH, "identity", FormTokenEndpoint(world))
     routes.add(INFO_PATH, "identity", InfoEndpoint(world))
@@ -75,9 +83,9 @@ def vm_routes(world: World, attested: AttestedEndpoint) -> Routes:
     return routes
 
 
-def _instance_routes(world: World, *, stack_hub: bool) -> Routes:
+def _instance_routes(world: World, adapt: Adapt) -> Routes:
     routes = Routes()
-    routes.add(INSTANCE_PATH, "instance", InstanceEndpoint(world, stack_hub=stack_hub), below=True)
+    routes.add(INSTANCE_PATH, "instance", InstanceEndpoint(world, adapt), below=True)
     routes.add(VERSIONS_PATH, "versions", VersionsEndpoint(world))
     return routes
 
@@ -102,4 +110,6 @@ def environment(profile: Profile, endpoint: str, identity_header: str) -> dict[s
             "IDENTITY_ENDPOINT": endpoint + APP_SERVICE_PATH,
             "IDENTITY_HEADER": identity_header,
         }
+    if profile == "stack-hub":
+        return {}
     return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": endpoint}

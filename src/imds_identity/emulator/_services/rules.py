@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from .._messages import Request, Response
 
+_READ_ON = "For more information refer to aka.ms/azureimds"
 _IDENTITY_CODES = {401: "unauthorized_client", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -54,7 +55,9 @@ def request_complaint(
         return None
     wrong = version_complaint(request.parameter("api-version"), introduced, supported)
     if wrong is not None:
-        return Complaint(400, wrong, extra={"newest-versions": newest_versions(supported)})
+        return Complaint(
+            400, f"{wrong}. {_READ_ON}", extra={"newest-versions": newest_versions(supported)}
+        )
     return None
 
 
@@ -69,7 +72,7 @@ def _header_complaint(request: Request) -> Complaint | None:
     if request.header("x-forwarded-for") is not None:
         return Complaint(400, "Bad request. Requests with an X-Forwarded-For header are rejected")
     values = request.header_values("metadata")
-    if not values or any(value.strip() != "true" for value in values):
+    if not values or any(value.strip().lower() != "true" for value in values):
         return Complaint(400, "Bad request. Required metadata header not specified")
     return None
 

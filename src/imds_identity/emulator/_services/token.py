@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from .._messages import json_response
 from .._world.identities import IdentityNotFoundError, Selector, find_identity
-from .rules import Complaint, identity_error, request_complaint
+from .rules import Complaint, identity_error, json_only_complaint, request_complaint
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
@@ -22,7 +22,12 @@ TOKEN_PATH = "/metadata/identity/oauth2/token"  # noqa: S105 - a path
 FORM_TOKEN_PATH = "/oauth2/token"  # noqa: S105 - a path
 INFO_PATH = "/metadata/identity/info"
 INTRODUCED = "2018-02-01"
-_SELECTORS = {"client_id": "client_id", "object_id": "object_id", "msi_res_id": "resource_id"}
+_SELECTORS = {
+    "client_id": "client_id",
+    "object_id": "object_id",
+    "msi_res_id": "resource_id",
+    "mi_res_id": "resource_id",
+}
 _LONGEST_RESOURCE = 1024
 
 
@@ -109,7 +114,9 @@ class TokenEndpoint:
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
         """Answer a token request."""
-        complaint = request_complaint(request, introduced=INTRODUCED, supported=self.world.versions)
+        complaint = request_complaint(
+            request, introduced=INTRODUCED, supported=self.world.versions
+        ) or json_only_complaint(request)
         if complaint is not None:
             return identity_error(complaint)
         try:
@@ -186,7 +193,7 @@ class InfoEndpoint:
         del fault
         complaint = request_complaint(
             request, introduced=INTRODUCED, supported=self._world.versions
-        )
+        ) or json_only_complaint(request)
         if complaint is not None:
             return identity_error(complaint)
         return json_response(200, {"tenantId": self._world.machine.tenant_id})

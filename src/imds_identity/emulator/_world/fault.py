@@ -79,6 +79,13 @@ class Fault:
             )
         if self.leg is not None and self.leg not in _LEGS:
             raise ValueError(f"A leg is 'challenge' or 'answer', not {self.leg!r}.")
+        self._check_numbers()
+        if not self.effects():
+            raise ValueError(
+                "This fault does nothing: give it a status, a delay or another effect."
+            )
+
+    def _check_numbers(self) -> None:
         if self.status is not None and not 200 <= self.status <= 599:
             raise ValueError(f"A fault's status lies between 200 and 599; {self.status} does not.")
         if not 0 <= self.probability <= 1:
@@ -87,10 +94,8 @@ class Fault:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"A fault's {name} cannot be negative; {value} is.")
-        if not self.effects():
-            raise ValueError(
-                "This fault does nothing: give it a status, a delay or another effect."
-            )
+        if self.times == 0:
+            raise ValueError("A fault's times cannot be 0, for it would never apply.")
 
     def _check_types(self) -> None:
         for name, kinds in kinds_of(Fault).items():

@@ -63,7 +63,8 @@ class Machine:
         user_data: its user data, in base64.
         compute: anything else of the instance document's ``compute``, merged over the defaults.
         network: the instance document's ``network``.
-        load_balancer: what the load balancer category shows; None for a machine behind none.
+        load_balancer: what the load balancer category shows; None, or an
+            empty one, for a machine behind none.
     """
 
     name: str = "emulated-machine"
@@ -79,9 +80,9 @@ class Machine:
     tags: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_TAGS))
     user_data: str = ""
     compute: Mapping[str, Any] = field(default_factory=dict)
-    network: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_NETWORK))
+    network: Mapping[str, Any] = field(default_factory=lambda: copy.deepcopy(DEFAULT_NETWORK))
     load_balancer: Mapping[str, Any] | None = field(
-        default_factory=lambda: dict(DEFAULT_LOAD_BALANCER)
+        default_factory=lambda: copy.deepcopy(DEFAULT_LOAD_BALANCER)
     )
 
     def __post_init__(self) -> None:
@@ -93,6 +94,8 @@ class Machine:
         for name, value in (("compute", self.compute), ("network", self.network)):
             _require_strings(value, name)
         _require_strings(self.tags, "tags")
+        if not {"tags", "tagsList"}.isdisjoint(self.compute):
+            raise ValueError("compute shows tags in two forms: give tags, and both are right.")
 
     def resource_id(self, provider: str) -> str:
         """Its ARM resource id.
@@ -126,18 +129,21 @@ class Machine:
             "vmSize": self.vm_size,
             "zone": self.zone,
             "osProfile": {"computerName": self.name},
-            "storageProfile": {"osDisk": {"osType": self.os_type}},
+            "storageProfile": {"osDisk": {"name": f"{self.name}_OsDisk", "osType": self.os_type}},
         }
-        return _merged(_merged(_DEFAULT_COMPUTE, own), self.compute)
+        installed = _WINDOWS_COMPUTE if self.os_type == "Windows" else {}
+        return _merged(_DEFAULT_COMPUTE, installed, own, self.compute)
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    result = copy.deepcopy(dict(base))
-    for name, value in over.items():
-        if isinstance(value, Mapping) and isinstance(result.get(name), dict):
-            result[name] = _merged(result[name], value)
-        else:
-            result[name] = copy.deepcopy(value)
+def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of all layers together, where what a later one says goes before."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            if isinstance(value, Mapping) and isinstance(result.get(name), dict):
+                result[name] = _merged(result[name], value)
+            else:
+                result[name] = copy.deepcopy(value)
     return result
 
 
@@ -208,7 +214,7 @@ _DEFAULT_COMPUTE: Mapping[str, Any] = {
             "encryptionSettings": {"enabled": "false"},
             "image": {"uri": ""},
             "managedDisk": {"id": "", "storageAccountType": "Premium_LRS"},
-            "name": "emulated-machine_OsDisk",
+            "name": "",
             "osType": "",
             "vhd": {"uri": ""},
             "writeAcceleratorEnabled": "false",
@@ -218,4 +224,19 @@ _DEFAULT_COMPUTE: Mapping[str, Any] = {
     "version": "24.04.202611010",
     "virtualMachineScaleSet": {"id": ""},
     "vmScaleSetName": "",
+}
+_WINDOWS_IMAGE = {
+    "offer": "WindowsServer",
+    "publisher": "MicrosoftWindowsServer",
+    "sku": "2022-datacenter-azure-edition",
+}
+_WINDOWS_COMPUTE: Mapping[str, Any] = {
+    **_WINDOWS_IMAGE,
+    "osProfile": {"disablePasswordAuthentication": ""},
+    "publicKeys": [],
+    "storageProfile": {
+        "imageReference": {**_WINDOWS_IMAGE, "exactVersion": "20348.4294.251020"},
+        "osDisk": {"diskSizeGB": "127"},
+    },
+    "version": "20348.4294.251020",
 }
