@@ -28,6 +28,7 @@ class Authority:
         parent: who signs it; itself when left out.
         today: a moment inside the validity of everything it signs; the machine's time when
             left out.
+        key: what it signs with; a new one when left out.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Authority:
         name: str,
         parent: Authority | None = None,
         today: dt.datetime | None = None,
+        key: PrivateKey | None = None,
     ) -> None:
         self.today = today or dt.datetime.now(dt.timezone.utc)
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._key = key or ec.generate_private_key(ec.SECP256R1())
         self._name = common_name(name)
         signer = parent or self
         builder = signer.prepare(self._name, self._key.public_key())

@@ -27,6 +27,7 @@ PATH = "/metadata/attested/document"
 INTERMEDIATE_PATH = "/emulator/attested/intermediate.cer"
 ROOT_PATH = "/emulator/attested/root.pem"
 INTRODUCED = "2018-10-01"
+_SINCE = {"subscriptionId": "2019-04-30", "sku": "2019-11-01", "licenseType": "2020-09-01"}
 _NONCE = re.compile(r"[A-Za-z0-9]{1,32}")
 _VALID = dt.timedelta(hours=6)
 
@@ -56,7 +57,6 @@ class AttestedEndpoint:
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
         """Answer a request for a document."""
-        del fault
         complaint = request_complaint(
             request, introduced=INTRODUCED, supported=self._world.versions
         ) or json_only_complaint(request)
@@ -65,8 +65,10 @@ class AttestedEndpoint:
             complaint = Complaint(400, "Bad request. nonce must be 1 to 32 letters and digits")
         if complaint is not None:
             return metadata_error(complaint)
-        content = json.dumps(self._content(nonce), separators=(",", ":")).encode()
-        signature = base64.b64encode(self.signer.sign(content)).decode()
+        wrong = fault.document if fault is not None else None
+        shown = self._content(request.parameter("api-version") or "", nonce, wrong)
+        content = json.dumps(shown, separators=(",", ":")).encode()
+        signature = base64.b64encode(self.signer.sign(content, wrong)).decode()
         return json_response(200, {"encoding": "pkcs7", "signature": signature})
 
     def serve_root(self, request: Request, fault: Fault | None) -> Response:
@@ -88,20 +90,24 @@ class AttestedEndpoint:
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._world.clock.time(), dt.timezone.utc)
 
-    def _content(self, nonce: str | None) -> dict[str, Any]:
-        now = self._now()
+    def _content(self, version: str, nonce: str | None, wrong: str | None) -> dict[str, Any]:
+        created = self._now() - (2 * _VALID if wrong == "expired" else dt.timedelta(0))
+        expires = created + _VALID
         machine = self._world.machine
         compute = machine.full_compute(self._world.resource_id)
-        return {
+        if nonce is None:
+            # Without one in the request, the service signs the end of the document as its nonce.
+            nonce = expires.strftime("%Y%m%d-%H%M%S")
+        content = {
             "licenseType": compute["licenseType"],
-            # Without a nonce in the request, the service signs the time as one.
-            "nonce": nonce if nonce is not None else now.strftime("%Y%m%d-%H%M%S"),
+            "nonce": "0" * 10 if wrong == "wrong-nonce" else nonce,
             "plan": compute["plan"],
             "sku": compute["sku"],
             "subscriptionId": machine.subscription_id,
-            "timeStamp": {"createdOn": _stamp(now), "expiresOn": _stamp(now + _VALID)},
+            "timeStamp": {"createdOn": _stamp(created), "expiresOn": _stamp(expires)},
             "vmId": machine.vm_id,
         }
+        return {name: content[name] for name in content if _SINCE.get(name, "") <= version}
 
 
 def _stamp(moment: dt.datetime) -> str:

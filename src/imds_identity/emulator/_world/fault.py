@@ -22,6 +22,14 @@ CATEGORIES = (
     "key-vault",
     "openid",
 )
+DOCUMENTS = (
+    "tampered",
+    "expired",
+    "wrong-name",
+    "wrong-nonce",
+    "decoy-signer",
+    "unknown-root",
+)
 _LEGS = ("challenge", "answer")
 
 
@@ -49,6 +57,9 @@ class Fault:
         no_answer: never answer.
         date_skew: seconds added to the Date header.
         token_lifetime: seconds that are left of the token handed out; zero or less is expired.
+        document: what is wrong with an attested document: ``tampered``, ``expired``,
+            ``wrong-name``, ``wrong-nonce``, ``decoy-signer`` (another's signature beside the
+            right signer's certificate) or ``unknown-root``.
     """
 
     category: str = "identity"
@@ -69,6 +80,7 @@ class Fault:
     no_answer: bool = False
     date_skew: float = 0.0
     token_lifetime: float | None = None
+    document: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could never apply or makes no sense, so that a slip is found at once."""
@@ -86,6 +98,9 @@ class Fault:
             )
 
     def _check_numbers(self) -> None:
+        if self.document is not None and self.document not in DOCUMENTS:
+            known = ", ".join(DOCUMENTS)
+            raise ValueError(f"A fault's document is one of {known}, not {self.document!r}.")
         if self.status is not None and not 200 <= self.status <= 599:
             raise ValueError(f"A fault's status lies between 200 and 599; {self.status} does not.")
         if not 0 <= self.probability <= 1:
