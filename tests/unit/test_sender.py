@@ -154,6 +154,14 @@ def test_no_cookie_is_kept() -> None:
     assert b"ookie" not in server.requests[1]
 
 
+def test_each_request_has_a_connection_of_its_own() -> None:
+    answer = HEAD + b"Content-Length: 2\r\n\r\n{}"
+    with RawServer(answer, hold=True) as server, requests_sender(RunningClock()) as send:
+        for _ in range(2):
+            assert send(Request(server.url, {})).body == b"{}"
+    assert len(server.requests) == 2
+
+
 def test_a_chunked_body_is_put_together() -> None:
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"
     with serving(answer) as server:

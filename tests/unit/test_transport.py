@@ -500,7 +500,8 @@ class TestLoops:
 
         thread = threading.Thread(target=run)
         thread.start()
-        assert isinstance(outcome_on(loop, ending), Interrupted)
+        # It may still be seen running for an instant: then the request is one that was dropped.
+        assert isinstance(outcome_on(loop, ending), Interrupted | Dropped)
         thread.join()
 
     def test_one_that_somebody_blocks(self) -> None:

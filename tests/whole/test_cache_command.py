@@ -107,9 +107,15 @@ def test_strange_mounts_disturb_no_construction(
     from imds_identity._machine import memory
 
     (tmp_path / "mounts").write_bytes(b"1 2 x:y\x85\n- - -\n\xff\n" * 3000)
-    reads: list[object] = []
+    reads: list[bytes] = []
+    read = memory.mounts_in
+
+    def counted(table: bytes) -> memory.Mounts:
+        reads.append(table)
+        return read(table)
+
     monkeypatch.setattr(memory, "_MOUNTS", str(tmp_path / "mounts"))
-    monkeypatch.setattr(memory, "mounts_in", reads.append)
+    monkeypatch.setattr(memory, "mounts_in", counted)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "on")
     for _ in range(100):

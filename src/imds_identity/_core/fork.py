@@ -13,7 +13,7 @@ import threading
 import weakref
 from typing import Any
 
-_FORK_SECONDS = 2.0
+_FORK_SECONDS = 10.0
 _POLL = 0.005
 
 

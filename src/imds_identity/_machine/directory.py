@@ -275,7 +275,7 @@ def _make(path: str) -> None:
 
 def _restore_mode(file: FileIO) -> None:
     """A umask may have taken this user's own rights away."""
-    if hasattr(os, "fchmod"):
+    if hasattr(os, "fchmod") and stat.S_IMODE(os.fstat(file.fileno()).st_mode) != 0o600:
         os.fchmod(file.fileno(), 0o600)
 
 

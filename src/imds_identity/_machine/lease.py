@@ -83,9 +83,9 @@ class Claim:
         """
         now = self._clock.now()
         for number in range(1 + _SUCCESSORS):
-            file = self._file(number)
-            if file.rests(now):
+            if _rests(self._directory.stat(self._name_of(number)), now):
                 return None
+            file = self._file(number)
             if flock.take(file.file):
                 return self._taken(number)
             if not file.is_overdue(now):
@@ -94,13 +94,16 @@ class Claim:
 
     def _file(self, number: int) -> _LockFile:
         if number not in self._files:
-            name = f"{self._name}.{number}" if number else self._name
-            self._files[number] = _LockFile(self._directory, name)
+            self._files[number] = _LockFile(self._directory, self._name_of(number))
         return self._files[number]
+
+    def _name_of(self, number: int) -> str:
+        return f"{self._name}.{number}" if number else self._name
 
     def _taken(self, number: int) -> Lease | None:
         file = self._files[number]
-        if file.is_in_place() and not file.rests(self._clock.now()):
+        status = self._directory.stat(self._name_of(number))
+        if file.is_at(status) and not _rests(status, self._clock.now()):
             lease = Lease(file.file, self._clock)
             lease.extend(FIRST_TERM)
             return lease
@@ -119,21 +122,14 @@ class _LockFile:
     """An open lock file, and what was seen of it."""
 
     def __init__(self, directory: Directory, name: str) -> None:
-        self._directory = directory
-        self._name = name
         self._overdue_term = -1.0
         self._overdue_since = 0.0
         self.file = directory.open_or_make(name)
         flock.not_for_children(self.file)
 
-    def is_in_place(self) -> bool:
-        """Whether the name still leads to this file."""
-        named = self._directory.stat(self._name)
-        return named is not None and os.path.samestat(named, os.fstat(self.file.fileno()))
-
-    def rests(self, now: float) -> bool:
-        """Whether it is not to be taken yet: the file's time of access says until when."""
-        return now < os.fstat(self.file.fileno()).st_atime <= now + LONGEST_REST
+    def is_at(self, status: os.stat_result | None) -> bool:
+        """Whether the name that has this status still leads to this file."""
+        return status is not None and os.path.samestat(status, os.fstat(self.file.fileno()))
 
     def is_overdue(self, now: float) -> bool:
         """Whether the holder's term was over some time ago, and still is."""
@@ -144,6 +140,11 @@ class _LockFile:
         if term != self._overdue_term:
             self._overdue_term, self._overdue_since = term, now
         return now - self._overdue_since >= _GRACE
+
+
+def _rests(status: os.stat_result | None, now: float) -> bool:
+    """Whether a file is not to be taken yet: its time of access says until when."""
+    return status is not None and now < status.st_atime <= now + LONGEST_REST
 
 
 def _note(file: FileIO, rest_until: float, term: float) -> None:

@@ -60,6 +60,9 @@ def requests_sender(clock: Clock) -> Iterator[Sender]:
 
 def _send(session: requests.Session, request: Request, clock: Clock) -> Response:
     check_url(request)
+    # Each request has a new connection. A kept one may belong to a process that gave up its port
+    # before `ConfirmListener` looked who listens there, and would get Arc's secret.
+    session.close()
     sent_at = clock.now()
     with session.request(
         request.method,
