@@ -12,9 +12,11 @@ import imds_identity.emulator as package
 PACKAGE = Path(package.__file__).parent
 FLOORS = [
     {"_clock", "_kinds", "_messages", "_pki"},
+    {"_machine"},
     {"_world"},
     {"_settings"},
     {"_services"},
+    {"_hosts"},
     {"_http"},
     {"_admin"},
     {"_assembly", "_running"},
@@ -72,3 +74,14 @@ def test_no_circle_stands_between_files() -> None:
 def test_no_file_is_too_long_to_read() -> None:
     long = {name_of(path): len(path.read_text().splitlines()) for path in MODULES}
     assert {name: lines for name, lines in long.items() if lines > 300} == {}
+
+
+def test_no_room_holds_more_files_than_one_looks_through() -> None:
+    rooms = {room for room in PACKAGE.rglob("*") if room.is_dir() and room.name[0] == "_"}
+    rooms -= {room for room in rooms if room.name == "__pycache__"}
+    crowded = {
+        room.name: count
+        for room in (PACKAGE, *rooms)
+        if (count := len([file for file in room.glob("*.py") if file.name != "__init__.py"])) > 10
+    }
+    assert crowded == {}

@@ -17,12 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._clock import Clock, ManualClock, ScaledClock, SystemClock
     from ._emulator import Emulator
-    from ._program.config import ConfigError, load_config
-    from ._program.serve import serve
-    from ._running import KeyVault
-    from ._world.events import ScheduledEvent
-    from ._world.fault import Fault
-    from ._world.identities import (
+    from ._machine.identities import (
         DEFAULT_IDENTITIES,
         DEFAULT_SYSTEM_ASSIGNED,
         DEFAULT_USER_ASSIGNED,
@@ -30,7 +25,12 @@ if TYPE_CHECKING:
         SystemAssigned,
         UserAssigned,
     )
-    from ._world.machine import Machine
+    from ._machine.machine import Machine
+    from ._program.config import ConfigError, load_config
+    from ._program.serve import serve
+    from ._running import KeyVault
+    from ._world.events import ScheduledEvent
+    from ._world.fault import Fault
     from ._world.records import RecordedRequest
 
 __all__ = [
@@ -62,7 +62,7 @@ _HOMES = {
     "_emulator": ("Emulator",),
     "_world.events": ("ScheduledEvent",),
     "_world.fault": ("Fault",),
-    "_world.identities": (
+    "_machine.identities": (
         "DEFAULT_IDENTITIES",
         "DEFAULT_SYSTEM_ASSIGNED",
         "DEFAULT_USER_ASSIGNED",
@@ -70,7 +70,7 @@ _HOMES = {
         "SystemAssigned",
         "UserAssigned",
     ),
-    "_world.machine": ("Machine",),
+    "_machine.machine": ("Machine",),
     "_running": ("KeyVault",),
     "_world.records": ("RecordedRequest",),
     "_program.serve": ("serve",),

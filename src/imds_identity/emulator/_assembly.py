@@ -6,13 +6,13 @@ import uuid
 from typing import TYPE_CHECKING
 
 from ._clock import SystemClock
+from ._machine.machine import Machine
+from ._machine.versions import NEWEST_ON_STACK_HUB, supported_versions
 from ._world.events import Announcement, Events
 from ._world.faults import Faults
 from ._world.limits import Limits
-from ._world.machine import Machine
 from ._world.records import RequestLog
 from ._world.tokens import TokenService
-from ._world.versions import NEWEST_ON_STACK_HUB, supported_versions
 from ._world.world import World
 
 if TYPE_CHECKING:

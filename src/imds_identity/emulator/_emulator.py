@@ -6,9 +6,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ._assembly import world_of
+from ._hosts.profiles import TOKEN_PATHS, environment
 from ._pki.signing_key import signing_key
 from ._services.openid import JWKS_PATH, configuration_path
-from ._services.profiles import TOKEN_PATHS, environment
 from ._settings import Settings, with_options_of
 from ._world.events import Announcement
 from ._world.fault import Fault
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ._machine.identities import Identity
+    from ._machine.machine import Machine
     from ._running import KeyVault, Running
     from ._settings import Profile
     from ._world.events import ScheduledEvent
-    from ._world.identities import Identity
-    from ._world.machine import Machine
     from ._world.records import RecordedRequest
     from ._world.tokens import IssuedToken
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from ._admin.api import Admin
 from ._clock import SystemClock
+from ._hosts import profiles
+from ._hosts.service import Routes, Service
 from ._http.background import Background
 from ._http.server import HttpServer
 from ._pki.certificates import server_context
-from ._services import profiles
 from ._services.attested import AttestedEndpoint
 from ._services.key_vault import KeyVaultEndpoint
 from ._services.openid import OpenIdEndpoint
-from ._services.service import Routes, Service
 from ._world.key_files import KeyFiles
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Annotated, Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar, get_args
 
 from ._clock import Clock
+from ._machine.identities import DEFAULT_IDENTITIES, Identity, checked_identities
+from ._machine.machine import Machine
+from ._machine.versions import supported_versions
 from ._world.events import Announcement
 from ._world.fault import Fault
-from ._world.identities import DEFAULT_IDENTITIES, Identity, checked_identities
-from ._world.machine import Machine
-from ._world.versions import supported_versions
 
 _P = ParamSpec("_P")
 _S = TypeVar("_S")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from .._clock import ScaledClock
 from .._kinds import fits, in_words, kinds_of
+from .._machine.identities import SystemAssigned, UserAssigned, checked_identities
+from .._machine.machine import Machine
 from .._world.events import Announcement
 from .._world.fault import Fault
-from .._world.identities import SystemAssigned, UserAssigned, checked_identities
-from .._world.machine import Machine
 from .options import rows
 from .positions import Positions
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import os
 
     from .._kinds import Kinds
-    from .._world.identities import Identity
+    from .._machine.identities import Identity
 
 # The standard library has tomllib since 3.11; for 3.10 the package tomli is the same code.
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")

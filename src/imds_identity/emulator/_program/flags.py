@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._clock import ScaledClock
 from .._kinds import from_text, is_scalar, kinds_of
+from .._machine.identities import DEFAULT_SYSTEM_ASSIGNED, UserAssigned
 from .._world.events import Announcement
 from .._world.fault import Fault
-from .._world.identities import DEFAULT_SYSTEM_ASSIGNED, UserAssigned
 from .config import event_arguments
 from .options import rows
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .._kinds import Kinds
-    from .._world.identities import Identity
+    from .._machine.identities import Identity
 
 
 def arguments(args: argparse.Namespace) -> dict[str, Any]:

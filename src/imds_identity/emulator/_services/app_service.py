@@ -5,8 +5,8 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
+from .._machine.identities import IdentityNotFoundError, find_identity
 from .._messages import json_response
-from .._world.identities import IdentityNotFoundError, find_identity
 from .token import BadTokenRequestError, issue, resource_of, selector_of
 
 if TYPE_CHECKING:

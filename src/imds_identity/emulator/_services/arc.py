@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._world.identities import find_identity
+from .._machine.identities import find_identity
 from .rules import Complaint, identity_error
 from .token import TokenEndpoint
 
 if TYPE_CHECKING:
+    from .._machine.identities import Identity, Selector
     from .._messages import Request, Response
-    from .._world.identities import Identity, Selector
     from .._world.key_files import KeyFiles
     from .._world.world import World
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .._machine.versions import newest_versions, version_complaint
 from .._messages import json_response
-from .._world.versions import newest_versions, version_complaint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from .._machine.identities import IdentityNotFoundError, Selector, find_identity
 from .._messages import json_response
-from .._world.identities import IdentityNotFoundError, Selector, find_identity
 from .rules import Complaint, identity_error, json_only_complaint, request_complaint
 
 if TYPE_CHECKING:
+    from .._machine.identities import Identity
     from .._messages import Request, Response
     from .._world.fault import Fault
-    from .._world.identities import Identity
     from .._world.tokens import IssuedToken
     from .._world.world import World
 

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._clock import Clock
+    from .._machine.identities import Identity
+    from .._machine.machine import Machine
     from .events import Announcement, Events, ScheduledEvent
     from .fault import Fault
     from .faults import Faults
-    from .identities import Identity
     from .limits import Limits
-    from .machine import Machine
     from .records import RecordedRequest, RequestLog
     from .tokens import IssuedToken, TokenService
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .app_service import PATH as APP_SERVICE_PATH
-from .app_service import AppServiceTokenEndpoint
-from .arc import ArcTokenEndpoint
-from .attested import INTERMEDIATE_PATH, ROOT_PATH
-from .attested import PATH as ATTESTED_PATH
-from .instance import PATH as INSTANCE_PATH
-from .instance import (
+from .._services.app_service import PATH as APP_SERVICE_PATH
+from .._services.app_service import AppServiceTokenEndpoint
+from .._services.arc import ArcTokenEndpoint
+from .._services.attested import INTERMEDIATE_PATH, ROOT_PATH
+from .._services.attested import PATH as ATTESTED_PATH
+from .._services.instance import PATH as INSTANCE_PATH
+from .._services.instance import (
     VERSIONS_PATH,
     InstanceEndpoint,
     VersionsEndpoint,
@@ -18,12 +18,11 @@ from .instance import (
     as_on_arc,
     as_on_stack_hub,
 )
-from .load_balancer import PATH as BALANCER_PATH
-from .load_balancer import LoadBalancerEndpoint
-from .scheduled_events import PATH as EVENTS_PATH
-from .scheduled_events import EventsEndpoint
-from .service import Routes
-from .token import (
+from .._services.load_balancer import PATH as BALANCER_PATH
+from .._services.load_balancer import LoadBalancerEndpoint
+from .._services.scheduled_events import PATH as EVENTS_PATH
+from .._services.scheduled_events import EventsEndpoint
+from .._services.token import (
     FORM_TOKEN_PATH,
     INFO_PATH,
     TOKEN_PATH,
@@ -31,13 +30,14 @@ from .token import (
     InfoEndpoint,
     TokenEndpoint,
 )
+from .service import Routes
 
 if TYPE_CHECKING:
+    from .._services.attested import AttestedEndpoint
+    from .._services.instance import Adapt
     from .._settings import Profile
     from .._world.key_files import KeyFiles
     from .._world.world import World
-    from .attested import AttestedEndpoint
-    from .instance import Adapt
 
 NAME = "imds-identity emulator"
 TOKEN_PATHS = (TOKEN_PATH, FORM_TOKEN_PATH, APP_SERVICE_PATH)
