@@ -8,9 +8,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._core.clock import SYSTEM_CLOCK
+from .._core.environment import Environment
 from .._core.identity import choose
 from .._machine.choice import OFF, chosen, known_machines, machine_at
-from .._sources.detect import cache_setting, detect
+from .._sources.detect import detect
 from .broker import Broker
 from .provider import Provider
 
@@ -61,19 +62,24 @@ def provider_for(
         resource_id=resource_id,
         identity_config=identity_config,
     )
-    where = detect(source, tokens_directory=arc_tokens_directory)
-    machine = machine_cache(cache, private=private or broker is not None)
+    environment = Environment()
+    where = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
+    machine = machine_cache(cache, private=private or broker is not None, environment=environment)
     return Provider(where, identity, broker or process_broker(), machine)
 
 
 def machine_cache(
-    named: str | os.PathLike[str] | None = None, *, private: bool = False
+    named: str | os.PathLike[str] | None = None,
+    *,
+    private: bool = False,
+    environment: Environment | None = None,
 ) -> MachineCache | None:
     """Where this user's processes share tokens.
 
     Args:
         named: a directory, or ``off``; by default what the environment says, else one in memory.
         private: whether nothing is shared unless it is ``named``.
+        environment: that of the process, unless it has been read already.
 
     Returns:
         The one cache of that directory in this process, or None.
@@ -83,11 +89,12 @@ def machine_cache(
     """
     if named == "":
         raise ValueError("cache is a directory or 'off'; leave it out for the default")
-    setting, runtime_directory = cache_setting()
+    env = environment or Environment()
     if named is not None:
         choice = chosen(named, "cache")
     else:
-        choice = OFF if private else chosen(setting, "IMDS_IDENTITY_CACHE")
+        choice = OFF if private else chosen(env["IMDS_IDENTITY_CACHE"], "IMDS_IDENTITY_CACHE")
+    runtime_directory = env["XDG_RUNTIME_DIR"] or None
     return None if choice == OFF else machine_at(choice, runtime_directory, SYSTEM_CLOCK)
 
 

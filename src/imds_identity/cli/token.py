@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .._core.environment import Environment
 from .._core.failure import Failure
 from .._core.resource import resource_of
+from .._core.source import ARC, IMDS
 from .._engine.process import provider_for
-from .._sources.detect import ARC, IMDS
 from . import complain
 
 if TYPE_CHECKING:
@@ -124,10 +125,9 @@ def _kubernetes_api() -> str:
     https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
     """
     import json
-    import os
 
     try:
-        return str(json.loads(os.environ["KUBERNETES_EXEC_INFO"])["apiVersion"])
+        return str(json.loads(Environment()["KUBERNETES_EXEC_INFO"])["apiVersion"])
     except (KeyError, ValueError, TypeError, RecursionError):
         return _KUBERNETES_API
 
