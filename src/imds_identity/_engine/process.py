@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._core.clock import SYSTEM_CLOCK
 from .._core.environment import Environment
+from .._core.fork import whole
 from .._core.identity import choose
 from .._machine.choice import OFF, chosen, known_machines, machine_at
-from .._sources.detect import detect
+from .._sources.detect import detect, explain
 from .broker import Broker
 from .provider import Provider
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._machine.store import MachineCache
+    from .._sources.kinds import TokenSource
 
 
 @functools.cache
@@ -64,8 +67,20 @@ def provider_for(
     )
     environment = Environment()
     where = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
+    if "logging" in sys.modules:  # else nobody listens, and loading it would slow the start
+        _log_choice(where, source, environment)
     machine = machine_cache(cache, private=private or broker is not None, environment=environment)
     return Provider(where, identity, broker or process_broker(), machine)
+
+
+def _log_choice(chosen: TokenSource, forced: str | None, environment: Environment) -> None:
+    with whole():
+        import logging
+
+        logger = logging.getLogger("imds_identity")
+        if logger.isEnabledFor(logging.DEBUG):
+            reasons = explain(forced, environment=environment)
+            logger.debug("tokens come from %s; %s", chosen, reasons)
 
 
 def machine_cache(
