@@ -102,6 +102,12 @@ def secret_of(source: Source, environment: Mapping[str, str] | None = None) -> S
     return Secret(value) if value else None
 
 
+def thumbprint_of(source: Source, environment: Mapping[str, str] | None = None) -> str | None:
+    """That of the certificate which Service Fabric proves itself with, None for other sources."""
+    env = os.environ if environment is None else environment
+    return env.get("IDENTITY_SERVER_THUMBPRINT", "") if source.name == "service-fabric" else None
+
+
 def detect(
     forced: str | None = None,
     *,

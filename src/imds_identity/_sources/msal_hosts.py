@@ -1,44 +1,32 @@
-"""The other hosts: App Service, Service Fabric, Azure ML and AKS by MSAL, and Cloud Shell."""
+"""The hosts that are no machine: an app's, and a Kubernetes workload's identity by MSAL."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-import msal
-import urllib3
-
 from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
+from .._core.fork import whole
 from .._core.issued import Fields, token_of
+from .._wire.channel import Channel
 from .._wire.exchange import TransportError
-from .detect import secret_of
-from .msal_session import MsalSession
+from .._wire.sender import requests_sender
+from .app_hosts import HOSTS, exchange
+from .detect import secret_of, thumbprint_of
 
 if TYPE_CHECKING:
     import requests
 
     from .._core.clock import Clock
-    from .._core.identity import Identity
     from .._core.token import Token
     from .._core.token_request import TokenRequest
     from .._wire.exchange import Random
     from .detect import Source
 
 _LONGEST_ASSERTION = 65536
-# What MSAL says, or runs into where an answer is not as it expects.
-_TRIPPED = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
-    ValueError, msal.exceptions.MsalError,
-)  # fmt: skip
-_SELECTORS = {
-    "app-service": ("client_id", "object_id", "resource_id"),
-    "azure-ml": ("client_id", "object_id", "resource_id"),
-    "workload-identity": ("client_id",),
-}
 
 
 class MsalHost:
-    """One of MSAL's hosts, for one identity.
+    """A host, for one identity.
 
     Args:
         source: which host.
@@ -50,8 +38,8 @@ class MsalHost:
         self._source = source
         self._clock = clock
         self._random = random
-        # What a claims challenge is about: MSAL tells some hosts which token was refused.
-        self._last = msal.TokenCache()
+        # What a claims challenge is about, by resource.
+        self._last: dict[str, Token] = {}
 
     def fetch(self, wanted: TokenRequest) -> Token:
         """One token, from the host and from no cache.
@@ -59,77 +47,74 @@ class MsalHost:
         Raises:
             Failure: when there is none to be had.
         """
-        _check_selector(self._source.name, wanted.identity)
-        cache = self._last if wanted.claims else msal.TokenCache()
-        clock = self._clock
-        sent_at, sent_wall = clock.now(), clock.wall()
-        try:
-            fields = self._ask(wanted, cache)
-            token = _token(fields, sent_at, sent_wall, self._random())
-        except Failure as failure:
-            if secret := secret_of(self._source):
-                failure.hide(secret)
-            raise
-        self._last = cache
+        if self._source.name not in HOSTS:
+            return _workload_identity(self._source, wanted, self._clock, self._random)
+        steps = exchange(
+            self._source.name,
+            self._source.endpoint,
+            wanted,
+            self._random,
+            secret=secret_of(self._source),
+            thumbprint=thumbprint_of(self._source),
+            refused=self._last.get(wanted.resource) if wanted.claims else None,
+        )
+        with requests_sender(self._clock) as send:
+            token = Channel(send, self._clock).run(steps)
+        self._last[wanted.resource] = token
         return token
 
-    def _ask(self, wanted: TokenRequest, cache: msal.TokenCache) -> Fields:
-        problem: Failure
-        # Only workload identity goes over the internet.
-        proxies = self._source.name == "workload-identity"
-        with MsalSession(self._clock, self._random, proxies=proxies) as session:
-            try:
-                return Fields(dict(self._result(wanted, session, cache)))
-            except Failure as failure:
-                problem = failure
-            except (OSError, TransportError, urllib3.exceptions.HTTPError) as error:
-                problem = Unavailable(
-                    f"the host does not answer ({type(error).__name__})",
-                    f"{self._source.variable} says where it is.",
-                )
-            except _TRIPPED as error:
-                words = quote(str(error)) or "no words"
-                problem = Malformed(
-                    f"the host's answer makes no token ({type(error).__name__}: {words})",
-                    f"Is it {self._source} that answers there?",
-                )
-        # Not inside the handler: an exception's context would keep MSAL's, and that the answer.
-        raise problem
 
-    def _result(self, wanted: TokenRequest, session: requests.Session, cache: Any) -> Any:
-        if self._source.name == "workload-identity":
-            return _workload_identity(self._source, wanted, session)
-        if self._source.name == "cloud-shell":
-            return _cloud_shell(self._source, wanted, session)
-        client = msal.ManagedIdentityClient(
-            _msal_identity(wanted.identity), http_client=session, token_cache=cache
+def _workload_identity(source: Source, wanted: TokenRequest, clock: Clock, random: Random) -> Token:
+    """A token for the one that Kubernetes gave this workload.
+
+    https://learn.microsoft.com/azure/aks/workload-identity-overview
+    """
+    if wanted.identity.selector not in ("", "client_id"):
+        raise Refused(
+            f"workload identity cannot select an identity by {wanted.identity.selector}",
+            "Leave the selector out, or use the client id.",
         )
-        return client.acquire_token_for_client(
-            resource=wanted.resource, claims_challenge=wanted.claims
-        )
+    sent_at, sent_wall = clock.now(), clock.wall()
+    return _token(_said_to(source, wanted, clock, random), sent_at, sent_wall, random())
+
+
+def _said_to(source: Source, wanted: TokenRequest, clock: Clock, random: Random) -> Fields:
+    with whole():
+        import msal  # noqa: F401 - else imported by what follows, where a fork may come between
+
+        from .msal_session import MsalSession
+
+    problem: Failure
+    # This goes over the internet, by its proxies.
+    with MsalSession(clock, random, proxies=True) as session:
+        try:
+            return Fields(dict(_result(source, wanted, session)))
+        except Failure as failure:
+            problem = failure
+        except (OSError, TransportError) as error:
+            problem = Unavailable(
+                f"the host does not answer ({type(error).__name__})",
+                f"{source.variable} says where it is.",
+            )
+        except Exception as error:  # noqa: BLE001 - MSAL trips over what it does not expect
+            words = quote(str(error)) or "no words"
+            problem = Malformed(
+                f"the host's answer makes no token ({type(error).__name__}: {words})",
+                f"Is it {source} that answers there?",
+            )
+    # Not inside the handler, and without its way here: an exception's context and its traceback
+    # hold MSAL's frames, and those the workload's own token and the answer.
+    raise problem.again()
 
 
 def _token(fields: Fields, sent_at: float, sent_wall: float, random: float) -> Token:
     if fields.get("access_token") is None:
         words = quote(f"{_text(fields, 'error')}: {_text(fields, 'error_description')}")
         raise Refused(f"the host gave no token: {words}")
-    expires_in = fields.get("expires_in")
-    # MSAL counts these from expires_on, which may have passed.
-    if isinstance(expires_in, int) and expires_in < 0:
-        raise _expired()
     lifetime = fields.seconds("expires_in")
-    if lifetime is None:
-        raise Malformed("the host's answer has no expires_in")
-    if lifetime == 0:
-        raise _expired()
+    if not lifetime:
+        raise Malformed("the host's answer has no expires_in above 0")
     return token_of(fields, lifetime, sent_at, sent_wall, random)
-
-
-def _expired() -> Malformed:
-    return Malformed(
-        "the host gave a token that has expired: its expires_in is not above 0",
-        "Check this machine's clock.",
-    )
 
 
 def _text(fields: Fields, name: str) -> str:
@@ -137,39 +122,9 @@ def _text(fields: Fields, name: str) -> str:
     return value if isinstance(value, str) else f"no {name}"
 
 
-def _check_selector(source: str, identity: Identity) -> None:
-    if identity.selector and identity.selector not in _SELECTORS.get(source, ()):
-        raise Refused(
-            f"{source} cannot select an identity by {identity.selector}",
-            "Leave the selector out, or configure the identity in the host itself.",
-        )
+def _result(source: Source, wanted: TokenRequest, session: requests.Session) -> Any:
+    import msal
 
-
-def _msal_identity(identity: Identity) -> Any:
-    if not identity.selector:
-        return msal.SystemAssignedManagedIdentity()
-    return msal.UserAssignedManagedIdentity(**{identity.selector: identity.value})
-
-
-def _cloud_shell(source: Source, wanted: TokenRequest, session: requests.Session) -> Any:
-    """Cloud Shell's answer, in the words that MSAL has for one.
-
-    MSAL itself would open a browser, and wait for it, in whatever it does not take for Cloud Shell.
-    """
-    answer = session.post(
-        source.endpoint,
-        data={"resource": wanted.resource},
-        headers={"Metadata": "true"},
-        allow_redirects=False,
-    )
-    result = json.loads(answer.text)
-    if answer.status_code == 200:
-        return result
-    error = result["error"]
-    return {"error": error["code"], "error_description": error["message"]}
-
-
-def _workload_identity(source: Source, wanted: TokenRequest, session: requests.Session) -> Any:
     def assertion() -> str:
         try:
             with open(source.path, encoding="utf-8") as file:
