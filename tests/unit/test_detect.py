@@ -9,7 +9,7 @@ from imds_identity._core.environment import Environment
 from imds_identity._core.failure import Unavailable
 from imds_identity._core.source import Source
 from imds_identity._sources.detect import detect
-from imds_identity._sources.kinds import ArcSource, MsalSource, TokenSource, WorkloadSource
+from imds_identity._sources.kinds import AppSource, ArcSource, TokenSource, WorkloadSource
 
 TOKEN = "/metadata/identity/oauth2/token"
 SERVICE_FABRIC = {
@@ -150,12 +150,12 @@ def test_the_variable_that_is_wrong_is_the_one_that_is_named(
 def test_a_host_s_secret_is_known_where_there_is_one() -> None:
     for environment, secret in ((APP_SERVICE, "h"), (SERVICE_FABRIC, "h"), (AZURE_ML, "s")):
         source = found(environment)
-        assert isinstance(source, MsalSource)
+        assert isinstance(source, AppSource)
         assert source.secret is not None
         assert source.secret.reveal() == secret
     for environment in (WORKLOAD, CLOUD_SHELL):
         source = found(environment)
-        assert isinstance(source, MsalSource)
+        assert isinstance(source, AppSource)
         assert source.secret is None
 
 

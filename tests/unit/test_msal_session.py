@@ -14,7 +14,8 @@ from imds_identity._sources import msal_session
 from imds_identity._sources.detect import detect
 from imds_identity._sources.msal_session import MsalSession
 from imds_identity._wire.channel import Channel
-from imds_identity._wire.exchange import Dropped, Request, Response
+from imds_identity._wire.exchange import Dropped
+from imds_identity._wire.sender import requests_sender
 from support import FakeClock, RawServer, RunningClock, middle
 
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     head = [f"HTTP/1.1 {status}", *headers, "Connection: close"]
     lines = [*head, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
-
-
-def nothing(request: Request) -> Response:
-    raise AssertionError("MSAL sends by a session of its own")
 
 
 @pytest.fixture
@@ -47,6 +44,12 @@ def test_an_answer_is_read_as_msal_reads_it(session: MsalSession) -> None:
         got = session.get(server.url, headers={"X-IDENTITY-HEADER": "h"})
     assert (got.json(), got.text, got.status_code) == ({"a": 1}, '{"a": 1}', 200)
     assert b"\r\nAccept-Encoding: identity\r\n" in server.requests[0]
+
+
+@pytest.mark.parametrize("said", ["application/json", "text/plain; charset=utf-16", "no-such"])
+def test_json_is_read_as_utf_8(session: MsalSession, said: str) -> None:
+    with RawServer(answer('{"a": "ä"}'.encode(), f"Content-Type: {said}")) as server:
+        assert session.get(server.url).text == '{"a": "ä"}'
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
@@ -72,9 +75,12 @@ def test_a_hosts_secret_reaches_no_other_server(name: str, monkeypatch: pytest.M
             for variable, value in variables.items():
                 monkeypatch.setenv(variable, value)
             monkeypatch.setenv("HTTP_PROXY", other.url)
-            channel = Channel(nothing, RunningClock(), random=middle)
-            with pytest.raises(Failure):
-                detect().fetch(TokenRequest("https://vault.azure.net", choose(), None), channel)
+            clock = RunningClock()
+            with pytest.raises(Failure), requests_sender(clock) as send:
+                detect().fetch(
+                    TokenRequest("https://vault.azure.net", choose(), None),
+                    Channel(send, clock, random=middle),
+                )
         assert any(b"s3cret" in request for request in server.requests)
         assert other.requests == []
 
@@ -165,12 +171,15 @@ def test_a_host_that_is_not_there_is_tried_again_and_unavailable(
         pass
     monkeypatch.setenv("IDENTITY_ENDPOINT", server.url)
     monkeypatch.setenv("IDENTITY_HEADER", "s3cret")
-    with pytest.raises(Unavailable, match="does not answer"):
+    with (
+        pytest.raises(Unavailable, match=r"nothing answers.*IDENTITY_ENDPOINT"),
+        requests_sender(clock) as send,
+    ):
         detect().fetch(
             TokenRequest("https://vault.azure.net", choose(), None),
-            Channel(nothing, clock, random=middle),
+            Channel(send, clock, random=middle),
         )
-    assert len(clock.slept) == 4
+    assert len(clock.slept) == 2
 
 
 def test_an_answer_that_breaks_off_is_an_error(session: MsalSession) -> None:

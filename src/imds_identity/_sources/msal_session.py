@@ -73,6 +73,7 @@ class MsalSession(BoundedSession):
             try:
                 # Where requests looks for a body that it has read itself.
                 answer._content = body_of(answer)
+                answer.encoding = "utf-8"  # as JSON is, whatever the answer says
             except urllib3.exceptions.HTTPError:
                 raise Dropped("the answer broke off") from None
         return answer

@@ -135,10 +135,13 @@ class BoundedAdapter(HTTPAdapter):
 
     Args:
         clock: times the answers.
+        certificate: the fingerprint of the only one that a server may have, in place of those
+            that the system trusts.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, certificate: str = "") -> None:
         self._clock = clock
+        self._certificate = certificate
         super().__init__()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
@@ -147,6 +150,8 @@ class BoundedAdapter(HTTPAdapter):
         if isinstance(timeout, tuple) and None not in timeout:
             connect, whole = timeout
             kwargs["timeout"] = urllib3.Timeout(connect=min(connect, whole), total=whole)
+        if self._certificate:
+            kwargs["verify"] = False  # by no authority: its fingerprint is looked at instead
         return super().send(request, *args, **kwargs)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
@@ -155,6 +160,8 @@ class BoundedAdapter(HTTPAdapter):
         # A pool that somebody else has changed, such as a test's recorder, stays as it is.
         if bounded := _BOUNDED.get(pool.ConnectionCls):
             pool.ConnectionCls = functools.partial(bounded, clock=self._clock)
+        if self._certificate:
+            pool.assert_fingerprint = self._certificate
         return pool
 
 
