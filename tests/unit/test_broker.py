@@ -568,8 +568,10 @@ def test_after_a_fork_nobody_waits_for_a_thread_of_the_parent(
     broker.launch(slot, service)
     background.waiting.clear()  # as the thread that was to run it is gone
     together(1, broker._lock.acquire)  # as another thread of the parent may have held it
+    slot.leased.add(KEY)  # by that thread
     broker_module._after_fork_in_child()
     assert broker.get(slot, service).value == "token-1"
+    assert not slot.leased
 
 
 def test_interrupted_is_for_the_engine_alone() -> None:

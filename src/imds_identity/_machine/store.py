@@ -74,9 +74,8 @@ class MachineCache:
         """Let every process know, but never in place of a later token; or go without."""
         name = f"{self.name_of(entry.key)}.json"
         try:
-            if not self._is_outdated(entry):
-                self._sweep()
-                self._replace(name, written(entry, self._place))
+            self._sweep()
+            self._replace(name, entry)
         except Unusable:
             return
         except (OSError, Untrusted) as error:
@@ -136,16 +135,25 @@ class MachineCache:
             return False
         return entry.token is None or entry.token.received_at < known.token.received_at
 
-    def _replace(self, name: str, content: bytes) -> None:
-        """Put ``content`` where ``name`` is, at once, or leave what was there."""
+    def _replace(self, name: str, entry: Entry) -> None:
+        """Put ``entry`` where ``name`` is, at once, or leave what was there.
+
+        This process may be stopped at any moment, so the last thing before the replacing is a look
+        whether others have written. A lock would be kept from them by a process that is stopped.
+        """
         new = f"{name[:_NAME_LENGTH]}.{os.urandom(4).hex()}.new"
         try:
             with self.directory.open(new, "x") as file:
-                _write_whole(file.fileno(), content)
-            self.directory.replace(new, name)
-        except BaseException:
+                _write_whole(file.fileno(), written(entry, self._place))
+            seen = self.stamp(entry.key)
+            while not self._is_outdated(entry):
+                before, seen = seen, self.stamp(entry.key)
+                if seen == before:
+                    with suppress(FileNotFoundError):  # swept away while this process stood still
+                        self.directory.replace(new, name)
+                    return
+        finally:
             self.directory.remove(new)
-            raise
 
     def _sweep(self) -> None:
         """Remove, once a process, what processes that were killed had begun to write."""
