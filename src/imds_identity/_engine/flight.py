@@ -8,6 +8,8 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from .._machine.lease import LONGEST_TERM
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .slot import Slot
 
-LONGEST_FETCH = 150.0
-"""Seconds after which those who wait for a fetch give it up. The longest sound one, by a service
-that is overloaded or being updated, ends within two minutes."""
+LONGEST_EXCHANGE = 100.0
+"""Seconds for which a service that is overloaded or being updated is asked again and again."""
+LONGEST_FETCH = LONGEST_TERM
+"""Seconds after which those who wait for a fetch, of this process or of another, give it up. The
+longest sound one is an exchange whose last request begins at its end and waits before the gate."""
 
 Fetch: TypeAlias = "Callable[[], Token]"
 

@@ -10,6 +10,7 @@ from .._core.fork import whole
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
 from .._sources.detect import ARC, IMDS
+from .flight import LONGEST_EXCHANGE
 from .sharing import Sharing
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Provider:
             steps, gate = self._steps(wanted), self._gate()
         clock = self.broker.clock
         with (open_sender or requests_sender)(clock) as send:
-            return Channel(send, clock, self.source.path, gate).run(steps, expect)
+            return Channel(send, clock, self.source.path, gate).run(steps, expect, LONGEST_EXCHANGE)
 
     def _gate(self) -> Gate | None:
         if self._machine is None:

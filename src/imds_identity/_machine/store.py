@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .digest import sha256
 from .directory import Untrusted, Unusable
 from .entries import FORMAT, Entry, understood, written
-from .lease import AllOverdue, Claim
+from .lease import LONGEST_TERM, AllOverdue, Claim
 from .place import this_place
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from .place import Place
 
 _LARGEST = 128 * 1024
-_LONGEST_WAIT = 180.0
-"""Seconds after which a process goes without a lease, whatever its holders say."""
 _SHORTEST_POLL = 0.02
 _LONGEST_POLL = 0.2
 _NAME_LENGTH = 40
@@ -173,7 +171,7 @@ class MachineCache:
             while True:
                 lease = claim.attempt()
                 waited = self.clock.now() - started
-                if lease is not None or waited > _LONGEST_WAIT:
+                if lease is not None or waited > LONGEST_TERM:
                     return lease
                 self.clock.sleep(min(max(_SHORTEST_POLL, waited / 10), _LONGEST_POLL) * _spread())
         except (AllOverdue, Unusable):
