@@ -154,9 +154,7 @@ def test_a_host_s_secret_is_known_where_there_is_one() -> None:
         assert source.secret is not None
         assert source.secret.reveal() == secret
     for environment in (WORKLOAD, CLOUD_SHELL):
-        source = found(environment)
-        assert isinstance(source, AppSource)
-        assert source.secret is None
+        assert getattr(found(environment), "secret", None) is None
 
 
 def test_a_workload_s_identity_and_token_file_are_fields_of_its_own() -> None:

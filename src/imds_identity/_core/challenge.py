@@ -7,6 +7,9 @@ https://learn.microsoft.com/entra/identity-platform/claims-challenge
 
 from __future__ import annotations
 
+# Here and not where they are used: that is under the broker's lock, where nothing is imported.
+import json
+from binascii import a2b_base64
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ def was_issued_after(token: str, claims: str) -> bool | None:
 
     None where that cannot be told: the claims ask for no moment, or the token is no JWT.
     """
-    wanted = _moment(_nested(_object(claims.encode()), "access_token", "nbf", "value"))
+    wanted = _moment(_nested(_object(claims), "access_token", "nbf", "value"))
     payload = _object(_payload(token))
     issued = _moment(payload.get("nbf", payload.get("iat")))
     return None if wanted is None or issued is None else issued > wanted
@@ -53,25 +56,26 @@ def _nested(value: Any, *names: str) -> Any:
 
 
 def _moment(value: object) -> int | None:
-    text = str(value)
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
+    if type(value) is int:
+        return value
+    is_number = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 12
+    return int(value) if is_number else None  # type: ignore[call-overload]
 
 
 def _payload(token: str) -> bytes:
-    from base64 import urlsafe_b64decode
-
-    part = f"{token}.".split(".")[1]
+    part = f"{token}.".split(".")[1].translate(_URL_SAFE)
     try:
-        return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        return a2b_base64(part + "=" * (-len(part) % 4))
     except ValueError:
         return b""
 
 
-def _object(document: bytes) -> dict[str, Any]:
-    import json
-
+def _object(document: str | bytes) -> dict[str, Any]:
     try:
         value = json.loads(document)
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+_URL_SAFE = str.maketrans("-_", "+/")
