@@ -71,7 +71,13 @@ class Settings:
         ),
     ] = False
     machine: Annotated[
-        Machine | None, Option("what the machine is; a small Linux VM by default", flag="")
+        Machine | None,
+        Option(
+            "what the machine is, such as name=web,os_type=Windows; a small Linux VM by default",
+            "ATTRIBUTE=VALUE[,...]",
+            flag="--machine",
+            switch=("--no-load-balancer", "put the machine behind no load balancer"),
+        ),
     ] = None
     identities: Annotated[
         Iterable[Identity],
