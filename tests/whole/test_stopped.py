@@ -38,7 +38,7 @@ print(imds_identity.ManagedIdentityCredential().get_token(sys.argv[1] + "/.defau
 
 @pytest.fixture
 def environment(emulator_factory: Any, tmp_path: Path) -> tuple[Emulator, dict[str, str]]:
-    emulator = emulator_factory("vm", key_vault=False)
+    emulator = emulator_factory("vm", key_vault=False, resources=["https://*.example"])
     cache = str(tmp_path / "shared")
     return emulator, {**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": cache}
 
