@@ -168,6 +168,13 @@ def test_a_host_that_does_not_answer_is_named_by_its_variable(
     assert "AZURE_AUTHORITY_HOST" in str(failure)
 
 
+def test_an_authority_without_tls_is_not_sent_the_workload_s_token() -> None:
+    source = Source("workload-identity", "http://127.0.0.1:9/t", "AZURE_AUTHORITY_HOST", "/none")
+    failure = failure_of(MsalHost(source, FakeClock(), middle))
+    assert isinstance(failure, Unavailable)
+    assert str(failure).startswith("AZURE_AUTHORITY_HOST must begin with https")
+
+
 def test_a_failure_from_within_msal_brings_none_of_its_frames(answered: Any) -> None:
     assert isinstance(failure_of(answered(too_large())), Malformed)
 

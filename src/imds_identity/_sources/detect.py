@@ -36,7 +36,7 @@ _LINUX_AGENT = "/opt/azcmagent/bin/himds"
 _WORKLOAD_VARIABLES = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")
 # No user, no query, no backslash: parsers of URLs disagree on those, and Arc's secret goes there.
 _ENDPOINT = (
-    r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9_./~-]*)?"
+    r"(?i:https?)://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9_./~-]*)?"
 )
 _TENANT = r"[A-Za-z0-9.-]+"
 _SECRETS = {
@@ -77,8 +77,8 @@ class Source(NamedTuple):
         match = re.fullmatch(_ENDPOINT, self.endpoint)
         if match is None or not 0 < int(match[1] or 80) < 65536:
             raise Unavailable(
-                f"{self.variable} must be an http or https URL and nothing else, "
-                f"but it makes {quote(self.endpoint)!r}",
+                f"{self.variable} makes {quote(self.endpoint)!r}, which is no plain http or https "
+                "URL",
                 f"Correct or unset {self.variable}.",
             )
 
@@ -111,7 +111,7 @@ def thumbprint_of(source: Source, environment: Mapping[str, str] | None = None) 
 def detect(
     forced: str | None = None,
     *,
-    tokens_directory: str | None = None,
+    tokens_directory: str | os.PathLike[str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Source:
     """The token source of this process.
@@ -135,7 +135,8 @@ def detect(
         raise ValueError(f"source is 'imds', 'arc' or None for what is found, not {forced!r}")
     if source.name != ARC:
         return source
-    return source._replace(path=tokens_directory or _platform_tokens_directory(env))
+    own = os.fspath(tokens_directory) if tokens_directory is not None else ""
+    return source._replace(path=own or _platform_tokens_directory(env))
 
 
 def _hosted(env: Mapping[str, str]) -> Source | None:

@@ -74,6 +74,11 @@ def _workload_identity(source: Source, wanted: TokenRequest, clock: Clock, rando
             f"workload identity cannot select an identity by {wanted.identity.selector}",
             "Leave the selector out, or use the client id.",
         )
+    if not source.endpoint.lower().startswith("https://"):
+        raise Unavailable(
+            f"{source.variable} must begin with https: the workload's own token is sent there",
+            f"Correct or unset {source.variable}.",
+        )
     sent_at, sent_wall = clock.now(), clock.wall()
     return _token(_said_to(source, wanted, clock, random), sent_at, sent_wall, random())
 
@@ -91,7 +96,12 @@ def _said_to(source: Source, wanted: TokenRequest, clock: Clock, random: Random)
             return Fields(dict(_result(source, wanted, session)))
         except Failure as failure:
             problem = failure
-        except (OSError, TransportError) as error:
+        except TransportError as error:
+            problem = Unavailable(
+                f"the host does not answer ({quote(str(error))})",
+                f"{source.variable} says where it is.",
+            )
+        except OSError as error:
             problem = Unavailable(
                 f"the host does not answer ({type(error).__name__})",
                 f"{source.variable} says where it is.",
