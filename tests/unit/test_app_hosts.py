@@ -21,10 +21,11 @@ from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._sources.app_hosts import HOSTS, exchange
-from imds_identity._sources.detect import Source, detect
-from imds_identity._sources.msal_hosts import MsalHost
+from imds_identity._sources.detect import detect
+from imds_identity._wire.channel import Channel
 from imds_identity._wire.exchange import Request
-from imds_identity.emulator._http.certificates import server_context
+from imds_identity._wire.sender import requests_sender
+from imds_identity.emulator._pki.certificates import server_context
 from imds_identity.errors import ManagedIdentityError
 from support import Answers, FakeClock, RawServer, RunningClock, Stepped, middle, token_now
 
@@ -272,7 +273,9 @@ def fabric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def fetched() -> Any:
-    return MsalHost(detect(None), RunningClock(), middle).fetch(WANTED)
+    clock = RunningClock()
+    with requests_sender(clock) as send:
+        return detect().fetch(WANTED, Channel(send, clock, random=middle))
 
 
 def test_service_fabric_s_token_comes_by_its_certificate(fabric: Any) -> None:
@@ -351,7 +354,3 @@ def test_a_broken_answer_is_in_no_log(app_service: Any, caplog: pytest.LogCaptur
     assert server.requests
     assert "s3cret-token" not in caplog.text
     assert SECRET not in caplog.text
-
-
-def test_a_source_that_is_no_host_is_not_asked_as_one() -> None:
-    assert Source("workload-identity", "https://x").name not in HOSTS

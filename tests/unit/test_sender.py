@@ -13,9 +13,18 @@ import pytest
 import requests
 
 from imds_identity._core.failure import Malformed, Refused, Unavailable
+from imds_identity._core.secret import Secret
 from imds_identity._wire import bounded
 from imds_identity._wire.bounded import LARGEST_BODY
-from imds_identity._wire.exchange import Dropped, Request, Response, TransportError, Unreached
+from imds_identity._wire.channel import Channel
+from imds_identity._wire.exchange import (
+    Dropped,
+    Request,
+    Response,
+    TransportError,
+    Unreached,
+    send,
+)
 from imds_identity._wire.sender import requests_sender
 from support import FakeClock, RawServer, RunningClock
 
@@ -78,6 +87,26 @@ def test_what_is_sent_is_what_was_meant_and_no_more() -> None:
     assert "Accept-Encoding: identity" in headers
     assert (response.status, response.body, response.headers["x-name"]) == (200, b"{}", "v")
     assert response.received_at == FakeClock().now()
+
+
+def test_a_post_takes_its_body_along() -> None:
+    body = b'{"StartRequests": [{"EventId": "e"}]}'
+    heard = b""
+
+    def answer(connection: socket.socket) -> None:
+        nonlocal heard
+        head, _, heard = server.received.partition(b"\r\n\r\n")
+        assert head.startswith(b"POST /token?x=y HTTP/1.1\r\n")
+        assert f"\r\nContent-Length: {len(body)}".encode() in head
+        while len(heard) < len(body):
+            heard += connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    clock = FakeClock()
+    with serving(answer) as server, requests_sender(clock) as sender:
+        request = Request(server.url, {"Metadata": "true"}, "POST", body)
+        assert Channel(sender, clock).run(send(request)).status == 200
+    assert heard == body
 
 
 def test_a_proxy_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +187,7 @@ def test_each_request_has_a_connection_of_its_own() -> None:
     answer = HEAD + b"Content-Length: 2\r\n\r\n{}"
     with RawServer(answer, hold=True) as server, requests_sender(RunningClock()) as send:
         for _ in range(2):
-            assert send(Request(server.url, {}, seconds=2.0)).body == b"{}"
+            assert send(Request(server.url, {})).body == b"{}"
     assert len(server.requests) == 2
 
 
@@ -310,15 +339,7 @@ def test_a_header_that_cannot_be_sent_is_not_shown() -> None:
     assert "s3cret" not in str(caught.value)
 
 
-class Secret:
-    def __str__(self) -> str:
-        return "<hidden>"
-
-    def reveal(self) -> str:
-        return "Basic s3cret-of-arc"
-
-
-@pytest.mark.parametrize("value", [Secret(), "Basic s3cret-of-arc"])
+@pytest.mark.parametrize("value", [Secret("Basic s3cret-of-arc"), "Basic s3cret-of-arc"])
 def test_a_secret_is_revealed_to_the_service_and_to_no_message(value: Any) -> None:
     with RawServer(b"HTTP/9.9 s3cret-of-arc Basic s3cret-of-arc\r\n\r\n") as server:
         with pytest.raises(TransportError) as caught:

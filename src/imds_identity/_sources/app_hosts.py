@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from .._core.failure import Failure, Refused, Unavailable
 from .._wire.answer import token_from
 from .._wire.exchange import Random, Request, Steps, url_with
-from .._wire.retry import answered, retry_after
-from ._answers import check_identity, no_answer
+from .._wire.retry import answered
+from .token_answer import check_identity, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +95,7 @@ def exchange(
             request, random, absent=f"{HOSTS[name].variable} says where the host is."
         )
         if response.status != 200:
-            raise no_answer(response, retry_after(response))
+            raise refusal(response)
         check_identity(response, wanted.identity, required=False)
         return token_from(response, random())
     except Failure as failure:

@@ -1,73 +1,41 @@
-"""The hosts that are no machine: an app's, and a Kubernetes workload's identity by MSAL."""
+"""A Kubernetes workload's identity, for whose own token MSAL gets another.
+
+https://learn.microsoft.com/azure/aks/workload-identity-overview
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msal
+
 from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
-from .._core.fork import whole
 from .._core.issued import Fields, token_of
-from .._wire.channel import Channel
 from .._wire.exchange import TransportError
-from .._wire.sender import requests_sender
-from .app_hosts import HOSTS, exchange
-from .detect import secret_of, thumbprint_of
+from .msal_session import MsalSession
 
 if TYPE_CHECKING:
     import requests
 
-    from .._core.clock import Clock
+    from .._core.source import Source
     from .._core.token import Token
     from .._core.token_request import TokenRequest
-    from .._wire.exchange import Random
-    from .detect import Source
+    from .._wire.channel import Channel
 
 _LONGEST_ASSERTION = 65536
 
 
-class MsalHost:
-    """A host, for one identity.
+def fetch(source: Source, token_file: str, wanted: TokenRequest, channel: Channel) -> Token:
+    """One token, from Microsoft Entra ID and from no cache.
 
     Args:
-        source: which host.
-        clock: when the answers come.
-        random: spreads the refreshes.
-    """
+        source: where it is, and whose token without a selector.
+        token_file: the file with the workload's own token.
+        wanted: whose token, and for what.
+        channel: its clock is used; MSAL sends by a session of its own.
 
-    def __init__(self, source: Source, clock: Clock, random: Random) -> None:
-        self._source = source
-        self._clock = clock
-        self._random = random
-        # What a claims challenge is about, by resource.
-        self._last: dict[str, Token] = {}
-
-    def fetch(self, wanted: TokenRequest) -> Token:
-        """One token, from the host and from no cache.
-
-        Raises:
-            Failure: when there is none to be had.
-        """
-        if self._source.name not in HOSTS:
-            return _workload_identity(self._source, wanted, self._clock, self._random)
-        steps = exchange(
-            self._source.name,
-            self._source.endpoint,
-            wanted,
-            self._random,
-            secret=secret_of(self._source),
-            thumbprint=thumbprint_of(self._source),
-            refused=self._last.get(wanted.resource) if wanted.claims else None,
-        )
-        with requests_sender(self._clock) as send:
-            token = Channel(send, self._clock).run(steps)
-        self._last[wanted.resource] = token
-        return token
-
-
-def _workload_identity(source: Source, wanted: TokenRequest, clock: Clock, random: Random) -> Token:
-    """A token for the one that Kubernetes gave this workload.
-
-    https://learn.microsoft.com/azure/aks/workload-identity-overview
+    Raises:
+        Failure: when there is none to be had.
     """
     if wanted.identity.selector not in ("", "client_id"):
         raise Refused(
@@ -79,21 +47,17 @@ def _workload_identity(source: Source, wanted: TokenRequest, clock: Clock, rando
             f"{source.variable} must begin with https: the workload's own token is sent there",
             f"Correct or unset {source.variable}.",
         )
-    sent_at, sent_wall = clock.now(), clock.wall()
-    return _token(_said_to(source, wanted, clock, random), sent_at, sent_wall, random())
+    sent_at, sent_wall = channel.clock.now(), channel.clock.wall()
+    fields = _said_to(source, token_file, wanted, channel)
+    return _token(fields, sent_at, sent_wall, channel.random())
 
 
-def _said_to(source: Source, wanted: TokenRequest, clock: Clock, random: Random) -> Fields:
-    with whole():
-        import msal  # noqa: F401 - else imported by what follows, where a fork may come between
-
-        from .msal_session import MsalSession
-
+def _said_to(source: Source, token_file: str, wanted: TokenRequest, channel: Channel) -> Fields:
     problem: Failure
     # This goes over the internet, by its proxies.
-    with MsalSession(clock, random, proxies=True) as session:
+    with MsalSession(channel.clock, channel.random, proxies=True) as session:
         try:
-            return Fields(dict(_result(source, wanted, session)))
+            return Fields(dict(_result(source, token_file, wanted, session)))
         except Failure as failure:
             problem = failure
         except TransportError as error:
@@ -132,17 +96,17 @@ def _text(fields: Fields, name: str) -> str:
     return value if isinstance(value, str) else f"no {name}"
 
 
-def _result(source: Source, wanted: TokenRequest, session: requests.Session) -> Any:
-    import msal
-
+def _result(
+    source: Source, token_file: str, wanted: TokenRequest, session: requests.Session
+) -> Any:
     def assertion() -> str:
         try:
-            with open(source.path, encoding="utf-8") as file:
+            with open(token_file, encoding="utf-8") as file:
                 return file.read(_LONGEST_ASSERTION)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
         raise Unavailable(
-            f"{quote(source.path)!r} cannot be read: {reason}",
+            f"{quote(token_file)!r} cannot be read: {reason}",
             "AZURE_FEDERATED_TOKEN_FILE names the file with this workload's token.",
         )
 

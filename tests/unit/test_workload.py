@@ -16,15 +16,17 @@ from hypothesis import strategies as st
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._sources import msal_session
-from imds_identity._sources.detect import Source
-from imds_identity._sources.msal_hosts import MsalHost
+from imds_identity._sources import workload
+from imds_identity._sources.kinds import WorkloadSource
 from imds_identity._wire.bounded import too_large
+from imds_identity._wire.channel import Channel
 from support import FakeClock, middle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from imds_identity._wire.exchange import Request, Response
 
 ASSERTION = "the-w0rkloads-own-token"
 AUTHORITY = "https://login.microsoftonline.com/a-tenant"
@@ -47,7 +49,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Makes a host whose token endpoint answers everything alike."""
     (tmp_path / "token").write_text(ASSERTION)
 
-    def make(answer: Answer | Exception) -> MsalHost:
+    def make(answer: Answer | Exception) -> WorkloadSource:
         def get(url: str, **_: Any) -> Answer:
             endpoints = {name: f"{AUTHORITY}/{name}" for name in ("token_endpoint", "issuer")}
             authorize = {"authorization_endpoint": f"{AUTHORITY}/authorize"}
@@ -66,17 +68,23 @@ def answered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
             monkeypatch.setattr(client, "post", post)
             yield client
 
-        monkeypatch.setattr(msal_session, "MsalSession", session)
+        monkeypatch.setattr(workload, "MsalSession", session)
         path = str(tmp_path / "token")
-        source = Source("workload-identity", AUTHORITY, "AZURE_AUTHORITY_HOST", path, "client")
-        return MsalHost(source, FakeClock(), middle)
+        return WorkloadSource(AUTHORITY, "AZURE_AUTHORITY_HOST", "client", path)
 
     return make
 
 
-def failure_of(host: MsalHost, wanted: TokenRequest = WANTED) -> Failure:
+def channel() -> Channel:
+    def send(request: Request) -> Response:
+        raise AssertionError("MSAL sends by a session of its own")
+
+    return Channel(send, FakeClock(), random=middle)
+
+
+def failure_of(host: WorkloadSource, wanted: TokenRequest = WANTED) -> Failure:
     with pytest.raises(Failure) as caught:
-        host.fetch(wanted)
+        host.fetch(wanted, channel())
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
     assert str(caught.value).isprintable()
@@ -92,7 +100,7 @@ def token(**fields: Any) -> Answer:
 
 
 def test_a_token_is_a_token(answered: Any) -> None:
-    got = answered(token()).fetch(WANTED)
+    got = answered(token()).fetch(WANTED, channel())
     assert (got.value, got.token_type) == ("a-token", "Bearer")
     assert (got.received_at, got.expires_at) == (1000, 4600)
 
@@ -135,7 +143,7 @@ def test_only_what_can_go_into_a_header_is_a_token(answered: Any) -> None:
 )
 def test_any_json_is_a_token_or_a_failure(answered: Any, said: Any, status: int) -> None:
     try:
-        got = answered(Answer(said, status)).fetch(WANTED)
+        got = answered(Answer(said, status)).fetch(WANTED, channel())
     except Failure as failure:
         got = failure
     assert str(got).isprintable()
@@ -169,8 +177,8 @@ def test_a_host_that_does_not_answer_is_named_by_its_variable(
 
 
 def test_an_authority_without_tls_is_not_sent_the_workload_s_token() -> None:
-    source = Source("workload-identity", "http://127.0.0.1:9/t", "AZURE_AUTHORITY_HOST", "/none")
-    failure = failure_of(MsalHost(source, FakeClock(), middle))
+    source = WorkloadSource("http://127.0.0.1:9/t", "AZURE_AUTHORITY_HOST", "client", "/none")
+    failure = failure_of(source)
     assert isinstance(failure, Unavailable)
     assert str(failure).startswith("AZURE_AUTHORITY_HOST must begin with https")
 
@@ -192,7 +200,7 @@ def test_neither_token_nor_assertion_is_in_a_log(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with contextlib.suppress(Failure):
-        answered(said).fetch(WANTED)
+        answered(said).fetch(WANTED, channel())
     assert "a-token" not in caplog.text
     assert ASSERTION not in caplog.text
 
