@@ -28,6 +28,12 @@ def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
+def fetch(clock: FakeClock) -> None:
+    with requests_sender(clock) as send:
+        wanted = TokenRequest("https://vault.azure.net", choose(), None)
+        detect().fetch(wanted, Channel(send, clock, random=middle))
+
+
 @pytest.fixture
 def clock() -> RunningClock:
     return RunningClock()
@@ -75,12 +81,8 @@ def test_a_hosts_secret_reaches_no_other_server(name: str, monkeypatch: pytest.M
             for variable, value in variables.items():
                 monkeypatch.setenv(variable, value)
             monkeypatch.setenv("HTTP_PROXY", other.url)
-            clock = RunningClock()
-            with pytest.raises(Failure), requests_sender(clock) as send:
-                detect().fetch(
-                    TokenRequest("https://vault.azure.net", choose(), None),
-                    Channel(send, clock, random=middle),
-                )
+            with pytest.raises(Failure):
+                fetch(RunningClock())
         assert any(b"s3cret" in request for request in server.requests)
         assert other.requests == []
 
@@ -171,14 +173,8 @@ def test_a_host_that_is_not_there_is_tried_again_and_unavailable(
         pass
     monkeypatch.setenv("IDENTITY_ENDPOINT", server.url)
     monkeypatch.setenv("IDENTITY_HEADER", "s3cret")
-    with (
-        pytest.raises(Unavailable, match=r"nothing answers.*IDENTITY_ENDPOINT"),
-        requests_sender(clock) as send,
-    ):
-        detect().fetch(
-            TokenRequest("https://vault.azure.net", choose(), None),
-            Channel(send, clock, random=middle),
-        )
+    with pytest.raises(Unavailable, match=r"nothing answers.*IDENTITY_ENDPOINT"):
+        fetch(clock)
     assert len(clock.slept) == 2
 
 

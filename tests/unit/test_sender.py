@@ -348,6 +348,25 @@ def test_a_secret_is_revealed_to_the_service_and_to_no_message(value: Any) -> No
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        "no colon s3cret", ": s3cret", "Content-Length: s3cret", "Content-Length: -1",
+        "Content-Length: 2\r\nContent-Length: 3", "Content-Type: multipart/mixed",
+    ],
+)  # fmt: skip
+def test_broken_header_fields_are_refused_and_in_no_log(
+    field: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    with (
+        RawServer(f"HTTP/1.1 200 OK\r\n{field}\r\n\r\n{{}}".encode()) as server,
+        pytest.raises(Malformed, match="header fields are broken"),
+    ):
+        sent(server.url)
+    assert "s3cret" not in caplog.text
+
+
 def test_what_a_stranger_says_is_quoted() -> None:
     with (
         serving(b"\x1b[31mSSH-2.0 eyJhbGciOiJub25lIn0.x.y \xe2\x80\xae" * 50) as server,

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from imds_identity._core.token import Token
     from imds_identity._wire.exchange import Request, Response
 
 ASSERTION = "the-w0rkloads-own-token"
@@ -34,20 +33,6 @@ AUTHORITY = "https://login.microsoftonline.com/a-tenant"
 WANTED = TokenRequest("https://vault.azure.net", SYSTEM_ASSIGNED)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
-
-
-class Host:
-    """Workload identity, with what it takes to ask it."""
-
-    def __init__(self, token_file: str) -> None:
-        self.source = WorkloadSource(AUTHORITY, "AZURE_AUTHORITY_HOST", "client", token_file)
-
-    def fetch(self, wanted: TokenRequest) -> Token:
-        return self.source.fetch(wanted, Channel(send_nothing, FakeClock(), random=middle))
-
-
-def send_nothing(request: Request) -> Response:
-    raise AssertionError("MSAL sends by a session of its own")
 
 
 class Answer:
@@ -64,7 +49,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Makes a host whose token endpoint answers everything alike."""
     (tmp_path / "token").write_text(ASSERTION)
 
-    def make(answer: Answer | Exception) -> Host:
+    def make(answer: Answer | Exception) -> WorkloadSource:
         def get(url: str, **_: Any) -> Answer:
             endpoints = {name: f"{AUTHORITY}/{name}" for name in ("token_endpoint", "issuer")}
             authorize = {"authorization_endpoint": f"{AUTHORITY}/authorize"}
@@ -84,14 +69,22 @@ def answered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
             yield client
 
         monkeypatch.setattr(workload, "MsalSession", session)
-        return Host(str(tmp_path / "token"))
+        path = str(tmp_path / "token")
+        return WorkloadSource(AUTHORITY, "AZURE_AUTHORITY_HOST", "client", path)
 
     return make
 
 
-def failure_of(host: Host, wanted: TokenRequest = WANTED) -> Failure:
+def channel() -> Channel:
+    def send(request: Request) -> Response:
+        raise AssertionError("MSAL sends by a session of its own")
+
+    return Channel(send, FakeClock(), random=middle)
+
+
+def failure_of(host: WorkloadSource, wanted: TokenRequest = WANTED) -> Failure:
     with pytest.raises(Failure) as caught:
-        host.fetch(wanted)
+        host.fetch(wanted, channel())
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
     assert str(caught.value).isprintable()
@@ -107,7 +100,7 @@ def token(**fields: Any) -> Answer:
 
 
 def test_a_token_is_a_token(answered: Any) -> None:
-    got = answered(token()).fetch(WANTED)
+    got = answered(token()).fetch(WANTED, channel())
     assert (got.value, got.token_type) == ("a-token", "Bearer")
     assert (got.received_at, got.expires_at) == (1000, 4600)
 
@@ -150,7 +143,7 @@ def test_only_what_can_go_into_a_header_is_a_token(answered: Any) -> None:
 )
 def test_any_json_is_a_token_or_a_failure(answered: Any, said: Any, status: int) -> None:
     try:
-        got = answered(Answer(said, status)).fetch(WANTED)
+        got = answered(Answer(said, status)).fetch(WANTED, channel())
     except Failure as failure:
         got = failure
     assert str(got).isprintable()
@@ -183,6 +176,13 @@ def test_a_host_that_does_not_answer_is_named_by_its_variable(
     assert "AZURE_AUTHORITY_HOST" in str(failure)
 
 
+def test_an_authority_without_tls_is_not_sent_the_workload_s_token() -> None:
+    source = WorkloadSource("http://127.0.0.1:9/t", "AZURE_AUTHORITY_HOST", "client", "/none")
+    failure = failure_of(source)
+    assert isinstance(failure, Unavailable)
+    assert str(failure).startswith("AZURE_AUTHORITY_HOST must begin with https")
+
+
 def test_a_failure_from_within_msal_brings_none_of_its_frames(answered: Any) -> None:
     assert isinstance(failure_of(answered(too_large())), Malformed)
 
@@ -200,7 +200,7 @@ def test_neither_token_nor_assertion_is_in_a_log(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with contextlib.suppress(Failure):
-        answered(said).fetch(WANTED)
+        answered(said).fetch(WANTED, channel())
     assert "a-token" not in caplog.text
     assert ASSERTION not in caplog.text
 

@@ -118,7 +118,9 @@ class Provider:
         gate = gate_for(machine, self.source, broker.random) if machine else None
         try:
             self.source.check()
-            with (open_sender or requests_sender)(broker.clock) as send:
+            # No other's certificate or secret is a given transport's business.
+            given = open_sender if self.source.is_the_machines else None
+            with (given or requests_sender)(broker.clock) as send:
                 channel = Channel(send, broker.clock, gate, expect, broker.random, LONGEST_EXCHANGE)
                 return self.source.fetch(wanted, channel)
         except Failure as failure:

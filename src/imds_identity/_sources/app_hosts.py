@@ -150,7 +150,7 @@ def _certificate(endpoint: str, thumbprint: str) -> str:
             "IDENTITY_SERVER_THUMBPRINT is no SHA-1 thumbprint of a certificate",
             "Service Fabric sets it: forty hexadecimal digits.",
         )
-    if not endpoint.startswith("https://"):
+    if not endpoint.lower().startswith("https://"):
         raise Unavailable(
             "Service Fabric is asked by https only, where its certificate proves it",
             "Correct IDENTITY_ENDPOINT.",

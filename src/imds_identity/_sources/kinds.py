@@ -64,10 +64,10 @@ class ArcSource(TokenSource):
 
 
 class AppSource(TokenSource):
-    """A host that gives an app its tokens: App Service, Service Fabric, Azure ML or Cloud Shell.
+    """A host of apps: App Service, Service Fabric, Azure ML or Cloud Shell.
 
     Attributes:
-        secret: what the app proves itself with, if anything.
+        secret: what this process proves itself to the host with, if anything.
         thumbprint: of the certificate that Service Fabric proves itself with.
     """
 
@@ -82,13 +82,14 @@ class AppSource(TokenSource):
         super().__init__(name, endpoint, variable)
         self.secret = secret
         self.thumbprint = thumbprint
-        # What a claims challenge is about, by resource.
-        self._last: dict[str, Token] = {}
+        # What a claims challenge is about, by resource and identity.
+        self._last: dict[tuple[str, str], Token] = {}
 
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
         """One token, by one request if all is well."""
         with whole():
             from .app_hosts import exchange
+        whose = wanted.resource, wanted.identity.value
         steps = exchange(
             self.name,
             self.endpoint,
@@ -96,9 +97,9 @@ class AppSource(TokenSource):
             channel.random,
             secret=self.secret,
             thumbprint=self.thumbprint,
-            refused=self._last.get(wanted.resource) if wanted.claims else None,
+            refused=self._last.get(whose) if wanted.claims else None,
         )
-        token = self._last[wanted.resource] = channel.run(steps)
+        token = self._last[whose] = channel.run(steps)
         return token
 
 
@@ -116,5 +117,5 @@ class WorkloadSource(TokenSource):
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
         """One token, by what MSAL sends for it."""
         with whole():
-            from .workload import fetch
-        return fetch(self, self.token_file, wanted, channel)
+            from . import workload
+        return workload.fetch(self, self.token_file, wanted, channel)

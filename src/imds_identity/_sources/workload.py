@@ -1,11 +1,10 @@
-"""A Kubernetes workload's identity, by MSAL: the workload's own token is exchanged for another.
+"""A Kubernetes workload's identity, for whose own token MSAL gets another.
 
 https://learn.microsoft.com/azure/aks/workload-identity-overview
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msal
@@ -30,10 +29,10 @@ def fetch(source: Source, token_file: str, wanted: TokenRequest, channel: Channe
     """One token, from Microsoft Entra ID and from no cache.
 
     Args:
-        source: the authority, and whose token without a selector.
+        source: where it is, and whose token without a selector.
         token_file: the file with the workload's own token.
-        wanted: what for, and as whom.
-        channel: has the clock; this goes over the internet, by its proxies.
+        wanted: whose token, and for what.
+        channel: its clock is used; MSAL sends by a session of its own.
 
     Raises:
         Failure: when there is none to be had.
@@ -43,20 +42,30 @@ def fetch(source: Source, token_file: str, wanted: TokenRequest, channel: Channe
             f"workload identity cannot select an identity by {wanted.identity.selector}",
             "Leave the selector out, or use the client id.",
         )
-    clock = channel.clock
-    sent_at, sent_wall = clock.now(), clock.wall()
+    if not source.endpoint.lower().startswith("https://"):
+        raise Unavailable(
+            f"{source.variable} must begin with https: the workload's own token is sent there",
+            f"Correct or unset {source.variable}.",
+        )
+    sent_at, sent_wall = channel.clock.now(), channel.clock.wall()
     fields = _said_to(source, token_file, wanted, channel)
     return _token(fields, sent_at, sent_wall, channel.random())
 
 
 def _said_to(source: Source, token_file: str, wanted: TokenRequest, channel: Channel) -> Fields:
     problem: Failure
+    # This goes over the internet, by its proxies.
     with MsalSession(channel.clock, channel.random, proxies=True) as session:
         try:
             return Fields(dict(_result(source, token_file, wanted, session)))
         except Failure as failure:
             problem = failure
-        except (OSError, TransportError) as error:
+        except TransportError as error:
+            problem = Unavailable(
+                f"the host does not answer ({quote(str(error))})",
+                f"{source.variable} says where it is.",
+            )
+        except OSError as error:
             problem = Unavailable(
                 f"the host does not answer ({type(error).__name__})",
                 f"{source.variable} says where it is.",
@@ -72,31 +81,6 @@ def _said_to(source: Source, token_file: str, wanted: TokenRequest, channel: Cha
     raise problem.again()
 
 
-def _result(
-    source: Source, token_file: str, wanted: TokenRequest, session: requests.Session
-) -> Any:
-    app = msal.ConfidentialClientApplication(
-        wanted.identity.value or source.client_id,
-        authority=source.endpoint,
-        client_credential={"client_assertion": partial(_assertion, token_file)},
-        http_client=session,
-    )
-    scopes = [f"{wanted.resource}/.default"]
-    return app.acquire_token_for_client(scopes=scopes, claims_challenge=wanted.claims)
-
-
-def _assertion(token_file: str) -> str:
-    try:
-        with open(token_file, encoding="utf-8") as file:
-            return file.read(_LONGEST_ASSERTION)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-    raise Unavailable(
-        f"{quote(token_file)!r} cannot be read: {reason}",
-        "AZURE_FEDERATED_TOKEN_FILE names the file with this workload's token.",
-    )
-
-
 def _token(fields: Fields, sent_at: float, sent_wall: float, random: float) -> Token:
     if fields.get("access_token") is None:
         words = quote(f"{_text(fields, 'error')}: {_text(fields, 'error_description')}")
@@ -110,3 +94,27 @@ def _token(fields: Fields, sent_at: float, sent_wall: float, random: float) -> T
 def _text(fields: Fields, name: str) -> str:
     value = fields.get(name)
     return value if isinstance(value, str) else f"no {name}"
+
+
+def _result(
+    source: Source, token_file: str, wanted: TokenRequest, session: requests.Session
+) -> Any:
+    def assertion() -> str:
+        try:
+            with open(token_file, encoding="utf-8") as file:
+                return file.read(_LONGEST_ASSERTION)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+        raise Unavailable(
+            f"{quote(token_file)!r} cannot be read: {reason}",
+            "AZURE_FEDERATED_TOKEN_FILE names the file with this workload's token.",
+        )
+
+    app = msal.ConfidentialClientApplication(
+        wanted.identity.value or source.client_id,
+        authority=source.endpoint,
+        client_credential={"client_assertion": assertion},
+        http_client=session,
+    )
+    scopes = [f"{wanted.resource}/.default"]
+    return app.acquire_token_for_client(scopes=scopes, claims_challenge=wanted.claims)

@@ -213,6 +213,21 @@ _BOUNDED: dict[Any, type[_Connection]] = {
 
 
 class _Answer(http.client.HTTPResponse):
+    def begin(self) -> None:
+        """Read the status line and the header fields.
+
+        Raises:
+            Malformed: if the fields are broken. urllib3 would log them, an echoed secret maybe.
+        """
+        super().begin()
+        lengths = set(self.headers.get_all("content-length", ["0"]))
+        broken = self.headers.defects or self.headers.get_payload() or len(lengths) > 1
+        if broken or not all(value.isascii() and value.isdigit() for value in lengths):
+            raise Malformed(
+                "the answer's header fields are broken",
+                "That is no way to speak HTTP: something else may answer at this address.",
+            )
+
     def _read_status(self) -> tuple[str, int, str]:
         """The status line, after what http.client does not know to be provisional (103, say)."""
         while True:
