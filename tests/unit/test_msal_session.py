@@ -13,6 +13,7 @@ from imds_identity._core.token_request import TokenRequest
 from imds_identity._sources import msal_session
 from imds_identity._sources.detect import detect
 from imds_identity._sources.msal_session import MsalSession
+from imds_identity._wire.bounded import BoundedSession
 from imds_identity._wire.channel import Channel
 from imds_identity._wire.exchange import Dropped
 from imds_identity._wire.sender import requests_sender
@@ -41,7 +42,7 @@ def clock() -> RunningClock:
 
 @pytest.fixture
 def session(clock: FakeClock) -> Iterator[MsalSession]:
-    with MsalSession(clock, middle, proxies=False) as session:
+    with MsalSession(clock, middle) as session:
         yield session
 
 
@@ -95,9 +96,10 @@ def test_only_what_goes_over_the_internet_uses_proxies_and_nothing_netrc(
     monkeypatch.setenv("NETRC", str(netrc))
     with RawServer(answer(b"{}")) as proxy, RawServer(answer(b"{}")) as server:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        for proxies, asked in ((False, server), (True, proxy)):
-            with MsalSession(clock, middle, proxies=proxies) as session:
-                session.get(server.url)
+        sessions = ((BoundedSession(clock), server), (MsalSession(clock, middle), proxy))
+        for session, asked in sessions:
+            with session:
+                session.get(server.url, timeout=(2, 5))
             assert len(asked.requests) == 1
             assert b"uthorization" not in asked.requests[0]
         assert len(server.requests) == 1
@@ -119,7 +121,7 @@ def test_a_fetch_has_one_deadline(
     started = clock.now()
     with (
         RawServer(first, then, hold=True) as server,
-        MsalSession(clock, middle, proxies=False) as session,
+        MsalSession(clock, middle) as session,
         pytest.raises(Dropped),
     ):
         session.get(server.url)

@@ -62,7 +62,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
             return answer
 
         @contextlib.contextmanager
-        def session(*_: Any, proxies: bool) -> Iterator[Any]:
+        def session(*_: Any) -> Iterator[Any]:
             client = requests.Session()
             monkeypatch.setattr(client, "get", get)
             monkeypatch.setattr(client, "post", post)

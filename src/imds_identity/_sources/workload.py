@@ -54,8 +54,7 @@ def fetch(source: Source, token_file: str, wanted: TokenRequest, channel: Channe
 
 def _said_to(source: Source, token_file: str, wanted: TokenRequest, channel: Channel) -> Fields:
     problem: Failure
-    # This goes over the internet, by its proxies.
-    with MsalSession(channel.clock, channel.random, proxies=True) as session:
+    with MsalSession(channel.clock, channel.random) as session:
         try:
             return Fields(dict(_result(source, token_file, wanted, session)))
         except Failure as failure:
