@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity._core.challenge import ANSWER_SECONDS
+from imds_identity._core.challenge import ANSWER_SECONDS, Challenge
 from imds_identity._core.failure import Failure, Refused
 from imds_identity._core.key import Key
 from imds_identity._core.token import Token
@@ -195,15 +195,23 @@ def test_claims_that_come_later_than_the_refused_token_can_explain_are_taken_to_
     assert together(1, lambda: broker.get(slot, service, claims="c"))[0].value == "token-3"
 
 
-def test_a_token_that_another_process_fetched_since_answers_claims(
+def test_a_token_that_another_process_fetched_for_the_same_claims_answers_them(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock
 ) -> None:
-    held = broker.get(slot, service)
+    broker.get(slot, service)
     clock.seconds += 1
     newer = service.token().replaced(value="of-another-process")
-    broker.adopt(slot, newer)
-    assert broker.get(slot, service, "c", held) is newer
-    assert broker.get(slot, service, "c", newer).value == "token-2"
+    broker.adopt(slot, newer, Challenge("c", clock.now() + ANSWER_SECONDS))
+    assert broker.get(slot, service, "c") is newer
+
+
+def test_a_token_that_was_merely_refreshed_may_have_been_revoked_with_the_refused_one(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    broker.get(slot, service)
+    clock.seconds += 1
+    broker.adopt(slot, service.token().replaced(value="of-another-process"))
+    assert broker.get(slot, service, "what only the resource understands").value == "token-2"
 
 
 def test_a_token_issued_after_the_moment_that_claims_ask_for_answers_them(
@@ -220,11 +228,11 @@ def test_a_token_issued_after_the_moment_that_claims_ask_for_answers_them(
 def test_a_token_that_is_older_than_the_claims_answers_them_for_nobody(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock
 ) -> None:
-    held = broker.get(slot, service)
+    broker.get(slot, service)
     clock.seconds += 1
     broker.adopt(slot, service.token().replaced(value=jwt_of(nbf=1000)))
     claims = '{"access_token": {"nbf": {"value": "1001"}}}'
-    assert broker.get(slot, service, claims, held).value == "token-2"
+    assert broker.get(slot, service, claims).value == "token-2"
 
 
 def test_a_failure_to_answer_claims_is_everybody_s_for_two_seconds_and_hurts_no_plain_caller(
@@ -438,7 +446,7 @@ def test_a_flight_that_nobody_began_is_begun_by_one_who_waits(
 def test_a_flight_that_hangs_is_given_up_by_all_and_replaced_by_the_next(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock, background: Background
 ) -> None:
-    asked = broker.ask(slot, service, None, None)
+    asked = broker.ask(slot, service, None)
     flight = next(asked)
     with pytest.raises(Refused, match="has not ended within 180 s"):
         for _ in range(round(2 * LONGEST_FETCH / LOOK_SECONDS)):
@@ -453,7 +461,7 @@ def test_a_flight_that_hangs_is_given_up_by_all_and_replaced_by_the_next(
 def test_who_was_frozen_while_he_waited_asks_anew(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock, frozen: float
 ) -> None:
-    asked = broker.ask(slot, service, None, None)
+    asked = broker.ask(slot, service, None)
     flight = next(asked)
     clock.seconds += frozen
     other = next(asked)
@@ -467,7 +475,7 @@ def test_who_was_frozen_while_he_waited_asks_anew(
 def test_a_token_that_expired_between_its_coming_and_its_taking_is_asked_for_again(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock, background: Background
 ) -> None:
-    asked = broker.ask(slot, service, None, None)
+    asked = broker.ask(slot, service, None)
     next(asked)
     background.run()
     clock.seconds += LIFE  # the process was frozen here

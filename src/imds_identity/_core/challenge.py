@@ -38,15 +38,16 @@ class Challenge(NamedTuple):
         return self.claims == claims and now < self.until <= now + ANSWER_SECONDS
 
 
-def was_issued_after(token: str, claims: str) -> bool | None:
-    """Whether ``token`` is from after the moment that ``claims`` ask for.
+def was_issued_after(token: str, claims: str) -> bool:
+    """Whether ``token`` is known to be from after the moment that ``claims`` ask for.
 
-    None where that cannot be told: the claims ask for no moment, or the token is no JWT.
+    It is not where the claims ask for no moment, or the token is no JWT: what a resource means by
+    other claims, only the service can meet.
     """
     wanted = _moment(_nested(_object(claims), "access_token", "nbf", "value"))
     payload = _object(_payload(token))
     issued = _moment(payload.get("nbf", payload.get("iat")))
-    return None if wanted is None or issued is None else issued > wanted
+    return wanted is not None and issued is not None and issued > wanted
 
 
 def _nested(value: Any, *names: str) -> Any:

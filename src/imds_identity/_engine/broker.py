@@ -107,21 +107,18 @@ class Broker:
             for slot in self._slots.values():
                 slot.forget()
 
-    def get(
-        self, slot: Slot, fetch: Fetch, claims: str | None = None, held: Token | None = None
-    ) -> Token:
+    def get(self, slot: Slot, fetch: Fetch, claims: str | None = None) -> Token:
         """The token of ``slot``, waiting for one if need be.
 
         Args:
             slot: which token.
             fetch: gets one from the service; used for one caller among all that ask.
             claims: the claims challenge with which a token was refused, if one was.
-            held: the token that this process held then.
 
         Raises:
             Failure: when there is none to be had.
         """
-        asked = self.ask(slot, fetch, claims, held, blocks=True)
+        asked = self.ask(slot, fetch, claims, blocks=True)
         try:
             while True:
                 next(asked).wait(LOOK_SECONDS)
@@ -130,7 +127,7 @@ class Broker:
             return token
 
     def ask(
-        self, slot: Slot, fetch: Fetch, claims: str | None, held: Token | None, **how: Any
+        self, slot: Slot, fetch: Fetch, claims: str | None, **how: Any
     ) -> Generator[Flight, None, Token]:
         """Like `get`, but who drives it does the waiting: for each flight, until it looks again.
 
@@ -138,7 +135,6 @@ class Broker:
             slot: as for `get`.
             fetch: likewise.
             claims: likewise.
-            held: likewise.
             how: as for `launch`.
 
         Yields:
@@ -149,7 +145,7 @@ class Broker:
         """
         looks = 0
         for _ in range(TRIES):
-            found = self.launch(slot, fetch, claims, held, **how)
+            found = self.launch(slot, fetch, claims, **how)
             if not isinstance(found, Flight):
                 return found
             while found.outcome is None and self._is_worth_waiting(found, looks):
@@ -167,7 +163,6 @@ class Broker:
         slot: Slot,
         fetch: Fetch,
         claims: str | None = None,
-        held: Token | None = None,
         *,
         blocks: bool = False,
         needs: int = 0,
@@ -179,7 +174,6 @@ class Broker:
             slot: as for `get`.
             fetch: likewise.
             claims: likewise.
-            held: likewise.
             blocks: whether the calling thread is going to wait for the flight.
             needs: the thread whose event loop ``fetch`` needs, if it needs one.
             caller: an object that tells the caller from others, if not its thread.
@@ -190,7 +184,7 @@ class Broker:
         caller = caller or threading.current_thread()
         with self._lock:
             now = self.clock.now()
-            token = slot.answer(claims, held, caller, now) if claims else slot.present(now)
+            token = slot.answer(claims, caller, now) if claims else slot.present(now)
             if token and (claims or now < token.refresh_at):
                 return token
             blocks = blocks and not token

@@ -64,8 +64,8 @@ class Provider:
         Raises:
             Failure: when there is none to be had.
         """
-        held = self._catch_up(slot)
-        return self.broker.get(slot, self._fetcher(slot, claims, open_sender), claims or None, held)
+        self._catch_up(slot)
+        return self.broker.get(slot, self._fetcher(slot, claims, open_sender), claims or None)
 
     def ask(
         self, slot: Slot, claims: str | None, open_sender: OpenSender | None, **how: Any
@@ -81,20 +81,18 @@ class Provider:
         Raises:
             Failure: when there is none to be had.
         """
-        held = self._catch_up(slot)
+        self._catch_up(slot)
         fetch = self._fetcher(slot, claims, open_sender)
-        return self.broker.ask(slot, fetch, claims or None, held, **how)
+        return self.broker.ask(slot, fetch, claims or None, **how)
 
-    def _catch_up(self, slot: Slot) -> Token | None:
-        """Take over what other processes have written since; the token held until now."""
-        held = slot.token
+    def _catch_up(self, slot: Slot) -> None:
+        """Take over what other processes have written since."""
         stamp = self._machine.stamp(slot.key) if self._machine else None
         if self._machine and stamp is not None and stamp != slot.stamp:
             entry = self._machine.read(slot.key)
             slot.stamp = stamp
             if entry is not None:
                 self.broker.adopt(slot, entry.token, entry.challenge)
-        return held
 
     def _fetcher(self, slot: Slot, claims: str | None, open_sender: OpenSender | None) -> Fetch:
         wanted = TokenRequest(slot.key.resource, self.identity, claims or None)

@@ -75,12 +75,11 @@ class Slot:
             raise self.failure.again()
         return None
 
-    def answer(self, claims: str, held: Token | None, caller: object, now: float) -> Token | None:
+    def answer(self, claims: str, caller: object, now: float) -> Token | None:
         """The present token, if it is not the one that was refused with ``claims``.
 
         Args:
             claims: the claims challenge.
-            held: the token that this process held when the challenge came.
             caller: who brings it.
             now: the time (``Clock.now``).
 
@@ -97,9 +96,7 @@ class Slot:
         if challenge is self.challenge:
             refused = caller in self.answered
         else:
-            later = was_issued_after(token.value, claims)
-            replaced = held is not None and held.received_at < token.received_at
-            refused = not (replaced if later is None else later)
+            refused = not was_issued_after(token.value, claims)
         if refused:
             return None
         self._answered_by(challenge)
