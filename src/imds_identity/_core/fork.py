@@ -90,11 +90,22 @@ def _is_inside(thread: int) -> bool:
 
 def _before_fork() -> None:
     _entrance.acquire()
-    pause = threading.Event()
     for _ in range(round(_FORK_SECONDS / _POLL)):
         if _threads_inside() <= {threading.get_ident()}:
             return
-        pause.wait(_POLL)
+        _let_others_work()
+
+
+def _let_others_work() -> None:
+    """Wait for a moment, and not with the lock that `logging` has taken for this very fork.
+
+    Its preparations come before ours if it was imported later, and who is inside may need it.
+    """
+    lock = getattr(sys.modules.get("logging"), "_lock", None)
+    try:
+        threading.Condition(lock).wait(_POLL)
+    except RuntimeError:  # this thread does not hold it
+        threading.Event().wait(_POLL)
 
 
 def _after_fork_in_parent() -> None:
