@@ -7,6 +7,7 @@ other thread is inside `whole`.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -14,9 +15,10 @@ import weakref
 from contextlib import suppress
 from typing import Any
 
-from .background import start_thread
+from .background import run_beside
 
 _FORK_SECONDS = 10.0
+_IMPORT_SECONDS = 60.0
 _POLL = 0.005
 
 
@@ -53,20 +55,7 @@ def load(name: str) -> Any:
         return module
     if threading.current_thread() is not threading.main_thread():
         return _imported(name)
-    done = threading.Lock()
-    done.acquire()
-
-    def work() -> None:
-        try:
-            _imported(name)
-        finally:
-            done.release()
-
-    try:
-        start_thread(work)
-    except RuntimeError:  # no more threads, or the interpreter is going down
-        return _imported(name)
-    done.acquire()
+    run_beside(functools.partial(_imported, name), _IMPORT_SECONDS)
     return _imported(name)
 
 
