@@ -391,7 +391,7 @@ def test_sending_imports_nothing() -> None:
     """Or a fork in the middle of an import leaves the child its lock."""
     script = """
 import sys
-from imds_identity._core.clock import SYSTEM_CLOCK
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity._wire.exchange import Request, TransportError
 from imds_identity._wire.sender import requests_sender
 before = set(sys.modules)

@@ -579,7 +579,7 @@ def test_sending_imports_nothing(kind: str) -> None:
     script = f"""
 import asyncio, sys
 from imds_identity import aio
-from imds_identity._core.clock import SYSTEM_CLOCK
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity._wire.exchange import Request
 from azure.core.pipeline.transport import {kind if kind != "hooks only" else "HttpTransport"}
 hook = lambda response: None

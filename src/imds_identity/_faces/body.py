@@ -13,7 +13,7 @@ from .._wire.bounded import LARGEST_BODY, check_encoding, late_after, too_large
 from .._wire.exchange import Response
 
 if TYPE_CHECKING:
-    from .._core.clock import Clock
+    from .._runtime.clock import Clock
 
 
 # It is asked for, and not used.

@@ -15,7 +15,7 @@ from .._wire.exchange import Dropped
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from .._core.clock import Clock
+    from .._runtime.clock import Clock
 
 T = TypeVar("T")
 

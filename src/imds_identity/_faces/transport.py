@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-    from .._core.clock import Clock
     from .._engine.provider import OpenSender
+    from .._runtime.clock import Clock
     from .._wire.channel import Sender
     from .._wire.exchange import Request
 

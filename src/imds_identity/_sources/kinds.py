@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from .._core.fork import whole
 from .._core.source import ARC, IMDS, Source
+from .._runtime.fork import whole
 
 if TYPE_CHECKING:
     from .._core.secret import Secret

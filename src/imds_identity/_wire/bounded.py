@@ -18,14 +18,14 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from .._core.background import THREAD_NAME, start_thread
 from .._core.failure import Malformed, quote
+from .._runtime.background import THREAD_NAME, start_thread
 from .exchange import Dropped, Unreached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .._core.clock import Clock
+    from .._runtime.clock import Clock
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from .retry import CONNECT_TIMEOUT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._core.clock import Clock
+    from .._runtime.clock import Clock
     from .channel import Sender
 
 USER_AGENT = f"imds-identity/{__version__} requests/{requests.__version__}"
