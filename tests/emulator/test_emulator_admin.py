@@ -128,7 +128,7 @@ def test_other_sites_change_nothing(
     assert emulator.faults == []
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", ""])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_name_that_was_rebound_to_this_machine_is_refused(
     admin: Ask, host: Any, method: Any

@@ -40,7 +40,7 @@ def test_it_stops_at_once_whatever_is_under_way() -> None:
         emulator.fault(category="*", delay=600)
         host, port = emulator.endpoint.removeprefix("http://").split(":")
         client = socket.create_connection((host, int(port)), timeout=10)
-        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         while not emulator.requests:
             pass
     with client:
@@ -99,10 +99,14 @@ def test_an_argument_that_makes_no_sense_is_refused(arguments: Any, words: Any) 
 
 def test_the_environment_of_each_profile(started: Start) -> None:
     vm, arc, app = started(), started("arc"), started("app-service")
-    assert vm.environment() == {"AZURE_POD_IDENTITY_AUTHORITY_HOST": vm.endpoint}
+    assert vm.environment() == {
+        "AZURE_POD_IDENTITY_AUTHORITY_HOST": vm.endpoint,
+        "IMDS_IDENTITY_CACHE": "off",
+    }
     assert arc.environment() == {
         "IDENTITY_ENDPOINT": arc.endpoint + "/metadata/identity/oauth2/token",
         "IMDS_ENDPOINT": arc.endpoint,
+        "IMDS_IDENTITY_CACHE": "off",
     }
     assert app.environment()["IDENTITY_ENDPOINT"] == app.endpoint + "/msi/token"
     assert app.environment()["IDENTITY_HEADER"]
@@ -177,7 +181,7 @@ from imds_identity.emulator import Emulator
 with Emulator("arc") as emulator:
     host, port = emulator.endpoint.removeprefix("http://").split(":")
     client = socket.create_connection((host, int(port)))
-    client.sendall(b"GET /common/discovery/keys HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    client.sendall(b"GET /common/discovery/keys HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n\\r\\n")
     client.recv(65536)
     directory = emulator.tokens_directory
     ready, done = os.pipe(), os.pipe()
@@ -192,7 +196,7 @@ with Emulator("arc") as emulator:
         sys.exit(0)
     os.read(ready[0], 1)
     assert directory.is_dir()
-    client.sendall(b"GET /common/discovery/keys HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    client.sendall(b"GET /common/discovery/keys HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n\\r\\n")
     assert client.recv(65536).startswith(b"HTTP/1.1 200")
 # The child still lives, and must hold neither the connection nor the port.
 client.settimeout(10)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._clock import SystemClock
 from ._machine.machine import Machine
 from ._machine.versions import NEWEST_ON_STACK_HUB, supported_versions
+from ._pki.key_store import KeyStore
+from ._pki.signing_key import signing_key
 from ._world.events import Announcement, Events
 from ._world.faults import Faults
 from ._world.limits import Limits
@@ -33,7 +36,9 @@ def world_of(settings: Settings) -> World:
     latency = settings.latency
     if latency is None:
         latency = _LIMITED_LATENCY if settings.limits else 0.0
+    keys = KeyStore(Path(settings.state).absolute() if settings.state is not None else None)
     return World(
+        profile=settings.profile,
         clock=clock,
         machine=machine,
         resource_id=machine.resource_id(_ARC_TYPE if settings.profile == "arc" else _VM_TYPE),
@@ -41,7 +46,8 @@ def world_of(settings: Settings) -> World:
         resources=tuple(settings.resources),
         identity_header=settings.identity_header or uuid.uuid4().hex,
         versions=supported_versions(newest),
-        tokens=TokenService(clock, settings.token_lifetime),
+        keys=keys,
+        tokens=TokenService(clock, settings.token_lifetime, lambda: signing_key(keys)),
         secrets=dict(settings.secrets),
         faults=Faults(clock, settings.seed),
         first_faults=tuple(settings.faults),

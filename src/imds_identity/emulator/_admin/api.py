@@ -14,6 +14,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from .._hosts.health import PATH as HEALTH_PATH
+from .._hosts.health import health
 from .._kinds import from_text, kinds_of
 from .._messages import Response, json_response
 from .._world.events import Announcement
@@ -23,6 +25,7 @@ from .page import live, page
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._hosts.names import HostNames
     from .._messages import Request
     from .._world.world import World
 
@@ -42,18 +45,18 @@ class Admin:
 
     Args:
         world: what is shown and changed.
-        profile: the kind of host.
-        endpoint: its URL.
-        port: the admin port, which is part of every Host header that is meant for it.
+        endpoint: the URL of the emulated host.
+        names: under which names it may be asked.
     """
 
-    def __init__(self, world: World, profile: str, endpoint: str, port: int) -> None:
+    def __init__(self, world: World, endpoint: str, names: HostNames) -> None:
         self._world = world
-        self._page_of = functools.partial(page, world, profile, endpoint)
-        self._hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
+        self._page_of = functools.partial(page, world, endpoint)
+        self._names = names
         self._answers: dict[tuple[str, str], Callable[[Request], Response]] = {
             ("GET", "/"): self._page,
             ("GET", "/live"): self._live,
+            ("GET", HEALTH_PATH): lambda _: health(world.profile),
             ("GET", "/api/requests"): self._list_requests,
             ("GET", "/api/tokens"): self._list_tokens,
             ("GET", "/api/faults"): self._list_faults,
@@ -87,12 +90,14 @@ class Admin:
             return self._secured(json_response(400, {"error": f"That makes no sense: {error}"}))
 
     def _check_source(self, request: Request) -> None:
-        if request.header_values("host") not in [[host] for host in self._hosts]:
-            raise _RefusedError(421, "Use 127.0.0.1 or localhost and the port to reach this page.")
+        if not self._names.admit(request):
+            raise _RefusedError(
+                421, "Use an address, localhost or a name given with --allow-host for this page."
+            )
         if request.method in _SAFE:
             return
         origin = request.header("origin")
-        if origin is not None and origin.removeprefix("http://") not in self._hosts:
+        if origin is not None and origin != f"http://{request.header('host')}":
             raise _RefusedError(403, "Other sites may not change anything here.")
         if request.header("sec-fetch-site") not in (None, "same-origin", "none"):
             raise _RefusedError(403, "Other sites may not change anything here.")

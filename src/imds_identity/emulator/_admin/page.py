@@ -55,12 +55,11 @@ _COMMON_FAULTS = (
 )
 
 
-def page(world: World, profile: str, endpoint: str, nonce: str) -> str:
+def page(world: World, endpoint: str, nonce: str) -> str:
     """The page.
 
     Args:
         world: what it shows.
-        profile: the kind of host.
         endpoint: its URL.
         nonce: marks its own style and script for the content security policy.
     """
@@ -70,7 +69,7 @@ def page(world: World, profile: str, endpoint: str, nonce: str) -> str:
 <title>imds-identity emulator</title>
 <style nonce="{nonce}">{_STYLE}</style></head><body>
 <h1>imds-identity emulator</h1>
-<p>Profile <b>{escape(profile)}</b> on <code>{escape(endpoint)}</code></p>
+<p>Profile <b>{escape(world.profile)}</b> on <code>{escape(endpoint)}</code></p>
 {_controls()}
 <main id="live">{live(world)}</main>
 <script nonce="{nonce}">{_SCRIPT}</script>

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .._messages import Response, json_response
+from .health import PATH as HEALTH_PATH
+from .health import health
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,11 +15,13 @@ if TYPE_CHECKING:
     from .._messages import Request
     from .._world.fault import Fault
     from .._world.world import World
+    from .names import HostNames
 
     Endpoint = Callable[[Request, Fault | None], Response]
 
 _NOTHING = Response(0)
 _UNKNOWN = "unknown"
+_LONGEST_NAME = 256
 
 
 class Routes:
@@ -62,17 +66,24 @@ class Service:
     Args:
         world: the shared state.
         routes: where each path leads.
+        names: under which names it may be asked.
     """
 
-    def __init__(self, world: World, routes: Routes) -> None:
+    def __init__(self, world: World, routes: Routes, names: HostNames) -> None:
         self._world = world
         self._routes = routes
+        self._names = names
 
     def handle(self, request: Request) -> Response:
         """Answer one request."""
+        if request.path == HEALTH_PATH:
+            # Whoever waits for the emulator is no client: neither recorded nor spoiled.
+            return health(self._world.profile)
         with self._world.lock:
             category, endpoint = self._routes.find(request.path)
-            if not self._world.limits.admit(category):
+            if not self._names.admit(request):
+                response, note = _misdirected(request), "refused"
+            elif not self._world.limits.admit(category):
                 response, note = _too_many(category), "limited"
             else:
                 response, note = self._answer(request, category, endpoint)
@@ -109,6 +120,15 @@ class Service:
 
 def _leg(request: Request) -> str:
     return "challenge" if request.header("authorization") is None else "answer"
+
+
+def _misdirected(request: Request) -> Response:
+    name = (request.header("host") or "")[:_LONGEST_NAME]
+    message = (
+        f"The Host {name!r} is no name of this machine, and a web page may be behind it. If it is "
+        "one, start the emulator with --allow-host and that name."
+    )
+    return json_response(421, {"error": message})
 
 
 def _too_many(category: str) -> Response:

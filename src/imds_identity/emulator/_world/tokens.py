@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from .._pki.signing_key import signing_key
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from jwt.types import Options
 
     from .._clock import Clock
+    from .._pki.signing_key import SigningKey
 
 _MOST_CACHED = 1024
 _MOST_REMEMBERED = 500
@@ -58,9 +57,11 @@ class TokenService:
     Args:
         clock: the time.
         lifetime: seconds that a token lives.
+        key: gives the key that signs them.
     """
 
-    def __init__(self, clock: Clock, lifetime: int) -> None:
+    def __init__(self, clock: Clock, lifetime: int, key: Callable[[], SigningKey]) -> None:
+        self.key = key
         self._clock = clock
         self._lifetime = lifetime
         self._cache: OrderedDict[tuple[str, str], IssuedToken] = OrderedDict()
@@ -122,7 +123,7 @@ class TokenService:
         self._serial += 1
         claims = _claims(principal, resource, issued, issued + lifetime)
         claims["uti"] = f"{self._serial:x}.{secrets.token_urlsafe(12)}"
-        key = signing_key()
+        key = self.key()
         value = jwt.encode(
             claims, key.private, algorithm="RS256", headers={"kid": key.id, "x5t": key.id}
         )
@@ -173,7 +174,7 @@ class TokenService:
         try:
             return jwt.decode(
                 value,
-                signing_key().public,
+                self.key().public,
                 algorithms=["RS256"],
                 issuer=issuer_of(tenant_id),
                 options=options,
