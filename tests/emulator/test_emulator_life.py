@@ -127,12 +127,26 @@ def test_requests_are_recorded_without_their_secrets(started: Start, ask: Ask) -
     assert "hunter2" not in repr(record)
 
 
-def test_a_refusal_is_recorded_and_what_is_granted_is_not(started: Start, ask: Ask) -> None:
+def test_answers_are_recorded_without_what_they_grant(started: Start, ask: Ask) -> None:
     emulator = started()
-    ask(emulator)
+    token = ask(emulator).json()["access_token"]
     ask(emulator, client_id="nobody")
-    assert [record.refusal != "" for record in emulator.requests] == [False, True]
-    assert "Identity not found" in emulator.requests[1].refusal
+    granted, refused = emulator.requests
+    assert '"access_token":"(hidden)"' in granted.answer
+    assert token[:20] not in repr(emulator.requests)
+    assert "Identity not found" in refused.answer
+
+
+def test_a_record_says_who_asked_and_how_long_it_took(started: Start, ask: Ask) -> None:
+    emulator = started()
+    emulator.fault(delay=0.05, times=1)
+    ask(emulator)
+    ask(emulator)
+    slow = emulator.requests[0]
+    assert slow.client == "127.0.0.1"
+    assert slow.seconds is not None
+    assert slow.seconds >= 0.05
+    assert slow.effects == {"delay": 0.05}
 
 
 def test_the_record_of_requests_is_bounded(started: Start, ask: Ask) -> None:
@@ -167,7 +181,7 @@ def test_listeners_hear_of_each_request(started: Start, ask: Ask) -> None:
     heard: list[RecordedRequest] = []
     emulator.on_request(heard.append)
     ask(emulator)
-    assert heard == emulator.requests
+    assert [record.status for record in heard] == [200]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

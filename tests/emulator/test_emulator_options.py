@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ SAID: dict[str, Any] = {
     "admin_host": "127.0.0.3",
     "newest_version": "2021-02-01",
     "profile": "arc",
+    "replay": os.devnull,
 }
 SCALARS = [row for row in rows() if row.option.flag is None and row.flag]
 

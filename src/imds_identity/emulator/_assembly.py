@@ -14,12 +14,14 @@ from ._pki.signing_key import signing_key
 from ._world.events import Announcement, Events
 from ._world.faults import Faults
 from ._world.limits import Limits
+from ._world.recording import replayed
 from ._world.records import RequestLog
 from ._world.tokens import TokenService
 from ._world.world import World
 
 if TYPE_CHECKING:
     from ._settings import Settings
+    from ._world.fault import Fault
 
 _LIMITED_LATENCY = 0.01
 _VM_TYPE = "Microsoft.Compute/virtualMachines"
@@ -50,10 +52,15 @@ def world_of(settings: Settings) -> World:
         tokens=TokenService(clock, settings.token_lifetime, lambda: signing_key(keys)),
         secrets=dict(settings.secrets),
         faults=Faults(clock, settings.seed),
-        first_faults=tuple(settings.faults),
+        first_faults=_first_faults(settings),
         limits=Limits(clock, enabled=settings.limits),
         events=Events(settings.events_clock or clock, machine.name),
         first_events=[Announcement(**event) for event in settings.events],
         log=RequestLog(settings.log_size),
         latency=latency,
     )
+
+
+def _first_faults(settings: Settings) -> tuple[Fault, ...]:
+    recorded = () if settings.replay is None else replayed(settings.replay)
+    return (*settings.faults, *recorded)

@@ -24,6 +24,7 @@ from ._services.key_vault import KeyVaultEndpoint
 from ._services.openid import OpenIdEndpoint
 from ._settings import url
 from ._world.key_files import KeyFiles
+from ._world.recording import Recording
 
 if TYPE_CHECKING:
     from ._settings import Settings
@@ -78,7 +79,11 @@ class Running:
         self.keys: KeyFiles | None = None
         self.key_vault: KeyVault | None = None
         self.attested: AttestedEndpoint | None = None
+        self._recording: Recording | None = None
         try:
+            if settings.record is not None:
+                self._recording = Recording(settings.record)
+                world.on_request(self._recording.add)
             self._assemble()
             self._background.start()
         except BaseException:
@@ -115,6 +120,9 @@ class Running:
         if os.getpid() != self._process:
             return
         self._background.stop()
+        if self._recording is not None:
+            self._world.log.listeners.remove(self._recording.add)
+            self._recording.close()
         if self.keys is not None:
             self.keys.remove_all()
         if self._directory is not None:

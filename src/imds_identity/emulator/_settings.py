@@ -191,6 +191,14 @@ class Settings:
             key="event",
         ),
     ] = ()
+    record: Annotated[
+        str | os.PathLike[str] | None,
+        Option("a file to which every request is written, for replay", "FILE"),
+    ] = None
+    replay: Annotated[
+        str | os.PathLike[str] | None,
+        Option("a recorded file, whose failures happen again at the same requests", "FILE"),
+    ] = None
     seed: Annotated[int | None, Option("makes random faults repeat themselves", "NUMBER")] = None
     clock: Annotated[
         Clock | None,

@@ -182,8 +182,8 @@ def _request(record: RecordedRequest) -> tuple[str, ...]:
     headers = "".join(
         f"{escape(name)}: {escape(value)}<br>" for name, value in record.headers.items()
     )
-    if record.refusal:
-        headers += f"<p>{escape(record.refusal)}</p>"
+    if record.answer:
+        headers += f"<p>{escape(record.answer)}</p>"
     shown = f"{escape(record.method)} {escape(record.target)}"
     status = str(record.status or "none")
     return (
