@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from .._core.failure import Failure, SecretUnreadable
+from .._core.failure import Failure, Refused
 from .._core.fork import whole
 from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from .._core.clock import Clock
     from .._core.secret import Secret
-    from .exchange import Step, Steps
+    from .exchange import Random, Step, Steps
 
 T = TypeVar("T")
 Sender: TypeAlias = Callable[[Request], Response]
@@ -24,6 +26,8 @@ Expect: TypeAlias = Callable[[float], object]
 
 MARGIN = 3.0
 """Seconds in which a busy machine gets from one step to the next."""
+_LONGEST_STEP = 75.0
+"""Seconds: a minute before the gate, and a request."""
 
 
 class Gate(Protocol):
@@ -44,36 +48,46 @@ class Channel:
     Args:
         send: sends one request.
         clock: times the attempts and sleeps.
-        tokens_directory: the only directory a secret is read from.
         gate: what every request waits at, if anything.
+        expect: is told of each silent stretch before it begins, if anybody waits.
+        random: spreads what would otherwise be done in step.
+        seconds: how long an exchange may take; what would begin or be waited for after that is not.
     """
 
     def __init__(
-        self, send: Sender, clock: Clock, tokens_directory: str = "", gate: Gate | None = None
+        self,
+        send: Sender,
+        clock: Clock,
+        gate: Gate | None = None,
+        expect: Expect | None = None,
+        random: Random = random.random,
+        seconds: float = math.inf,
     ) -> None:
         self.send = send
         self.clock = clock
-        self.tokens_directory = tokens_directory
         self.gate = gate
+        self.expect = expect or _nobody
+        self.random = random
+        self.seconds = seconds
 
-    def run(self, steps: Steps[T], expect: Expect | None = None) -> T:
+    def run(self, steps: Steps[T], tokens_directory: str = "") -> T:
         """Do what ``steps`` ask for until they give their result.
 
         Args:
             steps: an exchange.
-            expect: is told of each silent stretch before it begins.
+            tokens_directory: the only directory that a secret is read from, whatever they ask for.
 
         Raises:
             Failure: as the exchange raises it, with how often and how long it was tried.
         """
-        hands = _Hands(self, expect or _nobody)
+        hands = _Hands(self, tokens_directory)
         started = self.clock.now()
         try:
             step = next(steps)
             while True:
                 try:
                     outcome = hands.do(step)
-                except (TransportError, SecretUnreadable) as error:
+                except (TransportError, Failure) as error:
                     step = steps.throw(error)
                 else:
                     step = steps.send(outcome)
@@ -88,27 +102,39 @@ class Channel:
 class _Hands:
     """Does the single steps of one exchange."""
 
-    def __init__(self, channel: Channel, expect: Expect) -> None:
+    def __init__(self, channel: Channel, tokens_directory: str) -> None:
         self.attempts = 0
         self._channel = channel
-        self._expect = expect
+        self._tokens_directory = tokens_directory
+        self._left = channel.seconds
+        self._status: int | None = None
 
     def do(self, step: Step) -> Any:
         """What ``step`` asks for."""
-        return _DOERS[type(step)](self, step)
+        started = self._channel.clock.now()
+        try:
+            return _DOERS[type(step)](self, step)
+        finally:
+            # No step takes longer, unless this process was stopped, which is no fault of its peer.
+            self._left -= min(self._channel.clock.now() - started, _LONGEST_STEP)
 
     def send(self, step: Send) -> Response:
+        self._check_time(0.0)
         request, gate = step.request, self._channel.gate
         seconds = request.seconds + MARGIN
+        self._status = None
         if gate is None:
-            return self._timed(request, seconds)
-        with gate.admitted(seconds, self._expect):
             response = self._timed(request, seconds)
-        gate.heed(response)
+        else:
+            with gate.admitted(seconds, self._channel.expect):
+                response = self._timed(request, seconds)
+            gate.heed(response)
+        self._status = response.status
         return response
 
     def pause(self, step: Pause) -> None:
-        self._expect(step.seconds + MARGIN)
+        self._check_time(step.seconds)
+        self._channel.expect(step.seconds + MARGIN)
         self._channel.clock.sleep(step.seconds)
 
     def confirm_listener(self, step: ConfirmListener) -> None:
@@ -121,10 +147,21 @@ class _Hands:
         with whole():
             from .secret_file import read_secret
 
-        return read_secret(step.path, self._channel.tokens_directory)
+        return read_secret(step.path, self._tokens_directory)
+
+    def _check_time(self, seconds: float) -> None:
+        """Give up where there is not so much time left."""
+        if self._left < seconds:
+            last = f"its last answer was {self._status}" if self._status else "none was complete"
+            raise Refused(
+                f"the service gave no final answer within {self._channel.seconds:.0f} s: {last}",
+                "It is being updated or is overloaded; that mostly passes within minutes.",
+                status=self._status,
+                retry_after=seconds or None,
+            )
 
     def _timed(self, request: Request, seconds: float) -> Response:
-        self._expect(seconds)
+        self._channel.expect(seconds)
         self.attempts += 1
         clock = self._channel.clock
         started = clock.now()

@@ -50,7 +50,7 @@ class Rule(NamedTuple):
     budget: float = 0.0
 
 
-RULES: Mapping[int, Rule] = {
+TOKEN_RULES: Mapping[int, Rule] = {
     404: Rule(),
     410: Rule(budget=70.0),
     429: Rule(),
@@ -59,19 +59,22 @@ RULES: Mapping[int, Rule] = {
 _DROPPED = Rule()
 
 
-def answered(request: Request, random: Random, absent: str) -> Steps[Response]:
+def answered(
+    request: Request, random: Random, absent: str, rules: Mapping[int, Rule] = TOKEN_RULES
+) -> Steps[Response]:
     """Send ``request`` until there is an answer that asking again would not change.
 
     Args:
         request: what to send, each time the same.
         random: spreads the pauses.
         absent: what to tell a reader where nothing answers at all.
+        rules: how each status is retried that is; they belong to the operation, not the service.
 
     Raises:
         Unavailable: when nothing answers at all.
         Refused: when connections were made and no answer was complete.
     """
-    schedule = Schedule(random)
+    schedule = Schedule(random, rules)
     while True:
         try:
             response = yield from _read_in_time(request)
@@ -98,12 +101,12 @@ def answered(request: Request, random: Random, absent: str) -> Steps[Response]:
 def _read_in_time(request: Request) -> Steps[Response]:
     """An answer that is as good as new.
 
-    No request may take a minute: this process was stopped, and what was true when the answer was
-    written need not be so when it is read.
+    What takes a minute, and was not meant to, was stopped in between: what was true when the
+    answer was written need not be so when it is read.
     """
     response = yield from send(request)
     seconds = response.received_at - response.sent_at
-    if seconds > _LATE_SECONDS:
+    if seconds > max(_LATE_SECONDS, request.seconds):
         raise Dropped(f"the answer was read {seconds:.0f} s after it was asked for")
     return response
 
@@ -111,8 +114,9 @@ def _read_in_time(request: Request) -> Steps[Response]:
 class Schedule:
     """The pauses of one leg of an exchange. Each question answers None for "give up"."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, rules: Mapping[int, Rule] = TOKEN_RULES) -> None:
         self._random = random
+        self._rules = rules
         self._attempts = 0
         self._paused = 0.0
         self._budget = 0.0
@@ -121,7 +125,7 @@ class Schedule:
 
     def after_response(self, response: Response) -> float | None:
         """Seconds to wait after this answer."""
-        rule = RULES.get(response.status)
+        rule = self._rules.get(response.status)
         if rule is None:
             return None
         wanted = retry_after(response)
