@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._admin.api import Admin
+from ._admin.page import Place
 from ._clock import SystemClock
 from ._hosts import profiles
+from ._hosts.exports import shell_lines
 from ._hosts.names import HostNames
 from ._hosts.service import Routes, Service
 from ._http.background import Background
@@ -185,7 +187,14 @@ class Running:
         host = self._settings.admin_host
         listener = self._background.bind(host, wanted)
         self.admin_url = url("http", host, listener.port)
-        admin = Admin(self._world, self.endpoint, self._names)
+        vault = self.key_vault
+        known = (vault.url, vault.ca_file) if vault is not None else None
+        variables = profiles.environment(
+            self._settings.profile, self.endpoint, self._world.identity_header
+        )
+        exports = "\n".join(shell_lines(variables, self.endpoint, known))
+        place = Place(self.endpoint, exports, vault.url if vault is not None else "")
+        admin = Admin(self._world, place, self._names)
         listener.serve(HttpServer(admin.handle, SystemClock(), name=profiles.NAME))
 
 

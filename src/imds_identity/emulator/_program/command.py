@@ -101,8 +101,8 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print_environment(settings: Settings) -> int:
+    from .._hosts.exports import shell_lines
     from .plan import planned_endpoint, planned_environment, planned_key_vault
-    from .serve import shell_lines
 
     environment = planned_environment(settings)
     _print_lines(shell_lines(environment, planned_endpoint(settings), planned_key_vault(settings)))
@@ -117,7 +117,8 @@ def _serve(emulator: Emulator) -> int:
 
 
 def _introduce(emulator: Emulator) -> None:
-    from .serve import introduction, shell_lines
+    from .._hosts.exports import shell_lines
+    from .serve import introduction
 
     vault = None
     if emulator.has_key_vault:

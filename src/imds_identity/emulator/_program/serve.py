@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import shlex
 import signal
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from .._hosts.profiles import MISLEADING
 from .._machine.identities import SystemAssigned
 from .._services.attested import ROOT_PATH
-from .._services.token import TOKEN_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,36 +18,6 @@ if TYPE_CHECKING:
     from .._emulator import Emulator
     from .._machine.identities import Identity
     from .._world.records import RecordedRequest
-
-
-def shell_lines(
-    environment: dict[str, str], endpoint: str, vault: tuple[str, str | None] | None = None
-) -> list[str]:
-    """What clients must export, as lines that a POSIX shell can evaluate.
-
-    Args:
-        environment: the variables that the Azure SDKs read.
-        endpoint: the emulator's URL.
-        vault: the URL of the Key Vault and the file of its root certificate, as far as known.
-
-    Returns:
-        The lines.
-    """
-    unset = [name for name in MISLEADING if name not in environment]
-    lines = [f"unset {' '.join(unset)}"]
-    lines += [_export(name, value) for name, value in environment.items()]
-    if "AZURE_POD_IDENTITY_AUTHORITY_HOST" in environment:
-        # GDAL reads the first of these, object_store and obstore the second.
-        lines += [
-            _export("CPL_AZURE_VM_API_ROOT_URL", endpoint),
-            _export("AZURE_MSI_ENDPOINT", endpoint + TOKEN_PATH),
-        ]
-    url, ca_file = vault or (None, None)
-    if url is not None:
-        lines.append(_export("IMDS_EMULATOR_KEY_VAULT_URL", url))
-    if ca_file is not None:
-        lines.append(_export("IMDS_EMULATOR_KEY_VAULT_CA_FILE", ca_file))
-    return lines
 
 
 def introduction(emulator: Emulator) -> list[str]:
@@ -73,10 +40,6 @@ def _identity_line(identity: Identity) -> str:
         return f"System-assigned identity: {ids}"
     name = identity.resource_id.rpartition("/")[2]
     return f"User-assigned identity {name}: {ids}, resource id {identity.resource_id}"
-
-
-def _export(name: str, value: str) -> str:
-    return f"export {name}={shlex.quote(value)}"
 
 
 def serve(

@@ -39,6 +39,7 @@ class IssuedToken:
     issued: int
     expires: int
     lifetime: int
+    serial: int = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,10 @@ class TokenService:
         clock: the time.
         lifetime: seconds that a token lives.
         key: gives the key that signs them.
+
+    Attributes:
+        issued: the latest tokens, oldest first.
+        revoked_to: tokens up to this serial number are revoked.
     """
 
     def __init__(self, clock: Clock, lifetime: int, key: Callable[[], SigningKey]) -> None:
@@ -66,18 +71,18 @@ class TokenService:
         self._lifetime = lifetime
         self._cache: OrderedDict[tuple[str, str], IssuedToken] = OrderedDict()
         self._serial = 0
-        self._revoked_to = 0
+        self.revoked_to = 0
         self.issued: deque[IssuedToken] = deque(maxlen=_MOST_REMEMBERED)
 
     def forget(self) -> None:
         """Empty the cache and forget what was issued or revoked."""
         self._cache.clear()
         self.issued.clear()
-        self._revoked_to = 0
+        self.revoked_to = 0
 
     def revoke(self) -> None:
         """Revoke every token issued so far; the cache keeps serving them, as the real one does."""
-        self._revoked_to = self._serial
+        self.revoked_to = self._serial
 
     def token(
         self, principal: Principal, resource: str, *, bypass_cache: bool = False
@@ -128,7 +133,13 @@ class TokenService:
             claims, key.private, algorithm="RS256", headers={"kid": key.id, "x5t": key.id}
         )
         token = IssuedToken(
-            value, resource, principal.client_id, issued, issued + lifetime, lifetime
+            value,
+            resource,
+            principal.client_id,
+            issued,
+            issued + lifetime,
+            lifetime,
+            self._serial,
         )
         self.issued.append(token)
         return token
@@ -159,7 +170,7 @@ class TokenService:
             raise RefusedTokenError("The token is not valid yet.")
         if not now < _number(claims, "exp"):
             raise RefusedTokenError("The token has expired.")
-        if _serial_of(claims) <= self._revoked_to:
+        if _serial_of(claims) <= self.revoked_to:
             raise RevokedTokenError("The token was revoked.")
         return claims
 

@@ -123,7 +123,7 @@ class World:
     def active_faults(self) -> list[tuple[int, Fault]]:
         """The faults that are set, with their numbers."""
         with self.lock:
-            return self.faults.active()
+            return [(standing.number, standing.fault) for standing in self.faults.standing()]
 
     def issued_tokens(self) -> list[IssuedToken]:
         """The latest tokens, oldest first."""
@@ -139,6 +139,15 @@ class World:
         """Announce an event; its id."""
         with self.lock:
             return self.events.schedule(announcement)
+
+    def approve_event(self, event_id: str) -> None:
+        """Start an event before its time.
+
+        Raises:
+            NoSuchEventError: if it is not there.
+        """
+        with self.lock:
+            self.events.approve([event_id])
 
     def cancel_event(self, event_id: str) -> None:
         """Take an event back.
