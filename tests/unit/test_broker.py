@@ -12,43 +12,17 @@ import pytest
 
 from imds_identity._core.challenge import ANSWER_SECONDS, Challenge
 from imds_identity._core.failure import Failure, Refused
-from imds_identity._core.key import Key
 from imds_identity._core.token import Token
 from imds_identity._engine import broker as broker_module
 from imds_identity._engine.broker import HIT_SECONDS, LOOK_SECONDS, TRIES, Broker
 from imds_identity._engine.flight import LONGEST_FETCH, Flight, Interrupted
 from imds_identity._engine.slot import NEVER, Slot
+from support import KEY, LIFE, FakeClock, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support import Background, FakeClock
-
-KEY = Key("imds", "http://service", "", "", "https://vault")
-LIFE = 86400.0
-
-
-class Service:
-    """Counts fetches and gives what the test wants."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
-        self.fetches = 0
-        self.error: BaseException | None = None
-
-    def token(self) -> Token:
-        now, wall = self.clock.now(), int(self.clock.wall())
-        half = LIFE / 2
-        return Token(
-            f"token-{self.fetches}", "Bearer", int(wall + LIFE), int(wall + half), now,
-            now + half, now + LIFE,
-        )  # fmt: skip
-
-    def __call__(self) -> Token:
-        self.fetches += 1
-        if self.error:
-            raise self.error
-        return self.token()
+    from support import Background
 
 
 def jwt_of(**claims: int) -> str:
