@@ -19,7 +19,8 @@ from urllib3.util import parse_url
 from .._core.failure import Failure, Refused, Unavailable, quote
 from .._core.secret import Secret
 from .._version import __version__
-from .bounded import BoundedAdapter, BoundedSession, body_of, late_after
+from .bounded import BoundedAdapter, BoundedSession, body_of
+from .connection import late_after
 from .exchange import Dropped, Request, Response, TransportError, Unreached
 from .retry import CONNECT_TIMEOUT
 
