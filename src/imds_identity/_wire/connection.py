@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LARGEST_BODY = 256 * 1024
-"""Bytes. A token is two thousand."""
-# What frames a body of one-byte chunks is six times the body; nothing sound comes near to this.
+"""Bytes. One with a token has some two thousand."""
+# Bytes with all header fields and chunk sizes, of which there are six for a chunk of one byte.
 _LARGEST_ANSWER = 8 * LARGEST_BODY
-# Of several addresses one may be dead: the others get their turn, but each a fair chance.
+# Seconds that each address of a name has at least: a dead one leaves time for those after it.
 _FAIR_CHANCE = 1.0
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 USER_AGENT = f"imds-identity/{__version__} requests/{requests.__version__}"
 
-# identity: an answer of a few kilobytes that asks to be inflated is not the metadata service's.
+# identity means uncompressed: the metadata service has no reason to compress a few kilobytes.
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"}
 _WRONG = (
     requests.exceptions.InvalidURL,
