@@ -116,7 +116,8 @@ class Provider:
         gate = gate_for(machine, self.source, broker.random) if machine else None
         try:
             self.source.check()
-            # No other's certificate or secret is a given transport's business.
+            # A transport of the caller's is for IMDS and Arc: it may follow a redirect with an app
+            # host's secret, and does not know Service Fabric's certificate.
             given = open_sender if self.source.is_the_machines else None
             with (given or requests_sender)(broker.clock) as send:
                 channel = Channel(send, broker.clock, gate, expect, broker.random, LONGEST_EXCHANGE)

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._engine.flight import Interrupted
-from .._wire.bounded import late_after
+from .._wire.connection import late_after
 from .._wire.exchange import Dropped
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest
 
 from .._engine.flight import Interrupted
-from .._wire.bounded import BoundedSession, in_time, late_after
+from .._wire.bounded import BoundedSession
+from .._wire.connection import in_time, late_after
 from .._wire.exchange import Dropped, Response, Unreached
 from .._wire.sender import check_url, last_words, plain_headers, problem_of
 from .body import Whole, async_body_of, body_of
