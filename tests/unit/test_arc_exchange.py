@@ -71,6 +71,16 @@ def test_challenge_listener_secret_token(answers: Answers) -> None:
     assert stepped.finish(answers.token("secret")).value == "secret"
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [("http://localhost:7/x", 7), ("http://localhost/x", 80), ("https://127.0.0.1/x", 443)],
+)
+def test_the_port_that_is_looked_at_is_the_one_that_is_asked(
+    answers: Answers, endpoint: str, port: int
+) -> None:
+    assert start(endpoint=endpoint).answer(challenge(answers)) == ConfirmListener(port)
+
+
 def test_the_request_with_the_secret_does_not_show_it(answers: Answers) -> None:
     step = authorized(start(), answers)
     assert "s3cret" not in repr(step)
