@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._core.failure import Failure
 from ._core.fork import load
-from ._engine.broker import LOOK_SECONDS, TRIES, given_up
-from ._engine.flight import Flight
+from ._engine.broker import LOOK_SECONDS
 from ._faces.face import Face, error_from
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._core.token import Token
+    from ._engine.flight import Flight
     from ._engine.provider import OpenSender
     from ._engine.slot import Slot
     from ._faces.face import Shown
@@ -37,21 +37,13 @@ class ManagedIdentityCredential(Face):
     event loop, and cancelling one who waits harms no other.
 
     Args:
-        client_id: as for `imds_identity.ManagedIdentityCredential`, like all that follow.
-        object_id: likewise.
-        resource_id: likewise.
-        identity_config: likewise.
-        source: likewise.
-        arc_tokens_directory: likewise.
-        cache: likewise.
         transport: an azure-core ``AsyncHttpTransport``, or an ``HttpTransport``. Its own proxies,
             cookies and passwords are not used.
-        raw_request_hook: called with each request as azure-core's ``CustomHookPolicy`` does.
-        raw_response_hook: likewise with each response.
+        settings: as for `imds_identity.ManagedIdentityCredential`.
 
     Raises:
-        ValueError: for more than one selector, or one that is not understood; for a transport of a
-            kind of its own that would use the environment's proxies.
+        ValueError: as there, and for a transport of a kind of its own that would use the
+            environment's proxies.
         TypeError: for trio's transport.
     """
 
@@ -63,24 +55,7 @@ class ManagedIdentityCredential(Face):
         enable_cae: bool = False,
         **kwargs: Any,
     ) -> AccessToken:
-        """An access token for a scope, as `imds_identity.ManagedIdentityCredential.get_token`.
-
-        Args:
-            scopes: exactly one, as ``https://vault.azure.net/.default`` or as a bare resource.
-            claims: the claims challenge with which a service refused the present token; skips
-                every cache.
-            tenant_id: not used: a managed identity has one tenant.
-            enable_cae: not used: the metadata service decides.
-            kwargs: not used.
-
-        Returns:
-            The token and when it expires, in Unix seconds on this machine's clock.
-
-        Raises:
-            ValueError: unless there is exactly one scope that names a resource.
-            CredentialUnavailableError: if there is no managed identity here.
-            ManagedIdentityError: if its token could not be had.
-        """
+        """An access token: `imds_identity.ManagedIdentityCredential.get_token`, awaited."""
         try:
             slot = self._slots[scopes]
             if self._tick() < slot.hit_until and not claims:
@@ -92,21 +67,7 @@ class ManagedIdentityCredential(Face):
     async def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None
     ) -> AccessTokenInfo:
-        """Like `get_token`, with ``refresh_on`` and ``token_type``.
-
-        Args:
-            scopes: exactly one, as for `get_token`.
-            options: ``claims`` is used as in `get_token`, the rest is not.
-
-        Returns:
-            The token, its type, when it expires and when the next one will be fetched, in Unix
-            seconds on this machine's clock.
-
-        Raises:
-            ValueError: unless there is exactly one scope that names a resource.
-            CredentialUnavailableError: if there is no managed identity here.
-            ManagedIdentityError: if its token could not be had.
-        """
+        """`imds_identity.ManagedIdentityCredential.get_token_info`, awaited."""
         claims = options.get("claims") if options else None
         try:
             slot = self._slots[scopes]
@@ -151,17 +112,13 @@ class ManagedIdentityCredential(Face):
     async def _token(self, slot: Slot, claims: str | None) -> Token:
         sender = self._sender()
         needs = get_ident() if sender is not None else 0
-        for _ in range(TRIES):
-            found = self._provider.launch(
-                slot, claims, sender, needs=needs, caller=id(asyncio.current_task())
-            )
-            if not isinstance(found, Flight):
-                return found
-            while not await _landed(found):
-                self._provider.broker.look_after(found)
-            if token := self._provider.broker.result(found):
-                return token
-        raise given_up()
+        asked = self._provider.ask(slot, claims, sender, needs=needs, caller=asyncio.current_task())
+        try:
+            while True:
+                await _wait(next(asked))
+        except StopIteration as done:
+            token: Token = done.value
+            return token
 
     def _sender(self) -> OpenSender | None:
         if not self._sends_by_azure_core:
@@ -173,8 +130,8 @@ class ManagedIdentityCredential(Face):
         return sender
 
 
-async def _landed(flight: Flight) -> bool:
-    """Whether ``flight`` is over, which is waited for without blocking the loop, for a while."""
+async def _wait(flight: Flight) -> None:
+    """Wait for the outcome of ``flight`` without blocking the loop, for a while at the most."""
     loop = asyncio.get_running_loop()
     landed = loop.create_future()
 
@@ -183,22 +140,16 @@ async def _landed(flight: Flight) -> bool:
             loop.call_soon_threadsafe(landed.cancel)
 
     flight.when_landed(tell)
-    await asyncio.wait({landed}, timeout=LOOK_SECONDS)
-    return flight.outcome is not None
+    try:
+        await asyncio.wait({landed}, timeout=LOOK_SECONDS)
+    finally:
+        flight.forget(tell)
 
 
 def get_bearer_token_provider(
     credential: AsyncTokenCredential, *scopes: str
 ) -> Callable[[], Awaitable[str]]:
-    """An async callable that gives a bearer token, as OpenAI-style async clients want one.
-
-    Args:
-        credential: any async azure-core credential.
-        scopes: what to ask it for.
-
-    Returns:
-        An async callable without parameters; call it anew for each request.
-    """
+    """`imds_identity.get_bearer_token_provider` for an async credential: to be awaited."""
 
     async def bearer_token() -> str:
         return (await credential.get_token(*scopes)).token

@@ -257,7 +257,7 @@ def test_a_whole_request_has_one_deadline(what: str) -> None:
     with RawServer(*ENDLESS[what], hold=True) as server:
         clock = RunningClock()
         started = clock.now()
-        with pytest.raises(Dropped, match=r"no complete answer within 0\.3"):
+        with pytest.raises(Dropped, match=r"no complete answer within 0\.\d"):
             sent(server.url, clock=clock, seconds=0.3)
         assert clock.now() - started < 5
         assert server.closed.wait(5), "the connection was not closed"

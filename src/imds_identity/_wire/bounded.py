@@ -17,6 +17,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from .._core.background import start_thread
 from .._core.failure import Malformed, quote
 from .exchange import Dropped, Unreached
 
@@ -121,7 +122,7 @@ def in_time(call: Callable[[], T], seconds: float, late: Exception) -> T:
         done.set()
 
     context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(run,), name="imds-identity", daemon=True).start()
+    start_thread(functools.partial(context.run, run))
     if not done.wait(seconds):
         raise late
     value, error = outcome.pop()
