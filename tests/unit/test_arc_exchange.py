@@ -62,10 +62,11 @@ def test_challenge_listener_secret_token(answers: Answers) -> None:
         "?api-version=2020-06-01&resource=https%3A%2F%2Fvault"
     )
     assert first.headers == {"Metadata": "true", "Host": "localhost:40342"}
+    assert first.listener == 0
     assert stepped.answer(challenge(answers)) == ConfirmListener(40342)
     assert stepped.answer(None) == ReadSecret(KEY_FILE)
     second = stepped.answer(Secret("s3cret")).request
-    assert second.url == first.url
+    assert (second.url, second.listener) == (first.url, 40342)
     expected = {**first.headers, "Authorization": "Basic s3cret"}
     assert plain_headers(second).items() >= expected.items()
     assert stepped.finish(answers.token("secret")).value == "secret"

@@ -75,10 +75,12 @@ def _met(request: Request, random: Random, secrets: list[Secret]) -> Steps[Respo
         if challenge.status != 401:
             raise _unchallenged(challenge)
         realm = _realm(challenge)
-        yield from confirm_listener(_port(request.url))
+        port = _port(request.url)
+        yield from confirm_listener(port)
         secrets.append((yield from read_secret(realm)))
         authorized = {**request.headers, "Authorization": secrets[-1].after("Basic ")}
-        response = yield from answered(Request(request.url, authorized), random, absent=_AGENT)
+        second = Request(request.url, authorized, listener=port)
+        response = yield from answered(second, random, absent=_AGENT)
         if response.status != 401 or not remaining:
             return response
     raise AssertionError("unreachable")
