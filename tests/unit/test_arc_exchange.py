@@ -62,13 +62,24 @@ def test_challenge_listener_secret_token(answers: Answers) -> None:
         "?api-version=2020-06-01&resource=https%3A%2F%2Fvault"
     )
     assert first.headers == {"Metadata": "true", "Host": "localhost:40342"}
+    assert first.listener == 0
     assert stepped.answer(challenge(answers)) == ConfirmListener(40342)
     assert stepped.answer(None) == ReadSecret(KEY_FILE)
     second = stepped.answer(Secret("s3cret")).request
-    assert second.url == first.url
+    assert (second.url, second.listener) == (first.url, 40342)
     expected = {**first.headers, "Authorization": "Basic s3cret"}
     assert plain_headers(second).items() >= expected.items()
     assert stepped.finish(answers.token("secret")).value == "secret"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [("http://localhost:7/x", 7), ("http://localhost/x", 80), ("https://127.0.0.1/x", 443)],
+)
+def test_the_port_that_is_looked_at_is_the_one_that_is_asked(
+    answers: Answers, endpoint: str, port: int
+) -> None:
+    assert start(endpoint=endpoint).answer(challenge(answers)) == ConfirmListener(port)
 
 
 def test_the_request_with_the_secret_does_not_show_it(answers: Answers) -> None:

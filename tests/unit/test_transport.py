@@ -331,6 +331,20 @@ def test_whatever_a_hook_raises_comes_out_as_one_of_ours(
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "aio" not in kind.lower()])
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "SSH-2.0-OpenSSH"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "IncompleteRead"),
+    ],
+)
+def test_what_is_no_answer_is_told_in_plain_words(kind: str, said: bytes, words: str) -> None:
+    with RawServer(said) as server, pytest.raises(Dropped, match=f"^{words}") as caught:
+        sent(KINDS[kind](), Request(server.url, {}))
+    assert "Connection aborted" not in str(caught.value)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nobody_there_is_unreached(kind: str) -> None:
     with RawServer() as server:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import azure.core.rest._requests_basic  # noqa: F401 - else imported by the first request
+import requests
+import urllib3
 from azure.core.exceptions import (
     DecodeError,
     HttpResponseError,
@@ -160,6 +162,9 @@ class _AsyncReader(AsyncHTTPPolicy[Any, Any]):
 
 
 def _problem_of(error: Exception, request: Request) -> Exception:
+    inner = getattr(error, "inner_exception", None)
+    if isinstance(inner, requests.RequestException | urllib3.exceptions.HTTPError):
+        return problem_of(inner, request)
     if isinstance(error, ServiceRequestError):
         return Unreached(last_words(error, request))
     broken_off = (IncompleteReadError, ServiceResponseError, DecodeError)
