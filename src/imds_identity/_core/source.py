@@ -6,13 +6,14 @@ from .failure import Unavailable, quote
 
 IMDS = "imds"
 ARC = "arc"
+CLOUD_SHELL = "cloud-shell"
 LABELS = {
     IMDS: "the Azure VM metadata service (IMDS)",
     ARC: "the Azure Arc agent (HIMDS)",
     "service-fabric": "Service Fabric",
     "app-service": "App Service",
     "azure-ml": "Azure Machine Learning",
-    "cloud-shell": "Cloud Shell",
+    CLOUD_SHELL: "Cloud Shell",
     "workload-identity": "workload identity",
 }
 # No user, no query, no backslash: parsers of URLs disagree on those, and Arc's secret goes there.

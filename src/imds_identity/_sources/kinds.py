@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+from .._core.identity import Identity
 from .._core.source import ARC, IMDS, Source
 from .._runtime.fork import whole
 
@@ -28,6 +29,13 @@ class TokenSource(Source):
 
         Raises:
             Failure: when there is none to be had.
+        """
+
+    def check_selector(self, identity: Identity) -> None:
+        """Refuse an identity that this source cannot give, where that can be told beforehand.
+
+        Raises:
+            ValueError: with what to do.
         """
 
 
@@ -114,8 +122,23 @@ class WorkloadSource(TokenSource):
         super().__init__("workload-identity", authority, variable, client_id=client_id)
         self.token_file = token_file
 
+    def check_selector(self, identity: Identity) -> None:
+        """Refuse to go without a client id.
+
+        Raises:
+            ValueError: if neither the caller nor the environment names one.
+        """
+        if not identity.selector and not self.client_id:
+            raise ValueError(
+                "workload identity needs a client id: pass client_id, or set AZURE_CLIENT_ID"
+            )
+
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
-        """One token, by what MSAL sends for it."""
+        """One token, by one request if all is well."""
         with whole():
-            from . import workload
-        return workload.fetch(self, self.token_file, wanted, channel)
+            from .workload import assertion_in, exchange
+        if not wanted.identity.selector:
+            wanted = wanted._replace(identity=Identity("client_id", self.client_id))
+        assertion = assertion_in(self.token_file)
+        steps = exchange(self.endpoint, self.variable, wanted, channel.random, assertion)
+        return channel.run(steps)

@@ -42,9 +42,13 @@ class Request:
             server may have; empty for any that the system trusts.
         listener: the port of 127.0.0.1 of which it is made sure, each time that this is sent, that
             who listens there may have Arc's secret; 0 where nothing secret is sent.
+        over_internet: whether it leaves this machine's own network, and so goes by the proxies and
+            certificates that the environment names.
     """
 
-    __slots__ = ("body", "certificate", "headers", "listener", "method", "seconds", "url")
+    __slots__ = (
+        "body", "certificate", "headers", "listener", "method", "over_internet", "seconds", "url",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -55,6 +59,8 @@ class Request:
         seconds: float = REQUEST_SECONDS,
         certificate: str = "",
         listener: int = 0,
+        *,
+        over_internet: bool = False,
     ) -> None:
         self.url = url
         self.headers = headers
@@ -63,6 +69,7 @@ class Request:
         self.seconds = seconds
         self.certificate = certificate
         self.listener = listener
+        self.over_internet = over_internet
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url!r}, headers={sorted(self.headers)})"
