@@ -305,7 +305,7 @@ def test_nothing_of_service_fabric_s_is_inflated(fabric: Any) -> None:
 def test_service_fabric_has_one_deadline(
     fabric: Any, monkeypatch: pytest.MonkeyPatch, first: bytes, then: bytes
 ) -> None:
-    monkeypatch.setattr(Request.__init__, "__defaults__", ("GET", None, 0.3, ""))
+    monkeypatch.setattr(Request.__init__, "__defaults__", ("GET", None, 0.3, "", 0.3))
     fabric(first, then, hold=True)
     with pytest.raises(Refused, match=r"no complete answer within|no answer within"):
         fetched()

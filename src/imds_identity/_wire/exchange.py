@@ -6,6 +6,7 @@ gets the outcome. A `Channel` runs one; a test steps it by hand.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
@@ -20,6 +21,8 @@ T = TypeVar("T")
 Random: TypeAlias = Callable[[], float]
 """Gives a number in [0, 1), as ``random.random`` does."""
 
+CONNECT_SECONDS = 2.0
+"""Seconds for one attempt to connect."""
 REQUEST_SECONDS = 12.0
 """Seconds for one whole request, from looking up the name to the last byte of the answer."""
 # As OAuth 2 names them, and as Azure's other services do.
@@ -40,9 +43,10 @@ class Request:
         seconds: the whole request's deadline; past it the attempt counts as `Dropped`.
         certificate: the SHA-1 fingerprint, in hexadecimal digits, of the one certificate that the
             server may have; empty for any that the system trusts.
+        connect_seconds: seconds of these for one attempt to connect.
     """
 
-    __slots__ = ("body", "certificate", "headers", "method", "seconds", "url")
+    __slots__ = ("body", "certificate", "connect_seconds", "headers", "method", "seconds", "url")
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Request:
         body: bytes | None = None,
         seconds: float = REQUEST_SECONDS,
         certificate: str = "",
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         self.url = url
         self.headers = headers
@@ -59,6 +64,16 @@ class Request:
         self.body = body
         self.seconds = seconds
         self.certificate = certificate
+        self.connect_seconds = connect_seconds
+
+    def within(self, connect_seconds: float | None, seconds: float | None) -> Request:
+        """The same request with other bounds; None leaves one as it is."""
+        if connect_seconds is None and seconds is None:
+            return self
+        twin = copy.copy(self)
+        twin.connect_seconds = connect_seconds or self.connect_seconds
+        twin.seconds = seconds or self.seconds
+        return twin
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url!r}, headers={sorted(self.headers)})"
