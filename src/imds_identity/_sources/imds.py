@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .._core.failure import Failure, Unavailable
 from .._wire.answer import token_from
 from .._wire.exchange import Random, Request, Response, Steps, url_with
+from .._wire.patience import AS_USUAL, Patience
 from .._wire.retry import answered
 from .token_answer import check_identity, refusal
 
@@ -26,7 +27,9 @@ _NOT_AZURE = (
 )
 
 
-def exchange(endpoint: str, wanted: TokenRequest, random: Random) -> Steps[Token]:
+def exchange(
+    endpoint: str, wanted: TokenRequest, random: Random, patience: Patience = AS_USUAL
+) -> Steps[Token]:
     """One token from the IMDS token endpoint.
 
     Raises:
@@ -36,7 +39,7 @@ def exchange(endpoint: str, wanted: TokenRequest, random: Random) -> Steps[Token
     if wanted.claims:
         query["bypass_cache"] = "true"
     request = Request(url_with(endpoint, query), HEADERS)
-    response = yield from answered(request, random, absent=_NOT_AZURE)
+    response = yield from answered(request, random, absent=_NOT_AZURE, patience=patience)
     if response.status != 200:
         raise _refusal(response, wanted)
     check_identity(response, wanted.identity, required=False)

@@ -49,7 +49,7 @@ class ImdsSource(TokenSource):
         """One token, by one request if all is well."""
         with whole():
             from .imds import exchange
-        return channel.run(exchange(self.endpoint, wanted, channel.random))
+        return channel.run(exchange(self.endpoint, wanted, channel.random, channel.patience))
 
 
 class ArcSource(TokenSource):
@@ -67,7 +67,7 @@ class ArcSource(TokenSource):
         """One token, by two requests if all is well: the first is met with a challenge."""
         with whole():
             from .arc import exchange
-        steps = exchange(self.endpoint, wanted, channel.random)
+        steps = exchange(self.endpoint, wanted, channel.random, channel.patience)
         return channel.run(steps, self.tokens_directory)
 
 
@@ -103,6 +103,7 @@ class AppSource(TokenSource):
             self.endpoint,
             wanted,
             channel.random,
+            channel.patience,
             secret=self.secret,
             thumbprint=self.thumbprint,
             refused=self._last.get(whose) if wanted.claims else None,
