@@ -58,15 +58,15 @@ def test_who_is_thrown_out_before_he_is_noted_is_forgotten_without_a_word(
     def stopped(thread: int) -> bool:
         raise KeyboardInterrupt
 
-    unraisable: list[object] = []
-    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
-    monkeypatch.setattr(fork, "_is_inside", stopped)
-
     def thrown_out() -> None:
         with pytest.raises(KeyboardInterrupt):
             whole().__enter__()
 
-    thrown_out()
+    unraisable: list[object] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "unraisablehook", unraisable.append)
+        patched.setattr(fork, "_is_inside", stopped)
+        thrown_out()
     assert unraisable == []
 
 
