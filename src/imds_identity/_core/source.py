@@ -30,6 +30,7 @@ class Source:
         endpoint: its URL.
         variable: the environment variable that named it, if one did.
         client_id: whose token it gives to those who select no identity, where that is known.
+        forced: whether the caller said that it is this kind.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Source:
         self.endpoint = endpoint
         self.variable = variable
         self.client_id = client_id
+        self.forced = False
 
     @property
     def is_the_machines(self) -> bool:

@@ -13,6 +13,7 @@ from .._core.failure import Failure, Refused
 from .._core.freshness import State, decide
 from .._runtime.background import start_thread
 from .._runtime.fork import whole
+from .absence import Absences
 from .flight import LONGEST_FETCH, Flight, Interrupted
 from .slot import Slot
 
@@ -64,6 +65,7 @@ class Broker:
     def __init__(self, clock: Clock, random: Random, start: Start | None = None) -> None:
         self.clock = clock
         self.random = random
+        self.absences = Absences()
         self._start = start or _start_daemon
         self._slots: dict[Key, Slot] = {}
         # Reentrant: a signal handler or a finaliser may ask for a token anywhere.
@@ -103,6 +105,7 @@ class Broker:
 
     def clear(self) -> None:
         """Forget every token."""
+        self.absences.clear()
         with self._lock:
             for slot in self._slots.values():
                 slot.forget()

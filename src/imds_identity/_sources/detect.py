@@ -86,6 +86,7 @@ def detect(
     """
     env = environment or Environment()
     source = rule_for(forced, env).build(env)
+    source.forced = forced is not None
     if tokens_directory is not None and isinstance(source, ArcSource):
         source.tokens_directory = os.fspath(tokens_directory) or source.tokens_directory
     return source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 class TokenSource(Source):
     """A source that can be asked."""
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether there may be no such service: then it is asked once, and briefly."""
+        return False
 
     @abstractmethod
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
@@ -45,11 +51,24 @@ class ImdsSource(TokenSource):
     def __init__(self, endpoint: str, variable: str = "") -> None:
         super().__init__(IMDS, endpoint, variable)
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether neither the caller, the environment nor the firmware says that this is Azure."""
+        return not (self.forced or self.variable or _firmware_says_azure())
+
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
         """One token, by one request if all is well."""
         with whole():
-            from .imds import exchange
-        return channel.run(exchange(self.endpoint, wanted, channel.random, channel.patience))
+            from .imds import GIVING_WAY, exchange
+        patience = channel.patience.over(GIVING_WAY) if self.gives_way else channel.patience
+        return channel.run(exchange(self.endpoint, wanted, channel.random, patience))
+
+
+@functools.cache
+def _firmware_says_azure() -> bool:
+    with whole():
+        from .dmi import firmware
+    return firmware().is_azure is True
 
 
 class ArcSource(TokenSource):
@@ -141,5 +160,7 @@ class WorkloadSource(TokenSource):
         if not wanted.identity.selector:
             wanted = wanted._replace(identity=Identity("client_id", self.client_id))
         assertion = assertion_in(self.token_file)
-        steps = exchange(self.endpoint, self.variable, wanted, channel.random, assertion)
+        steps = exchange(
+            self.endpoint, self.variable, wanted, channel.random, assertion, channel.patience
+        )
         return channel.run(steps)

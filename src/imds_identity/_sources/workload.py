@@ -14,6 +14,7 @@ from .._core.issued import REPORT, check_token, token_of
 from .._core.secret import Secret
 from .._wire.answer import fields_of
 from .._wire.exchange import Random, Request, Response, Steps
+from .._wire.patience import AS_USUAL, Patience
 from .._wire.retry import TOKEN_RULES, answered
 from .token_answer import refusal
 
@@ -29,7 +30,12 @@ _RULES = {status: rule for status, rule in TOKEN_RULES.items() if status not in 
 
 
 def exchange(
-    authority: str, variable: str, wanted: TokenRequest, random: Random, assertion: Secret
+    authority: str,
+    variable: str,
+    wanted: TokenRequest,
+    random: Random,
+    assertion: Secret,
+    patience: Patience = AS_USUAL,
 ) -> Steps[Token]:
     """One token from Microsoft Entra ID, by one request if all is well.
 
@@ -39,6 +45,7 @@ def exchange(
         wanted: what for, and as which client.
         random: spreads retries and refreshes.
         assertion: the workload's own token.
+        patience: what the caller wants otherwise.
 
     Raises:
         Failure: when there is none to be had.
@@ -59,6 +66,7 @@ def exchange(
             random,
             absent=f"{variable} says where Microsoft Entra ID is.",
             rules=_RULES,
+            patience=patience,
         )
         if response.status != 200:
             raise _refusal(response)
