@@ -112,6 +112,18 @@ class AppSource(TokenSource):
         # By resource and identity: Service Fabric is told which token was refused.
         self._last: dict[tuple[str, str], Token] = {}
 
+    def check_selector(self, identity: Identity) -> None:
+        """Refuse any selector in Cloud Shell, whose identity is the user who is logged in.
+
+        Raises:
+            ValueError: with what to do.
+        """
+        if self.name == CLOUD_SHELL and identity.selector:
+            raise ValueError(
+                f"Cloud Shell gives tokens of its own user only, and the {identity} was selected; "
+                "leave the selector out"
+            )
+
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
         """One token, by one request if all is well."""
         with whole():
