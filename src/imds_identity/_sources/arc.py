@@ -37,7 +37,6 @@ HEADERS = {"Metadata": "true"}
 
 # The agent replaces its key files often: one may be gone between being named and being used.
 _CHALLENGES = 3
-_HTTP = 80
 _AGENT = "Is the Azure Connected Machine agent running? `azcmagent show` tells."
 
 
@@ -49,7 +48,7 @@ def exchange(
     Raises:
         Failure: when there is none to be had.
     """
-    if not is_loopback(endpoint):
+    if not is_on_127(endpoint):
         raise SecretUnreadable(
             "the endpoint is not on this machine, so Arc's secret must not be sent there",
             "IDENTITY_ENDPOINT and IMDS_ENDPOINT must name localhost or 127.0.0.1.",
@@ -84,10 +83,11 @@ def _met(request: Request, ask: Ask, secrets: list[Secret]) -> Steps[Response]:
         if challenge.status != 401:
             raise _unchallenged(challenge)
         realm = _realm(challenge)
-        yield from confirm_listener(urlsplit(request.url).port or _HTTP)
+        port = _port(request.url)
+        yield from confirm_listener(port)
         secrets.append((yield from read_secret(realm)))
         authorized = {**request.headers, "Authorization": secrets[-1].after("Basic ")}
-        response = yield from ask(Request(request.url, authorized))
+        response = yield from ask(Request(request.url, authorized, listener=port))
         if response.status != 401 or not remaining:
             return response
     raise AssertionError("unreachable")
@@ -122,8 +122,8 @@ def _realm(challenge: Response) -> str:
     return path
 
 
-def is_loopback(endpoint: str) -> bool:
-    """Whether ``endpoint`` (a URL) is where the agent listens: localhost, which is 127.0.0.1.
+def is_on_127(endpoint: str) -> bool:
+    """Whether ``endpoint`` (a URL) names the address where the agent listens, or localhost.
 
     Not ``::1``, nor the rest of 127.0.0.0/8: there the agent is not, and anybody may listen.
     """
@@ -135,6 +135,11 @@ def _on_127(endpoint: str) -> str:
     parts = urlsplit(endpoint)
     port = f":{parts.port}" if parts.port else ""
     return parts._replace(netloc=f"127.0.0.1{port}").geturl()
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _headers(endpoint: str) -> dict[str, str]:

@@ -43,10 +43,17 @@ class Request:
         seconds: the whole request's deadline; past it the attempt counts as `Dropped`.
         certificate: the SHA-1 fingerprint, in hexadecimal digits, of the one certificate that the
             server may have; empty for any that the system trusts.
+        listener: the port of 127.0.0.1 of which it is made sure, each time that this is sent, that
+            who listens there may have Arc's secret; 0 where nothing secret is sent.
         connect_seconds: seconds of these for one attempt to connect.
+        over_internet: whether it leaves this machine's own network, and so goes by the proxies and
+            certificates that the environment names.
     """
 
-    __slots__ = ("body", "certificate", "connect_seconds", "headers", "method", "seconds", "url")
+    __slots__ = (
+        "body", "certificate", "connect_seconds", "headers", "listener", "method", "over_internet",
+        "seconds", "url",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -56,7 +63,10 @@ class Request:
         body: bytes | None = None,
         seconds: float = REQUEST_SECONDS,
         certificate: str = "",
+        listener: int = 0,
         connect_seconds: float = CONNECT_SECONDS,
+        *,
+        over_internet: bool = False,
     ) -> None:
         self.url = url
         self.headers = headers
@@ -64,7 +74,9 @@ class Request:
         self.body = body
         self.seconds = seconds
         self.certificate = certificate
+        self.listener = listener
         self.connect_seconds = connect_seconds
+        self.over_internet = over_internet
 
     def within(self, connect_seconds: float | None, seconds: float | None) -> Request:
         """The same request with other bounds; None leaves one as it is."""
