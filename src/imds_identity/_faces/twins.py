@@ -67,7 +67,7 @@ def check_transport(transport: Any) -> None:
         )
 
 
-def requests_twin(transport: Any, clock: Clock) -> Any:
+def requests_twin(transport: Any, request: Request, clock: Clock) -> Any:
     """The twin of one of azure-core's transports for `requests`, or None for any other."""
     kinds = (RequestsTransport, AsyncioRequestsTransport)
     if type(transport) not in kinds or not _is_plain(transport.session):
@@ -76,6 +76,9 @@ def requests_twin(transport: Any, clock: Clock) -> Any:
         return None  # it has been closed, and says so itself
     twin = copy.copy(transport)
     twin.session = BoundedSession(clock)
+    twin.session.trust_env = request.over_internet
+    if request.certificate:
+        twin.session.mount("https://", BoundedAdapter(clock, request.certificate))
     if transport.session is not None:
         twin.session.cert = transport.session.cert
         twin.session.hooks = transport.session.hooks
@@ -125,11 +128,10 @@ def options_for(transport: Any, request: Request) -> dict[str, Any]:
     """What ``transport`` is told with ``request``, beside the request itself."""
     host = urlsplit(request.url).hostname
     proxied = ("http", "https", "all", f"http://{host}", f"https://{host}", f"all://{host}")
-    options: dict[str, Any] = {
-        "stream": True,
+    options: dict[str, Any] = {"stream": True}
+    if not request.over_internet:
         # requests looks these up, most special first; None hides a session's own.
-        "proxies": {**dict.fromkeys(proxied), "no_proxy": "*"},
-    }
+        options["proxies"] = {**dict.fromkeys(proxied), "no_proxy": "*"}
     bounds = {"connection_timeout": request.connect_seconds, "read_timeout": request.seconds}
     if not isinstance(transport, RequestsTransport):
         return {**options, **bounds}
