@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
 from contextvars import ContextVar, copy_context
@@ -246,14 +245,9 @@ class Broker:
         )
 
     def _begin(self, flight: Flight, *, blocks: bool) -> None:
-        handled = sys.exc_info()[1]
         try:
             self._start(self._run(flight), blocks=blocks)
         except RuntimeError as error:  # no more threads, or the interpreter is going down
-            if error.__context__ is not handled and error.__context__ is not None:
-                # A signal handler raised inside of Thread.start, which then met with a lock that
-                # it no longer held.
-                raise error.__context__ from None
             if blocks:
                 self._run(flight)()
             else:
