@@ -6,13 +6,12 @@ import os
 import threading
 import weakref
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from .._core.background import start_thread
 from .._core.failure import Failure, Refused
 from .._core.fork import whole
 from .._core.freshness import State, decide
-from .flight import LONGEST_FETCH, Flight, Interrupted
+from .flight import LONGEST_FETCH, Flight, Interrupted, in_a_thread
 from .slot import Slot
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from .._core.key import Key
     from .._core.token import Token
     from .._wire.exchange import Random
-    from .flight import Fetch, Outcome
+    from .flight import Fetch, Outcome, Start
 
 HIT_SECONDS = 1.0
 """For how long a token is handed out before it is looked at again: another process may have
@@ -36,17 +35,6 @@ TRIES = 3
 _made_here: ContextVar[tuple[Flight, ...]] = ContextVar("imds_identity_flights", default=())
 """The flights on whose behalf this code runs: a hook of one that waited for it would wait for ever.
 A context follows a request from the flight's thread on to an event loop."""
-
-
-class Start(Protocol):
-    """Runs a callable in the background."""
-
-    def __call__(self, run: Callable[[], object], /, *, blocks: bool) -> None:
-        """Start ``run``, which the caller is about to wait for if ``blocks``.
-
-        Raises:
-            RuntimeError: if there can be no more threads.
-        """
 
 
 class Broker:
@@ -63,7 +51,7 @@ class Broker:
     def __init__(self, clock: Clock, random: Random, start: Start | None = None) -> None:
         self.clock = clock
         self.random = random
-        self._start = start or _start_daemon
+        self._start = start or in_a_thread
         self._slots: dict[Key, Slot] = {}
         # Reentrant: a signal handler or a finaliser may ask for a token anywhere.
         self._lock = threading.RLock()
@@ -303,10 +291,6 @@ def _log_setback(token: Token, now: float, failure: Failure) -> None:
             token.refresh_at - now,
             failure,
         )
-
-
-def _start_daemon(run: Callable[[], object], *, blocks: bool) -> None:  # noqa: ARG001
-    start_thread(run)
 
 
 _brokers: weakref.WeakSet[Broker] = weakref.WeakSet()
