@@ -26,6 +26,7 @@ from azure.core.pipeline.transport._bigger_block_size_http_adapters import (
 )
 from requests.adapters import HTTPAdapter
 
+from .._core.fork import load
 from .._wire.bounded import BoundedAdapter, BoundedSession
 from .._wire.retry import CONNECT_TIMEOUT
 
@@ -53,11 +54,11 @@ def check_transport(transport: Any) -> None:
     if type(transport).__name__ == "TrioRequestsTransport":
         raise TypeError("TrioRequestsTransport runs on trio only; use AsyncioRequestsTransport")
     if isinstance(transport, AsyncioRequestsTransport):
-        import azure.core.rest._requests_asyncio
+        load("azure.core.rest._requests_asyncio")
     aiohttp_transport = _aiohttp_transport()
     if aiohttp_transport is None or not isinstance(transport, aiohttp_transport):
         return
-    import azure.core.rest._aiohttp  # noqa: F401
+    load("azure.core.rest._aiohttp")
 
     if not _is_plain_aiohttp(transport) and (brought := _brought_by(transport)):
         raise ValueError(
