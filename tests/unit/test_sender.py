@@ -221,6 +221,18 @@ def test_a_reset_is_dropped() -> None:
         sent(server.url)
 
 
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_body_may_have_so_many_bytes_and_not_one_more(framed: bool) -> None:
+    for size in (LARGEST_BODY, LARGEST_BODY + 1):
+        length = f"Content-Length: {size}\r\n" if framed else ""
+        with RawServer(f"HTTP/1.1 200 OK\r\n{length}\r\n".encode() + bytes(size)) as server:
+            if size == LARGEST_BODY:
+                assert len(sent(server.url).body) == size
+                continue
+            with pytest.raises(Malformed, match="larger than 262144 bytes"):
+                sent(server.url)
+
+
 def test_a_huge_body_is_not_read_to_its_end() -> None:
     def flood(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
