@@ -6,13 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
-from imds_identity._core.failure import Malformed, Refused, Unavailable
+from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.secret import Secret
 from imds_identity._wire import bounded
 from imds_identity._wire.bounded import LARGEST_BODY
@@ -446,9 +447,22 @@ def test_a_connect_time_out_is_unreached(monkeypatch: pytest.MonkeyPatch) -> Non
         sent("http://127.0.0.1:9/")
 
 
-def test_an_error_carries_neither_request_nor_secret() -> None:
-    with serving(b"") as server, pytest.raises(TransportError) as caught:
-        sent(server.url, {"Authorization": "Basic s3cret"})
-    assert "s3cret" not in str(caught.value)
-    assert caught.value.__cause__ is None
-    assert caught.value.__context__ is None
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nbroken\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\n\r\n" + bytes(LARGEST_BODY + 1),
+    ],
+)  # fmt: skip
+def test_an_error_carries_neither_request_nor_secret(said: bytes) -> None:
+    with RawServer(said) as server, pytest.raises((TransportError, Failure)) as caught:
+        sent(server.url, {"Authorization": Secret("Basic s3cret")})
+    error = caught.value
+    assert "s3cret" not in str(error)
+    assert error.__cause__ is error.__context__ is None
+    frames = traceback.walk_tb(error.__traceback__)
+    assert {frame.f_code.co_name for frame, _ in frames} <= {
+        "test_an_error_carries_neither_request_nor_secret", "sent", "send",
+    }  # fmt: skip
