@@ -28,7 +28,7 @@ from imds_identity._sources.detect import detect
 from imds_identity._wire.channel import Channel
 from imds_identity._wire.exchange import Request
 from imds_identity._wire.sender import requests_sender
-from imds_identity.emulator._pki.certificates import server_context
+from imds_identity.emulator._pki.certificates import Authority, server_context
 from imds_identity.errors import ManagedIdentityError
 from support import Answers, FakeClock, RawServer, RunningClock, Stepped, middle, token_now
 
@@ -239,7 +239,7 @@ class Fabric(RawServer):
     """A Service Fabric host: answers over TLS, with a certificate that no authority knows."""
 
     def __init__(self, directory: Path, *said: Any, **settings: Any) -> None:
-        self._context = server_context(directory, "127.0.0.1")
+        self._context = server_context(Authority("a root"), directory, "127.0.0.1")
         super().__init__(*said, **settings)
         self.url = self.url.replace("http:", "https:")
         shown = ssl.get_server_certificate(("127.0.0.1", self.port))

@@ -15,7 +15,7 @@ from imds_identity._core.failure import Failure, Malformed, Refused, SecretUnrea
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._sources.arc import exchange, is_loopback
+from imds_identity._sources.arc import exchange, is_on_127
 from imds_identity._wire.exchange import (
     ConfirmListener,
     Dropped,
@@ -272,7 +272,7 @@ def test_claims_are_not_sent_to_an_agent_that_does_not_know_them() -> None:
     ],
 )
 def test_loopback_endpoints_are_known(endpoint: str) -> None:
-    assert is_loopback(endpoint)
+    assert is_on_127(endpoint)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +291,6 @@ def test_loopback_endpoints_are_known(endpoint: str) -> None:
     ],
 )
 def test_nothing_is_sent_to_an_endpoint_elsewhere(endpoint: str) -> None:
-    assert not is_loopback(endpoint)
+    assert not is_on_127(endpoint)
     with pytest.raises(SecretUnreadable, match="not on this machine"):
         start(endpoint=endpoint)

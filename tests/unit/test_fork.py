@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
+from typing import TYPE_CHECKING
 
-from imds_identity._core import fork
-from imds_identity._core.fork import whole
+import pytest
+
+from imds_identity._runtime import fork
+from imds_identity._runtime.background import run_beside, start_thread
+from imds_identity._runtime.fork import load, whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_any_number_of_threads_may_come_and_go_at_once() -> None:
@@ -45,7 +52,58 @@ def test_who_is_thrown_out_is_forgotten_with_its_frame() -> None:
     assert not fork._inside
 
 
+def test_who_is_thrown_out_before_he_is_noted_is_forgotten_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(thread: int) -> bool:
+        raise KeyboardInterrupt
+
+    def thrown_out() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            whole().__enter__()
+
+    unraisable: list[object] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "unraisablehook", unraisable.append)
+        patched.setattr(fork, "_is_inside", stopped)
+        thrown_out()
+    assert unraisable == []
+
+
 def test_a_fork_whose_preparation_was_cut_short_ends_without_a_word() -> None:
     fork._after_fork_in_parent()
     assert fork._entrance.acquire(blocking=False)
     fork._entrance.release()
+
+
+def test_the_main_thread_imports_nothing_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler that raises in the middle of an import would leave it torn."""
+    (tmp_path / "loaded_beside.py").write_text("import threading; ran = threading.get_ident()")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert threading.current_thread() is threading.main_thread()
+    assert load("loaded_beside").ran != threading.get_ident()
+    assert load("loaded_beside") is sys.modules.pop("loaded_beside")
+
+
+def test_what_hangs_is_waited_for_for_a_while() -> None:
+    go = threading.Event()
+    order: list[object] = []
+    run_beside(lambda: order.append(go.wait(10)), 0.01)
+    assert order == []
+    go.set()
+    run_beside(lambda: order.append(1 / 0), 10)  # and its errors are nobody's
+    run_beside(lambda: order.append("done"), 10)
+    assert "done" in order
+
+
+def test_while_the_interpreter_goes_down_there_are_no_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "is_finalizing", lambda: True)
+    with pytest.raises(RuntimeError, match="going down"):
+        start_thread(print)
+    ran: list[int] = []
+    run_beside(lambda: ran.append(threading.get_ident()), 10)
+    assert ran == [threading.get_ident()]

@@ -31,7 +31,7 @@ from imds_identity._core.failure import Malformed, Refused, Unavailable
 from imds_identity._engine.flight import Interrupted
 from imds_identity._faces import loop as loop_module
 from imds_identity._faces.transport import async_sender, check_transport, is_async, sync_sender
-from imds_identity._wire.bounded import LARGEST_BODY
+from imds_identity._wire.connection import LARGEST_BODY
 from imds_identity._wire.exchange import Dropped, Request, Response, TransportError, Unreached
 from support import RawServer, RunningClock
 
@@ -593,7 +593,7 @@ def test_sending_imports_nothing(kind: str) -> None:
     script = f"""
 import asyncio, sys
 from imds_identity import aio
-from imds_identity._core.clock import SYSTEM_CLOCK
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity._wire.exchange import Request
 from azure.core.pipeline.transport import {kind if kind != "hooks only" else "HttpTransport"}
 hook = lambda response: None

@@ -22,7 +22,8 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest
 
 from .._engine.flight import Interrupted
-from .._wire.bounded import BoundedSession, in_time, late_after
+from .._wire.bounded import BoundedSession
+from .._wire.connection import in_time, late_after
 from .._wire.exchange import Dropped, Response, Unreached
 from .._wire.sender import check_url, last_words, plain_headers, problem_of
 from .body import Whole, async_body_of, body_of
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-    from .._core.clock import Clock
     from .._engine.provider import OpenSender
+    from .._runtime.clock import Clock
     from .._wire.channel import Sender
     from .._wire.exchange import Request
 

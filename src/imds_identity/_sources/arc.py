@@ -41,7 +41,7 @@ def exchange(endpoint: str, wanted: TokenRequest, random: Random) -> Steps[Token
     Raises:
         Failure: when there is none to be had.
     """
-    if not is_loopback(endpoint):
+    if not is_on_127(endpoint):
         raise SecretUnreadable(
             "the endpoint is not on this machine, so Arc's secret must not be sent there",
             "IDENTITY_ENDPOINT and IMDS_ENDPOINT must name localhost or 127.0.0.1.",
@@ -115,8 +115,8 @@ def _realm(challenge: Response) -> str:
     return path
 
 
-def is_loopback(endpoint: str) -> bool:
-    """Whether ``endpoint`` (a URL) is where the agent listens: localhost, which is 127.0.0.1.
+def is_on_127(endpoint: str) -> bool:
+    """Whether ``endpoint`` (a URL) names the address where the agent listens, or localhost.
 
     Not ``::1``, nor the rest of 127.0.0.0/8: there the agent is not, and anybody may listen.
     """

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from .._core.failure import Failure, Refused
-from .._core.fork import whole
+from .._runtime.fork import whole
 from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from .._core.clock import Clock
     from .._core.secret import Secret
+    from .._runtime.clock import Clock
     from .exchange import Random, Step, Steps
 
 T = TypeVar("T")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._core.environment import lent
-from . import complain
+from .._runtime.environment import lent
+from .complaint import complain
 
 if TYPE_CHECKING:
     import argparse

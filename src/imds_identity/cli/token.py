@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .._core.environment import Environment
 from .._core.failure import Failure, Malformed
 from .._core.resource import resource_of
-from . import complain
+from .._runtime.environment import Environment
 from .arguments import (
     add_cache,
     add_host,
@@ -17,6 +16,7 @@ from .arguments import (
     add_verbosity,
     provider_of,
 )
+from .complaint import complain
 
 if TYPE_CHECKING:
     import argparse

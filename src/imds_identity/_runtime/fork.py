@@ -7,6 +7,7 @@ other thread is inside `whole`.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -14,9 +15,10 @@ import weakref
 from contextlib import suppress
 from typing import Any
 
-from .background import start_thread
+from .background import run_beside
 
 _FORK_SECONDS = 10.0
+_IMPORT_SECONDS = 60.0
 _POLL = 0.005
 
 
@@ -31,7 +33,7 @@ class whole:  # noqa: N801 - used as a statement: ``with whole():``
 
     def __enter__(self) -> None:
         self.thread = threading.get_ident()
-        self._entry = weakref.ref(self, _inside.discard)
+        self._entry = weakref.ref(self, _forget)
         if _is_inside(self.thread):  # a fork waits for this thread already: do not wait for it
             _inside.add(self._entry)
             return
@@ -40,6 +42,11 @@ class whole:  # noqa: N801 - used as a statement: ``with whole():``
 
     def __exit__(self, *exc_info: object) -> None:
         _inside.discard(self._entry)
+
+
+def _forget(entry: weakref.ref[whole]) -> None:
+    with suppress(TypeError):  # it was never added: a signal handler raised before
+        _inside.discard(entry)
 
 
 def load(name: str) -> Any:
@@ -53,20 +60,7 @@ def load(name: str) -> Any:
         return module
     if threading.current_thread() is not threading.main_thread():
         return _imported(name)
-    done = threading.Lock()
-    done.acquire()
-
-    def work() -> None:
-        try:
-            _imported(name)
-        finally:
-            done.release()
-
-    try:
-        start_thread(work)
-    except RuntimeError:  # no more threads, or the interpreter is going down
-        return _imported(name)
-    done.acquire()
+    run_beside(functools.partial(_imported, name), _IMPORT_SECONDS)
     return _imported(name)
 
 
@@ -90,22 +84,37 @@ def _is_inside(thread: int) -> bool:
 
 def _before_fork() -> None:
     _entrance.acquire()
+    was_imported, holds = _logging_is_imported(), False
     for _ in range(round(_FORK_SECONDS / _POLL)):
         if _threads_inside() <= {threading.get_ident()}:
-            return
-        _let_others_work()
+            break
+        holds = _let_others_work()
+    if _logging_is_imported() and not (was_imported or holds):
+        # It was imported in the meantime: it lets go of its lock after this fork, and is loud
+        # about one that it does not hold.
+        sys.modules["logging"]._lock.acquire()
 
 
-def _let_others_work() -> None:
+def _logging_is_imported() -> bool:
+    module = sys.modules.get("logging")
+    return module is not None and not getattr(module.__spec__, "_initializing", False)
+
+
+def _let_others_work() -> bool:
     """Wait for a moment, and not with the lock that `logging` has taken for this very fork.
 
     Its preparations come before ours if it was imported later, and who is inside may need it.
+
+    Returns:
+        Whether this thread holds that lock.
     """
     lock = getattr(sys.modules.get("logging"), "_lock", None)
     try:
         threading.Condition(lock).wait(_POLL)
     except RuntimeError:  # this thread does not hold it
         threading.Event().wait(_POLL)
+        return False
+    return True
 
 
 def _after_fork_in_parent() -> None:
