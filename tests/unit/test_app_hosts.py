@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import json
@@ -20,6 +21,7 @@ from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
+from imds_identity._sources import app_hosts
 from imds_identity._sources.app_hosts import HOSTS, exchange
 from imds_identity._sources.detect import detect
 from imds_identity._wire.channel import Channel
@@ -305,7 +307,7 @@ def test_nothing_of_service_fabric_s_is_inflated(fabric: Any) -> None:
 def test_service_fabric_has_one_deadline(
     fabric: Any, monkeypatch: pytest.MonkeyPatch, first: bytes, then: bytes
 ) -> None:
-    monkeypatch.setattr(Request.__init__, "__defaults__", ("GET", None, 0.3, ""))
+    monkeypatch.setattr(app_hosts, "Request", functools.partial(Request, seconds=0.3))
     fabric(first, then, hold=True)
     with pytest.raises(Refused, match=r"no complete answer within|no answer within"):
         fetched()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_identity._core import fork
-from imds_identity._core.background import run_beside, start_thread
-from imds_identity._core.fork import load, whole
+from imds_identity._runtime import fork
+from imds_identity._runtime.background import run_beside, start_thread
+from imds_identity._runtime.fork import load, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,24 @@ def test_who_is_thrown_out_is_forgotten_with_its_frame() -> None:
     thrown_out()
     assert not fork._is_inside(threading.get_ident())
     assert not fork._inside
+
+
+def test_who_is_thrown_out_before_he_is_noted_is_forgotten_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(thread: int) -> bool:
+        raise KeyboardInterrupt
+
+    def thrown_out() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            whole().__enter__()
+
+    unraisable: list[object] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "unraisablehook", unraisable.append)
+        patched.setattr(fork, "_is_inside", stopped)
+        thrown_out()
+    assert unraisable == []
 
 
 def test_a_fork_whose_preparation_was_cut_short_ends_without_a_word() -> None:
