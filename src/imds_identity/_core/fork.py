@@ -104,9 +104,26 @@ def _after_fork_in_child() -> None:
 _entrance = threading.RLock()
 _inside: set[weakref.ref[whole]] = set()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+
+@functools.cache
+def import_logging() -> None:
+    """Import `logging` before anything that uses it, and have forks wait for us before it.
+
+    Before a fork logging takes its lock, which imports of others need; what was registered last
+    comes first. Else a fork in the middle of such an import would wait for it in vain.
+    """
+    with whole():
+        import logging  # noqa: F401
+    _register()
+
+
+def _register() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child,
+        )
+
+
+_register()

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._core.failure import Failure
-from .._core.fork import whole
+from .._core.fork import import_logging, whole
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
 from .._sources.detect import ARC, IMDS
@@ -128,6 +128,7 @@ class Provider:
     def _exchange(
         self, wanted: TokenRequest, open_sender: OpenSender | None, expect: Expect | None
     ) -> Token:
+        import_logging()
         with whole():
             from .._wire.channel import Channel
             from .._wire.sender import requests_sender
@@ -153,6 +154,7 @@ class Provider:
 
     def _host(self) -> MsalHost:
         if self._msal_host is None:
+            import_logging()
             with whole():
                 from .._sources.msal_hosts import MsalHost
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .._core.fork import load
+from .._core.fork import import_logging, load
 from .._core.resource import resource_of
 from .._engine.process import provider_for
 
@@ -77,6 +77,7 @@ class Face:
     def _check_transport(self) -> None:
         """Refuse a transport that this face cannot use."""
         if self._sends_by_azure_core:
+            import_logging()
             # Imported here and not by the first request, which has a deadline.
             load("imds_identity._faces.transport").check_transport(self._transport)
 
