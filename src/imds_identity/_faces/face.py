@@ -103,7 +103,7 @@ class Face:
         hooked = any(hooks.values()) or (options and options.keys() & _keywords().PIPELINE)
         if self._transport is None and not hooked:
             return None
-        # Imported here and not by the first request, which another thread may fork into.
+        # Imported here and not by the first request, which has a deadline.
         transport = load("imds_identity._faces.transport")
         transport.check_transport(self._transport)
         self._check_transport()

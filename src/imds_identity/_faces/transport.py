@@ -72,8 +72,8 @@ def async_sender(transport: Any, policies: Policies, loop: asyncio.AbstractEvent
         return sync_sender(transport, policies)
 
     def run(request: Request, clock: Clock) -> Response:
-        work = _run_async(transport, policies, request, clock)
-        return wait_for(work, loop, request.seconds, clock)
+        begin = functools.partial(_run_async, transport, policies, request, clock)
+        return wait_for(begin, loop, request.seconds, clock)
 
     return functools.partial(_opened, run)
 
