@@ -30,7 +30,7 @@ from imds_identity import ManagedIdentityCredential
 class Slow:
     # An import that takes long enough for a fork to come in between.
     def find_spec(self, name, path=None, target=None):
-        if name == "requests":
+        if name == sys.argv[1]:
             importing.set()
             threading.Event().wait(0.3)
 
@@ -51,7 +51,7 @@ IN_A_LOG_CALL = """
 import logging, os, signal, threading
 from imds_identity._core.failure import Refused
 from imds_identity._core.token import Token
-from imds_identity._engine.broker import _log_setback
+from imds_identity._engine.telling import tell_setback
 
 class Handler(logging.Handler):
     def emit(self, record):
@@ -62,7 +62,7 @@ class Handler(logging.Handler):
 lock, logged = threading.Lock(), threading.Event()
 logging.getLogger("imds_identity").addHandler(Handler())
 token = Token("t", "Bearer", 0, 0, 0.0, 0.0, 0.0)
-threading.Thread(target=_log_setback, args=(token, 0.0, Refused("down"))).start()
+threading.Thread(target=tell_setback, args=(token, 0.0, Refused("down"))).start()
 assert logged.wait(10)
 child = os.fork()
 if not child:
@@ -72,14 +72,21 @@ if not child:
 print(os.waitpid(child, 0)[1])
 """
 WHAT_IS_IMPORTED = """
-import sys, threading
+import asyncio, sys, threading
+import concurrent.futures.thread  # asyncio's own, for its executor
+import azure.core.pipeline.transport as transports
 import imds_identity
+from imds_identity import aio
 from imds_identity._runtime import fork
 
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if not fork._is_inside(threading.get_ident()):
             torn.append(name)
+
+async def ask(**settings):
+    async with aio.ManagedIdentityCredential(**settings) as credential:
+        await credential.get_token("https://vault.azure.net", claims=str(settings))
 
 torn = []
 sys.meta_path.insert(0, Watch())
@@ -91,13 +98,17 @@ try:
     ManagedIdentityCredential(client_id="nobody").get_token("https://vault.azure.net")
 except ManagedIdentityError as error:
     str(error)
+ManagedIdentityCredential(raw_request_hook=print)
+ManagedIdentityCredential(transport=transports.RequestsTransport())
+for settings in {}, {"raw_request_hook": id}, {"transport": transports.AsyncioRequestsTransport()}:
+    asyncio.run(ask(**settings))
 print(torn)
 """
 
 
-def run(script: str, emulator: Emulator, directory: object) -> str:
+def run(script: str, emulator: Emulator, directory: object, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
+        [sys.executable, "-W", "ignore", "-c", script, *arguments],
         env={**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": str(directory)},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
@@ -105,10 +116,12 @@ def run(script: str, emulator: Emulator, directory: object) -> str:
     return done.stdout.strip()
 
 
+# The second one needs logging's lock, which logging itself takes before a fork.
+@pytest.mark.parametrize("module", ["requests", "urllib3.connectionpool"])
 def test_a_fork_in_the_first_import_leaves_a_child_that_gets_tokens(
-    imds_emulator: Emulator, tmp_path: object
+    imds_emulator: Emulator, tmp_path: object, module: str
 ) -> None:
-    assert run(IN_THE_FIRST_IMPORT, imds_emulator, tmp_path) == "0"
+    assert run(IN_THE_FIRST_IMPORT, imds_emulator, tmp_path, module) == "0"
 
 
 def test_a_fork_waits_for_a_log_call_to_end(imds_emulator: Emulator, tmp_path: object) -> None:
@@ -121,18 +134,16 @@ def test_nothing_is_imported_where_a_fork_could_cut_it_in_two(
     assert run(WHAT_IS_IMPORTED, imds_emulator, tmp_path) == "[]"
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_fork_does_not_wait_for_a_thread_that_waits_for_what_the_fork_has_locked() -> None:
-    """Before a fork `logging` takes its lock, which whoever imports or logs something needs."""
-    script = """
+BESIDE_LOGGING = """
 import os, threading, time
 from imds_identity._runtime.fork import whole
 
 def work():
     with whole():
-        import logging
+        {before}
         inside.set()
         time.sleep(0.3)
+        import logging
         logging.getLogger("somebody's")
 
 inside = threading.Event()
@@ -140,17 +151,23 @@ threading.Thread(target=work).start()
 inside.wait()
 begun = time.monotonic()
 child = os.fork()
-if not child:
-    import logging
-    logging.getLogger("another's")
-    os._exit(0)
 seconds = time.monotonic() - begun
 import logging
-logging.getLogger("the parent's")
+logging.getLogger("another's")
+if not child:
+    os._exit(0)
+threading.Thread(target=logging.getLogger, args=["the parent's"]).start()
 print(os.waitpid(child, 0)[1], seconds < 5)
 """
+
+
+@pytest.mark.parametrize("before", ["import logging", "pass"])
+def test_a_fork_does_not_wait_for_a_thread_that_waits_for_what_the_fork_has_locked(
+    before: str,
+) -> None:
+    """`logging` takes its lock before a fork, and lets go of it after one, once it is imported."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
+        [sys.executable, "-W", "ignore", "-c", BESIDE_LOGGING.format(before=before)],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert (done.stdout.split(), done.stderr) == (["0", "True"], "")
