@@ -44,6 +44,7 @@ npm_packages() {
 more() {
     "$python" -m venv "$home/more" &&
         "$home/more/bin/python" -m pip install opentelemetry-resource-detector-azure newrelic \
+            azure-monitor-opentelemetry-exporter \
             google-auth requests adlfs deltalake pyarrow rasterio azure-identity \
             distro pyyaml jinja2 configobj jsonpatch jsonschema oauthlib
 }
