@@ -58,6 +58,7 @@ duckdb() {
 # Azure's Linux agent and cloud-init are packages of Debian; they are unpacked, not installed.
 debian() {
     command -v apt-get && mkdir -p "$home/debian" &&
+        { [ "$(id -u)" != 0 ] || apt-get update; } &&
         (cd "$home/debian" && apt-get download waagent cloud-init &&
             for package in *.deb; do dpkg -x "$package" .; done)
 }
