@@ -72,14 +72,21 @@ if not child:
 print(os.waitpid(child, 0)[1])
 """
 WHAT_IS_IMPORTED = """
-import sys, threading
+import asyncio, sys, threading
+import concurrent.futures.thread  # asyncio's own, for its executor
+import azure.core.pipeline.transport as transports
 import imds_identity
+from imds_identity import aio
 from imds_identity._runtime import fork
 
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if not fork._is_inside(threading.get_ident()):
             torn.append(name)
+
+async def ask(**settings):
+    async with aio.ManagedIdentityCredential(**settings) as credential:
+        await credential.get_token("https://vault.azure.net", claims=str(settings))
 
 torn = []
 sys.meta_path.insert(0, Watch())
@@ -91,6 +98,10 @@ try:
     ManagedIdentityCredential(client_id="nobody").get_token("https://vault.azure.net")
 except ManagedIdentityError as error:
     str(error)
+ManagedIdentityCredential(raw_request_hook=print)
+ManagedIdentityCredential(transport=transports.RequestsTransport())
+for settings in {}, {"raw_request_hook": id}, {"transport": transports.AsyncioRequestsTransport()}:
+    asyncio.run(ask(**settings))
 print(torn)
 """
 
