@@ -300,7 +300,7 @@ def test_service_fabric_has_one_deadline(
 ) -> None:
     monkeypatch.setattr(app_hosts, "Request", functools.partial(Request, seconds=0.3))
     fabric(first, then, hold=True)
-    with pytest.raises(Refused, match=r"no complete answer within|no answer within"):
+    with pytest.raises(Unavailable, match=r"no complete answer within|no answer within"):
         fetched()
 
 

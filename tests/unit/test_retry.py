@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._core.failure import Failure, Refused, Unavailable
+from imds_identity._core.failure import Failure, Unavailable
 from imds_identity._wire.exchange import (
     CONNECT_SECONDS,
     Dropped,
@@ -158,7 +158,7 @@ def test_where_nothing_answers_it_is_over_within_ten_seconds(seconds: float, dic
 def test_a_dropped_connection_is_retried_as_an_updating_service(answers: Answers) -> None:
     taken, end = pauses(lambda _: Dropped("reset"))
     assert taken == [2, 4, 8, 16]
-    assert isinstance(end, Refused)
+    assert isinstance(end, Unavailable)
     assert "reset" in str(end)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._core.failure import Failure, Refused
 from .._core.freshness import State, decide
 from .._runtime.fork import load
+from .absence import Absences
 from .flight import LONGEST_FETCH, Flight, Interrupted, Landing, in_a_thread
 from .slot import Slot
 
@@ -52,6 +53,7 @@ class Broker:
     def __init__(self, clock: Clock, random: Random, start: Start | None = None) -> None:
         self.clock = clock
         self.random = random
+        self.absences = Absences()
         self._start = start or in_a_thread
         self._slots: dict[Key, Slot] = {}
         # Reentrant: a signal handler or a finaliser may ask for a token anywhere.
@@ -91,6 +93,7 @@ class Broker:
 
     def clear(self) -> None:
         """Forget every token."""
+        self.absences.clear()
         with self._lock:
             for slot in self._slots.values():
                 slot.forget()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .._core.failure import Failure
+from .._core.failure import Failure, Unavailable
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
 from .._runtime.fork import load, whole
@@ -40,6 +40,8 @@ class Provider:
         broker: shared by all that should share tokens.
         machine: shared with the other processes of this user, if there is one.
         manner: how the caller wants to be served, if it matters.
+        look_again: finds the source once more when the first token is asked for; None if the one
+            at hand is the one that was meant.
     """
 
     def __init__(
@@ -49,15 +51,30 @@ class Provider:
         broker: Broker,
         machine: MachineCache | None,
         manner: Manner | None = None,
+        look_again: Callable[[], TokenSource] | None = None,
     ) -> None:
         self.source = source
         self.identity = identity
         self.broker = broker
-        self._machine = machine if source.is_the_machines else None
+        self._shared = machine
         self._manner = manner
+        self._look_again = look_again
+
+    @property
+    def _machine(self) -> MachineCache | None:
+        return self._shared if self.source.is_the_machines else None
 
     def slot(self, resource: str) -> Slot:
-        """The slot of this identity's token for ``resource``."""
+        """The slot of this identity's token for ``resource``.
+
+        The first call settles for good where tokens come from.
+
+        Raises:
+            ValueError: if the source that is found now cannot give this identity.
+        """
+        if self._look_again is not None:
+            self.source = self._look_again()
+            self._look_again = None
         return self.broker.slot(key_for(self.source, self.identity, resource))
 
     def token(
@@ -144,20 +161,22 @@ class Provider:
             from .._wire.channel import Channel
             from .._wire.patience import AS_USUAL
             from .._wire.sender import requests_sender
-        broker, machine, manner = self.broker, self._machine, self._manner
-        gate = gate_for(machine, self.source, broker.random) if machine else None
+        broker, source, machine, manner = self.broker, self.source, self._machine, self._manner
+        gate = gate_for(machine, source, broker.random) if machine else None
         try:
-            self.source.check()
-            # A transport of the caller's is for IMDS and Arc: it may follow a redirect with an app
-            # host's secret, and does not know Service Fabric's certificate.
-            given = open_sender if self.source.is_the_machines else None
-            with (given or requests_sender)(broker.clock) as send:
+            source.check()
+            if open_sender is None:  # a transport of the caller's may get where others do not
+                broker.absences.check(source.endpoint, broker.clock.now())
+            with (open_sender or requests_sender)(broker.clock) as send:
                 sends = notes.noting(send) if manner and manner.logs_requests else send
                 patience = (manner and manner.patience) or AS_USUAL
                 channel = Channel(
                     sends, broker.clock, gate, expect, broker.random, LONGEST_EXCHANGE, patience
                 )
-                return self.source.fetch(wanted, channel)
+                return source.fetch(wanted, channel)
         except Failure as failure:
             failure.asked = self._asked(wanted.resource)
+            is_absent = isinstance(failure, Unavailable) and failure.status is None
+            if is_absent and open_sender is None and source.gives_way:
+                broker.absences.note(source.endpoint, failure, broker.clock.now())
             raise

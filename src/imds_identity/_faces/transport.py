@@ -26,7 +26,15 @@ from .._wire.sender import check_url, last_words, plain_headers, problem_of
 from .body import Whole
 from .loop import wait_for
 from .policies import Policies
-from .twins import aiohttp_twin, bind, check_transport, is_async, options_for, requests_twin
+from .twins import (
+    aiohttp_twin,
+    bind,
+    check_certificate,
+    check_transport,
+    is_async,
+    options_for,
+    requests_twin,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -106,6 +114,7 @@ def _run(transport: Any, policies: Policies, request: Request, clock: Clock) -> 
     if twin is not None:
         with twin.session:
             return _send(twin, policies, request, clock)
+    check_certificate(transport, request)
     bind(transport, request, clock)
     # Nothing is known of what it does with time-outs.
     send = functools.partial(_send, transport, policies, request, clock)
@@ -128,6 +137,7 @@ async def _run_async(
     if twin is not None:
         with twin.session:
             return await _send_async(twin, policies, request, clock)
+    check_certificate(transport, request)
     twin = aiohttp_twin(transport)
     if twin is not None:
         async with twin.session:

@@ -26,6 +26,7 @@ from azure.core.pipeline.transport._bigger_block_size_http_adapters import (
 )
 from requests.adapters import HTTPAdapter
 
+from .._core.failure import Refused
 from .._runtime.fork import load
 from .._wire.bounded import BoundedAdapter, BoundedSession
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .._runtime.clock import Clock
     from .._wire.exchange import Request
 
+_HARMLESS = ("cert", "hooks")
 _PLAIN_ADAPTERS = (HTTPAdapter, BiggerBlockSizeHTTPAdapter)
 
 
@@ -76,13 +78,28 @@ def requests_twin(transport: Any, request: Request, clock: Clock) -> Any:
         return None  # it has been closed, and says so itself
     twin = copy.copy(transport)
     twin.session = BoundedSession(clock)
-    twin.session.trust_env = request.over_internet
+    twin.session.trust_env = request.over_internet and transport._use_env_settings
     if request.certificate:
         twin.session.mount("https://", BoundedAdapter(clock, request.certificate))
     if transport.session is not None:
-        twin.session.cert = transport.session.cert
-        twin.session.hooks = transport.session.hooks
+        copied = ("cert", "hooks", "proxies", "verify") if request.over_internet else _HARMLESS
+        for name in copied:
+            setattr(twin.session, name, getattr(transport.session, name))
     return twin
+
+
+def check_certificate(transport: Any, request: Request) -> None:
+    """Refuse a transport that has no twin where the server is known by its certificate alone.
+
+    Raises:
+        Refused: before anything secret is sent.
+    """
+    if request.certificate:
+        raise Refused(
+            f"{type(transport).__name__} cannot check Service Fabric's certificate by its "
+            "thumbprint",
+            "Leave transport out, or give a plain RequestsTransport.",
+        )
 
 
 def bind(transport: Any, request: Request, clock: Clock) -> None:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from .._core.failure import Failure, Refused
+from .._core.failure import Failure, Refused, Unavailable
 from .._runtime.fork import whole
 from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
 from .patience import AS_USUAL, Patience
@@ -154,7 +154,8 @@ class _Hands:
         """Give up where there is not so much time left."""
         if self._left < seconds:
             last = f"its last answer was {self._status}" if self._status else "none was complete"
-            raise Refused(
+            kind = Refused if self._status else Unavailable
+            raise kind(
                 f"the service gave no final answer within {self._channel.seconds:.0f} s: {last}",
                 "It is being updated or is overloaded; that mostly passes within minutes.",
                 status=self._status,

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._core.failure import Refused, Unavailable, quote
+from .._core.failure import Unavailable, quote
 from .exchange import (
     CONNECT_SECONDS,
     Dropped,
@@ -85,8 +85,7 @@ def answered(
         patience: what the caller wants otherwise.
 
     Raises:
-        Unavailable: when nothing answers at all.
-        Refused: when connections were made and no answer was complete.
+        Unavailable: when nothing answers at all, or no answer is complete.
     """
     schedule = Schedule(random, rules, patience)
     request = request.within(patience.connect_seconds, patience.request_seconds)
@@ -102,7 +101,7 @@ def answered(
         except Dropped as error:
             seconds = schedule.after_dropped()
             if seconds is None:
-                raise Refused(
+                raise Unavailable(
                     f"the service takes connections but does not answer ({quote(str(error))})",
                     "It is being updated or is overloaded; that mostly passes within minutes.",
                 ) from None

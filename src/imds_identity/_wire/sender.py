@@ -64,6 +64,7 @@ def _send(session: requests.Session, request: Request, clock: Clock) -> Response
     # Each request has a new connection. A kept one may belong to a process that gave up its port
     # before `ConfirmListener` looked who listens there, and would get Arc's secret.
     session.close()
+    session.trust_env = request.over_internet
     if request.certificate:
         session.mount("https://", BoundedAdapter(clock, request.certificate))
     sent_at = clock.now()
