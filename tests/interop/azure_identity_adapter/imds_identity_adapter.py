@@ -148,8 +148,8 @@ def _install() -> None:
     their_imds.PIPELINE_SETTINGS["retry_total"] = 4
     secret_file.read_secret = read_secret
     listener.confirm = lambda port: None
-    kinds._firmware_says_azure = lambda: True
-    process.Environment = Variables
+    kinds._firmware_says_azure = lambda: True  # type: ignore[assignment]
+    process.Environment = Variables  # type: ignore[attr-defined]
     transport._http = http
     # Their transports insist on the host as it was named; ours means 127.0.0.1 by localhost.
     arc._on_127 = lambda endpoint: endpoint
