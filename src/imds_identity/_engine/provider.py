@@ -161,8 +161,7 @@ class Provider:
             from .._wire.channel import Channel
             from .._wire.patience import AS_USUAL
             from .._wire.sender import requests_sender
-        broker, source, manner = self.broker, self.source, self._manner
-        machine = self._machine
+        broker, source, machine, manner = self.broker, self.source, self._machine, self._manner
         gate = gate_for(machine, source, broker.random) if machine else None
         try:
             source.check()

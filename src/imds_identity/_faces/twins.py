@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .._runtime.clock import Clock
     from .._wire.exchange import Request
 
+_HARMLESS = ("cert", "hooks")
 _PLAIN_ADAPTERS = (HTTPAdapter, BiggerBlockSizeHTTPAdapter)
 
 
@@ -81,25 +82,23 @@ def requests_twin(transport: Any, request: Request, clock: Clock) -> Any:
     if request.certificate:
         twin.session.mount("https://", BoundedAdapter(clock, request.certificate))
     if transport.session is not None:
-        twin.session.cert = transport.session.cert
-        twin.session.hooks = transport.session.hooks
-        if request.over_internet:
-            twin.session.proxies = transport.session.proxies
-            twin.session.trust_env = transport.session.trust_env
+        copied = ("cert", "hooks", "proxies", "verify") if request.over_internet else _HARMLESS
+        for name in copied:
+            setattr(twin.session, name, getattr(transport.session, name))
     return twin
 
 
 def check_certificate(transport: Any, request: Request) -> None:
-    """Refuse a transport that would not notice another server than the one that is meant.
+    """Refuse a transport that has no twin where the server is known by its certificate alone.
 
     Raises:
-        Refused: if the server is known by the fingerprint of its certificate.
+        Refused: before anything secret is sent.
     """
     if request.certificate:
         raise Refused(
-            f"{type(transport).__name__} cannot check a server by its certificate's thumbprint, "
-            "as Service Fabric's must be before it is sent a secret",
-            "Give azure-core's own RequestsTransport, or none.",
+            f"{type(transport).__name__} cannot check Service Fabric's certificate by its "
+            "thumbprint",
+            "Leave transport out, or give a plain RequestsTransport.",
         )
 
 
