@@ -179,25 +179,6 @@ def test_the_vault_s_own_options_are_all_that_microsoft_s_client_needs(
         assert client.get_secret("greeting").value == vault.secrets["greeting"]
 
 
-def test_fixtures_may_last_for_a_session(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(
-        "import os\n"
-        "def test_one(imds_emulator_session):\n"
-        "    url = os.environ['AZURE_POD_IDENTITY_AUTHORITY_HOST']\n"
-        "    assert url == imds_emulator_session.endpoint\n"
-        "    imds_emulator_session.fault(status=500)\n"
-        "def test_two(imds_emulator_session, arc_emulator):\n"
-        "    assert len(imds_emulator_session.faults) == 1\n"
-        "    assert os.environ['IDENTITY_ENDPOINT'].startswith(arc_emulator.endpoint)\n"
-        "def test_three():\n"
-        "    assert os.environ['IMDS_IDENTITY_CACHE'] == 'off'\n"
-        "    assert 'IDENTITY_ENDPOINT' not in os.environ\n"
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert "3 passed" in done.stdout, done.stdout
-
-
 def test_two_emulators_serve_beside_each_other(started: Start, ask: Ask) -> None:
     one, two = started(), started()
     assert claims_of(ask(one))["aud"] == claims_of(ask(two))["aud"] == VAULT
