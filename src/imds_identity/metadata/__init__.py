@@ -1,0 +1,40 @@
+"""The Instance Metadata Service but for tokens: what this machine is, and what awaits it.
+
+Names are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .clouds import CLOUDS, Cloud, cloud_named, stack_hub_cloud
+    from .documents import parse_instance
+
+_HOMES = {
+    "clouds": ("CLOUDS", "Cloud", "cloud_named", "stack_hub_cloud"),
+    "documents": ("parse_instance",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "CLOUDS",
+    "Cloud",
+    "cloud_named",
+    "parse_instance",
+    "stack_hub_cloud",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_HOME_OF.get(name, 'errors')}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
