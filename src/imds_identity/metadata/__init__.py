@@ -8,10 +8,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .attested import (
+        AttestedDocument,
+        read_attested_document_without_verifying,
+        verify_attested_document,
+    )
     from .clouds import CLOUDS, Cloud, cloud_named, stack_hub_cloud
     from .documents import parse_instance
+    from .errors import (
+        AttestedDocumentError,
+        CertificateExpiredError,
+        DocumentExpiredError,
+        MalformedDocumentError,
+        MalformedMetadataError,
+        MetadataError,
+        MetadataNotFoundError,
+        MetadataRefusedError,
+        MetadataUnavailableError,
+        MissingIntermediateError,
+        NotOfferedError,
+        NotYetValidError,
+        SignerNotFoundError,
+        UnknownRootError,
+        UnsupportedVersionError,
+        UntrustedSignerError,
+        WrongCloudError,
+        WrongNonceError,
+        WrongSignatureError,
+        WrongSignerError,
+    )
 
 _HOMES = {
+    "attested": (
+        "AttestedDocument",
+        "read_attested_document_without_verifying",
+        "verify_attested_document",
+    ),
     "clouds": ("CLOUDS", "Cloud", "cloud_named", "stack_hub_cloud"),
     "documents": ("parse_instance",),
 }
@@ -19,10 +51,33 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "CLOUDS",
+    "AttestedDocument",
+    "AttestedDocumentError",
+    "CertificateExpiredError",
     "Cloud",
+    "DocumentExpiredError",
+    "MalformedDocumentError",
+    "MalformedMetadataError",
+    "MetadataError",
+    "MetadataNotFoundError",
+    "MetadataRefusedError",
+    "MetadataUnavailableError",
+    "MissingIntermediateError",
+    "NotOfferedError",
+    "NotYetValidError",
+    "SignerNotFoundError",
+    "UnknownRootError",
+    "UnsupportedVersionError",
+    "UntrustedSignerError",
+    "WrongCloudError",
+    "WrongNonceError",
+    "WrongSignatureError",
+    "WrongSignerError",
     "cloud_named",
     "parse_instance",
+    "read_attested_document_without_verifying",
     "stack_hub_cloud",
+    "verify_attested_document",
 ]
 
 
