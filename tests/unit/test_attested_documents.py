@@ -7,10 +7,9 @@ import datetime as dt
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,9 @@ from imds_identity.metadata import errors, verify_attested_document
 from imds_identity.metadata import read_attested_document_without_verifying as read_unverified
 from imds_identity.metadata.chain import Certificates, check_chain
 from imds_identity.metadata.trust import intermediates, roots
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 REFERENCE = Path(__file__).parents[3] / "shared/reference/attested/documents.json"
 REAL: list[dict[str, str]] = json.loads(REFERENCE.read_text()) if REFERENCE.exists() else []
@@ -38,7 +40,7 @@ def root_file(mint: Mint, tmp_path: Path) -> str:
     return mint.write(tmp_path / "root.pem", mint.root)
 
 
-def verify(mint: Mint, document: str, root_file: str, **more: Any) -> Any:
+def verify(mint: Mint, document: Any, root_file: str, **more: Any) -> Any:
     more = {"nonce": "42", "at": AT, "intermediates": [mint.authority.certificate], **more}
     return verify_attested_document(document, ca_file=root_file, offline=True, **more)
 
@@ -75,14 +77,14 @@ class TestRealDocuments:
 
     def test_any_changed_byte_is_refused(self, document: dict[str, str]) -> None:
         der, at = base64.b64decode(document["document"]), own_time(document)
-        dice = random.Random(7)  # noqa: S311 - throws dice for no secret
-        for position in range(len(der)):
-            for flip in {1, 0x80, dice.randrange(1, 256)}:
-                changed = bytearray(der)
-                changed[position] ^= flip
-                text = base64.b64encode(changed).decode()
-                with pytest.raises(errors.AttestedDocumentError):
-                    verify_attested_document(text, nonce=None, at=at, offline=True)
+        dice = random.Random(document["vmId"])
+        # A third of them, another third for each document: all together take half a minute.
+        for position in range(dice.randrange(3), len(der), 3):
+            changed = bytearray(der)
+            changed[position] ^= dice.randrange(1, 256)
+            text = base64.b64encode(changed).decode()
+            with pytest.raises(errors.AttestedDocumentError):
+                verify_attested_document(text, nonce=None, at=at, offline=True)
 
     def test_any_changed_character_is_refused(self, document: dict[str, str]) -> None:
         text, at = document["document"], own_time(document)
@@ -337,7 +339,7 @@ def test_what_is_no_document_is_refused(mint: Mint, root_file: str, document: An
 def test_wrong_arguments_are_told_so(mint: Mint, root_file: str, tmp_path: Path) -> None:
     document = mint.document()
     with pytest.raises(TypeError, match="not dict"):
-        verify(mint, {}, root_file)  # type: ignore[arg-type]
+        verify(mint, {}, root_file)
     with pytest.raises(ValueError, match="at must be"):
         verify(mint, document, root_file, at="today")
     with pytest.raises(FileNotFoundError):

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from .._core.clock import SYSTEM_CLOCK
-from .trust import certificates
+from .trust import UNREADABLE, certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,7 +85,7 @@ def places_of(certificate: x509.Certificate) -> list[str]:
     """Where ``certificate`` says its issuer's is, as far as that may be asked."""
     try:
         access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess)
-    except (x509.ExtensionNotFound, ValueError, x509.DuplicateExtension):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return []
     return [
         place.access_location.value

@@ -10,7 +10,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
@@ -22,6 +22,7 @@ from .errors import (
     UnknownRootError,
     UntrustedSignerError,
 )
+from .trust import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -159,7 +160,7 @@ class _Search:
     ) -> None:
         try:
             certificate.verify_directly_issued_by(issuer)
-        except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        except (InvalidSignature, *UNREADABLE):
             raise UntrustedSignerError(
                 f"The certificate of {certificate.subject.rfc4514_string()} is not signed by "
                 f"{issuer.subject.rfc4514_string()}, which it names as its issuer."
@@ -194,7 +195,7 @@ def _check_usable(certificate: x509.Certificate, authorities_below: int | None) 
         complaint = _key_complaint(certificate) or _extensions_complaint(
             certificate, authorities_below
         )
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except UNREADABLE:
         complaint = "cannot be read"
     if complaint:
         raise UntrustedSignerError(

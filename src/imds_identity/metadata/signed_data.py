@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asn1crypto import cms
 from asn1crypto import x509 as asn1_x509
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from .errors import MalformedDocumentError, SignerNotFoundError, WrongSignatureError
+from .trust import UNREADABLE, from_der
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 LARGEST = 128 * 1024
 """Characters. A document is four thousand."""
@@ -156,12 +159,10 @@ def _read_and_write(der: bytes) -> tuple[_Parts, bytes]:
 
 def _certificate(der: bytes) -> x509.Certificate:
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        # Reading them finds what is wrong in them; cryptography would find it later.
-        _ = certificate.subject, certificate.issuer, certificate.extensions
+        certificate = from_der(der)
         if _written_again(certificate) == der:
             return certificate
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except ValueError:
         pass
     raise MalformedDocumentError("The document holds a certificate that is none.")
 
@@ -183,7 +184,7 @@ def _written_again(certificate: x509.Certificate) -> bytes:
 def _check_signature(signer: x509.Certificate, parts: _Parts) -> None:
     try:
         key = signer.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE:
         key = None
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size < _SMALLEST_KEY:
         raise WrongSignatureError(

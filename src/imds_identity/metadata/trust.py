@@ -6,13 +6,27 @@ import functools
 from importlib import resources
 from typing import TYPE_CHECKING, TypeAlias
 
+from asn1crypto import pem
+from asn1crypto import x509 as asn1_x509
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Given: TypeAlias = "x509.Certificate | bytes | str"
 """A certificate, or PEM of some, or DER of one."""
+
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+    Warning,
+)
+"""What cryptography raises for a certificate that is none; warnings where those are errors."""
 
 _PEM = b"-----BEGIN CERTIFICATE-----"
 
@@ -55,26 +69,44 @@ def certificates(given: Given) -> tuple[x509.Certificate, ...]:
     if isinstance(given, x509.Certificate):
         return (given,)
     data = given.encode() if isinstance(given, str) else given
-    if _PEM in data:
-        return tuple(x509.load_pem_x509_certificates(data))
-    return (x509.load_der_x509_certificate(data),) if data.strip() else ()
+    if _PEM not in data:
+        return (from_der(data),) if data.strip() else ()
+    blocks = pem.unarmor(data, multiple=True)
+    return tuple(from_der(der) for name, _, der in blocks if name == "CERTIFICATE")
+
+
+def from_der(der: bytes) -> x509.Certificate:
+    """The certificate that ``der`` is.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        # cryptography warns of such numbers today and will refuse them one day.
+        if asn1_x509.Certificate.load(der).serial_number <= 0:
+            raise ValueError("its serial number is not positive")
+        certificate = x509.load_der_x509_certificate(der)
+        # What is wrong inside is found by looking.
+        _ = certificate.subject, certificate.issuer, certificate.extensions
+    except UNREADABLE as error:
+        raise ValueError(f"this is no certificate in PEM or DER: {error}") from None
+    return certificate
 
 
 def _readable(bundle: bytes) -> list[x509.Certificate]:
     """The certificates of ``bundle`` but for those that cryptography cannot or will not read."""
-    import warnings
+    return [
+        certificate
+        for block in bundle.split(_PEM)[1:]
+        for certificate in _readable_one(_PEM + block)
+    ]
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = [_read(_PEM + block) for block in bundle.split(_PEM)[1:]]
-    return [certificate for certificate in found if certificate is not None]
 
-
-def _read(pem: bytes) -> x509.Certificate | None:
+def _readable_one(block: bytes) -> tuple[x509.Certificate, ...]:
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except (ValueError, Warning):
-        return None
+        return certificates(block)
+    except ValueError:
+        return ()
 
 
 def _bundled(name: str) -> tuple[x509.Certificate, ...]:
