@@ -16,6 +16,9 @@ T = TypeVar("T")
 Random: TypeAlias = Callable[[], float]
 """Gives a number in [0, 1), as ``random.random`` does."""
 
+REQUEST_SECONDS = 12.0
+"""Seconds for one whole request, from looking up the name to the last byte of the answer."""
+
 
 class Request:
     """One HTTP request. Its repr shows the names of the headers only: one may carry Arc's secret.
@@ -28,17 +31,24 @@ class Request:
         headers: header fields.
         method: the HTTP method.
         body: the body to send with it, if there is one.
+        seconds: the whole request's deadline; past it the attempt counts as `Dropped`.
     """
 
-    __slots__ = ("body", "headers", "method", "url")
+    __slots__ = ("body", "headers", "method", "seconds", "url")
 
     def __init__(
-        self, url: str, headers: Mapping[str, str], method: str = "GET", body: bytes | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        method: str = "GET",
+        body: bytes | None = None,
+        seconds: float = REQUEST_SECONDS,
     ) -> None:
         self.url = url
         self.headers = headers
         self.method = method
         self.body = body
+        self.seconds = seconds
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url!r}, headers={sorted(self.headers)})"

@@ -49,7 +49,7 @@ class Rule(NamedTuple):
     budget: float = 0.0
 
 
-RULES: Mapping[int, Rule] = {
+TOKEN_RULES: Mapping[int, Rule] = {
     404: Rule(),
     410: Rule(budget=70.0),
     429: Rule(),
@@ -58,19 +58,22 @@ RULES: Mapping[int, Rule] = {
 _DROPPED = Rule()
 
 
-def answered(request: Request, random: Random, absent: str) -> Steps[Response]:
+def answered(
+    request: Request, random: Random, absent: str, rules: Mapping[int, Rule] = TOKEN_RULES
+) -> Steps[Response]:
     """Send ``request`` until there is an answer that asking again would not change.
 
     Args:
         request: what to send, each time the same.
         random: spreads the pauses.
         absent: what to tell a reader where nothing answers at all.
+        rules: how each status is retried that is; they belong to the operation, not the service.
 
     Raises:
         Unavailable: when nothing answers at all.
         Refused: when connections were made and no answer was complete.
     """
-    schedule = Schedule(random)
+    schedule = Schedule(random, rules)
     while True:
         try:
             response = yield from send(request)
@@ -95,8 +98,9 @@ def answered(request: Request, random: Random, absent: str) -> Steps[Response]:
 class Schedule:
     """The pauses of one leg of an exchange. Each question answers None for "give up"."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, rules: Mapping[int, Rule] = TOKEN_RULES) -> None:
         self._random = random
+        self._rules = rules
         self._attempts = 0
         self._paused = 0.0
         self._budget = 0.0
@@ -105,7 +109,7 @@ class Schedule:
 
     def after_response(self, response: Response) -> float | None:
         """Seconds to wait after this answer."""
-        rule = RULES.get(response.status)
+        rule = self._rules.get(response.status)
         if rule is None:
             return None
         wanted = retry_after(response)

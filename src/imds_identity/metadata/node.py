@@ -96,6 +96,11 @@ def mac(json: str) -> Any:
     return _leaf(json, as_mac_address)
 
 
+def field_of(json: str, read: Reader, default: Any = None) -> Any:
+    """A field that has a reader of its own."""
+    return field(default=default, metadata={"json": json, "read": read})
+
+
 def node(json: str, cls: type[N]) -> Any:
     """A field that is an object, empty where the document has none."""
     return field(default_factory=cls, metadata={"json": json, "read": cls.parse})
