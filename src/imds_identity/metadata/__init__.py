@@ -37,6 +37,9 @@ if TYPE_CHECKING:
         WrongSignatureError,
         WrongSignerError,
     )
+    from .instance import Instance, Network
+    from .load_balancer import LoadBalancer, public_ips
+    from .models import Compute, StorageProfile
 
 _HOMES = {
     "attested": (
@@ -46,6 +49,9 @@ _HOMES = {
     ),
     "clouds": ("CLOUDS", "Cloud", "cloud_named", "stack_hub_cloud"),
     "documents": ("parse_instance",),
+    "instance": ("Instance", "Network"),
+    "load_balancer": ("LoadBalancer", "public_ips"),
+    "models": ("Compute", "StorageProfile"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -55,7 +61,10 @@ __all__ = [
     "AttestedDocumentError",
     "CertificateExpiredError",
     "Cloud",
+    "Compute",
     "DocumentExpiredError",
+    "Instance",
+    "LoadBalancer",
     "MalformedDocumentError",
     "MalformedMetadataError",
     "MetadataError",
@@ -63,9 +72,11 @@ __all__ = [
     "MetadataRefusedError",
     "MetadataUnavailableError",
     "MissingIntermediateError",
+    "Network",
     "NotOfferedError",
     "NotYetValidError",
     "SignerNotFoundError",
+    "StorageProfile",
     "UnknownRootError",
     "UnsupportedVersionError",
     "UntrustedSignerError",
@@ -75,6 +86,7 @@ __all__ = [
     "WrongSignerError",
     "cloud_named",
     "parse_instance",
+    "public_ips",
     "read_attested_document_without_verifying",
     "stack_hub_cloud",
     "verify_attested_document",
