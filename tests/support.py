@@ -82,13 +82,16 @@ class Answers:
 
 
 class Background:
-    """Background work that waits until the test runs it."""
+    """Work that nobody blocks for waits until the test runs it; other work is done at once."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], object]] = []
 
-    def __call__(self, run: Callable[[], object]) -> None:
-        self.waiting.append(run)
+    def __call__(self, run: Callable[[], object], *, blocks: bool) -> None:
+        if blocks:
+            run()
+        else:
+            self.waiting.append(run)
 
     def run(self) -> None:
         while self.waiting:

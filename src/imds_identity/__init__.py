@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._core.fork import whole
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def clear_cache() -> None:
     removed as well; what they hold in their own memory is not. A fetch that is under way is not
     kept. (The service has a cache of its own, which a claims challenge skips and this does not.)
     """
-    from ._engine.provider import forget_everything
+    with whole():
+        from ._engine.process import forget_everything
 
     forget_everything()
 
@@ -55,9 +57,10 @@ def clear_cache() -> None:
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    with whole():
+        from importlib import import_module
 
-    value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+        value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
     globals()[name] = value
     return value
 

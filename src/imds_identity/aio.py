@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ._core.failure import Failure
-from ._core.token import Token
-from ._engine.broker import Interrupted
-from ._faces.face import UNASKED, Face
+from ._core.fork import whole
+from ._engine.broker import LOOK_SECONDS, TRIES, given_up
+from ._engine.flight import Flight
+from ._faces.face import Face, error_from
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
     from typing_extensions import Self
 
+    from ._core.token import Token
     from ._engine.provider import OpenSender
+    from ._engine.slot import Slot
     from ._faces.face import Shown
 
 __all__ = ["ManagedIdentityCredential", "get_bearer_token_provider"]
@@ -73,9 +78,12 @@ class ManagedIdentityCredential(Face):
             CredentialUnavailableError: if there is no managed identity here.
             ManagedIdentityError: if its token could not be had.
         """
-        slot = self._slots.get(scopes, UNASKED)
-        if self._tick() < slot.hit_until and not claims:
-            return slot.access_token  # type: ignore[no-any-return]
+        try:
+            slot = self._slots[scopes]
+            if self._tick() < slot.hit_until and not claims:
+                return slot.access_token  # type: ignore[no-any-return]
+        except (KeyError, TypeError):  # not asked for yet, or no scopes at all
+            pass
         return (await self._get(scopes, claims))[0]
 
     async def get_token_info(
@@ -97,9 +105,12 @@ class ManagedIdentityCredential(Face):
             ManagedIdentityError: if its token could not be had.
         """
         claims = options.get("claims") if options else None
-        slot = self._slots.get(scopes, UNASKED)
-        if self._tick() < slot.hit_until and not claims:
-            return slot.access_token_info  # type: ignore[no-any-return]
+        try:
+            slot = self._slots[scopes]
+            if self._tick() < slot.hit_until and not claims:
+                return slot.access_token_info  # type: ignore[no-any-return]
+        except (KeyError, TypeError):  # not asked for yet, or no scopes at all
+            pass
         return (await self._get(scopes, claims))[1]
 
     async def close(self) -> None:
@@ -125,28 +136,51 @@ class ManagedIdentityCredential(Face):
             self._transport.__exit__(exc_type, exc_value, traceback)
 
     async def _get(self, scopes: tuple[str, ...], claims: str | None) -> Shown:
-        slot = self._slot(scopes)
-        while True:
-            try:
-                found = self._provider.launch(slot, claims, self._sender())
-                token = found if isinstance(found, Token) else await asyncio.wrap_future(found)
-            except Interrupted:
-                continue
-            except Failure as failure:
-                reason = failure.again()
-            else:
-                return self._show(slot, token)
-            from .errors import error_from
+        slot = self._slot(scopes, claims)
+        try:
+            token = await self._token(slot, claims)
+        except Failure as failure:
+            reason = failure
+        else:
+            return self._show(slot, token)
+        raise error_from(reason)
 
-            # Not inside the handler: an exception's context holds frames, and those hold secrets.
-            raise error_from(reason)
+    async def _token(self, slot: Slot, claims: str | None) -> Token:
+        sender = self._sender()
+        needs = get_ident() if sender is not None else 0
+        for _ in range(TRIES):
+            found = self._provider.launch(
+                slot, claims, sender, needs=needs, caller=id(asyncio.current_task())
+            )
+            if not isinstance(found, Flight):
+                return found
+            while not await _landed(found):
+                self._provider.broker.look_after(found)
+            if token := self._provider.broker.result(found):
+                return token
+        raise given_up()
 
     def _sender(self) -> OpenSender | None:
         if not self._sends_by_azure_core:
             return None
-        from ._faces.transport import async_sender
+        with whole():
+            from ._faces.transport import async_sender
 
         return async_sender(self._transport, self._hooks, asyncio.get_running_loop())
+
+
+async def _landed(flight: Flight) -> bool:
+    """Whether ``flight`` is over, which is waited for without blocking the loop, for a while."""
+    loop = asyncio.get_running_loop()
+    landed = loop.create_future()
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # the loop was closed in the meantime: nobody waits any more
+            loop.call_soon_threadsafe(landed.cancel)
+
+    flight.when_landed(tell)
+    await asyncio.wait({landed}, timeout=LOOK_SECONDS)
+    return flight.outcome is not None
 
 
 def get_bearer_token_provider(

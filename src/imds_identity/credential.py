@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._core.failure import Failure
-from ._faces.face import UNASKED, Face
+from ._core.fork import whole
+from ._faces.face import Face, error_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,9 +81,12 @@ class ManagedIdentityCredential(Face):
             CredentialUnavailableError: if there is no managed identity here.
             ManagedIdentityError: if its token could not be had.
         """
-        slot = self._slots.get(scopes, UNASKED)
-        if self._tick() < slot.hit_until and not claims:
-            return slot.access_token  # type: ignore[no-any-return]
+        try:
+            slot = self._slots[scopes]
+            if self._tick() < slot.hit_until and not claims:
+                return slot.access_token  # type: ignore[no-any-return]
+        except (KeyError, TypeError):  # not asked for yet, or no scopes at all
+            pass
         return self._get(scopes, claims)[0]
 
     def get_token_info(
@@ -104,9 +108,12 @@ class ManagedIdentityCredential(Face):
             ManagedIdentityError: if its token could not be had.
         """
         claims = options.get("claims") if options else None
-        slot = self._slots.get(scopes, UNASKED)
-        if self._tick() < slot.hit_until and not claims:
-            return slot.access_token_info  # type: ignore[no-any-return]
+        try:
+            slot = self._slots[scopes]
+            if self._tick() < slot.hit_until and not claims:
+                return slot.access_token_info  # type: ignore[no-any-return]
+        except (KeyError, TypeError):  # not asked for yet, or no scopes at all
+            pass
         return self._get(scopes, claims)[1]
 
     def close(self) -> None:
@@ -128,22 +135,20 @@ class ManagedIdentityCredential(Face):
             self._transport.__exit__(exc_type, exc_value, traceback)
 
     def _get(self, scopes: tuple[str, ...], claims: str | None) -> Shown:
-        slot = self._slot(scopes)
+        slot = self._slot(scopes, claims)
         try:
             token = self._provider.token(slot, claims, self._sender())
         except Failure as failure:
             reason = failure
         else:
             return self._show(slot, token)
-        from .errors import error_from
-
-        # Not inside the handler: an exception's context holds frames, and those hold secrets.
         raise error_from(reason)
 
     def _sender(self) -> OpenSender | None:
         if not self._sends_by_azure_core:
             return None
-        from ._faces.transport import sync_sender
+        with whole():
+            from ._faces.transport import sync_sender
 
         return sync_sender(self._transport, self._hooks)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from imds_identity._core.challenge import ANSWER_SECONDS
 from imds_identity._core.failure import Failure, Refused
 from imds_identity._core.key import Key
 from imds_identity._core.token import Token
 from imds_identity._engine import broker as broker_module
-from imds_identity._engine.broker import NEVER, Broker, Interrupted, Slot
+from imds_identity._engine.broker import HIT_SECONDS, LOOK_SECONDS, TRIES, Broker
+from imds_identity._engine.flight import LONGEST_FETCH, Flight, Interrupted
+from imds_identity._engine.slot import NEVER, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +49,11 @@ class Service:
         if self.error:
             raise self.error
         return self.token()
+
+
+def jwt_of(**claims: int) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"header.{payload}.signature"
 
 
 @pytest.fixture
@@ -149,8 +160,74 @@ def test_claims_skip_memory_and_replace_what_it_holds(
 ) -> None:
     broker.get(slot, service)
     assert broker.get(slot, service, claims="c").value == "token-2"
+    # The same thread has the answer to these claims, and refuses that as well.
     assert broker.get(slot, service, claims="c").value == "token-3"
     assert broker.get(slot, service).value == "token-3"
+
+
+def test_a_crowd_refused_with_the_same_claims_makes_one_request(
+    broker: Broker, slot: Slot, service: Service
+) -> None:
+    broker.get(slot, service)
+    assert broker.get(slot, service, claims="c").value == "token-2"
+    for token in together(100, lambda: broker.get(slot, service, claims="c")):
+        assert token.value == "token-2"
+    assert service.fetches == 2
+
+
+def test_claims_that_come_later_than_the_refused_token_can_explain_are_taken_to_the_service(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    broker.get(slot, service)
+    broker.get(slot, service, claims="c")
+    clock.seconds += ANSWER_SECONDS
+    assert together(1, lambda: broker.get(slot, service, claims="c"))[0].value == "token-3"
+
+
+def test_a_token_that_another_process_fetched_since_answers_claims(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    held = broker.get(slot, service)
+    clock.seconds += 1
+    newer = service.token().replaced(value="of-another-process")
+    broker.adopt(slot, newer)
+    assert broker.get(slot, service, "c", held) is newer
+    assert broker.get(slot, service, "c", newer).value == "token-2"
+
+
+def test_a_token_issued_after_the_moment_that_claims_ask_for_answers_them(
+    broker: Broker, slot: Slot, service: Service
+) -> None:
+    broker.get(slot, service)
+    assert slot.token is not None
+    slot.token = slot.token.replaced(value=jwt_of(nbf=1001))
+    claims = '{"access_token": {"nbf": {"essential": true, "value": "%d"}}}'
+    assert broker.get(slot, service, claims % 1000) is slot.token
+    assert broker.get(slot, service, claims % 1001).value == "token-2"
+
+
+def test_a_failure_to_answer_claims_is_everybody_s_for_two_seconds_and_hurts_no_plain_caller(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    broker.get(slot, service)
+    service.error = Refused("down")
+    for error in together(60, lambda: broker.get(slot, service, claims="c")):
+        assert isinstance(error, Refused)
+    assert service.fetches <= 3  # threads that come before the first failure share its flight
+    assert broker.get(slot, service).value == "token-1"
+    clock.seconds += 2
+    service.error = None
+    assert broker.get(slot, service, claims="c").value.startswith("token-")
+
+
+def test_a_plain_caller_does_not_wait_for_claims(
+    broker: Broker, slot: Slot, service: Service, background: Background
+) -> None:
+    first = broker.get(slot, service)
+    assert isinstance(broker.launch(slot, service, "c"), Flight)
+    assert broker.get(slot, service) is first
+    background.run()
+    assert broker.get(slot, service).value == "token-2"
 
 
 def test_a_plain_fetch_under_way_does_not_bring_a_refused_token_back(
@@ -203,7 +280,7 @@ def held_back(service: Service, waiters: int, slot: Slot) -> Callable[[], Token]
 
     def fetch() -> Token:
         flight = slot.flights[None]
-        while len(flight.future._condition._waiters) < waiters:  # type: ignore[attr-defined]
+        while len(flight._callbacks) < waiters:
             pass
         return service()
 
@@ -229,7 +306,7 @@ def test_all_who_wait_get_the_error_each_as_its_own(
     assert all(e.status == 503 and e.__context__ is None for e in results)
 
 
-def test_when_the_one_who_fetches_is_interrupted_another_goes_on(
+def test_when_a_fetch_is_interrupted_those_who_waited_ask_anew(
     broker: Broker, slot: Slot, service: Service
 ) -> None:
     attempts = iter([KeyboardInterrupt(), None, None])
@@ -247,39 +324,61 @@ def test_when_the_one_who_fetches_is_interrupted_another_goes_on(
     assert sum(isinstance(r, Token) for r in results) == 3
 
 
-def test_a_thread_that_asks_while_it_fetches_is_told_so(broker: Broker, slot: Slot) -> None:
+def test_a_fetch_that_is_interrupted_each_time_ends_with_an_error(
+    broker: Broker, slot: Slot
+) -> None:
     def fetch() -> Token:
-        return broker.get(slot, fetch)
+        raise Interrupted
 
-    with pytest.raises(Refused, match="this very thread was fetching it"):
+    with pytest.raises(Refused, match=f"interrupted {TRIES} times"):
         broker.get(slot, fetch)
 
 
-def test_an_error_that_is_no_failure_reaches_the_caller(broker: Broker, slot: Slot) -> None:
+def test_a_fetch_that_asks_for_its_own_token_is_told_so(broker: Broker, slot: Slot) -> None:
     def fetch() -> Token:
-        raise ZeroDivisionError
+        return broker.get(slot, fetch)
+
+    with pytest.raises(Refused, match="by the very fetch that is to bring it"):
+        broker.get(slot, fetch)
+
+
+def test_two_fetches_that_ask_for_each_other_s_token_are_told_so(broker: Broker) -> None:
+    one, other = broker.slot(KEY), broker.slot(KEY._replace(resource="other"))
+
+    def first() -> Token:
+        return broker.get(other, second)
+
+    def second() -> Token:
+        return broker.get(one, first)
+
+    with pytest.raises(Refused, match="by the very fetch that is to bring it"):
+        broker.get(one, first)
+
+
+def test_an_error_that_is_no_failure_is_wrapped_in_one(broker: Broker, slot: Slot) -> None:
+    def fetch() -> Token:
+        raise ZeroDivisionError("secret")
 
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(Refused, match="an unexpected ZeroDivisionError") as caught:
             broker.get(slot, fetch)
+        assert "secret" not in str(caught.value)
 
 
-def test_launch_gives_a_future_that_no_waiter_can_cancel(
+def test_launch_gives_a_flight_that_all_share(
     broker: Broker, slot: Slot, service: Service, background: Background
 ) -> None:
     first, second = broker.launch(slot, service), broker.launch(slot, service)
+    assert isinstance(first, Flight)
     assert first is second
-    assert not isinstance(first, Token)
-    assert not first.cancel()
     background.run()
-    assert first.result().value == "token-1"
-    assert isinstance(broker.launch(slot, service), Token)
+    assert first.outcome is broker.launch(slot, service)
 
 
 def test_where_no_thread_can_be_started_the_present_token_is_served(
     clock: FakeClock, service: Service
 ) -> None:
-    def no_thread(run: Callable[[], object]) -> None:
+    def no_thread(run: Callable[[], object], *, blocks: bool) -> None:
         raise RuntimeError("can't start new thread")
 
     broker = Broker(clock, lambda: 0.5, no_thread)
@@ -287,9 +386,104 @@ def test_where_no_thread_can_be_started_the_present_token_is_served(
     broker.get(slot, service)
     clock.seconds += LIFE / 2
     assert broker.get(slot, service).value == "token-1"
-    future = broker.launch(broker.slot(KEY._replace(resource="other")), service)
-    assert not isinstance(future, Token)
-    assert isinstance(future.exception(), RuntimeError)
+    flight = broker.launch(broker.slot(KEY._replace(resource="other")), service)
+    assert isinstance(flight, Flight)
+    with pytest.raises(Refused, match="no thread can be started"):
+        broker.result(flight)
+
+
+def test_a_flight_that_nobody_began_is_begun_by_one_who_waits(
+    clock: FakeClock, service: Service
+) -> None:
+    """A signal handler that raises may stop a caller between registering and beginning it."""
+    started: list[Callable[[], object]] = []
+
+    def start(run: Callable[[], object], *, blocks: bool) -> None:
+        if not started:
+            started.append(run)
+            raise KeyboardInterrupt
+        run()
+
+    broker = Broker(clock, lambda: 0.5, start)
+    slot = broker.slot(KEY)
+    with pytest.raises(KeyboardInterrupt):
+        broker.get(slot, service)
+    clock.seconds += LOOK_SECONDS
+    assert broker.get(slot, service).value == "token-1"
+    started[0]()
+    assert service.fetches == 1
+
+
+def test_a_flight_that_hangs_is_given_up_by_all_and_replaced_by_the_next(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock, background: Background
+) -> None:
+    hanging = broker.launch(slot, service)
+    assert isinstance(hanging, Flight)
+    clock.seconds += LONGEST_FETCH
+    with pytest.raises(Refused, match="has not ended within 150 s"):
+        broker.look_after(hanging)
+    background.waiting.clear()
+    assert broker.get(slot, service).value == "token-1"
+
+
+def test_a_thread_whose_loop_a_flight_needs_does_not_wait_for_it(
+    broker: Broker, slot: Slot, service: Service
+) -> None:
+    needing = broker.launch(slot, service, needs=threading.get_ident())
+    assert isinstance(needing, Flight)
+    assert broker.get(slot, service).value == "token-1"
+    assert needing.outcome is None
+
+
+def test_a_log_handler_that_asks_for_the_token_gets_it(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock, background: Background
+) -> None:
+    asked: list[Token] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            results = together(1, lambda: broker.get(slot, service))  # another thread: no lock held
+            asked.extend([broker.get(slot, service), *results])
+
+    broker.get(slot, service)
+    clock.seconds += LIFE / 2
+    service.error = Refused("down")
+    broker.get(slot, service)
+    logger, handler = logging.getLogger("imds_identity"), Handler()
+    logger.addHandler(handler)
+    try:
+        background.run()
+    finally:
+        logger.removeHandler(handler)
+    assert [token.value for token in asked] == ["token-1", "token-1"]
+
+
+def test_an_expired_token_is_never_a_hit(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock, background: Background
+) -> None:
+    broker.get(slot, service)
+    clock.seconds += LIFE - 30
+    service.error = Refused("throttled", retry_after=300)
+    broker.get(slot, service)
+    background.run()
+    token = broker.get(slot, service)
+    assert token.refresh_at <= token.expires_at - 15  # tried again before the end
+    broker.show(slot, token, lambda token: (token.value, "info"))
+    assert slot.hit_until <= clock.tick() + token.expires_at - clock.now()
+    clock.seconds = token.expires_at - 0.25
+    broker.show(slot, token, lambda token: (token.value, "info"))
+    assert slot.hit_until <= clock.tick() + 0.25
+
+
+def test_a_token_that_expired_while_this_process_was_frozen_is_asked_for_again(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    def frozen() -> Token:
+        token = service()
+        clock.seconds += LIFE if service.fetches == 1 else 0
+        return token
+
+    assert broker.get(slot, frozen).value == "token-2"
 
 
 def test_after_a_fork_nobody_waits_for_a_thread_of_the_parent(
@@ -298,7 +492,7 @@ def test_after_a_fork_nobody_waits_for_a_thread_of_the_parent(
     broker.launch(slot, service)
     background.waiting.clear()  # as the thread that was to run it is gone
     broker._lock.acquire()  # as another thread of the parent may have held it
-    broker_module._after_fork()
+    broker_module._after_fork_in_child()
     assert broker.get(slot, service).value == "token-1"
 
 
@@ -306,7 +500,7 @@ def test_interrupted_is_for_the_engine_alone() -> None:
     assert not issubclass(Interrupted, Failure)
 
 
-def test_a_shown_token_is_looked_at_again_within_a_minute(
+def test_a_shown_token_is_looked_at_again_within_a_second(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock
 ) -> None:
     made: list[Token] = []
@@ -317,10 +511,10 @@ def test_a_shown_token_is_looked_at_again_within_a_minute(
 
     token = broker.get(slot, service)
     broker.show(slot, token, forms)
-    assert slot.hit_until == clock.tick() + 60
-    clock.seconds += LIFE / 2 - 10
+    assert slot.hit_until == clock.tick() + HIT_SECONDS
+    clock.seconds += LIFE / 2 - 0.5
     broker.show(slot, token, forms)
-    assert slot.hit_until == clock.tick() + 10
+    assert slot.hit_until == clock.tick() + 0.5
     assert (slot.access_token, len(made)) == ("form-1", 1)
 
 

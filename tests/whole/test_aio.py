@@ -132,14 +132,15 @@ def test_a_time_out_leaves_the_fetch_to_those_who_come_later(imds_emulator: Emul
 def test_it_works_under_one_loop_after_another(
     imds_emulator: Emulator, transport: type[Any] | None
 ) -> None:
-    async def once(credential: ManagedIdentityCredential) -> str:
+    async def once(credential: ManagedIdentityCredential, claims: str) -> str:
         async with credential:
-            return (await credential.get_token(SCOPE, claims="c")).token
+            return (await credential.get_token(SCOPE, claims=claims)).token
 
     tokens = set()
-    for _ in range(3):
+    for number in range(3):
         settings = {"transport": transport()} if transport else {}
-        tokens.add(asyncio.run(once(ManagedIdentityCredential(**settings))))
+        credential = ManagedIdentityCredential(**settings)
+        tokens.add(asyncio.run(once(credential, f"challenge {number}")))
     assert len(tokens) == 3
 
 
@@ -204,6 +205,28 @@ def test_a_fetch_whose_loop_is_gone_is_taken_over_by_another_loop(imds_emulator:
     started = time.monotonic()
     assert asyncio.run(ManagedIdentityCredential().get_token(SCOPE)).token
     assert time.monotonic() - started < 4  # less than the answer that nobody waits for any more
+
+
+def test_a_sync_call_on_the_thread_of_a_loop_that_fetches_does_not_wait_for_it(
+    imds_emulator: Emulator,
+) -> None:
+    imds_emulator.fault(delay=0.2, times=1)
+
+    async def both() -> tuple[str, str]:
+        asked = asyncio.Event()
+        credential = ManagedIdentityCredential(
+            transport=AioHttpTransport(), raw_request_hook=lambda _: asked.set()
+        )
+        async with credential:
+            task = asyncio.ensure_future(credential.get_token(SCOPE))
+            await asked.wait()
+            # This blocks the loop that the task needs.
+            sync = imds_identity.ManagedIdentityCredential().get_token(SCOPE)
+            assert not task.done()
+            return sync.token, (await task).token
+
+    tokens = asyncio.run(asyncio.wait_for(both(), 20))
+    assert all(tokens)
 
 
 def test_errors_are_what_they_are_for_the_sync_credential(imds_emulator: Emulator) -> None:

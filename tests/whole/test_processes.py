@@ -224,7 +224,7 @@ class TestWhatDecides:
     def requests_of_two(
         self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, **settings: Any
     ) -> int:
-        import imds_identity._engine.provider as provider
+        import imds_identity._engine.process as provider
 
         ManagedIdentityCredential(**settings).get_token(VAULT)
         provider.process_broker().clear()  # as another process has nothing in its memory

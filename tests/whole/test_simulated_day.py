@@ -35,7 +35,7 @@ DAY = 24 * HOUR
 KEYS = [Key("imds", "http://service", "", "", f"https://resource-{n}") for n in range(6)]
 
 
-def run_at_once(work: Callable[[], object]) -> None:
+def run_at_once(work: Callable[[], object], *, blocks: bool) -> None:
     """Background work that is over before anybody looks."""
     work()
 
@@ -79,7 +79,7 @@ def test_nobody_is_ever_refused_and_requests_stay_few(
     def ask(broker: Broker, key: Key) -> None:
         slot = broker.slot(key)
         sharing = Sharing(machine, slot, dice.random)
-        token = broker.get(slot, lambda: sharing.get(service.fetch, None))
+        token = broker.get(slot, lambda: sharing.get(lambda expect: service.fetch(), None))
         assert clock.now() < token.expires_at
 
     for key in KEYS:  # the first token of all needs a service that is there

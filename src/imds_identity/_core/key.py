@@ -10,13 +10,14 @@ if TYPE_CHECKING:
 
 
 class Key(NamedTuple):
-    """Whose token, for what, from where."""
+    """Whose token, for what, from where, and in answer to which claims challenge."""
 
     source: str
     endpoint: str
     selector: str = ""
     identity: str = ""
     resource: str = ""
+    claims: str = ""
 
 
 def key_for(source: Source, identity: Identity, resource: str) -> Key:

@@ -5,117 +5,65 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, TypeAlias
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .._core.failure import Failure, Refused
-from .._core.freshness import FAILURE_SECONDS, State, decide
+from .._core.failure import Failure, Malformed, Refused
+from .._core.fork import whole
+from .._core.freshness import State, decide
+from .flight import LONGEST_FETCH, Flight, Interrupted
+from .slot import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
+    from .._core.challenge import Challenge
     from .._core.clock import Clock
     from .._core.key import Key
     from .._core.token import Token
     from .._wire.exchange import Random
+    from .flight import Fetch, Outcome
 
-Fetch: TypeAlias = "Callable[[], Token]"
+HIT_SECONDS = 1.0
+"""For how long a token is handed out before it is looked at again: another process may have
+replaced it, and the cheap clock stands still while the machine sleeps."""
+LOOK_SECONDS = 0.5
+"""Seconds after which one who waits looks whether the fetch has begun at all."""
+TRIES = 3
+"""How often a caller asks anew when a fetch was interrupted, or brought what had expired."""
+_FORK_SECONDS = 1.0
 
-NEVER = float("-inf")
-HIT_SECONDS = 60.0
-"""For how long a token is handed out before it is looked at again: a machine that wakes after a
-night's sleep must not go on with yesterday's token because the cheap clock slept as well."""
-
-
-class Interrupted(Exception):
-    """Whoever was fetching was stopped, by Ctrl-C say; one of those who waited goes on."""
-
-
-class Slot:
-    """All that this process knows of one key.
-
-    Faces read ``hit_until`` and then what they show with no lock: a token is shown first and
-    becomes valid after, and what has been shown stays until it is replaced.
-
-    Attributes:
-        token: the present token, good or not.
-        shown: the token that was last shown to faces.
-        access_token: the same as azure-core's faces show it.
-        access_token_info: likewise, in the other form.
-        hit_until: until when these may be handed out with no further thought (``Clock.tick``).
-    """
-
-    __slots__ = (
-        "access_token", "access_token_info", "failure", "failure_until", "flights", "generation",
-        "hit_until", "key", "shown", "token",
-    )  # fmt: skip
-
-    def __init__(self, key: Key) -> None:
-        self.key = key
-        self.shown: Token | None = None
-        self.access_token: Any = None
-        self.access_token_info: Any = None
-        self.generation = 0
-        self.forget()
-
-    def forget(self) -> None:
-        """Drop the token, and do not keep what is on its way."""
-        self.hit_until = NEVER
-        self.token: Token | None = None
-        self.failure: Failure | None = None
-        self.failure_until = NEVER
-        self.flights: dict[str | None, Flight] = {}
-        self.generation += 1
-
-    def keep(self, token: Token) -> None:
-        """From now on this is the token."""
-        self.hit_until = NEVER
-        self.token = token
-        self.failure = None
-        self.failure_until = NEVER
+_made_here: ContextVar[tuple[Flight, ...]] = ContextVar("imds_identity_flights", default=())
+"""The flights on whose behalf this code runs: a hook of one that waited for it would wait for ever.
+A context follows a request from the flight's thread on to an event loop."""
 
 
-class Flight:
-    """One fetch and all who wait for it.
+class Start(Protocol):
+    """Runs a callable in the background."""
 
-    Attributes:
-        taken: whether somebody flies it; everybody else waits.
-        thread: who flies it, once it is in the air.
-        future: its outcome.
-    """
+    def __call__(self, run: Callable[[], object], /, *, blocks: bool) -> None:
+        """Start ``run``, which the caller is about to wait for if ``blocks``.
 
-    def __init__(self, slot: Slot, claims: str | None, fetch: Fetch) -> None:
-        from concurrent.futures import Future
-
-        self.slot = slot
-        self.claims = claims
-        self.fetch = fetch
-        self.generation = slot.generation
-        self.taken = False
-        self.thread = 0
-        self.future: Future[Token] = Future()
-        # A running future cannot be cancelled, so no waiter can spoil it for the others.
-        self.future.set_running_or_notify_cancel()
+        Raises:
+            RuntimeError: if there can be no more threads.
+        """
 
 
 class Broker:
     """Every credential of a process asks here.
 
+    Its lock is held for instants only: under it nothing is logged, called back or read from a file.
+
     Args:
         clock: the time.
         random: spreads what would otherwise be done in step.
-        start_thread: runs a callable in the background.
+        start: runs a callable in the background.
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        random: Random,
-        start_thread: Callable[[Callable[[], object]], None] | None = None,
-    ) -> None:
+    def __init__(self, clock: Clock, random: Random, start: Start | None = None) -> None:
         self.clock = clock
         self.random = random
-        self._start_thread = start_thread or _start_daemon
+        self._start = start or _start_daemon
         self._slots: dict[Key, Slot] = {}
         # Reentrant: a signal handler or a finaliser may ask for a token anywhere.
         self._lock = threading.RLock()
@@ -126,25 +74,31 @@ class Broker:
         with self._lock:
             return self._slots.setdefault(key, Slot(key))
 
-    def adopt(self, slot: Slot, token: Token) -> None:
-        """Take over a token that another process has fetched, if there is none."""
+    def adopt(self, slot: Slot, token: Token | None, challenge: Challenge | None = None) -> None:
+        """Take over what another process knows, where that is newer.
+
+        Args:
+            slot: what it is about.
+            token: the other's token, if it has one.
+            challenge: the last claims challenge that it knows of.
+        """
         with self._lock:
-            if slot.token is None:
-                slot.keep(token)
+            if token is not None and decide(token, self.clock.now()) is not State.EXPIRED:
+                slot.adopt(token, challenge)
 
     def show(
         self, slot: Slot, token: Token, forms: Callable[[Token], tuple[Any, Any]]
     ) -> tuple[Any, Any]:
         """The ``forms`` of ``token``, which faces hand out for a while if it is the present one."""
+        shown = slot.shown is token
+        made = (slot.access_token, slot.access_token_info) if shown else forms(token)
         with self._lock:
-            if slot.token is not token:
-                return forms(token)
-            if slot.shown is not token:
-                slot.access_token, slot.access_token_info = forms(token)
+            if slot.token is token:
+                slot.access_token, slot.access_token_info = made
                 slot.shown = token
-            remaining = token.refresh_at - self.clock.now()
-            slot.hit_until = self.clock.tick() + min(remaining, HIT_SECONDS)
-            return slot.access_token, slot.access_token_info
+                remaining = min(token.refresh_at, token.expires_at) - self.clock.now()
+                slot.hit_until = self.clock.tick() + min(remaining, HIT_SECONDS)
+        return made
 
     def clear(self) -> None:
         """Forget every token."""
@@ -152,151 +106,216 @@ class Broker:
             for slot in self._slots.values():
                 slot.forget()
 
-    def get(self, slot: Slot, fetch: Fetch, claims: str | None = None) -> Token:
+    def get(
+        self, slot: Slot, fetch: Fetch, claims: str | None = None, held: Token | None = None
+    ) -> Token:
         """The token of ``slot``, waiting for one if need be.
 
         Args:
             slot: which token.
-            fetch: gets one from the service; used by one caller among all that ask.
-            claims: the claims challenge that refused the present token, if one did.
+            fetch: gets one from the service; used for one caller among all that ask.
+            claims: the claims challenge with which a token was refused, if one was.
+            held: the token that this process held then.
 
         Raises:
             Failure: when there is none to be had.
         """
-        while True:
-            found = self._ask(slot, fetch, claims)
+        for _ in range(TRIES):
+            found = self.launch(slot, fetch, claims, held, blocks=True)
             if not isinstance(found, Flight):
                 return found
-            if self._take(found):
-                self._fly(found)
-            elif found.thread == threading.get_ident():
-                raise Refused(
-                    "a token was asked for while this very thread was fetching it",
-                    "A log handler, a signal handler or a transport that uses this credential does "
-                    "that: give it another one.",
-                )
-            try:
-                return found.future.result()
-            except Interrupted:
-                continue
-            except Failure as failure:
-                reason = failure.again()
-            raise reason
+            while not found.wait(LOOK_SECONDS):
+                self.look_after(found)
+            if token := self.result(found):
+                return token
+        raise given_up()
 
-    def launch(self, slot: Slot, fetch: Fetch, claims: str | None = None) -> Token | Future[Token]:
-        """Like `get`, but a future where that would wait.
+    def launch(
+        self,
+        slot: Slot,
+        fetch: Fetch,
+        claims: str | None = None,
+        held: Token | None = None,
+        *,
+        blocks: bool = False,
+        needs: int = 0,
+        caller: object = None,
+    ) -> Token | Flight:
+        """Like `get`, but a flight where that would wait.
 
-        The future's exception may be `Interrupted`, upon which the caller asks again.
+        Args:
+            slot: as for `get`.
+            fetch: likewise.
+            claims: likewise.
+            held: likewise.
+            blocks: whether the calling thread is going to wait for the flight.
+            needs: the thread whose event loop ``fetch`` needs, if it needs one.
+            caller: what tells the caller from others, if not its thread.
+
+        Raises:
+            Failure: when there was none to be had a moment ago.
         """
-        found = self._ask(slot, fetch, claims)
-        if not isinstance(found, Flight):
-            return found
-        if self._take(found):
-            self._fly_in_background(found)
-        return found.future
-
-    def _ask(self, slot: Slot, fetch: Fetch, claims: str | None) -> Token | Flight:
-        """The token to serve now, or the flight that will bring one."""
         with self._lock:
+            now = self.clock.now()
+            caller = caller or threading.get_ident()
+            token = slot.answer(claims, held, caller, now) if claims else slot.present(now)
+            if token and (claims or now < token.refresh_at):
+                return token
+            blocks = blocks and not token
             flight = slot.flights.get(claims)
-            if claims is None:
-                now = self.clock.now()
-                state = decide(slot.token, now)
-                if slot.token is not None and state is not State.EXPIRED:
-                    if state is State.DUE and flight is None:
-                        flight = slot.flights[None] = Flight(slot, None, fetch)
-                        flight.taken = True
-                        self._fly_in_background(flight)
-                    return slot.token
-                if slot.failure is not None and now < slot.failure_until:
-                    raise slot.failure.again()
-            if flight is None:
-                flight = slot.flights[claims] = Flight(slot, claims, fetch)
-            return flight
+            if flight is None or flight.is_no_use(now, blocks=blocks):
+                flight = slot.flights[claims] = Flight(slot, claims, fetch, now, needs)
+                stalled = True
+            else:
+                stalled = not flight.begun and now >= flight.since + LOOK_SECONDS
+            flight.callers.add(caller)
+        if stalled:
+            self._begin(flight, blocks=blocks)
+        if not token and flight in _made_here.get():
+            raise Refused(
+                "a token was asked for by the very fetch that is to bring it",
+                "A hook or a transport that uses this credential does that: give it another one.",
+            )
+        return token or flight
 
-    def _take(self, flight: Flight) -> bool:
-        with self._lock:
-            free, flight.taken = not flight.taken, True
-            return free
+    def look_after(self, flight: Flight) -> None:
+        """See to it that a flight begins, and that nobody waits for it for ever.
+
+        Raises:
+            Refused: if it has taken too long.
+        """
+        now = self.clock.now()
+        if now >= flight.since + LONGEST_FETCH:
+            raise Refused(
+                f"a fetch that was under way has not ended within {LONGEST_FETCH:.0f} s",
+                "A transport or a hook that hangs does that. The next call starts another fetch.",
+            )
+        if not flight.begun:  # whoever was to begin it was stopped by an exception
+            self._begin(flight, blocks=False)
+
+    def result(self, flight: Flight) -> Token | None:
+        """What a flight that is over has brought; None for "ask anew".
+
+        Raises:
+            Failure: a copy of that which ended it.
+        """
+        outcome = flight.outcome
+        if isinstance(outcome, Failure):
+            raise outcome.again()
+        return None if isinstance(outcome, Interrupted) else outcome
+
+    def _begin(self, flight: Flight, *, blocks: bool) -> None:
+        context = copy_context()
+
+        def run() -> None:
+            context.run(self._fly, flight)
+
+        try:
+            self._start(run, blocks=blocks)
+        except RuntimeError as error:  # no more threads, or the interpreter is going down
+            if blocks:
+                run()
+            else:
+                self._land(flight, Refused(f"no thread can be started to fetch a token: {error}"))
 
     def _fly(self, flight: Flight) -> None:
-        """Fetch, keep what came, and let the waiters know."""
-        flight.thread = threading.get_ident()
-        try:
-            token = flight.fetch()
-        except Exception as error:  # noqa: BLE001 - it reaches every waiter through the future
-            self._land(flight, error)
-            flight.future.set_exception(error)
-        except BaseException:
-            self._land(flight, None)
-            flight.future.set_exception(Interrupted())
-            raise
-        else:
-            self._land(flight, token)
-            flight.future.set_result(token)
-
-    def _fly_in_background(self, flight: Flight) -> None:
-        try:
-            self._start_thread(lambda: self._fly(flight))
-        except RuntimeError as error:  # no more threads, or the interpreter is going down
-            self._land(flight, error)
-            flight.future.set_exception(error)
-
-    def _land(self, flight: Flight, outcome: Token | Exception | None) -> None:
-        slot = flight.slot
+        """Fetch, unless somebody does already, and let the waiters know what came of it."""
         with self._lock:
+            begun, flight.begun = flight.begun, True
+        if begun:
+            return
+        _made_here.set((*_made_here.get(), flight))
+        outcome: Outcome = Interrupted()
+        try:
+            outcome = self._fetched(flight)
+        except (Failure, Interrupted) as error:
+            outcome = error.with_traceback(None)
+        except Exception as error:  # noqa: BLE001 - those who wait get an error that is documented
+            outcome = Refused(
+                f"an unexpected {type(error).__name__} ended the fetch",
+                "That is a fault in a transport, in a hook or in this package.",
+            )
+        finally:  # with an exception that is none of these those who wait ask anew
+            self._land(flight, outcome)
+
+    def _fetched(self, flight: Flight) -> Token:
+        """A token that is good now: this process may have been frozen while it came."""
+        for _ in range(TRIES):
+            token = flight.fetch()
+            if decide(token, self.clock.now()) is not State.EXPIRED:
+                return token
+        raise Malformed(
+            "each token had expired before it could be handed out",
+            "Is this process, or the machine, suspended again and again?",
+        )
+
+    def _land(self, flight: Flight, outcome: Outcome) -> None:
+        failed_refresh = False
+        with self._lock:
+            slot, now = flight.slot, self.clock.now()
             if slot.flights.get(flight.claims) is flight:
                 del slot.flights[flight.claims]
-            if slot.generation != flight.generation or outcome is None:
-                return
-            if not isinstance(outcome, Exception):
-                slot.keep(outcome)
-                if flight.claims is not None:
-                    # A plain fetch that is still under way may bring the token that was refused.
-                    slot.generation += 1
-            elif flight.claims is None:
-                self._set_back(slot, outcome)
-
-    def _set_back(self, slot: Slot, error: Exception) -> None:
-        now = self.clock.now()
-        failure = error if isinstance(error, Failure) else None
-        if slot.token is None or decide(slot.token, now) is State.EXPIRED:
-            if failure is not None:
-                slot.failure, slot.failure_until = failure, now + FAILURE_SECONDS
-            return
-        slot.token = slot.token.set_back(
-            now, self.random(), failure.retry_after if failure else None
-        )
-        slot.hit_until = NEVER
-        _log_setback(slot.token, now, error)
+            if slot.generation == flight.generation and not isinstance(outcome, Interrupted):
+                failed_refresh = slot.note(flight, outcome, now, self.random())
+            token = slot.token
+        flight.land(outcome)
+        if failed_refresh and token and isinstance(outcome, Failure):
+            _log_setback(token, now, outcome)
 
 
-def _log_setback(token: Token, now: float, error: Exception) -> None:
-    import logging
-
-    logging.getLogger("imds_identity").warning(
-        "refreshing a token failed; the present one is good for %.0f more minutes, and the next "
-        "attempt is in %.0f s: %s",
-        (token.expires_at - now) / 60,
-        token.refresh_at - now,
-        error if isinstance(error, Failure) else type(error).__name__,
+def given_up() -> Failure:
+    """What a caller is told whose fetches were interrupted again and again."""
+    return Refused(
+        f"the fetch was interrupted {TRIES} times",
+        "Its thread or its event loop was stopped, or a hook raised what is no Exception.",
     )
 
 
-def _start_daemon(run: Callable[[], object]) -> None:
+def _log_setback(token: Token, now: float, failure: Failure) -> None:
+    with whole():
+        import logging
+
+        logging.getLogger("imds_identity").warning(
+            "refreshing a token failed; the present one is good for %.0f more minutes, and the "
+            "next attempt is in %.0f s: %s",
+            (token.expires_at - now) / 60,
+            token.refresh_at - now,
+            failure,
+        )
+
+
+def _start_daemon(run: Callable[[], object], *, blocks: bool) -> None:  # noqa: ARG001
     threading.Thread(target=run, name="imds-identity", daemon=True).start()
 
 
 _brokers: weakref.WeakSet[Broker] = weakref.WeakSet()
+_held_for_fork: list[Any] = []
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    """A child must not get slots that another thread is half-way through changing."""
+    locks = [broker._lock for broker in list(_brokers)]
+    _held_for_fork.extend(lock for lock in locks if lock.acquire(timeout=_FORK_SECONDS))
+
+
+def _after_fork_in_parent() -> None:
+    while _held_for_fork:
+        _held_for_fork.pop().release()
+
+
+def _after_fork_in_child() -> None:
     """Threads do not survive a fork: whatever they were fetching will not come."""
-    for broker in _brokers:
+    _held_for_fork.clear()
+    for broker in list(_brokers):
         broker._lock = threading.RLock()
         for slot in broker._slots.values():
             slot.flights = {}
+            slot.leased = set()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

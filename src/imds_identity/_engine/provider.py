@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import random as random_module
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from .._core.clock import SYSTEM_CLOCK
 from .._core.failure import Failure
+from .._core.fork import whole
 from .._core.key import key_for
-from .._machine.directory import OFF, default_directory
-from .._machine.store import MachineCache
-from .._sources.detect import ARC, IMDS, cache_setting
-from .broker import Broker
-from .sharing import Sharing, glance
+from .._core.token_request import TokenRequest
+from .._sources.detect import ARC, IMDS
+from .sharing import Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     from .._core.clock import Clock
     from .._core.identity import Identity
     from .._core.token import Token
-    from .._core.token_request import TokenRequest
+    from .._machine.store import MachineCache
     from .._sources.detect import Source
     from .._sources.msal_hosts import MsalHost
     from .._wire.drive import Sender
     from .._wire.exchange import Steps
-    from .broker import Slot
+    from .broker import Broker
+    from .flight import Fetch, Flight
+    from .sharing import Expect
+    from .slot import Slot
 
 OpenSender: TypeAlias = "Callable[[Clock], AbstractContextManager[Sender]]"
-
-
-@functools.cache
-def process_broker() -> Broker:
-    """The one broker of this process."""
-    return Broker(SYSTEM_CLOCK, random_module.random)
 
 
 class Provider:
@@ -46,20 +38,16 @@ class Provider:
     Args:
         source: where from.
         identity: whose.
-        broker: shared by all that should share tokens; by default the whole process.
+        broker: shared by all that should share tokens.
         machine: shared with the other processes of this user, if there is one.
     """
 
     def __init__(
-        self,
-        source: Source,
-        identity: Identity,
-        broker: Broker | None = None,
-        machine: MachineCache | None = None,
+        self, source: Source, identity: Identity, broker: Broker, machine: MachineCache | None
     ) -> None:
         self.source = source
         self.identity = identity
-        self.broker = broker or process_broker()
+        self.broker = broker
         # The other hosts' tokens are an app's and not a machine's.
         self._machine = machine if source.name in (IMDS, ARC) else None
         self._msal_host: MsalHost | None = None
@@ -81,40 +69,65 @@ class Provider:
         Raises:
             Failure: when there is none to be had.
         """
-        if token := self._glance(slot, claims):
-            return token
-        return self.broker.get(slot, self._fetcher(slot, claims, open_sender), claims or None)
+        held = self._catch_up(slot)
+        return self.broker.get(slot, self._fetcher(slot, claims, open_sender), claims or None, held)
 
     def launch(
-        self, slot: Slot, claims: str | None = None, open_sender: OpenSender | None = None
-    ) -> Token | Future[Token]:
-        """Like `token`, but gives a future where that would wait."""
-        if token := self._glance(slot, claims):
-            return token
-        return self.broker.launch(slot, self._fetcher(slot, claims, open_sender), claims or None)
+        self,
+        slot: Slot,
+        claims: str | None = None,
+        open_sender: OpenSender | None = None,
+        *,
+        needs: int = 0,
+        caller: object = None,
+    ) -> Token | Flight:
+        """Like `token`, but gives a flight where that would wait.
 
-    def _glance(self, slot: Slot, claims: str | None) -> Token | None:
-        """What another process has left for this one, which has nothing yet: no lock, no thread."""
-        if slot.token is not None or self._machine is None or claims:
-            return None
-        token = glance(self._machine, slot.key)
-        if token is not None:
-            self.broker.adopt(slot, token)
-        return token
+        Args:
+            slot: as for `token`.
+            claims: likewise.
+            open_sender: likewise.
+            needs: the thread whose event loop ``open_sender`` needs, if it needs one.
+            caller: what tells the caller from others, if not its thread.
 
-    def _fetcher(
-        self, slot: Slot, claims: str | None, open_sender: OpenSender | None
-    ) -> Callable[[], Token]:
-        from .._core.token_request import TokenRequest
+        Raises:
+            Failure: when there was none to be had a moment ago.
+        """
+        held = self._catch_up(slot)
+        return self.broker.launch(
+            slot,
+            self._fetcher(slot, claims, open_sender),
+            claims or None,
+            held,
+            needs=needs,
+            caller=caller,
+        )
 
-        wanted = TokenRequest(slot.key.resource, self.identity, claims)
-        fetch = functools.partial(self._fetch, wanted, open_sender)
+    def _catch_up(self, slot: Slot) -> Token | None:
+        """Take over what other processes have written since; the token held until now."""
+        held = slot.token
+        stamp = self._machine.stamp(slot.key) if self._machine else None
+        if self._machine and stamp is not None and stamp != slot.stamp:
+            entry = self._machine.read(slot.key)
+            slot.stamp = stamp
+            if entry is not None:
+                self.broker.adopt(slot, entry.token, entry.challenge)
+        return held
+
+    def _fetcher(self, slot: Slot, claims: str | None, open_sender: OpenSender | None) -> Fetch:
+        wanted = TokenRequest(slot.key.resource, self.identity, claims or None)
+        fetch = partial(self._fetch, wanted, open_sender)
         if self._machine is None:
             return fetch
         sharing = Sharing(self._machine, slot, self.broker.random)
-        return functools.partial(sharing.get, fetch, claims)
+        return partial(sharing.get, fetch, claims or None)
 
-    def _fetch(self, wanted: TokenRequest, open_sender: OpenSender | None) -> Token:
+    def _fetch(
+        self,
+        wanted: TokenRequest,
+        open_sender: OpenSender | None,
+        _expect: Expect | None = None,
+    ) -> Token:
         try:
             self.source.check()
             if self.source.name in (IMDS, ARC):
@@ -125,17 +138,20 @@ class Provider:
             raise
 
     def _exchange(self, wanted: TokenRequest, open_sender: OpenSender | None) -> Token:
-        from .._wire.drive import drive
+        with whole():
+            from .._wire.drive import drive
+            from .._wire.sender import requests_sender
 
-        steps = self._steps(wanted)
+            steps = self._steps(wanted)
         clock = self.broker.clock
-        with (open_sender or _requests_sender())(clock) as send:
+        with (open_sender or requests_sender)(clock) as send:
             return drive(steps, self._gated(send), clock, self.source.path)
 
     def _gated(self, send: Sender) -> Sender:
         if self._machine is None:
             return send
-        from .._machine.gate import gate_for
+        with whole():
+            from .._machine.gate import gate_for
 
         return gate_for(self._machine, self.source, self.broker.random).around(send)
 
@@ -148,50 +164,8 @@ class Provider:
 
     def _host(self) -> MsalHost:
         if self._msal_host is None:
-            from .._sources.msal_hosts import MsalHost
+            with whole():
+                from .._sources.msal_hosts import MsalHost
 
             self._msal_host = MsalHost(self.source, self.broker.clock, self.broker.random)
         return self._msal_host
-
-
-def machine_cache(
-    named: str | os.PathLike[str] | None = None, *, private: bool = False
-) -> MachineCache | None:
-    """Where this user's processes share tokens.
-
-    Args:
-        named: a directory, or ``off``; by default what the environment says, else one in memory.
-        private: whether nothing is shared unless it is ``named``.
-
-    Returns:
-        The one cache of that directory in this process, or None.
-
-    Raises:
-        ValueError: if an empty name is given.
-    """
-    if named is not None and not os.fspath(named):
-        raise ValueError("cache is a directory or 'off'; leave it out for the default")
-    setting, runtime_directory = cache_setting()
-    directory = os.fspath(named) if named is not None else None if private else setting
-    if directory is None and not private:
-        directory = default_directory(runtime_directory)
-    if directory is None or directory == OFF:
-        return None
-    path = os.path.abspath(directory)
-    return _machines.setdefault(path, MachineCache(path, SYSTEM_CLOCK))
-
-
-_machines: dict[str, MachineCache] = {}
-
-
-def forget_everything() -> None:
-    """Forget what this process holds, and what it shares with others."""
-    process_broker().clear()
-    for machine in list(_machines.values()):
-        machine.clear()
-
-
-def _requests_sender() -> OpenSender:
-    from .._wire.sender import requests_sender
-
-    return requests_sender

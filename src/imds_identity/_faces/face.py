@@ -5,12 +5,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .._core.identity import choose
-from .._core.key import Key
+from .._core.fork import whole
 from .._core.resource import resource_of
-from .._engine.broker import Slot
-from .._engine.provider import Provider, machine_cache
-from .._sources.detect import detect
+from .._engine.process import provider_for
 
 if TYPE_CHECKING:
     import os
@@ -18,14 +15,13 @@ if TYPE_CHECKING:
 
     from azure.core.credentials import AccessToken, AccessTokenInfo
 
+    from .._core.failure import Failure
     from .._core.token import Token
     from .._engine.broker import Broker
+    from .._engine.slot import Slot
+    from ..errors import ManagedIdentityError
 
 Shown: TypeAlias = "tuple[AccessToken, AccessTokenInfo]"
-
-
-# Never valid: what has not been asked for takes the way of what has expired.
-UNASKED = Slot(Key("", ""))
 
 
 class Face:
@@ -48,15 +44,17 @@ class Face:
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._settings = {name: value for name, value in given.items() if value is not None}
-        identity = choose(
+        self._provider = provider_for(
             client_id=client_id,
             object_id=object_id,
             resource_id=resource_id,
             identity_config=identity_config,
+            source=source,
+            arc_tokens_directory=arc_tokens_directory,
+            cache=cache,
+            private=transport is not None,
+            broker=_broker,
         )
-        where = detect(source, tokens_directory=arc_tokens_directory)
-        machine = machine_cache(cache, private=transport is not None or _broker is not None)
-        self._provider = Provider(where, identity, _broker, machine)
         self._transport = transport
         self._hooks = {"raw_request_hook": raw_request_hook, "raw_response_hook": raw_response_hook}
         self._sends_by_azure_core = transport is not None or any(self._hooks.values())
@@ -79,16 +77,32 @@ class Face:
     def _check_transport(self) -> None:
         """Refuse a transport that this face cannot use."""
 
-    def _slot(self, scopes: tuple[str, ...]) -> Slot:
+    def _slot(self, scopes: tuple[str, ...], claims: object) -> Slot:
+        resource = resource_of(scopes)
+        if claims is not None and not isinstance(claims, str):
+            raise ValueError(f"claims are a JSON string, not {type(claims).__name__}")
         if scopes not in self._slots:
-            self._slots[scopes] = self._provider.slot(resource_of(scopes))
+            self._slots[scopes] = self._provider.slot(resource)
         return self._slots[scopes]
 
     def _show(self, slot: Slot, token: Token) -> Shown:
         """``token`` as azure-core has it, from now on served without further thought."""
-        from .forms import show
+        with whole():
+            from .forms import show
 
         return self._provider.broker.show(slot, token, show)
+
+
+def error_from(failure: Failure) -> ManagedIdentityError:
+    """What users catch, for what the engine says.
+
+    Not to be called where ``failure`` is being handled: the context of an exception holds frames,
+    and those hold secrets.
+    """
+    with whole():
+        from .. import errors
+
+    return errors.error_from(failure)
 
 
 _OBJECTS = frozenset({"transport", "raw_request_hook", "raw_response_hook", "_broker"})

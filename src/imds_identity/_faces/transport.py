@@ -18,7 +18,7 @@ from azure.core.pipeline.transport import AsyncHttpTransport, HttpTransport, Req
 from azure.core.rest import HttpRequest
 
 from .._core.failure import Malformed
-from .._engine.broker import Interrupted
+from .._engine.flight import Interrupted
 from .._wire.exchange import Dropped, Request, Response, Unreached
 from .._wire.retry import CONNECT_TIMEOUT
 from .._wire.sender import LARGEST_BODY, READ_TIMEOUT, USER_AGENT

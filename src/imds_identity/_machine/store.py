@@ -14,6 +14,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._core.challenge import Challenge
 from .._core.failure import Failure, facts_of, failure_from
 from .._core.key import Key
 from .._core.token import Token
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _LARGEST = 128 * 1024
 _POLL = 0.02
+_LONGEST_WAIT = 120.0
 _READ = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
 )
@@ -49,6 +51,14 @@ class Entry(NamedTuple):
     token: Token | None = None
     failure: Failure | None = None
     failure_until: float = 0.0
+    challenge: Challenge | None = None
+
+
+class Lease:
+    """A lock that is held."""
+
+    def extend(self, seconds: float) -> None:
+        """Tell those who wait that nothing may be heard of the holder for so many seconds."""
 
 
 class MachineCache:
@@ -94,6 +104,20 @@ class MachineCache:
         finally:
             if release is not None:
                 release()
+
+    @contextmanager
+    def leased(self, name: str) -> Iterator[Lease | None]:
+        """Hold the lease ``name``, or None for "go without"."""
+        with self.locked(name, _LONGEST_WAIT) as held:
+            yield Lease() if held else None
+
+    def stamp(self, key: Key) -> object:
+        """What changes whenever somebody writes about ``key``; None if nothing is known of it."""
+        try:
+            st = os.stat(self._path(key))
+        except OSError:
+            return None
+        return (st.st_dev, st.st_ino, st.st_mtime_ns)
 
     def name_of(self, key: Key) -> str:
         """The name of what belongs to ``key``; it shows nothing of the identity."""
@@ -175,6 +199,7 @@ class MachineCache:
             "token": entry.token.facts() if entry.token else None,
             "failure": facts_of(entry.failure) if entry.failure else None,
             "failure_until": entry.failure_until,
+            "challenge": _written(entry.challenge),
         }
 
     def _understood(self, document: dict[str, Any], key: Key | None) -> Entry | None:
@@ -188,7 +213,8 @@ class MachineCache:
             return None  # of another clock: a container's, say
         said = document["failure"]
         failure = None if said is None else failure_from(said)
-        return Entry(found, token, failure, float(document["failure_until"]))
+        challenge = _challenge(document["challenge"])
+        return Entry(found, token, failure, float(document["failure_until"]), challenge)
 
     def _acquired(self, name: str, timeout: float) -> Callable[[], object] | None:
         """What releases the lock, or None if it was not to be had."""
@@ -267,3 +293,17 @@ def _token(facts: dict[str, Any]) -> Token:
     ):
         raise ValueError("no life of a token")
     return token
+
+
+def _written(challenge: Challenge | None) -> list[Any] | None:
+    if challenge is None:
+        return None
+    failure = facts_of(challenge.failure) if challenge.failure else None
+    return [challenge.claims, challenge.until, failure]
+
+
+def _challenge(said: list[Any] | None) -> Challenge | None:
+    if said is None:
+        return None
+    claims, until, failure = said
+    return Challenge(str(claims), float(until), failure_from(failure) if failure else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.identity import Identity
-from .._engine.provider import machine_cache
+from .._engine.process import machine_cache
 from . import complain
 
 if TYPE_CHECKING:

@@ -6,10 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .._core.failure import Failure
-from .._core.identity import choose
 from .._core.resource import resource_of
-from .._engine.provider import Provider, machine_cache
-from .._sources.detect import ARC, IMDS, detect
+from .._engine.process import provider_for
+from .._sources.detect import ARC, IMDS
 from . import complain
 
 if TYPE_CHECKING:
@@ -48,10 +47,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: if they ask for nonsense.
     """
-    identity = choose(
-        client_id=args.client_id, object_id=args.object_id, resource_id=args.resource_id
+    provider = provider_for(
+        client_id=args.client_id,
+        object_id=args.object_id,
+        resource_id=args.resource_id,
+        source=args.source,
     )
-    provider = Provider(detect(args.source), identity, machine=machine_cache())
     slot = provider.slot(resource_of((args.resource,)))
     try:
         token = provider.token(slot)

@@ -1,0 +1,150 @@
+"""What a process knows of one token. No lock and no I/O: the broker holds its lock around this."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._core.challenge import ANSWER_SECONDS, Challenge, was_issued_after
+from .._core.failure import Failure
+from .._core.freshness import FAILURE_SECONDS, State, decide
+
+if TYPE_CHECKING:
+    from .._core.key import Key
+    from .._core.token import Token
+    from .flight import Flight
+
+NEVER = float("-inf")
+
+
+class Slot:
+    """All that this process knows of one key.
+
+    Faces read ``hit_until`` and then a form of the token with no lock: a token is shown first and
+    becomes valid after, and what has been shown stays until it is replaced.
+
+    Attributes:
+        token: the present token, good or not.
+        shown: the token that was last shown to faces.
+        access_token: the same as azure-core's faces show it.
+        access_token_info: likewise, in the other form.
+        hit_until: until when these may be handed out with no further thought (``Clock.tick``).
+        challenge: the last claims challenge and what came of it.
+        answered: who has had the answer to it: threads or tasks. If one of them brings the same
+            claims again, they refuse that answer.
+        stamp: tells whether other processes have written of this key since it was last read.
+        leased: the keys of the machine's leases that this process holds for this token.
+    """
+
+    __slots__ = (
+        "access_token", "access_token_info", "answered", "challenge", "failure", "failure_until",
+        "flights", "generation", "hit_until", "key", "leased", "shown", "stamp", "token",
+    )  # fmt: skip
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.shown: Token | None = None
+        self.access_token: Any = None
+        self.access_token_info: Any = None
+        self.generation = 0
+        self.leased: set[Key] = set()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the token, and do not keep what is on its way."""
+        self.hit_until = NEVER
+        self.token: Token | None = None
+        self.failure: Failure | None = None
+        self.failure_until = NEVER
+        self.challenge: Challenge | None = None
+        self.answered: set[object] = set()
+        self.stamp: object = None
+        self.flights: dict[str | None, Flight] = {}
+        self.generation += 1
+
+    def present(self, now: float) -> Token | None:
+        """The present token, if it is good.
+
+        Raises:
+            Failure: when there was none to be had a moment ago.
+        """
+        if decide(self.token, now) is not State.EXPIRED:
+            return self.token
+        if self.failure is not None and now < self.failure_until:
+            raise self.failure.again()
+        return None
+
+    def answer(self, claims: str, held: Token | None, caller: object, now: float) -> Token | None:
+        """The present token, if it is not the one that was refused with ``claims``.
+
+        Args:
+            claims: the claims challenge.
+            held: the token that this process held when the challenge came.
+            caller: who brings it.
+            now: the time (``Clock.now``).
+
+        Raises:
+            Failure: when there was none to be had for these claims a moment ago.
+        """
+        token, challenge = self.token, self.challenge
+        if challenge is None or not challenge.answers(claims, now):
+            challenge = Challenge(claims, now + ANSWER_SECONDS)
+        elif challenge.failure is not None:
+            raise challenge.failure.again()
+        if token is None or decide(token, now) is State.EXPIRED:
+            return None
+        if challenge is self.challenge:
+            refused = caller in self.answered
+        else:
+            replaced = held is not None and held.received_at < token.received_at
+            refused = not (replaced or was_issued_after(token.value, claims))
+        if refused:
+            return None
+        self._answered_by(challenge)
+        self.answered.add(caller)
+        return token
+
+    def adopt(self, token: Token, challenge: Challenge | None) -> None:
+        """Take over a token of another process, and what claims challenge that knows of."""
+        if self.token is None or self.token.received_at < token.received_at:
+            self._keep(token)
+        if challenge is not None:
+            self._answered_by(challenge)
+
+    def note(self, flight: Flight, outcome: Token | Failure, now: float, random: float) -> bool:
+        """Remember what a fetch has brought.
+
+        Args:
+            flight: the fetch.
+            outcome: what came of it.
+            now: the time (``Clock.now``).
+            random: spreads the back-off, in [0, 1).
+
+        Returns:
+            Whether that was a refresh which failed, while the present token is still good.
+        """
+        failure = outcome if isinstance(outcome, Failure) else None
+        if not isinstance(outcome, Failure):
+            self._keep(outcome)
+        if flight.claims is not None:
+            seconds = FAILURE_SECONDS if failure else ANSWER_SECONDS
+            self._answered_by(Challenge(flight.claims, now + seconds, failure))
+            self.answered |= flight.callers
+            # A plain fetch that is still under way may bring the token that was refused.
+            self.generation += 1
+        elif failure and self.token and decide(self.token, now) is not State.EXPIRED:
+            self.hit_until = NEVER
+            self.token = self.token.set_back(now, random, failure.retry_after)
+            return True
+        elif failure:
+            self.failure, self.failure_until = failure, now + FAILURE_SECONDS
+        return False
+
+    def _keep(self, token: Token) -> None:
+        self.hit_until = NEVER
+        self.token = token
+        self.failure = None
+        self.failure_until = NEVER
+
+    def _answered_by(self, challenge: Challenge) -> None:
+        if challenge != self.challenge:
+            self.challenge, self.answered = challenge, set()

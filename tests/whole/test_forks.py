@@ -1,0 +1,121 @@
+"""Forks at the worst moments: in the middle of an import, of a log call, of somebody's change."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from imds_identity.emulator import Emulator
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+
+FORK_AFTER = """
+def fork_and_ask(credential):
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # a child that hangs is ended, and its status tells
+        os._exit(0 if credential.get_token("https://vault.azure.net").token else 1)
+    return os.waitpid(child, 0)[1]
+"""
+IN_THE_FIRST_IMPORT = (
+    """
+import os, signal, sys, threading
+from imds_identity import ManagedIdentityCredential
+
+class Slow:
+    # An import that takes long enough for a fork to come in between.
+    def find_spec(self, name, path=None, target=None):
+        if name == "requests":
+            importing.set()
+            threading.Event().wait(0.3)
+
+"""
+    + FORK_AFTER
+    + """
+importing = threading.Event()
+sys.meta_path.insert(0, Slow())
+credential = ManagedIdentityCredential()
+thread = threading.Thread(target=credential.get_token, args=("https://vault.azure.net",))
+thread.start()
+importing.wait()
+print(fork_and_ask(credential))
+thread.join()
+"""
+)
+IN_A_LOG_CALL = """
+import logging, os, signal, threading
+from imds_identity._core.failure import Refused
+from imds_identity._core.token import Token
+from imds_identity._engine.broker import _log_setback
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        with lock:
+            logged.set()
+            threading.Event().wait(0.3)
+
+lock, logged = threading.Lock(), threading.Event()
+logging.getLogger("imds_identity").addHandler(Handler())
+token = Token("t", "Bearer", 0, 0, 0.0, 0.0, 0.0)
+threading.Thread(target=_log_setback, args=(token, 0.0, Refused("down"))).start()
+assert logged.wait(10)
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    with lock:
+        os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+WHAT_IS_IMPORTED = """
+import sys, threading
+import imds_identity
+from imds_identity._core import fork
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if not fork._is_inside(threading.get_ident()):
+            torn.append(name)
+
+torn = []
+sys.meta_path.insert(0, Watch())
+from imds_identity import ManagedIdentityCredential, ManagedIdentityError
+sync = ManagedIdentityCredential()
+sync.get_token("https://vault.azure.net")
+sync.get_token("https://vault.azure.net", claims='{"access_token": {"nbf": {"value": "1"}}}')
+try:
+    ManagedIdentityCredential(client_id="nobody").get_token("https://vault.azure.net")
+except ManagedIdentityError as error:
+    str(error)
+print(torn)
+"""
+
+
+def run(script: str, emulator: Emulator, directory: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env={**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": str(directory)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_fork_in_the_first_import_leaves_a_child_that_gets_tokens(
+    imds_emulator: Emulator, tmp_path: object
+) -> None:
+    assert run(IN_THE_FIRST_IMPORT, imds_emulator, tmp_path) == "0"
+
+
+def test_a_fork_waits_for_a_log_call_to_end(imds_emulator: Emulator, tmp_path: object) -> None:
+    assert run(IN_A_LOG_CALL, imds_emulator, tmp_path) == "0"
+
+
+def test_nothing_is_imported_where_a_fork_could_cut_it_in_two(
+    imds_emulator: Emulator, tmp_path: object
+) -> None:
+    assert run(WHAT_IS_IMPORTED, imds_emulator, tmp_path) == "[]"
