@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         read_attested_document_without_verifying,
         verify_attested_document,
     )
+    from .client import MetadataClient
     from .clouds import CLOUDS, Cloud, cloud_named, stack_hub_cloud
     from .documents import parse_instance
     from .errors import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .models import Compute, StorageProfile
 
 _HOMES = {
+    "client": ("MetadataClient",),
     "attested": (
         "AttestedDocument",
         "read_attested_document_without_verifying",
@@ -67,6 +69,7 @@ __all__ = [
     "LoadBalancer",
     "MalformedDocumentError",
     "MalformedMetadataError",
+    "MetadataClient",
     "MetadataError",
     "MetadataNotFoundError",
     "MetadataRefusedError",

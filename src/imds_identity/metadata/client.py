@@ -1,0 +1,311 @@
+"""The client of the metadata service."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._core.clock import SYSTEM_CLOCK
+from .._core.failure import Failure
+from .._sources.detect import ARC, IMDS, detect
+from . import exchanges
+from .errors import (
+    MetadataNotFoundError,
+    MetadataUnavailableError,
+    NotOfferedError,
+    WrongNonceError,
+    error_from,
+)
+from .events import approval, events_from
+from .instance import instance_from
+from .load_balancer import public_ips
+from .versions import checked, known_to
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .._core.clock import Clock
+    from .._wire.exchange import Steps
+    from .attested import AttestedDocument
+    from .clouds import Cloud
+    from .events import EventsDocument
+    from .instance import Instance, Network
+    from .load_balancer import LoadBalancer
+    from .models import Compute, StorageProfile
+    from .trust import Given
+
+D = TypeVar("D")
+T = TypeVar("T")
+
+_NONCE_DIGITS = 10
+_TRIES_FOR_A_FRESH_NONCE = 3
+_LONGEST_NONCE = 32
+_REQUIRE_PAUSE = 1.0
+
+
+class MetadataClient:
+    """What the Instance Metadata Service says of this machine.
+
+    The instance document is fetched once and kept; its parts come out of it. Any thread may use a
+    client. https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
+
+    Args:
+        endpoint: another service than this machine's, such as ``http://127.0.0.1:8080``.
+        api_version: the version to ask by, come what may; by default the newest that the library
+            and the service both know.
+
+    Raises:
+        ValueError: if ``api_version`` is none.
+    """
+
+    def __init__(self, *, endpoint: str | None = None, api_version: str | None = None) -> None:
+        pinned = None if api_version is None else checked(api_version)
+        base, self._is_arc = _service_of(endpoint)
+        self._service = exchanges.Service(base, random.random, pinned)
+        self._clock: Clock = SYSTEM_CLOCK
+        self._agreed: dict[str, str] = {}
+        self._instance: Instance | None = None
+        self._has_asked_for_events = False
+
+    def instance(self, *, refresh: bool = False) -> Instance:
+        """The whole instance document.
+
+        Args:
+            refresh: whether to ask the service again.
+
+        Raises:
+            MetadataError: if it cannot be had.
+        """
+        if self._instance is None or refresh:
+            document = self._ask("instance", exchanges.instance)
+            self._instance = self._read(instance_from, document)
+        return self._instance
+
+    def compute(self, *, refresh: bool = False) -> Compute:
+        """What the machine is, and where it runs; as `instance`."""
+        return self.instance(refresh=refresh).compute
+
+    def network(self, *, refresh: bool = False) -> Network:
+        """The machine's network interfaces; as `instance`."""
+        return self.instance(refresh=refresh).network
+
+    def storage_profile(self, *, refresh: bool = False) -> StorageProfile:
+        """The machine's disks and image; as `instance`."""
+        return self.compute(refresh=refresh).storage_profile
+
+    def tags(self, *, refresh: bool = False) -> dict[str, str]:
+        """The machine's tags by name; as `instance`."""
+        return self.compute(refresh=refresh).tags
+
+    def get(self, path: str, *, refresh: bool = False) -> Any:
+        """One element of the instance document.
+
+        Args:
+            path: such as ``network/interface/0/macAddress``; names are case-sensitive.
+            refresh: whether to ask the service again.
+
+        Returns:
+            The text of a leaf; a branch as ``json.loads`` gives it.
+
+        Raises:
+            MetadataNotFoundError: if there is no such element.
+            MetadataError: if the document cannot be had.
+        """
+        element: Any = self.instance(refresh=refresh).raw
+        for step in _steps_of(path):
+            try:
+                element = element[int(step)] if isinstance(element, list) else element[step]
+            except (LookupError, TypeError, ValueError):
+                raise MetadataNotFoundError(
+                    f"The instance document has no {path!r}: there is no {step!r}."
+                ) from None
+        return element
+
+    def versions(self) -> tuple[str, ...]:
+        """The api-versions that the service knows."""
+        return self._run(exchanges.versions(self._service))
+
+    def load_balancer(self) -> LoadBalancer:
+        """What stands in front of the machine; empty, and so false, where nothing does.
+
+        Raises:
+            NotOfferedError: on Azure Stack Hub and Azure Arc.
+            MetadataError: if it cannot be had.
+        """
+        balancer: LoadBalancer = self._ask("loadbalancer", exchanges.load_balancer)
+        if not balancer:
+            self._refuse_stack_hub("The load balancer's metadata")
+        return balancer
+
+    def public_ips(self) -> tuple[str, ...]:
+        """The machine's public addresses, of Basic and of Standard SKU."""
+        return public_ips(self.instance(), self.load_balancer())
+
+    def identity_info(self) -> str:
+        """The id of the Microsoft Entra tenant of the machine's identities."""
+        tenant: str = self._ask("identity", exchanges.identity_info)
+        return tenant
+
+    def attested_document(
+        self,
+        *,
+        nonce: str | None = None,
+        ca_file: str | None = None,
+        intermediates: Iterable[Given] = (),
+        cloud: Cloud | str | None = None,
+        offline: bool = False,
+    ) -> AttestedDocument:
+        """Fetch a proof of which machine this is, and verify it.
+
+        Args:
+            nonce: up to 32 letters and digits that it shall repeat; ten random digits by default.
+            ca_file: as for `verify_attested_document`, like what follows.
+            intermediates: likewise.
+            cloud: likewise.
+            offline: likewise.
+
+        Raises:
+            AttestedDocumentError: if it does not prove anything.
+            MetadataError: if it cannot be had.
+            ValueError: if an argument is wrong.
+        """
+        from .attested import verify_attested_document
+
+        wanted = _nonce(nonce)
+        given = tuple(intermediates)
+        for left in reversed(range(_TRIES_FOR_A_FRESH_NONCE)):
+            signature = self.attested_signature(nonce=wanted)
+            try:
+                return verify_attested_document(
+                    signature,
+                    nonce=wanted,
+                    ca_file=ca_file,
+                    intermediates=given,
+                    cloud=cloud,
+                    offline=offline,
+                )
+            except WrongNonceError:
+                # The service may answer from a cache of its own, with somebody's older nonce.
+                if not left:
+                    raise
+                self._clock.sleep(1.0)
+        raise AssertionError("unreachable")
+
+    def attested_signature(self, *, nonce: str | None = None) -> str:
+        """An attested document as the service gives it, for another to verify.
+
+        Args:
+            nonce: what that other wants it to repeat.
+
+        Returns:
+            The ``signature`` of the answer: base64, and not verified.
+        """
+        wanted = None if nonce is None else _nonce(nonce)
+        signature: str = self._ask(
+            "attested", lambda service, version: exchanges.attested(service, wanted, version)
+        )
+        return signature
+
+    def scheduled_events(self) -> EventsDocument:
+        """What awaits this machine and those that it shares a scale set or availability set with.
+
+        The first request ever from a machine may take two minutes, as it enables the service.
+        """
+        first = not self._has_asked_for_events
+        document = self._ask(
+            "scheduledevents",
+            lambda service, version: exchanges.events(service, version, first=first),
+        )
+        self._has_asked_for_events = True
+        return self._read(events_from, document)
+
+    def start(self, *event_ids: str) -> None:
+        """Approve events, so that they start at once and not when their notice is over.
+
+        Args:
+            event_ids: their ids.
+
+        Raises:
+            MetadataRefusedError: if one of them is not there any more.
+        """
+        version = self._agreed.get("scheduledevents", known_to("scheduledevents")[-1])
+        self._run(exchanges.start_events(self._service, approval(event_ids), version))
+
+    def require(self, seconds: float = 120.0) -> Instance:
+        """Wait for a service that is slow to start, as it can be while a machine boots.
+
+        Args:
+            seconds: for how long.
+
+        Raises:
+            MetadataUnavailableError: if it has not answered by then.
+        """
+        deadline = self._clock.now() + seconds
+        while True:
+            try:
+                return self.instance()
+            except MetadataUnavailableError:
+                if self._clock.now() + _REQUIRE_PAUSE >= deadline:
+                    raise
+            self._clock.sleep(_REQUIRE_PAUSE)
+
+    def _ask(self, category: str, exchange: Callable[..., Steps[exchanges.Answer]]) -> Any:
+        """What ``category`` says, by the version that was agreed on before."""
+        if self._is_arc and category != "instance":
+            raise NotOfferedError(f"{category} is not available on Azure Arc.")
+        try:
+            answer = self._run(exchange(self._service, self._agreed.get(category)))
+        except (MetadataNotFoundError, NotOfferedError):
+            if category != "instance":
+                self._refuse_stack_hub(category)
+            raise
+        self._agreed[category] = answer.version
+        return answer.document
+
+    def _refuse_stack_hub(self, what: str) -> None:
+        if self.compute().is_stack_hub:
+            raise NotOfferedError(f"{what} is not available on Azure Stack Hub.")
+
+    def _run(self, steps: Steps[T]) -> T:
+        from .._wire.drive import drive
+        from .._wire.sender import requests_sender
+
+        with requests_sender(self._clock) as send:
+            return self._read(lambda todo: drive(todo, send, self._clock, ""), steps)
+
+    def _read(self, read: Callable[[D], T], document: D) -> T:
+        try:
+            return read(document)
+        except Failure as failure:
+            failure.asked = failure.asked or self._service.base
+            reason = failure
+        raise error_from(reason)
+
+
+def _service_of(endpoint: str | None) -> tuple[str, bool]:
+    """The address of the service, and whether it is Azure Arc's."""
+    if endpoint is not None:
+        base, is_arc = endpoint.rstrip("/"), False
+    else:
+        source = detect()
+        if source.name not in (IMDS, ARC):
+            source = detect(IMDS)
+        base, is_arc = source.endpoint.partition("/metadata/")[0], source.name == ARC
+    if not base.startswith(("http://", "https://")):
+        raise ValueError(f"endpoint must be an http or https URL, not {base!r}")
+    return base, is_arc
+
+
+def _steps_of(path: str) -> list[str]:
+    steps = [step for step in path.removeprefix("/metadata/").split("/") if step]
+    return steps[1:] if steps[:1] == ["instance"] else steps
+
+
+def _nonce(nonce: str | None) -> str:
+    if nonce is None:
+        import secrets
+
+        return "".join(secrets.choice("0123456789") for _ in range(_NONCE_DIGITS))
+    if not nonce.isascii() or not nonce.isalnum() or len(nonce) > _LONGEST_NONCE:
+        raise ValueError(f"nonce must be 1 to {_LONGEST_NONCE} letters and digits, not {nonce!r}")
+    return nonce
