@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint bench interop clean
+.PHONY: demo test test-all lint bench interop soak clean
 
 demo: $(INSTALLED)
 	$(BIN)/imds-identity demo
@@ -23,6 +23,10 @@ test-all:
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/run.py
 
+# Every fault at once, for ten minutes; SOAK_SECONDS=60 for less.
+soak: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python -m soak
+
 interop: $(INSTALLED)
 	./tests/interop/setup.sh $(BIN)/python
 	$(BIN)/python -m pytest -m interop tests/interop
@@ -33,4 +37,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .soak .venv .venv-* .mypy_cache .pytest_cache .ruff_cache

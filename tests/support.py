@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from imds_identity._core.clock import SYSTEM_CLOCK
+from imds_identity._core.key import Key
+from imds_identity._core.token import Token
+from imds_identity._machine.directory import Directory
+from imds_identity._machine.place import Place
+from imds_identity._machine.store import MachineCache
 from imds_identity._wire.exchange import Response
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
+
+    from typing_extensions import Self
+
+    from imds_identity._core.clock import Clock
 
 EPOCH = 1_750_000_000.0
 
@@ -124,3 +138,113 @@ class Stepped:
         except StopIteration as done:
             return done.value
         raise AssertionError(f"the exchange goes on with {step!r}")
+
+
+KEY = Key("imds", "http://service/token", "client_id", "1234-secret-identity", "https://vault")
+LIFE = 86400.0
+PLACE = Place("this-boot", "this-network")
+
+
+def machine_in(
+    path: str | os.PathLike[str], clock: FakeClock, place: Place = PLACE
+) -> MachineCache:
+    """What a process shares with those that use the same directory."""
+    return MachineCache(Directory.named(str(path)), clock, place)
+
+
+def token_now(clock: Clock, value: str = "s3cret", life: float = LIFE) -> Token:
+    """A token that the service has just given."""
+    now, wall = clock.now(), int(clock.wall())
+    return Token(
+        value, "Bearer", int(wall + life), int(wall + life / 2), now, now + life / 2, now + life
+    )
+
+
+class RawServer:
+    """Takes connections on 127.0.0.1 and answers each request with given bytes, for hostile ends.
+
+    Args:
+        answer: sent first.
+        then: sent again and again afterwards, until the other side has gone.
+        every: seconds between these.
+        hold: whether the connection stays open when nothing is left to send.
+    """
+
+    def __init__(
+        self, answer: bytes = b"", then: bytes = b"", every: float = 0.01, *, hold: bool = False
+    ) -> None:
+        self.requests: list[bytes] = []
+        self.closed = threading.Event()
+        self._answer, self._then, self._every, self._hold = answer, then, every, hold
+        self._stopped = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._threads = [threading.Thread(target=self._listen, daemon=True)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        # Closing a listener does not wake who accepts from it; a connection does.
+        socket.create_connection(("127.0.0.1", self.port)).close()
+        for thread in list(self._threads):
+            thread.join(10)
+            assert not thread.is_alive()
+        self._listener.close()
+
+    def _listen(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            if self._stopped.is_set():
+                connection.close()
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(0.05)
+        try:
+            with connection:
+                if self._received(connection):
+                    connection.sendall(self._answer)
+                    self._go_on(connection)
+        except OSError:
+            pass
+        self.closed.set()
+
+    def _received(self, connection: socket.socket) -> bool:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            if self._stopped.is_set():
+                return False
+            with contextlib.suppress(TimeoutError):
+                more = connection.recv(65536)
+                if not more:
+                    return False
+                head += more
+        self.requests.append(head)
+        return True
+
+    def _go_on(self, connection: socket.socket) -> None:
+        while (self._then or self._hold) and not self._stopped.wait(self._every):
+            if self._then:
+                with contextlib.suppress(TimeoutError):
+                    connection.sendall(self._then)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    if not connection.recv(1):
+                        return
+
+
+class RunningClock(FakeClock):
+    """A clock that goes by itself, for what waits on sockets; only its sleeping takes no time."""
+
+    def now(self) -> float:
+        return SYSTEM_CLOCK.now() + sum(self.slept)
+
+    def tick(self) -> float:
+        return self.now()

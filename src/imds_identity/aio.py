@@ -8,7 +8,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ._core.failure import Failure
-from ._core.fork import whole
+from ._core.fork import load
 from ._engine.broker import LOOK_SECONDS, TRIES, given_up
 from ._engine.flight import Flight
 from ._faces.face import Face, error_from
@@ -44,12 +44,15 @@ class ManagedIdentityCredential(Face):
         source: likewise.
         arc_tokens_directory: likewise.
         cache: likewise.
-        transport: an azure-core ``AsyncHttpTransport``, or an ``HttpTransport``.
+        transport: an azure-core ``AsyncHttpTransport``, or an ``HttpTransport``. Its own proxies,
+            cookies and passwords are not used.
         raw_request_hook: called with each request as azure-core's ``CustomHookPolicy`` does.
         raw_response_hook: likewise with each response.
 
     Raises:
-        ValueError: for more than one selector, or one that is not understood.
+        ValueError: for more than one selector, or one that is not understood; for a transport of a
+            kind of its own that would use the environment's proxies.
+        TypeError: for trio's transport.
     """
 
     async def get_token(
@@ -163,10 +166,11 @@ class ManagedIdentityCredential(Face):
     def _sender(self) -> OpenSender | None:
         if not self._sends_by_azure_core:
             return None
-        with whole():
-            from ._faces.transport import async_sender
-
-        return async_sender(self._transport, self._hooks, asyncio.get_running_loop())
+        transport = load("imds_identity._faces.transport")
+        sender: OpenSender = transport.async_sender(
+            self._transport, self._hooks, asyncio.get_running_loop()
+        )
+        return sender
 
 
 async def _landed(flight: Flight) -> bool:

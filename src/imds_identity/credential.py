@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._core.failure import Failure
-from ._core.fork import whole
+from ._core.fork import load
 from ._faces.face import Face, error_from
 
 if TYPE_CHECKING:
@@ -147,12 +147,12 @@ class ManagedIdentityCredential(Face):
     def _sender(self) -> OpenSender | None:
         if not self._sends_by_azure_core:
             return None
-        with whole():
-            from ._faces.transport import sync_sender
-
-        return sync_sender(self._transport, self._hooks)
+        transport = load("imds_identity._faces.transport")
+        sender: OpenSender = transport.sync_sender(self._transport, self._hooks)
+        return sender
 
     def _check_transport(self) -> None:
+        super()._check_transport()
         if self._transport is None:
             return
         from azure.core.pipeline.transport import AsyncHttpTransport

@@ -80,7 +80,10 @@ class MalformedAnswerError(ManagedIdentityError):
 
 
 class ArcSecretError(ManagedIdentityError):
-    """Azure Arc's challenge could not be met: its key file may not be read, or is none."""
+    """Azure Arc's challenge could not be met.
+
+    Its key file may not be read, or is none, or another user listens in the agent's place.
+    """
 
 
 _CLASSES: dict[type[Failure], type[ManagedIdentityError]] = {

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-import pytest
+import base64
+import traceback
+from typing import Any
+from urllib.parse import quote_plus
 
-from imds_identity._core.failure import Malformed, Refused, SecretUnreadable, Unavailable
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_identity._core.failure import Failure, Malformed, Refused, SecretUnreadable, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
+from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._sources.arc import exchange, is_loopback
-from imds_identity._wire.exchange import Pause, ReadSecret, Response, Send, Unreached
-from support import Answers, Stepped, middle
+from imds_identity._wire.exchange import (
+    ConfirmListener,
+    Dropped,
+    Pause,
+    ReadSecret,
+    Response,
+    Send,
+    Unreached,
+)
+from imds_identity._wire.sender import plain_headers
+from support import Answers, FakeClock, Stepped, middle
 
 ENDPOINT = "http://localhost:40342/metadata/identity/oauth2/token"
 KEY_FILE = "/var/opt/azcmagent/tokens/1.key"
@@ -25,22 +42,98 @@ def challenge(answers: Answers, realm: str = KEY_FILE) -> Response:
     return answers.raw(401, www_authenticate=f"Basic realm={realm}")
 
 
-def test_challenge_secret_token(answers: Answers) -> None:
+def challenged(stepped: Stepped, challenge: Response) -> Any:
+    """The step after a challenge and a look at who listens."""
+    assert isinstance(stepped.answer(challenge), ConfirmListener)
+    return stepped.answer(None)
+
+
+def authorized(stepped: Stepped, answers: Answers, secret: str = "s3cret") -> Any:
+    """The step with the secret."""
+    challenged(stepped, challenge(answers))
+    return stepped.answer(Secret(secret))
+
+
+def test_challenge_listener_secret_token(answers: Answers) -> None:
     stepped = start()
     first = stepped.step.request
-    assert first.url == f"{ENDPOINT}?api-version=2020-06-01&resource=https%3A%2F%2Fvault"
-    assert first.headers == {"Metadata": "true"}
-    assert stepped.answer(challenge(answers)) == ReadSecret(KEY_FILE)
-    second = stepped.answer("s3cret").request
+    assert first.url == (
+        "http://127.0.0.1:40342/metadata/identity/oauth2/token"
+        "?api-version=2020-06-01&resource=https%3A%2F%2Fvault"
+    )
+    assert first.headers == {"Metadata": "true", "Host": "localhost:40342"}
+    assert stepped.answer(challenge(answers)) == ConfirmListener(40342)
+    assert stepped.answer(None) == ReadSecret(KEY_FILE)
+    second = stepped.answer(Secret("s3cret")).request
     assert second.url == first.url
-    assert second.headers == {"Metadata": "true", "Authorization": "Basic s3cret"}
+    expected = {**first.headers, "Authorization": "Basic s3cret"}
+    assert plain_headers(second).items() >= expected.items()
     assert stepped.finish(answers.token("secret")).value == "secret"
 
 
 def test_the_request_with_the_secret_does_not_show_it(answers: Answers) -> None:
+    step = authorized(start(), answers)
+    assert "s3cret" not in repr(step)
+    assert "s3cret" not in repr(step.request.headers)
+
+
+def test_a_listener_that_may_not_have_the_secret_ends_it_before_it_is_read(
+    answers: Answers,
+) -> None:
     stepped = start()
     stepped.answer(challenge(answers))
-    assert "s3cret" not in repr(stepped.answer("s3cret"))
+    with pytest.raises(SecretUnreadable, match="user 7 listens"):
+        stepped.answer(SecretUnreadable("user 7 listens"))
+
+
+SECRET = "dGhlIHNlY3JldCBvZiB0aGUgYWdlbnQ+Pz8/Cg=="
+ECHOES = {
+    "as it is": SECRET,
+    "shortened": SECRET[:12],
+    "percent-encoded": quote_plus(SECRET),
+    "in base64": base64.b64encode(f"user:{SECRET}".encode()).decode(),
+    "in base64 for URLs": base64.urlsafe_b64encode(SECRET.encode()).decode(),
+    "in hexadecimal": SECRET.encode().hex(),
+    "with zeros between": "\0".join(SECRET),
+    "in lines": "\r\n".join(SECRET[i : i + 10] for i in range(0, len(SECRET), 10)),
+    "in another case": SECRET.upper(),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+@pytest.mark.parametrize("where", ["words", "body", "header", "echo", "content type", "dropped"])
+def test_a_secret_that_is_echoed_is_in_no_message(answers: Answers, echo: str, where: str) -> None:
+    stepped = start(Identity("client_id", "x-1"))
+    stepped.answer(challenge(answers))
+    stepped.answer(None)
+    outcome = {
+        "words": answers.json(403, {"error": "no", "error_description": f"not {echo} !"}),
+        "body": answers.raw(403, f"what is {echo} ?"),
+        "header": answers.raw(401, www_authenticate=f"Digest {echo}"),
+        "echo": answers.token(client_id=echo),
+        "content type": answers.raw(200, "{", content_type=f"json {echo}"),
+        "dropped": Dropped(f"reset by {echo}"),
+    }[where]
+    stepped.answer(Secret(SECRET))
+    with pytest.raises(Failure) as caught:
+        for _ in range(20):
+            step = stepped.answer(outcome)
+            while isinstance(step, Pause):
+                step = stepped.answer(None)
+    message = "".join(c for c in str(caught.value).lower() if c.isalnum())
+    bare = "".join(c for c in echo.lower() if c.isalnum())
+    assert not [i for i in range(len(bare) - 8) if bare[i : i + 9] in message]
+    assert not [a for a in caught.value.args if SECRET in a]
+
+
+def test_no_variable_of_a_frame_that_fails_shows_the_secret(answers: Answers) -> None:
+    stepped = start()
+    authorized(stepped, answers, SECRET)
+    with pytest.raises(Failure) as caught:
+        stepped.answer(answers.raw(403, "no"))
+    frames = [frame for frame, _ in traceback.walk_tb(caught.tb)][2:]
+    assert frames
+    assert not [f for f in frames if SECRET in repr(f.f_locals)]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +146,22 @@ def test_the_request_with_the_secret_does_not_show_it(answers: Answers) -> None:
     ],
 )
 def test_realms_as_agents_write_them(answers: Answers, header: str, path: str) -> None:
-    assert start().answer(answers.raw(401, www_authenticate=header)) == ReadSecret(path)
+    assert challenged(start(), answers.raw(401, www_authenticate=header)) == ReadSecret(path)
+
+
+@given(st.text() | st.text(alphabet='Basic realm="/.,key'))
+def test_any_header_is_a_path_or_a_failure(header: str) -> None:
+    answers = Answers(FakeClock())
+    try:
+        step = challenged(start(), answers.raw(401, www_authenticate=header))
+    except SecretUnreadable as failure:
+        step = failure
+    assert isinstance(step, ReadSecret) or str(step).isprintable()
+
+
+def test_a_header_of_hundred_thousand_spaces_takes_no_time(answers: Answers) -> None:
+    header = "Basic realm=" + " " * 100_000 + "\x00"
+    assert isinstance(start().answer(answers.raw(401, www_authenticate=header)), ConfirmListener)
 
 
 @pytest.mark.parametrize(
@@ -87,13 +195,12 @@ def test_a_500_is_retried_and_then_shown(answers: Answers) -> None:
 
 def test_a_key_file_that_was_replaced_is_asked_for_anew(answers: Answers) -> None:
     stepped = start()
-    stepped.answer(challenge(answers))
-    stepped.answer("stale")
+    authorized(stepped, answers, "stale")
     again = stepped.answer(challenge(answers))
     assert isinstance(again, Send)
     assert "Authorization" not in again.request.headers
-    assert stepped.answer(challenge(answers, "/other.key")) == ReadSecret("/other.key")
-    stepped.answer("fresh")
+    assert challenged(stepped, challenge(answers, "/other.key")) == ReadSecret("/other.key")
+    stepped.answer(Secret("fresh"))
     assert stepped.finish(answers.token()).value == "a-token"
 
 
@@ -101,8 +208,7 @@ def test_a_secret_that_is_never_accepted_ends_in_an_error(answers: Answers) -> N
     stepped = start()
     with pytest.raises(Refused, match="401"):
         for _ in range(10):
-            stepped.answer(challenge(answers))
-            stepped.answer("wrong")
+            authorized(stepped, answers, "wrong")
             stepped.answer(challenge(answers))
 
 
@@ -110,8 +216,7 @@ def test_the_second_leg_has_a_schedule_of_its_own(answers: Answers) -> None:
     stepped = start()
     assert stepped.answer(answers.error(503)) == Pause(2)
     stepped.answer(None)
-    stepped.answer(challenge(answers))
-    stepped.answer("s3cret")
+    authorized(stepped, answers)
     assert stepped.answer(answers.error(503)) == Pause(2)
 
 
@@ -133,8 +238,7 @@ def test_a_user_assigned_identity_must_be_confirmed(
 ) -> None:
     stepped = start(Identity(selector, "x-1"))
     assert f"&{parameter}=x-1" in stepped.step.request.url
-    stepped.answer(challenge(answers))
-    stepped.answer("s3cret")
+    authorized(stepped, answers)
     answer = answers.token("secret", **{parameter: echo})
     if echo and echo.lower() == "x-1":
         assert stepped.finish(answer).value == "secret"
@@ -154,8 +258,6 @@ def test_claims_are_not_sent_to_an_agent_that_does_not_know_them() -> None:
         "http://localhost:40342/x",
         "http://LOCALHOST/x",
         "http://127.0.0.1:1/x",
-        "http://127.9.9.9/x",
-        "http://[::1]:1/x",
     ],
 )
 def test_loopback_endpoints_are_known(endpoint: str) -> None:
@@ -171,6 +273,9 @@ def test_loopback_endpoints_are_known(endpoint: str) -> None:
         "http://localhost@example.com/x",
         "http://10.0.0.1/x",
         "http:///x",
+        "http://127.9.9.9/x",
+        "http://[::1]:1/x",
+        "http://2130706433/x",
         "...",
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -146,3 +147,14 @@ def test_a_name_that_is_unknown_is_no_error_of_ours(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(aia.NotDownloaded, match="unknown"):
         aia.download(BASE + "a.crt")
+
+
+def test_a_name_server_that_never_answers_is_waited_for_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: never.wait())
+    monkeypatch.setattr(aia, "_LOOK_UP_SECONDS", 0.01)
+    with pytest.raises(aia.NotDownloaded, match="not resolved within"):
+        aia.public_address("www.microsoft.com")
+    never.set()

@@ -206,6 +206,16 @@ def test_a_token_issued_after_the_moment_that_claims_ask_for_answers_them(
     assert broker.get(slot, service, claims % 1001).value == "token-2"
 
 
+def test_a_token_that_is_older_than_the_claims_answers_them_for_nobody(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    held = broker.get(slot, service)
+    clock.seconds += 1
+    broker.adopt(slot, service.token().replaced(value=jwt_of(nbf=1000)))
+    claims = '{"access_token": {"nbf": {"value": "1001"}}}'
+    assert broker.get(slot, service, claims, held).value == "token-2"
+
+
 def test_a_failure_to_answer_claims_is_everybody_s_for_two_seconds_and_hurts_no_plain_caller(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock
 ) -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from imds_identity._core.failure import Unavailable
-from imds_identity._sources.detect import Source, detect
+from imds_identity._sources.detect import Source, detect, secret_of
 
 TOKEN = "/metadata/identity/oauth2/token"
 SERVICE_FABRIC = {
@@ -100,13 +100,46 @@ def test_only_code_may_name_another_tokens_directory() -> None:
     [
         "...", "169.254.169.254", "ftp://x", "http://", "http://user@x", "http://x y",
         "http://localhost\\@example.com", "http://x?y=1", "http://x#y", "http://x\r\nHost: y",
-        "http://x:123456",
+        "http://x:123456", "http://x:99999", "http://x:65536", "http://x:0", "http://x:00000",
+        "http://user:passw0rd@x", "http://x\x1b[31m", "http://\u202ex", "http://x:\u0661",
     ],
 )  # fmt: skip
 def test_an_endpoint_that_is_no_plain_url_is_refused_by_name(value: str) -> None:
     source = detect(environment={"AZURE_POD_IDENTITY_AUTHORITY_HOST": value})
-    with pytest.raises(Unavailable, match="AZURE_POD_IDENTITY_AUTHORITY_HOST must be an http"):
+    with pytest.raises(
+        Unavailable, match="AZURE_POD_IDENTITY_AUTHORITY_HOST must be an http"
+    ) as caught:
         source.check()
+    assert str(caught.value).isprintable()
+    assert "passw0rd" not in f"{caught.value} {source}"
+
+
+@pytest.mark.parametrize(
+    ("environment", "variable"),
+    [
+        ({**APP_SERVICE, "IDENTITY_ENDPOINT": "http://x:99999"}, "IDENTITY_ENDPOINT"),
+        ({**SERVICE_FABRIC, "IDENTITY_ENDPOINT": "nonsense"}, "IDENTITY_ENDPOINT"),
+        ({**ARC, "IDENTITY_ENDPOINT": "http://localhost:99999"}, "IDENTITY_ENDPOINT"),
+        ({**AZURE_ML, "MSI_ENDPOINT": "http://a b"}, "MSI_ENDPOINT"),
+        ({**CLOUD_SHELL, "MSI_ENDPOINT": "ftp://x"}, "MSI_ENDPOINT"),
+        ({**WORKLOAD, "AZURE_AUTHORITY_HOST": "http://x:0"}, "AZURE_AUTHORITY_HOST"),
+        ({**WORKLOAD, "AZURE_TENANT_ID": "a tenant"}, "AZURE_TENANT_ID"),
+    ],
+)
+def test_the_variable_that_is_wrong_is_the_one_that_is_named(
+    environment: dict[str, str], variable: str
+) -> None:
+    source = detect(environment=environment)
+    with pytest.raises(Unavailable, match=f"^{variable} must be an http.*unset {variable}"):
+        source.check()
+
+
+def test_a_host_s_secret_is_known_where_there_is_one() -> None:
+    for environment, secret in ((APP_SERVICE, "h"), (SERVICE_FABRIC, "h"), (AZURE_ML, "s")):
+        found = secret_of(detect(environment=environment), environment)
+        assert found is not None
+        assert found.reveal() == secret
+    assert secret_of(detect(environment=WORKLOAD), WORKLOAD) is None
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity, choose
+from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity, choose, folded
+from imds_identity._core.key import key_for
+from imds_identity._sources.detect import Source
 
 
 def test_no_selector_is_the_system_assigned_identity() -> None:
@@ -58,3 +62,24 @@ def test_whatever_is_given_is_refused_or_kept(value: str) -> None:
         return
     assert identity == Identity("object_id", value.strip())
     assert identity.value
+
+
+@pytest.mark.parametrize("config", [["client_id"], "client_id", 7])
+def test_an_identity_config_that_is_no_mapping_is_refused(config: Any) -> None:
+    with pytest.raises(ValueError, match="identity_config is a mapping"):
+        choose(identity_config=config)
+
+
+@given(st.text())
+def test_only_the_case_of_ascii_letters_makes_no_difference(value: str) -> None:
+    assert folded(value).encode("utf-8", "surrogatepass") == (
+        value.encode("utf-8", "surrogatepass").lower()
+    )
+
+
+def test_the_kelvin_sign_is_no_k() -> None:
+    assert "\N{KELVIN SIGN}".lower() == "k"
+    assert folded("\N{KELVIN SIGN}") != folded("K") == "k"
+    source = Source("imds", "http://x")
+    keys = {key_for(source, Identity("client_id", v), "r") for v in ("K", "k", "\N{KELVIN SIGN}")}
+    assert len(keys) == 2

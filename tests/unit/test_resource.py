@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._core.resource import resource_of
+from imds_identity._core.resource import claims_of, resource_of
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,12 @@ def test_a_scope_names_its_resource(scope: str, resource: str) -> None:
 
 @pytest.mark.parametrize(
     "scopes",
-    [(), ("a", "b"), ("",), ("/.default",), ("a b",), ("a\r\nX: y",), (None,), (7,), (["a"],)],
-)
-def test_anything_but_one_scope_is_refused(scopes: tuple[str, ...]) -> None:
+    [
+        (), ("a", "b"), ("",), ("/.default",), ("a b",), ("a\r\nX: y",), (None,), (7,), (["a"],),
+        (b"a",), ("\ud800",), ("x" * 3000,),
+    ],
+)  # fmt: skip
+def test_anything_but_one_scope_is_refused(scopes: tuple[object, ...]) -> None:
     with pytest.raises(ValueError, match=r"scope"):
         resource_of(scopes)
 
@@ -40,3 +43,12 @@ def test_a_resource_is_never_empty_nor_more_than_a_word(scope: str) -> None:
     assert resource
     assert resource.isprintable()
     assert " " not in resource
+
+
+def test_claims_are_a_string_or_nothing() -> None:
+    assert claims_of('{"access_token": {}}') == '{"access_token": {}}'
+    assert claims_of(None) is claims_of("") is None
+    refused: list[object] = [["{}"], {"access_token": {}}, b"{}", 7, False, "\ud800", "x" * 70_000]
+    for claims in refused:
+        with pytest.raises(ValueError, match="claims are"):
+            claims_of(claims)

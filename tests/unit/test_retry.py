@@ -115,7 +115,7 @@ def test_retry_after_may_be_a_date_by_the_service_s_clock(answers: Answers) -> N
 
 @given(st.text())
 def test_a_retry_after_from_a_stranger_is_seconds_or_nothing(value: str) -> None:
-    answer = Answers(FakeClock()).raw(429)._replace(headers={"retry-after": value})
+    answer = Answers(FakeClock()).raw(429, retry_after=value)
     seconds = retry_after(answer)
     assert seconds is None or seconds >= 0
 
@@ -141,3 +141,10 @@ def test_an_answer_ends_the_retries(answers: Answers) -> None:
     taken, end = pauses(outcomes.__getitem__)
     assert len(taken) == 3
     assert end.status == 200
+
+
+def test_an_answer_that_was_read_much_too_late_is_asked_for_again(answers: Answers) -> None:
+    stale = answers.token()
+    stale.sent_at -= 61
+    taken, end = pauses([stale, answers.token("fresh")].__getitem__)
+    assert (len(taken), end.fields().get("access_token")) == (1, "fresh")

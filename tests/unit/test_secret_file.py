@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,8 +36,8 @@ def refused(path: Path | str, tokens: Path) -> str:
 
 def test_the_content_is_read_as_it_is(tokens: Path) -> None:
     (tokens / "a.key").write_bytes(b" s3cret== ")
-    assert read_secret(str(tokens / "a.key"), str(tokens)) == " s3cret== "
-    assert read_secret(str(tokens / "a.key"), f"{tokens}/") == " s3cret== "
+    assert read_secret(str(tokens / "a.key"), str(tokens)).reveal() == " s3cret== "
+    assert read_secret(str(tokens / "a.key"), f"{tokens}/").reveal() == " s3cret== "
 
 
 def test_4096_bytes_are_read_and_no_more(tokens: Path) -> None:
@@ -48,7 +49,6 @@ def test_4096_bytes_are_read_and_no_more(tokens: Path) -> None:
 
 def test_a_file_that_is_not_there(tokens: Path) -> None:
     assert "does not exist" in refused(tokens / "a.key", tokens)
-    assert "does not exist" in refused("key_file", tokens)
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_directory_that_may_only_be_searched_is_enough(tokens: Path) -> None:
     (tokens / "a.key").write_text("s3cret")
     tokens.chmod(0o311)
     try:
-        assert read_secret(str(tokens / "a.key"), str(tokens)) == "s3cret"
+        assert read_secret(str(tokens / "a.key"), str(tokens)).reveal() == "s3cret"
     finally:
         tokens.chmod(0o700)
 
@@ -127,16 +127,64 @@ def test_without_dir_fd_links_and_exchanges_are_found_by_looking_twice(
 ) -> None:
     monkeypatch.setattr(os, "supports_dir_fd", set())
     (tokens / "a.key").write_text("s3cret")
-    assert read_secret(str(tokens / "a.key"), str(tokens)) == "s3cret"
+    assert read_secret(str(tokens / "a.key"), str(tokens)).reveal() == "s3cret"
     (tokens / "b.key").symlink_to(tokens / "a.key")
     assert "symbolic link" in refused(tokens / "b.key", tokens)
     (tokens / "c.key").write_text("other")
     other = os.lstat(tokens / "c.key")
+    (tokens / "d.key").mkdir()
+    assert "not a regular file" in refused(tokens / "d.key", tokens)
     monkeypatch.setattr(os, "lstat", lambda path: other)
-    assert "symbolic link" in refused(tokens / "a.key", tokens)
+    assert "replaced by another file" in refused(tokens / "a.key", tokens)
 
 
-@given(st.text(alphabet=st.characters(exclude_characters="\x00"), max_size=50))
+class Watched:
+    """The os module's look at files, of which none may happen."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.looked: list[object] = []
+        for name in ("open", "stat", "lstat", "access", "listdir", "scandir", "readlink"):
+            monkeypatch.setattr(os, name, self._look)
+        monkeypatch.setattr(os.path, "exists", self._look)
+        monkeypatch.setattr(os.path, "lexists", self._look)
+
+    def _look(self, path: object, *_: object, **__: object) -> bool:
+        self.looked.append(path)
+        return False
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        r"\\\\attacker\share\a.key", "//attacker/share/a.key", "/etc/passwd", "/etc/a.key",
+        "a.key", "/var/opt/azcmagent/tokens/../a.key", "", "/", "\x00", "/a\nb.key",
+        "/var/opt/azcmagent/tokens/\x00.key", "/var/opt/azcmagent/tokens/a\r\nb.key",
+        "/var/opt/azcmagent/tokens/" + "a" * 8192 + ".key", "/var/opt/azcmagent/tokens/\ud800.key",
+        "/var/opt/azcmagent/tokens/\u202eyek.key", "/var/opt/azcmagent/tokens/a.txt:b.key",
+    ],
+)  # fmt: skip
+def test_outside_the_directory_nothing_is_even_looked_at(
+    monkeypatch: pytest.MonkeyPatch, realm: str
+) -> None:
+    with monkeypatch.context() as patched:
+        watched = Watched(patched)
+        with pytest.raises(SecretUnreadable) as caught:
+            read_secret(realm, "/var/opt/azcmagent/tokens")
+        assert watched.looked == []
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
+
+
+def test_the_secret_is_in_no_variable_of_a_frame_that_fails(tokens: Path) -> None:
+    (tokens / "a.key").write_bytes(b"s3cret-s3cret\n")
+    with pytest.raises(SecretUnreadable) as caught:
+        read_secret(str(tokens / "a.key"), str(tokens))
+    frames = [frame for frame, _ in traceback.walk_tb(caught.tb)]
+    assert len(frames) > 2
+    assert not [f for f in frames[1:] if "s3cret" in repr(f.f_locals)]
+
+
+@given(st.text(max_size=50) | st.text(alphabet="/\\.:key\0", max_size=20))
 def test_no_realm_reads_a_file_outside(name: str) -> None:
     directory = "/nonexistent/tokens"
     with pytest.raises(SecretUnreadable):

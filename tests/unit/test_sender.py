@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
-from imds_identity._core.failure import Malformed
-from imds_identity._wire import sender as sender_module
+from imds_identity._core.failure import Malformed, Refused, Unavailable
+from imds_identity._wire import bounded
+from imds_identity._wire.bounded import LARGEST_BODY
 from imds_identity._wire.exchange import Dropped, Request, Response, TransportError, Unreached
-from imds_identity._wire.sender import LARGEST_BODY, requests_sender
-from support import FakeClock
+from imds_identity._wire.sender import requests_sender
+from support import FakeClock, RawServer, RunningClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,10 +59,13 @@ def serving(answer: bytes | Callable[[socket.socket], None]) -> Iterator[Server]
 
 
 def sent(
-    url: str, headers: dict[str, str] | None = None, clock: FakeClock | None = None
+    url: str,
+    headers: dict[str, Any] | None = None,
+    clock: FakeClock | None = None,
+    seconds: float = 12.0,
 ) -> Response:
     with requests_sender(clock or FakeClock()) as send:
-        return send(Request(url, headers or {}))
+        return send(Request(url, headers or {}, seconds=seconds))
 
 
 def test_what_is_sent_is_what_was_meant_and_no_more() -> None:
@@ -104,12 +110,56 @@ def test_a_redirect_is_an_answer_like_any_other() -> None:
         assert sent(server.url).status == 302
 
 
-def test_a_compressed_body_is_not_inflated() -> None:
+@pytest.mark.parametrize("encoding", [b"gzip", b"x-gzip, identity", b"br"])
+def test_a_compressed_body_is_refused_before_it_is_inflated(encoding: bytes) -> None:
     answer = (
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: " + encoding + b"\r\n"
+        b"Content-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
+    )
+    with serving(answer) as server, pytest.raises(Malformed, match="compressed"):
+        sent(server.url)
+
+
+@pytest.mark.parametrize("named", [b"identity", b"Identity", b""])
+def test_a_body_that_is_said_not_to_be_compressed_is_read(named: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: " + named + b"\r\nContent-Length: 2\r\n\r\n{}"
+    with serving(answer) as server:
+        assert sent(server.url).body == b"{}"
+
+
+def test_a_redirect_with_a_compressed_body_is_not_read_by_requests() -> None:
+    answer = (
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Encoding: gzip\r\n"
+        b"Content-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
+    )
+    with serving(answer) as server, pytest.raises(Malformed, match="compressed"):
+        sent(server.url)
+
+
+def test_provisional_answers_are_passed_over() -> None:
+    answer = (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
     )
     with serving(answer) as server:
-        assert sent(server.url).body == b"\x1f\x8b\x08\x00"
+        assert sent(server.url).status == 200
+
+
+def test_no_cookie_is_kept() -> None:
+    answer = b"HTTP/1.1 401 No\r\nSet-Cookie: a=b\r\nConnection: close\r\n\r\n"
+    with RawServer(answer) as server, requests_sender(RunningClock()) as send:
+        send(Request(server.url, {}))
+        send(Request(server.url, {}))
+    assert len(server.requests) == 2
+    assert b"ookie" not in server.requests[1]
+
+
+def test_each_request_has_a_connection_of_its_own() -> None:
+    answer = HEAD + b"Content-Length: 2\r\n\r\n{}"
+    with RawServer(answer, hold=True) as server, requests_sender(RunningClock()) as send:
+        for _ in range(2):
+            assert send(Request(server.url, {}, seconds=2.0)).body == b"{}"
+    assert len(server.requests) == 2
 
 
 def test_a_chunked_body_is_put_together() -> None:
@@ -156,7 +206,35 @@ def test_a_huge_body_is_not_read_to_its_end() -> None:
         sent(server.url)
 
 
-def test_a_body_that_drips_is_given_up() -> None:
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "silence": (b"", b""),
+    "a status line": (b"HTTP/1.1 200 O", b"K"),
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "103 Early Hints": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+    "a header": (HEAD + b"X: ", b"y"),
+    "a body": (HEAD + b"\r\n", b" "),
+    "a body of known length": (HEAD + b"Content-Length: 100000\r\n\r\n", b" "),
+    "chunks": (CHUNKED, b"1\r\n \r\n"),
+    "a chunk's size": (CHUNKED, b"0"),
+    "a chunk's extension": (CHUNKED + b"1;", b"x"),
+    "trailers": (CHUNKED + b"0\r\n", b"X: y\r\n"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_a_whole_request_has_one_deadline(what: str) -> None:
+    with RawServer(*ENDLESS[what], hold=True) as server:
+        clock = RunningClock()
+        started = clock.now()
+        with pytest.raises(Dropped, match=r"no complete answer within 0\.3"):
+            sent(server.url, clock=clock, seconds=0.3)
+        assert clock.now() - started < 5
+        assert server.closed.wait(5), "the connection was not closed"
+
+
+def test_the_deadline_is_of_the_clock_that_was_given() -> None:
     clock = FakeClock()
 
     def drip(connection: socket.socket) -> None:
@@ -168,21 +246,131 @@ def test_a_body_that_drips_is_given_up() -> None:
         except OSError:
             return
 
-    with serving(drip) as server, pytest.raises(Dropped, match="not complete after 10 s"):
+    with serving(drip) as server, pytest.raises(Dropped, match="no complete answer within 12 s"):
         sent(server.url, clock=clock)
 
 
-def test_a_service_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender_module, "READ_TIMEOUT", 0.05)
-    done = threading.Event()
+@pytest.mark.parametrize("what", ["100 Continue", "a chunk's extension", "trailers"])
+def test_what_comes_without_end_and_fast_is_bounded_by_its_size(what: str) -> None:
+    first, then = ENDLESS[what]
+    with (
+        RawServer(first, then * 10_000, every=0) as server,
+        pytest.raises((Malformed, Dropped), match=r"larger than|got more than"),
+    ):
+        sent(server.url, clock=RunningClock(), seconds=60)
 
-    def silence(connection: socket.socket) -> None:
-        done.wait()
 
-    with serving(silence) as server:
-        with pytest.raises(Dropped, match="no answer within"):
-            sent(server.url)
-        done.set()
+def test_a_name_that_takes_long_to_resolve_is_unreached(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve, done = socket.getaddrinfo, threading.Event()
+
+    def slow(host: bytes, port: int, family: int, kind: int, protocol: int, flags: int = 0) -> Any:
+        if flags & socket.AI_NUMERICHOST:
+            return resolve(host, port, family, kind, protocol, flags)
+        return done.wait(10)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with pytest.raises(Unreached, match="not resolved within"):
+        sent("http://slow.example/", seconds=0.1)
+    done.set()
+
+
+def test_a_name_with_a_dead_address_is_reached_by_its_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(HEAD + b"Content-Length: 2\r\n\r\n{}") as server, socket.socket() as dead:
+        dead.bind(("127.0.0.1", 0))  # bound, and not listening
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", where)
+            for where in (dead.getsockname(), ("127.0.0.1", server.port))
+        ]
+        monkeypatch.setattr(bounded, "_addresses", lambda *_: found)
+        assert sent(f"http://two.example:{server.port}/", clock=RunningClock()).body == b"{}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:0/",
+        "http://127.0.0.1:x/",
+        "http://[::1/",
+        "http:///token",
+        "127.0.0.1/token",
+        "ftp://127.0.0.1/",
+        "http://b\u00fccher.example/",
+        "http://" + "a" * 70 + "\u00fc.example/",
+    ],
+)
+def test_an_endpoint_that_is_no_url_is_said_to_be_wrong_at_once(url: str) -> None:
+    with pytest.raises(Unavailable, match="cannot be asked"):
+        sent(url)
+
+
+def test_a_header_that_cannot_be_sent_is_not_shown() -> None:
+    with pytest.raises(Unavailable) as caught:
+        sent("http://127.0.0.1:9/", {"Authorization": "Basic s3cret\r\nX: y"})
+    assert "s3cret" not in str(caught.value)
+
+
+class Secret:
+    def __str__(self) -> str:
+        return "<hidden>"
+
+    def reveal(self) -> str:
+        return "Basic s3cret-of-arc"
+
+
+@pytest.mark.parametrize("value", [Secret(), "Basic s3cret-of-arc"])
+def test_a_secret_is_revealed_to_the_service_and_to_no_message(value: Any) -> None:
+    with RawServer(b"HTTP/9.9 s3cret-of-arc Basic s3cret-of-arc\r\n\r\n") as server:
+        with pytest.raises(TransportError) as caught:
+            sent(server.url, {"Authorization": value})
+        assert b"\r\nAuthorization: Basic s3cret-of-arc\r\n" in server.requests[0]
+    assert "s3cret" not in str(caught.value)
+
+
+def test_what_a_stranger_says_is_quoted() -> None:
+    with (
+        serving(b"\x1b[31mSSH-2.0 eyJhbGciOiJub25lIn0.x.y \xe2\x80\xae" * 50) as server,
+        pytest.raises(Dropped) as caught,
+    ):
+        sent(server.url)
+    assert str(caught.value).isprintable()
+    assert "eyJ" not in str(caught.value)
+
+
+def test_an_error_that_nobody_thought_of_is_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(requests.Session, "request", broken)
+    with pytest.raises(Refused, match="RuntimeError: can't start new thread") as caught:
+        sent("http://127.0.0.1:9/")
+    assert caught.value.__context__ is None
+
+
+def test_sending_imports_nothing() -> None:
+    """Or a fork in the middle of an import leaves the child its lock."""
+    script = """
+import sys
+from imds_identity._core.clock import SYSTEM_CLOCK
+from imds_identity._wire.exchange import Request, TransportError
+from imds_identity._wire.sender import requests_sender
+before = set(sys.modules)
+with requests_sender(SYSTEM_CLOCK) as send:
+    for url in sys.argv[1:]:
+        try:
+            print(send(Request(url, {"Metadata": "true"})).status)
+        except TransportError as error:
+            print(type(error).__name__)
+print(sorted(set(sys.modules) - before))
+"""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{}"
+    with RawServer(answer) as server:
+        urls = [server.url, server.url.replace("127.0.0.1", "localhost"), "http://no.invalid/"]
+        tls = server.url.replace("http", "https")
+        done = subprocess.run(
+            [sys.executable, "-c", script, *urls, tls], capture_output=True, text=True, check=True
+        )
+    assert done.stdout.splitlines() == ["200", "200", "Unreached", "Dropped", "[]"]
 
 
 def test_a_port_where_nobody_listens_is_unreached() -> None:
@@ -211,4 +399,4 @@ def test_an_error_carries_neither_request_nor_secret() -> None:
         sent(server.url, {"Authorization": "Basic s3cret"})
     assert "s3cret" not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import strategies as st
 
 from imds_identity._core.failure import Failure, Malformed, Unavailable
 from imds_identity._wire.answer import token_from
-from support import Answers, FakeClock, middle
+from imds_identity._wire.retry import http_date
+from support import EPOCH, Answers, FakeClock, middle
 
 if TYPE_CHECKING:
     from imds_identity._core.token import Token
+    from imds_identity._wire.exchange import Response
 
 
 def test_the_lifetime_comes_from_expires_on(clock: FakeClock, answers: Answers) -> None:
@@ -51,7 +54,7 @@ def test_expires_in_shortens_a_life_and_never_lengthens_it(answers: Answers) -> 
 def test_without_a_date_the_local_clock_has_to_do(answers: Answers) -> None:
     for date in ("", "yesterday", "99999"):
         answer = answers.token(lifetime=3600)
-        answer = answer._replace(headers={**answer.headers, "date": date})
+        answer.headers = {**answer.headers, "date": date}
         assert token_from(answer, middle()).expires_at == pytest.approx(
             answers.clock.now() + 3600, abs=1
         )
@@ -69,10 +72,19 @@ def test_numbers_may_be_strings(answers: Answers, number: object) -> None:
     assert token.expires_on == 1750090000
 
 
-@pytest.mark.parametrize("number", ["soon", "", "-1", "1e9", True, [], {}, float("nan"), "9" * 40])
-def test_an_expires_on_that_is_no_number_is_refused(answers: Answers, number: object) -> None:
-    with pytest.raises(Malformed, match="non-numeric expires_on"):
-        token_from(answers.token(expires_on=number), middle())
+@pytest.mark.parametrize("field", ["expires_on", "expires_in", "refresh_in"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        "soon", "-1", -1, "1e9", 1e400, True, [], [1], {}, float("nan"), "9" * 40, 10**30,
+        "2026-11-21T12:00:00Z", "٣٦٠٠", " 5",
+    ],
+)  # fmt: skip
+def test_a_lifetime_that_is_no_number_of_seconds_is_refused_by_name(
+    answers: Answers, field: str, number: Any
+) -> None:
+    with pytest.raises(Malformed, match=f"{field} is no number of seconds"):
+        token_from(answers.token(**{field: number}), middle())
 
 
 def test_a_missing_expires_on_is_refused(answers: Answers) -> None:
@@ -85,7 +97,61 @@ def test_a_token_that_has_expired_is_refused(answers: Answers) -> None:
         token_from(answers.token(lifetime=-60, expires_in=None), middle())
 
 
-@pytest.mark.parametrize("value", ["", None, 7, ["a"], "a\r\nb", "\x00", "tökén"])
+@pytest.mark.parametrize("token_type", ["pop", "Basic", "Bearer\r\nX-Evil: 1", "", 7, [], {}, True])
+def test_a_token_of_an_unknown_type_is_refused(answers: Answers, token_type: Any) -> None:
+    with pytest.raises(Malformed, match="token_type is not Bearer") as caught:
+        token_from(answers.token(token_type=token_type), middle())
+    assert "Evil" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER", None])
+def test_a_bearer_token_is_presented_in_one_spelling(answers: Answers, token_type: Any) -> None:
+    assert token_from(answers.token(token_type=token_type), middle()).token_type == "Bearer"
+
+
+def test_a_token_that_had_expired_when_it_came_is_not_blamed_on_expires_on(
+    answers: Answers,
+) -> None:
+    with pytest.raises(Malformed, match="by its expires_in, 0") as caught:
+        token_from(answers.token(lifetime=3600, expires_in="0"), middle())
+    assert "expires_on" not in str(caught.value)
+    assert caught.value.status == 200
+
+
+def test_a_token_beyond_the_year_3000_is_refused(answers: Answers) -> None:
+    with pytest.raises(Malformed, match="year 3000"):
+        token_from(answers.token(expires_on="999999999999", expires_in=None), middle())
+
+
+def late(answers: Answers, seconds: float, **token: Any) -> Response:
+    """An answer that is read so long after it was written."""
+    answer = answers.token(**token)
+    answers.clock.seconds += seconds
+    answer.received_at, answer.received_wall = answers.clock.now(), answers.clock.wall()
+    return answer
+
+
+@pytest.mark.parametrize("skew", [-7200.0, -60.0, 0.0, 60.0, 7200.0])
+@pytest.mark.parametrize("frozen", [0.0, 30.0, 36_000.0])
+def test_a_process_that_was_frozen_before_it_read_thinks_no_better_of_the_token(
+    clock: FakeClock, answers: Answers, skew: float, frozen: float
+) -> None:
+    clock.skew = skew
+    sent = clock.now()
+    token = token_from(late(answers, frozen, lifetime=86400), middle())
+    assert token.received_at == sent
+    assert token.expires_at == pytest.approx(sent + 86400, abs=2)
+    assert token.expires_on == pytest.approx(clock.wall() - frozen + 86400, abs=2)
+
+
+def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "Sun, 15 Jun 2025 15:06:40 -0000"
+    assert http_date(said) == http_date(said.replace("-0000", "GMT")) == EPOCH
+
+
+@pytest.mark.parametrize(
+    "value", ["", None, 7, ["a"], "a\r\nb", "\x00", "tökén", "a b", "x" * 70_000]
+)
 def test_an_access_token_that_is_none_is_refused(answers: Answers, value: Any) -> None:
     with pytest.raises(Malformed, match="access_token"):
         token_from(answers.token(access_token=value), middle())
@@ -105,6 +171,8 @@ def test_an_access_token_that_is_none_is_refused(answers: Answers, value: Any) -
         (b'["access_token"]', "text/plain", Malformed),
         (b"null", "application/json", Malformed),
         (b'"secret"', "application/json", Malformed),
+        (b'{"access_token": ' + b"[" * 100_000, "application/json", Malformed),
+        (b'{"access_token": "secret"', "\x1b[31m json eyJhbGciOiJSUzI1NiJ9.e30", Malformed),
     ],
 )
 def test_garbage_is_told_apart_and_not_repeated(
@@ -113,6 +181,10 @@ def test_garbage_is_told_apart_and_not_repeated(
     with pytest.raises(error) as caught:
         token_from(answers.raw(200, body, content_type=kind), middle())
     assert "secret" not in str(caught.value)
+    assert "eyJ" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    # An error's context would keep the parser's, which holds the whole text.
+    assert caught.value.__context__ is None
 
 
 @settings(max_examples=200)
@@ -124,19 +196,22 @@ def test_garbage_is_told_apart_and_not_repeated(
         | st.integers()
         | st.floats()
         | st.text()
-        | st.lists(st.integers()),
+        | st.lists(st.integers())
+        | st.sampled_from(["bearer", "a-token", "3600", str(int(EPOCH) + 9999), 10**400, 1e308]),
     ),
     st.text(max_size=40),
 )
 def test_any_json_object_is_a_token_or_a_failure(payload: dict[str, Any], date: str) -> None:
     clock = FakeClock()
     answer = Answers(clock).raw(200, json.dumps(payload), content_type="application/json")
-    answer = answer._replace(headers={**answer.headers, "date": date})
+    answer.headers = {**answer.headers, "date": date}
     try:
         token = token_from(answer, 0.3)
     except Failure:
         return
     assert token.value == payload["access_token"]
+    assert re.fullmatch("[!-~]+", token.value)
+    assert token.token_type == "Bearer"
     assert clock.now() < token.refresh_at < token.expires_at
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -62,6 +64,35 @@ def test_json_has_the_fields_of_az(imds_emulator: Emulator, ran: Any) -> None:
 def test_header_goes_to_curl(imds_emulator: Emulator, ran: Any) -> None:
     _, token, _ = ran("token", VAULT)
     assert ran("token", VAULT, "--output", "header") == (0, f"Authorization: Bearer {token}", "")
+
+
+@pytest.mark.parametrize("claims", ['{"tid": ["a"], "xms_mirid": {}}', "[" * 40_000, "[]", "7", ""])
+def test_a_token_that_says_nonsense_of_itself_is_still_shown(
+    imds_emulator: Emulator, ran: Any, claims: str
+) -> None:
+    token = f"eyJ9.{base64.urlsafe_b64encode(claims.encode()).decode()}.x"
+    body = json.dumps({"access_token": token, "expires_on": "32000000000"})
+    imds_emulator.fault(category="identity", status=200, body=body, content_type="application/json")
+    status, out, err = ran("token", VAULT, "--output", "json")
+    said = json.loads(out)
+    assert (status, err) == (0, "")
+    assert (said["accessToken"], said["tenant"], said["subscription"]) == (token, None, None)
+
+
+def test_no_header_of_the_service_s_own_is_written(imds_emulator: Emulator, ran: Any) -> None:
+    said = {"access_token": "t", "expires_on": "32000000000", "token_type": "X\r\nX-Evil: 1\r\nY:"}
+    body = json.dumps(said)
+    imds_emulator.fault(category="identity", status=200, body=body, content_type="application/json")
+    status, out, err = ran("token", VAULT, "--output", "header")
+    assert (status, out) == (1, "")
+    assert "token_type is not Bearer" in err
+    assert "Evil" not in err
+
+
+def test_no_example_puts_a_token_on_a_command_line_that_others_can_read() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert "--output header | curl -H @-" in readme
+    assert "$(imds-identity token" not in readme
 
 
 def test_env_is_evaluated_by_a_shell(imds_emulator: Emulator, ran: Any) -> None:

@@ -20,8 +20,7 @@ from imds_identity._core.key import Key
 from imds_identity._core.token import Token
 from imds_identity._engine.broker import Broker
 from imds_identity._engine.sharing import Sharing
-from imds_identity._machine.store import MachineCache
-from support import FakeClock
+from support import FakeClock, machine_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +70,7 @@ def test_nobody_is_ever_refused_and_requests_stay_few(
     dice = random.Random(seed)
     clock = FakeClock()
     service = Service(clock, dice, life)
-    machine = MachineCache(str(tmp_path / "day"), clock, boot="b")
+    machine = machine_in(tmp_path / "day", clock)
     processes = [Broker(clock, dice.random, run_at_once) for _ in range(300)]
     outages = 0
     started = clock.now()

@@ -35,12 +35,15 @@ class Challenge(NamedTuple):
         return self.claims == claims and now < self.until <= now + ANSWER_SECONDS
 
 
-def was_issued_after(token: str, claims: str) -> bool:
-    """Whether ``token`` is a JWT from after the moment that ``claims`` ask for."""
+def was_issued_after(token: str, claims: str) -> bool | None:
+    """Whether ``token`` is from after the moment that ``claims`` ask for.
+
+    None where that cannot be told: the claims ask for no moment, or the token is no JWT.
+    """
     wanted = _moment(_nested(_object(claims.encode()), "access_token", "nbf", "value"))
     payload = _object(_payload(token))
     issued = _moment(payload.get("nbf", payload.get("iat")))
-    return wanted is not None and issued is not None and issued > wanted
+    return None if wanted is None or issued is None else issued > wanted
 
 
 def _nested(value: Any, *names: str) -> Any:

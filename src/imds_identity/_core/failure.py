@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from .secret import Secret
+
 _SECRETS = (
     r"eyJ[\w-]{8,}(?:\.[\w-]*)*"  # anything that starts like a JWT
     r"|(?i:basic|bearer)\s+[^\s\"',]{8,}"
     r"|(?<=access_token)[\"']?\s*[:=]\s*[\"']?[^\s\"',}]+"
+    r"|(?<=://)[^/\s@]+(?=@)"  # user and password of a URL
 )
 _LONGEST_QUOTE = 500
 
@@ -55,6 +58,11 @@ class Failure(Exception):
         advice = f" {self.advice}" if self.advice else ""
         return f"{self.problem.rstrip('.')}.{asked}{tried}{advice}"
 
+    def hide(self, secret: Secret) -> None:
+        """Take ``secret`` out of the message, where somebody echoed it."""
+        self.problem, self.advice = secret.scrubbed(self.problem), secret.scrubbed(self.advice)
+        self.args = (self.problem,)
+
     def again(self) -> Self:
         """A copy for one more waiter: an exception that is raised twice mixes its tracebacks."""
         return copy.copy(self).with_traceback(None)
@@ -84,30 +92,82 @@ class SecretUnreadable(Failure):
 
 
 _KINDS = {kind.__name__: kind for kind in (Unavailable, Refused, Malformed, SecretUnreadable)}
-_FACTS = ("problem", "advice", "status", "asked", "attempts", "seconds", "retry_after")
+_LONGEST_FACT = 2000
+_MOST = 10**9
 
 
 def facts_of(failure: Failure) -> dict[str, Any]:
     """``failure`` as JSON can carry it."""
-    return {"kind": type(failure).__name__, **{name: getattr(failure, name) for name in _FACTS}}
+    return {
+        "kind": type(failure).__name__,
+        "problem": failure.problem,
+        "advice": failure.advice,
+        "status": failure.status,
+        "asked": failure.asked,
+        "attempts": failure.attempts,
+        "seconds": failure.seconds,
+        "retry_after": failure.retry_after,
+    }
 
 
-def failure_from(facts: dict[str, Any]) -> Failure:
+def failure_from(facts: object) -> Failure:
     """The failure that `facts_of` has written.
 
     Raises:
-        KeyError: if it has not.
+        ValueError: if it has not.
     """
-    failure = _KINDS[facts["kind"]]("")
-    for name in _FACTS:
-        setattr(failure, name, facts[name])
+    if not isinstance(facts, dict):
+        raise ValueError("no failure's facts")  # noqa: TRY004 - one error for whatever is planted
+    kind = facts.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError("no kind of failure")
+    failure = _KINDS[kind](
+        _words(facts.get("problem")),
+        _words(facts.get("advice")),
+        status=_whole(facts.get("status")),
+        retry_after=_number(facts.get("retry_after")),
+    )
+    failure.asked = _words(facts.get("asked"))
+    failure.attempts = _whole(facts.get("attempts")) or 0
+    failure.seconds = _number(facts.get("seconds")) or 0.0
     return failure
 
 
-def quote(text: str) -> str:
-    """``text`` of somebody else's, fit for a message: one line, bounded, with no secret in it."""
+def _words(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("no words")  # noqa: TRY004 - one error for whatever is planted
+    return quote(value, _LONGEST_FACT)
+
+
+def _number(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("no number")  # noqa: TRY004 - one error for whatever is planted
+    if not 0 <= value <= _MOST:
+        raise ValueError("a number out of range")
+    return float(value)
+
+
+def _whole(value: object) -> int | None:
+    number = _number(value)
+    if number is None:
+        return None
+    if not number.is_integer():
+        raise ValueError("no whole number")
+    return int(number)
+
+
+def quote(text: str, longest: int = _LONGEST_QUOTE) -> str:
+    """``text`` of somebody else's, fit for a message: one line, bounded, with no secret in it.
+
+    Args:
+        text: what they said. Line breaks, escape sequences, characters that turn the direction of
+            writing and halves of surrogate pairs become spaces.
+        longest: how many characters to keep.
+    """
     import re
 
-    visible = "".join(c if c.isprintable() else " " for c in text[: 4 * _LONGEST_QUOTE])
+    visible = "".join(c if c.isprintable() else " " for c in text[: 4 * longest])
     clean = " ".join(re.sub(_SECRETS, "<hidden>", visible).split())
-    return clean if len(clean) <= _LONGEST_QUOTE else clean[:_LONGEST_QUOTE] + "…"
+    return clean if len(clean) <= longest else clean[:longest] + "…"

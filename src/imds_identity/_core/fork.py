@@ -8,10 +8,12 @@ other thread is inside `whole`.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
+from typing import Any
 
-_FORK_SECONDS = 2.0
+_FORK_SECONDS = 10.0
 _POLL = 0.005
 
 
@@ -34,6 +36,41 @@ class whole:  # noqa: N801 - used as a statement: ``with whole():``
 
     def __exit__(self, *exc_info: object) -> None:
         _inside.discard(self)
+
+
+def load(name: str) -> Any:
+    """The module ``name``, imported now if need be, and not in the main thread.
+
+    Python runs signal handlers there, and one that raises in the middle of an import can leave the
+    module locked for every thread.
+    """
+    module = sys.modules.get(name)
+    if module is not None and not getattr(module.__spec__, "_initializing", False):
+        return module
+    if threading.current_thread() is not threading.main_thread():
+        return _imported(name)
+    done = threading.Lock()
+    done.acquire()
+
+    def work() -> None:
+        try:
+            _imported(name)
+        finally:
+            done.release()
+
+    try:
+        threading.Thread(target=work, name="imds-identity", daemon=True).start()
+    except RuntimeError:  # no more threads, or the interpreter is going down
+        return _imported(name)
+    done.acquire()
+    return _imported(name)
+
+
+def _imported(name: str) -> Any:
+    with whole():
+        from importlib import import_module
+
+        return import_module(name)
 
 
 def _is_inside(thread: int) -> bool:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_LONGEST = 2048
+_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _QUERY_NAMES = {"client_id": "client_id", "object_id": "object_id", "resource_id": "msi_res_id"}
 _CONFIG_NAMES = {
     **{name: name for name in _QUERY_NAMES},
@@ -38,6 +40,14 @@ class Identity(NamedTuple):
 SYSTEM_ASSIGNED = Identity()
 
 
+def folded(value: str) -> str:
+    """``value`` with its case taken away, as services compare identities.
+
+    Of ASCII letters only: ``str.lower`` takes the Kelvin sign for a ``k``.
+    """
+    return value.translate(_ASCII_LOWER)
+
+
 def choose(
     *,
     client_id: str | None = None,
@@ -55,8 +65,9 @@ def choose(
             that cannot name an identity.
     """
     arguments = {"client_id": client_id, "object_id": object_id, "resource_id": resource_id}
+    given: list[tuple[str, str, object]]
     given = [(name, name, value) for name, value in arguments.items() if value is not None]
-    for name, value in (identity_config or {}).items():
+    for name, value in _items(identity_config):
         if name not in _CONFIG_NAMES:
             raise ValueError(
                 f"identity_config has an unknown key {name!r}; "
@@ -74,6 +85,18 @@ def choose(
     return Identity(selector, _checked(label, value))
 
 
+def _items(identity_config: object) -> list[tuple[str, object]]:
+    if identity_config is None:
+        return []
+    try:
+        return list(identity_config.items())  # type: ignore[attr-defined]
+    except AttributeError:
+        raise ValueError(
+            "identity_config is a mapping such as {'client_id': …}, "
+            f"not a {type(identity_config).__name__}"
+        ) from None
+
+
 def _checked(label: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(
@@ -82,4 +105,6 @@ def _checked(label: str, value: object) -> str:
         )
     if not value.isprintable():
         raise ValueError(f"{label} holds characters that no identity has: {value!r}")
+    if len(value) > _LONGEST:
+        raise ValueError(f"{label} is longer than {_LONGEST} characters: no identity's is")
     return value.strip()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from .identity import folded
+
 if TYPE_CHECKING:
     from .._sources.detect import Source
     from .identity import Identity
@@ -24,4 +26,4 @@ def key_for(source: Source, identity: Identity, resource: str) -> Key:
     """The key of one token; services compare identities without regard to case."""
     # A workload that selects no identity is one by its environment.
     selector, value = identity if identity.selector else ("", source.client_id)
-    return Key(source.name, source.endpoint, selector, value.lower(), resource)
+    return Key(source.name, source.endpoint, selector, folded(value), resource)

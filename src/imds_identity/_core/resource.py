@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 _DEFAULT = "/.default"
+_LONGEST = 2048
+_LONGEST_CLAIMS = 65536
+_SUCH_AS = "pass one scope such as 'https://vault.azure.net/.default'"
 
 
-def resource_of(scopes: tuple[str, ...]) -> str:
+def resource_of(scopes: tuple[object, ...]) -> str:
     """The resource that ``scopes`` stand for.
 
     ``https://vault.azure.net/.default`` and the bare ``https://vault.azure.net`` both give
@@ -16,16 +19,33 @@ def resource_of(scopes: tuple[str, ...]) -> str:
     """
     if len(scopes) != 1:
         raise ValueError(
-            f"a managed identity gets a token for exactly one scope, and {len(scopes)} were given"
-            + (f": {', '.join(map(repr, scopes))}" if scopes else "")
-            + "; pass one such as 'https://vault.azure.net/.default'"
+            f"a managed identity gets a token for exactly one scope, and {len(scopes)} were given; "
+            + _SUCH_AS
         )
     [scope] = scopes
     if not isinstance(scope, str):
-        raise ValueError(f"a scope is a string, not {scope!r}")  # noqa: TRY004 - one error for bad scopes
+        raise ValueError(f"a scope is a string, not a {type(scope).__name__}; {_SUCH_AS}")  # noqa: TRY004 - one error for bad scopes
+    if len(scope) > _LONGEST:
+        raise ValueError(f"a scope of {len(scope)} characters names no resource; {_SUCH_AS}")
     resource = scope.removesuffix(_DEFAULT)
     if not resource or not resource.isprintable() or " " in resource:
-        raise ValueError(
-            f"{scope!r} names no resource; pass one scope such as 'https://vault.azure.net/.default'"
-        )
+        raise ValueError(f"{scope!r} names no resource; {_SUCH_AS}")
     return resource
+
+
+def claims_of(claims: object) -> str | None:
+    """The claims challenge that a caller passes on, or None if there is none.
+
+    Raises:
+        ValueError: if it is no string, or one that cannot be sent.
+    """
+    if claims is None or claims == "":
+        return None
+    if not isinstance(claims, str):
+        raise ValueError(f"claims are a string of JSON, not a {type(claims).__name__}")  # noqa: TRY004 - one error for bad claims
+    if len(claims) > _LONGEST_CLAIMS or any("\ud800" <= c <= "\udfff" for c in claims):
+        raise ValueError(
+            f"claims are text of at most {_LONGEST_CLAIMS} characters: "
+            "pass them as the service's challenge had them, base64-decoded"
+        )
+    return claims

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from contextvars import ContextVar, copy_context
@@ -205,18 +206,23 @@ class Broker:
         return None if isinstance(outcome, Interrupted) else outcome
 
     def _begin(self, flight: Flight, *, blocks: bool) -> None:
-        context = copy_context()
-
-        def run() -> None:
-            context.run(self._fly, flight)
-
+        handled = sys.exc_info()[1]
         try:
-            self._start(run, blocks=blocks)
+            self._start(self._run(flight), blocks=blocks)
         except RuntimeError as error:  # no more threads, or the interpreter is going down
+            if error.__context__ is not handled and error.__context__ is not None:
+                # A signal handler raised inside of Thread.start, which then met with a lock that
+                # it no longer held.
+                raise error.__context__ from None
             if blocks:
-                run()
+                self._run(flight)()
             else:
                 self._land(flight, Refused(f"no thread can be started to fetch a token: {error}"))
+
+    def _run(self, flight: Flight) -> Callable[[], object]:
+        """What makes ``flight``, in the context of who calls this."""
+        context = copy_context()
+        return lambda: context.run(self._fly, flight)
 
     def _fly(self, flight: Flight) -> None:
         """Fetch, unless somebody does already, and let the waiters know what came of it."""

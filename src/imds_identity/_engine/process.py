@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import functools
-import os
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._core.clock import SYSTEM_CLOCK
 from .._core.identity import choose
-from .._machine.directory import OFF, default_directory
-from .._machine.store import MachineCache
+from .._machine.choice import OFF, chosen, known_machines, machine_at
 from .._sources.detect import cache_setting, detect
 from .broker import Broker
 from .provider import Provider
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
+
+    from .._machine.store import MachineCache
 
 
 @functools.cache
@@ -77,26 +79,22 @@ def machine_cache(
         The one cache of that directory in this process, or None.
 
     Raises:
-        ValueError: if an empty name is given.
+        ValueError: for a setting that is not understood.
     """
-    if named is not None and not os.fspath(named):
+    if named == "":
         raise ValueError("cache is a directory or 'off'; leave it out for the default")
     setting, runtime_directory = cache_setting()
-    directory = os.fspath(named) if named is not None else None if private else setting
-    if directory is None and not private:
-        directory = default_directory(runtime_directory)
-    if directory is None or directory == OFF:
-        return None
-    path = os.path.abspath(directory)
-    return _machines.setdefault(path, MachineCache(path, SYSTEM_CLOCK))
-
-
-_machines: dict[str, MachineCache] = {}
+    if named is not None:
+        choice = chosen(named, "cache")
+    else:
+        choice = OFF if private else chosen(setting, "IMDS_IDENTITY_CACHE")
+    return None if choice == OFF else machine_at(choice, runtime_directory, SYSTEM_CLOCK)
 
 
 def forget_everything() -> None:
     """Forget what this process holds, and what it shares with others."""
     process_broker().clear()
-    machine_cache()  # a process that has asked for nothing yet has not looked where it is
-    for machine in list(_machines.values()):
+    with suppress(ValueError):  # a setting that is not understood: nothing is shared by it
+        machine_cache()  # a process that has asked for nothing yet does not know of it
+    for machine in known_machines():
         machine.clear()

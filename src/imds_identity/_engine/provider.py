@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from .._core.clock import Clock
     from .._core.identity import Identity
     from .._core.token import Token
+    from .._machine.gate import Gate
     from .._machine.store import MachineCache
     from .._sources.detect import Source
     from .._sources.msal_hosts import MsalHost
-    from .._wire.drive import Sender
+    from .._wire.channel import Expect, Sender
     from .._wire.exchange import Steps
     from .broker import Broker
     from .flight import Fetch, Flight
-    from .sharing import Expect
     from .slot import Slot
 
 OpenSender: TypeAlias = "Callable[[Clock], AbstractContextManager[Sender]]"
@@ -126,34 +126,35 @@ class Provider:
         self,
         wanted: TokenRequest,
         open_sender: OpenSender | None,
-        _expect: Expect | None = None,
+        expect: Expect | None = None,
     ) -> Token:
         try:
             self.source.check()
             if self.source.name in (IMDS, ARC):
-                return self._exchange(wanted, open_sender)
+                return self._exchange(wanted, open_sender, expect)
             return self._host().fetch(wanted)
         except Failure as failure:
             failure.asked = f"{self.source} for {wanted.resource!r} as {self.identity}"
             raise
 
-    def _exchange(self, wanted: TokenRequest, open_sender: OpenSender | None) -> Token:
+    def _exchange(
+        self, wanted: TokenRequest, open_sender: OpenSender | None, expect: Expect | None
+    ) -> Token:
         with whole():
-            from .._wire.drive import drive
+            from .._wire.channel import Channel
             from .._wire.sender import requests_sender
 
-            steps = self._steps(wanted)
+            steps, gate = self._steps(wanted), self._gate()
         clock = self.broker.clock
         with (open_sender or requests_sender)(clock) as send:
-            return drive(steps, self._gated(send), clock, self.source.path)
+            return Channel(send, clock, self.source.path, gate).run(steps, expect)
 
-    def _gated(self, send: Sender) -> Sender:
+    def _gate(self) -> Gate | None:
         if self._machine is None:
-            return send
-        with whole():
-            from .._machine.gate import gate_for
+            return None
+        from .._machine.gate import gate_for
 
-        return gate_for(self._machine, self.source, self.broker.random).around(send)
+        return gate_for(self._machine, self.source, self.broker.random)
 
     def _steps(self, wanted: TokenRequest) -> Steps[Token]:
         if self.source.name == ARC:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from .._core.challenge import ANSWER_SECONDS, Challenge, was_issued_after
 from .._core.failure import Failure
 from .._core.freshness import FAILURE_SECONDS, State, decide
-from .._machine.store import Entry
+from .._machine.entries import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .._core.token import Token
-    from .._machine.store import Lease, MachineCache
+    from .._machine.lease import Lease
+    from .._machine.store import MachineCache
+    from .._wire.channel import Expect
     from .._wire.exchange import Random
     from .slot import Slot
-
-Expect: TypeAlias = "Callable[[float], object]"
-"""Is told for how many seconds nothing may be heard of a fetch."""
 
 
 class Sharing:
@@ -135,11 +134,10 @@ def answer_in(entry: Entry, claims: str, held: Token | None, now: float) -> Toke
     token = entry.token
     if token is None or decide(token, now) is State.EXPIRED:
         return None
-    answers = (
-        (challenge is not None and challenge.answers(claims, now))
-        or (held is not None and held.received_at < token.received_at)
-        or was_issued_after(token.value, claims)
-    )
+    later = was_issued_after(token.value, claims)
+    replaced = held is not None and held.received_at < token.received_at
+    same = challenge is not None and challenge.answers(claims, now)
+    answers = same or (replaced if later is None else later)
     return token if answers else None
 
 

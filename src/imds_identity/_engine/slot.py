@@ -95,8 +95,9 @@ class Slot:
         if challenge is self.challenge:
             refused = caller in self.answered
         else:
+            later = was_issued_after(token.value, claims)
             replaced = held is not None and held.received_at < token.received_at
-            refused = not (replaced or was_issued_after(token.value, claims))
+            refused = not (replaced if later is None else later)
         if refused:
             return None
         self._answered_by(challenge)

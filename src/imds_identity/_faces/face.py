@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .._core.fork import whole
+from .._core.fork import load
 from .._core.resource import resource_of
 from .._engine.process import provider_for
 
@@ -76,6 +76,11 @@ class Face:
 
     def _check_transport(self) -> None:
         """Refuse a transport that this face cannot use."""
+        if self._sends_by_azure_core:
+            # Imported here and not by the first request, which another thread may fork into.
+            from .transport import check_transport
+
+            check_transport(self._transport)
 
     def _slot(self, scopes: tuple[str, ...], claims: object) -> Slot:
         resource = resource_of(scopes)
@@ -87,10 +92,8 @@ class Face:
 
     def _show(self, slot: Slot, token: Token) -> Shown:
         """``token`` as azure-core has it, from now on served without further thought."""
-        with whole():
-            from .forms import show
-
-        return self._provider.broker.show(slot, token, show)
+        forms = load("imds_identity._faces.forms")
+        return self._provider.broker.show(slot, token, forms.show)
 
 
 def error_from(failure: Failure) -> ManagedIdentityError:
@@ -99,10 +102,8 @@ def error_from(failure: Failure) -> ManagedIdentityError:
     Not to be called where ``failure`` is being handled: the context of an exception holds frames,
     and those hold secrets.
     """
-    with whole():
-        from .. import errors
-
-    return errors.error_from(failure)
+    error: ManagedIdentityError = load("imds_identity.errors").error_from(failure)
+    return error
 
 
 _OBJECTS = frozenset({"transport", "raw_request_hook", "raw_response_hook", "_broker"})

@@ -1,51 +1,47 @@
-"""azure-core's transports as senders of the engine."""
+"""azure-core's transports as senders of the engine, under its bounds of time and size."""
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
+import functools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import azure.core.rest._requests_basic  # noqa: F401 - else imported by the first request
 from azure.core.exceptions import (
+    DecodeError,
+    HttpResponseError,
     IncompleteReadError,
     ServiceRequestError,
     ServiceResponseError,
 )
 from azure.core.pipeline import AsyncPipeline, Pipeline
-from azure.core.pipeline.policies import CustomHookPolicy
-from azure.core.pipeline.transport import AsyncHttpTransport, HttpTransport, RequestsTransport
+from azure.core.pipeline.policies import AsyncHTTPPolicy, CustomHookPolicy, HTTPPolicy
+from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest
 
-from .._core.failure import Malformed
 from .._engine.flight import Interrupted
-from .._wire.exchange import Dropped, Request, Response, Unreached
-from .._wire.retry import CONNECT_TIMEOUT
-from .._wire.sender import LARGEST_BODY, READ_TIMEOUT, USER_AGENT
+from .._wire.bounded import BoundedSession, in_time, late_after
+from .._wire.exchange import Dropped, Response, Unreached
+from .._wire.sender import check_url, last_words, plain_headers, problem_of
+from .body import Whole, async_body_of, body_of
+from .loop import wait_for
+from .twins import aiohttp_twin, bind, check_transport, is_async, options_for, requests_twin
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterator
 
     from .._core.clock import Clock
     from .._engine.provider import OpenSender
-    from .._wire.drive import Sender
+    from .._wire.channel import Sender
+    from .._wire.exchange import Request
 
-# A transport that reads the environment would hand the token to a proxy.
-_NO_PROXY = {"http": None, "https": None, "no_proxy": "*"}
-_POLL = 0.2
-
-
-def is_async(transport: Any) -> bool:
-    """Whether ``transport`` is to be awaited; some are both, by their ancestry."""
-    return isinstance(transport, AsyncHttpTransport) or not isinstance(transport, HttpTransport)
+__all__ = ["async_sender", "check_transport", "is_async", "sync_sender"]
 
 
 def sync_sender(transport: Any, hooks: dict[str, Any]) -> OpenSender:
     """Sends by ``transport``, or by azure-core's own if there are hooks and no transport."""
-    if transport is None:
-        transport = RequestsTransport(use_env_settings=False)
-    run = Pipeline(transport, [CustomHookPolicy(**hooks)]).run
-    return _opener(lambda request: run(request, **_options(transport)).http_response)
+    return functools.partial(_opened, functools.partial(_run, transport, hooks))
 
 
 def async_sender(
@@ -54,83 +50,119 @@ def async_sender(
     """Sends by ``transport``; an async one runs on ``loop`` while the engine's thread waits."""
     if transport is None or not is_async(transport):
         return sync_sender(transport, hooks)
-    pipeline = AsyncPipeline(transport, [CustomHookPolicy(**hooks)])
 
-    async def run(request: HttpRequest) -> Any:
-        answer = (await pipeline.run(request, **_options(transport))).http_response
-        if asyncio.iscoroutinefunction(getattr(answer, "read", None)):
-            await answer.read()
+    def run(request: Request, clock: Clock) -> Response:
+        work = _run_async(transport, hooks, request, clock)
+        return wait_for(work, loop, request.seconds, clock)
+
+    return functools.partial(_opened, run)
+
+
+@contextmanager
+def _opened(run: Callable[[Request, Clock], Response], clock: Clock) -> Iterator[Sender]:
+    def send(request: Request) -> Response:
+        try:
+            check_url(request)
+            return run(request, clock)
+        except Interrupted:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as one of ours
+            problem = _problem_of(error, request)
+        # Not inside the handler: an exception's context holds frames, and those hold secrets.
+        raise problem
+
+    yield send
+
+
+def _run(transport: Any, hooks: dict[str, Any], request: Request, clock: Clock) -> Response:
+    """Send ``request`` by a transport that blocks."""
+    if transport is None:
+        transport = RequestsTransport(session=BoundedSession(clock))
+        twin = transport
+    else:
+        twin = requests_twin(transport, clock)
+    if twin is not None:
+        with twin.session:
+            return _send(twin, hooks, request, clock)
+    bind(transport, request, clock)
+    # Nothing is known of what it does with time-outs.
+    send = functools.partial(_send, transport, hooks, request, clock)
+    return in_time(send, request.seconds, late_after(request.seconds))
+
+
+def _send(transport: Any, hooks: dict[str, Any], request: Request, clock: Clock) -> Response:
+    reader = _Reader(Whole(clock, request.seconds))
+    pipeline = Pipeline(transport, [CustomHookPolicy(**hooks), reader])
+    answer = pipeline.run(_http(request), **options_for(transport, request)).http_response
+    return reader.whole.response(answer)
+
+
+async def _run_async(
+    transport: Any, hooks: dict[str, Any], request: Request, clock: Clock
+) -> Response:
+    """Send ``request`` by a transport that is awaited."""
+    twin = requests_twin(transport, clock)
+    if twin is not None:
+        with twin.session:
+            return await _send_async(twin, hooks, request, clock)
+    twin = aiohttp_twin(transport)
+    if twin is not None:
+        async with twin.session:
+            return await _send_async(twin, hooks, request, clock)
+    bind(transport, request, clock)
+    return await _send_async(transport, hooks, request, clock)
+
+
+async def _send_async(
+    transport: Any, hooks: dict[str, Any], request: Request, clock: Clock
+) -> Response:
+    reader = _AsyncReader(Whole(clock, request.seconds))
+    pipeline: Any = AsyncPipeline(transport, [CustomHookPolicy(**hooks), reader])
+    ran = await pipeline.run(_http(request), **options_for(transport, request))
+    return reader.whole.response(ran.http_response)
+
+
+def _http(request: Request) -> HttpRequest:
+    return HttpRequest(
+        request.method, request.url, headers=plain_headers(request), content=request.body
+    )
+
+
+class _Reader(HTTPPolicy[Any, Any]):
+    """Next to the transport: reads the answer, so that hooks are shown a whole one."""
+
+    def __init__(self, whole: Whole) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def send(self, request: Any) -> Any:
+        """Send it on, and read what comes."""
+        self.whole.sending()
+        answer = self.next.send(request)
+        body_of(answer.http_response, self.whole)
         return answer
 
-    return _opener(lambda request: _wait(run, request, loop))
+
+class _AsyncReader(AsyncHTTPPolicy[Any, Any]):
+    """The same for transports that are awaited."""
+
+    def __init__(self, whole: Whole) -> None:
+        super().__init__()
+        self.whole = whole
+
+    async def send(self, request: Any) -> Any:
+        """Send it on, and read what comes."""
+        self.whole.sending()
+        answer: Any = await self.next.send(request)
+        await async_body_of(answer.http_response, self.whole)
+        return answer
 
 
-def _options(transport: Any) -> dict[str, Any]:
-    if isinstance(transport, RequestsTransport) and is_async(transport):
-        # These know one time-out only, and hand it to requests as it is.
-        return {"connection_timeout": (CONNECT_TIMEOUT, READ_TIMEOUT), "proxies": _NO_PROXY}
-    return {
-        "connection_timeout": CONNECT_TIMEOUT,
-        "read_timeout": READ_TIMEOUT,
-        "proxies": _NO_PROXY,
-    }
-
-
-def _opener(run: Callable[[HttpRequest], Any]) -> OpenSender:
-    @contextmanager
-    def opened(clock: Clock) -> Iterator[Sender]:
-        def send(request: Request) -> Response:
-            headers = {**request.headers, "Accept": "application/json", "User-Agent": USER_AGENT}
-            sent_at = clock.now()
-            try:
-                answer = run(
-                    HttpRequest(request.method, request.url, headers=headers, content=request.body)
-                )
-                body = _body(answer)
-            except IncompleteReadError as error:
-                raise Dropped(str(error.message)) from None
-            except ServiceRequestError as error:
-                raise Unreached(_words(error)) from None
-            except ServiceResponseError as error:
-                raise Dropped(_words(error)) from None
-            return Response(
-                status=answer.status_code,
-                headers={str(n).lower(): str(v) for n, v in answer.headers.items()},
-                body=body,
-                sent_at=sent_at,
-                received_at=clock.now(),
-                received_wall=clock.wall(),
-            )
-
-        yield send
-
-    return opened
-
-
-def _body(answer: Any) -> bytes:
-    text = answer.text(encoding="utf-8")
-    body = text if isinstance(text, bytes) else str(text).encode("utf-8")
-    if len(body) > LARGEST_BODY:
-        raise Malformed(f"the answer is larger than {LARGEST_BODY} bytes")
-    return body
-
-
-def _wait(
-    run: Callable[[HttpRequest], Any], request: HttpRequest, loop: asyncio.AbstractEventLoop
-) -> Any:
-    if loop.is_closed():
-        raise Interrupted
-    future = asyncio.run_coroutine_threadsafe(run(request), loop)
-    while True:
-        try:
-            return future.result(timeout=_POLL)
-        except concurrent.futures.CancelledError:
-            raise Interrupted from None
-        except concurrent.futures.TimeoutError:
-            # A loop that was closed in the meantime will never answer.
-            if loop.is_closed():
-                raise Interrupted from None
-
-
-def _words(error: Exception) -> str:
-    return str(error).rsplit(": ", 1)[-1].strip("()'\" ") or type(error).__name__
+def _problem_of(error: Exception, request: Request) -> Exception:
+    if isinstance(error, ServiceRequestError):
+        return Unreached(last_words(error, request))
+    broken_off = (IncompleteReadError, ServiceResponseError, DecodeError)
+    # The very class: its subclasses are what services say to clients of theirs.
+    if isinstance(error, broken_off) or type(error) is HttpResponseError:
+        return Dropped(last_words(error, request))
+    return problem_of(error, request)

@@ -1,68 +1,70 @@
-"""A file lock that is had at once or not at all; whoever has to wait for it does so by filelock.
-
-Both lock the same file in the same way. Nearly always nobody else wants the lock, and then flock
-alone costs a hundredth of the time, before every first token of a process.
-"""
+"""A lock on an open file, which its holder's end frees: had at once or not at all."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import weakref
+from typing import TYPE_CHECKING, Any
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-AVAILABLE = fcntl is not None
-
-_OPEN = os.O_RDWR | os.O_CREAT | sum(getattr(os, n, 0) for n in ("O_NOFOLLOW", "O_CLOEXEC"))
-_taken: set[int] = set()
+if TYPE_CHECKING:
+    from io import FileIO
 
 
-def touch(path: str) -> int:
-    """Open a lock file, which is made if need be and is this user's alone.
-
-    Raises:
-        OSError: if it cannot be.
-    """
-    return os.open(path, _OPEN, 0o600)
-
-
-def take(path: str) -> int | None:
-    """A descriptor that holds the lock, or None if somebody else does.
+def take(file: FileIO) -> bool:
+    """Lock ``file``, unless somebody else has; whether it is locked now.
 
     Raises:
         OSError: if there can be no lock.
     """
-    descriptor = touch(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
+        if fcntl is None:
+            _msvcrt().locking(file.fileno(), _msvcrt().LK_NBLCK, 1)
+        else:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def give_back(file: FileIO) -> None:
+    """Release the lock and close ``file``."""
+    if file.closed:  # in a child that was forked in between
+        return
+    try:
+        # A child that has the file open, too, would keep the lock: closing is not enough.
+        if fcntl is None:
+            _msvcrt().locking(file.fileno(), _msvcrt().LK_UNLCK, 1)
+        else:
+            fcntl.flock(file.fileno(), fcntl.LOCK_UN)
     except OSError:
-        os.close(descriptor)
-        raise
-    _taken.add(descriptor)
-    return descriptor
+        pass
+    finally:
+        file.close()
 
 
-def give_back(descriptor: int) -> None:
-    """Release the lock."""
-    _taken.discard(descriptor)
-    with suppress(OSError):
-        # A child that was forked in between has the file open, too: closing is not enough.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
+def not_for_children(file: FileIO) -> None:
+    """Have ``file`` closed in forked children, or they would keep the lock of a killed parent."""
+    _files.add(file)
+
+
+def _msvcrt() -> Any:
+    import msvcrt
+
+    return msvcrt
+
+
+_files: weakref.WeakSet[FileIO] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """A child holds none of its parent's locks, or they would outlive a parent that is killed."""
-    for descriptor in _taken:
-        with suppress(OSError):
-            os.close(descriptor)
-    _taken.clear()
+    for file in list(_files):
+        file.close()
+    _files.clear()
 
 
 if hasattr(os, "register_at_fork"):

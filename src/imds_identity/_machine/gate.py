@@ -1,39 +1,74 @@
 """The service's limits, kept by the machine and not by each process.
 
-IMDS takes 20 requests a second and 5 at once from a VM, whoever sends them. So no more than 4 are
-under way at once, each of 4 lanes starts one every quarter of a second at the most, and a pause
-that the service asks of one process (429, 410) is kept by all.
+IMDS takes 20 requests a second and 5 at once for tokens from a VM, and 5 a second of every other
+kind, whoever sends them. So a request waits for one of a few lanes, each of which starts so many a
+second at the most, and a pause that the service asks of one process (429, 410) is kept by all.
+https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#rate-limiting
 """
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import Refused
 from .._core.key import Key
+from .._wire.channel import MARGIN
 from .._wire.retry import retry_after
-from . import flock
+from .directory import Untrusted
+from .lease import AllOverdue
+from .store import note_moment
 
 if TYPE_CHECKING:
-    from .._core.clock import Clock
+    from collections.abc import Iterator
+
     from .._sources.detect import Source
-    from .._wire.drive import Sender
-    from .._wire.exchange import Random, Request, Response
+    from .._wire.channel import Expect
+    from .._wire.exchange import Random, Response
+    from .lease import Claim, Lease
     from .store import MachineCache
 
-_LANES = 4
-_LANE_SECONDS = 0.25
+LONGEST_PAUSE = 120.0
+"""Seconds: whatever a service asks for, somebody looks whether it is well again after that."""
 _LONGEST_WAIT = 60.0
 _UNNAMED_PAUSE = 2.0
 _POLL = 0.02
 _PAUSING = (410, 429)
 
 
-def gate_for(machine: MachineCache, source: Source, random: Random) -> Gate:
+class Limits(NamedTuple):
+    """What a service takes from one machine.
+
+    Attributes:
+        at_once: requests under way at once, if that is limited.
+        per_second: requests that begin in a second.
+    """
+
+    at_once: int | None
+    per_second: float
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes there are."""
+        return self.at_once or 1
+
+    @property
+    def lane_seconds(self) -> float:
+        """Seconds between the beginnings of two requests in one lane."""
+        return self.lanes / self.per_second
+
+
+# A fifth less than the service takes: other users of the machine ask it, too.
+IDENTITY_LIMITS = Limits(at_once=4, per_second=16.0)
+METADATA_LIMITS = Limits(at_once=None, per_second=4.0)
+
+
+def gate_for(
+    machine: MachineCache, source: Source, random: Random, limits: Limits = IDENTITY_LIMITS
+) -> Gate:
     """The gate before ``source``'s endpoint."""
-    return Gate(machine, machine.name_of(Key(source.name, source.endpoint)), machine.clock, random)
+    name = machine.name_of(Key(source.name, source.endpoint))
+    return Gate(machine, name, random, limits)
 
 
 class Gate:
@@ -42,98 +77,119 @@ class Gate:
     Args:
         machine: where the processes meet.
         name: of the endpoint.
-        clock: the time.
         random: spreads those who waited for the same moment.
+        limits: what the endpoint takes.
     """
 
-    def __init__(self, machine: MachineCache, name: str, clock: Clock, random: Random) -> None:
+    def __init__(
+        self, machine: MachineCache, name: str, random: Random, limits: Limits = IDENTITY_LIMITS
+    ) -> None:
         self._machine = machine
+        self._clock = machine.clock
         self._name = name
-        self._clock = clock
         self._random = random
+        self._limits = limits
 
-    def around(self, send: Sender) -> Sender:
-        """``send``, as the machine as a whole may send."""
+    @contextmanager
+    def admitted(self, seconds: float, expect: Expect) -> Iterator[None]:
+        """Wait until a request may be under way, and hold its lane while it is.
 
-        def gated(request: Request) -> Response:
-            self._wait_for_the_end_of_a_pause()
-            response = self._in_a_lane(send, request)
-            if response.status in _PAUSING:
-                self._pause(retry_after(response))
-            return response
+        Args:
+            seconds: how long the request takes at the most.
+            expect: is told for how many seconds nothing may be heard of the caller.
 
-        return gated
+        Raises:
+            Refused: if the service wants to be left alone for longer than one can wait.
+        """
+        claims: list[Claim] = []
+        try:
+            try:
+                self._admit(claims, seconds, expect)
+                yield
+            finally:
+                _close(claims)
+        except BaseException:
+            _close(claims)  # once more: a signal handler may have raised within the first
+            raise
 
-    def _wait_for_the_end_of_a_pause(self) -> None:
-        remaining = self._until("pause") - self._clock.now()
-        if remaining > _LONGEST_WAIT:
+    def heed(self, response: Response) -> None:
+        """Have all processes pause, if ``response`` asks for that."""
+        if response.status not in _PAUSING:
+            return
+        wanted = retry_after(response)
+        seconds = _UNNAMED_PAUSE * (0.5 + self._random()) if wanted is None else wanted
+        seconds = min(seconds, LONGEST_PAUSE)
+        if seconds > self._remaining():  # a pause only grows while it lasts
+            moment = self._clock.now() + seconds
+            note_moment(self._machine.directory, f"{self._name}.pause", moment)
+
+    def _admit(self, claims: list[Claim], seconds: float, expect: Expect) -> None:
+        """Have a lane held by one of ``claims``, or go without."""
+        deadline = self._clock.now() + _LONGEST_WAIT
+        self._sit_out(deadline, expect)
+        while True:
+            lane = self._lane(claims, deadline, expect)
+            if self._remaining() <= 0:
+                break
+            _close(claims)
+            self._sit_out(deadline, expect)  # another was told to rest while we waited
+        if lane is not None:
+            lane.rest(self._limits.lane_seconds)
+            lane.extend(seconds)
+        if self._limits.at_once is None:
+            _close(claims)
+
+    def _remaining(self) -> float:
+        """Seconds of the pause that are left."""
+        status = self._machine.directory.stat(f"{self._name}.pause")
+        remaining = status.st_mtime - self._clock.now() if status else 0.0
+        # A moment far ahead is the wall clock's: the file was made and not noted yet.
+        return remaining if 0 < remaining <= LONGEST_PAUSE else 0.0
+
+    def _sit_out(self, deadline: float, expect: Expect) -> None:
+        """Wait for the end of a pause."""
+        remaining = self._remaining()
+        if remaining <= 0:
+            return
+        if self._clock.now() + remaining > deadline:
             raise Refused(
                 f"the service asked this machine to rest, for {remaining:.0f} s more",
                 "Another process was throttled; find what asks so often.",
                 retry_after=remaining,
             )
-        if remaining > 0:
-            # On top of it, or all who waited would start in the same moment.
-            self._clock.sleep(remaining + self._random() * _UNNAMED_PAUSE)
+        # On top of it, or all who waited would start in the same moment.
+        seconds = remaining + self._random() * _UNNAMED_PAUSE
+        expect(seconds + MARGIN)
+        self._clock.sleep(seconds)
 
-    def _pause(self, wanted: float | None) -> None:
-        seconds = _UNNAMED_PAUSE * (0.5 + self._random()) if wanted is None else wanted
-        with suppress(OSError):  # in a full directory the limits are kept by luck
-            descriptor = flock.touch(self._path("pause"))
-            _note(descriptor, self._clock.now() + seconds)
-            os.close(descriptor)
-
-    def _in_a_lane(self, send: Sender, request: Request) -> Response:
-        lane = self._lane()
+    def _lane(self, claims: list[Claim], deadline: float, expect: Expect) -> Lease | None:
+        """A lane of our own, or None where there is none to be had."""
+        first, lanes = int(self._random() * self._limits.lanes), self._limits.lanes
+        order = ((first + number) % lanes for number in range(lanes))
+        claims[:] = [self._machine.claim(f"{self._name}-lane-{number}") for number in order]
         try:
-            return send(request)
-        finally:
-            if lane is not None:
-                flock.give_back(lane)
-
-    def _lane(self) -> int | None:
-        """A lane of our own, or None where there are none to be had."""
-        if not flock.AVAILABLE or not self._machine.usable():
-            return None
-        deadline = self._clock.now() + _LONGEST_WAIT
-        first = int(self._random() * _LANES)
-        while self._clock.now() < deadline:
-            for step in range(_LANES):
-                try:
-                    lane = self._free(f"lane-{(first + step) % _LANES}")
-                except OSError:
-                    return None
-                if lane is not None:
+            while claims and self._clock.now() < deadline:
+                if lane := _first_free(claims):
                     return lane
-            self._clock.sleep(_POLL * (0.5 + self._random()))
+                expect(MARGIN)
+                self._clock.sleep(_POLL * (0.5 + self._random()))
+        except (OSError, ValueError, Untrusted):  # without a directory limits are kept by luck
+            pass
         return None
 
-    def _free(self, lane: str) -> int | None:
-        """A lane that nobody is in, and whose last request is long enough ago."""
-        if self._until(lane) > self._clock.now():
-            return None
-        descriptor = flock.take(self._path(lane))
-        if descriptor is None:
-            return None
-        if self._until(lane) > self._clock.now():  # somebody was quicker
-            flock.give_back(descriptor)
-            return None
-        _note(descriptor, self._clock.now() + _LANE_SECONDS)
-        return descriptor
 
-    def _until(self, what: str) -> float:
-        """The moment that was noted of ``what``: a file's time of change says it."""
+def _first_free(claims: list[Claim]) -> Lease | None:
+    """The first lease that can be had; claims with nobody to wait for are dropped."""
+    for claim in list(claims):
         try:
-            moment = os.lstat(self._path(what)).st_mtime
-        except OSError:
-            return 0.0
-        # A moment far ahead is the wall clock's: the file was made and not noted yet.
-        return moment if moment < self._clock.now() + 24 * 3600 else 0.0
-
-    def _path(self, what: str) -> str:
-        return os.path.join(self._machine.directory, f"{self._name}-{what}.lock")
+            if lane := claim.attempt():
+                return lane
+        except AllOverdue:
+            claims.remove(claim)
+            claim.close()
+    return None
 
 
-def _note(descriptor: int, moment: float) -> None:
-    with suppress(OSError):
-        os.utime(descriptor, (moment, moment))
+def _close(claims: list[Claim]) -> None:
+    for claim in claims:
+        claim.close()

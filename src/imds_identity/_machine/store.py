@@ -1,8 +1,7 @@
-"""What the processes of one user on one machine share: tokens, failures of a moment, and locks.
+"""What the processes of one user on one machine share: tokens, failures of a moment, and leases.
 
 One file a key, whose name is a digest; it is replaced atomically and has mode 0600 from its first
-byte. A file that is torn, foreign, of another boot, for another endpoint or in another format is
-as good as none. So is a directory that cannot be written: then a process goes without.
+byte. A process that cannot read, write or lock goes without.
 """
 
 from __future__ import annotations
@@ -10,300 +9,203 @@ from __future__ import annotations
 import functools
 import json
 import os
-import stat
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from .._core.challenge import Challenge
-from .._core.failure import Failure, facts_of, failure_from
-from .._core.key import Key
-from .._core.token import Token
-from . import flock
 from .digest import sha256
-from .directory import Untrusted, boot_id, check, prepare
+from .directory import Untrusted, Unusable
+from .entries import FORMAT, Entry, understood, written
+from .lease import AllOverdue, Claim
+from .place import this_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from .._core.clock import Clock
+    from .._core.key import Key
+    from .directory import Directory
+    from .lease import Lease
+    from .place import Place
 
-_FORMAT = 1
 _LARGEST = 128 * 1024
-_POLL = 0.02
-_LONGEST_WAIT = 120.0
-_READ = os.O_RDONLY | sum(
-    getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
-)
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-
-
-class Entry(NamedTuple):
-    """What is known of a key: a token, or why there was none a moment ago.
-
-    Attributes:
-        key: whose.
-        token: the token, if there is one.
-        failure: why there is none.
-        failure_until: until when that is worth knowing (``Clock.now``).
-    """
-
-    key: Key
-    token: Token | None = None
-    failure: Failure | None = None
-    failure_until: float = 0.0
-    challenge: Challenge | None = None
-
-
-class Lease:
-    """A lock that is held."""
-
-    def extend(self, seconds: float) -> None:
-        """Tell those who wait that nothing may be heard of the holder for so many seconds."""
+_LONGEST_WAIT = 180.0
+"""Seconds after which a process goes without a lease, whatever its holders say."""
+_SHORTEST_POLL = 0.02
+_LONGEST_POLL = 0.2
+_NAME_LENGTH = 40
+_DISPOSABLE = (".json", ".new", ".pause")
+_LEFT_BEHIND = 60.0
 
 
 class MachineCache:
-    """A directory of entries and locks.
+    """A directory of entries and leases.
 
     Args:
-        directory: where; made if it is not there.
+        directory: where.
         clock: the time, the same for every process of this boot.
-        boot: what tells this boot from others.
+        place: what tells services of the same address apart; by default this process's.
     """
 
-    def __init__(self, directory: str, clock: Clock, boot: str | None = None) -> None:
+    def __init__(self, directory: Directory, clock: Clock, place: Place | None = None) -> None:
         self.directory = directory
         self.clock = clock
-        self._boot = boot_id() if boot is None else boot
-        self._ready = False
-        self._warned = False
-
-    def read(self, key: Key) -> Entry | None:
-        """What is known of ``key``, if it can be trusted."""
-        return self._entry(self._path(key), key)
-
-    def write(self, entry: Entry) -> None:
-        """Let every process know; whoever cannot write goes without."""
-        if not self.usable():
-            return
-        path = self._path(entry.key)
-        try:
-            replace_file(path, json.dumps(self._document(entry)).encode())
-        except OSError as error:
-            self._warn(f"{path} cannot be written: {error.strerror}")
-
-    @contextmanager
-    def locked(self, name: str, timeout: float) -> Iterator[bool]:
-        """Hold the lock ``name``, or go on without it once ``timeout`` seconds are over.
-
-        Yields:
-            Whether it is held.
-        """
-        release = self._acquired(name, timeout) if self.usable() else None
-        try:
-            yield release is not None
-        finally:
-            if release is not None:
-                release()
-
-    @contextmanager
-    def leased(self, name: str) -> Iterator[Lease | None]:
-        """Hold the lease ``name``, or None for "go without"."""
-        with self.locked(name, _LONGEST_WAIT) as held:
-            yield Lease() if held else None
-
-    def stamp(self, key: Key) -> object:
-        """What changes whenever somebody writes about ``key``; None if nothing is known of it."""
-        try:
-            st = os.stat(self._path(key))
-        except OSError:
-            return None
-        return (st.st_dev, st.st_ino, st.st_mtime_ns)
-
-    def name_of(self, key: Key) -> str:
-        """The name of what belongs to ``key``; it shows nothing of the identity."""
-        return _digest(self._boot, key)
-
-    def entries(self) -> list[Entry]:
-        """Everything that is known, for a person to look at."""
-        if not self.usable():
-            return []
-        names = sorted(name for name in os.listdir(self.directory) if name.endswith(".json"))
-        found = (self._entry(os.path.join(self.directory, name), None) for name in names)
-        return [entry for entry in found if entry is not None]
-
-    def clear(self) -> int:
-        """Forget everything; how many entries there were. Locks stay: others may hold them."""
-        if not self.usable():
-            return 0
-        names = [name for name in os.listdir(self.directory) if name.endswith((".json", ".new"))]
-        for name in names:
-            remove(os.path.join(self.directory, name))
-        return len(names)
-
-    def _path(self, key: Key) -> str:
-        return os.path.join(self.directory, f"{self.name_of(key)}.json")
+        self._place = this_place() if place is None else place
+        self._swept = False
 
     def usable(self) -> bool:
         """Whether the directory is there and trusted; if it is not, a warning has said why."""
-        if not self._ready and not self._warned:
-            try:
-                prepare(self.directory)
-                self._ready = True
-            except Untrusted as reason:
-                self._warn(f"{reason}; make it a directory of your own with mode 700")
-            except OSError as error:
-                self._warn(f"{self.directory} cannot be used: {error.strerror}")
-        return self._ready
+        return self.directory.usable()
 
-    def _warn(self, reason: str) -> None:
-        if self._warned:
+    def name_of(self, key: Key) -> str:
+        """The name of what belongs to ``key``; it shows nothing of the identity."""
+        return _digest(self._place, key)
+
+    def stamp(self, key: Key) -> tuple[int, int] | None:
+        """What changes whenever somebody writes about ``key``; None if nothing is known of it."""
+        status = self.directory.stat(f"{_digest(self._place, key)}.json")
+        return None if status is None else (status.st_ino, status.st_mtime_ns)
+
+    def read(self, key: Key) -> Entry | None:
+        """What is known of ``key``, if it can be trusted."""
+        entry = self._entry(f"{self.name_of(key)}.json")
+        return entry if entry is not None and entry.key == key else None
+
+    def write(self, entry: Entry) -> None:
+        """Let every process know, but never in place of a later token; or go without."""
+        name = f"{self.name_of(entry.key)}.json"
+        try:
+            if not self._is_outdated(entry):
+                self._sweep()
+                self._replace(name, written(entry, self._place))
+        except Unusable:
             return
-        self._warned = True
-        import logging
+        except (OSError, Untrusted) as error:
+            said = getattr(error, "strerror", None) or error
+            self._go_without(f"{name} cannot be written: {said}")
 
-        logging.getLogger("imds_identity").warning(
-            "tokens are not shared with the other processes of this machine: %s", reason
+    @contextmanager
+    def leased(self, name: str) -> Iterator[Lease | None]:
+        """Hold the lease ``name``.
+
+        It is waited for while its holder keeps its term, or one of its successors does.
+
+        Yields:
+            The lease, or None for "go without".
+        """
+        claim = self.claim(name)
+        try:
+            try:
+                yield self._waited_for(claim, name)
+            finally:
+                claim.close()
+        except BaseException:
+            claim.close()  # once more: a signal handler may have raised within the first
+            raise
+
+    def claim(self, name: str) -> Claim:
+        """A claim to the lease ``name``, for who would not wait for this one alone."""
+        return Claim(self.directory, f"{name}.lock", self.clock)
+
+    def entries(self) -> list[Entry]:
+        """Everything that is known, for a person to look at."""
+        names = sorted(name for name in self.directory.names() if _is_ours(name, (".json",)))
+        found = (self._entry(name) for name in names)
+        return [entry for entry in found if entry is not None]
+
+    def clear(self) -> int:
+        """Forget every entry and end every pause; how many entries there were.
+
+        Locks stay, because others may hold them, and so does whatever is not ours by its name.
+        """
+        ours = [name for name in self.directory.names() if _is_ours(name, _DISPOSABLE)]
+        removed = [name for name in ours if self.directory.remove(name)]
+        return sum(name.endswith(".json") for name in removed)
+
+    def _entry(self, name: str) -> Entry | None:
+        try:
+            with self.directory.open(name, "r") as file:
+                content = os.read(file.fileno(), _LARGEST)
+        except (OSError, Untrusted):
+            return None
+        return understood(content, self._place, self.clock)
+
+    def _is_outdated(self, entry: Entry) -> bool:
+        """Whether others have a later token: a process that was stopped may come late with its."""
+        known = self.read(entry.key)
+        if known is None or known.token is None:
+            return False
+        return entry.token is None or entry.token.received_at < known.token.received_at
+
+    def _replace(self, name: str, content: bytes) -> None:
+        """Put ``content`` where ``name`` is, at once, or leave what was there."""
+        new = f"{name[:_NAME_LENGTH]}.{os.urandom(4).hex()}.new"
+        try:
+            with self.directory.open(new, "x") as file:
+                _write_whole(file.fileno(), content)
+            self.directory.replace(new, name)
+        except BaseException:
+            self.directory.remove(new)
+            raise
+
+    def _sweep(self) -> None:
+        """Remove, once a process, what processes that were killed had begun to write."""
+        if self._swept:
+            return
+        self._swept = True
+        for name in self.directory.names():
+            if _is_ours(name, (".new",)):
+                status = self.directory.stat(name)
+                if status and abs(self.clock.wall() - status.st_mtime) > _LEFT_BEHIND:
+                    self.directory.remove(name)
+
+    def _waited_for(self, claim: Claim, name: str) -> Lease | None:
+        """The lease once it can be had; None to go without."""
+        started = self.clock.now()
+        try:
+            while True:
+                lease = claim.attempt()
+                waited = self.clock.now() - started
+                if lease is not None or waited > _LONGEST_WAIT:
+                    return lease
+                self.clock.sleep(min(max(_SHORTEST_POLL, waited / 10), _LONGEST_POLL) * _spread())
+        except (AllOverdue, Unusable):
+            return None
+        except (OSError, Untrusted, ValueError) as error:
+            self._go_without(f"{name}.lock cannot be locked ({type(error).__name__})")
+            return None
+
+    def _go_without(self, reason: str) -> None:
+        self.directory.complain(
+            f"tokens are not shared with the other processes of this machine: {reason}"
         )
 
-    def _entry(self, path: str, key: Key | None) -> Entry | None:
-        content = self.content(path)
-        if content is None:
-            return None
-        try:
-            return self._understood(json.loads(content), key)
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-            return None
 
-    def content(self, path: str) -> bytes | None:
-        """What is in a file of this user's own in a directory of this user's own."""
-        if not self.usable():
-            return None
-        try:
-            descriptor = os.open(path, _READ)
-        except OSError:
-            return None
-        try:
-            check(os.fstat(descriptor), path, stat.S_ISREG, "regular file")
-            content = os.read(descriptor, _LARGEST)
-        except (Untrusted, OSError):
-            return None
-        finally:
-            os.close(descriptor)
-        return content
-
-    def _document(self, entry: Entry) -> dict[str, Any]:
-        return {
-            "format": _FORMAT,
-            "boot": self._boot,
-            "key": list(entry.key),
-            "token": entry.token.facts() if entry.token else None,
-            "failure": facts_of(entry.failure) if entry.failure else None,
-            "failure_until": entry.failure_until,
-            "challenge": _written(entry.challenge),
-        }
-
-    def _understood(self, document: dict[str, Any], key: Key | None) -> Entry | None:
-        if document["format"] != _FORMAT or document["boot"] != self._boot:
-            return None
-        found = Key(*map(str, document["key"]))
-        if key is not None and found != key:
-            return None
-        token = None if document["token"] is None else _token(document["token"])
-        if token and not token.received_at <= self.clock.now():
-            return None  # of another clock: a container's, say
-        said = document["failure"]
-        failure = None if said is None else failure_from(said)
-        challenge = _challenge(document["challenge"])
-        return Entry(found, token, failure, float(document["failure_until"]), challenge)
-
-    def _acquired(self, name: str, timeout: float) -> Callable[[], object] | None:
-        """What releases the lock, or None if it was not to be had."""
-        path = os.path.join(self.directory, f"{name}.lock")
-        try:
-            descriptor = flock.take(path) if flock.AVAILABLE else None
-            if descriptor is not None:
-                return functools.partial(flock.give_back, descriptor)
-            return _waited_for(path, timeout)
-        except (OSError, NotImplementedError, RuntimeError) as error:
-            self._warn(f"{path} cannot be locked ({type(error).__name__})")
-            return None
+def _spread() -> float:
+    """A random factor around 1, so that those who wait do not look in step."""
+    return 0.5 + os.urandom(1)[0] / 256
 
 
-def _waited_for(path: str, timeout: float) -> Callable[[], object] | None:
-    from filelock import FileLock, Timeout
+def _is_ours(name: str, endings: tuple[str, ...]) -> bool:
+    head, rest = name[:_NAME_LENGTH], name[_NAME_LENGTH:]
+    return not head.strip("0123456789abcdef") and rest[:1] in (".", "-") and rest.endswith(endings)
 
-    try:
-        lock = FileLock(path, mode=0o600)
-        lock.acquire(timeout=timeout, poll_interval=_POLL)
-    except Timeout:
-        return None
-    return lock.release
+
+def _write_whole(descriptor: int, content: bytes) -> None:
+    """Write all of ``content``: a disk that is nearly full takes a part of it.
+
+    Raises:
+        OSError: if not all of it can be written.
+    """
+    while content:
+        content = content[os.write(descriptor, content) :]
 
 
 @functools.lru_cache(maxsize=256)
-def _digest(boot: str, key: Key) -> str:
-    return sha256(json.dumps([_FORMAT, boot, *key]).encode())[:40]
+def _digest(place: Place, key: Key) -> str:
+    return sha256(json.dumps([FORMAT, *place, *key]).encode())[:_NAME_LENGTH]
 
 
-def replace_file(path: str, content: bytes) -> None:
-    """Put ``content`` where ``path`` is, at once and for this user's eyes only.
-
-    The caller holds a lock, so the one name of what is on its way is enough, and a process that is
-    killed in between leaves one small file at the most.
-
-    Raises:
-        OSError: if it cannot be done; then what was there is there still.
-    """
-    new = f"{path}.new"
-    try:
-        descriptor = os.open(new, _CREATE, 0o600)
-    except FileExistsError:  # of a process that was killed
-        os.unlink(new)
-        descriptor = os.open(new, _CREATE, 0o600)
-    try:
-        os.write(descriptor, content)
-    except OSError:
-        remove(new)
-        raise
-    finally:
-        os.close(descriptor)
-    os.replace(new, path)
-
-
-def remove(path: str) -> None:
-    """Remove a file, if it is there and can be removed."""
-    with suppress(OSError):
-        os.unlink(path)
-
-
-def _token(facts: dict[str, Any]) -> Token:
-    token = Token(**facts)
-    moments = (token.received_at, token.refresh_at, token.expires_at)
-    numbers = (*moments, token.expires_on, token.refresh_on, token.setbacks)
-    if not all(type(number) in (int, float) for number in numbers):
-        raise ValueError("no numbers")
-    if not (isinstance(token.value, str) and isinstance(token.token_type, str)):
-        raise TypeError("no strings")
-    if not (token.value.isascii() and token.value.isprintable() and token.value):
-        raise ValueError("no token")
-    received_at, refresh_at, expires_at = moments
-    if (
-        not received_at <= refresh_at
-        or not received_at < expires_at < received_at + 10 * 366 * 86400
-    ):
-        raise ValueError("no life of a token")
-    return token
-
-
-def _written(challenge: Challenge | None) -> list[Any] | None:
-    if challenge is None:
-        return None
-    failure = facts_of(challenge.failure) if challenge.failure else None
-    return [challenge.claims, challenge.until, failure]
-
-
-def _challenge(said: list[Any] | None) -> Challenge | None:
-    if said is None:
-        return None
-    claims, until, failure = said
-    return Challenge(str(claims), float(until), failure_from(failure) if failure else None)
+def note_moment(directory: Directory, name: str, moment: float) -> None:
+    """Have the time of change of the file ``name`` say ``moment`` (``Clock.now``), if it can."""
+    with suppress(OSError, Untrusted), directory.open_or_make(name) as file:
+        os.utime(file.fileno() if os.utime in os.supports_fd else file.name, (moment, moment))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._core.failure import Failure, Malformed, Refused, Unavailable
-from .._wire.answer import payload_of
+from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
+from .._core.identity import folded
+from .._wire.answer import fields_of
 
 if TYPE_CHECKING:
     from .._core.identity import Identity
@@ -31,18 +32,23 @@ def check_identity(response: Response, identity: Identity, *, required: bool) ->
     """
     if not identity.selector:
         return
-    payload = payload_of(response)
-    echoes = [str(payload[name]) for name in _ECHOES[identity.selector] if payload.get(name)]
+    fields = fields_of(response)
+    echoes = [fields.get(name) for name in _ECHOES[identity.selector] if fields.get(name)]
     if not echoes and not required:
         return
-    if not echoes or any(echo.lower() != identity.value.lower() for echo in echoes):
-        answered = f"answered for {identity.selector} {echoes[0]!r}" if echoes else "named none"
+    if not echoes or not all(_names(echo, identity) for echo in echoes):
+        other = next((quote(str(echo)) for echo in echoes if not _names(echo, identity)), None)
+        answered = f"answered for {identity.selector} {other!r}" if other else "named none"
         raise Malformed(
             f"the service did not confirm the {identity}: it {answered}",
             "Its token may be another identity's and was discarded. Older Azure Arc agents ignore "
             "the selector: update the agent, or use the system-assigned identity.",
             status=response.status,
         )
+
+
+def _names(echo: object, identity: Identity) -> bool:
+    return isinstance(echo, str) and folded(echo) == folded(identity.value)
 
 
 def no_answer(response: Response, retry_after: float | None) -> Failure:

@@ -5,18 +5,25 @@ https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authenticat
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .._core.failure import Failure, Refused, SecretUnreadable
+from .._core.failure import Failure, Refused, SecretUnreadable, quote
 from .._wire.answer import token_from
-from .._wire.exchange import Random, Request, Response, Steps, read_secret, url_with
+from .._wire.exchange import (
+    Random,
+    Request,
+    Response,
+    Steps,
+    confirm_listener,
+    read_secret,
+    url_with,
+)
 from .._wire.retry import answered, retry_after
 from ._answers import check_identity, no_answer
 
 if TYPE_CHECKING:
+    from .._core.secret import Secret
     from .._core.token import Token
     from .._core.token_request import TokenRequest
 
@@ -25,7 +32,7 @@ HEADERS = {"Metadata": "true"}
 
 # The agent replaces its key files often: one may be gone between being named and being used.
 _CHALLENGES = 3
-_REALM = re.compile(r'\s*Basic\s+realm\s*=\s*(?:"([^"]*)"|(.*\S))\s*', re.IGNORECASE)
+_HTTP = 80
 _AGENT = "Is the Azure Connected Machine agent running? `azcmagent show` tells."
 
 
@@ -38,25 +45,40 @@ def exchange(endpoint: str, wanted: TokenRequest, random: Random) -> Steps[Token
     if not is_loopback(endpoint):
         raise SecretUnreadable(
             "the endpoint is not on this machine, so Arc's secret must not be sent there",
-            "IDENTITY_ENDPOINT and IMDS_ENDPOINT must name localhost, 127.0.0.1 or ::1.",
+            "IDENTITY_ENDPOINT and IMDS_ENDPOINT must name localhost or 127.0.0.1.",
         )
+    secrets: list[Secret] = []
+    try:
+        return (yield from _token(endpoint, wanted, random, secrets))
+    except Failure as failure:
+        # A service may say whatever it likes, the secret that it was sent included.
+        for secret in secrets:
+            failure.hide(secret)
+        raise
+
+
+def _token(
+    endpoint: str, wanted: TokenRequest, random: Random, secrets: list[Secret]
+) -> Steps[Token]:
     query = {"api-version": API_VERSION, "resource": wanted.resource, **wanted.identity.query}
-    request = Request(url_with(endpoint, query), HEADERS)
-    response = yield from _met(request, random)
+    request = Request(url_with(_on_127(endpoint), query), _headers(endpoint))
+    response = yield from _met(request, random, secrets)
     if response.status != 200:
         raise no_answer(response, retry_after(response))
     check_identity(response, wanted.identity, required=True)
     return token_from(response, random())
 
 
-def _met(request: Request, random: Random) -> Steps[Response]:
+def _met(request: Request, random: Random, secrets: list[Secret]) -> Steps[Response]:
     """The answer to ``request`` once its challenge is met."""
     for remaining in reversed(range(_CHALLENGES)):
         challenge = yield from answered(request, random, absent=_AGENT)
         if challenge.status != 401:
             raise _no_challenge(challenge)
-        secret = yield from read_secret(_realm(challenge))
-        authorized = {**request.headers, "Authorization": f"Basic {secret}"}
+        realm = _realm(challenge)
+        yield from confirm_listener(urlsplit(request.url).port or _HTTP)
+        secrets.append((yield from read_secret(realm)))
+        authorized = {**request.headers, "Authorization": secrets[-1].after("Basic ")}
         response = yield from answered(Request(request.url, authorized), random, absent=_AGENT)
         if response.status != 401 or not remaining:
             return response
@@ -74,13 +96,17 @@ def _no_challenge(response: Response) -> Failure:
 
 
 def _realm(challenge: Response) -> str:
+    """The path in ``Basic realm=<path>``, which agents write with quotation marks or without."""
     header = challenge.headers.get("www-authenticate", "")
-    match = _REALM.fullmatch(header)
-    path = match and (match[1] or match[2])
-    if not path:
+    scheme, _, parameter = header.strip().partition(" ")
+    name, _, value = parameter.partition("=")
+    path = value.strip()
+    if path.startswith('"'):
+        path = path[1:].partition('"')[0]
+    if scheme.lower() != "basic" or name.strip().lower() != "realm" or not path:
         raise SecretUnreadable(
             "the challenge names no key file: its WWW-Authenticate header is "
-            + (repr(header[:200]) if header else "missing"),
+            + (repr(quote(header, 200)) if header else "missing"),
             _AGENT,
             status=401,
         )
@@ -88,11 +114,20 @@ def _realm(challenge: Response) -> str:
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether ``endpoint`` (a URL) can only be on this machine."""
-    host = urlsplit(endpoint).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    """Whether ``endpoint`` (a URL) is where the agent listens: localhost, which is 127.0.0.1.
+
+    Not ``::1``, nor the rest of 127.0.0.0/8: there the agent is not, and anybody may listen.
+    """
+    return urlsplit(endpoint).hostname in ("localhost", "127.0.0.1")
+
+
+def _on_127(endpoint: str) -> str:
+    """``endpoint`` by address: the name may lead to ``::1``, where the agent does not listen."""
+    parts = urlsplit(endpoint)
+    port = f":{parts.port}" if parts.port else ""
+    return parts._replace(netloc=f"127.0.0.1{port}").geturl()
+
+
+def _headers(endpoint: str) -> dict[str, str]:
+    """With the host as it was named, should the agent look at that."""
+    return {**HEADERS, "Host": urlsplit(endpoint).netloc}

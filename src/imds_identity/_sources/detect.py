@@ -11,10 +11,12 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._core.failure import Unavailable
+from .._core.failure import Unavailable, quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .._core.secret import Secret
 
 IMDS = "imds"
 ARC = "arc"
@@ -33,7 +35,15 @@ _ARC_AUTHORITY = "http://localhost:40342"
 _LINUX_AGENT = "/opt/azcmagent/bin/himds"
 _WORKLOAD_VARIABLES = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")
 # No user, no query, no backslash: parsers of URLs disagree on those, and Arc's secret goes there.
-_ENDPOINT = r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9_./~-]*)?"
+_ENDPOINT = (
+    r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9_./~-]*)?"
+)
+_TENANT = r"[A-Za-z0-9.-]+"
+_SECRETS = {
+    "service-fabric": "IDENTITY_HEADER",
+    "app-service": "IDENTITY_HEADER",
+    "azure-ml": "MSI_SECRET",
+}
 
 
 class Source(NamedTuple):
@@ -54,20 +64,21 @@ class Source(NamedTuple):
     client_id: str = ""
 
     def __str__(self) -> str:
-        return f"{_LABELS[self.name]} at {self.endpoint}"
+        return f"{_LABELS[self.name]} at {quote(self.endpoint)}"
 
     def check(self) -> None:
-        """Refuse an endpoint that is no plain http(s) URL.
+        """Refuse an endpoint that is no plain http(s) URL with a port that there is.
 
         Raises:
             Unavailable: with the variable to mend.
         """
         import re
 
-        if not re.fullmatch(_ENDPOINT, self.endpoint):
+        match = re.fullmatch(_ENDPOINT, self.endpoint)
+        if match is None or not 0 < int(match[1] or 80) < 65536:
             raise Unavailable(
                 f"{self.variable} must be an http or https URL and nothing else, "
-                f"but it makes {self.endpoint!r}",
+                f"but it makes {quote(self.endpoint)!r}",
                 f"Correct or unset {self.variable}.",
             )
 
@@ -80,6 +91,15 @@ def cache_setting(environment: Mapping[str, str] | None = None) -> tuple[str | N
     """
     env = os.environ if environment is None else environment
     return env.get("IMDS_IDENTITY_CACHE") or None, env.get("XDG_RUNTIME_DIR") or None
+
+
+def secret_of(source: Source, environment: Mapping[str, str] | None = None) -> Secret | None:
+    """What the environment has for this process to prove itself to ``source`` with, if anything."""
+    from .._core.secret import Secret
+
+    env = os.environ if environment is None else environment
+    value = env.get(_SECRETS.get(source.name, ""))
+    return Secret(value) if value else None
 
 
 def detect(
@@ -116,22 +136,32 @@ def _hosted(env: Mapping[str, str]) -> Source | None:
     if endpoint := env.get("IDENTITY_ENDPOINT"):
         if env.get("IDENTITY_HEADER"):
             fabric = env.get("IDENTITY_SERVER_THUMBPRINT")
-            return Source("service-fabric" if fabric else "app-service", endpoint)
+            name = "service-fabric" if fabric else "app-service"
+            return Source(name, endpoint, "IDENTITY_ENDPOINT")
         if env.get("IMDS_ENDPOINT"):
             return Source(ARC, endpoint, "IDENTITY_ENDPOINT")
     if endpoint := env.get("MSI_ENDPOINT"):
-        return Source("azure-ml" if env.get("MSI_SECRET") else "cloud-shell", endpoint)
+        name = "azure-ml" if env.get("MSI_SECRET") else "cloud-shell"
+        return Source(name, endpoint, "MSI_ENDPOINT")
     if all(env.get(name) for name in _WORKLOAD_VARIABLES):
-        host = env.get("AZURE_AUTHORITY_HOST") or "https://login.microsoftonline.com"
-        if "://" not in host:
-            host = f"https://{host}"
-        return Source(
-            "workload-identity",
-            f"{host.rstrip('/')}/{env['AZURE_TENANT_ID']}",
-            path=env["AZURE_FEDERATED_TOKEN_FILE"],
-            client_id=env["AZURE_CLIENT_ID"],
-        )
+        return _workload(env)
     return None
+
+
+def _workload(env: Mapping[str, str]) -> Source:
+    import re
+
+    host = env.get("AZURE_AUTHORITY_HOST") or "https://login.microsoftonline.com"
+    if "://" not in host:
+        host = f"https://{host}"
+    tenant = env["AZURE_TENANT_ID"]
+    return Source(
+        "workload-identity",
+        f"{host.rstrip('/')}/{tenant}",
+        "AZURE_AUTHORITY_HOST" if re.fullmatch(_TENANT, tenant) else "AZURE_TENANT_ID",
+        path=env["AZURE_FEDERATED_TOKEN_FILE"],
+        client_id=env["AZURE_CLIENT_ID"],
+    )
 
 
 def _arc(env: Mapping[str, str]) -> Source | None:

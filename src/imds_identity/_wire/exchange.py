@@ -1,16 +1,20 @@
 """The steps that an exchange yields, what it is sent back, and what may be thrown into it.
 
 An exchange is a generator that does no I/O and reads no clock: it yields what it wants done and
-gets the outcome. `drive` runs one; a test steps it by hand.
+gets the outcome. A `Channel` runs one; a test steps it by hand.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from .._core.failure import quote
+from .._core.issued import Fields
+
+if TYPE_CHECKING:
+    from .._core.secret import Secret
 
 T = TypeVar("T")
 Random: TypeAlias = Callable[[], float]
@@ -28,7 +32,7 @@ class Request:
 
     Attributes:
         url: where to.
-        headers: header fields.
+        headers: header fields; a value that is a `Secret` is revealed by who sends it.
         method: the HTTP method.
         body: the body to send with it, if there is one.
         seconds: the whole request's deadline; past it the attempt counts as `Dropped`.
@@ -39,7 +43,7 @@ class Request:
     def __init__(
         self,
         url: str,
-        headers: Mapping[str, str],
+        headers: Mapping[str, str | Secret],
         method: str = "GET",
         body: bytes | None = None,
         seconds: float = REQUEST_SECONDS,
@@ -54,8 +58,10 @@ class Request:
         return f"Request({self.method} {self.url!r}, headers={sorted(self.headers)})"
 
 
-class Response(NamedTuple):
+class Response:
     """An answer, when it was asked for and when it came. Its repr hides the body, a token maybe.
+
+    Like `Request` it is no tuple.
 
     Attributes:
         status: the HTTP status.
@@ -66,12 +72,23 @@ class Response(NamedTuple):
         received_wall: ``Clock.wall()`` at that same moment.
     """
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    sent_at: float
-    received_at: float
-    received_wall: float
+    __slots__ = ("body", "headers", "received_at", "received_wall", "sent_at", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        sent_at: float,
+        received_at: float,
+        received_wall: float,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.sent_at = sent_at
+        self.received_at = received_at
+        self.received_wall = received_wall
 
     def __repr__(self) -> str:
         return f"Response({self.status}, {len(self.body)} bytes)"
@@ -80,20 +97,34 @@ class Response(NamedTuple):
         """The body as JSON.
 
         Raises:
-            ValueError: if it is none.
+            ValueError: if it is none, or too deeply nested.
         """
-        return json.loads(self.body)
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            pass
+        # Not inside the handler: the parser's own exception holds the whole text.
+        raise ValueError("not JSON")
+
+    def fields(self) -> Fields | None:
+        """The fields of the JSON object that the body is; None if it is another kind of JSON.
+
+        Raises:
+            ValueError: if it is no JSON.
+        """
+        values = self.json()
+        return Fields(values) if isinstance(values, dict) else None
 
     @property
     def words(self) -> str:
         """What the service says of an error, fit for a message. Not for a 200: that is a token."""
-        text = self.body.decode("utf-8", "replace")
         try:
-            said = self.json()
-            parts = [said[name] for name in ("error", "error_description") if said.get(name)]
-        except (ValueError, AttributeError):
-            parts = []
-        return quote(": ".join(map(str, parts)) or text) or "nothing"
+            said = self.fields() or Fields({})
+            parts = [said.get(name) for name in ("error", "error_description")]
+            words = ": ".join(str(part) for part in parts if part)
+        except (ValueError, RecursionError):
+            words = ""
+        return quote(words or self.body.decode("utf-8", "replace")) or "nothing"
 
 
 class Send(NamedTuple):
@@ -108,8 +139,14 @@ class Pause(NamedTuple):
     seconds: float
 
 
+class ConfirmListener(NamedTuple):
+    """Make sure that who listens on this port of 127.0.0.1 may have Arc's secret."""
+
+    port: int
+
+
 class ReadSecret(NamedTuple):
-    """Give me the content of the key file that Arc's challenge named."""
+    """Give me the content of the key file that Arc's challenge named, as a `Secret`."""
 
     path: str
 
@@ -128,7 +165,7 @@ class Dropped(TransportError):
     """A connection, but no complete answer: reset, closed early, or too slow."""
 
 
-Step: TypeAlias = Send | Pause | ReadSecret
+Step: TypeAlias = Send | Pause | ConfirmListener | ReadSecret
 Steps: TypeAlias = Generator[Step, Any, T]
 
 
@@ -143,9 +180,14 @@ def pause(seconds: float) -> Steps[None]:
     yield Pause(seconds)
 
 
-def read_secret(path: str) -> Steps[str]:
+def confirm_listener(port: int) -> Steps[None]:
+    """Make sure that Arc's secret may be sent to ``port`` of 127.0.0.1."""
+    yield ConfirmListener(port)
+
+
+def read_secret(path: str) -> Steps[Secret]:
     """The content of Arc's key file."""
-    secret: str = yield ReadSecret(path)
+    secret: Secret = yield ReadSecret(path)
     return secret
 
 

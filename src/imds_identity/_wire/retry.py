@@ -6,7 +6,7 @@
 | 410                 | the service is being updated, back within 70 s: go on for that long |
 | 429                 | throttled: ``Retry-After`` if given, else exponential               |
 | 5xx                 | transient: exponential, at least 1 s apart                          |
-| dropped, timed out  | the endpoint is being updated: exponential                          |
+| dropped, too late   | the endpoint is being updated: exponential                          |
 | not reached at all  | give up within 10 s, unless it answered a moment ago                |
 | anything else       | final                                                               |
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._core.failure import Refused, Unavailable
+from .._core.failure import Refused, Unavailable, quote
 from .exchange import Dropped, Random, Request, Response, Steps, Unreached, pause, send
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _LONGEST_RETRY_AFTER = 60.0
 _UNREACHED_ATTEMPTS = 3
 _UNREACHED_FIRST_PAUSE = 0.5
 _UNREACHED_SECONDS = 10.0
+_LATE_SECONDS = 60.0
 
 
 class Rule(NamedTuple):
@@ -76,16 +77,18 @@ def answered(
     schedule = Schedule(random, rules)
     while True:
         try:
-            response = yield from send(request)
+            response = yield from read_in_time(request)
         except Unreached as error:
             seconds = schedule.after_unreached(error)
             if seconds is None:
-                raise Unavailable(f"nothing answers at this address ({error})", absent) from None
+                raise Unavailable(
+                    f"nothing answers at this address ({quote(str(error))})", absent
+                ) from None
         except Dropped as error:
             seconds = schedule.after(_DROPPED)
             if seconds is None:
                 raise Refused(
-                    f"the service takes connections but does not answer ({error})",
+                    f"the service takes connections but does not answer ({quote(str(error))})",
                     "It is being updated or is overloaded; that mostly passes within minutes.",
                 ) from None
         else:
@@ -93,6 +96,22 @@ def answered(
             if seconds is None:
                 return response
         yield from pause(seconds)
+
+
+def read_in_time(request: Request) -> Steps[Response]:
+    """An answer that is as good as new.
+
+    What takes a minute, and was not meant to, was stopped in between: what was true when the
+    answer was written need not be so when it is read.
+
+    Raises:
+        Dropped: if it is not.
+    """
+    response = yield from send(request)
+    seconds = response.received_at - response.sent_at
+    if seconds > max(_LATE_SECONDS, request.seconds):
+        raise Dropped(f"the answer was read {seconds:.0f} s after it was asked for")
+    return response
 
 
 class Schedule:
@@ -166,9 +185,12 @@ def http_date(value: str) -> float | None:
     """Unix time of an HTTP date, or None if ``value`` is none."""
     if not value:
         return None
+    from datetime import timezone
     from email.utils import parsedate_to_datetime
 
     try:
-        return parsedate_to_datetime(value).timestamp()
+        moment = parsedate_to_datetime(value)
+        # Without a zone (-0000) it is UTC and not this machine's time.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):
         return None

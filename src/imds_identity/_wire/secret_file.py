@@ -7,9 +7,11 @@ import os
 import stat
 import sys
 
-from .._core.failure import SecretUnreadable
+from .._core.failure import SecretUnreadable, quote
+from .._core.secret import Secret
 
 _LARGEST = 4096
+_LONGEST_PATH = 4096
 _FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0)
     # Without O_NONBLOCK a FIFO in the file's place would hold us for ever.
@@ -21,7 +23,7 @@ _DIRECTORY_FLAGS = (
 )
 
 
-def read_secret(path: str, directory: str) -> str:
+def read_secret(path: str, directory: str) -> Secret:
     """The content of the key file ``path``, as it is.
 
     Args:
@@ -34,40 +36,47 @@ def read_secret(path: str, directory: str) -> str:
     """
     name = _name_in(path, directory)
     try:
-        descriptor = _open(name, directory)
+        descriptor = _open(name, directory, path)
     except FileNotFoundError:
         raise SecretUnreadable(
-            f"the challenge names a key file that does not exist: {path!r}",
+            f"the challenge names a key file that does not exist: {quote(path)!r}",
             "Is this process on the machine itself, or in a container that cannot see its files?",
         ) from None
     except PermissionError:
-        raise SecretUnreadable(f"this user may not read {path!r}", _how_to_be_let_in()) from None
+        raise SecretUnreadable(
+            f"this user may not read {quote(path)!r}", _how_to_be_let_in()
+        ) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise _not_a_key_file(path, "it is a symbolic link") from None
-        raise SecretUnreadable(f"{path!r} cannot be opened: {error.strerror}") from None
+        raise SecretUnreadable(f"{quote(path)!r} cannot be opened: {error.strerror}") from None
     try:
-        content = _content(descriptor, path)
+        return _content(descriptor, path)
     finally:
         os.close(descriptor)
-    return _as_header(content, path)
 
 
 def _name_in(path: str, directory: str) -> str:
+    """The name of ``path`` in ``directory``, found in the text alone.
+
+    Outside the directory nothing is so much as looked at: on Windows a look at another host's
+    share is enough to authenticate there.
+    """
+    if len(path) > _LONGEST_PATH or not path.isprintable():
+        raise _not_a_key_file(path, "that is no path")
     parent, name = os.path.split(path)
     if os.path.normcase(parent) != os.path.normcase(directory.rstrip("/\\")) or name in ("", ".."):
-        if not os.path.lexists(path):
-            raise _not_a_key_file(path, f"it does not exist, and is not in {directory!r}")
         raise _not_a_key_file(path, f"Unexpected file path: it is not in {directory!r}")
-    if not name.endswith(".key"):
+    # On Windows a colon would name a stream of another file.
+    if not name.endswith(".key") or ":" in name:
         raise _not_a_key_file(path, "it has not the extension '.key'")
     return name
 
 
-def _open(name: str, directory: str) -> int:
+def _open(name: str, directory: str, path: str) -> int:
     """Open ``name`` in ``directory`` itself, whatever becomes of the path in the meantime."""
     if os.open not in os.supports_dir_fd:
-        return _open_by_path(os.path.join(directory, name))
+        return _open_by_path(os.path.join(directory, name), path)
     parent = os.open(directory, _DIRECTORY_FLAGS)
     try:
         return os.open(name, _FLAGS, dir_fd=parent)
@@ -75,39 +84,35 @@ def _open(name: str, directory: str) -> int:
         os.close(parent)
 
 
-def _open_by_path(path: str) -> int:
+def _open_by_path(file: str, path: str) -> int:
     """Where a name cannot be opened relative to a directory, and links can only be looked for."""
-    before = os.lstat(path)
+    before = os.lstat(file)
+    if stat.S_ISLNK(before.st_mode):
+        raise OSError(errno.ELOOP, "a symbolic link")
     if not stat.S_ISREG(before.st_mode):
-        raise OSError(errno.ELOOP, "not a plain file")
-    descriptor = os.open(path, _FLAGS)
+        raise _not_a_key_file(path, "it is not a regular file")
+    descriptor = os.open(file, _FLAGS)
     if not os.path.samestat(before, os.fstat(descriptor)):
         os.close(descriptor)
-        raise OSError(errno.ELOOP, "replaced by another file")
+        raise _not_a_key_file(path, "it was replaced by another file while it was opened")
     return descriptor
 
 
-def _content(descriptor: int, path: str) -> bytes:
+def _content(descriptor: int, path: str) -> Secret:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise _not_a_key_file(path, "it is not a regular file")
-    content = b""
-    while len(content) <= _LARGEST and (more := os.read(descriptor, _LARGEST + 1)):
-        content += more
-    if len(content) > _LARGEST:
+    # Never in a variable as it is: tools that report errors show the variables of a failed frame.
+    secret = Secret(os.read(descriptor, _LARGEST + 1).decode("latin-1"))
+    if len(secret) > _LARGEST:
         raise _not_a_key_file(path, f"its file size is more than {_LARGEST} bytes")
-    return content
-
-
-def _as_header(content: bytes, path: str) -> str:
-    secret = content.decode("latin-1")
-    if not secret or not secret.isascii() or not secret.isprintable():
+    if not secret.fits_a_header():
         raise _not_a_key_file(path, "its content cannot go into an Authorization header")
     return secret
 
 
 def _not_a_key_file(path: str, reason: str) -> SecretUnreadable:
     return SecretUnreadable(
-        f"the challenge names {path[:200]!r}, which is no key file of the agent: {reason}",
+        f"the challenge names {quote(path, 200)!r}, which is no key file of the agent: {reason}",
         "It was not used. If the agent really answers there, update it.",
     )
 

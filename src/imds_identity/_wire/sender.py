@@ -1,15 +1,24 @@
-"""Sends by `requests`: never a proxy, never a redirect, and nothing without a bound."""
+"""Sends by `requests`: never a proxy, never a redirect, and nothing without a bound.
+
+All that sending needs is imported with this module: a thread that imports something while another
+one forks leaves the child a lock that nobody releases.
+"""
 
 from __future__ import annotations
 
+import errno
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import requests
 import urllib3
+from urllib3.exceptions import LocationValueError, NewConnectionError
+from urllib3.util import parse_url
 
-from .._core.failure import Malformed
+from .._core.failure import Failure, Refused, Unavailable, quote
 from .._version import __version__
+from .bounded import BoundedSession, body_of, late_after
 from .exchange import Dropped, Request, Response, TransportError, Unreached
 from .retry import CONNECT_TIMEOUT
 
@@ -17,85 +26,160 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .._core.clock import Clock
-    from .drive import Sender
+    from .channel import Sender
 
-READ_TIMEOUT = 10.0
-"""Seconds that a service may keep us waiting for an answer, and again for its body."""
-LARGEST_BODY = 256 * 1024
-"""Bytes. A token is two thousand."""
 USER_AGENT = f"imds-identity/{__version__} requests/{requests.__version__}"
 
 # identity: an answer of a few kilobytes that asks to be inflated is not the metadata service's.
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"}
+_WRONG = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidHeader,
+    LocationValueError,
+)
+_NO_WAY = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
 
 
 @contextmanager
 def requests_sender(clock: Clock) -> Iterator[Sender]:
     """One session for one exchange; nothing of it is left for a fork, a proxy or a cookie."""
-    with requests.Session() as session:
-        session.trust_env = False
-        session.headers.clear()
-        session.headers.update(_HEADERS)
+    with BoundedSession(clock) as session:
 
         def send(request: Request) -> Response:
             try:
                 return _send(session, request, clock)
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                raise _transport_error(error) from None
+            except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as one of ours
+                problem = problem_of(error, request)
+            # Not inside the handler: an exception's context holds frames, and those hold secrets.
+            raise problem
 
         yield send
 
 
 def _send(session: requests.Session, request: Request, clock: Clock) -> Response:
+    check_url(request)
+    # Each request has a new connection. A kept one may belong to a process that gave up its port
+    # before `ConfirmListener` looked who listens there, and would get Arc's secret.
+    session.close()
     sent_at = clock.now()
     with session.request(
         request.method,
         request.url,
-        headers=request.headers,
+        headers=plain_headers(request),
         data=request.body,
-        timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+        timeout=(CONNECT_TIMEOUT, request.seconds),
         allow_redirects=False,
         stream=True,
     ) as answer:
         return Response(
             status=answer.status_code,
             headers={name.lower(): value for name, value in answer.headers.items()},
-            body=_body(answer.raw, clock),
+            body=body_of(answer),
             sent_at=sent_at,
             received_at=clock.now(),
             received_wall=clock.wall(),
         )
 
 
-def _body(raw: urllib3.BaseHTTPResponse, clock: Clock) -> bytes:
-    # read1 gives what has come; read waits for all of it, however slowly it drips.
-    read = getattr(raw, "read1", raw.read)
-    deadline = clock.now() + READ_TIMEOUT
-    chunks: list[bytes] = []
-    size = 0
-    while chunk := read(LARGEST_BODY, decode_content=False):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > LARGEST_BODY:
-            raise Malformed(f"the answer is larger than {LARGEST_BODY} bytes")
-        if clock.now() > deadline:
-            raise Dropped(f"the answer was not complete after {READ_TIMEOUT:.0f} s")
-    return b"".join(chunks)
+def plain_headers(request: Request) -> dict[str, str]:
+    """The header fields as they are sent; here, and nowhere else, is a secret one revealed."""
+    plain = {name: _revealed(value) for name, value in request.headers.items()}
+    return {**_HEADERS, **plain}
 
 
-def _transport_error(error: Exception) -> TransportError:
-    """The error without the objects in it: they hold the request, and it may hold a secret."""
-    cause = error.args[0] if error.args else error
-    reason = getattr(cause, "reason", None) or cause
+def check_url(request: Request) -> None:
+    """Refuse what no number of retries would reach.
+
+    Raises:
+        Unavailable: unless the URL is one of http or https, with a host and a sound port.
+    """
+    try:
+        parts = parse_url(request.url if request.url.isascii() else "")
+    except LocationValueError:
+        raise _wrong_url(request) from None
+    if parts.scheme not in ("http", "https") or not parts.host or parts.port == 0:
+        raise _wrong_url(request)
+
+
+def problem_of(error: Exception, request: Request) -> Exception:
+    """``error`` as the engine knows it, without the objects in it: they hold the request.
+
+    Args:
+        error: what came of sending.
+        request: what was sent; no secret of its headers gets into the words.
+    """
+    if isinstance(error, TransportError | Failure):
+        # What was raised deep inside must not carry the frames that it came through.
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
+    if isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
+        return _problem_of_requests(error, request)
+    if isinstance(error, OSError):
+        return _problem_of_system(error, request)
+    words = scrubbed(str(error), request)
+    return Refused(
+        f"the transport or one of its hooks raised {type(error).__name__}: {words}",
+        "Such an error is not one of the service's: correct what sends, or leave it out.",
+    )
+
+
+def last_words(error: object, request: Request) -> str:
+    """The system's own words, without the address of the object that met with it."""
+    words = str(error).rsplit(": ", 1)[-1].strip("()'\" ")
+    return scrubbed(words, request) or type(error).__name__
+
+
+def scrubbed(text: str, request: Request) -> str:
+    """``text`` fit for a message, without what ``request`` carries that is secret."""
+    for name, value in request.headers.items():
+        if name.lower() == "authorization" or not isinstance(value, str):
+            revealed = _revealed(value)
+            for part in (revealed, *revealed.split()[-1:]):
+                text = text.replace(part, "<hidden>") if part else text
+    return quote(text)
+
+
+def _revealed(value: object) -> str:
+    return str(getattr(value, "reveal", lambda: value)())
+
+
+def _problem_of_requests(error: Exception, request: Request) -> Exception:
+    reason = _innermost(error)
+    if isinstance(error, _WRONG):
+        return _wrong_url(request)
     if isinstance(error, requests.ConnectTimeout):
         return Unreached(f"no connection within {CONNECT_TIMEOUT:.0f} s")
-    if isinstance(reason, urllib3.exceptions.NewConnectionError):
-        return Unreached(_last_words(reason))
+    if isinstance(reason, NewConnectionError):
+        return Unreached(last_words(reason, request))
     if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
-        return Dropped(f"no answer within {READ_TIMEOUT:.0f} s")
-    return Dropped(_last_words(reason))
+        return Dropped(f"no answer within {request.seconds:g} s")
+    return Dropped(last_words(reason, request))
 
 
-def _last_words(error: object) -> str:
-    """The system's own words, without the address of the object that met with it."""
-    return str(error).rsplit(": ", 1)[-1].strip("()'\" ") or type(error).__name__
+def _innermost(error: Exception) -> Exception:
+    """What urllib3 and requests have wrapped, each in its own way."""
+    inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
+    if not isinstance(inner, Exception):
+        return error
+    return inner if isinstance(inner, NewConnectionError) else _innermost(inner)
+
+
+def _problem_of_system(error: OSError, request: Request) -> TransportError:
+    words = scrubbed(error.strerror or str(error), request)
+    if isinstance(error, TimeoutError) and not words:
+        return late_after(request.seconds)
+    if error.errno in _NO_WAY or isinstance(error, socket.gaierror):
+        return Unreached(words or type(error).__name__)
+    return Dropped(words or type(error).__name__)
+
+
+def _wrong_url(request: Request) -> Unavailable:
+    where = quote(request.url.partition("?")[0].rpartition("@")[2])
+    return Unavailable(
+        f"the endpoint {where} cannot be asked: it is no URL of http or https, or a header of the "
+        "request is none",
+        "Correct the variable that names it; a port is a number from 1 to 65535, and a name with "
+        "letters beyond ASCII is written in its xn-- form.",
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from .._core.failure import quote
 from .._core.identity import Identity
 from .._engine.process import machine_cache
 from . import complain
@@ -11,7 +13,8 @@ from . import complain
 if TYPE_CHECKING:
     import argparse
 
-    from .._machine.store import Entry, MachineCache
+    from .._machine.entries import Entry
+    from .._machine.store import MachineCache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,19 +30,22 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: if they name no directory.
     """
-    machine = machine_cache(args.directory)
+    if args.directory is not None and not os.path.isdir(args.directory):
+        raise ValueError(f"{args.directory!r} is no directory")
+    machine = machine_cache(os.path.abspath(args.directory) if args.directory else None)
     if machine is None:
-        return complain(
-            "nothing is shared: IMDS_IDENTITY_CACHE is off, or there is no private directory in "
-            "memory; IMDS_IDENTITY_CACHE=DIRECTORY names one"
-        )
+        return complain("nothing is shared: IMDS_IDENTITY_CACHE is off")
     if not machine.usable():
-        return complain(f"{machine.directory} cannot be used")
+        return complain(
+            f"{quote(machine.directory.path) or 'no private directory in memory'} cannot be used; "
+            "IMDS_IDENTITY_CACHE=DIRECTORY names another"
+        )
+    where = quote(machine.directory.path)
     if args.action == "clear":
-        print(f"{machine.clear()} removed from {machine.directory}")
+        print(f"{machine.clear()} removed from {where}")
         return 0
     entries = machine.entries()
-    print(f"{len(entries)} in {machine.directory}")
+    print(f"{len(entries)} in {where}")
     for entry in entries:
         print("\n".join(_lines(entry, machine)))
     return 0
@@ -47,13 +53,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _lines(entry: Entry, machine: MachineCache) -> list[str]:
     key, now = entry.key, machine.clock.now()
+    # Whatever wrote the entry: nothing in it is to be a command to the terminal.
     lines = [
-        key.resource,
-        f"  identity  {Identity(key.selector, key.identity)}",
-        f"  source    {key.source} at {key.endpoint}",
+        quote(key.resource),
+        f"  identity  {quote(str(Identity(key.selector, key.identity)))}",
+        f"  source    {quote(key.source)} at {quote(key.endpoint)}",
     ]
     if entry.token is None:
-        return [*lines, f"  no token  {entry.failure}"]
+        return [*lines, f"  no token  {quote(str(entry.failure))}"]
     token = entry.token
     return [
         *lines,

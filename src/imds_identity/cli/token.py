@@ -83,8 +83,10 @@ def _json(token: Token) -> str:
     from datetime import datetime
 
     claims = _claims(token.value)
-    # xms_mirid: /subscriptions/<id>/resourcegroups/...
-    path = str(claims.get("xms_mirid", "")).split("/")
+    # A token is the service's, and what it says of itself may be anything.
+    tenant, resource_id = claims.get("tid"), claims.get("xms_mirid")
+    # /subscriptions/<id>/resourcegroups/...
+    path = resource_id.split("/") if isinstance(resource_id, str) else []
     return _dump(
         {
             "accessToken": token.value,
@@ -94,7 +96,7 @@ def _json(token: Token) -> str:
             ),
             "expires_on": token.expires_on,
             "subscription": path[2] if path[1:2] == ["subscriptions"] else None,
-            "tenant": claims.get("tid"),
+            "tenant": tenant if isinstance(tenant, str) else None,
             "tokenType": token.token_type,
         }
     )
@@ -126,7 +128,7 @@ def _kubernetes_api() -> str:
 
     try:
         return str(json.loads(os.environ["KUBERNETES_EXEC_INFO"])["apiVersion"])
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return _KUBERNETES_API
 
 
@@ -138,7 +140,7 @@ def _claims(token: str) -> dict[str, Any]:
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError):
+    except (IndexError, ValueError, RecursionError):
         return {}
     return claims if isinstance(claims, dict) else {}
 

@@ -7,7 +7,6 @@ a few times. What comes back is believed no more than what the document itself b
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, TypeAlias
 
 from cryptography import x509
@@ -28,6 +27,7 @@ MOST_HOPS = 4
 LARGEST = 16 * 1024
 _REMEMBERED_FAILURE = 300.0
 _MOST_REMEMBERED = 64
+_LOOK_UP_SECONDS = 5.0
 _HOSTS = ("microsoft.com", "digicert.com")
 
 
@@ -46,7 +46,6 @@ class Issuers:
     def __init__(self, download: Download, clock: Clock = SYSTEM_CLOCK) -> None:
         self._download = download
         self._clock = clock
-        self._lock = threading.Lock()
         self._known: dict[str, tuple[float, tuple[x509.Certificate, ...]]] = {}
 
     def trip(self) -> Callable[[x509.Certificate], Iterator[x509.Certificate]]:
@@ -65,8 +64,7 @@ class Issuers:
 
     def _at(self, url: str) -> tuple[x509.Certificate, ...]:
         now = self._clock.now()
-        with self._lock:
-            until, found = self._known.get(url, (now, ()))
+        until, found = self._known.get(url, (now, ()))
         if found or now < until:
             return found
         try:
@@ -74,10 +72,9 @@ class Issuers:
             found = certificates(data) if len(data) <= LARGEST else ()
         except (NotDownloaded, ValueError):
             found = ()
-        with self._lock:
-            while len(self._known) >= _MOST_REMEMBERED:
-                self._known.pop(next(iter(self._known)))
-            self._known[url] = (now + _REMEMBERED_FAILURE, found)
+        for oldest in list(self._known)[: 1 - _MOST_REMEMBERED]:
+            self._known.pop(oldest, None)
+        self._known[url] = (now + _REMEMBERED_FAILURE, found)
         return found
 
 
@@ -148,8 +145,14 @@ def public_address(host: str) -> str:
     import ipaddress
     import socket
 
+    from .._wire.bounded import in_time
+
     try:
-        found = socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
+        found = in_time(
+            lambda: socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM),
+            _LOOK_UP_SECONDS,
+            NotDownloaded(f"{host} was not resolved within {_LOOK_UP_SECONDS:.0f} s"),
+        )
     except (OSError, UnicodeError) as error:
         raise NotDownloaded(str(error)) from None
     addresses = [str(each[4][0]) for each in found]

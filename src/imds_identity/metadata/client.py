@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from .._core.clock import SYSTEM_CLOCK
-from .._core.failure import Failure
-from .._sources.detect import ARC, IMDS, detect
 from . import exchanges
+from .connection import Connection
 from .errors import (
     MetadataNotFoundError,
     MetadataUnavailableError,
     NotOfferedError,
     WrongNonceError,
-    error_from,
 )
 from .events import approval, events_from
 from .instance import instance_from
@@ -24,7 +21,6 @@ from .versions import checked, known_to
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .._core.clock import Clock
     from .._wire.exchange import Steps
     from .attested import AttestedDocument
     from .clouds import Cloud
@@ -33,9 +29,6 @@ if TYPE_CHECKING:
     from .load_balancer import LoadBalancer
     from .models import Compute, StorageProfile
     from .trust import Given
-
-D = TypeVar("D")
-T = TypeVar("T")
 
 _NONCE_DIGITS = 10
 _TRIES_FOR_A_FRESH_NONCE = 3
@@ -60,9 +53,8 @@ class MetadataClient:
 
     def __init__(self, *, endpoint: str | None = None, api_version: str | None = None) -> None:
         pinned = None if api_version is None else checked(api_version)
-        base, self._is_arc = _service_of(endpoint)
-        self._service = exchanges.Service(base, random.random, pinned)
-        self._clock: Clock = SYSTEM_CLOCK
+        self._connection = Connection(endpoint)
+        self._service = exchanges.Service(self._connection.base, random.random, pinned)
         self._agreed: dict[str, str] = {}
         self._instance: Instance | None = None
         self._has_asked_for_events = False
@@ -78,7 +70,7 @@ class MetadataClient:
         """
         if self._instance is None or refresh:
             document = self._ask("instance", exchanges.instance)
-            self._instance = self._read(instance_from, document)
+            self._instance = self._connection.read(instance_from, document)
         return self._instance
 
     def compute(self, *, refresh: bool = False) -> Compute:
@@ -123,7 +115,7 @@ class MetadataClient:
 
     def versions(self) -> tuple[str, ...]:
         """The api-versions that the service knows."""
-        return self._run(exchanges.versions(self._service))
+        return self._connection.run(exchanges.versions(self._service))
 
     def load_balancer(self) -> LoadBalancer:
         """What stands in front of the machine; empty, and so false, where nothing does.
@@ -188,7 +180,7 @@ class MetadataClient:
                 # The service may answer from a cache of its own, with somebody's older nonce.
                 if not left:
                     raise
-                self._clock.sleep(1.0)
+                self._connection.clock.sleep(1.0)
         raise AssertionError("unreachable")
 
     def attested_signature(self, *, nonce: str | None = None) -> str:
@@ -217,7 +209,7 @@ class MetadataClient:
             lambda service, version: exchanges.events(service, version, first=first),
         )
         self._has_asked_for_events = True
-        return self._read(events_from, document)
+        return self._connection.read(events_from, document)
 
     def start(self, *event_ids: str) -> None:
         """Approve events, so that they start at once and not when their notice is over.
@@ -229,7 +221,7 @@ class MetadataClient:
             MetadataRefusedError: if one of them is not there any more.
         """
         version = self._agreed.get("scheduledevents", known_to("scheduledevents")[-1])
-        self._run(exchanges.start_events(self._service, approval(event_ids), version))
+        self._connection.run(exchanges.start_events(self._service, approval(event_ids), version))
 
     def require(self, seconds: float = 120.0) -> Instance:
         """Wait for a service that is slow to start, as it can be while a machine boots.
@@ -240,21 +232,21 @@ class MetadataClient:
         Raises:
             MetadataUnavailableError: if it has not answered by then.
         """
-        deadline = self._clock.now() + seconds
+        deadline = self._connection.clock.now() + seconds
         while True:
             try:
                 return self.instance()
             except MetadataUnavailableError:
-                if self._clock.now() + _REQUIRE_PAUSE >= deadline:
+                if self._connection.clock.now() + _REQUIRE_PAUSE >= deadline:
                     raise
-            self._clock.sleep(_REQUIRE_PAUSE)
+            self._connection.clock.sleep(_REQUIRE_PAUSE)
 
     def _ask(self, category: str, exchange: Callable[..., Steps[exchanges.Answer]]) -> Any:
         """What ``category`` says, by the version that was agreed on before."""
-        if self._is_arc and category != "instance":
+        if self._connection.is_arc and category != "instance":
             raise NotOfferedError(f"{category} is not available on Azure Arc.")
         try:
-            answer = self._run(exchange(self._service, self._agreed.get(category)))
+            answer = self._connection.run(exchange(self._service, self._agreed.get(category)))
         except (MetadataNotFoundError, NotOfferedError):
             if category != "instance":
                 self._refuse_stack_hub(category)
@@ -265,35 +257,6 @@ class MetadataClient:
     def _refuse_stack_hub(self, what: str) -> None:
         if self.compute().is_stack_hub:
             raise NotOfferedError(f"{what} is not available on Azure Stack Hub.")
-
-    def _run(self, steps: Steps[T]) -> T:
-        from .._wire.drive import drive
-        from .._wire.sender import requests_sender
-
-        with requests_sender(self._clock) as send:
-            return self._read(lambda todo: drive(todo, send, self._clock, ""), steps)
-
-    def _read(self, read: Callable[[D], T], document: D) -> T:
-        try:
-            return read(document)
-        except Failure as failure:
-            failure.asked = failure.asked or self._service.base
-            reason = failure
-        raise error_from(reason)
-
-
-def _service_of(endpoint: str | None) -> tuple[str, bool]:
-    """The address of the service, and whether it is Azure Arc's."""
-    if endpoint is not None:
-        base, is_arc = endpoint.rstrip("/"), False
-    else:
-        source = detect()
-        if source.name not in (IMDS, ARC):
-            source = detect(IMDS)
-        base, is_arc = source.endpoint.partition("/metadata/")[0], source.name == ARC
-    if not base.startswith(("http://", "https://")):
-        raise ValueError(f"endpoint must be an http or https URL, not {base!r}")
-    return base, is_arc
 
 
 def _steps_of(path: str) -> list[str]:

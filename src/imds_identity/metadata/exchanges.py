@@ -24,10 +24,9 @@ from .._wire.exchange import (
     Response,
     Steps,
     TransportError,
-    send,
     url_with,
 )
-from .._wire.retry import TOKEN_RULES, answered, retry_after
+from .._wire.retry import TOKEN_RULES, answered, read_in_time, retry_after
 from .documents import from_json
 from .failures import NotFound, NotOffered, UnknownVersion
 from .load_balancer import LoadBalancer
@@ -144,7 +143,7 @@ def events_once(service: Service, version: str) -> Steps[Answer]:
     query = {"api-version": version}
     request = Request(url_with(f"{service.base}/metadata/scheduledevents", query), HEADERS)
     try:
-        response = yield from send(request)
+        response = yield from read_in_time(request)
     except TransportError as error:
         raise Refused(f"the service did not answer ({error})") from None
     return Answer(_json_of(response, "scheduledevents"), version)

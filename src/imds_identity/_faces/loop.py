@@ -1,0 +1,121 @@
+"""A coroutine on somebody else's event loop, waited for by the engine's thread, with an end."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._engine.flight import Interrupted
+from .._wire.bounded import late_after
+from .._wire.exchange import Dropped
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from .._core.clock import Clock
+
+T = TypeVar("T")
+
+POLL = 0.2
+"""Seconds after which a loop is looked at again."""
+_GONE = 2
+"""Polls that a loop which does not run is given to run again."""
+_STUCK = 10
+"""Polls that a running loop is given to turn: whoever blocks it may be waiting for this request."""
+_GRACE = 1.0
+"""Seconds past its deadline that a coroutine is given to notice that it was cancelled."""
+
+
+def wait_for(
+    work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, seconds: float, clock: Clock
+) -> T:
+    """What ``work`` returns, run on ``loop``, which is not this thread's.
+
+    Args:
+        work: cancelled if its end is not waited for.
+        loop: runs it.
+        seconds: its deadline.
+        clock: times it.
+
+    Raises:
+        Interrupted: if the loop is closed, does not run, or does not turn.
+        Dropped: past the deadline, or if the work was cancelled and the loop goes on.
+        BaseException: what ``work`` raises.
+    """
+    bounded = asyncio.wait_for(work, seconds)
+    pulse = _Pulse(loop)
+    try:
+        future = asyncio.run_coroutine_threadsafe(bounded, loop)
+    except RuntimeError:  # the loop is closed
+        bounded.close()
+        work.close()
+        raise Interrupted from None
+    ends = clock.now() + seconds + _GRACE
+    while not concurrent.futures.wait([future], POLL).done:
+        if not pulse.beats():
+            _abandon(future, loop, bounded, work)
+            raise Interrupted
+        if clock.now() > ends:
+            future.cancel()
+            raise late_after(seconds)
+    if future.cancelled():
+        raise _cancelled(pulse)
+    error = future.exception()
+    if error is None:
+        return future.result()
+    # A coroutine that ends the interpreter ends its loop, not this thread.
+    raise error if isinstance(error, Exception) else Interrupted()
+
+
+class _Pulse:
+    """Whether a loop turns."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._missed = 0
+        self._beat = threading.Event()
+        self._beat.set()
+
+    def beats(self) -> bool:
+        """Looked at once in a poll: False when it has not turned for too long."""
+        if self._loop.is_closed():
+            return False
+        if self._beat.is_set():
+            self._missed = 0
+            self._beat.clear()
+            with contextlib.suppress(RuntimeError):  # closed in the meantime
+                self._loop.call_soon_threadsafe(self._beat.set)
+        else:
+            self._missed += 1
+        return self._missed < (_STUCK if self._loop.is_running() else _GONE)
+
+    def wait(self) -> bool:
+        """False if the loop turns no more, True once it has turned."""
+        self._beat.set()
+        while self.beats():
+            if self._beat.wait(POLL):
+                return True
+        return False
+
+
+def _cancelled(pulse: _Pulse) -> Exception:
+    """A loop that ends cancels all that runs on it; anybody else may cancel a single task."""
+    return Dropped("the request was cancelled on its event loop") if pulse.wait() else Interrupted()
+
+
+def _abandon(
+    future: concurrent.futures.Future[Any],
+    loop: asyncio.AbstractEventLoop,
+    *coroutines: Coroutine[Any, Any, Any],
+) -> None:
+    if not loop.is_closed():
+        # Should the loop ever turn again, this is the first thing that it does.
+        future.cancel()
+        return
+    for coroutine in coroutines:
+        # What was under way may find its loop closed when it puts its things away.
+        with contextlib.suppress(Exception):
+            coroutine.close()

@@ -1,0 +1,112 @@
+"""Which directory a user's processes share: the one that was named, or a private one in memory."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from .directory import Directory
+from .place import this_place
+from .store import MachineCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .._core.clock import Clock
+    from .place import Place
+
+OFF = "off"
+_SAYS_OFF = frozenset({OFF, "0", "false", "no", "none"})
+_SAYS_DEFAULT = frozenset({"", "on", "1", "true", "yes"})
+_NAME = "imds-identity"
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - in it only a 0700 directory of this user's own is used
+_SPARE_NAMES = 3
+
+
+def chosen(setting: str | os.PathLike[str] | None, variable: str) -> str | None:
+    """What a setting of the cache means.
+
+    Args:
+        setting: ``off``, ``0``, ``false``, ``no`` or ``none`` in any case; ``on``, ``1``, ``true``
+            or ``yes``, an empty string or None for the default; else an absolute path.
+        variable: where it was set, for the message.
+
+    Returns:
+        `OFF`, None for the default, or a path.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    if setting is None:
+        return None
+    said = os.fsdecode(setting)
+    word = said.strip().lower()
+    if word in _SAYS_DEFAULT:
+        return None
+    if word in _SAYS_OFF:
+        return OFF
+    if not os.path.isabs(said) or "\0" in said:
+        raise ValueError(f"{variable} is {said!r}: make it a directory's absolute path, or off")
+    return os.path.abspath(said)
+
+
+def machine_at(choice: str | None, runtime_directory: str | None, clock: Clock) -> MachineCache:
+    """The one cache of a directory in this process.
+
+    Args:
+        choice: what `chosen` says, and not `OFF`.
+        runtime_directory: what XDG_RUNTIME_DIR says.
+        clock: the time.
+    """
+    place = this_place()
+    known = (choice, None if choice else runtime_directory, place)
+    if known not in _machines:
+        _machines.setdefault(known, _machine(choice, runtime_directory, clock, place))
+    return _machines[known]
+
+
+def known_machines() -> list[MachineCache]:
+    """The caches that this process has used."""
+    return list(_machines.values())
+
+
+def _machine(
+    choice: str | None, runtime_directory: str | None, clock: Clock, place: Place
+) -> MachineCache:
+    if choice is not None:
+        return MachineCache(Directory.named(choice), clock, place)
+    places = functools.partial(default_places, runtime_directory)
+    return MachineCache(Directory(places, in_memory=True), clock, place)
+
+
+_machines: dict[tuple[str | None, str | None, Place], MachineCache] = {}
+
+
+def default_places(runtime_directory: str | None) -> Iterator[str]:
+    """Private directories in the order in which this user's processes try them (Linux only).
+
+    /dev/shm is open to all: who makes our directory there beforehand, or three others, can keep us
+    out of them, and all of this user's processes go on to the next.
+
+    Args:
+        runtime_directory: what XDG_RUNTIME_DIR says.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    user = os.geteuid()
+    # After sudo it may be another user's, who would not get in any more.
+    if runtime_directory and os.path.isabs(runtime_directory) and _owner(runtime_directory) == user:
+        yield os.path.join(runtime_directory, _NAME)
+    yield os.path.join(_SHARED_MEMORY, f"{_NAME}-{user}")
+    for spare in range(1, _SPARE_NAMES + 1):
+        yield os.path.join(_SHARED_MEMORY, f"{_NAME}-{user}-{spare}")
+    yield os.path.join("/run/user", str(user), _NAME)
+
+
+def _owner(directory: str) -> int | None:
+    try:
+        return os.stat(directory).st_uid
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,147 @@
+"""Runs exchanges: the only place that sends, sleeps and reads the secret file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from .._core.failure import Failure, SecretUnreadable
+from .._core.fork import whole
+from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from .._core.clock import Clock
+    from .._core.secret import Secret
+    from .exchange import Step, Steps
+
+T = TypeVar("T")
+Sender: TypeAlias = Callable[[Request], Response]
+"""Sends a request and gives its answer, or raises a TransportError."""
+Expect: TypeAlias = Callable[[float], object]
+"""Is told for how many seconds nothing may be heard of an exchange."""
+
+MARGIN = 3.0
+"""Seconds in which a busy machine gets from one step to the next."""
+
+
+class Gate(Protocol):
+    """What keeps the limits that a service sets to all who ask it from this machine."""
+
+    def admitted(self, seconds: float, expect: Expect) -> AbstractContextManager[object]:
+        """Wait until a request that takes up to ``seconds`` may be under way."""
+        ...
+
+    def heed(self, response: Response) -> None:
+        """Keep to what ``response`` says of when to come again."""
+        ...
+
+
+class Channel:
+    """All that it takes to speak to one endpoint.
+
+    Args:
+        send: sends one request.
+        clock: times the attempts and sleeps.
+        tokens_directory: the only directory a secret is read from.
+        gate: what every request waits at, if anything.
+    """
+
+    def __init__(
+        self, send: Sender, clock: Clock, tokens_directory: str = "", gate: Gate | None = None
+    ) -> None:
+        self.send = send
+        self.clock = clock
+        self.tokens_directory = tokens_directory
+        self.gate = gate
+
+    def run(self, steps: Steps[T], expect: Expect | None = None) -> T:
+        """Do what ``steps`` ask for until they give their result.
+
+        Args:
+            steps: an exchange.
+            expect: is told of each silent stretch before it begins.
+
+        Raises:
+            Failure: as the exchange raises it, with how often and how long it was tried.
+        """
+        hands = _Hands(self, expect or _nobody)
+        started = self.clock.now()
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    outcome = hands.do(step)
+                except (TransportError, SecretUnreadable) as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(outcome)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        except Failure as failure:
+            failure.attempts, failure.seconds = hands.attempts, self.clock.now() - started
+            raise
+
+
+class _Hands:
+    """Does the single steps of one exchange."""
+
+    def __init__(self, channel: Channel, expect: Expect) -> None:
+        self.attempts = 0
+        self._channel = channel
+        self._expect = expect
+
+    def do(self, step: Step) -> Any:
+        """What ``step`` asks for."""
+        return _DOERS[type(step)](self, step)
+
+    def send(self, step: Send) -> Response:
+        request, gate = step.request, self._channel.gate
+        seconds = request.seconds + MARGIN
+        if gate is None:
+            return self._timed(request, seconds)
+        with gate.admitted(seconds, self._expect):
+            response = self._timed(request, seconds)
+        gate.heed(response)
+        return response
+
+    def pause(self, step: Pause) -> None:
+        self._expect(step.seconds + MARGIN)
+        self._channel.clock.sleep(step.seconds)
+
+    def confirm_listener(self, step: ConfirmListener) -> None:
+        with whole():
+            from .listener import confirm
+
+        confirm(step.port)
+
+    def read_secret(self, step: ReadSecret) -> Secret:
+        with whole():
+            from .secret_file import read_secret
+
+        return read_secret(step.path, self._channel.tokens_directory)
+
+    def _timed(self, request: Request, seconds: float) -> Response:
+        self._expect(seconds)
+        self.attempts += 1
+        clock = self._channel.clock
+        started = clock.now()
+        try:
+            return self._channel.send(request)
+        except TransportError as error:
+            error.seconds = clock.now() - started
+            raise
+
+
+_DOERS: dict[type, Callable[[_Hands, Any], Any]] = {
+    Send: _Hands.send,
+    Pause: _Hands.pause,
+    ConfirmListener: _Hands.confirm_listener,
+    ReadSecret: _Hands.read_secret,
+}
+
+
+def _nobody(_seconds: float) -> None:
+    """Nobody waits for this exchange."""

@@ -1,0 +1,117 @@
+"""How a client reaches the metadata service: its address, its limits, and who runs exchanges."""
+
+from __future__ import annotations
+
+import functools
+import random
+from typing import TYPE_CHECKING, TypeVar
+
+from .._core.clock import SYSTEM_CLOCK
+from .._core.failure import Failure, quote
+from .._core.fork import whole
+from .._machine.choice import OFF, chosen, machine_at
+from .._machine.gate import METADATA_LIMITS, gate_for
+from .._sources.detect import ARC, IMDS, Source, cache_setting, detect
+from .errors import error_from
+from .pace import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.clock import Clock
+    from .._wire.channel import Gate
+    from .._wire.exchange import Steps
+
+D = TypeVar("D")
+T = TypeVar("T")
+
+
+class Connection:
+    """One service, as all clients of it in this process share it.
+
+    Attributes:
+        base: its address, such as ``http://169.254.169.254``.
+        is_arc: whether it is an Azure Arc agent's.
+        clock: the time.
+
+    Args:
+        endpoint: its address; this machine's service by default.
+
+    Raises:
+        ValueError: if that is no address, or the environment's setting of the cache is none.
+    """
+
+    def __init__(self, endpoint: str | None = None) -> None:
+        source = _source(endpoint)
+        self.base = source.endpoint
+        self.is_arc = source.name == ARC
+        self.clock: Clock = SYSTEM_CLOCK
+        self._gate = _gate(source, self.clock)
+
+    def run(self, steps: Steps[T]) -> T:
+        """What an exchange gives.
+
+        Raises:
+            MetadataError: as it fails.
+        """
+        with whole():
+            from .._wire.channel import Channel
+            from .._wire.sender import requests_sender
+
+        with requests_sender(self.clock) as send:
+            return self.read(Channel(send, self.clock, gate=self._gate).run, steps)
+
+    def read(self, read: Callable[[D], T], document: D) -> T:
+        """What ``read`` makes of ``document``.
+
+        Raises:
+            MetadataError: as it fails.
+        """
+        try:
+            return read(document)
+        except Failure as failure:
+            failure.asked = failure.asked or self.base
+            reason = failure
+        # Not inside the handler: an exception's context holds frames, and those hold documents.
+        raise error_from(reason)
+
+
+def service_address(endpoint: str | None = None) -> str:
+    """The address of the metadata service.
+
+    Args:
+        endpoint: one that was given; this machine's by default.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    return _source(endpoint).endpoint
+
+
+def _source(endpoint: str | None) -> Source:
+    """Where the service is, and whether it is Azure Arc's."""
+    if endpoint is not None:
+        source = Source(IMDS, endpoint.rstrip("/"))
+    else:
+        found = detect()
+        source = found if found.name in (IMDS, ARC) else detect(IMDS)
+        source = source._replace(endpoint=source.endpoint.partition("/metadata/")[0])
+    if not source.endpoint.startswith(("http://", "https://")):
+        raise ValueError(f"endpoint must be an http or https URL, not {quote(source.endpoint)!r}")
+    return source
+
+
+def _gate(source: Source, clock: Clock) -> Gate:
+    """What keeps the limit of all that are not tokens, which have one of their own."""
+    setting, runtime_directory = cache_setting()
+    choice = chosen(setting, "IMDS_IDENTITY_CACHE")
+    machine = None if choice == OFF else machine_at(choice, runtime_directory, clock)
+    if machine is None or not machine.usable():
+        return _pace(source.endpoint)
+    others = source._replace(endpoint=f"{source.endpoint}/metadata")
+    return gate_for(machine, others, random.random, METADATA_LIMITS)
+
+
+@functools.cache
+def _pace(_endpoint: str) -> Pace:
+    return Pace(SYSTEM_CLOCK, METADATA_LIMITS.per_second)

@@ -1,0 +1,58 @@
+"""Whether a process that lives long grows: threads, descriptors and memory, seen from outside."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from typing import NamedTuple
+
+_WARM_UP = 0.3
+_SHORTEST = 40
+_WINDOW = 0.2
+
+
+class Sample(NamedTuple):
+    """One look at a process; memory in MiB."""
+
+    threads: float
+    descriptors: float
+    memory: float
+
+
+ALLOWED = Sample(threads=4, descriptors=8, memory=12)
+"""More than chance explains: of a dozen threads, of tens of descriptors, of a hundred MiB."""
+
+
+def look(pid: int) -> Sample | None:
+    """A process as it is now, or None if it has gone."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            facts = dict(line.split(":", 1) for line in file if ":" in line)
+        return Sample(
+            threads=float(facts["Threads"]),
+            descriptors=len(os.listdir(f"/proc/{pid}/fd")),
+            memory=float(facts["VmRSS"].split()[0]) / 1024,
+        )
+    except (OSError, KeyError):
+        return None
+
+
+def grown(samples: list[Sample]) -> tuple[Sample, Sample] | None:
+    """The medians after the warm-up and at the end, or None if a life was too short to tell."""
+    if len(samples) < _SHORTEST:
+        return None
+    start, width = int(len(samples) * _WARM_UP), max(5, int(len(samples) * _WINDOW))
+    return _median(samples[start : start + width]), _median(samples[-width:])
+
+
+def excess(before: Sample, after: Sample) -> list[str]:
+    """What has grown by more than is allowed."""
+    return [
+        f"{name}: {was:.0f} to {now:.0f}"
+        for name, was, now, allowed in zip(Sample._fields, before, after, ALLOWED, strict=True)
+        if now - was > allowed
+    ]
+
+
+def _median(samples: list[Sample]) -> Sample:
+    return Sample(*(statistics.median(column) for column in zip(*samples, strict=True)))

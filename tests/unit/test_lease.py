@@ -1,0 +1,288 @@
+"""Leases: who holds one, who waits and for how long, and who is passed over."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_identity._machine import flock
+from imds_identity._machine.lease import FIRST_TERM, LONGEST_TERM
+from support import FakeClock, machine_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from imds_identity._machine.lease import Claim
+    from imds_identity._machine.store import MachineCache
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shared by default on Linux only")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, clock: FakeClock) -> MachineCache:
+    return machine_in(tmp_path / "cache", clock)
+
+
+@pytest.fixture(params=["flock", "msvcrt"], autouse=True)
+def _system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on POSIX, and as on Windows, as far as that can be had here."""
+    if request.param == "msvcrt":
+        import fcntl
+
+        class Msvcrt:
+            LK_NBLCK, LK_UNLCK = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN
+
+            @staticmethod
+            def locking(descriptor: int, mode: int, size: int) -> None:
+                assert size == 1
+                try:
+                    fcntl.flock(descriptor, mode)
+                except BlockingIOError:
+                    raise PermissionError(errno.EACCES, "Permission denied") from None
+
+        monkeypatch.setattr(flock, "fcntl", None)
+        monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt)
+
+
+def held_by_a_frozen_process(machine: MachineCache, term: float = FIRST_TERM) -> Claim:
+    """A claim whose lease was had, and whose holder is not heard of again."""
+    claim = machine.claim("x")
+    lease = claim.attempt()
+    assert lease is not None
+    lease.extend(term)
+    return claim
+
+
+def waited(machine: MachineCache, clock: FakeClock, name: str = "x") -> tuple[float, bool]:
+    """For how long somebody waits for the lease, and whether it is had."""
+    started = clock.now()
+    with machine.leased(name) as lease:
+        return clock.now() - started, lease is not None
+
+
+def test_a_free_lease_is_had_at_once_and_again(machine: MachineCache, clock: FakeClock) -> None:
+    assert [waited(machine, clock) for _ in range(3)] == [(0, True)] * 3
+
+
+def test_whoever_waits_gets_it_once_it_is_given_back(
+    machine: MachineCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = held_by_a_frozen_process(machine)
+    sleep = clock.sleep
+
+    def released_after_a_second(seconds: float) -> None:
+        sleep(seconds)
+        if clock.now() > 1001:
+            frozen.close()
+
+    monkeypatch.setattr(clock, "sleep", released_after_a_second)
+    seconds, had = waited(machine, clock)
+    assert 1 < seconds < 1.5
+    assert had
+    assert not (Path(machine.directory.path) / "x.lock.1").exists()
+
+
+@pytest.mark.parametrize("term", [FIRST_TERM, 15.0, 60.0])
+def test_nobody_waits_longer_than_the_holder_s_term(
+    machine: MachineCache, clock: FakeClock, term: float
+) -> None:
+    frozen = held_by_a_frozen_process(machine, term)
+    seconds, had = waited(machine, clock)
+    assert term <= seconds < term + 1
+    assert had
+    # Who comes later sees at once that it is overdue.
+    seconds, had = waited(machine, clock)
+    assert seconds < 1
+    assert had
+    frozen.close()
+    assert waited(machine, clock) == (0, True)
+
+
+def test_no_term_is_longer_than_a_fetch_can_be(machine: MachineCache, clock: FakeClock) -> None:
+    frozen = held_by_a_frozen_process(machine, 1e12)
+    assert waited(machine, clock)[0] < LONGEST_TERM + 1
+    frozen.close()
+
+
+def test_a_successor_is_waited_for_in_the_same_way(machine: MachineCache, clock: FakeClock) -> None:
+    frozen = held_by_a_frozen_process(machine)
+    clock.seconds += FIRST_TERM + 1
+    with machine.leased("x") as second:
+        assert second
+        second.extend(20)
+        seconds, had = waited(machine, clock)
+        assert 20 <= seconds < 21
+        assert had
+    frozen.close()
+
+
+def test_when_all_are_overdue_one_goes_without(machine: MachineCache, clock: FakeClock) -> None:
+    frozen = []
+    for _ in range(4):
+        frozen.append(machine.claim("x"))
+        while frozen[-1].attempt() is None:
+            clock.sleep(0.2)
+    seconds, had = waited(machine, clock)
+    assert seconds < FIRST_TERM + 1
+    assert not had
+    for claim in frozen:
+        claim.close()
+
+
+def test_a_holder_that_has_not_noted_its_term_yet_is_not_passed_over(
+    machine: MachineCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between taking a lock and noting a term lies a moment."""
+    assert waited(machine, clock) == (0, True)
+    clock.seconds += 1000
+    file = machine.directory.open("x.lock", "r+")
+    assert flock.take(file)
+    claim = machine.claim("x")
+    assert claim.attempt() is None
+    os.utime(file.fileno(), (0, clock.now() + 10))
+    clock.seconds += 5
+    assert claim.attempt() is None
+    claim.close()
+    file.close()
+
+
+@pytest.mark.parametrize("what", ["unlinked", "replaced", "moved away", "gone with its directory"])
+def test_a_lock_whose_file_is_exchanged_in_the_meantime_is_taken_anew(
+    machine: MachineCache, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    assert machine.usable()
+    lock = Path(machine.directory.path) / "x.lock"
+    take = flock.take
+    done: list[str] = []
+
+    def exchanged(file: Any) -> bool:
+        if not done:
+            done.append(what)
+            if what == "moved away":
+                lock.rename(lock.with_name("elsewhere"))
+            else:
+                lock.unlink()
+            if what == "replaced":
+                lock.touch(mode=0o600)
+            if what == "gone with its directory":
+                lock.parent.rmdir()
+        return take(file)
+
+    monkeypatch.setattr(flock, "take", exchanged)
+    with machine.leased("x") as lease:
+        assert lease is not None
+        inode = os.fstat(lease._file.fileno()).st_ino
+        assert lock.stat().st_ino == inode
+
+
+def test_a_rest_is_kept_even_if_the_lease_is_free(machine: MachineCache, clock: FakeClock) -> None:
+    with machine.leased("x") as lease:
+        assert lease
+        lease.rest(2)
+        lease.extend(1)
+    seconds, had = waited(machine, clock)
+    assert 2 <= seconds < 2.5
+    assert had
+
+
+class Stopped(BaseException):
+    """What a handler of signals raises."""
+
+
+def moments(work: Callable[[], object]) -> int:
+    """How many lines of the package are run."""
+    return _traced(work, -1)
+
+
+def _traced(work: Callable[[], object], stop: int) -> int:
+    count = 0
+
+    def trace(frame: Any, event: str, arg: object) -> Any:
+        nonlocal count
+        if "imds_identity" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            count += 1
+            if count == stop:
+                raise Stopped
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_a_signal_that_raises_at_any_moment_leaves_no_lock_held(
+    machine: MachineCache, clock: FakeClock
+) -> None:
+    def work() -> None:
+        with machine.leased("x") as lease:
+            assert lease
+            lease.extend(10)
+
+    work()
+    raised: list[BaseException] = []  # they are kept, as error trackers do
+    descriptors = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    for moment in range(1, moments(work) + 1):
+        try:
+            _traced(work, moment)
+        except Stopped as error:
+            raised.append(error)
+        assert waited(machine, clock)[0] < 0.5, moment
+    assert len(raised) > 30
+    raised.clear()
+    gc.collect()
+    if sys.platform == "linux":
+        assert len(os.listdir("/proc/self/fd")) <= descriptors
+
+
+def test_a_file_system_without_locks_is_gone_without(
+    machine: MachineCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unsupported(file: object) -> bool:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(flock, "take", unsupported)
+    for _ in range(3):
+        with machine.leased("x") as lease:
+            assert lease is None
+    assert len(caplog.records) == 1
+    assert "cannot be locked" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_holds_nothing_and_gives_nothing_back(
+    machine: MachineCache, clock: FakeClock
+) -> None:
+    ready, told = os.pipe()
+    end, over = os.pipe()
+    with machine.leased("x") as lease:
+        assert lease
+        child = os.fork()
+        if not child:
+            lease.extend(5)
+            flock.give_back(lease._file)
+            os.write(told, b"r")
+            os.close(over)
+            os.read(end, 1)
+            os._exit(0)
+        os.read(ready, 1)
+        claim = machine.claim("x")
+        assert claim.attempt() is None  # the child gave nothing back
+        claim.close()
+    assert waited(machine, clock) == (0, True)  # and keeps nothing, while it lives
+    os.close(over)
+    os.waitpid(child, 0)
+    for descriptor in (ready, told, end):
+        os.close(descriptor)

@@ -1,0 +1,107 @@
+"""Five metadata requests a second, whoever sends them; and how long one may take."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imds_identity._core.failure import Refused
+from imds_identity._machine.gate import Gate
+from imds_identity._wire.exchange import Pause, Response
+from imds_identity.emulator import Emulator
+from imds_identity.metadata import exchanges
+from imds_identity.metadata.connection import Connection
+from imds_identity.metadata.exchanges import FIRST_EVENTS_SECONDS, Service
+from imds_identity.metadata.pace import Pace
+from support import FakeClock, Stepped, middle
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SERVICE = Service("http://service", middle)
+
+
+def nobody(seconds: float) -> None:
+    """Nobody waits."""
+
+
+def test_no_more_than_five_begin_in_any_second_of_a_process(clock: FakeClock) -> None:
+    pace = Pace(clock, 4)
+    starts: list[float] = []
+    for number in range(200):
+        with pace.admitted(12, nobody):
+            starts.append(clock.now())
+        clock.seconds += 0.03 * (number % 7)
+    assert all(sum(start <= other < start + 1 for other in starts) <= 5 for start in starts)
+    # Whoever comes after a while is not made to wait.
+    clock.seconds += 60
+    clock.slept.clear()
+    with pace.admitted(12, nobody):
+        assert clock.slept == []
+
+
+def test_threads_never_take_the_same_turn(clock: FakeClock) -> None:
+    pace = Pace(clock, 4)
+    turns: list[int] = []
+
+    def take() -> None:
+        turns.extend(pace._taken(0) for _ in range(20))
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(turns) == list(range(160))
+
+
+def test_processes_share_the_limit_where_they_share_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(tmp_path / "cache"))
+    assert isinstance(Connection("http://127.0.0.1:9")._gate, Gate)
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
+    assert isinstance(Connection("http://127.0.0.1:9")._gate, Pace)
+    assert Connection("http://127.0.0.1:9")._gate is Connection("http://127.0.0.1:9")._gate
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", "perhaps")
+    with pytest.raises(ValueError, match="IMDS_IDENTITY_CACHE"):
+        Connection("http://127.0.0.1:9")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shared by default on Linux only")
+def test_three_processes_together_keep_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(tmp_path / "cache"))
+    script = (
+        "import sys; from imds_identity.metadata import MetadataClient\n"
+        "client = MetadataClient(endpoint=sys.argv[1])\n"
+        "for _ in range(4): client.instance(refresh=True)"
+    )
+    with Emulator(key_vault=False) as emulator:
+        processes = [
+            subprocess.Popen([sys.executable, "-c", script, emulator.endpoint]) for _ in range(3)
+        ]
+        assert [process.wait(60) for process in processes] == [0, 0, 0]
+        assert [request.status for request in emulator.requests] == [200] * 12
+
+
+@pytest.mark.parametrize(("first", "seconds"), [(True, 120), (False, 11)])
+def test_an_answer_that_took_what_it_may_take_is_not_late(first: bool, seconds: float) -> None:
+    stepped = Stepped(exchanges.events(SERVICE, first=first))
+    assert seconds < stepped.step.request.seconds
+    answer = stepped.finish(Response(200, {}, b'{"Events": []}', 1000, 1000 + seconds, 0))
+    assert answer.document == {"Events": []}
+
+
+def test_an_answer_that_took_longer_was_read_by_a_process_that_was_stopped() -> None:
+    stepped = Stepped(exchanges.events(SERVICE, first=True))
+    late = Response(200, {}, b'{"Events": []}', 1000, 1001 + FIRST_EVENTS_SECONDS, 0)
+    assert isinstance(stepped.answer(late), Pause)
+    once = Stepped(exchanges.events_once(SERVICE, "2020-07-01"))
+    with pytest.raises(Refused):
+        once.answer(late)

@@ -1,0 +1,67 @@
+"""A secret is used and never shown."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import pickle
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_identity._core.secret import HIDDEN, Secret
+
+SECRETS = st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
+
+
+def test_it_shows_itself_to_nobody_but_who_reveals_it() -> None:
+    secret = Secret("s3cret").after("Basic ")
+    assert secret.reveal() == "Basic s3cret"
+    for shown in (repr(secret), str(secret), f"{secret}", repr([secret]), f"{secret!r:>20}"):
+        assert "s3cret" not in shown
+    assert not isinstance(secret, tuple | str)
+    for made in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="not to be pickled"):
+            made(secret)
+
+
+@given(SECRETS, st.text(), st.text())
+def test_it_is_found_in_any_text(value: str, before: str, after: str) -> None:
+    shown = Secret(value).scrubbed(f"{before}{value}{after}")
+    letters = "".join(c for c in value if c.isalnum())
+    if len(letters) >= 8:
+        assert value not in shown
+        assert HIDDEN in shown
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz+/=0123456789", min_size=16), st.binary())
+def test_its_encodings_are_found(value: str, before: bytes) -> None:
+    secret = Secret(value)
+    encoded = base64.b64encode(before + value.encode()).decode().rstrip("=")
+    middle = encoded[4 * (len(before) // 3 + 2) : -4]
+    assert len(middle) < 8 or middle not in secret.scrubbed(f"x {encoded} y")
+    for form in (quote(value, safe=""), value.encode().hex(), value.upper()):
+        bare = [c for c in form if c.isalnum()]
+        assert len(bare) < 8 or form not in secret.scrubbed(f"x {form} y")
+
+
+@given(st.text())
+def test_a_text_without_it_stays_as_it_is(text: str) -> None:
+    secret = Secret("0123456789abcdef" * 4)
+    if not any(c.isdigit() and c.isascii() for c in text):
+        assert secret.scrubbed(text) == text
+
+
+def test_what_stands_around_it_stays() -> None:
+    secret = Secret("dGhlIHNlY3JldA==")
+    assert secret.scrubbed("the header 'dGhlIHNlY3JldA==' is wrong") == (
+        "the header '<hidden>==' is wrong"
+    )
+
+
+@pytest.mark.parametrize("value", ["", "a\n", "a\r\nb", "\x00", "ü", "\ud800"])
+def test_what_cannot_go_into_a_header_is_known(value: str) -> None:
+    assert not Secret(value).fits_a_header()
+    assert Secret("x y=").fits_a_header()
