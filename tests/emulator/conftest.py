@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
+from emulator.support import TOKEN_PATH, VAULT, Ask, key_file
 from imds_identity.emulator import Emulator, ManualClock
 
-VAULT = "https://vault.azure.net"
-TokenRequest = Callable[..., requests.Response]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def http() -> Iterator[requests.Session]:
 
 
 @pytest.fixture
-def get(http: requests.Session) -> Callable[..., requests.Response]:
+def get(http: requests.Session) -> Ask:
     """Asks an emulator for a metadata path, by default as a well-behaved client would."""
 
     def send(emulator: Emulator, path: str, /, *, headers: Any = None, **query: str) -> Any:
@@ -40,18 +39,19 @@ def get(http: requests.Session) -> Callable[..., requests.Response]:
 
 
 @pytest.fixture
-def ask(get: Callable[..., requests.Response]) -> TokenRequest:
+def ask(get: Ask) -> Ask:
     """Asks an emulator for a token as a VM's client does."""
-    path = "/metadata/identity/oauth2/token"
 
     def send(emulator: Emulator, **query: Any) -> requests.Response:
-        return get(emulator, path, **{"api_version": "2018-02-01", "resource": VAULT, **query})
+        return get(
+            emulator, TOKEN_PATH, **{"api_version": "2018-02-01", "resource": VAULT, **query}
+        )
 
     return send
 
 
 @pytest.fixture
-def ask_arc(ask: TokenRequest) -> TokenRequest:
+def ask_arc(ask: Ask) -> Ask:
     """Asks an emulated Arc server for a token, passing its challenge."""
 
     def send(emulator: Emulator, **query: Any) -> requests.Response:
@@ -62,17 +62,6 @@ def ask_arc(ask: TokenRequest) -> TokenRequest:
         return ask(emulator, headers={"Authorization": f"Basic {secret}"}, **query)
 
     return send
-
-
-def key_file(challenge: requests.Response) -> Path:
-    scheme, _, path = challenge.headers["WWW-Authenticate"].partition("=")
-    assert scheme == "Basic realm"
-    return Path(path)
-
-
-@pytest.fixture(name="key_file")
-def _key_file() -> Callable[[requests.Response], Path]:
-    return key_file
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from emulator.support import VAULT
+
 if TYPE_CHECKING:
     from emulator.support import Ask, Start
     from imds_identity.emulator import Emulator, ManualClock
-
-VAULT = "https://vault.azure.net"
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
-import jwt
 import pytest
 
+from emulator.support import claims_of, key_file
 from imds_identity.emulator import (
     DEFAULT_SYSTEM_ASSIGNED,
     DEFAULT_USER_ASSIGNED,
@@ -16,21 +16,12 @@ from imds_identity.emulator import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    import requests
 
     from emulator.support import Ask, Start
 
 
-def claims_of(answer: Any) -> Any:
-    return jwt.decode(answer.json()["access_token"], options={"verify_signature": False})
-
-
-def test_the_challenge_names_a_key_file_in_the_tokens_directory(
-    started: Start, ask: Ask, key_file: Callable[[requests.Response], Path]
-) -> None:
+def test_the_challenge_names_a_key_file_in_the_tokens_directory(started: Start, ask: Ask) -> None:
     emulator = started("arc")
     challenge = ask(emulator, api_version="2019-11-01")
     assert challenge.status_code == 401
@@ -41,9 +32,7 @@ def test_the_challenge_names_a_key_file_in_the_tokens_directory(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
-def test_a_key_file_is_for_its_owner_only(
-    started: Start, ask: Ask, key_file: Callable[[requests.Response], Path]
-) -> None:
+def test_a_key_file_is_for_its_owner_only(started: Start, ask: Ask) -> None:
     emulator = started("arc")
     mode = key_file(ask(emulator)).stat().st_mode
     assert stat.S_IMODE(mode) == 0o600
@@ -59,9 +48,7 @@ def test_the_secret_gets_a_token_of_the_server_s_identity(started: Start, ask_ar
     assert [record.status for record in emulator.token_requests] == [401, 200]
 
 
-def test_a_secret_opens_one_request_and_its_file_goes(
-    started: Start, ask: Ask, key_file: Callable[[requests.Response], Path]
-) -> None:
+def test_a_secret_opens_one_request_and_its_file_goes(started: Start, ask: Ask) -> None:
     emulator = started("arc")
     file = key_file(ask(emulator))
     headers = {"Authorization": f"Basic {file.read_text()}"}
@@ -71,7 +58,7 @@ def test_a_secret_opens_one_request_and_its_file_goes(
 
 
 def test_a_secret_expires_and_its_file_goes_with_the_next_challenge(
-    started: Start, ask: Ask, key_file: Callable[[requests.Response], Path], clock: ManualClock
+    started: Start, ask: Ask, clock: ManualClock
 ) -> None:
     emulator = started("arc", clock=clock, arc_secret_lifetime=30)
     file = key_file(ask(emulator))
@@ -84,9 +71,7 @@ def test_a_secret_expires_and_its_file_goes_with_the_next_challenge(
 
 
 @pytest.mark.parametrize("value", ["Basic", "Basic wrong", "Bearer {}", "{}"])
-def test_nothing_but_the_secret_opens(
-    started: Start, ask: Ask, key_file: Callable[[requests.Response], Path], value: Any
-) -> None:
+def test_nothing_but_the_secret_opens(started: Start, ask: Ask, value: Any) -> None:
     emulator = started("arc")
     secret = key_file(ask(emulator)).read_text()
     headers = {"Authorization": value.format(secret)}
@@ -122,7 +107,7 @@ def test_an_identity_that_is_not_there_gets_400_behind_the_challenge(
 
 
 def test_a_given_directory_is_used_and_only_our_files_go(
-    started: Start, ask: Ask, key_file: Callable[[requests.Response], Path], tmp_path: Path
+    started: Start, ask: Ask, tmp_path: Path
 ) -> None:
     directory = tmp_path / "tokens"
     directory.mkdir()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from emulator.support import ran
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, Fault, UserAssigned
 from imds_identity.emulator._program import flags as _flags
-from imds_identity.emulator._program.command import add_arguments, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,12 +22,6 @@ PROGRAM = (
     "import argparse, sys; from imds_identity.emulator._program.command import add_arguments, run;"
     "parser = argparse.ArgumentParser(); add_arguments(parser); sys.exit(run(parser.parse_args()))"
 )
-
-
-def ran(*flags: Any) -> Any:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args(flags))
 
 
 def test_print_env_prints_shell_lines_and_exits(capsys: pytest.CaptureFixture[str]) -> None:

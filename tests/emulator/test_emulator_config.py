@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emulator.support import ran
 from imds_identity.emulator import ConfigError, Emulator, load_config
-from imds_identity.emulator._program.command import add_arguments, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,12 +130,6 @@ def test_any_text_is_read_or_refused(tmp_path_factory: Any, text: Any) -> None:
     file.write_text(text)
     with contextlib.suppress(ConfigError):
         load_config(file)
-
-
-def ran(*flags: Any) -> Any:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args(flags))
 
 
 def test_flags_go_before_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity.emulator import Emulator, ManualClock, ScaledClock
-from imds_identity.emulator._services.scheduled_events import Events, NoSuchEventError
+from imds_identity.emulator._world.events import Announcement, Events, NoSuchEventError
 
 if TYPE_CHECKING:
     import requests
@@ -175,20 +175,20 @@ STEPS = st.lists(
 def test_the_incarnation_changes_exactly_when_the_events_do(steps: Any) -> None:
     clock = ManualClock(0)
     events = Events(clock, "machine")
-    seen = events.document("2020-07-01")
+    seen = (events.current(), events.incarnation)
     for step, value in steps:
         ids = [event.event_id for event in events.current()]
         if step == "schedule":
-            events.schedule(value)
+            events.schedule(Announcement(value))
         elif step == "advance":
             clock.advance(value)
         elif step == "approve" and value < len(ids):
             events.approve([ids[value]])
         elif step == "cancel" and value < len(ids):
             events.cancel(ids[value])
-        new = events.document("2020-07-01")
-        if new["Events"] != seen["Events"]:
-            assert new["DocumentIncarnation"] > seen["DocumentIncarnation"]
+        new = (events.current(), events.incarnation)
+        if new[0] != seen[0]:
+            assert new[1] > seen[1]
         elif step in {"look", "approve"}:
             assert new == seen
         seen = new

@@ -39,7 +39,7 @@ def test_without_the_extra_a_fixture_fails_with_what_to_install(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytester.makepyfile("def test_it(imds_emulator): pass")
-    pytester.makeconftest("import sys; sys.modules['h11'] = None")
+    pytester.makeconftest("import sys; sys.modules['aiohttp'] = None")
     result = pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*pip install 'imds-identity[[]emulator[]]'*"])

@@ -91,7 +91,7 @@ def test_a_branch_as_text_lists_its_names(started: Start, get: Ask) -> None:
         ("/network/interface/" + "1" * 9000, {}, 404),
         ("/compute/vmId/deeper", {"format": "text"}, 404),
         ("", {"format": "xml"}, 400),
-        ("", {"api_version": "2017-03-01"}, 400),
+        ("", {"api_version": "2017-03-02"}, 400),
         ("", {"api_version": ""}, 400),
     ],
 )

@@ -15,11 +15,11 @@ from azure.keyvault.secrets import SecretClient
 from azure.keyvault.secrets.aio import SecretClient as AsyncSecretClient
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from emulator.support import VAULT
+
 if TYPE_CHECKING:
     from emulator.support import Ask, Start
     from imds_identity.emulator import Emulator, ManualClock
-
-VAULT = "https://vault.azure.net"
 
 
 @pytest.fixture

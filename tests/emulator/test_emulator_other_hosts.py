@@ -6,14 +6,13 @@ import jwt
 import pytest
 from azure.identity import ManagedIdentityCredential
 
+from emulator.support import VAULT
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED
 
 if TYPE_CHECKING:
     import requests
 
     from emulator.support import Ask, Start
-
-VAULT = "https://vault.azure.net"
 
 
 @pytest.fixture

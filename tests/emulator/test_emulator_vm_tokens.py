@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
+from emulator.support import TOKEN_PATH, VAULT, claims_of
 from imds_identity.emulator import (
     DEFAULT_SYSTEM_ASSIGNED,
     DEFAULT_USER_ASSIGNED,
@@ -18,13 +19,7 @@ if TYPE_CHECKING:
 
     from emulator.support import Ask, Start
 
-VAULT = "https://vault.azure.net"
-TOKEN = "/metadata/identity/oauth2/token"
 ONE, TWO = UserAssigned.named("one"), UserAssigned.named("two")
-
-
-def claims_of(token: str) -> dict[str, Any]:
-    return jwt.decode(token, options={"verify_signature": False})
 
 
 def test_a_token_answer_has_the_documented_fields_with_numbers_as_strings(
@@ -46,7 +41,7 @@ def test_a_token_answer_has_the_documented_fields_with_numbers_as_strings(
 
 def test_a_token_has_the_claims_of_a_v1_token(started: Start, ask: Ask, clock: ManualClock) -> None:
     emulator = started(clock=clock)
-    claims = claims_of(ask(emulator).json()["access_token"])
+    claims = claims_of(ask(emulator))
     assert claims.pop("uti")
     assert claims == {
         "aud": VAULT,
@@ -95,18 +90,11 @@ def test_an_identity_is_found_and_echoed_by_each_selector(
     started: Start, ask: Ask, selector: Any, attribute: Any
 ) -> None:
     value = getattr(DEFAULT_USER_ASSIGNED, attribute)
-    body = ask(started(), **{selector: value.upper()}).json()
-    assert body[selector] == value
-    claims = claims_of(body["access_token"])
+    answer = ask(started(), **{selector: value.upper()})
+    assert answer.json()[selector] == value
+    claims = claims_of(answer)
     assert claims["appid"] == DEFAULT_USER_ASSIGNED.client_id
     assert claims["xms_mirid"] == DEFAULT_USER_ASSIGNED.resource_id
-
-
-def test_a_spelling_that_the_service_does_not_know_is_ignored_as_the_service_ignores_it(
-    started: Start, ask: Ask
-) -> None:
-    body = ask(started(), mi_res_id=DEFAULT_USER_ASSIGNED.resource_id).json()
-    assert claims_of(body["access_token"])["appid"] == DEFAULT_SYSTEM_ASSIGNED.client_id
 
 
 @pytest.mark.parametrize(
@@ -126,7 +114,7 @@ def test_which_identity_answers_when_none_is_named(
         assert answer.status_code == 400
         assert answer.json()["error"] == "invalid_request"
     else:
-        assert claims_of(answer.json()["access_token"])["appid"] == expected
+        assert claims_of(answer)["appid"] == expected
 
 
 @pytest.mark.parametrize(
@@ -168,7 +156,6 @@ def test_a_region_may_lag_behind(started: Start, ask: Ask) -> None:
     "headers",
     [
         {"Metadata": None},
-        {"Metadata": "True"},
         {"Metadata": "false"},
         {"X-Forwarded-For": "10.0.0.1"},
     ],
@@ -181,7 +168,7 @@ def test_a_request_that_may_have_been_forged_or_forwarded_is_refused(
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
 def test_only_get_is_allowed(started: Start, http: requests.Session, method: Any) -> None:
-    answer = http.request(method, started().endpoint + TOKEN)
+    answer = http.request(method, started().endpoint + TOKEN_PATH)
     assert answer.status_code == 405
     assert answer.headers["Allow"] == "GET"
 

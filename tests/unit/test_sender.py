@@ -158,7 +158,7 @@ def test_each_request_has_a_connection_of_its_own() -> None:
     answer = HEAD + b"Content-Length: 2\r\n\r\n{}"
     with RawServer(answer, hold=True) as server, requests_sender(RunningClock()) as send:
         for _ in range(2):
-            assert send(Request(server.url, {}, seconds=2.0)).body == b"{}"
+            assert send(Request(server.url, {})).body == b"{}"
     assert len(server.requests) == 2
 
 

@@ -11,17 +11,13 @@ Stack Hub and App Service over real sockets, with real faults, and a Key Vault t
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._clock import Clock, ManualClock, ScaledClock, SystemClock
     from ._emulator import Emulator
-    from ._program.config import ConfigError, load_config
-    from ._program.serve import serve
-    from ._running import KeyVault
-    from ._services.scheduled_events import ScheduledEvent
-    from ._world.faults import Fault
-    from ._world.identities import (
+    from ._machine.identities import (
         DEFAULT_IDENTITIES,
         DEFAULT_SYSTEM_ASSIGNED,
         DEFAULT_USER_ASSIGNED,
@@ -29,7 +25,12 @@ if TYPE_CHECKING:
         SystemAssigned,
         UserAssigned,
     )
-    from ._world.machine import Machine
+    from ._machine.machine import Machine
+    from ._program.config import ConfigError, load_config
+    from ._program.serve import serve
+    from ._running import KeyVault
+    from ._world.events import ScheduledEvent
+    from ._world.fault import Fault
     from ._world.records import RecordedRequest
 
 __all__ = [
@@ -54,14 +55,14 @@ __all__ = [
     "serve",
 ]
 
-# The pytest plugin lies in this package and is loaded by every pytest: names load when first used.
+# Every pytest run loads this package for its plugin, so names are imported when first used.
 _HOMES = {
     "_clock": ("Clock", "ManualClock", "ScaledClock", "SystemClock"),
     "_program.config": ("ConfigError", "load_config"),
     "_emulator": ("Emulator",),
-    "_services.scheduled_events": ("ScheduledEvent",),
-    "_world.faults": ("Fault",),
-    "_world.identities": (
+    "_world.events": ("ScheduledEvent",),
+    "_world.fault": ("Fault",),
+    "_machine.identities": (
         "DEFAULT_IDENTITIES",
         "DEFAULT_SYSTEM_ASSIGNED",
         "DEFAULT_USER_ASSIGNED",
@@ -69,12 +70,14 @@ _HOMES = {
         "SystemAssigned",
         "UserAssigned",
     ),
-    "_world.machine": ("Machine",),
+    "_machine.machine": ("Machine",),
     "_running": ("KeyVault",),
     "_world.records": ("RecordedRequest",),
     "_program.serve": ("serve",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+_NEEDED = ("aiohttp", "cryptography", "jwt", "tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 
 def __getattr__(name: str) -> Any:
@@ -82,16 +85,20 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    try:
-        return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
-    except ModuleNotFoundError as error:
-        if error.name not in {"h11", "cryptography", "jwt", "tomli"}:
-            raise
-        raise ModuleNotFoundError(
-            f"The emulator needs {error.name}, which is not installed. "
-            "Install it with: pip install 'imds-identity[emulator]'",
-            name=error.name,
-        ) from error
+    _check_extra()
+    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+
+
+def _check_extra() -> None:
+    from importlib.util import find_spec
+
+    for needed in _NEEDED:
+        if find_spec(needed) is None:
+            raise ModuleNotFoundError(
+                f"The emulator needs {needed}, which is not installed. "
+                "Install it with: pip install 'imds-identity[emulator]'",
+                name=needed,
+            )
 
 
 def __dir__() -> list[str]:

@@ -11,14 +11,14 @@ class Clock(Protocol):
     """What tells the emulator the time."""
 
     def time(self) -> float:
-        """Returns the time in seconds since 1970-01-01T00:00:00Z."""
+        """The time in Unix seconds."""
 
 
 class SystemClock:
     """The machine's own time."""
 
     def time(self) -> float:
-        """Returns the time in seconds since 1970-01-01T00:00:00Z."""
+        """The time in Unix seconds."""
         return time.time()
 
 
@@ -26,7 +26,7 @@ class ManualClock:
     """Time that moves only when a test moves it.
 
     Args:
-        start: Its first answer, in seconds since 1970-01-01T00:00:00Z; the machine's time when
+        start: its first answer, in Unix seconds; the machine's time when
             left out.
     """
 
@@ -35,14 +35,14 @@ class ManualClock:
         self._lock = threading.Lock()
 
     def time(self) -> float:
-        """Returns the time in seconds since 1970-01-01T00:00:00Z."""
+        """The time in Unix seconds."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Moves the time on.
+        """Move the time on.
 
         Args:
-            seconds: How far; negative moves it back.
+            seconds: how far; negative moves it back.
         """
         with self._lock:
             self._now += seconds
@@ -52,10 +52,10 @@ class ScaledClock:
     """The machine's time, sped up: starts at the present and runs ``factor`` times as fast.
 
     Args:
-        factor: Emulated seconds in one real second; above zero.
+        factor: emulated seconds in one real second; above zero.
 
     Raises:
-        ValueError: The factor is zero or negative.
+        ValueError: if the factor is zero or negative.
     """
 
     def __init__(self, factor: float) -> None:
@@ -66,5 +66,5 @@ class ScaledClock:
         self._zero = time.monotonic()
 
     def time(self) -> float:
-        """Returns the time in seconds since 1970-01-01T00:00:00Z."""
+        """The time in Unix seconds."""
         return self._start + (time.monotonic() - self._zero) * self._factor

@@ -38,23 +38,23 @@ class Request:
         body: bytes = b"",
         peer: str = "",
     ) -> Request:
-        """Takes a request line apart.
+        """Take a request line apart.
 
         Absolute-form targets are understood because clients behind a proxy setting send them, and
         a trailing slash is dropped because Azure's JavaScript client sends one.
 
         Args:
-            method: The method, as sent.
-            target: The request target, as sent: origin-form or absolute-form.
-            headers: Names in lower case, with values.
-            body: The body, already free of its transfer coding.
-            peer: The client's address, for the records.
+            method: the method, as sent.
+            target: the request target, as sent: origin-form or absolute-form.
+            headers: names in lower case, with values.
+            body: the body, already free of its transfer coding.
+            peer: the client's address, for the records.
 
         Returns:
             The request.
 
         Raises:
-            BadTargetError: The target cannot be taken apart.
+            BadTargetError: if the target cannot be taken apart.
         """
         try:
             parts = urlsplit(target)
@@ -69,25 +69,25 @@ class Request:
         return cls(method, target, path, tuple(query), tuple(headers), body, peer)
 
     def header(self, name: str) -> str | None:
-        """Returns the first header field of that lower-case name."""
+        """The first header field of that lower-case name."""
         for key, value in self.headers:
             if key == name:
                 return value
         return None
 
     def header_values(self, name: str) -> list[str]:
-        """Returns every header field of that lower-case name."""
+        """Every header field of that lower-case name."""
         return [value for key, value in self.headers if key == name]
 
     def parameter(self, name: str) -> str | None:
-        """Returns the first query parameter of that name."""
+        """The first query parameter of that name."""
         for key, value in self.query:
             if key == name:
                 return value
         return None
 
     def repeated_parameter(self) -> str | None:
-        """Returns the name of a query parameter that was given more than once."""
+        """The name of a query parameter that was given more than once."""
         seen = set()
         for key, _ in self.query:
             if key in seen:
@@ -96,7 +96,7 @@ class Request:
         return None
 
     def bearer_token(self) -> str | None:
-        """Returns what follows ``Bearer`` in the Authorization header."""
+        """What follows ``Bearer`` in the Authorization header."""
         scheme, _, token = (self.header("authorization") or "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
@@ -106,12 +106,12 @@ class Delivery:
     """How an answer travels, where that is not simply at once and whole.
 
     Attributes:
-        delay: Seconds before anything is sent.
-        slow_body: Seconds over which the body trickles.
-        truncate: Bytes of the body after which the connection closes; None sends them all.
-        reset: The connection is reset in place of an answer.
-        no_answer: Nothing is ever sent.
-        date_skew: Seconds added to the Date header.
+        delay: seconds before anything is sent.
+        slow_body: seconds over which the body trickles.
+        truncate: bytes of the body after which the connection closes; None sends them all.
+        reset: the connection is reset in place of an answer.
+        no_answer: nothing is ever sent.
+        date_skew: seconds added to the Date header.
     """
 
     delay: float = 0.0
@@ -137,17 +137,17 @@ class Response:
     finished: Callable[[], None] | None = None
 
     def with_headers(self, **headers: str) -> Response:
-        """Returns a copy with more headers; underscores in names stand for hyphens."""
+        """A copy with more headers; underscores in names stand for hyphens."""
         more = {name.replace("_", "-"): value for name, value in headers.items()}
         return replace(self, headers={**self.headers, **more})
 
 
 def json_response(status: int, document: Any, headers: Mapping[str, str] | None = None) -> Response:
-    """Returns a JSON answer."""
-    body = json.dumps(document, separators=(",", ":")).encode()
+    """A JSON answer, its keys in alphabetical order as the metadata service has them."""
+    body = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
     return Response(status, body, headers=headers or {})
 
 
 def text_response(status: int, text: str) -> Response:
-    """Returns a plain-text answer."""
+    """A plain-text answer."""
     return Response(status, text.encode(), content_type="text/plain; charset=utf-8")

@@ -9,50 +9,30 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ._admin.api import Admin
 from ._clock import SystemClock
+from ._hosts import profiles
+from ._hosts.service import Routes, Service
 from ._http.background import Background
-from ._http.certificates import server_context
 from ._http.server import HttpServer
-from ._services.app_service import PATH as APP_SERVICE_PATH
-from ._services.app_service import AppServiceTokenEndpoint
-from ._services.arc import ArcTokenEndpoint, KeyFiles
-from ._services.attested import INTERMEDIATE_PATH, ROOT_PATH, AttestedEndpoint
-from ._services.attested import PATH as ATTESTED_PATH
-from ._services.instance import PATH as INSTANCE_PATH
-from ._services.instance import VERSIONS_PATH, InstanceEndpoint, VersionsEndpoint
+from ._pki.certificates import server_context
+from ._services.attested import AttestedEndpoint
 from ._services.key_vault import KeyVaultEndpoint
-from ._services.load_balancer import PATH as BALANCER_PATH
-from ._services.load_balancer import LoadBalancerEndpoint
 from ._services.openid import OpenIdEndpoint
-from ._services.routes import Routes
-from ._services.scheduled_events import PATH as EVENTS_PATH
-from ._services.scheduled_events import EventsEndpoint
-from ._services.service import Service
-from ._services.token import (
-    FORM_TOKEN_PATH,
-    INFO_PATH,
-    TOKEN_PATH,
-    FormTokenEndpoint,
-    InfoEndpoint,
-    TokenEndpoint,
-)
-from ._world.tokens import signing_key
+from ._world.key_files import KeyFiles
 
 if TYPE_CHECKING:
-    from ._admin.api import Admin
     from ._settings import Settings
     from ._world.world import World
-
-_NAME = "imds-identity emulator"
 
 
 class KeyVault:
     """The Key Vault beside the emulated machine.
 
     Attributes:
-        url: Its https URL.
-        ca_file: The root certificate that clients must trust for it.
-        secrets: Names and values of its secrets; may be changed at any time.
+        url: its https URL.
+        ca_file: the root certificate that clients must trust for it, a PEM file.
+        secrets: names and values of its secrets; may be changed at any time.
     """
 
     def __init__(self, url: str, ca_file: Path, secrets: dict[str, str]) -> None:
@@ -68,15 +48,14 @@ class Running:
     """A serving emulator.
 
     Args:
-        settings: Where it listens and what it serves.
-        world: The shared state.
-        secrets: The Key Vault's secrets, which may change while it serves.
-        admin: Answers on the admin port.
+        settings: where it listens and what it serves.
+        world: the shared state.
+
+    Raises:
+        OSError: if a port or a directory cannot be had.
     """
 
-    def __init__(
-        self, settings: Settings, world: World, secrets: dict[str, str], admin: Admin
-    ) -> None:
+    def __init__(self, settings: Settings, world: World) -> None:
         self._settings = settings
         self._world = world
         self._background = Background()
@@ -88,14 +67,14 @@ class Running:
         self.key_vault: KeyVault | None = None
         self.attested: AttestedEndpoint | None = None
         try:
-            self._assemble(secrets, admin)
+            self._assemble()
             self._background.start()
         except BaseException:
             self.stop()
             raise
 
     def directory(self) -> Path:
-        """Returns a private temporary directory, made when first asked for."""
+        """A private temporary directory, made when first asked for."""
         if self._directory is None:
             self._directory = Path(tempfile.mkdtemp(prefix="imds-identity-"))
             self._remove_directory = weakref.finalize(
@@ -103,8 +82,17 @@ class Running:
             )
         return self._directory
 
+    def attested_root_file(self) -> str | None:
+        """The root certificate of attested documents, a PEM file; None for hosts without them."""
+        if self.attested is None:
+            return None
+        with self._world.lock:
+            path = self.directory() / "attested-root.pem"
+            path.write_bytes(self.attested.signer.root_pem)
+            return str(path)
+
     def stop(self) -> None:
-        """Frees everything; in a forked child everything is still the parent's."""
+        """Free everything; in a forked child everything is still the parent's."""
         if os.getpid() != self._process:
             return
         self._background.stop()
@@ -113,76 +101,59 @@ class Running:
         if self._directory is not None:
             self._remove_directory()
 
-    def _assemble(self, secrets: dict[str, str], admin: Admin) -> None:
+    def _assemble(self) -> None:
         settings, world = self._settings, self._world
-        openid = OpenIdEndpoint(world.machine.tenant_id, signing_key(), lambda: self.endpoint)
+        listener = self._background.bind(settings.host, settings.port)
+        self.endpoint = settings.url("http", listener.port)
         routes = self._machine_routes()
+        openid = OpenIdEndpoint(world.machine.tenant_id, self.endpoint)
         _add_openid(routes, openid)
-        name = "himds" if settings.profile == "arc" else f"IMDS/0 ({_NAME})"
-        server = HttpServer(Service(world, routes).handle, world.clock, name=name)
-        port = self._background.listen(server, settings.host, settings.port)
-        self.endpoint = settings.url("http", port)
+        name = profiles.server_name(settings.profile)
+        listener.serve(HttpServer(Service(world, routes).handle, world.clock, name=name))
         if settings.key_vault:
-            self._add_key_vault(secrets, openid)
+            self._add_key_vault(openid)
         if settings.admin_port is not None:
-            self._add_admin(admin, settings.admin_port)
+            self._add_admin(settings.admin_port)
 
     def _machine_routes(self) -> Routes:
-        routes, world, profile = Routes(), self._world, self._settings.profile
+        world, profile = self._world, self._settings.profile
         if profile == "app-service":
-            endpoint = AppServiceTokenEndpoint(world, self._settings.secret_header)
-            routes.add(APP_SERVICE_PATH, "identity", endpoint)
-            return routes
-        instance = InstanceEndpoint(world, stack_hub=profile == "stack-hub")
-        routes.add(INSTANCE_PATH, "instance", instance, below=True)
-        routes.add(VERSIONS_PATH, "versions", VersionsEndpoint(world))
+            return profiles.app_service_routes(world)
+        if profile == "stack-hub":
+            return profiles.stack_hub_routes(world)
         if profile == "arc":
             self.keys = self._key_files()
             older = self._settings.arc_agent == "older"
-            arc = ArcTokenEndpoint(world, self.keys, ignores_selector=older)
-            routes.add(TOKEN_PATH, "identity", arc)
-        elif profile == "vm":
-            self._add_vm(routes)
-        return routes
-
-    def _add_vm(self, routes: Routes) -> None:
-        world = self._world
-        self.attested = AttestedEndpoint(world, lambda: self.endpoint)
-        routes.add(TOKEN_PATH, "identity", TokenEndpoint(world))
-        routes.add(FORM_TOKEN_PATH, "identity", FormTokenEndpoint(world))
-        routes.add(INFO_PATH, "identity", InfoEndpoint(world))
-        routes.add(ATTESTED_PATH, "attested", self.attested)
-        routes.add(INTERMEDIATE_PATH, "attested", self.attested.serve_intermediate)
-        routes.add(ROOT_PATH, "attested", self.attested.serve_root)
-        routes.add(BALANCER_PATH, "loadbalancer", LoadBalancerEndpoint(world))
-        routes.add(EVENTS_PATH, "scheduledevents", EventsEndpoint(world))
+            return profiles.arc_routes(world, self.keys, ignores_selector=older)
+        self.attested = AttestedEndpoint(world, self.endpoint)
+        return profiles.vm_routes(world, self.attested)
 
     def _key_files(self) -> KeyFiles:
         given = self._settings.tokens_directory
         directory = self.directory() / "tokens" if given is None else Path(given)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The realm must name the file as a client that resolves links sees it.
+        # Only a file that is really made shows that key files can be: no client has asked yet.
+        tempfile.TemporaryFile(dir=directory).close()
+        # Clients compare the realm's path with a resolved one, so it must hold no links.
         resolved = directory.resolve()
         return KeyFiles(resolved, self._settings.arc_secret_lifetime, self._world.clock)
 
-    def _add_key_vault(self, secrets: dict[str, str], openid: OpenIdEndpoint) -> None:
+    def _add_key_vault(self, openid: OpenIdEndpoint) -> None:
         settings, world = self._settings, self._world
-        vault = KeyVault("", self.directory() / "ca.pem", secrets)
+        listener = self._background.bind(settings.host, settings.key_vault_port)
+        url = settings.url("https", listener.port)
         routes = Routes()
-        endpoint = KeyVaultEndpoint(world, secrets, lambda: vault.url)
-        routes.add("/secrets", "key-vault", endpoint, below=True)
+        routes.add("/secrets", "key-vault", KeyVaultEndpoint(world, url), below=True)
         _add_openid(routes, openid)
-        server = HttpServer(Service(world, routes).handle, world.clock, name=_NAME)
-        context = server_context(self.directory(), settings.host)
-        port = self._background.listen(server, settings.host, settings.key_vault_port, context)
-        vault.url = settings.url("https", port)
-        self.key_vault = vault
+        server = HttpServer(Service(world, routes).handle, world.clock, name=profiles.NAME)
+        listener.serve(server, server_context(self.directory(), settings.host))
+        self.key_vault = KeyVault(url, self.directory() / "ca.pem", world.secrets)
 
-    def _add_admin(self, admin: Admin, wanted: int) -> None:
-        server = HttpServer(admin.handle, SystemClock(), name=_NAME)
-        port = self._background.listen(server, "127.0.0.1", wanted)
-        admin.listens_on(port)
-        self.admin_url = f"http://127.0.0.1:{port}"
+    def _add_admin(self, wanted: int) -> None:
+        listener = self._background.bind("127.0.0.1", wanted)
+        self.admin_url = f"http://127.0.0.1:{listener.port}"
+        admin = Admin(self._world, self._settings.profile, self.endpoint, listener.port)
+        listener.serve(HttpServer(admin.handle, SystemClock(), name=profiles.NAME))
 
 
 def _add_openid(routes: Routes, openid: OpenIdEndpoint) -> None:

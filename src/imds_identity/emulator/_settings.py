@@ -1,74 +1,223 @@
-"""How one emulator is to be served: checked once, then only read."""
+"""The emulator's options, each spelled once.
+
+`Emulator`'s parameters, the command's flags, the keys of its file and the table in
+docs/emulator.md are all made from the fields below.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import ipaddress
-import uuid
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Annotated, Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar, get_args
 
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
+from ._clock import Clock
+from ._machine.identities import DEFAULT_IDENTITIES, Identity, checked_identities
+from ._machine.machine import Machine
+from ._machine.versions import supported_versions
+from ._world.events import Announcement
+from ._world.fault import Fault
 
+_P = ParamSpec("_P")
+_S = TypeVar("_S")
 Profile = Literal["vm", "arc", "stack-hub", "app-service"]
 ArcAgent = Literal["current", "older"]
 DEFAULT_SECRETS: Mapping[str, str] = {"greeting": "Hello from the emulated vault"}
+UNCHANGED: Any = object()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Where an emulator listens and which services it has; `Emulator` describes each.
+class Option(NamedTuple):
+    """What is to be known of an option beside its name, type and default.
 
-    Raises:
-        ValueError: A value makes no sense; the message begins with its name.
+    Attributes:
+        help: what it is, as a noun phrase.
+        unit: what its flag takes.
+        flag: where it does not follow from the name; none where empty.
+        switch: a second flag, which takes no value, and what that does.
+        key: its key in the file, where that is not its name; none where empty.
+        command: the command's default, where it differs.
     """
 
-    profile: Profile
-    host: str
-    port: int
-    allow_remote: bool
-    tokens_directory: str | os.PathLike[str] | None
-    arc_agent: ArcAgent
-    arc_secret_lifetime: float
-    identity_header: str | None = field(repr=False)
-    key_vault: bool
-    key_vault_port: int
-    admin_port: int | None
-    # Stands in for an identity header that was not given.
-    random_header: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False)
+    help: str
+    unit: str = ""
+    flag: str | None = None
+    switch: tuple[str, str] = ("", "")
+    key: str | None = None
+    command: Any = UNCHANGED
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one emulator is to be served: checked once, then only read.
+
+    Raises:
+        ValueError: if a value makes no sense; the message names the option.
+    """
+
+    profile: Annotated[Profile, Option("the kind of host")] = "vm"
+    _: KW_ONLY
+    host: Annotated[str, Option("the address to listen on", "ADDRESS")] = "127.0.0.1"
+    port: Annotated[
+        int, Option("the port of the token and metadata endpoint; 0 is any", command=16925)
+    ] = 0
+    allow_remote: Annotated[
+        bool,
+        Option(
+            "whether the host may be an address that other machines reach; whoever reaches the "
+            "emulator gets its tokens"
+        ),
+    ] = False
+    machine: Annotated[
+        Machine | None, Option("what the machine is; a small Linux VM by default", flag="")
+    ] = None
+    identities: Annotated[
+        Iterable[Identity],
+        Option(
+            "its managed identities, by name or in full; by default a system-assigned and a "
+            "user-assigned one",
+            "NAME",
+            flag="--user-assigned",
+            switch=("--no-system-assigned", "give the machine no system-assigned identity"),
+            key="identity",
+        ),
+    ] = DEFAULT_IDENTITIES
+    token_lifetime: Annotated[int, Option("seconds that a token lives", "SECONDS")] = 86400
+    limits: Annotated[
+        bool,
+        Option(
+            "whether the limits per VM hold: 20 identity requests in a second and 5 at once, "
+            "5 requests in a second elsewhere",
+            command=True,
+        ),
+    ] = False
+    latency: Annotated[
+        float | None,
+        Option(
+            "seconds that an identity answer takes; by default 0.01 with limits, so that requests "
+            "overlap at all, else 0",
+            "SECONDS",
+        ),
+    ] = None
+    tokens_directory: Annotated[
+        str | os.PathLike[str] | None,
+        Option("where Arc's key files go; by default a private temporary directory", "DIR"),
+    ] = None
+    arc_agent: Annotated[
+        ArcAgent,
+        Option("a current agent echoes the identity asked for, an older one ignores it"),
+    ] = "current"
+    arc_secret_lifetime: Annotated[float, Option("seconds that an Arc secret holds", "SECONDS")] = (
+        60.0
+    )
+    identity_header: Annotated[
+        str | None, Option("App Service's IDENTITY_HEADER; a random one by default", "SECRET")
+    ] = field(default=None, repr=False)
+    newest_version: Annotated[
+        str | None,
+        Option("the newest api-version that the region knows; by default every one", "VERSION"),
+    ] = None
+    key_vault: Annotated[
+        bool, Option("whether there is a Key Vault beside the machine", key="key_vault.enabled")
+    ] = True
+    key_vault_port: Annotated[
+        int, Option("its https port; 0 is any", key="key_vault.port", command=16926)
+    ] = 0
+    secrets: Annotated[
+        Mapping[str, str],
+        Option("its secrets, names and values", flag="", key="key_vault.secrets"),
+    ] = field(default_factory=lambda: dict(DEFAULT_SECRETS), repr=False)
+    admin_port: Annotated[
+        int | None,
+        Option(
+            "the port of the page and API on 127.0.0.1; 0 is any, none serves neither",
+            switch=("--no-admin", "serve neither page nor API"),
+            command=16927,
+        ),
+    ] = None
+    faults: Annotated[
+        Iterable[Fault],
+        Option(
+            "faults set from the start, such as status=429,retry_after=2,times=3",
+            "ATTRIBUTE=VALUE[,...]",
+            flag="--fault",
+            key="fault",
+        ),
+    ] = ()
+    events: Annotated[
+        Iterable[Mapping[str, Any]],
+        Option(
+            "events announced at every start, such as Reboot,notice=60",
+            "TYPE[,ATTRIBUTE=VALUE...]",
+            flag="--event",
+            key="event",
+        ),
+    ] = ()
+    seed: Annotated[int | None, Option("makes random faults repeat themselves", "NUMBER")] = None
+    clock: Annotated[
+        Clock | None,
+        Option("the time for whatever expires, runs or is limited", flag="", key=""),
+    ] = None
+    events_clock: Annotated[
+        Clock | None,
+        Option(
+            "the time for scheduled events; as a flag and in the file, how much faster than real "
+            "time they run",
+            "FACTOR",
+            flag="--events-speed",
+            key="events_speed",
+        ),
+    ] = None
+    log_size: Annotated[int, Option("how many requests are remembered", "NUMBER")] = 5000
 
     def __post_init__(self) -> None:
-        """Checks every value."""
+        """Check every value."""
         _check_choice("profile", self.profile, get_args(Profile))
         _check_choice("arc_agent", self.arc_agent, get_args(ArcAgent))
         _check_host(self.host, allow_remote=self.allow_remote)
-        _check_port("port", self.port)
-        _check_port("key_vault_port", self.key_vault_port)
-        _check_port("admin_port", self.admin_port)
-        check_positive("arc_secret_lifetime", self.arc_secret_lifetime)
-
-    @property
-    def secret_header(self) -> str:
-        """App Service's ``IDENTITY_HEADER``."""
-        return self.identity_header or self.random_header
+        for name in ("port", "key_vault_port", "admin_port"):
+            _check_port(name, getattr(self, name))
+        for name in ("token_lifetime", "arc_secret_lifetime", "log_size"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above zero, not {getattr(self, name)}.")
+        if self.latency is not None and self.latency < 0:
+            raise ValueError(f"latency cannot be negative; {self.latency} is.")
+        supported_versions(self.newest_version)
+        # Iterables may be generators, which can be read only once.
+        object.__setattr__(self, "identities", checked_identities(self.identities))
+        object.__setattr__(self, "faults", tuple(self.faults))
+        object.__setattr__(self, "events", tuple(self.events))
+        for event in self.events:
+            Announcement(**event)
 
     def url(self, scheme: str, port: int) -> str:
-        """Returns the URL of a port on the host."""
-        # An address that stands for all of them is reached under the loopback one.
+        """The URL of a port on the host."""
+        # 0.0.0.0 and :: listen on every address but are none to connect to.
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         host = f"[{host}]" if ":" in host else host
         return f"{scheme}://{host}:{port}"
 
 
-def check_positive(name: str, number: float) -> None:
-    """Refuses a number that is not above zero.
+def with_options_of(
+    settings: Callable[_P, Settings],
+) -> Callable[[Callable[[_S, Settings], None]], Callable[Concatenate[_S, _P], None]]:
+    """Give a constructor that takes settings the parameters that settings are made of."""
 
-    Raises:
-        ValueError: It is not.
-    """
-    if not number > 0:
-        raise ValueError(f"{name} must be above zero, not {number}.")
+    def decorate(
+        construct: Callable[[_S, Settings], None],
+    ) -> Callable[Concatenate[_S, _P], None]:
+        @functools.wraps(construct)
+        def constructor(this: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+            construct(this, settings(*args, **kwargs))
+
+        own = list(inspect.signature(construct).parameters.values())[:1]
+        options = list(inspect.signature(settings).parameters.values())
+        constructor.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+        return constructor
+
+    return decorate
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -89,5 +238,5 @@ def _check_host(host: str, *, allow_remote: bool) -> None:
     if not loopback and not allow_remote:
         raise ValueError(
             f"host {host} is reachable from other machines, and whoever reaches the emulator gets "
-            "its tokens. Say allow_remote=True if that is meant."
+            "its tokens. Say allow_remote=True, or --allow-remote, if that is meant."
         )

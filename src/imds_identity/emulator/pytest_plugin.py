@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from imds_identity.emulator import Emulator
 
-# What would lead a client past the emulator.
+# Variables that would lead a client to another service than the emulator.
 _VARIABLES = (
     "AZURE_POD_IDENTITY_AUTHORITY_HOST",
     "AZURE_FEDERATED_TOKEN_FILE",
@@ -42,13 +42,13 @@ def _point_at(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name, value in emulator.environment().items():
         monkeypatch.setenv(name, value)
-    # What a test was given is no business of other processes.
+    # Tokens of an emulator must not be shared with processes outside the test.
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
 
 
 @pytest.fixture
 def emulator_factory() -> Iterator[Callable[..., Emulator]]:
-    """Returns a function that starts emulators; it takes `Emulator`'s arguments.
+    """A function that starts emulators; it takes `Emulator`'s arguments.
 
     They stop at the end of the test. The environment is left as it is: use
     ``emulator.environment()``.

@@ -7,26 +7,26 @@ posts).
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from .._kinds import from_text, kinds_of
 from .._messages import Response, json_response
+from .._world.events import Announcement
+from .._world.fault import Fault
 from .page import live, page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._emulator import Emulator
     from .._messages import Request
+    from .._world.world import World
 
 _SAFE = {"GET", "HEAD"}
-_WHOLE = {"status", "times", "after", "truncate", "duration"}
-_FRACTIONS = {"probability", "seconds", "delay", "slow_body", "date_skew", "token_lifetime"}
-_FRACTIONS |= {"notice", "runs"}
-_FLAGS = {"reset", "no_answer"}
 
 
 class _RefusedError(Exception):
@@ -41,13 +41,17 @@ class Admin:
     """Answers on the admin port.
 
     Args:
-        emulator: What is shown and changed.
+        world: what is shown and changed.
+        profile: the kind of host.
+        endpoint: its URL.
+        port: the admin port, which is part of every Host header that is meant for it.
     """
 
-    def __init__(self, emulator: Emulator) -> None:
-        self._emulator = emulator
-        self.hosts: frozenset[str] = frozenset()
-        self._pages: dict[tuple[str, str], Callable[[Request], Response]] = {
+    def __init__(self, world: World, profile: str, endpoint: str, port: int) -> None:
+        self._world = world
+        self._page_of = functools.partial(page, world, profile, endpoint)
+        self._hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
+        self._answers: dict[tuple[str, str], Callable[[Request], Response]] = {
             ("GET", "/"): self._page,
             ("GET", "/live"): self._live,
             ("GET", "/api/requests"): self._list_requests,
@@ -61,21 +65,19 @@ class Admin:
             ("POST", "/api/revoke"): self._revoke,
             ("POST", "/api/reset"): self._reset,
         }
-        self._forms: dict[str, Callable[[dict[str, Any]], object]] = {
-            "/do/fault": lambda form: emulator.fault(**form),
-            "/do/clear-fault": lambda form: emulator.clear_faults(int(form["number"])),
-            "/do/event": lambda form: emulator.schedule_event(**form),
-            "/do/cancel-event": lambda form: emulator.cancel_event(form["event_id"]),
-            "/do/revoke": lambda _: emulator.revoke_tokens(),
-            "/do/reset": lambda _: emulator.reset(),
+        self._forms: dict[str, Callable[[dict[str, str]], object]] = {
+            "/do/fault": lambda form: world.set_fault(Fault(**_typed(form, Fault))),
+            "/do/clear-fault": lambda form: world.clear_faults(int(form["number"])),
+            "/do/event": lambda form: world.schedule_event(
+                Announcement(**_typed(form, Announcement))
+            ),
+            "/do/cancel-event": lambda form: world.cancel_event(form["event_id"]),
+            "/do/revoke": lambda _: world.revoke_tokens(),
+            "/do/reset": lambda _: world.reset(),
         }
 
-    def listens_on(self, port: int) -> None:
-        """Notes the port, which is part of every Host header that is meant for it."""
-        self.hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
-
     def handle(self, request: Request) -> Response:
-        """Answers one request."""
+        """Answer one request."""
         try:
             self._check_source(request)
             return self._secured(self._route(request))
@@ -85,12 +87,12 @@ class Admin:
             return self._secured(json_response(400, {"error": f"That makes no sense: {error}"}))
 
     def _check_source(self, request: Request) -> None:
-        if request.header_values("host") not in [[host] for host in self.hosts]:
+        if request.header_values("host") not in [[host] for host in self._hosts]:
             raise _RefusedError(421, "Use 127.0.0.1 or localhost and the port to reach this page.")
         if request.method in _SAFE:
             return
         origin = request.header("origin")
-        if origin is not None and origin.removeprefix("http://") not in self.hosts:
+        if origin is not None and origin.removeprefix("http://") not in self._hosts:
             raise _RefusedError(403, "Other sites may not change anything here.")
         if request.header("sec-fetch-site") not in (None, "same-origin", "none"):
             raise _RefusedError(403, "Other sites may not change anything here.")
@@ -100,10 +102,12 @@ class Admin:
         if form is not None and request.method == "POST":
             form(_form_of(request))
             return Response(303, headers={"Location": "/"})
-        found = self._pages.get((request.method, request.path))
+        found = self._answers.get((request.method, request.path))
         if found is not None:
             return found(request)
-        known = request.path in self._forms or any(path == request.path for _, path in self._pages)
+        known = request.path in self._forms or any(
+            path == request.path for _, path in self._answers
+        )
         raise _RefusedError(405 if known else 404, "There is no such thing here.")
 
     def _secured(self, response: Response) -> Response:
@@ -129,20 +133,22 @@ class Admin:
             f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
             "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
         )
-        response = _html(page(self._emulator, nonce))
+        response = _html(self._page_of(nonce))
         return Response(
             200, response.body, response.content_type, {"Content-Security-Policy": policy}
         )
 
     def _live(self, request: Request) -> Response:
         del request
-        return _html(live(self._emulator))
+        return _html(live(self._world))
 
     # The API.
 
     def _list_requests(self, request: Request) -> Response:
         after = int(request.parameter("after") or 0)
-        records = [asdict(record) for record in self._emulator.requests if record.number > after]
+        records = [
+            asdict(record) for record in self._world.recorded_requests() if record.number > after
+        ]
         return json_response(200, {"requests": records})
 
     def _list_tokens(self, request: Request) -> Response:
@@ -154,7 +160,7 @@ class Admin:
                 "issued": token.issued,
                 "expires": token.expires,
             }
-            for token in self._emulator.issued_tokens
+            for token in self._world.issued_tokens()
         ]
         return json_response(200, {"tokens": shown})
 
@@ -162,37 +168,43 @@ class Admin:
         del request
         shown = [
             {"number": number, "category": fault.category, "does": fault.describe()}
-            for number, fault in self._emulator.faults
+            for number, fault in self._world.active_faults()
         ]
         return json_response(200, {"faults": shown})
 
     def _add_fault(self, request: Request) -> Response:
-        return json_response(201, {"number": self._emulator.fault(**_json_of(request))})
+        return json_response(201, {"number": self._world.set_fault(Fault(**_json_of(request)))})
 
     def _clear_faults(self, request: Request) -> Response:
         number = request.parameter("number")
-        self._emulator.clear_faults(int(number) if number is not None else None)
+        self._world.clear_faults(int(number) if number is not None else None)
         return json_response(200, {})
 
     def _list_events(self, request: Request) -> Response:
         del request
-        return json_response(200, {"events": [asdict(event) for event in self._emulator.events]})
+        return json_response(
+            200, {"events": [asdict(event) for event in self._world.current_events()]}
+        )
 
     def _add_event(self, request: Request) -> Response:
-        return json_response(201, {"event_id": self._emulator.schedule_event(**_json_of(request))})
+        announcement = Announcement(**_json_of(request))
+        return json_response(201, {"event_id": self._world.schedule_event(announcement)})
 
     def _cancel_event(self, request: Request) -> Response:
-        self._emulator.cancel_event(request.parameter("event_id") or "")
+        event_id = request.parameter("event_id")
+        if event_id is None:
+            raise _RefusedError(400, "Say which event, as /api/events?event_id=…")
+        self._world.cancel_event(event_id)
         return json_response(200, {})
 
     def _revoke(self, request: Request) -> Response:
         del request
-        self._emulator.revoke_tokens()
+        self._world.revoke_tokens()
         return json_response(200, {})
 
     def _reset(self, request: Request) -> Response:
         del request
-        self._emulator.reset()
+        self._world.reset()
         return json_response(200, {})
 
 
@@ -202,7 +214,7 @@ def _html(text: str) -> Response:
 
 
 def _json_of(request: Request) -> dict[str, Any]:
-    # A form of another site cannot have this type, and a script there would have to ask first.
+    # A form of another site cannot send this type, and a script needs a preflight that fails.
     if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
         raise _RefusedError(415, "The body must be application/json.")
     try:
@@ -214,14 +226,10 @@ def _json_of(request: Request) -> dict[str, Any]:
     return document
 
 
-def _form_of(request: Request) -> dict[str, Any]:
-    fields = parse_qsl(request.body.decode(), max_num_fields=50)
-    return {name: _converted(name, value) for name, value in fields}
+def _form_of(request: Request) -> dict[str, str]:
+    return dict(parse_qsl(request.body.decode(), max_num_fields=50))
 
 
-def _converted(name: str, value: str) -> Any:
-    if name in _WHOLE:
-        return int(value)
-    if name in _FRACTIONS:
-        return float(value)
-    return True if name in _FLAGS else value
+def _typed(form: dict[str, str], cls: type) -> dict[str, Any]:
+    kinds = kinds_of(cls)
+    return {name: from_text(text, kinds.get(name, (str,))) for name, text in form.items()}

@@ -6,14 +6,14 @@ import time
 from html import escape
 from typing import TYPE_CHECKING
 
-from .._services.scheduled_events import NOTICE
-from .._world.faults import CATEGORIES
+from .._world.events import NOTICE
+from .._world.fault import CATEGORIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .._emulator import Emulator
     from .._world.records import RecordedRequest
+    from .._world.world import World
 
 _SHOWN = 100
 _STYLE = """
@@ -29,7 +29,7 @@ input { width: 7rem; }
 .bad { color: #c33; font-weight: bold; }
 details { font-size: .8rem; }
 """
-# The tables are fetched again and again; the forms stay, so that nobody's input is lost.
+# Only the tables are refreshed: replacing the forms would lose what somebody is typing.
 _SCRIPT = """
 const live = document.getElementById("live");
 async function refresh() {
@@ -55,12 +55,14 @@ _COMMON_FAULTS = (
 )
 
 
-def page(emulator: Emulator, nonce: str) -> str:
-    """Returns the page.
+def page(world: World, profile: str, endpoint: str, nonce: str) -> str:
+    """The page.
 
     Args:
-        emulator: What it shows.
-        nonce: Marks its own style and script for the content security policy.
+        world: what it shows.
+        profile: the kind of host.
+        endpoint: its URL.
+        nonce: marks its own style and script for the content security policy.
     """
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -68,21 +70,21 @@ def page(emulator: Emulator, nonce: str) -> str:
 <title>imds-identity emulator</title>
 <style nonce="{nonce}">{_STYLE}</style></head><body>
 <h1>imds-identity emulator</h1>
-<p>Profile <b>{escape(emulator.profile)}</b> on <code>{escape(emulator.endpoint)}</code></p>
+<p>Profile <b>{escape(profile)}</b> on <code>{escape(endpoint)}</code></p>
 {_controls()}
-<main id="live">{live(emulator)}</main>
+<main id="live">{live(world)}</main>
 <script nonce="{nonce}">{_SCRIPT}</script>
 </body></html>"""
 
 
-def live(emulator: Emulator) -> str:
-    """Returns the part of the page that changes by itself."""
+def live(world: World) -> str:
+    """The part of the page that changes by itself."""
     return "".join(
         (
-            _section("Faults", _faults(emulator)),
-            _section("Scheduled events", _events(emulator)),
-            _section("Tokens issued", _tokens(emulator)),
-            _section("Requests, latest first", _requests(emulator.requests)),
+            _section("Faults", _faults(world)),
+            _section("Scheduled events", _events(world)),
+            _section("Tokens issued", _tokens(world)),
+            _section("Requests, latest first", _requests(world.recorded_requests())),
         )
     )
 
@@ -130,7 +132,7 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if body else ""
 
 
-def _faults(emulator: Emulator) -> str:
+def _faults(world: World) -> str:
     rows = [
         (
             str(number),
@@ -139,12 +141,12 @@ def _faults(emulator: Emulator) -> str:
             "until cleared" if fault.times is None else f"{fault.times} times",
             _button("/do/clear-fault", "number", str(number), "Clear"),
         )
-        for number, fault in emulator.faults
+        for number, fault in world.active_faults()
     ]
     return _table(("#", "Category", "Effect", "How often", ""), rows)
 
 
-def _events(emulator: Emulator) -> str:
+def _events(world: World) -> str:
     rows = [
         (
             escape(event.event_type),
@@ -154,12 +156,12 @@ def _events(emulator: Emulator) -> str:
             escape(event.description),
             _button("/do/cancel-event", "event_id", event.event_id, "Cancel"),
         )
-        for event in emulator.events
+        for event in world.current_events()
     ]
     return _table(("Type", "Status", "Not before", "Resources", "Description", ""), rows)
 
 
-def _tokens(emulator: Emulator) -> str:
+def _tokens(world: World) -> str:
     rows = [
         (
             escape(token.resource),
@@ -167,7 +169,7 @@ def _tokens(emulator: Emulator) -> str:
             _moment(token.issued),
             _moment(token.expires),
         )
-        for token in reversed(emulator.issued_tokens)
+        for token in reversed(world.issued_tokens())
     ]
     return _table(("Resource", "Client id", "Issued", "Expires"), rows[:_SHOWN])
 

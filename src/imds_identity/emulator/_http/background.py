@@ -19,49 +19,80 @@ _STOP_SECONDS = 10.0
 _running: weakref.WeakSet[Background] = weakref.WeakSet()
 
 
+class Listener:
+    """A bound socket, which does not listen before its server starts.
+
+    Args:
+        host: the address to bind.
+        port: the port; 0 is any.
+
+    Attributes:
+        port: the port that it got.
+
+    Raises:
+        OSError: if the address cannot be bound.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._server: HttpServer | None = None
+        self._tls: ssl.SSLContext | None = None
+        try:
+            if os.name == "posix":
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((host, port))
+        except OSError as error:
+            self._socket.close()
+            reason = f"Cannot listen on {host} port {port}: {error.strerror or error}."
+            raise OSError(error.errno, reason) from error
+        self.port = int(self._socket.getsockname()[1])
+
+    def serve(self, server: HttpServer, tls: ssl.SSLContext | None = None) -> None:
+        """Name what will serve here, over https where there is a TLS context."""
+        self._server, self._tls = server, tls
+
+    async def start(self) -> None:
+        """Begin to accept connections."""
+        assert self._server is not None
+        await self._server.start(self._socket, self._tls)
+
+    async def stop(self) -> None:
+        """Stop accepting and drop every connection."""
+        if self._server is not None:
+            await self._server.stop()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def descriptors(self) -> list[int]:
+        """File descriptors of the socket and of its connections."""
+        found = [self._socket.fileno()]
+        if self._server is not None:
+            found += self._server.descriptors()
+        return [descriptor for descriptor in found if descriptor >= 0]
+
+
 class Background:
     """A thread with an event loop that serves until it is stopped."""
 
     def __init__(self) -> None:
-        self._servers: list[tuple[HttpServer, socket.socket, ssl.SSLContext | None]] = []
+        self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._ready = threading.Event()
         self._failure: BaseException | None = None
 
-    def listen(
-        self, server: HttpServer, host: str, port: int, tls: ssl.SSLContext | None = None
-    ) -> int:
-        """Binds a socket for a server.
-
-        Args:
-            server: What will serve it.
-            host: The address to bind.
-            port: The port; 0 chooses a free one.
-            tls: Serve https with this context.
-
-        Returns:
-            The port.
-
-        Raises:
-            OSError: The address cannot be bound.
-        """
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            if os.name == "posix":
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-        except OSError as error:
-            listener.close()
-            reason = f"Cannot listen on {host} port {port}: {error.strerror or error}."
-            raise OSError(error.errno, reason) from error
-        self._servers.append((server, listener, tls))
-        return int(listener.getsockname()[1])
+    def bind(self, host: str, port: int) -> Listener:
+        """A new listener, which lives until `stop`."""
+        listener = Listener(host, port)
+        self._listeners.append(listener)
+        return listener
 
     def start(self) -> None:
-        """Begins to serve; returns when every socket accepts."""
+        """Begin to serve; returns when every socket accepts."""
         self._thread = threading.Thread(
             target=self._run, name="imds-identity-emulator", daemon=True
         )
@@ -73,15 +104,15 @@ class Background:
         _running.add(self)
 
     def stop(self) -> None:
-        """Stops serving and frees every socket; does nothing in a forked child."""
+        """Stop serving and free every socket; does nothing in a forked child."""
         _running.discard(self)
         thread, self._thread = self._thread, None
         if thread is not None and self._loop is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
             thread.join(_STOP_SECONDS)
-        for _, listener, _ in self._servers:
+        for listener in self._listeners:
             listener.close()
-        self._servers.clear()
+        self._listeners.clear()
 
     def _run(self) -> None:
         loop = asyncio.new_event_loop()
@@ -96,41 +127,35 @@ class Background:
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
-        servers = [server for server, _, _ in self._servers]
         try:
-            for server, listener, tls in self._servers:
-                await server.start(listener, tls)
+            for listener in self._listeners:
+                await listener.start()
             self._ready.set()
             await self._stop.wait()
         finally:
-            for server in servers:
-                await server.stop()
-            # What is left are connections that never finished their TLS handshake.
+            for listener in self._listeners:
+                await listener.stop()
+            # A connection in its TLS handshake belongs to no server yet, only to a task.
             handshakes = asyncio.all_tasks() - {asyncio.current_task()}
             for task in handshakes:
                 task.cancel()
             await asyncio.gather(*handshakes, return_exceptions=True)
-            # One more round lets TLS transports tell their sockets of the end.
+            # TLS transports close their sockets in the loop's next round.
             await asyncio.sleep(0)
 
     def leave_to_parent(self) -> None:
-        """Lets go, in a forked child, of sockets that only the parent serves.
+        """Let go, in a forked child, of sockets that only the parent serves.
 
         Were they left open, clients of the parent would not see its connections close.
         """
         self._thread = None
         null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in self._descriptors():
-            # Replaced, not closed: the objects that hold the number may still close it.
-            with contextlib.suppress(OSError):
-                os.dup2(null, descriptor, inheritable=False)
+        for listener in self._listeners:
+            for descriptor in listener.descriptors():
+                # The number is kept busy, because Python objects that own it will close it later.
+                with contextlib.suppress(OSError):
+                    os.dup2(null, descriptor, inheritable=False)
         os.close(null)
-
-    def _descriptors(self) -> list[int]:
-        found = [listener.fileno() for _, listener, _ in self._servers]
-        for server, _, _ in self._servers:
-            found.extend(connection.descriptor() for connection in list(server.connections))
-        return [descriptor for descriptor in found if descriptor >= 0]
 
 
 def _after_fork() -> None:

@@ -15,109 +15,26 @@ if TYPE_CHECKING:
 
     from .._emulator import Emulator
 
-DEFAULT_PORT = 16925
-DEFAULT_KEY_VAULT_PORT = 16926
-DEFAULT_ADMIN_PORT = 16927
 _USAGE = 2
 _FAILED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the emulator's flags to a parser.
+    """Add the emulator's flags to a parser.
 
     Args:
-        parser: The parser of the subcommand.
+        parser: of the subcommand.
     """
+    from .options import add_flags
+
     parser.description = (
         "Serves what managed-identity clients expect of an Azure VM, an Azure Arc server, Azure "
         "Stack Hub or App Service, until Ctrl-C or SIGTERM. What clients must export is printed "
         "to standard output as shell lines; each request is one line on standard error."
     )
-    parser.add_argument(
-        "--profile",
-        choices=("vm", "arc", "stack-hub", "app-service"),
-        help="the kind of host (default: vm)",
-    )
-    parser.add_argument(
-        "--port", type=int, help=f"the endpoint's port; 0 is any (default: {DEFAULT_PORT})"
-    )
-    parser.add_argument(
-        "--key-vault-port",
-        type=int,
-        help=f"the Key Vault's https port; 0 is any (default: {DEFAULT_KEY_VAULT_PORT})",
-    )
-    parser.add_argument(
-        "--no-key-vault", action="store_true", default=None, help="serve no Key Vault"
-    )
-    parser.add_argument(
-        "--admin-port",
-        type=int,
-        help=f"the port of the page and API on 127.0.0.1; 0 is any (default: {DEFAULT_ADMIN_PORT})",
-    )
-    parser.add_argument("--no-admin", action="store_true", default=None, help="serve neither")
+    add_flags(parser)
     parser.add_argument(
         "--config", metavar="FILE", help="a TOML file; flags go before what it says"
-    )
-    parser.add_argument("--host", help="the address to listen on (default: 127.0.0.1)")
-    parser.add_argument(
-        "--allow-remote",
-        action="store_true",
-        default=None,
-        help="let --host be an address that other machines reach; whoever reaches it gets tokens",
-    )
-    parser.add_argument(
-        "--token-lifetime",
-        type=int,
-        metavar="SECONDS",
-        help="how long a token lives (default: 86400)",
-    )
-    parser.add_argument(
-        "--limits", action="store_true", default=None, help="hold clients to the limits per VM"
-    )
-    parser.add_argument(
-        "--tokens-directory",
-        metavar="DIR",
-        help="where Arc's key files go (default: a temporary one)",
-    )
-    parser.add_argument(
-        "--arc-agent",
-        choices=("current", "older"),
-        help="a current agent echoes the identity asked for, an older one ignores it",
-    )
-    parser.add_argument(
-        "--user-assigned",
-        action="append",
-        metavar="NAME",
-        help="a user-assigned identity, its ids made from its name; repeat for more",
-    )
-    parser.add_argument(
-        "--no-system-assigned",
-        action="store_true",
-        default=None,
-        help="give the machine no system-assigned identity",
-    )
-    parser.add_argument(
-        "--fault",
-        action="append",
-        metavar="ATTRIBUTE=VALUE[,...]",
-        help="a fault from the start, such as status=429,retry_after=2,times=3; repeat for more",
-    )
-    parser.add_argument(
-        "--event",
-        action="append",
-        metavar="TYPE[,ATTRIBUTE=VALUE...]",
-        help="a scheduled event, such as Reboot,notice=60; repeat for more",
-    )
-    parser.add_argument(
-        "--events-speed",
-        type=float,
-        metavar="FACTOR",
-        help="how much faster than real time scheduled events run",
-    )
-    parser.add_argument(
-        "--identity-header",
-        metavar="SECRET",
-        help="the app-service profile's IDENTITY_HEADER (default: a random one)",
     )
     parser.add_argument(
         "--print-env",
@@ -127,10 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the subcommand.
+    """Run the subcommand.
 
     Args:
-        args: What the parser made of the flags.
+        args: what the parser made of the flags.
 
     Returns:
         The exit status: 0, 1 when it cannot serve, 2 when the flags make no sense.
@@ -155,55 +72,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _arguments(args: argparse.Namespace) -> dict[str, Any]:
-    given = {
-        name: getattr(args, name)
-        for name in (
-            "profile",
-            "host",
-            "port",
-            "key_vault_port",
-            "admin_port",
-            "allow_remote",
-            "token_lifetime",
-            "limits",
-            "tokens_directory",
-            "arc_agent",
-            "identity_header",
-        )
-        if getattr(args, name) is not None
-    }
-    given.update(_described(args))
-    if args.no_key_vault:
-        given["key_vault"] = False
-    if args.no_admin:
-        given["admin_port"] = None
-    ports = {
-        "port": DEFAULT_PORT,
-        "key_vault_port": DEFAULT_KEY_VAULT_PORT,
-        "admin_port": DEFAULT_ADMIN_PORT,
-    }
+    from . import flags
+    from .options import command_defaults
+
+    given = flags.arguments(args)
     if args.config is None:
-        return {**ports, **given}
+        return {**command_defaults(), **given}
     from .config import load_config
 
-    return {**ports, **load_config(args.config, **given)}
-
-
-def _described(args: argparse.Namespace) -> dict[str, Any]:
-    from . import flags as _flags
-
-    given: dict[str, Any] = {}
-    if args.user_assigned or args.no_system_assigned:
-        given["identities"] = _flags.identities(
-            args.user_assigned or (), system_assigned=not args.no_system_assigned
-        )
-    if args.fault:
-        given["faults"] = [_flags.fault(text) for text in args.fault]
-    if args.event:
-        given["events"] = [_flags.event(text) for text in args.event]
-    if args.events_speed is not None:
-        given["events_clock"] = _flags.events_clock(args.events_speed)
-    return given
+    return {**command_defaults(), **load_config(args.config, **given)}
 
 
 def _print_environment(emulator: Emulator) -> int:

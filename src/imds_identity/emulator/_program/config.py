@@ -7,69 +7,33 @@ import functools
 import importlib
 import re
 import sys
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._clock import ScaledClock
-from .._world.faults import ATTRIBUTE_TYPES, Fault
-from .._world.identities import SystemAssigned, UserAssigned, checked_identities
-from .._world.machine import Machine
+from .._kinds import fits, in_words, kinds_of
+from .._machine.identities import SystemAssigned, UserAssigned, checked_identities
+from .._machine.machine import Machine
+from .._world.events import Announcement
+from .._world.fault import Fault
+from .options import rows
+from .positions import Positions
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
-    from .._world.identities import Identity
+    from .._kinds import Kinds
+    from .._machine.identities import Identity
 
-# Python has it since 3.11; before, the same code is called tomli.
+# The standard library has tomllib since 3.11; for 3.10 the package tomli is the same code.
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-_HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
-_KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?(?:\s*\.[^=]*)?\s*=""")
-_NUMBER = (int, float)
-_TOP: dict[str, type | tuple[type, ...]] = {
-    "profile": str,
-    "host": str,
-    "port": int,
-    "admin_port": int,
-    "allow_remote": bool,
-    "token_lifetime": int,
-    "limits": bool,
-    "latency": _NUMBER,
-    "tokens_directory": str,
-    "arc_agent": str,
-    "arc_secret_lifetime": _NUMBER,
-    "identity_header": str,
-    "newest_version": str,
-    "seed": int,
-    "log_size": int,
-    "events_speed": _NUMBER,
-    "machine": dict,
-    "identity": list,
-    "key_vault": dict,
-    "fault": list,
-    "event": list,
+_IDENTITY: Mapping[str, Kinds] = dict.fromkeys(
+    ("kind", "name", "client_id", "object_id", "resource_id"), (str,)
+)
+_EVENT: Mapping[str, Kinds] = {
+    "type" if name == "event_type" else name: kinds
+    for name, kinds in kinds_of(Announcement).items()
 }
-_KEY_VAULT: dict[str, type | tuple[type, ...]] = {"enabled": bool, "port": int, "secrets": dict}
-EVENT_TYPES: dict[str, type | tuple[type, ...]] = {
-    "type": str,
-    "notice": _NUMBER,
-    "runs": _NUMBER,
-    "resources": list,
-    "description": str,
-    "source": str,
-    "duration": int,
-}
-_IDENTITY: dict[str, type | tuple[type, ...]] = {
-    "kind": str,
-    "name": str,
-    "client_id": str,
-    "object_id": str,
-    "resource_id": str,
-}
-_MACHINE: dict[str, type | tuple[type, ...]] = {
-    field.name: dict if field.name in {"tags", "compute", "network", "load_balancer"} else str
-    for field in dataclasses.fields(Machine)
-}
-_TYPE_NAMES = {str: "a string", int: "a whole number", bool: "true or false"}
 
 
 class ConfigError(ValueError):
@@ -77,18 +41,18 @@ class ConfigError(ValueError):
 
 
 def load_config(path: str | os.PathLike[str], **overrides: Any) -> dict[str, Any]:
-    """Reads a file into `Emulator`'s arguments.
+    """Read a file into `Emulator`'s arguments.
 
     Args:
-        path: The TOML file.
-        overrides: Arguments that go before what the file says.
+        path: the TOML file.
+        overrides: arguments that go before what the file says.
 
     Returns:
         The arguments that it gives, and the overrides; those never mentioned are left out.
 
     Raises:
-        ConfigError: It is not TOML, or says what makes no sense; the message names the line.
-        OSError: It cannot be read.
+        ConfigError: if it is not TOML, or says what makes no sense; the message names the line.
+        OSError: if it cannot be read.
     """
     with open(path, "rb") as file:
         data = file.read()
@@ -111,60 +75,92 @@ def _syntax_message(path: str, text: str, message: str) -> str:
 
 
 class _Reader:
-    """Turns a document into arguments, and remembers where its keys stand."""
+    """Turns a document into arguments, and knows where its keys stand.
+
+    Args:
+        path: of the file, for messages.
+        text: the file.
+    """
 
     def __init__(self, path: str, text: str) -> None:
         self._path = path
-        self._lines = _line_numbers(text)
+        self._positions = Positions(text)
+        # Options that the file does not write as one value: how it does, and what reads that.
+        self._readers: Mapping[str, tuple[Kinds, Callable[[Any], Any]]] = {
+            "machine": ((Mapping,), self._machine),
+            "identity": ((list,), self._identities),
+            "key_vault.secrets": ((Mapping,), self._secrets),
+            "fault": (
+                (list,),
+                functools.partial(self._tables, "fault", kinds_of(Fault), Fault),
+            ),
+            "event": (
+                (list,),
+                functools.partial(self._tables, "event", _EVENT, event_arguments),
+            ),
+            "events_speed": ((int, float), self._events_clock),
+        }
 
     def checked(self, document: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+        """The arguments, of which `Emulator` approves."""
         from .._emulator import Emulator
 
-        arguments = {**self.arguments(document), **overrides}
-        # Its constructor knows best what goes together, and touches nothing.
+        arguments = {**self._arguments(document), **overrides}
         self._made("", "", functools.partial(Emulator, **arguments))
         return arguments
 
-    def arguments(self, document: dict[str, Any]) -> dict[str, Any]:
-        self._check("", document, _TOP)
-        simple = {name: value for name, value in document.items() if name not in _NOT_SIMPLE}
-        if "events_speed" in document:
-            speed = document["events_speed"]
-            simple["events_clock"] = self._made("", "events_speed", lambda: ScaledClock(speed))
-        if "machine" in document:
-            table = document["machine"]
-            self._check("machine", table, _MACHINE)
-            simple["machine"] = self._made("machine", "", lambda: Machine(**table))
-        if "identity" in document:
-            simple["identities"] = self._identities(document["identity"])
-        if "fault" in document:
-            simple["faults"] = self._tables("fault", document["fault"], ATTRIBUTE_TYPES, Fault)
-        if "event" in document:
-            simple["events"] = self._tables(
-                "event", document["event"], EVENT_TYPES, event_arguments
-            )
-        simple.update(self._key_vault(document.get("key_vault", {})))
-        return simple
+    def _arguments(self, document: dict[str, Any]) -> dict[str, Any]:
+        given: dict[str, Any] = {}
+        for table, kinds in self._known().items():
+            values = document.get(table, {}) if table else document
+            self._check(table, values, kinds)
+            given.update({_key(table, name): value for name, value in values.items()})
+        return {
+            row.name: self._readers[row.key][1](given[row.key])
+            if row.key in self._readers
+            else given[row.key]
+            for row in rows()
+            if row.key in given
+        }
 
-    def _key_vault(self, table: dict[str, Any]) -> dict[str, Any]:
-        self._check("key_vault", table, _KEY_VAULT)
-        for name, value in table.get("secrets", {}).items():
+    def _known(self) -> dict[str, dict[str, Kinds]]:
+        """The keys of each table of options, with what they may be; the first is the file's own."""
+        known: dict[str, dict[str, Kinds]] = {"": {}}
+        for row in rows():
+            table, _, name = row.key.rpartition(".")
+            if table:
+                known[""][table] = (Mapping,)
+            if name:
+                read = self._readers.get(row.key)
+                known.setdefault(table, {})[name] = row.kinds if read is None else read[0]
+        return known
+
+    def _machine(self, table: dict[str, Any]) -> Machine:
+        self._check("machine", table, kinds_of(Machine))
+        made: Machine = self._made("machine", "", lambda: Machine(**table))
+        return made
+
+    def _events_clock(self, factor: float) -> ScaledClock:
+        made: ScaledClock = self._made("", "events_speed", lambda: ScaledClock(factor))
+        return made
+
+    def _secrets(self, table: dict[str, Any]) -> dict[str, str]:
+        for name, value in table.items():
             if not isinstance(value, str):
                 raise self._error("key_vault.secrets", name, f"secrets.{name} must be a string.")
-        names = {"enabled": "key_vault", "port": "key_vault_port", "secrets": "secrets"}
-        return {names[name]: value for name, value in table.items()}
+        return table
 
     def _identities(self, tables: list[Any]) -> tuple[Identity, ...]:
-        found = self._tables("identity", tables, _IDENTITY, _identity)
+        found = self._tables("identity", _IDENTITY, _identity, tables)
         made: tuple[Identity, ...] = self._made("identity#0", "", lambda: checked_identities(found))
         return made
 
     def _tables(
         self,
         name: str,
-        tables: list[Any],
-        known: dict[str, type | tuple[type, ...]],
+        known: Mapping[str, Kinds],
         make: Callable[..., Any],
+        tables: list[Any],
     ) -> list[Any]:
         made = []
         for index, table in enumerate(tables):
@@ -175,86 +171,38 @@ class _Reader:
             made.append(self._made(where, "", functools.partial(make, **table)))
         return made
 
-    def _check(
-        self, where: str, table: dict[str, Any], known: dict[str, type | tuple[type, ...]]
-    ) -> None:
+    def _check(self, where: str, table: dict[str, Any], known: Mapping[str, Kinds]) -> None:
         for name, value in table.items():
             if name not in known:
                 raise self._error(
                     where, name, f"{name!r} is not known here; known are {', '.join(known)}."
                 )
-            wanted = known[name]
-            is_bool_in_vain = isinstance(value, bool) and wanted is not bool
-            if is_bool_in_vain or not isinstance(value, wanted):
-                raise self._error(where, name, f"{name} must be {_type_name(wanted)}.")
+            if not fits(value, known[name]):
+                raise self._error(where, name, f"{name} must be {in_words(known[name])}.")
 
     def _made(self, where: str, name: str, make: Callable[[], Any]) -> Any:
         try:
             return make()
         except ValueError as error:
-            raise self._error(
-                where, name or self._mentioned(where, str(error)), str(error)
-            ) from None
-
-    def _mentioned(self, where: str, message: str) -> str:
-        words = set(re.findall(r"\w+", message))
-        return next((name for table, name in self._lines if table == where and name in words), "")
+            named = name or self._positions.mentioned(where, str(error))
+            raise self._error(where, named, str(error)) from None
 
     def _error(self, where: str, name: str, message: str) -> ConfigError:
-        parent, _, last = where.rpartition(".")
-        places = ((where, name), (where, ""), (parent, last), (parent, ""))
-        line = next((self._lines[place] for place in places if place in self._lines), 1)
-        return ConfigError(f"{self._path}, line {line}: {message}")
+        return ConfigError(f"{self._path}, line {self._positions.line(where, name)}: {message}")
 
 
-_NOT_SIMPLE = {"events_speed", "machine", "identity", "fault", "event", "key_vault"}
-
-
-def _line_numbers(text: str) -> dict[tuple[str, str], int]:
-    # tomllib keeps no positions; headers and keys at the start of a line are all that it takes.
-    lines: dict[tuple[str, str], int] = {}
-    counts: dict[str, int] = {}
-    table = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = _HEADER.match(line)
-        if header is not None:
-            table = header.group(2).replace(" ", "")
-            if header.group(1) == "[[":
-                counts[table] = counts.get(table, -1) + 1
-                table = f"{table}#{counts[table]}"
-            lines.setdefault((table, ""), number)
-            parent, _, last = table.rpartition(".")
-            lines.setdefault((parent, last), number)
-            lines.setdefault(("", table.partition("#")[0]), number)
-            continue
-        key = _KEY.match(line)
-        if key is not None:
-            lines.setdefault((table, key.group(1)), number)
-    return lines
-
-
-def _type_name(wanted: type | tuple[type, ...]) -> str:
-    if isinstance(wanted, tuple):
-        return "a number or a string" if str in wanted else "a number"
-    if wanted is dict:
-        return "a table"
-    if wanted is list:
-        return "a list of tables or strings"
-    return _TYPE_NAMES[wanted]
+def _key(table: str, name: str) -> str:
+    return f"{table}.{name}" if table else name
 
 
 def event_arguments(**table: Any) -> dict[str, Any]:
-    """Returns an event of the file or of a flag as `Emulator` takes it.
+    """An event of the file or of a flag as `Emulator` takes it.
 
     Raises:
-        ValueError: It makes no sense.
+        ValueError: if it makes no sense.
     """
     details = {("event_type" if name == "type" else name): value for name, value in table.items()}
-    from .._clock import ManualClock
-    from .._services.scheduled_events import Events
-
-    # Tried on a calendar of its own, so that a slip is found while its line is known.
-    Events(ManualClock(), "").schedule(**details)
+    Announcement(**details)
     return details
 
 

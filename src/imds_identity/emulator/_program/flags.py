@@ -5,88 +5,88 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._clock import ScaledClock
-from .._world.faults import ATTRIBUTE_TYPES, Fault
-from .._world.identities import DEFAULT_SYSTEM_ASSIGNED, UserAssigned
-from .config import EVENT_TYPES, event_arguments
+from .._kinds import from_text, is_scalar, kinds_of
+from .._machine.identities import DEFAULT_SYSTEM_ASSIGNED, UserAssigned
+from .._world.events import Announcement
+from .._world.fault import Fault
+from .config import event_arguments
+from .options import rows
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Mapping
 
-    from .._clock import Clock
-    from .._world.identities import Identity
+    from .._kinds import Kinds
+    from .._machine.identities import Identity
 
-_YES_OR_NO = {"true": True, "false": False}
+
+def arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say, as `Emulator` takes it; what they do not say is left out.
+
+    Raises:
+        ValueError: if one of them describes nothing.
+    """
+    given = {row.name: getattr(args, row.name, None) for row in rows()}
+    if given["faults"] is not None:
+        given["faults"] = [fault(text) for text in given["faults"]]
+    if given["events"] is not None:
+        given["events"] = [event(text) for text in given["events"]]
+    if given["events_clock"] is not None:
+        given["events_clock"] = ScaledClock(_factor(given["events_clock"]))
+    if given["identities"] is not None or args.no_system_assigned:
+        names = given["identities"] or ()
+        given["identities"] = identities(names, system_assigned=not args.no_system_assigned)
+    said = {name: value for name, value in given.items() if value is not None}
+    return {**said, "admin_port": None} if args.no_admin else said
 
 
 def fault(text: str) -> Fault:
-    """Returns the fault that ``attribute=value,...`` describes.
+    """The fault that ``attribute=value,...`` describes.
 
     Raises:
-        ValueError: It describes none.
+        ValueError: if it describes none.
     """
-    return Fault(**_attributes("--fault", text.split(","), ATTRIBUTE_TYPES))
+    return Fault(**_attributes("--fault", text.split(","), kinds_of(Fault)))
 
 
 def event(text: str) -> dict[str, Any]:
-    """Returns the event that ``Type,attribute=value,...`` describes.
+    """The event that ``Type,attribute=value,...`` describes.
 
     Raises:
-        ValueError: It describes none.
+        ValueError: if it describes none.
     """
     kind, *details = text.split(",")
-    return event_arguments(type=kind, **_attributes("--event", details, EVENT_TYPES))
+    known = {name: kinds for name, kinds in kinds_of(Announcement).items() if name != "event_type"}
+    return event_arguments(type=kind, **_attributes("--event", details, known))
 
 
 def identities(names: Iterable[str], *, system_assigned: bool) -> tuple[Identity, ...]:
-    """Returns the machine's identities.
+    """The machine's identities.
 
     Args:
-        names: Names of user-assigned ones.
-        system_assigned: Whether there is a system-assigned one.
+        names: names of user-assigned ones.
+        system_assigned: whether there is a system-assigned one.
     """
     named = tuple(UserAssigned.named(name) for name in names)
     return (DEFAULT_SYSTEM_ASSIGNED, *named) if system_assigned else named
 
 
-def events_clock(factor: float) -> Clock:
-    """Returns the clock that events run on.
-
-    Raises:
-        ValueError: The factor is not above zero.
-    """
-    return ScaledClock(factor)
+def _factor(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--events-speed: {text!r} is no number.") from None
 
 
-def _attributes(
-    flag: str, pairs: Iterable[str], known: Mapping[str, type | tuple[type, ...]]
-) -> dict[str, Any]:
+def _attributes(flag: str, pairs: Iterable[str], known: Mapping[str, Kinds]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or name not in known:
-            usual = ", ".join(name for name, wanted in known.items() if _plain(wanted))
+            usual = ", ".join(name for name, kinds in known.items() if is_scalar(kinds))
             raise ValueError(f"{flag}: {pair!r} is no attribute=value; there are {usual}.")
         try:
-            found[name] = _converted(value, known[name])
-        except (ValueError, KeyError):
+            found[name] = from_text(value, known[name])
+        except ValueError:
             raise ValueError(f"{flag}: {name} cannot be {value!r}.") from None
     return found
-
-
-def _plain(wanted: type | tuple[type, ...]) -> bool:
-    return wanted not in (dict, list) and not (isinstance(wanted, tuple) and dict in wanted)
-
-
-def _converted(value: str, wanted: type | tuple[type, ...]) -> Any:
-    if wanted is bool:
-        return _YES_OR_NO[value.lower()]
-    if not _plain(wanted):
-        raise ValueError(value)
-    kinds = wanted if isinstance(wanted, tuple) else (wanted,)
-    if int in kinds and value.lstrip("-").isdecimal():
-        return int(value)
-    if float in kinds and str not in kinds:
-        return float(value)
-    if str not in kinds:
-        raise ValueError(value)
-    return value

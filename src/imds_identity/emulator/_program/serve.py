@@ -33,11 +33,11 @@ _MISLEADING = (
 
 
 def shell_lines(environment: dict[str, str], endpoint: str) -> list[str]:
-    """Returns what clients must export, as lines that a POSIX shell can evaluate.
+    """What clients must export, as lines that a POSIX shell can evaluate.
 
     Args:
-        environment: The variables that the Azure SDKs read.
-        endpoint: The emulator's URL; empty where no client but the SDKs can be led to it.
+        environment: the variables that the Azure SDKs read.
+        endpoint: the emulator's URL; empty where no client but the SDKs can be led to it.
 
     Returns:
         The lines.
@@ -45,7 +45,7 @@ def shell_lines(environment: dict[str, str], endpoint: str) -> list[str]:
     unset = [name for name in _MISLEADING if name not in environment]
     lines = [f"unset {' '.join(unset)}", "# Azure SDKs and MSAL"]
     lines += [_export(name, value) for name, value in environment.items()]
-    # The next emulator at this port signs with another key: its clients want none of this one's.
+    # A token of this emulator would be served to clients of the next one at the same port.
     lines += [
         "# imds-identity, else its processes share tokens",
         _export("IMDS_IDENTITY_CACHE", "off"),
@@ -64,7 +64,7 @@ def shell_lines(environment: dict[str, str], endpoint: str) -> list[str]:
 
 
 def key_vault_lines(url: str, ca_file: str) -> list[str]:
-    """Returns the shell lines that tell of the Key Vault."""
+    """The shell lines that tell of the Key Vault."""
     return [
         "# The Key Vault, and the root certificate to trust for it",
         _export("IMDS_EMULATOR_KEY_VAULT_URL", url),
@@ -82,12 +82,12 @@ def serve(
     started: Callable[[Emulator], None] | None = None,
     requested: Callable[[RecordedRequest], None] | None = None,
 ) -> None:
-    """Serves until SIGINT or SIGTERM, then stops cleanly. To be called on the main thread.
+    """Serve until SIGINT or SIGTERM, then stop cleanly. To be called on the main thread.
 
     Args:
-        emulator: What to serve; not yet started.
-        started: Called once it serves.
-        requested: Called with each request, on the serving thread.
+        emulator: what to serve; not yet started.
+        started: called once it serves.
+        requested: called with each request, on the serving thread.
     """
     if requested is not None:
         emulator.on_request(requested)
@@ -99,7 +99,7 @@ def serve(
 
 @contextlib.contextmanager
 def _end_signal() -> Iterator[queue.SimpleQueue[int]]:
-    # The one thing of its kind that a signal handler may safely touch.
+    # A signal handler may run inside any lock; SimpleQueue.put is reentrant, Event.set is not.
     end: queue.SimpleQueue[int] = queue.SimpleQueue()
     kinds = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(kind, lambda number, _: end.put(number)) for kind in kinds]
@@ -111,7 +111,7 @@ def _end_signal() -> Iterator[queue.SimpleQueue[int]]:
 
 
 def request_line(record: RecordedRequest) -> str:
-    """Returns one line about a request, printable whatever the client sent."""
+    """One line about a request, printable whatever the client sent."""
     moment = time.strftime("%H:%M:%S", time.gmtime(record.time))
     status = record.status or "---"
     note = f"  [{record.note}]" if record.note else ""
@@ -120,6 +120,6 @@ def request_line(record: RecordedRequest) -> str:
 
 
 def print_request(record: RecordedRequest) -> None:
-    """Writes one line about a request to standard error."""
+    """Write one line about a request to standard error."""
     sys.stderr.write(request_line(record) + "\n")
     sys.stderr.flush()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
+from .._machine.identities import IdentityNotFoundError, find_identity
 from .._messages import json_response
-from .._world.identities import IdentityNotFoundError, find_identity
 from .token import BadTokenRequestError, issue, resource_of, selector_of
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
-    from .._world.faults import Fault
+    from .._world.fault import Fault
     from .._world.world import World
 
 PATH = "/msi/token"
@@ -28,20 +28,18 @@ class AppServiceTokenEndpoint:
     """``/msi/token``, opened by the secret in the ``X-IDENTITY-HEADER`` header.
 
     Args:
-        world: The shared state.
-        secret: What the header must hold.
+        world: the shared state.
     """
 
-    def __init__(self, world: World, secret: str) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._secret = secret.encode()
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers a token request."""
+        """Answer a token request."""
         if request.method != "GET":
             return _refusal(405, "Method not allowed")
         offered = (request.header("x-identity-header") or "").encode()
-        if not hmac.compare_digest(offered, self._secret):
+        if not hmac.compare_digest(offered, self._world.identity_header.encode()):
             return _refusal(401, "The X-IDENTITY-HEADER header is missing or wrong")
         if request.repeated_parameter() is not None:
             return _refusal(400, "A query parameter was given more than once")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +10,32 @@ from .._messages import json_response, text_response
 from .rules import Complaint, metadata_error, request_complaint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._messages import Request, Response
-    from .._world.faults import Fault
+    from .._world.fault import Fault
     from .._world.world import World
+
+    Document = dict[str, Any]
+    Adapt = Callable[[Document], Document]
 
 PATH = "/metadata/instance"
 VERSIONS_PATH = "/metadata/versions"
-INTRODUCED = "2017-04-02"
-_NOT_ON_STACK_HUB = {"customData": "", "zone": ""}
-_EMPTY_PLAN = {"name": "", "product": "", "publisher": ""}
+INTRODUCED = "2017-03-01"
+_EMPTY_ON_STACK_HUB = (
+    "customData",
+    "isHostCompatibilityLayerVm",
+    "osProfile.disablePasswordAuthentication",
+    "plan.name",
+    "plan.product",
+    "plan.publisher",
+    "priority",
+    "securityProfile.secureBootEnabled",
+    "securityProfile.virtualTpmEnabled",
+    "storageProfile.resourceDisk.size",
+    "zone",
+)
+_EMPTY_ON_ARC = ("provider", "vmSize", "zone")
 
 # Which api-version introduced a field of compute; those not listed came with the first.
 _FIELDS_OF: dict[str, str] = {
@@ -56,12 +74,12 @@ class NoSuchElementError(LookupError):
 
 
 def compute_at(compute: dict[str, Any], version: str, prefix: str = "") -> dict[str, Any]:
-    """Returns what an api-version shows of ``compute``.
+    """What an api-version shows of ``compute``.
 
     Args:
-        compute: All that any version has.
-        version: The api-version asked for.
-        prefix: The path of ``compute`` within itself, for nested fields.
+        compute: all that any version has.
+        version: the api-version asked for.
+        prefix: the path of ``compute`` within itself, for nested fields.
     """
     shown = {}
     for name, value in compute.items():
@@ -73,10 +91,10 @@ def compute_at(compute: dict[str, Any], version: str, prefix: str = "") -> dict[
 
 
 def element_at(document: Any, path: str) -> Any:
-    """Returns the element that a path leads to; names are case-sensitive, indices decimal.
+    """The element that a path leads to; names are case-sensitive, indices decimal.
 
     Raises:
-        NoSuchElementError: There is none.
+        NoSuchElementError: if there is none.
     """
     for step in path.split("/"):
         if isinstance(document, dict) and step in document:
@@ -89,14 +107,14 @@ def element_at(document: Any, path: str) -> Any:
 
 
 def _has(items: list[Any], step: str) -> bool:
-    # Long runs of digits are no index, and int() would refuse or labour over them.
+    # int() raises for thousands of digits, and no list here is that long.
     return len(step) < 6 and int(step) < len(items)
 
 
 def as_text(element: Any) -> str:
-    """Returns an element as ``format=text`` shows it: a leaf as it is, a branch as its names."""
+    """An element as ``format=text`` shows it: a leaf as it is, a branch as its names."""
     if isinstance(element, dict):
-        return "\n".join(_child(name, value) for name, value in element.items())
+        return "\n".join(_child(name, element[name]) for name in sorted(element))
     if isinstance(element, list):
         return "\n".join(_child(str(index), value) for index, value in enumerate(element))
     return element if isinstance(element, str) else json.dumps(element)
@@ -106,20 +124,47 @@ def _child(name: str, value: Any) -> str:
     return name + "/" if isinstance(value, dict | list) else name
 
 
+def as_on_a_vm(document: Document) -> Document:
+    """The document as an Azure VM shows it."""
+    return document
+
+
+def as_on_stack_hub(document: Document) -> Document:
+    """The document as Azure Stack Hub shows it: what it does not support is empty."""
+    compute = document["compute"]
+    for path in _EMPTY_ON_STACK_HUB:
+        *parents, name = path.split(".")
+        holder = functools.reduce(lambda inner, parent: inner.get(parent, {}), parents, compute)
+        if name in holder:
+            holder[name] = ""
+    if "azEnvironment" in compute:
+        compute["azEnvironment"] = "AzureStack"
+    return document
+
+
+def as_on_arc(document: Document) -> Document:
+    """The document as Azure Arc's agent shows it, which knows little of the hardware."""
+    compute = document["compute"]
+    compute.update({name: "" for name in _EMPTY_ON_ARC if name in compute})
+    if "storageProfile" in compute:
+        compute["storageProfile"] = {}
+    return {"compute": compute, "network": {}}
+
+
 class InstanceEndpoint:
     """Answers for the document and every path in it.
 
     Args:
-        world: The shared state.
-        stack_hub: Leave empty what Azure Stack Hub does not support.
+        world: the shared state.
+        adapt: changes the document to what this kind of host shows.
     """
 
-    def __init__(self, world: World, *, stack_hub: bool = False) -> None:
+    def __init__(self, world: World, adapt: Adapt) -> None:
         self._world = world
-        self._stack_hub = stack_hub
+        self._adapt = adapt
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers a request for the document or a part of it."""
+        """Answer a request for the document or a part of it."""
         del fault
         complaint = request_complaint(
             request, introduced=INTRODUCED, supported=self._world.versions
@@ -145,24 +190,21 @@ class InstanceEndpoint:
     def _document(self, version: str) -> dict[str, Any]:
         machine = self._world.machine
         compute = compute_at(machine.full_compute(self._world.resource_id), version)
-        if self._stack_hub:
-            absent = {**_NOT_ON_STACK_HUB, "plan": dict(_EMPTY_PLAN)}
-            compute.update({name: empty for name, empty in absent.items() if name in compute})
-        return {"compute": compute, "network": dict(machine.network)}
+        return self._adapt({"compute": compute, "network": dict(machine.network)})
 
 
 class VersionsEndpoint:
     """``/metadata/versions``: the api-versions that the region knows.
 
     Args:
-        world: The shared state.
+        world: the shared state.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers with the list."""
+        """Answer with the list."""
         del fault
         complaint = request_complaint(request, introduced=None, supported=self._world.versions)
         if complaint is not None:

@@ -11,10 +11,8 @@ from .._messages import json_response
 from .._world.tokens import RefusedTokenError, RevokedTokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .._messages import Request, Response
-    from .._world.faults import Fault
+    from .._world.fault import Fault
     from .._world.world import World
 
 AUDIENCE = "https://vault.azure.net"
@@ -25,18 +23,17 @@ class KeyVaultEndpoint:
     """The secrets of one vault, for reading.
 
     Args:
-        world: The shared state.
-        secrets: Names and values; may change while it serves.
-        base: Returns the vault's URL.
+        world: the shared state.
+        url: the vault's URL.
     """
 
-    def __init__(self, world: World, secrets: dict[str, str], base: Callable[[], str]) -> None:
+    def __init__(self, world: World, url: str) -> None:
         self._world = world
-        self._secrets = secrets
-        self._base = base
+        self._secrets = world.secrets
+        self._base = url
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers a request for a secret or for the list of them."""
+        """Answer a request for a secret or for the list of them."""
         del fault
         refusal = self._unauthorized(request)
         if refusal is not None:
@@ -75,20 +72,20 @@ class KeyVaultEndpoint:
         return _error(401, "Unauthorized", message, {"WWW-Authenticate": challenge})
 
     def _claims(self) -> str:
-        # A continuous-access challenge: only a token issued from now on will do.
+        # A challenge of continuous access evaluation asks for a token issued from now on.
         now = str(int(self._world.clock.time()))
         wanted = {"access_token": {"nbf": {"essential": True, "value": now}}}
         return base64.b64encode(json.dumps(wanted).encode()).decode()
 
     def _list(self) -> Response:
         items = [
-            {"id": f"{self._base()}{_SECRETS}/{name}", "attributes": self._attributes()}
+            {"id": f"{self._base}{_SECRETS}/{name}", "attributes": self._attributes()}
             for name in sorted(self._secrets)
         ]
         return json_response(200, {"value": items, "nextLink": None})
 
     def _versions(self, name: str) -> Response:
-        version = f"{self._base()}{_SECRETS}/{name}/{_version_of(name)}"
+        version = f"{self._base}{_SECRETS}/{name}/{_version_of(name)}"
         item = {"id": version, "attributes": self._attributes()}
         return json_response(200, {"value": [item], "nextLink": None})
 
@@ -104,7 +101,7 @@ class KeyVaultEndpoint:
             200,
             {
                 "value": value,
-                "id": f"{self._base()}{_SECRETS}/{name}/{_version_of(name)}",
+                "id": f"{self._base}{_SECRETS}/{name}/{_version_of(name)}",
                 "attributes": self._attributes(),
             },
         )
@@ -120,7 +117,7 @@ class KeyVaultEndpoint:
 
 
 def _version_of(name: str) -> str:
-    # Each secret has one version; its id follows from the name, never from the value.
+    # The id of the only version is made from the name: from the value it would give that away.
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 

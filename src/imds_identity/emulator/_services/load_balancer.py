@@ -9,7 +9,7 @@ from .rules import Complaint, json_only_complaint, metadata_error, request_compl
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
-    from .._world.faults import Fault
+    from .._world.fault import Fault
     from .._world.world import World
 
 PATH = "/metadata/loadbalancer"
@@ -17,24 +17,24 @@ INTRODUCED = "2020-10-01"
 
 
 class LoadBalancerEndpoint:
-    """Answers with the machine's load balancer.
+    """Answers for the load balancer.
 
     Args:
-        world: The shared state.
+        world: the shared state.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers a request."""
+        """Answer with the machine's load balancer."""
         del fault
         complaint = request_complaint(
             request, introduced=INTRODUCED, supported=self._world.versions
         ) or json_only_complaint(request)
+        balancer = self._world.machine.load_balancer
+        if complaint is None and not balancer:
+            complaint = Complaint(404, "No load balancer metadata is found")
         if complaint is not None:
             return metadata_error(complaint)
-        balancer = self._world.machine.load_balancer
-        if balancer is None:
-            return metadata_error(Complaint(404, "No load balancer metadata is found"))
-        return json_response(200, {"loadbalancer": dict(balancer)})
+        return json_response(200, {"loadbalancer": balancer})

@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._messages import json_response
+from .._pki.signing_key import signing_key
 from .._world.tokens import issuer_of
-from .rules import Complaint, metadata_error
+from .rules import metadata_error, method_complaint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .._messages import Request, Response
-    from .._world.faults import Fault
-    from .._world.tokens import SigningKey
+    from .._world.fault import Fault
 
 JWKS_PATH = "/common/discovery/keys"
 
 
 def configuration_path(tenant_id: str) -> str:
-    """Returns where a tenant's OpenID configuration lies."""
+    """Where a tenant's OpenID configuration lies."""
     return f"/{tenant_id}/.well-known/openid-configuration"
 
 
@@ -27,25 +25,24 @@ class OpenIdEndpoint:
     """Serves the OpenID configuration and the public key.
 
     Args:
-        tenant_id: The tenant.
-        key: The signing key, of which only the public half is shown.
-        base: Returns the scheme and host that the documents are reached under.
+        tenant_id: the tenant.
+        base: the scheme and host that the documents are reached under.
     """
 
-    def __init__(self, tenant_id: str, key: SigningKey, base: Callable[[], str]) -> None:
+    def __init__(self, tenant_id: str, base: str) -> None:
         self._tenant_id = tenant_id
-        self._key = key
         self._base = base
         self.paths = (configuration_path(tenant_id), JWKS_PATH)
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers with one of the documents."""
+        """Answer with one of the documents."""
         del fault
-        if request.method != "GET":
-            return metadata_error(Complaint(405, "Method not allowed", headers={"Allow": "GET"}))
+        complaint = method_complaint(request)
+        if complaint is not None:
+            return metadata_error(complaint)
         if request.path == JWKS_PATH:
-            return json_response(200, {"keys": [self._key.jwk]})
-        base = self._base()
+            return json_response(200, {"keys": [signing_key().jwk]})
+        base = self._base
         return json_response(
             200,
             {

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .._machine.versions import newest_versions, version_complaint
 from .._messages import json_response
-from .._world.versions import newest_versions, version_complaint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._messages import Request, Response
 
+_READ_ON = "For more information refer to aka.ms/azureimds"
 _IDENTITY_CODES = {401: "unauthorized_client", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -33,20 +34,18 @@ def request_complaint(
     introduced: str | None,
     supported: list[str],
 ) -> Complaint | None:
-    """Holds a request against the rules that all categories share.
+    """Hold a request against the rules that all categories share.
 
     Args:
-        request: The request.
-        methods: The methods that its endpoint has.
-        introduced: The api-version that introduced its category; None where none is needed.
-        supported: The api-versions that this region knows.
+        request: the request.
+        methods: the methods that its endpoint has.
+        introduced: the api-version that introduced its category; None where none is needed.
+        supported: the api-versions that this region knows.
 
     Returns:
         The first rule that it breaks, or None.
     """
-    if request.method not in methods:
-        return Complaint(405, "Method not allowed", headers={"Allow": ", ".join(methods)})
-    broken = _header_complaint(request)
+    broken = method_complaint(request, methods) or _header_complaint(request)
     if broken is not None:
         return broken
     repeated = request.repeated_parameter()
@@ -56,34 +55,43 @@ def request_complaint(
         return None
     wrong = version_complaint(request.parameter("api-version"), introduced, supported)
     if wrong is not None:
-        return Complaint(400, wrong, extra={"newest-versions": newest_versions(supported)})
+        return Complaint(
+            400, f"{wrong}. {_READ_ON}", extra={"newest-versions": newest_versions(supported)}
+        )
     return None
+
+
+def method_complaint(request: Request, methods: Sequence[str] = ("GET",)) -> Complaint | None:
+    """What is wrong with a request's method, if anything."""
+    if request.method in methods:
+        return None
+    return Complaint(405, "Method not allowed", headers={"Allow": ", ".join(methods)})
 
 
 def _header_complaint(request: Request) -> Complaint | None:
     if request.header("x-forwarded-for") is not None:
         return Complaint(400, "Bad request. Requests with an X-Forwarded-For header are rejected")
     values = request.header_values("metadata")
-    if not values or any(value.strip() != "true" for value in values):
+    if not values or any(value.strip().lower() != "true" for value in values):
         return Complaint(400, "Bad request. Required metadata header not specified")
     return None
 
 
 def json_only_complaint(request: Request) -> Complaint | None:
-    """Returns what is wrong with asking a category but instance for another format."""
+    """What is wrong with asking a category but instance for another format."""
     if request.parameter("format") in (None, "json"):
         return None
     return Complaint(400, "Bad request. Only format=json is supported for this request")
 
 
 def metadata_error(complaint: Complaint) -> Response:
-    """Returns the refusal as every category but identity words it."""
+    """The refusal as every category but identity words it."""
     document = {"error": complaint.message, **complaint.extra}
     return json_response(complaint.status, document, complaint.headers)
 
 
 def identity_error(complaint: Complaint) -> Response:
-    """Returns the refusal as the identity category words it."""
+    """The refusal as the identity category words it."""
     document = {
         "error": _IDENTITY_CODES.get(complaint.status, "invalid_request"),
         "error_description": complaint.message.removeprefix("Bad request. "),

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from .._machine.identities import IdentityNotFoundError, Selector, find_identity
 from .._messages import json_response
-from .._world.identities import IdentityNotFoundError, Selector, find_identity
-from .rules import Complaint, identity_error, request_complaint
+from .rules import Complaint, identity_error, json_only_complaint, request_complaint
 
 if TYPE_CHECKING:
+    from .._machine.identities import Identity
     from .._messages import Request, Response
-    from .._world.faults import Fault
-    from .._world.identities import Identity
+    from .._world.fault import Fault
     from .._world.tokens import IssuedToken
     from .._world.world import World
 
@@ -22,7 +22,12 @@ TOKEN_PATH = "/metadata/identity/oauth2/token"  # noqa: S105 - a path
 FORM_TOKEN_PATH = "/oauth2/token"  # noqa: S105 - a path
 INFO_PATH = "/metadata/identity/info"
 INTRODUCED = "2018-02-01"
-_SELECTORS = {"client_id": "client_id", "object_id": "object_id", "msi_res_id": "resource_id"}
+_SELECTORS = {
+    "client_id": "client_id",
+    "object_id": "object_id",
+    "msi_res_id": "resource_id",
+    "mi_res_id": "resource_id",
+}
 _LONGEST_RESOURCE = 1024
 
 
@@ -31,17 +36,17 @@ class BadTokenRequestError(ValueError):
 
 
 def selector_of(request: Request, parameters: dict[str, str] | None = None) -> Selector | None:
-    """Returns which identity a token request names.
+    """Which identity a token request names.
 
     Args:
-        request: The request.
-        parameters: The names of its selectors, each with the identity's attribute.
+        request: the request.
+        parameters: the names of its selectors, each with the identity's attribute.
 
     Returns:
         The selector, or None when it names none.
 
     Raises:
-        BadTokenRequestError: It names an identity twice, or emptily.
+        BadTokenRequestError: if it names an identity twice, or emptily.
     """
     found = [
         Selector(name, attribute, request.parameter(name) or "")
@@ -57,10 +62,10 @@ def selector_of(request: Request, parameters: dict[str, str] | None = None) -> S
 
 
 def resource_of(request: Request) -> str:
-    """Returns the resource that a token is asked for.
+    """The resource that a token is asked for.
 
     Raises:
-        BadTokenRequestError: There is none.
+        BadTokenRequestError: if there is none.
     """
     resource = request.parameter("resource")
     if not resource:
@@ -71,7 +76,7 @@ def resource_of(request: Request) -> str:
 
 
 def token_document(token: IssuedToken) -> dict[str, Any]:
-    """Returns a token as the identity category answers it: every number is a string.
+    """A token as the identity category answers it: every number is a string.
 
     ``expires_in`` counts from issuance, as the real service's does for a token out of its cache.
     """
@@ -89,7 +94,7 @@ def token_document(token: IssuedToken) -> dict[str, Any]:
 def issue(
     world: World, identity: Identity, request: Request, resource: str, fault: Fault | None
 ) -> IssuedToken:
-    """Returns a token for an identity, as the cache, the request and a fault have it."""
+    """A token for an identity, as the cache, the request and a fault have it."""
     principal = world.principal(identity)
     if fault is not None and fault.token_lifetime is not None:
         return world.tokens.token_with_left(principal, resource, fault.token_lifetime)
@@ -101,15 +106,17 @@ class TokenEndpoint:
     """``/metadata/identity/oauth2/token`` as a VM has it.
 
     Args:
-        world: The shared state.
+        world: the shared state.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers a token request."""
-        complaint = request_complaint(request, introduced=INTRODUCED, supported=self.world.versions)
+        """Answer a token request."""
+        complaint = request_complaint(
+            request, introduced=INTRODUCED, supported=self.world.versions
+        ) or json_only_complaint(request)
         if complaint is not None:
             return identity_error(complaint)
         try:
@@ -122,12 +129,12 @@ class TokenEndpoint:
             return identity_error(Complaint(400, str(error)))
 
     def refuse(self, request: Request) -> Response | None:
-        """Returns the refusal of a request that keeps every rule; a VM has none."""
+        """The refusal of a request that keeps every rule; a VM has none."""
         del request
         return None
 
     def choose(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
-        """Returns the identity, and what of the selector the answer echoes."""
+        """The identity, and what of the selector the answer echoes."""
         identity = find_identity(self.world.identities, selector)
         if selector is None:
             return identity, {}
@@ -150,14 +157,14 @@ class FormTokenEndpoint:
     """``/oauth2/token`` as VM extensions and Cloud Shell had it: a GET, or a form in a POST.
 
     Args:
-        world: The shared state.
+        world: the shared state.
     """
 
     def __init__(self, world: World) -> None:
         self._endpoint = TokenEndpoint(world)
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers a token request."""
+        """Answer a token request."""
         query = list(request.query)
         if request.method == "POST":
             try:
@@ -175,18 +182,18 @@ class InfoEndpoint:
     """``/metadata/identity/info``: the tenant.
 
     Args:
-        world: The shared state.
+        world: the shared state.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answers an info request."""
+        """Answer an info request."""
         del fault
         complaint = request_complaint(
             request, introduced=INTRODUCED, supported=self._world.versions
-        )
+        ) or json_only_complaint(request)
         if complaint is not None:
             return identity_error(complaint)
         return json_response(200, {"tenantId": self._world.machine.tenant_id})

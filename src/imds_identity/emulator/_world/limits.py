@@ -21,8 +21,8 @@ class Limits:
     together: 5 requests in any second.
 
     Args:
-        clock: Tells the time.
-        enabled: Whether anything is ever refused.
+        clock: the time.
+        enabled: whether anything is ever refused.
     """
 
     def __init__(self, clock: Clock, *, enabled: bool) -> None:
@@ -33,7 +33,7 @@ class Limits:
         self._at_once = 0
 
     def admit(self, category: str) -> bool:
-        """Counts a request; returns whether it is within the limits."""
+        """Count a request; whether it is within the limits."""
         if not self.enabled or category in _UNLIMITED:
             return True
         if category == "identity":
@@ -43,17 +43,17 @@ class Limits:
         return self._within(self._others, _OTHERS_PER_SECOND)
 
     def begin(self, category: str) -> None:
-        """Notes that an admitted request is being answered."""
+        """Note that an admitted request is being answered."""
         if category == "identity":
             self._at_once += 1
 
     def end(self, category: str) -> None:
-        """Notes that it was answered, or given up."""
+        """Note that it was answered, or given up."""
         if category == "identity":
             self._at_once -= 1
 
     def forget(self) -> None:
-        """Forgets the requests of the last second."""
+        """Forget the requests of the last second."""
         self._identity.clear()
         self._others.clear()
 

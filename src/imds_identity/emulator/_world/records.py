@@ -27,17 +27,17 @@ class RecordedRequest:
     """A request that was answered, without its secrets.
 
     Attributes:
-        number: Counts from 1.
-        time: When it came, in seconds since 1970-01-01T00:00:00Z by the emulator's clock.
-        method: As sent.
-        target: As sent.
-        category: What it asked for: ``identity``, ``instance``, ``key-vault`` and so on.
-        path: The target's path, decoded, without a trailing slash.
-        query: The last value of each query parameter.
-        headers: Names in lower case; secrets are replaced by ``(hidden)``.
-        status: The status sent; 0 when a fault sent none.
-        refusal: The body of an answer that refuses, shortened; empty for any other.
-        note: What was peculiar about the answer, such as a fault; empty when nothing was.
+        number: counts from 1.
+        time: when it came, in Unix seconds by the emulator's clock.
+        method: as sent.
+        target: as sent.
+        category: what it asked for: ``identity``, ``instance``, ``key-vault`` and so on.
+        path: the target's path, decoded, without a trailing slash.
+        query: the last value of each query parameter.
+        headers: names in lower case; secrets are replaced by ``(hidden)``.
+        status: the status sent; 0 when a fault sent none.
+        refusal: the body of an answer that refuses, shortened; empty for any other.
+        note: what was peculiar about the answer, such as a fault; empty when nothing was.
     """
 
     number: int
@@ -57,7 +57,7 @@ class RequestLog:
     """The latest requests.
 
     Args:
-        size: How many are kept.
+        size: how many are kept.
     """
 
     def __init__(self, size: int) -> None:
@@ -68,9 +68,9 @@ class RequestLog:
     def add(
         self, request: Request, response: Response, category: str, time: float, note: str
     ) -> None:
-        """Records one request, and how it was answered."""
+        """Record one request, and how it was answered."""
         sent = not (response.delivery.reset or response.delivery.no_answer)
-        # Only refusals are kept: what is granted holds tokens and secrets.
+        # Answers that grant something hold tokens and secrets, so only refusals are kept.
         refused = sent and response.status >= 400
         refusal = response.body[:_LONGEST_VALUE].decode("utf-8", "replace") if refused else ""
         self._count += 1
@@ -98,11 +98,11 @@ class RequestLog:
                 _LOG.exception("A listener failed")
 
     def snapshot(self) -> list[RecordedRequest]:
-        """Returns the records, oldest first."""
+        """The records, oldest first."""
         return list(self._records)
 
     def clear(self) -> None:
-        """Forgets them all and counts from 1 again."""
+        """Forget them all and count from 1 again."""
         self._records.clear()
         self._count = 0
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
 import secrets
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import rsa
+
+from .._pki.signing_key import signing_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,39 +30,9 @@ class RevokedTokenError(RefusedTokenError):
     """A sound token that was revoked."""
 
 
-class SigningKey:
-    """An RSA key, with its public half as a JSON Web Key (RFC 7517)."""
-
-    def __init__(self) -> None:
-        self.private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self.public = self.private.public_key()
-        numbers = self.public.public_numbers()
-        modulus = numbers.n.to_bytes(256, "big")
-        self.id = _base64url(hashlib.sha256(modulus).digest()[:20])
-        self.jwk = {
-            "kty": "RSA",
-            "use": "sig",
-            "alg": "RS256",
-            "kid": self.id,
-            "x5t": self.id,
-            "n": _base64url(modulus),
-            "e": _base64url(numbers.e.to_bytes(3, "big")),
-        }
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-@functools.cache
-def signing_key() -> SigningKey:
-    """Returns this process's signing key; one for all emulators, because making one is slow."""
-    return SigningKey()
-
-
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A token and when it holds, in seconds since 1970-01-01T00:00:00Z."""
+    """A token and when it holds, in Unix seconds."""
 
     value: str = field(repr=False)
     resource: str
@@ -88,39 +56,37 @@ class TokenService:
     """Issues tokens, answers from its cache as the real service does, and checks them.
 
     Args:
-        clock: Tells the time.
-        lifetime: Seconds that a token lives.
-        key: Signs them.
+        clock: the time.
+        lifetime: seconds that a token lives.
     """
 
-    def __init__(self, clock: Clock, lifetime: int, key: SigningKey) -> None:
+    def __init__(self, clock: Clock, lifetime: int) -> None:
         self._clock = clock
         self._lifetime = lifetime
-        self._key = key
         self._cache: OrderedDict[tuple[str, str], IssuedToken] = OrderedDict()
         self._serial = 0
         self._revoked_to = 0
         self.issued: deque[IssuedToken] = deque(maxlen=_MOST_REMEMBERED)
 
     def forget(self) -> None:
-        """Empties the cache and forgets what was issued or revoked."""
+        """Empty the cache and forget what was issued or revoked."""
         self._cache.clear()
         self.issued.clear()
         self._revoked_to = 0
 
     def revoke(self) -> None:
-        """Revokes every token issued so far; the cache keeps serving them, as the real one does."""
+        """Revoke every token issued so far; the cache keeps serving them, as the real one does."""
         self._revoked_to = self._serial
 
     def token(
         self, principal: Principal, resource: str, *, bypass_cache: bool = False
     ) -> IssuedToken:
-        """Returns a token, from the cache until it expires.
+        """A token, from the cache until it expires.
 
         Args:
-            principal: Whom it is about.
-            resource: Its audience.
-            bypass_cache: Issue a new one, and cache that.
+            principal: whom it is about.
+            resource: its audience.
+            bypass_cache: issue a new one, and cache that.
 
         Returns:
             The token.
@@ -137,12 +103,12 @@ class TokenService:
         return fresh
 
     def token_with_left(self, principal: Principal, resource: str, left: float) -> IssuedToken:
-        """Returns a token of which only so much is left, as out of an old cache.
+        """A token of which only so much is left, as out of an old cache.
 
         Args:
-            principal: Whom it is about.
-            resource: Its audience.
-            left: Seconds until it expires; zero or less gives an expired one.
+            principal: whom it is about.
+            resource: its audience.
+            left: seconds until it expires; zero or less gives an expired one.
 
         Returns:
             The token, which is not cached.
@@ -156,11 +122,9 @@ class TokenService:
         self._serial += 1
         claims = _claims(principal, resource, issued, issued + lifetime)
         claims["uti"] = f"{self._serial:x}.{secrets.token_urlsafe(12)}"
+        key = signing_key()
         value = jwt.encode(
-            claims,
-            self._key.private,
-            algorithm="RS256",
-            headers={"kid": self._key.id, "x5t": self._key.id},
+            claims, key.private, algorithm="RS256", headers={"kid": key.id, "x5t": key.id}
         )
         token = IssuedToken(
             value, resource, principal.client_id, issued, issued + lifetime, lifetime
@@ -169,19 +133,19 @@ class TokenService:
         return token
 
     def check(self, value: str, audience: str, tenant_id: str) -> Mapping[str, Any]:
-        """Checks a token as a service that receives it would.
+        """Check a token as a service that receives it would.
 
         Args:
-            value: The token.
-            audience: Whom it must be for; a trailing slash makes no difference.
-            tenant_id: The tenant that must have issued it.
+            value: the token.
+            audience: whom it must be for; a trailing slash makes no difference.
+            tenant_id: the tenant that must have issued it.
 
         Returns:
             Its claims.
 
         Raises:
-            RevokedTokenError: It is sound, but was revoked.
-            RefusedTokenError: It is not sound; the message says why.
+            RevokedTokenError: if it is sound, but was revoked.
+            RefusedTokenError: if it is not sound; the message says why.
         """
         claims = self._decode(value, tenant_id)
         found = claims.get("aud")
@@ -199,7 +163,7 @@ class TokenService:
         return claims
 
     def _decode(self, value: str, tenant_id: str) -> dict[str, Any]:
-        # Times and audience are checked above: PyJWT would ask the machine's clock, not ours.
+        # PyJWT asks the machine's clock, so times are checked in check() against the emulator's.
         options: Options = {
             "verify_aud": False,
             "verify_exp": False,
@@ -209,7 +173,7 @@ class TokenService:
         try:
             return jwt.decode(
                 value,
-                self._key.public,
+                signing_key().public,
                 algorithms=["RS256"],
                 issuer=issuer_of(tenant_id),
                 options=options,
@@ -235,7 +199,7 @@ def _serial_of(claims: Mapping[str, Any]) -> int:
 
 
 def issuer_of(tenant_id: str) -> str:
-    """Returns the ``iss`` claim of a tenant's v1 tokens."""
+    """The ``iss`` claim of a tenant's v1 tokens."""
     return f"https://sts.windows.net/{tenant_id}/"
 
 

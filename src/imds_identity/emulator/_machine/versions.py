@@ -44,16 +44,16 @@ _LISTED_IN_ERRORS = 3
 
 
 def supported_versions(newest: str | None = None) -> list[str]:
-    """Returns the versions that a region knows.
+    """The versions that a region knows.
 
     Args:
-        newest: The newest one that it knows; every one when left out.
+        newest: the newest one that it knows; every one when left out.
 
     Returns:
         The versions, oldest first.
 
     Raises:
-        ValueError: No such version was ever published.
+        ValueError: if no such version was ever published.
     """
     if newest is None:
         return list(API_VERSIONS)
@@ -63,12 +63,12 @@ def supported_versions(newest: str | None = None) -> list[str]:
 
 
 def version_complaint(asked: str | None, introduced: str, supported: list[str]) -> str | None:
-    """Says what is wrong with an api-version.
+    """Say what is wrong with an api-version.
 
     Args:
-        asked: What the request gave, if anything.
-        introduced: The version that introduced the category asked for.
-        supported: What the region knows.
+        asked: what the request gave, if anything.
+        introduced: the version that introduced the category asked for.
+        supported: what the region knows.
 
     Returns:
         The complaint, or None when the version is good.
@@ -83,5 +83,5 @@ def version_complaint(asked: str | None, introduced: str, supported: list[str]) 
 
 
 def newest_versions(supported: list[str]) -> list[str]:
-    """Returns what an error lists for the client to fall back to, newest first."""
+    """What an error lists for the client to fall back to, newest first."""
     return sorted(supported, reverse=True)[:_LISTED_IN_ERRORS]

@@ -24,10 +24,11 @@ class Authority:
     """A certificate authority: its certificate and the key that signs with it.
 
     Args:
-        name: Its common name.
-        parent: Who signs it; itself when left out.
-        today: A moment inside the validity of everything it signs; the machine's time when
+        name: its common name.
+        parent: who signs it; itself when left out.
+        today: a moment inside the validity of everything it signs; the machine's time when
             left out.
+        key: what it signs with; a new one when left out.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Authority:
         name: str,
         parent: Authority | None = None,
         today: dt.datetime | None = None,
+        key: PrivateKey | None = None,
     ) -> None:
         self.today = today or dt.datetime.now(dt.timezone.utc)
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._key = key or ec.generate_private_key(ec.SECP256R1())
         self._name = common_name(name)
         signer = parent or self
         builder = signer.prepare(self._name, self._key.public_key())
@@ -58,7 +60,7 @@ class Authority:
     def prepare(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
     ) -> x509.CertificateBuilder:
-        """Returns a certificate with all but its purpose filled in."""
+        """A certificate with all but its purpose filled in."""
         own = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()
@@ -73,11 +75,11 @@ class Authority:
         )
 
     def sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
-        """Signs a certificate."""
+        """Sign a certificate."""
         return builder.sign(self._key, hashes.SHA256())
 
     def issue_for_server(self, host: str) -> tuple[PrivateKey, x509.Certificate]:
-        """Returns a key and a certificate for a server on an address, and on the loopback."""
+        """A key and a certificate for a server on an address, and on the loopback."""
         key = ec.generate_private_key(ec.SECP256R1())
         addresses = {ipaddress.ip_address(text) for text in ("127.0.0.1", "::1", host)}
         names: list[x509.GeneralName] = [x509.DNSName("localhost")]
@@ -92,21 +94,21 @@ class Authority:
 
 
 def common_name(name: str) -> x509.Name:
-    """Returns a distinguished name of nothing but a common name."""
+    """A distinguished name of nothing but a common name."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def pem(certificate: x509.Certificate) -> bytes:
-    """Returns a certificate as PEM."""
+    """A certificate as PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def server_context(directory: Path, host: str) -> ssl.SSLContext:
-    """Makes a chain for a server.
+    """Make a chain for a server.
 
     Args:
-        directory: Where its root is left as ``ca.pem``; the key does not stay.
-        host: The address that it listens on, for which the certificate is good.
+        directory: where its root is left as ``ca.pem``; the key does not stay.
+        host: the address that it listens on, for which the certificate is good.
 
     Returns:
         A TLS context that serves with the chain.
@@ -126,6 +128,6 @@ def server_context(directory: Path, host: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(combined)
-    # ssl reads keys from files only; once read, the file has done its work.
+    # ssl reads keys from files only, so the file is there for just this moment.
     combined.unlink()
     return context

@@ -11,30 +11,67 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._messages import Request
-    from .._world.faults import Fault
+    from .._world.fault import Fault
     from .._world.world import World
 
     Endpoint = Callable[[Request, Fault | None], Response]
 
 _NOTHING = Response(0)
+_UNKNOWN = "unknown"
+
+
+class Routes:
+    """Which path leads to which endpoint. Exact paths come first, then the longest prefix."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, tuple[str, Endpoint]] = {}
+        self._below: dict[str, tuple[str, Endpoint]] = {}
+
+    def add(self, path: str, category: str, endpoint: Endpoint, *, below: bool = False) -> None:
+        """Add an endpoint.
+
+        Args:
+            path: its path, without a trailing slash.
+            category: what requests to it are recorded, limited and spoiled as.
+            endpoint: what answers.
+            below: whether it also answers for every path below.
+        """
+        self._exact[path] = (category, endpoint)
+        if below:
+            self._below[path + "/"] = (category, endpoint)
+
+    def find(self, path: str) -> tuple[str, Endpoint]:
+        """A path's category and endpoint."""
+        found = self._exact.get(path)
+        if found is not None:
+            return found
+        for prefix in sorted(self._below, key=len, reverse=True):
+            if path.startswith(prefix):
+                return self._below[prefix]
+        return _UNKNOWN, _not_found
+
+
+def _not_found(request: Request, fault: Fault | None) -> Response:
+    del request, fault
+    return json_response(404, {"error": "Not found"})
 
 
 class Service:
     """Answers the requests of one listening socket.
 
     Args:
-        world: The shared state.
-        route: Finds a path's category and endpoint.
+        world: the shared state.
+        routes: where each path leads.
     """
 
-    def __init__(self, world: World, route: Callable[[str], tuple[str, Endpoint]]) -> None:
+    def __init__(self, world: World, routes: Routes) -> None:
         self._world = world
-        self._route = route
+        self._routes = routes
 
     def handle(self, request: Request) -> Response:
-        """Answers one request."""
+        """Answer one request."""
         with self._world.lock:
-            category, endpoint = self._route(request.path)
+            category, endpoint = self._routes.find(request.path)
             if not self._world.limits.admit(category):
                 response, note = _too_many(category), "limited"
             else:

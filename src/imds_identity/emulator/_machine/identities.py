@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# Names are turned into identifiers under this namespace, so that a name always gives the same ones.
+# The namespace in which a name is hashed to identifiers: equal names give equal ones.
 _NAMESPACE = uuid.UUID("6d1f9a54-3f0b-4d0c-9f0e-1d5f3f6f7a10")
 DEFAULT_SUBSCRIPTION = "8d10da13-8125-4ba9-a717-bf7490507b3d"
 DEFAULT_RESOURCE_GROUP = "emulated-group"
@@ -24,8 +24,8 @@ class SystemAssigned:
     """The identity that lives and dies with its machine.
 
     Attributes:
-        client_id: The application id, a GUID.
-        object_id: The service principal's object id, a GUID.
+        client_id: the application id, a GUID.
+        object_id: the service principal's object id, a GUID.
     """
 
     client_id: str = "5e29463d-71da-4fe0-8e69-999b57db23b0"
@@ -37,9 +37,9 @@ class UserAssigned:
     """An identity that is a resource of its own.
 
     Attributes:
-        client_id: The application id, a GUID.
-        object_id: The service principal's object id, a GUID.
-        resource_id: The ARM resource id.
+        client_id: the application id, a GUID.
+        object_id: the service principal's object id, a GUID.
+        resource_id: the ARM resource id.
     """
 
     client_id: str
@@ -54,12 +54,12 @@ class UserAssigned:
         subscription_id: str = DEFAULT_SUBSCRIPTION,
         resource_group: str = DEFAULT_RESOURCE_GROUP,
     ) -> UserAssigned:
-        """Returns an identity whose identifiers follow from its name.
+        """An identity whose identifiers follow from its name.
 
         Args:
-            name: The resource's name.
-            subscription_id: The subscription it lies in.
-            resource_group: The resource group it lies in.
+            name: the resource's name.
+            subscription_id: the subscription it lies in.
+            resource_group: the resource group it lies in.
 
         Returns:
             The identity; equal for equal arguments.
@@ -85,9 +85,9 @@ class Selector:
     """Which identity a request names.
 
     Attributes:
-        parameter: The query parameter that named it, as it is to be echoed.
+        parameter: the query parameter that named it, as it is to be echoed.
         attribute: ``client_id``, ``object_id`` or ``resource_id``.
-        value: What it named.
+        value: what it named.
     """
 
     parameter: str
@@ -96,16 +96,16 @@ class Selector:
 
 
 def checked_identities(identities: Iterable[Identity]) -> tuple[Identity, ...]:
-    """Returns the identities as a tuple.
+    """The identities as a tuple.
 
     Args:
-        identities: At most one of them system-assigned.
+        identities: at most one of them system-assigned.
 
     Returns:
         The same, in the same order.
 
     Raises:
-        ValueError: Two are system-assigned, one lacks an identifier, or two share one.
+        ValueError: if two are system-assigned, one lacks an identifier, or two share one.
     """
     found = tuple(identities)
     if sum(isinstance(identity, SystemAssigned) for identity in found) > 1:
@@ -125,19 +125,19 @@ def checked_identities(identities: Iterable[Identity]) -> tuple[Identity, ...]:
 
 
 def find_identity(identities: Sequence[Identity], selector: Selector | None) -> Identity:
-    """Finds the identity that a request means.
+    """Find the identity that a request means.
 
     With none named it is the system-assigned identity, else the only user-assigned one.
 
     Args:
-        identities: The machine's identities.
-        selector: What the request names, if anything; compared case-insensitively.
+        identities: the machine's identities.
+        selector: what the request names, if anything; compared case-insensitively.
 
     Returns:
         The identity.
 
     Raises:
-        IdentityNotFoundError: There is none such, or a selector is required.
+        IdentityNotFoundError: if there is none such, or a selector is required.
     """
     if selector is not None:
         for identity in identities:

@@ -49,21 +49,22 @@ class Machine:
     """The emulated machine.
 
     Attributes:
-        name: Its resource name.
-        tenant_id: The Entra tenant of its identities.
-        subscription_id: Its subscription.
-        resource_group: Its resource group.
-        location: Its Azure region.
-        vm_id: Its unique id.
-        vm_size: Its size.
+        name: its resource name.
+        tenant_id: the Entra tenant of its identities.
+        subscription_id: its subscription.
+        resource_group: its resource group.
+        location: its Azure region.
+        vm_id: its unique id.
+        vm_size: its size.
         os_type: ``Linux`` or ``Windows``.
-        environment: Its cloud, as ``azEnvironment`` names it.
-        zone: Its availability zone; empty for none.
-        tags: Its tags.
-        user_data: Its user data, in base64.
-        compute: Anything else of the instance document's ``compute``, merged over the defaults.
-        network: The instance document's ``network``.
-        load_balancer: What the load balancer category shows; None for a machine behind none.
+        environment: its cloud, as ``azEnvironment`` names it.
+        zone: its availability zone; empty for none.
+        tags: its tags.
+        user_data: its user data, in base64.
+        compute: anything else of the instance document's ``compute``, merged over the defaults.
+        network: the instance document's ``network``.
+        load_balancer: what the load balancer category shows; None, or an
+            empty one, for a machine behind none.
     """
 
     name: str = "emulated-machine"
@@ -79,13 +80,13 @@ class Machine:
     tags: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_TAGS))
     user_data: str = ""
     compute: Mapping[str, Any] = field(default_factory=dict)
-    network: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_NETWORK))
+    network: Mapping[str, Any] = field(default_factory=lambda: copy.deepcopy(DEFAULT_NETWORK))
     load_balancer: Mapping[str, Any] | None = field(
-        default_factory=lambda: dict(DEFAULT_LOAD_BALANCER)
+        default_factory=lambda: copy.deepcopy(DEFAULT_LOAD_BALANCER)
     )
 
     def __post_init__(self) -> None:
-        """Refuses what no machine's document can say."""
+        """Refuse what no machine's document can say."""
         if self.environment not in ENVIRONMENTS:
             raise ValueError(
                 f"environment must be one of {', '.join(ENVIRONMENTS)}, not {self.environment!r}."
@@ -93,12 +94,14 @@ class Machine:
         for name, value in (("compute", self.compute), ("network", self.network)):
             _require_strings(value, name)
         _require_strings(self.tags, "tags")
+        if not {"tags", "tagsList"}.isdisjoint(self.compute):
+            raise ValueError("compute shows tags in two forms: give tags, and both are right.")
 
     def resource_id(self, provider: str) -> str:
-        """Returns its ARM resource id.
+        """Its ARM resource id.
 
         Args:
-            provider: The provider and type, such as ``Microsoft.Compute/virtualMachines``.
+            provider: the provider and type, such as ``Microsoft.Compute/virtualMachines``.
         """
         return (
             f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
@@ -106,10 +109,10 @@ class Machine:
         )
 
     def full_compute(self, resource_id: str) -> dict[str, Any]:
-        """Returns ``compute`` with every field that any api-version has.
+        """``compute`` with every field that any api-version has.
 
         Args:
-            resource_id: The machine's ARM resource id.
+            resource_id: the machine's ARM resource id.
         """
         own = {
             "azEnvironment": self.environment,
@@ -126,18 +129,21 @@ class Machine:
             "vmSize": self.vm_size,
             "zone": self.zone,
             "osProfile": {"computerName": self.name},
-            "storageProfile": {"osDisk": {"osType": self.os_type}},
+            "storageProfile": {"osDisk": {"name": f"{self.name}_OsDisk", "osType": self.os_type}},
         }
-        return _merged(_merged(_DEFAULT_COMPUTE, own), self.compute)
+        installed = _WINDOWS_COMPUTE if self.os_type == "Windows" else {}
+        return _merged(_DEFAULT_COMPUTE, installed, own, self.compute)
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    result = copy.deepcopy(dict(base))
-    for name, value in over.items():
-        if isinstance(value, Mapping) and isinstance(result.get(name), dict):
-            result[name] = _merged(result[name], value)
-        else:
-            result[name] = copy.deepcopy(value)
+def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of all layers together, where what a later one says goes before."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            if isinstance(value, Mapping) and isinstance(result.get(name), dict):
+                result[name] = _merged(result[name], value)
+            else:
+                result[name] = copy.deepcopy(value)
     return result
 
 
@@ -208,7 +214,7 @@ _DEFAULT_COMPUTE: Mapping[str, Any] = {
             "encryptionSettings": {"enabled": "false"},
             "image": {"uri": ""},
             "managedDisk": {"id": "", "storageAccountType": "Premium_LRS"},
-            "name": "emulated-machine_OsDisk",
+            "name": "",
             "osType": "",
             "vhd": {"uri": ""},
             "writeAcceleratorEnabled": "false",
@@ -218,4 +224,19 @@ _DEFAULT_COMPUTE: Mapping[str, Any] = {
     "version": "24.04.202611010",
     "virtualMachineScaleSet": {"id": ""},
     "vmScaleSetName": "",
+}
+_WINDOWS_IMAGE = {
+    "offer": "WindowsServer",
+    "publisher": "MicrosoftWindowsServer",
+    "sku": "2022-datacenter-azure-edition",
+}
+_WINDOWS_COMPUTE: Mapping[str, Any] = {
+    **_WINDOWS_IMAGE,
+    "osProfile": {"disablePasswordAuthentication": ""},
+    "publicKeys": [],
+    "storageProfile": {
+        "imageReference": {**_WINDOWS_IMAGE, "exactVersion": "20348.4294.251020"},
+        "osDisk": {"diskSizeGB": "127"},
+    },
+    "version": "20348.4294.251020",
 }

@@ -1,0 +1,52 @@
+"""Builds the state of an emulator as its settings want it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from ._clock import SystemClock
+from ._machine.machine import Machine
+from ._machine.versions import NEWEST_ON_STACK_HUB, supported_versions
+from ._world.events import Announcement, Events
+from ._world.faults import Faults
+from ._world.limits import Limits
+from ._world.records import RequestLog
+from ._world.tokens import TokenService
+from ._world.world import World
+
+if TYPE_CHECKING:
+    from ._settings import Settings
+
+_LIMITED_LATENCY = 0.01
+_VM_TYPE = "Microsoft.Compute/virtualMachines"
+_ARC_TYPE = "Microsoft.HybridCompute/machines"
+
+
+def world_of(settings: Settings) -> World:
+    """The state that an emulator begins with."""
+    clock = settings.clock or SystemClock()
+    machine = settings.machine or Machine()
+    newest = settings.newest_version
+    if newest is None and settings.profile == "stack-hub":
+        newest = NEWEST_ON_STACK_HUB
+    latency = settings.latency
+    if latency is None:
+        latency = _LIMITED_LATENCY if settings.limits else 0.0
+    return World(
+        clock=clock,
+        machine=machine,
+        resource_id=machine.resource_id(_ARC_TYPE if settings.profile == "arc" else _VM_TYPE),
+        identities=tuple(settings.identities),
+        identity_header=settings.identity_header or uuid.uuid4().hex,
+        versions=supported_versions(newest),
+        tokens=TokenService(clock, settings.token_lifetime),
+        secrets=dict(settings.secrets),
+        faults=Faults(clock, settings.seed),
+        first_faults=tuple(settings.faults),
+        limits=Limits(clock, enabled=settings.limits),
+        events=Events(settings.events_clock or clock, machine.name),
+        first_events=[Announcement(**event) for event in settings.events],
+        log=RequestLog(settings.log_size),
+        latency=latency,
+    )

@@ -1,0 +1,1 @@
+"""Keys and certificates that the emulator makes itself."""
