@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from imds_identity._core.failure import Malformed, Refused, Unavailable
+from imds_identity._core.secret import Secret
 from imds_identity._wire import bounded
 from imds_identity._wire.bounded import LARGEST_BODY
 from imds_identity._wire.exchange import Dropped, Request, Response, TransportError, Unreached
@@ -310,15 +311,7 @@ def test_a_header_that_cannot_be_sent_is_not_shown() -> None:
     assert "s3cret" not in str(caught.value)
 
 
-class Secret:
-    def __str__(self) -> str:
-        return "<hidden>"
-
-    def reveal(self) -> str:
-        return "Basic s3cret-of-arc"
-
-
-@pytest.mark.parametrize("value", [Secret(), "Basic s3cret-of-arc"])
+@pytest.mark.parametrize("value", [Secret("Basic s3cret-of-arc"), "Basic s3cret-of-arc"])
 def test_a_secret_is_revealed_to_the_service_and_to_no_message(value: Any) -> None:
     with RawServer(b"HTTP/9.9 s3cret-of-arc Basic s3cret-of-arc\r\n\r\n") as server:
         with pytest.raises(TransportError) as caught:

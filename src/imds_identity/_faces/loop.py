@@ -92,18 +92,21 @@ class _Pulse:
             self._missed += 1
         return self._missed < (_STUCK if self._loop.is_running() else _GONE)
 
-    def wait(self) -> bool:
-        """False if the loop turns no more, True once it has turned."""
-        self._beat.set()
-        while self.beats():
-            if self._beat.wait(POLL):
-                return True
-        return False
+    def goes_on(self) -> bool:
+        """Whether it still turns a moment later: one that ends does so for a while, too."""
+        for _ in range(_GONE):
+            self._beat.set()
+            if not self.beats():
+                return False
+            threading.Event().wait(POLL)
+        return self._beat.is_set() and not self._loop.is_closed()
 
 
 def _cancelled(pulse: _Pulse) -> Exception:
     """A loop that ends cancels all that runs on it; anybody else may cancel a single task."""
-    return Dropped("the request was cancelled on its event loop") if pulse.wait() else Interrupted()
+    if pulse.goes_on():
+        return Dropped("the request was cancelled on its event loop")
+    return Interrupted()
 
 
 def _abandon(

@@ -26,6 +26,7 @@ from azure.core.pipeline.transport._bigger_block_size_http_adapters import (
 )
 from requests.adapters import HTTPAdapter
 
+from .._core.fork import load
 from .._wire.bounded import BoundedAdapter, BoundedSession
 from .._wire.retry import CONNECT_TIMEOUT
 
@@ -52,14 +53,15 @@ def check_transport(transport: Any) -> None:
     """
     if type(transport).__name__ == "TrioRequestsTransport":
         raise TypeError("TrioRequestsTransport runs on trio only; use AsyncioRequestsTransport")
+    known = _aiohttp_transport()
+    is_for_aiohttp = known is not None and isinstance(transport, known)
     if isinstance(transport, AsyncioRequestsTransport):
-        import azure.core.rest._requests_asyncio
-    aiohttp_transport = _aiohttp_transport()
-    if aiohttp_transport is None or not isinstance(transport, aiohttp_transport):
+        load("azure.core.rest._requests_asyncio")
+    if is_for_aiohttp:
+        load("azure.core.rest._aiohttp")
+    if not is_for_aiohttp or _is_plain_aiohttp(transport):
         return
-    import azure.core.rest._aiohttp  # noqa: F401
-
-    if not _is_plain_aiohttp(transport) and (brought := _brought_by(transport)):
+    if brought := _brought_by(transport):
         raise ValueError(
             f"{type(transport).__name__} cannot be kept from using {brought}, which would see the "
             "identity's secrets: give it use_env_settings=False and a session without that"

@@ -17,6 +17,7 @@ from urllib3.exceptions import LocationValueError, NewConnectionError
 from urllib3.util import parse_url
 
 from .._core.failure import Failure, Refused, Unavailable, quote
+from .._core.secret import Secret
 from .._version import __version__
 from .bounded import BoundedSession, body_of, late_after
 from .exchange import Dropped, Request, Response, TransportError, Unreached
@@ -85,7 +86,10 @@ def _send(session: requests.Session, request: Request, clock: Clock) -> Response
 
 def plain_headers(request: Request) -> dict[str, str]:
     """The header fields as they are sent; here, and nowhere else, is a secret one revealed."""
-    plain = {name: _revealed(value) for name, value in request.headers.items()}
+    plain = {
+        name: value.reveal() if isinstance(value, Secret) else value
+        for name, value in request.headers.items()
+    }
     return {**_HEADERS, **plain}
 
 
@@ -134,15 +138,11 @@ def last_words(error: object, request: Request) -> str:
 def scrubbed(text: str, request: Request) -> str:
     """``text`` fit for a message, without what ``request`` carries that is secret."""
     for name, value in request.headers.items():
-        if name.lower() == "authorization" or not isinstance(value, str):
-            revealed = _revealed(value)
-            for part in (revealed, *revealed.split()[-1:]):
-                text = text.replace(part, "<hidden>") if part else text
+        if isinstance(value, Secret):
+            text = value.scrubbed(text)
+        elif name.lower() == "authorization":
+            text = Secret(value).scrubbed(text)
     return quote(text)
-
-
-def _revealed(value: object) -> str:
-    return str(getattr(value, "reveal", lambda: value)())
 
 
 def _problem_of_requests(error: Exception, request: Request) -> Exception:
