@@ -66,6 +66,45 @@ def test_header_goes_to_curl(imds_emulator: Emulator, ran: Any) -> None:
     assert ran("token", VAULT, "--output", "header") == (0, f"Authorization: Bearer {token}", "")
 
 
+@pytest.mark.parametrize("asked", [("--resource", VAULT), ("--scope", f"{VAULT}/.default")])
+def test_it_is_asked_as_az_is(imds_emulator: Emulator, ran: Any, asked: tuple[str, str]) -> None:
+    status, out, err = ran("token", *asked, "-o", "claims")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["aud"] == VAULT
+
+
+def test_claims_are_shown_without_the_token(imds_emulator: Emulator, ran: Any) -> None:
+    _, token, _ = ran("token", VAULT)
+    _, out, _ = ran("token", VAULT, "--output", "claims")
+    assert json.loads(out) == jwt.decode(token.strip(), options={"verify_signature": False})
+    assert not any(part in out for part in token.strip().split("."))
+
+
+def test_a_token_without_claims_says_so(imds_emulator: Emulator, ran: Any) -> None:
+    body = json.dumps({"access_token": "opaque", "expires_on": "32000000000"})
+    imds_emulator.fault(category="identity", status=200, body=body, content_type="application/json")
+    status, out, err = ran("token", VAULT, "-o", "claims")
+    assert (status, out) == (1, "")
+    assert "is no JWT" in err
+    assert "opaque" not in err
+
+
+def test_the_agents_key_files_may_lie_elsewhere(
+    arc_emulator: Emulator, ran: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    directory = str(arc_emulator.tokens_directory)
+    status, out, _ = ran("token", VAULT, "--source", "arc", "--arc-tokens-directory", directory)
+    assert (status, out.count("\n")) == (0, 1)
+
+
+def test_the_cache_is_named_or_off(imds_emulator: Emulator, ran: Any, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    for _ in range(2):
+        assert ran("token", VAULT, "--cache", str(shared))[0] == 0
+    assert list(shared.iterdir())
+    assert ran("cache", "show", "--cache", str(shared))[1].startswith("1 in ")
+
+
 @pytest.mark.parametrize("claims", ['{"tid": ["a"], "xms_mirid": {}}', "[" * 40_000, "[]", "7", ""])
 def test_a_token_that_says_nonsense_of_itself_is_still_shown(
     imds_emulator: Emulator, ran: Any, claims: str
@@ -142,6 +181,10 @@ def test_a_user_assigned_identity(imds_emulator: Emulator, ran: Any, selector: s
         ["token", "x", "--client-id", ""],
         ["token", "x", "--client-id", "a", "--object-id", "b"],
         ["token", "x", "--output", "yaml"],
+        ["token", "x", "--resource", "y"],
+        ["token", "--resource", "x", "--scope", "y"],
+        ["token", "x", "--out", "json"],
+        ["token", "x", "--cache", "tokens"],
         ["token", "x", "--source", "elsewhere"],
         ["nonsense"],
         ["cache", "show", "--directory", ""],

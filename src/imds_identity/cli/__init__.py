@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         args = _parser(given).parse_args(given)
+        if getattr(args, "verbose", False):
+            _tell()
         status = import_module(_COMMANDS[args.command].module).run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -66,18 +68,32 @@ def complain(message: object) -> int:
     return FAILED
 
 
+def _tell() -> None:
+    """Write to standard error what the package logs."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("imds-identity: %(message)s"))
+    logger = logging.getLogger("imds_identity")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+
+
 def _parser(given: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="imds-identity",
         description="Managed-identity tokens on Azure VMs, scale sets and Arc servers.",
         formatter_class=_Formatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", prog=parser.prog
     )
     for name, command in _COMMANDS.items():
-        subparser = commands.add_parser(name, help=command.help, formatter_class=_Formatter)
+        subparser = commands.add_parser(
+            name, help=command.help, formatter_class=_Formatter, allow_abbrev=False
+        )
         # Modules of commands that are not meant stay unloaded: a token is wanted fast.
         if name in given[:1]:
             import_module(command.module).add_arguments(subparser)

@@ -9,6 +9,7 @@ from .._core.failure import quote
 from .._core.identity import Identity
 from .._engine.process import machine_cache
 from . import complain
+from .arguments import add_cache, add_verbosity
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments to its parser."""
     parser.description = "Shows or clears the tokens that this user's processes share."
     parser.add_argument("action", choices=("show", "clear"))
-    parser.add_argument("--directory", help="in place of the one that is used by default")
+    add_cache(parser, "--directory")
+    add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: if they name no directory.
     """
-    if args.directory is not None and not os.path.isdir(args.directory):
-        raise ValueError(f"{args.directory!r} is no directory")
-    machine = machine_cache(os.path.abspath(args.directory) if args.directory else None)
+    if args.cache is not None and not os.path.isdir(args.cache):
+        raise ValueError(f"{args.cache!r} is no directory")
+    machine = machine_cache(os.path.abspath(args.cache) if args.cache else None)
     if machine is None:
         return complain("nothing is shared: IMDS_IDENTITY_CACHE is off")
     if not machine.usable():

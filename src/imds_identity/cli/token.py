@@ -5,11 +5,17 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .._core.failure import Failure
+from .._core.failure import Failure, Malformed
 from .._core.resource import resource_of
-from .._engine.process import provider_for
-from .._sources.detect import ARC, IMDS
 from . import complain
+from .arguments import (
+    add_cache,
+    add_host,
+    add_identity,
+    add_output,
+    add_verbosity,
+    provider_of,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -23,22 +29,27 @@ _KUBERNETES_API = "client.authentication.k8s.io/v1"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments to its parser."""
     parser.description = "Prints a managed identity's token for a resource."
-    parser.add_argument(
-        "resource",
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument(
+        "resource_or_scope",
+        nargs="?",
         metavar="RESOURCE_OR_SCOPE",
         help="such as https://management.azure.com/ or https://vault.azure.net/.default",
     )
-    identity = parser.add_mutually_exclusive_group()
-    for name in ("client", "object", "resource"):
-        identity.add_argument(f"--{name}-id", metavar="ID", help="a user-assigned identity")
-    parser.add_argument("--source", choices=(IMDS, ARC), help="in place of what is detected")
-    parser.add_argument(
-        "--output",
-        choices=tuple(_OUTPUTS),
-        default="text",
-        help="text: the token alone (default); json: as `az account get-access-token`; header: "
-        "an Authorization header; env: lines for a shell to evaluate; exec-credential: for kubectl",
+    wanted.add_argument("--resource", help="likewise, as az has it")
+    wanted.add_argument("--scope", help="likewise")
+    add_identity(parser)
+    add_host(parser)
+    add_cache(parser)
+    add_output(
+        parser,
+        _OUTPUTS,
+        "text",
+        "text: the token alone (default); json: as `az account get-access-token`; header: an "
+        "Authorization header; env: lines for a shell to evaluate; exec-credential: for kubectl; "
+        "claims: what the token says of itself, without the token",
     )
+    add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,19 +58,20 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: if they ask for nonsense.
     """
-    provider = provider_for(
-        client_id=args.client_id,
-        object_id=args.object_id,
-        resource_id=args.resource_id,
-        source=args.source,
-    )
-    slot = provider.slot(resource_of((args.resource,)))
+    provider = provider_of(args)
+    slot = provider.slot(resource_of((_wanted(args),)))
     try:
         token = provider.token(slot)
+        written = _OUTPUTS[args.output](token)
     except Failure as failure:
         return complain(failure)
-    sys.stdout.write(_OUTPUTS[args.output](token) + "\n")
+    sys.stdout.write(written + "\n")
     return 0
+
+
+def _wanted(args: argparse.Namespace) -> str:
+    given = (args.resource_or_scope, args.resource, args.scope)
+    return str(next(name for name in given if name is not None))
 
 
 def _text(token: Token) -> str:
@@ -118,6 +130,13 @@ def _exec_credential(token: Token) -> str:
     )
 
 
+def _claims_alone(token: Token) -> str:
+    claims = _claims(token.value)
+    if not claims:
+        raise Malformed("the token is no JWT: there are no claims to show", "Leave out -o claims.")
+    return _dump(claims)
+
+
 def _kubernetes_api() -> str:
     """The version that kubectl asks in; it takes no other in answer.
 
@@ -157,4 +176,5 @@ _OUTPUTS: dict[str, Callable[[Token], str]] = {
     "header": _header,
     "env": _env,
     "exec-credential": _exec_credential,
+    "claims": _claims_alone,
 }

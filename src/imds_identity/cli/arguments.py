@@ -1,0 +1,98 @@
+"""Flags that several commands share, and what is built of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._engine.process import provider_for
+from .._sources.detect import ARC, IMDS
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Collection
+
+    from .._engine.provider import Provider
+
+_OUTPUT_HELP = "one of: %(choices)s (default: %(default)s)"
+
+
+def add_identity(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that select an identity; without one it is the system-assigned identity."""
+    selectors = parser.add_mutually_exclusive_group()
+    for name in ("client", "object", "resource"):
+        selectors.add_argument(
+            f"--{name}-id", metavar="ID", help=f"the user-assigned identity with this {name} id"
+        )
+
+
+def add_host(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say who is asked for tokens."""
+    parser.add_argument("--source", choices=(IMDS, ARC), help="in place of what is detected")
+    parser.add_argument(
+        "--arc-tokens-directory",
+        metavar="DIRECTORY",
+        help="where the Azure Arc agent keeps its key files, if elsewhere",
+    )
+
+
+def add_cache(parser: argparse.ArgumentParser, *aliases: str) -> None:
+    """Add the flag that says where this user's processes share tokens.
+
+    Args:
+        parser: takes it.
+        aliases: other names of the flag.
+    """
+    parser.add_argument(
+        "--cache",
+        *aliases,
+        dest="cache",
+        metavar="DIRECTORY",
+        help="where processes share tokens, or off; in place of IMDS_IDENTITY_CACHE",
+    )
+
+
+def add_output(
+    parser: argparse.ArgumentParser,
+    formats: Collection[str],
+    default: str,
+    explanation: str = _OUTPUT_HELP,
+) -> None:
+    """Add the flag that says in which format to write.
+
+    Args:
+        parser: takes it.
+        formats: to choose from.
+        default: one of them.
+        explanation: what each of them is, if their names do not tell.
+    """
+    parser.add_argument(
+        "--output",
+        "-o",
+        choices=tuple(formats),
+        default=default,
+        metavar="FORMAT",
+        help=explanation,
+    )
+
+
+def add_verbosity(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that shows on standard error what is done."""
+    parser.add_argument(
+        "--verbose", "-v", action="store_true", help="tell on standard error what is done"
+    )
+
+
+def provider_of(args: argparse.Namespace) -> Provider:
+    """What gets tokens as the flags of `add_identity`, `add_host` and `add_cache` say.
+
+    Raises:
+        ValueError: for a flag that is not understood.
+    """
+    return provider_for(
+        client_id=args.client_id,
+        object_id=args.object_id,
+        resource_id=args.resource_id,
+        source=args.source,
+        arc_tokens_directory=args.arc_tokens_directory,
+        cache=args.cache,
+    )
