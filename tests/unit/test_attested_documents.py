@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attested_support import AT, Mint, content, signed_data
+from attested_support import AT, Mint, content, issued, signed_data
 from imds_identity.metadata import errors, verify_attested_document
 from imds_identity.metadata import read_attested_document_without_verifying as read_unverified
 from imds_identity.metadata.chain import Certificates, check_chain
@@ -208,6 +208,15 @@ def test_an_intermediate_in_the_document_or_the_ca_file_will_do(
     assert verify(mint, mint.document(signer), pinned, intermediates=[]).vm_id
 
 
+def test_a_root_that_is_known_but_not_trusted_is_no_missing_intermediate(
+    mint: Mint, tmp_path: Path
+) -> None:
+    stranger = mint.write(tmp_path / "stranger.pem", issued("another root", ca=True))
+    below = mint.authority.certificate
+    with pytest.raises(errors.UnknownRootError, match="CN=root, which is not a trusted root"):
+        verify(mint, mint.document(), stranger, intermediates=[below])
+
+
 def test_an_unknown_root_is_refused(mint: Mint, tmp_path: Path) -> None:
     stranger = Mint()
     chain = [mint.authority.certificate, mint.root.certificate]
@@ -379,13 +388,27 @@ def test_cut_spliced_and_changed_documents_are_refused(data: st.DataObject) -> N
         verify_attested_document(base64.b64encode(changed), nonce=None, at=AT, offline=True)
 
 
+@pytest.mark.parametrize("digest", ["1.2.840.113549.1.1.11", "2.16.840.1.101.3.4.2.1"])
+@pytest.mark.parametrize("algorithm", ["1.2.840.113549.1.1.1", "1.2.840.113549.1.1.11"])
+def test_algorithms_may_be_named_as_the_service_and_as_standards_do(
+    mint: Mint, root_file: str, digest: str, algorithm: str
+) -> None:
+    signer = mint.signer()
+    document = signed_data(
+        signer, content(), [signer], digest=digest, signature_algorithm=algorithm
+    )
+    assert verify(mint, document, root_file).vm_id
+
+
 def test_crafted_forms_are_refused(mint: Mint, root_file: str) -> None:
     signer = mint.signer()
     for form in (
         {"version": "v3"},
         {"signed_attrs": True},
         {"unsigned_attrs": True},
-        {"signature_algorithm": "1.2.840.113549.1.1.11"},
+        {"signature_algorithm": "1.2.840.113549.1.1.5"},
+        {"signature_algorithm": "1.2.840.10045.4.3.2"},
+        {"signature_algorithm": "2.16.840.1.101.3.4.2.1"},
         {"digest": "1.3.14.3.2.26"},
         {"signers": 2},
         {"signers": 0},

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from imds_identity.emulator import Emulator, Machine
 from imds_identity.metadata import MetadataClient, errors
@@ -30,6 +31,17 @@ def started() -> Iterator[Callable[..., Emulator]]:
 
 def client_of(emulator: Emulator, **arguments: Any) -> MetadataClient:
     return MetadataClient(endpoint=emulator.endpoint, **arguments)
+
+
+def trust_in(emulator: Emulator) -> dict[str, Any]:
+    """What it takes to verify the emulator's documents, whose issuer is at no public address."""
+    url = f"{emulator.endpoint}/emulator/attested/intermediate.cer"
+    issuer = requests.get(url, headers={"Metadata": "true"}, timeout=10).content
+    return {
+        "ca_file": emulator.attested_root_file,
+        "intermediates": [issuer],
+        "offline": True,
+    }
 
 
 def leaf_paths(document: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -115,12 +127,14 @@ def test_what_azure_stack_hub_lacks_has_an_error_of_its_own(
 def test_an_attested_document_is_fetched_and_verified(started: Callable[..., Emulator]) -> None:
     emulator = started()
     client = client_of(emulator)
-    proof = client.attested_document(ca_file=emulator.attested_root_file, offline=True)
+    proof = client.attested_document(**trust_in(emulator))
     assert proof.vm_id == emulator.machine.vm_id
     assert proof.nonce is not None
     assert len(proof.nonce) == 10
-    with pytest.raises(errors.UntrustedSignerError):
-        client.attested_document(nonce="abc", offline=True)
+    with pytest.raises(errors.MissingIntermediateError):
+        client.attested_document(nonce="abc", ca_file=emulator.attested_root_file)
+    with pytest.raises(errors.UnknownRootError):
+        client.attested_document(intermediates=trust_in(emulator)["intermediates"], offline=True)
     with pytest.raises(ValueError, match="letters and digits"):
         client.attested_document(nonce="a-b")
 
@@ -169,7 +183,7 @@ def test_coroutines_have_a_twin_with_the_same_methods(started: Callable[..., Emu
         assert (await client.compute()).vm_id == emulator.machine.vm_id
         assert await client.get("compute/vmId") == emulator.machine.vm_id
         assert len((await client.scheduled_events()).events) == 1
-        proof = await client.attested_document(ca_file=emulator.attested_root_file, offline=True)
+        proof = await client.attested_document(**trust_in(emulator))
         assert proof.vm_id == emulator.machine.vm_id
 
     asyncio.run(ask())

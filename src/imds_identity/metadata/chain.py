@@ -22,7 +22,7 @@ from .errors import (
     UnknownRootError,
     UntrustedSignerError,
 )
-from .trust import UNREADABLE
+from .trust import UNREADABLE, roots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -139,7 +139,7 @@ class _Search:
                 reason = reason or error
             else:
                 return
-        raise reason or _nobody(certificate)
+        raise reason or _nobody(certificate, depth)
 
     def _issuers(self, certificate: x509.Certificate) -> Iterator[tuple[x509.Certificate, bool]]:
         """Who may have issued it, what is trusted and near first, and whether it is trusted."""
@@ -169,9 +169,13 @@ class _Search:
         _check_usable(issuer, authorities_below=depth)
 
 
-def _nobody(certificate: x509.Certificate) -> AttestedDocumentError:
+def _nobody(certificate: x509.Certificate, depth: int) -> AttestedDocumentError:
+    """Why there is no issuer of ``certificate``, which has ``depth`` certificates below it."""
     issuer = certificate.issuer.rfc4514_string()
-    if certificate.subject == certificate.issuer:
+    # An authority that names no place of its issuer's stands right below a root.
+    below_a_root = depth > 0 and not _extension(certificate, x509.AuthorityInformationAccess)
+    known = any(root.subject == certificate.issuer for root in roots())
+    if below_a_root or known or certificate.subject == certificate.issuer:
         return UnknownRootError(
             f"The chain ends at {issuer}, which is not a trusted root. If you trust it, name a "
             "file with its certificate as ca_file."
