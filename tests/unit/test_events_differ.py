@@ -19,28 +19,10 @@ from imds_identity.metadata.events import (
     approval,
     events_from,
     may_be_approved,
+    own_names,
 )
-
-NOON = "Mon, 19 Sep 2016 12:00:00 GMT"
-
-
-def event(name: str = "A", status: str = "Scheduled", **other: Any) -> dict[str, Any]:
-    return {
-        "EventId": name,
-        "EventStatus": status,
-        "EventType": "Reboot",
-        "ResourceType": "VirtualMachine",
-        "Resources": ["vm-7"],
-        "NotBefore": "" if status == "Started" else NOON,
-        "Description": "",
-        "EventSource": "Platform",
-        "DurationInSeconds": -1,
-        **other,
-    }
-
-
-def document(*events: dict[str, Any], incarnation: Any = 1) -> dict[str, Any]:
-    return {"DocumentIncarnation": incarnation, "Events": list(events)}
+from imds_identity.metadata.models import Compute
+from metadata_support import document, event
 
 
 def told(differ: Differ, *events: dict[str, Any], incarnation: Any = 1) -> list[tuple[str, str]]:
@@ -94,7 +76,7 @@ def test_neither_order_nor_case_nor_incarnation_is_a_change() -> None:
 
 
 def test_only_this_machine_s_events_are_told() -> None:
-    differ = Differ(machine="scaleset_3")
+    differ = Differ(["scaleset_3"])
     others = (event("A", Resources=["scaleset_30"]), event("B", Resources=["scaleset"]))
     assert told(differ, *others) == []
     mine = event("C", Resources=["scaleset_2", "ScaleSet_3"])
@@ -102,18 +84,39 @@ def test_only_this_machine_s_events_are_told() -> None:
     assert told(differ, event("C", Resources=["scaleset_2"])) == [("gone", "C")]
 
 
+def test_a_machine_is_meant_by_its_name_and_by_its_number_in_a_scale_set() -> None:
+    def names(**compute: str) -> frozenset[str]:
+        return own_names(Compute.parse(compute))
+
+    prefix = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/"
+    assert names(name="VM-7", resourceId=f"{prefix}virtualMachines/VM-7") == {"vm-7"}
+    member = f"{prefix}virtualMachineScaleSets/Pool/virtualMachines/3"
+    assert names(name="pool_3", resourceId=member) == {"pool_3"}
+    assert names(resourceId=member) == {"pool_3"}
+    assert names(name="flex_1a2b", resourceId=f"{prefix}virtualMachines/flex_1a2b") == {"flex_1a2b"}
+    assert names() == frozenset()
+
+
+def test_who_else_is_hit_is_known() -> None:
+    (shared, own, nobodys) = events_from(
+        document(event("A", Resources=["a", "VM-7"]), event("B"), event("C", Resources=[]))
+    ).events
+    assert shared.concerns("vm-7")
+    assert not shared.concerns_only("vm-7")
+    assert own.concerns_only("vm-7")
+    assert not nobodys.concerns("vm-7")
+    assert not nobodys.concerns_only("vm-7")
+
+
 def test_it_goes_on_after_a_restart_where_it_was() -> None:
     differ = Differ()
     told(differ, event("A"), event("B"))
-    kept = json.loads(json.dumps(differ.state()))
-    restarted = Differ(state=kept)
+    restarted = Differ(seen=events_from(document(event("A"), event("B"))).events)
     assert told(restarted, event("B", "Started"), event("C")) == [
         ("gone", "A"),
         ("started", "B"),
         ("scheduled", "C"),
     ]
-    with pytest.raises(Malformed):
-        Differ(state={"seen": []})
 
 
 @pytest.mark.parametrize(
@@ -138,6 +141,7 @@ def test_what_is_no_document_is_never_one_without_events(said: Any) -> None:
 def test_a_day_of_two_hundred_events_is_told_once_and_in_order() -> None:
     dice = random.Random(7)
     differ, heard, due = Differ(), list[tuple[str, str]](), list[tuple[str, str]]()
+    told_of: tuple[ScheduledEvent, ...] = ()
     alive: dict[str, dict[str, Any]] = {}
     born = 0
     while born < 200 or alive:
@@ -155,9 +159,10 @@ def test_a_day_of_two_hundred_events_is_told_once_and_in_order() -> None:
                 del alive[name]
                 due.append(("gone", name))
         if dice.random() < 0.3:  # the watcher is started anew
-            differ = Differ(state=json.loads(json.dumps(differ.state())))
+            differ = Differ(seen=told_of)
         for _ in range(dice.choice([1, 1, 2])):  # the same document may come again
             heard += told(differ, *alive.values(), incarnation=dice.randrange(9))
+        told_of = events_from(document(*alive.values())).events
     assert heard == due
 
 
@@ -207,6 +212,7 @@ def test_approval_comes_before_the_start_less_a_margin(seconds: float, may: bool
     assert may_be_approved(read, at, margin=10) is may
     (started,) = events_from(document(event(status="Started"))).events
     assert not may_be_approved(started, at, margin=10)
+    assert not may_be_approved(None, at, margin=10)
 
 
 def test_a_change_names_its_event() -> None:

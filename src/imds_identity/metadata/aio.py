@@ -1,23 +1,36 @@
 """The client of the metadata service for coroutines: the same one, in threads.
 
-A metadata request is rare and short, so a thread of the loop's executor is all it takes.
+A metadata request is rare and short, so a thread is all it takes. It is none of the loop's
+executor, whose threads a loop that ends waits for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import contextlib
+import contextvars
+import functools
+import threading
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .client import MetadataClient as _MetadataClient
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Generator
+
+    from .._core.clock import Clock
     from .attested import AttestedDocument
-    from .events import EventsDocument
+    from .events import Change, EventsDocument
     from .instance import Instance, Network
     from .load_balancer import LoadBalancer
     from .models import Compute, StorageProfile
+    from .watch import Watcher as _Watcher
 
-__all__ = ["MetadataClient"]
+__all__ = ["MetadataClient", "Watcher"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class MetadataClient:
@@ -33,62 +46,146 @@ class MetadataClient:
     def __init__(self, *, endpoint: str | None = None, api_version: str | None = None) -> None:
         self._client = _MetadataClient(endpoint=endpoint, api_version=api_version)
 
+    @property
+    def clock(self) -> Clock:
+        """The time that the client goes by."""
+        return self._client.clock
+
     async def instance(self, *, refresh: bool = False) -> Instance:
         """The whole instance document."""
-        return await asyncio.to_thread(self._client.instance, refresh=refresh)
+        return await _in_thread(self._client.instance, refresh=refresh)
 
     async def compute(self, *, refresh: bool = False) -> Compute:
         """What the machine is, and where it runs."""
-        return await asyncio.to_thread(self._client.compute, refresh=refresh)
+        return await _in_thread(self._client.compute, refresh=refresh)
 
     async def network(self, *, refresh: bool = False) -> Network:
         """The machine's network interfaces."""
-        return await asyncio.to_thread(self._client.network, refresh=refresh)
+        return await _in_thread(self._client.network, refresh=refresh)
 
     async def storage_profile(self, *, refresh: bool = False) -> StorageProfile:
         """The machine's disks and image."""
-        return await asyncio.to_thread(self._client.storage_profile, refresh=refresh)
+        return await _in_thread(self._client.storage_profile, refresh=refresh)
 
     async def tags(self, *, refresh: bool = False) -> dict[str, str]:
         """The machine's tags by name."""
-        return await asyncio.to_thread(self._client.tags, refresh=refresh)
+        return await _in_thread(self._client.tags, refresh=refresh)
 
     async def get(self, path: str, *, refresh: bool = False) -> Any:
         """One element of the instance document."""
-        return await asyncio.to_thread(self._client.get, path, refresh=refresh)
+        return await _in_thread(self._client.get, path, refresh=refresh)
 
     async def versions(self) -> tuple[str, ...]:
         """The api-versions that the service knows."""
-        return await asyncio.to_thread(self._client.versions)
+        return await _in_thread(self._client.versions)
 
     async def load_balancer(self) -> LoadBalancer:
         """What stands in front of the machine."""
-        return await asyncio.to_thread(self._client.load_balancer)
+        return await _in_thread(self._client.load_balancer)
 
     async def public_ips(self) -> tuple[str, ...]:
         """The machine's public addresses."""
-        return await asyncio.to_thread(self._client.public_ips)
+        return await _in_thread(self._client.public_ips)
 
     async def identity_info(self) -> str:
         """The id of the Microsoft Entra tenant of the machine's identities."""
-        return await asyncio.to_thread(self._client.identity_info)
+        return await _in_thread(self._client.identity_info)
 
     async def attested_document(self, **arguments: Any) -> AttestedDocument:
         """Fetch a proof of which machine this is, and verify it."""
-        return await asyncio.to_thread(self._client.attested_document, **arguments)
+        return await _in_thread(self._client.attested_document, **arguments)
 
     async def attested_signature(self, *, nonce: str | None = None) -> str:
         """An attested document as the service gives it, for another to verify."""
-        return await asyncio.to_thread(self._client.attested_signature, nonce=nonce)
+        return await _in_thread(self._client.attested_signature, nonce=nonce)
 
-    async def scheduled_events(self) -> EventsDocument:
+    async def scheduled_events(self, *, retry: bool = True) -> EventsDocument:
         """What awaits this machine and its neighbours."""
-        return await asyncio.to_thread(self._client.scheduled_events)
+        return await _in_thread(self._client.scheduled_events, retry=retry)
+
+    def watch(
+        self, *, every_machine: bool = False, state_file: str | os.PathLike[str] | None = None
+    ) -> Watcher:
+        """Hear of scheduled events as they come: ``async for change in client.watch():``."""
+        return Watcher(self._client.watch(every_machine=every_machine, state_file=state_file))
 
     async def start(self, *event_ids: str) -> None:
         """Approve events, so that they start at once."""
-        await asyncio.to_thread(self._client.start, *event_ids)
+        await _in_thread(self._client.start, *event_ids)
 
     async def require(self, seconds: float = 120.0) -> Instance:
         """Wait for a service that is slow to start."""
-        return await asyncio.to_thread(self._client.require, seconds)
+        return await _in_thread(self._client.require, seconds)
+
+
+class Watcher:
+    """Gives the changes of scheduled events, as `imds_identity.metadata.watch.Watcher` does.
+
+    It is an async iterator: ``anext(watcher)`` gives the next change. A change counts as told once
+    the next one is asked for, or the watcher is dropped or stopped.
+
+    Args:
+        watcher: asks the service, in a thread.
+    """
+
+    def __init__(self, watcher: _Watcher) -> None:
+        self._watcher = watcher
+        self._told = _told(watcher)
+        self._asking: asyncio.Future[None] | None = None
+
+    def __aiter__(self) -> Watcher:
+        return self
+
+    async def __anext__(self) -> Change:
+        """The next change.
+
+        Raises:
+            MetadataError: if there is no such service.
+        """
+        while True:
+            change = next(self._told, None)
+            if change is not None:
+                return change
+            if self._watcher.stopped:
+                raise StopAsyncIteration
+            self._told = _told(self._watcher)
+            if self._asking is None:
+                await asyncio.sleep(max(0.0, self._watcher.seconds_left()))
+                self._asking = asyncio.ensure_future(_in_thread(self._watcher.ask))
+            # Who is cancelled leaves the request to whoever asks next: nothing that it hears of
+            # is lost.
+            await asyncio.wait([self._asking])
+            asked, self._asking = self._asking, None
+            asked.result()
+
+    def stop(self) -> None:
+        """End the iteration."""
+        self._told.close()
+        self._watcher.stop()
+
+
+def _told(watcher: _Watcher) -> Generator[Change, None, None]:
+    """What is known already, each until the next is asked for or this is dropped."""
+    while (change := watcher.next_ready()) is not None:
+        try:
+            yield change
+        finally:
+            watcher.done(change)
+
+
+async def _in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """What ``call`` returns, without waiting for it any longer than this task is."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    run = functools.partial(contextvars.copy_context().run, call, *args, **kwargs)
+
+    def work() -> None:
+        try:
+            deliver: Any = functools.partial(future.set_result, run())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the caller waits
+            deliver = functools.partial(future.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(lambda: None if future.done() else deliver())
+
+    threading.Thread(target=work, name="imds-identity", daemon=True).start()
+    return await future

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import exchanges
 from .connection import Connection
+from .documents import element_at
 from .errors import (
     MetadataNotFoundError,
     MetadataUnavailableError,
@@ -19,8 +21,10 @@ from .load_balancer import public_ips
 from .versions import checked, known_to
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
 
+    from .._core.clock import Clock
     from .._wire.exchange import Steps
     from .attested import AttestedDocument
     from .clouds import Cloud
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from .load_balancer import LoadBalancer
     from .models import Compute, StorageProfile
     from .trust import Given
+    from .watch import Watcher
 
 _NONCE_DIGITS = 10
 _TRIES_FOR_A_FRESH_NONCE = 3
@@ -58,6 +63,11 @@ class MetadataClient:
         self._agreed: dict[str, str] = {}
         self._instance: Instance | None = None
         self._has_asked_for_events = False
+
+    @property
+    def clock(self) -> Clock:
+        """The time that the client goes by."""
+        return self._connection.clock
 
     def instance(self, *, refresh: bool = False) -> Instance:
         """The whole instance document.
@@ -103,15 +113,7 @@ class MetadataClient:
             MetadataNotFoundError: if there is no such element.
             MetadataError: if the document cannot be had.
         """
-        element: Any = self.instance(refresh=refresh).raw
-        for step in _steps_of(path):
-            try:
-                element = element[int(step)] if isinstance(element, list) else element[step]
-            except (LookupError, TypeError, ValueError):
-                raise MetadataNotFoundError(
-                    f"The instance document has no {path!r}: there is no {step!r}."
-                ) from None
-        return element
+        return element_at(self.instance(refresh=refresh).raw, path)
 
     def versions(self) -> tuple[str, ...]:
         """The api-versions that the service knows."""
@@ -180,7 +182,7 @@ class MetadataClient:
                 # The service may answer from a cache of its own, with somebody's older nonce.
                 if not left:
                     raise
-                self._connection.clock.sleep(1.0)
+                self.clock.sleep(1.0)
         raise AssertionError("unreachable")
 
     def attested_signature(self, *, nonce: str | None = None) -> str:
@@ -198,18 +200,44 @@ class MetadataClient:
         )
         return signature
 
-    def scheduled_events(self) -> EventsDocument:
+    def scheduled_events(self, *, retry: bool = True) -> EventsDocument:
         """What awaits this machine and those that it shares a scale set or availability set with.
 
         The first request ever from a machine may take two minutes, as it enables the service.
+
+        Args:
+            retry: whether to ask again until there is an answer; False is for who asks every
+                second anyway. The first time it is always asked again.
+
+        Raises:
+            NotOfferedError: on Azure Stack Hub and Azure Arc.
+            MetadataError: if they cannot be had, which does not mean that there are none.
         """
-        first = not self._has_asked_for_events
-        document = self._ask(
-            "scheduledevents",
-            lambda service, version: exchanges.events(service, version, first=first),
-        )
+        category = "scheduledevents"
+        if retry or not self._has_asked_for_events:
+            first = not self._has_asked_for_events
+            document = self._ask(category, partial(exchanges.events, first=first))
+        else:
+            document = self._ask(category, exchanges.events_once)
         self._has_asked_for_events = True
         return self._connection.read(events_from, document)
+
+    def watch(
+        self, *, every_machine: bool = False, state_file: str | os.PathLike[str] | None = None
+    ) -> Watcher:
+        """Hear of scheduled events as they come, change by change.
+
+        Args:
+            every_machine: whether to hear of the neighbours' events, too.
+            state_file: where to keep what was told, to go on after a restart.
+
+        Raises:
+            OSError: if the file cannot be read or written.
+            ValueError: if it holds something else.
+        """
+        from .watch import Watcher
+
+        return Watcher(self, every_machine=every_machine, state_file=state_file)
 
     def start(self, *event_ids: str) -> None:
         """Approve events, so that they start at once and not when their notice is over.
@@ -232,14 +260,14 @@ class MetadataClient:
         Raises:
             MetadataUnavailableError: if it has not answered by then.
         """
-        deadline = self._connection.clock.now() + seconds
+        deadline = self.clock.now() + seconds
         while True:
             try:
                 return self.instance()
             except MetadataUnavailableError:
-                if self._connection.clock.now() + _REQUIRE_PAUSE >= deadline:
+                if self.clock.now() + _REQUIRE_PAUSE >= deadline:
                     raise
-            self._connection.clock.sleep(_REQUIRE_PAUSE)
+            self.clock.sleep(_REQUIRE_PAUSE)
 
     def _ask(self, category: str, exchange: Callable[..., Steps[exchanges.Answer]]) -> Any:
         """What ``category`` says, by the version that was agreed on before."""
@@ -257,11 +285,6 @@ class MetadataClient:
     def _refuse_stack_hub(self, what: str) -> None:
         if self.compute().is_stack_hub:
             raise NotOfferedError(f"{what} is not available on Azure Stack Hub.")
-
-
-def _steps_of(path: str) -> list[str]:
-    steps = [step for step in path.removeprefix("/metadata/").split("/") if step]
-    return steps[1:] if steps[:1] == ["instance"] else steps
 
 
 def _nonce(nonce: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .._core.failure import Failure, Malformed
+from .._core.failure import Failure, Malformed, quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,37 @@ def parse_instance(document: Mapping[str, Any] | str | bytes) -> Instance:
         return instance_from(from_json(document) if isinstance(document, str | bytes) else document)
     except Failure as failure:
         raise error_from(failure) from None
+
+
+def element_at(document: Any, path: str) -> Any:
+    """The element of an instance document that ``path`` leads to.
+
+    Args:
+        document: the document, as ``json.loads`` gives it.
+        path: such as ``network/interface/0/macAddress``, or with ``/metadata/instance`` before it.
+
+    Raises:
+        MetadataNotFoundError: if there is none.
+    """
+    from .errors import MetadataNotFoundError
+
+    steps = [step for step in path.removeprefix("/metadata/").split("/") if step]
+    for step in steps[1:] if steps[:1] == ["instance"] else steps:
+        try:
+            document = document[_index(step)] if isinstance(document, list) else document[step]
+        except (LookupError, TypeError, ValueError):
+            raise MetadataNotFoundError(
+                f"The instance document has no {quote(path)!r}: there is no {quote(step)!r}. Names "
+                "are case-sensitive, and newer than some api-versions."
+            ) from None
+    return document
+
+
+def _index(step: str) -> int:
+    """The number that ``step`` is, by which elements of lists are named: never from the end."""
+    if not step.isascii() or not step.isdigit():
+        raise ValueError("no number")
+    return int(step)
 
 
 def from_json(text: str | bytes) -> Any:

@@ -17,12 +17,33 @@ from .._wire.retry import http_date
 from .node import Node, as_number, as_text, field_of, list_of, text, wrong_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
+
+    from .models import Compute
 
 Kind: TypeAlias = Literal["scheduled", "changed", "started", "gone"]
 
+# /subscriptions/…/resourceGroups/…/providers/Microsoft.Compute/virtualMachineScaleSets/SET/
+# virtualMachines/INSTANCE
+_SET = 8
+_INSTANCE = 10
+
 NOTICE = {"Freeze": 900.0, "Reboot": 900.0, "Redeploy": 600.0, "Preempt": 30.0, "Terminate": 300.0}
 """Seconds between the announcement of an event and its start, by type; what Azure promises."""
+
+
+def folded_names(names: Iterable[str]) -> frozenset[str]:
+    """Resource names as they are compared: their case does not count."""
+    return frozenset(name.lower() for name in names)
+
+
+def own_names(compute: Compute) -> frozenset[str]:
+    """The names by which events mean the machine: ``scaleset_3`` for number 3 of a scale set."""
+    names = [compute.name] if compute.name else []
+    path = (compute.resource_id or "").split("/")
+    if len(path) > _INSTANCE and path[_SET - 1].lower() == "virtualmachinescalesets":
+        names.append(f"{path[_SET]}_{path[_INSTANCE]}")
+    return folded_names(names)
 
 
 def _moment(value: object, path: str = "") -> dt.datetime | None:
@@ -70,9 +91,18 @@ class ScheduledEvent(Node):
         """Whether it is under way."""
         return (self.status or "").lower() == "started"
 
-    def concerns(self, machine: str) -> bool:
-        """Whether it hits the machine of this resource name, ``scaleset_3`` for one of a set."""
-        return any(name.lower() == machine.lower() for name in self.resources)
+    @property
+    def key(self) -> str:
+        """What tells it from others: its id, whose case does not count."""
+        return (self.event_id or "").lower()
+
+    def concerns(self, *names: str) -> bool:
+        """Whether it hits a machine of one of these resource names."""
+        return not folded_names(self.resources).isdisjoint(folded_names(names))
+
+    def concerns_only(self, *names: str) -> bool:
+        """Whether it hits a machine of one of these resource names, and no other."""
+        return bool(self.resources) and folded_names(self.resources) <= folded_names(names)
 
     def same_as(self, other: ScheduledEvent) -> bool:
         """Whether nothing that we know of an event differs."""
@@ -83,7 +113,7 @@ class ScheduledEvent(Node):
             self.event_type,
             self.status,
             self.not_before,
-            frozenset(name.lower() for name in self.resources),
+            folded_names(self.resources),
             self.description,
             self.source,
             self.duration,
@@ -132,7 +162,7 @@ def events_from(document: Any) -> EventsDocument:
         event = ScheduledEvent.parse(item, f"Events/{index}")
         if event.event_id is None:
             raise Malformed(f"Events/{index} has no EventId")
-        found.setdefault(event.event_id.lower(), event)
+        found.setdefault(event.key, event)
     incarnation = as_number(document.get("DocumentIncarnation"))
     return EventsDocument(incarnation, tuple(found.values()), document)
 
@@ -143,23 +173,22 @@ class Differ:
     Whole documents are compared, never their incarnations: those start over when the service does.
 
     Args:
-        machine: the resource name of the machine whose events matter; None for all.
-        state: what `state` gave before, to go on after a restart.
-
-    Raises:
-        Malformed: if ``state`` is none.
+        names: resource names of the machine whose events matter; None for every machine's.
+        seen: the events that were told of before a restart.
     """
 
-    def __init__(self, machine: str | None = None, state: Any = None) -> None:
-        self._machine = machine
-        self._seen = {} if state is None else _by_id(events_from(state).events)
+    def __init__(
+        self, names: Collection[str] | None = None, seen: Iterable[ScheduledEvent] = ()
+    ) -> None:
+        self._names = names
+        self._seen = _by_id(seen)
 
     def changes(self, document: EventsDocument) -> list[Change]:
         """What has happened since the last document: what is gone first, then in its order."""
         current = _by_id(
             event
             for event in document.events
-            if self._machine is None or event.concerns(self._machine)
+            if self._names is None or event.concerns(*self._names)
         )
         gone = [Change("gone", old) for key, old in self._seen.items() if key not in current]
         found = [
@@ -170,13 +199,13 @@ class Differ:
         self._seen = current
         return gone + found
 
-    def state(self) -> dict[str, Any]:
-        """What to keep for a restart, as JSON can carry it."""
-        return {"Events": [dict(event.raw) for event in self._seen.values()]}
+    def known(self, event_id: str | None) -> ScheduledEvent | None:
+        """The event of this id as the last document had it; None if it had none."""
+        return self._seen.get((event_id or "").lower())
 
 
 def _by_id(events: Iterable[ScheduledEvent]) -> dict[str, ScheduledEvent]:
-    return {(event.event_id or "").lower(): event for event in events}
+    return {event.key: event for event in events}
 
 
 def _kind(old: ScheduledEvent | None, new: ScheduledEvent) -> Kind | None:
@@ -199,14 +228,14 @@ def approval(event_ids: Iterable[str]) -> bytes:
     return json.dumps({"StartRequests": [{"EventId": each} for each in ids]}).encode()
 
 
-def may_be_approved(event: ScheduledEvent, at: dt.datetime, margin: float) -> bool:
+def may_be_approved(event: ScheduledEvent | None, at: dt.datetime, margin: float) -> bool:
     """Whether it still makes sense to approve ``event``.
 
     Args:
-        event: the event.
+        event: the event as it was last heard of; None if it is gone.
         at: now.
         margin: seconds before its start in which approving is too late.
     """
-    if event.has_started or event.not_before is None:
+    if event is None or event.has_started or event.not_before is None:
         return False
     return at < event.not_before - dt.timedelta(seconds=margin)

@@ -33,7 +33,7 @@ from .load_balancer import LoadBalancer
 from .versions import INTRODUCED, known_to, newest_of_both
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 HEADERS = {"Metadata": "true"}
 RULES = {status: rule for status, rule in TOKEN_RULES.items() if status != 404}
@@ -70,7 +70,7 @@ class Answer(NamedTuple):
 def versions(service: Service) -> Steps[tuple[str, ...]]:
     """The api-versions that the service knows."""
     request = Request(f"{service.base}/metadata/versions", HEADERS)
-    response = yield from answered(request, service.random, _ABSENT, RULES)
+    response = yield from _persistently(service, request)
     document = _json_of(response, "versions")
     listed = document.get("apiVersions") if isinstance(document, dict) else None
     if not isinstance(listed, list):
@@ -138,15 +138,10 @@ def events(service: Service, version: str | None = None, *, first: bool) -> Step
     return (yield from _asked(service, path, path, version, seconds=seconds))
 
 
-def events_once(service: Service, version: str) -> Steps[Answer]:
+def events_once(service: Service, version: str | None = None) -> Steps[Answer]:
     """The document of scheduled events for who asks every second anyway: one try, no pause."""
-    query = {"api-version": version}
-    request = Request(url_with(f"{service.base}/metadata/scheduledevents", query), HEADERS)
-    try:
-        response = yield from read_in_time(request)
-    except TransportError as error:
-        raise Refused(f"the service did not answer ({error})") from None
-    return Answer(_json_of(response, "scheduledevents"), version)
+    path = "scheduledevents"
+    return (yield from _asked(service, path, path, version, ask=_once))
 
 
 def start_events(service: Service, body: bytes, version: str) -> Steps[None]:
@@ -160,9 +155,21 @@ def start_events(service: Service, body: bytes, version: str) -> Steps[None]:
     url = url_with(f"{service.base}/metadata/scheduledevents", {"api-version": version})
     headers = {**HEADERS, "Content-Type": "application/json"}
     request = Request(url, headers, method="POST", body=body)
-    response = yield from answered(request, service.random, _ABSENT, RULES)
+    response = yield from _persistently(service, request)
     if response.status not in (200, 202, 204):
         raise refusal(response, "scheduledevents")
+
+
+def _persistently(service: Service, request: Request) -> Steps[Response]:
+    return (yield from answered(request, service.random, _ABSENT, RULES))
+
+
+def _once(service: Service, request: Request) -> Steps[Response]:
+    del service
+    try:
+        return (yield from read_in_time(request))
+    except TransportError as error:
+        raise Refused(f"the service did not answer ({quote(str(error))})") from None
 
 
 def _asked(
@@ -172,19 +179,19 @@ def _asked(
     version: str | None,
     query: Mapping[str, str] | None = None,
     seconds: float = REQUEST_SECONDS,
+    ask: Callable[[Service, Request], Steps[Response]] = _persistently,
 ) -> Steps[Answer]:
     """Ask by the version that is pinned or was agreed on; else agree on one and ask by that."""
 
-    def ask(by: str) -> Steps[Response]:
-        url = url_with(f"{service.base}/metadata/{path}", {"api-version": by, **(query or {})})
-        request = Request(url, HEADERS, seconds=seconds)
-        return (yield from answered(request, service.random, _ABSENT, RULES))
+    def by(number: str) -> Steps[Response]:
+        url = url_with(f"{service.base}/metadata/{path}", {"api-version": number, **(query or {})})
+        return (yield from ask(service, Request(url, HEADERS, seconds=seconds)))
 
     asked_by = service.pinned or version or known_to(category)[-1]
-    response = yield from ask(asked_by)
+    response = yield from by(asked_by)
     if service.pinned is None and _complains_of_version(response):
         asked_by = yield from _agreed(service, category, response)
-        response = yield from ask(asked_by)
+        response = yield from by(asked_by)
     return Answer(_json_of(response, category), asked_by)
 
 
