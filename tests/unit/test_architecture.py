@@ -1,10 +1,12 @@
-"""Who may know whom: the arrows that keep the rooms apart, read from the source."""
+"""Who may know whom, read from the source: imports go down the floors and never in a circle."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,63 +14,110 @@ import pytest
 import imds_identity
 
 PACKAGE = Path(imds_identity.__file__).parent
-FACES = {"_faces", "aio", "auth", "cli", "credential", "errors"}
-ENGINE = {"_core", "_engine", "_machine", "_sources", "_wire"}
+
+# From the cellar up. A room knows rooms of lower floors only, also where it imports a type.
+FLOORS = (
+    {"_version"},
+    {"_core"},
+    {"_wire", "errors"},
+    {"_machine", "_sources"},
+    {"_engine", "metadata"},
+    {"_faces", "_endpoint", "doctor"},
+    {"credential", "aio"},
+    {"auth", "httpx"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
+)
+FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+APART = "emulator"  # an independent witness; only commands start one
+KNOW_THE_EMULATOR = {"cli"}
+KNOW_AZURE_CORE = {"metadata", "_faces", "credential", "aio", "auth", "errors", "cli"}
+
+FILES = {
+    ".".join(("imds_identity", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def room_of(name: str) -> str:
+    return name.split(".")[1]
 
 
-def imports(path: Path) -> set[str]:
-    """Absolute names of all that a module imports, wherever it does so."""
+@cache
+def imports(name: str) -> frozenset[str]:
+    """Absolute names of all that a file imports, wherever in it and for whatever use."""
     found: set[str] = set()
-    package = ("imds_identity", *path.relative_to(PACKAGE).parent.parts)
-    for node in ast.walk(ast.parse(path.read_text())):
+    package = name.split(".")[:-1]
+    for node in ast.walk(ast.parse(FILES[name].read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
+            base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join((*base, *([node.module] if node.module else [])))
-            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
-    return found
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
 
 
-MODULES = sorted(PACKAGE.rglob("*.py"))
+@cache
+def files_known(name: str) -> frozenset[str]:
+    """The files of this package that a file imports, by name."""
+    return frozenset(filter(None, map(file_of, imports(name)))) - {name}
 
 
-def rooms_known(path: Path) -> set[str]:
-    return {
-        name.split(".")[1]
-        for name in imports(path)
-        if name.startswith("imds_identity.") and name.split(".")[1] != room_of(path)
-    }
+def file_of(imported: str) -> str | None:
+    """The file that has what was imported: a module, or a name in one."""
+    parent = imported.rpartition(".")[0]
+    for name in (imported, f"{imported}.__init__", parent, f"{parent}.__init__"):
+        if name in FILES:
+            return name
+    return None
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_arrows_point_one_way(path: Path) -> None:
-    room, known = room_of(path), rooms_known(path)
-    if room in ENGINE:
-        assert not known & (FACES | {"emulator"})
-        assert not {name for name in imports(path) if name.startswith("azure")}
-    if room == "emulator":
-        assert not known & (FACES | ENGINE)
-    if room not in {"cli", "emulator"}:
-        assert "emulator" not in known
-        assert "cli" not in known - ({"cli"} if room == "__main__" else set())
+def rooms_known(name: str) -> set[str]:
+    return {room_of(known) for known in files_known(name)} - {room_of(name)}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_time_and_the_environment_are_read_in_one_place_each(path: Path) -> None:
-    if room_of(path) in {"emulator", "cli"}:
+@pytest.mark.parametrize("name", FILES)
+def test_imports_go_down(name: str) -> None:
+    if room_of(name) == APART:
+        assert rooms_known(name) <= {"_version"}
         return
-    if path.name != "clock.py":
-        assert "time" not in imports(path)
-    if path.name != "detect.py":
-        attributes = {
-            n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)
-        }
-        assert not attributes & {"environ", "getenv"}
+    below = {room for room in FLOOR if FLOOR[room] < FLOOR[room_of(name)]}
+    allowed = below | ({APART} & {APART for room in KNOW_THE_EMULATOR if room == room_of(name)})
+    assert rooms_known(name) <= allowed
+
+
+def test_no_files_know_one_another_in_a_circle() -> None:
+    TopologicalSorter({name: files_known(name) for name in FILES}).prepare()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_azure_core_is_a_matter_of_the_faces(name: str) -> None:
+    if room_of(name) not in KNOW_AZURE_CORE:
+        assert not {module for module in imports(name) if module.startswith("azure.")}
+
+
+@pytest.mark.parametrize(
+    ("reader", "read"),
+    [
+        ("imds_identity._core.clock", {"time"}),
+        ("imds_identity._core.environment", {"os.environ", "os.getenv"}),
+    ],
+)
+@pytest.mark.parametrize("name", [name for name in FILES if room_of(name) != APART])
+def test_time_and_the_environment_are_read_in_one_file_each(
+    name: str, reader: str, read: set[str]
+) -> None:
+    if name == reader:
+        return
+    used = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(ast.parse(FILES[name].read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    modules = {module.split(".")[0] for module in imports(name)}
+    assert not read & (used | modules | imports(name))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +125,7 @@ def test_time_and_the_environment_are_read_in_one_place_each(path: Path) -> None
     ["import imds_identity", "from imds_identity import ManagedIdentityCredential as M; M()"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(statement: str) -> None:
-    heavy = ("azure", "requests", "msal", "filelock", "asyncio", "logging")
+    heavy = ("azure", "requests", "msal", "filelock", "asyncio", "logging", "dataclasses")
     script = f"{statement}\nimport sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

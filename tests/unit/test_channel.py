@@ -32,7 +32,7 @@ def test_every_step_is_done(clock: FakeClock, answers: Answers, tmp_path: Path) 
         return answer, (yield from read_secret(f"{tmp_path}/a.key")).reveal()
 
     answer = answers.token()
-    assert Channel(lambda _: answer, clock, str(tmp_path)).run(steps()) == (answer, "s3cret")
+    assert Channel(lambda _: answer, clock).run(steps(), str(tmp_path)) == (answer, "s3cret")
     assert clock.slept == [7]
 
 
@@ -53,7 +53,7 @@ def test_transport_errors_are_thrown_in_with_how_long_it_took(clock: FakeClock) 
 
 def test_a_secret_that_cannot_be_read_ends_the_exchange(clock: FakeClock, tmp_path: Path) -> None:
     with pytest.raises(SecretUnreadable, match="does not exist"):
-        Channel(never, clock, str(tmp_path)).run(read_secret(f"{tmp_path}/a.key"))
+        Channel(never, clock).run(read_secret(f"{tmp_path}/a.key"), str(tmp_path))
 
 
 def test_a_failure_says_how_often_and_how_long_it_was_tried(
@@ -125,7 +125,8 @@ def test_every_silent_stretch_is_told_before_it_begins(clock: FakeClock, answers
         yield from send(REQUEST)
         yield from pause(30)
 
-    Channel(slow, clock, gate=SlowGate(clock, 20.0)).run(
-        steps(), lambda seconds: told.append((clock.now() - 1000, seconds))
-    )
+    def expect(seconds: float) -> None:
+        told.append((clock.now() - 1000, seconds))
+
+    Channel(slow, clock, SlowGate(clock, 20.0), expect).run(steps())
     assert told == [(0, 20), (20, 12 + MARGIN), (32, 30 + MARGIN)]

@@ -5,8 +5,11 @@ import sys
 
 import pytest
 
+from imds_identity._core.environment import Environment
 from imds_identity._core.failure import Unavailable
-from imds_identity._sources.detect import Source, detect, secret_of
+from imds_identity._core.source import Source
+from imds_identity._sources.detect import detect
+from imds_identity._sources.kinds import ArcSource, MsalSource, TokenSource, WorkloadSource
 
 TOKEN = "/metadata/identity/oauth2/token"
 SERVICE_FABRIC = {
@@ -22,6 +25,12 @@ ARC = {
 AZURE_ML = {"MSI_ENDPOINT": "http://m", "MSI_SECRET": "s"}
 CLOUD_SHELL = {"MSI_ENDPOINT": "http://c"}
 WORKLOAD = {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_FEDERATED_TOKEN_FILE": "/f"}
+
+
+def found(
+    environment: dict[str, str], forced: str | None = None, directory: str | None = None
+) -> TokenSource:
+    return detect(forced, tokens_directory=directory, environment=Environment(environment))
 
 
 @pytest.fixture
@@ -52,19 +61,20 @@ def agent(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_environment_names_the_source(
     environment: dict[str, str], name: str, endpoint: str
 ) -> None:
-    source = detect(environment=environment)
+    source = found(environment)
     assert (source.name, source.endpoint) == (name, endpoint)
 
 
 @pytest.mark.usefixtures("agent")
 def test_an_installed_agent_is_found_without_its_variables() -> None:
-    source = detect(environment={})
+    source = found({})
     assert source.name == "arc"
     assert source.endpoint == f"http://localhost:40342{TOKEN}"
-    assert source.path == "/var/opt/azcmagent/tokens"
-    named = detect(environment={"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://x"})
+    assert isinstance(source, ArcSource)
+    assert source.tokens_directory == "/var/opt/azcmagent/tokens"
+    named = found({"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://x"})
     assert named.name == "imds"
-    assert detect(environment=APP_SERVICE).name == "app-service"
+    assert found(APP_SERVICE).name == "app-service"
 
 
 def test_the_agent_is_looked_for_where_windows_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,22 +87,25 @@ def test_the_agent_is_looked_for_where_windows_has_it(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(os.path, "exists", exists)
     environment = {"ProgramFiles": r"D:\Programs", "ProgramData": r"D:\Data"}
-    source = detect(environment=environment)
+    source = found(environment)
     assert looked == [r"D:\Programs\AzureConnectedMachineAgent\himds.exe"]
-    assert source.path == r"D:\Data\AzureConnectedMachineAgent\Tokens"
+    assert isinstance(source, ArcSource)
+    assert source.tokens_directory == r"D:\Data\AzureConnectedMachineAgent\Tokens"
 
 
 def test_a_source_can_be_forced() -> None:
-    assert detect("imds", environment=ARC).name == "imds"
-    assert detect("arc", environment=ARC).endpoint == ARC["IDENTITY_ENDPOINT"]
-    assert detect("arc", environment=APP_SERVICE).endpoint == f"http://localhost:40342{TOKEN}"
+    assert found(ARC, "imds").name == "imds"
+    assert found(ARC, "arc").endpoint == ARC["IDENTITY_ENDPOINT"]
+    assert found(APP_SERVICE, "arc").endpoint == f"http://localhost:40342{TOKEN}"
     with pytest.raises(ValueError, match="'imds', 'arc' or None"):
         detect("app-service")
 
 
 def test_only_code_may_name_another_tokens_directory() -> None:
-    assert detect("arc", tokens_directory="/x", environment={}).path == "/x"
-    assert detect("imds", tokens_directory="/x", environment={}).path == ""
+    source = found({}, "arc", "/x")
+    assert isinstance(source, ArcSource)
+    assert source.tokens_directory == "/x"
+    assert not hasattr(found({}, "imds", "/x"), "tokens_directory")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +118,7 @@ def test_only_code_may_name_another_tokens_directory() -> None:
     ],
 )  # fmt: skip
 def test_an_endpoint_that_is_no_plain_url_is_refused_by_name(value: str) -> None:
-    source = detect(environment={"AZURE_POD_IDENTITY_AUTHORITY_HOST": value})
+    source = found({"AZURE_POD_IDENTITY_AUTHORITY_HOST": value})
     with pytest.raises(
         Unavailable, match="AZURE_POD_IDENTITY_AUTHORITY_HOST must be an http"
     ) as caught:
@@ -129,17 +142,27 @@ def test_an_endpoint_that_is_no_plain_url_is_refused_by_name(value: str) -> None
 def test_the_variable_that_is_wrong_is_the_one_that_is_named(
     environment: dict[str, str], variable: str
 ) -> None:
-    source = detect(environment=environment)
+    source = found(environment)
     with pytest.raises(Unavailable, match=f"^{variable} must be an http.*unset {variable}"):
         source.check()
 
 
 def test_a_host_s_secret_is_known_where_there_is_one() -> None:
     for environment, secret in ((APP_SERVICE, "h"), (SERVICE_FABRIC, "h"), (AZURE_ML, "s")):
-        found = secret_of(detect(environment=environment), environment)
-        assert found is not None
-        assert found.reveal() == secret
-    assert secret_of(detect(environment=WORKLOAD), WORKLOAD) is None
+        source = found(environment)
+        assert isinstance(source, MsalSource)
+        assert source.secret is not None
+        assert source.secret.reveal() == secret
+    for environment in (WORKLOAD, CLOUD_SHELL):
+        source = found(environment)
+        assert isinstance(source, MsalSource)
+        assert source.secret is None
+
+
+def test_a_workload_s_identity_and_token_file_are_fields_of_its_own() -> None:
+    source = found(WORKLOAD)
+    assert isinstance(source, WorkloadSource)
+    assert (source.client_id, source.token_file) == ("c", "/f")
 
 
 @pytest.mark.parametrize(

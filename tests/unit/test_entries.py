@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from imds_identity._core.challenge import Challenge
 from imds_identity._core.failure import Refused, Unavailable
+from imds_identity._core.freshness import set_back
 from imds_identity._machine.entries import Entry
 from imds_identity._machine.place import Place
 from support import KEY, LIFE, PLACE, FakeClock, machine_in, token_now
@@ -361,7 +362,7 @@ def test_a_token_is_never_replaced_by_an_earlier_one(
 def test_a_token_that_is_set_back_replaces_itself(machine: MachineCache, clock: FakeClock) -> None:
     token = token_now(clock)
     machine.write(Entry(KEY, token))
-    machine.write(Entry(KEY, token.set_back(clock.now(), 0.5, None)))
+    machine.write(Entry(KEY, set_back(token, clock.now(), 0.5, None)))
     found = machine.read(KEY)
     assert found is not None
     assert found.token is not None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity, choose, folded
 from imds_identity._core.key import key_for
-from imds_identity._sources.detect import Source
+from imds_identity._core.source import Source
 
 
 def test_no_selector_is_the_system_assigned_identity() -> None:

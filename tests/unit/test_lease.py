@@ -29,25 +29,11 @@ def machine(tmp_path: Path, clock: FakeClock) -> MachineCache:
     return machine_in(tmp_path / "cache", clock)
 
 
-@pytest.fixture(params=["flock", "msvcrt"], autouse=True)
+@pytest.fixture(params=["flock", "filelock"], autouse=True)
 def _system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on POSIX, and as on Windows, as far as that can be had here."""
-    if request.param == "msvcrt":
-        import fcntl
-
-        class Msvcrt:
-            LK_NBLCK, LK_UNLCK = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN
-
-            @staticmethod
-            def locking(descriptor: int, mode: int, size: int) -> None:
-                assert size == 1
-                try:
-                    fcntl.flock(descriptor, mode)
-                except BlockingIOError:
-                    raise PermissionError(errno.EACCES, "Permission denied") from None
-
+    if request.param == "filelock":
         monkeypatch.setattr(flock, "fcntl", None)
-        monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt)
 
 
 def held_by_a_frozen_process(machine: MachineCache, term: float = FIRST_TERM) -> Claim:

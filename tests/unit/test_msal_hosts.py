@@ -12,17 +12,24 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imds_identity._core.environment import Environment
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._sources import msal_hosts
-from imds_identity._sources.detect import Source, detect
-from imds_identity._sources.msal_hosts import MsalHost
+from imds_identity._sources.detect import detect
+from imds_identity._sources.kinds import WorkloadSource
+from imds_identity._sources.msal_hosts import CloudShellHost
+from imds_identity._wire.channel import Channel
 from support import FakeClock, middle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from imds_identity._core.token import Token
+    from imds_identity._sources.kinds import TokenSource
+    from imds_identity._wire.exchange import Request, Response
 
 SECRET = "aVeryS3cretHeader-of-this-app"
 HOSTS = {
@@ -33,6 +40,21 @@ HOSTS = {
 WANTED = TokenRequest("https://vault.azure.net", SYSTEM_ASSIGNED)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+
+
+class Host:
+    """A host's token source, with what it takes to ask it."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self.clock = FakeClock()
+        self.source = source
+
+    def fetch(self, wanted: TokenRequest) -> Token:
+        return self.source.fetch(wanted, Channel(send_nothing, self.clock, random=middle))
+
+
+def send_nothing(request: Request) -> Response:
+    raise AssertionError("MSAL sends by a session of its own")
 
 
 class Answer:
@@ -47,7 +69,7 @@ class Answer:
 def answered(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes a host that answers everything alike."""
 
-    def make(name: str, answer: Answer | Exception) -> MsalHost:
+    def make(name: str, answer: Answer | Exception) -> Host:
         def send(*args: Any, **kwargs: Any) -> Answer:
             if isinstance(answer, Exception):
                 raise answer
@@ -63,14 +85,14 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Any:
         for variable, value in HOSTS.get(name, {}).items():
             monkeypatch.setenv(variable, value)
         monkeypatch.setattr(msal_hosts, "MsalSession", session)
-        source = detect(environment=HOSTS[name])
+        source = detect(environment=Environment(HOSTS[name]))
         assert source.name == name
-        return MsalHost(source, FakeClock(), middle)
+        return Host(source)
 
     return make
 
 
-def failure_of(host: MsalHost, wanted: TokenRequest = WANTED) -> Failure:
+def failure_of(host: Host, wanted: TokenRequest = WANTED) -> Failure:
     with pytest.raises(Failure) as caught:
         host.fetch(wanted)
     assert caught.value.__context__ is None
@@ -176,17 +198,18 @@ def test_the_app_s_secret_is_in_no_message(answered: Any) -> None:
     assert SECRET not in str(failure)
 
 
-def test_a_lifetime_counts_from_when_the_token_was_asked_for(answered: Any) -> None:
+def test_a_lifetime_counts_from_when_the_token_was_asked_for(
+    answered: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host = answered("cloud-shell", token())
-    clock: Any = host._clock
-    result = host._result
+    result = CloudShellHost._result
 
     def slow(*args: Any) -> Any:
-        clock.seconds += 600
+        host.clock.seconds += 600
         return result(*args)
 
-    host._result = slow
-    sent = clock.now()
+    monkeypatch.setattr(CloudShellHost, "_result", slow)
+    sent = host.clock.now()
     got = host.fetch(WANTED)
     assert (got.received_at, got.expires_at) == (sent, sent + 3600)
 
@@ -208,7 +231,7 @@ def test_a_selector_that_a_host_does_not_know_is_refused(answered: Any) -> None:
 
 
 def test_a_federated_token_that_cannot_be_read_is_named_by_its_variable(tmp_path: Path) -> None:
-    source = Source("workload-identity", "https://x", "v", str(tmp_path / "none"), "c")
+    source = WorkloadSource("https://x", "v", client_id="c", token_file=str(tmp_path / "none"))
     captured: dict[str, Any] = {}
 
     def app(*args: Any, client_credential: dict[str, Any], **kwargs: Any) -> Any:
@@ -217,7 +240,7 @@ def test_a_federated_token_that_cannot_be_read_is_named_by_its_variable(tmp_path
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(msal, "ConfidentialClientApplication", app)
-        failure_of(MsalHost(source, FakeClock(), middle))
+        failure_of(Host(source))
     with pytest.raises(Unavailable, match=r"No such file.*AZURE_FEDERATED_TOKEN_FILE"):
         captured["client_assertion"]()
     (tmp_path / "none").write_bytes(b"\xff\xfe\x00")

@@ -12,9 +12,9 @@ from imds_identity._core.identity import choose
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._sources import msal_session
 from imds_identity._sources.detect import detect
-from imds_identity._sources.msal_hosts import MsalHost
 from imds_identity._sources.msal_session import MsalSession
-from imds_identity._wire.exchange import Dropped
+from imds_identity._wire.channel import Channel
+from imds_identity._wire.exchange import Dropped, Request, Response
 from support import FakeClock, RawServer, RunningClock, middle
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     head = [f"HTTP/1.1 {status}", *headers, "Connection: close"]
     lines = [*head, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+def nothing(request: Request) -> Response:
+    raise AssertionError("MSAL sends by a session of its own")
 
 
 @pytest.fixture
@@ -68,9 +72,9 @@ def test_a_hosts_secret_reaches_no_other_server(name: str, monkeypatch: pytest.M
             for variable, value in variables.items():
                 monkeypatch.setenv(variable, value)
             monkeypatch.setenv("HTTP_PROXY", other.url)
-            host = MsalHost(detect(None), RunningClock(), middle)
+            channel = Channel(nothing, RunningClock(), random=middle)
             with pytest.raises(Failure):
-                host.fetch(TokenRequest("https://vault.azure.net", choose(), None))
+                detect().fetch(TokenRequest("https://vault.azure.net", choose(), None), channel)
         assert any(b"s3cret" in request for request in server.requests)
         assert other.requests == []
 
@@ -162,8 +166,9 @@ def test_a_host_that_is_not_there_is_tried_again_and_unavailable(
     monkeypatch.setenv("IDENTITY_ENDPOINT", server.url)
     monkeypatch.setenv("IDENTITY_HEADER", "s3cret")
     with pytest.raises(Unavailable, match="does not answer"):
-        MsalHost(detect(None), clock, middle).fetch(
-            TokenRequest("https://vault.azure.net", choose(), None)
+        detect().fetch(
+            TokenRequest("https://vault.azure.net", choose(), None),
+            Channel(nothing, clock, random=middle),
         )
     assert len(clock.slept) == 4
 

@@ -9,21 +9,29 @@ from hypothesis import strategies as st
 
 from imds_identity._core.failure import Failure, Refused, Unavailable
 from imds_identity._wire.exchange import Dropped, Pause, Request, Response, Send, Unreached
-from imds_identity._wire.retry import CONNECT_TIMEOUT, answered, retry_after
+from imds_identity._wire.retry import (
+    CONNECT_TIMEOUT,
+    TOKEN_RULES,
+    Rule,
+    answered,
+    retry_after,
+)
 from support import Answers, FakeClock, middle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 REQUEST = Request("http://service/token", {})
 Outcome = Response | Exception
 
 
 def pauses(
-    outcome: Callable[[int], Outcome], random: Callable[[], float] = middle
+    outcome: Callable[[int], Outcome],
+    random: Callable[[], float] = middle,
+    rules: Mapping[int, Rule] = TOKEN_RULES,
 ) -> tuple[list[float], Any]:
     """All pauses of a leg whose n-th request has this outcome, and how the leg ends."""
-    steps = answered(REQUEST, random, absent="no service")
+    steps = answered(REQUEST, random, absent="no service", rules=rules)
     taken: list[float] = []
     try:
         step = next(steps)
@@ -59,6 +67,15 @@ def test_other_answers_are_final(answers: Answers, status: int) -> None:
     taken, end = pauses(lambda _: answers.error(status))
     assert taken == []
     assert end.status == status
+
+
+def test_what_is_final_is_a_matter_of_the_operation(answers: Answers) -> None:
+    """A token endpoint that answers 404 is being updated; other categories have no such thing."""
+    rules = {status: rule for status, rule in TOKEN_RULES.items() if status != 404}
+    taken, end = pauses(lambda _: answers.error(404), rules=rules)
+    assert (taken, end.status) == ([], 404)
+    taken, end = pauses(lambda _: answers.error(503), rules=rules)
+    assert (taken, end.status) == ([2, 4, 8, 16], 503)
 
 
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1))

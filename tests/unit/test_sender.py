@@ -16,7 +16,15 @@ from imds_identity._core.failure import Malformed, Refused, Unavailable
 from imds_identity._core.secret import Secret
 from imds_identity._wire import bounded
 from imds_identity._wire.bounded import LARGEST_BODY
-from imds_identity._wire.exchange import Dropped, Request, Response, TransportError, Unreached
+from imds_identity._wire.channel import Channel
+from imds_identity._wire.exchange import (
+    Dropped,
+    Request,
+    Response,
+    TransportError,
+    Unreached,
+    send,
+)
 from imds_identity._wire.sender import requests_sender
 from support import FakeClock, RawServer, RunningClock
 
@@ -79,6 +87,26 @@ def test_what_is_sent_is_what_was_meant_and_no_more() -> None:
     assert "Accept-Encoding: identity" in headers
     assert (response.status, response.body, response.headers["x-name"]) == (200, b"{}", "v")
     assert response.received_at == FakeClock().now()
+
+
+def test_a_post_takes_its_body_along() -> None:
+    body = b'{"StartRequests": [{"EventId": "e"}]}'
+    heard = b""
+
+    def answer(connection: socket.socket) -> None:
+        nonlocal heard
+        head, _, heard = server.received.partition(b"\r\n\r\n")
+        assert head.startswith(b"POST /token?x=y HTTP/1.1\r\n")
+        assert f"\r\nContent-Length: {len(body)}".encode() in head
+        while len(heard) < len(body):
+            heard += connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    clock = FakeClock()
+    with serving(answer) as server, requests_sender(clock) as sender:
+        request = Request(server.url, {"Metadata": "true"}, "POST", body)
+        assert Channel(sender, clock).run(send(request)).status == 200
+    assert heard == body
 
 
 def test_a_proxy_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imds_identity._core.failure import Failure, Malformed, Unavailable
+from imds_identity._core.freshness import set_back
 from imds_identity._wire.answer import token_from
 from imds_identity._wire.retry import http_date
 from support import EPOCH, Answers, FakeClock, middle
@@ -240,8 +241,8 @@ def test_a_token_that_was_set_back_is_the_same_but_for_when_it_falls_due(
 ) -> None:
     token: Token = token_from(answers.token(), middle())
     now = token.refresh_at
-    later = token.set_back(now, middle(), None)
+    later = set_back(token, now, middle(), None)
     assert (later.refresh_at, later.refresh_on) == (now + 30, token.refresh_on + 30)
     assert later.replaced(refresh_at=now, refresh_on=token.refresh_on, setbacks=0) == token
-    assert later.set_back(now, middle(), None).refresh_at == now + 60
-    assert later.set_back(now, middle(), 900.0).refresh_at == now + 900
+    assert set_back(later, now, middle(), None).refresh_at == now + 60
+    assert set_back(later, now, middle(), 900.0).refresh_at == now + 900

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import gzip
 import subprocess
 import sys
@@ -535,6 +536,24 @@ class TestLoops:
 
         with running_loop() as loop:
             assert isinstance(outcome_on(loop, late), Dropped)
+
+    def test_an_error_that_nobody_waits_for_is_not_logged(self) -> None:
+        """asyncio logs, with its frames, an exception that nobody takes."""
+        told: list[dict[str, Any]] = []
+
+        async def failing() -> None:
+            for task in asyncio.all_tasks():
+                task.cancel()
+            try:
+                await forever()
+            finally:
+                raise Unreached("too late for anybody")
+
+        with running_loop() as loop:
+            loop.set_exception_handler(lambda _loop, context: told.append(context))
+            assert isinstance(outcome_on(loop, failing), Unreached | Dropped)
+            loop.call_soon_threadsafe(gc.collect)
+        assert told == []
 
     def test_a_coroutine_that_will_not_be_cancelled_is_left_behind(
         self, monkeypatch: pytest.MonkeyPatch

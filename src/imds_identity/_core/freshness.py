@@ -50,6 +50,25 @@ def refresh_delay(lifetime: float, refresh_in: float | None, random: float) -> f
     return delay * (1 - _SPREAD * random)
 
 
+def set_back(token: Token, now: float, random: float, retry_after: float | None) -> Token:
+    """``token`` after a refresh has failed: due again once the back-off is over.
+
+    Half-way to its end it is due again in any case, however long the service asked to be left
+    alone: a service that is well again must not be found out about by an expired token.
+
+    Args:
+        token: the present one.
+        now: when the refresh failed (``Clock.now``).
+        random: spreads the back-off, in [0, 1).
+        retry_after: seconds for which the service asked to be left alone.
+    """
+    setbacks = token.setbacks + 1
+    wanted = max(setback_delay(setbacks, random), retry_after or 0.0)
+    refresh_at = now + min(wanted, max((token.expires_at - now) / 2, 0.0))
+    refresh_on = round(token.refresh_on + refresh_at - token.refresh_at)
+    return token.replaced(refresh_at=refresh_at, refresh_on=refresh_on, setbacks=setbacks)
+
+
 def setback_delay(setbacks: int, random: float) -> float:
     """Seconds to wait after ``setbacks`` refreshes in a row have failed, spread by ``random``."""
     delay = min(_FIRST_SETBACK * 2.0 ** min(setbacks - 1, 10), _LONGEST_SETBACK)

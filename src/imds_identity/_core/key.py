@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from .identity import folded
 
 if TYPE_CHECKING:
-    from .._sources.detect import Source
     from .identity import Identity
+    from .source import Source
 
 
 class Key(NamedTuple):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from .freshness import setback_delay
-
 
 class Token:
     """An access token and how long it is good. It is never changed, only replaced.
@@ -69,20 +67,3 @@ class Token:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a token is not to be pickled; pickle the credential instead")
-
-    def set_back(self, now: float, random: float, retry_after: float | None) -> Token:
-        """The same token after a refresh has failed: due again once the back-off is over.
-
-        Half-way to its end it is due again in any case, however long the service asked to be left
-        alone: a service that is well again must not be found out about by an expired token.
-
-        Args:
-            now: when it failed (``Clock.now``).
-            random: spreads the back-off, in [0, 1).
-            retry_after: seconds for which the service asked to be left alone.
-        """
-        setbacks = self.setbacks + 1
-        wanted = max(setback_delay(setbacks, random), retry_after or 0.0)
-        refresh_at = now + min(wanted, max((self.expires_at - now) / 2, 0.0))
-        refresh_on = round(self.refresh_on + refresh_at - self.refresh_at)
-        return self.replaced(refresh_at=refresh_at, refresh_on=refresh_on, setbacks=setbacks)

@@ -165,7 +165,8 @@ class Broker:
             blocks = blocks and not token
             flight = slot.flights.get(claims)
             if flight is None or flight.is_no_use(now, blocks=blocks):
-                flight = slot.flights[claims] = Flight(slot, claims, fetch, now, needs)
+                flight = Flight(slot.key, slot.generation, claims, fetch, now, needs)
+                slot.flights[claims] = flight
                 stalled = True
             else:
                 stalled = not flight.begun and now >= flight.since + LOOK_SECONDS
@@ -258,7 +259,7 @@ class Broker:
     def _land(self, flight: Flight, outcome: Outcome) -> None:
         failed_refresh = False
         with self._lock:
-            slot, now = flight.slot, self.clock.now()
+            slot, now = self._slots[flight.key], self.clock.now()
             if slot.flights.get(flight.claims) is flight:
                 del slot.flights[flight.claims]
             if slot.generation == flight.generation and not isinstance(outcome, Interrupted):

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.failure import Failure
+    from .._core.key import Key
     from .._core.token import Token
-    from .slot import Slot
 
 LONGEST_FETCH = 150.0
 """Seconds after which those who wait for a fetch give it up. The longest sound one, by a service
@@ -34,7 +34,7 @@ class Flight:
     there is no condition and no event in here: both can be left locked by such an exception.
 
     Attributes:
-        slot: what it is for.
+        key: which token it is for.
         claims: the claims challenge that it answers, or None.
         callers: who waits for the answer to that, as in ``Slot.answered``.
         fetch: gets the token.
@@ -46,17 +46,23 @@ class Flight:
     """
 
     __slots__ = (
-        "_callbacks", "begun", "callers", "claims", "fetch", "generation", "needs", "outcome",
-        "since", "slot",
+        "_callbacks", "begun", "callers", "claims", "fetch", "generation", "key", "needs",
+        "outcome", "since",
     )  # fmt: skip
 
     def __init__(
-        self, slot: Slot, claims: str | None, fetch: Fetch, since: float, needs: int = 0
+        self,
+        key: Key,
+        generation: int,
+        claims: str | None,
+        fetch: Fetch,
+        since: float,
+        needs: int = 0,
     ) -> None:
-        self.slot = slot
+        self.key = key
         self.claims = claims
         self.fetch = fetch
-        self.generation = slot.generation
+        self.generation = generation
         self.since = since
         self.needs = needs
         self.begun = False

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._core.clock import SYSTEM_CLOCK
+from .._core.environment import Environment
+from .._core.fork import whole
 from .._core.identity import choose
 from .._machine.choice import OFF, chosen, known_machines, machine_at
-from .._sources.detect import cache_setting, detect
+from .._sources.detect import detect, explain
 from .broker import Broker
 from .provider import Provider
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._machine.store import MachineCache
+    from .._sources.kinds import TokenSource
 
 
 @functools.cache
@@ -61,19 +65,36 @@ def provider_for(
         resource_id=resource_id,
         identity_config=identity_config,
     )
-    where = detect(source, tokens_directory=arc_tokens_directory)
-    machine = machine_cache(cache, private=private or broker is not None)
+    environment = Environment()
+    where = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
+    if "logging" in sys.modules:  # else nobody listens, and loading it would slow the start
+        _log_choice(where, source, environment)
+    machine = machine_cache(cache, private=private or broker is not None, environment=environment)
     return Provider(where, identity, broker or process_broker(), machine)
 
 
+def _log_choice(chosen: TokenSource, forced: str | None, environment: Environment) -> None:
+    with whole():
+        import logging
+
+        logger = logging.getLogger("imds_identity")
+        if logger.isEnabledFor(logging.DEBUG):
+            reasons = explain(forced, environment=environment)
+            logger.debug("tokens come from %s; %s", chosen, reasons)
+
+
 def machine_cache(
-    named: str | os.PathLike[str] | None = None, *, private: bool = False
+    named: str | os.PathLike[str] | None = None,
+    *,
+    private: bool = False,
+    environment: Environment | None = None,
 ) -> MachineCache | None:
     """Where this user's processes share tokens.
 
     Args:
         named: a directory, or ``off``; by default what the environment says, else one in memory.
         private: whether nothing is shared unless it is ``named``.
+        environment: that of the process, unless it has been read already.
 
     Returns:
         The one cache of that directory in this process, or None.
@@ -83,11 +104,12 @@ def machine_cache(
     """
     if named == "":
         raise ValueError("cache is a directory or 'off'; leave it out for the default")
-    setting, runtime_directory = cache_setting()
+    env = environment or Environment()
     if named is not None:
         choice = chosen(named, "cache")
     else:
-        choice = OFF if private else chosen(setting, "IMDS_IDENTITY_CACHE")
+        choice = OFF if private else chosen(env["IMDS_IDENTITY_CACHE"], "IMDS_IDENTITY_CACHE")
+    runtime_directory = env["XDG_RUNTIME_DIR"] or None
     return None if choice == OFF else machine_at(choice, runtime_directory, SYSTEM_CLOCK)
 
 

@@ -9,7 +9,6 @@ from .._core.failure import Failure
 from .._core.fork import whole
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
-from .._sources.detect import ARC, IMDS
 from .sharing import Sharing
 
 if TYPE_CHECKING:
@@ -19,12 +18,9 @@ if TYPE_CHECKING:
     from .._core.clock import Clock
     from .._core.identity import Identity
     from .._core.token import Token
-    from .._machine.gate import Gate
     from .._machine.store import MachineCache
-    from .._sources.detect import Source
-    from .._sources.msal_hosts import MsalHost
+    from .._sources.kinds import TokenSource
     from .._wire.channel import Expect, Sender
-    from .._wire.exchange import Steps
     from .broker import Broker
     from .flight import Fetch, Flight
     from .slot import Slot
@@ -43,14 +39,12 @@ class Provider:
     """
 
     def __init__(
-        self, source: Source, identity: Identity, broker: Broker, machine: MachineCache | None
+        self, source: TokenSource, identity: Identity, broker: Broker, machine: MachineCache | None
     ) -> None:
         self.source = source
         self.identity = identity
         self.broker = broker
-        # The other hosts' tokens are an app's and not a machine's.
-        self._machine = machine if source.name in (IMDS, ARC) else None
-        self._msal_host: MsalHost | None = None
+        self._machine = machine if source.is_the_machines else None
 
     def slot(self, resource: str) -> Slot:
         """The slot of this identity's token for ``resource``."""
@@ -128,45 +122,17 @@ class Provider:
         open_sender: OpenSender | None,
         expect: Expect | None = None,
     ) -> Token:
+        with whole():
+            from .._machine.gate import gate_for
+            from .._wire.channel import Channel
+            from .._wire.sender import requests_sender
+        broker, machine = self.broker, self._machine
+        gate = gate_for(machine, self.source, broker.random) if machine else None
         try:
             self.source.check()
-            if self.source.name in (IMDS, ARC):
-                return self._exchange(wanted, open_sender, expect)
-            return self._host().fetch(wanted)
+            with (open_sender or requests_sender)(broker.clock) as send:
+                channel = Channel(send, broker.clock, gate, expect, broker.random)
+                return self.source.fetch(wanted, channel)
         except Failure as failure:
             failure.asked = f"{self.source} for {wanted.resource!r} as {self.identity}"
             raise
-
-    def _exchange(
-        self, wanted: TokenRequest, open_sender: OpenSender | None, expect: Expect | None
-    ) -> Token:
-        with whole():
-            from .._wire.channel import Channel
-            from .._wire.sender import requests_sender
-
-            steps, gate = self._steps(wanted), self._gate()
-        clock = self.broker.clock
-        with (open_sender or requests_sender)(clock) as send:
-            return Channel(send, clock, self.source.path, gate).run(steps, expect)
-
-    def _gate(self) -> Gate | None:
-        if self._machine is None:
-            return None
-        from .._machine.gate import gate_for
-
-        return gate_for(self._machine, self.source, self.broker.random)
-
-    def _steps(self, wanted: TokenRequest) -> Steps[Token]:
-        if self.source.name == ARC:
-            from .._sources.arc import exchange
-        else:
-            from .._sources.imds import exchange
-        return exchange(self.source.endpoint, wanted, self.broker.random)
-
-    def _host(self) -> MsalHost:
-        if self._msal_host is None:
-            with whole():
-                from .._sources.msal_hosts import MsalHost
-
-            self._msal_host = MsalHost(self.source, self.broker.clock, self.broker.random)
-        return self._msal_host

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._core.challenge import ANSWER_SECONDS, Challenge, was_issued_after
 from .._core.failure import Failure
-from .._core.freshness import FAILURE_SECONDS, State, decide
+from .._core.freshness import FAILURE_SECONDS, State, decide, set_back
 from .._machine.entries import Entry
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Sharing:
             challenge = Challenge(claims, now + FAILURE_SECONDS, failure)
             return Entry(key, token, challenge=challenge)
         if token is not None:
-            return Entry(key, token.set_back(now, self._random(), failure.retry_after))
+            return Entry(key, set_back(token, now, self._random(), failure.retry_after))
         return Entry(key, failure=failure, failure_until=now + FAILURE_SECONDS)
 
     def _now(self) -> float:

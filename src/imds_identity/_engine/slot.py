@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.challenge import ANSWER_SECONDS, Challenge, was_issued_after
 from .._core.failure import Failure
-from .._core.freshness import FAILURE_SECONDS, State, decide
+from .._core.freshness import FAILURE_SECONDS, State, decide, set_back
 
 if TYPE_CHECKING:
     from .._core.key import Key
@@ -134,7 +134,7 @@ class Slot:
             self.generation += 1
         elif failure and self.token and decide(self.token, now) is not State.EXPIRED:
             self.hit_until = NEVER
-            self.token = self.token.set_back(now, random, failure.retry_after)
+            self.token = set_back(self.token, now, random, failure.retry_after)
             return True
         elif failure:
             self.failure, self.failure_until = failure, now + FAILURE_SECONDS

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._engine.flight import Interrupted
 from .._wire.bounded import late_after
@@ -45,29 +45,56 @@ def wait_for(
         Dropped: past the deadline, or if the work was cancelled and the loop goes on.
         BaseException: what ``work`` raises.
     """
-    bounded = asyncio.wait_for(work, seconds)
+    outcome = _outcome(work)
+    bounded = asyncio.wait_for(outcome, seconds)
     pulse = _Pulse(loop)
     try:
         future = asyncio.run_coroutine_threadsafe(bounded, loop)
     except RuntimeError:  # the loop is closed
-        bounded.close()
-        work.close()
+        _close(bounded, outcome, work)
         raise Interrupted from None
     ends = clock.now() + seconds + _GRACE
     while not concurrent.futures.wait([future], POLL).done:
-        if not pulse.beats():
-            _abandon(future, loop, bounded, work)
-            raise Interrupted
-        if clock.now() > ends:
-            future.cancel()
-            raise late_after(seconds)
-    if future.cancelled():
-        raise _cancelled(pulse)
-    error = future.exception()
-    if error is None:
-        return future.result()
-    # A coroutine that ends the interpreter ends its loop, not this thread.
-    raise error if isinstance(error, Exception) else Interrupted()
+        turns = pulse.beats()
+        if turns and clock.now() <= ends:
+            continue
+        # Should a loop that has stopped ever turn again, this is the first thing that it does.
+        future.cancel()
+        if loop.is_closed():
+            _close(bounded, outcome, work)
+        raise late_after(seconds) if turns else Interrupted()
+    return _result(future, pulse, seconds)
+
+
+def _result(
+    future: concurrent.futures.Future[tuple[T | None, Exception | None]],
+    pulse: _Pulse,
+    seconds: float,
+) -> T:
+    try:
+        result, raised = future.result()
+    except concurrent.futures.CancelledError:
+        raise _cancelled(pulse) from None
+    except asyncio.TimeoutError:
+        raise late_after(seconds) from None
+    except BaseException:  # noqa: BLE001 - what ends the interpreter ends its loop, not this thread
+        raise Interrupted from None
+    if raised is not None:
+        raise raised
+    return cast("T", result)
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | None]:
+    """What comes of ``work``, as a value.
+
+    If nobody waits any more, asyncio would log an exception that nobody takes.
+    """
+    try:
+        return await work, None
+    except asyncio.TimeoutError as error:  # up to Python 3.10 it is no TimeoutError
+        return None, TimeoutError(*error.args)
+    except Exception as error:  # noqa: BLE001 - raised again by who waits
+        return None, error
 
 
 class _Pulse:
@@ -109,15 +136,7 @@ def _cancelled(pulse: _Pulse) -> Exception:
     return Interrupted()
 
 
-def _abandon(
-    future: concurrent.futures.Future[Any],
-    loop: asyncio.AbstractEventLoop,
-    *coroutines: Coroutine[Any, Any, Any],
-) -> None:
-    if not loop.is_closed():
-        # Should the loop ever turn again, this is the first thing that it does.
-        future.cancel()
-        return
+def _close(*coroutines: Coroutine[Any, Any, Any]) -> None:
     for coroutine in coroutines:
         # What was under way may find its loop closed when it puts its things away.
         with contextlib.suppress(Exception):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 try:
     import fcntl
-except ImportError:  # Windows
+except ImportError:  # Windows; filelock does everywhere what is done here, and is slower to load
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ def take(file: FileIO) -> bool:
     Raises:
         OSError: if there can be no lock.
     """
+    if fcntl is None:
+        from filelock import lock_descriptor
+
+        return lock_descriptor(file.fileno(), blocking=False)
     try:
-        if fcntl is None:
-            _msvcrt().locking(file.fileno(), _msvcrt().LK_NBLCK, 1)
-        else:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     return True
@@ -38,7 +39,9 @@ def give_back(file: FileIO) -> None:
     try:
         # A child that has the file open, too, would keep the lock: closing is not enough.
         if fcntl is None:
-            _msvcrt().locking(file.fileno(), _msvcrt().LK_UNLCK, 1)
+            from filelock import unlock_descriptor
+
+            unlock_descriptor(file.fileno())
         else:
             fcntl.flock(file.fileno(), fcntl.LOCK_UN)
     except OSError:
@@ -50,12 +53,6 @@ def give_back(file: FileIO) -> None:
 def not_for_children(file: FileIO) -> None:
     """Have ``file`` closed in forked children, or they would keep the lock of a killed parent."""
     _files.add(file)
-
-
-def _msvcrt() -> Any:
-    import msvcrt
-
-    return msvcrt
 
 
 _files: weakref.WeakSet[FileIO] = weakref.WeakSet()

@@ -22,7 +22,7 @@ from .store import note_moment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._sources.detect import Source
+    from .._core.source import Source
     from .._wire.channel import Expect
     from .._wire.exchange import Random, Response
     from .lease import Claim, Lease

@@ -19,8 +19,8 @@ from .._wire.exchange import (
     read_secret,
     url_with,
 )
-from .._wire.retry import answered, retry_after
-from ._answers import check_identity, no_answer
+from .._wire.retry import answered
+from .token_answer import check_identity, refusal
 
 if TYPE_CHECKING:
     from .._core.secret import Secret
@@ -64,7 +64,7 @@ def _token(
     request = Request(url_with(_on_127(endpoint), query), _headers(endpoint))
     response = yield from _met(request, random, secrets)
     if response.status != 200:
-        raise no_answer(response, retry_after(response))
+        raise refusal(response)
     check_identity(response, wanted.identity, required=True)
     return token_from(response, random())
 
@@ -74,7 +74,7 @@ def _met(request: Request, random: Random, secrets: list[Secret]) -> Steps[Respo
     for remaining in reversed(range(_CHALLENGES)):
         challenge = yield from answered(request, random, absent=_AGENT)
         if challenge.status != 401:
-            raise _no_challenge(challenge)
+            raise _unchallenged(challenge)
         realm = _realm(challenge)
         yield from confirm_listener(urlsplit(request.url).port or _HTTP)
         secrets.append((yield from read_secret(realm)))
@@ -85,14 +85,15 @@ def _met(request: Request, random: Random, secrets: list[Secret]) -> Steps[Respo
     raise AssertionError("unreachable")
 
 
-def _no_challenge(response: Response) -> Failure:
+def _unchallenged(response: Response) -> Failure:
+    """What a first answer other than 401 means."""
     if response.status == 200:
         return Refused(
             "the service answered 200 where a 401 challenge was due",
             "That is not how the Azure Arc agent answers: its token was discarded. " + _AGENT,
             status=200,
         )
-    return no_answer(response, retry_after(response))
+    return refusal(response)
 
 
 def _realm(challenge: Response) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from .._core.failure import Failure, Unavailable
 from .._wire.answer import token_from
 from .._wire.exchange import Random, Request, Response, Steps, url_with
-from .._wire.retry import answered, retry_after
-from ._answers import check_identity, no_answer
+from .._wire.retry import answered
+from .token_answer import check_identity, refusal
 
 if TYPE_CHECKING:
     from .._core.token import Token
@@ -54,4 +54,4 @@ def _refusal(response: Response, wanted: TokenRequest) -> Failure:
         )
     if status == 403 and "unreachable" in words:
         return Unavailable(f"the service answered 403, {words}", _NOT_AZURE, status=status)
-    return no_answer(response, retry_after(response))
+    return refusal(response)

@@ -1,4 +1,4 @@
-"""The other hosts: App Service, Service Fabric, Azure ML and AKS by MSAL, and Cloud Shell."""
+"""The hosts that MSAL speaks to: App Service, Service Fabric, Azure ML, Cloud Shell and AKS."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import urllib3
 from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
 from .._core.issued import Fields, token_of
 from .._wire.exchange import TransportError
-from .detect import secret_of
 from .msal_session import MsalSession
 
 if TYPE_CHECKING:
     import requests
 
-    from .._core.clock import Clock
     from .._core.identity import Identity
+    from .._core.secret import Secret
+    from .._core.source import Source
     from .._core.token import Token
     from .._core.token_request import TokenRequest
-    from .._wire.exchange import Random
-    from .detect import Source
+    from .._wire.channel import Channel
 
 _LONGEST_ASSERTION = 65536
 # What MSAL says, or runs into where an answer is not as it expects.
@@ -30,11 +29,7 @@ _TRIPPED = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
     ValueError, msal.exceptions.MsalError,
 )  # fmt: skip
-_SELECTORS = {
-    "app-service": ("client_id", "object_id", "resource_id"),
-    "azure-ml": ("client_id", "object_id", "resource_id"),
-    "workload-identity": ("client_id",),
-}
+_SELECTORS = ("client_id", "object_id", "resource_id")
 
 
 class MsalHost:
@@ -42,42 +37,42 @@ class MsalHost:
 
     Args:
         source: which host.
-        clock: when the answers come.
-        random: spreads the refreshes.
+        secret: what this process proves itself to the host with, if anything.
     """
 
-    def __init__(self, source: Source, clock: Clock, random: Random) -> None:
+    selectors: tuple[str, ...] = ()
+    """Those of `Identity` that the host knows."""
+    over_the_internet = False
+    """Whether it is not on this machine, so that a proxy may lie between."""
+
+    def __init__(self, source: Source, secret: Secret | None = None) -> None:
         self._source = source
-        self._clock = clock
-        self._random = random
+        self._secret = secret
         # What a claims challenge is about: MSAL tells some hosts which token was refused.
         self._last = msal.TokenCache()
 
-    def fetch(self, wanted: TokenRequest) -> Token:
+    def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
         """One token, from the host and from no cache.
 
         Raises:
             Failure: when there is none to be had.
         """
-        _check_selector(self._source.name, wanted.identity)
+        self._check_selector(wanted.identity)
         cache = self._last if wanted.claims else msal.TokenCache()
-        clock = self._clock
-        sent_at, sent_wall = clock.now(), clock.wall()
+        sent_at, sent_wall = channel.clock.now(), channel.clock.wall()
         try:
-            fields = self._ask(wanted, cache)
-            token = _token(fields, sent_at, sent_wall, self._random())
+            fields = self._ask(wanted, cache, channel)
+            token = _token(fields, sent_at, sent_wall, channel.random())
         except Failure as failure:
-            if secret := secret_of(self._source):
-                failure.hide(secret)
+            if self._secret:
+                failure.hide(self._secret)
             raise
         self._last = cache
         return token
 
-    def _ask(self, wanted: TokenRequest, cache: msal.TokenCache) -> Fields:
+    def _ask(self, wanted: TokenRequest, cache: msal.TokenCache, channel: Channel) -> Fields:
         problem: Failure
-        # Only workload identity goes over the internet.
-        proxies = self._source.name == "workload-identity"
-        with MsalSession(self._clock, self._random, proxies=proxies) as session:
+        with MsalSession(channel.clock, channel.random, proxies=self.over_the_internet) as session:
             try:
                 return Fields(dict(self._result(wanted, session, cache)))
             except Failure as failure:
@@ -96,16 +91,89 @@ class MsalHost:
         # Not inside the handler: an exception's context would keep MSAL's, and that the answer.
         raise problem
 
+    def _check_selector(self, identity: Identity) -> None:
+        if identity.selector and identity.selector not in self.selectors:
+            raise Refused(
+                f"{self._source.name} cannot select an identity by {identity.selector}",
+                "Leave the selector out, or configure the identity in the host itself.",
+            )
+
     def _result(self, wanted: TokenRequest, session: requests.Session, cache: Any) -> Any:
-        if self._source.name == "workload-identity":
-            return _workload_identity(self._source, wanted, session)
-        if self._source.name == "cloud-shell":
-            return _cloud_shell(self._source, wanted, session)
+        """The host's answer, in the words that MSAL has for one."""
+        raise NotImplementedError
+
+
+class ManagedIdentityHost(MsalHost):
+    """App Service, Azure ML or Service Fabric: MSAL looks in the environment which, and where."""
+
+    def __init__(self, source: Source, secret: Secret | None = None) -> None:
+        super().__init__(source, secret)
+        # Service Fabric's identities are configured in its manifest.
+        self.selectors = () if source.name == "service-fabric" else _SELECTORS
+
+    def _result(self, wanted: TokenRequest, session: requests.Session, cache: Any) -> Any:
         client = msal.ManagedIdentityClient(
             _msal_identity(wanted.identity), http_client=session, token_cache=cache
         )
         return client.acquire_token_for_client(
             resource=wanted.resource, claims_challenge=wanted.claims
+        )
+
+
+class CloudShellHost(MsalHost):
+    """Cloud Shell, asked without MSAL.
+
+    That would open a browser, and wait for it, in whatever it does not take for Cloud Shell.
+    """
+
+    def _result(self, wanted: TokenRequest, session: requests.Session, cache: Any) -> Any:  # noqa: ARG002
+        answer = session.post(
+            self._source.endpoint,
+            data={"resource": wanted.resource},
+            headers={"Metadata": "true"},
+            allow_redirects=False,
+        )
+        result = json.loads(answer.text)
+        if answer.status_code == 200:
+            return result
+        error = result["error"]
+        return {"error": error["code"], "error_description": error["message"]}
+
+
+class WorkloadHost(MsalHost):
+    """Microsoft Entra ID, which exchanges a Kubernetes workload's token.
+
+    Args:
+        source: where, and whose token without a selector.
+        token_file: the file with the workload's token.
+    """
+
+    selectors = ("client_id",)
+    over_the_internet = True
+
+    def __init__(self, source: Source, token_file: str) -> None:
+        super().__init__(source)
+        self._token_file = token_file
+
+    def _result(self, wanted: TokenRequest, session: requests.Session, cache: Any) -> Any:  # noqa: ARG002
+        app = msal.ConfidentialClientApplication(
+            wanted.identity.value or self._source.client_id,
+            authority=self._source.endpoint,
+            client_credential={"client_assertion": self._assertion},
+            http_client=session,
+        )
+        scopes = [f"{wanted.resource}/.default"]
+        return app.acquire_token_for_client(scopes=scopes, claims_challenge=wanted.claims)
+
+    def _assertion(self) -> str:
+        try:
+            with open(self._token_file, encoding="utf-8") as file:
+                return file.read(_LONGEST_ASSERTION)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+        raise Unavailable(
+            f"{quote(self._token_file)!r} cannot be read: {reason}",
+            "AZURE_FEDERATED_TOKEN_FILE names the file with this workload's token.",
         )
 
 
@@ -137,55 +205,7 @@ def _text(fields: Fields, name: str) -> str:
     return value if isinstance(value, str) else f"no {name}"
 
 
-def _check_selector(source: str, identity: Identity) -> None:
-    if identity.selector and identity.selector not in _SELECTORS.get(source, ()):
-        raise Refused(
-            f"{source} cannot select an identity by {identity.selector}",
-            "Leave the selector out, or configure the identity in the host itself.",
-        )
-
-
 def _msal_identity(identity: Identity) -> Any:
     if not identity.selector:
         return msal.SystemAssignedManagedIdentity()
     return msal.UserAssignedManagedIdentity(**{identity.selector: identity.value})
-
-
-def _cloud_shell(source: Source, wanted: TokenRequest, session: requests.Session) -> Any:
-    """Cloud Shell's answer, in the words that MSAL has for one.
-
-    MSAL itself would open a browser, and wait for it, in whatever it does not take for Cloud Shell.
-    """
-    answer = session.post(
-        source.endpoint,
-        data={"resource": wanted.resource},
-        headers={"Metadata": "true"},
-        allow_redirects=False,
-    )
-    result = json.loads(answer.text)
-    if answer.status_code == 200:
-        return result
-    error = result["error"]
-    return {"error": error["code"], "error_description": error["message"]}
-
-
-def _workload_identity(source: Source, wanted: TokenRequest, session: requests.Session) -> Any:
-    def assertion() -> str:
-        try:
-            with open(source.path, encoding="utf-8") as file:
-                return file.read(_LONGEST_ASSERTION)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-        raise Unavailable(
-            f"{quote(source.path)!r} cannot be read: {reason}",
-            "AZURE_FEDERATED_TOKEN_FILE names the file with this workload's token.",
-        )
-
-    app = msal.ConfidentialClientApplication(
-        wanted.identity.value or source.client_id,
-        authority=source.endpoint,
-        client_credential={"client_assertion": assertion},
-        http_client=session,
-    )
-    scopes = [f"{wanted.resource}/.default"]
-    return app.acquire_token_for_client(scopes=scopes, claims_challenge=wanted.claims)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from .._core.clock import Clock
     from .._core.secret import Secret
-    from .exchange import Step, Steps
+    from .exchange import Random, Step, Steps
 
 T = TypeVar("T")
 Sender: TypeAlias = Callable[[Request], Response]
@@ -44,29 +45,36 @@ class Channel:
     Args:
         send: sends one request.
         clock: times the attempts and sleeps.
-        tokens_directory: the only directory a secret is read from.
         gate: what every request waits at, if anything.
+        expect: is told of each silent stretch before it begins, if anybody waits.
+        random: spreads what would otherwise be done in step.
     """
 
     def __init__(
-        self, send: Sender, clock: Clock, tokens_directory: str = "", gate: Gate | None = None
+        self,
+        send: Sender,
+        clock: Clock,
+        gate: Gate | None = None,
+        expect: Expect | None = None,
+        random: Random = random.random,
     ) -> None:
         self.send = send
         self.clock = clock
-        self.tokens_directory = tokens_directory
         self.gate = gate
+        self.expect = expect or _nobody
+        self.random = random
 
-    def run(self, steps: Steps[T], expect: Expect | None = None) -> T:
+    def run(self, steps: Steps[T], tokens_directory: str = "") -> T:
         """Do what ``steps`` ask for until they give their result.
 
         Args:
             steps: an exchange.
-            expect: is told of each silent stretch before it begins.
+            tokens_directory: the only directory that a secret is read from, whatever they ask for.
 
         Raises:
             Failure: as the exchange raises it, with how often and how long it was tried.
         """
-        hands = _Hands(self, expect or _nobody)
+        hands = _Hands(self, tokens_directory)
         started = self.clock.now()
         try:
             step = next(steps)
@@ -88,10 +96,10 @@ class Channel:
 class _Hands:
     """Does the single steps of one exchange."""
 
-    def __init__(self, channel: Channel, expect: Expect) -> None:
+    def __init__(self, channel: Channel, tokens_directory: str) -> None:
         self.attempts = 0
         self._channel = channel
-        self._expect = expect
+        self._tokens_directory = tokens_directory
 
     def do(self, step: Step) -> Any:
         """What ``step`` asks for."""
@@ -102,13 +110,13 @@ class _Hands:
         seconds = request.seconds + MARGIN
         if gate is None:
             return self._timed(request, seconds)
-        with gate.admitted(seconds, self._expect):
+        with gate.admitted(seconds, self._channel.expect):
             response = self._timed(request, seconds)
         gate.heed(response)
         return response
 
     def pause(self, step: Pause) -> None:
-        self._expect(step.seconds + MARGIN)
+        self._channel.expect(step.seconds + MARGIN)
         self._channel.clock.sleep(step.seconds)
 
     def confirm_listener(self, step: ConfirmListener) -> None:
@@ -121,10 +129,10 @@ class _Hands:
         with whole():
             from .secret_file import read_secret
 
-        return read_secret(step.path, self._channel.tokens_directory)
+        return read_secret(step.path, self._tokens_directory)
 
     def _timed(self, request: Request, seconds: float) -> Response:
-        self._expect(seconds)
+        self._channel.expect(seconds)
         self.attempts += 1
         clock = self._channel.clock
         started = clock.now()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._core.source import ARC, IMDS
 from .._engine.process import provider_for
-from .._sources.detect import ARC, IMDS
 
 if TYPE_CHECKING:
     import argparse

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .._core.environment import lent
 from . import complain
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from ..emulator import Emulator
     from ..emulator._settings import Profile
@@ -41,7 +39,7 @@ def run(_args: argparse.Namespace) -> int:
         return complain(f"{error}; the demo needs: pip install 'imds-identity[demo]'")
     for profile, source, host in _HOSTS:
         secrets = {"greeting": f"hello from the vault, {host}"}
-        with Emulator(profile=profile, secrets=secrets) as emulator, _environment(emulator):
+        with Emulator(profile=profile, secrets=secrets) as emulator, lent(emulator.environment()):
             print(f"As {host}")
             _show(emulator, source, azure.keyvault.secrets.SecretClient)
     return 0
@@ -77,14 +75,3 @@ def _show(emulator: Emulator, source: str, secret_client: Any) -> None:
             f"  request {number}              {request.method} {request.path} -> {request.status}"
         )
     print()
-
-
-@contextmanager
-def _environment(emulator: Emulator) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(emulator.environment())
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

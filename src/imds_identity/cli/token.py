@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .._core.environment import Environment
 from .._core.failure import Failure, Malformed
 from .._core.resource import resource_of
 from . import complain
@@ -143,10 +144,9 @@ def _kubernetes_api() -> str:
     https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
     """
     import json
-    import os
 
     try:
-        return str(json.loads(os.environ["KUBERNETES_EXEC_INFO"])["apiVersion"])
+        return str(json.loads(Environment()["KUBERNETES_EXEC_INFO"])["apiVersion"])
     except (KeyError, ValueError, TypeError, RecursionError):
         return _KUBERNETES_API
 

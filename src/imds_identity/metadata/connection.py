@@ -7,11 +7,13 @@ import random
 from typing import TYPE_CHECKING, TypeVar
 
 from .._core.clock import SYSTEM_CLOCK
+from .._core.environment import Environment
 from .._core.failure import Failure, quote
 from .._core.fork import whole
+from .._core.source import ARC, IMDS, Source
 from .._machine.choice import OFF, chosen, machine_at
 from .._machine.gate import METADATA_LIMITS, gate_for
-from .._sources.detect import ARC, IMDS, Source, cache_setting, detect
+from .._sources.detect import detect
 from .errors import error_from
 from .pace import Pace
 
@@ -59,7 +61,7 @@ class Connection:
             from .._wire.sender import requests_sender
 
         with requests_sender(self.clock) as send:
-            return self.read(Channel(send, self.clock, gate=self._gate).run, steps)
+            return self.read(Channel(send, self.clock, self._gate).run, steps)
 
     def read(self, read: Callable[[D], T], document: D) -> T:
         """What ``read`` makes of ``document``.
@@ -94,21 +96,22 @@ def _source(endpoint: str | None) -> Source:
         source = Source(IMDS, endpoint.rstrip("/"))
     else:
         found = detect()
-        source = found if found.name in (IMDS, ARC) else detect(IMDS)
-        source = source._replace(endpoint=source.endpoint.partition("/metadata/")[0])
+        found = found if found.is_the_machines else detect(IMDS)
+        source = Source(found.name, found.endpoint.partition("/metadata/")[0], found.variable)
     if not source.endpoint.startswith(("http://", "https://")):
-        raise ValueError(f"endpoint must be an http or https URL, not {quote(source.endpoint)!r}")
+        what = source.variable or "endpoint"
+        raise ValueError(f"{what} must be an http or https URL, not {quote(source.endpoint)!r}")
     return source
 
 
 def _gate(source: Source, clock: Clock) -> Gate:
     """What keeps the limit of all that are not tokens, which have one of their own."""
-    setting, runtime_directory = cache_setting()
-    choice = chosen(setting, "IMDS_IDENTITY_CACHE")
-    machine = None if choice == OFF else machine_at(choice, runtime_directory, clock)
+    env = Environment()
+    choice = chosen(env["IMDS_IDENTITY_CACHE"], "IMDS_IDENTITY_CACHE")
+    machine = None if choice == OFF else machine_at(choice, env["XDG_RUNTIME_DIR"] or None, clock)
     if machine is None or not machine.usable():
         return _pace(source.endpoint)
-    others = source._replace(endpoint=f"{source.endpoint}/metadata")
+    others = Source(source.name, f"{source.endpoint}/metadata")
     return gate_for(machine, others, random.random, METADATA_LIMITS)
 
 

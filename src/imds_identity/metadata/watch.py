@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .errors import (
     MetadataError,
@@ -19,13 +19,31 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from .client import MetadataClient
-    from .events import Change, ScheduledEvent
+    from .._core.clock import Clock
+    from .events import Change, EventsDocument, ScheduledEvent
+    from .models import Compute
 
 EVERY = 1.0
 """Seconds between two requests, which is what Azure recommends."""
 _LONGEST_REST = 60.0
 _SLOWEST_START = 120.0
+
+
+class Asked(Protocol):
+    """What a watcher needs of a client."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    def compute(self) -> Compute:
+        """What the machine is."""
+        ...
+
+    def scheduled_events(self, *, retry: bool) -> EventsDocument:
+        """What awaits it."""
+        ...
 
 
 class Watcher:
@@ -50,7 +68,7 @@ class Watcher:
 
     def __init__(
         self,
-        client: MetadataClient,
+        client: Asked,
         *,
         every_machine: bool = False,
         state_file: str | os.PathLike[str] | None = None,

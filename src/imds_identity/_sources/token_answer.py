@@ -1,4 +1,4 @@
-"""What both token endpoints' answers have in common."""
+"""What IMDS and the Arc agent have in common in how they answer a token request."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
 from .._core.identity import folded
 from .._wire.answer import fields_of
+from .._wire.retry import retry_after
 
 if TYPE_CHECKING:
     from .._core.identity import Identity
@@ -51,9 +52,9 @@ def _names(echo: object, identity: Identity) -> bool:
     return isinstance(echo, str) and folded(echo) == folded(identity.value)
 
 
-def no_answer(response: Response, retry_after: float | None) -> Failure:
-    """Why an answer other than 200 means that there is no token."""
-    status, words = response.status, response.words
+def refusal(response: Response) -> Failure:
+    """What an answer other than 200 means for whoever wants a token."""
+    status, words, rest = response.status, response.words, retry_after(response)
     if 300 <= status < 400:
         return Unavailable(
             f"the answer is a redirect ({status}), which was not followed",
@@ -61,19 +62,19 @@ def no_answer(response: Response, retry_after: float | None) -> Failure:
             status=status,
         )
     if status == 429:
-        wait = f" and asks for {retry_after:.0f} s of rest" if retry_after else ""
+        asked = f" and asks for {rest:.0f} s of rest" if rest else ""
         return Refused(
-            f"the service is throttling this machine (429, {words}){wait}",
+            f"the service is throttling this machine (429, {words}){asked}",
             "A VM may send 20 token requests a second, 5 at once: find what asks so often.",
             status=status,
-            retry_after=retry_after,
+            retry_after=rest,
         )
     if status in (404, 410) or status >= 500:
         return Refused(
             f"the service keeps answering {status}, {words}",
             "It is being updated or is ill; that mostly passes within minutes.",
             status=status,
-            retry_after=retry_after,
+            retry_after=rest,
         )
     return Refused(
         f"the service answered {status}, {words}",

@@ -1,0 +1,73 @@
+"""The environment's variables, read once: nothing else looks at ``os.environ``."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+VARIABLES = (
+    "AZURE_AUTHORITY_HOST",
+    "AZURE_CLIENT_ID",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_POD_IDENTITY_AUTHORITY_HOST",
+    "AZURE_TENANT_ID",
+    "IDENTITY_ENDPOINT",
+    "IDENTITY_HEADER",
+    "IDENTITY_SERVER_THUMBPRINT",
+    "IMDS_ENDPOINT",
+    "IMDS_IDENTITY_CACHE",
+    "KUBERNETES_EXEC_INFO",
+    "MSI_ENDPOINT",
+    "MSI_SECRET",
+    "ProgramData",
+    "ProgramFiles",
+    "XDG_RUNTIME_DIR",
+)
+"""All that this package reads."""
+
+
+class Environment:
+    """The variables that this package knows, as they were at one moment.
+
+    One that is empty is as good as not set. The repr shows names only, because some are secrets.
+
+    Args:
+        values: by name; those of this process by default.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        source = os.environ if values is None else values
+        self._values = {name: source.get(name, "") for name in VARIABLES}
+
+    def __getitem__(self, name: str) -> str:
+        """The value of a variable, empty where it is not set.
+
+        Raises:
+            KeyError: for one that is not among `VARIABLES`.
+        """
+        return self._values[name]
+
+    def __repr__(self) -> str:
+        return f"Environment({[name for name, value in self._values.items() if value]})"
+
+
+@contextmanager
+def lent(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of this process for as long as a ``with`` block lasts.
+
+    Args:
+        values: by name.
+    """
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

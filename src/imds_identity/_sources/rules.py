@@ -1,0 +1,164 @@
+"""How a token source is known: an ordered table of rules, of which the first that fits is used.
+
+The order is azure-identity's, with one addition: an Arc agent that is installed is preferred to
+IMDS even where its variables are missing, as they are under systemd. On an EC2 host that is an
+Arc server, 169.254.169.254 is somebody else's service.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from .._core.secret import Secret
+from .kinds import ArcSource, CloudShellSource, ImdsSource, MsalSource, WorkloadSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.environment import Environment
+    from .kinds import TokenSource
+
+_TOKEN_PATH = "/metadata/identity/oauth2/token"  # noqa: S105 - a path
+_IMDS_AUTHORITY = "http://169.254.169.254"
+_IMDS_VARIABLE = "AZURE_POD_IDENTITY_AUTHORITY_HOST"
+_ARC_ENDPOINT = "http://localhost:40342" + _TOKEN_PATH
+_LINUX_AGENT = "/opt/azcmagent/bin/himds"
+_LINUX_TOKENS = "/var/opt/azcmagent/tokens"
+_AUTHORITY = "https://login.microsoftonline.com"
+_TENANT = r"[A-Za-z0-9.-]+"
+
+
+class Condition(NamedTuple):
+    """What must be so for a rule to fit.
+
+    Attributes:
+        words: it, for people; a variable's name if it is that the variable is set.
+        holds: whether it is so.
+    """
+
+    words: str
+    holds: Callable[[Environment], bool]
+
+
+class Rule(NamedTuple):
+    """One way to know a source.
+
+    Attributes:
+        name: the rule's.
+        conditions: all must hold.
+        build: makes the source.
+    """
+
+    name: str
+    conditions: tuple[Condition, ...]
+    build: Callable[[Environment], TokenSource]
+
+    def fits(self, environment: Environment) -> bool:
+        """Whether all conditions hold; looks no further than the first that does not."""
+        return all(condition.holds(environment) for condition in self.conditions)
+
+
+def _set(*variables: str) -> tuple[Condition, ...]:
+    return tuple(Condition(name, _is_set(name)) for name in variables)
+
+
+def _is_set(variable: str) -> Callable[[Environment], bool]:
+    return lambda environment: bool(environment[variable])
+
+
+def _service_fabric(environment: Environment) -> TokenSource:
+    return _by_header("service-fabric", environment)
+
+
+def _app_service(environment: Environment) -> TokenSource:
+    return _by_header("app-service", environment)
+
+
+def _by_header(name: str, environment: Environment) -> TokenSource:
+    secret = Secret(environment["IDENTITY_HEADER"])
+    return MsalSource(name, environment["IDENTITY_ENDPOINT"], "IDENTITY_ENDPOINT", secret)
+
+
+def _arc(environment: Environment) -> TokenSource:
+    return ArcSource(
+        environment["IDENTITY_ENDPOINT"], tokens_directory(environment), "IDENTITY_ENDPOINT"
+    )
+
+
+def _azure_ml(environment: Environment) -> TokenSource:
+    secret = Secret(environment["MSI_SECRET"])
+    return MsalSource("azure-ml", environment["MSI_ENDPOINT"], "MSI_ENDPOINT", secret)
+
+
+def _cloud_shell(environment: Environment) -> TokenSource:
+    return CloudShellSource("cloud-shell", environment["MSI_ENDPOINT"], "MSI_ENDPOINT")
+
+
+def _workload_identity(environment: Environment) -> TokenSource:
+    import re
+
+    host = environment["AZURE_AUTHORITY_HOST"] or _AUTHORITY
+    if "://" not in host:
+        host = f"https://{host}"
+    tenant = environment["AZURE_TENANT_ID"]
+    return WorkloadSource(
+        f"{host.rstrip('/')}/{tenant}",
+        "AZURE_AUTHORITY_HOST" if re.fullmatch(_TENANT, tenant) else "AZURE_TENANT_ID",
+        client_id=environment["AZURE_CLIENT_ID"],
+        token_file=environment["AZURE_FEDERATED_TOKEN_FILE"],
+    )
+
+
+def _installed_arc(environment: Environment) -> TokenSource:
+    return ArcSource(_ARC_ENDPOINT, tokens_directory(environment))
+
+
+def _imds(environment: Environment) -> TokenSource:
+    named = environment[_IMDS_VARIABLE]
+    authority = (named or _IMDS_AUTHORITY).strip("/")
+    return ImdsSource(authority + _TOKEN_PATH, _IMDS_VARIABLE if named else "")
+
+
+def tokens_directory(environment: Environment) -> str:
+    """Where the Arc agent of this platform leaves its key files."""
+    if sys.platform == "win32":
+        data = environment["ProgramData"] or r"C:\ProgramData"
+        return rf"{data}\AzureConnectedMachineAgent\Tokens"
+    return _LINUX_TOKENS
+
+
+def _agent_is_installed(environment: Environment) -> bool:
+    agent = _LINUX_AGENT
+    if sys.platform == "win32":
+        programs = environment["ProgramFiles"] or r"C:\Program Files"
+        agent = rf"{programs}\AzureConnectedMachineAgent\himds.exe"
+    return os.path.exists(agent)
+
+
+_NO_OTHER_IMDS = Condition(f"no {_IMDS_VARIABLE}", lambda env: not env[_IMDS_VARIABLE])
+_AGENT = Condition("an installed Arc agent", _agent_is_installed)
+
+NAMED_ARC = Rule("arc", _set("IDENTITY_ENDPOINT", "IMDS_ENDPOINT"), _arc)
+INSTALLED_ARC = Rule("arc-installed", (_NO_OTHER_IMDS, _AGENT), _installed_arc)
+VM = Rule("imds", (), _imds)
+
+RULES = (
+    Rule(
+        "service-fabric",
+        _set("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT"),
+        _service_fabric,
+    ),
+    Rule("app-service", _set("IDENTITY_ENDPOINT", "IDENTITY_HEADER"), _app_service),
+    NAMED_ARC,
+    Rule("azure-ml", _set("MSI_ENDPOINT", "MSI_SECRET"), _azure_ml),
+    Rule("cloud-shell", _set("MSI_ENDPOINT"), _cloud_shell),
+    Rule(
+        "workload-identity",
+        _set("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"),
+        _workload_identity,
+    ),
+    INSTALLED_ARC,
+    VM,
+)

@@ -1,0 +1,119 @@
+"""Why a source was chosen, and what was missing for each of the others."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imds_identity._core.environment import VARIABLES, Environment
+from imds_identity._engine.process import provider_for
+from imds_identity._sources.detect import Explanation, detect, explain
+from imds_identity._sources.rules import RULES
+
+if TYPE_CHECKING:
+    import pytest
+
+    from imds_identity._sources.detect import Candidate
+
+APP_SERVICE = {"IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "s3cret-header"}
+AGENT = "an installed Arc agent"
+OTHER_IMDS = "no AZURE_POD_IDENTITY_AUTHORITY_HOST"
+
+
+def explained(environment: dict[str, str], forced: str | None = None) -> Explanation:
+    return explain(forced, environment=Environment(environment))
+
+
+def candidate(explanation: Explanation, rule: str) -> Candidate:
+    [found] = [c for c in explanation.candidates if c.rule == rule]
+    return found
+
+
+def test_every_rule_says_what_it_found_and_what_it_lacks() -> None:
+    explanation = explained(APP_SERVICE)
+    assert explanation.chosen == "app-service"
+    assert [tuple(c) for c in explanation.candidates] == [
+        (
+            "service-fabric",
+            ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"),
+            ("IDENTITY_SERVER_THUMBPRINT",),
+        ),
+        ("app-service", ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"), ()),
+        ("arc", ("IDENTITY_ENDPOINT",), ("IMDS_ENDPOINT",)),
+        ("azure-ml", (), ("MSI_ENDPOINT", "MSI_SECRET")),
+        ("cloud-shell", (), ("MSI_ENDPOINT",)),
+        (
+            "workload-identity",
+            (),
+            ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"),
+        ),
+        ("arc-installed", (OTHER_IMDS,), (AGENT,)),
+        ("imds", (), ()),
+    ]
+
+
+def test_it_reads_as_a_line_of_a_log() -> None:
+    said = str(explained(APP_SERVICE))
+    assert said.startswith(
+        "app-service was chosen because it is the first that fits: "
+        "service-fabric lacks IDENTITY_SERVER_THUMBPRINT; "
+        "app-service has IDENTITY_ENDPOINT, IDENTITY_HEADER; arc lacks IMDS_ENDPOINT; "
+    )
+    assert said.endswith("; imds has no conditions")
+    assert said.isprintable()
+
+
+def test_a_source_that_was_asked_for_is_explained_as_that() -> None:
+    explanation = explained(APP_SERVICE, "imds")
+    assert (explanation.chosen, explanation.forced) == ("imds", True)
+    assert "because it was asked for" in str(explanation)
+    assert explained({}, "arc").chosen == "arc-installed"
+    assert explained({"IDENTITY_ENDPOINT": "x", "IMDS_ENDPOINT": "y"}, "arc").chosen == "arc"
+
+
+def test_an_installed_agent_is_found_and_gives_way_to_an_imds_that_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os.path, "exists", lambda path: "himds" in str(path))
+    explanation = explained({})
+    assert explanation.chosen == "arc-installed"
+    assert candidate(explanation, "arc-installed").present == (OTHER_IMDS, AGENT)
+    explanation = explained({"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://x"})
+    assert explanation.chosen == "imds"
+    assert candidate(explanation, "arc-installed").missing == (OTHER_IMDS,)
+
+
+def test_whoever_debugs_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in APP_SERVICE.items():
+        monkeypatch.setenv(name, value)
+    provider_for()
+    assert caplog.text == ""
+    caplog.set_level("DEBUG", "imds_identity")
+    provider_for()
+    assert "tokens come from App Service at http://a; app-service was chosen because" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+SOURCES = {rule.name: rule.name for rule in RULES} | {"arc-installed": "arc"}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(st.sampled_from(VARIABLES), st.just("http://s3cret.example/value")),
+    st.booleans(),
+)
+def test_what_is_explained_is_what_is_done_and_no_value_is_told(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], agent: bool
+) -> None:
+    monkeypatch.setattr(os.path, "exists", lambda path: agent)
+    environment = Environment(variables)
+    explanation = explain(environment=environment)
+    assert SOURCES[explanation.chosen] == detect(environment=environment).name
+    fitting = [c.rule for c in explanation.candidates if not c.missing]
+    assert explanation.chosen == fitting[0]
+    assert "s3cret" not in f"{explanation} {explanation!r}"
