@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from imds_identity._core.failure import Malformed
 from imds_identity.metadata.events import (
+    ApprovalRule,
     Change,
     Differ,
     ScheduledEvent,
     approval,
     events_from,
-    may_be_approved,
     own_names,
+    why_not_approve,
 )
 from imds_identity.metadata.models import Compute
 from metadata_support import document, event
@@ -209,10 +210,31 @@ def test_approval_comes_before_the_start_less_a_margin(seconds: float, may: bool
     (read,) = events_from(document(event())).events
     assert read.not_before is not None
     at = read.not_before + dt.timedelta(seconds=seconds)
-    assert may_be_approved(read, at, margin=10) is may
-    (started,) = events_from(document(event(status="Started"))).events
-    assert not may_be_approved(started, at, margin=10)
-    assert not may_be_approved(None, at, margin=10)
+    objection = why_not_approve(read, at, ApprovalRule(margin=10), ["vm-7"])
+    assert objection == (None if may else "less than 10 s are left before it starts")
+
+
+@pytest.mark.parametrize(
+    ("fields", "shared", "objection"),
+    [
+        ({"status": "Started"}, True, "has started"),
+        ({"NotBefore": ""}, True, "does not say when"),
+        ({"NotBefore": "soon"}, True, "does not say when"),
+        ({"Resources": ["vm-7", "vm-8"]}, False, "hits other machines"),
+        ({"Resources": ["vm-8"]}, False, "hits other machines"),
+        ({"Resources": []}, False, "hits other machines"),
+        ({"Resources": ["vm-7", "vm-8"]}, True, None),
+        ({"Resources": ["VM-7"]}, False, None),
+    ],
+)
+def test_what_is_not_approved_is_told_why(
+    fields: dict[str, Any], shared: bool, objection: str | None
+) -> None:
+    at = dt.datetime(2016, 9, 19, tzinfo=dt.timezone.utc)
+    (read,) = events_from(document(event(**fields))).events
+    said = why_not_approve(read, at, ApprovalRule(shared=shared), ["vm-7"])
+    assert said is None if objection is None else objection in (said or "")
+    assert why_not_approve(None, at, ApprovalRule(), ["vm-7"]) == "it is gone"
 
 
 def test_a_change_names_its_event() -> None:

@@ -228,14 +228,37 @@ def approval(event_ids: Iterable[str]) -> bytes:
     return json.dumps({"StartRequests": [{"EventId": each} for each in ids]}).encode()
 
 
-def may_be_approved(event: ScheduledEvent | None, at: dt.datetime, margin: float) -> bool:
-    """Whether it still makes sense to approve ``event``.
+class ApprovalRule(NamedTuple):
+    """Which events may be approved.
+
+    Attributes:
+        margin: seconds before its start in which approving an event is too late.
+        shared: whether those may be that hit other machines, too: they would start there as well.
+    """
+
+    margin: float = 5.0
+    shared: bool = False
+
+
+def why_not_approve(
+    event: ScheduledEvent | None, at: dt.datetime, rule: ApprovalRule, names: Iterable[str]
+) -> str | None:
+    """Why ``event`` is not to be approved; None if it may be.
 
     Args:
         event: the event as it was last heard of; None if it is gone.
         at: now.
-        margin: seconds before its start in which approving is too late.
+        rule: which may be.
+        names: the machine's own names.
     """
-    if event is None or event.has_started or event.not_before is None:
-        return False
-    return at < event.not_before - dt.timedelta(seconds=margin)
+    if event is None:
+        return "it is gone"
+    if event.has_started:
+        return "it has started already"
+    if event.not_before is None:
+        return "it does not say when it starts"
+    if at >= event.not_before - dt.timedelta(seconds=rule.margin):
+        return f"less than {rule.margin:g} s are left before it starts"
+    if not rule.shared and not event.concerns_only(*names):
+        return "it hits other machines, which would be hit at once as well"
+    return None

@@ -59,6 +59,7 @@ class Watcher:
     Attributes:
         failure: why the last request failed, or None.
         names: the machine's own names in events, lower-case; None until they are known.
+        clock: the time.
 
     Args:
         client: asks the service.
@@ -76,12 +77,12 @@ class Watcher:
         self.failure: MetadataError | None = None
         self.names: frozenset[str] | None = None
         self._client = client
-        self._clock = client.clock
+        self.clock = client.clock
         self._every_machine = every_machine
         self._memory = Memory(state_file)
         self._differ: Differ | None = None
         self._ready: deque[Change] = deque()
-        self._due = self._started = self._clock.now()
+        self._due = self._started = self.clock.now()
         self._stopped = False
 
     def __iter__(self) -> Iterator[Change]:
@@ -108,7 +109,7 @@ class Watcher:
             if self._stopped:
                 return
             if (seconds := self.seconds_left()) > 0:
-                self._clock.sleep(seconds)
+                self.clock.sleep(seconds)
             self.ask()
 
     def done(self, change: Change) -> None:
@@ -130,7 +131,7 @@ class Watcher:
 
     def seconds_left(self) -> float:
         """Seconds until the service is to be asked again."""
-        return self._due - self._clock.now()
+        return self._due - self.clock.now()
 
     def next_ready(self) -> Change | None:
         """A change that is known already."""
@@ -142,7 +143,7 @@ class Watcher:
         Raises:
             MetadataError: if there is no such service.
         """
-        self._due = self._clock.now() + EVERY
+        self._due = self.clock.now() + EVERY
         try:
             if self.names is None:
                 self.names = own_names(self._client.compute())
@@ -165,6 +166,6 @@ class Watcher:
         if isinstance(error, NotOfferedError | MetadataNotFoundError | UnsupportedVersionError):
             return False
         if isinstance(error, MetadataUnavailableError):
-            return self._clock.now() < self._started + _SLOWEST_START
+            return self.clock.now() < self._started + _SLOWEST_START
         status = error.status_code
         return status is None or status in (200, 410, 429) or status >= 500
