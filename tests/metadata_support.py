@@ -47,6 +47,7 @@ class Service:
     Attributes:
         events: what is scheduled.
         bad: what comes in place of the next answers for scheduled events.
+        instance_bad: the same for the instance document.
         asked: method and path of every request.
         bodies: what was posted.
     """
@@ -55,6 +56,7 @@ class Service:
         self.clock = clock
         self.events: list[dict[str, Any]] = []
         self.bad: list[Response | TransportError] = []
+        self.instance_bad: list[Response | TransportError] = []
         self.asked: list[str] = []
         self.seconds: list[float] = []
         self.bodies: list[Any] = []
@@ -76,17 +78,21 @@ class Service:
         path = urlsplit(request.url).path.removeprefix("/metadata/")
         self.asked.append(f"{request.method} {path}")
         self.seconds.append(self.clock.now())
+        bad = self.instance_bad if path == "instance" else self.bad
+        if bad:
+            return _outcome(bad.pop(0))
         if path == "instance":
             return self._answers.json(200, {"compute": self.compute})
-        if self.bad:
-            bad = self.bad.pop(0)
-            if isinstance(bad, Response):
-                return bad
-            raise bad
         if request.method == "POST":
             self.bodies.append(json.loads(request.body or b""))
             return self._answers.raw(200)
         return self._answers.json(200, document(*self.events))
+
+
+def _outcome(planned: Response | TransportError) -> Response:
+    if isinstance(planned, Response):
+        return planned
+    raise planned
 
 
 class Day:

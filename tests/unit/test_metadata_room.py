@@ -1,4 +1,4 @@
-"""The metadata room as a whole, and telling an Azure VM by its firmware."""
+"""The metadata room as a whole."""
 
 from __future__ import annotations
 
@@ -10,30 +10,6 @@ from pathlib import Path
 import pytest
 
 from imds_identity import metadata
-from imds_identity.metadata.dmi import ASSET_TAG, is_azure_by_dmi
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux shows it in a file")
-@pytest.mark.parametrize(
-    ("tag", "is_azure"),
-    [
-        (ASSET_TAG + "\n", True),
-        ("\n", False),
-        ("Amazon EC2\n", False),
-        ("Default string\n", False),
-        (ASSET_TAG[:-1], False),
-        (ASSET_TAG * 100, False),
-    ],
-)
-def test_the_chassis_asset_tag_tells(tmp_path: Path, tag: str, is_azure: bool) -> None:
-    file = tmp_path / "tag"
-    file.write_text(tag)
-    assert is_azure_by_dmi(str(file)) is is_azure
-
-
-def test_where_there_is_no_tag_nothing_is_known(tmp_path: Path) -> None:
-    assert is_azure_by_dmi(str(tmp_path / "none")) is None
-    assert is_azure_by_dmi(str(tmp_path)) is None
 
 
 @pytest.mark.parametrize("name", metadata.__all__)

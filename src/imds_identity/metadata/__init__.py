@@ -38,9 +38,12 @@ if TYPE_CHECKING:
         WrongSignatureError,
         WrongSignerError,
     )
+    from .events import Change, EventsDocument, ScheduledEvent
     from .instance import Instance, Network
     from .load_balancer import LoadBalancer, public_ips
     from .models import Compute, StorageProfile
+    from .presence import detect
+    from .watch import Watcher
 
 _HOMES = {
     "client": ("MetadataClient",),
@@ -54,6 +57,9 @@ _HOMES = {
     "instance": ("Instance", "Network"),
     "load_balancer": ("LoadBalancer", "public_ips"),
     "models": ("Compute", "StorageProfile"),
+    "presence": ("detect",),
+    "events": ("Change", "EventsDocument", "ScheduledEvent"),
+    "watch": ("Watcher",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -62,9 +68,11 @@ __all__ = [
     "AttestedDocument",
     "AttestedDocumentError",
     "CertificateExpiredError",
+    "Change",
     "Cloud",
     "Compute",
     "DocumentExpiredError",
+    "EventsDocument",
     "Instance",
     "LoadBalancer",
     "MalformedDocumentError",
@@ -78,16 +86,19 @@ __all__ = [
     "Network",
     "NotOfferedError",
     "NotYetValidError",
+    "ScheduledEvent",
     "SignerNotFoundError",
     "StorageProfile",
     "UnknownRootError",
     "UnsupportedVersionError",
     "UntrustedSignerError",
+    "Watcher",
     "WrongCloudError",
     "WrongNonceError",
     "WrongSignatureError",
     "WrongSignerError",
     "cloud_named",
+    "detect",
     "parse_instance",
     "public_ips",
     "read_attested_document_without_verifying",

@@ -113,6 +113,10 @@ class MetadataClient:
         """Approve events, so that they start at once."""
         await _in_thread(self._client.start, *event_ids)
 
+    async def detect(self) -> bool:
+        """Whether Azure's service answers, at once."""
+        return await _in_thread(self._client.detect)
+
     async def require(self, seconds: float = 120.0) -> Instance:
         """Wait for a service that is slow to start."""
         return await _in_thread(self._client.require, seconds)

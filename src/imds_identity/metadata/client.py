@@ -6,15 +6,11 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._wire.exchange import REQUEST_SECONDS
 from . import exchanges
-from .connection import Connection
+from .connection import Connection, wait_for
 from .documents import element_at
-from .errors import (
-    MetadataNotFoundError,
-    MetadataUnavailableError,
-    NotOfferedError,
-    WrongNonceError,
-)
+from .errors import MetadataNotFoundError, NotOfferedError, WrongNonceError
 from .events import approval, events_from
 from .instance import instance_from
 from .load_balancer import public_ips
@@ -38,7 +34,6 @@ if TYPE_CHECKING:
 _NONCE_DIGITS = 10
 _TRIES_FOR_A_FRESH_NONCE = 3
 _LONGEST_NONCE = 32
-_REQUIRE_PAUSE = 1.0
 
 
 class MetadataClient:
@@ -58,6 +53,7 @@ class MetadataClient:
 
     def __init__(self, *, endpoint: str | None = None, api_version: str | None = None) -> None:
         pinned = None if api_version is None else checked(api_version)
+        self._given_endpoint = endpoint
         self._connection = Connection(endpoint)
         self._service = exchanges.Service(self._connection.base, random.random, pinned)
         self._agreed: dict[str, str] = {}
@@ -251,6 +247,12 @@ class MetadataClient:
         version = self._agreed.get("scheduledevents", known_to("scheduledevents")[-1])
         self._connection.run(exchanges.start_events(self._service, approval(event_ids), version))
 
+    def detect(self) -> bool:
+        """Whether Azure's service answers, at once: see `imds_identity.metadata.detect`."""
+        from .presence import detect
+
+        return detect(endpoint=self._given_endpoint)
+
     def require(self, seconds: float = 120.0) -> Instance:
         """Wait for a service that is slow to start, as it can be while a machine boots.
 
@@ -258,16 +260,15 @@ class MetadataClient:
             seconds: for how long.
 
         Raises:
-            MetadataUnavailableError: if it has not answered by then.
+            MetadataError: if it has not answered by then, or what it answers will not change.
         """
-        deadline = self.clock.now() + seconds
-        while True:
-            try:
-                return self.instance()
-            except MetadataUnavailableError:
-                if self.clock.now() + _REQUIRE_PAUSE >= deadline:
-                    raise
-            self.clock.sleep(_REQUIRE_PAUSE)
+
+        def ask(left: float) -> Instance:
+            exchange = partial(exchanges.instance_once, seconds=min(left, REQUEST_SECONDS))
+            return self._connection.read(instance_from, self._ask("instance", exchange))
+
+        self._instance = wait_for(ask, seconds, self.clock)
+        return self._instance
 
     def _ask(self, category: str, exchange: Callable[..., Steps[exchanges.Answer]]) -> Any:
         """What ``category`` says, by the version that was agreed on before."""

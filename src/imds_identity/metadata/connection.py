@@ -14,7 +14,7 @@ from .._core.source import ARC, IMDS, Source
 from .._machine.choice import OFF, chosen, machine_at
 from .._machine.gate import METADATA_LIMITS, gate_for
 from .._sources.detect import detect
-from .errors import error_from
+from .errors import MetadataError, error_from, may_pass
 from .pace import Pace
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 T = TypeVar("T")
+
+_PAUSE = 1.0
 
 
 class Connection:
@@ -78,16 +80,26 @@ class Connection:
         raise error_from(reason)
 
 
-def service_address(endpoint: str | None = None) -> str:
-    """The address of the metadata service.
+def wait_for(ask: Callable[[float], T], seconds: float, clock: Clock) -> T:
+    """What ``ask`` gives, asked once a second until it does.
 
     Args:
-        endpoint: one that was given; this machine's by default.
+        ask: is told how many seconds it has.
+        seconds: for how long to wait.
+        clock: the time.
 
     Raises:
-        ValueError: if it is none.
+        MetadataError: as it was last, or if it says what waiting will not change.
     """
-    return _source(endpoint).endpoint
+    deadline = clock.now() + seconds
+    while True:
+        due = clock.now() + _PAUSE
+        try:
+            return ask(max(deadline - clock.now(), _PAUSE))
+        except MetadataError as error:
+            if due >= deadline or not may_pass(error):
+                raise
+        clock.sleep(max(0.0, due - clock.now()))
 
 
 def _source(endpoint: str | None) -> Source:

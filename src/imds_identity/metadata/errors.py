@@ -186,6 +186,19 @@ def error_from(failure: Failure) -> MetadataError:
     )
 
 
+def may_pass(error: MetadataError) -> bool:
+    """Whether asking again later may help: a service can be slow to start, updated or ill."""
+    if isinstance(error, NotOfferedError | UnsupportedVersionError):
+        return False
+    status = error.status_code
+    return (
+        status is None
+        or status in (200, 404, 410, 429)
+        or status >= 500
+        or isinstance(error, MetadataUnavailableError)
+    )
+
+
 def _rebuilt(cls: type[MetadataError], message: str, *facts: Any) -> MetadataError:
     names = ("status_code", "attempts", "seconds", "retry_after")
     return cls(message, **dict(zip(names, facts, strict=True)))

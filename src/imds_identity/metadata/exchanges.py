@@ -24,6 +24,7 @@ from .._wire.exchange import (
     Response,
     Steps,
     TransportError,
+    Unreached,
     url_with,
 )
 from .._wire.retry import TOKEN_RULES, answered, read_in_time, retry_after
@@ -86,6 +87,11 @@ def instance(service: Service, version: str | None = None) -> Steps[Answer]:
         version: the api-version agreed on before, if there was one.
     """
     return (yield from _asked(service, "instance", "instance", version))
+
+
+def instance_once(service: Service, version: str | None = None, *, seconds: float) -> Steps[Answer]:
+    """The instance document for who asks again soon anyway: one try, of so many seconds."""
+    return (yield from _asked(service, "instance", "instance", version, seconds=seconds, ask=_once))
 
 
 def identity_info(service: Service, version: str | None = None) -> Steps[Answer]:
@@ -168,6 +174,9 @@ def _once(service: Service, request: Request) -> Steps[Response]:
     del service
     try:
         return (yield from read_in_time(request))
+    except Unreached as error:
+        problem = f"nothing answers at this address ({quote(str(error))})"
+        raise Unavailable(problem, _ABSENT) from None
     except TransportError as error:
         raise Refused(f"the service did not answer ({quote(str(error))})") from None
 

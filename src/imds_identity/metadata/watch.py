@@ -9,8 +9,7 @@ from .errors import (
     MetadataError,
     MetadataNotFoundError,
     MetadataUnavailableError,
-    NotOfferedError,
-    UnsupportedVersionError,
+    may_pass,
 )
 from .events import Differ, own_names
 from .memory import Memory
@@ -163,9 +162,6 @@ class Watcher:
 
     def _may_pass(self, error: MetadataError) -> bool:
         """Whether waiting may help: a service can be slow to start, as can be a machine."""
-        if isinstance(error, NotOfferedError | MetadataNotFoundError | UnsupportedVersionError):
-            return False
         if isinstance(error, MetadataUnavailableError):
-            return self.clock.now() < self._started + _SLOWEST_START
-        status = error.status_code
-        return status is None or status in (200, 410, 429) or status >= 500
+            return may_pass(error) and self.clock.now() < self._started + _SLOWEST_START
+        return may_pass(error) and not isinstance(error, MetadataNotFoundError)
