@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 import imds_identity
 from imds_identity._engine.broker import Broker
@@ -13,6 +14,10 @@ from support import Answers, Background, FakeClock, middle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 _HOST_VARIABLES = (
     "IDENTITY_",

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._core.failure import Failure
 from ._core.fork import load
-from ._engine.broker import LOOK_SECONDS, TRIES, given_up
-from ._engine.flight import Flight
+from ._engine.broker import LOOK_SECONDS
 from ._faces.face import Face, error_from
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._core.token import Token
+    from ._engine.flight import Flight
     from ._engine.provider import OpenSender
     from ._engine.slot import Slot
     from ._faces.face import Shown
@@ -151,17 +151,13 @@ class ManagedIdentityCredential(Face):
     async def _token(self, slot: Slot, claims: str | None) -> Token:
         sender = self._sender()
         needs = get_ident() if sender is not None else 0
-        for _ in range(TRIES):
-            found = self._provider.launch(
-                slot, claims, sender, needs=needs, caller=id(asyncio.current_task())
-            )
-            if not isinstance(found, Flight):
-                return found
-            while not await _landed(found):
-                self._provider.broker.look_after(found)
-            if token := self._provider.broker.result(found):
-                return token
-        raise given_up()
+        asked = self._provider.ask(slot, claims, sender, needs=needs, caller=asyncio.current_task())
+        try:
+            while True:
+                await _wait(next(asked))
+        except StopIteration as done:
+            token: Token = done.value
+            return token
 
     def _sender(self) -> OpenSender | None:
         if not self._sends_by_azure_core:
@@ -173,8 +169,8 @@ class ManagedIdentityCredential(Face):
         return sender
 
 
-async def _landed(flight: Flight) -> bool:
-    """Whether ``flight`` is over, which is waited for without blocking the loop, for a while."""
+async def _wait(flight: Flight) -> None:
+    """Wait for the outcome of ``flight`` without blocking the loop, for a while at the most."""
     loop = asyncio.get_running_loop()
     landed = loop.create_future()
 
@@ -183,8 +179,10 @@ async def _landed(flight: Flight) -> bool:
             loop.call_soon_threadsafe(landed.cancel)
 
     flight.when_landed(tell)
-    await asyncio.wait({landed}, timeout=LOOK_SECONDS)
-    return flight.outcome is not None
+    try:
+        await asyncio.wait({landed}, timeout=LOOK_SECONDS)
+    finally:
+        flight.forget(tell)
 
 
 def get_bearer_token_provider(

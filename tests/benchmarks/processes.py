@@ -54,7 +54,7 @@ PATIENCE = 90
 def service(**settings: object) -> Iterator[tuple[Emulator, dict[str, str]]]:
     """An emulator, and the environment of clients that share a directory in memory."""
     with (
-        Emulator(key_vault=False, **settings) as emulator,  # type: ignore[arg-type]
+        Emulator(key_vault=False, resources=["*"], **settings) as emulator,  # type: ignore[arg-type]
         tempfile.TemporaryDirectory(dir="/dev/shm") as folder,
     ):
         cache = {"IMDS_IDENTITY_CACHE": f"{folder}/cache"}

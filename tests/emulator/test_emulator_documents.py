@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from emulator.support import TOKEN_PATH, VAULT, ran
+from emulator.support import TOKEN_PATH, VAULT, claims_of, ran
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED, Emulator, Fault, Machine
 
 if TYPE_CHECKING:
@@ -125,6 +125,52 @@ def test_a_version_shows_no_type_of_event_that_came_later(
     assert len(get(emulator, EVENTS, api_version=since).json()["Events"]) == 1
 
 
+def test_an_event_names_its_machine_as_each_version_does(started: Start, get: Ask) -> None:
+    emulator = started()
+    emulator.schedule_event()
+    names = {
+        version: get(emulator, EVENTS, api_version=version).json()["Events"][0]["Resources"]
+        for version in ("2017-03-01", "2017-08-01")
+    }
+    assert names == {"2017-03-01": ["_emulated-machine"], "2017-08-01": ["emulated-machine"]}
+
+
+def test_an_instance_of_a_scale_set_says_so_everywhere(started: Start, get: Ask, ask: Ask) -> None:
+    emulator = started(machine=Machine(scale_set="web"))
+    emulator.schedule_event()
+    compute = get(emulator, INSTANCE, api_version=NEWEST).json()["compute"]
+    assert (compute["name"], compute["vmScaleSetName"]) == ("web_0", "web")
+    assert compute["osProfile"]["computerName"] == "web000000"
+    group = compute["virtualMachineScaleSet"]["id"]
+    assert group.endswith("/providers/Microsoft.Compute/virtualMachineScaleSets/web")
+    assert compute["resourceId"] == f"{group}/virtualMachines/0"
+    assert claims_of(ask(emulator))["xms_mirid"] == compute["resourceId"]
+    [event] = get(emulator, EVENTS, api_version=NEWEST).json()["Events"]
+    assert event["Resources"] == ["web_0"]
+
+
+def test_a_machine_of_a_flexible_scale_set_keeps_its_own_id(started: Start, get: Ask) -> None:
+    emulator = started(machine=Machine(scale_set="web", name="web_1a2b3c"))
+    compute = get(emulator, INSTANCE, api_version=NEWEST).json()["compute"]
+    assert compute["resourceId"].endswith("/virtualMachines/web_1a2b3c")
+    assert (compute["vmScaleSetName"], compute["placementGroupId"]) == ("web", "")
+
+
+def test_one_machine_approves_the_events_of_others(
+    started: Start, get: Ask, http: requests.Session
+) -> None:
+    emulator = started(machine=Machine(name="front"))
+    event_id = emulator.schedule_event("Freeze", resources=["back-1", "back-2"])
+    answer = http.post(
+        emulator.endpoint + EVENTS,
+        params={"api-version": "2020-07-01"},
+        json={"StartRequests": [{"EventId": event_id}]},
+    )
+    assert answer.status_code == 200
+    [event] = get(emulator, EVENTS, api_version="2020-07-01").json()["Events"]
+    assert (event["EventStatus"], event["Resources"]) == ("Started", ["back-1", "back-2"])
+
+
 def test_azure_stack_hub_leaves_empty_what_it_does_not_support(started: Start, get: Ask) -> None:
     emulator = started("stack-hub")
     assert emulator.environment() == {}
@@ -162,7 +208,9 @@ def test_a_windows_machine_has_a_windows_image_and_nothing_of_linux(
 def test_a_renamed_machine_s_disk_is_renamed_with_it(started: Start, get: Ask) -> None:
     emulator = started(machine=Machine(name="other"))
     compute = get(emulator, INSTANCE, api_version=NEWEST).json()["compute"]
-    assert compute["storageProfile"]["osDisk"]["name"] == "other_OsDisk"
+    disk = compute["storageProfile"]["osDisk"]
+    assert disk["name"] == "other_OsDisk"
+    assert disk["managedDisk"]["id"].endswith("/disks/other_OsDisk")
 
 
 @pytest.mark.parametrize("field", ["tags", "tagsList"])

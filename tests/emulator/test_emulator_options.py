@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from imds_identity.emulator import Emulator, load_config
+from imds_identity.emulator import Emulator, Machine, load_config
 from imds_identity.emulator._program.flags import arguments
 from imds_identity.emulator._program.options import Row, add_flags, documented, rows
 
@@ -61,3 +61,21 @@ def test_help_says_what_the_command_does_by_default() -> None:
     words = " ".join(parser.format_help().split())
     assert "0 is any (default: 16925)" in words
     assert "--limits, --no-limits" in words
+
+
+def flags(*words: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return arguments(parser.parse_args(words))
+
+
+def test_flags_describe_the_machine() -> None:
+    machine = flags("--machine", "name=web,zone=", "--machine", "os_type=Windows")["machine"]
+    assert machine == Machine(name="web", zone="", os_type="Windows")
+    assert flags("--no-load-balancer")["machine"] == Machine(load_balancer=None)
+
+
+@pytest.mark.parametrize("text", ["size=7", "tags=a", "environment=Mars", ""])
+def test_a_machine_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"machine|environment"):
+        flags("--machine", text)

@@ -51,7 +51,8 @@ def test_app_service_s_selectors(app_service: Ask, selector: Any, attribute: Any
 
 
 @pytest.mark.parametrize(
-    "query", [{"client_id": "nobody"}, {"resource": ""}, {"api-version": "2018-02-01"}]
+    "query",
+    [{"client_id": "nobody"}, {"resource": ""}, {"api-version": "2018-02-01"}, {"resource": "a"}],
 )
 def test_app_service_s_refusals(app_service: Ask, query: Any) -> None:
     answer = app_service(**query)

@@ -32,7 +32,7 @@ Evaluate = Callable[[str], Awaitable[Any]]
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    with Emulator(key_vault=False, admin_port=0) as running:
+    with Emulator(key_vault=False, admin_port=0, resources=["*"]) as running:
         yield running
 
 

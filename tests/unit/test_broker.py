@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity._core.challenge import ANSWER_SECONDS
+from imds_identity._core.challenge import ANSWER_SECONDS, Challenge
 from imds_identity._core.failure import Failure, Refused
 from imds_identity._core.key import Key
 from imds_identity._core.token import Token
@@ -175,6 +175,17 @@ def test_a_crowd_refused_with_the_same_claims_makes_one_request(
     assert service.fetches == 2
 
 
+def test_threads_that_come_one_after_another_share_the_answer_to_claims(
+    broker: Broker, slot: Slot, service: Service
+) -> None:
+    """The number of a thread that has ended is given to the next."""
+    broker.get(slot, service)
+    results = [
+        together(1, lambda: broker.get(slot, service, claims="c"))[0].value for _ in range(20)
+    ]
+    assert results == ["token-2"] * 20
+
+
 def test_claims_that_come_later_than_the_refused_token_can_explain_are_taken_to_the_service(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock
 ) -> None:
@@ -184,15 +195,23 @@ def test_claims_that_come_later_than_the_refused_token_can_explain_are_taken_to_
     assert together(1, lambda: broker.get(slot, service, claims="c"))[0].value == "token-3"
 
 
-def test_a_token_that_another_process_fetched_since_answers_claims(
+def test_a_token_that_another_process_fetched_for_the_same_claims_answers_them(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock
 ) -> None:
-    held = broker.get(slot, service)
+    broker.get(slot, service)
     clock.seconds += 1
     newer = service.token().replaced(value="of-another-process")
-    broker.adopt(slot, newer)
-    assert broker.get(slot, service, "c", held) is newer
-    assert broker.get(slot, service, "c", newer).value == "token-2"
+    broker.adopt(slot, newer, Challenge("c", clock.now() + ANSWER_SECONDS))
+    assert broker.get(slot, service, "c") is newer
+
+
+def test_a_token_that_was_merely_refreshed_may_have_been_revoked_with_the_refused_one(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    broker.get(slot, service)
+    clock.seconds += 1
+    broker.adopt(slot, service.token().replaced(value="of-another-process"))
+    assert broker.get(slot, service, "what only the resource understands").value == "token-2"
 
 
 def test_a_token_issued_after_the_moment_that_claims_ask_for_answers_them(
@@ -209,11 +228,11 @@ def test_a_token_issued_after_the_moment_that_claims_ask_for_answers_them(
 def test_a_token_that_is_older_than_the_claims_answers_them_for_nobody(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock
 ) -> None:
-    held = broker.get(slot, service)
+    broker.get(slot, service)
     clock.seconds += 1
     broker.adopt(slot, service.token().replaced(value=jwt_of(nbf=1000)))
     claims = '{"access_token": {"nbf": {"value": "1001"}}}'
-    assert broker.get(slot, service, claims, held).value == "token-2"
+    assert broker.get(slot, service, claims).value == "token-2"
 
 
 def test_a_failure_to_answer_claims_is_everybody_s_for_two_seconds_and_hurts_no_plain_caller(
@@ -427,13 +446,68 @@ def test_a_flight_that_nobody_began_is_begun_by_one_who_waits(
 def test_a_flight_that_hangs_is_given_up_by_all_and_replaced_by_the_next(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock, background: Background
 ) -> None:
-    hanging = broker.launch(slot, service)
-    assert isinstance(hanging, Flight)
-    clock.seconds += LONGEST_FETCH
-    with pytest.raises(Refused, match="has not ended within 150 s"):
-        broker.look_after(hanging)
+    asked = broker.ask(slot, service, None)
+    flight = next(asked)
+    with pytest.raises(Refused, match="has not ended within 180 s"):
+        for _ in range(round(2 * LONGEST_FETCH / LOOK_SECONDS)):
+            assert next(asked) is flight
+            clock.seconds += LOOK_SECONDS
+    assert clock.now() <= flight.since + LONGEST_FETCH + LOOK_SECONDS
     background.waiting.clear()
     assert broker.get(slot, service).value == "token-1"
+
+
+@pytest.mark.parametrize("frozen", [LONGEST_FETCH, 10 * LONGEST_FETCH])
+def test_who_was_frozen_while_he_waited_asks_anew(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock, frozen: float
+) -> None:
+    asked = broker.ask(slot, service, None)
+    flight = next(asked)
+    clock.seconds += frozen
+    other = next(asked)
+    assert other is not flight
+    other.land(service())
+    with pytest.raises(StopIteration) as ended:
+        next(asked)
+    assert ended.value.value.value == "token-1"
+
+
+def test_a_token_that_expired_between_its_coming_and_its_taking_is_asked_for_again(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock, background: Background
+) -> None:
+    asked = broker.ask(slot, service, None)
+    next(asked)
+    background.run()
+    clock.seconds += LIFE  # the process was frozen here
+    next(asked)
+    background.run()
+    with pytest.raises(StopIteration) as ended:
+        next(asked)
+    assert ended.value.value.value == "token-2"
+
+
+def test_who_gives_up_waiting_leaves_nothing_with_the_flight(
+    broker: Broker, slot: Slot, service: Service
+) -> None:
+    flight = broker.launch(slot, service)
+    assert isinstance(flight, Flight)
+    for _ in range(3):
+        flight.wait(0.001)
+    assert flight._callbacks == []
+
+
+def test_a_plain_fetch_does_not_replace_what_another_process_has_brought_since(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock, background: Background
+) -> None:
+    """The other one's may be the answer to a claims challenge, and this one's the revoked token."""
+    broker.launch(slot, service)
+    revoked = service.token()
+    clock.seconds += 1
+    newer = service.token().replaced(value="of-another-process")
+    broker.adopt(slot, newer)
+    slot.flights[None].fetch = lambda: revoked
+    background.run()
+    assert broker.get(slot, service) is newer
 
 
 def test_a_thread_whose_loop_a_flight_needs_does_not_wait_for_it(
@@ -501,9 +575,11 @@ def test_after_a_fork_nobody_waits_for_a_thread_of_the_parent(
 ) -> None:
     broker.launch(slot, service)
     background.waiting.clear()  # as the thread that was to run it is gone
-    broker._lock.acquire()  # as another thread of the parent may have held it
+    together(1, broker._lock.acquire)  # as another thread of the parent may have held it
+    slot.leased.add(KEY)  # by that thread
     broker_module._after_fork_in_child()
     assert broker.get(slot, service).value == "token-1"
+    assert not slot.leased
 
 
 def test_interrupted_is_for_the_engine_alone() -> None:

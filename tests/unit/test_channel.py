@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_identity._core.failure import Refused, SecretUnreadable
+from imds_identity._core.failure import Failure, Refused, SecretUnreadable
+from imds_identity._core.identity import choose
+from imds_identity._core.token_request import TokenRequest
+from imds_identity._engine.flight import LONGEST_EXCHANGE, LONGEST_FETCH
+from imds_identity._sources import arc, imds
 from imds_identity._wire.channel import MARGIN, Channel
 from imds_identity._wire.exchange import Dropped, Request, Response, Steps, pause, read_secret, send
 
@@ -130,3 +134,69 @@ def test_every_silent_stretch_is_told_before_it_begins(clock: FakeClock, answers
 
     Channel(slow, clock, SlowGate(clock, 20.0), expect).run(steps())
     assert told == [(0, 20), (20, 12 + MARGIN), (32, 30 + MARGIN)]
+
+
+ENDPOINT = "http://127.0.0.1:40342/metadata/identity/oauth2/token"
+EXCHANGES = {"imds": imds.exchange, "arc": arc.exchange}
+
+
+@pytest.mark.parametrize("kind", EXCHANGES)
+@pytest.mark.parametrize("random", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(429, {"retry_after": "60"}), (503, {"retry_after": "60"}), (410, {}), (0, {})],
+)
+def test_no_service_makes_a_fetch_longer_than_others_wait_for_it(
+    clock: FakeClock,
+    answers: Answers,
+    kind: str,
+    random: float,
+    status: int,
+    headers: dict[str, str],
+) -> None:
+    def ill(request: Request) -> Response:
+        clock.seconds += request.seconds
+        if not status:
+            raise Dropped("reset")
+        return answers.raw(status, b"", **headers)
+
+    steps = EXCHANGES[kind](ENDPOINT, TokenRequest("r", choose()), lambda: random)
+    with pytest.raises(Refused) as caught:
+        Channel(ill, clock, SlowGate(clock, 60.0), seconds=LONGEST_EXCHANGE).run(steps)
+    assert caught.value.seconds < LONGEST_FETCH
+    assert caught.value.status == (status or None)
+
+
+def test_whoever_has_no_time_for_a_pause_says_what_the_last_answer_was(
+    clock: FakeClock, answers: Answers
+) -> None:
+    seen: list[Failure] = []
+
+    def steps() -> Steps[None]:
+        try:
+            while True:
+                yield from send(REQUEST)
+                yield from pause(40)
+        except Failure as failure:  # as an exchange does that hides its secrets in messages
+            seen.append(failure)
+            raise
+
+    with pytest.raises(Refused, match="within 100 s: its last answer was 429") as caught:
+        Channel(lambda _: answers.error(429), clock, seconds=100).run(steps())
+    assert seen == [caught.value]
+    assert (caught.value.retry_after, caught.value.attempts) == (40, 3)
+
+
+def test_time_in_which_this_process_stood_still_is_not_the_service_s(
+    clock: FakeClock, answers: Answers
+) -> None:
+    def frozen(request: Request) -> Response:
+        clock.seconds += 36_000
+        return answers.token()
+
+    def steps() -> Steps[Response]:
+        yield from send(REQUEST)
+        yield from pause(2)
+        return (yield from send(REQUEST))
+
+    assert Channel(frozen, clock, seconds=LONGEST_EXCHANGE).run(steps()).status == 200

@@ -346,6 +346,46 @@ def test_what_a_killed_writer_left_is_in_nobody_s_way_and_is_removed(
     assert not left.exists()
 
 
+def test_whoever_was_stopped_until_his_draft_was_swept_away_does_not_complain(
+    machine: MachineCache,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    replace = machine.directory.replace
+
+    def swept(source: str, target: str) -> None:
+        machine.directory.remove(source)
+        replace(source, target)
+
+    monkeypatch.setattr(machine.directory, "replace", swept)
+    machine.write(Entry(KEY, token_now(clock)))
+    assert machine.read(KEY) is None
+    assert not caplog.records
+
+
+def test_who_writes_while_another_is_about_to_is_noticed(
+    machine: MachineCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = token_now(clock, "early")
+    clock.seconds += 60
+    later = Entry(KEY, token_now(clock, "later"))
+    other, stamp = machine_in(machine.directory.path, clock), machine.stamp
+    looked: list[object] = []
+
+    def overtaken(key: Any) -> object:
+        if len(looked) == 1:
+            other.write(later)
+        looked.append(key)
+        return stamp(key)
+
+    monkeypatch.setattr(machine, "stamp", overtaken)
+    machine.write(Entry(KEY, early))
+    assert len(looked) > 1
+    assert other.read(KEY) == later
+    assert not any(name.endswith(".new") for name in machine.directory.names())
+
+
 def test_a_token_is_never_replaced_by_an_earlier_one(
     machine: MachineCache, clock: FakeClock
 ) -> None:

@@ -51,11 +51,26 @@ def test_what_plays_with_a_terminal_or_a_reader_is_taken_out(hostile: str) -> No
         "Basic c2VjcmV0c2VjcmV0",
         '"access_token": "opaque-token"',
         "http://user:passw0rd@example.com/",
+        "http://user:p@passw0rd@example.com/",
+        "http://user:p/passw0rd?#@example.com/",
+        "user:passw0rd@example.com:8080/",
+        "https://passw0rd@example.com",
     ],
 )
 def test_what_looks_like_a_secret_is_taken_out(secret: str) -> None:
     for part in ("c2ln", "c2VjcmV0", "opaque", "passw0rd"):
         assert part not in quote(f"it says {secret} there")
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "http://example.com:8080/a?b=c", '{"error":"not so","contact":"help@example.com"}',
+        "error: ask help@example.com", "at 12:30", "AADSTS50034: no such user",
+    ],
+)  # fmt: skip
+def test_what_looks_like_none_stays(harmless: str) -> None:
+    assert quote(harmless) == harmless
 
 
 def test_a_secret_that_is_known_is_taken_out_wherever_it_stands() -> None:

@@ -13,8 +13,10 @@ from imds_identity._core.token_request import TokenRequest
 from imds_identity._sources import msal_session
 from imds_identity._sources.detect import detect
 from imds_identity._sources.msal_session import MsalSession
+from imds_identity._wire.bounded import BoundedSession
 from imds_identity._wire.channel import Channel
-from imds_identity._wire.exchange import Dropped, Request, Response
+from imds_identity._wire.exchange import Dropped
+from imds_identity._wire.sender import requests_sender
 from support import FakeClock, RawServer, RunningClock, middle
 
 if TYPE_CHECKING:
@@ -27,8 +29,10 @@ def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
-def nothing(request: Request) -> Response:
-    raise AssertionError("MSAL sends by a session of its own")
+def fetch(clock: FakeClock) -> None:
+    with requests_sender(clock) as send:
+        wanted = TokenRequest("https://vault.azure.net", choose(), None)
+        detect().fetch(wanted, Channel(send, clock, random=middle))
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def clock() -> RunningClock:
 
 @pytest.fixture
 def session(clock: FakeClock) -> Iterator[MsalSession]:
-    with MsalSession(clock, middle, proxies=False) as session:
+    with MsalSession(clock, middle) as session:
         yield session
 
 
@@ -47,6 +51,12 @@ def test_an_answer_is_read_as_msal_reads_it(session: MsalSession) -> None:
         got = session.get(server.url, headers={"X-IDENTITY-HEADER": "h"})
     assert (got.json(), got.text, got.status_code) == ({"a": 1}, '{"a": 1}', 200)
     assert b"\r\nAccept-Encoding: identity\r\n" in server.requests[0]
+
+
+@pytest.mark.parametrize("said", ["application/json", "text/plain; charset=utf-16", "no-such"])
+def test_json_is_read_as_utf_8(session: MsalSession, said: str) -> None:
+    with RawServer(answer('{"a": "ä"}'.encode(), f"Content-Type: {said}")) as server:
+        assert session.get(server.url).text == '{"a": "ä"}'
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
@@ -72,9 +82,8 @@ def test_a_hosts_secret_reaches_no_other_server(name: str, monkeypatch: pytest.M
             for variable, value in variables.items():
                 monkeypatch.setenv(variable, value)
             monkeypatch.setenv("HTTP_PROXY", other.url)
-            channel = Channel(nothing, RunningClock(), random=middle)
             with pytest.raises(Failure):
-                detect().fetch(TokenRequest("https://vault.azure.net", choose(), None), channel)
+                fetch(RunningClock())
         assert any(b"s3cret" in request for request in server.requests)
         assert other.requests == []
 
@@ -87,9 +96,10 @@ def test_only_what_goes_over_the_internet_uses_proxies_and_nothing_netrc(
     monkeypatch.setenv("NETRC", str(netrc))
     with RawServer(answer(b"{}")) as proxy, RawServer(answer(b"{}")) as server:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        for proxies, asked in ((False, server), (True, proxy)):
-            with MsalSession(clock, middle, proxies=proxies) as session:
-                session.get(server.url)
+        sessions = ((BoundedSession(clock), server), (MsalSession(clock, middle), proxy))
+        for session, asked in sessions:
+            with session:
+                session.get(server.url, timeout=(2, 5))
             assert len(asked.requests) == 1
             assert b"uthorization" not in asked.requests[0]
         assert len(server.requests) == 1
@@ -111,7 +121,7 @@ def test_a_fetch_has_one_deadline(
     started = clock.now()
     with (
         RawServer(first, then, hold=True) as server,
-        MsalSession(clock, middle, proxies=False) as session,
+        MsalSession(clock, middle) as session,
         pytest.raises(Dropped),
     ):
         session.get(server.url)
@@ -165,12 +175,9 @@ def test_a_host_that_is_not_there_is_tried_again_and_unavailable(
         pass
     monkeypatch.setenv("IDENTITY_ENDPOINT", server.url)
     monkeypatch.setenv("IDENTITY_HEADER", "s3cret")
-    with pytest.raises(Unavailable, match="does not answer"):
-        detect().fetch(
-            TokenRequest("https://vault.azure.net", choose(), None),
-            Channel(nothing, clock, random=middle),
-        )
-    assert len(clock.slept) == 4
+    with pytest.raises(Unavailable, match=r"nothing answers.*IDENTITY_ENDPOINT"):
+        fetch(clock)
+    assert len(clock.slept) == 2
 
 
 def test_an_answer_that_breaks_off_is_an_error(session: MsalSession) -> None:

@@ -145,7 +145,7 @@ class TestSharing:
         clock: FakeClock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("imds_identity._machine.store._LONGEST_WAIT", 0.0)
+        monkeypatch.setattr("imds_identity._machine.store.LONGEST_TERM", 0.0)
         other = machine_in(machine.directory.path, clock)
         with other.leased(machine.name_of(KEY)) as lease:
             assert lease

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,19 @@ def test_what_is_shown_is_no_command_to_a_terminal(
     assert lines[0] == f"2 in {machine.directory.path}"
     assert all(line.isprintable() for line in lines)
     assert any("no token" in line for line in lines)
+
+
+def test_a_terminal_of_few_letters_is_shown_all(machine: MachineCache) -> None:
+    machine.write(Entry(KEY._replace(resource="https://größe"), token_now(SYSTEM_CLOCK)))
+    command = [sys.executable, "-m", "imds_identity", "cache", "show", "--directory"]
+    done = subprocess.run(
+        [*command, machine.directory.path],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "https://gr\\xf6\\xdfe" in done.stdout
 
 
 def test_clear_leaves_what_is_foreign(

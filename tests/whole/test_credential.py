@@ -199,6 +199,15 @@ def test_scopes_that_name_no_resource(scopes: tuple[str, ...]) -> None:
         credential.get_token_info(*scopes)
 
 
+@pytest.mark.parametrize("claims", ["\ud800", "x" * 70_000, 5])
+def test_claims_that_cannot_be_sent(imds_emulator: Emulator, claims: Any) -> None:
+    credential = ManagedIdentityCredential()
+    assert credential.get_token(SCOPE).token
+    with pytest.raises(ValueError, match="claims are"):
+        credential.get_token(SCOPE, claims=claims)
+    assert len(imds_emulator.token_requests) == 1
+
+
 def test_two_selectors() -> None:
     with pytest.raises(ValueError, match="client_id and object_id"):
         ManagedIdentityCredential(client_id="a", object_id="b")
@@ -349,9 +358,7 @@ def test_where_nobody_listens_it_is_unavailable(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_variable_that_is_no_url_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "169.254.169.254")
-    with pytest.raises(
-        CredentialUnavailableError, match="AZURE_POD_IDENTITY_AUTHORITY_HOST must be"
-    ):
+    with pytest.raises(CredentialUnavailableError, match="AZURE_POD_IDENTITY_AUTHORITY_HOST makes"):
         ManagedIdentityCredential().get_token(SCOPE)
 
 

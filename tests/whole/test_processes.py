@@ -62,7 +62,9 @@ def shared(tmp_path: Path) -> str:
 @pytest.fixture
 def limited(emulator_factory: Any, shared: str) -> tuple[Emulator, dict[str, str]]:
     """An emulator that keeps the service's limits, and the environment of its clients."""
-    emulator = emulator_factory("vm", limits=True, latency=0.05, key_vault=False)
+    emulator = emulator_factory(
+        "vm", limits=True, latency=0.05, key_vault=False, resources=["https://*.example"]
+    )
     environment = {**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": shared}
     return emulator, environment
 

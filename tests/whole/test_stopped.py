@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
 
-# The same as in earnest, but for how long anybody is waited for.
+# The same as in earnest, but for how long another process is waited for.
 ASK = """
 import sys, imds_identity
+from imds_identity._engine import flight
 from imds_identity._machine import lease
 lease.LONGEST_TERM = 0.7
 print(imds_identity.ManagedIdentityCredential().get_token(sys.argv[1] + "/.default").token)
@@ -37,7 +38,7 @@ print(imds_identity.ManagedIdentityCredential().get_token(sys.argv[1] + "/.defau
 
 @pytest.fixture
 def environment(emulator_factory: Any, tmp_path: Path) -> tuple[Emulator, dict[str, str]]:
-    emulator = emulator_factory("vm", key_vault=False)
+    emulator = emulator_factory("vm", key_vault=False, resources=["https://*.example"])
     cache = str(tmp_path / "shared")
     return emulator, {**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": cache}
 

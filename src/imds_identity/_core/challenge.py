@@ -7,6 +7,9 @@ https://learn.microsoft.com/entra/identity-platform/claims-challenge
 
 from __future__ import annotations
 
+# Here and not where they are used: that is under the broker's lock, where nothing is imported.
+import json
+from binascii import a2b_base64
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -35,15 +38,16 @@ class Challenge(NamedTuple):
         return self.claims == claims and now < self.until <= now + ANSWER_SECONDS
 
 
-def was_issued_after(token: str, claims: str) -> bool | None:
-    """Whether ``token`` is from after the moment that ``claims`` ask for.
+def was_issued_after(token: str, claims: str) -> bool:
+    """Whether ``token`` is known to be from after the moment that ``claims`` ask for.
 
-    None where that cannot be told: the claims ask for no moment, or the token is no JWT.
+    It is not where the claims ask for no moment, or the token is no JWT: what a resource means by
+    other claims, only the service can meet.
     """
-    wanted = _moment(_nested(_object(claims.encode()), "access_token", "nbf", "value"))
+    wanted = _moment(_nested(_object(claims), "access_token", "nbf", "value"))
     payload = _object(_payload(token))
     issued = _moment(payload.get("nbf", payload.get("iat")))
-    return None if wanted is None or issued is None else issued > wanted
+    return wanted is not None and issued is not None and issued > wanted
 
 
 def _nested(value: Any, *names: str) -> Any:
@@ -53,25 +57,26 @@ def _nested(value: Any, *names: str) -> Any:
 
 
 def _moment(value: object) -> int | None:
-    text = str(value)
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
+    if type(value) is int:
+        return value
+    is_number = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 12
+    return int(value) if is_number else None  # type: ignore[call-overload]
 
 
 def _payload(token: str) -> bytes:
-    from base64 import urlsafe_b64decode
-
-    part = f"{token}.".split(".")[1]
+    part = f"{token}.".split(".")[1].translate(_URL_SAFE)
     try:
-        return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        return a2b_base64(part + "=" * (-len(part) % 4))
     except ValueError:
         return b""
 
 
-def _object(document: bytes) -> dict[str, Any]:
-    import json
-
+def _object(document: str | bytes) -> dict[str, Any]:
     try:
         value = json.loads(document)
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+_URL_SAFE = str.maketrans("-_", "+/")

@@ -14,7 +14,8 @@ _SECRETS = (
     r"eyJ[\w-]{8,}(?:\.[\w-]*)*"  # anything that starts like a JWT
     r"|(?i:basic|bearer)\s+[^\s\"',]{8,}"
     r"|(?<=access_token)[\"']?\s*[:=]\s*[\"']?[^\s\"',}]+"
-    r"|(?<=://)[^/\s@]+(?=@)"  # user and password of a URL
+    r"|(?<=://)\S+(?=@)"  # user and password of a URL, whatever characters they have
+    r"|[^\s:/\"'{},]+:(?!//)[^\s\"'{},]+(?=@)"  # likewise where its scheme was left out
 )
 _LONGEST_QUOTE = 500
 

@@ -11,7 +11,10 @@ import os
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from typing import Any
+
+from .background import start_thread
 
 _FORK_SECONDS = 10.0
 _POLL = 0.005
@@ -24,18 +27,19 @@ class whole:  # noqa: N801 - used as a statement: ``with whole():``
     is forgotten with its frame, so nothing is left for a fork to wait for.
     """
 
-    __slots__ = ("__weakref__", "thread")
+    __slots__ = ("__weakref__", "_entry", "thread")
 
     def __enter__(self) -> None:
         self.thread = threading.get_ident()
+        self._entry = weakref.ref(self, _inside.discard)
         if _is_inside(self.thread):  # a fork waits for this thread already: do not wait for it
-            _inside.add(self)
+            _inside.add(self._entry)
             return
         with _entrance:
-            _inside.add(self)
+            _inside.add(self._entry)
 
     def __exit__(self, *exc_info: object) -> None:
-        _inside.discard(self)
+        _inside.discard(self._entry)
 
 
 def load(name: str) -> Any:
@@ -59,7 +63,7 @@ def load(name: str) -> Any:
             done.release()
 
     try:
-        threading.Thread(target=work, name="imds-identity", daemon=True).start()
+        start_thread(work)
     except RuntimeError:  # no more threads, or the interpreter is going down
         return _imported(name)
     done.acquire()
@@ -73,37 +77,43 @@ def _imported(name: str) -> Any:
         return import_module(name)
 
 
+def _threads_inside() -> set[int]:
+    # In one step of the interpreter: other threads come and go meanwhile, which an iteration over a
+    # set or a WeakSet does not survive.
+    entries = tuple(_inside)
+    return {work.thread for entry in entries if (work := entry()) is not None}
+
+
 def _is_inside(thread: int) -> bool:
-    return any(work.thread == thread for work in list(_inside))
-
-
-def _others_are_inside() -> bool:
-    me = threading.get_ident()
-    return any(work.thread != me for work in list(_inside))
+    return thread in _threads_inside()
 
 
 def _before_fork() -> None:
     _entrance.acquire()
     pause = threading.Event()
     for _ in range(round(_FORK_SECONDS / _POLL)):
-        if not _others_are_inside():
+        if _threads_inside() <= {threading.get_ident()}:
             return
         pause.wait(_POLL)
 
 
 def _after_fork_in_parent() -> None:
-    _entrance.release()
+    with suppress(RuntimeError):  # a signal handler raised before it was had
+        _entrance.release()
 
 
 def _after_fork_in_child() -> None:
-    global _entrance, _inside  # noqa: PLW0603 - the old ones belong to threads that are gone
-    me = threading.get_ident()
-    _inside = weakref.WeakSet(work for work in list(_inside) if work.thread == me)
+    global _entrance  # noqa: PLW0603 - the old one may be held by a thread that is gone
     _entrance = threading.RLock()
+    me = threading.get_ident()
+    for entry in tuple(_inside):
+        work = entry()
+        if work is None or work.thread != me:
+            _inside.discard(entry)
 
 
 _entrance = threading.RLock()
-_inside: weakref.WeakSet[whole] = weakref.WeakSet()
+_inside: set[weakref.ref[whole]] = set()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

@@ -17,7 +17,7 @@ LABELS = {
 }
 # No user, no query, no backslash: parsers of URLs disagree on those, and Arc's secret goes there.
 _ENDPOINT = (
-    r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9_./~-]*)?"
+    r"(?i:https?)://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9_./~-]*)?"
 )
 
 
@@ -55,8 +55,8 @@ class Source:
         match = re.fullmatch(_ENDPOINT, self.endpoint)
         if match is None or not 0 < int(match[1] or 80) < 65536:
             raise Unavailable(
-                f"{self.variable} must be an http or https URL and nothing else, "
-                f"but it makes {quote(self.endpoint)!r}",
+                f"{self.variable} makes {quote(self.endpoint)!r}, which is no plain http or https "
+                "URL",
                 f"Correct or unset {self.variable}.",
             )
 

@@ -9,6 +9,7 @@ import weakref
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .._core.background import start_thread
 from .._core.failure import Failure, Malformed, Refused
 from .._core.fork import whole
 from .._core.freshness import State, decide
@@ -16,7 +17,7 @@ from .flight import LONGEST_FETCH, Flight, Interrupted
 from .slot import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from .._core.challenge import Challenge
     from .._core.clock import Clock
@@ -32,7 +33,6 @@ LOOK_SECONDS = 0.5
 """Seconds after which one who waits looks whether the fetch has begun at all."""
 TRIES = 3
 """How often a caller asks anew when a fetch was interrupted, or brought what had expired."""
-_FORK_SECONDS = 1.0
 
 _made_here: ContextVar[tuple[Flight, ...]] = ContextVar("imds_identity_flights", default=())
 """The flights on whose behalf this code runs: a hook of one that waited for it would wait for ever.
@@ -107,36 +107,62 @@ class Broker:
             for slot in self._slots.values():
                 slot.forget()
 
-    def get(
-        self, slot: Slot, fetch: Fetch, claims: str | None = None, held: Token | None = None
-    ) -> Token:
+    def get(self, slot: Slot, fetch: Fetch, claims: str | None = None) -> Token:
         """The token of ``slot``, waiting for one if need be.
 
         Args:
             slot: which token.
             fetch: gets one from the service; used for one caller among all that ask.
             claims: the claims challenge with which a token was refused, if one was.
-            held: the token that this process held then.
 
         Raises:
             Failure: when there is none to be had.
         """
+        asked = self.ask(slot, fetch, claims, blocks=True)
+        try:
+            while True:
+                next(asked).wait(LOOK_SECONDS)
+        except StopIteration as done:
+            token: Token = done.value
+            return token
+
+    def ask(
+        self, slot: Slot, fetch: Fetch, claims: str | None, **how: Any
+    ) -> Generator[Flight, None, Token]:
+        """Like `get`, but who drives it does the waiting: for each flight, until it looks again.
+
+        Args:
+            slot: as for `get`.
+            fetch: likewise.
+            claims: likewise.
+            how: as for `launch`.
+
+        Yields:
+            A flight to be waited for, for `LOOK_SECONDS` at the most.
+
+        Raises:
+            Failure: as `get` does.
+        """
+        looks = 0
         for _ in range(TRIES):
-            found = self.launch(slot, fetch, claims, held, blocks=True)
+            found = self.launch(slot, fetch, claims, **how)
             if not isinstance(found, Flight):
                 return found
-            while not found.wait(LOOK_SECONDS):
-                self.look_after(found)
+            while found.outcome is None and self._is_worth_waiting(found, looks):
+                yield found
+                looks += 1
             if token := self.result(found):
                 return token
-        raise given_up()
+        raise Refused(
+            f"the fetch was interrupted {TRIES} times",
+            "Its thread or its event loop was stopped, or a hook raised what is no Exception.",
+        )
 
     def launch(
         self,
         slot: Slot,
         fetch: Fetch,
         claims: str | None = None,
-        held: Token | None = None,
         *,
         blocks: bool = False,
         needs: int = 0,
@@ -148,18 +174,17 @@ class Broker:
             slot: as for `get`.
             fetch: likewise.
             claims: likewise.
-            held: likewise.
             blocks: whether the calling thread is going to wait for the flight.
             needs: the thread whose event loop ``fetch`` needs, if it needs one.
-            caller: what tells the caller from others, if not its thread.
+            caller: an object that tells the caller from others, if not its thread.
 
         Raises:
             Failure: when there was none to be had a moment ago.
         """
+        caller = caller or threading.current_thread()
         with self._lock:
             now = self.clock.now()
-            caller = caller or threading.get_ident()
-            token = slot.answer(claims, held, caller, now) if claims else slot.present(now)
+            token = slot.answer(claims, caller, now) if claims else slot.present(now)
             if token and (claims or now < token.refresh_at):
                 return token
             blocks = blocks and not token
@@ -180,23 +205,8 @@ class Broker:
             )
         return token or flight
 
-    def look_after(self, flight: Flight) -> None:
-        """See to it that a flight begins, and that nobody waits for it for ever.
-
-        Raises:
-            Refused: if it has taken too long.
-        """
-        now = self.clock.now()
-        if now >= flight.since + LONGEST_FETCH:
-            raise Refused(
-                f"a fetch that was under way has not ended within {LONGEST_FETCH:.0f} s",
-                "A transport or a hook that hangs does that. The next call starts another fetch.",
-            )
-        if not flight.begun:  # whoever was to begin it was stopped by an exception
-            self._begin(flight, blocks=False)
-
     def result(self, flight: Flight) -> Token | None:
-        """What a flight that is over has brought; None for "ask anew".
+        """What a flight has brought; None for "ask anew".
 
         Raises:
             Failure: a copy of that which ended it.
@@ -204,7 +214,29 @@ class Broker:
         outcome = flight.outcome
         if isinstance(outcome, Failure):
             raise outcome.again()
-        return None if isinstance(outcome, Interrupted) else outcome
+        if outcome is None or isinstance(outcome, Interrupted):
+            return None
+        # Who waits may have been frozen for longer than a token lives.
+        return None if decide(outcome, self.clock.now()) is State.EXPIRED else outcome
+
+    def _is_worth_waiting(self, flight: Flight, looks: int) -> bool:
+        """Whether to wait on, having looked so often; also sees to it that the flight begins.
+
+        Raises:
+            Refused: if it has taken too long.
+        """
+        now = self.clock.now()
+        if not flight.is_overdue(now):
+            if looks and not flight.begun:  # whoever was to begin it was stopped by an exception
+                self._begin(flight, blocks=False)
+            return True
+        # Who has not looked that often was frozen, or came late: another flight may be a sound one.
+        if looks * LOOK_SECONDS < LONGEST_FETCH / 2:
+            return False
+        raise Refused(
+            f"a fetch that was under way has not ended within {LONGEST_FETCH:.0f} s",
+            "A transport or a hook that hangs does that. The next call starts another fetch.",
+        )
 
     def _begin(self, flight: Flight, *, blocks: bool) -> None:
         handled = sys.exc_info()[1]
@@ -270,14 +302,6 @@ class Broker:
             _log_setback(token, now, outcome)
 
 
-def given_up() -> Failure:
-    """What a caller is told whose fetches were interrupted again and again."""
-    return Refused(
-        f"the fetch was interrupted {TRIES} times",
-        "Its thread or its event loop was stopped, or a hook raised what is no Exception.",
-    )
-
-
 def _log_setback(token: Token, now: float, failure: Failure) -> None:
     with whole():
         import logging
@@ -292,37 +316,19 @@ def _log_setback(token: Token, now: float, failure: Failure) -> None:
 
 
 def _start_daemon(run: Callable[[], object], *, blocks: bool) -> None:  # noqa: ARG001
-    threading.Thread(target=run, name="imds-identity", daemon=True).start()
+    start_thread(run)
 
 
 _brokers: weakref.WeakSet[Broker] = weakref.WeakSet()
-_held_for_fork: list[Any] = []
-
-
-def _before_fork() -> None:
-    """A child must not get slots that another thread is half-way through changing."""
-    locks = [broker._lock for broker in list(_brokers)]
-    _held_for_fork.extend(lock for lock in locks if lock.acquire(timeout=_FORK_SECONDS))
-
-
-def _after_fork_in_parent() -> None:
-    while _held_for_fork:
-        _held_for_fork.pop().release()
 
 
 def _after_fork_in_child() -> None:
-    """Threads do not survive a fork: whatever they were fetching will not come."""
-    _held_for_fork.clear()
+    """Threads do not survive a fork: what they fetched will not come, what they changed is torn."""
     for broker in list(_brokers):
         broker._lock = threading.RLock()
         for slot in broker._slots.values():
-            slot.flights = {}
-            slot.leased = set()
+            slot.part_with_threads()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from typing import TYPE_CHECKING, TypeAlias
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .._machine.lease import LONGEST_TERM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,9 +17,11 @@ if TYPE_CHECKING:
     from .._core.key import Key
     from .._core.token import Token
 
-LONGEST_FETCH = 150.0
-"""Seconds after which those who wait for a fetch give it up. The longest sound one, by a service
-that is overloaded or being updated, ends within two minutes."""
+LONGEST_EXCHANGE = 100.0
+"""Seconds for which a service that is overloaded or being updated is asked again and again."""
+LONGEST_FETCH = LONGEST_TERM
+"""Seconds after which those who wait for a fetch, of this process or of another, give it up. The
+longest sound one is an exchange whose last request begins at its end and waits before the gate."""
 
 Fetch: TypeAlias = "Callable[[], Token]"
 
@@ -36,7 +43,7 @@ class Flight:
     Attributes:
         key: which token it is for.
         claims: the claims challenge that it answers, or None.
-        callers: who waits for the answer to that, as in ``Slot.answered``.
+        callers: who waits for the answer to that: threads or tasks, as in ``Slot.answered``.
         fetch: gets the token.
         generation: that of the slot when it began.
         since: when it was wanted first (``Clock.now``).
@@ -66,14 +73,17 @@ class Flight:
         self.since = since
         self.needs = needs
         self.begun = False
-        self.callers: set[object] = set()
+        self.callers: weakref.WeakSet[Any] = weakref.WeakSet()
         self.outcome: Outcome | None = None
         self._callbacks: list[Callable[[], object]] = []
 
     def is_no_use(self, now: float, *, blocks: bool) -> bool:
         """Whether who asks at ``now`` needs another: this one hangs, or would if he blocks."""
-        overdue = now >= self.since + LONGEST_FETCH
-        return overdue or (blocks and self.needs == threading.get_ident())
+        return self.is_overdue(now) or (blocks and self.needs == threading.get_ident())
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether no sound fetch takes so long, or the threads of this process have ended."""
+        return now >= self.since + LONGEST_FETCH or sys.is_finalizing()
 
     def land(self, outcome: Outcome) -> None:
         """Let everybody know."""
@@ -86,12 +96,18 @@ class Flight:
         if self.outcome is not None:
             self._call_back()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the outcome, for so long at the most; whether it is there."""
+    def forget(self, callback: Callable[[], object]) -> None:
+        """Do not call ``callback`` any more: who waited does not."""
+        with suppress(ValueError):
+            self._callbacks.remove(callback)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the outcome, for so long at the most."""
         landed = threading.Lock()
         landed.acquire()
         self.when_landed(landed.release)
-        return landed.acquire(timeout=seconds)
+        landed.acquire(timeout=seconds)
+        self.forget(landed.release)
 
     def _call_back(self) -> None:
         # pop is atomic: whoever else is in here at the same moment calls the others.

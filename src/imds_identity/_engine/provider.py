@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._core.failure import Failure
 from .._core.fork import whole
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
+from .flight import LONGEST_EXCHANGE
 from .sharing import Sharing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
 
     from .._core.clock import Clock
@@ -63,50 +64,35 @@ class Provider:
         Raises:
             Failure: when there is none to be had.
         """
-        held = self._catch_up(slot)
-        return self.broker.get(slot, self._fetcher(slot, claims, open_sender), claims or None, held)
+        self._catch_up(slot)
+        return self.broker.get(slot, self._fetcher(slot, claims, open_sender), claims or None)
 
-    def launch(
-        self,
-        slot: Slot,
-        claims: str | None = None,
-        open_sender: OpenSender | None = None,
-        *,
-        needs: int = 0,
-        caller: object = None,
-    ) -> Token | Flight:
-        """Like `token`, but gives a flight where that would wait.
+    def ask(
+        self, slot: Slot, claims: str | None, open_sender: OpenSender | None, **how: Any
+    ) -> Generator[Flight, None, Token]:
+        """Like `token`, but who drives it does the waiting, as for `Broker.ask`.
 
         Args:
             slot: as for `token`.
             claims: likewise.
             open_sender: likewise.
-            needs: the thread whose event loop ``open_sender`` needs, if it needs one.
-            caller: what tells the caller from others, if not its thread.
+            how: as for `Broker.launch`.
 
         Raises:
-            Failure: when there was none to be had a moment ago.
+            Failure: when there is none to be had.
         """
-        held = self._catch_up(slot)
-        return self.broker.launch(
-            slot,
-            self._fetcher(slot, claims, open_sender),
-            claims or None,
-            held,
-            needs=needs,
-            caller=caller,
-        )
+        self._catch_up(slot)
+        fetch = self._fetcher(slot, claims, open_sender)
+        return self.broker.ask(slot, fetch, claims or None, **how)
 
-    def _catch_up(self, slot: Slot) -> Token | None:
-        """Take over what other processes have written since; the token held until now."""
-        held = slot.token
+    def _catch_up(self, slot: Slot) -> None:
+        """Take over what other processes have written since."""
         stamp = self._machine.stamp(slot.key) if self._machine else None
         if self._machine and stamp is not None and stamp != slot.stamp:
             entry = self._machine.read(slot.key)
             slot.stamp = stamp
             if entry is not None:
                 self.broker.adopt(slot, entry.token, entry.challenge)
-        return held
 
     def _fetcher(self, slot: Slot, claims: str | None, open_sender: OpenSender | None) -> Fetch:
         wanted = TokenRequest(slot.key.resource, self.identity, claims or None)
@@ -130,8 +116,10 @@ class Provider:
         gate = gate_for(machine, self.source, broker.random) if machine else None
         try:
             self.source.check()
-            with (open_sender or requests_sender)(broker.clock) as send:
-                channel = Channel(send, broker.clock, gate, expect, broker.random)
+            # No other's certificate or secret is a given transport's business.
+            given = open_sender if self.source.is_the_machines else None
+            with (given or requests_sender)(broker.clock) as send:
+                channel = Channel(send, broker.clock, gate, expect, broker.random, LONGEST_EXCHANGE)
                 return self.source.fetch(wanted, channel)
         except Failure as failure:
             failure.asked = f"{self.source} for {wanted.resource!r} as {self.identity}"

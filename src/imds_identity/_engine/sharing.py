@@ -89,11 +89,11 @@ class Sharing:
         entry = self._machine.read(self._slot.key)
         if entry is None:
             return None
-        now, held = self._now(), self._slot.token
-        state = decide(entry.token, now)
+        now = self._now()
         if claims is not None:
-            return answer_in(entry, claims, held, now)
-        nothing_held = decide(held, now) is State.EXPIRED
+            return answer_in(entry, claims, now)
+        state = decide(entry.token, now)
+        nothing_held = decide(self._slot.token, now) is State.EXPIRED
         if state is State.FRESH or (state is State.DUE and nothing_held):
             return entry.token
         if entry.failure is not None and now < entry.failure_until <= now + FAILURE_SECONDS:
@@ -116,13 +116,12 @@ class Sharing:
         return self._machine.clock.now()
 
 
-def answer_in(entry: Entry, claims: str, held: Token | None, now: float) -> Token | None:
+def answer_in(entry: Entry, claims: str, now: float) -> Token | None:
     """The token in ``entry``, if it answers a claims challenge.
 
     Args:
         entry: what another process has left.
         claims: the challenge.
-        held: the token of this process, which is the one that was refused or a later one.
         now: the time (``Clock.now``).
 
     Raises:
@@ -134,10 +133,8 @@ def answer_in(entry: Entry, claims: str, held: Token | None, now: float) -> Toke
     token = entry.token
     if token is None or decide(token, now) is State.EXPIRED:
         return None
-    later = was_issued_after(token.value, claims)
-    replaced = held is not None and held.received_at < token.received_at
     same = challenge is not None and challenge.answers(claims, now)
-    answers = same or (replaced if later is None else later)
+    answers = same or was_issued_after(token.value, claims)
     return token if answers else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from .._core.challenge import ANSWER_SECONDS, Challenge, was_issued_after
@@ -29,8 +30,9 @@ class Slot:
         access_token_info: likewise, in the other form.
         hit_until: until when these may be handed out with no further thought (``Clock.tick``).
         challenge: the last claims challenge and what came of it.
-        answered: who has had the answer to it: threads or tasks. If one of them brings the same
-            claims again, they refuse that answer.
+        answered: who has had the answer to it: threads or tasks, by themselves, since numbers of
+            those that are gone are given anew. If one of them brings the same claims again, they
+            refuse that answer.
         stamp: tells whether other processes have written of this key since it was last read.
         leased: the keys of the machine's leases that this process holds for this token.
     """
@@ -56,7 +58,7 @@ class Slot:
         self.failure: Failure | None = None
         self.failure_until = NEVER
         self.challenge: Challenge | None = None
-        self.answered: set[object] = set()
+        self.answered: weakref.WeakSet[Any] = weakref.WeakSet()
         self.stamp: object = None
         self.flights: dict[str | None, Flight] = {}
         self.generation += 1
@@ -73,12 +75,11 @@ class Slot:
             raise self.failure.again()
         return None
 
-    def answer(self, claims: str, held: Token | None, caller: object, now: float) -> Token | None:
+    def answer(self, claims: str, caller: object, now: float) -> Token | None:
         """The present token, if it is not the one that was refused with ``claims``.
 
         Args:
             claims: the claims challenge.
-            held: the token that this process held when the challenge came.
             caller: who brings it.
             now: the time (``Clock.now``).
 
@@ -95,9 +96,7 @@ class Slot:
         if challenge is self.challenge:
             refused = caller in self.answered
         else:
-            later = was_issued_after(token.value, claims)
-            replaced = held is not None and held.received_at < token.received_at
-            refused = not (replaced if later is None else later)
+            refused = not was_issued_after(token.value, claims)
         if refused:
             return None
         self._answered_by(challenge)
@@ -124,7 +123,7 @@ class Slot:
             Whether that was a refresh which failed, while the present token is still good.
         """
         failure = outcome if isinstance(outcome, Failure) else None
-        if not isinstance(outcome, Failure):
+        if not isinstance(outcome, Failure) and not self._is_outdated(outcome, flight, now):
             self._keep(outcome)
         if flight.claims is not None:
             seconds = FAILURE_SECONDS if failure else ANSWER_SECONDS
@@ -140,6 +139,19 @@ class Slot:
             self.failure, self.failure_until = failure, now + FAILURE_SECONDS
         return False
 
+    def part_with_threads(self) -> None:
+        """Only the token is left in a child of a fork, whatever the parent's threads were at."""
+        self.hit_until = NEVER
+        self.shown = None
+        self.flights = {}
+        self.leased = set()
+
+    def _is_outdated(self, token: Token, flight: Flight, now: float) -> bool:
+        """Whether another process has since brought a later token: this one may be revoked."""
+        if flight.claims is not None or decide(self.token, now) is State.EXPIRED:
+            return False
+        return self.token is not None and token.received_at < self.token.received_at
+
     def _keep(self, token: Token) -> None:
         self.hit_until = NEVER
         self.token = token
@@ -148,4 +160,4 @@ class Slot:
 
     def _answered_by(self, challenge: Challenge) -> None:
         if challenge != self.challenge:
-            self.challenge, self.answered = challenge, set()
+            self.challenge, self.answered = challenge, weakref.WeakSet()

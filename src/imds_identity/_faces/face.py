@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._core.fork import load
-from .._core.resource import resource_of
+from .._core.resource import claims_of, resource_of
 from .._engine.process import provider_for
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ class Face:
 
     def _slot(self, scopes: tuple[str, ...], claims: object) -> Slot:
         resource = resource_of(scopes)
-        if claims is not None and not isinstance(claims, str):
-            raise ValueError(f"claims are a JSON string, not {type(claims).__name__}")
+        claims_of(claims)
         if scopes not in self._slots:
             self._slots[scopes] = self._provider.slot(resource)
         return self._slots[scopes]

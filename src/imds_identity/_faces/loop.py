@@ -108,8 +108,6 @@ class _Pulse:
 
     def beats(self) -> bool:
         """Looked at once in a poll: False when it has not turned for too long."""
-        if self._loop.is_closed():
-            return False
         if self._beat.is_set():
             self._missed = 0
             self._beat.clear()

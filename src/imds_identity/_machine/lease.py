@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FIRST_TERM = 5.0
 LONGEST_TERM = 180.0
+"""Seconds after which nobody waits any more, whatever a holder says: no fetch takes longer."""
 LONGEST_REST = 5.0
 _SUCCESSORS = 3
 _GRACE = 0.1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .digest import sha256
 from .directory import Untrusted, Unusable
 from .entries import FORMAT, Entry, understood, written
-from .lease import AllOverdue, Claim
+from .lease import LONGEST_TERM, AllOverdue, Claim
 from .place import this_place
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from .place import Place
 
 _LARGEST = 128 * 1024
-_LONGEST_WAIT = 180.0
-"""Seconds after which a process goes without a lease, whatever its holders say."""
 _SHORTEST_POLL = 0.02
 _LONGEST_POLL = 0.2
 _NAME_LENGTH = 40
@@ -74,9 +72,8 @@ class MachineCache:
         """Let every process know, but never in place of a later token; or go without."""
         name = f"{self.name_of(entry.key)}.json"
         try:
-            if not self._is_outdated(entry):
-                self._sweep()
-                self._replace(name, written(entry, self._place))
+            self._sweep()
+            self._replace(name, entry)
         except Unusable:
             return
         except (OSError, Untrusted) as error:
@@ -136,16 +133,25 @@ class MachineCache:
             return False
         return entry.token is None or entry.token.received_at < known.token.received_at
 
-    def _replace(self, name: str, content: bytes) -> None:
-        """Put ``content`` where ``name`` is, at once, or leave what was there."""
+    def _replace(self, name: str, entry: Entry) -> None:
+        """Put ``entry`` where ``name`` is, at once, or leave what was there.
+
+        This process may be stopped at any moment, so the last thing before the replacing is a look
+        whether others have written. A lock would be kept from them by a process that is stopped.
+        """
         new = f"{name[:_NAME_LENGTH]}.{os.urandom(4).hex()}.new"
         try:
             with self.directory.open(new, "x") as file:
-                _write_whole(file.fileno(), content)
-            self.directory.replace(new, name)
-        except BaseException:
+                _write_whole(file.fileno(), written(entry, self._place))
+            seen = self.stamp(entry.key)
+            while not self._is_outdated(entry):
+                before, seen = seen, self.stamp(entry.key)
+                if seen == before:
+                    with suppress(FileNotFoundError):  # swept away while this process stood still
+                        self.directory.replace(new, name)
+                    return
+        finally:
             self.directory.remove(new)
-            raise
 
     def _sweep(self) -> None:
         """Remove, once a process, what processes that were killed had begun to write."""
@@ -165,7 +171,7 @@ class MachineCache:
             while True:
                 lease = claim.attempt()
                 waited = self.clock.now() - started
-                if lease is not None or waited > _LONGEST_WAIT:
+                if lease is not None or waited > LONGEST_TERM:
                     return lease
                 self.clock.sleep(min(max(_SHORTEST_POLL, waited / 10), _LONGEST_POLL) * _spread())
         except (AllOverdue, Unusable):

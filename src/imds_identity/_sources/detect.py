@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.environment import Environment
@@ -59,7 +60,7 @@ class Explanation(NamedTuple):
 def detect(
     forced: str | None = None,
     *,
-    tokens_directory: str | None = None,
+    tokens_directory: str | os.PathLike[str] | None = None,
     environment: Environment | None = None,
 ) -> TokenSource:
     """The token source of this process.
@@ -74,8 +75,8 @@ def detect(
     """
     env = environment or Environment()
     source = _rule(forced, env).build(env)
-    if tokens_directory and isinstance(source, ArcSource):
-        source.tokens_directory = tokens_directory
+    if tokens_directory is not None and isinstance(source, ArcSource):
+        source.tokens_directory = os.fspath(tokens_directory) or source.tokens_directory
     return source
 
 

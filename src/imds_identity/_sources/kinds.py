@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._core.token_request import TokenRequest
     from .._wire.channel import Channel
-    from .msal_hosts import MsalHost
 
 
 class TokenSource(Source):
@@ -64,42 +63,47 @@ class ArcSource(TokenSource):
         return channel.run(steps, self.tokens_directory)
 
 
-class MsalSource(TokenSource):
-    """A host that MSAL speaks to, which finds its endpoint in the environment by itself.
+class AppSource(TokenSource):
+    """A host of apps: App Service, Service Fabric, Azure ML or Cloud Shell.
 
     Attributes:
         secret: what this process proves itself to the host with, if anything.
+        thumbprint: of the certificate that Service Fabric proves itself with.
     """
 
     def __init__(
-        self, name: str, endpoint: str, variable: str, secret: Secret | None = None
+        self,
+        name: str,
+        endpoint: str,
+        variable: str,
+        secret: Secret | None = None,
+        thumbprint: str | None = None,
     ) -> None:
         super().__init__(name, endpoint, variable)
         self.secret = secret
-        self._host: MsalHost | None = None
+        self.thumbprint = thumbprint
+        # What a claims challenge is about, by resource and identity.
+        self._last: dict[tuple[str, str], Token] = {}
 
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
-        """One token, by what MSAL sends for it."""
-        if self._host is None:
-            self._host = self._made()
-        return self._host.fetch(wanted, channel)
-
-    def _made(self) -> MsalHost:
+        """One token, by one request if all is well."""
         with whole():
-            from . import msal_hosts
-        return msal_hosts.ManagedIdentityHost(self, self.secret)
+            from .app_hosts import exchange
+        whose = wanted.resource, wanted.identity.value
+        steps = exchange(
+            self.name,
+            self.endpoint,
+            wanted,
+            channel.random,
+            secret=self.secret,
+            thumbprint=self.thumbprint,
+            refused=self._last.get(whose) if wanted.claims else None,
+        )
+        token = self._last[whose] = channel.run(steps)
+        return token
 
 
-class CloudShellSource(MsalSource):
-    """Cloud Shell, which needs no secret."""
-
-    def _made(self) -> MsalHost:
-        with whole():
-            from . import msal_hosts
-        return msal_hosts.CloudShellHost(self)
-
-
-class WorkloadSource(MsalSource):
+class WorkloadSource(TokenSource):
     """A Kubernetes workload, whose own token is exchanged for one of an app registration's.
 
     Attributes:
@@ -107,11 +111,11 @@ class WorkloadSource(MsalSource):
     """
 
     def __init__(self, authority: str, variable: str, client_id: str, token_file: str) -> None:
-        super().__init__("workload-identity", authority, variable)
-        self.client_id = client_id
+        super().__init__("workload-identity", authority, variable, client_id=client_id)
         self.token_file = token_file
 
-    def _made(self) -> MsalHost:
+    def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
+        """One token, by what MSAL sends for it."""
         with whole():
-            from . import msal_hosts
-        return msal_hosts.WorkloadHost(self, self.token_file)
+            from . import workload
+        return workload.fetch(self, self.token_file, wanted, channel)

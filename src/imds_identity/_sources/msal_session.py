@@ -23,16 +23,15 @@ _TRANSIENT = (429, 500, 502, 503, 504)
 
 
 class MsalSession(BoundedSession):
-    """A session for one fetch.
+    """A session for one fetch, which goes over the internet and so by the environment's proxies.
 
     Args:
         clock: times it, and sleeps between attempts.
         random: spreads the attempts.
-        proxies: whether the environment's proxies are used, for what goes over the internet.
     """
 
-    def __init__(self, clock: Clock, random: Random, *, proxies: bool) -> None:
-        super().__init__(clock, proxies=proxies)
+    def __init__(self, clock: Clock, random: Random) -> None:
+        super().__init__(clock, proxies=True)
         self.headers["Accept-Encoding"] = "identity"
         self._clock = clock
         self._random = random
@@ -73,6 +72,7 @@ class MsalSession(BoundedSession):
             try:
                 # Where requests looks for a body that it has read itself.
                 answer._content = body_of(answer)
+                answer.encoding = "utf-8"  # as JSON is, whatever the answer says
             except urllib3.exceptions.HTTPError:
                 raise Dropped("the answer broke off") from None
         return answer

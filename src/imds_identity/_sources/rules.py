@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.secret import Secret
-from .kinds import ArcSource, CloudShellSource, ImdsSource, MsalSource, WorkloadSource
+from .kinds import AppSource, ArcSource, ImdsSource, WorkloadSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,16 +69,17 @@ def _is_set(variable: str) -> Callable[[Environment], bool]:
 
 
 def _service_fabric(environment: Environment) -> TokenSource:
-    return _by_header("service-fabric", environment)
+    return _by_header("service-fabric", environment, environment["IDENTITY_SERVER_THUMBPRINT"])
 
 
 def _app_service(environment: Environment) -> TokenSource:
     return _by_header("app-service", environment)
 
 
-def _by_header(name: str, environment: Environment) -> TokenSource:
+def _by_header(name: str, environment: Environment, thumbprint: str | None = None) -> TokenSource:
     secret = Secret(environment["IDENTITY_HEADER"])
-    return MsalSource(name, environment["IDENTITY_ENDPOINT"], "IDENTITY_ENDPOINT", secret)
+    endpoint = environment["IDENTITY_ENDPOINT"]
+    return AppSource(name, endpoint, "IDENTITY_ENDPOINT", secret, thumbprint)
 
 
 def _arc(environment: Environment) -> TokenSource:
@@ -89,11 +90,11 @@ def _arc(environment: Environment) -> TokenSource:
 
 def _azure_ml(environment: Environment) -> TokenSource:
     secret = Secret(environment["MSI_SECRET"])
-    return MsalSource("azure-ml", environment["MSI_ENDPOINT"], "MSI_ENDPOINT", secret)
+    return AppSource("azure-ml", environment["MSI_ENDPOINT"], "MSI_ENDPOINT", secret)
 
 
 def _cloud_shell(environment: Environment) -> TokenSource:
-    return CloudShellSource("cloud-shell", environment["MSI_ENDPOINT"], "MSI_ENDPOINT")
+    return AppSource("cloud-shell", environment["MSI_ENDPOINT"], "MSI_ENDPOINT")
 
 
 def _workload_identity(environment: Environment) -> TokenSource:

@@ -17,6 +17,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from .._core.background import start_thread
 from .._core.failure import Malformed, quote
 from .exchange import Dropped, Unreached
 
@@ -121,7 +122,7 @@ def in_time(call: Callable[[], T], seconds: float, late: Exception) -> T:
         done.set()
 
     context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(run,), name="imds-identity", daemon=True).start()
+    start_thread(functools.partial(context.run, run))
     if not done.wait(seconds):
         raise late
     value, error = outcome.pop()
@@ -135,10 +136,13 @@ class BoundedAdapter(HTTPAdapter):
 
     Args:
         clock: times the answers.
+        certificate: the fingerprint of the only one that a server may have, in place of those
+            that the system trusts.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, certificate: str = "") -> None:
         self._clock = clock
+        self._certificate = certificate
         super().__init__()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
@@ -147,6 +151,8 @@ class BoundedAdapter(HTTPAdapter):
         if isinstance(timeout, tuple) and None not in timeout:
             connect, whole = timeout
             kwargs["timeout"] = urllib3.Timeout(connect=min(connect, whole), total=whole)
+        if self._certificate:
+            kwargs["verify"] = False  # by no authority: its fingerprint is looked at instead
         return super().send(request, *args, **kwargs)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
@@ -155,6 +161,8 @@ class BoundedAdapter(HTTPAdapter):
         # A pool that somebody else has changed, such as a test's recorder, stays as it is.
         if bounded := _BOUNDED.get(pool.ConnectionCls):
             pool.ConnectionCls = functools.partial(bounded, clock=self._clock)
+        if self._certificate:
+            pool.assert_fingerprint = self._certificate
         return pool
 
 
@@ -205,6 +213,21 @@ _BOUNDED: dict[Any, type[_Connection]] = {
 
 
 class _Answer(http.client.HTTPResponse):
+    def begin(self) -> None:
+        """Read the status line and the header fields.
+
+        Raises:
+            Malformed: if the fields are broken. urllib3 would log them, an echoed secret maybe.
+        """
+        super().begin()
+        lengths = set(self.headers.get_all("content-length", ["0"]))
+        broken = self.headers.defects or self.headers.get_payload() or len(lengths) > 1
+        if broken or not all(value.isascii() and value.isdigit() for value in lengths):
+            raise Malformed(
+                "the answer's header fields are broken",
+                "That is no way to speak HTTP: something else may answer at this address.",
+            )
+
     def _read_status(self) -> tuple[str, int, str]:
         """The status line, after what http.client does not know to be provisional (103, say)."""
         while True:

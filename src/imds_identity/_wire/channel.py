@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from .._core.failure import Failure, SecretUnreadable
+from .._core.failure import Failure, Refused
 from .._core.fork import whole
 from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
 
@@ -25,6 +26,8 @@ Expect: TypeAlias = Callable[[float], object]
 
 MARGIN = 3.0
 """Seconds in which a busy machine gets from one step to the next."""
+_LONGEST_STEP = 75.0
+"""Seconds: a minute before the gate, and a request."""
 
 
 class Gate(Protocol):
@@ -48,6 +51,7 @@ class Channel:
         gate: what every request waits at, if anything.
         expect: is told of each silent stretch before it begins, if anybody waits.
         random: spreads what would otherwise be done in step.
+        seconds: how long an exchange may take; what would begin or be waited for after that is not.
     """
 
     def __init__(
@@ -57,12 +61,14 @@ class Channel:
         gate: Gate | None = None,
         expect: Expect | None = None,
         random: Random = random.random,
+        seconds: float = math.inf,
     ) -> None:
         self.send = send
         self.clock = clock
         self.gate = gate
         self.expect = expect or _nobody
         self.random = random
+        self.seconds = seconds
 
     def run(self, steps: Steps[T], tokens_directory: str = "") -> T:
         """Do what ``steps`` ask for until they give their result.
@@ -81,7 +87,7 @@ class Channel:
             while True:
                 try:
                     outcome = hands.do(step)
-                except (TransportError, SecretUnreadable) as error:
+                except (TransportError, Failure) as error:
                     step = steps.throw(error)
                 else:
                     step = steps.send(outcome)
@@ -100,22 +106,34 @@ class _Hands:
         self.attempts = 0
         self._channel = channel
         self._tokens_directory = tokens_directory
+        self._left = channel.seconds
+        self._status: int | None = None
 
     def do(self, step: Step) -> Any:
         """What ``step`` asks for."""
-        return _DOERS[type(step)](self, step)
+        started = self._channel.clock.now()
+        try:
+            return _DOERS[type(step)](self, step)
+        finally:
+            # No step takes longer, unless this process was stopped, which is no fault of its peer.
+            self._left -= min(self._channel.clock.now() - started, _LONGEST_STEP)
 
     def send(self, step: Send) -> Response:
+        self._check_time(0.0)
         request, gate = step.request, self._channel.gate
         seconds = request.seconds + MARGIN
+        self._status = None
         if gate is None:
-            return self._timed(request, seconds)
-        with gate.admitted(seconds, self._channel.expect):
             response = self._timed(request, seconds)
-        gate.heed(response)
+        else:
+            with gate.admitted(seconds, self._channel.expect):
+                response = self._timed(request, seconds)
+            gate.heed(response)
+        self._status = response.status
         return response
 
     def pause(self, step: Pause) -> None:
+        self._check_time(step.seconds)
         self._channel.expect(step.seconds + MARGIN)
         self._channel.clock.sleep(step.seconds)
 
@@ -130,6 +148,17 @@ class _Hands:
             from .secret_file import read_secret
 
         return read_secret(step.path, self._tokens_directory)
+
+    def _check_time(self, seconds: float) -> None:
+        """Give up where there is not so much time left."""
+        if self._left < seconds:
+            last = f"its last answer was {self._status}" if self._status else "none was complete"
+            raise Refused(
+                f"the service gave no final answer within {self._channel.seconds:.0f} s: {last}",
+                "It is being updated or is overloaded; that mostly passes within minutes.",
+                status=self._status,
+                retry_after=seconds or None,
+            )
 
     def _timed(self, request: Request, seconds: float) -> Response:
         self._channel.expect(seconds)

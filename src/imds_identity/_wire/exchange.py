@@ -22,6 +22,8 @@ Random: TypeAlias = Callable[[], float]
 
 REQUEST_SECONDS = 12.0
 """Seconds for one whole request, from looking up the name to the last byte of the answer."""
+# As OAuth 2 names them, and as Azure's other services do.
+_ERROR_FIELDS = ("error", "error_description", "code", "message")
 
 
 class Request:
@@ -36,9 +38,11 @@ class Request:
         method: the HTTP method.
         body: the body to send with it, if there is one.
         seconds: the whole request's deadline; past it the attempt counts as `Dropped`.
+        certificate: the SHA-1 fingerprint, in hexadecimal digits, of the one certificate that the
+            server may have; empty for any that the system trusts.
     """
 
-    __slots__ = ("body", "headers", "method", "seconds", "url")
+    __slots__ = ("body", "certificate", "headers", "method", "seconds", "url")
 
     def __init__(
         self,
@@ -47,12 +51,14 @@ class Request:
         method: str = "GET",
         body: bytes | None = None,
         seconds: float = REQUEST_SECONDS,
+        certificate: str = "",
     ) -> None:
         self.url = url
         self.headers = headers
         self.method = method
         self.body = body
         self.seconds = seconds
+        self.certificate = certificate
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url!r}, headers={sorted(self.headers)})"
@@ -120,7 +126,9 @@ class Response:
         """What the service says of an error, fit for a message. Not for a 200: that is a token."""
         try:
             said = self.fields() or Fields({})
-            parts = [said.get(name) for name in ("error", "error_description")]
+            nested = said.get("error")
+            said = Fields(nested) if isinstance(nested, dict) else said
+            parts = [said.get(name) for name in _ERROR_FIELDS]
             words = ": ".join(str(part) for part in parts if part)
         except (ValueError, RecursionError):
             words = ""

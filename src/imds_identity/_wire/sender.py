@@ -19,7 +19,7 @@ from urllib3.util import parse_url
 from .._core.failure import Failure, Refused, Unavailable, quote
 from .._core.secret import Secret
 from .._version import __version__
-from .bounded import BoundedSession, body_of, late_after
+from .bounded import BoundedAdapter, BoundedSession, body_of, late_after
 from .exchange import Dropped, Request, Response, TransportError, Unreached
 from .retry import CONNECT_TIMEOUT
 
@@ -64,6 +64,8 @@ def _send(session: requests.Session, request: Request, clock: Clock) -> Response
     # Each request has a new connection. A kept one may belong to a process that gave up its port
     # before `ConfirmListener` looked who listens there, and would get Arc's secret.
     session.close()
+    if request.certificate:
+        session.mount("https://", BoundedAdapter(clock, request.certificate))
     sent_at = clock.now()
     with session.request(
         request.method,

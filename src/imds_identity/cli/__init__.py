@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from importlib import import_module
 from typing import NamedTuple
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0, 1 for an error, 2 for usage.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    _write_whatever_comes()
     try:
         args = _parser(given).parse_args(given)
         if getattr(args, "verbose", False):
@@ -105,6 +107,12 @@ class _Formatter(argparse.HelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=100)
+
+
+def _write_whatever_comes() -> None:
+    """A terminal may lack the letters of a name that somebody left in the cache."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _forget_stdout() -> None:

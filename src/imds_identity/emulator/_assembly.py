@@ -38,6 +38,7 @@ def world_of(settings: Settings) -> World:
         machine=machine,
         resource_id=machine.resource_id(_ARC_TYPE if settings.profile == "arc" else _VM_TYPE),
         identities=tuple(settings.identities),
+        resources=tuple(settings.resources),
         identity_header=settings.identity_header or uuid.uuid4().hex,
         versions=supported_versions(newest),
         tokens=TokenService(clock, settings.token_lifetime),

@@ -71,7 +71,13 @@ class Settings:
         ),
     ] = False
     machine: Annotated[
-        Machine | None, Option("what the machine is; a small Linux VM by default", flag="")
+        Machine | None,
+        Option(
+            "what the machine is, such as name=web,os_type=Windows; a small Linux VM by default",
+            "ATTRIBUTE=VALUE[,...]",
+            flag="--machine",
+            switch=("--no-load-balancer", "put the machine behind no load balancer"),
+        ),
     ] = None
     identities: Annotated[
         Iterable[Identity],
@@ -84,6 +90,16 @@ class Settings:
             key="identity",
         ),
     ] = DEFAULT_IDENTITIES
+    resources: Annotated[
+        Iterable[str],
+        Option(
+            "resources that tokens may be had for, beside those that Entra knows in every tenant, "
+            "such as api://mine or https://*.example; * is any",
+            "URI",
+            flag="--resource",
+            key="resources",
+        ),
+    ] = ()
     token_lifetime: Annotated[int, Option("seconds that a token lives", "SECONDS")] = 86400
     limits: Annotated[
         bool,
@@ -187,6 +203,7 @@ class Settings:
         supported_versions(self.newest_version)
         # Iterables may be generators, which can be read only once.
         object.__setattr__(self, "identities", checked_identities(self.identities))
+        object.__setattr__(self, "resources", tuple(self.resources))
         object.__setattr__(self, "faults", tuple(self.faults))
         object.__setattr__(self, "events", tuple(self.events))
         for event in self.events:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import copy
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .defaults import (
+    DEFAULT_COMPUTE,
+    DEFAULT_LOAD_BALANCER,
+    DEFAULT_NETWORK,
+    DEFAULT_TAGS,
+    WINDOWS_COMPUTE,
+)
 from .identities import DEFAULT_RESOURCE_GROUP, DEFAULT_SUBSCRIPTION
 
+DEFAULT_NAME = "emulated-machine"
 ENVIRONMENTS = (
     "AzurePublicCloud",
     "AzureUSGovernmentCloud",
@@ -16,32 +25,8 @@ ENVIRONMENTS = (
     "AzureGermanCloud",
     "AzureStack",
 )
-DEFAULT_TAGS: Mapping[str, str] = {"environment": "emulated", "owner": "you"}
-DEFAULT_NETWORK: Mapping[str, Any] = {
-    "interface": [
-        {
-            "ipv4": {
-                "ipAddress": [{"privateIpAddress": "10.0.0.4", "publicIpAddress": "203.0.113.4"}],
-                "subnet": [{"address": "10.0.0.0", "prefix": "24"}],
-            },
-            "ipv6": {"ipAddress": []},
-            "macAddress": "000D3A000004",
-        }
-    ]
-}
-DEFAULT_LOAD_BALANCER: Mapping[str, Any] = {
-    "publicIpAddresses": [{"frontendIpAddress": "203.0.113.10", "privateIpAddress": "10.0.0.4"}],
-    "inboundRules": [
-        {
-            "frontendIpAddress": "203.0.113.10",
-            "protocol": "tcp",
-            "frontendPort": 443,
-            "backendPort": 8443,
-            "privateIpAddress": "10.0.0.4",
-        }
-    ],
-    "outboundRules": [{"frontendIpAddress": "203.0.113.10", "privateIpAddress": "10.0.0.4"}],
-}
+_VM_TYPE = "Microsoft.Compute/virtualMachines"
+_SCALE_SET_TYPE = "Microsoft.Compute/virtualMachineScaleSets"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +44,8 @@ class Machine:
         os_type: ``Linux`` or ``Windows``.
         environment: its cloud, as ``azEnvironment`` names it.
         zone: its availability zone; empty for none.
+        scale_set: the scale set that it is an instance of; empty for none. It is then called as
+            the first instance, such as ``web_0``, unless a name is given.
         tags: its tags.
         user_data: its user data, in base64.
         compute: anything else of the instance document's ``compute``, merged over the defaults.
@@ -67,7 +54,7 @@ class Machine:
             empty one, for a machine behind none.
     """
 
-    name: str = "emulated-machine"
+    name: str = DEFAULT_NAME
     tenant_id: str = "abd8daee-d393-4239-9377-883adda3d40f"
     subscription_id: str = DEFAULT_SUBSCRIPTION
     resource_group: str = DEFAULT_RESOURCE_GROUP
@@ -77,6 +64,7 @@ class Machine:
     os_type: str = "Linux"
     environment: str = "AzurePublicCloud"
     zone: str = "1"
+    scale_set: str = ""
     tags: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_TAGS))
     user_data: str = ""
     compute: Mapping[str, Any] = field(default_factory=dict)
@@ -87,6 +75,8 @@ class Machine:
 
     def __post_init__(self) -> None:
         """Refuse what no machine's document can say."""
+        if self.scale_set and self.name == DEFAULT_NAME:
+            object.__setattr__(self, "name", f"{self.scale_set}_0")
         if self.environment not in ENVIRONMENTS:
             raise ValueError(
                 f"environment must be one of {', '.join(ENVIRONMENTS)}, not {self.environment!r}."
@@ -103,9 +93,20 @@ class Machine:
         Args:
             provider: the provider and type, such as ``Microsoft.Compute/virtualMachines``.
         """
+        instance = self._scale_set_instance()
+        if instance is not None and provider == _VM_TYPE:
+            return f"{self._resource(_SCALE_SET_TYPE, self.scale_set)}/virtualMachines/{instance}"
+        return self._resource(provider, self.name)
+
+    def _scale_set_instance(self) -> int | None:
+        """Its number in a uniform scale set; in a flexible one machines have no number."""
+        number = self.name.removeprefix(f"{self.scale_set}_")
+        return int(number) if self.scale_set and number.isdecimal() else None
+
+    def _resource(self, provider: str, name: str) -> str:
         return (
             f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
-            f"/providers/{provider}/{self.name}"
+            f"/providers/{provider}/{name}"
         )
 
     def full_compute(self, resource_id: str) -> dict[str, Any]:
@@ -114,6 +115,7 @@ class Machine:
         Args:
             resource_id: the machine's ARM resource id.
         """
+        disk = f"{self.name}_OsDisk"
         own = {
             "azEnvironment": self.environment,
             "location": self.location,
@@ -128,11 +130,32 @@ class Machine:
             "vmId": self.vm_id,
             "vmSize": self.vm_size,
             "zone": self.zone,
-            "osProfile": {"computerName": self.name},
-            "storageProfile": {"osDisk": {"name": f"{self.name}_OsDisk", "osType": self.os_type}},
+            "osProfile": {"computerName": self._computer_name()},
+            "storageProfile": {
+                "osDisk": {
+                    "managedDisk": {"id": self._resource("Microsoft.Compute/disks", disk)},
+                    "name": disk,
+                    "osType": self.os_type,
+                }
+            },
+            **self._membership(),
         }
-        installed = _WINDOWS_COMPUTE if self.os_type == "Windows" else {}
-        return _merged(_DEFAULT_COMPUTE, installed, own, self.compute)
+        installed = WINDOWS_COMPUTE if self.os_type == "Windows" else {}
+        return _merged(DEFAULT_COMPUTE, installed, own, self.compute)
+
+    def _computer_name(self) -> str:
+        instance = self._scale_set_instance()
+        return self.name if instance is None else f"{self.scale_set}{instance:06}"
+
+    def _membership(self) -> dict[str, Any]:
+        if not self.scale_set:
+            return {}
+        group = uuid.uuid5(uuid.NAMESPACE_URL, self.scale_set)
+        return {
+            "placementGroupId": str(group) if self._scale_set_instance() is not None else "",
+            "virtualMachineScaleSet": {"id": self._resource(_SCALE_SET_TYPE, self.scale_set)},
+            "vmScaleSetName": self.scale_set,
+        }
 
 
 def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,85 +181,3 @@ def _require_strings(value: Any, where: str) -> None:
         raise ValueError(  # noqa: TRY004 - a bad value, like every other here
             f"{where} must be a string, as every value of the document is."
         )
-
-
-_DEFAULT_COMPUTE: Mapping[str, Any] = {
-    "additionalCapabilities": {"hibernationEnabled": "false"},
-    "customData": "",
-    "evictionPolicy": "",
-    "extendedLocation": {"type": "", "name": ""},
-    "host": {"id": ""},
-    "hostGroup": {"id": ""},
-    "isHostCompatibilityLayerVm": "false",
-    "licenseType": "",
-    "offer": "ubuntu-24_04-lts",
-    "osProfile": {
-        "adminUsername": "azureuser",
-        "computerName": "",
-        "disablePasswordAuthentication": "true",
-    },
-    "physicalZone": "westeurope-AZ01",
-    "placementGroupId": "",
-    "plan": {"name": "", "product": "", "publisher": ""},
-    "platformFaultDomain": "0",
-    "platformSubFaultDomain": "",
-    "platformUpdateDomain": "0",
-    "priority": "Regular",
-    "provider": "Microsoft.Compute",
-    "publicKeys": [
-        {"keyData": "ssh-ed25519 emulated", "path": "/home/azureuser/.ssh/authorized_keys"}
-    ],
-    "publisher": "canonical",
-    "securityProfile": {
-        "encryptionAtHost": "false",
-        "secureBootEnabled": "true",
-        "securityType": "TrustedLaunch",
-        "virtualTpmEnabled": "true",
-    },
-    "sku": "server",
-    "storageProfile": {
-        "dataDisks": [],
-        "imageReference": {
-            "communityGalleryImageId": "",
-            "exactVersion": "24.04.202611010",
-            "id": "",
-            "offer": "ubuntu-24_04-lts",
-            "publisher": "canonical",
-            "sharedGalleryImageId": "",
-            "sku": "server",
-            "version": "latest",
-        },
-        "osDisk": {
-            "caching": "ReadWrite",
-            "createOption": "FromImage",
-            "diffDiskSettings": {"option": ""},
-            "diskSizeGB": "30",
-            "encryptionSettings": {"enabled": "false"},
-            "image": {"uri": ""},
-            "managedDisk": {"id": "", "storageAccountType": "Premium_LRS"},
-            "name": "",
-            "osType": "",
-            "vhd": {"uri": ""},
-            "writeAcceleratorEnabled": "false",
-        },
-        "resourceDisk": {"size": "16384"},
-    },
-    "version": "24.04.202611010",
-    "virtualMachineScaleSet": {"id": ""},
-    "vmScaleSetName": "",
-}
-_WINDOWS_IMAGE = {
-    "offer": "WindowsServer",
-    "publisher": "MicrosoftWindowsServer",
-    "sku": "2022-datacenter-azure-edition",
-}
-_WINDOWS_COMPUTE: Mapping[str, Any] = {
-    **_WINDOWS_IMAGE,
-    "osProfile": {"disablePasswordAuthentication": ""},
-    "publicKeys": [],
-    "storageProfile": {
-        "imageReference": {**_WINDOWS_IMAGE, "exactVersion": "20348.4294.251020"},
-        "osDisk": {"diskSizeGB": "127"},
-    },
-    "version": "20348.4294.251020",
-}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .._clock import ScaledClock
 from .._kinds import from_text, is_scalar, kinds_of
 from .._machine.identities import DEFAULT_SYSTEM_ASSIGNED, UserAssigned
+from .._machine.machine import Machine
 from .._world.events import Announcement
 from .._world.fault import Fault
 from .config import event_arguments
@@ -31,6 +32,11 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
         given["faults"] = [fault(text) for text in given["faults"]]
     if given["events"] is not None:
         given["events"] = [event(text) for text in given["events"]]
+    if given["machine"] is not None or args.no_load_balancer:
+        described = _machine(given["machine"] or ())
+        if args.no_load_balancer:
+            described["load_balancer"] = None
+        given["machine"] = Machine(**described)
     if given["events_clock"] is not None:
         given["events_clock"] = ScaledClock(_factor(given["events_clock"]))
     if given["identities"] is not None or args.no_system_assigned:
@@ -38,6 +44,10 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
         given["identities"] = identities(names, system_assigned=not args.no_system_assigned)
     said = {name: value for name, value in given.items() if value is not None}
     return {**said, "admin_port": None} if args.no_admin else said
+
+
+def _machine(texts: Iterable[str]) -> dict[str, Any]:
+    return _attributes("--machine", ",".join(texts).split(",") if texts else (), kinds_of(Machine))
 
 
 def fault(text: str) -> Fault:
@@ -82,7 +92,7 @@ def _attributes(flag: str, pairs: Iterable[str], known: Mapping[str, Kinds]) -> 
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or name not in known:
+        if not equals or not is_scalar(known.get(name, ())):
             usual = ", ".join(name for name, kinds in known.items() if is_scalar(kinds))
             raise ValueError(f"{flag}: {pair!r} is no attribute=value; there are {usual}.")
         try:

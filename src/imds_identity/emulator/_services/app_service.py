@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._machine.identities import IdentityNotFoundError, find_identity
 from .._messages import json_response
-from .token import BadTokenRequestError, issue, resource_of, selector_of
+from .token import BadTokenRequestError, UnknownResourceError, issue, resource_of, selector_of
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
@@ -47,7 +47,7 @@ class AppServiceTokenEndpoint:
             return _refusal(400, f"The api-version must be {_VERSION}")
         try:
             return self._token(request, fault)
-        except (BadTokenRequestError, IdentityNotFoundError) as error:
+        except (BadTokenRequestError, IdentityNotFoundError, UnknownResourceError) as error:
             return _refusal(400, str(error))
 
     def _token(self, request: Request, fault: Fault | None) -> Response:

@@ -19,10 +19,19 @@ _IDENTITY_CODES = {401: "unauthorized_client", 404: "not_found", 405: "method_no
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What is wrong with a request."""
+    """What is wrong with a request.
+
+    Attributes:
+        status: the status of the refusal.
+        message: what is wrong, in words.
+        code: what the identity category calls it, where that does not follow from the status.
+        extra: further fields of the refusal.
+        headers: further header fields of the refusal.
+    """
 
     status: int
     message: str
+    code: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -93,7 +102,7 @@ def metadata_error(complaint: Complaint) -> Response:
 def identity_error(complaint: Complaint) -> Response:
     """The refusal as the identity category words it."""
     document = {
-        "error": _IDENTITY_CODES.get(complaint.status, "invalid_request"),
+        "error": complaint.code or _IDENTITY_CODES.get(complaint.status, "invalid_request"),
         "error_description": complaint.message.removeprefix("Bad request. "),
         **complaint.extra,
     }

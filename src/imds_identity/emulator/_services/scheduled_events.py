@@ -20,6 +20,8 @@ PATH = "/metadata/scheduledevents"
 INTRODUCED = "2017-03-01"
 # This category has versions that the others never had.
 _OWN_VERSIONS = ("2017-11-01", "2019-01-01", "2019-04-01", "2020-07-01")
+# Before that, the name of a machine had an underscore before it.
+_PLAIN_NAMES_SINCE = "2017-08-01"
 _TYPES_SINCE = {"Preempt": "2017-11-01", "Terminate": "2019-01-01"}
 _FIELDS_SINCE = {
     "Description": "2019-04-01",
@@ -31,6 +33,7 @@ _FIELDS_SINCE = {
 def event_document(event: ScheduledEvent, version: str) -> dict[str, Any]:
     """An event as an api-version shows it."""
     started = event.status == "Started"
+    mark = "_" if version < _PLAIN_NAMES_SINCE else ""
     document = {
         "Description": event.description,
         "DurationInSeconds": event.duration,
@@ -39,7 +42,7 @@ def event_document(event: ScheduledEvent, version: str) -> dict[str, Any]:
         "EventStatus": event.status,
         "EventType": event.event_type,
         "NotBefore": "" if started else formatdate(event.not_before, usegmt=True),
-        "Resources": list(event.resources),
+        "Resources": [mark + name for name in event.resources],
         "ResourceType": "VirtualMachine",
     }
     return {name: document[name] for name in document if _FIELDS_SINCE.get(name, "") <= version}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from .._machine.identities import IdentityNotFoundError, Selector, find_identity
+from .._machine.resources import is_known
 from .._messages import json_response
 from .rules import Complaint, identity_error, json_only_complaint, request_complaint
 
@@ -33,6 +36,10 @@ _LONGEST_RESOURCE = 1024
 
 class BadTokenRequestError(ValueError):
     """A token request that names no resource, or its identity wrongly."""
+
+
+class UnknownResourceError(ValueError):
+    """No service principal of the tenant stands for the resource; in the words of Entra."""
 
 
 def selector_of(request: Request, parameters: dict[str, str] | None = None) -> Selector | None:
@@ -94,12 +101,29 @@ def token_document(token: IssuedToken) -> dict[str, Any]:
 def issue(
     world: World, identity: Identity, request: Request, resource: str, fault: Fault | None
 ) -> IssuedToken:
-    """A token for an identity, as the cache, the request and a fault have it."""
+    """A token for an identity, as the cache, the request and a fault have it.
+
+    Raises:
+        UnknownResourceError: if the tenant knows no such resource.
+    """
+    if not is_known(resource, world.resources):
+        raise UnknownResourceError(_unknown(resource, world))
     principal = world.principal(identity)
     if fault is not None and fault.token_lifetime is not None:
         return world.tokens.token_with_left(principal, resource, fault.token_lifetime)
     bypass = request.parameter("bypass_cache") == "true"
     return world.tokens.token(principal, resource, bypass_cache=bypass)
+
+
+def _unknown(resource: str, world: World) -> str:
+    moment = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(world.clock.time()))
+    return (
+        f"AADSTS500011: The resource principal named {resource} was not found in the tenant named "
+        f"{world.machine.tenant_id}. This can happen if the application has not been installed by "
+        "the administrator of the tenant or consented to by any user in the tenant. You might "
+        f"have sent your authentication request to the wrong tenant. Trace ID: {uuid.uuid4()} "
+        f"Correlation ID: {uuid.uuid4()} Timestamp: {moment}"
+    )
 
 
 class TokenEndpoint:
@@ -127,6 +151,8 @@ class TokenEndpoint:
             return refusal or self._token(request, resource, selector, fault)
         except (BadTokenRequestError, IdentityNotFoundError) as error:
             return identity_error(Complaint(400, str(error)))
+        except UnknownResourceError as error:
+            return identity_error(Complaint(400, str(error), code="invalid_resource"))
 
     def refuse(self, request: Request) -> Response | None:
         """The refusal of a request that keeps every rule; a VM has none."""

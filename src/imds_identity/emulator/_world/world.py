@@ -34,6 +34,7 @@ class World:
         machine: what the emulated machine is.
         resource_id: its ARM resource id, which an Arc server and a VM spell differently.
         identities: its managed identities.
+        resources: what tokens may be had for, beside what every tenant knows.
         identity_header: App Service's ``IDENTITY_HEADER``.
         versions: the api-versions that its region knows, oldest first.
         tokens: issues and checks tokens.
@@ -52,6 +53,7 @@ class World:
     machine: Machine
     resource_id: str
     identities: tuple[Identity, ...]
+    resources: tuple[str, ...]
     identity_header: str = field(repr=False)
     versions: list[str]
     tokens: TokenService

@@ -1,0 +1,164 @@
+"""Hosts that give an app its tokens: App Service, Service Fabric, Azure ML and Cloud Shell.
+
+Each is asked once, and knows the app by a secret that it has put into the app's environment.
+https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
+https://learn.microsoft.com/azure/service-fabric/how-to-managed-identity-service-fabric-app-code
+https://learn.microsoft.com/azure/cloud-shell/msi-authorization
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from .._core.failure import Failure, Refused, Unavailable
+from .._wire.answer import token_from
+from .._wire.exchange import Random, Request, Steps, url_with
+from .._wire.retry import answered
+from .token_answer import check_identity, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .._core.secret import Secret
+    from .._core.token import Token
+    from .._core.token_request import TokenRequest
+
+HEADERS = {"Metadata": "true"}
+
+
+class Host(NamedTuple):
+    """How a kind of host is asked.
+
+    Attributes:
+        variable: the environment variable that says where it is.
+        secret_variable: the one with the app's secret, if there is one.
+        secret_header: what the secret is sent in.
+        api_version: the version of its protocol; without one it is sent a form.
+        selectors: what it calls each selector of an identity that it knows.
+    """
+
+    variable: str
+    secret_variable: str = ""
+    secret_header: str = ""
+    api_version: str = ""
+    selectors: Mapping[str, str] = {}
+
+
+HOSTS = {
+    "app-service": Host(
+        "IDENTITY_ENDPOINT",
+        "IDENTITY_HEADER",
+        "X-IDENTITY-HEADER",
+        "2019-08-01",
+        {"client_id": "client_id", "object_id": "object_id", "resource_id": "mi_res_id"},
+    ),
+    "service-fabric": Host("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "Secret", "2019-07-01-preview"),
+    "azure-ml": Host(
+        "MSI_ENDPOINT",
+        "MSI_SECRET",
+        "secret",
+        "2017-09-01",
+        {"client_id": "clientid", "object_id": "object_id", "resource_id": "msi_res_id"},
+    ),
+    "cloud-shell": Host("MSI_ENDPOINT"),
+}
+
+
+def exchange(
+    name: str,
+    endpoint: str,
+    wanted: TokenRequest,
+    random: Random,
+    *,
+    secret: Secret | None = None,
+    thumbprint: str | None = None,
+    refused: Token | None = None,
+) -> Steps[Token]:
+    """One token from a host.
+
+    Args:
+        name: the kind of host, one of `HOSTS`.
+        endpoint: where it is.
+        wanted: what for, and as whom.
+        random: spreads retries and refreshes.
+        secret: the app's.
+        thumbprint: of the certificate that Service Fabric proves itself with.
+        refused: the token that a claims challenge is about; Service Fabric replaces that one.
+
+    Raises:
+        Failure: when there is none to be had.
+    """
+    request = _request(name, endpoint, wanted, secret, thumbprint, refused)
+    try:
+        response = yield from answered(
+            request, random, absent=f"{HOSTS[name].variable} says where the host is."
+        )
+        if response.status != 200:
+            raise refusal(response)
+        check_identity(response, wanted.identity, required=False)
+        return token_from(response, random())
+    except Failure as failure:
+        # A host may say whatever it likes, the secret that it was sent included.
+        if secret is not None:
+            failure.hide(secret)
+        raise
+
+
+def _request(
+    name: str,
+    endpoint: str,
+    wanted: TokenRequest,
+    secret: Secret | None,
+    thumbprint: str | None,
+    refused: Token | None,
+) -> Request:
+    host, identity = HOSTS[name], wanted.identity
+    if identity.selector and identity.selector not in host.selectors:
+        raise Refused(
+            f"{name} cannot select an identity by {identity.selector}",
+            "Leave the selector out, or configure the identity in the host itself.",
+        )
+    headers: dict[str, str | Secret] = {**HEADERS}
+    if secret is not None:
+        if not secret.fits_a_header():
+            raise Unavailable(
+                f"{host.secret_variable} cannot be sent in a header",
+                "The host sets it: letters, digits and punctuation of ASCII.",
+            )
+        headers[host.secret_header] = secret
+    query = {"resource": wanted.resource}
+    if not host.api_version:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        form = url_with("", query).removeprefix("?").encode()
+        return Request(endpoint, headers, "POST", form)
+    query |= {"api-version": host.api_version}
+    query |= {host.selectors[identity.selector]: identity.value} if identity.selector else {}
+    if thumbprint is None:
+        return Request(url_with(endpoint, query), headers)
+    if refused is not None:
+        query["token_sha256_to_refresh"] = _sha256(refused)
+    certificate = _certificate(endpoint, thumbprint)
+    return Request(url_with(endpoint, query), headers, certificate=certificate)
+
+
+def _certificate(endpoint: str, thumbprint: str) -> str:
+    """``thumbprint`` as forty hexadecimal digits, once it is clear that it will be looked at."""
+    digits = re.sub(r"[\s:]", "", thumbprint).lower()
+    if not re.fullmatch(r"[0-9a-f]{40}", digits):
+        raise Unavailable(
+            "IDENTITY_SERVER_THUMBPRINT is no SHA-1 thumbprint of a certificate",
+            "Service Fabric sets it: forty hexadecimal digits.",
+        )
+    if not endpoint.lower().startswith("https://"):
+        raise Unavailable(
+            "Service Fabric is asked by https only, where its certificate proves it",
+            "Correct IDENTITY_ENDPOINT.",
+        )
+    return digits
+
+
+def _sha256(token: Token) -> str:
+    import hashlib
+
+    return hashlib.sha256(token.value.encode()).hexdigest()

@@ -1,0 +1,356 @@
+"""App Service, Service Fabric, Azure ML and Cloud Shell: what is sent, and what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import logging
+import ssl
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_identity import ManagedIdentityCredential, clear_cache
+from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
+from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
+from imds_identity._core.secret import Secret
+from imds_identity._core.token_request import TokenRequest
+from imds_identity._sources.app_hosts import HOSTS, exchange
+from imds_identity._sources.detect import detect
+from imds_identity._wire.channel import Channel
+from imds_identity._wire.exchange import Request
+from imds_identity._wire.sender import requests_sender
+from imds_identity.emulator._pki.certificates import server_context
+from imds_identity.errors import ManagedIdentityError
+from support import Answers, FakeClock, RawServer, RunningClock, Stepped, middle, token_now
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SECRET = "aVeryS3cretHeader-of-this-app"
+THUMBPRINT = "AB:" * 19 + "AB"
+ENDPOINT = "https://127.0.0.1:9/msi"
+WANTED = TokenRequest("https://vault.azure.net", SYSTEM_ASSIGNED)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+NAMES = pytest.mark.parametrize("name", sorted(HOSTS))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def answers(clock: FakeClock) -> Answers:
+    return Answers(clock)
+
+
+def steps(name: str, wanted: TokenRequest = WANTED, **settings: Any) -> Stepped:
+    if HOSTS[name].secret_header:
+        settings.setdefault("secret", Secret(SECRET))
+    if name == "service-fabric":
+        settings.setdefault("thumbprint", THUMBPRINT)
+    return Stepped(exchange(name, ENDPOINT, wanted, middle, **settings))
+
+
+def failure_of(stepped: Stepped, answer: Any) -> Failure:
+    with pytest.raises(Failure) as caught:
+        stepped.answer(answer)
+    assert str(caught.value).isprintable()
+    return caught.value
+
+
+def query_of(request: Request) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(request.url).query)
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "version"),
+    [
+        ("app-service", "X-IDENTITY-HEADER", "2019-08-01"),
+        ("azure-ml", "secret", "2017-09-01"),
+        ("service-fabric", "Secret", "2019-07-01-preview"),
+    ],
+)
+def test_a_host_is_asked_with_the_app_s_secret(
+    answers: Answers, name: str, header: str, version: str
+) -> None:
+    stepped = steps(name)
+    request = stepped.step.request
+    assert request.method == "GET"
+    assert request.headers[header].reveal() == SECRET
+    assert SECRET not in f"{request!r} {dict(request.headers)}"
+    assert query_of(request) == {"resource": [WANTED.resource], "api-version": [version]}
+    got = stepped.finish(answers.token("t"))
+    assert (got.value, got.token_type, got.expires_at) == ("t", "Bearer", 1000 + 86400)
+
+
+def test_cloud_shell_is_sent_a_form(answers: Answers) -> None:
+    stepped = steps("cloud-shell")
+    request = stepped.step.request
+    assert (request.method, request.url) == ("POST", ENDPOINT)
+    assert request.body == b"resource=https%3A%2F%2Fvault.azure.net"
+    assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert stepped.finish(answers.token("t")).value == "t"
+
+
+@pytest.mark.parametrize(
+    ("name", "selector", "parameter"),
+    [
+        ("app-service", "client_id", "client_id"),
+        ("app-service", "object_id", "object_id"),
+        ("app-service", "resource_id", "mi_res_id"),
+        ("azure-ml", "client_id", "clientid"),
+        ("azure-ml", "object_id", "object_id"),
+        ("azure-ml", "resource_id", "msi_res_id"),
+    ],
+)
+def test_a_selector_is_sent_as_the_host_names_it(name: str, selector: str, parameter: str) -> None:
+    wanted = TokenRequest(WANTED.resource, Identity(selector, "the one"))
+    assert query_of(steps(name, wanted).step.request)[parameter] == ["the one"]
+
+
+@pytest.mark.parametrize("name", ["cloud-shell", "service-fabric"])
+def test_a_selector_that_a_host_does_not_know_is_refused(name: str) -> None:
+    wanted = TokenRequest(WANTED.resource, Identity("client_id", "c"))
+    with pytest.raises(Refused, match="cannot select an identity by client_id"):
+        steps(name, wanted)
+
+
+def test_a_token_of_another_identity_is_discarded(answers: Answers) -> None:
+    wanted = TokenRequest(WANTED.resource, Identity("client_id", "mine"))
+    failure = failure_of(steps("app-service", wanted), answers.token(client_id="another"))
+    assert "answered for client_id 'another'" in str(failure)
+
+
+@NAMES
+@pytest.mark.parametrize("late", ["expires_on", "expires_in"])
+def test_a_token_out_of_the_host_s_cache_ends_when_it_ends(
+    answers: Answers, clock: FakeClock, name: str, late: str
+) -> None:
+    life = {"expires_on": str(int(clock.service()) + 86400), "expires_in": "86400"}
+    life[late] = str(int(clock.service()) + 600) if late == "expires_on" else "600"
+    assert steps(name).finish(answers.token(**life)).expires_at == clock.now() + 600
+
+
+@NAMES
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "", "null", "[]", '["access_token"]', '"s3cret-token"', "7", "[" * 100_000, "{",
+        '{"access_token": {}}', '{"error": ["a"]}', '{"error": null}',
+        '{"access_token": "s3cret-token"',
+    ],
+)  # fmt: skip
+def test_an_answer_of_another_kind_is_a_failure_that_shows_none_of_it(
+    answers: Answers, name: str, answer: str
+) -> None:
+    assert "s3cret" not in str(failure_of(steps(name), answers.raw(200, answer)))
+
+
+@NAMES
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-21T12:00:00Z", "soon", [1], {"a": 1}, 1e400, -1e400, float("nan"), True,
+        10**400, "9" * 5000, -5, "-5",
+    ],
+)  # fmt: skip
+def test_a_lifetime_that_is_none_is_a_failure(answers: Answers, name: str, value: Any) -> None:
+    failure = failure_of(steps(name), answers.token(expires_on=value, expires_in=value))
+    assert isinstance(failure, Malformed | Unavailable)
+
+
+@NAMES
+def test_only_what_can_go_into_a_header_is_a_token(answers: Answers, name: str) -> None:
+    for value in ("a b", "a\r\nX-Evil: 1", "tökén", ["a"], {"a": 1}, 7, "x" * 70_000):
+        failure = failure_of(steps(name), answers.token(access_token=value))
+        assert isinstance(failure, Malformed)
+        assert "Evil" not in str(failure)
+    failure_of(steps(name), answers.token(token_type="Bearer\r\nX-Evil: 1"))
+
+
+@given(
+    name=st.sampled_from(sorted(HOSTS)),
+    said=JSON
+    | st.dictionaries(
+        st.sampled_from(["access_token", "expires_on", "expires_in", "token_type", "error"]), JSON
+    ),
+    status=st.sampled_from([200, 302, 400, 401, 403]),
+)
+def test_any_json_is_a_token_or_a_failure(name: str, said: Any, status: int) -> None:
+    stepped = steps(name)
+    try:
+        got: Any = stepped.finish(Answers(FakeClock()).json(status, said))
+    except Failure as failure:
+        got = failure
+    assert str(got).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"statusCode": 400, "message": "no such identity"}, "no such identity"),
+        ({"error": {"code": "Audience", "message": "not known"}}, "Audience: not known"),
+        ({"error": "invalid", "error_description": "not so"}, "invalid: not so"),
+    ],
+)
+def test_a_refusal_is_in_the_host_s_own_words(answers: Answers, said: Any, words: str) -> None:
+    failure = failure_of(steps("app-service"), answers.json(400, said))
+    assert isinstance(failure, Refused)
+    assert f"400, {words}." in str(failure)
+
+
+def test_the_app_s_secret_is_in_no_message(answers: Answers) -> None:
+    said = {"statusCode": 400, "message": f"wrong header {SECRET}\x1b[31m"}
+    failure = failure_of(steps("app-service"), answers.json(400, said))
+    assert "wrong header" in str(failure)
+    assert SECRET not in str(failure)
+
+
+@pytest.mark.parametrize("secret", ["a\r\nX-Evil: 1", "ü", "a\x00"])
+def test_a_secret_that_no_header_holds_is_named_by_its_variable(secret: str) -> None:
+    with pytest.raises(Unavailable, match=r"^MSI_SECRET cannot be sent in a header"):
+        steps("azure-ml", secret=Secret(secret))
+
+
+@pytest.mark.parametrize("thumbprint", ["", "ab", "zz" * 20, "ab" * 21])
+def test_a_thumbprint_that_is_none_is_refused(thumbprint: str) -> None:
+    with pytest.raises(Unavailable, match="IDENTITY_SERVER_THUMBPRINT"):
+        steps("service-fabric", thumbprint=thumbprint)
+
+
+def test_service_fabric_without_tls_gets_no_secret() -> None:
+    asked = exchange("service-fabric", "http://127.0.0.1:9", WANTED, middle, thumbprint=THUMBPRINT)
+    with pytest.raises(Unavailable, match="https"):
+        next(asked)
+
+
+def test_service_fabric_is_told_which_token_was_refused() -> None:
+    refused = token_now(FakeClock(), "the old one")
+    [told] = query_of(steps("service-fabric", refused=refused).step.request)[
+        "token_sha256_to_refresh"
+    ]
+    assert told == hashlib.sha256(b"the old one").hexdigest()
+
+
+class Fabric(RawServer):
+    """A Service Fabric host: answers over TLS, with a certificate that no authority knows."""
+
+    def __init__(self, directory: Path, *said: Any, **settings: Any) -> None:
+        self._context = server_context(directory, "127.0.0.1")
+        super().__init__(*said, **settings)
+        self.url = self.url.replace("http:", "https:")
+        shown = ssl.get_server_certificate(("127.0.0.1", self.port))
+        self.thumbprint = hashlib.sha1(ssl.PEM_cert_to_DER_cert(shown)).hexdigest()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            super()._serve(self._context.wrap_socket(connection, server_side=True))
+
+
+@pytest.fixture
+def fabric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with contextlib.ExitStack() as stack:
+
+        def start(*said: bytes, **settings: Any) -> Fabric:
+            host = stack.enter_context(Fabric(tmp_path, *said, **settings))
+            monkeypatch.setenv("IDENTITY_ENDPOINT", host.url)
+            monkeypatch.setenv("IDENTITY_HEADER", SECRET)
+            monkeypatch.setenv("IDENTITY_SERVER_THUMBPRINT", host.thumbprint)
+            return host
+
+        yield start
+
+
+def fetched() -> Any:
+    clock = RunningClock()
+    with requests_sender(clock) as send:
+        return detect().fetch(WANTED, Channel(send, clock, random=middle))
+
+
+def test_service_fabric_s_token_comes_by_its_certificate(fabric: Any) -> None:
+    host = fabric(raw_token("t"))
+    assert fetched().value == "t"
+    assert [f"\r\nSecret: {SECRET}\r\n".encode() in said for said in host.requests] == [True]
+
+
+def test_another_certificate_than_service_fabric_s_gets_no_secret(
+    fabric: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = fabric(raw_token("t"))
+    monkeypatch.setenv("IDENTITY_SERVER_THUMBPRINT", "ab" * 20)
+    with pytest.raises(Failure, match="ingerprint"):
+        fetched()
+    assert host.requests == []
+
+
+def test_service_fabric_s_secret_follows_no_redirect(fabric: Any) -> None:
+    other = fabric(raw_token("t"))
+    fabric(f"HTTP/1.1 307 x\r\nLocation: {other.url}\r\n\r\n".encode())
+    with pytest.raises(Unavailable, match="redirect"):
+        fetched()
+    assert other.requests == []
+
+
+def test_nothing_of_service_fabric_s_is_inflated(fabric: Any) -> None:
+    fabric(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(bytes(9**8)))
+    with pytest.raises(Malformed, match="compressed"):
+        fetched()
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(b"", b""), (b"HTTP/1.1 200 OK\r\nX: ", b"y"), (b"HTTP/1.1 200 OK\r\n\r\n", b" ")],
+)
+def test_service_fabric_has_one_deadline(
+    fabric: Any, monkeypatch: pytest.MonkeyPatch, first: bytes, then: bytes
+) -> None:
+    monkeypatch.setattr(Request.__init__, "__defaults__", ("GET", None, 0.3, ""))
+    fabric(first, then, hold=True)
+    with pytest.raises(Refused, match=r"no complete answer within|no answer within"):
+        fetched()
+
+
+@pytest.fixture
+def app_service(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def at(url: str) -> None:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", url)
+        monkeypatch.setenv("IDENTITY_HEADER", SECRET)
+        clear_cache()
+
+    return at
+
+
+def raw_token(value: str) -> bytes:
+    body = json.dumps({"access_token": value, "expires_on": 4102444800}).encode()
+    return b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body
+
+
+def test_the_host_that_was_found_is_the_one_that_is_asked(app_service: Any) -> None:
+    with RawServer(raw_token("one's")) as one, RawServer(raw_token("other's")) as other:
+        app_service(one.url)
+        credential = ManagedIdentityCredential()
+        app_service(other.url)  # whoever is configured later does not get what is the first one's
+        assert credential.get_token("https://vault.azure.net").token == "one's"
+        assert other.requests == []
+
+
+def test_a_broken_answer_is_in_no_log(app_service: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with RawServer(raw_token("s3cret-token")[:-1]) as server:
+        app_service(server.url)
+        with pytest.raises(ManagedIdentityError):
+            ManagedIdentityCredential().get_token("https://vault.azure.net")
+    assert server.requests
+    assert "s3cret-token" not in caplog.text
+    assert SECRET not in caplog.text

@@ -1,0 +1,132 @@
+"""A process that is stopped (SIGSTOP, `docker pause`) at any moment, and those that go on."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_identity._engine.broker import Broker
+from imds_identity._engine.sharing import Sharing
+from imds_identity._machine.gate import Gate
+from imds_identity._wire.channel import MARGIN, Channel
+from imds_identity._wire.exchange import REQUEST_SECONDS, Request, send
+from support import KEY, Background, machine_in, middle, token_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from imds_identity._core.token import Token
+    from imds_identity._wire.channel import Expect
+    from imds_identity._wire.exchange import Response, Steps
+    from support import FakeClock
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shared by default on Linux only")
+
+ROOMS = ("_engine", "_machine", "_wire")
+ONE_FETCH = REQUEST_SECONDS + MARGIN + 1.0
+
+
+class Process:
+    """A process of the machine that asks for one token, by one request."""
+
+    sent = 0
+
+    def __init__(self, directory: Path, clock: FakeClock) -> None:
+        self.machine = machine_in(directory, clock)
+        self.broker = Broker(clock, middle, Background())
+        self.slot = self.broker.slot(KEY)
+
+    def get(self) -> Token:
+        sharing = Sharing(self.machine, self.slot, middle)
+        return self.broker.get(self.slot, lambda: sharing.get(self._fetch, None))
+
+    def _fetch(self, expect: Expect) -> Token:
+        gate = Gate(self.machine, "g" * 40, middle)
+        return Channel(self._send, self.machine.clock, gate, expect).run(self._steps())
+
+    def _send(self, request: Request) -> Response:
+        type(self).sent += 1
+        from imds_identity._wire.exchange import Response
+
+        now = self.machine.clock.now()
+        return Response(200, {}, b"", now, now, self.machine.clock.wall())
+
+    def _steps(self) -> Steps[Token]:
+        yield from send(Request("http://service", {}))
+        return token_now(self.machine.clock, f"token-{self.sent}")
+
+
+class Frozen:
+    """Work that stops before the line ``moment`` of ours that it runs, until it is let go."""
+
+    def __init__(self, work: Callable[[], object], moment: int) -> None:
+        self.moments = 0
+        self.is_over = False
+        self.error: BaseException | None = None
+        self._work = work
+        self._moment = moment
+        self._stands = threading.Event()
+        self._go = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._stands.wait(10)
+
+    def _run(self) -> None:
+        sys.settrace(self._trace)
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            self.error = error
+        finally:
+            sys.settrace(None)
+            self.is_over = True
+            self._stands.set()
+
+    def _trace(self, frame: Any, event: str, _: object) -> Any:
+        if not any(f"/{room}/" in frame.f_code.co_filename for room in ROOMS):
+            return None
+        if event == "line":
+            self.moments += 1
+            if self.moments == self._moment:
+                self._stands.set()
+                self._go.wait(30)
+        return self._trace
+
+    def let_go(self) -> None:
+        self._go.set()
+        self._thread.join(10)
+        assert self.is_over
+        assert self.error is None
+
+
+def test_whenever_one_process_is_stopped_nobody_waits_longer_than_one_fetch(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Files have the time of this machine, and what is being written is not to be swept away.
+    monkeypatch.setattr("imds_identity._machine.store._LEFT_BEHIND", 1e12)
+    replaced_by_an_earlier = 0
+    for moment in range(1, 1000):
+        directory = tmp_path / str(moment)
+        stopped = Process(directory, clock)
+        frozen = Frozen(stopped.get, moment)
+        started, sent = clock.now(), Process.sent
+        tokens = [Process(directory, clock).get() for _ in range(2)]
+        assert clock.now() - started <= ONE_FETCH, moment
+        assert Process.sent - sent <= 1, moment
+        clock.seconds += 1000  # what it knows is of long ago by then
+        frozen.let_go()
+        assert stopped.slot.token is not None
+        latest = max([*tokens, stopped.slot.token], key=lambda token: token.received_at)
+        started = clock.now()
+        replaced_by_an_earlier += Process(directory, clock).get().value != latest.value
+        assert clock.now() == started, moment
+        if frozen.moments < moment:
+            assert moment > 100
+            # Only between the last look and the renaming, which comes next.
+            assert replaced_by_an_earlier < 30
+            return
+    raise AssertionError("it never came to an end")
