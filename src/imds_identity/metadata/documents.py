@@ -35,6 +35,24 @@ def parse_instance(document: Mapping[str, Any] | str | bytes) -> Instance:
         raise error_from(failure) from None
 
 
+def signature_in(answer: bytes) -> bytes:
+    """The signature of an attested document, from the JSON that the service answers with.
+
+    Raises:
+        MalformedDocumentError: if there is none.
+    """
+    from .errors import MalformedDocumentError
+
+    try:
+        said = from_json(answer)
+    except Malformed:
+        said = None
+    signature = said.get("signature") if isinstance(said, dict) else None
+    if not isinstance(signature, str) or not signature.isascii():
+        raise MalformedDocumentError("This JSON is no answer of the service: it has no signature.")
+    return signature.encode()
+
+
 def element_at(document: Any, path: str) -> Any:
     """The element of an instance document that ``path`` leads to.
 
