@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import requests
+
 from imds_identity._wire.channel import Channel
 from imds_identity._wire.exchange import Response
 from imds_identity.metadata import MetadataClient
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     import random
 
     from imds_identity._wire.exchange import Request, TransportError
+    from imds_identity.emulator import Emulator
 
 NOON = "Mon, 19 Sep 2016 12:00:00 GMT"
 MACHINE = "vm-7"
@@ -148,3 +151,19 @@ class Day:
     def _tell(self, kind: str, one: dict[str, Any]) -> None:
         if one["Resources"] == [MACHINE]:
             self.due.append((kind, one["EventId"]))
+
+
+def client_of(emulator: Emulator, **arguments: Any) -> MetadataClient:
+    """A client of an emulator."""
+    return MetadataClient(endpoint=emulator.endpoint, **arguments)
+
+
+def trust_in(emulator: Emulator) -> dict[str, Any]:
+    """What it takes to verify the emulator's documents, whose issuer is at no public address."""
+    url = f"{emulator.endpoint}/emulator/attested/intermediate.cer"
+    issuer = requests.get(url, headers={"Metadata": "true"}, timeout=10).content
+    return {
+        "ca_file": emulator.attested_root_file,
+        "intermediates": [issuer],
+        "offline": True,
+    }

@@ -36,7 +36,7 @@ def fresh(index: int) -> Stepped:
         exchanges.identity_info(SERVICE),
         exchanges.events(SERVICE, first=False),
         exchanges.versions(SERVICE),
-        exchanges.start_events(SERVICE, b"{}", "2020-07-01"),
+        exchanges.start_events(SERVICE, body=b"{}"),
     ]
     return Stepped(again[index])
 
@@ -168,11 +168,11 @@ def test_a_poll_of_scheduled_events_neither_waits_nor_takes_a_failure_for_no_eve
 
 
 def test_approval_is_posted(answers: Answers) -> None:
-    stepped = Stepped(exchanges.start_events(SERVICE, b'{"StartRequests": []}', "2020-07-01"))
+    stepped = Stepped(exchanges.start_events(SERVICE, body=b'{"StartRequests": []}'))
     request = stepped.step.request
     assert request.method == "POST"
     assert request.body == b'{"StartRequests": []}'
-    assert stepped.finish(answers.raw(200)) is None
+    assert stepped.finish(answers.raw(200)) == (None, "2020-07-01")
     with pytest.raises(Refused, match="answered 400 for scheduledevents"):
         fresh(6).answer(answers.error(400))
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import os
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,37 +16,10 @@ import requests
 from imds_identity.emulator import Emulator, Machine
 from imds_identity.metadata import MetadataClient, errors
 from imds_identity.metadata.aio import MetadataClient as AsyncMetadataClient
+from metadata_support import client_of, trust_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-@pytest.fixture
-def started() -> Iterator[Callable[..., Emulator]]:
-    running: list[Emulator] = []
-
-    def start(profile: Any = "vm", **arguments: Any) -> Emulator:
-        running.append(Emulator(profile, **{"key_vault": False, **arguments}))
-        return running[-1].start()
-
-    yield start
-    for emulator in running:
-        emulator.stop()
-
-
-def client_of(emulator: Emulator, **arguments: Any) -> MetadataClient:
-    return MetadataClient(endpoint=emulator.endpoint, **arguments)
-
-
-def trust_in(emulator: Emulator) -> dict[str, Any]:
-    """What it takes to verify the emulator's documents, whose issuer is at no public address."""
-    url = f"{emulator.endpoint}/emulator/attested/intermediate.cer"
-    issuer = requests.get(url, headers={"Metadata": "true"}, timeout=10).content
-    return {
-        "ca_file": emulator.attested_root_file,
-        "intermediates": [issuer],
-        "offline": True,
-    }
 
 
 def leaf_paths(document: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -53,19 +31,71 @@ def leaf_paths(document: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield from leaf_paths(value, f"{path}/{name}")
 
 
-@pytest.mark.parametrize("version", ["2017-04-02", "2019-06-01", "2021-05-01", None])
-@pytest.mark.parametrize("profile", ["vm", "stack-hub", "arc"])
-def test_all_leaf_paths_are_read(
-    started: Callable[..., Emulator], profile: Any, version: Any
-) -> None:
-    client = client_of(started(profile), api_version=version)
+SCALE_SET = {
+    "name": "pool_3",
+    "resourceId": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/"
+    "virtualMachineScaleSets/pool/virtualMachines/3",
+    "vmScaleSetName": "pool",
+    "virtualMachineScaleSet": {"id": "/subscriptions/s/.../virtualMachineScaleSets/pool"},
+    "platformFaultDomain": "2",
+    "platformSubFaultDomain": "1",
+    "storageProfile": {
+        "dataDisks": [
+            {"lun": "0", "diskSizeGB": "1024", "isSharedDisk": "false", "name": "first"},
+            {"lun": "1", "managedDisk": {"id": "/d", "storageAccountType": "UltraSSD_LRS"}},
+        ]
+    },
+}
+KINDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    "a VM of 2017": ("vm", "2017-04-02", {}),
+    "a VM of 2017-12": ("vm", "2017-12-01", {}),
+    "a VM of today": ("vm", None, {}),
+    "a scale set": ("vm", None, SCALE_SET),
+    "Azure Stack Hub": ("stack-hub", None, {"azEnvironment": "AzureStack"}),
+    "an Azure Arc server": ("arc", None, {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_leaf_paths_are_read(started: Callable[..., Emulator], kind: str) -> None:
+    profile, version, compute = KINDS[kind]
+    emulator = started(profile, machine=Machine(compute=compute))
+    client = client_of(emulator, api_version=version)
     document = client.instance().raw
     paths = list(leaf_paths(document))
-    assert len(paths) > 5
+    assert len(paths) > (12 if version else 5)
     assert all(client.get(path) == value for path, value in paths)
     assert client.get("/metadata/instance/compute") == document["compute"]
     with pytest.raises(errors.MetadataNotFoundError, match="there is no 'NAME'"):
         client.get("compute/NAME")
+    # They are the paths that the service knows, and what it says for each.
+    for path, value in random.Random(kind).sample(paths, 5):
+        query = {"api-version": version or "2021-02-01", "format": "text"}
+        url = f"{emulator.endpoint}/metadata/instance/{path}"
+        answer = requests.get(url, params=query, headers={"Metadata": "true"}, timeout=10)
+        assert answer.status_code == 404 or answer.text == value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_leaf_that_says_something_has_a_typed_field(
+    started: Callable[..., Emulator], kind: str
+) -> None:
+    profile, version, compute = KINDS[kind]
+    emulator = started(profile, machine=Machine(compute=compute))
+    instance = client_of(emulator, api_version=version).instance()
+    assert list(extras(instance)) == []
+
+
+def extras(node: Any, path: str = "") -> Iterator[str]:
+    """Fields of a document that have no typed counterpart."""
+    if isinstance(node, tuple):
+        for index, item in enumerate(node):
+            yield from extras(item, f"{path}/{index}")
+    elif dataclasses.is_dataclass(node):
+        yield from (f"{path}/{name}" for name in getattr(node, "extra", {}))
+        for each in dataclasses.fields(node):
+            if each.name != "raw":
+                yield from extras(getattr(node, each.name), f"{path}/{each.name}")
 
 
 def test_one_fetch_feeds_all_the_parts(started: Callable[..., Emulator]) -> None:
@@ -86,6 +116,34 @@ def test_public_addresses_come_from_both_documents(started: Callable[..., Emulat
     alone = client_of(started(machine=Machine(load_balancer=None)))
     assert not alone.load_balancer()
     assert alone.public_ips() == ("203.0.113.4",)
+    hub = client_of(started("stack-hub", machine=Machine(environment="AzureStack")))
+    assert hub.public_ips() == ("203.0.113.4",)
+
+
+def test_threads_that_ask_at_once_share_one_fetch(started: Callable[..., Emulator]) -> None:
+    emulator = started()
+    client = client_of(emulator)
+    with ThreadPoolExecutor(20) as threads:
+        found = list(threads.map(lambda _: client.compute().vm_id, range(50)))
+    assert set(found) == {emulator.machine.vm_id}
+    assert len(emulator.requests) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_that_was_forked_in_the_middle_can_ask(started: Callable[..., Emulator]) -> None:
+    emulator = started()
+    client = client_of(emulator)
+    emulator.fault(category="instance", delay=0.5, times=1)
+    asking = threading.Thread(target=client.instance)
+    asking.start()
+    lock = client._one_at_a_time._lock
+    while lock.acquire(blocking=False):
+        lock.release()
+    child = os.fork()
+    if not child:
+        os._exit(0 if client.compute().vm_id == emulator.machine.vm_id else 1)
+    asking.join(20)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_what_the_service_knows_is_told(started: Callable[..., Emulator]) -> None:
@@ -113,8 +171,10 @@ def test_an_old_region_is_asked_by_what_it_knows(started: Callable[..., Emulator
         lambda client: client.load_balancer(),
         lambda client: client.attested_document(),
         lambda client: client.identity_info(),
+        lambda client: client.scheduled_events(),
+        lambda client: client.start("A"),
     ],
-    ids=["loadbalancer", "attested", "identity"],
+    ids=["loadbalancer", "attested", "identity", "events", "approval"],
 )
 def test_what_azure_stack_hub_lacks_has_an_error_of_its_own(
     started: Callable[..., Emulator], ask: Callable[[MetadataClient], Any]
@@ -124,19 +184,18 @@ def test_what_azure_stack_hub_lacks_has_an_error_of_its_own(
         ask(client_of(emulator))
 
 
-def test_an_attested_document_is_fetched_and_verified(started: Callable[..., Emulator]) -> None:
-    emulator = started()
-    client = client_of(emulator)
-    proof = client.attested_document(**trust_in(emulator))
-    assert proof.vm_id == emulator.machine.vm_id
-    assert proof.nonce is not None
-    assert len(proof.nonce) == 10
-    with pytest.raises(errors.MissingIntermediateError):
-        client.attested_document(nonce="abc", ca_file=emulator.attested_root_file)
-    with pytest.raises(errors.UnknownRootError):
-        client.attested_document(intermediates=trust_in(emulator)["intermediates"], offline=True)
-    with pytest.raises(ValueError, match="letters and digits"):
-        client.attested_document(nonce="a-b")
+def test_what_azure_arc_lacks_has_it_too(
+    started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = started("arc")
+    for name, value in emulator.environment().items():
+        monkeypatch.setenv(name, value)
+    client = MetadataClient()
+    assert client.compute().name == emulator.machine.name
+    for ask in (client.load_balancer, client.scheduled_events, client.attested_document):
+        with pytest.raises(errors.NotOfferedError, match="not available on Azure Arc"):
+            ask()
+    assert client.public_ips() == ()
 
 
 def test_scheduled_events_are_read_and_started(started: Callable[..., Emulator]) -> None:

@@ -16,7 +16,7 @@ from imds_identity.cli import main
 from imds_identity.emulator import Emulator, Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 Ran = Any
@@ -35,19 +35,18 @@ def ran(capsys: pytest.CaptureFixture[str]) -> Ran:
     return run
 
 
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Emulator]]:
-    running: list[Emulator] = []
+@pytest.fixture(name="started")
+def _started(
+    started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Emulator]:
+    """Starts an emulator and makes it this machine's service."""
 
-    def start(profile: Any = "vm", **arguments: Any) -> Emulator:
-        emulator = Emulator(profile, **{"key_vault": False, **arguments}).start()
-        running.append(emulator)
+    def start(*arguments: Any, **options: Any) -> Emulator:
+        emulator = started(*arguments, **options)
         monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", emulator.endpoint)
         return emulator
 
-    yield start
-    for emulator in running:
-        emulator.stop()
+    return start
 
 
 class TestMetadata:
@@ -273,11 +272,15 @@ def test_a_command_is_run_and_its_event_approved(
 ) -> None:
     emulator = started()
     script = tmp_path / "drain.py"
-    script.write_text("import sys; open(sys.argv[1], 'w').write(sys.stdin.read())")
-    command = f'"{sys.executable}" "{script}" "{tmp_path / "said"}"'
+    script.write_text(
+        "import os, sys\n"
+        "open(os.path.join(sys.argv[1], os.environ['IMDS_EVENT_CHANGE']), 'w')"
+        ".write(sys.stdin.read())"
+    )
+    command = f'"{sys.executable}" "{script}" "{tmp_path}"'
     follower = Follower("--exec", command, "--approve")
     event = emulator.schedule_event("Redeploy")
     assert follower.line().split("\t")[:3] == ["scheduled", event, "Redeploy"]
     assert follower.line().split("\t")[:2] == ["started", event]
     follower.kill()
-    assert json.loads((tmp_path / "said").read_text())["EventId"] == event
+    assert json.loads((tmp_path / "scheduled").read_text())["EventId"] == event

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from .._wire.exchange import REQUEST_SECONDS
 from . import exchanges
-from .connection import Connection, wait_for
-from .documents import element_at
-from .errors import MetadataNotFoundError, NotOfferedError, WrongNonceError
+from .connection import Connection, OneAtATime, wait_for
+from .documents import checked_nonce, element_at
+from .errors import MetadataError, NotOfferedError, WrongNonceError
 from .events import approval, events_from
 from .instance import instance_from
 from .load_balancer import public_ips
-from .versions import checked, known_to
+from .versions import checked
 
 if TYPE_CHECKING:
     import os
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from .trust import Given
     from .watch import Watcher
 
-_NONCE_DIGITS = 10
+_NOT_OFFERED = (400, 404, 405)
 _TRIES_FOR_A_FRESH_NONCE = 3
-_LONGEST_NONCE = 32
 
 
 class MetadataClient:
@@ -58,6 +57,7 @@ class MetadataClient:
         self._service = exchanges.Service(self._connection.base, random.random, pinned)
         self._agreed: dict[str, str] = {}
         self._instance: Instance | None = None
+        self._one_at_a_time = OneAtATime()
         self._has_asked_for_events = False
 
     @property
@@ -74,10 +74,14 @@ class MetadataClient:
         Raises:
             MetadataError: if it cannot be had.
         """
-        if self._instance is None or refresh:
-            document = self._ask("instance", exchanges.instance)
-            self._instance = self._connection.read(instance_from, document)
-        return self._instance
+        known = self._instance
+        if known is not None and not refresh:
+            return known
+        with self._one_at_a_time:
+            if self._instance is None or self._instance is known:
+                document = self._ask("instance", exchanges.instance)
+                self._instance = self._connection.read(instance_from, document)
+            return self._instance
 
     def compute(self, *, refresh: bool = False) -> Compute:
         """What the machine is, and where it runs; as `instance`."""
@@ -129,7 +133,13 @@ class MetadataClient:
 
     def public_ips(self) -> tuple[str, ...]:
         """The machine's public addresses, of Basic and of Standard SKU."""
-        return public_ips(self.instance(), self.load_balancer())
+        from .load_balancer import LoadBalancer
+
+        try:
+            balancer = self.load_balancer()
+        except NotOfferedError:
+            balancer = LoadBalancer()
+        return public_ips(self.instance(), balancer)
 
     def identity_info(self) -> str:
         """The id of the Microsoft Entra tenant of the machine's identities."""
@@ -161,7 +171,7 @@ class MetadataClient:
         """
         from .attested import verify_attested_document
 
-        wanted = _nonce(nonce)
+        wanted = checked_nonce(nonce)
         given = tuple(intermediates)
         for left in reversed(range(_TRIES_FOR_A_FRESH_NONCE)):
             signature = self.attested_signature(nonce=wanted)
@@ -190,7 +200,7 @@ class MetadataClient:
         Returns:
             The ``signature`` of the answer: base64, and not verified.
         """
-        wanted = None if nonce is None else _nonce(nonce)
+        wanted = None if nonce is None else checked_nonce(nonce)
         signature: str = self._ask(
             "attested", lambda service, version: exchanges.attested(service, wanted, version)
         )
@@ -244,8 +254,8 @@ class MetadataClient:
         Raises:
             MetadataRefusedError: if one of them is not there any more.
         """
-        version = self._agreed.get("scheduledevents", known_to("scheduledevents")[-1])
-        self._connection.run(exchanges.start_events(self._service, approval(event_ids), version))
+        body = approval(event_ids)
+        self._ask("scheduledevents", partial(exchanges.start_events, body=body))
 
     def detect(self) -> bool:
         """Whether Azure's service answers, at once: see `imds_identity.metadata.detect`."""
@@ -276,8 +286,8 @@ class MetadataClient:
             raise NotOfferedError(f"{category} is not available on Azure Arc.")
         try:
             answer = self._connection.run(exchange(self._service, self._agreed.get(category)))
-        except (MetadataNotFoundError, NotOfferedError):
-            if category != "instance":
+        except MetadataError as error:
+            if category != "instance" and error.status_code in _NOT_OFFERED:
                 self._refuse_stack_hub(category)
             raise
         self._agreed[category] = answer.version
@@ -286,13 +296,3 @@ class MetadataClient:
     def _refuse_stack_hub(self, what: str) -> None:
         if self.compute().is_stack_hub:
             raise NotOfferedError(f"{what} is not available on Azure Stack Hub.")
-
-
-def _nonce(nonce: str | None) -> str:
-    if nonce is None:
-        import secrets
-
-        return "".join(secrets.choice("0123456789") for _ in range(_NONCE_DIGITS))
-    if not nonce.isascii() or not nonce.isalnum() or len(nonce) > _LONGEST_NONCE:
-        raise ValueError(f"nonce must be 1 to {_LONGEST_NONCE} letters and digits, not {nonce!r}")
-    return nonce

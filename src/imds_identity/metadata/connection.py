@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
+import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from .._core.clock import SYSTEM_CLOCK
@@ -78,6 +80,22 @@ class Connection:
             reason = failure
         # Not inside the handler: an exception's context holds frames, and those hold documents.
         raise error_from(reason)
+
+
+class OneAtATime:
+    """A lock that nobody holds in a child that was forked while another thread held it."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        if self._process != os.getpid():
+            self._process, self._lock = os.getpid(), threading.RLock()
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
 
 
 def wait_for(ask: Callable[[float], T], seconds: float, clock: Clock) -> T:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from .instance import Instance
 
 
+_NONCE_DIGITS = 10
+_LONGEST_NONCE = 32
+
+
 def parse_instance(document: Mapping[str, Any] | str | bytes) -> Instance:
     """Read an instance document.
 
@@ -82,6 +86,21 @@ def _index(step: str) -> int:
     if not step.isascii() or not step.isdigit():
         raise ValueError("no number")
     return int(step)
+
+
+def checked_nonce(nonce: str | None) -> str:
+    """``nonce`` if it is one, or a new one.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if nonce is None:
+        import secrets
+
+        return "".join(secrets.choice("0123456789") for _ in range(_NONCE_DIGITS))
+    if not nonce.isascii() or not nonce.isalnum() or len(nonce) > _LONGEST_NONCE:
+        raise ValueError(f"nonce must be 1 to {_LONGEST_NONCE} letters and digits, not {nonce!r}")
+    return nonce
 
 
 def from_json(text: str | bytes) -> Any:

@@ -150,20 +150,22 @@ def events_once(service: Service, version: str | None = None) -> Steps[Answer]:
     return (yield from _asked(service, path, path, version, ask=_once))
 
 
-def start_events(service: Service, body: bytes, version: str) -> Steps[None]:
+def start_events(service: Service, version: str | None = None, *, body: bytes) -> Steps[Answer]:
     """Approve events, so that they start at once.
 
     Args:
         service: whom to ask.
-        body: what `events.approval` makes.
         version: the api-version that the events were read by.
+        body: what `events.approval` makes.
     """
-    url = url_with(f"{service.base}/metadata/scheduledevents", {"api-version": version})
+    asked_by = service.pinned or version or known_to("scheduledevents")[-1]
+    url = url_with(f"{service.base}/metadata/scheduledevents", {"api-version": asked_by})
     headers = {**HEADERS, "Content-Type": "application/json"}
     request = Request(url, headers, method="POST", body=body)
     response = yield from _persistently(service, request)
     if response.status not in (200, 202, 204):
         raise refusal(response, "scheduledevents")
+    return Answer(None, asked_by)
 
 
 def _persistently(service: Service, request: Request) -> Steps[Response]:
