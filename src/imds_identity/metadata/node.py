@@ -135,9 +135,10 @@ def as_text(value: object, path: str = "") -> str | None:
     del path
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str | int | float):
-        return str(value) or None
-    return None
+    try:
+        return (str(value) or None) if isinstance(value, str | int | float) else None
+    except ValueError:  # Python writes no numbers of thousands of digits
+        return None
 
 
 def as_number(value: object, path: str = "") -> int | None:
