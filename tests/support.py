@@ -160,6 +160,24 @@ def token_now(clock: Clock, value: str = "s3cret", life: float = LIFE) -> Token:
     )
 
 
+class Service:
+    """Counts fetches and gives what the test wants."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.fetches = 0
+        self.error: BaseException | None = None
+
+    def token(self) -> Token:
+        return token_now(self.clock, f"token-{self.fetches}")
+
+    def __call__(self) -> Token:
+        self.fetches += 1
+        if self.error:
+            raise self.error
+        return self.token()
+
+
 class RawServer:
     """Takes connections on 127.0.0.1 and answers each request with given bytes, for hostile ends.
 

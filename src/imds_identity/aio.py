@@ -37,21 +37,13 @@ class ManagedIdentityCredential(Face):
     event loop, and cancelling one who waits harms no other.
 
     Args:
-        client_id: as for `imds_identity.ManagedIdentityCredential`, like all that follow.
-        object_id: likewise.
-        resource_id: likewise.
-        identity_config: likewise.
-        source: likewise.
-        arc_tokens_directory: likewise.
-        cache: likewise.
         transport: an azure-core ``AsyncHttpTransport``, or an ``HttpTransport``. Its own proxies,
             cookies and passwords are not used.
-        raw_request_hook: called with each request as azure-core's ``CustomHookPolicy`` does.
-        raw_response_hook: likewise with each response.
+        settings: as for `imds_identity.ManagedIdentityCredential`.
 
     Raises:
-        ValueError: for more than one selector, or one that is not understood; for a transport of a
-            kind of its own that would use the environment's proxies.
+        ValueError: as there, and for a transport of a kind of its own that would use the
+            environment's proxies.
         TypeError: for trio's transport.
     """
 
@@ -63,24 +55,7 @@ class ManagedIdentityCredential(Face):
         enable_cae: bool = False,
         **kwargs: Any,
     ) -> AccessToken:
-        """An access token for a scope, as `imds_identity.ManagedIdentityCredential.get_token`.
-
-        Args:
-            scopes: exactly one, as ``https://vault.azure.net/.default`` or as a bare resource.
-            claims: the claims challenge with which a service refused the present token; skips
-                every cache.
-            tenant_id: not used: a managed identity has one tenant.
-            enable_cae: not used: the metadata service decides.
-            kwargs: not used.
-
-        Returns:
-            The token and when it expires, in Unix seconds on this machine's clock.
-
-        Raises:
-            ValueError: unless there is exactly one scope that names a resource.
-            CredentialUnavailableError: if there is no managed identity here.
-            ManagedIdentityError: if its token could not be had.
-        """
+        """An access token: `imds_identity.ManagedIdentityCredential.get_token`, awaited."""
         try:
             slot = self._slots[scopes]
             if self._tick() < slot.hit_until and not claims:
@@ -92,21 +67,7 @@ class ManagedIdentityCredential(Face):
     async def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None
     ) -> AccessTokenInfo:
-        """Like `get_token`, with ``refresh_on`` and ``token_type``.
-
-        Args:
-            scopes: exactly one, as for `get_token`.
-            options: ``claims`` is used as in `get_token`, the rest is not.
-
-        Returns:
-            The token, its type, when it expires and when the next one will be fetched, in Unix
-            seconds on this machine's clock.
-
-        Raises:
-            ValueError: unless there is exactly one scope that names a resource.
-            CredentialUnavailableError: if there is no managed identity here.
-            ManagedIdentityError: if its token could not be had.
-        """
+        """`imds_identity.ManagedIdentityCredential.get_token_info`, awaited."""
         claims = options.get("claims") if options else None
         try:
             slot = self._slots[scopes]
@@ -188,15 +149,7 @@ async def _wait(flight: Flight) -> None:
 def get_bearer_token_provider(
     credential: AsyncTokenCredential, *scopes: str
 ) -> Callable[[], Awaitable[str]]:
-    """An async callable that gives a bearer token, as OpenAI-style async clients want one.
-
-    Args:
-        credential: any async azure-core credential.
-        scopes: what to ask it for.
-
-    Returns:
-        An async callable without parameters; call it anew for each request.
-    """
+    """`imds_identity.get_bearer_token_provider` for an async credential: to be awaited."""
 
     async def bearer_token() -> str:
         return (await credential.get_token(*scopes)).token

@@ -67,8 +67,8 @@ class ManagedIdentityCredential(Face):
 
         Args:
             scopes: exactly one, as ``https://vault.azure.net/.default`` or as a bare resource.
-            claims: the claims challenge with which a service refused the present token; skips
-                every cache.
+            claims: the claims challenge with which a service refused the token that you have: the
+                answer is one that was fetched for it, or is dated later than it asks for.
             tenant_id: not used: a managed identity has one tenant.
             enable_cae: not used: the metadata service decides.
             kwargs: not used.

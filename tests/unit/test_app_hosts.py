@@ -43,16 +43,6 @@ JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.
 NAMES = pytest.mark.parametrize("name", sorted(HOSTS))
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def answers(clock: FakeClock) -> Answers:
-    return Answers(clock)
-
-
 def steps(name: str, wanted: TokenRequest = WANTED, **settings: Any) -> Stepped:
     if HOSTS[name].secret_header:
         settings.setdefault("secret", Secret(SECRET))

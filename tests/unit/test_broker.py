@@ -12,43 +12,17 @@ import pytest
 
 from imds_identity._core.challenge import ANSWER_SECONDS, Challenge
 from imds_identity._core.failure import Failure, Refused
-from imds_identity._core.key import Key
 from imds_identity._core.token import Token
 from imds_identity._engine import broker as broker_module
 from imds_identity._engine.broker import HIT_SECONDS, LOOK_SECONDS, TRIES, Broker
 from imds_identity._engine.flight import LONGEST_FETCH, Flight, Interrupted
 from imds_identity._engine.slot import NEVER, Slot
+from support import KEY, LIFE, FakeClock, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support import Background, FakeClock
-
-KEY = Key("imds", "http://service", "", "", "https://vault")
-LIFE = 86400.0
-
-
-class Service:
-    """Counts fetches and gives what the test wants."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
-        self.fetches = 0
-        self.error: BaseException | None = None
-
-    def token(self) -> Token:
-        now, wall = self.clock.now(), int(self.clock.wall())
-        half = LIFE / 2
-        return Token(
-            f"token-{self.fetches}", "Bearer", int(wall + LIFE), int(wall + half), now,
-            now + half, now + LIFE,
-        )  # fmt: skip
-
-    def __call__(self) -> Token:
-        self.fetches += 1
-        if self.error:
-            raise self.error
-        return self.token()
+    from support import Background
 
 
 def jwt_of(**claims: int) -> str:
@@ -557,6 +531,9 @@ def test_an_expired_token_is_never_a_hit(
     clock.seconds = token.expires_at - 0.25
     broker.show(slot, token, lambda token: (token.value, "info"))
     assert slot.hit_until <= clock.tick() + 0.25
+    late = slot.token = token.replaced(refresh_at=token.expires_at + 60)  # whoever says so
+    broker.show(slot, late, lambda token: (token.value, "info"))
+    assert slot.hit_until <= clock.tick() + 0.25
 
 
 def test_a_token_that_expired_while_this_process_was_frozen_is_asked_for_again(
@@ -568,6 +545,55 @@ def test_a_token_that_expired_while_this_process_was_frozen_is_asked_for_again(
         return token
 
     assert broker.get(slot, frozen).value == "token-2"
+
+
+def test_a_token_that_has_expired_by_the_wall_clock_is_not_served(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    """A virtual machine was suspended, and all its clocks but this one stood still."""
+    broker.get(slot, service)
+    clock.skew = LIFE - 1
+    assert broker.get(slot, service).value == "token-1"
+    clock.skew = LIFE
+    assert broker.get(slot, service).value == "token-2"
+    clock.skew = 0.0  # and if it was this one that was wrong, nothing is lost but a request
+    assert broker.get(slot, service).value == "token-2"
+
+
+def test_what_another_process_has_is_taken_over_only_if_it_is_good(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    mine = broker.get(slot, service)
+    clock.seconds += 1
+    broker.adopt(slot, service.token().replaced(expires_at=clock.now()))
+    assert broker.get(slot, service) is mine
+
+
+def test_a_refresh_that_nobody_began_is_begun_by_the_next_caller(
+    clock: FakeClock, service: Service
+) -> None:
+    """He is served the present token, and waits for nothing."""
+    begun: list[Callable[[], object]] = []
+
+    def start(run: Callable[[], object], *, blocks: bool) -> None:
+        if blocks:
+            run()
+        elif not begun:
+            begun.append(run)
+            raise KeyboardInterrupt
+        else:
+            begun.append(run)
+
+    broker = Broker(clock, lambda: 0.5, start)
+    slot = broker.slot(KEY)
+    broker.get(slot, service)
+    clock.seconds += LIFE / 2
+    with pytest.raises(KeyboardInterrupt):
+        broker.get(slot, service)
+    for seconds, count in ((0.0, 1), (LOOK_SECONDS, 2)):
+        clock.seconds += seconds
+        assert broker.get(slot, service).value == "token-1"
+        assert len(begun) == count
 
 
 def test_after_a_fork_nobody_waits_for_a_thread_of_the_parent(

@@ -263,6 +263,43 @@ class TestTheDefault:
         assert directory.path == f"{first}-1"
         assert str(first) not in opened
 
+    def test_what_is_on_another_device_than_its_parent_is_looked_up_as_well(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = self.shared_memory / f"imds-identity-{os.geteuid()}"
+
+        class Mounted(directory_module._Held):
+            def __init__(self, path: str) -> None:
+                super().__init__(path)
+                self.device = -1 if path == str(first) else self.device
+
+        monkeypatch.setattr(directory_module, "_Held", Mounted)
+        assert self.default().usable()
+        assert not first.joinpath("x").exists()
+        directory = self.default()
+        assert directory.usable()
+        assert directory.path == f"{first}-1"
+
+    def test_where_there_is_no_place_mounts_are_looked_through_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked: list[int] = []
+        self.mounts = Mounts(frozenset(), frozenset())
+
+        def counted() -> Mounts:
+            looked.append(1)
+            return self.mounts
+
+        monkeypatch.setattr(directory_module, "mounts", counted)
+        directory = self.default(str(self.runtime))
+        for _ in range(5):
+            assert directory.stat("x") is None
+            assert not directory.usable()
+        assert len(looked) == 1
+        self.mounts = Mounts(frozenset({os.stat(self.runtime).st_dev}), frozenset())
+        self.runtime.chmod(0o700)  # something has changed there
+        assert directory.usable()
+
     def test_elsewhere_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "platform", "win32")
         assert list(default_places(None)) == []

@@ -95,6 +95,21 @@ def test_an_entry_of_another_boot_or_network_is_none(
     assert other.entries() == []
 
 
+def test_processes_of_two_places_are_not_in_one_another_s_way(
+    machine: MachineCache, clock: FakeClock
+) -> None:
+    other = machine_in(machine.directory.path, clock, PLACE._replace(network="another"))
+    entries = {cache: Entry(KEY, token_now(clock, name)) for cache, name in
+               ((machine, "mine"), (other, "theirs"))}  # fmt: skip
+    for cache, entry in entries.items():
+        cache.write(entry)
+    for cache, entry in entries.items():
+        assert cache.read(KEY) == entry
+    assert machine.name_of(KEY) != other.name_of(
+        KEY
+    )  # and they have leases and pauses of their own
+
+
 def test_an_entry_of_another_endpoint_is_none_even_under_the_right_name(
     machine: MachineCache, clock: FakeClock
 ) -> None:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from imds_identity._core.environment import VARIABLES, Environment
 from imds_identity._engine.process import provider_for
-from imds_identity._sources.detect import Explanation, detect, explain
-from imds_identity._sources.rules import RULES
+from imds_identity._sources.detect import RULES, detect
+from imds_identity._sources.explain import Explanation, explain
 
 if TYPE_CHECKING:
     import pytest
 
-    from imds_identity._sources.detect import Candidate
+    from imds_identity._sources.explain import Candidate
 
 APP_SERVICE = {"IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "s3cret-header"}
 AGENT = "an installed Arc agent"

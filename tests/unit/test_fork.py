@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
+from typing import TYPE_CHECKING
+
+import pytest
 
 from imds_identity._core import fork
-from imds_identity._core.fork import whole
+from imds_identity._core.background import run_beside, start_thread
+from imds_identity._core.fork import load, whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_any_number_of_threads_may_come_and_go_at_once() -> None:
@@ -49,3 +56,36 @@ def test_a_fork_whose_preparation_was_cut_short_ends_without_a_word() -> None:
     fork._after_fork_in_parent()
     assert fork._entrance.acquire(blocking=False)
     fork._entrance.release()
+
+
+def test_the_main_thread_imports_nothing_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler that raises in the middle of an import would leave it torn."""
+    (tmp_path / "loaded_beside.py").write_text("import threading; ran = threading.get_ident()")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert threading.current_thread() is threading.main_thread()
+    assert load("loaded_beside").ran != threading.get_ident()
+    assert load("loaded_beside") is sys.modules.pop("loaded_beside")
+
+
+def test_what_hangs_is_waited_for_for_a_while() -> None:
+    go = threading.Event()
+    order: list[object] = []
+    run_beside(lambda: order.append(go.wait(10)), 0.01)
+    assert order == []
+    go.set()
+    run_beside(lambda: order.append(1 / 0), 10)  # and its errors are nobody's
+    run_beside(lambda: order.append("done"), 10)
+    assert "done" in order
+
+
+def test_while_the_interpreter_goes_down_there_are_no_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "is_finalizing", lambda: True)
+    with pytest.raises(RuntimeError, match="going down"):
+        start_thread(print)
+    ran: list[int] = []
+    run_beside(lambda: ran.append(threading.get_ident()), 10)
+    assert ran == [threading.get_ident()]

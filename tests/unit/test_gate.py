@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,17 @@ def test_a_stopped_process_does_not_keep_its_lane(gates: list[Gate], clock: Fake
             gates[3].admitted(15, nobody),
             gates[4].admitted(15, nobody),
         ):
+            assert clock.now() - started < 1
+
+
+def test_where_everybody_is_overdue_nobody_waits(gates: list[Gate], clock: FakeClock) -> None:
+    with ExitStack() as stopped:
+        for gate in gates[:16]:
+            stopped.enter_context(gate.admitted(15, nobody))
+            clock.seconds += 1
+        clock.seconds += 30
+        started = clock.now()
+        with gates[16].admitted(15, nobody):
             assert clock.now() - started < 1
 
 

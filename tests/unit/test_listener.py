@@ -51,6 +51,10 @@ def row(address: bytes, uid: int, port: int = PORT, state: bytes = b"0A") -> byt
         ([row(LOOPBACK, 7)], [row(EVERY_IPV6, 8)], {7}),
         ([row(LOOPBACK, 7, port=PORT + 1)], [], set()),
         ([row(LOOPBACK, 7, state=b"01")], [], set()),
+        # A connection that somebody took before another listened there.
+        ([row(LOOPBACK, 7), row(LOOPBACK, 8, state=b"01")], [], {7, 8}),
+        ([row(EVERY, 7)], [row(MAPPED + LOOPBACK, 8, state=b"08")], {7, 8}),
+        ([row(LOOPBACK, 7), row(LOOPBACK, 8, port=9, state=b"01")], [], {7}),
         ([row(b"0200007F", 7)], [row(b"0" * 24 + b"01000000", 7)], set()),
         ([], [], set()),
     ],
@@ -117,7 +121,9 @@ def test_root_the_agent_and_this_user_are_trusted_and_nobody_else(
     if trusted:
         confirm(PORT)
         return
-    with pytest.raises(SecretUnreadable, match=rf"port {PORT} of 127.0.0.1 listens user {uid}"):
+    with pytest.raises(
+        SecretUnreadable, match=rf"port {PORT} of 127.0.0.1 is served by user {uid}"
+    ):
         confirm(PORT)
 
 
@@ -220,7 +226,7 @@ def test_on_windows_the_service_the_system_and_this_user_are_trusted(
     if trusted:
         confirm(PORT)
         return
-    with pytest.raises(SecretUnreadable, match=f"listens process {process}"):
+    with pytest.raises(SecretUnreadable, match=f"is served by process {process}"):
         confirm(PORT)
 
 

@@ -11,7 +11,7 @@ import pytest
 from imds_identity._core.failure import Malformed, Refused
 from imds_identity._engine.broker import Broker
 from imds_identity._engine.sharing import Sharing
-from support import KEY, LIFE, Background, FakeClock, machine_in, middle, token_now
+from support import KEY, LIFE, Background, FakeClock, Service, machine_in, middle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,21 +26,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shared by defau
 @pytest.fixture
 def machine(tmp_path: Path, clock: FakeClock) -> MachineCache:
     return machine_in(tmp_path / "cache", clock)
-
-
-class Service:
-    """Counts fetches."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
-        self.fetches = 0
-        self.error: Exception | None = None
-
-    def __call__(self) -> Token:
-        self.fetches += 1
-        if self.error:
-            raise self.error
-        return token_now(self.clock, f"token-{self.fetches}")
 
 
 class Process:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 import sys
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.core.pipeline.transport import AioHttpTransport
 
-from imds_identity import ManagedIdentityCredential
+from imds_identity import ManagedIdentityCredential, aio
 from imds_identity._wire import secret_file
 from imds_identity.errors import ArcSecretError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from imds_identity.emulator import Emulator
 
@@ -39,10 +44,9 @@ def relay(listener: socket.socket, agent: tuple[str, int]) -> None:
                     continue
 
 
-@pytest.fixture
-def squatted(arc_emulator: Emulator) -> Iterator[int]:
-    """The port of a squatter, who is nobody."""
-    host, _, port = arc_emulator.endpoint.removeprefix("http://").partition("/")[0].partition(":")
+@contextlib.contextmanager
+def squatter(work: Callable[[socket.socket], object]) -> Iterator[int]:
+    """The port of somebody who is nobody, and does ``work`` with a listener."""
     "loaded".encode("idna")  # while its file can still be read: nobody may not look into a home
     reading, writing = os.pipe()
     child = os.fork()
@@ -53,15 +57,25 @@ def squatted(arc_emulator: Emulator) -> Iterator[int]:
             os.setuid(NOBODY)
             listener = socket.create_server(("127.0.0.1", 0))
             os.write(writing, str(listener.getsockname()[1]).encode())
-            relay(listener, (host, int(port)))
+            work(listener)
         finally:
             os._exit(1)
     os.close(writing)
-    squatter = int(os.read(reading, 10))
+    port = int(os.read(reading, 10))
     os.close(reading)
-    yield squatter
-    os.kill(child, 9)
-    os.waitpid(child, 0)
+    try:
+        yield port
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+@pytest.fixture
+def squatted(arc_emulator: Emulator) -> Iterator[int]:
+    """The port of a squatter who relays."""
+    host, _, port = arc_emulator.endpoint.removeprefix("http://").partition("/")[0].partition(":")
+    with squatter(lambda listener: relay(listener, (host, int(port)))) as squatted:
+        yield squatted
 
 
 def test_a_squatter_gets_no_secret_and_it_is_not_even_read(
@@ -73,10 +87,56 @@ def test_a_squatter_gets_no_secret_and_it_is_not_even_read(
     credential = ManagedIdentityCredential(
         arc_tokens_directory=str(arc_emulator.tokens_directory), cache="off"
     )
-    with pytest.raises(ArcSecretError, match=f"port {squatted} of 127.0.0.1 listens user {NOBODY}"):
+    served = f"port {squatted} of 127.0.0.1 is served by user {NOBODY}"
+    with pytest.raises(ArcSecretError, match=served):
         credential.get_token("https://vault.azure.net/.default")
     assert read == []
     assert [request.status for request in arc_emulator.token_requests] == [401]
+
+
+def test_a_squatter_who_made_room_for_the_agent_is_not_sent_it_on_a_kept_connection(
+    arc_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    realm = f"{arc_emulator.tokens_directory}/a.key"
+    Path(realm).write_text("s3cret")
+    told, telling = socket.socketpair()
+
+    def make_room(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        client.recv(65536)
+        listener.close()
+        told.send(b"gone")
+        told.recv(1)
+        client.sendall(
+            f"HTTP/1.1 401 x\r\nWWW-Authenticate: Basic realm={realm}\r\n"
+            "Content-Length: 0\r\n\r\n".encode()
+        )
+        told.send(client.recv(65536) or b"nothing")
+
+    async def token() -> str:
+        async with aio.ManagedIdentityCredential(
+            arc_tokens_directory=str(arc_emulator.tokens_directory),
+            cache="off",
+            transport=AioHttpTransport(),
+        ) as credential:
+            return (await credential.get_token("https://vault.azure.net/.default")).token
+
+    with told, telling, squatter(make_room) as port:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://localhost:{port}{TOKEN}")
+
+        def agent_starts() -> None:
+            telling.recv(4)
+            agent.append(socket.create_server(("127.0.0.1", port)))
+            telling.send(b"!")
+
+        agent: list[socket.socket] = []
+        thread = threading.Thread(target=agent_starts)
+        thread.start()
+        with pytest.raises(ArcSecretError, match=f"is served by user {NOBODY}"):
+            asyncio.run(token())
+        thread.join()
+        assert telling.recv(65536) == b"nothing"
+        agent[0].close()
 
 
 def test_a_squatter_on_the_other_localhost_is_not_even_asked(
@@ -84,7 +144,7 @@ def test_a_squatter_on_the_other_localhost_is_not_even_asked(
 ) -> None:
     port = int(os.environ["IMDS_ENDPOINT"].rpartition(":")[2])
     try:
-        squatter = socket.create_server(("::1", port), family=socket.AF_INET6)
+        other_localhost = socket.create_server(("::1", port), family=socket.AF_INET6)
     except OSError:
         pytest.skip("no IPv6 here")
     resolve = socket.getaddrinfo
@@ -95,11 +155,11 @@ def test_a_squatter_on_the_other_localhost_is_not_even_asked(
 
     monkeypatch.setattr(socket, "getaddrinfo", resolved)
     monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://localhost:{port}{TOKEN}")
-    with squatter:
-        squatter.settimeout(0.1)
+    with other_localhost:
+        other_localhost.settimeout(0.1)
         credential = ManagedIdentityCredential(
             arc_tokens_directory=str(arc_emulator.tokens_directory), cache="off"
         )
         assert credential.get_token("https://vault.azure.net/.default").token
         with pytest.raises(TimeoutError):
-            squatter.accept()
+            other_localhost.accept()

@@ -119,3 +119,38 @@ def test_nothing_is_imported_where_a_fork_could_cut_it_in_two(
     imds_emulator: Emulator, tmp_path: object
 ) -> None:
     assert run(WHAT_IS_IMPORTED, imds_emulator, tmp_path) == "[]"
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_does_not_wait_for_a_thread_that_waits_for_what_the_fork_has_locked() -> None:
+    """Before a fork `logging` takes its lock, which whoever imports or logs something needs."""
+    script = """
+import os, threading, time
+from imds_identity._core.fork import whole
+
+def work():
+    with whole():
+        import logging
+        inside.set()
+        time.sleep(0.3)
+        logging.getLogger("somebody's")
+
+inside = threading.Event()
+threading.Thread(target=work).start()
+inside.wait()
+begun = time.monotonic()
+child = os.fork()
+if not child:
+    import logging
+    logging.getLogger("another's")
+    os._exit(0)
+seconds = time.monotonic() - begun
+import logging
+logging.getLogger("the parent's")
+print(os.waitpid(child, 0)[1], seconds < 5)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout.split(), done.stderr) == (["0", "True"], "")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
 
+from crowds import crowd, killed_at_random
 from imds_identity import ManagedIdentityCredential
 
 if TYPE_CHECKING:
@@ -22,36 +21,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
 
 VAULT = "https://vault.azure.net"
-CROWD = """
-import sys, threading
-from imds_identity import ManagedIdentityCredential
-threads, resources = int(sys.argv[1]), int(sys.argv[2])
-failed = []
-
-def work():
-    try:
-        for number in range(resources):
-            ManagedIdentityCredential().get_token(f"https://resource-{number}.example/.default")
-    except Exception as error:
-        failed.append(error)
-
-crowd = [threading.Thread(target=work) for _ in range(threads)]
-print("ready", flush=True)
-sys.stdin.readline()
-for thread in crowd: thread.start()
-for thread in crowd: thread.join()
-if failed: raise failed[0]
-"""
-# Fetches, refreshes and writes all the time, until it is killed.
-RESTLESS = """
-import imds_identity, itertools
-credential = imds_identity.ManagedIdentityCredential()
-print("ready", flush=True)
-for number in itertools.count():
-    token = credential.get_token("https://vault.azure.net", claims="c" if number % 3 else None)
-    assert token.token.count(".") == 2
-    if number % 2: imds_identity.clear_cache()
-"""
 
 
 @pytest.fixture
@@ -67,26 +36,6 @@ def limited(emulator_factory: Any, shared: str) -> tuple[Emulator, dict[str, str
     )
     environment = {**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": shared}
     return emulator, environment
-
-
-def crowd(environment: dict[str, str], processes: int, threads: int, resources: int) -> list[str]:
-    """What a crowd of processes that start at once complain of."""
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", CROWD, str(threads), str(resources)],
-            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
-        )
-        for _ in range(processes)
-    ]  # fmt: skip
-    for process in started:
-        assert process.stdout is not None
-        process.stdout.readline()
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    return [process.communicate(timeout=60)[1] for process in started]
 
 
 def test_a_crowd_of_processes_and_threads_makes_one_request(
@@ -110,28 +59,7 @@ def test_processes_killed_at_any_moment_leave_nothing_that_blocks_or_misleads(
 ) -> None:
     emulator = emulator_factory("vm", key_vault=False)
     environment = {**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": shared}
-    dice = random.Random(7)
-
-    def start() -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", RESTLESS], env=environment, stdout=subprocess.PIPE, text=True,
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
-        assert process.stdout is not None
-        process.stdout.readline()
-        return process
-
-    alive = [start() for _ in range(3)]
-    for _ in range(12):
-        victim = alive.pop(0)
-        time.sleep(dice.random() * 0.02)  # a random moment is the point
-        assert victim.poll() is None
-        victim.send_signal(signal.SIGKILL)
-        victim.communicate()
-        alive.append(start())
-    for process in alive:
-        process.kill()
-        process.communicate()
+    assert killed_at_random(environment, 12, alive=3, longest=0.02, seed=7) == 0
     done = subprocess.run(
         [sys.executable, "-m", "imds_identity", "token", VAULT],
         env=environment, capture_output=True, text=True, check=True, timeout=30,

@@ -1,13 +1,16 @@
-"""Threads that work for those who ask and are left behind when the interpreter ends."""
+"""Threads that work for those who ask, and that nobody waits for without an end."""
 
 from __future__ import annotations
 
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+THREAD_NAME = "imds-identity"
 
 
 def start_thread(run: Callable[[], object]) -> None:
@@ -19,4 +22,28 @@ def start_thread(run: Callable[[], object]) -> None:
     """
     if sys.is_finalizing():
         raise RuntimeError("the interpreter is going down")
-    threading.Thread(target=run, name="imds-identity", daemon=True).start()
+    threading.Thread(target=run, name=THREAD_NAME, daemon=True).start()
+
+
+def run_beside(run: Callable[[], object], seconds: float) -> None:
+    """Run ``run`` in a thread of its own, or here if there can be none; wait for it for a while.
+
+    Args:
+        run: what may hang, or must not be interrupted by a signal handler that raises; its own
+            exceptions are lost there.
+        seconds: how long to wait.
+    """
+    done = threading.Lock()
+    done.acquire()
+
+    def work() -> None:
+        with suppress(Exception):
+            run()
+        done.release()
+
+    try:
+        start_thread(work)
+    except RuntimeError:
+        run()
+    else:
+        done.acquire(timeout=seconds)

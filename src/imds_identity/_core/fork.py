@@ -7,6 +7,7 @@ other thread is inside `whole`.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -14,9 +15,10 @@ import weakref
 from contextlib import suppress
 from typing import Any
 
-from .background import start_thread
+from .background import run_beside
 
 _FORK_SECONDS = 10.0
+_IMPORT_SECONDS = 60.0
 _POLL = 0.005
 
 
@@ -53,20 +55,7 @@ def load(name: str) -> Any:
         return module
     if threading.current_thread() is not threading.main_thread():
         return _imported(name)
-    done = threading.Lock()
-    done.acquire()
-
-    def work() -> None:
-        try:
-            _imported(name)
-        finally:
-            done.release()
-
-    try:
-        start_thread(work)
-    except RuntimeError:  # no more threads, or the interpreter is going down
-        return _imported(name)
-    done.acquire()
+    run_beside(functools.partial(_imported, name), _IMPORT_SECONDS)
     return _imported(name)
 
 
@@ -90,11 +79,22 @@ def _is_inside(thread: int) -> bool:
 
 def _before_fork() -> None:
     _entrance.acquire()
-    pause = threading.Event()
     for _ in range(round(_FORK_SECONDS / _POLL)):
         if _threads_inside() <= {threading.get_ident()}:
             return
-        pause.wait(_POLL)
+        _let_others_work()
+
+
+def _let_others_work() -> None:
+    """Wait for a moment, and not with the lock that `logging` has taken for this very fork.
+
+    Its preparations come before ours if it was imported later, and who is inside may need it.
+    """
+    lock = getattr(sys.modules.get("logging"), "_lock", None)
+    try:
+        threading.Condition(lock).wait(_POLL)
+    except RuntimeError:  # this thread does not hold it
+        threading.Event().wait(_POLL)
 
 
 def _after_fork_in_parent() -> None:

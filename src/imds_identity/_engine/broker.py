@@ -10,7 +10,7 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.background import start_thread
-from .._core.failure import Failure, Malformed, Refused
+from .._core.failure import Failure, Refused
 from .._core.fork import whole
 from .._core.freshness import State, decide
 from .flight import LONGEST_FETCH, Flight, Interrupted
@@ -154,8 +154,9 @@ class Broker:
             if token := self.result(found):
                 return token
         raise Refused(
-            f"the fetch was interrupted {TRIES} times",
-            "Its thread or its event loop was stopped, or a hook raised what is no Exception.",
+            f"the fetch was interrupted {TRIES} times, or what it brought had expired by then",
+            "Its thread, its event loop or this process was stopped, or a hook raised what is no "
+            "Exception.",
         )
 
     def launch(
@@ -184,6 +185,7 @@ class Broker:
         caller = caller or threading.current_thread()
         with self._lock:
             now = self.clock.now()
+            slot.drop_expired(self.clock.wall())
             token = slot.answer(claims, caller, now) if claims else slot.present(now)
             if token and (claims or now < token.refresh_at):
                 return token
@@ -266,7 +268,7 @@ class Broker:
         _made_here.set((*_made_here.get(), flight))
         outcome: Outcome = Interrupted()
         try:
-            outcome = self._fetched(flight)
+            outcome = flight.fetch()
         except (Failure, Interrupted) as error:
             outcome = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - those who wait get an error that is documented
@@ -276,17 +278,6 @@ class Broker:
             )
         finally:  # with an exception that is none of these those who wait ask anew
             self._land(flight, outcome)
-
-    def _fetched(self, flight: Flight) -> Token:
-        """A token that is good now: this process may have been frozen while it came."""
-        for _ in range(TRIES):
-            token = flight.fetch()
-            if decide(token, self.clock.now()) is not State.EXPIRED:
-                return token
-        raise Malformed(
-            "each token had expired before it could be handed out",
-            "Is this process, or the machine, suspended again and again?",
-        )
 
     def _land(self, flight: Flight, outcome: Outcome) -> None:
         failed_refresh = False

@@ -13,7 +13,7 @@ from .._core.environment import Environment
 from .._core.fork import whole
 from .._core.identity import choose
 from .._machine.choice import OFF, chosen, known_machines, machine_at
-from .._sources.detect import detect, explain
+from .._sources.detect import detect
 from .broker import Broker
 from .provider import Provider
 
@@ -76,6 +76,8 @@ def provider_for(
 def _log_choice(chosen: TokenSource, forced: str | None, environment: Environment) -> None:
     with whole():
         import logging
+
+        from .._sources.explain import explain
 
         logger = logging.getLogger("imds_identity")
         if logger.isEnabledFor(logging.DEBUG):

@@ -63,6 +63,18 @@ class Slot:
         self.flights: dict[str | None, Flight] = {}
         self.generation += 1
 
+    def drop_expired(self, wall: float) -> None:
+        """Drop a token that has expired by the wall clock.
+
+        In a virtual machine that was suspended or moved all other clocks may have stood still.
+
+        Args:
+            wall: the time (``Clock.wall``).
+        """
+        if self.token is not None and wall >= self.token.expires_on:
+            self.hit_until = NEVER
+            self.token = None
+
     def present(self, now: float) -> Token | None:
         """The present token, if it is good.
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 from io import FileIO
 from typing import TYPE_CHECKING
 
+from .._core.background import run_beside
+from .._core.fork import whole
 from .memory import Mounts, mounts
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd
 _OPEN = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_DIRECTORY", "O_NOFOLLOW"))
 _ATTEMPTS = 5
+_LOG_SECONDS = 1.0
 
 
 class Untrusted(Exception):
@@ -44,6 +47,7 @@ class Directory:
         self._places = places
         self._in_memory = in_memory
         self._held: _Held | None = None
+        self._in_vain: object = None
         self._complained = False
 
     @classmethod
@@ -66,15 +70,10 @@ class Directory:
 
     def complain(self, reason: str) -> None:
         """Log a warning, once a process."""
-        if self._complained:
-            return
-        self._complained = True
-        from .._core.fork import whole
-
-        with whole():
-            import logging
-
-            logging.getLogger("imds_identity").warning("%s", reason)
+        if not self._complained:
+            self._complained = True
+            # A handler may be slow, or wait for the very token that is on its way here.
+            run_beside(functools.partial(_warn, reason), _LOG_SECONDS)
 
     def open(self, name: str, mode: str) -> FileIO:
         """Open a file of this user's own and nobody else's.
@@ -154,14 +153,23 @@ class Directory:
         return held
 
     def _opened(self) -> _Held:
-        """The first of the places that will do.
+        """The first of the places that will do; of mounts there may be thousands to look through.
 
         Raises:
             Unusable: if none does.
         """
+        paths = list(self._places())
+        sights = [_sight(path) for path in paths] if self._in_memory else None
+        if sights is None or sights != self._in_vain:
+            if held := self._first_usable(paths):
+                return held
+            self._in_vain = sights
+        raise Unusable("no directory can be used")
+
+    def _first_usable(self, paths: list[str]) -> _Held | None:
         present = mounts() if self._in_memory else None
         reasons: list[str] = []
-        for path in self._places():
+        for path in paths:
             if present and not present.in_memory(os.path.dirname(path)):
                 continue
             try:
@@ -178,7 +186,7 @@ class Directory:
             self.complain(
                 "tokens are not shared with the other processes of this machine: " + reasons[0]
             )
-        raise Unusable("no directory can be used")
+        return None
 
 
 class _File(FileIO):
@@ -246,6 +254,13 @@ class _Held:
                 os.close(self.descriptor)
 
 
+def _warn(reason: str) -> None:
+    with whole():
+        import logging
+
+        logging.getLogger("imds_identity").warning("%s", reason)
+
+
 def _open_or_make(path: str, present: Mounts | None) -> _Held:
     """The directory ``path``, in memory if ``present`` says what is.
 
@@ -264,6 +279,16 @@ def _open_or_make(path: str, present: Mounts | None) -> _Held:
     if present and held.device not in present.devices:
         raise Untrusted(f"{path} is not in memory")
     return held
+
+
+def _sight(path: str) -> list[object]:
+    """What changes with whatever may make a place usable that is not."""
+    seen: list[object] = []
+    for name in (os.path.dirname(path), path):
+        with suppress(OSError, ValueError):
+            status = os.lstat(name)
+            seen += [status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_ctime]
+    return seen
 
 
 def _make(path: str) -> None:

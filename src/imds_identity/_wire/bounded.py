@@ -6,6 +6,7 @@ import contextvars
 import functools
 import http.client
 import io
+import logging
 import socket
 import sys
 import threading
@@ -17,7 +18,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from .._core.background import start_thread
+from .._core.background import THREAD_NAME, start_thread
 from .._core.failure import Malformed, quote
 from .exchange import Dropped, Unreached
 
@@ -34,6 +35,18 @@ LARGEST_BODY = 256 * 1024
 _LARGEST_ANSWER = 8 * LARGEST_BODY
 # Of several addresses one may be dead: the others get their turn, but each a fair chance.
 _FAIR_CHANCE = 1.0
+
+
+def _is_not_ours(_: logging.LogRecord) -> bool:
+    """Whether a record of urllib3's may go to handlers.
+
+    A handler that uses the credential holds its own lock while it waits for the fetch, and would
+    wait for ever if the fetch had something to log for it.
+    """
+    return threading.current_thread().name != THREAD_NAME
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_is_not_ours)
 
 
 class BoundedSession(requests.Session):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .._core.failure import SecretUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 _AGENT_USER = "himds"
 _ROOT = 0
@@ -42,7 +42,10 @@ def confirm(port: int) -> None:
 
 
 def owners(port: int, tables: Iterable[bytes], byte_order: str = sys.byteorder) -> set[int]:
-    """The users of the sockets that may take a connection to ``port`` of 127.0.0.1.
+    """The users of the sockets that may take what is sent to ``port`` of 127.0.0.1.
+
+    A connection outlives its listener: who left the port to another keeps those that it had taken,
+    and a transport may send by one of them once more.
 
     Args:
         port: the port.
@@ -50,20 +53,28 @@ def owners(port: int, tables: Iterable[bytes], byte_order: str = sys.byteorder) 
         byte_order: ``little`` or ``big``, as the kernel has it that wrote them.
 
     Returns:
-        Those of the sockets that listen on 127.0.0.1 or on every IPv4 address; else of those that
-        listen on every IPv6 address: beside the former these can only be for IPv6 alone.
+        Those of the connections there, and of the sockets that listen on 127.0.0.1 or on every IPv4
+        address; else of those that listen on every IPv6 address: beside the former these can only
+        be for IPv6 alone. Nobody if nobody listens.
     """
-    found: dict[bytes, set[int]] = {}
+    listening: dict[bytes, set[int]] = {}
+    connected: dict[bytes, set[int]] = {}
     for line in b"\n".join(tables).split(b"\n"):
         fields = line.split()
-        if len(fields) < 8 or fields[3] != _LISTEN:
+        if len(fields) < 8:
             continue
         address, _, local_port = fields[1].rpartition(b":")
         uid = fields[7]
         if uid.isdigit() and local_port.upper() == b"%04X" % port:
+            found = listening if fields[3] == _LISTEN else connected
             found.setdefault(address.upper(), set()).add(int(uid))
     ipv4, every_ipv6 = _addresses(byte_order)
-    return set().union(*(found.get(a, set()) for a in ipv4)) or found.get(every_ipv6, set())
+    listeners = _at(ipv4, listening) or _at([every_ipv6], listening)
+    return listeners | _at(ipv4, connected) if listeners else set()
+
+
+def _at(addresses: Iterable[bytes], found: Mapping[bytes, set[int]]) -> set[int]:
+    return set().union(*(found.get(address, set()) for address in addresses))
 
 
 def _addresses(byte_order: str) -> tuple[list[bytes], bytes]:
@@ -86,10 +97,10 @@ def _check(port: int, kind: str, found: set[int], is_trusted: Callable[[int], bo
     for owner in sorted(found):
         if not is_trusted(owner):
             raise SecretUnreadable(
-                f"on port {port} of 127.0.0.1 listens {kind} {owner}, "
+                f"port {port} of 127.0.0.1 is served by {kind} {owner}, "
                 "so Arc's secret was not sent there",
                 "Only the system, the agent himds and this very user are trusted with it: "
-                "find out what listens there, and stop it.",
+                "find out what runs there, and stop it.",
             )
 
 
