@@ -74,7 +74,7 @@ def answering(status: int, body: bytes) -> MetadataClient:
     clock = FakeClock()
     service = Service(clock)
     answer = Answers(clock).raw(status, body)
-    service.send = lambda request: answer  # type: ignore[method-assign]  # noqa: ARG005
+    service.send = lambda request: answer  # type: ignore[method-assign]
     return service.client()
 
 
