@@ -9,12 +9,12 @@ import threading
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from imds_identity._core.clock import SYSTEM_CLOCK
 from imds_identity._core.key import Key
 from imds_identity._core.token import Token
 from imds_identity._machine.directory import Directory
 from imds_identity._machine.place import Place
 from imds_identity._machine.store import MachineCache
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity._wire.exchange import Response
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from imds_identity._core.clock import Clock
+    from imds_identity._runtime.clock import Clock
 
 EPOCH = 1_750_000_000.0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._core.fork import whole
+from ._runtime.fork import whole
 from ._version import __version__
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ._core.failure import Failure
-from ._core.fork import load
 from ._engine.broker import LOOK_SECONDS
 from ._faces.face import Face, error_from
+from ._runtime.fork import load
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._core.failure import Failure
-from ._core.fork import load
 from ._faces.face import Face, error_from
+from ._runtime.fork import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import html
 import json
+import re
+import shutil
+import subprocess
 from typing import TYPE_CHECKING, Any
 
+import jwt
 import pytest
 import requests
 
 from emulator.support import VAULT
+from imds_identity.emulator import Fault
+from imds_identity.emulator._admin import words
+from imds_identity.emulator._world.faults import Standing
 
 if TYPE_CHECKING:
     from emulator.support import Ask, Start
@@ -15,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def emulator(started: Start, clock: ManualClock) -> Any:
-    return started(admin_port=0, clock=clock)
+    return started(admin_port=0, clock=clock, resources=["*"])
 
 
 @pytest.fixture
@@ -84,7 +92,7 @@ def test_the_page_shows_what_happened_and_escapes_it(
     for raw in ("<script>alert", "<b>&", "<i>", "<u>"):
         assert raw not in answer.text
     assert "&lt;script&gt;" in answer.text
-    assert "script-src 'nonce-" in answer.headers["Content-Security-Policy"]
+    assert "script-src 'self';" in answer.headers["Content-Security-Policy"]
 
 
 def test_the_page_s_buttons_work(emulator: Emulator, admin: Ask) -> None:
@@ -128,7 +136,7 @@ def test_other_sites_change_nothing(
     assert emulator.faults == []
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", ""])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_name_that_was_rebound_to_this_machine_is_refused(
     admin: Ask, host: Any, method: Any
@@ -176,3 +184,119 @@ def test_what_makes_no_sense_is_answered_in_plain_words(
 
 def test_no_admin_port_no_page(started: Start) -> None:
     assert started().admin_url is None
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "value", "message"),
+    [
+        ("/do/fault", "status", "often", "This must be a whole number."),
+        ("/do/fault", "status", "99", "lies between 200 and 599"),
+        ("/do/fault", "times", "0", "cannot be 0"),
+        ("/do/fault", "delay", "soon", "This must be a number."),
+        ("/do/event", "notice", "-1", "between 0 and ten years"),
+        ("/do/event", "duration", "long", "This must be a whole number."),
+    ],
+)
+def test_a_wrong_field_is_answered_beside_it(
+    admin: Ask, emulator: Emulator, path: str, field: str, value: str, message: str
+) -> None:
+    answer = admin(
+        "POST", path, data={"status": "503", field: value} if "fault" in path else {field: value}
+    )
+    assert answer.status_code == 400
+    _, _, after = answer.text.partition(f'<input name="{field}"')
+    assert message in after[:400]
+    assert f'value="{value}"' in after[:100]
+    assert emulator.faults == []
+    assert emulator.events == []
+
+
+def test_a_fault_that_does_nothing_is_answered_above_the_form(admin: Ask) -> None:
+    answer = admin("POST", "/do/fault", data={"times": "1"})
+    assert "This fault does nothing" in answer.text
+
+
+def test_an_event_is_approved_on_the_page(admin: Ask, emulator: Emulator) -> None:
+    event_id = emulator.schedule_event()
+    admin("POST", "/do/approve-event", data={"event_id": event_id})
+    assert emulator.events[0].status == "Started"
+
+
+@pytest.mark.parametrize("profile", ["vm", "arc", "app-service", "stack-hub"])
+def test_the_page_tells_clients_how_to_find_each_host(started: Start, profile: str) -> None:
+    emulator = started(profile, admin_port=0)
+    text = html.unescape(requests.get(f"{emulator.admin_url}/", timeout=10).text)
+    for name, value in emulator.environment().items():
+        assert f"export {name}={value}" in text
+    for identity in emulator.identities:
+        assert identity.client_id in text
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("profile", ["vm", "arc", "app-service"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_line_for_curl_gets_the_token(started: Start, profile: str, number: int) -> None:
+    emulator = started(profile, admin_port=0)
+    text = requests.get(f"{emulator.admin_url}/", timeout=10).text
+    line = re.findall(r"<strong>curl</strong>.*?<pre[^>]*>(.*?)</pre>", text, re.DOTALL)[number]
+    said = subprocess.check_output(["sh", "-c", html.unescape(line)], text=True)
+    token = json.loads(said)["access_token"]
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims["appid"] == emulator.identities[number].client_id
+
+
+def test_nothing_but_static_files_is_served_as_one(admin: Ask) -> None:
+    assert "css" in admin("GET", "/static/page.css").headers["Content-Type"]
+    for path in ("/static/../api.py", "/static/%2e%2e/api.py", "/static/", "/static/x.css"):
+        assert admin("GET", path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fault", "effect"),
+    [
+        (Fault(status=429, retry_after=2), "Answers 429, says Retry-After: 2 s"),
+        (Fault(reset=True), "Resets the connection"),
+        (Fault(no_answer=True), "Never answers"),
+        (Fault(token_lifetime=-60), "Hands out a token expired"),
+        (Fault(delay=5, truncate=3), "Waits 5 s first, closes after 3 bytes of the body"),
+        (Fault(document="tampered"), "Changes the attested document after it was signed"),
+        (
+            Fault(body="ab", date_skew=3600, content_type="text/plain"),
+            "Sends another body of 2 bytes, calls it text/plain, moves the Date header by 3600 s",
+        ),
+    ],
+)
+def test_a_fault_is_described_in_plain_words(fault: Fault, effect: str) -> None:
+    assert words.effect(fault) == effect
+
+
+@pytest.mark.parametrize(
+    ("fault", "reach"),
+    [
+        (Fault(status=500), "every identity request"),
+        (Fault(status=500, times=1), "the next identity request"),
+        (Fault(status=500, times=3, after=2), "the next 3 identity requests, after 2 good ones"),
+        (
+            Fault(status=500, category="*", probability=0.1),
+            "every request, each with a chance of 10%",
+        ),
+        (Fault(status=500, leg="answer"), "every identity request (answer leg)"),
+    ],
+)
+def test_its_reach_is_described_in_plain_words(fault: Fault, reach: str) -> None:
+    assert words.reach(Standing(1, fault, 0, 0, None)) == reach
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "under way"),
+        (0, "under 1 ms"),
+        (0.02, "20 ms"),
+        (1.5, "1.5 s"),
+        (899, "14 min 59 s"),
+        (86340, "23 h 59 min"),
+    ],
+)
+def test_durations_have_units(seconds: float | None, text: str) -> None:
+    assert words.duration(seconds) == text

@@ -66,7 +66,7 @@ def test_a_port_that_is_taken_is_an_error_in_plain_words(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_serves_until_a_signal(kind: Any, tmp_path: Path) -> None:
     flags = ["--profile", "arc", "--port", "0", "--key-vault-port", "0", "--no-admin"]
     with subprocess.Popen(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ from imds_identity.emulator._program.flags import arguments
 from imds_identity.emulator._program.options import Row, add_flags, documented, rows
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "emulator.md"
-SAID: dict[str, Any] = {"host": "127.0.0.2", "newest_version": "2021-02-01", "profile": "arc"}
+SAID: dict[str, Any] = {
+    "host": "127.0.0.2",
+    "admin_host": "127.0.0.3",
+    "newest_version": "2021-02-01",
+    "profile": "arc",
+    "replay": os.devnull,
+}
 SCALARS = [row for row in rows() if row.option.flag is None and row.flag]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 QUERY = "?api-version=2018-02-01&resource=https://vault.azure.net"
 PATH = "/metadata/identity/oauth2/token"
-HEAD = "Host: x\r\nMetadata: true\r\n"
+HEAD = "Host: 127.0.0.1\r\nMetadata: true\r\n"
 GOOD = f"GET {PATH}{QUERY} HTTP/1.1\r\n{HEAD}\r\n".encode()
 
 
@@ -179,22 +179,23 @@ def test_a_client_that_gives_up_waiting_harms_nobody(started: Start, ask: Ask) -
     ("request_bytes", "status"),
     [
         (b"nonsense\r\n\r\n", b"400"),
-        (b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET /\x00 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nBad Header: y\r\n\r\n", b"400"),
-        (b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
-        (b"GET /?" + b"a=b&" * 200 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 40_000 + b"\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nBad Header: y\r\n\r\n", b"400"),
+        (b"GET http://[ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"400"),
+        (b"GET /?" + b"a=b&" * 200 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"y" * 40_000 + b"\r\n\r\n", b"400"),
         (b"GET /" + b"y" * 40_000, b"400"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"400"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: what\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: what\r\n\r\n", b"400"),
         (
-            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 300_000,
+            b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999999\r\n\r\n"
+            + b"x" * 300_000,
             b"413",
         ),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
-        (b"CONNECT example.invalid:443 HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
-        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+        (b"CONNECT example.invalid:443 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"404"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"404"),
     ],
 )
 def test_what_is_not_http_is_answered_in_kind(
@@ -218,7 +219,7 @@ FRAGMENTS = [
     b" HTTP/1.0",
     b"\r\n",
     b"\n",
-    b"Host: x\r\n",
+    b"Host: 127.0.0.1\r\n",
     b"Metadata: true\r\n",
     b"Content-Length: 5\r\n",
     b"Content-Length: 99999999999999999999\r\n",

@@ -130,6 +130,8 @@ def test_requests_appear_as_they_come_and_nothing_in_them_is_run(
         assert await evaluate(
             "getComputedStyle(document.querySelector('table')).borderCollapse"
         ) == ("collapse")
+        await evaluate("filter.value = 'no such word'; filter.dispatchEvent(new Event('input'))")
+        assert await evaluate("document.querySelectorAll('.requests li:not([hidden])').length") == 0
 
     assert emulator.admin_url is not None
     run(browse(devtools, emulator.admin_url + "/", visit))
@@ -149,13 +151,42 @@ def test_its_buttons_set_faults_and_schedule_events(emulator: Emulator, devtools
         assert (fault.status, fault.times) == (418, 1)
         assert (await asyncio.to_thread(ask, emulator)).status_code == 418
         await until(lambda: evaluate("document.readyState === 'complete' && !!window.live"))
-        await until(lambda: evaluate("live.innerText.includes('418')"))
+        await until(lambda: evaluate("document.querySelector('#live').innerText.includes('418')"))
         await evaluate(
             "document.querySelector('#event [name=description]').value = 'from the page'"
         )
         await evaluate("document.querySelector('#event button').click()")
         (event,) = await until(events)
         assert (event.event_type, event.description) == ("Freeze", "from the page")
+
+    assert emulator.admin_url is not None
+    run(browse(devtools, emulator.admin_url + "/", visit))
+
+
+def test_a_wrong_field_answers_beside_the_field(emulator: Emulator, devtools: Path) -> None:
+    async def visit(evaluate: Evaluate) -> None:
+        await evaluate("document.querySelector('#fault [name=status]').value = 'often'")
+        await evaluate("document.querySelector('#fault button').click()")
+        beside = "document.querySelector('#fault [name=status]+.wrong')?.innerText"
+        assert await until(lambda: evaluate(beside)) == "This must be a whole number."
+        assert await evaluate("document.querySelector('#fault [name=status]').value") == "often"
+        await until(lambda: evaluate("document.activeElement.name === 'status'"))
+        assert emulator.faults == []
+
+    assert emulator.admin_url is not None
+    run(browse(devtools, emulator.admin_url + "/", visit))
+
+
+def test_what_is_copied_is_what_is_shown(emulator: Emulator, devtools: Path) -> None:
+    async def visit(evaluate: Evaluate) -> None:
+        # A headless browser lets no page write to its clipboard, so the page's call is watched.
+        await evaluate(
+            "Object.defineProperty(navigator, 'clipboard',"
+            " {value: {writeText: async (text) => { window.written = text; }}})"
+        )
+        await evaluate("document.querySelector('#identities .copied [data-copy]').click()")
+        written = await until(lambda: evaluate("window.written"))
+        assert f"AZURE_POD_IDENTITY_AUTHORITY_HOST={emulator.endpoint}" in written
 
     assert emulator.admin_url is not None
     run(browse(devtools, emulator.admin_url + "/", visit))

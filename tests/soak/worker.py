@@ -18,7 +18,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from imds_identity import clear_cache
-from imds_identity._core.clock import SystemClock
+from imds_identity._runtime.clock import SystemClock
 
 from . import eras
 from .board import Board

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import json
@@ -20,12 +21,13 @@ from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
+from imds_identity._sources import app_hosts
 from imds_identity._sources.app_hosts import HOSTS, exchange
 from imds_identity._sources.detect import detect
 from imds_identity._wire.channel import Channel
 from imds_identity._wire.exchange import Request
 from imds_identity._wire.sender import requests_sender
-from imds_identity.emulator._pki.certificates import server_context
+from imds_identity.emulator._pki.certificates import Authority, server_context
 from imds_identity.errors import ManagedIdentityError
 from support import Answers, FakeClock, RawServer, RunningClock, Stepped, middle, token_now
 
@@ -236,7 +238,7 @@ class Fabric(RawServer):
     """A Service Fabric host: answers over TLS, with a certificate that no authority knows."""
 
     def __init__(self, directory: Path, *said: Any, **settings: Any) -> None:
-        self._context = server_context(directory, "127.0.0.1")
+        self._context = server_context(Authority("a root"), directory, "127.0.0.1")
         super().__init__(*said, **settings)
         self.url = self.url.replace("http:", "https:")
         shown = ssl.get_server_certificate(("127.0.0.1", self.port))
@@ -305,7 +307,7 @@ def test_nothing_of_service_fabric_s_is_inflated(fabric: Any) -> None:
 def test_service_fabric_has_one_deadline(
     fabric: Any, monkeypatch: pytest.MonkeyPatch, first: bytes, then: bytes
 ) -> None:
-    monkeypatch.setattr(Request.__init__, "__defaults__", ("GET", None, 0.3, ""))
+    monkeypatch.setattr(app_hosts, "Request", functools.partial(Request, seconds=0.3))
     fabric(first, then, hold=True)
     with pytest.raises(Refused, match=r"no complete answer within|no answer within"):
         fetched()

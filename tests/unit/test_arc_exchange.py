@@ -15,7 +15,7 @@ from imds_identity._core.failure import Failure, Malformed, Refused, SecretUnrea
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._sources.arc import exchange, is_loopback
+from imds_identity._sources.arc import exchange, is_on_127
 from imds_identity._wire.exchange import (
     ConfirmListener,
     Dropped,
@@ -62,13 +62,24 @@ def test_challenge_listener_secret_token(answers: Answers) -> None:
         "?api-version=2020-06-01&resource=https%3A%2F%2Fvault"
     )
     assert first.headers == {"Metadata": "true", "Host": "localhost:40342"}
+    assert first.listener == 0
     assert stepped.answer(challenge(answers)) == ConfirmListener(40342)
     assert stepped.answer(None) == ReadSecret(KEY_FILE)
     second = stepped.answer(Secret("s3cret")).request
-    assert second.url == first.url
+    assert (second.url, second.listener) == (first.url, 40342)
     expected = {**first.headers, "Authorization": "Basic s3cret"}
     assert plain_headers(second).items() >= expected.items()
     assert stepped.finish(answers.token("secret")).value == "secret"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [("http://localhost:7/x", 7), ("http://localhost/x", 80), ("https://127.0.0.1/x", 443)],
+)
+def test_the_port_that_is_looked_at_is_the_one_that_is_asked(
+    answers: Answers, endpoint: str, port: int
+) -> None:
+    assert start(endpoint=endpoint).answer(challenge(answers)) == ConfirmListener(port)
 
 
 def test_the_request_with_the_secret_does_not_show_it(answers: Answers) -> None:
@@ -261,7 +272,7 @@ def test_claims_are_not_sent_to_an_agent_that_does_not_know_them() -> None:
     ],
 )
 def test_loopback_endpoints_are_known(endpoint: str) -> None:
-    assert is_loopback(endpoint)
+    assert is_on_127(endpoint)
 
 
 @pytest.mark.parametrize(
@@ -280,6 +291,6 @@ def test_loopback_endpoints_are_known(endpoint: str) -> None:
     ],
 )
 def test_nothing_is_sent_to_an_endpoint_elsewhere(endpoint: str) -> None:
-    assert not is_loopback(endpoint)
+    assert not is_on_127(endpoint)
     with pytest.raises(SecretUnreadable, match="not on this machine"):
         start(endpoint=endpoint)

@@ -18,6 +18,7 @@ PACKAGE = Path(imds_identity.__file__).parent
 # From the cellar up. A room knows rooms of lower floors only, also where it imports a type.
 FLOORS = (
     {"_version"},
+    {"_runtime"},
     {"_core"},
     {"_wire", "errors"},
     {"_machine", "_sources"},
@@ -33,6 +34,9 @@ FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 APART = "emulator"  # an independent witness; only commands start one
 KNOW_THE_EMULATOR = {"cli"}
 KNOW_AZURE_CORE = {"metadata", "_faces", "credential", "aio", "auth", "errors", "cli"}
+
+LONGEST_FILE = 340
+LARGEST_ROOM = 12
 
 FILES = {
     ".".join(("imds_identity", *path.relative_to(PACKAGE).with_suffix("").parts)): path
@@ -93,6 +97,16 @@ def test_no_files_know_one_another_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_a_file_is_read_at_one_sitting(name: str) -> None:
+    assert len(FILES[name].read_text().splitlines()) <= LONGEST_FILE
+
+
+@pytest.mark.parametrize("room", sorted({path.parent for path in FILES.values()} - {PACKAGE}))
+def test_a_room_is_taken_in_at_a_glance(room: Path) -> None:
+    assert len([path for path in room.glob("*.py") if path.name != "__init__.py"]) <= LARGEST_ROOM
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_azure_core_is_a_matter_of_the_faces(name: str) -> None:
     if room_of(name) not in KNOW_AZURE_CORE:
         assert not {module for module in imports(name) if module.startswith("azure.")}
@@ -101,8 +115,8 @@ def test_azure_core_is_a_matter_of_the_faces(name: str) -> None:
 @pytest.mark.parametrize(
     ("reader", "read"),
     [
-        ("imds_identity._core.clock", {"time"}),
-        ("imds_identity._core.environment", {"os.environ", "os.getenv"}),
+        ("imds_identity._runtime.clock", {"time"}),
+        ("imds_identity._runtime.environment", {"os.environ", "os.getenv"}),
     ],
 )
 @pytest.mark.parametrize("name", [name for name in FILES if room_of(name) != APART])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,8 +10,11 @@ from imds_identity._core.identity import choose
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._engine.flight import LONGEST_EXCHANGE, LONGEST_FETCH
 from imds_identity._sources import arc, imds
+from imds_identity._wire import listener
 from imds_identity._wire.channel import MARGIN, Channel
 from imds_identity._wire.exchange import Dropped, Request, Response, Steps, pause, read_secret, send
+from imds_identity._wire.retry import answered
+from support import middle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +41,37 @@ def test_every_step_is_done(clock: FakeClock, answers: Answers, tmp_path: Path) 
     answer = answers.token()
     assert Channel(lambda _: answer, clock).run(steps(), str(tmp_path)) == (answer, "s3cret")
     assert clock.slept == [7]
+
+
+def test_who_listens_is_looked_up_each_time_that_a_secret_is_about_to_be_sent(
+    clock: FakeClock, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Any] = []
+
+    class Gate:
+        @contextmanager
+        def admitted(self, *_: object) -> Iterator[None]:
+            done.append("admitted")
+            yield
+
+        def heed(self, _: object) -> None:
+            pass
+
+    def confirm(port: int) -> None:
+        done.append(port)
+        if done.count(port) > 2:
+            raise SecretUnreadable("another listens there")
+
+    def send(request: Request) -> Response:
+        done.append("sent")
+        return answers.error(500)
+
+    monkeypatch.setattr(listener, "confirm", confirm)
+    steps = answered(Request("http://x", {}, listener=7), middle, "nobody")
+    with pytest.raises(SecretUnreadable) as caught:
+        Channel(send, clock, Gate()).run(steps)
+    assert done == ["admitted", 7, "sent"] * 2 + ["admitted", 7]
+    assert caught.value.attempts == 2
 
 
 def test_transport_errors_are_thrown_in_with_how_long_it_took(clock: FakeClock) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from imds_identity._core.environment import Environment
 from imds_identity._core.failure import Unavailable
 from imds_identity._core.source import Source
+from imds_identity._runtime.environment import Environment
 from imds_identity._sources.detect import detect
 from imds_identity._sources.kinds import AppSource, ArcSource, TokenSource, WorkloadSource
 

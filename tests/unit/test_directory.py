@@ -173,7 +173,7 @@ class TestHowItIsHeld:
     def test_a_process_that_becomes_another_user_leaves_it(self) -> None:
         script = """
 import os, sys
-from imds_identity._core.clock import SYSTEM_CLOCK
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity._machine.directory import Directory
 directory = Directory(lambda: [f"{sys.argv[1]}/of-{os.geteuid()}"])
 assert directory.usable()

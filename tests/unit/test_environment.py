@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from imds_identity._core.environment import Environment, lent
+from imds_identity._runtime.environment import Environment, lent
 
 
 def test_it_is_what_it_was_when_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:

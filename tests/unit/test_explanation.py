@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imds_identity._core.environment import VARIABLES, Environment
 from imds_identity._engine.process import provider_for
+from imds_identity._runtime.environment import VARIABLES, Environment
 from imds_identity._sources.detect import RULES, detect
 from imds_identity._sources.explain import Explanation, explain
 

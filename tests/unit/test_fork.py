@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_identity._core import fork
-from imds_identity._core.background import run_beside, start_thread
-from imds_identity._core.fork import load, whole
+from imds_identity._runtime import fork
+from imds_identity._runtime.background import run_beside, start_thread
+from imds_identity._runtime.fork import load, whole
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,9 +14,9 @@ import requests
 
 from imds_identity._core.failure import Malformed, Refused, Unavailable
 from imds_identity._core.secret import Secret
-from imds_identity._wire import bounded
-from imds_identity._wire.bounded import LARGEST_BODY
+from imds_identity._wire import connection
 from imds_identity._wire.channel import Channel
+from imds_identity._wire.connection import LARGEST_BODY
 from imds_identity._wire.exchange import (
     Dropped,
     Request,
@@ -310,7 +310,7 @@ def test_a_name_with_a_dead_address_is_reached_by_its_next(monkeypatch: pytest.M
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", where)
             for where in (dead.getsockname(), ("127.0.0.1", server.port))
         ]
-        monkeypatch.setattr(bounded, "_addresses", lambda *_: found)
+        monkeypatch.setattr(connection, "_addresses", lambda *_: found)
         assert sent(f"http://two.example:{server.port}/", clock=RunningClock()).body == b"{}"
 
 
@@ -391,7 +391,7 @@ def test_sending_imports_nothing() -> None:
     """Or a fork in the middle of an import leaves the child its lock."""
     script = """
 import sys
-from imds_identity._core.clock import SYSTEM_CLOCK
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity._wire.exchange import Request, TransportError
 from imds_identity._wire.sender import requests_sender
 before = set(sys.modules)

@@ -31,7 +31,7 @@ from imds_identity._core.failure import Malformed, Refused, Unavailable
 from imds_identity._engine.flight import Interrupted
 from imds_identity._faces import loop as loop_module
 from imds_identity._faces.transport import async_sender, check_transport, is_async, sync_sender
-from imds_identity._wire.bounded import LARGEST_BODY
+from imds_identity._wire.connection import LARGEST_BODY
 from imds_identity._wire.exchange import Dropped, Request, Response, TransportError, Unreached
 from support import RawServer, RunningClock
 
@@ -331,6 +331,20 @@ def test_whatever_a_hook_raises_comes_out_as_one_of_ours(
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "aio" not in kind.lower()])
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "SSH-2.0-OpenSSH"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "IncompleteRead"),
+    ],
+)
+def test_what_is_no_answer_is_told_in_plain_words(kind: str, said: bytes, words: str) -> None:
+    with RawServer(said) as server, pytest.raises(Dropped, match=f"^{words}") as caught:
+        sent(KINDS[kind](), Request(server.url, {}))
+    assert "Connection aborted" not in str(caught.value)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nobody_there_is_unreached(kind: str) -> None:
     with RawServer() as server:
@@ -579,7 +593,7 @@ def test_sending_imports_nothing(kind: str) -> None:
     script = f"""
 import asyncio, sys
 from imds_identity import aio
-from imds_identity._core.clock import SYSTEM_CLOCK
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity._wire.exchange import Request
 from azure.core.pipeline.transport import {kind if kind != "hooks only" else "HttpTransport"}
 hook = lambda response: None

@@ -18,8 +18,8 @@ from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._sources import workload
 from imds_identity._sources.kinds import WorkloadSource
-from imds_identity._wire.bounded import too_large
 from imds_identity._wire.channel import Channel
+from imds_identity._wire.connection import too_large
 from support import FakeClock, middle
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from azure.core.pipeline.transport import (
 
 import imds_identity
 from imds_identity import CredentialUnavailableError, MalformedAnswerError
-from imds_identity._core.clock import SYSTEM_CLOCK
 from imds_identity._engine.broker import Broker
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity.aio import ManagedIdentityCredential, get_bearer_token_provider
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def test_transports_of_either_kind_send(arc_emulator: Emulator, transport: type[
 def test_a_transport_that_reaches_nobody(
     transport: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imds_identity._core.clock.SystemClock.sleep", [].append)
+    monkeypatch.setattr("imds_identity._runtime.clock.SystemClock.sleep", [].append)
 
     async def main() -> None:
         async with ManagedIdentityCredential(transport=transport()) as credential:

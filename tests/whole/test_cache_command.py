@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_identity import ManagedIdentityCredential
-from imds_identity._core.clock import SYSTEM_CLOCK
 from imds_identity._core.failure import Refused
 from imds_identity._machine.directory import Directory
 from imds_identity._machine.entries import Entry
 from imds_identity._machine.store import MachineCache
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity.cli import main
 from support import KEY, token_now
 

@@ -334,14 +334,14 @@ def test_proxies_named_by_the_environment_are_left_alone(
 def test_a_reset_is_retried_on_a_new_connection(
     imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imds_identity._core.clock.SystemClock.sleep", [].append)
+    monkeypatch.setattr("imds_identity._runtime.clock.SystemClock.sleep", [].append)
     imds_emulator.fault(reset=True, times=2)
     assert ManagedIdentityCredential().get_token(SCOPE).token
 
 
 def test_throttling_is_waited_out(imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("imds_identity._core.clock.SystemClock.sleep", slept.append)
+    monkeypatch.setattr("imds_identity._runtime.clock.SystemClock.sleep", slept.append)
     imds_emulator.fault(status=429, retry_after=3, times=2)
     assert ManagedIdentityCredential().get_token(SCOPE).token
     assert len(slept) == 2
@@ -350,7 +350,7 @@ def test_throttling_is_waited_out(imds_emulator: Emulator, monkeypatch: pytest.M
 
 def test_where_nobody_listens_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("imds_identity._core.clock.SystemClock.sleep", slept.append)
+    monkeypatch.setattr("imds_identity._runtime.clock.SystemClock.sleep", slept.append)
     with pytest.raises(CredentialUnavailableError, match=r"nothing answers.*Tried 3 times"):
         ManagedIdentityCredential().get_token(SCOPE)
     assert sum(slept) < 4

@@ -74,7 +74,7 @@ print(os.waitpid(child, 0)[1])
 WHAT_IS_IMPORTED = """
 import sys, threading
 import imds_identity
-from imds_identity._core import fork
+from imds_identity._runtime import fork
 
 class Watch:
     def find_spec(self, name, path=None, target=None):
@@ -126,7 +126,7 @@ def test_a_fork_does_not_wait_for_a_thread_that_waits_for_what_the_fork_has_lock
     """Before a fork `logging` takes its lock, which whoever imports or logs something needs."""
     script = """
 import os, threading, time
-from imds_identity._core.fork import whole
+from imds_identity._runtime.fork import whole
 
 def work():
     with whole():

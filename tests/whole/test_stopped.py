@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity._core.clock import SYSTEM_CLOCK
 from imds_identity._machine.directory import Directory
 from imds_identity._machine.entries import Entry
 from imds_identity._machine.store import MachineCache
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from support import KEY, token_now
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def test_what_one_network_fetched_is_nothing_to_another(tmp_path: Path) -> None:
     machine = MachineCache(Directory.named(str(tmp_path / "cache")), SYSTEM_CLOCK)
     machine.write(Entry(KEY, token_now(SYSTEM_CLOCK)))
     script = f"""
-from imds_identity._core.clock import SYSTEM_CLOCK
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity._core.key import Key
 from imds_identity._machine.directory import Directory
 from imds_identity._machine.store import MachineCache

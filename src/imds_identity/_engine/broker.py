@@ -9,10 +9,10 @@ import weakref
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._core.background import start_thread
 from .._core.failure import Failure, Refused
-from .._core.fork import whole
 from .._core.freshness import State, decide
+from .._runtime.background import start_thread
+from .._runtime.fork import whole
 from .flight import LONGEST_FETCH, Flight, Interrupted
 from .slot import Slot
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from .._core.challenge import Challenge
-    from .._core.clock import Clock
     from .._core.key import Key
     from .._core.token import Token
+    from .._runtime.clock import Clock
     from .._wire.exchange import Random
     from .flight import Fetch, Outcome
 

@@ -8,11 +8,11 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .._core.clock import SYSTEM_CLOCK
-from .._core.environment import Environment
-from .._core.fork import whole
 from .._core.identity import choose
 from .._machine.choice import OFF, chosen, known_machines, machine_at
+from .._runtime.clock import SYSTEM_CLOCK
+from .._runtime.environment import Environment
+from .._runtime.fork import whole
 from .._sources.detect import detect
 from .broker import Broker
 from .provider import Provider

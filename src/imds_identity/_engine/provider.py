@@ -6,9 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._core.failure import Failure
-from .._core.fork import whole
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
+from .._runtime.fork import whole
 from .flight import LONGEST_EXCHANGE
 from .sharing import Sharing
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
 
-    from .._core.clock import Clock
     from .._core.identity import Identity
     from .._core.token import Token
     from .._machine.store import MachineCache
+    from .._runtime.clock import Clock
     from .._sources.kinds import TokenSource
     from .._wire.channel import Expect, Sender
     from .broker import Broker
@@ -116,7 +116,8 @@ class Provider:
         gate = gate_for(machine, self.source, broker.random) if machine else None
         try:
             self.source.check()
-            # No other's certificate or secret is a given transport's business.
+            # A transport of the caller's is for IMDS and Arc: it may follow a redirect with an app
+            # host's secret, and does not know Service Fabric's certificate.
             given = open_sender if self.source.is_the_machines else None
             with (given or requests_sender)(broker.clock) as send:
                 channel = Channel(send, broker.clock, gate, expect, broker.random, LONGEST_EXCHANGE)

@@ -55,7 +55,7 @@ class Sharing:
                 if lease:
                     self._machine.write(self._entry_after(failure, claims))
                 raise
-            # Whoever forgot everything in the meantime does not want this one back.
+            # After clear_cache(), called while this was fetched, nothing of before is to come back.
             if lease and self._slot.generation == self._generation:
                 challenge = Challenge(claims, self._now() + ANSWER_SECONDS) if claims else None
                 self._machine.write(Entry(self._slot.key, token, challenge=challenge))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .._core.fork import load
 from .._core.resource import claims_of, resource_of
 from .._engine.process import provider_for
+from .._runtime.fork import load
 
 if TYPE_CHECKING:
     import os

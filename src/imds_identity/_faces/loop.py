@@ -9,13 +9,13 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._engine.flight import Interrupted
-from .._wire.bounded import late_after
+from .._wire.connection import late_after
 from .._wire.exchange import Dropped
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from .._core.clock import Clock
+    from .._runtime.clock import Clock
 
 T = TypeVar("T")
 

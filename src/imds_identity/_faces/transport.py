@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import azure.core.rest._requests_basic  # noqa: F401 - else imported by the first request
+import requests
+import urllib3
 from azure.core.exceptions import (
     DecodeError,
     HttpResponseError,
@@ -20,7 +22,8 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest
 
 from .._engine.flight import Interrupted
-from .._wire.bounded import BoundedSession, in_time, late_after
+from .._wire.bounded import BoundedSession
+from .._wire.connection import in_time, late_after
 from .._wire.exchange import Dropped, Response, Unreached
 from .._wire.sender import check_url, last_words, plain_headers, problem_of
 from .body import Whole, async_body_of, body_of
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-    from .._core.clock import Clock
     from .._engine.provider import OpenSender
+    from .._runtime.clock import Clock
     from .._wire.channel import Sender
     from .._wire.exchange import Request
 
@@ -159,6 +162,9 @@ class _AsyncReader(AsyncHTTPPolicy[Any, Any]):
 
 
 def _problem_of(error: Exception, request: Request) -> Exception:
+    inner = getattr(error, "inner_exception", None)
+    if isinstance(inner, requests.RequestException | urllib3.exceptions.HTTPError):
+        return problem_of(inner, request)
     if isinstance(error, ServiceRequestError):
         return Unreached(last_words(error, request))
     broken_off = (IncompleteReadError, ServiceResponseError, DecodeError)

@@ -26,12 +26,12 @@ from azure.core.pipeline.transport._bigger_block_size_http_adapters import (
 )
 from requests.adapters import HTTPAdapter
 
-from .._core.fork import load
+from .._runtime.fork import load
 from .._wire.bounded import BoundedAdapter, BoundedSession
 from .._wire.retry import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
-    from .._core.clock import Clock
+    from .._runtime.clock import Clock
     from .._wire.exchange import Request
 
 _PLAIN_ADAPTERS = (HTTPAdapter, BiggerBlockSizeHTTPAdapter)

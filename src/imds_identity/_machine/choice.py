@@ -14,7 +14,7 @@ from .store import MachineCache
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._core.clock import Clock
+    from .._runtime.clock import Clock
     from .place import Place
 
 OFF = "off"

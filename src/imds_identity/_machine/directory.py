@@ -9,8 +9,8 @@ from contextlib import suppress
 from io import FileIO
 from typing import TYPE_CHECKING
 
-from .._core.background import run_beside
-from .._core.fork import whole
+from .._runtime.background import run_beside
+from .._runtime.fork import whole
 from .memory import Mounts, mounts
 
 if TYPE_CHECKING:

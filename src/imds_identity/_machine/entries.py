@@ -16,8 +16,8 @@ from .._core.token import Token
 
 if TYPE_CHECKING:
     from .._core.challenge import Challenge
-    from .._core.clock import Clock
     from .._core.failure import Failure
+    from .._runtime.clock import Clock
     from .place import Place
 
 FORMAT = 2

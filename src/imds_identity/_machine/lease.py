@@ -16,7 +16,7 @@ from . import flock
 if TYPE_CHECKING:
     from io import FileIO
 
-    from .._core.clock import Clock
+    from .._runtime.clock import Clock
     from .directory import Directory
 
 FIRST_TERM = 5.0

@@ -21,8 +21,8 @@ from .place import this_place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._core.clock import Clock
     from .._core.key import Key
+    from .._runtime.clock import Clock
     from .directory import Directory
     from .lease import Lease
     from .place import Place

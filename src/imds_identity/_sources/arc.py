@@ -32,7 +32,6 @@ HEADERS = {"Metadata": "true"}
 
 # The agent replaces its key files often: one may be gone between being named and being used.
 _CHALLENGES = 3
-_HTTP = 80
 _AGENT = "Is the Azure Connected Machine agent running? `azcmagent show` tells."
 
 
@@ -42,7 +41,7 @@ def exchange(endpoint: str, wanted: TokenRequest, random: Random) -> Steps[Token
     Raises:
         Failure: when there is none to be had.
     """
-    if not is_loopback(endpoint):
+    if not is_on_127(endpoint):
         raise SecretUnreadable(
             "the endpoint is not on this machine, so Arc's secret must not be sent there",
             "IDENTITY_ENDPOINT and IMDS_ENDPOINT must name localhost or 127.0.0.1.",
@@ -76,10 +75,12 @@ def _met(request: Request, random: Random, secrets: list[Secret]) -> Steps[Respo
         if challenge.status != 401:
             raise _unchallenged(challenge)
         realm = _realm(challenge)
-        yield from confirm_listener(urlsplit(request.url).port or _HTTP)
+        port = _port(request.url)
+        yield from confirm_listener(port)
         secrets.append((yield from read_secret(realm)))
         authorized = {**request.headers, "Authorization": secrets[-1].after("Basic ")}
-        response = yield from answered(Request(request.url, authorized), random, absent=_AGENT)
+        second = Request(request.url, authorized, listener=port)
+        response = yield from answered(second, random, absent=_AGENT)
         if response.status != 401 or not remaining:
             return response
     raise AssertionError("unreachable")
@@ -114,8 +115,8 @@ def _realm(challenge: Response) -> str:
     return path
 
 
-def is_loopback(endpoint: str) -> bool:
-    """Whether ``endpoint`` (a URL) is where the agent listens: localhost, which is 127.0.0.1.
+def is_on_127(endpoint: str) -> bool:
+    """Whether ``endpoint`` (a URL) names the address where the agent listens, or localhost.
 
     Not ``::1``, nor the rest of 127.0.0.0/8: there the agent is not, and anybody may listen.
     """
@@ -127,6 +128,11 @@ def _on_127(endpoint: str) -> str:
     parts = urlsplit(endpoint)
     port = f":{parts.port}" if parts.port else ""
     return parts._replace(netloc=f"127.0.0.1{port}").geturl()
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _headers(endpoint: str) -> dict[str, str]:

@@ -11,8 +11,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .._core.environment import Environment
 from .._core.source import ARC, IMDS
+from .._runtime.environment import Environment
 from .kinds import AppSource, ArcSource, ImdsSource, WorkloadSource
 
 if TYPE_CHECKING:

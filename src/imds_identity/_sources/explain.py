@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._core.environment import Environment
+from .._runtime.environment import Environment
 from .detect import RULES, rule_for
 
 if TYPE_CHECKING:

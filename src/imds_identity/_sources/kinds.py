@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from .._core.fork import whole
 from .._core.source import ARC, IMDS, Source
+from .._runtime.fork import whole
 
 if TYPE_CHECKING:
     from .._core.secret import Secret
@@ -82,7 +82,7 @@ class AppSource(TokenSource):
         super().__init__(name, endpoint, variable)
         self.secret = secret
         self.thumbprint = thumbprint
-        # What a claims challenge is about, by resource and identity.
+        # By resource and identity: Service Fabric is told which token was refused.
         self._last: dict[tuple[str, str], Token] = {}
 
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:

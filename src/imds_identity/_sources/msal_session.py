@@ -11,7 +11,7 @@ from .._wire.bounded import BoundedSession, body_of
 from .._wire.exchange import Dropped, TransportError
 
 if TYPE_CHECKING:
-    from .._core.clock import Clock
+    from .._runtime.clock import Clock
     from .._wire.exchange import Random
 
 FETCH_SECONDS = 60.0

@@ -65,7 +65,7 @@ def refusal(response: Response) -> Failure:
         asked = f" and asks for {rest:.0f} s of rest" if rest else ""
         return Refused(
             f"the service is throttling this machine (429, {words}){asked}",
-            "A VM may send 20 token requests a second, 5 at once: find what asks so often.",
+            "Find what asks so often: of a VM no more than 20 a second and 5 at once are taken.",
             status=status,
             retry_after=rest,
         )

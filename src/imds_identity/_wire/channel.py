@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from .._core.failure import Failure, Refused
-from .._core.fork import whole
+from .._runtime.fork import whole
 from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from .._core.clock import Clock
     from .._core.secret import Secret
+    from .._runtime.clock import Clock
     from .exchange import Random, Step, Steps
 
 T = TypeVar("T")
@@ -138,10 +138,7 @@ class _Hands:
         self._channel.clock.sleep(step.seconds)
 
     def confirm_listener(self, step: ConfirmListener) -> None:
-        with whole():
-            from .listener import confirm
-
-        confirm(step.port)
+        _confirm(step.port)
 
     def read_secret(self, step: ReadSecret) -> Secret:
         with whole():
@@ -162,6 +159,8 @@ class _Hands:
 
     def _timed(self, request: Request, seconds: float) -> Response:
         self._channel.expect(seconds)
+        if request.listener:  # not before: waiting in the gate gives others time to take the port
+            _confirm(request.listener)
         self.attempts += 1
         clock = self._channel.clock
         started = clock.now()
@@ -178,6 +177,13 @@ _DOERS: dict[type, Callable[[_Hands, Any], Any]] = {
     ConfirmListener: _Hands.confirm_listener,
     ReadSecret: _Hands.read_secret,
 }
+
+
+def _confirm(port: int) -> None:
+    with whole():
+        from .listener import confirm
+
+    confirm(port)
 
 
 def _nobody(_seconds: float) -> None:

@@ -40,9 +40,11 @@ class Request:
         seconds: the whole request's deadline; past it the attempt counts as `Dropped`.
         certificate: the SHA-1 fingerprint, in hexadecimal digits, of the one certificate that the
             server may have; empty for any that the system trusts.
+        listener: the port of 127.0.0.1 of which it is made sure, each time that this is sent, that
+            who listens there may have Arc's secret; 0 where nothing secret is sent.
     """
 
-    __slots__ = ("body", "certificate", "headers", "method", "seconds", "url")
+    __slots__ = ("body", "certificate", "headers", "listener", "method", "seconds", "url")
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class Request:
         body: bytes | None = None,
         seconds: float = REQUEST_SECONDS,
         certificate: str = "",
+        listener: int = 0,
     ) -> None:
         self.url = url
         self.headers = headers
@@ -59,6 +62,7 @@ class Request:
         self.body = body
         self.seconds = seconds
         self.certificate = certificate
+        self.listener = listener
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url!r}, headers={sorted(self.headers)})"

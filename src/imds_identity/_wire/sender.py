@@ -19,19 +19,20 @@ from urllib3.util import parse_url
 from .._core.failure import Failure, Refused, Unavailable, quote
 from .._core.secret import Secret
 from .._version import __version__
-from .bounded import BoundedAdapter, BoundedSession, body_of, late_after
+from .bounded import BoundedAdapter, BoundedSession, body_of
+from .connection import late_after
 from .exchange import Dropped, Request, Response, TransportError, Unreached
 from .retry import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._core.clock import Clock
+    from .._runtime.clock import Clock
     from .channel import Sender
 
 USER_AGENT = f"imds-identity/{__version__} requests/{requests.__version__}"
 
-# identity: an answer of a few kilobytes that asks to be inflated is not the metadata service's.
+# identity means uncompressed: the metadata service has no reason to compress a few kilobytes.
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"}
 _WRONG = (
     requests.exceptions.InvalidURL,

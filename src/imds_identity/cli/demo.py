@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._core.environment import lent
+from .._runtime.environment import lent
 from . import complain
 
 if TYPE_CHECKING:

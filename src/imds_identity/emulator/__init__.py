@@ -77,7 +77,13 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-_NEEDED = ("aiohttp", "cryptography", "jwt", "tomllib" if sys.version_info >= (3, 11) else "tomli")
+_NEEDED = (
+    "aiohttp",
+    "cryptography",
+    "jinja2",
+    "jwt",
+    "tomllib" if sys.version_info >= (3, 11) else "tomli",
+)
 
 
 def __getattr__(name: str) -> Any:

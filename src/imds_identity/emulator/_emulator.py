@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 from ._assembly import world_of
 from ._hosts.profiles import TOKEN_PATHS, environment
-from ._pki.signing_key import signing_key
 from ._services.openid import JWKS_PATH, configuration_path
 from ._settings import Settings, with_options_of
 from ._world.events import Announcement
@@ -59,15 +59,21 @@ class Emulator:
         """
         if self._running is not None:
             raise RuntimeError("This emulator is running already.")
+        self._world.keys.prepare()
         # The key is made while the HTTP library is imported: each takes most of a start.
-        key = threading.Thread(target=signing_key)
+        key = threading.Thread(target=self._make_key)
         key.start()
         from ._running import Running
 
+        key.join()
+        self._world.tokens.key()
         self._world.begin()
         self._running = Running(self._settings, self._world)
-        key.join()
         return self
+
+    def _make_key(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # start() meets them again and raises them
+            self._world.tokens.key()
 
     def stop(self) -> None:
         """Stop serving and leave nothing behind; harmless when it is not running."""
@@ -160,28 +166,6 @@ class Emulator:
     def environment(self) -> dict[str, str]:
         """The environment variables that lead a client to this emulator."""
         return environment(self.profile, self.endpoint, self._world.identity_header)
-
-    def planned_endpoint(self) -> str:
-        """The URL that it will serve on, or serves on.
-
-        Raises:
-            ValueError: if its port is not fixed, so that nobody can know.
-        """
-        if self._running is not None:
-            return self.endpoint
-        if self._settings.port == 0:
-            raise ValueError("The port is not fixed: give one other than 0.")
-        return self._settings.url("http", self._settings.port)
-
-    def planned_environment(self) -> dict[str, str]:
-        """What `environment` will say once it serves.
-
-        Raises:
-            ValueError: if its port, or App Service's identity header, is not fixed.
-        """
-        if self.profile == "app-service" and self._settings.identity_header is None:
-            raise ValueError("The identity header is random: give one to know it beforehand.")
-        return environment(self.profile, self.planned_endpoint(), self._world.identity_header)
 
     @property
     def requests(self) -> list[RecordedRequest]:

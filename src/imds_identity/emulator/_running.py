@@ -7,19 +7,26 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._admin.api import Admin
+from ._admin.page import Place
 from ._clock import SystemClock
 from ._hosts import profiles
+from ._hosts.exports import shell_lines
+from ._hosts.names import HostNames
 from ._hosts.service import Routes, Service
 from ._http.background import Background
 from ._http.server import HttpServer
-from ._pki.certificates import server_context
+from ._pki.certificates import kept_authority, server_context
+from ._pki.certificates import pem as pem_of
+from ._pki.key_store import ATTESTED_ROOT, VAULT_CA
 from ._services.attested import AttestedEndpoint
 from ._services.key_vault import KeyVaultEndpoint
 from ._services.openid import OpenIdEndpoint
+from ._settings import url
 from ._world.key_files import KeyFiles
+from ._world.recording import Recording
 
 if TYPE_CHECKING:
     from ._settings import Settings
@@ -32,11 +39,18 @@ class KeyVault:
     Attributes:
         url: its https URL.
         ca_file: the root certificate that clients must trust for it, a PEM file.
+        client_options: what Microsoft's clients must be told to believe the vault:
+            ``SecretClient(vault.url, credential, **vault.client_options)``.
         secrets: names and values of its secrets; may be changed at any time.
     """
 
     def __init__(self, url: str, ca_file: Path, secrets: dict[str, str]) -> None:
         self.url = url
+        self.client_options: dict[str, Any] = {
+            "connection_verify": str(ca_file),
+            # The vault's address is no subdomain of the resource that its challenge names.
+            "verify_challenge_resource": False,
+        }
         self.ca_file = str(ca_file)
         self.secrets = secrets
 
@@ -61,12 +75,17 @@ class Running:
         self._background = Background()
         self._directory: Path | None = None
         self._process = os.getpid()
+        self._names = HostNames(settings.allowed_hosts)
         self.endpoint = ""
         self.admin_url: str | None = None
         self.keys: KeyFiles | None = None
         self.key_vault: KeyVault | None = None
         self.attested: AttestedEndpoint | None = None
+        self._recording: Recording | None = None
         try:
+            if settings.record is not None:
+                self._recording = Recording(settings.record)
+                world.on_request(self._recording.add)
             self._assemble()
             self._background.start()
         except BaseException:
@@ -87,15 +106,25 @@ class Running:
         if self.attested is None:
             return None
         with self._world.lock:
-            path = self.directory() / "attested-root.pem"
-            path.write_bytes(self.attested.signer.root_pem)
-            return str(path)
+            pem = self.attested.signer.root_pem
+            return str(self._certificate_file(ATTESTED_ROOT, pem))
+
+    def _certificate_file(self, name: str, data: bytes) -> Path:
+        """Where a certificate lies for clients to read: with what is kept, if anything is."""
+        kept = self._world.keys.directory
+        path = (kept or self.directory()) / f"{name}.pem"
+        if kept is None:
+            path.write_bytes(data)
+        return path
 
     def stop(self) -> None:
         """Free everything; in a forked child everything is still the parent's."""
         if os.getpid() != self._process:
             return
         self._background.stop()
+        if self._recording is not None:
+            self._world.log.listeners.remove(self._recording.add)
+            self._recording.close()
         if self.keys is not None:
             self.keys.remove_all()
         if self._directory is not None:
@@ -106,10 +135,11 @@ class Running:
         listener = self._background.bind(settings.host, settings.port)
         self.endpoint = settings.url("http", listener.port)
         routes = self._machine_routes()
-        openid = OpenIdEndpoint(world.machine.tenant_id, self.endpoint)
+        openid = OpenIdEndpoint(world, self.endpoint)
         _add_openid(routes, openid)
         name = profiles.server_name(settings.profile)
-        listener.serve(HttpServer(Service(world, routes).handle, world.clock, name=name))
+        service = Service(world, routes, self._names)
+        listener.serve(HttpServer(service.handle, world.clock, name=name))
         if settings.key_vault:
             self._add_key_vault(openid)
         if settings.admin_port is not None:
@@ -145,14 +175,26 @@ class Running:
         routes = Routes()
         routes.add("/secrets", "key-vault", KeyVaultEndpoint(world, url), below=True)
         _add_openid(routes, openid)
-        server = HttpServer(Service(world, routes).handle, world.clock, name=profiles.NAME)
-        listener.serve(server, server_context(self.directory(), settings.host))
-        self.key_vault = KeyVault(url, self.directory() / "ca.pem", world.secrets)
+        service = Service(world, routes, self._names)
+        server = HttpServer(service.handle, world.clock, name=profiles.NAME)
+        authority = kept_authority(world.keys, VAULT_CA, "imds-identity emulator root")
+        tls = server_context(authority, self.directory(), settings.host, settings.allowed_hosts)
+        listener.serve(server, tls)
+        ca_file = self._certificate_file(VAULT_CA, pem_of(authority.certificate))
+        self.key_vault = KeyVault(url, ca_file, world.secrets)
 
     def _add_admin(self, wanted: int) -> None:
-        listener = self._background.bind("127.0.0.1", wanted)
-        self.admin_url = f"http://127.0.0.1:{listener.port}"
-        admin = Admin(self._world, self._settings.profile, self.endpoint, listener.port)
+        host = self._settings.admin_host
+        listener = self._background.bind(host, wanted)
+        self.admin_url = url("http", host, listener.port)
+        vault = self.key_vault
+        known = (vault.url, vault.ca_file) if vault is not None else None
+        variables = profiles.environment(
+            self._settings.profile, self.endpoint, self._world.identity_header
+        )
+        exports = "\n".join(shell_lines(variables, self.endpoint, known))
+        place = Place(self.endpoint, exports, vault.url if vault is not None else "")
+        admin = Admin(self._world, place, self._names)
         listener.serve(HttpServer(admin.handle, SystemClock(), name=profiles.NAME))
 
 

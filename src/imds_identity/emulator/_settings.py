@@ -70,6 +70,15 @@ class Settings:
             "emulator gets its tokens"
         ),
     ] = False
+    allowed_hosts: Annotated[
+        Iterable[str],
+        Option(
+            "names that requests may name as their Host, beside addresses and localhost, such as "
+            "that of a container",
+            "NAME",
+            flag="--allow-host",
+        ),
+    ] = ()
     machine: Annotated[
         Machine | None,
         Option(
@@ -148,9 +157,20 @@ class Settings:
     admin_port: Annotated[
         int | None,
         Option(
-            "the port of the page and API on 127.0.0.1; 0 is any, none serves neither",
+            "the port of the admin page and API; 0 is any, none serves neither",
             switch=("--no-admin", "serve neither page nor API"),
             command=16927,
+        ),
+    ] = None
+    admin_host: Annotated[str, Option("the address that page and API listen on", "ADDRESS")] = (
+        "127.0.0.1"
+    )
+    state: Annotated[
+        str | os.PathLike[str] | None,
+        Option(
+            "where keys and certificates are kept across restarts; by default they are new at "
+            "every start",
+            "DIR",
         ),
     ] = None
     faults: Annotated[
@@ -171,6 +191,14 @@ class Settings:
             key="event",
         ),
     ] = ()
+    record: Annotated[
+        str | os.PathLike[str] | None,
+        Option("a file to which every request is written, for replay", "FILE"),
+    ] = None
+    replay: Annotated[
+        str | os.PathLike[str] | None,
+        Option("a recorded file, whose failures happen again at the same requests", "FILE"),
+    ] = None
     seed: Annotated[int | None, Option("makes random faults repeat themselves", "NUMBER")] = None
     clock: Annotated[
         Clock | None,
@@ -192,7 +220,8 @@ class Settings:
         """Check every value."""
         _check_choice("profile", self.profile, get_args(Profile))
         _check_choice("arc_agent", self.arc_agent, get_args(ArcAgent))
-        _check_host(self.host, allow_remote=self.allow_remote)
+        for name in ("host", "admin_host"):
+            _check_host(name, getattr(self, name), allow_remote=self.allow_remote)
         for name in ("port", "key_vault_port", "admin_port"):
             _check_port(name, getattr(self, name))
         for name in ("token_lifetime", "arc_secret_lifetime", "log_size"):
@@ -203,18 +232,21 @@ class Settings:
         supported_versions(self.newest_version)
         # Iterables may be generators, which can be read only once.
         object.__setattr__(self, "identities", checked_identities(self.identities))
-        object.__setattr__(self, "resources", tuple(self.resources))
-        object.__setattr__(self, "faults", tuple(self.faults))
-        object.__setattr__(self, "events", tuple(self.events))
+        for name in ("allowed_hosts", "events", "faults", "resources"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         for event in self.events:
             Announcement(**event)
 
     def url(self, scheme: str, port: int) -> str:
         """The URL of a port on the host."""
-        # 0.0.0.0 and :: listen on every address but are none to connect to.
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        host = f"[{host}]" if ":" in host else host
-        return f"{scheme}://{host}:{port}"
+        return url(scheme, self.host, port)
+
+
+def url(scheme: str, host: str, port: int) -> str:
+    """The URL of a port on an address."""
+    # 0.0.0.0 and :: listen on every address but are none to connect to.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def with_options_of(
@@ -247,13 +279,13 @@ def _check_port(name: str, port: int | None) -> None:
         raise ValueError(f"{name} must lie between 0 and 65535; {port} does not.")
 
 
-def _check_host(host: str, *, allow_remote: bool) -> None:
+def _check_host(name: str, host: str, *, allow_remote: bool) -> None:
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        raise ValueError(f"host must be an IP address such as 127.0.0.1, not {host!r}.") from None
+        raise ValueError(f"{name} must be an IP address such as 127.0.0.1, not {host!r}.") from None
     if not loopback and not allow_remote:
         raise ValueError(
-            f"host {host} is reachable from other machines, and whoever reaches the emulator gets "
-            "its tokens. Say allow_remote=True, or --allow-remote, if that is meant."
+            f"{name} {host} is reachable from other machines, and whoever reaches the emulator "
+            "gets its tokens. Say allow_remote=True, or --allow-remote, if that is meant."
         )

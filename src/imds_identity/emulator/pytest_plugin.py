@@ -6,7 +6,7 @@ until a fixture is used.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,18 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from imds_identity.emulator import Emulator
-
-# Variables that would lead a client to another service than the emulator.
-_VARIABLES = (
-    "AZURE_POD_IDENTITY_AUTHORITY_HOST",
-    "AZURE_FEDERATED_TOKEN_FILE",
-    "IDENTITY_ENDPOINT",
-    "IDENTITY_HEADER",
-    "IDENTITY_SERVER_THUMBPRINT",
-    "IMDS_ENDPOINT",
-    "MSI_ENDPOINT",
-    "MSI_SECRET",
-)
 
 
 def _started(stack: ExitStack, **arguments: Any) -> Emulator:
@@ -38,12 +26,12 @@ def _started(stack: ExitStack, **arguments: Any) -> Emulator:
 
 
 def _point_at(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in _VARIABLES:
+    from imds_identity.emulator._hosts.profiles import MISLEADING
+
+    for name in MISLEADING:
         monkeypatch.delenv(name, raising=False)
     for name, value in emulator.environment().items():
         monkeypatch.setenv(name, value)
-    # Tokens of an emulator must not be shared with processes outside the test.
-    monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
 
 
 @pytest.fixture
@@ -57,22 +45,43 @@ def emulator_factory() -> Iterator[Callable[..., Emulator]]:
         yield lambda profile="vm", **arguments: _started(stack, profile=profile, **arguments)
 
 
-@pytest.fixture
-def imds_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulated Azure VM that the test's environment leads to."""
-    with ExitStack() as stack:
-        emulator = _started(stack, profile="vm")
+@contextmanager
+def _leading(profile: str) -> Iterator[Emulator]:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as monkeypatch:
+        emulator = _started(stack, profile=profile)
         _point_at(emulator, monkeypatch)
         yield emulator
 
 
 @pytest.fixture
-def arc_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+def imds_emulator() -> Iterator[Emulator]:
+    """An emulated Azure VM that the test's environment leads to."""
+    with _leading("vm") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def arc_emulator() -> Iterator[Emulator]:
     """An emulated Azure Arc server that the test's environment leads to.
 
     Clients must be told of its `tokens_directory`, because no variable may name that.
     """
-    with ExitStack() as stack:
-        emulator = _started(stack, profile="arc")
-        _point_at(emulator, monkeypatch)
+    with _leading("arc") as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def imds_emulator_session() -> Iterator[Emulator]:
+    """An emulated Azure VM that the environment leads to from its first use to the last test.
+
+    ``imds_emulator_session.reset()`` forgets what earlier tests did.
+    """
+    with _leading("vm") as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def arc_emulator_session() -> Iterator[Emulator]:
+    """An emulated Azure Arc server, as `imds_emulator_session` is a VM."""
+    with _leading("arc") as emulator:
         yield emulator

@@ -7,24 +7,25 @@ posts).
 
 from __future__ import annotations
 
-import functools
 import json
-import secrets
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
-from .._kinds import from_text, kinds_of
+from .._hosts.health import PATH as HEALTH_PATH
+from .._hosts.health import health
 from .._messages import Response, json_response
 from .._world.events import Announcement
 from .._world.fault import Fault
-from .page import live, page
+from .forms import BadFormError, fields_of, made
+from .page import Mistake, live, page, static
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._hosts.names import HostNames
     from .._messages import Request
     from .._world.world import World
+    from .page import Place
 
 _SAFE = {"GET", "HEAD"}
 
@@ -42,18 +43,18 @@ class Admin:
 
     Args:
         world: what is shown and changed.
-        profile: the kind of host.
-        endpoint: its URL.
-        port: the admin port, which is part of every Host header that is meant for it.
+        place: where the emulator is.
+        names: under which names it may be asked.
     """
 
-    def __init__(self, world: World, profile: str, endpoint: str, port: int) -> None:
+    def __init__(self, world: World, place: Place, names: HostNames) -> None:
         self._world = world
-        self._page_of = functools.partial(page, world, profile, endpoint)
-        self._hosts = frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})
+        self._place = place
+        self._names = names
         self._answers: dict[tuple[str, str], Callable[[Request], Response]] = {
-            ("GET", "/"): self._page,
-            ("GET", "/live"): self._live,
+            ("GET", "/"): lambda _: page(world, place),
+            ("GET", "/live"): lambda _: live(world),
+            ("GET", HEALTH_PATH): lambda _: health(world.profile),
             ("GET", "/api/requests"): self._list_requests,
             ("GET", "/api/tokens"): self._list_tokens,
             ("GET", "/api/faults"): self._list_faults,
@@ -66,11 +67,10 @@ class Admin:
             ("POST", "/api/reset"): self._reset,
         }
         self._forms: dict[str, Callable[[dict[str, str]], object]] = {
-            "/do/fault": lambda form: world.set_fault(Fault(**_typed(form, Fault))),
+            "/do/fault": lambda form: world.set_fault(made(Fault, form)),
             "/do/clear-fault": lambda form: world.clear_faults(int(form["number"])),
-            "/do/event": lambda form: world.schedule_event(
-                Announcement(**_typed(form, Announcement))
-            ),
+            "/do/event": lambda form: world.schedule_event(made(Announcement, form)),
+            "/do/approve-event": lambda form: world.approve_event(form["event_id"]),
             "/do/cancel-event": lambda form: world.cancel_event(form["event_id"]),
             "/do/revoke": lambda _: world.revoke_tokens(),
             "/do/reset": lambda _: world.reset(),
@@ -87,12 +87,14 @@ class Admin:
             return self._secured(json_response(400, {"error": f"That makes no sense: {error}"}))
 
     def _check_source(self, request: Request) -> None:
-        if request.header_values("host") not in [[host] for host in self._hosts]:
-            raise _RefusedError(421, "Use 127.0.0.1 or localhost and the port to reach this page.")
+        if not self._names.admit(request):
+            raise _RefusedError(
+                421, "Use an address, localhost or a name given with --allow-host for this page."
+            )
         if request.method in _SAFE:
             return
         origin = request.header("origin")
-        if origin is not None and origin.removeprefix("http://") not in self._hosts:
+        if origin is not None and origin != f"http://{request.header('host')}":
             raise _RefusedError(403, "Other sites may not change anything here.")
         if request.header("sec-fetch-site") not in (None, "same-origin", "none"):
             raise _RefusedError(403, "Other sites may not change anything here.")
@@ -100,8 +102,9 @@ class Admin:
     def _route(self, request: Request) -> Response:
         form = self._forms.get(request.path)
         if form is not None and request.method == "POST":
-            form(_form_of(request))
-            return Response(303, headers={"Location": "/"})
+            return self._submit(request, form)
+        if request.path.startswith("/static/") and request.method == "GET":
+            return self._static(request)
         found = self._answers.get((request.method, request.path))
         if found is not None:
             return found(request)
@@ -124,23 +127,20 @@ class Admin:
             {**headers, **response.headers},
         )
 
-    # The page.
+    def _static(self, request: Request) -> Response:
+        found = static(request.path.removeprefix("/static/"))
+        if found is None:
+            raise _RefusedError(404, "There is no such thing here.")
+        return found
 
-    def _page(self, request: Request) -> Response:
-        del request
-        nonce = secrets.token_urlsafe(16)
-        policy = (
-            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
-            "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-        )
-        response = _html(self._page_of(nonce))
-        return Response(
-            200, response.body, response.content_type, {"Content-Security-Policy": policy}
-        )
-
-    def _live(self, request: Request) -> Response:
-        del request
-        return _html(live(self._world))
+    def _submit(self, request: Request, act: Callable[[dict[str, str]], object]) -> Response:
+        fields = fields_of(request.body)
+        try:
+            act(fields)
+        except BadFormError as error:
+            mistake = Mistake(request.path.rpartition("/")[2], fields, error.errors)
+            return page(self._world, self._place, mistake)
+        return Response(303, headers={"Location": "/"})
 
     # The API.
 
@@ -208,11 +208,6 @@ class Admin:
         return json_response(200, {})
 
 
-def _html(text: str) -> Response:
-    body = text.encode("utf-8", "replace")
-    return Response(200, body, content_type="text/html; charset=utf-8")
-
-
 def _json_of(request: Request) -> dict[str, Any]:
     # A form of another site cannot send this type, and a script needs a preflight that fails.
     if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
@@ -224,12 +219,3 @@ def _json_of(request: Request) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise _RefusedError(400, "The body must be a JSON object.")
     return document
-
-
-def _form_of(request: Request) -> dict[str, str]:
-    return dict(parse_qsl(request.body.decode(), max_num_fields=50))
-
-
-def _typed(form: dict[str, str], cls: type) -> dict[str, Any]:
-    kinds = kinds_of(cls)
-    return {name: from_text(text, kinds.get(name, (str,))) for name, text in form.items()}

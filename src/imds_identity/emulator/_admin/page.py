@@ -1,209 +1,166 @@
-"""The admin page: what happened, and buttons for what may happen. Rendered here, no build step."""
+"""The admin page: what happened, and controls for what may happen."""
 
 from __future__ import annotations
 
-import time
-from html import escape
-from typing import TYPE_CHECKING
+import functools
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._world.events import NOTICE
-from .._world.fault import CATEGORIES
+from .._machine.identities import SystemAssigned
+from .._messages import Response
+from .._world.events import NOTICE, SOURCES
+from .._world.fault import CATEGORIES, DOCUMENTS
+from . import words
+from .snippets import snippets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping
 
-    from .._world.records import RecordedRequest
+    import jinja2
+
     from .._world.world import World
 
 _SHOWN = 100
-_STYLE = """
-:root { color-scheme: light dark; font-family: system-ui, sans-serif; }
-body { margin: 1rem auto; max-width: 75rem; padding: 0 1rem; }
-table { border-collapse: collapse; width: 100%; font-size: .85rem; }
-th, td { text-align: left; padding: .2rem .5rem; border-bottom: 1px solid #8885; }
-td { vertical-align: top; overflow-wrap: anywhere; }
-form { display: inline-flex; gap: .5rem; flex-wrap: wrap; align-items: end; }
-form { margin: .3rem 1rem .3rem 0; }
-label { display: inline-flex; flex-direction: column; font-size: .8rem; }
-input { width: 7rem; }
-.bad { color: #c33; font-weight: bold; }
-details { font-size: .8rem; }
-"""
-# Only the tables are refreshed: replacing the forms would lose what somebody is typing.
-_SCRIPT = """
-const live = document.getElementById("live");
-async function refresh() {
-  try {
-    const answer = await fetch("/live", {cache: "no-store"});
-    const open = new Set([...live.querySelectorAll("details[open]")].map(d => d.id));
-    if (answer.ok) {
-      live.innerHTML = await answer.text();
-      for (const d of live.querySelectorAll("details")) d.open = open.has(d.id);
-    }
-  } catch {}
-  setTimeout(refresh, 1000);
-}
-setTimeout(refresh, 1000);
-"""
-_COMMON_FAULTS = (
-    ("429", "status=429&retry_after=2&times=3"),
-    ("500 once", "status=500&times=1"),
-    ("410 for 70 s", "status=410&seconds=70"),
-    ("Connection reset", "reset=on&times=1"),
-    ("Slow", "delay=5&times=1"),
-    ("Expired token", "token_lifetime=-60&times=1"),
+_MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+# What people ask for most, as the fields of the form.
+_USUAL_FAULTS: tuple[tuple[str, Mapping[str, str]], ...] = (
+    ("429, three times", {"status": "429", "retry_after": "2", "times": "3"}),
+    ("500, once", {"status": "500", "times": "1"}),
+    ("410 for 70 s", {"status": "410", "seconds": "70"}),
+    ("Connection reset", {"reset": "on", "times": "1"}),
+    ("5 s slower, once", {"delay": "5", "times": "1"}),
+    ("Expired token", {"token_lifetime": "-60", "times": "1"}),
 )
 
 
-def page(world: World, profile: str, endpoint: str, nonce: str) -> str:
-    """The page.
+class Place(NamedTuple):
+    """Where the emulator is, as the page tells it.
+
+    Attributes:
+        endpoint: the URL of the emulated host.
+        exports: what clients must export, as shell lines.
+        vault: the URL of the Key Vault; empty without one.
+    """
+
+    endpoint: str
+    exports: str
+    vault: str
+
+
+class Mistake(NamedTuple):
+    """A form that made no sense, to be shown again with what was wrong.
+
+    Attributes:
+        form: which one.
+        values: what was typed.
+        errors: what is wrong, by field; the whole form's under an empty name.
+    """
+
+    form: str = ""
+    values: Mapping[str, str] = {}
+    errors: Mapping[str, str] = {}
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__ or "", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        moment=words.moment, machine=words.machine_moment, duration=words.duration
+    )
+    return environment
+
+
+def page(world: World, place: Place, mistake: Mistake | None = None) -> Response:
+    """The whole page.
 
     Args:
         world: what it shows.
-        profile: the kind of host.
-        endpoint: its URL.
-        nonce: marks its own style and script for the content security policy.
+        place: where the emulator is.
+        mistake: a form to show again, with what was wrong.
     """
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>imds-identity emulator</title>
-<style nonce="{nonce}">{_STYLE}</style></head><body>
-<h1>imds-identity emulator</h1>
-<p>Profile <b>{escape(profile)}</b> on <code>{escape(endpoint)}</code></p>
-{_controls()}
-<main id="live">{live(world)}</main>
-<script nonce="{nonce}">{_SCRIPT}</script>
-</body></html>"""
+    shown = (
+        _templates()
+        .get_template("page.html")
+        .render(
+            place=place,
+            identities=[_identity(world, place, number) for number in range(len(world.identities))],
+            usual_faults=_USUAL_FAULTS,
+            categories=(*CATEGORIES, "*"),
+            documents=DOCUMENTS,
+            event_types=tuple(NOTICE),
+            sources=SOURCES,
+            mistake=mistake or Mistake(),
+            **_live_parts(world),
+        )
+    )
+    return _html(shown, 200 if mistake is None else 400)
 
 
-def live(world: World) -> str:
+def live(world: World) -> Response:
     """The part of the page that changes by itself."""
-    return "".join(
-        (
-            _section("Faults", _faults(world)),
-            _section("Scheduled events", _events(world)),
-            _section("Tokens issued", _tokens(world)),
-            _section("Requests, latest first", _requests(world.recorded_requests())),
-        )
-    )
+    return _html(_templates().get_template("live.html").render(**_live_parts(world)), 200)
 
 
-def _controls() -> str:
-    ready = "".join(
-        f'<form method="post" action="/do/fault">{_hidden(fields)}<button>{label}</button></form>'
-        for label, fields in _COMMON_FAULTS
-    )
-    return f"""<h2>Make something go wrong</h2>{ready}
-<form method="post" action="/do/fault" id="fault">
-{_choice("category", (*CATEGORIES, "*"))}
-{_field("status", "503")}{_field("retry_after", "")}{_field("delay", "")}
-{_field("truncate", "")}{_field("date_skew", "")}{_field("times", "1")}
-<button>Set fault</button></form>
-<form method="post" action="/do/revoke"><button>Revoke all tokens</button></form>
-<form method="post" action="/do/reset"><button>Forget everything</button></form>
-<h2>Schedule an event</h2>
-<form method="post" action="/do/event" id="event">
-{_choice("event_type", tuple(NOTICE))}{_field("notice", "60")}{_field("runs", "60")}
-{_field("description", "")}<button>Schedule event</button></form>"""
+def static(name: str) -> Response | None:
+    """A style sheet or a script; None where there is none of that name."""
+    kind = _MEDIA.get(name[name.rfind(".") :])
+    file = files(__package__ or "").joinpath("static").joinpath(name)
+    if kind is None or "/" in name or not file.is_file():
+        return None
+    return Response(200, file.read_bytes(), kind)
 
 
-def _hidden(fields: str) -> str:
-    pairs = (pair.split("=", 1) for pair in fields.split("&"))
-    return "".join(f'<input type="hidden" name="{name}" value="{value}">' for name, value in pairs)
+def _html(text: str, status: int) -> Response:
+    body = text.encode("utf-8", "replace")
+    headers = {"Content-Security-Policy": _POLICY}
+    return Response(status, body, "text/html; charset=utf-8", headers)
 
 
-def _field(name: str, value: str) -> str:
-    return f'<label>{name}<input name="{name}" value="{value}"></label>'
+def _live_parts(world: World) -> dict[str, Any]:
+    now = world.clock.time()
+    with world.lock:
+        return {
+            "world": world,
+            "now": now,
+            "faults": [
+                {
+                    "number": standing.number,
+                    "effect": words.effect(standing.fault),
+                    "reach": words.reach(standing),
+                    "spoiled": standing.spoiled,
+                    "left": None if standing.ends is None else max(0.0, standing.ends - now),
+                }
+                for standing in world.faults.standing()
+            ],
+            "events": sorted(world.current_events(), key=lambda event: event.not_before),
+            "tokens": list(reversed(world.issued_tokens()))[:_SHOWN],
+            "revoked_to": world.tokens.revoked_to,
+            "requests": list(reversed(world.recorded_requests()[-_SHOWN:])),
+        }
 
 
-def _choice(name: str, values: Sequence[str]) -> str:
-    options = "".join(f"<option>{value}</option>" for value in values)
-    return f'<label>{name}<select name="{name}">{options}</select></label>'
-
-
-def _section(title: str, body: str) -> str:
-    return f"<h2>{title}</h2>{body or '<p>None.</p>'}"
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{heading}</th>" for heading in headings)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if body else ""
-
-
-def _faults(world: World) -> str:
-    rows = [
-        (
-            str(number),
-            escape(fault.category),
-            escape(fault.describe()),
-            "until cleared" if fault.times is None else f"{fault.times} times",
-            _button("/do/clear-fault", "number", str(number), "Clear"),
-        )
-        for number, fault in world.active_faults()
-    ]
-    return _table(("#", "Category", "Effect", "How often", ""), rows)
-
-
-def _events(world: World) -> str:
-    rows = [
-        (
-            escape(event.event_type),
-            escape(event.status),
-            _moment(event.not_before),
-            escape(", ".join(event.resources)),
-            escape(event.description),
-            _button("/do/cancel-event", "event_id", event.event_id, "Cancel"),
-        )
-        for event in world.current_events()
-    ]
-    return _table(("Type", "Status", "Not before", "Resources", "Description", ""), rows)
-
-
-def _tokens(world: World) -> str:
-    rows = [
-        (
-            escape(token.resource),
-            escape(token.client_id),
-            _moment(token.issued),
-            _moment(token.expires),
-        )
-        for token in reversed(world.issued_tokens())
-    ]
-    return _table(("Resource", "Client id", "Issued", "Expires"), rows[:_SHOWN])
-
-
-def _requests(records: list[RecordedRequest]) -> str:
-    rows = [_request(record) for record in reversed(records[-_SHOWN:])]
-    return _table(("#", "Time", "Status", "Category", "Request", "Note"), rows)
-
-
-def _request(record: RecordedRequest) -> tuple[str, ...]:
-    headers = "".join(
-        f"{escape(name)}: {escape(value)}<br>" for name, value in record.headers.items()
-    )
-    if record.refusal:
-        headers += f"<p>{escape(record.refusal)}</p>"
-    shown = f"{escape(record.method)} {escape(record.target)}"
-    status = str(record.status or "none")
-    return (
-        str(record.number),
-        _moment(record.time),
-        status if record.status == 200 else f'<span class="bad">{status}</span>',
-        escape(record.category),
-        f'<details id="r{record.number}"><summary>{shown}</summary>{headers}</details>',
-        escape(record.note),
-    )
-
-
-def _button(action: str, name: str, value: str, label: str) -> str:
-    return (
-        f'<form method="post" action="{action}">'
-        f'<input type="hidden" name="{name}" value="{escape(value)}">'
-        f"<button>{label}</button></form>"
-    )
-
-
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+def _identity(world: World, place: Place, number: int) -> dict[str, Any]:
+    identity = world.identities[number]
+    system = isinstance(identity, SystemAssigned)
+    principal = world.principal(identity)
+    return {
+        "name": "System-assigned" if system else principal.resource_id.rpartition("/")[2],
+        "ids": (
+            ("client_id", identity.client_id),
+            ("object_id", identity.object_id),
+            ("resource id", principal.resource_id),
+        ),
+        "snippets": snippets(world, place.endpoint, identity),
+    }

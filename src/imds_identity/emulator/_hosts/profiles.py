@@ -40,6 +40,19 @@ if TYPE_CHECKING:
     from .._world.world import World
 
 NAME = "imds-identity emulator"
+# Any of these, left over in an environment, would lead a client somewhere else.
+MISLEADING = (
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_POD_IDENTITY_AUTHORITY_HOST",
+    "IDENTITY_ENDPOINT",
+    "IDENTITY_HEADER",
+    "IDENTITY_SERVER_THUMBPRINT",
+    "IMDS_ENDPOINT",
+    "MSI_ENDPOINT",
+    "MSI_SECRET",
+)
+# A token of an emulator must not be served to clients of the next one at the same port.
+_UNSHARED = {"IMDS_IDENTITY_CACHE": "off"}
 TOKEN_PATHS = (TOKEN_PATH, FORM_TOKEN_PATH, APP_SERVICE_PATH)
 
 
@@ -96,7 +109,7 @@ def server_name(profile: Profile) -> str:
 
 
 def environment(profile: Profile, endpoint: str, identity_header: str) -> dict[str, str]:
-    """The variables that lead a client to a host.
+    """The variables that lead a client to a host, and keep its tokens out of the shared cache.
 
     Args:
         profile: the kind of host.
@@ -104,12 +117,14 @@ def environment(profile: Profile, endpoint: str, identity_header: str) -> dict[s
         identity_header: App Service's ``IDENTITY_HEADER``.
     """
     if profile == "arc":
-        return {"IDENTITY_ENDPOINT": endpoint + TOKEN_PATH, "IMDS_ENDPOINT": endpoint}
+        found = {"IDENTITY_ENDPOINT": endpoint + TOKEN_PATH, "IMDS_ENDPOINT": endpoint}
+        return {**found, **_UNSHARED}
     if profile == "app-service":
         return {
             "IDENTITY_ENDPOINT": endpoint + APP_SERVICE_PATH,
             "IDENTITY_HEADER": identity_header,
+            **_UNSHARED,
         }
     if profile == "stack-hub":
-        return {}
-    return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": endpoint}
+        return dict(_UNSHARED)
+    return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": endpoint, **_UNSHARED}

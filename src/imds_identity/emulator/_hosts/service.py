@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .._messages import Response, json_response
+from .._world.records import Judged, leg_of
+from .health import PATH as HEALTH_PATH
+from .health import health
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,11 +18,13 @@ if TYPE_CHECKING:
     from .._messages import Request
     from .._world.fault import Fault
     from .._world.world import World
+    from .names import HostNames
 
     Endpoint = Callable[[Request, Fault | None], Response]
 
 _NOTHING = Response(0)
 _UNKNOWN = "unknown"
+_LONGEST_NAME = 256
 
 
 class Routes:
@@ -62,26 +69,47 @@ class Service:
     Args:
         world: the shared state.
         routes: where each path leads.
+        names: under which names it may be asked.
     """
 
-    def __init__(self, world: World, routes: Routes) -> None:
+    def __init__(self, world: World, routes: Routes, names: HostNames) -> None:
         self._world = world
         self._routes = routes
+        self._names = names
 
     def handle(self, request: Request) -> Response:
         """Answer one request."""
-        with self._world.lock:
-            category, endpoint = self._routes.find(request.path)
-            if not self._world.limits.admit(category):
-                response, note = _too_many(category), "limited"
-            else:
-                response, note = self._answer(request, category, endpoint)
-            self._world.log.add(request, response, category, self._world.clock.time(), note)
-            return response
-
-    def _answer(self, request: Request, category: str, endpoint: Endpoint) -> tuple[Response, str]:
+        if request.path == HEALTH_PATH:
+            # Whoever waits for the emulator is no client: neither recorded nor spoiled.
+            return health(self._world.profile)
+        began = time.monotonic()
         world = self._world
-        fault = world.faults.take(category, _leg(request))
+        with world.lock:
+            response, judged = self._judge(request)
+            number = world.log.add(request, response, judged, world.clock.time())
+        return replace(
+            response, finished=functools.partial(self._finished, response, number, began)
+        )
+
+    def _judge(self, request: Request) -> tuple[Response, Judged]:
+        category, endpoint = self._routes.find(request.path)
+        if not self._names.admit(request):
+            return _misdirected(request), Judged(category, "refused")
+        if not self._world.limits.admit(category):
+            return _too_many(category), Judged(category, "limited", {"status": 429})
+        return self._answer(request, category, endpoint)
+
+    def _finished(self, response: Response, number: int, began: float) -> None:
+        with self._world.lock:
+            self._world.log.finish(number, time.monotonic() - began)
+            if response.finished is not None:
+                response.finished()
+
+    def _answer(
+        self, request: Request, category: str, endpoint: Endpoint
+    ) -> tuple[Response, Judged]:
+        world = self._world
+        fault = world.faults.take(category, leg_of(request))
         if fault is not None and fault.replaces_answer():
             response = _NOTHING
         else:
@@ -92,8 +120,10 @@ class Service:
             response = self._timed(response)
             if world.limits.enabled:
                 world.limits.begin(category)
-                response = replace(response, finished=lambda: self._ended(category))
-        return response, f"fault: {fault.describe()}" if fault is not None else ""
+                response = replace(response, finished=lambda: world.limits.end(category))
+        if fault is None:
+            return response, Judged(category)
+        return response, Judged(category, f"fault: {fault.describe()}", fault.effects())
 
     def _timed(self, response: Response) -> Response:
         if not self._world.latency:
@@ -102,13 +132,14 @@ class Service:
         longer = replace(delivery, delay=delivery.delay + self._world.latency)
         return replace(response, delivery=longer)
 
-    def _ended(self, category: str) -> None:
-        with self._world.lock:
-            self._world.limits.end(category)
 
-
-def _leg(request: Request) -> str:
-    return "challenge" if request.header("authorization") is None else "answer"
+def _misdirected(request: Request) -> Response:
+    name = (request.header("host") or "")[:_LONGEST_NAME]
+    message = (
+        f"The Host {name!r} is no name of this machine, and a web page may be behind it. If it is "
+        "one, start the emulator with --allow-host and that name."
+    )
+    return json_response(421, {"error": message})
 
 
 def _too_many(category: str) -> Response:

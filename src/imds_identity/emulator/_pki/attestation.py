@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from .certificates import Authority, common_name, pem
+from .certificates import Authority, common_name, kept_authority, pem
+from .key_store import ATTESTED_ROOT, KeyStore
+from .signing_key import rsa_key
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -27,15 +28,11 @@ _SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b")
 _OPTIONS = (pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.NoAttributes)
 
 
-def _rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
 class _Signer:
     """A key, with a certificate for one name."""
 
     def __init__(self, issuer: Authority, name: str, issuer_url: str) -> None:
-        self._key = _rsa_key()
+        self._key = rsa_key()
         access = x509.AccessDescription(
             AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(issuer_url)
         )
@@ -66,13 +63,16 @@ class AttestationSigner:
         environment: the cloud, as ``azEnvironment`` names it.
         now: a moment inside the certificates' validity.
         intermediate_url: where the intermediate is served, which the signer's certificate names.
+        store: what keeps the authorities.
     """
 
-    def __init__(self, environment: str, now: dt.datetime, intermediate_url: str) -> None:
+    def __init__(
+        self, environment: str, now: dt.datetime, intermediate_url: str, store: KeyStore
+    ) -> None:
         self._now = now
         self._url = intermediate_url
         self._name = "emulator." + _DOMAIN_OF[environment]
-        self._root, self._intermediate = _authorities(now)
+        self._root, self._intermediate = _authorities(now, store)
         self._signer = _Signer(self._intermediate, self._name, intermediate_url)
 
     @property
@@ -99,16 +99,16 @@ class AttestationSigner:
             name = "emulator.metadata.azure.com.example.net"
             return _Signer(self._intermediate, name, self._url).sign(content)
         if wrong in ("unknown-root", "decoy-signer"):
-            stranger = _Signer(_authorities(self._now)[1], self._name, self._url)
+            stranger = _Signer(_authorities(self._now, KeyStore())[1], self._name, self._url)
             decoy = self._signer.certificate if wrong == "decoy-signer" else None
             return stranger.sign(content, decoy)
         return self._signer.sign(content)
 
 
-def _authorities(now: dt.datetime) -> tuple[Authority, Authority]:
-    root = Authority("imds-identity emulator attestation root", today=now, key=_rsa_key())
-    name = "imds-identity emulator attestation CA"
-    return root, Authority(name, root, now, _rsa_key())
+def _authorities(now: dt.datetime, store: KeyStore) -> tuple[Authority, Authority]:
+    title = "imds-identity emulator attestation"
+    root = kept_authority(store, ATTESTED_ROOT, f"{title} root", None, now, rsa_key)
+    return root, kept_authority(store, "attested-ca", f"{title} CA", root, now, rsa_key)
 
 
 def _tampered(content: bytes) -> bytes:

@@ -6,20 +6,28 @@ import base64
 import functools
 import hashlib
 import threading
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+if TYPE_CHECKING:
+    from .key_store import KeyStore
 
 _MAKING = threading.Lock()
 
 
 class SigningKey:
-    """An RSA key, with its public half as a JSON Web Key (RFC 7517)."""
+    """An RSA key, with its public half as a JSON Web Key (RFC 7517).
 
-    def __init__(self) -> None:
-        self.private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    Args:
+        private: the key.
+    """
+
+    def __init__(self, private: rsa.RSAPrivateKey) -> None:
+        self.private = private
         self.public = self.private.public_key()
         numbers = self.public.public_numbers()
-        modulus = numbers.n.to_bytes(256, "big")
+        modulus = numbers.n.to_bytes(private.key_size // 8, "big")
         self.id = _base64url(hashlib.sha256(modulus).digest()[:20])
         self.jwk = {
             "kty": "RSA",
@@ -32,15 +40,31 @@ class SigningKey:
         }
 
 
-def signing_key() -> SigningKey:
-    """This process's signing key; one for all emulators, because making one is slow."""
+def signing_key(store: KeyStore) -> SigningKey:
+    """The signing key that a store keeps.
+
+    All emulators of a process that keep nothing share one, because making a key is slow.
+
+    Raises:
+        ValueError: if what the store keeps is no such key.
+    """
     with _MAKING:
-        return _only_key()
+        return _loaded(store)
 
 
 @functools.cache
-def _only_key() -> SigningKey:
-    return SigningKey()
+def _loaded(store: KeyStore) -> SigningKey:
+    key = store.kept_key("token-signing", rsa_key)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ValueError(  # noqa: TRY004 - what the file holds is wrong, no argument
+            f"state: token-signing.key in {store.directory} is no RSA key; remove it."
+        )
+    return SigningKey(key)
+
+
+def rsa_key() -> rsa.RSAPrivateKey:
+    """A new RSA key."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def _base64url(data: bytes) -> str:

@@ -7,6 +7,7 @@ print the lines and exit while the emulator runs, or is yet to run, elsewhere.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
     import argparse
 
     from .._emulator import Emulator
+    from .._settings import Settings
 
 _USAGE = 2
 _FAILED = 1
+_PORT_BASE = 16925
+_PORTS = ("port", "key_vault_port", "admin_port")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", metavar="FILE", help="a TOML file; flags go before what it says"
     )
     parser.add_argument(
+        "--port-base",
+        type=int,
+        metavar="NUMBER",
+        help="the first of three ports in a row, where none is given: endpoint, Key Vault, page "
+        f"(default: {_PORT_BASE})",
+    )
+    parser.add_argument(
         "--print-env",
         action="store_true",
         help="print what clients must export, and exit; needs fixed ports",
@@ -54,11 +65,12 @@ def run(args: argparse.Namespace) -> int:
     """
     try:
         from .._emulator import Emulator
+        from .._settings import Settings
 
-        emulator = Emulator(**_arguments(args))
+        arguments = _arguments(args)
         if args.print_env:
-            return _print_environment(emulator)
-        return _serve(emulator)
+            return _print_environment(Settings(**arguments))
+        return _serve(Emulator(**arguments))
     except ModuleNotFoundError as error:
         return _complain(
             f"the emulator needs {error.name}: pip install 'imds-identity[emulator]'", _FAILED
@@ -72,22 +84,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _arguments(args: argparse.Namespace) -> dict[str, Any]:
-    from . import flags
+    from . import flags, variables
     from .options import command_defaults
 
+    for name, value in variables.given(os.environ).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     given = flags.arguments(args)
-    if args.config is None:
-        return {**command_defaults(), **given}
-    from .config import load_config
+    if args.config is not None:
+        from .config import load_config
 
-    return {**command_defaults(), **load_config(args.config, **given)}
+        given = load_config(args.config, **given)
+    base = _PORT_BASE if args.port_base is None else args.port_base
+    ports = {name: base + offset for offset, name in enumerate(_PORTS)}
+    return {**command_defaults(), **ports, **given}
 
 
-def _print_environment(emulator: Emulator) -> int:
-    from .serve import shell_lines
+def _print_environment(settings: Settings) -> int:
+    from .._hosts.exports import shell_lines
+    from .plan import planned_endpoint, planned_environment, planned_key_vault
 
-    planned = emulator.planned_environment()
-    _print_lines(shell_lines(planned, emulator.planned_endpoint()))
+    environment = planned_environment(settings)
+    _print_lines(shell_lines(environment, planned_endpoint(settings), planned_key_vault(settings)))
     return 0
 
 
@@ -99,20 +117,14 @@ def _serve(emulator: Emulator) -> int:
 
 
 def _introduce(emulator: Emulator) -> None:
-    from .._services.attested import ROOT_PATH
-    from .serve import key_vault_lines, shell_lines
+    from .._hosts.exports import shell_lines
+    from .serve import introduction
 
-    lines = shell_lines(emulator.environment(), emulator.endpoint)
+    vault = None
     if emulator.has_key_vault:
-        lines += key_vault_lines(emulator.key_vault.url, emulator.key_vault.ca_file)
-    if emulator.profile == "vm":
-        lines.append(f"# The root of attested documents: {emulator.endpoint}{ROOT_PATH}")
-    if emulator.tokens_directory is not None:
-        lines.append(f"# Arc's key files: {emulator.tokens_directory}")
-    _print_lines(lines)
-    sys.stderr.write(f"Serving {emulator.profile} on {emulator.endpoint}; Ctrl-C stops it.\n")
-    if emulator.admin_url is not None:
-        sys.stderr.write(f"The page is at {emulator.admin_url}/\n")
+        vault = (emulator.key_vault.url, emulator.key_vault.ca_file)
+    _print_lines(shell_lines(emulator.environment(), emulator.endpoint, vault))
+    sys.stderr.write("\n".join(introduction(emulator)) + "\n")
     sys.stderr.flush()
 
 

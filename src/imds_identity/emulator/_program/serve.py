@@ -4,76 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import shlex
 import signal
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from .._services.openid import JWKS_PATH
-from .._services.token import TOKEN_PATH
+from .._machine.identities import SystemAssigned
+from .._services.attested import ROOT_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .._emulator import Emulator
+    from .._machine.identities import Identity
     from .._world.records import RecordedRequest
 
-# Any of these, left over in a shell, would lead a client somewhere else.
-_MISLEADING = (
-    "AZURE_FEDERATED_TOKEN_FILE",
-    "AZURE_POD_IDENTITY_AUTHORITY_HOST",
-    "IDENTITY_ENDPOINT",
-    "IDENTITY_HEADER",
-    "IDENTITY_SERVER_THUMBPRINT",
-    "IMDS_ENDPOINT",
-    "MSI_ENDPOINT",
-    "MSI_SECRET",
-)
 
-
-def shell_lines(environment: dict[str, str], endpoint: str) -> list[str]:
-    """What clients must export, as lines that a POSIX shell can evaluate.
-
-    Args:
-        environment: the variables that the Azure SDKs read.
-        endpoint: the emulator's URL; empty where no client but the SDKs can be led to it.
-
-    Returns:
-        The lines.
-    """
-    unset = [name for name in _MISLEADING if name not in environment]
-    lines = [f"unset {' '.join(unset)}", "# Azure SDKs and MSAL"]
-    lines += [_export(name, value) for name, value in environment.items()]
-    # A token of this emulator would be served to clients of the next one at the same port.
-    lines += [
-        "# imds-identity, else its processes share tokens",
-        _export("IMDS_IDENTITY_CACHE", "off"),
-    ]
-    if "AZURE_POD_IDENTITY_AUTHORITY_HOST" in environment:
-        lines += [
-            "# GDAL",
-            _export("CPL_AZURE_VM_API_ROOT_URL", endpoint),
-            "# object_store, obstore",
-            _export("AZURE_MSI_ENDPOINT", endpoint + TOKEN_PATH),
-            "# go-autorest, such as Prometheus, reads MSI_ENDPOINT, which misleads the SDKs:",
-            f"# {_export('MSI_ENDPOINT', endpoint + '/oauth2/token')}",
-        ]
-    lines.append(f"# To verify tokens: {endpoint}{JWKS_PATH}")
+def introduction(emulator: Emulator) -> list[str]:
+    """What a person wants to know of an emulator that has just begun to serve."""
+    lines = [_identity_line(identity) for identity in emulator.identities]
+    lines.append(f"To verify tokens: {emulator.jwks_url}")
+    if emulator.profile == "vm":
+        lines.append(f"The root of attested documents: {emulator.endpoint}{ROOT_PATH}")
+    if emulator.tokens_directory is not None:
+        lines.append(f"Arc's key files: {emulator.tokens_directory}")
+    if emulator.admin_url is not None:
+        lines.append(f"The page is at {emulator.admin_url}/")
+    lines.append(f"Serving {emulator.profile} on {emulator.endpoint}; Ctrl-C stops it.")
     return lines
 
 
-def key_vault_lines(url: str, ca_file: str) -> list[str]:
-    """The shell lines that tell of the Key Vault."""
-    return [
-        "# The Key Vault, and the root certificate to trust for it",
-        _export("IMDS_EMULATOR_KEY_VAULT_URL", url),
-        _export("IMDS_EMULATOR_KEY_VAULT_CA_FILE", ca_file),
-    ]
-
-
-def _export(name: str, value: str) -> str:
-    return f"export {name}={shlex.quote(value)}"
+def _identity_line(identity: Identity) -> str:
+    ids = f"client_id {identity.client_id}, object_id {identity.object_id}"
+    if isinstance(identity, SystemAssigned):
+        return f"System-assigned identity: {ids}"
+    name = identity.resource_id.rpartition("/")[2]
+    return f"User-assigned identity {name}: {ids}, resource id {identity.resource_id}"
 
 
 def serve(
@@ -82,7 +48,7 @@ def serve(
     started: Callable[[Emulator], None] | None = None,
     requested: Callable[[RecordedRequest], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then stop cleanly. To be called on the main thread.
+    """Serve until SIGINT, SIGTERM or SIGHUP, then stop cleanly. To be called on the main thread.
 
     Args:
         emulator: what to serve; not yet started.
@@ -101,7 +67,8 @@ def serve(
 def _end_signal() -> Iterator[queue.SimpleQueue[int]]:
     # A signal handler may run inside any lock; SimpleQueue.put is reentrant, Event.set is not.
     end: queue.SimpleQueue[int] = queue.SimpleQueue()
-    kinds = (signal.SIGINT, signal.SIGTERM)
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    kinds = [getattr(signal, name) for name in names if hasattr(signal, name)]
     before = [signal.signal(kind, lambda number, _: end.put(number)) for kind in kinds]
     try:
         yield end

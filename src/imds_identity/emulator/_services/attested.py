@@ -52,7 +52,8 @@ class AttestedEndpoint:
             from .._pki.attestation import AttestationSigner
 
             url = self._base + INTERMEDIATE_PATH
-            self._made = AttestationSigner(self._world.machine.environment, self._now(), url)
+            cloud = self._world.machine.environment
+            self._made = AttestationSigner(cloud, self._now(), url, self._world.keys)
         return self._made
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:

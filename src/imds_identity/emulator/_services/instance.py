@@ -55,6 +55,12 @@ _FIELDS_OF: dict[str, str] = {
     "2021-01-01": "userData",
     "2021-02-01": "storageProfile.resourceDisk",
     "2021-03-01": "extendedLocation virtualMachineScaleSet",
+    "2021-05-01": (
+        "storageProfile.dataDisks.bytesPerSecondThrottle "
+        "storageProfile.dataDisks.diskCapacityBytes "
+        "storageProfile.dataDisks.isSharedDisk storageProfile.dataDisks.isUltraDisk "
+        "storageProfile.dataDisks.opsPerSecondThrottle"
+    ),
     "2021-10-01": "platformSubFaultDomain",
     "2021-11-01": "additionalCapabilities securityProfile.encryptionAtHost",
     "2021-11-15": "host hostGroup",
@@ -85,9 +91,16 @@ def compute_at(compute: dict[str, Any], version: str, prefix: str = "") -> dict[
     for name, value in compute.items():
         path = prefix + name
         if _INTRODUCED.get(path, INTRODUCED) <= version:
-            nested = isinstance(value, dict)
-            shown[name] = compute_at(value, version, path + ".") if nested else value
+            shown[name] = _value_at(value, version, path + ".")
     return shown
+
+
+def _value_at(value: Any, version: str, prefix: str) -> Any:
+    if isinstance(value, dict):
+        return compute_at(value, version, prefix)
+    if isinstance(value, list):
+        return [_value_at(item, version, prefix) for item in value]
+    return value
 
 
 def element_at(document: Any, path: str) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._messages import json_response
-from .._pki.signing_key import signing_key
 from .._world.tokens import issuer_of
 from .rules import metadata_error, method_complaint
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
     from .._world.fault import Fault
+    from .._world.world import World
 
 JWKS_PATH = "/common/discovery/keys"
 
@@ -25,12 +25,13 @@ class OpenIdEndpoint:
     """Serves the OpenID configuration and the public key.
 
     Args:
-        tenant_id: the tenant.
+        world: the shared state.
         base: the scheme and host that the documents are reached under.
     """
 
-    def __init__(self, tenant_id: str, base: str) -> None:
-        self._tenant_id = tenant_id
+    def __init__(self, world: World, base: str) -> None:
+        self._tokens = world.tokens
+        self._tenant_id = tenant_id = world.machine.tenant_id
         self._base = base
         self.paths = (configuration_path(tenant_id), JWKS_PATH)
 
@@ -41,7 +42,7 @@ class OpenIdEndpoint:
         if complaint is not None:
             return metadata_error(complaint)
         if request.path == JWKS_PATH:
-            return json_response(200, {"keys": [signing_key().jwk]})
+            return json_response(200, {"keys": [self._tokens.key().jwk]})
         base = self._base
         return json_response(
             200,

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .fault import EVERY_CATEGORY
 
 if TYPE_CHECKING:
     from .._clock import Clock
     from .fault import Fault
+
+
+class Standing(NamedTuple):
+    """How a fault that is set stands.
+
+    Attributes:
+        number: its number.
+        fault: the fault.
+        passed: how many matching requests it let pass.
+        spoiled: how many requests it has spoiled.
+        ends: when it ends by itself, in Unix seconds; None for never.
+    """
+
+    number: int
+    fault: Fault
+    passed: int
+    spoiled: int
+    ends: float | None
 
 
 class _Scheduled:
@@ -62,10 +80,14 @@ class Faults:
         self.clear()
         self._random.seed(self._seed)
 
-    def active(self) -> list[tuple[int, Fault]]:
-        """The faults still set, with their numbers."""
+    def standing(self) -> list[Standing]:
+        """The faults still set."""
         now = self._clock.time()
-        return [(entry.number, entry.fault) for entry in self._scheduled if not entry.over(now)]
+        return [
+            Standing(entry.number, entry.fault, entry.passed, entry.spoiled, entry.ends)
+            for entry in self._scheduled
+            if not entry.over(now)
+        ]
 
     def take(self, category: str, leg: str | None = None) -> Fault | None:
         """Take the fault that spoils this request, if any; it counts as used."""

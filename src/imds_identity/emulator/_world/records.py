@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .._messages import Request, Response
 
@@ -19,6 +20,8 @@ _SECRET_HEADERS = frozenset(
 )
 _LONGEST_VALUE = 512
 _LONGEST_TARGET = 2048
+_LONGEST_ANSWER = 4096
+_TOKEN = re.compile(r'("access_token"\s*:\s*")[^"]*')
 _MOST_FIELDS = 40
 
 
@@ -36,8 +39,12 @@ class RecordedRequest:
         query: the last value of each query parameter.
         headers: names in lower case; secrets are replaced by ``(hidden)``.
         status: the status sent; 0 when a fault sent none.
-        refusal: the body of an answer that refuses, shortened; empty for any other.
+        client: the address that it came from.
+        leg: on Arc, ``challenge`` for a request without a secret, ``answer`` for one with it.
+        answer: the body sent, shortened, without tokens and secrets.
         note: what was peculiar about the answer, such as a fault; empty when nothing was.
+        effects: what a fault or the limits did to the answer, by a fault's attributes.
+        seconds: how long it took until the answer was sent; None while it is under way.
     """
 
     number: int
@@ -49,8 +56,27 @@ class RecordedRequest:
     query: dict[str, str]
     headers: dict[str, str]
     status: int
-    refusal: str = ""
+    client: str = ""
+    leg: str = ""
+    answer: str = ""
     note: str = ""
+    effects: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What was made of a request, beside its answer.
+
+    Attributes:
+        category: what it asked for.
+        note: what was peculiar about the answer, such as a fault; empty when nothing was.
+        effects: what a fault or the limits did to the answer, by a fault's attributes.
+    """
+
+    category: str
+    note: str = ""
+    effects: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RequestLog:
@@ -65,21 +91,16 @@ class RequestLog:
         self._count = 0
         self.listeners: list[Callable[[RecordedRequest], object]] = []
 
-    def add(
-        self, request: Request, response: Response, category: str, time: float, note: str
-    ) -> None:
-        """Record one request, and how it was answered."""
+    def add(self, request: Request, response: Response, judged: Judged, time: float) -> int:
+        """Record one request, and how it was answered; its number."""
         sent = not (response.delivery.reset or response.delivery.no_answer)
-        # Answers that grant something hold tokens and secrets, so only refusals are kept.
-        refused = sent and response.status >= 400
-        refusal = response.body[:_LONGEST_VALUE].decode("utf-8", "replace") if refused else ""
         self._count += 1
         record = RecordedRequest(
             self._count,
             time,
             request.method,
             request.target[:_LONGEST_TARGET],
-            category,
+            judged.category,
             request.path[:_LONGEST_TARGET],
             {
                 key[:_LONGEST_VALUE]: value[:_LONGEST_VALUE]
@@ -87,8 +108,11 @@ class RequestLog:
             },
             _without_secrets(request.headers),
             response.status if sent else 0,
-            refusal,
-            note,
+            request.peer,
+            leg_of(request),
+            _without_tokens(response, judged.category) if sent else "",
+            judged.note,
+            judged.effects,
         )
         self._records.append(record)
         for listener in self.listeners:
@@ -96,6 +120,14 @@ class RequestLog:
                 listener(record)
             except Exception:  # noqa: BLE001 - a listener's failure is not the client's
                 _LOG.exception("A listener failed")
+        return self._count
+
+    def finish(self, number: int, seconds: float) -> None:
+        """Note how long the answer to a request took."""
+        index = number - self._count + len(self._records) - 1
+        # A request from before a reset has the number of another.
+        if 0 <= index < len(self._records) and self._records[index].seconds is None:
+            self._records[index] = replace(self._records[index], seconds=seconds)
 
     def snapshot(self) -> list[RecordedRequest]:
         """The records, oldest first."""
@@ -105,6 +137,20 @@ class RequestLog:
         """Forget them all and count from 1 again."""
         self._records.clear()
         self._count = 0
+
+
+def leg_of(request: Request) -> str:
+    """Which leg of Arc's challenge a request is."""
+    return "challenge" if request.header("authorization") is None else "answer"
+
+
+def _without_tokens(response: Response, category: str) -> str:
+    if response.status < 400 and category == "key-vault":
+        return HIDDEN
+    body = response.body[: _LONGEST_ANSWER + 1]
+    # A token is longer than what is kept, so it may lack its closing quote here.
+    text = _TOKEN.sub(rf"\1{HIDDEN}", body.decode("utf-8", "replace"))
+    return text if len(text) <= _LONGEST_ANSWER else text[:_LONGEST_ANSWER] + "…"
 
 
 def _without_secrets(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:

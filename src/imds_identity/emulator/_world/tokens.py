@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from .._pki.signing_key import signing_key
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from jwt.types import Options
 
     from .._clock import Clock
+    from .._pki.signing_key import SigningKey
 
 _MOST_CACHED = 1024
 _MOST_REMEMBERED = 500
@@ -40,6 +39,7 @@ class IssuedToken:
     issued: int
     expires: int
     lifetime: int
+    serial: int = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +58,31 @@ class TokenService:
     Args:
         clock: the time.
         lifetime: seconds that a token lives.
+        key: gives the key that signs them.
+
+    Attributes:
+        issued: the latest tokens, oldest first.
+        revoked_to: tokens up to this serial number are revoked.
     """
 
-    def __init__(self, clock: Clock, lifetime: int) -> None:
+    def __init__(self, clock: Clock, lifetime: int, key: Callable[[], SigningKey]) -> None:
+        self.key = key
         self._clock = clock
         self._lifetime = lifetime
         self._cache: OrderedDict[tuple[str, str], IssuedToken] = OrderedDict()
         self._serial = 0
-        self._revoked_to = 0
+        self.revoked_to = 0
         self.issued: deque[IssuedToken] = deque(maxlen=_MOST_REMEMBERED)
 
     def forget(self) -> None:
         """Empty the cache and forget what was issued or revoked."""
         self._cache.clear()
         self.issued.clear()
-        self._revoked_to = 0
+        self.revoked_to = 0
 
     def revoke(self) -> None:
         """Revoke every token issued so far; the cache keeps serving them, as the real one does."""
-        self._revoked_to = self._serial
+        self.revoked_to = self._serial
 
     def token(
         self, principal: Principal, resource: str, *, bypass_cache: bool = False
@@ -122,12 +128,18 @@ class TokenService:
         self._serial += 1
         claims = _claims(principal, resource, issued, issued + lifetime)
         claims["uti"] = f"{self._serial:x}.{secrets.token_urlsafe(12)}"
-        key = signing_key()
+        key = self.key()
         value = jwt.encode(
             claims, key.private, algorithm="RS256", headers={"kid": key.id, "x5t": key.id}
         )
         token = IssuedToken(
-            value, resource, principal.client_id, issued, issued + lifetime, lifetime
+            value,
+            resource,
+            principal.client_id,
+            issued,
+            issued + lifetime,
+            lifetime,
+            self._serial,
         )
         self.issued.append(token)
         return token
@@ -158,7 +170,7 @@ class TokenService:
             raise RefusedTokenError("The token is not valid yet.")
         if not now < _number(claims, "exp"):
             raise RefusedTokenError("The token has expired.")
-        if _serial_of(claims) <= self._revoked_to:
+        if _serial_of(claims) <= self.revoked_to:
             raise RevokedTokenError("The token was revoked.")
         return claims
 
@@ -173,7 +185,7 @@ class TokenService:
         try:
             return jwt.decode(
                 value,
-                signing_key().public,
+                self.key().public,
                 algorithms=["RS256"],
                 issuer=issuer_of(tenant_id),
                 options=options,

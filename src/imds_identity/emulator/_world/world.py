@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .._clock import Clock
     from .._machine.identities import Identity
     from .._machine.machine import Machine
+    from .._pki.key_store import KeyStore
     from .events import Announcement, Events, ScheduledEvent
     from .fault import Fault
     from .faults import Faults
@@ -30,6 +31,7 @@ class World:
     operations here are for every other thread, and take it themselves.
 
     Attributes:
+        profile: the kind of host.
         clock: the time.
         machine: what the emulated machine is.
         resource_id: its ARM resource id, which an Arc server and a VM spell differently.
@@ -37,6 +39,7 @@ class World:
         resources: what tokens may be had for, beside what every tenant knows.
         identity_header: App Service's ``IDENTITY_HEADER``.
         versions: the api-versions that its region knows, oldest first.
+        keys: keeps keys and certificates.
         tokens: issues and checks tokens.
         secrets: the Key Vault's secrets; they may change while it serves.
         faults: what goes wrong.
@@ -49,6 +52,7 @@ class World:
         lock: held to read or change any of this.
     """
 
+    profile: str
     clock: Clock
     machine: Machine
     resource_id: str
@@ -56,6 +60,7 @@ class World:
     resources: tuple[str, ...]
     identity_header: str = field(repr=False)
     versions: list[str]
+    keys: KeyStore
     tokens: TokenService
     secrets: dict[str, str] = field(repr=False)
     faults: Faults
@@ -118,7 +123,7 @@ class World:
     def active_faults(self) -> list[tuple[int, Fault]]:
         """The faults that are set, with their numbers."""
         with self.lock:
-            return self.faults.active()
+            return [(standing.number, standing.fault) for standing in self.faults.standing()]
 
     def issued_tokens(self) -> list[IssuedToken]:
         """The latest tokens, oldest first."""
@@ -134,6 +139,15 @@ class World:
         """Announce an event; its id."""
         with self.lock:
             return self.events.schedule(announcement)
+
+    def approve_event(self, event_id: str) -> None:
+        """Start an event before its time.
+
+        Raises:
+            NoSuchEventError: if it is not there.
+        """
+        with self.lock:
+            self.events.approve([event_id])
 
     def cancel_event(self, event_id: str) -> None:
         """Take an event back.

@@ -1,0 +1,1 @@
+"""What the interpreter and the system give: time, variables, threads and forks."""

@@ -1,0 +1,89 @@
+"""Where keys and certificates are kept across restarts, if anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+# Names of files whose certificates clients are told to trust.
+ATTESTED_ROOT = "attested-root"
+VAULT_CA = "key-vault-ca"
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStore:
+    """A directory of keys and certificates in PEM, which only their owner may read.
+
+    Attributes:
+        directory: the directory; with None nothing is kept.
+    """
+
+    directory: Path | None = None
+
+    def prepare(self) -> None:
+        """Make the directory.
+
+        Raises:
+            OSError: if it cannot be made or written.
+        """
+        if self.directory is not None:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.directory).close()
+
+    def kept(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """What was kept under a name; made and kept if nothing was.
+
+        Args:
+            name: the name of its file.
+            make: makes it anew.
+        """
+        if self.directory is None:
+            return make()
+        path = self.directory / name
+        if not path.exists():
+            descriptor, temporary = tempfile.mkstemp(dir=self.directory)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(make())
+            # Another emulator may keep its own at the same moment: the first one counts for both.
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+            os.unlink(temporary)
+        return path.read_bytes()
+
+    def kept_key(self, name: str, make: Callable[[], PrivateKey]) -> PrivateKey:
+        """The private key that was kept under a name; made and kept if none was.
+
+        Raises:
+            ValueError: if what was kept is no such key.
+        """
+        data = self.kept(f"{name}.key", lambda: pem_of_key(make()))
+        try:
+            key = serialization.load_pem_private_key(data, None)
+        except ValueError:
+            key = None
+        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            where = f"{name}.key in {self.directory}"
+            raise ValueError(  # noqa: TRY004 - what the file holds is wrong, no argument
+                f"state: {where} is no private key; remove it."
+            )
+        return key
+
+
+def pem_of_key(key: PrivateKey) -> bytes:
+    """A private key as PEM, without a password."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )

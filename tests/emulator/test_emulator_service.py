@@ -1,0 +1,198 @@
+"""The emulator as people run a service: state, names, ports, health, configuration from outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from azure.keyvault.secrets import SecretClient
+
+from emulator.support import TOKEN_PATH, VAULT, claims_of, ran
+from imds_identity import ManagedIdentityCredential
+from imds_identity.emulator import Emulator
+
+if TYPE_CHECKING:
+    from emulator.support import Ask, Start
+
+KEPT = """
+import sys, requests
+from imds_identity.emulator import Emulator
+with Emulator(state=sys.argv[1]) as emulator:
+    print(requests.get(emulator.jwks_url).text)
+    print(open(emulator.key_vault.ca_file).read())
+    print(open(emulator.attested_root_file).read())
+"""
+
+
+def test_keys_and_certificates_outlive_a_restart(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    command = [sys.executable, "-c", KEPT, str(state)]
+    first, second = (subprocess.check_output(command, text=True) for _ in range(2))
+    assert first == second
+    assert first.count("BEGIN CERTIFICATE") == 2
+    assert "PRIVATE" not in first
+    for file in state.iterdir():
+        assert file.stat().st_mode & 0o077 == 0
+
+
+def test_without_a_directory_nothing_is_kept(started: Start) -> None:
+    roots = [Path(started().attested_root_file).read_text() for _ in range(2)]
+    assert roots[0] != roots[1]
+
+
+def test_a_kept_key_that_is_none_is_an_error_at_start(tmp_path: Path) -> None:
+    (tmp_path / "token-signing.key").write_text("no key")
+    with pytest.raises(ValueError, match=r"token-signing\.key .*remove it"):
+        Emulator(state=tmp_path).start()
+
+
+def test_a_state_directory_that_cannot_be_made_is_an_error_at_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        Emulator(state=tmp_path / "file").start()
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
+@pytest.mark.parametrize("path", [TOKEN_PATH, "/oauth2/token", "/metadata/instance"])
+def test_no_web_page_can_reach_it_under_the_name_of_its_site(
+    started: Start, get: Ask, host: str, path: str
+) -> None:
+    emulator = started()
+    headers = {"Host": host}
+    answer = get(emulator, path, api_version="2018-02-01", resource=VAULT, headers=headers)
+    assert answer.status_code in (400, 421)
+    assert "access_token" not in answer.text
+    assert emulator.issued_tokens == []
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "localhost:40342", "[::1]:80", "10.0.0.7:1", "a.localhost"]
+)
+def test_addresses_and_localhost_are_its_names(started: Start, ask: Ask, host: str) -> None:
+    assert ask(started(), headers={"Host": host}).status_code == 200
+
+
+def test_further_names_are_allowed_by_flag(started: Start, ask: Ask) -> None:
+    emulator = started(allowed_hosts=["imds"])
+    assert ask(emulator, headers={"Host": "imds:80"}).status_code == 200
+    assert "--allow-host" in ask(emulator, headers={"Host": "imsd:80"}).json()["error"]
+
+
+def test_no_answer_may_be_read_by_another_site(started: Start, ask: Ask) -> None:
+    answer = ask(started(), headers={"Origin": "http://evil.example"})
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+def test_health_is_told_to_whoever_waits_and_is_no_request(
+    started: Start, http: requests.Session
+) -> None:
+    emulator = started("arc", admin_port=0, limits=True)
+    emulator.fault(category="*", status=500)
+    for _ in range(9):
+        answer = requests.get(emulator.endpoint + "/health", timeout=10)
+        assert (answer.status_code, answer.json()) == (200, {"profile": "arc", "status": "ok"})
+    assert http.get(f"{emulator.admin_url}/health").status_code == 200
+    assert emulator.requests == []
+
+
+def printed(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    assert ran("--print-env", *flags) == 0
+    return capsys.readouterr().out
+
+
+def test_a_base_moves_all_ports_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, "--port-base", "21000")
+    assert "=http://127.0.0.1:21000" in lines
+    assert "KEY_VAULT_URL=https://127.0.0.1:21001" in lines
+    assert "=http://127.0.0.1:5" in printed(capsys, "--port-base", "21000", "--port", "5")
+
+
+def test_print_env_tells_of_the_vault_and_has_no_comments(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lines = printed(capsys, "--state", str(tmp_path))
+    assert "#" not in lines
+    assert f"KEY_VAULT_CA_FILE={tmp_path}/key-vault-ca.pem" in lines
+    assert "export IMDS_IDENTITY_CACHE=off" in lines
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"PROFILE": "arc", "PORT": "5"}, "IDENTITY_ENDPOINT=http://127.0.0.1:5/"),
+        ({"PORT_BASE": "21000"}, "=https://127.0.0.1:21001"),
+        ({"PROFILE": "app-service", "IDENTITY_HEADER": "h"}, "IDENTITY_HEADER=h"),
+        ({"FAULT": "status=500; status=429,times=1", "NO_ADMIN": "on"}, "AUTHORITY_HOST"),
+        ({"EVENTS_SPEED": "60", "LIMITS": "off", "USER_ASSIGNED": "a;b"}, "AUTHORITY_HOST"),
+    ],
+)
+def test_variables_say_what_flags_say(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    expected: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"IMDS_EMULATOR_{name}", value)
+    assert expected in printed(capsys)
+
+
+def test_a_flag_goes_before_a_variable_and_that_before_the_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("port = 1\nprofile = 'arc'\n")
+    monkeypatch.setenv("IMDS_EMULATOR_CONFIG", str(tmp_path / "file"))
+    assert "127.0.0.1:1/" in printed(capsys)
+    monkeypatch.setenv("IMDS_EMULATOR_PORT", "2")
+    assert "127.0.0.1:2/" in printed(capsys)
+    assert "127.0.0.1:3/" in printed(capsys, "--port", "3")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "tcp://10.0.0.1:80"), ("LIMITS", "perhaps"), ("FAULT", "x")]
+)
+def test_a_variable_that_makes_no_sense_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"IMDS_EMULATOR_{name}", value)
+    assert ran("--print-env") == 2
+    assert name in capsys.readouterr().err.upper()
+
+
+def test_the_vault_s_own_options_are_all_that_microsoft_s_client_needs(
+    started: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = started(key_vault=True)
+    for name, value in emulator.environment().items():
+        monkeypatch.setenv(name, value)
+    vault = emulator.key_vault
+    with SecretClient(vault.url, ManagedIdentityCredential(), **vault.client_options) as client:
+        assert client.get_secret("greeting").value == vault.secrets["greeting"]
+
+
+def test_fixtures_may_last_for_a_session(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import os\n"
+        "def test_one(imds_emulator_session):\n"
+        "    url = os.environ['AZURE_POD_IDENTITY_AUTHORITY_HOST']\n"
+        "    assert url == imds_emulator_session.endpoint\n"
+        "    imds_emulator_session.fault(status=500)\n"
+        "def test_two(imds_emulator_session, arc_emulator):\n"
+        "    assert len(imds_emulator_session.faults) == 1\n"
+        "    assert os.environ['IDENTITY_ENDPOINT'].startswith(arc_emulator.endpoint)\n"
+        "def test_three():\n"
+        "    assert os.environ['IMDS_IDENTITY_CACHE'] == 'off'\n"
+        "    assert 'IDENTITY_ENDPOINT' not in os.environ\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "3 passed" in done.stdout, done.stdout
+
+
+def test_two_emulators_serve_beside_each_other(started: Start, ask: Ask) -> None:
+    one, two = started(), started()
+    assert claims_of(ask(one))["aud"] == claims_of(ask(two))["aud"] == VAULT
