@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attested_support import AT, Holder, Mint
-from imds_identity.metadata import aia
-from imds_identity.metadata.chain import Certificates, check_chain
+from imds_identity.metadata._proof import aia
+from imds_identity.metadata._proof.chain import Certificates, check_chain
 from imds_identity.metadata.errors import MissingIntermediateError, UntrustedSignerError
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from attested_support import AT, Mint, content, issued, signed_data
 from imds_identity.metadata import errors, verify_attested_document
 from imds_identity.metadata import read_attested_document_without_verifying as read_unverified
-from imds_identity.metadata.chain import Certificates, check_chain
-from imds_identity.metadata.trust import intermediates, roots
+from imds_identity.metadata._proof.chain import Certificates, check_chain
+from imds_identity.metadata._proof.trust import intermediates, roots
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -78,8 +78,8 @@ class TestRealDocuments:
     def test_any_changed_byte_is_refused(self, document: dict[str, str]) -> None:
         der, at = base64.b64decode(document["document"]), own_time(document)
         dice = random.Random(document["vmId"])
-        # A third of them, another third for each document: all together take half a minute.
-        for position in range(dice.randrange(3), len(der), 3):
+        # One in seven, others for each document: all together take half a minute.
+        for position in range(dice.randrange(7), len(der), 7):
             changed = bytearray(der)
             changed[position] ^= dice.randrange(1, 256)
             text = base64.b64encode(changed).decode()
@@ -88,7 +88,7 @@ class TestRealDocuments:
 
     def test_any_changed_character_is_refused(self, document: dict[str, str]) -> None:
         text, at = document["document"], own_time(document)
-        for position in range(0, len(text), 7):
+        for position in range(0, len(text), 23):
             for other in "A=\n-":
                 if text[position] == other:
                     continue
@@ -99,7 +99,7 @@ class TestRealDocuments:
 
 @pytest.mark.parametrize("authority", intermediates(), ids=lambda c: hex(c.serial_number)[:9])
 def test_every_bundled_intermediate_stands_under_a_root(authority: x509.Certificate) -> None:
-    from imds_identity.metadata.chain import _Search
+    from imds_identity.metadata._proof.chain import _Search
 
     at = authority.not_valid_before_utc + dt.timedelta(days=1)
     _Search(at, Certificates(roots(), (), lambda _: ())).climb(authority, 1)

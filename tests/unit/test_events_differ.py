@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.failure import Malformed
-from imds_identity.metadata.events import (
+from imds_identity.metadata._documents.models import Compute
+from imds_identity.metadata._events.events import (
     ApprovalRule,
     Change,
     Differ,
@@ -22,7 +23,6 @@ from imds_identity.metadata.events import (
     own_names,
     why_not_approve,
 )
-from imds_identity.metadata.models import Compute
 from metadata_support import document, event
 
 

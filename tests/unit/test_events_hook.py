@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity.metadata.events import ApprovalRule
-from imds_identity.metadata.hook import Hook
+from imds_identity.metadata._events.events import ApprovalRule
+from imds_identity.metadata._events.hook import Hook
 from metadata_support import Service, event
 from support import Answers, FakeClock
 

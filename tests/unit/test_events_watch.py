@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from imds_identity.metadata.watch import Watcher
+    from imds_identity.metadata._events.watch import Watcher
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._wire.exchange import Dropped, Pause, Send
-from imds_identity.metadata import cloud_named, exchanges, stack_hub_cloud
-from imds_identity.metadata.exchanges import Service
-from imds_identity.metadata.failures import NotFound, NotOffered, UnknownVersion
-from imds_identity.metadata.models import Compute
-from imds_identity.metadata.versions import KNOWN, checked, known_to, newest_of_both
+from imds_identity.metadata import cloud_named, stack_hub_cloud
+from imds_identity.metadata._documents.models import Compute
+from imds_identity.metadata._service import exchanges
+from imds_identity.metadata._service.exchanges import Service
+from imds_identity.metadata._service.failures import NotFound, NotOffered, UnknownVersion
+from imds_identity.metadata._service.versions import KNOWN, checked, known_to, newest_of_both
 from support import Answers, FakeClock, Stepped, middle
 
 BASE = "http://169.254.169.254"

@@ -16,8 +16,8 @@ from imds_identity._core.failure import Malformed
 from imds_identity.cli import events as events_command
 from imds_identity.cli import metadata as metadata_command
 from imds_identity.metadata import MetadataClient, MetadataError, parse_instance
-from imds_identity.metadata.events import Change, events_from
-from imds_identity.metadata.hook import as_document, as_variables
+from imds_identity.metadata._events.events import Change, events_from
+from imds_identity.metadata._events.hook import as_document, as_variables
 from metadata_support import Service, event
 from support import Answers, FakeClock
 

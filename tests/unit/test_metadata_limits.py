@@ -13,10 +13,10 @@ from imds_identity._core.failure import Refused
 from imds_identity._machine.gate import Gate
 from imds_identity._wire.exchange import Pause, Response
 from imds_identity.emulator import Emulator
-from imds_identity.metadata import exchanges
-from imds_identity.metadata.connection import Connection
-from imds_identity.metadata.exchanges import FIRST_EVENTS_SECONDS, Service
-from imds_identity.metadata.pace import Pace
+from imds_identity.metadata._service import exchanges
+from imds_identity.metadata._service.connection import Connection
+from imds_identity.metadata._service.exchanges import FIRST_EVENTS_SECONDS, Service
+from imds_identity.metadata._service.pace import Pace
 from support import FakeClock, Stepped, middle
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity.metadata import parse_instance
+from imds_identity.metadata._documents.load_balancer import LoadBalancer, public_ips
+from imds_identity.metadata._documents.tags import read_tags
 from imds_identity.metadata.errors import MalformedMetadataError, MetadataError
-from imds_identity.metadata.load_balancer import LoadBalancer, public_ips
-from imds_identity.metadata.tags import read_tags
 
 OPENAPI = Path(__file__).parents[3] / "shared/reference/imds-openapi"
 EXAMPLES = sorted(OPENAPI.glob("*/examples/*etInstanceMetadata.json"))

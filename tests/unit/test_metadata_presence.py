@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from imds_identity._wire.exchange import Dropped, Unreached
 from imds_identity.metadata import detect, errors
-from imds_identity.metadata.dmi import ASSET_TAG, Firmware, firmware, firmware_in
-from imds_identity.metadata.presence import _is_azure, _is_azures, answers_as_azure
+from imds_identity.metadata._service.dmi import ASSET_TAG, Firmware, firmware, firmware_in
+from imds_identity.metadata._service.presence import _is_azure, _is_azures, answers_as_azure
 from metadata_support import Service
 from support import Answers, FakeClock, RawServer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from imds_identity._core.clock import SYSTEM_CLOCK
+from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity.emulator import Emulator, ManualClock
 from metadata_support import client_of
 

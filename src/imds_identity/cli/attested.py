@@ -134,7 +134,7 @@ def _content(path: str) -> bytes:
 
 def _document(content: bytes) -> bytes:
     """The document in base64, from the service's answer, from base64 or from DER."""
-    from ..metadata.documents import signature_in
+    from ..metadata._documents.documents import signature_in
 
     if not content.isascii():
         return base64.b64encode(content)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import argparse
 
     from ..metadata import Change, MetadataClient, ScheduledEvent, Watcher
-    from ..metadata.events import ApprovalRule
-    from ..metadata.hook import Hook
+    from ..metadata._events.events import ApprovalRule
+    from ..metadata._events.hook import Hook
 
 _OWN, _SHARED = "own", "shared"
 _MARGIN = 5.0
@@ -94,7 +94,7 @@ def _start(client: MetadataClient, event_id: str) -> int:
 
 
 def _list(client: MetadataClient, args: argparse.Namespace) -> int:
-    from ..metadata.events import own_names
+    from ..metadata._events.events import own_names
 
     names = None if args.all else own_names(client.compute())
     document = client.scheduled_events()
@@ -130,7 +130,7 @@ def _follow(client: MetadataClient, args: argparse.Namespace) -> int:
 def _hook(client: MetadataClient, watcher: Watcher, args: argparse.Namespace) -> Hook | None:
     if args.command_line is None:
         return None
-    from ..metadata.hook import Hook
+    from ..metadata._events.hook import Hook
 
     return Hook(args.command_line, client, watcher, _rule(args), complain)
 
@@ -138,13 +138,13 @@ def _hook(client: MetadataClient, watcher: Watcher, args: argparse.Namespace) ->
 def _rule(args: argparse.Namespace) -> ApprovalRule | None:
     if args.approve is None:
         return None
-    from ..metadata.events import ApprovalRule
+    from ..metadata._events.events import ApprovalRule
 
     return ApprovalRule(args.margin, shared=args.approve == _SHARED)
 
 
 def _tell(change: Change, output: str) -> None:
-    from ..metadata.hook import as_document
+    from ..metadata._events.hook import as_document
 
     if output == "json":
         sys.stdout.write(json.dumps(as_document(change)) + "\n")

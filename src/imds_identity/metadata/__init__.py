@@ -8,14 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .attested import (
+    from ._documents.documents import parse_instance
+    from ._documents.instance import Instance, Network
+    from ._documents.load_balancer import LoadBalancer, public_ips
+    from ._documents.models import Compute, StorageProfile
+    from ._events.events import Change, EventsDocument, ScheduledEvent
+    from ._events.watch import Watcher
+    from ._proof.attested import (
         AttestedDocument,
         read_attested_document_without_verifying,
         verify_attested_document,
     )
+    from ._service.presence import detect
     from .client import MetadataClient
     from .clouds import CLOUDS, Cloud, cloud_named, stack_hub_cloud
-    from .documents import parse_instance
     from .errors import (
         AttestedDocumentError,
         CertificateExpiredError,
@@ -38,28 +44,22 @@ if TYPE_CHECKING:
         WrongSignatureError,
         WrongSignerError,
     )
-    from .events import Change, EventsDocument, ScheduledEvent
-    from .instance import Instance, Network
-    from .load_balancer import LoadBalancer, public_ips
-    from .models import Compute, StorageProfile
-    from .presence import detect
-    from .watch import Watcher
 
 _HOMES = {
     "client": ("MetadataClient",),
-    "attested": (
+    "_proof.attested": (
         "AttestedDocument",
         "read_attested_document_without_verifying",
         "verify_attested_document",
     ),
     "clouds": ("CLOUDS", "Cloud", "cloud_named", "stack_hub_cloud"),
-    "documents": ("parse_instance",),
-    "instance": ("Instance", "Network"),
-    "load_balancer": ("LoadBalancer", "public_ips"),
-    "models": ("Compute", "StorageProfile"),
-    "presence": ("detect",),
-    "events": ("Change", "EventsDocument", "ScheduledEvent"),
-    "watch": ("Watcher",),
+    "_documents.documents": ("parse_instance",),
+    "_documents.instance": ("Instance", "Network"),
+    "_documents.load_balancer": ("LoadBalancer", "public_ips"),
+    "_documents.models": ("Compute", "StorageProfile"),
+    "_service.presence": ("detect",),
+    "_events.events": ("Change", "EventsDocument", "ScheduledEvent"),
+    "_events.watch": ("Watcher",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -10,22 +10,22 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import threading
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from .._runtime.background import start_thread
 from .client import MetadataClient as _MetadataClient
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator
 
-    from .._core.clock import Clock
-    from .attested import AttestedDocument
-    from .events import Change, EventsDocument
-    from .instance import Instance, Network
-    from .load_balancer import LoadBalancer
-    from .models import Compute, StorageProfile
-    from .watch import Watcher as _Watcher
+    from .._runtime.clock import Clock
+    from ._documents.instance import Instance, Network
+    from ._documents.load_balancer import LoadBalancer
+    from ._documents.models import Compute, StorageProfile
+    from ._events.events import Change, EventsDocument
+    from ._events.watch import Watcher as _Watcher
+    from ._proof.attested import AttestedDocument
 
 __all__ = ["MetadataClient", "Watcher"]
 
@@ -191,5 +191,5 @@ async def _in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(lambda: None if future.done() else deliver())
 
-    threading.Thread(target=work, name="imds-identity", daemon=True).start()
+    start_thread(work)
     return await future

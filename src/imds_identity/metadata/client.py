@@ -7,29 +7,29 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._wire.exchange import REQUEST_SECONDS
-from . import exchanges
-from .connection import Connection, OneAtATime, wait_for
-from .documents import checked_nonce, element_at
+from ._documents.documents import checked_nonce, element_at
+from ._documents.instance import instance_from
+from ._documents.load_balancer import public_ips
+from ._events.events import approval, events_from
+from ._service import exchanges
+from ._service.connection import Connection, OneAtATime, wait_for
+from ._service.versions import checked
 from .errors import MetadataError, NotOfferedError, WrongNonceError
-from .events import approval, events_from
-from .instance import instance_from
-from .load_balancer import public_ips
-from .versions import checked
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
-    from .._core.clock import Clock
+    from .._runtime.clock import Clock
     from .._wire.exchange import Steps
-    from .attested import AttestedDocument
+    from ._documents.instance import Instance, Network
+    from ._documents.load_balancer import LoadBalancer
+    from ._documents.models import Compute, StorageProfile
+    from ._events.events import EventsDocument
+    from ._events.watch import Watcher
+    from ._proof.attested import AttestedDocument
+    from ._proof.trust import Given
     from .clouds import Cloud
-    from .events import EventsDocument
-    from .instance import Instance, Network
-    from .load_balancer import LoadBalancer
-    from .models import Compute, StorageProfile
-    from .trust import Given
-    from .watch import Watcher
 
 _NOT_OFFERED = (400, 404, 405)
 _TRIES_FOR_A_FRESH_NONCE = 3
@@ -133,7 +133,7 @@ class MetadataClient:
 
     def public_ips(self) -> tuple[str, ...]:
         """The machine's public addresses, of Basic and of Standard SKU."""
-        from .load_balancer import LoadBalancer
+        from ._documents.load_balancer import LoadBalancer
 
         try:
             balancer = self.load_balancer()
@@ -169,7 +169,7 @@ class MetadataClient:
             MetadataError: if it cannot be had.
             ValueError: if an argument is wrong.
         """
-        from .attested import verify_attested_document
+        from ._proof.attested import verify_attested_document
 
         wanted = checked_nonce(nonce)
         given = tuple(intermediates)
@@ -241,7 +241,7 @@ class MetadataClient:
             OSError: if the file cannot be read or written.
             ValueError: if it holds something else.
         """
-        from .watch import Watcher
+        from ._events.watch import Watcher
 
         return Watcher(self, every_machine=every_machine, state_file=state_file)
 
@@ -259,7 +259,7 @@ class MetadataClient:
 
     def detect(self) -> bool:
         """Whether Azure's service answers, at once: see `imds_identity.metadata.detect`."""
-        from .presence import detect
+        from ._service.presence import detect
 
         return detect(endpoint=self._given_endpoint)
 

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import AzureError
 
 from .._core.failure import Malformed, Unavailable
-from .failures import NotFound, NotOffered, UnknownVersion
+from ._service.failures import NotFound, NotOffered, UnknownVersion
 
 if TYPE_CHECKING:
     from .._core.failure import Failure

@@ -6,13 +6,13 @@ import datetime as dt
 import json
 import queue
 import subprocess
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._core.environment import for_child
-from .._core.failure import quote
-from .errors import MetadataError
+from ..._core.failure import quote
+from ..._runtime.background import start_thread
+from ..._runtime.environment import for_child
+from ..errors import MetadataError
 from .events import why_not_approve
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ class Hook:
         key = change.event.key
         if key not in self._waiting:
             self._waiting[key] = queue.SimpleQueue()
-            work = partial(self._work, self._waiting[key])
-            threading.Thread(target=work, name="imds-identity", daemon=True).start()
+            start_thread(partial(self._work, self._waiting[key]))
         self._waiting[key].put(change)
         if change.kind == "gone":
             # An event of the same id that comes after it is another one.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._core.clock import Clock
-    from .._wire.channel import Expect
-    from .._wire.exchange import Response
+    from ..._runtime.clock import Clock
+    from ..._wire.channel import Expect
+    from ..._wire.exchange import Response
 
 _MOST_REMEMBERED = 64
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
-from .._wire.exchange import (
+from ..._core.failure import Failure, Malformed, Refused, Unavailable, quote
+from ..._wire.exchange import (
     REQUEST_SECONDS,
     Random,
     Request,
@@ -27,10 +27,10 @@ from .._wire.exchange import (
     Unreached,
     url_with,
 )
-from .._wire.retry import TOKEN_RULES, answered, read_in_time, retry_after
-from .documents import from_json
+from ..._wire.retry import TOKEN_RULES, answered, read_in_time, retry_after
+from .._documents.documents import from_json
+from .._documents.load_balancer import LoadBalancer
 from .failures import NotFound, NotOffered, UnknownVersion
-from .load_balancer import LoadBalancer
 from .versions import INTRODUCED, known_to, newest_of_both
 
 if TYPE_CHECKING:

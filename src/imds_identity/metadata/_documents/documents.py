@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .._core.failure import Failure, Malformed, quote
+from ..._core.failure import Failure, Malformed, quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ def parse_instance(document: Mapping[str, Any] | str | bytes) -> Instance:
     Raises:
         MalformedMetadataError: if it is no such document.
     """
-    from .errors import error_from
+    from ..errors import error_from
     from .instance import instance_from
 
     try:
@@ -45,7 +45,7 @@ def signature_in(answer: bytes) -> bytes:
     Raises:
         MalformedDocumentError: if there is none.
     """
-    from .errors import MalformedDocumentError
+    from ..errors import MalformedDocumentError
 
     try:
         said = from_json(answer)
@@ -67,7 +67,7 @@ def element_at(document: Any, path: str) -> Any:
     Raises:
         MetadataNotFoundError: if there is none.
     """
-    from .errors import MetadataNotFoundError
+    from ..errors import MetadataNotFoundError
 
     steps = [step for step in path.removeprefix("/metadata/").split("/") if step]
     for step in steps[1:] if steps[:1] == ["instance"] else steps:

@@ -8,16 +8,17 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from .._core.clock import SYSTEM_CLOCK
-from .._core.source import IMDS
-from .._sources.detect import detect as source_of
+from ..._core.source import IMDS
+from ..._runtime.background import start_thread
+from ..._runtime.clock import SYSTEM_CLOCK
+from ..._sources.detect import detect as source_of
 from .dmi import firmware
 from .versions import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._core.clock import Clock
+    from ..._runtime.clock import Clock
     from .dmi import Firmware
 
 SECONDS = 0.25
@@ -75,7 +76,7 @@ def answers_as_azure(endpoint: str, seconds: float = SECONDS, clock: Clock = SYS
             done.set()
 
     # In a thread of its own: nothing bounds the time in which a name is looked up.
-    threading.Thread(target=ask, name="imds-identity", daemon=True).start()
+    start_thread(ask)
     done.wait(seconds)
     return found == [True]
 

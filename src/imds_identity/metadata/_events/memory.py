@@ -8,8 +8,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .._core.failure import Malformed
-from .documents import from_json
+from ..._core.failure import Malformed
+from .._documents.documents import from_json
 from .events import events_from
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from .._core.failure import Malformed, quote
+from ..._core.failure import Malformed, quote
 
 if TYPE_CHECKING:
     from typing_extensions import Self

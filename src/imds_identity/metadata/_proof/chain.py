@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from .errors import (
+from ..errors import (
     AttestedDocumentError,
     CertificateExpiredError,
     MissingIntermediateError,

@@ -5,7 +5,7 @@ They add to the failures of tokens what only metadata can answer.
 
 from __future__ import annotations
 
-from .._core.failure import Refused, Unavailable
+from ..._core.failure import Refused, Unavailable
 
 
 class NotOffered(Unavailable):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from .errors import (
+from ..errors import (
     MetadataError,
     MetadataNotFoundError,
     MetadataUnavailableError,
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from .._core.clock import Clock
+    from ..._runtime.clock import Clock
+    from .._documents.models import Compute
     from .events import Change, EventsDocument, ScheduledEvent
-    from .models import Compute
 
 EVERY = 1.0
 """Seconds between two requests, which is what Azure recommends."""

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from .._core.clock import SYSTEM_CLOCK
+from ..._runtime.clock import SYSTEM_CLOCK
 from .trust import UNREADABLE, certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .._core.clock import Clock
+    from ..._runtime.clock import Clock
 
 Download: TypeAlias = "Callable[[str], bytes]"
 """Gives what is at a URL; raises `NotDownloaded`."""
@@ -117,9 +117,9 @@ def download(url: str) -> bytes:
     """
     from urllib.parse import urlsplit
 
-    from .._core.failure import Failure
-    from .._wire.exchange import Request, TransportError
-    from .._wire.sender import requests_sender
+    from ..._core.failure import Failure
+    from ..._wire.exchange import Request, TransportError
+    from ..._wire.sender import requests_sender
 
     host = urlsplit(url).hostname or ""
     address = public_address(host)
@@ -145,7 +145,7 @@ def public_address(host: str) -> str:
     import ipaddress
     import socket
 
-    from .._wire.bounded import in_time
+    from ..._wire.connection import in_time
 
     try:
         found = in_time(

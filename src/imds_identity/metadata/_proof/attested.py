@@ -10,11 +10,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .._core.clock import SYSTEM_CLOCK
-from .._core.failure import Failure, quote
-from .clouds import CLOUDS, Cloud, cloud_named, is_stack_hub
-from .documents import from_json
-from .errors import (
+from ..._core.failure import Failure, quote
+from ..._runtime.clock import SYSTEM_CLOCK
+from .._documents.documents import from_json
+from .._documents.models import Plan
+from .._documents.node import as_text
+from ..clouds import CLOUDS, Cloud, cloud_named, is_stack_hub
+from ..errors import (
     DocumentExpiredError,
     MalformedDocumentError,
     NotOfferedError,
@@ -23,8 +25,6 @@ from .errors import (
     WrongNonceError,
     WrongSignerError,
 )
-from .models import Plan
-from .node import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,14 +12,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from .._core.failure import Malformed
-from .._wire.retry import http_date
-from .node import Node, as_number, as_text, field_of, list_of, text, wrong_shape
+from ..._core.failure import Malformed
+from ..._wire.retry import http_date
+from .._documents.node import Node, as_number, as_text, field_of, list_of, text, wrong_shape
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from .models import Compute
+    from .._documents.models import Compute
 
 Kind: TypeAlias = Literal["scheduled", "changed", "started", "gone"]
 

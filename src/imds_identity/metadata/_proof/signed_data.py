@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from .errors import MalformedDocumentError, SignerNotFoundError, WrongSignatureError
+from ..errors import MalformedDocumentError, SignerNotFoundError, WrongSignatureError
 from .trust import UNREADABLE, from_der
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .clouds import Cloud, cloud_named, is_stack_hub
+from ..clouds import Cloud, cloud_named, is_stack_hub
 from .node import Node, flag, node, nodes, number, text
 from .tags import read_tags
 

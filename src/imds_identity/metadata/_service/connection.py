@@ -8,23 +8,23 @@ import random
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
-from .._core.clock import SYSTEM_CLOCK
-from .._core.environment import Environment
-from .._core.failure import Failure, quote
-from .._core.fork import whole
-from .._core.source import ARC, IMDS, Source
-from .._machine.choice import OFF, chosen, machine_at
-from .._machine.gate import METADATA_LIMITS, gate_for
-from .._sources.detect import detect
-from .errors import MetadataError, error_from, may_pass
+from ..._core.failure import Failure, quote
+from ..._core.source import ARC, IMDS, Source
+from ..._machine.choice import OFF, chosen, machine_at
+from ..._machine.gate import METADATA_LIMITS, gate_for
+from ..._runtime.clock import SYSTEM_CLOCK
+from ..._runtime.environment import Environment
+from ..._runtime.fork import whole
+from ..._sources.detect import detect
+from ..errors import MetadataError, error_from, may_pass
 from .pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._core.clock import Clock
-    from .._wire.channel import Gate
-    from .._wire.exchange import Steps
+    from ..._runtime.clock import Clock
+    from ..._wire.channel import Gate
+    from ..._wire.exchange import Steps
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -61,8 +61,8 @@ class Connection:
             MetadataError: as it fails.
         """
         with whole():
-            from .._wire.channel import Channel
-            from .._wire.sender import requests_sender
+            from ..._wire.channel import Channel
+            from ..._wire.sender import requests_sender
 
         with requests_sender(self.clock) as send:
             return self.read(Channel(send, self.clock, self._gate).run, steps)

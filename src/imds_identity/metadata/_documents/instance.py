@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .._core.failure import Malformed
+from ..._core.failure import Malformed
 from .models import Compute
 from .node import Node, mac, node, nodes, number, text, wrong_shape
 

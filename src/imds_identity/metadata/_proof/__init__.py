@@ -1,0 +1,1 @@
+"""Attested documents, and what it takes to believe one."""
