@@ -52,6 +52,24 @@ def test_who_is_thrown_out_is_forgotten_with_its_frame() -> None:
     assert not fork._inside
 
 
+def test_who_is_thrown_out_before_he_is_noted_is_forgotten_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(thread: int) -> bool:
+        raise KeyboardInterrupt
+
+    def thrown_out() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            whole().__enter__()
+
+    unraisable: list[object] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "unraisablehook", unraisable.append)
+        patched.setattr(fork, "_is_inside", stopped)
+        thrown_out()
+    assert unraisable == []
+
+
 def test_a_fork_whose_preparation_was_cut_short_ends_without_a_word() -> None:
     fork._after_fork_in_parent()
     assert fork._entrance.acquire(blocking=False)

@@ -33,7 +33,7 @@ class whole:  # noqa: N801 - used as a statement: ``with whole():``
 
     def __enter__(self) -> None:
         self.thread = threading.get_ident()
-        self._entry = weakref.ref(self, _inside.discard)
+        self._entry = weakref.ref(self, _forget)
         if _is_inside(self.thread):  # a fork waits for this thread already: do not wait for it
             _inside.add(self._entry)
             return
@@ -42,6 +42,11 @@ class whole:  # noqa: N801 - used as a statement: ``with whole():``
 
     def __exit__(self, *exc_info: object) -> None:
         _inside.discard(self._entry)
+
+
+def _forget(entry: weakref.ref[whole]) -> None:
+    with suppress(TypeError):  # it was never added: a signal handler raised before
+        _inside.discard(entry)
 
 
 def load(name: str) -> Any:
