@@ -165,6 +165,20 @@ def test_only_this_machine_s_events_are_told_unless_all_are_wanted(service: Serv
     ]
 
 
+def test_a_machine_that_does_not_know_its_name_hears_of_everything(service: Service) -> None:
+    service.compute = {"location": "westeurope"}
+    service.events = [event("A", Resources=["vm-70"])]
+    assert heard(service.client().watch()) == [("scheduled", "A")]
+
+
+def test_what_was_told_of_other_machines_is_not_told_as_gone(
+    service: Service, tmp_path: Path
+) -> None:
+    service.events = [event("A", Resources=["vm-70"]), event("B")]
+    heard(service.client().watch(every_machine=True, state_file=tmp_path / "state"))
+    assert heard(service.client().watch(state_file=tmp_path / "state")) == []
+
+
 def test_a_region_that_falls_back_to_an_older_version_is_followed(
     service: Service, clock: FakeClock
 ) -> None:

@@ -82,7 +82,7 @@ def test_three_processes_together_keep_the_limit(
         "client = MetadataClient(endpoint=sys.argv[1])\n"
         "for _ in range(4): client.instance(refresh=True)"
     )
-    with Emulator(key_vault=False) as emulator:
+    with Emulator(key_vault=False, limits=True) as emulator:
         processes = [
             subprocess.Popen([sys.executable, "-c", script, emulator.endpoint]) for _ in range(3)
         ]

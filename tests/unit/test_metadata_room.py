@@ -22,3 +22,17 @@ def test_the_room_costs_nothing_until_it_is_used() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_without_the_extra_it_is_told_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['asn1crypto'] = None\n"
+        "import importlib.util as u; real = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'asn1crypto' else real(name, *more)\n"
+        "from imds_identity.metadata import MetadataClient, parse_instance\n"
+        "from imds_identity.metadata import verify_attested_document"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert "ModuleNotFoundError: attested documents take asn1crypto: pip install" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import pickle
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -210,6 +211,28 @@ def test_scheduled_events_are_read_and_started(started: Callable[..., Emulator])
     assert client.scheduled_events().events[0].has_started
     with pytest.raises(errors.MetadataRefusedError):
         client.start("no-such-event")
+
+
+def test_neither_a_proxy_nor_a_redirect_leads_elsewhere(
+    started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = started()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    client = client_of(emulator)
+    assert client.compute().vm_id == emulator.machine.vm_id
+    elsewhere = started()
+    emulator.fault(category="instance", status=302, headers={"Location": elsewhere.endpoint})
+    with pytest.raises(errors.MetadataUnavailableError, match="redirect"):
+        client.instance(refresh=True)
+    assert elsewhere.requests == []
+
+
+def test_a_client_travels_as_its_settings() -> None:
+    client = MetadataClient(endpoint="http://127.0.0.1:9", api_version="2021-02-01")
+    twin = pickle.loads(pickle.dumps(client))
+    assert twin._service.base == "http://127.0.0.1:9"
+    assert twin._service.pinned == "2021-02-01"
 
 
 def test_nothing_there_is_unavailable() -> None:

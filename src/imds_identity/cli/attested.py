@@ -25,7 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Fetches an attested document, verifies it and prints what it says; or verifies one that "
         "came from elsewhere."
     )
-    parser.add_argument("--nonce", metavar="NONCE", help="what the document is to repeat")
+    parser.add_argument(
+        "--nonce",
+        nargs="?",
+        metavar="NONCE",
+        help="what the document is to repeat; random by default",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--verify", metavar="FILE", help="verify this document, in base64 or JSON; - reads it"
@@ -80,7 +85,7 @@ def _proof(args: argparse.Namespace) -> int:
     try:
         document = _verified(args)
     except ModuleNotFoundError as error:
-        return complain(f"{error}; it takes: pip install 'imds-identity[attested]'")
+        return complain(error)
     said = _said(document)
     if args.output == "json":
         write_json(said)

@@ -96,9 +96,9 @@ def _start(client: MetadataClient, event_id: str) -> int:
 def _list(client: MetadataClient, args: argparse.Namespace) -> int:
     from ..metadata._events.events import own_names
 
-    names = None if args.all else own_names(client.compute())
+    names = frozenset() if args.all else own_names(client.compute())
     document = client.scheduled_events()
-    events = [each for each in document.events if names is None or each.concerns(*names)]
+    events = [each for each in document.events if not names or each.concerns(*names)]
     if args.output == "json":
         write_json({**document.raw, "Events": [dict(each.raw) for each in events]})
     else:

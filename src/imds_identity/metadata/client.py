@@ -6,10 +6,11 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._runtime.fork import whole
 from .._wire.exchange import REQUEST_SECONDS
 from ._documents.documents import checked_nonce, element_at
 from ._documents.instance import instance_from
-from ._documents.load_balancer import public_ips
+from ._documents.load_balancer import LoadBalancer, public_ips
 from ._events.events import approval, events_from
 from ._service import exchanges
 from ._service.connection import Connection, OneAtATime, wait_for
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from .._runtime.clock import Clock
     from .._wire.exchange import Steps
     from ._documents.instance import Instance, Network
-    from ._documents.load_balancer import LoadBalancer
     from ._documents.models import Compute, StorageProfile
     from ._events.events import EventsDocument
     from ._events.watch import Watcher
@@ -59,6 +59,10 @@ class MetadataClient:
         self._instance: Instance | None = None
         self._one_at_a_time = OneAtATime()
         self._has_asked_for_events = False
+
+    def __reduce__(self) -> Any:
+        settings = {"endpoint": self._given_endpoint, "api_version": self._service.pinned}
+        return partial(type(self), **settings), ()
 
     @property
     def clock(self) -> Clock:
@@ -133,8 +137,6 @@ class MetadataClient:
 
     def public_ips(self) -> tuple[str, ...]:
         """The machine's public addresses, of Basic and of Standard SKU."""
-        from ._documents.load_balancer import LoadBalancer
-
         try:
             balancer = self.load_balancer()
         except NotOfferedError:
@@ -169,7 +171,8 @@ class MetadataClient:
             MetadataError: if it cannot be had.
             ValueError: if an argument is wrong.
         """
-        from ._proof.attested import verify_attested_document
+        with whole():
+            from ._proof.attested import verify_attested_document
 
         wanted = checked_nonce(nonce)
         given = tuple(intermediates)
@@ -241,7 +244,8 @@ class MetadataClient:
             OSError: if the file cannot be read or written.
             ValueError: if it holds something else.
         """
-        from ._events.watch import Watcher
+        with whole():
+            from ._events.watch import Watcher
 
         return Watcher(self, every_machine=every_machine, state_file=state_file)
 
@@ -259,7 +263,8 @@ class MetadataClient:
 
     def detect(self) -> bool:
         """Whether Azure's service answers, at once: see `imds_identity.metadata.detect`."""
-        from ._service.presence import detect
+        with whole():
+            from ._service.presence import detect
 
         return detect(endpoint=self._given_endpoint)
 

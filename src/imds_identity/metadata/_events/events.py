@@ -181,15 +181,11 @@ class Differ:
         self, names: Collection[str] | None = None, seen: Iterable[ScheduledEvent] = ()
     ) -> None:
         self._names = names
-        self._seen = _by_id(seen)
+        self._seen = _by_id(filter(self._matters, seen))
 
     def changes(self, document: EventsDocument) -> list[Change]:
         """What has happened since the last document: what is gone first, then in its order."""
-        current = _by_id(
-            event
-            for event in document.events
-            if self._names is None or event.concerns(*self._names)
-        )
+        current = _by_id(filter(self._matters, document.events))
         gone = [Change("gone", old) for key, old in self._seen.items() if key not in current]
         found = [
             Change(kind, event)
@@ -198,6 +194,9 @@ class Differ:
         ]
         self._seen = current
         return gone + found
+
+    def _matters(self, event: ScheduledEvent) -> bool:
+        return self._names is None or event.concerns(*self._names)
 
     def known(self, event_id: str | None) -> ScheduledEvent | None:
         """The event of this id as the last document had it; None if it had none."""

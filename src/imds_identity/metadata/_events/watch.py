@@ -155,8 +155,8 @@ class Watcher:
             return
         self.failure = None
         if self._differ is None:
-            # Here and not before: what was told is compared with a document, not with a failure.
-            names = None if self._every_machine else self.names
+            # A machine that does not know its name hears of everything, which beats nothing.
+            names = None if self._every_machine else self.names or None
             self._differ = Differ(names, self._memory.events)
         self._ready.extend(self._differ.changes(document))
 

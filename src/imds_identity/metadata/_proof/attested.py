@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
 from ..._core.failure import Failure, quote
 from ..._runtime.clock import SYSTEM_CLOCK
 from .._documents.documents import from_json
@@ -25,11 +28,13 @@ from ..errors import (
     WrongNonceError,
     WrongSignerError,
 )
+from . import aia, trust
+from .chain import SKEW, Certificates, check_chain
+from .signed_data import content_of, open_signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .chain import Certificates
     from .trust import Given
 
 _MOMENT = re.compile(r"(\d\d)/(\d\d)/(\d\d) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)", re.ASCII)
@@ -99,9 +104,6 @@ def verify_attested_document(
         ValueError: if an argument is wrong.
         OSError: if ``ca_file`` cannot be read.
     """
-    from .chain import check_chain
-    from .signed_data import open_signed
-
     moment, wanted = _moment(at), _wanted(cloud)
     known = _certificates(ca_file, intermediates, offline=offline)
     opened = open_signed(signature)
@@ -129,17 +131,12 @@ def read_attested_document_without_verifying(signature: str | bytes) -> Attested
     Raises:
         AttestedDocumentError: if it cannot be read.
     """
-    from .signed_data import content_of
-
     return _document(content_of(signature), None)
 
 
 def _certificates(
     ca_file: str | None, intermediates: Iterable[Given], *, offline: bool
 ) -> Certificates:
-    from . import aia, trust
-    from .chain import Certificates
-
     if isinstance(intermediates, str | bytes):
         intermediates = (intermediates,)
     given = [found for each in intermediates for found in trust.certificates(each)]
@@ -169,11 +166,8 @@ def _wanted(cloud: Cloud | str | None) -> tuple[Cloud, ...]:
     return (cloud_named(cloud) if isinstance(cloud, str) else cloud,)
 
 
-def _names(signer: Any) -> list[str]:
+def _names(signer: x509.Certificate) -> list[str]:
     """The host names of a certificate; its common name counts only where it lists none."""
-    from cryptography import x509
-    from cryptography.x509.oid import NameOID
-
     try:
         listed = signer.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return [str(name).lower() for name in listed.get_values_for_type(x509.DNSName)]
@@ -242,8 +236,6 @@ def _time(written: object) -> dt.datetime:
 
 
 def _check_times(document: AttestedDocument, at: dt.datetime) -> None:
-    from .chain import SKEW
-
     if at > document.expires_on + SKEW:
         raise DocumentExpiredError(
             f"The document expired on {document.expires_on}; it was verified for {at}."
