@@ -13,6 +13,7 @@ from imds_identity._core.failure import Refused
 from imds_identity._machine.gate import Gate
 from imds_identity._wire.exchange import Pause, Response
 from imds_identity.emulator import Emulator
+from imds_identity.metadata import MetadataClient
 from imds_identity.metadata._service import exchanges
 from imds_identity.metadata._service.connection import Connection
 from imds_identity.metadata._service.exchanges import FIRST_EVENTS_SECONDS, Service
@@ -70,6 +71,16 @@ def test_processes_share_the_limit_where_they_share_a_directory(
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "perhaps")
     with pytest.raises(ValueError, match="IMDS_IDENTITY_CACHE"):
         Connection("http://127.0.0.1:9")
+
+
+def test_an_arc_agent_is_asked_at_the_address_where_it_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("IDENTITY_ENDPOINT", "http://localhost:40342/metadata/identity/oauth2/token")
+    monkeypatch.setenv("IMDS_ENDPOINT", "http://localhost:40342")
+    service = MetadataClient()._service
+    assert service.base == "http://127.0.0.1:40342"
+    assert service.headers == {"Metadata": "true", "Host": "localhost:40342"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="shared by default on Linux only")

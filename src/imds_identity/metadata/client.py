@@ -54,7 +54,8 @@ class MetadataClient:
         pinned = None if api_version is None else checked(api_version)
         self._given_endpoint = endpoint
         self._connection = Connection(endpoint)
-        self._service = exchanges.Service(self._connection.base, random.random, pinned)
+        base, host = self._connection.base, self._connection.host
+        self._service = exchanges.Service(base, random.random, pinned, host)
         self._agreed: dict[str, str] = {}
         self._instance: Instance | None = None
         self._one_at_a_time = OneAtATime()

@@ -37,6 +37,7 @@ class Connection:
 
     Attributes:
         base: its address, such as ``http://169.254.169.254``.
+        host: its name, if that differs.
         is_arc: whether it is an Azure Arc agent's.
         clock: the time.
 
@@ -49,8 +50,12 @@ class Connection:
 
     def __init__(self, endpoint: str | None = None) -> None:
         source = _source(endpoint)
-        self.base = source.endpoint
         self.is_arc = source.name == ARC
+        self.base, self.host = source.endpoint, ""
+        if self.is_arc:
+            # By address: the name may lead to ::1 as well, where anybody may listen.
+            self.base = self.base.replace("://localhost", "://127.0.0.1", 1)
+            self.host = source.endpoint.partition("://")[2]
         self.clock: Clock = SYSTEM_CLOCK
         self._gate = _gate(source, self.clock)
 

@@ -36,7 +36,6 @@ from .versions import INTRODUCED, known_to, newest_of_both
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-HEADERS = {"Metadata": "true"}
 RULES = {status: rule for status, rule in TOKEN_RULES.items() if status != 404}
 FIRST_EVENTS_SECONDS = 130.0
 """Seconds that the first answer of scheduled events may take: the service is being enabled."""
@@ -54,11 +53,18 @@ class Service(NamedTuple):
         base: its address, such as ``http://169.254.169.254``.
         random: spreads the pauses.
         pinned: the api-version to ask with, come what may; None to agree on one.
+        host: its name, if `base` has its address in place of that.
     """
 
     base: str
     random: Random
     pinned: str | None = None
+    host: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header fields of every request."""
+        return {"Metadata": "true", **({"Host": self.host} if self.host else {})}
 
 
 class Answer(NamedTuple):
@@ -70,7 +76,7 @@ class Answer(NamedTuple):
 
 def versions(service: Service) -> Steps[tuple[str, ...]]:
     """The api-versions that the service knows."""
-    request = Request(f"{service.base}/metadata/versions", HEADERS)
+    request = Request(f"{service.base}/metadata/versions", service.headers)
     response = yield from _persistently(service, request)
     document = _json_of(response, "versions")
     listed = document.get("apiVersions") if isinstance(document, dict) else None
@@ -160,7 +166,7 @@ def start_events(service: Service, version: str | None = None, *, body: bytes) -
     """
     asked_by = service.pinned or version or known_to("scheduledevents")[-1]
     url = url_with(f"{service.base}/metadata/scheduledevents", {"api-version": asked_by})
-    headers = {**HEADERS, "Content-Type": "application/json"}
+    headers = {**service.headers, "Content-Type": "application/json"}
     request = Request(url, headers, method="POST", body=body)
     response = yield from _persistently(service, request)
     if response.status not in (200, 202, 204):
@@ -196,7 +202,7 @@ def _asked(
 
     def by(number: str) -> Steps[Response]:
         url = url_with(f"{service.base}/metadata/{path}", {"api-version": number, **(query or {})})
-        return (yield from ask(service, Request(url, HEADERS, seconds=seconds)))
+        return (yield from ask(service, Request(url, service.headers, seconds=seconds)))
 
     asked_by = service.pinned or version or known_to(category)[-1]
     response = yield from by(asked_by)
