@@ -68,6 +68,15 @@ def test_a_complaint_that_lists_nothing_asks_for_the_versions(answers: Answers) 
     assert "?api-version=2020-06-01&nonce=7" in step.request.url
 
 
+def test_where_the_newest_ones_are_all_unknown_the_others_are_asked_for(answers: Answers) -> None:
+    stepped = Stepped(exchanges.instance(SERVICE))
+    strange = {**COMPLAINT, "newest-versions": ["2022-03-01", "2022-02-01"]}
+    assert stepped.answer(answers.json(400, strange)).request.url == f"{BASE}/metadata/versions"
+    listed = {"apiVersions": ["2021-01-01", "2022-02-01", "2022-03-01"]}
+    step = stepped.answer(answers.json(200, listed))
+    assert step.request.url.endswith("?api-version=2021-01-01")
+
+
 def test_an_explicit_version_is_never_changed(answers: Answers) -> None:
     pinned = Stepped(exchanges.instance(SERVICE._replace(pinned="2024-03-15"), "2021-02-01"))
     assert pinned.step.request.url.endswith("?api-version=2024-03-15")
@@ -145,7 +154,8 @@ def test_the_first_answer_of_scheduled_events_may_take_130_s() -> None:
 def test_scheduled_events_have_versions_of_their_own(answers: Answers) -> None:
     stepped = Stepped(exchanges.events(SERVICE, first=False))
     old = {**COMPLAINT, "newest-versions": ["2019-11-01", "2019-08-15", "2019-06-04"]}
-    assert stepped.answer(answers.json(400, old)).request.url.endswith("?api-version=2019-08-01")
+    stepped.answer(answers.json(400, old))
+    assert stepped.answer(answers.error(404)).request.url.endswith("?api-version=2019-08-01")
 
 
 def test_a_poll_of_scheduled_events_neither_waits_nor_takes_a_failure_for_no_events(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -257,8 +258,9 @@ def test_each_change_is_followed_once_over_restarts_of_the_watcher(
     said = json.loads(follower.line())
     assert (said["Change"], said["EventId"]) == ("scheduled", second)
     state = tmp_path / "state"
+    deadline = time.monotonic() + 30
     while second not in state.read_text():
-        pass
+        assert time.monotonic() < deadline
     follower.kill()
     emulator.cancel_event(first)
     follower = Follower(*flags)

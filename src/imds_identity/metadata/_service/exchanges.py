@@ -14,6 +14,7 @@ https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#err
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._core.failure import Failure, Malformed, Refused, Unavailable, quote
@@ -213,8 +214,14 @@ def _asked(
 
 
 def _agreed(service: Service, category: str, response: Response) -> Steps[str]:
+    """The version to ask by, after this complaint of another one."""
+    known = known_to(category)
     offered: Iterable[object] = _newest_versions(response) or (yield from versions(service))
-    version = newest_of_both(known_to(category), offered)
+    version = newest_of_both(known, offered)
+    if version is not None and version not in offered:
+        # Only the newest are listed and we know none of them: all of them may tell more.
+        with suppress(Refused, Malformed):
+            version = newest_of_both(known, (yield from versions(service)))
     if version is None:
         newest = quote(str(max(map(str, offered), default="none")))
         raise NotOffered(
