@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -206,6 +207,23 @@ def test_a_vm_passes_its_connectivity_test(
     assert http.get(emulator.endpoint + query.format(resource_id=resource_id)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"{INSTANCE}?api-version=2019-03-11",
+        "/metadata/attested/document?api-version=2019-03-11&nonce=1234576",
+    ],
+)
+def test_the_azureimds_samples_are_answered(
+    started: Start, http: requests.Session, query: str
+) -> None:
+    answer = http.get(started().endpoint + query, headers={"Metadata": "True"})
+    assert answer.status_code == 200
+    if "nonce" in query:
+        # The sample looks for its nonce in the decoded document, and trusts that.
+        assert b"1234576" in base64.b64decode(answer.json()["signature"])
+
+
 ARC_SAMPLE = """
 ChallengeTokenPath=$(curl -s -D - -H Metadata:true "$ENDPOINT/metadata/identity/oauth2/token?\
 api-version=2019-11-01&resource=https%3A%2F%2Fmanagement.azure.com" | grep Www-Authenticate \
@@ -257,6 +275,13 @@ def test_an_attested_document_passes_the_script_of_its_documentation(
     content = shell(ATTESTED_SAMPLE, tmp_path, emulator, ROOT=emulator.attested_root_file)
     assert set(json.loads(content)) == {"nonce", "plan", "subscriptionId", "timeStamp", "vmId"}
     assert "successful" in (tmp_path / "verified").read_text()
+
+
+def test_the_intermediate_is_found_with_a_line_feed_after_its_address(
+    started: Start, http: requests.Session
+) -> None:
+    url = started().endpoint + "/emulator/attested/intermediate.cer"
+    assert http.get(f"{url}%0A").content == http.get(url).content
 
 
 def test_an_arc_server_passes_its_connectivity_test(started: Start, get: Ask, ask_arc: Ask) -> None:

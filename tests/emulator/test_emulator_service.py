@@ -14,6 +14,7 @@ from azure.keyvault.secrets import SecretClient
 from emulator.support import TOKEN_PATH, VAULT, claims_of, ran
 from imds_identity import ManagedIdentityCredential
 from imds_identity.emulator import Emulator
+from imds_identity.emulator._settings import Settings
 
 if TYPE_CHECKING:
     from emulator.support import Ask, Start
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 KEPT = """
 import sys, requests
 from imds_identity.emulator import Emulator
+from imds_identity.emulator._settings import Settings
 with Emulator(state=sys.argv[1]) as emulator:
     print(requests.get(emulator.jwks_url).text)
     print(open(emulator.key_vault.ca_file).read())
@@ -196,3 +198,9 @@ def test_fixtures_may_last_for_a_session(tmp_path: Path) -> None:
 def test_two_emulators_serve_beside_each_other(started: Start, ask: Ask) -> None:
     one, two = started(), started()
     assert claims_of(ask(one))["aud"] == claims_of(ask(two))["aud"] == VAULT
+
+
+def test_on_every_address_it_is_called_by_the_name_allowed() -> None:
+    settings = Settings(host="0.0.0.0", allow_remote=True, allowed_hosts=["imds"])
+    assert settings.url("http", 80) == "http://imds:80"
+    assert Settings(host="0.0.0.0", allow_remote=True).url("http", 80) == "http://127.0.0.1:80"

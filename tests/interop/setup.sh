@@ -36,7 +36,29 @@ azure_identity_suite() {
 }
 
 npm_packages() {
-    npm install --prefix "$home/npm" --no-fund --no-audit azurite@3 @azure/identity@4
+    npm install --prefix "$home/npm" --no-fund --no-audit azurite@3 @azure/identity@4 \
+        @azure/msal-node @opentelemetry/resource-detector-azure @opentelemetry/resources
+}
+
+# Clients of other projects, which must not change what the package itself is tested with.
+more() {
+    "$python" -m venv "$home/more" &&
+        "$home/more/bin/python" -m pip install opentelemetry-resource-detector-azure newrelic \
+            google-auth requests adlfs deltalake pyarrow rasterio azure-identity \
+            distro pyyaml jinja2 configobj jsonpatch jsonschema oauthlib
+}
+
+# DuckDB's extensions are packages for one version of it each.
+duckdb() {
+    "$python" -m venv "$home/duckdb" &&
+        "$home/duckdb/bin/python" -m pip install duckdb-extension-azure duckdb-extensions
+}
+
+# Azure's Linux agent and cloud-init are packages of Debian; they are unpacked, not installed.
+debian() {
+    command -v apt-get && mkdir -p "$home/debian" &&
+        (cd "$home/debian" && apt-get download waagent cloud-init &&
+            for package in *.deb; do dpkg -x "$package" .; done)
 }
 
 azure_cli() {
@@ -52,3 +74,6 @@ part azure-identity-suite azure_identity_suite
 part npm npm_packages
 part azure-cli azure_cli
 part chromium chromium
+part more more
+part duckdb duckdb
+part debian debian

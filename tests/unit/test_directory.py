@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from imds_identity._machine import choice as choice_module
 from imds_identity._machine import directory as directory_module
+from imds_identity._machine import held as held_module
 from imds_identity._machine import memory as memory_module
 from imds_identity._machine.choice import OFF, chosen, default_places
 from imds_identity._machine.directory import Directory
@@ -268,12 +269,12 @@ class TestTheDefault:
     ) -> None:
         first = self.shared_memory / f"imds-identity-{os.geteuid()}"
 
-        class Mounted(directory_module._Held):
+        class Mounted(held_module.Held):
             def __init__(self, path: str) -> None:
                 super().__init__(path)
                 self.device = -1 if path == str(first) else self.device
 
-        monkeypatch.setattr(directory_module, "_Held", Mounted)
+        monkeypatch.setattr(held_module, "Held", Mounted)
         assert self.default().usable()
         assert not first.joinpath("x").exists()
         directory = self.default()

@@ -87,7 +87,7 @@ def test_every_method_answers_or_fails_as_documented(method: str, status: int, b
 
 @given(document=JSON, output=st.sampled_from(["auto", "json", "text", "table"]))
 def test_whatever_was_read_can_be_printed(document: Any, output: str) -> None:
-    stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
     with mock.patch("sys.stdout", stdout):
         metadata_command._write(document, output)
         stdout.flush()
@@ -106,7 +106,7 @@ def test_whatever_an_event_says_can_be_handed_on(name: str, value: Any) -> None:
         assert "\0" not in variable
         assert variable.isprintable()
         variable.encode()
-    stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
     with mock.patch("sys.stdout", stdout):
         for output in ("json", "text", "table"):
             events_command._tell(change, output)

@@ -6,13 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
-from imds_identity._core.failure import Malformed, Refused, Unavailable
+from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.secret import Secret
 from imds_identity._wire import connection
 from imds_identity._wire.channel import Channel
@@ -219,6 +220,18 @@ def test_a_reset_is_dropped() -> None:
 
     with serving(reset) as server, pytest.raises(Dropped, match=r"reset|aborted"):
         sent(server.url)
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_body_may_have_so_many_bytes_and_not_one_more(framed: bool) -> None:
+    for size in (LARGEST_BODY, LARGEST_BODY + 1):
+        length = f"Content-Length: {size}\r\n" if framed else ""
+        with RawServer(f"HTTP/1.1 200 OK\r\n{length}\r\n".encode() + bytes(size)) as server:
+            if size == LARGEST_BODY:
+                assert len(sent(server.url).body) == size
+                continue
+            with pytest.raises(Malformed, match="larger than 262144 bytes"):
+                sent(server.url)
 
 
 def test_a_huge_body_is_not_read_to_its_end() -> None:
@@ -434,9 +447,22 @@ def test_a_connect_time_out_is_unreached(monkeypatch: pytest.MonkeyPatch) -> Non
         sent("http://127.0.0.1:9/")
 
 
-def test_an_error_carries_neither_request_nor_secret() -> None:
-    with serving(b"") as server, pytest.raises(TransportError) as caught:
-        sent(server.url, {"Authorization": "Basic s3cret"})
-    assert "s3cret" not in str(caught.value)
-    assert caught.value.__cause__ is None
-    assert caught.value.__context__ is None
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nbroken\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\n\r\n" + bytes(LARGEST_BODY + 1),
+    ],
+)  # fmt: skip
+def test_an_error_carries_neither_request_nor_secret(said: bytes) -> None:
+    with RawServer(said) as server, pytest.raises((TransportError, Failure)) as caught:
+        sent(server.url, {"Authorization": Secret("Basic s3cret")})
+    error = caught.value
+    assert "s3cret" not in str(error)
+    assert error.__cause__ is error.__context__ is None
+    frames = traceback.walk_tb(error.__traceback__)
+    assert {frame.f_code.co_name for frame, _ in frames} <= {
+        "test_an_error_carries_neither_request_nor_secret", "sent", "send",
+    }  # fmt: skip

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from imds_identity._core.challenge import ANSWER_SECONDS
 from imds_identity._core.failure import Malformed, Refused
 from imds_identity._engine.broker import Broker
 from imds_identity._engine.sharing import Sharing
-from support import KEY, LIFE, Background, FakeClock, Service, machine_in, middle
+from imds_identity._machine.entries import Entry
+from support import KEY, LIFE, Background, FakeClock, Service, machine_in, middle, token_now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,6 +110,46 @@ class TestSharing:
         assert second.get(claims="c") == "token-2"
         assert third.get() == "token-2"
         assert service.fetches == 2
+
+    def test_what_claims_have_brought_answers_them_in_a_process_that_held_nothing(
+        self, processes: list[Process], service: Service, clock: FakeClock
+    ) -> None:
+        assert processes[0].get() == "token-1"
+        assert processes[1].get(claims="c") == "token-2"
+        assert processes[2].get(claims="c") == "token-2"
+        assert processes[3].get(claims="d") == "token-3"
+        clock.seconds += ANSWER_SECONDS
+        assert processes[4].get(claims="d") == "token-4"  # that one was refused later
+        assert service.fetches == 4
+
+    def test_what_is_older_than_the_claims_answers_them_for_nobody_however_late_it_came(
+        self, processes: list[Process], machine: MachineCache, clock: FakeClock
+    ) -> None:
+        first = processes[0]
+        assert first.get() == "token-1"
+        clock.seconds += 1
+        payload = base64.urlsafe_b64encode(b'{"nbf": 1000}').decode()
+        machine.write(Entry(KEY, token_now(clock, f"e30.{payload}.x")))
+        claims = '{"access_token": {"nbf": {"value": "%d"}}}'
+        assert first.get(claims % 1000) == "token-2"
+
+    def test_who_asks_without_claims_does_not_wait_for_those_who_come_with_some(
+        self, processes: list[Process], service: Service, clock: FakeClock
+    ) -> None:
+        first, second, third = processes[:3]
+        assert first.get() == "token-1"
+        clock.seconds += LIFE  # nobody has anything any more
+        slow, seen = first.service, []
+
+        def fetch() -> Token:
+            started = clock.now()
+            seen.extend([second.get(), third.get()])
+            assert clock.now() == started
+            return slow()
+
+        first.service = fetch  # type: ignore[assignment]
+        assert first.get(claims="c") == "token-3"
+        assert seen == ["token-2", "token-2"]
 
     def test_what_was_cleared_during_a_fetch_is_not_shared(
         self, processes: list[Process], machine: MachineCache

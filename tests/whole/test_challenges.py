@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from imds_identity import ManagedIdentityCredential
+from imds_identity._engine.broker import HIT_SECONDS, Broker
+from imds_identity._runtime.clock import SYSTEM_CLOCK
+from support import middle
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -91,6 +96,24 @@ def test_a_crowd_that_is_refused_makes_one_request_and_nobody_keeps_the_revoked_
     go(unaware)
     for process in processes:
         process.communicate(timeout=30)
+
+
+def test_no_process_goes_on_serving_what_another_knows_to_be_revoked(
+    imds_emulator: Emulator, tmp_path: Path
+) -> None:
+    scope = "https://vault.azure.net/.default"
+    one, other = (
+        ManagedIdentityCredential(cache=tmp_path / "shared", _broker=Broker(SYSTEM_CLOCK, middle))
+        for _ in range(2)
+    )
+    revoked = one.get_token(scope).token
+    assert other.get_token(scope).token == revoked
+    new = one.get_token(scope, claims="c").token
+    slot = other._slots[(scope,)]
+    assert slot.hit_until <= SYSTEM_CLOCK.tick() + HIT_SECONDS
+    slot.hit_until = 0  # when that second is over
+    assert other.get_token(scope).token == new != revoked
+    assert len(imds_emulator.token_requests) == 2
 
 
 def test_claims_during_an_outage_end_with_what_one_of_all_has_found_out(

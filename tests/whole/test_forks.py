@@ -72,14 +72,21 @@ if not child:
 print(os.waitpid(child, 0)[1])
 """
 WHAT_IS_IMPORTED = """
-import sys, threading
+import asyncio, sys, threading
+import concurrent.futures.thread  # asyncio's own, for its executor
+import azure.core.pipeline.transport as transports
 import imds_identity
+from imds_identity import aio
 from imds_identity._runtime import fork
 
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if not fork._is_inside(threading.get_ident()):
             torn.append(name)
+
+async def ask(**settings):
+    async with aio.ManagedIdentityCredential(**settings) as credential:
+        await credential.get_token("https://vault.azure.net", claims=str(settings))
 
 torn = []
 sys.meta_path.insert(0, Watch())
@@ -91,6 +98,10 @@ try:
     ManagedIdentityCredential(client_id="nobody").get_token("https://vault.azure.net")
 except ManagedIdentityError as error:
     str(error)
+ManagedIdentityCredential(raw_request_hook=print)
+ManagedIdentityCredential(transport=transports.RequestsTransport())
+for settings in {}, {"raw_request_hook": id}, {"transport": transports.AsyncioRequestsTransport()}:
+    asyncio.run(ask(**settings))
 print(torn)
 """
 
@@ -121,18 +132,16 @@ def test_nothing_is_imported_where_a_fork_could_cut_it_in_two(
     assert run(WHAT_IS_IMPORTED, imds_emulator, tmp_path) == "[]"
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_fork_does_not_wait_for_a_thread_that_waits_for_what_the_fork_has_locked() -> None:
-    """Before a fork `logging` takes its lock, which whoever imports or logs something needs."""
-    script = """
+BESIDE_LOGGING = """
 import os, threading, time
 from imds_identity._runtime.fork import whole
 
 def work():
     with whole():
-        import logging
+        {before}
         inside.set()
         time.sleep(0.3)
+        import logging
         logging.getLogger("somebody's")
 
 inside = threading.Event()
@@ -140,17 +149,23 @@ threading.Thread(target=work).start()
 inside.wait()
 begun = time.monotonic()
 child = os.fork()
-if not child:
-    import logging
-    logging.getLogger("another's")
-    os._exit(0)
 seconds = time.monotonic() - begun
 import logging
-logging.getLogger("the parent's")
+logging.getLogger("another's")
+if not child:
+    os._exit(0)
+threading.Thread(target=logging.getLogger, args=["the parent's"]).start()
 print(os.waitpid(child, 0)[1], seconds < 5)
 """
+
+
+@pytest.mark.parametrize("before", ["import logging", "pass"])
+def test_a_fork_does_not_wait_for_a_thread_that_waits_for_what_the_fork_has_locked(
+    before: str,
+) -> None:
+    """`logging` takes its lock before a fork, and lets go of it after one, once it is imported."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
+        [sys.executable, "-W", "ignore", "-c", BESIDE_LOGGING.format(before=before)],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert (done.stdout.split(), done.stderr) == (["0", "True"], "")

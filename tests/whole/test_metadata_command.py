@@ -81,7 +81,7 @@ class TestMetadata:
         assert "inboundRules" in json.loads(ran("metadata", "loadbalancer")[1])
         tenant = json.loads(ran("metadata", "identity/info")[1])["tenantId"]
         assert tenant == emulator.machine.tenant_id
-        assert ran("metadata", "versions", "-o", "text")[1].startswith("0\t2017-")
+        assert ran("metadata", "versions", "-o", "text")[1].startswith("2017-03-01\n2017-04-02\n")
 
     def test_exit_statuses_are_as_documented(
         self, started: Callable[..., Emulator], ran: Ran
@@ -267,6 +267,21 @@ def test_each_change_is_followed_once_over_restarts_of_the_watcher(
     said = json.loads(follower.line())
     assert (said["Change"], said["EventId"]) == ("gone", first)
     follower.kill()
+
+
+def test_a_reader_that_goes_is_no_traceback(started: Callable[..., Emulator]) -> None:
+    emulator = started()
+    emulator.schedule_event("Reboot")
+    command = [sys.executable, "-m", "imds_identity", "events", "--follow"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    emulator.schedule_event("Freeze")
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(30) == 1
 
 
 def test_a_command_is_run_and_its_event_approved(

@@ -48,7 +48,7 @@ class Fields:
         value = self.get(name)
         if value is None or value == "":
             return None
-        match = None if isinstance(value, bool) else _SECONDS.fullmatch(_short(value))
+        match = _SECONDS.fullmatch(_short(value))
         if match is None:
             raise Malformed(f"the answer's {name} is no number of seconds", REPORT)
         return int(match[1])

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .._core.failure import Failure, Refused
 from .._core.freshness import State, decide
-from .._runtime.background import start_thread
 from .._runtime.fork import whole
-from .flight import LONGEST_FETCH, Flight, Interrupted
+from .flight import LONGEST_FETCH, Flight, Interrupted, in_a_thread
 from .slot import Slot
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._runtime.clock import Clock
     from .._wire.exchange import Random
-    from .flight import Fetch, Outcome
+    from .flight import Fetch, Outcome, Start
 
 HIT_SECONDS = 1.0
 """For how long a token is handed out before it is looked at again: another process may have
@@ -37,17 +35,6 @@ TRIES = 3
 _made_here: ContextVar[tuple[Flight, ...]] = ContextVar("imds_identity_flights", default=())
 """The flights on whose behalf this code runs: a hook of one that waited for it would wait for ever.
 A context follows a request from the flight's thread on to an event loop."""
-
-
-class Start(Protocol):
-    """Runs a callable in the background."""
-
-    def __call__(self, run: Callable[[], object], /, *, blocks: bool) -> None:
-        """Start ``run``, which the caller is about to wait for if ``blocks``.
-
-        Raises:
-            RuntimeError: if there can be no more threads.
-        """
 
 
 class Broker:
@@ -64,7 +51,7 @@ class Broker:
     def __init__(self, clock: Clock, random: Random, start: Start | None = None) -> None:
         self.clock = clock
         self.random = random
-        self._start = start or _start_daemon
+        self._start = start or in_a_thread
         self._slots: dict[Key, Slot] = {}
         # Reentrant: a signal handler or a finaliser may ask for a token anywhere.
         self._lock = threading.RLock()
@@ -241,14 +228,9 @@ class Broker:
         )
 
     def _begin(self, flight: Flight, *, blocks: bool) -> None:
-        handled = sys.exc_info()[1]
         try:
             self._start(self._run(flight), blocks=blocks)
         except RuntimeError as error:  # no more threads, or the interpreter is going down
-            if error.__context__ is not handled and error.__context__ is not None:
-                # A signal handler raised inside of Thread.start, which then met with a lock that
-                # it no longer held.
-                raise error.__context__ from None
             if blocks:
                 self._run(flight)()
             else:
@@ -304,10 +286,6 @@ def _log_setback(token: Token, now: float, failure: Failure) -> None:
             token.refresh_at - now,
             failure,
         )
-
-
-def _start_daemon(run: Callable[[], object], *, blocks: bool) -> None:  # noqa: ARG001
-    start_thread(run)
 
 
 _brokers: weakref.WeakSet[Broker] = weakref.WeakSet()

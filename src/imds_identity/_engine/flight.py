@@ -6,9 +6,10 @@ import sys
 import threading
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from .._machine.lease import LONGEST_TERM
+from .._runtime.background import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,22 @@ LONGEST_FETCH = LONGEST_TERM
 longest sound one is an exchange whose last request begins at its end and waits before the gate."""
 
 Fetch: TypeAlias = "Callable[[], Token]"
+
+
+class Start(Protocol):
+    """Runs a callable in the background."""
+
+    def __call__(self, run: Callable[[], object], /, *, blocks: bool) -> None:
+        """Start ``run``, which the caller is about to wait for if ``blocks``.
+
+        Raises:
+            RuntimeError: if there can be no more threads.
+        """
+
+
+def in_a_thread(run: Callable[[], object], *, blocks: bool) -> None:  # noqa: ARG001
+    """The `Start` of every process: in a thread of its own, whoever waits for it."""
+    start_thread(run)
 
 
 class Interrupted(Exception):

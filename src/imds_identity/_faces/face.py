@@ -77,10 +77,8 @@ class Face:
     def _check_transport(self) -> None:
         """Refuse a transport that this face cannot use."""
         if self._sends_by_azure_core:
-            # Imported here and not by the first request, which another thread may fork into.
-            from .transport import check_transport
-
-            check_transport(self._transport)
+            # Imported here and not by the first request, which has a deadline.
+            load("imds_identity._faces.transport").check_transport(self._transport)
 
     def _slot(self, scopes: tuple[str, ...], claims: object) -> Slot:
         resource = resource_of(scopes)

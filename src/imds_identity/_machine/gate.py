@@ -15,7 +15,7 @@ from .._core.failure import Refused
 from .._core.key import Key
 from .._wire.channel import MARGIN
 from .._wire.retry import retry_after
-from .directory import Untrusted
+from .held import Untrusted
 from .lease import AllOverdue
 from .store import note_moment
 

@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from .digest import sha256
-from .directory import Untrusted, Unusable
+from .directory import Unusable
 from .entries import FORMAT, Entry, understood, written
+from .held import Untrusted
 from .lease import LONGEST_TERM, AllOverdue, Claim
 from .place import this_place
 

@@ -84,22 +84,37 @@ def _is_inside(thread: int) -> bool:
 
 def _before_fork() -> None:
     _entrance.acquire()
+    was_imported, holds = _logging_is_imported(), False
     for _ in range(round(_FORK_SECONDS / _POLL)):
         if _threads_inside() <= {threading.get_ident()}:
-            return
-        _let_others_work()
+            break
+        holds = _let_others_work()
+    if _logging_is_imported() and not (was_imported or holds):
+        # It was imported in the meantime: it lets go of its lock after this fork, and is loud
+        # about one that it does not hold.
+        sys.modules["logging"]._lock.acquire()
 
 
-def _let_others_work() -> None:
+def _logging_is_imported() -> bool:
+    module = sys.modules.get("logging")
+    return module is not None and not getattr(module.__spec__, "_initializing", False)
+
+
+def _let_others_work() -> bool:
     """Wait for a moment, and not with the lock that `logging` has taken for this very fork.
 
     Its preparations come before ours if it was imported later, and who is inside may need it.
+
+    Returns:
+        Whether this thread holds that lock.
     """
     lock = getattr(sys.modules.get("logging"), "_lock", None)
     try:
         threading.Condition(lock).wait(_POLL)
     except RuntimeError:  # this thread does not hold it
         threading.Event().wait(_POLL)
+        return False
+    return True
 
 
 def _after_fork_in_parent() -> None:

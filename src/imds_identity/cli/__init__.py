@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import NamedTuple
 
 from .._version import __version__
+from .complaint import FAILED, complain
 
-FAILED = 1
 USAGE = 2
 _INTERRUPTED = 130
 
@@ -67,12 +67,6 @@ def main(arguments: list[str] | None = None) -> int:
 
         return complain(f"unexpected {type(error).__name__}: {quote(str(error))}")
     return int(status)
-
-
-def complain(message: object) -> int:
-    """Tell the user, in a line on standard error; the exit status of an error."""
-    print(f"imds-identity: {message}", file=sys.stderr)
-    return FAILED
 
 
 def _tell() -> None:

@@ -7,8 +7,8 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from . import complain
 from .arguments import add_output
+from .complaint import complain
 from .service import add_service, client_of, reported, write_json, write_rows
 
 if TYPE_CHECKING:

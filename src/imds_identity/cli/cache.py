@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from .._core.failure import quote
 from .._core.identity import Identity
 from .._engine.process import machine_cache
-from . import complain
 from .arguments import add_cache, add_verbosity
+from .complaint import complain
 
 if TYPE_CHECKING:
     import argparse

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._runtime.environment import lent
-from . import complain
+from .complaint import complain
 
 if TYPE_CHECKING:
     import argparse

@@ -6,8 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from . import complain
 from .arguments import add_output
+from .complaint import complain
 from .service import add_service, client_of, reported, write_json, write_rows
 
 if TYPE_CHECKING:

@@ -78,8 +78,10 @@ def _write(value: Any, output: str) -> None:
         write_json(value)
     elif is_value:
         # To a file or a pipe it goes as it is; to a terminal it is not to be a command.
-        text = shown(_text(value)) if sys.stdout.isatty() else _text(value)
-        sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
+        text = _text(value)
+        sys.stdout.write((shown(text) if sys.stdout.isatty() else text) + "\n")
+    elif isinstance(value, list) and not any(isinstance(each, dict | list) for each in value):
+        write_rows([[_text(each)] for each in value], table=output == "table")
     else:
         write_rows(_rows(value), table=output == "table")
 

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from . import FAILED, complain
+from .complaint import FAILED, complain
 
 if TYPE_CHECKING:
     import argparse
@@ -62,6 +62,8 @@ def reported(run: Callable[[], int]) -> int:
         if isinstance(error, MetadataNotFoundError):
             return NO_SUCH_ELEMENT
         return NOT_PROVEN if isinstance(error, AttestedDocumentError) else FAILED
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return complain(f"{error.filename}: {error.strerror}" if error.filename else error)
 

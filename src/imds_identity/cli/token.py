@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from .._core.failure import Failure, Malformed
 from .._core.resource import resource_of
 from .._runtime.environment import Environment
-from . import complain
 from .arguments import (
     add_cache,
     add_host,
@@ -17,6 +16,7 @@ from .arguments import (
     add_verbosity,
     provider_of,
 )
+from .complaint import complain
 
 if TYPE_CHECKING:
     import argparse

@@ -27,6 +27,8 @@ Profile = Literal["vm", "arc", "stack-hub", "app-service"]
 ArcAgent = Literal["current", "older"]
 DEFAULT_SECRETS: Mapping[str, str] = {"greeting": "Hello from the emulated vault"}
 UNCHANGED: Any = object()
+# Addresses to listen on but none to connect to, each with one to connect to.
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 class Option(NamedTuple):
@@ -238,14 +240,15 @@ class Settings:
             Announcement(**event)
 
     def url(self, scheme: str, port: int) -> str:
-        """The URL of a port on the host."""
+        """The URL of a port on the host, by the first name allowed if it is on every address."""
+        if self.host in _EVERY_ADDRESS and self.allowed_hosts:
+            return url(scheme, next(iter(self.allowed_hosts)), port)
         return url(scheme, self.host, port)
 
 
 def url(scheme: str, host: str, port: int) -> str:
     """The URL of a port on an address."""
-    # 0.0.0.0 and :: listen on every address but are none to connect to.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    host = _EVERY_ADDRESS.get(host, host)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 

@@ -89,7 +89,9 @@ def vm_routes(world: World, attested: AttestedEndpoint) -> Routes:
     routes.add(FORM_TOKEN_PATH, "identity", FormTokenEndpoint(world))
     routes.add(INFO_PATH, "identity", InfoEndpoint(world))
     routes.add(ATTESTED_PATH, "attested", attested)
-    routes.add(INTERMEDIATE_PATH, "attested", attested.serve_intermediate)
+    # Microsoft's Python sample leaves a line feed at the end of the address that it asks.
+    for path in (INTERMEDIATE_PATH, INTERMEDIATE_PATH + "\n"):
+        routes.add(path, "attested", attested.serve_intermediate)
     routes.add(ROOT_PATH, "attested", attested.serve_root)
     routes.add(BALANCER_PATH, "loadbalancer", LoadBalancerEndpoint(world))
     routes.add(EVENTS_PATH, "scheduledevents", EventsEndpoint(world))

@@ -1,0 +1,18 @@
+"""How every command says that it has failed."""
+
+from __future__ import annotations
+
+import sys
+
+FAILED = 1
+"""The exit status of an error."""
+
+
+def complain(message: object) -> int:
+    """Tell the user, in a line on standard error.
+
+    Returns:
+        `FAILED`.
+    """
+    print(f"imds-identity: {message}", file=sys.stderr)
+    return FAILED

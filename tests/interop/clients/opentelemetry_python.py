@@ -1,0 +1,7 @@
+"""OpenTelemetry's detector of Azure VMs, for Python."""
+
+from opentelemetry.resource.detector.azure.vm import AzureVMResourceDetector
+
+attributes = AzureVMResourceDetector().detect().attributes
+print(dict(attributes))
+assert attributes["host.name"] == "emulated-machine"

@@ -1,0 +1,120 @@
+"""The Dockerfile: built where an engine runs, else its commands run in a bare environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from interop_support import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.interop
+DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
+
+
+def instruction(name: str) -> list[str]:
+    return re.findall(rf"^{name} (.*)$", DOCKERFILE, re.MULTILINE)
+
+
+def engine_runs() -> bool:
+    docker = shutil.which("docker")
+    return (
+        docker is not None
+        and not subprocess.run([docker, "info"], capture_output=True, check=False).returncode
+    )
+
+
+def free_ports() -> int:
+    """The first of three ports in a row that nobody has."""
+    for base in range(21000, 22000, 3):
+        try:
+            for port in range(base, base + 3):
+                with socket.socket() as one:
+                    one.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return base
+    pytest.fail("no three ports in a row are free")
+
+
+def served(port: int, header: str) -> None:
+    """A token by the container's name, and the page."""
+    query = "api-version=2018-02-01&resource=https://vault.azure.net"
+    url = f"http://127.0.0.1:{port}/metadata/identity/oauth2/token?{query}"
+    answer = requests.get(url, headers={"Metadata": "true", "Host": header}, timeout=10)
+    assert answer.json()["token_type"] == "Bearer"
+    page = requests.get(f"http://127.0.0.1:{port + 2}/", timeout=10)
+    assert "http://imds:" in page.text
+
+
+def healthy(url: str) -> bool:
+    for _ in range(200):
+        try:
+            return requests.get(url, timeout=1).status_code == 200
+        except OSError:
+            time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(not engine_runs(), reason="no container engine runs here")
+def test_the_image_serves() -> None:
+    subprocess.run(["docker", "build", "-t", "imds-emulator-test", "."], cwd=REPOSITORY, check=True)
+    base = free_ports()
+    flags = [f"-p127.0.0.1:{base + offset}:{16925 + offset}" for offset in range(3)]
+    command = ["docker", "run", "--rm", "-d", *flags, "imds-emulator-test"]
+    container = subprocess.check_output(command, text=True).strip()
+    try:
+        assert healthy(f"http://127.0.0.1:{base}/health")
+        served(base, "imds")
+    finally:
+        subprocess.run(["docker", "stop", container], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX environment")
+def test_its_commands_serve_in_a_bare_environment(tmp_path: Path) -> None:
+    source, venv, state = tmp_path / "source", tmp_path / "venv", tmp_path / "state"
+    for line in instruction("COPY"):
+        *names, target = line.split()
+        for name in names:
+            goal = tmp_path / target.strip("/")
+            goal.mkdir(parents=True, exist_ok=True)
+            path = REPOSITORY / name
+            if path.is_dir():
+                shutil.copytree(path, goal, dirs_exist_ok=True)
+            else:
+                shutil.copy(path, goal)
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    environment = {"PATH": f"{venv}/bin:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    install, _, _ = instruction("RUN")[0].partition(" && ")
+    subprocess.run(
+        install.replace("/source", str(source)),
+        shell=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    environment |= dict(line.split("=", 1) for line in instruction("ENV"))
+    base = free_ports()
+    environment |= {"IMDS_EMULATOR_STATE": str(state), "IMDS_EMULATOR_PORT_BASE": str(base)}
+    [entry], [check] = instruction("ENTRYPOINT"), instruction("HEALTHCHECK")
+    with subprocess.Popen(json.loads(entry), env=environment, cwd=tmp_path) as process:
+        try:
+            assert healthy(f"http://127.0.0.1:{base}/health")
+            command = json.loads(check[check.index("[") :].replace("16925", str(base)))
+            subprocess.run(command, env=environment, check=True, timeout=20)
+            served(base, "imds")
+            assert (state / "key-vault-ca.pem").is_file()
+        finally:
+            process.terminate()
+            process.wait(20)
+    assert process.returncode == 0

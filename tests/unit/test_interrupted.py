@@ -1,0 +1,96 @@
+"""A signal handler that raises at each moment of `get_token`: one after another, not at random."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_identity._core.key import Key
+from imds_identity._engine.broker import Broker
+from imds_identity._runtime.clock import SYSTEM_CLOCK
+from support import middle, token_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from imds_identity._core.token import Token
+
+
+class Stopped(BaseException):
+    """What a handler of signals raises."""
+
+
+def raised_at(moment: int, work: Callable[[], object]) -> int:
+    """Have `Stopped` raised before the line ``moment`` that ``work`` runs; how many there are."""
+    count = 0
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal count
+        file = frame.f_code.co_filename
+        if "imds_identity" not in file and not file.endswith("threading.py"):
+            return None
+        # No handler runs between the end of such a block and the call that ends it.
+        is_with = linecache.getline(file, frame.f_lineno).lstrip().startswith("with ")
+        if event == "line" and not is_with:
+            count += 1
+            if count == moment:
+                raise Stopped
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_an_exception_at_any_moment_is_its_caller_s_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imds_identity._engine.broker.LOOK_SECONDS", 0.02)
+    broker, threads = Broker(SYSTEM_CLOCK, middle), threading.active_count()
+
+    def ask(resource: object) -> Token:
+        slot = broker.slot(Key("imds", "http://service", resource=str(resource)))
+        return broker.get(slot, lambda: token_now(SYSTEM_CLOCK))
+
+    for moment in range(1, raised_at(-1, lambda: ask("first")) + 1):
+        with suppress(Stopped):
+            raised_at(moment, functools.partial(ask, moment))
+        other = threading.Thread(target=ask, args=(moment,), daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive(), moment
+    ask("last")
+    for thread in threading.enumerate():
+        if thread.name == "imds-identity":
+            thread.join(5)
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_where_there_can_be_no_more_threads_the_token_is_fetched_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Not even one more, or just one."""
+    import _thread
+
+    start, left = _thread.start_new_thread, [1] * limit
+
+    def limited(*arguments: Any) -> int:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        return start(*arguments)
+
+    monkeypatch.setattr(_thread, "start_new_thread", limited)
+    monkeypatch.setattr(threading, "_start_new_thread", limited, raising=False)
+    monkeypatch.setattr(threading, "_start_joinable_thread", limited, raising=False)
+    broker = Broker(SYSTEM_CLOCK, middle)
+    assert broker.get(broker.slot(Key("imds", "http://service")), lambda: token_now(SYSTEM_CLOCK))

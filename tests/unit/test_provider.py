@@ -1,0 +1,46 @@
+"""What a provider asks of the engine, with a clock that is moved by hand and a service by hand."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imds_identity._core.failure import Refused
+from imds_identity._core.identity import choose
+from imds_identity._engine.flight import LONGEST_FETCH
+from imds_identity._engine.provider import Provider
+from imds_identity._sources.kinds import ImdsSource
+from support import machine_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from imds_identity._engine.broker import Broker
+    from imds_identity._runtime.clock import Clock
+    from imds_identity._wire.channel import Sender
+    from imds_identity._wire.exchange import Request, Response
+    from support import Answers, FakeClock
+
+
+def test_a_service_that_always_asks_for_more_time_does_not_get_it(
+    broker: Broker, clock: FakeClock, answers: Answers, tmp_path: Path
+) -> None:
+    """Those who wait must not give up a fetch that is still being made by the rules."""
+
+    @contextmanager
+    def opened(_: Clock) -> Iterator[Sender]:
+        def send(request: Request) -> Response:
+            clock.seconds += request.seconds
+            return answers.raw(503, b"", retry_after="60")
+
+        yield send
+
+    source = ImdsSource("http://169.254.169.254/metadata/identity/oauth2/token")
+    provider = Provider(source, choose(), broker, machine_in(tmp_path / "cache", clock))
+    started = clock.now()
+    with pytest.raises(Refused, match="503"):
+        provider.token(provider.slot("https://vault.azure.net"), None, opened)
+    assert clock.now() - started < LONGEST_FETCH
