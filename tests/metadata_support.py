@@ -71,8 +71,8 @@ class Service:
         client = MetadataClient(endpoint="http://service")
         connection = client._connection
         connection.clock = self.clock
-        connection.run = lambda steps: connection.read(  # type: ignore[method-assign]
-            Channel(self.send, self.clock).run, steps
+        connection.run = lambda steps, seconds=100.0: connection.read(  # type: ignore[method-assign]
+            Channel(self.send, self.clock, seconds=seconds).run, steps
         )
         return client
 

@@ -11,19 +11,21 @@ import pytest
 
 from imds_identity._core.failure import Refused
 from imds_identity._machine.gate import Gate
-from imds_identity._wire.exchange import Pause, Response
+from imds_identity._wire.exchange import Dropped, Pause, Request, Response
 from imds_identity.emulator import Emulator
-from imds_identity.metadata import MetadataClient
+from imds_identity.metadata import MetadataClient, MetadataError
 from imds_identity.metadata._service import exchanges
 from imds_identity.metadata._service.connection import Connection
-from imds_identity.metadata._service.exchanges import FIRST_EVENTS_SECONDS, Service
+from imds_identity.metadata._service.exchanges import FIRST_EVENTS_SECONDS
+from imds_identity.metadata._service.exchanges import Service as Asked
 from imds_identity.metadata._service.pace import Pace
+from metadata_support import Service
 from support import FakeClock, Stepped, middle
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SERVICE = Service("http://service", middle)
+SERVICE = Asked("http://service", middle)
 
 
 def nobody(seconds: float) -> None:
@@ -119,3 +121,27 @@ def test_an_answer_that_took_longer_was_read_by_a_process_that_was_stopped() -> 
     once = Stepped(exchanges.events_once(SERVICE, "2020-07-01"))
     with pytest.raises(Refused):
         once.answer(late)
+
+
+def test_asking_for_events_has_an_end_even_the_first_time(clock: FakeClock) -> None:
+    service = Service(clock)
+    send = service.send
+
+    def slow(request: Request) -> Response:
+        if "scheduledevents" not in request.url:
+            return send(request)
+        clock.seconds += request.seconds
+        raise Dropped("no answer")
+
+    service.send = slow  # type: ignore[method-assign]
+    client = service.client()
+    with pytest.raises(MetadataError):
+        client.scheduled_events()
+    assert clock.now() - 1000 < 600
+    service.send = send  # type: ignore[method-assign]
+    client.scheduled_events()
+    service.send = slow  # type: ignore[method-assign]
+    before = clock.now()
+    with pytest.raises(MetadataError):
+        client.scheduled_events()
+    assert clock.now() - before <= 112

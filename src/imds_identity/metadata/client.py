@@ -13,7 +13,7 @@ from ._documents.instance import instance_from
 from ._documents.load_balancer import LoadBalancer, public_ips
 from ._events.events import approval, events_from
 from ._service import exchanges
-from ._service.connection import Connection, OneAtATime, wait_for
+from ._service.connection import LONGEST_EXCHANGE, Connection, OneAtATime, wait_for
 from ._service.versions import checked
 from .errors import MetadataError, NotOfferedError, WrongNonceError
 
@@ -226,7 +226,8 @@ class MetadataClient:
         category = "scheduledevents"
         if retry or not self._has_asked_for_events:
             first = not self._has_asked_for_events
-            document = self._ask(category, partial(exchanges.events, first=first))
+            longer = exchanges.FIRST_EVENTS_SECONDS if first else 0.0
+            document = self._ask(category, partial(exchanges.events, first=first), longer)
         else:
             document = self._ask(category, exchanges.events_once)
         self._has_asked_for_events = True
@@ -286,12 +287,15 @@ class MetadataClient:
         self._instance = wait_for(ask, seconds, self.clock)
         return self._instance
 
-    def _ask(self, category: str, exchange: Callable[..., Steps[exchanges.Answer]]) -> Any:
-        """What ``category`` says, by the version that was agreed on before."""
+    def _ask(
+        self, category: str, exchange: Callable[..., Steps[exchanges.Answer]], longer: float = 0.0
+    ) -> Any:
+        """What ``category`` says, by the version agreed on before; it may take ``longer``."""
         if self._connection.is_arc and category != "instance":
             raise NotOfferedError(f"{category} is not available on Azure Arc.")
         try:
-            answer = self._connection.run(exchange(self._service, self._agreed.get(category)))
+            steps = exchange(self._service, self._agreed.get(category))
+            answer = self._connection.run(steps, LONGEST_EXCHANGE + longer)
         except MetadataError as error:
             if category != "instance" and error.status_code in _NOT_OFFERED:
                 self._refuse_stack_hub(category)

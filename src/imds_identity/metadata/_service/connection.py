@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 T = TypeVar("T")
 
+LONGEST_EXCHANGE = 100.0
+"""Seconds for what is not said otherwise: an update may take 70."""
 _PAUSE = 1.0
 
 
@@ -59,8 +61,12 @@ class Connection:
         self.clock: Clock = SYSTEM_CLOCK
         self._gate = _gate(source, self.clock)
 
-    def run(self, steps: Steps[T]) -> T:
+    def run(self, steps: Steps[T], seconds: float = LONGEST_EXCHANGE) -> T:
         """What an exchange gives.
+
+        Args:
+            steps: the exchange.
+            seconds: how long it may take, with all its requests and pauses.
 
         Raises:
             MetadataError: as it fails.
@@ -70,7 +76,8 @@ class Connection:
             from ..._wire.sender import requests_sender
 
         with requests_sender(self.clock) as send:
-            return self.read(Channel(send, self.clock, self._gate).run, steps)
+            channel = Channel(send, self.clock, self._gate, seconds=seconds)
+            return self.read(channel.run, steps)
 
     def read(self, read: Callable[[D], T], document: D) -> T:
         """What ``read`` makes of ``document``.
