@@ -13,7 +13,7 @@ from .._wire.connection import late_after
 from .._wire.exchange import Dropped
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from .._runtime.clock import Clock
 
@@ -30,12 +30,16 @@ _GRACE = 1.0
 
 
 def wait_for(
-    work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, seconds: float, clock: Clock
+    begin: Callable[[], Coroutine[Any, Any, T]],
+    loop: asyncio.AbstractEventLoop,
+    seconds: float,
+    clock: Clock,
 ) -> T:
-    """What ``work`` returns, run on ``loop``, which is not this thread's.
+    """What a coroutine returns, run on ``loop``, which is not this thread's.
 
     Args:
-        work: cancelled if its end is not waited for.
+        begin: gives the coroutine, which is cancelled if its end is not waited for. It is called on
+            the loop: one that is blocked for too long never has a coroutine to complain about.
         loop: runs it.
         seconds: its deadline.
         clock: times it.
@@ -43,15 +47,15 @@ def wait_for(
     Raises:
         Interrupted: if the loop is closed, does not run, or does not turn.
         Dropped: past the deadline, or if the work was cancelled and the loop goes on.
-        BaseException: what ``work`` raises.
+        BaseException: what the coroutine raises.
     """
-    outcome = _outcome(work)
-    bounded = asyncio.wait_for(outcome, seconds)
+    begun: list[Coroutine[Any, Any, Any]] = []
+    bounded = _bounded(begin, begun, seconds)
     pulse = _Pulse(loop)
     try:
         future = asyncio.run_coroutine_threadsafe(bounded, loop)
     except RuntimeError:  # the loop is closed
-        _close(bounded, outcome, work)
+        bounded.close()
         raise Interrupted from None
     ends = clock.now() + seconds + _GRACE
     while not concurrent.futures.wait([future], POLL).done:
@@ -61,7 +65,7 @@ def wait_for(
         # Should a loop that has stopped ever turn again, this is the first thing that it does.
         future.cancel()
         if loop.is_closed():
-            _close(bounded, outcome, work)
+            _close(bounded, *begun)
         raise late_after(seconds) if turns else Interrupted()
     return _result(future, pulse, seconds)
 
@@ -84,11 +88,25 @@ def _result(
     return cast("T", result)
 
 
-async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | None]:
-    """What comes of ``work``, as a value.
+async def _bounded(
+    begin: Callable[[], Coroutine[Any, Any, T]],
+    begun: list[Coroutine[Any, Any, Any]],
+    seconds: float,
+) -> tuple[T | None, Exception | None]:
+    outcome = _outcome(begin, begun)
+    begun.append(outcome)
+    return await asyncio.wait_for(outcome, seconds)
+
+
+async def _outcome(
+    begin: Callable[[], Coroutine[Any, Any, T]], begun: list[Coroutine[Any, Any, Any]]
+) -> tuple[T | None, Exception | None]:
+    """What comes of a coroutine, as a value.
 
     If nobody waits any more, asyncio would log an exception that nobody takes.
     """
+    work = begin()
+    begun.append(work)
     try:
         return await work, None
     except asyncio.TimeoutError as error:  # up to Python 3.10 it is no TimeoutError

@@ -55,8 +55,8 @@ def async_sender(
         return sync_sender(transport, hooks)
 
     def run(request: Request, clock: Clock) -> Response:
-        work = _run_async(transport, hooks, request, clock)
-        return wait_for(work, loop, request.seconds, clock)
+        begin = functools.partial(_run_async, transport, hooks, request, clock)
+        return wait_for(begin, loop, request.seconds, clock)
 
     return functools.partial(_opened, run)
 

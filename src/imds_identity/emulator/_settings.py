@@ -11,7 +11,7 @@ import inspect
 import ipaddress
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar, get_args
 
 from ._clock import Clock
@@ -51,7 +51,7 @@ class Option(NamedTuple):
     command: Any = UNCHANGED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How one emulator is to be served: checked once, then only read.
 
@@ -59,8 +59,7 @@ class Settings:
         ValueError: if a value makes no sense; the message names the option.
     """
 
-    profile: Annotated[Profile, Option("the kind of host")] = "vm"
-    _: KW_ONLY
+    profile: Annotated[Profile, Option("the kind of host")] = field(default="vm", kw_only=False)
     host: Annotated[str, Option("the address to listen on", "ADDRESS")] = "127.0.0.1"
     port: Annotated[
         int, Option("the port of the token and metadata endpoint; 0 is any", command=16925)
