@@ -113,7 +113,19 @@ def test_the_first_answer_may_take_its_time(service: Service, clock: FakeClock) 
     answers = Answers(clock)
     service.bad = [*[answers.error(410)] * 3, Dropped("reset"), answers.error(503)]
     service.events = [event("A")]
-    assert heard(service.client().watch()) == [("scheduled", "A")]
+    watcher = service.client().watch()
+    assert heard(watcher, 5) == []
+    assert heard(watcher) == [("scheduled", "A")]
+
+
+def test_even_the_first_request_is_not_slow_to_be_sent_again(
+    service: Service, clock: FakeClock
+) -> None:
+    """Thirty seconds' notice are no time for patience."""
+    service.bad = [Answers(clock).error(500)] * 3
+    service.events = [event("A")]
+    next(iter(service.client().watch()))
+    assert clock.now() - 1000 == 3
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_a_poll_of_scheduled_events_neither_waits_nor_takes_a_failure_for_no_eve
     answers: Answers,
 ) -> None:
     def poll() -> Stepped:
-        return Stepped(exchanges.events_once(SERVICE, "2020-07-01"))
+        return Stepped(exchanges.events(SERVICE, first=False, retry=False))
 
     assert poll().finish(answers.json(200, {"Events": []})).document == {"Events": []}
     for outcome in (

@@ -118,7 +118,7 @@ def test_an_answer_that_took_longer_was_read_by_a_process_that_was_stopped() -> 
     stepped = Stepped(exchanges.events(SERVICE, first=True))
     late = Response(200, {}, b'{"Events": []}', 1000, 1001 + FIRST_EVENTS_SECONDS, 0)
     assert isinstance(stepped.answer(late), Pause)
-    once = Stepped(exchanges.events_once(SERVICE, "2020-07-01"))
+    once = Stepped(exchanges.events(SERVICE, first=True, retry=False))
     with pytest.raises(Refused):
         once.answer(late)
 

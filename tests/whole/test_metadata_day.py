@@ -102,7 +102,6 @@ def test_each_change_of_two_hundred_events_is_told_once_and_in_order(
                 category="scheduledevents", times=dice.randrange(1, 4), **dice.choice(FAULTS)
             )
         if dice.random() < 0.1:
-            emulator.clear_faults()  # its first request is patient, and more would pass meanwhile
             diary.restart()
         diary.listen(dice.choice([2, 3, 4]))
     diary.listen(60)

@@ -217,19 +217,16 @@ class MetadataClient:
 
         Args:
             retry: whether to ask again until there is an answer; False is for who asks every
-                second anyway. The first time it is always asked again.
+                second anyway.
 
         Raises:
             NotOfferedError: on Azure Stack Hub and Azure Arc.
             MetadataError: if they cannot be had, which does not mean that there are none.
         """
-        category = "scheduledevents"
-        if retry or not self._has_asked_for_events:
-            first = not self._has_asked_for_events
-            longer = exchanges.FIRST_EVENTS_SECONDS if first else 0.0
-            document = self._ask(category, partial(exchanges.events, first=first), longer)
-        else:
-            document = self._ask(category, exchanges.events_once)
+        first = not self._has_asked_for_events
+        longer = exchanges.FIRST_EVENTS_SECONDS if first else 0.0
+        exchange = partial(exchanges.events, first=first, retry=retry)
+        document = self._ask("scheduledevents", exchange, longer)
         self._has_asked_for_events = True
         return self._connection.read(events_from, document)
 

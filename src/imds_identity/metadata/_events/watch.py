@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..._runtime.clock import Clock
-    from .._documents.models import Compute
+    from .._documents.instance import Instance
     from .events import Change, EventsDocument, ScheduledEvent
 
 EVERY = 1.0
 """Seconds between two requests, which is what Azure recommends."""
 _LONGEST_REST = 60.0
 _SLOWEST_START = 120.0
+_NAME_SECONDS = 5.0
 
 
 class Asked(Protocol):
@@ -36,7 +37,7 @@ class Asked(Protocol):
         """The time."""
         ...
 
-    def compute(self) -> Compute:
+    def require(self, seconds: float) -> Instance:
         """What the machine is."""
         ...
 
@@ -145,7 +146,7 @@ class Watcher:
         self._due = self.clock.now() + EVERY
         try:
             if self.names is None:
-                self.names = own_names(self._client.compute())
+                self.names = own_names(self._client.require(_NAME_SECONDS).compute)
             document = self._client.scheduled_events(retry=False)
         except MetadataError as error:
             if self._differ is None and not self._may_pass(error):

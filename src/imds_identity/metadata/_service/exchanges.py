@@ -138,23 +138,20 @@ def attested(service: Service, nonce: str | None, version: str | None = None) ->
     return answer._replace(document=signature)
 
 
-def events(service: Service, version: str | None = None, *, first: bool) -> Steps[Answer]:
+def events(
+    service: Service, version: str | None = None, *, first: bool, retry: bool = True
+) -> Steps[Answer]:
     """The document of scheduled events.
 
     Args:
         service: whom to ask.
         version: the api-version agreed on before, if there was one.
         first: whether the machine may never have asked before, which enables the service.
+        retry: whether to ask until there is an answer; False is for who asks every second anyway.
     """
     seconds = FIRST_EVENTS_SECONDS if first else REQUEST_SECONDS
-    path = "scheduledevents"
-    return (yield from _asked(service, path, path, version, seconds=seconds))
-
-
-def events_once(service: Service, version: str | None = None) -> Steps[Answer]:
-    """The document of scheduled events for who asks every second anyway: one try, no pause."""
-    path = "scheduledevents"
-    return (yield from _asked(service, path, path, version, ask=_once))
+    path, ask = "scheduledevents", _persistently if retry else _once
+    return (yield from _asked(service, path, path, version, seconds=seconds, ask=ask))
 
 
 def start_events(service: Service, version: str | None = None, *, body: bytes) -> Steps[Answer]:
