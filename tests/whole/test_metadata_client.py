@@ -235,6 +235,17 @@ def test_a_client_travels_as_its_settings() -> None:
     assert twin._service.pinned == "2021-02-01"
 
 
+def test_news_come_with_the_next_answer(started: Callable[..., Emulator]) -> None:
+    emulator = started()
+    changes = iter(client_of(emulator).watch())
+    emulator.schedule_event("Freeze")
+    next(changes)
+    asked = len(emulator.requests)
+    event_id = emulator.schedule_event("Preempt")
+    assert next(changes).event.event_id == event_id
+    assert len(emulator.requests) - asked == 1
+
+
 def test_nothing_there_is_unavailable() -> None:
     client = MetadataClient(endpoint="http://127.0.0.1:9")
     with pytest.raises(errors.MetadataUnavailableError, match=r"http://127\.0\.0\.1:9"):
