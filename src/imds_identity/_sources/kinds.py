@@ -150,6 +150,8 @@ class WorkloadSource(TokenSource):
         token_file: where Kubernetes keeps the workload's token.
     """
 
+    knows_cae = True
+
     def __init__(self, authority: str, variable: str, client_id: str, token_file: str) -> None:
         super().__init__("workload-identity", authority, variable, client_id=client_id)
         self.token_file = token_file
