@@ -138,7 +138,7 @@ async def _run_async(
         with twin.session:
             return await _send_async(twin, policies, request, clock)
     check_certificate(transport, request)
-    twin = aiohttp_twin(transport)
+    twin = aiohttp_twin(transport, request)
     if twin is not None:
         async with twin.session:
             return await _send_async(twin, policies, request, clock)

@@ -119,7 +119,7 @@ def bind(transport: Any, request: Request, clock: Clock) -> None:
         session.adapters = OrderedDict({where: BoundedAdapter(clock), **session.adapters})
 
 
-def aiohttp_twin(transport: Any) -> Any:
+def aiohttp_twin(transport: Any, request: Request) -> Any:
     """The twin of azure-core's transport for aiohttp, or None for any other. On its loop only."""
     if not _is_plain_aiohttp(transport):
         return None
@@ -136,7 +136,7 @@ def aiohttp_twin(transport: Any) -> Any:
         connector_owner=connector is None,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        trust_env=False,
+        trust_env=request.over_internet and transport._use_env_settings,
     )
     return twin
 

@@ -58,7 +58,9 @@ def _own_answer(request: Request, random: Random, patience: Patience) -> Steps[R
             a captive portal. Then there is no managed identity here, and a chain goes on.
     """
     try:
-        response = yield from answered(request, random, absent=_NOT_AZURE, patience=patience)
+        response = yield from answered(
+            request, random, absent=_NOT_AZURE, patience=patience, is_own=_is_its_own
+        )
     except Malformed as failure:  # packed, too large, or no sound HTTP
         raise Unavailable(failure.problem, _NOT_AZURE) from None
     if _is_its_own(response):
