@@ -94,7 +94,7 @@ def answered(
     request = request.within(patience.connect_seconds, patience.request_seconds)
     while True:
         try:
-            response = yield from _read_in_time(request)
+            response = yield from read_in_time(request)
         except Unreached as error:
             seconds = schedule.after_unreached(error)
             if seconds is None:
@@ -116,11 +116,14 @@ def answered(
         yield from pause(seconds)
 
 
-def _read_in_time(request: Request) -> Steps[Response]:
+def read_in_time(request: Request) -> Steps[Response]:
     """An answer that is as good as new.
 
     What takes a minute, and was not meant to, was stopped in between: what was true when the
     answer was written need not be so when it is read.
+
+    Raises:
+        Dropped: if it is not.
     """
     response = yield from send(request)
     seconds = response.received_at - response.sent_at
