@@ -162,7 +162,9 @@ class Provider:
             from .._wire.patience import AS_USUAL
             from .._wire.sender import requests_sender
         broker, source, machine, manner = self.broker, self.source, self._machine, self._manner
-        gate = gate_for(machine, source, broker.random) if machine else None
+        # Where there may be no service, there is none whose limits would be worth waiting for.
+        limited = None if source.gives_way else machine
+        gate = gate_for(limited, source, broker.random) if limited else None
         try:
             source.check()
             if open_sender is None:  # a transport of the caller's may get where others do not
