@@ -74,6 +74,7 @@ class Face:
         hooks = {"raw_request_hook": raw_request_hook, "raw_response_hook": raw_response_hook}
         self._policies = self._checked_policies(hooks, more)
         self._slots: dict[tuple[str, ...], Slot] = {}
+        self._cae_slots: dict[tuple[str, ...], Slot] = {}
         self._tick = self._provider.broker.clock.tick
         if more:
             _keywords().warn_of(more, self._provider.source.name, 2)
@@ -107,6 +108,8 @@ class Face:
         transport = load("imds_identity._faces.transport")
         transport.check_transport(self._transport)
         self._check_transport()
+        if self._provider.source.name == "service-fabric":
+            transport.warn_of_certificate(self._transport, 3)
         policies = transport.Policies(hooks, options)
         transport.check_policies(self._transport, policies, has_a_loop=self._has_a_loop)
         return policies
@@ -130,12 +133,13 @@ class Face:
         sender: OpenSender = getattr(transport, kind)(self._transport, policies, *where)
         return sender
 
-    def _slot(self, scopes: tuple[str, ...], claims: object) -> Slot:
+    def _slot(self, scopes: tuple[str, ...], claims: object, enable_cae: object) -> Slot:
         resource = resource_of(scopes)
         claims_of(claims)
-        if scopes not in self._slots:
-            self._slots[scopes] = self._provider.slot(resource)
-        return self._slots[scopes]
+        slots = self._cae_slots if enable_cae else self._slots
+        if scopes not in slots:
+            slots[scopes] = self._provider.slot(resource, cae=bool(enable_cae))
+        return slots[scopes]
 
     def _show(self, slot: Slot, token: Token) -> Shown:
         """``token`` as azure-core has it, from now on served without further thought."""
