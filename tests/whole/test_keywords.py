@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import json
 import logging
 import pickle
@@ -358,6 +359,15 @@ class TestWhatIsRefused:
     def test_a_hook_that_cannot_be_called(self) -> None:
         with pytest.raises(TypeError, match="on_event is a callable"):
             ManagedIdentityCredential(on_event="x")  # type: ignore[arg-type]
+
+
+def test_the_page_of_keywords_has_them_all() -> None:
+    page = (Path(__file__).parents[2] / "docs/keywords.md").read_text()
+    ours = inspect.signature(ManagedIdentityCredential).parameters.keys() - {
+        "positional", "options", "_broker",
+    }  # fmt: skip
+    known = ours | Options.__annotations__.keys()
+    assert not [name for name in sorted(known) if f"`{name}`" not in page]
 
 
 class TestPathsAndCaches:
