@@ -68,7 +68,7 @@ class Face:
             cache=cache,
             private=transport is not None,
             broker=_broker,
-            manner=_manner(on_event, more),
+            manner=_manner(on_event, more, has_transport=transport is not None),
         )
         self._transport = transport
         hooks = {"raw_request_hook": raw_request_hook, "raw_response_hook": raw_response_hook}
@@ -161,13 +161,20 @@ def _keywords() -> Any:
     return load("imds_identity._faces.options")
 
 
-def _manner(on_event: Callable[[Event], object] | None, options: dict[str, Any]) -> Manner | None:
+def _manner(
+    on_event: Callable[[Event], object] | None, options: dict[str, Any], *, has_transport: bool
+) -> Manner | None:
     if on_event is not None and not callable(on_event):
         raise TypeError(f"on_event is a callable that takes an event, not {on_event!r}")
-    if on_event is None and not options:
+    if on_event is None and not options and not has_transport:
         return None
     patience = _keywords().patience_of(options) if options else None
-    return Manner(patience, on_event, logs_requests=bool(options.get("logging_enable")))
+    return Manner(
+        patience,
+        on_event,
+        logs_requests=bool(options.get("logging_enable")),
+        has_transport=has_transport,
+    )
 
 
 def _is_traced() -> bool:
