@@ -61,7 +61,7 @@ class ImdsSource(TokenSource):
         with whole():
             from .imds import GIVING_WAY, exchange
         patience = channel.patience.over(GIVING_WAY) if self.gives_way else channel.patience
-        return channel.run(exchange(self.endpoint, wanted, channel.random, patience))
+        return channel.run(exchange(self.endpoint, wanted, channel.random, patience, self.variable))
 
 
 @functools.cache
