@@ -32,6 +32,9 @@ class ManagedIdentityCredential(Face):
     process share one cache, and may be used from any number of threads and after a fork. Pickling
     one carries its configuration and never a token.
 
+    The environment is read when one is made. Where it names no host then, it is read once more by
+    the first request, and never again.
+
     Args:
         client_id: client id of a user-assigned identity.
         object_id: its object (principal) id instead.

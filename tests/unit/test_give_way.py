@@ -120,6 +120,7 @@ def test_what_is_said_to_be_there_is_asked_patiently(
     assert len(requests) == 5
     assert clock.slept == [2, 4, 8, 16]
     assert isinstance(failure, Unavailable)
+    assert ("AZURE_POD_IDENTITY_AUTHORITY_HOST says" in str(failure)) == bool(variables)
     assert len(asked(lambda: Unreached("refused"), clock, variables, forced)[0]) == 3
 
 

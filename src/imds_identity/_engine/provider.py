@@ -64,10 +64,15 @@ class Provider:
     def _machine(self) -> MachineCache | None:
         return self._shared if self.source.is_the_machines else None
 
-    def slot(self, resource: str) -> Slot:
+    def slot(self, resource: str, *, cae: bool = False) -> Slot:
         """The slot of this identity's token for ``resource``.
 
         The first call settles for good where tokens come from.
+
+        Args:
+            resource: what the token is for.
+            cae: whether the caller meets claims challenges. Most sources give all the same token,
+                and have one slot for both.
 
         Raises:
             ValueError: if the source that is found now cannot give this identity.
@@ -75,7 +80,7 @@ class Provider:
         if self._look_again is not None:
             self.source = self._look_again()
             self._look_again = None
-        return self.broker.slot(key_for(self.source, self.identity, resource))
+        return self.broker.slot(key_for(self.source, self.identity, resource, cae=cae))
 
     def token(
         self, slot: Slot, claims: str | None = None, open_sender: OpenSender | None = None
@@ -127,7 +132,8 @@ class Provider:
         self, slot: Slot, claims: str | None, open_sender: OpenSender | None
     ) -> tuple[Fetch, Tell]:
         """What gets the token, and what is told of that."""
-        wanted = TokenRequest(slot.key.resource, self.identity, claims or None)
+        key = slot.key
+        wanted = TokenRequest(key.resource, self.identity, claims or None, bool(key.cae))
         notes = Notes()
         fetch = partial(self._fetch, wanted, open_sender, notes)
         if self._machine is not None:

@@ -103,7 +103,7 @@ def assertion_in(path: str) -> Secret:
 
 
 def _request(authority: str, wanted: TokenRequest, assertion: Secret) -> Request:
-    claims = {"claims": wanted.claims} if wanted.claims else {}
+    claims = _claims(wanted)
     return Request(
         authority + _PATH,
         {"Content-Type": "application/x-www-form-urlencoded"},
@@ -115,11 +115,32 @@ def _request(authority: str, wanted: TokenRequest, assertion: Secret) -> Request
                 "client_assertion_type": _ASSERTION_TYPE,
                 "grant_type": "client_credentials",
                 "scope": f"{wanted.resource}/.default",
-                **claims,
+                **({"claims": claims} if claims else {}),
             }
         ).encode(),
         over_internet=True,
     )
+
+
+def _claims(wanted: TokenRequest) -> str | None:
+    """The claims of a challenge, and that the client would meet another one if it can.
+
+    https://learn.microsoft.com/entra/identity-platform/claims-challenge#how-to-communicate-client-capabilities-to-microsoft-entra-id
+    """
+    if not wanted.cae:
+        return wanted.claims
+    import json
+
+    try:
+        claims = json.loads(wanted.claims or "{}")
+        of_token = claims.setdefault("access_token", {})
+        of_token["xms_cc"] = {"values": ["CP1"]}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise Refused(
+            "the claims are no JSON object with an object access_token",
+            "Pass them as the service's challenge had them, base64-decoded.",
+        ) from None
+    return json.dumps(claims)
 
 
 def _refusal(response: Response) -> Failure:
