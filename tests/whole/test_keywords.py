@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import json
 import logging
 import pickle
@@ -297,9 +298,50 @@ class TestWhatHasNoEffect:
         with pytest.warns(UserWarning, match="^authority has no effect"):
             ManagedIdentityCredential(authority="login.microsoftonline.us")
 
+    @FACES
+    def test_continuous_access_evaluation_makes_another_token_where_there_is_one(
+        self, face: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        credential = face()
+        assert credential._slot((SCOPE,), None, True) is credential._slot((SCOPE,), None, False)
+        monkeypatch.setenv("AZURE_TENANT_ID", "a-tenant")
+        monkeypatch.setenv("AZURE_CLIENT_ID", "a-client")
+        monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "token"))
+        credential = face()
+        assert credential._slot((SCOPE,), None, True) is not credential._slot((SCOPE,), None, False)
+
     def test_what_was_not_given_is_none(self) -> None:
         nothing: dict[str, Any] = dict.fromkeys(Options.__annotations__)
         assert repr(ManagedIdentityCredential(**nothing)) == "ManagedIdentityCredential()"
+
+
+class TestServiceFabric:
+    @pytest.fixture(autouse=True)
+    def fabric(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", "https://127.0.0.1:1/token")
+        monkeypatch.setenv("IDENTITY_HEADER", "s3cret")
+        monkeypatch.setenv("IDENTITY_SERVER_THUMBPRINT", "a" * 40)
+
+    def test_a_transport_that_cannot_check_its_certificate_is_warned_of(self) -> None:
+        with pytest.warns(UserWarning, match="^transport is a AioHttpTransport") as caught:
+            AIO(transport=AioHttpTransport(use_env_settings=False))
+        assert Path(caught[0].filename) == Path(__file__)
+
+    def test_one_that_can_is_not(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ManagedIdentityCredential(transport=RequestsTransport(), headers={"X": "1"})
+
+    def test_nothing_is_sent_by_one_that_cannot(self) -> None:
+        with pytest.warns(UserWarning, match="transport"):
+            credential = AIO(transport=AioHttpTransport(use_env_settings=False))
+
+        async def main() -> None:
+            async with credential:
+                await credential.get_token(SCOPE)
+
+        with pytest.raises(ManagedIdentityError, match="cannot check Service Fabric's certificate"):
+            asyncio.run(main())
 
 
 class TestWhatIsRefused:
@@ -317,6 +359,15 @@ class TestWhatIsRefused:
     def test_a_hook_that_cannot_be_called(self) -> None:
         with pytest.raises(TypeError, match="on_event is a callable"):
             ManagedIdentityCredential(on_event="x")  # type: ignore[arg-type]
+
+
+def test_the_page_of_keywords_has_them_all() -> None:
+    page = (Path(__file__).parents[2] / "docs/keywords.md").read_text()
+    ours = inspect.signature(ManagedIdentityCredential).parameters.keys() - {
+        "positional", "options", "_broker",
+    }  # fmt: skip
+    known = ours | Options.__annotations__.keys()
+    assert not [name for name in sorted(known) if f"`{name}`" not in page]
 
 
 class TestPathsAndCaches:
