@@ -187,8 +187,10 @@ def test_a_transport_that_cannot_check_service_fabric_s_certificate_gets_no_secr
 ) -> None:
     asked = host("service-fabric")
     transport = Counting()
+    with pytest.warns(UserWarning, match="^transport is a Counting"):
+        credential = ManagedIdentityCredential(transport=transport)
     with pytest.raises(ManagedIdentityError, match=r"Counting cannot check .* thumbprint"):
-        ManagedIdentityCredential(transport=transport).get_token(SCOPE)
+        credential.get_token(SCOPE)
     assert (transport.sent, asked.requests) == (0, [])
 
 

@@ -171,9 +171,10 @@ class Provider:
         # Where there may be no service, there is none whose limits would be worth waiting for.
         limited = None if source.gives_way else machine
         gate = gate_for(limited, source, broker.random) if limited else None
+        goes_its_own_way = manner is not None and manner.has_transport
         try:
             source.check()
-            if open_sender is None:  # a transport of the caller's may get where others do not
+            if not goes_its_own_way:
                 broker.absences.check(source.endpoint, broker.clock.now())
             with (open_sender or requests_sender)(broker.clock) as send:
                 sends = notes.noting(send) if manner and manner.logs_requests else send
@@ -185,6 +186,6 @@ class Provider:
         except Failure as failure:
             failure.asked = self._asked(wanted.resource)
             is_absent = isinstance(failure, Unavailable) and failure.status is None
-            if is_absent and open_sender is None and source.gives_way:
+            if is_absent and not goes_its_own_way and source.gives_way:
                 broker.absences.note(source.endpoint, failure, broker.clock.now())
             raise
