@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import re
 import socket
+import ssl
 import threading
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +23,7 @@ from imds_identity._wire.exchange import Response
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
+    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -266,3 +270,45 @@ class RunningClock(FakeClock):
 
     def tick(self) -> float:
         return self.now()
+
+
+class TlsServer(RawServer):
+    """The same over TLS; also waits for the whole body of a request.
+
+    Args:
+        directory: where the certificate of its authority is left.
+        said: as for `RawServer`.
+        settings: likewise.
+
+    Attributes:
+        certificates: the file to trust.
+        thumbprint: of its certificate, as Service Fabric writes it.
+    """
+
+    def __init__(self, directory: Path, *said: Any, **settings: Any) -> None:
+        from imds_identity.emulator._pki.certificates import Authority, pem, server_context
+
+        authority = Authority("a root")
+        self._context = server_context(authority, directory, "127.0.0.1")
+        super().__init__(*said, **settings)
+        self.certificates = str(directory / f"authority-{self.port}.pem")
+        (directory / f"authority-{self.port}.pem").write_bytes(pem(authority.certificate))
+        self.url = self.url.replace("http:", "https:")
+        shown = ssl.get_server_certificate(("127.0.0.1", self.port))
+        self.thumbprint = hashlib.sha1(ssl.PEM_cert_to_DER_cert(shown)).hexdigest()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            super()._serve(self._context.wrap_socket(connection, server_side=True))
+
+    def _received(self, connection: socket.socket) -> bool:
+        if not super()._received(connection):
+            return False
+        head, _, body = self.requests.pop().partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
+        while length and len(body) < int(length[1]) and not self._stopped.is_set():
+            with contextlib.suppress(TimeoutError):
+                body += connection.recv(65536)
+        self.requests.append(head + b"\r\n\r\n" + body)
+        return True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._core.failure import Failure, Refused
 from .._core.freshness import State, decide
 from .._runtime.fork import whole
+from .absence import Absences
 from .flight import LONGEST_FETCH, Flight, Interrupted, in_a_thread
 from .slot import Slot
 
@@ -51,6 +52,7 @@ class Broker:
     def __init__(self, clock: Clock, random: Random, start: Start | None = None) -> None:
         self.clock = clock
         self.random = random
+        self.absences = Absences()
         self._start = start or in_a_thread
         self._slots: dict[Key, Slot] = {}
         # Reentrant: a signal handler or a finaliser may ask for a token anywhere.
@@ -90,6 +92,7 @@ class Broker:
 
     def clear(self) -> None:
         """Forget every token."""
+        self.absences.clear()
         with self._lock:
             for slot in self._slots.values():
                 slot.forget()

@@ -20,6 +20,7 @@ from .provider import Provider
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .._core.identity import Identity
     from .._machine.store import MachineCache
     from .._sources.kinds import TokenSource
 
@@ -70,11 +71,27 @@ def provider_for(
         identity_config=identity_config,
     )
     environment = Environment()
-    where = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
-    if "logging" in sys.modules:  # else nobody listens, and loading it would slow the start
-        _log_choice(where, source, environment)
+    find = functools.partial(_find, source, arc_tokens_directory, identity)
+    where = find(environment)
     machine = machine_cache(cache, private=private or broker is not None, environment=environment)
-    return Provider(where, identity, broker or process_broker(), machine)
+    # What the environment has named once is used for every request. Where it names nothing yet, it
+    # may by the first one: a test's fixture sets it when its modules have been imported.
+    look_again = None if where.variable else find
+    return Provider(where, identity, broker or process_broker(), machine, look_again)
+
+
+def _find(
+    forced: str | None,
+    tokens_directory: str | None,
+    identity: Identity,
+    environment: Environment | None = None,
+) -> TokenSource:
+    env = environment or Environment()
+    where = detect(forced, tokens_directory=tokens_directory, environment=env)
+    where.check_selector(identity)
+    if "logging" in sys.modules:  # else nobody listens, and loading it would slow the start
+        _log_choice(where, forced, env)
+    return where
 
 
 def _log_choice(chosen: TokenSource, forced: str | None, environment: Environment) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .._core.failure import Failure
+from .._core.failure import Failure, Unavailable
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
 from .._runtime.fork import whole
@@ -37,18 +37,39 @@ class Provider:
         identity: whose.
         broker: shared by all that should share tokens.
         machine: shared with the other processes of this user, if there is one.
+        look_again: finds the source once more when the first token is asked for; None if the one
+            at hand is the one that was meant.
     """
 
     def __init__(
-        self, source: TokenSource, identity: Identity, broker: Broker, machine: MachineCache | None
+        self,
+        source: TokenSource,
+        identity: Identity,
+        broker: Broker,
+        machine: MachineCache | None,
+        look_again: Callable[[], TokenSource] | None = None,
     ) -> None:
         self.source = source
         self.identity = identity
         self.broker = broker
-        self._machine = machine if source.is_the_machines else None
+        self._shared = machine
+        self._look_again = look_again
+
+    @property
+    def _machine(self) -> MachineCache | None:
+        return self._shared if self.source.is_the_machines else None
 
     def slot(self, resource: str) -> Slot:
-        """The slot of this identity's token for ``resource``."""
+        """The slot of this identity's token for ``resource``.
+
+        The first call settles for good where tokens come from.
+
+        Raises:
+            ValueError: if the source that is found now cannot give this identity.
+        """
+        if self._look_again is not None:
+            self.source = self._look_again()
+            self._look_again = None
         return self.broker.slot(key_for(self.source, self.identity, resource))
 
     def token(
@@ -112,16 +133,18 @@ class Provider:
             from .._machine.gate import gate_for
             from .._wire.channel import Channel
             from .._wire.sender import requests_sender
-        broker, machine = self.broker, self._machine
-        gate = gate_for(machine, self.source, broker.random) if machine else None
+        broker, source, machine = self.broker, self.source, self._machine
+        gate = gate_for(machine, source, broker.random) if machine else None
         try:
-            self.source.check()
-            # A transport of the caller's is for IMDS and Arc: it may follow a redirect with an app
-            # host's secret, and does not know Service Fabric's certificate.
-            given = open_sender if self.source.is_the_machines else None
-            with (given or requests_sender)(broker.clock) as send:
+            source.check()
+            if open_sender is None:  # a transport of the caller's may get where others do not
+                broker.absences.check(source.endpoint, broker.clock.now())
+            with (open_sender or requests_sender)(broker.clock) as send:
                 channel = Channel(send, broker.clock, gate, expect, broker.random, LONGEST_EXCHANGE)
-                return self.source.fetch(wanted, channel)
+                return source.fetch(wanted, channel)
         except Failure as failure:
-            failure.asked = f"{self.source} for {wanted.resource!r} as {self.identity}"
+            failure.asked = f"{source} for {wanted.resource!r} as {self.identity}"
+            is_absent = isinstance(failure, Unavailable) and failure.status is None
+            if is_absent and open_sender is None and source.gives_way:
+                broker.absences.note(source.endpoint, failure, broker.clock.now())
             raise

@@ -28,7 +28,6 @@ from requests.adapters import HTTPAdapter
 
 from .._runtime.fork import load
 from .._wire.bounded import BoundedAdapter, BoundedSession
-from .._wire.retry import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     from .._runtime.clock import Clock
@@ -131,14 +130,15 @@ def options_for(transport: Any, request: Request) -> dict[str, Any]:
         # requests looks these up, most special first; None hides a session's own.
         "proxies": {**dict.fromkeys(proxied), "no_proxy": "*"},
     }
+    bounds = {"connection_timeout": request.connect_seconds, "read_timeout": request.seconds}
     if not isinstance(transport, RequestsTransport):
-        return {**options, "connection_timeout": CONNECT_TIMEOUT, "read_timeout": request.seconds}
+        return {**options, **bounds}
     if not isinstance(getattr(transport, "session", None), BoundedSession):
         options |= {"auth": _Bare(request), "hooks": {"response": _without_location}}
     if is_async(transport):
         # These know one time-out only, and hand it to requests as it is.
-        return {**options, "connection_timeout": (CONNECT_TIMEOUT, request.seconds)}
-    return {**options, "connection_timeout": CONNECT_TIMEOUT, "read_timeout": request.seconds}
+        return {**options, "connection_timeout": (request.connect_seconds, request.seconds)}
+    return {**options, **bounds}
 
 
 class _Bare(requests.auth.AuthBase):

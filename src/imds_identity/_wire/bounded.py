@@ -39,16 +39,16 @@ class BoundedSession(requests.Session):
     """Sends what it is given to whom it is meant for, and to nobody else.
 
     Follows no redirect, keeps no cookie and reads no ``.netrc``. Of a time-out ``(connect, whole)``
-    the second number bounds the whole request.
+    the second number bounds the whole request. The environment's proxies and certificates are used
+    only while ``trust_env`` says so.
 
     Args:
         clock: times the answers.
-        proxies: whether the environment's proxies (and its certificates) are used.
     """
 
-    def __init__(self, clock: Clock, *, proxies: bool = False) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__()
-        self.trust_env = proxies
+        self.trust_env = False
         # With any auth at all, requests does not look into .netrc.
         self.auth = _as_it_is
         self.headers.clear()

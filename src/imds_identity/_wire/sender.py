@@ -22,7 +22,6 @@ from .._version import __version__
 from .bounded import BoundedAdapter, BoundedSession, body_of
 from .connection import late_after
 from .exchange import Dropped, Request, Response, TransportError, Unreached
-from .retry import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +64,7 @@ def _send(session: requests.Session, request: Request, clock: Clock) -> Response
     # Each request has a new connection. A kept one may belong to a process that gave up its port
     # before `ConfirmListener` looked who listens there, and would get Arc's secret.
     session.close()
+    session.trust_env = request.over_internet
     if request.certificate:
         session.mount("https://", BoundedAdapter(clock, request.certificate))
     sent_at = clock.now()
@@ -73,7 +73,7 @@ def _send(session: requests.Session, request: Request, clock: Clock) -> Response
         request.url,
         headers=plain_headers(request),
         data=request.body,
-        timeout=(CONNECT_TIMEOUT, request.seconds),
+        timeout=(request.connect_seconds, request.seconds),
         allow_redirects=False,
         stream=True,
     ) as answer:
@@ -153,7 +153,7 @@ def _problem_of_requests(error: Exception, request: Request) -> Exception:
     if isinstance(error, _WRONG):
         return _wrong_url(request)
     if isinstance(error, requests.ConnectTimeout):
-        return Unreached(f"no connection within {CONNECT_TIMEOUT:.0f} s")
+        return Unreached(f"no connection within {request.connect_seconds:g} s")
     if isinstance(reason, NewConnectionError):
         return Unreached(last_words(reason, request))
     if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):

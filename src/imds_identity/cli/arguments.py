@@ -21,8 +21,20 @@ def add_identity(parser: argparse.ArgumentParser) -> None:
     selectors = parser.add_mutually_exclusive_group()
     for name in ("client", "object", "resource"):
         selectors.add_argument(
-            f"--{name}-id", metavar="ID", help=f"the user-assigned identity with this {name} id"
+            f"--{name}-id",
+            type=_identity,
+            metavar="ID",
+            help=f"the user-assigned identity with this {name} id",
         )
+
+
+def _identity(value: str) -> str:
+    """A shell's variable that is not set, of all things, must not select another identity."""
+    if not value:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError("it is empty; leave it out for the system-assigned identity")
+    return value
 
 
 def add_host(parser: argparse.ArgumentParser) -> None:
