@@ -240,7 +240,7 @@ class RawServer:
 
     def _received(self, connection: socket.socket) -> bool:
         head = b""
-        while b"\r\n\r\n" not in head:
+        while not _is_whole(head):
             if self._stopped.is_set():
                 return False
             with contextlib.suppress(TimeoutError):
@@ -272,8 +272,14 @@ class RunningClock(FakeClock):
         return self.now()
 
 
+def _is_whole(request: bytes) -> bool:
+    head, end, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
+    return bool(end) and len(body) >= (int(length[1]) if length else 0)
+
+
 class TlsServer(RawServer):
-    """The same over TLS; also waits for the whole body of a request.
+    """The same over TLS.
 
     Args:
         directory: where the certificate of its authority is left.
@@ -301,14 +307,3 @@ class TlsServer(RawServer):
         with connection, contextlib.suppress(OSError):
             connection.settimeout(5)
             super()._serve(self._context.wrap_socket(connection, server_side=True))
-
-    def _received(self, connection: socket.socket) -> bool:
-        if not super()._received(connection):
-            return False
-        head, _, body = self.requests.pop().partition(b"\r\n\r\n")
-        length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
-        while length and len(body) < int(length[1]) and not self._stopped.is_set():
-            with contextlib.suppress(TimeoutError):
-                body += connection.recv(65536)
-        self.requests.append(head + b"\r\n\r\n" + body)
-        return True

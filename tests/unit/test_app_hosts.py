@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from azure.core.pipeline.transport import RequestsTransport
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -326,17 +325,6 @@ def test_the_host_that_was_found_is_the_one_that_is_asked(app_service: Any) -> N
         app_service(other.url)  # whoever is configured later does not get what is the first one's
         assert credential.get_token("https://vault.azure.net").token == "one's"
         assert other.requests == []
-
-
-def test_a_transport_that_is_given_is_for_the_machine_s_own_services(app_service: Any) -> None:
-    class Other(RequestsTransport):  # type: ignore[misc]  # azure-core's are loaded lazily, as Any
-        def send(self, *_: Any, **__: Any) -> Any:
-            raise AssertionError("it would be shown the app's secret")
-
-    with RawServer(raw_token("t")) as server:
-        app_service(server.url)
-        credential = ManagedIdentityCredential(transport=Other())
-        assert credential.get_token("https://vault.azure.net").token == "t"
 
 
 def test_a_broken_answer_is_in_no_log(app_service: Any, caplog: pytest.LogCaptureFixture) -> None:

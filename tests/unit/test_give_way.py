@@ -123,6 +123,15 @@ def test_what_is_said_to_be_there_is_asked_patiently(
     assert len(asked(lambda: Unreached("refused"), clock, variables, forced)[0]) == 3
 
 
+def test_somebody_else_s_wish_to_be_left_alone_is_not_heeded(
+    clock: FakeClock, answers: Answers
+) -> None:
+    busy = answers.raw(503, "<html>", retry_after="50")
+    requests, failure = asked(lambda: busy, clock, NAMED)
+    assert (len(requests), clock.slept) == (5, [2, 4, 8, 16])
+    assert isinstance(failure, Unavailable)
+
+
 @pytest.mark.usefixtures("azure")
 def test_what_the_caller_says_goes_before_that(clock: FakeClock) -> None:
     wish = Patience(attempts=2, request_seconds=0.5)

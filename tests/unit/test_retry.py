@@ -202,7 +202,8 @@ def test_a_caller_may_want_more_attempts_or_fewer(answers: Answers, kind: str) -
 
 @pytest.mark.parametrize("kind", ["unreached", "dropped", "answered"])
 def test_a_limit_to_one_kind_of_outcome_is_none_to_the_others(answers: Answers, kind: str) -> None:
-    wish = AS_USUAL._replace(**{f"{kind}_attempts": 2})
+    wishes: dict[str, Any] = {f"{kind}_attempts": 2}
+    wish = AS_USUAL._replace(**wishes)
     for other in ("unreached", "dropped", "answered"):
         taken, _ = pauses(many(answers, other), patience=wish)
         usual, _ = pauses(many(answers, other))

@@ -214,8 +214,8 @@ def test_two_selectors() -> None:
 
 
 def test_an_unknown_argument_is_not_swallowed() -> None:
-    with pytest.raises(TypeError, match="retry_total"):
-        ManagedIdentityCredential(retry_total=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"ManagedIdentityCredential.*'retry_totla'"):
+        ManagedIdentityCredential(retry_totla=3)  # type: ignore[call-arg]
 
 
 def test_an_identity_that_is_not_there(imds_emulator: Emulator) -> None:

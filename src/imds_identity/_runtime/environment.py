@@ -66,6 +66,15 @@ class Environment:
         return f"Environment({[name for name, value in self._values.items() if value]})"
 
 
+def for_child(values: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a process that this one starts.
+
+    Args:
+        values: what it gets beside this process's own, by name.
+    """
+    return {**os.environ, **values}
+
+
 @contextmanager
 def lent(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables of this process for as long as a ``with`` block lasts.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.failure import Failure, Malformed, Unavailable, quote
-from .._core.issued import Fields
 from .._wire.answer import token_from
 from .._wire.exchange import Random, Request, Response, Steps, url_with
 from .._wire.patience import AS_USUAL, Patience
@@ -58,7 +57,9 @@ def _own_answer(request: Request, random: Random, patience: Patience) -> Steps[R
             a captive portal. Then there is no managed identity here, and a chain goes on.
     """
     try:
-        response = yield from answered(request, random, absent=_NOT_AZURE, patience=patience)
+        response = yield from answered(
+            request, random, absent=_NOT_AZURE, patience=patience, is_own=_is_its_own
+        )
     except Malformed as failure:  # packed, too large, or no sound HTTP
         raise Unavailable(failure.problem, _NOT_AZURE) from None
     if _is_its_own(response):
@@ -75,13 +76,15 @@ def _own_answer(request: Request, random: Random, patience: Patience) -> Steps[R
 
 
 def _is_its_own(response: Response) -> bool:
-    """Whether it is JSON with what every answer of the service has: a token, or an error's name."""
+    return response.is_a_metadata_error or (response.status == 200 and _has_token(response))
+
+
+def _has_token(response: Response) -> bool:
     try:
-        fields = response.fields() or Fields({})
+        fields = response.fields()
     except ValueError:
         return False
-    has_token = response.status == 200 and fields.get("access_token") is not None
-    return has_token or isinstance(fields.get("error"), str)
+    return fields is not None and fields.get("access_token") is not None
 
 
 def _refusal(response: Response, wanted: TokenRequest) -> Failure:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from .._core.identity import Identity
-from .._core.source import ARC, IMDS, Source
+from .._core.source import ARC, CLOUD_SHELL, IMDS, Source
 from .._runtime.fork import whole
 
 if TYPE_CHECKING:

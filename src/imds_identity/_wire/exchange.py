@@ -149,6 +149,18 @@ class Response:
         return Fields(values) if isinstance(values, dict) else None
 
     @property
+    def is_a_metadata_error(self) -> bool:
+        """Whether it is JSON that names an ``error``, as IMDS and the Arc agent say what is wrong.
+
+        Others that answer in their place (another cloud, a proxy, a portal) do not.
+        """
+        try:
+            fields = self.fields()
+        except ValueError:
+            return False
+        return fields is not None and isinstance(fields.get("error"), str)
+
+    @property
     def words(self) -> str:
         """What the service says of an error, fit for a message. Not for a 200: that is a token."""
         try:

@@ -34,7 +34,7 @@ from .exchange import (
 from .patience import AS_USUAL, Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _ATTEMPTS = 5
 _FIRST_PAUSE = 2.0
@@ -74,6 +74,7 @@ def answered(
     absent: str,
     rules: Mapping[int, Rule] = TOKEN_RULES,
     patience: Patience = AS_USUAL,
+    is_own: Callable[[Response], bool] | None = None,
 ) -> Steps[Response]:
     """Send ``request`` until there is an answer that asking again would not change.
 
@@ -83,6 +84,8 @@ def answered(
         absent: what to tell a reader where nothing answers at all.
         rules: how each status is retried that is; they belong to the operation, not the service.
         patience: what the caller wants otherwise.
+        is_own: whether an answer is the service's own, where others may answer in its place: what
+            those ask for is not heeded.
 
     Raises:
         Unavailable: when nothing answers at all, or no answer is complete.
@@ -91,7 +94,7 @@ def answered(
     request = request.within(patience.connect_seconds, patience.request_seconds)
     while True:
         try:
-            response = yield from _read_in_time(request)
+            response = yield from read_in_time(request)
         except Unreached as error:
             seconds = schedule.after_unreached(error)
             if seconds is None:
@@ -106,17 +109,21 @@ def answered(
                     "It is being updated or is overloaded; that mostly passes within minutes.",
                 ) from None
         else:
-            seconds = schedule.after_response(response)
+            heeded = is_own is None or response.status not in rules or is_own(response)
+            seconds = schedule.after_response(response) if heeded else schedule.after_dropped()
             if seconds is None:
                 return response
         yield from pause(seconds)
 
 
-def _read_in_time(request: Request) -> Steps[Response]:
+def read_in_time(request: Request) -> Steps[Response]:
     """An answer that is as good as new.
 
     What takes a minute, and was not meant to, was stopped in between: what was true when the
     answer was written need not be so when it is read.
+
+    Raises:
+        Dropped: if it is not.
     """
     response = yield from send(request)
     seconds = response.received_at - response.sent_at

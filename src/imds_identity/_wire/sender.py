@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ _WRONG = (
     requests.exceptions.InvalidHeader,
     LocationValueError,
 )
+# urllib3's own is about a certificate by its fingerprint; what fails in a handshake is ssl's.
+_UNTRUSTED = (ssl.SSLCertVerificationError, urllib3.exceptions.SSLError)
 _NO_WAY = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
 
 
@@ -152,6 +155,11 @@ def _problem_of_requests(error: Exception, request: Request) -> Exception:
     reason = _innermost(error)
     if isinstance(error, _WRONG):
         return _wrong_url(request)
+    if isinstance(reason, _UNTRUSTED):
+        return Unavailable(
+            f"the certificate of who answers is not trusted: {last_words(reason, request)}",
+            "Something else may answer there; else name its authority in REQUESTS_CA_BUNDLE.",
+        )
     if isinstance(error, requests.ConnectTimeout):
         return Unreached(f"no connection within {request.connect_seconds:g} s")
     if isinstance(reason, NewConnectionError):

@@ -24,6 +24,11 @@ class Command(NamedTuple):
 
 _COMMANDS = {
     "token": Command("imds_identity.cli.token", "print a managed identity's token"),
+    "metadata": Command("imds_identity.cli.metadata", "print what this machine is"),
+    "attested": Command(
+        "imds_identity.cli.attested", "prove which machine this is, or verify that"
+    ),
+    "events": Command("imds_identity.cli.events", "print, follow or approve scheduled events"),
     "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),
     "doctor": Command("imds_identity.cli.doctor", "find out why there is no token"),
     "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),
