@@ -70,9 +70,13 @@ def http(head: str, body: str = "") -> bytes:
 
 def unsigned(**claims: Any) -> str:
     parts = ({"alg": "none"}, claims)
-    return ".".join(
-        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts
-    ) + "."
+    return (
+        ".".join(
+            base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+            for part in parts
+        )
+        + "."
+    )
 
 
 # A machine on which all is well.
@@ -322,7 +326,7 @@ def test_a_key_in_the_wrong_place(arc_emulator: Emulator, tmp_path: Path) -> Non
 def test_an_old_agent_that_ignores_the_selector(
     emulator_factory: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arc = led_to(monkeypatch, emulator_factory("arc", XXX))
+    arc = led_to(monkeypatch, emulator_factory("arc", arc_agent="older"))
     diagnosis = diagnose(
         client_id=DEFAULT_USER_ASSIGNED.client_id, arc_tokens_directory=arc.tokens_directory
     )
@@ -456,9 +460,10 @@ def test_json_is_alone_on_standard_output(
         "id", "title", "status", "looked_at", "seen", "meaning", "remedy", "link",
     ]  # fmt: skip
     assert DEFAULT_SYSTEM_ASSIGNED.object_id not in out
-    assert f"oid {DEFAULT_SYSTEM_ASSIGNED.object_id[:4]}…" in json.loads(out)["findings"][
-        [f["id"] for f in said["findings"]].index("II062")
-    ]["seen"]
+    assert (
+        f"oid {DEFAULT_SYSTEM_ASSIGNED.object_id[:4]}…"
+        in json.loads(out)["findings"][[f["id"] for f in said["findings"]].index("II062")]["seen"]
+    )
     assert err == ""
 
 
@@ -493,4 +498,6 @@ def test_a_token_that_is_not_given_ends_with_a_hint(
 ) -> None:
     assert main(["token", VAULT, "--client-id", "nobody"]) == 1
     err = capsys.readouterr().err
-    assert err.splitlines()[-1].endswith(f"imds-identity doctor --resource {VAULT} --client-id nobody")
+    assert err.splitlines()[-1].endswith(
+        f"imds-identity doctor --resource {VAULT} --client-id nobody"
+    )

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .arguments import add_cache, add_host, add_identity, add_verbosity
+from .complaint import complain
 
 if TYPE_CHECKING:
     import argparse
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ..doctor import Diagnosis, Finding
 
 _FOUND = 1
+_COULD_NOT_RUN = 2
 _COLOURS = {"failure": "31", "warning": "33", "ok": "32", "unknown": "36"}
 _WIDTH = 9
 _LONGEST_SEEN = 88
@@ -52,7 +54,11 @@ def run(args: argparse.Namespace) -> int:
 
         print(explained(args.explain))
         return 0
-    diagnosis = _diagnosis(args)
+    try:
+        diagnosis = _diagnosis(args)
+    except OSError as error:
+        complain(f"the doctor could not run: {error.strerror or error}")
+        return _COULD_NOT_RUN
     if args.short_ids:
         diagnosis = diagnosis.shortened()
     if args.json:
