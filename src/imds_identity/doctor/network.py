@@ -97,9 +97,9 @@ def _detour(facts: Facts) -> tuple[str, str] | None:
                 f"the default route by {default.interface}"
             ),
             (
-                f"the route {route.destination} sends {network.address} by {route.interface} and not "
-                f"by the primary interface {default.interface}, as on failover clusters and machines "
-                "with several network interfaces: the service takes only the primary one's"
+                f"the route {route.destination} sends {network.address} by {route.interface} and "
+                f"not by the primary interface {default.interface}, as on failover clusters and "
+                "with several interfaces: the service takes only what comes from the primary one"
             ),
         )
     first, others = _own_addresses(facts)
@@ -107,8 +107,8 @@ def _detour(facts: Facts) -> tuple[str, str] | None:
         return (
             f"requests leave from {network.source_address}; the primary address is {first}",
             (
-                f"requests leave from {network.source_address}, and the service takes those from the "
-                f"primary network interface's primary address {first} alone"
+                f"requests leave from {network.source_address}, and the service takes those "
+                f"from the primary network interface's primary address {first} alone"
             ),
         )
     return None

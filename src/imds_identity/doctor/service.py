@@ -96,8 +96,8 @@ def _proxy(request: Exchanged) -> tuple[str, str] | None:
         name = headers.get("via") or headers.get("server") or "unnamed"
         return (
             (
-                f"a proxy ({quote(name, 80)}) answers in the service's place, though none was asked: "
-                "requests are redirected on their way"
+                f"a proxy ({quote(name, 80)}) answers in the service's place, though none was "
+                "asked: requests are redirected on their way"
             ),
             (
                 "exempt 169.254.169.254 from the transparent proxy, the sidecar or the redirecting "
