@@ -111,6 +111,16 @@ def test_no_facts_trip_a_check_and_no_value_of_a_variable_is_told(
     assert "s3cret-value" not in str(diagnosis.document())
 
 
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_what_a_token_says_is_no_command_to_a_terminal(oid: str, audience: str) -> None:
+    here = detect(environment=Environment({})).endpoint
+    old = SharedToken("r", here, str(SYSTEM_ASSIGNED), "the-old-one", 60.0)
+    contact = GIVEN._replace(claims={**CLAIMS, "oid": oid, "aud": [audience]})
+    diagnosis = diagnosed(facts(contact=contact, shared=Shared(path="/x", tokens=(old,))))
+    assert all(part.isprintable() for found in diagnosis.findings for part in found)
+    assert diagnosis.headline.isprintable()
+
+
 def test_a_check_that_trips_is_unknown_and_does_not_keep_the_others() -> None:
     diagnosis = diagnosed(facts(system=None))
     assert finding(diagnosis, "II091").status == "unknown"

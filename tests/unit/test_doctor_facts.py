@@ -16,7 +16,7 @@ from imds_identity._core.token import claims_in
 from imds_identity._runtime.environment import Environment
 from imds_identity._wire.exchange import Request, Unreached
 from imds_identity.doctor._facts.agent import certificate_ends, not_after
-from imds_identity.doctor._facts.contact import MOST_REQUESTS, Witness
+from imds_identity.doctor._facts.contact import MOST_REQUESTS, SECONDS, Witness
 from imds_identity.doctor._facts.facts import Route
 from imds_identity.doctor._facts.network import best, linux_routes, windows_routes
 from imds_identity.doctor._facts.shared import directory_problem
@@ -177,7 +177,7 @@ def test_no_more_than_eight_requests_are_sent(clock: FakeClock, answers: Answers
         sent.append(request)
         return answers.error(400, set_cookie="s3cret")
 
-    witness = Witness(send, clock)  # type: ignore[arg-type]
+    witness = Witness(send, clock, clock.now() + SECONDS)  # type: ignore[arg-type]
     for _ in range(MOST_REQUESTS):
         witness(Request("http://x/token?resource=r", {}))
     with pytest.raises(Unreached, match="no more than 8 times"):
@@ -194,8 +194,10 @@ def test_what_is_left_of_the_time_bounds_each_request(clock: FakeClock, answers:
         clock.seconds += 2.0
         return answers.error(500)
 
-    witness = Witness(send, clock)  # type: ignore[arg-type]
+    witness = Witness(send, clock, clock.now() + SECONDS)  # type: ignore[arg-type]
     for _ in range(3):
+        witness(Request("http://x/token", {}))
+    with pytest.raises(Unreached, match="asks no longer than"):
         witness(Request("http://x/token", {}))
     assert bounds == pytest.approx([4.5, 2.5, 0.5])
 

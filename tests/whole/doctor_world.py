@@ -1,4 +1,7 @@
-"""Run in namespaces: one of the worlds of test_doctor_worlds.py, and what the doctor says there."""
+"""Run in namespaces: one of the worlds of test_doctor_worlds.py, and what the doctor says there.
+
+With ``screen`` behind the world's name it is said as people see it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imds_identity.cli import main
 from imds_identity.doctor import diagnose
 from imds_identity.doctor._facts import system
 from imds_identity.emulator import Emulator
@@ -20,14 +24,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NOBODY = 65534
+VAULT = "https://vault.azure.net"
 AGENT_PORT = 40342
 CERTIFICATES = Path("/var/opt/azcmagent/certs")
 
 
-def said() -> dict[str, Any]:
+def said(**selector: str) -> dict[str, Any]:
+    if sys.argv[2:] == ["screen"]:
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in selector.items()]
+        main(["doctor", "--resource", VAULT, "--short-ids", *flags])
+        return {}
     started = time.monotonic()
-    document = diagnose("https://vault.azure.net").document()
+    document = diagnose(VAULT, **selector).document()
     return {**document, "seconds": time.monotonic() - started}
+
+
+def imds() -> Emulator:
+    """The metadata service at its own address."""
+    return Emulator(host="169.254.169.254", port=80, allow_remote=True, key_vault=False)
 
 
 @contextlib.contextmanager
@@ -42,8 +56,27 @@ def alone() -> dict[str, Any]:
     return said()
 
 
+def left_over() -> dict[str, Any]:
+    """A variable of a VM extension that is no more."""
+    os.environ["MSI_ENDPOINT"] = "http://localhost:50342/oauth2/token"
+    return said()
+
+
+def slow() -> dict[str, Any]:
+    """The service's clock is ahead: ours is slow."""
+    with imds() as emulator:
+        emulator.fault(category="*", date_skew=600)
+        return said()
+
+
+def wrong() -> dict[str, Any]:
+    """A client id that is not this machine's."""
+    with imds():
+        return said(client_id="11111111-2222-3333-4444-555555555555")
+
+
 def vm() -> dict[str, Any]:
-    with Emulator(host="169.254.169.254", port=80, allow_remote=True, key_vault=False):
+    with imds():
         return said()
 
 
@@ -87,7 +120,7 @@ def certificate() -> bytes:
 def nobody() -> dict[str, Any]:
     """The doctor is nobody, who may not read root's files."""
     with agent():
-        said()  # what it imports is loaded while it can be read
+        diagnose(VAULT)  # what it imports is loaded while it can be read
         return in_a_child(said)
 
 
@@ -140,8 +173,13 @@ def serve(ready: int) -> None:
                     client.sendall(f"HTTP/1.1 {head}\r\n\r\n".encode())
 
 
-WORLDS = {world.__name__: world for world in (alone, vm, arc, expired, nobody, squatter)}
+WORLDS = {
+    world.__name__: world
+    for world in (alone, arc, expired, left_over, nobody, slow, squatter, vm, wrong)
+}
 
 if __name__ == "__main__":
     system.container_in = lambda root, environment: ""  # the tests may run in a container
-    print(json.dumps(WORLDS[sys.argv[1]]()))
+    document = WORLDS[sys.argv[1]]()
+    if document:
+        print(json.dumps(document))

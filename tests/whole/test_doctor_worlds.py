@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -50,8 +51,16 @@ def refusal() -> str:
     return made.stderr.strip() if made.returncode else ""
 
 
-def diagnosed(prepare: str, world: str = "alone", *arguments: str) -> dict[str, Any]:
+def diagnosed(prepare: str, world: str = "alone") -> dict[str, Any]:
     """What the doctor says, as JSON, in a world that shell commands prepare."""
+    document: dict[str, Any] = json.loads(said_in(prepare, world))
+    assert document["seconds"] < 5.0
+    assert document["requests"] <= 8
+    return document
+
+
+def said_in(prepare: str, world: str, *arguments: str) -> str:
+    """What `doctor_world.py` prints in a world that shell commands prepare."""
     if refusal():
         pytest.skip(refusal())
     inherited = {
@@ -66,10 +75,7 @@ def diagnosed(prepare: str, world: str = "alone", *arguments: str) -> dict[str, 
         env={**inherited, "IMDS_IDENTITY_CACHE": "off"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    document: dict[str, Any] = json.loads(done.stdout)
-    assert document["seconds"] < 5.0
-    assert document["requests"] <= 8
-    return document
+    return done.stdout
 
 
 NETWORKS = {
@@ -149,3 +155,25 @@ def test_somebody_else_on_the_agents_port() -> None:
     document = diagnosed(LOOPBACK + AGENT + TOKENS, "squatter")
     assert document["cause"] == "II031"
     assert "somebody else than the Azure Arc agent listens on its port" in document["headline"]
+
+
+# The worlds of the transcripts in docs/doctor.md, in their order.
+SHOWN = (
+    (NETWORKS["second interface"][0], "alone"),
+    (AT_THE_ADDRESS, "wrong"),
+    (LOOPBACK + AGENT + TOKENS, "nobody"),
+    (AT_THE_ADDRESS, "left_over"),
+    (AT_THE_ADDRESS, "slow"),
+)
+# Times, versions and names of files differ from run to run.
+VARIES = re.compile(r"in \d+ ms|[0-9.]+ s\b|\d+ s |Python .*|maker .*|[0-9a-f]{4}…(?:\.key)?")
+
+
+@pytest.mark.parametrize("number", range(len(SHOWN)))
+def test_a_transcript_in_the_documentation_is_what_is_said(number: int) -> None:
+    page = Path(__file__).parents[2] / "docs" / "doctor.md"
+    blocks = re.findall(r"```console\n\$ [^\n]*\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(blocks) == len(SHOWN)
+    prepare, world = SHOWN[number]
+    said = said_in(prepare, world, "screen")
+    assert VARIES.sub("*", said) == VARIES.sub("*", blocks[number])

@@ -18,7 +18,7 @@ _FOUND = 1
 _COULD_NOT_RUN = 2
 _COLOURS = {"failure": "31", "warning": "33", "ok": "32", "unknown": "36"}
 _WIDTH = 9
-_LONGEST_SEEN = 88
+_LONGEST_SEEN = 160
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--short-ids", action="store_true", help="show but the beginning of each GUID"
     )
-    parser.add_argument("--all", action="store_true", help="show skipped checks, too")
+    parser.add_argument(
+        "--all", action="store_true", help="show skipped checks, too, and all that was seen"
+    )
     parser.add_argument("--explain", metavar="ID", help="explain a check (II021) or an AADSTS code")
     add_verbosity(parser)
 
@@ -91,17 +93,19 @@ def _screen(diagnosis: Diagnosis, *, every: bool) -> list[str]:
     lines = [_coloured(diagnosis.status, _sentence(diagnosis.headline))]
     if cause is not None and cause.remedy:
         lines += [f"  mend: {cause.remedy}", f"  more: imds-identity doctor --explain {cause.id}"]
+    if diagnosis.status == "ok":
+        lines.append("  a resource still answers 401 or 403? imds-identity doctor --explain II062")
     lines.append("")
     for finding in diagnosis.findings:
         if every or finding.status != "skipped":
-            lines += _shown(finding, is_cause=finding is cause)
+            lines += _shown(finding, is_cause=finding is cause, whole=every)
     return lines
 
 
-def _shown(finding: Finding, *, is_cause: bool) -> list[str]:
+def _shown(finding: Finding, *, is_cause: bool, whole: bool) -> list[str]:
     mark = _coloured(finding.status, f"{finding.status:{_WIDTH}}")
     faulty = finding.status in ("failure", "warning")
-    seen = finding.seen if faulty or len(finding.seen) <= _LONGEST_SEEN else _cut(finding.seen)
+    seen = finding.seen if faulty or whole else _cut(finding.seen)
     lines = [f"{mark}{finding.id} {finding.title}: {seen}"]
     if faulty and not is_cause:
         told = [] if finding.meaning in finding.seen else [finding.meaning]
@@ -111,7 +115,7 @@ def _shown(finding: Finding, *, is_cause: bool) -> list[str]:
 
 
 def _cut(text: str) -> str:
-    return text[:_LONGEST_SEEN].rpartition(" ")[0] + " …"
+    return text if len(text) <= _LONGEST_SEEN else text[:_LONGEST_SEEN].rpartition(" ")[0] + " …"
 
 
 def _sentence(text: str) -> str:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 _NOT_ARC = "tokens do not come from an Azure Arc agent"
 _START = "sudo systemctl start himdsd; azcmagent show"
 _DAY = 86400.0
+_MEMBER = {
+    True: "is root or in the group himds",
+    False: "is not in the group himds",
+    None: "is not root, and there is no group himds here",
+}
 
 
 def agent_runs(facts: Facts) -> Verdict:
@@ -59,13 +64,14 @@ def user_may_read_keys(facts: Facts) -> Verdict:
     if facts.source.name != ARC:
         return skipped(_NOT_ARC)
     agent, problem = facts.agent, facts.contact.failure
-    group = {True: "is root or in the group himds", False: "is not in the group himds"}
-    who = f"user {agent.user} {group[agent.in_group]}" if agent.in_group is not None else ""
+    who = f"user {agent.user!r} {_MEMBER[agent.in_group]}" if agent.user else ""
     denied = isinstance(problem, SecretUnreadable) and "may not read" in problem.problem
     if denied or (facts.contact.claims is None and agent.directory_problem == "Permission denied"):
         return failure(
             f"{who or 'this user'}; {problem.problem if problem else agent.directory_problem}",
-            f"{agent.user or 'this user'} may not read the Azure Arc agent's key files",
+            f"user {agent.user!r} may not read the Azure Arc agent's key files"
+            if agent.user
+            else "this user may not read the Azure Arc agent's key files",
             f"sudo usermod -aG himds {agent.user or '$USER'}, then log in again or restart the "
             'service (Windows: net localgroup "Hybrid agent extension applications" /add USER)',
         )

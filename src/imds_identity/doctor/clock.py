@@ -49,7 +49,7 @@ def token_is_in_its_time(facts: Facts) -> Verdict:
     if not isinstance(begins, int | float) or not isinstance(ends, int | float):
         return unknown("the token tells no nbf and exp")
     now = facts.system.wall - (ahead(facts) or 0.0)
-    seen = f"it began {now - begins:.0f} s ago and ends in {ends - now:.0f} s"
+    seen = f"it began {round(now - begins)} s ago and ends in {round(ends - now)} s"
     if ends <= now or begins > now + ALLOWANCE:
         return failure(
             seen,

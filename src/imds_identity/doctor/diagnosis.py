@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._facts.facts import Facts
     from .finding import Status, Verdict
 
-_LONGEST_SEEN = 1000
+_LONGEST = 1000
 SCHEMA = 1
 """Of `Diagnosis.document`: it grows when something is taken away or renamed, not with additions."""
 _GUID = re.compile(r"\b([0-9a-fA-F]{4})[0-9a-fA-F]{4}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
@@ -118,9 +118,9 @@ def _finding(number: str, check: Callable[[Facts], Verdict], facts: Facts) -> Fi
         entry.title,
         verdict.status,
         entry.looked_at,
-        quote(verdict.seen, _LONGEST_SEEN),
-        verdict.meaning,
-        verdict.remedy,
+        quote(verdict.seen, _LONGEST),
+        quote(verdict.meaning, _LONGEST),
+        quote(verdict.remedy, _LONGEST),
         entry.link,
     )
 

@@ -49,7 +49,7 @@ def there_is_a_route(facts: Facts) -> Verdict:
         return failure(
             f"{network.address}: {network.problem}",
             f"there is no route to {network.address}: {network.problem}",
-            f"ip route get {network.address}; "
+            f"ip route get {network.address}; ip rule; "
             f"ip route add {network.address}/32 via THE_DEFAULT_GATEWAY",
         )
     if _is_loopback(network.address):
@@ -136,6 +136,8 @@ def connection_is_made(facts: Facts) -> Verdict:
     contact = facts.contact
     if contact.connect_seconds is not None:
         return ok(f"connected in {contact.connect_seconds * 1000:.0f} ms")
+    if facts.network.problem:
+        return skipped("there is no route by which to connect")
     if not contact.connect_problem:
         return skipped("no connection was tried: the way there is a proxy's matter")
     where = quote(urlsplit(facts.source.endpoint).netloc)
@@ -152,7 +154,7 @@ def connection_is_made(facts: Facts) -> Verdict:
         return failure(
             seen,
             f"nobody listens at {where}, or a firewall refuses the connection",
-            f"sudo iptables -S OUTPUT | grep {where.partition(':')[0]}",
+            f"sudo ss -ltnp tells who listens, sudo iptables -S OUTPUT what is refused: look for {where}",
         )
     return failure(
         seen,

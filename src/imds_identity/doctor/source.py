@@ -36,7 +36,7 @@ def endpoint_is_a_url(facts: Facts) -> Verdict:
         variable = facts.source.variable
         return failure(facts.source_problem, facts.source_problem, f"unset {variable}")
     named = f", from {facts.source.variable}" if facts.source.variable else ""
-    return ok(f"{quote(facts.source.endpoint)}{named}")
+    return ok(f"{facts.source}{named}")
 
 
 def no_variables_are_left_over(facts: Facts) -> Verdict:
@@ -72,7 +72,7 @@ def source_is_explained(facts: Facts) -> Verdict:
     others = [c for c in explanation.candidates if c.rule != explanation.chosen and c.missing]
     lacking = "; ".join(f"{c.rule} lacks {', '.join(c.missing)}" for c in others)
     why = "was asked for" if explanation.forced else "is the first that fits"
-    return ok(f"{facts.source} ({explanation.chosen} {why}; {lacking})")
+    return ok(f"{explanation.chosen} {why}: {lacking}")
 
 
 def client_id_variable_fits(facts: Facts) -> Verdict:
@@ -153,7 +153,7 @@ def container_sees_the_host(facts: Facts) -> Verdict:
             "run the container with --network host (in Kubernetes: hostNetwork: true), and mount "
             "the agent's key files: -v /var/opt/azcmagent/tokens:/var/opt/azcmagent/tokens:ro",
         )
-    return ok(f"{kind} container")
+    return ok(f"{kind} container: its tokens are the host's identity's, its loopback is its own")
 
 
 def firmware_is_azures(facts: Facts) -> Verdict:

@@ -35,7 +35,7 @@ SECONDS = 4.5
 """For all that is asked; what does not answer in this time does not answer."""
 _CONNECT_SECONDS = 1.5
 _METADATA_SECONDS = 1.5
-_LEAST_SECONDS = 0.3
+_LEAST_SECONDS = 0.1
 _METADATA_PATH = "/metadata/instance"
 _METADATA_QUERY = "?api-version=2020-06-01"
 # What tells who answered. No other header is kept: cookies and the like are nobody's business.
@@ -52,18 +52,19 @@ class Witness:
     Args:
         send: does the sending.
         clock: times it.
+        end: when all must be over, by that clock.
     """
 
-    def __init__(self, send: Sender, clock: Clock) -> None:
+    def __init__(self, send: Sender, clock: Clock, end: float) -> None:
         self._send = send
         self._clock = clock
-        self._end = clock.now() + SECONDS
+        self._end = end
         self.seen: list[Exchanged] = []
 
     @property
     def left(self) -> float:
         """Seconds that are left for all that is still to be asked."""
-        return max(self._end - self._clock.now(), _LEAST_SECONDS)
+        return self._end - self._clock.now()
 
     def __call__(self, request: Request) -> Response:
         """Send ``request``.
@@ -73,6 +74,8 @@ class Witness:
         """
         if len(self.seen) >= MOST_REQUESTS:
             raise Unreached(f"the doctor asks no more than {MOST_REQUESTS} times")
+        if self.left < _LEAST_SECONDS:
+            raise Unreached(f"the doctor asks no longer than {SECONDS:g} s")
         path = urlsplit(request.url).path
         started = self._clock.now()
         bounded = request.within(min(request.connect_seconds, self.left), self.left)
@@ -98,11 +101,12 @@ def contact_with(
         clock: times it.
         resting: whether the service asked this machine to rest: then no token is asked for.
     """
+    end = clock.now() + SECONDS
     contact = _connected(source, clock)
     if contact.connect_problem:
         return contact
     with requests_sender(clock) as send:
-        witness = Witness(send, clock)
+        witness = Witness(send, clock, end)
         if isinstance(source, ArcSource | ImdsSource):
             contact = _with_metadata(contact, source, witness)
         if not resting:

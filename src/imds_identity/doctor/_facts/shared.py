@@ -11,7 +11,9 @@ from ..._core.failure import quote
 from ..._core.identity import Identity
 from ..._core.token import claims_in
 from ..._engine.process import machine_cache
+from ..._machine.choice import chosen, default_places
 from ..._machine.gate import gate_for
+from ..._machine.memory import mounts
 from .facts import Shared, SharedToken
 
 if TYPE_CHECKING:
@@ -37,11 +39,24 @@ def shared_of(
     machine = machine_cache(named, environment=environment)
     if machine is None:
         return Shared(is_off=True)
-    path = machine.directory.path
-    problem = directory_problem(path)
+    path, problem = _used(machine, named, environment)
     if problem or not os.path.isdir(path):
         return Shared(path=path, problem=problem)
     return _content(path, machine, source)
+
+
+def _used(
+    machine: MachineCache, named: str | os.PathLike[str] | None, environment: Environment
+) -> tuple[str, str]:
+    """The directory that is used, or would be; else the first one, and why it is not."""
+    paths = [machine.directory.path]
+    setting = environment["IMDS_IDENTITY_CACHE"] if named is None else named
+    if chosen(setting, "cache") is None:
+        here = mounts()
+        places = default_places(environment["XDG_RUNTIME_DIR"] or None)
+        paths = [path for path in places if here.in_memory(os.path.dirname(path))] or [""]
+    judged = [(path, directory_problem(path)) for path in paths]
+    return next((sound for sound in judged if not sound[1]), judged[0])
 
 
 def directory_problem(path: str) -> str:
