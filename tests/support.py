@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -10,6 +11,7 @@ import socket
 import ssl
 import threading
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imds_identity._core.key import Key
@@ -307,3 +309,53 @@ class TlsServer(RawServer):
         with connection, contextlib.suppress(OSError):
             connection.settimeout(5)
             super()._serve(self._context.wrap_socket(connection, server_side=True))
+
+
+CLAIMS = '{"access_token":{"nbf":{"essential":true,"value":"1"}}}'
+CHALLENGE = (
+    'Bearer realm="", authorization_uri="https://login.example/", '
+    f'error="insufficient_claims", claims="{base64.b64encode(CLAIMS.encode()).decode()}"'
+)
+
+
+class _Scripted(BaseHTTPRequestHandler):
+    """Answers by a script of (status, headers), remembering what it was sent."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        server: Any = self.server
+        server.seen.append((self.path, self.headers.get("Authorization"), body))
+        status, headers = server.script.pop(0) if server.script else (200, {})
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST  # noqa: N815 - the base class's name
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+class ScriptedServer(ThreadingHTTPServer):
+    """A server whose answers a test writes down beforehand.
+
+    Attributes:
+        script: status and headers of each answer to come; after the last it is 200.
+        seen: path, Authorization and body of each request.
+    """
+
+    script: list[tuple[int, dict[str, str]]]
+    seen: list[tuple[str, str | None, bytes]]
+
+    @classmethod
+    def started(cls) -> Self:
+        server = cls(("127.0.0.1", 0), _Scripted)
+        server.script, server.seen = [], []
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        return server
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"

@@ -6,12 +6,12 @@ import asyncio
 import base64
 import json
 import logging
-import os
 import pickle
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from azure.core.pipeline.policies import (
@@ -21,6 +21,7 @@ from azure.core.pipeline.policies import (
     SansIOHTTPPolicy,
 )
 from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
+from azure.core.settings import settings
 
 import imds_identity.aio
 from imds_identity import (
@@ -32,7 +33,7 @@ from imds_identity._faces.options import Options, patience_of
 from support import RawServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from imds_identity.emulator import Emulator
 
@@ -320,8 +321,14 @@ class TestWhatIsRefused:
 
 class TestPathsAndCaches:
     @pytest.mark.parametrize("off", [False, "off", "OFF", "0", "None", "no", "False"])
-    def test_off_is_off(self, imds_emulator: Emulator, off: Any, tmp_path: Path) -> None:
-        os.chdir(tmp_path)
+    def test_off_is_off(
+        self,
+        imds_emulator: Emulator,
+        off: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
         credential = ManagedIdentityCredential(cache=off)
         assert credential._provider._machine is None
         assert credential.get_token(SCOPE).token
@@ -399,3 +406,73 @@ def eventually(look: Callable[[], Any]) -> Any:
             return found
         time.sleep(0.01)
     raise AssertionError("it did not come")
+
+
+class Span:
+    """As azure-core's tracing wants one of a plug-in."""
+
+    all: ClassVar[list[Span]] = []
+
+    def __init__(self, span: Any = None, name: str = "span", **_: Any) -> None:
+        self.name = name
+        self.span_instance = span or self
+        self.attributes: dict[str, Any] = {}
+        self.finished = False
+        Span.all.append(self)
+
+    def add_attribute(self, key: str, value: Any) -> None:
+        self.attributes[key] = value
+
+    def set_http_attributes(self, request: Any, response: Any = None) -> None:
+        self.attributes["status"] = response and response.status_code
+
+    def to_header(self) -> dict[str, str]:
+        return {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+
+    def finish(self) -> None:
+        self.finished = True
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
+
+    @classmethod
+    def change_context(cls, span: Any) -> Any:
+        return nullcontext()
+
+
+@pytest.fixture
+def spans() -> Iterator[list[Span]]:
+    Span.all.clear()
+    settings.tracing_enabled.set_value(True)
+    span: Any = Span
+    settings.tracing_implementation.set_value(span)
+    yield Span.all
+    settings.tracing_enabled.unset_value()
+    settings.tracing_implementation.unset_value()
+
+
+class TestTracing:
+    @FACES
+    def test_there_is_a_span_for_each_request(
+        self, imds_emulator: Emulator, spans: list[Span], face: Any
+    ) -> None:
+        imds_emulator.fault(status=500, times=1)
+        ask(face, retry_backoff_factor=0)
+        assert [(span.name, span.attributes["status"], span.finished) for span in spans] == [
+            ("GET", 500, True),
+            ("GET", 200, True),
+        ]
+        assert imds_emulator.requests[-1].headers["traceparent"].startswith("00-0af7")
+
+    def test_no_secret_is_in_a_span(self, arc_emulator: Emulator, spans: list[Span]) -> None:
+        ask(ManagedIdentityCredential, arc_tokens_directory=arc_emulator.tokens_directory)
+        assert len(spans) == 2
+        said = str([span.attributes for span in spans])
+        for key in Path(str(arc_emulator.tokens_directory)).glob("*.key"):
+            assert key.read_text() not in said
+        assert "eyJ" not in said
+
+    def test_where_nothing_is_traced_azure_core_s_pipeline_is_not_loaded(
+        self, imds_emulator: Emulator
+    ) -> None:
+        assert ManagedIdentityCredential()._sender() is None

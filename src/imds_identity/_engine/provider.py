@@ -141,7 +141,7 @@ class Provider:
             telling.tell_sharing(self._asked(resource), token, self.broker.clock.now())
 
     def _tell(self, resource: str, notes: Notes, landing: Landing) -> None:
-        if self._manner is not None or listens():
+        if (self._manner is not None and self._manner.on_event is not None) or listens():
             telling = load("imds_identity._engine.telling")
             telling.tell_landing(self.source, self._asked(resource), self._manner, notes, landing)
 

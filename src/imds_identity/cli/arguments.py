@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.source import ARC, IMDS
+from .._engine.manner import Manner
 from .._engine.process import provider_for
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
 
 
 def provider_of(args: argparse.Namespace) -> Provider:
-    """What gets tokens as the flags of `add_identity`, `add_host` and `add_cache` say.
+    """What gets tokens as the flags of all that is added here say.
 
     Raises:
         ValueError: for a flag that is not understood.
@@ -107,4 +108,5 @@ def provider_of(args: argparse.Namespace) -> Provider:
         source=args.source,
         arc_tokens_directory=args.arc_tokens_directory,
         cache=args.cache,
+        manner=Manner(logs_requests=True) if args.verbose else None,
     )
