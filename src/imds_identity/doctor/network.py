@@ -154,7 +154,7 @@ def connection_is_made(facts: Facts) -> Verdict:
         return failure(
             seen,
             f"nobody listens at {where}, or a firewall refuses the connection",
-            f"sudo ss -ltnp tells who listens, sudo iptables -S OUTPUT what is refused: look for {where}",
+            f"look for {where} in: sudo ss -ltnp (who listens), sudo iptables -S OUTPUT (firewall)",
         )
     return failure(
         seen,
