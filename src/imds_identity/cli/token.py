@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.failure import Failure, Malformed
 from .._core.resource import resource_of
+from .._core.token import claims_in
 from .._runtime.environment import Environment
 from .arguments import (
     add_cache,
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from .._core.token import Token
 
+_ASKED_LIKEWISE = (
+    "client_id", "object_id", "resource_id", "source", "arc_tokens_directory", "cache",
+)  # fmt: skip
 _KUBERNETES_API = "client.authentication.k8s.io/v1"
 
 
@@ -65,9 +69,21 @@ def run(args: argparse.Namespace) -> int:
         token = provider.token(slot)
         written = _OUTPUTS[args.output](token)
     except Failure as failure:
-        return complain(failure)
+        complain(failure)
+        return complain(f"what is the cause? {_doctor(args)}")
     sys.stdout.write(written + "\n")
     return 0
+
+
+def _doctor(args: argparse.Namespace) -> str:
+    """The command that finds out why there was no token."""
+    import shlex
+
+    command = ["imds-identity", "doctor", "--resource", resource_of((_wanted(args),))]
+    for name in _ASKED_LIKEWISE:
+        value = getattr(args, name)
+        command += [f"--{name.replace('_', '-')}", value] if value else []
+    return shlex.join(command)
 
 
 def _wanted(args: argparse.Namespace) -> str:
@@ -95,7 +111,7 @@ def _env(token: Token) -> str:
 def _json(token: Token) -> str:
     from datetime import datetime
 
-    claims = _claims(token.value)
+    claims = claims_in(token.value)
     # A token is the service's, and what it says of itself may be anything.
     tenant, resource_id = claims.get("tid"), claims.get("xms_mirid")
     # /subscriptions/<id>/resourcegroups/...
@@ -132,7 +148,7 @@ def _exec_credential(token: Token) -> str:
 
 
 def _claims_alone(token: Token) -> str:
-    claims = _claims(token.value)
+    claims = claims_in(token.value)
     if not claims:
         raise Malformed("the token is no JWT: there are no claims to show", "Leave out -o claims.")
     return _dump(claims)
@@ -149,19 +165,6 @@ def _kubernetes_api() -> str:
         return str(json.loads(Environment()["KUBERNETES_EXEC_INFO"])["apiVersion"])
     except (KeyError, ValueError, TypeError, RecursionError):
         return _KUBERNETES_API
-
-
-def _claims(token: str) -> dict[str, Any]:
-    """What a JWT says of itself, unverified; nothing if it is none."""
-    import base64
-    import json
-
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, dict) else {}
 
 
 def _dump(value: dict[str, Any]) -> str:
