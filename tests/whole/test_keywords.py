@@ -7,7 +7,10 @@ import base64
 import inspect
 import json
 import logging
+import os
 import pickle
+import subprocess
+import sys
 import time
 import warnings
 from contextlib import nullcontext
@@ -222,6 +225,22 @@ class TestRetries:
         assert patience_of({"retry_mode": RetryMode.Fixed}).growth == 1
         assert patience_of({"retry_mode": "Exponential"}).growth is None
 
+    @pytest.mark.parametrize(
+        ("wanted", "whole"),
+        [
+            ({}, None),
+            ({"connection_timeout": 1}, None),
+            ({"read_timeout": 5}, 5),
+            ({"read_timeout": 5, "connection_timeout": 1}, 6),
+            ({"connection_timeout": 30}, 40),
+            ({"read_timeout": 1e9, "connection_timeout": 1e9}, 120),
+        ],
+    )
+    def test_a_request_has_the_time_of_its_parts(
+        self, wanted: dict[str, float], whole: float | None
+    ) -> None:
+        assert patience_of(wanted).request_seconds == whole
+
     def test_arc_s_challenge_is_no_reason_to_ask_again(self) -> None:
         wanted = patience_of({"retry_on_status_codes": [200, 401, 418]})
         assert wanted.statuses == frozenset({418})
@@ -355,6 +374,10 @@ class TestWhatIsRefused:
     def test_what_has_no_name(self, face: Any) -> None:
         with pytest.raises(TypeError, match=r"^ManagedIdentityCredential\(\) takes keywords only"):
             face("a-client-id")
+
+    def test_headers_that_are_none(self) -> None:
+        with pytest.raises(TypeError, match="headers are a mapping"):
+            ManagedIdentityCredential(headers="X-One: 1")  # type: ignore[arg-type]
 
     def test_a_hook_that_cannot_be_called(self) -> None:
         with pytest.raises(TypeError, match="on_event is a callable"):
@@ -522,6 +545,20 @@ class TestTracing:
         for key in Path(str(arc_emulator.tokens_directory)).glob("*.key"):
             assert key.read_text() not in said
         assert "eyJ" not in said
+
+    def test_the_variable_that_turns_it_on_is_enough(self, imds_emulator: Emulator) -> None:
+        script = """
+import sys
+from imds_identity import ManagedIdentityCredential
+assert "azure.core.settings" not in sys.modules
+print(ManagedIdentityCredential()._sender() is not None)
+"""
+        environment = {**os.environ, **imds_emulator.environment(), "AZURE_TRACING_ENABLED": "yes"}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        assert done.stdout.strip() == "True"
 
     def test_where_nothing_is_traced_azure_core_s_pipeline_is_not_loaded(
         self, imds_emulator: Emulator
