@@ -128,6 +128,10 @@ OTHERS = {
         http("302 Found\r\nLocation: http://portal.example/login?id=1"), "redirects to portal.exam"
     ),
     "a page": (http("200 OK\r\nContent-Type: text/html", "<html>Log in</html>"), "page of HTML"),
+    "another cloud": (
+        http("404 Not Found\r\nServer: nginx\r\nContent-Type: text/plain", "no such item"),
+        "something else (nginx) answers in place of Azure's metadata service",
+    ),
     "transparent proxy": (
         http("503 Service Unavailable\r\nVia: 1.1 cache (squid/6)"), "a proxy (1.1 cache (squid/6)"
     ),
@@ -444,6 +448,28 @@ def test_the_first_line_is_the_cause_and_how_to_mend_it(
     assert len(lines) < 40
     assert err == ""
     assert "\x1b" not in out
+
+
+def test_a_terminal_gets_colour_unless_it_says_no(
+    imds_emulator: Emulator,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    main(["doctor"])
+    assert capsys.readouterr().out.startswith("\x1b[32mNo fault was found" * (os.name != "nt"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    main(["doctor"])
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_name_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://nowhere.invalid")
+    started = time.monotonic()
+    diagnosis = diagnose()
+    assert cause(diagnosis) == "II023"
+    assert "nowhere.invalid" in diagnosis.headline
+    assert time.monotonic() - started < SECONDS
 
 
 def test_json_is_alone_on_standard_output(

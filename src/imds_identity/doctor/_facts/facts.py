@@ -30,6 +30,11 @@ class Route(NamedTuple):
     gateway: str = "0.0.0.0"  # noqa: S104 - an address that is read, not bound
     metric: int = 0
 
+    @property
+    def length(self) -> int:
+        """Bits of the destination's prefix: 32 for an address, 0 for the default route."""
+        return int(self.destination.partition("/")[2])
+
 
 class Network(NamedTuple):
     """The way to the service.
@@ -61,6 +66,7 @@ class Exchanged(NamedTuple):
         words: how the answer begins; empty for a token.
         problem: why there was no answer.
         seconds: how long it took.
+        unreached: whether there was not even a connection.
         ahead: seconds by which this machine's clock is ahead of the answer's Date; None if unknown.
     """
 
@@ -70,6 +76,7 @@ class Exchanged(NamedTuple):
     words: str = ""
     problem: str = ""
     seconds: float = 0.0
+    unreached: bool = False
     ahead: float | None = None
 
 
@@ -77,8 +84,8 @@ class Contact(NamedTuple):
     """What came of asking the service.
 
     Attributes:
-        connect_seconds: how long connecting took; None if it failed or was not tried.
-        connect_problem: why it failed.
+        connect_seconds: how long connecting took; None if it failed or was not tried by itself.
+        connect_problem: why no connection was made, at once or by any request.
         refused: whether it was refused at once, and not lost on the way.
         metadata: the request for the machine's metadata, if one was sent.
         document: what that answered, if it was JSON.
