@@ -199,6 +199,14 @@ def test_what_an_arc_agent_is_short_of(failure: Any, number: str) -> None:
     assert cause(stated._replace(identity=Identity("client_id", "x"))) == number
 
 
+def test_a_user_who_was_added_to_the_group_too_late() -> None:
+    denied = SecretUnreadable("this user may not read 'x.key'")
+    contact = GIVEN._replace(claims=None, failure=denied)
+    agent = Agent(installed=True, in_group=False, listed=True, user="app")
+    diagnosis = diagnosed(facts(ARC, contact, agent=agent))
+    assert "'app' was added to the group himds after this process" in diagnosis.headline
+
+
 def test_an_arc_agents_certificate_is_judged_by_the_clock() -> None:
     ends = [(NOW - 86400, "failure"), (NOW + 86400, "ok"), (None, "unknown")]
     for moment, status in ends:

@@ -156,8 +156,14 @@ def test_somebody_else_answers(who: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert said in diagnosis.headline
 
 
-def test_somebody_takes_connections_and_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    with RawServer(hold=True) as server:
+ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n"
+
+
+@pytest.mark.parametrize("answer", [b"", ENDLESS])
+def test_somebody_takes_connections_and_is_silent(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RawServer(answer, then=b" " * bool(answer), every=0.2, hold=True) as server:
         monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", server.url)
         started = time.monotonic()
         diagnosis = diagnose()

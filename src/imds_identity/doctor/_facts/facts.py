@@ -115,6 +115,7 @@ class Agent(NamedTuple):
         directory_problem: why that cannot be entered; empty if it can.
         port_problem: why who listens on its port is not to be trusted; empty if he is.
         in_group: whether this process is root or in the group himds; None if unknown.
+        listed: whether its user is in that group by now, though the process may not be.
         user: who this process runs as.
         certificate_ends: when its certificate expires (Unix time); None if it cannot be read.
     """
@@ -124,6 +125,7 @@ class Agent(NamedTuple):
     directory_problem: str = ""
     port_problem: str = ""
     in_group: bool | None = None
+    listed: bool = False
     user: str = ""
     certificate_ends: float | None = None
 
