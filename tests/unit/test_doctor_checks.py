@@ -147,12 +147,42 @@ def test_a_machine_elsewhere_is_told_from_one_whose_network_is_broken() -> None:
 def test_requests_of_a_second_address_are_seen_in_the_machines_own_metadata() -> None:
     addresses = [{"privateIpAddress": "10.0.0.4"}, {"privateIpAddress": "10.0.0.5"}]
     document = {"network": {"interface": [{"ipv4": {"ipAddress": addresses}}]}}
-    contact = GIVEN._replace(document=document)
-    assert diagnosed(facts(contact=contact, network=ROUTED)).status == "ok"
     second = ROUTED._replace(source_address="10.0.0.5")
-    diagnosis = diagnosed(facts(contact=contact, network=second))
-    assert (diagnosis.status, cause(facts(contact=contact, network=second))) == ("warning", "II022")
+    answered = GIVEN._replace(document=document)
+    assert diagnosed(facts(contact=answered, network=second)).status == "ok"
+    silent = answered._replace(claims=None)
+    assert diagnosed(facts(contact=silent, network=ROUTED)).status == "ok"
+    diagnosis = diagnosed(facts(contact=silent, network=second))
+    assert (diagnosis.status, cause(facts(contact=silent, network=second))) == ("warning", "II022")
     assert "primary address 10.0.0.4" in diagnosis.headline
+
+
+@pytest.mark.parametrize(
+    ("routes", "caught"),
+    [
+        ((ETH0, Route("eth1", "169.254.0.0/16")), True),
+        ((ETH0, Route("eth1", "169.254.169.254/32", "10.1.0.1")), False),
+        ((Route("tun0", "0.0.0.0/0"), Route("eth0", "169.254.169.0/24")), False),
+        ((ETH0, Route("eth0", "169.254.0.0/16", metric=1002)), False),
+        ((Route("wg0", "0.0.0.0/0"),), True),
+        ((), False),
+    ],
+)
+def test_a_route_that_is_meant_for_the_address_is_no_detour(
+    routes: tuple[Route, ...], caught: bool
+) -> None:
+    lost = Contact(connect_problem="no connection within 1.5 s")
+    stated = facts(contact=lost, network=ROUTED._replace(routes=routes))
+    assert cause(stated) == ("II022" if caught else "II023")
+
+
+def test_an_authority_on_the_internet_that_cannot_be_reached() -> None:
+    variables = {
+        "AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_FEDERATED_TOKEN_FILE": "/token",
+    }  # fmt: skip
+    lost = Contact(connect_problem="no connection", failure=Unavailable("nothing answers"))
+    diagnosis = diagnosed(facts(variables, lost, workload=Workload("/token", expires=NOW + 60)))
+    assert diagnosis.headline == "login.microsoftonline.com cannot be reached"
 
 
 @pytest.mark.parametrize(
@@ -167,6 +197,14 @@ def test_what_an_arc_agent_is_short_of(failure: Any, number: str) -> None:
     contact = GIVEN._replace(claims=None, failure=failure)
     stated = facts(ARC, contact, agent=Agent(installed=True, in_group=False, user="app"))
     assert cause(stated._replace(identity=Identity("client_id", "x"))) == number
+
+
+def test_a_user_who_was_added_to_the_group_too_late() -> None:
+    denied = SecretUnreadable("this user may not read 'x.key'")
+    contact = GIVEN._replace(claims=None, failure=denied)
+    agent = Agent(installed=True, in_group=False, listed=True, user="app")
+    diagnosis = diagnosed(facts(ARC, contact, agent=agent))
+    assert "'app' was added to the group himds after this process" in diagnosis.headline
 
 
 def test_an_arc_agents_certificate_is_judged_by_the_clock() -> None:

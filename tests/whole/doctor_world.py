@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NOBODY = 65534
+container_in = system.container_in
 VAULT = "https://vault.azure.net"
 AGENT_PORT = 40342
 CERTIFICATES = Path("/var/opt/azcmagent/certs")
@@ -53,6 +54,17 @@ def agent() -> Iterator[Emulator]:
 
 
 def alone() -> dict[str, Any]:
+    return said()
+
+
+def container() -> dict[str, Any]:
+    """A pod with the variables of the Azure Arc server that it runs on."""
+    os.environ["KUBERNETES_SERVICE_HOST"] = "10.0.0.1"
+    os.environ["IMDS_ENDPOINT"] = f"http://localhost:{AGENT_PORT}"
+    os.environ["IDENTITY_ENDPOINT"] = (
+        f"http://localhost:{AGENT_PORT}/metadata/identity/oauth2/token"
+    )
+    system.container_in = container_in
     return said()
 
 
@@ -175,7 +187,7 @@ def serve(ready: int) -> None:
 
 WORLDS = {
     world.__name__: world
-    for world in (alone, arc, expired, left_over, nobody, slow, squatter, vm, wrong)
+    for world in (alone, arc, container, expired, left_over, nobody, slow, squatter, vm, wrong)
 }
 
 if __name__ == "__main__":

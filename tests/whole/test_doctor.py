@@ -128,6 +128,10 @@ OTHERS = {
         http("302 Found\r\nLocation: http://portal.example/login?id=1"), "redirects to portal.exam"
     ),
     "a page": (http("200 OK\r\nContent-Type: text/html", "<html>Log in</html>"), "page of HTML"),
+    "another cloud": (
+        http("404 Not Found\r\nServer: nginx\r\nContent-Type: text/plain", "no such item"),
+        "something else (nginx) answers in place of Azure's metadata service",
+    ),
     "transparent proxy": (
         http("503 Service Unavailable\r\nVia: 1.1 cache (squid/6)"), "a proxy (1.1 cache (squid/6)"
     ),
@@ -152,8 +156,14 @@ def test_somebody_else_answers(who: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert said in diagnosis.headline
 
 
-def test_somebody_takes_connections_and_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    with RawServer(hold=True) as server:
+ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n"
+
+
+@pytest.mark.parametrize("answer", [b"", ENDLESS])
+def test_somebody_takes_connections_and_is_silent(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RawServer(answer, then=b" " * bool(answer), every=0.2, hold=True) as server:
         monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", server.url)
         started = time.monotonic()
         diagnosis = diagnose()
@@ -444,6 +454,28 @@ def test_the_first_line_is_the_cause_and_how_to_mend_it(
     assert len(lines) < 40
     assert err == ""
     assert "\x1b" not in out
+
+
+def test_a_terminal_gets_colour_unless_it_says_no(
+    imds_emulator: Emulator,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    main(["doctor"])
+    assert capsys.readouterr().out.startswith("\x1b[32mNo fault was found" * (os.name != "nt"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    main(["doctor"])
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_name_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://nowhere.invalid")
+    started = time.monotonic()
+    diagnosis = diagnose()
+    assert cause(diagnosis) == "II023"
+    assert "nowhere.invalid" in diagnosis.headline
+    assert time.monotonic() - started < SECONDS
 
 
 def test_json_is_alone_on_standard_output(

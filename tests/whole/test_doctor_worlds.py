@@ -128,6 +128,12 @@ def test_a_service_at_its_own_address_is_healthy() -> None:
     assert (document["status"], document["cause"]) == ("ok", None)
 
 
+def test_a_container_without_the_hosts_loopback() -> None:
+    document = diagnosed(LOOPBACK, "container")
+    assert document["cause"] == "II015"
+    assert "this container has a loopback of its own" in document["headline"]
+
+
 def test_an_agent_that_is_installed_and_stopped() -> None:
     document = diagnosed(LOOPBACK + AGENT)
     assert document["cause"] == "II030"

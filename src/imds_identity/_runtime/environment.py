@@ -28,6 +28,7 @@ VARIABLES = (
     "KUBERNETES_SERVICE_HOST",
     "MSI_ENDPOINT",
     "MSI_SECRET",
+    "NO_COLOR",
     "NO_PROXY",
     "ProgramData",
     "ProgramFiles",

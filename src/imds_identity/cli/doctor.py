@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from .._runtime.environment import Environment
 from .arguments import add_cache, add_host, add_identity, add_verbosity
 from .complaint import complain
 
@@ -124,6 +125,7 @@ def _sentence(text: str) -> str:
 
 def _coloured(status: str, text: str) -> str:
     colour = _COLOURS.get(status)
-    if colour is None or not sys.stdout.isatty() or os.name == "nt":
+    plain = os.name == "nt" or not sys.stdout.isatty() or Environment()["NO_COLOR"]
+    if colour is None or plain:
         return text
     return f"\x1b[{colour}m{text}\x1b[0m"

@@ -15,6 +15,7 @@ from .arguments import (
     add_identity,
     add_output,
     add_verbosity,
+    doctor_command,
     provider_of,
 )
 from .complaint import complain
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
     from .._core.token import Token
 
-_ASKED_LIKEWISE = (
-    "client_id", "object_id", "resource_id", "source", "arc_tokens_directory", "cache",
-)  # fmt: skip
 _KUBERNETES_API = "client.authentication.k8s.io/v1"
 
 
@@ -64,26 +62,16 @@ def run(args: argparse.Namespace) -> int:
         ValueError: if they ask for nonsense.
     """
     provider = provider_of(args)
-    slot = provider.slot(resource_of((_wanted(args),)))
+    resource = resource_of((_wanted(args),))
+    slot = provider.slot(resource)
     try:
         token = provider.token(slot)
         written = _OUTPUTS[args.output](token)
     except Failure as failure:
         complain(failure)
-        return complain(f"what is the cause? {_doctor(args)}")
+        return complain(f"what is the cause? {doctor_command(args, resource)}")
     sys.stdout.write(written + "\n")
     return 0
-
-
-def _doctor(args: argparse.Namespace) -> str:
-    """The command that finds out why there was no token."""
-    import shlex
-
-    command = ["imds-identity", "doctor", "--resource", resource_of((_wanted(args),))]
-    for name in _ASKED_LIKEWISE:
-        value = getattr(args, name)
-        command += [f"--{name.replace('_', '-')}", value] if value else []
-    return shlex.join(command)
 
 
 def _wanted(args: argparse.Namespace) -> str:

@@ -66,6 +66,13 @@ def user_may_read_keys(facts: Facts) -> Verdict:
     agent, problem = facts.agent, facts.contact.failure
     who = f"user {agent.user!r} {_MEMBER[agent.in_group]}" if agent.user else ""
     denied = isinstance(problem, SecretUnreadable) and "may not read" in problem.problem
+    if denied and agent.listed and not agent.in_group:
+        return failure(
+            f"user {agent.user!r} is in the group himds by now, and this process is not",
+            f"user {agent.user!r} was added to the group himds after this process, or its login, "
+            "began",
+            "log in again, or restart the service: sudo systemctl restart SERVICE",
+        )
     if denied or (facts.contact.claims is None and agent.directory_problem == "Permission denied"):
         return failure(
             f"{who or 'this user'}; {problem.problem if problem else agent.directory_problem}",

@@ -79,17 +79,18 @@ class Diagnosis(NamedTuple):
     @property
     def cause(self) -> Finding | None:
         """The finding that the headline is about; None if there is no fault."""
+        if self.status == "ok":
+            return None
         return next((finding for finding in self.findings if finding.status == self.status), None)
 
     def document(self) -> dict[str, Any]:
         """The diagnosis as JSON has it, by the schema in docs/doctor.md."""
-        faulty = self.status in ("failure", "warning")
         return {
             "schema": SCHEMA,
             "version": __version__,
             "status": self.status,
             "headline": self.headline,
-            "cause": self.cause.id if faulty and self.cause else None,
+            "cause": self.cause.id if self.cause else None,
             "requests": self.requests,
             "findings": [finding._asdict() for finding in self.findings],
         }

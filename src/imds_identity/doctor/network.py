@@ -15,10 +15,11 @@ from .finding import Verdict, failure, ok, skipped, unknown, warning
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ._facts.facts import Facts
+    from ._facts.facts import Facts, Route
 
 _VPN = re.compile(r"(?:tun|tap|wg|ppp|utun|ipsec|gpd|cscotun|tailscale)[0-9]*\b", re.IGNORECASE)
 _DEFAULT = "0.0.0.0/0"
+_WHOLE_ADDRESS = 32
 _NO_ADDRESS = "the service is named, not numbered: a way to it is not looked for"
 
 
@@ -67,7 +68,7 @@ def route_is_the_first_nics(facts: Facts) -> Verdict:
     if network.routes is None:
         return unknown("the table of routes cannot be read")
     detour = _detour(facts)
-    if not detour:
+    if not detour or facts.contact.claims is not None:
         return ok("it is the way of the primary network interface")
     remedy = (
         f"ip route add {network.address}/32 via THE_DEFAULT_GATEWAY dev THE_PRIMARY_INTERFACE "
@@ -90,7 +91,7 @@ def _detour(facts: Facts) -> tuple[str, str] | None:
                 "service is not"
             ),
         )
-    if route and default and route.interface != default.interface:
+    if route and default and _is_caught(route, default):
         return (
             (
                 f"{network.address} goes by {route.interface} ({route.destination}), "
@@ -114,6 +115,16 @@ def _detour(facts: Facts) -> tuple[str, str] | None:
     return None
 
 
+def _is_caught(route: Route, default: Route) -> bool:
+    """Whether a network's route takes the address away from the default route.
+
+    A route for the address alone is meant for it, and one beside a VPN's default route, too.
+    """
+    if route.length == _WHOLE_ADDRESS or _VPN.match(default.interface):
+        return False
+    return route.interface != default.interface
+
+
 def _own_addresses(facts: Facts) -> tuple[str, list[str]]:
     """This VM's primary address and its others, as its metadata have them."""
     addresses = list(_addresses(facts.contact.document or {}))
@@ -134,7 +145,7 @@ def _addresses(document: Mapping[str, object]) -> Iterator[str]:
 def connection_is_made(facts: Facts) -> Verdict:
     """Whether somebody takes a connection."""
     contact = facts.contact
-    if contact.connect_seconds is not None:
+    if contact.connect_seconds is not None and not contact.connect_problem:
         return ok(f"connected in {contact.connect_seconds * 1000:.0f} ms")
     if facts.network.problem:
         return skipped("there is no route by which to connect")
@@ -149,6 +160,12 @@ def connection_is_made(facts: Facts) -> Verdict:
             "address",
             "use another credential here, such as AzureCliCredential; or run the emulator: "
             "imds-identity emulator --help",
+        )
+    if not facts.source.is_the_machines and facts.source.endpoint.startswith("https"):
+        return failure(
+            seen,
+            f"{where} cannot be reached",
+            f"curl -sv https://{where}; allow this host, or name the proxy: export HTTPS_PROXY=…",
         )
     if contact.refused:
         return failure(

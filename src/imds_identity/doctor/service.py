@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ._facts.facts import Exchanged, Facts
 
 _NOT_ASKED = "nobody was asked"
+_NOT_ITS_OWN = "is not the metadata service"
 _PROXIES = ("squid", "envoy", "haproxy", "varnish", "zscaler", "bluecoat", "mitmproxy", "tinyproxy")
 _ELSEWHERE = "use the credential of that cloud, or Azure Arc: azcmagent connect"
 
@@ -27,6 +28,13 @@ def answer_is_the_services(facts: Facts) -> Verdict:
             return failure(_seen(request), *who)
     if contact.claims is not None or _is_its_own(facts):
         return ok(_seen(contact.requests[0]))
+    if contact.failure is not None and _NOT_ITS_OWN in contact.failure.problem:
+        return failure(
+            _seen(contact.requests[-1]),
+            f"{_named(contact.requests[-1])} answers in place of Azure's metadata service",
+            "use another credential here; on an Azure VM find out what answers: curl -sv --noproxy "
+            "'*' -H Metadata:true 'http://169.254.169.254/metadata/versions'",
+        )
     if contact.metadata is not None and contact.metadata.status:
         return unknown(_seen(contact.metadata))
     return skipped("nobody answered")
@@ -35,6 +43,11 @@ def answer_is_the_services(facts: Facts) -> Verdict:
 def _is_its_own(facts: Facts) -> bool:
     document = facts.contact.document or {}
     return "compute" in document or "error" in document
+
+
+def _named(request: Exchanged) -> str:
+    server = quote(request.headers.get("server", ""), 80)
+    return f"something else ({server})" if server else "something else"
 
 
 def _seen(request: Exchanged) -> str:
@@ -139,6 +152,8 @@ def answer_comes_in_time(facts: Facts) -> Verdict:
     requests = facts.contact.requests
     if not requests:
         return skipped(_NOT_ASKED)
+    if facts.contact.connect_problem:
+        return skipped("no connection was made")
     if any(request.status for request in requests):
         told = (f"{r.path} {r.status or r.problem} in {r.seconds * 1000:.0f} ms" for r in requests)
         return ok("; ".join(told))

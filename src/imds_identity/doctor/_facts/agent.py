@@ -31,13 +31,14 @@ def agent_at(port: int, tokens_directory: str, *, installed: bool, listening: bo
         installed: whether its program is here.
         listening: whether somebody listens there.
     """
+    user = _user()
     return Agent(
         installed,
         tokens_directory,
         _directory_problem(tokens_directory),
         _port_problem(port) if listening else "",
-        _in_group(),
-        _user(),
+        *_in_group(user),
+        user,
         certificate_ends(_CERTIFICATES),
     )
 
@@ -62,18 +63,19 @@ def _port_problem(port: int) -> str:
     return ""
 
 
-def _in_group() -> bool | None:
+def _in_group(user: str) -> tuple[bool | None, bool]:
+    """Whether this process is in the agent's group, or root, and whether its user is."""
     if sys.platform == "win32":
-        return None
+        return None, False
     import grp
 
     if os.geteuid() == 0:
-        return True
+        return True, True
     try:
-        wanted = grp.getgrnam(_GROUP).gr_gid
+        group = grp.getgrnam(_GROUP)
     except KeyError:
-        return None
-    return wanted in (*os.getgroups(), os.getegid())
+        return None, False
+    return group.gr_gid in (*os.getgroups(), os.getegid()), user in group.gr_mem
 
 
 def _user() -> str:

@@ -83,7 +83,10 @@ class Witness:
             response = self._send(bounded)
         except (TransportError, Failure) as error:
             seconds = self._clock.now() - started
-            self.seen.append(Exchanged(path, problem=quote(str(error)), seconds=seconds))
+            unreached = isinstance(error, Unreached)
+            self.seen.append(
+                Exchanged(path, problem=quote(str(error)), seconds=seconds, unreached=unreached)
+            )
             raise
         self.seen.append(_exchanged(path, response))
         return response
@@ -111,13 +114,21 @@ def contact_with(
             contact = _with_metadata(contact, source, witness)
         if not resting:
             contact = _with_token(contact, source, identity, resource, witness, clock)
-        return contact._replace(requests=tuple(witness.seen))
+        return _judged(contact, tuple(witness.seen))
+
+
+def _judged(contact: Contact, requests: tuple[Exchanged, ...]) -> Contact:
+    """The contact with its requests, which tell of the connection where it was not tried before."""
+    problem = contact.connect_problem
+    if requests and all(request.unreached for request in requests):
+        problem = requests[-1].problem
+    return contact._replace(requests=requests, connect_problem=problem)
 
 
 def _connected(source: TokenSource, clock: Clock) -> Contact:
     parts = urlsplit(source.endpoint)
-    if not source.is_the_machines and not _is_here(parts.hostname):
-        return Contact()  # a name on the internet, which a proxy may look up
+    if not _is_here(parts.hostname):
+        return Contact()  # a name: requests look it up in bounded time, and maybe by a proxy
     port = parts.port or (443 if parts.scheme == "https" else 80)
     # As its exchange does: the name may lead to ::1, where the agent does not listen.
     host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""

@@ -30,6 +30,11 @@ class Route(NamedTuple):
     gateway: str = "0.0.0.0"  # noqa: S104 - an address that is read, not bound
     metric: int = 0
 
+    @property
+    def length(self) -> int:
+        """Bits of the destination's prefix: 32 for an address, 0 for the default route."""
+        return int(self.destination.partition("/")[2])
+
 
 class Network(NamedTuple):
     """The way to the service.
@@ -61,6 +66,7 @@ class Exchanged(NamedTuple):
         words: how the answer begins; empty for a token.
         problem: why there was no answer.
         seconds: how long it took.
+        unreached: whether there was not even a connection.
         ahead: seconds by which this machine's clock is ahead of the answer's Date; None if unknown.
     """
 
@@ -70,6 +76,7 @@ class Exchanged(NamedTuple):
     words: str = ""
     problem: str = ""
     seconds: float = 0.0
+    unreached: bool = False
     ahead: float | None = None
 
 
@@ -77,8 +84,8 @@ class Contact(NamedTuple):
     """What came of asking the service.
 
     Attributes:
-        connect_seconds: how long connecting took; None if it failed or was not tried.
-        connect_problem: why it failed.
+        connect_seconds: how long connecting took; None if it failed or was not tried by itself.
+        connect_problem: why no connection was made, at once or by any request.
         refused: whether it was refused at once, and not lost on the way.
         metadata: the request for the machine's metadata, if one was sent.
         document: what that answered, if it was JSON.
@@ -108,6 +115,7 @@ class Agent(NamedTuple):
         directory_problem: why that cannot be entered; empty if it can.
         port_problem: why who listens on its port is not to be trusted; empty if he is.
         in_group: whether this process is root or in the group himds; None if unknown.
+        listed: whether its user is in that group by now, though the process may not be.
         user: who this process runs as.
         certificate_ends: when its certificate expires (Unix time); None if it cannot be read.
     """
@@ -117,6 +125,7 @@ class Agent(NamedTuple):
     directory_problem: str = ""
     port_problem: str = ""
     in_group: bool | None = None
+    listed: bool = False
     user: str = ""
     certificate_ends: float | None = None
 

@@ -44,11 +44,7 @@ def best(routes: Iterable[Route], address: str) -> Route | None:
     """The route that the system takes to ``address`` where no policy says otherwise."""
     target = ipaddress.ip_address(address)
     fitting = [r for r in routes if target in ipaddress.ip_network(r.destination)]
-    return max(fitting, key=lambda r: (_length(r), -r.metric), default=None)
-
-
-def _length(route: Route) -> int:
-    return int(route.destination.partition("/")[2])
+    return max(fitting, key=lambda r: (r.length, -r.metric), default=None)
 
 
 def linux_routes(table: str) -> tuple[Route, ...]:
