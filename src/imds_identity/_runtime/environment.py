@@ -57,6 +57,11 @@ class Environment:
         return f"Environment({[name for name, value in self._values.items() if value]})"
 
 
+def all_variables() -> dict[str, str]:
+    """Every variable of this process, for a program that it runs."""
+    return dict(os.environ)
+
+
 @contextmanager
 def lent(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables of this process for as long as a ``with`` block lasts.

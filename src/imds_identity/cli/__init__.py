@@ -24,6 +24,9 @@ class Command(NamedTuple):
 
 _COMMANDS = {
     "token": Command("imds_identity.cli.token", "print a managed identity's token"),
+    "exec": Command(
+        "imds_identity.cli.local.exec", "run a command with a token endpoint of its own"
+    ),
     "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),
     "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),
     "emulator": Command(

@@ -1,0 +1,118 @@
+"""``imds-identity exec``: a program with a token endpoint of its own."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..._core.failure import quote
+from ..._core.identity import folded
+from ..._endpoint.answers import APP_SERVICE_PATH, Rules
+from ..._endpoint.child import MISLEADING, Child, status_of
+from ..._endpoint.listen import LOOPBACK, base_url, listen_at
+from ..._endpoint.secret import new_secret
+from ..._runtime.background import start_thread
+from ..._runtime.clock import SYSTEM_CLOCK
+from ..._runtime.environment import all_variables
+from ..complaint import complain
+from .flags import add_endpoint, identity_of, provider_as, resources_of
+
+if TYPE_CHECKING:
+    import argparse
+    import socket
+
+    from ..._core.identity import Identity
+
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "TMPDIR")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's arguments to its parser."""
+    parser.usage = "imds-identity exec [FLAGS] -- COMMAND [ARGUMENT ...]"
+    parser.description = (
+        "Runs a command with a token endpoint of its own, which every Azure SDK knows: App "
+        "Service's. It listens on 127.0.0.1 while the command runs, and gives tokens to whoever "
+        "knows the secret in the command's environment."
+    )
+    add_endpoint(parser)
+    parser.add_argument(
+        "--pristine",
+        action="store_true",
+        help=f"of this environment, the command gets {', '.join(_KEPT)} and LC_* alone",
+    )
+    parser.add_argument("words", nargs="...", metavar="COMMAND", help="what to run, after --")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command that ``args`` name.
+
+    Returns:
+        Its exit status; 128 and the number of the signal that ended it; 127 if there is no such
+        command, and 126 if it cannot be run.
+
+    Raises:
+        ValueError: if they ask for nonsense.
+    """
+    command = args.words[1:] if args.words[:1] == ["--"] else args.words
+    if not command:
+        raise ValueError("exec takes a command to run: imds-identity exec -- COMMAND")
+    identity = identity_of(args)
+    environment = _environment(args)
+    _warn_of_another(identity, environment)
+    return _run_with_endpoint(args, identity, command, environment)
+
+
+def _environment(args: argparse.Namespace) -> dict[str, str]:
+    """What the command gets of this process's environment."""
+    return {
+        name: value
+        for name, value in all_variables().items()
+        if not args.pristine or name in _KEPT or name.startswith("LC_")
+    }
+
+
+def _warn_of_another(identity: Identity | None, environment: dict[str, str]) -> None:
+    named = environment.get("AZURE_CLIENT_ID", "")
+    if not named or (
+        identity and (identity.selector, folded(identity.value)) == ("client_id", folded(named))
+    ):
+        return
+    meant = f"identity with {identity}" if identity else "system-assigned identity"
+    complain(
+        f"warning: AZURE_CLIENT_ID={quote(named)!r} is set and makes many programs ask for that "
+        f"identity, not for the {meant}; unset it, or pass --client-id with the same"
+    )
+
+
+def _run_with_endpoint(
+    args: argparse.Namespace,
+    identity: Identity | None,
+    command: list[str],
+    environment: dict[str, str],
+) -> int:
+    secret = new_secret()
+    rules = Rules(secret, identity=identity, resources=resources_of(args))
+    if identity is not None:
+        provider_as(args, identity)  # what is wrong with the flags is said before anything runs
+    listener = listen_at(LOOPBACK)
+    for name in MISLEADING:
+        environment.pop(name, None)
+    environment["IDENTITY_ENDPOINT"] = base_url(listener) + APP_SERVICE_PATH
+    environment["IDENTITY_HEADER"] = secret.reveal()
+    with Child() as child:
+        try:
+            child.start(command, environment)
+        except OSError as error:
+            complain(f"{quote(command[0])} cannot be run: {error.strerror}")
+            return status_of(error)
+        # Until the first request is read, the system keeps it: what serves is loaded meanwhile.
+        start_thread(partial(_serve, args, listener, rules))
+        return child.wait()
+
+
+def _serve(args: argparse.Namespace, listener: socket.socket, rules: Rules) -> None:
+    from ..._endpoint.desk import Desk
+    from ..._endpoint.server import Server
+
+    desk = Desk(partial(provider_as, args), SYSTEM_CLOCK)
+    Server([listener], rules, desk.give, SYSTEM_CLOCK).serve()
