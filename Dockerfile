@@ -13,7 +13,7 @@ ENV IMDS_EMULATOR_ALLOW_REMOTE=on
 ENV IMDS_EMULATOR_ALLOW_HOST=imds
 ENV IMDS_EMULATOR_STATE=/state
 
-RUN useradd --system --uid 16925 emulator && install -d -o emulator -m 0700 /state
+RUN useradd --system --uid 16925 emulator && install -d -o emulator /state
 USER emulator
 VOLUME /state
 EXPOSE 16925 16926 16927

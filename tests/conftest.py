@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -13,7 +13,9 @@ from imds_identity._engine.broker import Broker
 from support import Answers, Background, FakeClock, middle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from imds_identity.emulator import Emulator
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("no deadline", deadline=None)
@@ -61,3 +63,19 @@ def background() -> Background:
 @pytest.fixture
 def broker(clock: FakeClock, background: Background) -> Broker:
     return Broker(clock, middle, background)
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., Emulator]]:
+    """Starts emulators without a Key Vault, unless one is asked for."""
+    from imds_identity.emulator import Emulator
+
+    running: list[Emulator] = []
+
+    def start(profile: Any = "vm", **arguments: Any) -> Emulator:
+        running.append(Emulator(profile, **{"key_vault": False, **arguments}))
+        return running[-1].start()
+
+    yield start
+    for emulator in running:
+        emulator.stop()

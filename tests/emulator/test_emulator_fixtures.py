@@ -43,3 +43,21 @@ def test_without_the_extra_a_fixture_fails_with_what_to_install(
     result = pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*pip install 'imds-identity[[]emulator[]]'*"])
+
+
+def test_what_a_test_changes_of_the_environment_is_as_before_afterwards(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("IMDS_IDENTITY_CACHE", "AZURE_POD_IDENTITY_AUTHORITY_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    pytester.makepyfile(
+        "import os\n"
+        "def test_one(monkeypatch, imds_emulator):\n"
+        "    monkeypatch.setenv('IMDS_IDENTITY_CACHE', 'elsewhere')\n"
+        "    monkeypatch.setenv('AZURE_POD_IDENTITY_AUTHORITY_HOST', 'elsewhere')\n"
+        "def test_two():\n"
+        "    names = {'IMDS_IDENTITY_CACHE', 'AZURE_POD_IDENTITY_AUTHORITY_HOST'}\n"
+        "    assert not names & set(os.environ)\n"
+    )
+    result = pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist")
+    result.assert_outcomes(passed=2)

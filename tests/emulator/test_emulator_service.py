@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,8 +38,10 @@ def test_keys_and_certificates_outlive_a_restart(tmp_path: Path) -> None:
     assert first == second
     assert first.count("BEGIN CERTIFICATE") == 2
     assert "PRIVATE" not in first
-    for file in state.iterdir():
-        assert file.stat().st_mode & 0o077 == 0
+    keys = list(state.glob("*.key"))
+    assert len(keys) == 4
+    if os.name == "posix":
+        assert {key.stat().st_mode & 0o777 for key in keys} == {0o600}
 
 
 def test_without_a_directory_nothing_is_kept(started: Start) -> None:

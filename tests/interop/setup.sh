@@ -44,6 +44,7 @@ npm_packages() {
 more() {
     "$python" -m venv "$home/more" &&
         "$home/more/bin/python" -m pip install opentelemetry-resource-detector-azure newrelic \
+            azure-monitor-opentelemetry-exporter \
             google-auth requests adlfs deltalake pyarrow rasterio azure-identity \
             distro pyyaml jinja2 configobj jsonpatch jsonschema oauthlib
 }
@@ -57,6 +58,7 @@ duckdb() {
 # Azure's Linux agent and cloud-init are packages of Debian; they are unpacked, not installed.
 debian() {
     command -v apt-get && mkdir -p "$home/debian" &&
+        { [ "$(id -u)" != 0 ] || apt-get update; } &&
         (cd "$home/debian" && apt-get download waagent cloud-init &&
             for package in *.deb; do dpkg -x "$package" .; done)
 }

@@ -18,6 +18,7 @@ TABLE = [
     ("walinuxagent.py", "debian", "instance"),
     ("cloud_init.py", "debian", "instance"),
     ("opentelemetry_python.py", "more", "instance"),
+    ("azure_monitor.py", "more", "instance"),
     ("new_relic.py", "more", "instance"),
     ("google_auth.py", "more", "identity"),
     ("adlfs_client.py", "more", "identity"),

@@ -57,9 +57,13 @@ class Environment:
         return f"Environment({[name for name, value in self._values.items() if value]})"
 
 
-def all_variables() -> dict[str, str]:
-    """Every variable of this process, for a program that it runs."""
-    return dict(os.environ)
+def for_child(values: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a process that this one starts.
+
+    Args:
+        values: what it gets beside this process's own, by name.
+    """
+    return {**os.environ, **values}
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def answered(
     schedule = Schedule(random, rules)
     while True:
         try:
-            response = yield from _read_in_time(request)
+            response = yield from read_in_time(request)
         except Unreached as error:
             seconds = schedule.after_unreached(error)
             if seconds is None:
@@ -98,11 +98,14 @@ def answered(
         yield from pause(seconds)
 
 
-def _read_in_time(request: Request) -> Steps[Response]:
+def read_in_time(request: Request) -> Steps[Response]:
     """An answer that is as good as new.
 
     What takes a minute, and was not meant to, was stopped in between: what was true when the
     answer was written need not be so when it is read.
+
+    Raises:
+        Dropped: if it is not.
     """
     response = yield from send(request)
     seconds = response.received_at - response.sent_at

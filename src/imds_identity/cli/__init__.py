@@ -27,6 +27,11 @@ _COMMANDS = {
     "exec": Command(
         "imds_identity.cli.local.exec", "run a command with a token endpoint of its own"
     ),
+    "metadata": Command("imds_identity.cli.metadata", "print what this machine is"),
+    "attested": Command(
+        "imds_identity.cli.attested", "prove which machine this is, or verify that"
+    ),
+    "events": Command("imds_identity.cli.events", "print, follow or approve scheduled events"),
     "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),
     "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),
     "emulator": Command(

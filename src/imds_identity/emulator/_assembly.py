@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,9 @@ def world_of(settings: Settings) -> World:
         identity_header=settings.identity_header or uuid.uuid4().hex,
         versions=supported_versions(newest),
         keys=keys,
-        tokens=TokenService(clock, settings.token_lifetime, lambda: signing_key(keys)),
+        tokens=TokenService(
+            clock, settings.token_lifetime, functools.cache(lambda: signing_key(keys))
+        ),
         secrets=dict(settings.secrets),
         faults=Faults(clock, settings.seed),
         first_faults=_first_faults(settings),

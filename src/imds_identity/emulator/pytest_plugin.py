@@ -46,42 +46,49 @@ def emulator_factory() -> Iterator[Callable[..., Emulator]]:
 
 
 @contextmanager
-def _leading(profile: str) -> Iterator[Emulator]:
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as monkeypatch:
+def _leading(profile: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    with ExitStack() as stack:
         emulator = _started(stack, profile=profile)
         _point_at(emulator, monkeypatch)
         yield emulator
 
 
 @pytest.fixture
-def imds_emulator() -> Iterator[Emulator]:
+def imds_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """An emulated Azure VM that the test's environment leads to."""
-    with _leading("vm") as emulator:
+    with _leading("vm", monkeypatch) as emulator:
         yield emulator
 
 
 @pytest.fixture
-def arc_emulator() -> Iterator[Emulator]:
+def arc_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """An emulated Azure Arc server that the test's environment leads to.
 
     Clients must be told of its `tokens_directory`, because no variable may name that.
     """
-    with _leading("arc") as emulator:
+    with _leading("arc", monkeypatch) as emulator:
         yield emulator
 
 
 @pytest.fixture(scope="session")
-def imds_emulator_session() -> Iterator[Emulator]:
+def _session_monkeypatch() -> Iterator[pytest.MonkeyPatch]:
+    # pytest's own ends with each test.
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield monkeypatch
+
+
+@pytest.fixture(scope="session")
+def imds_emulator_session(_session_monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """An emulated Azure VM that the environment leads to from its first use to the last test.
 
     ``imds_emulator_session.reset()`` forgets what earlier tests did.
     """
-    with _leading("vm") as emulator:
+    with _leading("vm", _session_monkeypatch) as emulator:
         yield emulator
 
 
 @pytest.fixture(scope="session")
-def arc_emulator_session() -> Iterator[Emulator]:
+def arc_emulator_session(_session_monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """An emulated Azure Arc server, as `imds_emulator_session` is a VM."""
-    with _leading("arc") as emulator:
+    with _leading("arc", _session_monkeypatch) as emulator:
         yield emulator

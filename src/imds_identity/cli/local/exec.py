@@ -13,7 +13,7 @@ from ..._endpoint.listen import LOOPBACK, base_url, listen_at
 from ..._endpoint.secret import new_secret
 from ..._runtime.background import start_thread
 from ..._runtime.clock import SYSTEM_CLOCK
-from ..._runtime.environment import all_variables
+from ..._runtime.environment import for_child
 from ..complaint import complain
 from .flags import add_endpoint, identity_of, provider_as, resources_of
 
@@ -66,7 +66,7 @@ def _environment(args: argparse.Namespace) -> dict[str, str]:
     """What the command gets of this process's environment."""
     return {
         name: value
-        for name, value in all_variables().items()
+        for name, value in for_child({}).items()
         if not args.pristine or name in _KEPT or name.startswith("LC_")
     }
 

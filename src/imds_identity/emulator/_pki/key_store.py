@@ -23,7 +23,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """A directory of keys and certificates in PEM, which only their owner may read.
+    """A directory of keys, which only their owner may read, and of certificates, in PEM.
 
     Attributes:
         directory: the directory; with None nothing is kept.
@@ -38,15 +38,16 @@ class KeyStore:
             OSError: if it cannot be made or written.
         """
         if self.directory is not None:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.directory).close()
 
-    def kept(self, name: str, make: Callable[[], bytes]) -> bytes:
+    def kept(self, name: str, make: Callable[[], bytes], mode: int = 0o644) -> bytes:
         """What was kept under a name; made and kept if nothing was.
 
         Args:
             name: the name of its file.
             make: makes it anew.
+            mode: who may read the file.
         """
         if self.directory is None:
             return make()
@@ -55,6 +56,7 @@ class KeyStore:
             descriptor, temporary = tempfile.mkstemp(dir=self.directory)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(make())
+            os.chmod(temporary, mode)
             # Another emulator may keep its own at the same moment: the first one counts for both.
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
@@ -67,7 +69,7 @@ class KeyStore:
         Raises:
             ValueError: if what was kept is no such key.
         """
-        data = self.kept(f"{name}.key", lambda: pem_of_key(make()))
+        data = self.kept(f"{name}.key", lambda: pem_of_key(make()), 0o600)
         try:
             key = serialization.load_pem_private_key(data, None)
         except ValueError:

@@ -48,18 +48,20 @@ def signing_key(store: KeyStore) -> SigningKey:
     Raises:
         ValueError: if what the store keeps is no such key.
     """
-    with _MAKING:
-        return _loaded(store)
-
-
-@functools.cache
-def _loaded(store: KeyStore) -> SigningKey:
+    if store.directory is None:
+        with _MAKING:
+            return _shared()
     key = store.kept_key("token-signing", rsa_key)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise ValueError(  # noqa: TRY004 - what the file holds is wrong, no argument
             f"state: token-signing.key in {store.directory} is no RSA key; remove it."
         )
     return SigningKey(key)
+
+
+@functools.cache
+def _shared() -> SigningKey:
+    return SigningKey(rsa_key())
 
 
 def rsa_key() -> rsa.RSAPrivateKey:

@@ -1,0 +1,89 @@
+"""What a watcher has told of, and in a file if it is to outlive the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ..._core.failure import Malformed
+from .._documents.documents import from_json
+from .events import events_from
+
+if TYPE_CHECKING:
+    from .events import Change, ScheduledEvent
+
+_LARGEST = 4 * 1024 * 1024
+
+
+class Memory:
+    """The events that were told of and not gone since.
+
+    Args:
+        path: the file; None to keep nothing.
+
+    Raises:
+        OSError: if it cannot be read and written.
+        ValueError: if it holds something else.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self._path = None if path is None else os.path.abspath(os.fsdecode(path))
+        self._events = {} if self._path is None else _read(self._path)
+        self._lock = threading.Lock()
+        self._save()
+
+    @property
+    def events(self) -> list[ScheduledEvent]:
+        """They, as they were told of last."""
+        return list(self._events.values())
+
+    def note(self, change: Change) -> None:
+        """Keep that ``change`` was told of."""
+        try:
+            with self._lock:
+                if change.kind == "gone":
+                    self._events.pop(change.event.key, None)
+                else:
+                    self._events[change.event.key] = change.event
+                self._save()
+        except OSError as error:
+            # To stop watching now would be worse than to tell something twice after a restart.
+            import logging
+
+            logging.getLogger("imds_identity").warning(
+                "%s cannot be written: %s", self._path, error.strerror
+            )
+
+    def _save(self) -> None:
+        """Replace the file at once; the machine may be gone the next moment."""
+        if self._path is None:
+            return
+        written = json.dumps({"Events": [dict(each.raw) for each in self.events]})
+        new = f"{self._path}.{os.urandom(4).hex()}.new"
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(written)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, self._path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(new)
+            raise
+
+
+def _read(path: str) -> dict[str, ScheduledEvent]:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST)
+    except FileNotFoundError:
+        return {}
+    try:
+        return {event.key: event for event in events_from(from_json(content)).events}
+    except Malformed as failure:
+        raise ValueError(
+            f"{path} holds no watcher's state ({failure.problem}): remove it, or name another file"
+        ) from None

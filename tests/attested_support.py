@@ -1,0 +1,206 @@
+"""Mints attested documents, right ones and each kind of wrong one."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+from asn1crypto import cms
+from asn1crypto import x509 as asn1_x509
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AT = dt.datetime(2026, 11, 1, 12, tzinfo=dt.timezone.utc)
+AS_AZURE_WRITES_IT = "1.2.840.113549.1.1.11"
+
+
+def content(**other: Any) -> bytes:
+    """What a document says."""
+    said = {
+        "licenseType": "",
+        "nonce": "42",
+        "plan": {"name": "", "product": "", "publisher": ""},
+        "sku": "",
+        "subscriptionId": "8d10da13-8125-4ba9-a717-bf7490507b3d",
+        "timeStamp": {
+            "createdOn": "11/01/26 12:00:00 -0000",
+            "expiresOn": "11/01/26 18:00:00 -0000",
+        },
+        "vmId": "02aab8a4-74ef-476e-8182-f6d2ba4166a6",
+        **other,
+    }
+    return json.dumps(said, separators=(",", ":")).encode()
+
+
+class Holder:
+    """A certificate with its key."""
+
+    def __init__(self, certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> None:
+        self.certificate = certificate
+        self.key = key
+
+    def issue(self, name: str, **form: Any) -> Holder:
+        return issued(name, self, **form)
+
+
+def issued(
+    name: str,
+    issuer: Holder | None = None,
+    *,
+    names: list[str] | None = None,
+    ca: bool = False,
+    usage: str | None = None,
+    purpose: str | None = None,
+    critical: bool = False,
+    constrained: bool = False,
+    path_length: int | None = None,
+    days: tuple[int, int] = (-30, 300),
+    serial: int | None = None,
+    key: rsa.RSAPrivateKey | None = None,
+    key_size: int = 2048,
+    places: list[str] | None = None,
+) -> Holder:
+    own = key or rsa.generate_private_key(65537, key_size)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(own.public_key())
+        .serial_number(serial or x509.random_serial_number())
+        .not_valid_before(AT + dt.timedelta(days=days[0]))
+        .not_valid_after(AT + dt.timedelta(days=days[1]))
+        .add_extension(x509.BasicConstraints(ca, path_length), critical=True)
+    )
+    if names:
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(each) for each in names]), critical=False
+        )
+    if usage:
+        builder = builder.add_extension(_usage(usage), critical=True)
+    if purpose:
+        purposes = x509.ExtendedKeyUsage([x509.ObjectIdentifier(purpose)])
+        builder = builder.add_extension(purposes, critical=False)
+    if critical:
+        strange = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+        builder = builder.add_extension(strange, critical=True)
+    if constrained:
+        limits = x509.NameConstraints([x509.DNSName("example.com")], None)
+        builder = builder.add_extension(limits, critical=False)
+    if places:
+        issuers = [
+            x509.AccessDescription(
+                AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(url)
+            )
+            for url in places
+        ]
+        builder = builder.add_extension(x509.AuthorityInformationAccess(issuers), critical=False)
+    return Holder(builder.sign(issuer.key if issuer else own, hashes.SHA256()), own)
+
+
+def _usage(usage: str) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=usage == "signatures",
+        key_cert_sign=usage == "certificates",
+        crl_sign=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+class Mint:
+    """A root, an authority, and documents in the form that Azure gives them."""
+
+    def __init__(self) -> None:
+        self.root = issued("root", ca=True, usage="certificates")
+        self.authority = self.root.issue("authority", ca=True, usage="certificates")
+        self._key = rsa.generate_private_key(65537, 2048)
+
+    def signer(
+        self,
+        name: str | None = "metadata.azure.com",
+        *,
+        common_name: str = "metadata.azure.com",
+        **form: Any,
+    ) -> Holder:
+        names = [name] if name else None
+        return self.authority.issue(common_name, names=names, key=self._key, **form)
+
+    def document(
+        self,
+        signer: Holder | None = None,
+        *,
+        said: bytes | None = None,
+        shown: bytes | None = None,
+        certificates: list[Holder] | None = None,
+        digest: str = AS_AZURE_WRITES_IT,
+    ) -> str:
+        signer = signer or self.signer()
+        said = content() if said is None else said
+        return signed_data(signer, said, certificates or [signer], shown=shown, digest=digest)
+
+    def write(self, path: Path, holder: Holder) -> str:
+        path.write_bytes(holder.certificate.public_bytes(serialization.Encoding.PEM))
+        return str(path)
+
+
+def signed_data(
+    signer: Holder,
+    said: bytes,
+    certificates: list[Holder],
+    *,
+    shown: bytes | None = None,
+    digest: str = AS_AZURE_WRITES_IT,
+    signature_algorithm: str = "1.2.840.113549.1.1.1",
+    version: str = "v1",
+    signed_attrs: bool = False,
+    unsigned_attrs: bool = False,
+    signers: int = 1,
+) -> str:
+    """PKCS#7 SignedData in base64."""
+    own = asn1_x509.Certificate.load(_der(signer))
+    issued_by = {"issuer": own.issuer, "serial_number": own.serial_number}
+    algorithm = {"algorithm": digest, "parameters": None}
+    info: dict[str, Any] = {
+        "version": version,
+        "sid": cms.SignerIdentifier("issuer_and_serial_number", issued_by),
+        "digest_algorithm": cms.DigestAlgorithm(algorithm),
+        "signature_algorithm": {"algorithm": signature_algorithm, "parameters": None},
+        "signature": signer.key.sign(said, padding.PKCS1v15(), hashes.SHA256()),
+    }
+    attribute = {"type": "content_type", "values": ["data"]}
+    if signed_attrs:
+        info["signed_attrs"] = [attribute]
+    if unsigned_attrs:
+        info["unsigned_attrs"] = [attribute]
+    document = cms.ContentInfo(
+        {
+            "content_type": "signed_data",
+            "content": {
+                "version": version,
+                "digest_algorithms": [cms.DigestAlgorithm(algorithm)],
+                "encap_content_info": {
+                    "content_type": "data",
+                    "content": said if shown is None else shown,
+                },
+                "certificates": [asn1_x509.Certificate.load(_der(each)) for each in certificates],
+                "signer_infos": [info] * signers,
+            },
+        }
+    )
+    return base64.b64encode(document.dump()).decode()
+
+
+def _der(holder: Holder) -> bytes:
+    return holder.certificate.public_bytes(serialization.Encoding.DER)

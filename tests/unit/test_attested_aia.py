@@ -1,0 +1,160 @@
+"""Intermediates that are fetched from where certificates say they are."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from attested_support import AT, Holder, Mint
+from imds_identity.metadata._proof import aia
+from imds_identity.metadata._proof.chain import Certificates, check_chain
+from imds_identity.metadata.errors import MissingIntermediateError, UntrustedSignerError
+
+if TYPE_CHECKING:
+    from support import FakeClock
+
+BASE = "http://www.microsoft.com/pkiops/certs/"
+
+
+class Web:
+    """What is at which URL, and what was asked for."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, bytes] = {}
+        self.asked: list[str] = []
+
+    def __call__(self, url: str) -> bytes:
+        self.asked.append(url)
+        if url not in self.pages:
+            raise aia.NotDownloaded("no such page")
+        return self.pages[url]
+
+
+def der(holder: Holder) -> bytes:
+    return holder.certificate.public_bytes(Encoding.DER)
+
+
+@pytest.fixture(scope="module")
+def mint() -> Mint:
+    return Mint()
+
+
+@pytest.fixture
+def web() -> Web:
+    return Web()
+
+
+def check(mint: Mint, signer: Holder, issuers: aia.Issuers) -> None:
+    anchors = (mint.root.certificate,)
+    check_chain(signer.certificate, AT, Certificates(anchors, (), issuers.trip()))
+
+
+def test_a_missing_intermediate_is_fetched_once(mint: Mint, web: Web, clock: FakeClock) -> None:
+    issuers = aia.Issuers(web, clock)
+    signer = mint.signer(places=[BASE + "ca.crt"])
+    web.pages[BASE + "ca.crt"] = der(mint.authority)
+    check(mint, signer, issuers)
+    clock.seconds += 1e6
+    check(mint, signer, issuers)
+    assert web.asked == [BASE + "ca.crt"]
+
+
+def test_a_failure_is_remembered_for_a_while(mint: Mint, web: Web, clock: FakeClock) -> None:
+    issuers = aia.Issuers(web, clock)
+    signer = mint.signer(places=[BASE + "ca.crt"])
+    for _ in range(2):
+        with pytest.raises(MissingIntermediateError):
+            check(mint, signer, issuers)
+    assert len(web.asked) == 1
+    web.pages[BASE + "ca.crt"] = der(mint.authority)
+    clock.seconds += 301
+    check(mint, signer, issuers)
+
+
+@pytest.mark.parametrize("page", [b"", b"junk", b"\x30" * 17_000, b"-----BEGIN CERTIFICATE-----"])
+def test_what_is_no_certificate_is_none(mint: Mint, web: Web, clock: FakeClock, page: Any) -> None:
+    web.pages[BASE + "ca.crt"] = page
+    with pytest.raises(MissingIntermediateError):
+        check(mint, mint.signer(places=[BASE + "ca.crt"]), aia.Issuers(web, clock))
+
+
+def test_a_fetched_certificate_is_no_anchor(mint: Mint, web: Web, clock: FakeClock) -> None:
+    stranger = Mint()
+    web.pages[BASE + "ca.crt"] = der(stranger.authority)
+    with pytest.raises(UntrustedSignerError, match="is not signed by CN=root"):
+        check(mint, stranger.signer(places=[BASE + "ca.crt"]), aia.Issuers(web, clock))
+
+
+def test_at_most_four_are_fetched(mint: Mint, web: Web, clock: FakeClock) -> None:
+    places = [f"{BASE}{i}.crt" for i in range(9)]
+    with pytest.raises(MissingIntermediateError):
+        check(mint, mint.signer(places=places), aia.Issuers(web, clock))
+    assert web.asked == places[:4]
+
+
+@pytest.mark.parametrize(
+    ("url", "may"),
+    [
+        (BASE + "a.crt", True),
+        ("http://caissuers.microsoft.com:80/a", True),
+        ("http://cacerts.digicert.com/a", True),
+        ("https://www.microsoft.com/a", False),
+        ("http://www.microsoft.com:8080/a", False),
+        ("http://www.microsoft.com.evil.example/a", False),
+        ("http://evilmicrosoft.com/a", False),
+        ("http://169.254.169.254/metadata", False),
+        ("http://127.0.0.1/a", False),
+        ("http://x@www.microsoft.com/a", False),
+        ("http://www.microsoft.com@evil.example/a", False),
+        ("http://www.microsoft.com:x/a", False),
+        ("http://www.microsoft.com/a\r\nX: y", False),
+        ("http://[::1/a", False),
+        ("ldap://www.microsoft.com/a", False),
+        ("", False),
+    ],
+)
+def test_only_microsoft_and_digicert_are_asked(url: str, may: bool) -> None:
+    assert aia.may_be_asked(url) is may
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [["10.0.0.1"], ["127.0.0.1"], ["169.254.169.254"], ["::1"], ["20.1.2.3", "192.168.0.1"], []],
+)
+def test_a_private_address_is_never_asked(
+    monkeypatch: pytest.MonkeyPatch, addresses: list[str]
+) -> None:
+    found = [(0, 0, 0, "", (address, 80)) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(aia.NotDownloaded, match="not public"):
+        aia.download(BASE + "a.crt")
+
+
+def test_a_public_address_is_asked_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(0, 0, 0, "", ("20.1.2.3", 80))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert aia.public_address("www.microsoft.com") == "20.1.2.3"
+
+
+def test_a_name_that_is_unknown_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror("unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(aia.NotDownloaded, match="unknown"):
+        aia.download(BASE + "a.crt")
+
+
+def test_a_name_server_that_never_answers_is_waited_for_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: never.wait())
+    monkeypatch.setattr(aia, "_LOOK_UP_SECONDS", 0.01)
+    with pytest.raises(aia.NotDownloaded, match="not resolved within"):
+        aia.public_address("www.microsoft.com")
+    never.set()

@@ -1,0 +1,418 @@
+"""Verification of attested documents: real ones, minted ones, and each way to be wrong."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attested_support import AT, Mint, content, issued, signed_data
+from imds_identity.metadata import errors, verify_attested_document
+from imds_identity.metadata import read_attested_document_without_verifying as read_unverified
+from imds_identity.metadata._proof.chain import Certificates, check_chain
+from imds_identity.metadata._proof.trust import intermediates, roots
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+REFERENCE = Path(__file__).parents[3] / "shared/reference/attested/documents.json"
+REAL: list[dict[str, str]] = json.loads(REFERENCE.read_text()) if REFERENCE.exists() else []
+
+
+def own_time(document: dict[str, str]) -> dt.datetime:
+    return dt.datetime.strptime(document["createdOn"], "%m/%d/%y %H:%M:%S %z")
+
+
+@pytest.fixture(scope="module")
+def mint() -> Mint:
+    return Mint()
+
+
+@pytest.fixture
+def root_file(mint: Mint, tmp_path: Path) -> str:
+    return mint.write(tmp_path / "root.pem", mint.root)
+
+
+def verify(mint: Mint, document: Any, root_file: str, **more: Any) -> Any:
+    more = {"nonce": "42", "at": AT, "intermediates": [mint.authority.certificate], **more}
+    return verify_attested_document(document, ca_file=root_file, offline=True, **more)
+
+
+@pytest.mark.parametrize("document", REAL, ids=lambda document: document["createdOn"][:8])
+class TestRealDocuments:
+    def test_they_verify_at_their_own_time(self, document: dict[str, str]) -> None:
+        at = own_time(document)
+        verified = verify_attested_document(
+            document["document"], nonce=document["nonce"], at=at, offline=True
+        )
+        assert verified.vm_id == document["vmId"]
+        assert verified.nonce == document["nonce"]
+        assert verified.created_on == at
+        assert verified.expires_on == at + dt.timedelta(hours=6)
+        assert verified.cloud is not None
+        assert verified.cloud.name == "AzurePublicCloud"
+
+    def test_they_are_refused_today_as_expired(self, document: dict[str, str]) -> None:
+        with pytest.raises(errors.DocumentExpiredError, match="expired on 20"):
+            verify_attested_document(document["document"], nonce=None, offline=True)
+
+    def test_another_nonce_is_refused(self, document: dict[str, str]) -> None:
+        with pytest.raises(errors.WrongNonceError, match="another request"):
+            verify_attested_document(
+                document["document"], nonce="1", at=own_time(document), offline=True
+            )
+
+    def test_another_cloud_is_refused(self, document: dict[str, str]) -> None:
+        with pytest.raises(errors.WrongCloudError, match=r"of AzurePublicCloud, not of AzureChina"):
+            verify_attested_document(
+                document["document"], nonce=None, at=own_time(document), cloud="AZURECHINACLOUD"
+            )
+
+    def test_any_changed_byte_is_refused(self, document: dict[str, str]) -> None:
+        der, at = base64.b64decode(document["document"]), own_time(document)
+        dice = random.Random(document["vmId"])
+        # One in seven, others for each document: all together take half a minute.
+        for position in range(dice.randrange(7), len(der), 7):
+            changed = bytearray(der)
+            changed[position] ^= dice.randrange(1, 256)
+            text = base64.b64encode(changed).decode()
+            with pytest.raises(errors.AttestedDocumentError):
+                verify_attested_document(text, nonce=None, at=at, offline=True)
+
+    def test_any_changed_character_is_refused(self, document: dict[str, str]) -> None:
+        text, at = document["document"], own_time(document)
+        for position in range(0, len(text), 23):
+            for other in "A=\n-":
+                if text[position] == other:
+                    continue
+                changed = text[:position] + other + text[position + 1 :]
+                with pytest.raises(errors.AttestedDocumentError):
+                    verify_attested_document(changed, nonce=None, at=at, offline=True)
+
+
+@pytest.mark.parametrize("authority", intermediates(), ids=lambda c: hex(c.serial_number)[:9])
+def test_every_bundled_intermediate_stands_under_a_root(authority: x509.Certificate) -> None:
+    from imds_identity.metadata._proof.chain import _Search
+
+    at = authority.not_valid_before_utc + dt.timedelta(days=1)
+    _Search(at, Certificates(roots(), (), lambda _: ())).climb(authority, 1)
+
+
+def test_a_minted_document_verifies(mint: Mint, root_file: str) -> None:
+    verified = verify(mint, mint.document(), root_file)
+    assert verified.vm_id == "02aab8a4-74ef-476e-8182-f6d2ba4166a6"
+    assert verified.subscription_id == "8d10da13-8125-4ba9-a717-bf7490507b3d"
+    assert verified.sku is None
+    assert not verified.plan
+    assert verified.raw["nonce"] == "42"
+
+
+def test_lines_may_be_wrapped_and_the_digest_written_as_the_standard_says(
+    mint: Mint, root_file: str
+) -> None:
+    text = mint.document(digest="2.16.840.1.101.3.4.2.1")
+    wrapped = "\r\n".join(text[i : i + 64] for i in range(0, len(text), 64)) + "\n"
+    assert verify(mint, wrapped, root_file).nonce == "42"
+    assert verify(mint, text.encode(), root_file, nonce=None).nonce == "42"
+
+
+@pytest.mark.parametrize("at", [AT.replace(tzinfo=None), AT.timestamp()])
+def test_the_time_may_be_a_datetime_in_utc_or_seconds(mint: Mint, root_file: str, at: Any) -> None:
+    assert verify(mint, mint.document(), root_file, at=at).created_on == AT
+
+
+@pytest.mark.parametrize(
+    ("name", "cloud", "error"),
+    [
+        ("metadata.azure.com", None, None),
+        ("westus.metadata.azure.com", "AzurePublicCloud", None),
+        ("METADATA.AZURE.COM", None, None),
+        ("metadata.azure.us", None, None),
+        ("metadata.azure.us", "azureusgovernmentcloud", None),
+        ("metadata.azure.cn", "AzureChinaCloud", None),
+        ("metadata.microsoftazure.de", "AzureGermanCloud", None),
+        ("metadata.azure.us", "AzurePublicCloud", errors.WrongCloudError),
+        ("evilmetadata.azure.com", None, errors.WrongSignerError),
+        ("metadata.azure.com.evil.example", None, errors.WrongSignerError),
+        ("azure.com", None, errors.WrongSignerError),
+        ("*.azure.com", None, errors.WrongSignerError),
+        ("metadata.azure.co", None, errors.WrongSignerError),
+        ("metadata.azure.com", "AzureStack", errors.NotOfferedError),
+        ("metadata.azure.com", "Azure", ValueError),
+    ],
+)
+def test_the_signer_s_name_decides(
+    mint: Mint, root_file: str, name: str, cloud: Any, error: Any
+) -> None:
+    document = mint.document(mint.signer(name))
+    if error is None:
+        assert verify(mint, document, root_file, cloud=cloud).vm_id
+    else:
+        with pytest.raises(error) as caught:
+            verify(mint, document, root_file, cloud=cloud)
+        assert type(caught.value) is error
+
+
+def test_a_common_name_counts_only_where_no_names_are_listed(mint: Mint, root_file: str) -> None:
+    evil = mint.signer("evil.example", common_name="metadata.azure.com")
+    with pytest.raises(errors.WrongSignerError, match=r"names evil\.example, no metadata service"):
+        verify(mint, mint.document(evil), root_file)
+    old = mint.signer(None, common_name="metadata.azure.com")
+    assert verify(mint, mint.document(old), root_file).vm_id
+
+
+def test_a_decoy_certificate_does_not_win(mint: Mint, root_file: str) -> None:
+    real, evil = mint.signer(), mint.signer("evil.example")
+    for decoys in ([real, evil], [evil, real]):
+        with pytest.raises(errors.WrongSignerError):
+            verify(mint, mint.document(evil, certificates=decoys), root_file)
+        assert verify(mint, mint.document(real, certificates=decoys), root_file).vm_id
+
+
+def test_a_decoy_of_the_signer_s_serial_number_is_refused(mint: Mint, root_file: str) -> None:
+    real = mint.signer()
+    twin = mint.signer(serial=real.certificate.serial_number)
+    with pytest.raises(errors.SignerNotFoundError, match="holds 2 certificates"):
+        verify(mint, mint.document(real, certificates=[twin, real]), root_file)
+    with pytest.raises(errors.SignerNotFoundError, match="holds 0 certificates"):
+        verify(mint, mint.document(real, certificates=[mint.signer()]), root_file)
+
+
+def test_content_that_was_not_signed_is_refused(mint: Mint, root_file: str) -> None:
+    with pytest.raises(errors.WrongSignatureError, match="was changed"):
+        verify(mint, mint.document(shown=content(vmId="other")), root_file)
+
+
+def test_a_missing_intermediate_is_named(mint: Mint, root_file: str) -> None:
+    with pytest.raises(errors.MissingIntermediateError, match="CN=authority, which issued") as e:
+        verify(mint, mint.document(), root_file, intermediates=[])
+    assert "intermediates" in str(e.value)
+
+
+def test_an_intermediate_in_the_document_or_the_ca_file_will_do(
+    mint: Mint, root_file: str, tmp_path: Path
+) -> None:
+    signer = mint.signer()
+    along = mint.document(signer, certificates=[signer, mint.authority])
+    assert verify(mint, along, root_file, intermediates=[]).vm_id
+    anchor = mint.write(tmp_path / "authority.pem", mint.authority)
+    assert verify(mint, mint.document(), anchor, intermediates=[]).vm_id
+    pinned = mint.write(tmp_path / "signer.pem", signer)
+    assert verify(mint, mint.document(signer), pinned, intermediates=[]).vm_id
+
+
+def test_a_root_that_is_known_but_not_trusted_is_no_missing_intermediate(
+    mint: Mint, tmp_path: Path
+) -> None:
+    stranger = mint.write(tmp_path / "stranger.pem", issued("another root", ca=True))
+    below = mint.authority.certificate
+    with pytest.raises(errors.UnknownRootError, match="CN=root, which is not a trusted root"):
+        verify(mint, mint.document(), stranger, intermediates=[below])
+
+
+def test_an_unknown_root_is_refused(mint: Mint, tmp_path: Path) -> None:
+    stranger = Mint()
+    chain = [mint.authority.certificate, mint.root.certificate]
+    with pytest.raises(errors.UnknownRootError, match="CN=root, which is not a trusted root"):
+        verify_attested_document(
+            mint.document(), nonce=None, at=AT, intermediates=chain, offline=True
+        )
+    # Another root of the same name does not make it one.
+    other = stranger.write(tmp_path / "other.pem", stranger.root)
+    with pytest.raises(errors.UntrustedSignerError, match="not signed by"):
+        verify(mint, mint.document(), other, intermediates=chain)
+
+
+@pytest.mark.parametrize(
+    ("signer", "said"),
+    [
+        ({"ca": True, "usage": "certificates"}, "may not be used for signatures"),
+        ({"purpose": "1.3.6.1.5.5.7.3.3"}, "another purpose"),
+        ({"critical": True}, "critical extension 1.2.3.4"),
+    ],
+)
+def test_a_signer_s_certificate_must_be_one_for_it(
+    mint: Mint, root_file: str, signer: Any, said: str
+) -> None:
+    with pytest.raises(errors.UntrustedSignerError, match=said):
+        verify(mint, mint.document(mint.signer(**signer)), root_file)
+
+
+@pytest.mark.parametrize(
+    ("authority", "said"),
+    [
+        ({"ca": False}, "is no authority's"),
+        ({"usage": "signatures"}, "may not be used to issue"),
+        ({"constrained": True}, "limits the names"),
+        ({"key_size": 1024}, "too short"),
+    ],
+)
+def test_an_intermediate_must_be_an_authority(
+    mint: Mint, root_file: str, authority: Any, said: str
+) -> None:
+    bad = mint.root.issue("bad authority", **{"ca": True, "usage": "certificates", **authority})
+    signer = bad.issue("metadata.azure.com", names=["metadata.azure.com"])
+    with pytest.raises(errors.UntrustedSignerError, match=said):
+        verify(mint, mint.document(signer), root_file, intermediates=[bad.certificate])
+
+
+def test_a_chain_is_no_longer_than_an_authority_allows(mint: Mint, root_file: str) -> None:
+    short = mint.root.issue("short", ca=True, usage="certificates", path_length=0)
+    below = short.issue("below", ca=True, usage="certificates")
+    signer = below.issue("metadata.azure.com", names=["metadata.azure.com"])
+    chain = [short.certificate, below.certificate]
+    with pytest.raises(errors.UntrustedSignerError, match="allows 0 authorities below it, not 1"):
+        verify(mint, mint.document(signer), root_file, intermediates=chain)
+
+
+def test_chains_that_run_in_circles_end(mint: Mint) -> None:
+    a = mint.root.issue("a", ca=True, usage="certificates")
+    b = a.issue("b", ca=True, usage="certificates")
+    a_again = b.issue("a", ca=True, usage="certificates", key=a.key)
+    signer = a.issue("metadata.azure.com", names=["metadata.azure.com"])
+    pool = (a_again.certificate, b.certificate) * 40
+    with pytest.raises(errors.UntrustedSignerError):
+        check_chain(signer.certificate, AT, Certificates((), pool, lambda _: ()))
+
+
+@pytest.mark.parametrize(
+    ("hours", "error"),
+    [
+        (-0.05, None),
+        (6.05, None),
+        (-0.2, errors.NotYetValidError),
+        (6.2, errors.DocumentExpiredError),
+    ],
+)
+def test_the_document_s_own_times_count_with_a_small_skew(
+    mint: Mint, root_file: str, hours: float, error: Any
+) -> None:
+    at = AT + dt.timedelta(hours=hours)
+    if error is None:
+        assert verify(mint, mint.document(), root_file, at=at).vm_id
+    else:
+        with pytest.raises(error):
+            verify(mint, mint.document(), root_file, at=at)
+
+
+@pytest.mark.parametrize(
+    ("days", "error"),
+    [((-9, -1), errors.CertificateExpiredError), ((1, 9), errors.NotYetValidError)],
+)
+def test_every_certificate_must_be_valid_then(
+    mint: Mint, root_file: str, days: tuple[int, int], error: Any
+) -> None:
+    with pytest.raises(error, match=r"CN=metadata\.azure\.com"):
+        verify(mint, mint.document(mint.signer(days=days)), root_file)
+    old = mint.root.issue("old authority", ca=True, usage="certificates", days=days)
+    signer = old.issue("metadata.azure.com", names=["metadata.azure.com"])
+    with pytest.raises(error, match="CN=old authority"):
+        verify(mint, mint.document(signer), root_file, intermediates=[old.certificate])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"[" * 50_000,
+        content(timeStamp=None),
+        content(timeStamp={}),
+        content(timeStamp={"createdOn": "13/40/26 00:00:00 -0000", "expiresOn": ""}),
+        content(timeStamp={"createdOn": 1, "expiresOn": 2}),
+        content(vmId=""),
+        content(vmId=["x"]),
+        content(plan="x"),
+    ],
+)
+def test_signed_content_that_is_none_is_refused(mint: Mint, root_file: str, said: bytes) -> None:
+    document = mint.document(said=said)
+    with pytest.raises(errors.MalformedDocumentError, match="The signed content"):
+        verify(mint, document, root_file)
+
+
+@pytest.mark.parametrize("document", ["", "?", "AAAA", "MIIB", "ü", "A" * 200_000, b"\xff"])
+def test_what_is_no_document_is_refused(mint: Mint, root_file: str, document: Any) -> None:
+    with pytest.raises(errors.MalformedDocumentError):
+        verify(mint, document, root_file)
+
+
+def test_wrong_arguments_are_told_so(mint: Mint, root_file: str, tmp_path: Path) -> None:
+    document = mint.document()
+    with pytest.raises(TypeError, match="not dict"):
+        verify(mint, {}, root_file)
+    with pytest.raises(ValueError, match="at must be"):
+        verify(mint, document, root_file, at="today")
+    with pytest.raises(FileNotFoundError):
+        verify(mint, document, str(tmp_path / "none"))
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(ValueError, match="no certificates in it"):
+        verify(mint, document, str(tmp_path / "empty"))
+
+
+def test_a_document_can_be_read_unverified_only_by_asking_for_it(mint: Mint) -> None:
+    evil = mint.document(mint.signer("evil.example"))
+    read = read_unverified(evil)
+    assert read.vm_id
+    assert read.cloud is None
+
+
+DER = base64.b64decode(Mint().document())
+
+
+@given(st.binary(max_size=300) | st.builds(lambda b: b"\x30\x82" + b, st.binary(max_size=300)))
+def test_hostile_bytes_are_refused_with_a_documented_error(data: bytes) -> None:
+    with pytest.raises(errors.AttestedDocumentError):
+        verify_attested_document(base64.b64encode(data), nonce=None, offline=True)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_cut_spliced_and_changed_documents_are_refused(data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(DER) - 1))
+    length = data.draw(st.integers(0, 40))
+    instead = data.draw(st.binary(max_size=40))
+    changed = DER[:start] + instead + DER[start + length :]
+    if changed == DER:
+        return
+    # No root is known for it; but that must not be the reason that any is told.
+    with pytest.raises(errors.AttestedDocumentError):
+        verify_attested_document(base64.b64encode(changed), nonce=None, at=AT, offline=True)
+
+
+@pytest.mark.parametrize("digest", ["1.2.840.113549.1.1.11", "2.16.840.1.101.3.4.2.1"])
+@pytest.mark.parametrize("algorithm", ["1.2.840.113549.1.1.1", "1.2.840.113549.1.1.11"])
+def test_algorithms_may_be_named_as_the_service_and_as_standards_do(
+    mint: Mint, root_file: str, digest: str, algorithm: str
+) -> None:
+    signer = mint.signer()
+    document = signed_data(
+        signer, content(), [signer], digest=digest, signature_algorithm=algorithm
+    )
+    assert verify(mint, document, root_file).vm_id
+
+
+def test_crafted_forms_are_refused(mint: Mint, root_file: str) -> None:
+    signer = mint.signer()
+    for form in (
+        {"version": "v3"},
+        {"signed_attrs": True},
+        {"unsigned_attrs": True},
+        {"signature_algorithm": "1.2.840.113549.1.1.5"},
+        {"signature_algorithm": "1.2.840.10045.4.3.2"},
+        {"signature_algorithm": "2.16.840.1.101.3.4.2.1"},
+        {"digest": "1.3.14.3.2.26"},
+        {"signers": 2},
+        {"signers": 0},
+    ):
+        document = signed_data(signer, content(), [signer], **form)
+        with pytest.raises(errors.MalformedDocumentError):
+            verify(mint, document, root_file)

@@ -1,0 +1,229 @@
+"""A command for each change, and approval after it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_identity.metadata._events.events import ApprovalRule
+from imds_identity.metadata._events.hook import Hook
+from metadata_support import Service, event
+from support import Answers, FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+APPROVING = ApprovalRule(margin=5.0)
+
+
+class Scene:
+    """A service, a watcher of it and a hook."""
+
+    def __init__(self, clock: FakeClock, folder: Path) -> None:
+        self.clock = clock
+        self.folder = folder
+        self.service = Service(clock)
+        self.client = self.service.client()
+        self.watcher = self.client.watch(state_file=folder / "state")
+        self.said: list[str] = []
+        self.done: list[tuple[str, str | None]] = []
+        note = self.watcher.done
+
+        def done(change: Any) -> None:
+            note(change)
+            self.done.append((change.kind, change.event.event_id))
+
+        self.watcher.done = done  # type: ignore[method-assign]
+
+    def hook(self, code: str, approval: ApprovalRule | None = APPROVING) -> Hook:
+        """A hook that runs ``code`` in Python."""
+        script = self.folder / "command.py"
+        script.write_text(
+            f"import json, os, pathlib, sys, time\nhere = {str(self.folder)!r}\n{code}"
+        )
+        command = f'"{sys.executable}" "{script}"'
+        return Hook(command, self.client, self.watcher, approval, self.said.append)
+
+    def scheduled(self, name: str = "A", seconds: float = 600, **other: Any) -> dict[str, Any]:
+        return event(name, NotBefore=formatdate(self.clock.wall() + seconds, usegmt=True), **other)
+
+    def hear(self, hook: Hook, *events: dict[str, Any]) -> None:
+        """Have the watcher hear of these events and the hook take what is new."""
+        self.service.events = list(events)
+        self.watcher.ask()
+        while (change := self.watcher.next_ready()) is not None:
+            hook.take(change)
+
+    def wait_for(self, number: int) -> None:
+        """Wait until so many changes are done."""
+        until(lambda: len(self.done) >= number)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def scene(clock: FakeClock, tmp_path: Path) -> Scene:
+    return Scene(clock, tmp_path)
+
+
+def test_the_command_gets_the_event_on_standard_input_and_in_variables(scene: Scene) -> None:
+    hook = scene.hook(
+        "said = {'in': json.load(sys.stdin), 'env': dict(os.environ)}\n"
+        "pathlib.Path(here, 'said').write_text(json.dumps(said))"
+    )
+    announced = scene.scheduled(Description="a\x1b[31m b\n c", Resources=["vm-7"], New="x")
+    scene.hear(hook, announced)
+    scene.wait_for(1)
+    said = json.loads((scene.folder / "said").read_text())
+    assert said["in"] == {"Change": "scheduled", **announced}
+    variables = {
+        name.removeprefix("IMDS_EVENT_"): value
+        for name, value in said["env"].items()
+        if name.startswith("IMDS_EVENT_")
+    }
+    assert variables.pop("NOT_BEFORE").endswith("+00:00")
+    assert variables == {
+        "CHANGE": "scheduled",
+        "ID": "A",
+        "TYPE": "Reboot",
+        "STATUS": "Scheduled",
+        "RESOURCES": "vm-7",
+        "SOURCE": "Platform",
+        "DURATION": "",
+        "DESCRIPTION": "a [31m b c",
+    }
+    assert "PATH" in said["env"]
+
+
+def test_an_event_is_approved_once_the_command_has_ended_well(scene: Scene) -> None:
+    hook = scene.hook("")
+    scene.hear(hook, scene.scheduled())
+    scene.wait_for(1)
+    assert scene.service.bodies == [{"StartRequests": [{"EventId": "A"}]}]
+    assert scene.said == []
+    # What has started, or is gone, needs no approval.
+    scene.hear(hook, event("A", "Started"))
+    scene.hear(hook)
+    scene.wait_for(3)
+    assert scene.done == [("scheduled", "A"), ("started", "A"), ("gone", "A")]
+    assert len(scene.service.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "approval", "fields", "said"),
+    [
+        ("", None, {}, None),
+        ("sys.exit(3)", APPROVING, {}, "the command for Reboot A ended with 3"),
+        ("", APPROVING, {"seconds": 4}, "less than 5 s are left"),
+        ("", APPROVING, {"seconds": -60}, "less than 5 s are left"),
+        ("", APPROVING, {"Resources": ["vm-7", "vm-8"]}, "hits other machines"),
+    ],
+)
+def test_otherwise_it_is_not(
+    scene: Scene, code: str, approval: Any, fields: dict[str, Any], said: str | None
+) -> None:
+    scene.hear(scene.hook(code, approval), scene.scheduled(**fields))
+    scene.wait_for(1)
+    assert scene.service.bodies == []
+    assert len(scene.said) == (0 if said is None else 1)
+    assert said is None or said in scene.said[0]
+
+
+def test_what_has_changed_while_the_command_ran_counts(scene: Scene) -> None:
+    hook = scene.hook("while not os.path.exists(here + '/go'): time.sleep(0.01)")
+    scene.hear(hook, scene.scheduled("A"), scene.scheduled("B"))
+    scene.hear(hook, event("A", "Started"))
+    (scene.folder / "go").touch()
+    scene.wait_for(4)
+    assert scene.service.bodies == []
+    assert sorted(scene.said) == [
+        "Reboot A was not approved: it has started already",
+        "Reboot B was not approved: it is gone",
+    ]
+
+
+def test_a_preempt_does_not_wait_for_what_is_slow(scene: Scene) -> None:
+    hook = scene.hook(
+        "slow = os.environ['IMDS_EVENT_ID'] == 'A'\n"
+        "while slow and not os.path.exists(here + '/go'): time.sleep(0.01)"
+    )
+    scene.hear(hook, scene.scheduled("A"))
+    preempt = scene.scheduled("B", 30, EventType="Preempt")
+    scene.hear(hook, scene.scheduled("A"), preempt)
+    scene.wait_for(1)
+    assert scene.done == [("scheduled", "B")]
+    assert scene.service.bodies == [{"StartRequests": [{"EventId": "B"}]}]
+    (scene.folder / "go").touch()
+    scene.wait_for(2)
+
+
+def test_a_command_that_takes_longer_than_the_notice_approves_nothing(scene: Scene) -> None:
+    hook = scene.hook("while not os.path.exists(here + '/go'): time.sleep(0.01)")
+    scene.hear(hook, scene.scheduled("A", 30, EventType="Preempt"))
+    scene.clock.seconds += 26
+    (scene.folder / "go").touch()
+    scene.wait_for(1)
+    assert scene.service.bodies == []
+    assert "less than 5 s are left" in scene.said[0]
+
+
+def test_the_changes_of_one_event_wait_for_one_another(scene: Scene) -> None:
+    hook = scene.hook(
+        "def write(word): open(here + '/order', 'a').write(word + ' ')\n"
+        "write(os.environ['IMDS_EVENT_CHANGE'])\n"
+        "time.sleep(0.05)\n"
+        "write('.')"
+    )
+    scene.hear(hook, scene.scheduled())
+    scene.hear(hook, event("A", "Started"))
+    scene.hear(hook)
+    scene.wait_for(3)
+    assert (scene.folder / "order").read_text() == "scheduled . started . gone . "
+
+
+def test_a_refused_approval_is_told(scene: Scene) -> None:
+    hook = scene.hook("")
+    scene.hear(hook)
+    scene.service.events = [scene.scheduled()]
+    scene.watcher.ask()
+    scene.service.bad = [Answers(scene.clock).error(400)]
+    change = scene.watcher.next_ready()
+    assert change is not None
+    hook.take(change)
+    scene.wait_for(1)
+    assert "Reboot A was not approved: the service answered 400" in scene.said[0]
+
+
+def test_a_change_counts_as_told_when_its_command_has_ended(scene: Scene) -> None:
+    hook = scene.hook("while not os.path.exists(here + '/go'): time.sleep(0.01)")
+    scene.hear(hook, scene.scheduled())
+    again = scene.service.client().watch(state_file=scene.folder / "state")
+    again.ask()
+    assert again.next_ready() is not None
+    (scene.folder / "go").touch()
+    scene.wait_for(1)
+    later = scene.service.client().watch(state_file=scene.folder / "state")
+    later.ask()
+    assert later.next_ready() is None
+
+
+def test_no_thread_is_left_when_an_event_is_gone(scene: Scene) -> None:
+    before = threading.active_count()
+    hook = scene.hook("")
+    for number in range(5):
+        scene.hear(hook, scene.scheduled(str(number)))
+    scene.hear(hook)
+    scene.wait_for(10)
+    until(lambda: threading.active_count() <= before)

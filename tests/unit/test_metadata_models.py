@@ -1,0 +1,255 @@
+"""Instance documents as typed objects."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_identity.metadata import parse_instance
+from imds_identity.metadata._documents.load_balancer import LoadBalancer, public_ips
+from imds_identity.metadata._documents.tags import read_tags
+from imds_identity.metadata.errors import MalformedMetadataError, MetadataError
+
+OPENAPI = Path(__file__).parents[3] / "shared/reference/imds-openapi"
+EXAMPLES = sorted(OPENAPI.glob("*/examples/*etInstanceMetadata.json"))
+
+TODAY: dict[str, Any] = {
+    "compute": {
+        "azEnvironment": "AzurePublicCloud",
+        "isHostCompatibilityLayerVm": "false",
+        "name": "vm-7",
+        "physicalZone": "westeurope-AZ01",
+        "plan": {"name": "", "product": "", "publisher": ""},
+        "platformFaultDomain": "2",
+        "platformSubFaultDomain": "",
+        "publicKeys": [{"keyData": "ssh-ed25519 AAAA", "path": "/home/a/.ssh/authorized_keys"}],
+        "securityProfile": {"secureBootEnabled": "true", "virtualTpmEnabled": "true"},
+        "storageProfile": {
+            "dataDisks": [{"lun": "0", "diskSizeGB": "1024", "isUltraDisk": "true"}],
+            "osDisk": {
+                "diskSizeGB": "30",
+                "encryptionSettings": {
+                    "enabled": "true",
+                    "diskEncryptionKey": {
+                        "sourceVault": {"id": "/vault"},
+                        "secretUrl": "https://s",
+                    },
+                },
+            },
+            "resourceDisk": {"size": "16384"},
+        },
+        "tags": "a:b;c:d",
+        "tagsList": [{"name": "a", "value": "b;c:d"}],
+        "userData": "c2VjcmV0",
+        "virtualMachineScaleSet": {"id": ""},
+        "vmId": "02aab8a4-74ef-476e-8182-f6d2ba4166a6",
+        "zone": "1",
+        "newField": {"deep": ["1"]},
+    },
+    "network": {
+        "interface": [
+            {
+                "ipv4": {
+                    "ipAddress": [
+                        {"privateIpAddress": "10.0.0.4", "publicIpAddress": "203.0.113.4"}
+                    ],
+                    "subnet": [{"address": "10.0.0.0", "prefix": "24"}],
+                },
+                "ipv6": {"ipAddress": []},
+                "macAddress": "000D3A0000FE",
+            }
+        ]
+    },
+}
+
+
+def test_strings_of_numbers_and_truth_become_numbers_and_truth() -> None:
+    compute = parse_instance(TODAY).compute
+    assert compute.platform_fault_domain == 2
+    assert compute.is_host_compatibility_layer_vm is False
+    assert compute.security_profile.secure_boot_enabled is True
+    assert compute.storage_profile.os_disk.disk_size_gb == 30
+    assert compute.storage_profile.data_disks[0].lun == 0
+    assert compute.storage_profile.data_disks[0].is_ultra_disk is True
+    assert compute.storage_profile.resource_disk.size == 16384
+    assert compute.zone == "1"
+
+
+def test_the_network_reads_as_people_write_it() -> None:
+    (interface,) = parse_instance(TODAY).network.interfaces
+    assert interface.mac_address == "00:0d:3a:00:00:fe"
+    assert interface.ipv4.ip_addresses[0].private_ip_address == "10.0.0.4"
+    assert interface.ipv4.subnets[0].prefix == 24
+    assert interface.ipv6.ip_addresses == ()
+
+
+def test_what_is_empty_is_none_and_what_is_missing_is_no_error() -> None:
+    compute = parse_instance(TODAY).compute
+    assert compute.platform_sub_fault_domain is None
+    assert compute.plan.name is None
+    assert not compute.plan
+    assert not compute.virtual_machine_scale_set
+    assert compute.storage_profile.os_disk.managed_disk.id is None
+    assert compute.host_group.id is None
+    assert compute.security_profile
+
+
+def test_unknown_fields_and_the_whole_document_are_kept() -> None:
+    given_document = copy.deepcopy(TODAY)
+    instance = parse_instance(given_document)
+    assert instance.compute.extra == {"newField": {"deep": ["1"]}}
+    assert instance.raw == TODAY
+    assert parse_instance(json.dumps(TODAY)) == instance
+    assert given_document == TODAY
+
+
+def test_a_compute_document_alone_is_an_instance() -> None:
+    instance = parse_instance(TODAY["compute"])
+    assert instance.compute == parse_instance(TODAY).compute
+    assert instance.raw == TODAY["compute"]
+    assert not instance.network
+
+
+def test_the_sparse_document_of_an_arc_server_parses() -> None:
+    instance = parse_instance(
+        {"compute": {"name": "pi", "provider": "", "storageProfile": {}}, "network": {}}
+    )
+    assert instance.compute.name == "pi"
+    assert instance.compute.provider is None
+    assert instance.network.interfaces == ()
+
+
+def test_tags_come_from_the_list_that_is_not_ambiguous() -> None:
+    assert parse_instance(TODAY).compute.tags == {"a": "b;c:d"}
+
+
+@pytest.mark.parametrize(
+    ("written", "tags"),
+    [
+        ("", {}),
+        ("baz:bash;foo:bar", {"baz": "bash", "foo": "bar"}),
+        ("url:http://x:80/", {"url": "http://x:80/"}),
+        ("list:a;b;other:c", {"list": "a;b", "other": "c"}),
+        ("empty:;x:y", {"empty": "", "x": "y"}),
+        (";;", {}),
+    ],
+)
+def test_tags_of_old_versions_are_read_from_text(written: str, tags: dict[str, str]) -> None:
+    assert read_tags(written) == tags
+    assert parse_instance({"compute": {"tags": written}}).compute.tags == tags
+
+
+def test_it_can_be_pickled_hashed_and_shown_without_the_user_s_data() -> None:
+    instance = parse_instance(TODAY)
+    assert pickle.loads(pickle.dumps(instance)) == instance
+    assert len({instance, parse_instance(copy.deepcopy(TODAY))}) == 1
+    assert "c2VjcmV0" not in repr(instance)
+    assert instance.compute.user_data == "c2VjcmV0"
+
+
+def test_it_cannot_be_changed() -> None:
+    instance = parse_instance(TODAY)
+    with pytest.raises(AttributeError):
+        instance.compute.name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({}, "no compute and no network"),
+        ({"loadbalancer": {}}, "no compute and no network"),
+        ([], "the document is a JSON list where an object was due"),
+        ({"compute": []}, "/compute is a JSON list where an object was due"),
+        ({"network": {"interface": {}}}, "/network/interface is a JSON dict where a list was due"),
+        ({"network": {"interface": ["x"]}}, "/network/interface/0 is a JSON str"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        (None, "a JSON NoneType where an object was due"),
+        ("", "not JSON"),
+    ],
+)
+def test_a_wrong_shape_is_refused_with_its_place(document: Any, said: str) -> None:
+    with pytest.raises(MalformedMetadataError, match=said):
+        parse_instance(document)
+
+
+@pytest.mark.parametrize("value", ["many", "", "1.5", "9" * 5000, True, None, [], {}, "٣"])
+def test_a_leaf_that_does_not_read_as_its_type_is_none(value: Any) -> None:
+    instance = parse_instance({"compute": {"platformFaultDomain": value}})
+    assert instance.compute.platform_fault_domain is None
+    assert instance.compute.raw == {"platformFaultDomain": value}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.parts[-3])
+def test_every_published_example_parses_and_loses_nothing(path: Path) -> None:
+    document = json.loads(path.read_text())["responses"]["200"]["body"]
+    instance = parse_instance(document)
+    assert instance.raw == document
+    assert instance.compute.extra == {}
+    assert instance.compute.vm_id == document["compute"]["vmId"]
+    assert instance.compute.tags == {"baz": "bash", "foo": "bar"}
+    assert leaves(instance) >= len(set(flat(document["compute"]))) - 2  # the tags, twice
+
+
+def flat(document: Any, path: str = "") -> list[str]:
+    """Paths of all leaves that say something."""
+    if isinstance(document, dict):
+        return [leaf for name, value in document.items() for leaf in flat(value, f"{path}/{name}")]
+    if isinstance(document, list):
+        return [leaf for i, value in enumerate(document) for leaf in flat(value, f"{path}/{i}")]
+    return [path] if document else []
+
+
+def leaves(value: Any) -> int:
+    """How many typed leaves are set."""
+    if isinstance(value, tuple):
+        return sum(map(leaves, value))
+    names = [n for n in getattr(value, "__dataclass_fields__", ()) if n != "raw"]
+    return sum(leaves(getattr(value, n)) for n in names) if names else value is not None
+
+
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+)
+NAMES = st.sampled_from(
+    ["compute", "network", "interface", "ipv4", "tagsList", "tags", "plan", "storageProfile"]
+)
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_whatever_a_hostile_service_sends_is_parsed_or_refused(document: Any) -> None:
+    try:
+        instance = parse_instance(document)
+    except MetadataError:
+        return
+    assert instance.raw == document
+    assert isinstance(instance.compute.tags, dict)
+
+
+def test_public_addresses_of_both_skus_are_found() -> None:
+    balancer = LoadBalancer.parse(
+        {
+            "publicIpAddresses": [
+                {"frontendIpAddress": "203.0.113.10", "privateIpAddress": "10.0.0.4"},
+                {"frontendIpAddress": "203.0.113.4", "privateIpAddress": "10.0.0.4"},
+            ],
+            "inboundRules": [{"frontendPort": 443, "backendPort": "8443", "protocol": "tcp"}],
+        }
+    )
+    assert public_ips(parse_instance(TODAY), balancer) == ("203.0.113.4", "203.0.113.10")
+    assert public_ips(parse_instance({"network": {}}), LoadBalancer()) == ()
+    assert balancer.inbound_rules[0].frontend_port == 443
+    assert balancer.inbound_rules[0].backend_port == 8443

@@ -1,0 +1,38 @@
+"""The metadata room as a whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from imds_identity import metadata
+
+
+@pytest.mark.parametrize("name", metadata.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(metadata, name).__name__ == name if name != "CLOUDS" else metadata.CLOUDS
+
+
+def test_the_room_costs_nothing_until_it_is_used() -> None:
+    heavy = ("azure", "requests", "cryptography", "asn1crypto", "dataclasses")
+    script = f"import imds_identity.metadata, sys; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_without_the_extra_it_is_told_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['asn1crypto'] = None\n"
+        "import importlib.util as u; real = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'asn1crypto' else real(name, *more)\n"
+        "from imds_identity.metadata import MetadataClient, parse_instance\n"
+        "from imds_identity.metadata import verify_attested_document"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert "ModuleNotFoundError: attested documents take asn1crypto: pip install" in done.stderr

@@ -1,0 +1,284 @@
+"""The metadata client against the emulator."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import pickle
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from imds_identity.emulator import Emulator, Machine
+from imds_identity.metadata import MetadataClient, errors
+from imds_identity.metadata.aio import MetadataClient as AsyncMetadataClient
+from metadata_support import client_of, trust_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def leaf_paths(document: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(document, str):
+        yield path.lstrip("/"), document
+        return
+    items = document.items() if isinstance(document, dict) else enumerate(document)
+    for name, value in items:
+        yield from leaf_paths(value, f"{path}/{name}")
+
+
+SCALE_SET = {
+    "name": "pool_3",
+    "resourceId": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/"
+    "virtualMachineScaleSets/pool/virtualMachines/3",
+    "vmScaleSetName": "pool",
+    "virtualMachineScaleSet": {"id": "/subscriptions/s/.../virtualMachineScaleSets/pool"},
+    "platformFaultDomain": "2",
+    "platformSubFaultDomain": "1",
+    "storageProfile": {
+        "dataDisks": [
+            {"lun": "0", "diskSizeGB": "1024", "isSharedDisk": "false", "name": "first"},
+            {"lun": "1", "managedDisk": {"id": "/d", "storageAccountType": "UltraSSD_LRS"}},
+        ]
+    },
+}
+KINDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    "a VM of 2017": ("vm", "2017-04-02", {}),
+    "a VM of 2017-12": ("vm", "2017-12-01", {}),
+    "a VM of today": ("vm", None, {}),
+    "a scale set": ("vm", None, SCALE_SET),
+    "Azure Stack Hub": ("stack-hub", None, {"azEnvironment": "AzureStack"}),
+    "an Azure Arc server": ("arc", None, {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_leaf_paths_are_read(started: Callable[..., Emulator], kind: str) -> None:
+    profile, version, compute = KINDS[kind]
+    emulator = started(profile, machine=Machine(compute=compute))
+    client = client_of(emulator, api_version=version)
+    document = client.instance().raw
+    paths = list(leaf_paths(document))
+    assert len(paths) > (12 if version else 5)
+    assert all(client.get(path) == value for path, value in paths)
+    assert client.get("/metadata/instance/compute") == document["compute"]
+    with pytest.raises(errors.MetadataNotFoundError, match="there is no 'NAME'"):
+        client.get("compute/NAME")
+    # They are the paths that the service knows, and what it says for each.
+    for path, value in random.Random(kind).sample(paths, 5):
+        query = {"api-version": version or "2021-02-01", "format": "text"}
+        url = f"{emulator.endpoint}/metadata/instance/{path}"
+        answer = requests.get(url, params=query, headers={"Metadata": "true"}, timeout=10)
+        assert answer.status_code == 404 or answer.text == value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_leaf_that_says_something_has_a_typed_field(
+    started: Callable[..., Emulator], kind: str
+) -> None:
+    profile, version, compute = KINDS[kind]
+    emulator = started(profile, machine=Machine(compute=compute))
+    instance = client_of(emulator, api_version=version).instance()
+    assert list(extras(instance)) == []
+
+
+def extras(node: Any, path: str = "") -> Iterator[str]:
+    """Fields of a document that have no typed counterpart."""
+    if isinstance(node, tuple):
+        for index, item in enumerate(node):
+            yield from extras(item, f"{path}/{index}")
+    elif dataclasses.is_dataclass(node):
+        yield from (f"{path}/{name}" for name in getattr(node, "extra", {}))
+        for each in dataclasses.fields(node):
+            if each.name != "raw":
+                yield from extras(getattr(node, each.name), f"{path}/{each.name}")
+
+
+def test_one_fetch_feeds_all_the_parts(started: Callable[..., Emulator]) -> None:
+    emulator = started(machine=Machine(tags={"a": "b;c:d"}))
+    client = client_of(emulator)
+    assert client.compute().vm_id == emulator.machine.vm_id
+    assert client.network().interfaces[0].mac_address == "00:0d:3a:00:00:04"
+    assert client.storage_profile().os_disk.disk_size_gb == 30
+    assert client.tags() == {"a": "b;c:d"}
+    assert len(emulator.requests) == 1
+    client.tags(refresh=True)
+    assert len(emulator.requests) == 2
+
+
+def test_public_addresses_come_from_both_documents(started: Callable[..., Emulator]) -> None:
+    client = client_of(started())
+    assert client.public_ips() == ("203.0.113.4", "203.0.113.10")
+    alone = client_of(started(machine=Machine(load_balancer=None)))
+    assert not alone.load_balancer()
+    assert alone.public_ips() == ("203.0.113.4",)
+    hub = client_of(started("stack-hub", machine=Machine(environment="AzureStack")))
+    assert hub.public_ips() == ("203.0.113.4",)
+
+
+def test_threads_that_ask_at_once_share_one_fetch(started: Callable[..., Emulator]) -> None:
+    emulator = started()
+    client = client_of(emulator)
+    with ThreadPoolExecutor(20) as threads:
+        found = list(threads.map(lambda _: client.compute().vm_id, range(50)))
+    assert set(found) == {emulator.machine.vm_id}
+    assert len(emulator.requests) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_that_was_forked_in_the_middle_can_ask(started: Callable[..., Emulator]) -> None:
+    emulator = started()
+    client = client_of(emulator)
+    emulator.fault(category="instance", delay=0.5, times=1)
+    asking = threading.Thread(target=client.instance)
+    asking.start()
+    lock = client._one_at_a_time._lock
+    while lock.acquire(blocking=False):
+        lock.release()
+    child = os.fork()
+    if not child:
+        os._exit(0 if client.compute().vm_id == emulator.machine.vm_id else 1)
+    asking.join(20)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_what_the_service_knows_is_told(started: Callable[..., Emulator]) -> None:
+    emulator = started()
+    client = client_of(emulator)
+    assert client.versions()[-1] == "2025-04-07"
+    assert client.identity_info() == emulator.machine.tenant_id
+
+
+def test_an_old_region_is_asked_by_what_it_knows(started: Callable[..., Emulator]) -> None:
+    emulator = started(newest_version="2019-04-30")
+    client = client_of(emulator)
+    assert client.compute().resource_id
+    client.instance(refresh=True)
+    assert len(emulator.requests) == 3
+    with pytest.raises(errors.NotOfferedError, match="loadbalancer came with 2020-10-01"):
+        client.load_balancer()
+    with pytest.raises(errors.UnsupportedVersionError):
+        client_of(emulator, api_version="2021-02-01").instance()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.load_balancer(),
+        lambda client: client.attested_document(),
+        lambda client: client.identity_info(),
+        lambda client: client.scheduled_events(),
+        lambda client: client.start("A"),
+    ],
+    ids=["loadbalancer", "attested", "identity", "events", "approval"],
+)
+def test_what_azure_stack_hub_lacks_has_an_error_of_its_own(
+    started: Callable[..., Emulator], ask: Callable[[MetadataClient], Any]
+) -> None:
+    emulator = started("stack-hub", machine=Machine(environment="AzureStack"))
+    with pytest.raises(errors.NotOfferedError, match="not available on Azure Stack Hub"):
+        ask(client_of(emulator))
+
+
+def test_what_azure_arc_lacks_has_it_too(
+    started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = started("arc")
+    for name, value in emulator.environment().items():
+        monkeypatch.setenv(name, value)
+    client = MetadataClient()
+    assert client.compute().name == emulator.machine.name
+    for ask in (client.load_balancer, client.scheduled_events, client.attested_document):
+        with pytest.raises(errors.NotOfferedError, match="not available on Azure Arc"):
+            ask()
+    assert client.public_ips() == ()
+
+
+def test_scheduled_events_are_read_and_started(started: Callable[..., Emulator]) -> None:
+    emulator = started()
+    client = client_of(emulator)
+    assert client.scheduled_events().events == ()
+    event_id = emulator.schedule_event("Reboot")
+    (event,) = client.scheduled_events().events
+    assert event.event_id == event_id
+    assert event.concerns(emulator.machine.name)
+    client.start(event_id)
+    assert client.scheduled_events().events[0].has_started
+    with pytest.raises(errors.MetadataRefusedError):
+        client.start("no-such-event")
+
+
+def test_neither_a_proxy_nor_a_redirect_leads_elsewhere(
+    started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = started()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    client = client_of(emulator)
+    assert client.compute().vm_id == emulator.machine.vm_id
+    elsewhere = started()
+    emulator.fault(category="instance", status=302, headers={"Location": elsewhere.endpoint})
+    with pytest.raises(errors.MetadataUnavailableError, match="redirect"):
+        client.instance(refresh=True)
+    assert elsewhere.requests == []
+
+
+def test_a_client_travels_as_its_settings() -> None:
+    client = MetadataClient(endpoint="http://127.0.0.1:9", api_version="2021-02-01")
+    twin = pickle.loads(pickle.dumps(client))
+    assert twin._service.base == "http://127.0.0.1:9"
+    assert twin._service.pinned == "2021-02-01"
+
+
+def test_news_come_with_the_next_answer(started: Callable[..., Emulator]) -> None:
+    emulator = started()
+    changes = iter(client_of(emulator).watch())
+    emulator.schedule_event("Freeze")
+    next(changes)
+    asked = len(emulator.requests)
+    event_id = emulator.schedule_event("Preempt")
+    assert next(changes).event.event_id == event_id
+    assert len(emulator.requests) - asked == 1
+
+
+def test_nothing_there_is_unavailable() -> None:
+    client = MetadataClient(endpoint="http://127.0.0.1:9")
+    with pytest.raises(errors.MetadataUnavailableError, match=r"http://127\.0\.0\.1:9"):
+        client.instance()
+
+
+def test_wrong_arguments_are_told_so() -> None:
+    with pytest.raises(ValueError, match="api_version must look like"):
+        MetadataClient(api_version="latest")
+    with pytest.raises(ValueError, match="http or https URL"):
+        MetadataClient(endpoint="169.254.169.254")
+
+
+def test_the_service_of_this_machine_is_found(
+    started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = started()
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", emulator.endpoint)
+    assert MetadataClient().compute().vm_id == emulator.machine.vm_id
+
+
+def test_coroutines_have_a_twin_with_the_same_methods(started: Callable[..., Emulator]) -> None:
+    emulator = started()
+    emulator.schedule_event("Freeze")
+
+    async def ask() -> None:
+        client = AsyncMetadataClient(endpoint=emulator.endpoint)
+        assert (await client.compute()).vm_id == emulator.machine.vm_id
+        assert await client.get("compute/vmId") == emulator.machine.vm_id
+        assert len((await client.scheduled_events()).events) == 1
+        proof = await client.attested_document(**trust_in(emulator))
+        assert proof.vm_id == emulator.machine.vm_id
+
+    asyncio.run(ask())
+    public = {name for name in vars(MetadataClient) if not name.startswith("_")}
+    assert public == {name for name in vars(AsyncMetadataClient) if not name.startswith("_")}

@@ -1,0 +1,303 @@
+"""The commands for instance metadata, attested documents and scheduled events."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from imds_identity.cli import main
+from imds_identity.emulator import Emulator, Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Ran = Any
+
+
+@pytest.fixture
+def ran(capsys: pytest.CaptureFixture[str]) -> Ran:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = main(list(arguments))
+        except SystemExit as done:
+            status = int(done.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture(name="started")
+def _started(
+    started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Emulator]:
+    """Starts an emulator and makes it this machine's service."""
+
+    def start(*arguments: Any, **options: Any) -> Emulator:
+        emulator = started(*arguments, **options)
+        monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", emulator.endpoint)
+        return emulator
+
+    return start
+
+
+class TestMetadata:
+    def test_a_value_is_printed_alone_and_a_branch_as_json(
+        self, started: Callable[..., Emulator], ran: Ran
+    ) -> None:
+        emulator = started()
+        assert ran("metadata", "compute/vmId") == (0, emulator.machine.vm_id + "\n", "")
+        for path in ("/metadata/instance/compute/vmId", "instance/compute/vmId", "compute/vmId/"):
+            assert ran("metadata", path)[1] == emulator.machine.vm_id + "\n"
+        assert json.loads(ran("metadata")[1])["compute"]["vmId"] == emulator.machine.vm_id
+        assert json.loads(ran("metadata", "compute/vmId", "-o", "json")[1])
+        assert json.loads(ran("metadata", "network/interface/0")[1])["macAddress"] == "000D3A000004"
+
+    def test_a_branch_in_text_has_a_line_for_each_value(
+        self, started: Callable[..., Emulator], ran: Ran
+    ) -> None:
+        started(machine=Machine(tags={"a": "tab\there", "b": "\x1b[31m"}))
+        status, out, _ = ran("metadata", "compute/tagsList", "-o", "text")
+        assert status == 0
+        assert out == "0/name\ta\n0/value\ttab\\there\n1/name\tb\n1/value\t\\x1b[31m\n"
+        table = ran("metadata", "compute/tagsList", "-o", "table")[1]
+        assert table.splitlines()[1] == "0/value  tab\\there"
+
+    def test_what_is_not_of_the_instance_has_names_of_its_own(
+        self, started: Callable[..., Emulator], ran: Ran
+    ) -> None:
+        emulator = started()
+        assert "2025-04-07" in json.loads(ran("metadata", "versions")[1])
+        assert json.loads(ran("metadata", "public-ips")[1]) == ["203.0.113.4", "203.0.113.10"]
+        assert "inboundRules" in json.loads(ran("metadata", "loadbalancer")[1])
+        tenant = json.loads(ran("metadata", "identity/info")[1])["tenantId"]
+        assert tenant == emulator.machine.tenant_id
+        assert ran("metadata", "versions", "-o", "text")[1].startswith("2017-03-01\n2017-04-02\n")
+
+    def test_exit_statuses_are_as_documented(
+        self, started: Callable[..., Emulator], ran: Ran
+    ) -> None:
+        emulator = started()
+        status, out, err = ran("metadata", "compute/NAME")
+        assert (status, out) == (4, "")
+        assert err.startswith("imds-identity: The instance document has no 'compute/NAME'")
+        assert ran("metadata", "-o", "xml")[0] == 2
+        assert ran("metadata", "--api-version", "latest")[0] == 2
+        assert ran("metadata", "--wait", "-1")[0] == 2
+        emulator.fault(category="instance", status=403)
+        assert ran("metadata")[0] == 1
+        assert ran("metadata", "--endpoint", "http://127.0.0.1:9")[0] == 3
+        assert "Exit status" in ran("metadata", "--help")[1]
+
+    def test_it_waits_for_a_service_that_is_slow_to_start(
+        self, started: Callable[..., Emulator], ran: Ran
+    ) -> None:
+        started().fault(category="instance", status=404, times=1)
+        assert ran("metadata", "compute/name", "--wait", "30")[0] == 0
+
+    def test_azure_stack_hub_says_what_it_lacks(
+        self, started: Callable[..., Emulator], ran: Ran
+    ) -> None:
+        started("stack-hub", machine=Machine(environment="AzureStack"))
+        status, _, err = ran("metadata", "loadbalancer")
+        assert status == 3
+        assert "not available on Azure Stack Hub" in err
+
+
+class TestAttested:
+    @pytest.fixture
+    def trust(self, started: Callable[..., Emulator], tmp_path: Path) -> list[str]:
+        emulator = started()
+        url = f"{emulator.endpoint}/emulator/attested/intermediate.cer"
+        (tmp_path / "issuer").write_bytes(
+            requests.get(url, headers={"Metadata": "true"}, timeout=10).content
+        )
+        return [
+            *("--ca-file", str(emulator.attested_root_file)),
+            *("--intermediate", str(tmp_path / "issuer"), "--offline"),
+        ]
+
+    def test_the_machine_s_own_is_fetched_and_verified(self, trust: list[str], ran: Ran) -> None:
+        status, out, err = ran("attested", "--nonce", "abc", *trust)
+        assert (status, err) == (0, "")
+        said = json.loads(out)
+        assert said["nonce"] == "abc"
+        assert said["cloud"] == "AzurePublicCloud"
+        text = ran("attested", "-o", "text", *trust)[1]
+        assert f"vmId\t{said['vmId']}\n" in text
+
+    @pytest.mark.parametrize("form", ["text", "json", "der"])
+    def test_another_s_is_verified(
+        self, trust: list[str], ran: Ran, tmp_path: Path, form: str
+    ) -> None:
+        import base64
+
+        _, out, _ = ran(
+            "attested", "--signature", "--nonce", "7", "-o", form.replace("der", "text")
+        )
+        file = tmp_path / "document"
+        file.write_bytes(base64.b64decode(out) if form == "der" else out.encode())
+        status, said, err = ran("attested", "--verify", str(file), "--nonce", "7", *trust)
+        assert (status, err) == (0, "")
+        assert json.loads(said)["nonce"] == "7"
+        status, out, err = ran("attested", "--verify", str(file), *trust)
+        assert status == 0
+        assert "the nonce was not compared" in err
+        status, out, err = ran("attested", "--verify", str(file), "--nonce", "8", *trust)
+        assert (status, out) == (5, "")
+        assert "another request" in err
+        late = ("--at", "2099-01-01T00:00:00Z")
+        assert ran("attested", "--verify", str(file), *late, *trust)[0] == 5
+        assert ran("attested", "--verify", str(file), "--offline")[0] == 5
+
+    @pytest.mark.parametrize("content", [b"", b"{}", b"{", b"\xff\x00", b"x", b'{"signature": 1}'])
+    def test_what_is_no_document_is_not_proven(
+        self, ran: Ran, tmp_path: Path, content: bytes
+    ) -> None:
+        (tmp_path / "document").write_bytes(content)
+        assert ran("attested", "--verify", str(tmp_path / "document"), "--nonce", "1")[0] == 5
+
+    def test_wrong_usage_is_told(self, ran: Ran, tmp_path: Path) -> None:
+        status, _, err = ran("attested", "--verify", str(tmp_path / "none"))
+        assert status == 1
+        assert "No such file" in err
+        assert ran("attested", "--at", "2020-01-01")[0] == 2
+        assert ran("attested", "--verify", "x", "--at", "noon")[0] == 2
+        assert ran("attested", "--nonce", "a-b")[0] == 2
+
+
+class TestEvents:
+    def test_this_machine_s_events_are_listed(
+        self, started: Callable[..., Emulator], ran: Ran
+    ) -> None:
+        emulator = started()
+        assert ran("events") == (0, "", "")
+        own = emulator.schedule_event("Reboot", description="a\tb")
+        other = emulator.schedule_event("Freeze", resources=["another"])
+        status, out, _ = ran("events")
+        assert status == 0
+        fields = out.rstrip("\n").split("\t")
+        assert fields[:3] == [own, "Reboot", "Scheduled"]
+        assert fields[4:] == ["emulated-machine", "a\\tb"]
+        assert other in ran("events", "--all")[1]
+        document = json.loads(ran("events", "-o", "json")[1])
+        assert [each["EventId"] for each in document["Events"]] == [own]
+        assert document["DocumentIncarnation"] == 3
+        assert ran("events", "-o", "table")[1].splitlines()[0].split() == [
+            *("EVENT", "TYPE", "STATUS", "NOT", "BEFORE", "RESOURCES", "DESCRIPTION")
+        ]
+
+    def test_an_event_is_started(self, started: Callable[..., Emulator], ran: Ran) -> None:
+        emulator = started()
+        event = emulator.schedule_event("Reboot")
+        assert ran("events", "--start", event) == (0, "", "")
+        assert emulator.events[0].status == "Started"
+        assert ran("events", "--start", "none")[0] == 1
+
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            ("--exec", "true"),
+            ("--state", "file"),
+            ("--follow", "--approve"),
+            ("--follow", "--start", "A"),
+            ("--follow", "--exec", "true", "--margin", "-1"),
+            ("--follow", "--exec", "true", "--approve", "everything"),
+        ],
+    )
+    def test_flags_that_do_not_go_together_are_told(self, ran: Ran, flags: tuple[str, ...]) -> None:
+        assert ran("events", *flags)[0] == 2
+
+    def test_where_there_is_no_service_following_ends(
+        self, started: Callable[..., Emulator], ran: Ran
+    ) -> None:
+        started("stack-hub", machine=Machine(environment="AzureStack"))
+        assert ran("events", "--follow")[0] == 3
+
+
+class Follower:
+    """``imds-identity events --follow`` in a process of its own."""
+
+    def __init__(self, *flags: str) -> None:
+        command = [sys.executable, "-m", "imds_identity", "events", "--follow", *flags]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ})
+
+    def line(self) -> str:
+        """The next line, or nothing if none comes in time."""
+        assert self._process.stdout is not None
+        timer = threading.Timer(30, self._process.kill)
+        timer.start()
+        try:
+            return self._process.stdout.readline().decode()
+        finally:
+            timer.cancel()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def test_each_change_is_followed_once_over_restarts_of_the_watcher(
+    started: Callable[..., Emulator], tmp_path: Path
+) -> None:
+    emulator = started()
+    flags = ("--state", str(tmp_path / "state"), "-o", "json")
+    follower = Follower(*flags)
+    first = emulator.schedule_event("Reboot")
+    assert json.loads(follower.line())["EventId"] == first
+    second = emulator.schedule_event("Freeze")
+    said = json.loads(follower.line())
+    assert (said["Change"], said["EventId"]) == ("scheduled", second)
+    state = tmp_path / "state"
+    deadline = time.monotonic() + 30
+    while second not in state.read_text():
+        assert time.monotonic() < deadline
+    follower.kill()
+    emulator.cancel_event(first)
+    follower = Follower(*flags)
+    said = json.loads(follower.line())
+    assert (said["Change"], said["EventId"]) == ("gone", first)
+    follower.kill()
+
+
+def test_a_reader_that_goes_is_no_traceback(started: Callable[..., Emulator]) -> None:
+    emulator = started()
+    emulator.schedule_event("Reboot")
+    command = [sys.executable, "-m", "imds_identity", "events", "--follow"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    emulator.schedule_event("Freeze")
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(30) == 1
+
+
+def test_a_command_is_run_and_its_event_approved(
+    started: Callable[..., Emulator], tmp_path: Path
+) -> None:
+    emulator = started()
+    script = tmp_path / "drain.py"
+    script.write_text(
+        "import os, sys\n"
+        "open(os.path.join(sys.argv[1], os.environ['IMDS_EVENT_CHANGE']), 'w')"
+        ".write(sys.stdin.read())"
+    )
+    command = f'"{sys.executable}" "{script}" "{tmp_path}"'
+    follower = Follower("--exec", command, "--approve")
+    event = emulator.schedule_event("Redeploy")
+    assert follower.line().split("\t")[:3] == ["scheduled", event, "Redeploy"]
+    assert follower.line().split("\t")[:2] == ["started", event]
+    follower.kill()
+    assert json.loads((tmp_path / "scheduled").read_text())["EventId"] == event
