@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,6 +117,17 @@ def _has_terminal() -> bool:
         return os.tcgetpgrp(descriptor) == os.getpgrp()
     finally:
         os.close(descriptor)
+
+
+def become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Run ``command`` in place of this process.
+
+    Raises:
+        OSError: if it cannot be run.
+    """
+    for name in _IGNORED_BY_PYTHON:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - what the user asked for
 
 
 def status_of(error: OSError) -> int:

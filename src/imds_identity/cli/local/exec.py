@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..._core.failure import quote
 from ..._core.identity import folded
 from ..._endpoint.answers import APP_SERVICE_PATH, Rules
-from ..._endpoint.child import MISLEADING, Child, status_of
+from ..._endpoint.child import MISLEADING, Child, become, status_of
 from ..._endpoint.listen import LOOPBACK, base_url, listen_at
 from ..._endpoint.secret import new_secret
 from ..._runtime.background import start_thread
@@ -36,6 +36,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_endpoint(parser)
     parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=kv://VAULT/SECRET[/VERSION][#JSON.KEY]",
+        help="a variable with a secret of a key vault; may be repeated. Where secrets are asked "
+        "for, there is no endpoint without --endpoint or --allow-resource",
+    )
+    parser.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        metavar="NAME=kv://...",
+        help="likewise a variable with the path of a file in memory that holds the secret",
+    )
+    parser.add_argument(
+        "--vault-resource", metavar="RESOURCE", help="as --resource of `imds-identity secret`"
+    )
+    parser.add_argument("--cloud", metavar="NAME", help="as of `imds-identity secret`")
+    parser.add_argument(
+        "--endpoint", action="store_true", help="a token endpoint beside the secrets"
+    )
+    parser.add_argument(
         "--pristine",
         action="store_true",
         help=f"of this environment, the command gets {', '.join(_KEPT)} and LC_* alone",
@@ -58,6 +80,17 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("exec takes a command to run: imds-identity exec -- COMMAND")
     identity = identity_of(args)
     environment = _environment(args)
+    has_secrets = bool(args.env or args.file)
+    has_endpoint = args.endpoint or args.allow_resource is not None or not has_secrets
+    if has_secrets:
+        from .secrets import SecretsMissing, variables_with_secrets
+
+        try:
+            environment |= variables_with_secrets(args, inheritable=not has_endpoint)
+        except SecretsMissing as missing:
+            return complain(missing)
+    if not has_endpoint:
+        return _replace_process(command, environment)
     _warn_of_another(identity, environment)
     return _run_with_endpoint(args, identity, command, environment)
 
@@ -103,11 +136,23 @@ def _run_with_endpoint(
         try:
             child.start(command, environment)
         except OSError as error:
-            complain(f"{quote(command[0])} cannot be run: {error.strerror}")
-            return status_of(error)
+            return _cannot_run(command, error)
         # Until the first request is read, the system keeps it: what serves is loaded meanwhile.
         start_thread(partial(_serve, args, listener, rules))
         return child.wait()
+
+
+def _replace_process(command: list[str], environment: dict[str, str]) -> int:
+    """Become ``command``; the exit status if that cannot be."""
+    try:
+        become(command, environment)
+    except OSError as error:
+        return _cannot_run(command, error)
+
+
+def _cannot_run(command: list[str], error: OSError) -> int:
+    complain(f"{quote(command[0])} cannot be run: {error.strerror}")
+    return status_of(error)
 
 
 def _serve(args: argparse.Namespace, listener: socket.socket, rules: Rules) -> None:
