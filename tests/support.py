@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
+import re
 import socket
+import ssl
 import threading
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imds_identity._core.key import Key
@@ -20,6 +25,7 @@ from imds_identity._wire.exchange import Response
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
+    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -236,7 +242,7 @@ class RawServer:
 
     def _received(self, connection: socket.socket) -> bool:
         head = b""
-        while b"\r\n\r\n" not in head:
+        while not _is_whole(head):
             if self._stopped.is_set():
                 return False
             with contextlib.suppress(TimeoutError):
@@ -266,3 +272,90 @@ class RunningClock(FakeClock):
 
     def tick(self) -> float:
         return self.now()
+
+
+def _is_whole(request: bytes) -> bool:
+    head, end, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
+    return bool(end) and len(body) >= (int(length[1]) if length else 0)
+
+
+class TlsServer(RawServer):
+    """The same over TLS.
+
+    Args:
+        directory: where the certificate of its authority is left.
+        said: as for `RawServer`.
+        settings: likewise.
+
+    Attributes:
+        certificates: the file to trust.
+        thumbprint: of its certificate, as Service Fabric writes it.
+    """
+
+    def __init__(self, directory: Path, *said: Any, **settings: Any) -> None:
+        from imds_identity.emulator._pki.certificates import Authority, pem, server_context
+
+        authority = Authority("a root")
+        self._context = server_context(authority, directory, "127.0.0.1")
+        super().__init__(*said, **settings)
+        self.certificates = str(directory / f"authority-{self.port}.pem")
+        (directory / f"authority-{self.port}.pem").write_bytes(pem(authority.certificate))
+        self.url = self.url.replace("http:", "https:")
+        shown = ssl.get_server_certificate(("127.0.0.1", self.port))
+        self.thumbprint = hashlib.sha1(ssl.PEM_cert_to_DER_cert(shown)).hexdigest()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            super()._serve(self._context.wrap_socket(connection, server_side=True))
+
+
+CLAIMS = '{"access_token":{"nbf":{"essential":true,"value":"1"}}}'
+CHALLENGE = (
+    'Bearer realm="", authorization_uri="https://login.example/", '
+    f'error="insufficient_claims", claims="{base64.b64encode(CLAIMS.encode()).decode()}"'
+)
+
+
+class _Scripted(BaseHTTPRequestHandler):
+    """Answers by a script of (status, headers), remembering what it was sent."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        server: Any = self.server
+        server.seen.append((self.path, self.headers.get("Authorization"), body))
+        status, headers = server.script.pop(0) if server.script else (200, {})
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST  # noqa: N815 - the base class's name
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+class ScriptedServer(ThreadingHTTPServer):
+    """A server whose answers a test writes down beforehand.
+
+    Attributes:
+        script: status and headers of each answer to come; after the last it is 200.
+        seen: path, Authorization and body of each request.
+    """
+
+    script: list[tuple[int, dict[str, str]]]
+    seen: list[tuple[str, str | None, bytes]]
+
+    @classmethod
+    def started(cls) -> Self:
+        server = cls(("127.0.0.1", 0), _Scripted)
+        server.script, server.seen = [], []
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        return server
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ._core.failure import Failure
 from ._engine.broker import LOOK_SECONDS
 from ._faces.face import Face, error_from
-from ._runtime.fork import load
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -46,6 +45,8 @@ class ManagedIdentityCredential(Face):
             environment's proxies.
         TypeError: for trio's transport.
     """
+
+    _has_a_loop = True
 
     async def get_token(
         self,
@@ -121,13 +122,7 @@ class ManagedIdentityCredential(Face):
             return token
 
     def _sender(self) -> OpenSender | None:
-        if not self._sends_by_azure_core:
-            return None
-        transport = load("imds_identity._faces.transport")
-        sender: OpenSender = transport.async_sender(
-            self._transport, self._hooks, asyncio.get_running_loop()
-        )
-        return sender
+        return self._open_sender("async_sender", asyncio.get_running_loop())
 
 
 async def _wait(flight: Flight) -> None:

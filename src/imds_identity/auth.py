@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from requests.auth import AuthBase
 
+from ._faces.bearer import check_url, claims_of, origin_of
 from .credential import ManagedIdentityCredential
 
 if TYPE_CHECKING:
@@ -16,10 +14,6 @@ if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
 __all__ = ["ManagedIdentityAuth"]
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_CHALLENGE_CLAIMS = re.compile(r'\bclaims="([A-Za-z0-9+/_=-]+)"', re.IGNORECASE)
-_INSUFFICIENT = re.compile(r'\berror="insufficient_claims"', re.IGNORECASE)
 
 
 class ManagedIdentityAuth(AuthBase):
@@ -50,16 +44,15 @@ class ManagedIdentityAuth(AuthBase):
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """Authorize ``r``; requests calls this."""
-        origin = _origin(r.url)
-        if origin[0] != "https" and origin[1] not in _LOOPBACK:
-            raise ValueError(f"a token must not travel unencrypted: use https, not {r.url!r}")
+        check_url(r.url)
+        origin = origin_of(r.url)
         self._authorize(r, None)
         start = _position(r.body)
 
         def answer_challenge(response: Response, **sending: Any) -> Response:
-            claims = _claims_of(response)
+            claims = claims_of(response.status_code, response.headers)
             # After a redirect the challenge may come from another server, which gets no token.
-            if claims is None or _origin(response.request.url) != origin:
+            if claims is None or origin_of(response.request.url) != origin:
                 return response
             again = response.request.copy()
             again.deregister_hook(  # type: ignore[no-untyped-call]
@@ -86,31 +79,9 @@ class ManagedIdentityAuth(AuthBase):
         request.headers["Authorization"] = f"Bearer {token.token}"
 
 
-def _origin(url: str | None) -> tuple[str, str, int]:
-    parts = urlsplit(url or "")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return parts.scheme, parts.hostname or "", port
-
-
 def _position(body: Any) -> int | None:
     """Where a body that is a file starts, for sending it once more."""
     try:
         return int(body.tell())
     except (AttributeError, OSError):
-        return None
-
-
-def _claims_of(response: Response) -> str | None:
-    """The claims that a 401 asks for, decoded.
-
-    https://learn.microsoft.com/entra/identity-platform/claims-challenge
-    """
-    header = response.headers.get("WWW-Authenticate", "")
-    match = _CHALLENGE_CLAIMS.search(header)
-    if response.status_code != 401 or match is None or not _INSUFFICIENT.search(header):
-        return None
-    encoded = match[1].replace("-", "+").replace("_", "/").rstrip("=")
-    try:
-        return base64.b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
-    except ValueError:
         return None

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from ._core.failure import Failure
 from ._faces.face import Face, error_from
-from ._runtime.fork import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,17 +42,32 @@ class ManagedIdentityCredential(Face):
         source: ``"imds"`` (Azure VM) or ``"arc"``, in place of what is detected.
         arc_tokens_directory: where an Arc agent keeps its key files, if not in its platform's
             directory; for emulators.
-        cache: a directory that this user's processes share tokens in, or ``"off"``. By default
-            what ``IMDS_IDENTITY_CACHE`` says, else a private directory in memory, if there is one.
-        transport: an azure-core ``HttpTransport`` to send with, for IMDS and Arc. What it brings
-            is shared with other processes only if ``cache`` names a directory.
+        cache: a directory that this user's processes share tokens in; False or ``"off"`` for none.
+            By default what ``IMDS_IDENTITY_CACHE`` says, else a private directory in memory, if
+            there is one.
+        transport: an azure-core ``HttpTransport`` to send with. What it brings is shared with
+            other processes only if ``cache`` names a directory.
         raw_request_hook: called with each request as azure-core's ``CustomHookPolicy`` does.
         raw_response_hook: likewise with each response.
+        on_event: called with an `imds_identity.telemetry.Event` after each fetch, in a thread of
+            its own; what it raises is logged and harms nothing.
+        options: azure-identity's other keywords. ``retry_total``, ``retry_connect``,
+            ``retry_read``, ``retry_status``, ``retry_backoff_factor``, ``retry_backoff_max``
+            (seconds), ``retry_mode``, ``retry_on_status_codes``, ``timeout``,
+            ``connection_timeout`` and ``read_timeout`` (seconds) change the schedule;
+            ``headers``, ``user_agent``, ``per_call_policies``, ``policies`` and what else
+            azure-core's policies take are theirs; ``logging_enable`` logs each request.
+
+    Warns:
+        UserWarning: naming keywords that azure-identity takes and that have no effect here.
 
     Raises:
-        ValueError: for more than one selector, or one that is not understood.
-        TypeError: for an async transport; `imds_identity.aio` takes those.
+        ValueError: for more than one selector, or a setting that is not understood.
+        TypeError: for a keyword that there is not, and for an async transport or policy;
+            `imds_identity.aio` takes those.
     """
+
+    _has_a_loop = False
 
     def get_token(
         self,
@@ -145,14 +159,9 @@ class ManagedIdentityCredential(Face):
         raise error_from(reason)
 
     def _sender(self) -> OpenSender | None:
-        if not self._sends_by_azure_core:
-            return None
-        transport = load("imds_identity._faces.transport")
-        sender: OpenSender = transport.sync_sender(self._transport, self._hooks)
-        return sender
+        return self._open_sender("sync_sender")
 
     def _check_transport(self) -> None:
-        super()._check_transport()
         if self._transport is None:
             return
         from azure.core.pipeline.transport import AsyncHttpTransport

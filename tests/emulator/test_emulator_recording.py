@@ -6,10 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-import requests
 
 from emulator.support import ran
 from imds_identity.emulator import Emulator, ManualClock
+from imds_identity.emulator._messages import Request, Response
+from imds_identity.emulator._world.records import Judged, RequestLog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,14 +89,11 @@ def test_a_recording_that_cannot_be_written_is_an_error_at_start(tmp_path: Path)
         Emulator(record=tmp_path / "nowhere" / "file", key_vault=False).start()
 
 
-def test_a_reset_forgets_requests_that_are_under_way(started: Start, ask: Ask) -> None:
-    emulator = started()
-    emulator.fault(delay=0.2, times=1)
-
-    def forget(record: object) -> None:
-        del record
-        emulator.reset()
-
-    emulator.on_request(forget)
-    assert ask(emulator).status_code == 200
-    assert requests.get(emulator.endpoint + "/health", timeout=10).status_code == 200
+def test_a_reset_forgets_requests_that_are_under_way() -> None:
+    log = RequestLog(10)
+    request, answer = Request.parse("GET", "/"), Response(200)
+    before = log.add(request, answer, Judged("identity"), 1.0)
+    log.clear()
+    log.add(request, answer, Judged("identity"), 2.0)
+    log.finish(before, 5.0)
+    assert [record.seconds for record in log.snapshot()] == [None]

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 from azure.keyvault.secrets import SecretClient
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emulator.support import TOKEN_PATH, VAULT, claims_of, ran
 from imds_identity import ManagedIdentityCredential
 from imds_identity.emulator import Emulator
+from imds_identity.emulator._hosts.names import HostNames
+from imds_identity.emulator._messages import Request
 from imds_identity.emulator._settings import Settings
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 KEPT = """
 import sys, requests
 from imds_identity.emulator import Emulator
+from imds_identity.emulator._hosts.names import HostNames
+from imds_identity.emulator._messages import Request
 from imds_identity.emulator._settings import Settings
 with Emulator(state=sys.argv[1]) as emulator:
     print(requests.get(emulator.jwks_url).text)
@@ -179,25 +185,6 @@ def test_the_vault_s_own_options_are_all_that_microsoft_s_client_needs(
         assert client.get_secret("greeting").value == vault.secrets["greeting"]
 
 
-def test_fixtures_may_last_for_a_session(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(
-        "import os\n"
-        "def test_one(imds_emulator_session):\n"
-        "    url = os.environ['AZURE_POD_IDENTITY_AUTHORITY_HOST']\n"
-        "    assert url == imds_emulator_session.endpoint\n"
-        "    imds_emulator_session.fault(status=500)\n"
-        "def test_two(imds_emulator_session, arc_emulator):\n"
-        "    assert len(imds_emulator_session.faults) == 1\n"
-        "    assert os.environ['IDENTITY_ENDPOINT'].startswith(arc_emulator.endpoint)\n"
-        "def test_three():\n"
-        "    assert os.environ['IMDS_IDENTITY_CACHE'] == 'off'\n"
-        "    assert 'IDENTITY_ENDPOINT' not in os.environ\n"
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert "3 passed" in done.stdout, done.stdout
-
-
 def test_two_emulators_serve_beside_each_other(started: Start, ask: Ask) -> None:
     one, two = started(), started()
     assert claims_of(ask(one))["aud"] == claims_of(ask(two))["aud"] == VAULT
@@ -207,3 +194,14 @@ def test_on_every_address_it_is_called_by_the_name_allowed() -> None:
     settings = Settings(host="0.0.0.0", allow_remote=True, allowed_hosts=["imds"])
     assert settings.url("http", 80) == "http://imds:80"
     assert Settings(host="0.0.0.0", allow_remote=True).url("http", 80) == "http://127.0.0.1:80"
+
+
+@given(st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True), st.sampled_from(["", ":", ":80"]))
+def test_a_name_is_this_machine_s_only_if_it_is_allowed(name: str, port: str) -> None:
+    admitted = HostNames(["imds"]).admit(Request.parse("GET", "/", [("host", name + port)]))
+    assert admitted is (name in ("imds", "localhost") or name.endswith(".localhost"))
+
+
+@given(st.text())
+def test_no_host_header_is_too_strange_to_judge(text: str) -> None:
+    assert HostNames().admit(Request.parse("GET", "/", [("host", text)])) in (True, False)

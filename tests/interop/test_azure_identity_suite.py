@@ -1,6 +1,6 @@
-"""azure-identity's own managed-identity tests for VM and Arc, run against this credential.
+"""azure-identity's own managed-identity tests, run against this credential.
 
-The adapter says which of them are left out, and why.
+docs/azure-identity-tests.md says which of them are left out, and why.
 """
 
 from __future__ import annotations
@@ -47,6 +47,6 @@ def test_their_tests_pass(tmp_path: Path) -> None:
     left_out = json.loads(report.read_text())
     print(f"{passed[0]}, {len(left_out)} left out")
     # Of 1.27; others may have more or fewer, but not by an order of magnitude.
-    assert int(passed[1]) >= 90
+    assert int(passed[1]) >= 210
     assert all(left_out.values())
-    assert len(left_out) <= 70
+    assert len(left_out) <= 90

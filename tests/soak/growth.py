@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 from typing import NamedTuple
 
 _WARM_UP = 0.3
@@ -38,11 +37,14 @@ def look(pid: int) -> Sample | None:
 
 
 def grown(samples: list[Sample]) -> tuple[Sample, Sample] | None:
-    """The medians after the warm-up and at the end, or None if a life was too short to tell."""
+    """The least after the warm-up and at the end, or None if a life was too short to tell.
+
+    What leaks never goes away again; fetches that hang in a bad era do.
+    """
     if len(samples) < _SHORTEST:
         return None
     start, width = int(len(samples) * _WARM_UP), max(5, int(len(samples) * _WINDOW))
-    return _median(samples[start : start + width]), _median(samples[-width:])
+    return _least(samples[start : start + width]), _least(samples[-width:])
 
 
 def excess(before: Sample, after: Sample) -> list[str]:
@@ -54,5 +56,5 @@ def excess(before: Sample, after: Sample) -> list[str]:
     ]
 
 
-def _median(samples: list[Sample]) -> Sample:
-    return Sample(*(statistics.median(column) for column in zip(*samples, strict=True)))
+def _least(samples: list[Sample]) -> Sample:
+    return Sample(*(min(column) for column in zip(*samples, strict=True)))

@@ -161,7 +161,7 @@ def test_growth_is_what_lasts(court: Court) -> None:
     steps = [Sample(10, 20, 50 + number) for number in range(100)]
     seen = grown(steps)
     assert seen is not None
-    assert excess(*seen) == ["memory: 90 to 140"]
+    assert excess(*seen) == ["memory: 80 to 130"]
     noisy = grown([Sample(10 + number % 5, 20, 50) for number in range(100)])
     assert noisy is not None
     assert excess(*noisy) == []

@@ -18,6 +18,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from imds_identity import clear_cache
+from imds_identity._runtime.background import our_threads
 from imds_identity._runtime.clock import SystemClock
 
 from . import eras
@@ -130,11 +131,11 @@ class Worker:
         deadline = scene.watch.active + scene.watch.patience
         for thread in threads:
             thread.join(max(0.0, deadline - scene.watch.active))
-        while len(scene.children) or (_ours() and scene.watch.active < deadline):
+        while len(scene.children) or (our_threads() and scene.watch.active < deadline):
             scene.children.reap(scene)
             time.sleep(0.1)
-        for thread in _ours():
-            scene.journal.broken(LEFT_OVER, thread.name)
+        for ident in our_threads():
+            scene.journal.broken(LEFT_OVER, f"thread {ident}")
             scene.watch.dump()
         for held in scene.stock.sync:
             held.credential.close()
@@ -150,10 +151,6 @@ class Worker:
             time.sleep(0.1)
         for name in found:
             self._scene.journal.broken(LEFT_OPEN, name)
-
-
-def _ours() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("imds-identity")]
 
 
 def _open_files() -> list[str]:

@@ -24,7 +24,7 @@ FLOORS = (
     {"_machine", "_sources"},
     {"_engine", "metadata"},
     {"_faces", "_endpoint", "doctor"},
-    {"credential", "aio"},
+    {"credential", "aio", "telemetry"},
     {"auth", "httpx"},
     {"__init__", "emulator"},
     {"cli"},
@@ -33,7 +33,9 @@ FLOORS = (
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 # An independent witness: what it says of the services is not to be what the rest believes of them.
 APART = "emulator"
-KNOW_AZURE_CORE = {"metadata", "_faces", "credential", "aio", "auth", "errors", "cli"}
+KNOW_AZURE_CORE = {
+    "metadata", "_faces", "credential", "aio", "auth", "httpx", "errors", "cli"
+}  # fmt: skip
 
 LONGEST_FILE = 310
 LARGEST_ROOM = 12

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 APP_SERVICE = {"IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "s3cret-header"}
 AGENT = "an installed Arc agent"
+AUTHORITY_OR_CLIENT = "AZURE_AUTHORITY_HOST or AZURE_CLIENT_ID"
 OTHER_IMDS = "no AZURE_POD_IDENTITY_AUTHORITY_HOST"
 
 
@@ -48,7 +49,7 @@ def test_every_rule_says_what_it_found_and_what_it_lacks() -> None:
         (
             "workload-identity",
             (),
-            ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"),
+            ("AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE", AUTHORITY_OR_CLIENT),
         ),
         ("arc-installed", (OTHER_IMDS,), (AGENT,)),
         ("imds", (), ()),

@@ -105,7 +105,7 @@ def test_where_at_once_is_not_limited_slow_requests_keep_nobody_waiting(
 def test_a_pause_asked_of_one_is_kept_by_all_and_ends_spread(
     machine: MachineCache, clock: FakeClock
 ) -> None:
-    send(Gate(machine, "service", middle), Answers(clock).raw(429, retry_after="20"))
+    send(Gate(machine, "service", middle), Answers(clock).error(429, retry_after="20"))
     waits = []
     for dice in (0.1, 0.5, 0.9):
         clock.seconds = 1000.3
@@ -120,25 +120,32 @@ def test_a_pause_asked_of_one_is_kept_by_all_and_ends_spread(
 def test_a_pause_without_a_length_is_about_two_seconds(
     gates: list[Gate], clock: FakeClock, status: int
 ) -> None:
-    send(gates[0], Answers(clock).raw(status))
+    send(gates[0], Answers(clock).error(status))
     send(gates[1])
     assert clock.slept[0] == pytest.approx(2 + 1)
 
 
+def test_nobody_else_s_wish_makes_a_machine_pause(gates: list[Gate], clock: FakeClock) -> None:
+    for body in ("slow down", "<html>", '{"message": "busy"}', '{"error": {"code": 429}}', "[]"):
+        send(gates[0], Answers(clock).raw(429, body, retry_after="60"))
+    send(gates[1])
+    assert sum(clock.slept) < 2
+
+
 def test_other_answers_ask_for_no_pause(gates: list[Gate], clock: FakeClock) -> None:
     for status in (200, 400, 404, 500):
-        send(gates[0], Answers(clock).raw(status))
+        send(gates[0], Answers(clock).error(status))
     assert sum(clock.slept) < 1
 
 
 def test_a_pause_only_grows_while_it_lasts(gates: list[Gate], clock: FakeClock) -> None:
-    gates[0].heed(Answers(clock).raw(429, retry_after="30"))
-    gates[1].heed(Answers(clock).raw(429))
-    gates[2].heed(Answers(clock).raw(429, retry_after="5"))
+    gates[0].heed(Answers(clock).error(429, retry_after="30"))
+    gates[1].heed(Answers(clock).error(429))
+    gates[2].heed(Answers(clock).error(429, retry_after="5"))
     send(gates[3])
     assert clock.slept[0] == pytest.approx(31)
-    gates[0].heed(Answers(clock).raw(429, retry_after="5"))
-    gates[1].heed(Answers(clock).raw(429, retry_after="30"))
+    gates[0].heed(Answers(clock).error(429, retry_after="5"))
+    gates[1].heed(Answers(clock).error(429, retry_after="30"))
     send(gates[3])
     assert clock.slept[-1] == pytest.approx(31)
 
@@ -147,7 +154,7 @@ def test_a_pause_only_grows_while_it_lasts(gates: list[Gate], clock: FakeClock) 
 def test_no_pause_is_longer_than_two_minutes(
     gates: list[Gate], clock: FakeClock, asked: str
 ) -> None:
-    gates[0].heed(Answers(clock).raw(429, retry_after=asked))
+    gates[0].heed(Answers(clock).error(429, retry_after=asked))
     with pytest.raises(
         Refused, match="the service asked this machine to rest, for 120 s more"
     ) as caught:
@@ -168,7 +175,7 @@ def test_a_pause_that_begins_while_one_waits_for_a_lane_is_kept(
     def and_then(seconds: float) -> None:
         sleep(seconds)
         if len(clock.slept) == 1:
-            gates[5].heed(Answers(clock).raw(429, retry_after="20"))
+            gates[5].heed(Answers(clock).error(429, retry_after="20"))
 
     monkeypatch.setattr(clock, "sleep", and_then)
     send(gates[6])
@@ -178,7 +185,7 @@ def test_a_pause_that_begins_while_one_waits_for_a_lane_is_kept(
 def test_clear_ends_a_pause(machine: MachineCache, clock: FakeClock) -> None:
     name = "0" * 40
     gate = Gate(machine, name, middle)
-    gate.heed(Answers(clock).raw(429, retry_after="20"))
+    gate.heed(Answers(clock).error(429, retry_after="20"))
     machine.clear()
     send(gate)
     assert clock.slept == []
@@ -187,7 +194,7 @@ def test_clear_ends_a_pause(machine: MachineCache, clock: FakeClock) -> None:
 def test_another_endpoint_has_a_gate_of_its_own(
     machine: MachineCache, gates: list[Gate], clock: FakeClock
 ) -> None:
-    send(gates[0], Answers(clock).raw(429, retry_after="20"))
+    send(gates[0], Answers(clock).error(429, retry_after="20"))
     send(Gate(machine, "another", middle))
     assert clock.slept == []
 
@@ -200,7 +207,7 @@ def test_where_nothing_can_be_written_requests_leave_all_the_same(
 
     monkeypatch.setattr(os, "open", full)
     for gate in gates:
-        send(gate, Answers(FakeClock()).raw(429))
+        send(gate, Answers(FakeClock()).error(429))
 
 
 def test_a_moment_from_nowhere_is_ignored(
@@ -229,7 +236,7 @@ def test_whoever_waits_in_the_gate_keeps_telling(gates: list[Gate], clock: FakeC
         gates[4].admitted(15, expect),
     ):
         assert clock.now() <= heard_until
-    gates[0].heed(Answers(clock).raw(429, retry_after="20"))
+    gates[0].heed(Answers(clock).error(429, retry_after="20"))
     heard_until = clock.now()
     with gates[5].admitted(15, expect):
         assert clock.now() <= heard_until

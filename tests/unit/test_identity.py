@@ -43,12 +43,31 @@ def test_two_selectors_are_named_in_the_error() -> None:
         choose(identity_config={"resource_id": "a", "msi_res_id": "a"})
 
 
-def test_an_unknown_key_is_refused_and_the_known_ones_are_named() -> None:
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_selector_with_no_value_selects_nothing(nothing: Any) -> None:
+    """As a variable of the environment that is not set comes out of ``os.environ.get``."""
+    assert choose(client_id=nothing, object_id=nothing, resource_id=nothing) == SYSTEM_ASSIGNED
+    assert choose(identity_config={"client_id": nothing}) == SYSTEM_ASSIGNED
+    assert choose(identity_config={"msi_res_id": nothing, "object_id": "o"}).value == "o"
+    assert choose(client_id=nothing, identity_config={"client_id": "c"}).value == "c"
+
+
+def test_an_unknown_key_alone_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(ValueError, match=r"'principal'.*client_id, mi_res_id"):
         choose(identity_config={"principal": "x"})
+    with pytest.raises(ValueError, match="unknown key 'principal'"):
+        choose(client_id="", identity_config={"principal": "x", "object_id": None})  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize("value", ["", "  ", "a\nb", "a\x00b", 7, b"x"])
+def test_an_unknown_key_beside_a_selector_is_left_out_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"identity_config has an unknown key 'principal'.*not"):
+        identity = choose(identity_config={"principal": "x", "object_id": "o"})
+    assert identity == Identity("object_id", "o")
+    with pytest.warns(UserWarning, match="principal"):
+        assert choose(client_id="c", identity_config={"principal": "x"}).value == "c"
+
+
+@pytest.mark.parametrize("value", ["  ", "a\nb", "a\x00b", 7, b"x"])
 def test_a_value_that_names_nobody_is_refused_rather_than_dropped(value: object) -> None:
     with pytest.raises(ValueError, match="client_id"):
         choose(client_id=value)  # type: ignore[arg-type]
@@ -60,8 +79,8 @@ def test_whatever_is_given_is_refused_or_kept(value: str) -> None:
         identity = choose(object_id=value)
     except ValueError:
         return
-    assert identity == Identity("object_id", value.strip())
-    assert identity.value
+    assert identity == (Identity("object_id", value.strip()) if value else SYSTEM_ASSIGNED)
+    assert bool(identity.value) == bool(value)
 
 
 @pytest.mark.parametrize("config", [["client_id"], "client_id", 7])

@@ -34,11 +34,12 @@ def test_a_service_that_always_asks_for_more_time_does_not_get_it(
     def opened(_: Clock) -> Iterator[Sender]:
         def send(request: Request) -> Response:
             clock.seconds += request.seconds
-            return answers.raw(503, b"", retry_after="60")
+            return answers.error(503, retry_after="60")
 
         yield send
 
-    source = ImdsSource("http://169.254.169.254/metadata/identity/oauth2/token")
+    endpoint = "http://169.254.169.254/metadata/identity/oauth2/token"
+    source = ImdsSource(endpoint, "AZURE_POD_IDENTITY_AUTHORITY_HOST")
     provider = Provider(source, choose(), broker, machine_in(tmp_path / "cache", clock))
     started = clock.now()
     with pytest.raises(Refused, match="503"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,13 +111,54 @@ def test_a_bearer_token_is_presented_in_one_spelling(answers: Answers, token_typ
     assert token_from(answers.token(token_type=token_type), middle()).token_type == "Bearer"
 
 
-def test_a_token_that_had_expired_when_it_came_is_not_blamed_on_expires_on(
-    answers: Answers,
+def test_an_expires_in_of_0_says_nothing(answers: Answers) -> None:
+    """Cloud Shell writes it beside every expires_on."""
+    token = token_from(answers.token(lifetime=3600, expires_in=0), middle())
+    assert token.expires_at == pytest.approx(answers.clock.now() + 3600, abs=1)
+    with pytest.raises(Malformed, match="expired"):
+        token_from(answers.token(lifetime=-5, expires_in="0"), middle())
+
+
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        ("06/20/2025 02:57:58 +00:00", (2025, 6, 20, 2, 57, 58)),
+        ("6/20/2025 2:57:58 PM +00:00", (2025, 6, 20, 14, 57, 58)),
+        ("6/20/2025 12:07:58 AM +00:00", (2025, 6, 20, 0, 7, 58)),
+        ("6/20/2025 12:07:58 PM +00:00", (2025, 6, 20, 12, 7, 58)),
+    ],
+)
+def test_azure_ml_writes_dates(
+    answers: Answers, written: str, moment: tuple[int, int, int, int, int, int]
 ) -> None:
-    with pytest.raises(Malformed, match="by its expires_in, 0") as caught:
-        token_from(answers.token(lifetime=3600, expires_in="0"), middle())
-    assert "expires_on" not in str(caught.value)
-    assert caught.value.status == 200
+    token = token_from(answers.token(expires_on=written, expires_in=None), middle())
+    assert token.expires_on == datetime(*moment, tzinfo=timezone.utc).timestamp()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "20/06/2025 02:57:58 +00:00", "06/20/2025 02:57:58", "06/20/2025 02:57:58 +01:00",
+        "06/20/2025 13:57:58 PM +00:00", "06/20/2025 00:57:58 AM +00:00",
+        "02/30/2025 02:57:58 +00:00", "6/20/0000 2:57:58 +00:00", "06/20/2025 24:00:00 +00:00",
+    ],
+)  # fmt: skip
+def test_a_date_that_is_none_is_refused(answers: Answers, written: str) -> None:
+    with pytest.raises(Malformed, match="expires_on"):
+        token_from(answers.token(expires_on=written, expires_in=None), middle())
+
+
+@given(st.datetimes(min_value=datetime(2025, 7, 1), max_value=datetime(2900, 1, 1)))  # noqa: DTZ001
+def test_both_of_azure_ml_s_spellings_are_one_moment(moment: datetime) -> None:
+    answers = Answers(FakeClock())
+    day = f"{moment.month}/{moment.day}/{moment.year}"
+    linux = f"{day} {moment:%H:%M:%S} +00:00"
+    windows = f"{day} {moment.hour % 12 or 12}:{moment:%M:%S} {'AP'[moment.hour // 12]}M +00:00"
+    ends = {
+        token_from(answers.token(expires_on=written, expires_in=None), 0.5).expires_on
+        for written in (linux, windows)
+    }
+    assert ends == {int(moment.replace(microsecond=0, tzinfo=timezone.utc).timestamp())}
 
 
 def test_a_token_beyond_the_year_3000_is_refused(answers: Answers) -> None:

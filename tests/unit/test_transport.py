@@ -30,6 +30,7 @@ from imds_identity import ManagedIdentityCredential, aio
 from imds_identity._core.failure import Malformed, Refused, Unavailable
 from imds_identity._engine.flight import Interrupted
 from imds_identity._faces import loop as loop_module
+from imds_identity._faces.policies import Policies
 from imds_identity._faces.transport import async_sender, check_transport, is_async, sync_sender
 from imds_identity._wire.connection import LARGEST_BODY
 from imds_identity._wire.exchange import Dropped, Request, Response, TransportError, Unreached
@@ -111,10 +112,10 @@ def sent(transport: Any, request: Request, **hooks: Any) -> Response:
     """What comes of ``request``, sent by ``transport`` on a loop if that is its kind."""
     clock = RunningClock()
     if transport is None or not is_async(transport):
-        with sync_sender(transport, hooks)(clock) as send:
+        with sync_sender(transport, Policies(hooks, {}))(clock) as send:
             return send(request)
     check_transport(transport)
-    with running_loop() as loop, async_sender(transport, hooks, loop)(clock) as send:
+    with running_loop() as loop, async_sender(transport, Policies(hooks, {}), loop)(clock) as send:
         try:
             return send(request)
         finally:
@@ -247,7 +248,7 @@ def test_what_an_aiohttp_session_has_of_its_own_is_not_used(
 
         session = asyncio.run_coroutine_threadsafe(opened(), loop).result()
         transport = AioHttpTransport(session=session, session_owner=False)
-        with async_sender(transport, {}, loop)(RunningClock()) as send:
+        with async_sender(transport, Policies({}, {}), loop)(RunningClock()) as send:
             assert send(Request(server.url, {"Authorization": "Basic x"})).body == b"{}"
         assert not session.closed
         asyncio.run_coroutine_threadsafe(session.close(), loop).result()
@@ -416,7 +417,9 @@ def test_the_time_a_hook_takes_is_not_the_services() -> None:
     clock = RunningClock()
     with (
         RawServer(answer(b"{}")) as server,
-        sync_sender(None, {"raw_request_hook": lambda _: clock.sleep(5)})(clock) as send,
+        sync_sender(None, Policies({"raw_request_hook": lambda _: clock.sleep(5)}, {}))(
+            clock
+        ) as send,
     ):
         response = send(Request(server.url, {}))
     assert response.received_at - response.sent_at < 5
@@ -440,7 +443,7 @@ class Coroutine(AsyncHttpTransport[Any, Any]):
 def outcome_on(
     loop: asyncio.AbstractEventLoop, act: Callable[[], Any], seconds: float = 30
 ) -> BaseException | Response:
-    with async_sender(Coroutine(act), {}, loop)(RunningClock()) as send:
+    with async_sender(Coroutine(act), Policies({}, {}), loop)(RunningClock()) as send:
         try:
             return send(Request("http://127.0.0.1:9/", {}, seconds=seconds))
         except (TransportError, Interrupted, Refused) as error:

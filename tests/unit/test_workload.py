@@ -1,4 +1,4 @@
-"""Workload identity: whatever is answered, MSAL's word comes out as a token or as a failure."""
+"""Workload identity: one POST to Microsoft Entra ID, and what comes of it."""
 
 from __future__ import annotations
 
@@ -6,106 +6,80 @@ import contextlib
 import json
 import logging
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
-import msal.exceptions
 import pytest
-import requests
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_identity import ManagedIdentityCredential, TokenRefusedError
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
+from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._sources import workload
 from imds_identity._sources.kinds import WorkloadSource
+from imds_identity._sources.workload import assertion_in, exchange
 from imds_identity._wire.channel import Channel
-from imds_identity._wire.connection import too_large
-from support import FakeClock, middle
+from imds_identity._wire.exchange import Pause, Unreached
+from support import Answers, FakeClock, RawServer, Stepped, TlsServer, middle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from imds_identity._wire.exchange import Request, Response
 
 ASSERTION = "the-w0rkloads-own-token"
 AUTHORITY = "https://login.microsoftonline.com/a-tenant"
-WANTED = TokenRequest("https://vault.azure.net", SYSTEM_ASSIGNED)
+WANTED = TokenRequest("https://vault.azure.net", Identity("client_id", "client"))
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
 
-class Answer:
-    """What a session of requests answers."""
-
-    def __init__(self, said: Any, status: int = 200) -> None:
-        self.text = said if isinstance(said, str) else json.dumps(said)
-        self.status_code = status
-        self.headers: dict[str, str] = {}
-
-    def raise_for_status(self) -> None:
-        """Older MSALs call this for what has worked, too."""
+def steps(wanted: TokenRequest = WANTED, authority: str = AUTHORITY) -> Stepped:
+    return Stepped(exchange(authority, "AZURE_AUTHORITY_HOST", wanted, middle, Secret(ASSERTION)))
 
 
-@pytest.fixture
-def answered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Makes a host whose token endpoint answers everything alike."""
-    (tmp_path / "token").write_text(ASSERTION)
-
-    def make(answer: Answer | Exception) -> WorkloadSource:
-        def get(url: str, **_: Any) -> Answer:
-            endpoints = {name: f"{AUTHORITY}/{name}" for name in ("token_endpoint", "issuer")}
-            authorize = {"authorization_endpoint": f"{AUTHORITY}/authorize"}
-            return Answer({**endpoints, **authorize, "metadata": []})
-
-        def post(*_: Any, data: Any, **__: Any) -> Answer:
-            assert data["client_assertion"] == ASSERTION
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-        @contextlib.contextmanager
-        def session(*_: Any) -> Iterator[Any]:
-            client = requests.Session()
-            monkeypatch.setattr(client, "get", get)
-            monkeypatch.setattr(client, "post", post)
-            yield client
-
-        monkeypatch.setattr(workload, "MsalSession", session)
-        path = str(tmp_path / "token")
-        return WorkloadSource(AUTHORITY, "AZURE_AUTHORITY_HOST", "client", path)
-
-    return make
+def form_of(request: Request) -> dict[str, list[str]]:
+    assert request.body is not None
+    return parse_qs(request.body.decode(), strict_parsing=True)
 
 
-def channel() -> Channel:
-    def send(request: Request) -> Response:
-        raise AssertionError("MSAL sends by a session of its own")
-
-    return Channel(send, FakeClock(), random=middle)
-
-
-def failure_of(host: WorkloadSource, wanted: TokenRequest = WANTED) -> Failure:
+def failure_of(stepped: Stepped, answer: Any) -> Failure:
     with pytest.raises(Failure) as caught:
-        host.fetch(wanted, channel())
-    assert caught.value.__context__ is None
-    assert caught.value.__cause__ is None
+        stepped.answer(answer)
     assert str(caught.value).isprintable()
-    traceback = caught.value.__traceback__
-    while traceback is not None:
-        assert "msal/" not in traceback.tb_frame.f_code.co_filename.replace("\\", "/")
-        traceback = traceback.tb_next
+    assert ASSERTION not in str(caught.value)
     return caught.value
 
 
-def token(**fields: Any) -> Answer:
-    return Answer({"access_token": "a-token", "expires_in": 3600, "token_type": "Bearer", **fields})
+def entra(answers: Answers, **fields: Any) -> Response:
+    said = {"access_token": "a-token", "expires_in": 3600, "token_type": "Bearer", **fields}
+    return answers.json(200, {name: value for name, value in said.items() if value is not None})
 
 
-def test_a_token_is_a_token(answered: Any) -> None:
-    got = answered(token()).fetch(WANTED, channel())
+def test_one_post_and_a_token(answers: Answers) -> None:
+    stepped = steps()
+    request = stepped.step.request
+    assert (request.method, request.url) == ("POST", f"{AUTHORITY}/oauth2/v2.0/token")
+    assert request.headers == {"Content-Type": "application/x-www-form-urlencoded"}
+    assert request.over_internet
+    assert ASSERTION not in repr(request)
+    assert form_of(request) == {
+        "client_id": ["client"],
+        "client_assertion": [ASSERTION],
+        "client_assertion_type": ["urn:ietf:params:oauth:client-assertion-type:jwt-bearer"],
+        "grant_type": ["client_credentials"],
+        "scope": ["https://vault.azure.net/.default"],
+    }
+    got = stepped.finish(entra(answers))
     assert (got.value, got.token_type) == ("a-token", "Bearer")
     assert (got.received_at, got.expires_at) == (1000, 4600)
+
+
+def test_claims_are_sent(answers: Answers) -> None:
+    claims = '{"access_token": {"nbf": {"value": "1"}}}'
+    stepped = steps(WANTED._replace(claims=claims))
+    assert form_of(stepped.step.request)["claims"] == [claims]
 
 
 @pytest.mark.parametrize(
@@ -115,8 +89,8 @@ def test_a_token_is_a_token(answered: Any) -> None:
         '{"access_token": {}}', '{"error": ["a"]}', '{"error": null}',
     ],
 )  # fmt: skip
-def test_an_answer_of_another_kind_is_a_failure(answered: Any, answer: str) -> None:
-    assert "s3cret" not in str(failure_of(answered(Answer(answer))))
+def test_an_answer_of_another_kind_is_a_failure(answers: Answers, answer: str) -> None:
+    assert "s3cret" not in str(failure_of(steps(), answers.raw(200, answer)))
 
 
 @pytest.mark.parametrize(
@@ -126,105 +100,171 @@ def test_an_answer_of_another_kind_is_a_failure(answered: Any, answer: str) -> N
         10**400, "9" * 5000, -5, "-5", 0, None,
     ],
 )  # fmt: skip
-def test_a_lifetime_that_is_none_is_a_failure(answered: Any, value: Any) -> None:
-    assert isinstance(failure_of(answered(token(expires_in=value))), Malformed)
+def test_a_lifetime_that_is_none_is_a_failure(answers: Answers, value: Any) -> None:
+    assert isinstance(failure_of(steps(), entra(answers, expires_in=value)), Malformed)
 
 
-def test_only_what_can_go_into_a_header_is_a_token(answered: Any) -> None:
+def test_only_what_can_go_into_a_header_is_a_token(answers: Answers) -> None:
     for value in ("a b", "a\r\nX-Evil: 1", "tökén", ["a"], {"a": 1}, 7, "x" * 70_000):
-        failure = failure_of(answered(token(access_token=value)))
+        failure = failure_of(steps(), entra(answers, access_token=value))
         assert isinstance(failure, Malformed)
         assert "Evil" not in str(failure)
-    failure_of(answered(token(token_type="Bearer\r\nX-Evil: 1")))
+    failure_of(steps(), entra(answers, token_type="Bearer\r\nX-Evil: 1"))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(
     said=JSON
     | st.dictionaries(st.sampled_from(["access_token", "expires_in", "token_type", "error"]), JSON),
-    status=st.sampled_from([200, 400, 500]),
+    status=st.sampled_from([200, 302, 400, 404, 410]),
 )
-def test_any_json_is_a_token_or_a_failure(answered: Any, said: Any, status: int) -> None:
+def test_any_json_is_a_token_or_a_failure(said: Any, status: int) -> None:
     try:
-        got = answered(Answer(said, status)).fetch(WANTED, channel())
+        got: Any = steps().finish(Answers(FakeClock()).json(status, said))
     except Failure as failure:
         got = failure
     assert str(got).isprintable()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        TypeError("x"), OverflowError("x"), AttributeError("x"), RecursionError("x"), KeyError("x"),
-        UnicodeEncodeError("utf-8", "\ud800", 0, 1, "x"), IndexError("x"), AssertionError(),
-        msal.ManagedIdentityError("x"), EOFError("x"), Exception("x"),
-        msal.exceptions.MsalServiceError(error="x", error_description="y"),
-        NotImplementedError("x"),
-    ],
-)  # fmt: skip
-def test_what_msal_trips_over_is_a_documented_failure(answered: Any, error: Exception) -> None:
-    failure = failure_of(answered(error))
-    assert isinstance(failure, Malformed)
-    assert type(error).__name__ in str(failure)
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_what_may_pass_is_asked_again(answers: Answers, status: int) -> None:
+    stepped = steps()
+    assert isinstance(stepped.answer(answers.error(status, retry_after="3")), Pause)
+    assert stepped.step.seconds >= 3
+    stepped.answer(None)
+    assert stepped.finish(entra(answers)).value == "a-token"
 
 
-@pytest.mark.parametrize(
-    "error", [requests.ConnectionError("x"), requests.exceptions.InvalidURL("x"), OSError("x")]
-)
-def test_a_host_that_does_not_answer_is_named_by_its_variable(
-    answered: Any, error: Exception
-) -> None:
-    failure = failure_of(answered(error))
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_entra_s_own_words_are_told_and_its_no_is_final(answers: Answers, status: int) -> None:
+    said = {
+        "error": "invalid_client",
+        "error_description": f"AADSTS7000215: {ASSERTION}\x1b[31m no credential",
+    }
+    failure = failure_of(steps(), answers.json(status, said))
+    assert isinstance(failure, Refused)
+    assert "invalid_client: AADSTS7000215" in str(failure)
+    assert "AZURE_TENANT_ID" in str(failure)
+
+
+def test_a_redirect_is_not_followed(answers: Answers) -> None:
+    assert "redirect" in str(failure_of(steps(), answers.raw(307, location="https://other")))
+
+
+def test_a_host_that_is_not_there_is_named_by_its_variable() -> None:
+    stepped = steps()
+    for _ in range(2):
+        stepped.answer(Unreached("refused"))
+        stepped.answer(None)
+    failure = failure_of(stepped, Unreached("refused"))
     assert isinstance(failure, Unavailable)
     assert "AZURE_AUTHORITY_HOST" in str(failure)
 
 
 def test_an_authority_without_tls_is_not_sent_the_workload_s_token() -> None:
-    source = WorkloadSource("http://127.0.0.1:9/t", "AZURE_AUTHORITY_HOST", "client", "/none")
-    failure = failure_of(source)
-    assert isinstance(failure, Unavailable)
-    assert str(failure).startswith("AZURE_AUTHORITY_HOST must begin with https")
+    with pytest.raises(Unavailable, match=r"^AZURE_AUTHORITY_HOST must begin with https"):
+        steps(authority="http://127.0.0.1:9/t")
 
 
-def test_a_failure_from_within_msal_brings_none_of_its_frames(answered: Any) -> None:
-    assert isinstance(failure_of(answered(too_large())), Malformed)
-
-
-def test_the_host_s_own_words_are_told(answered: Any) -> None:
-    said = {"error": "invalid_client", "error_description": "AADSTS7000215\x1b[31m"}
-    failure = failure_of(answered(Answer(said, 401)))
-    assert isinstance(failure, Refused)
-    assert "invalid_client: AADSTS7000215" in str(failure)
-
-
-@pytest.mark.parametrize("said", [token(), token(expires_in="soon"), Answer("{"), Answer({}, 400)])
-def test_neither_token_nor_assertion_is_in_a_log(
-    answered: Any, caplog: pytest.LogCaptureFixture, said: Answer
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    with contextlib.suppress(Failure):
-        answered(said).fetch(WANTED, channel())
-    assert "a-token" not in caplog.text
-    assert ASSERTION not in caplog.text
-
-
-def test_a_selector_that_it_does_not_know_is_refused(answered: Any) -> None:
-    wanted = TokenRequest(WANTED.resource, Identity("object_id", "c"))
-    failure = failure_of(answered(token()), wanted)
-    assert "cannot select an identity by object_id" in str(failure)
+def test_a_selector_that_it_does_not_know_is_refused() -> None:
+    with pytest.raises(Refused, match="cannot select an identity by object_id"):
+        steps(TokenRequest(WANTED.resource, Identity("object_id", "c")))
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(None, "No such file"), (b"\xff\xfe\x00", "UnicodeDecodeError")]
+    ("content", "reason"),
+    [
+        (None, "No such file"),
+        (b"\xff\xfe\x00", "UnicodeDecodeError"),
+        (b"", "no token"),
+        (b"x" * 65537, "no token"),
+    ],
 )
 def test_a_federated_token_that_cannot_be_read_is_named_by_its_variable(
-    answered: Any, tmp_path: Path, content: bytes | None, reason: str
+    tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
-    host = answered(token())
-    (tmp_path / "token").unlink()
     if content is not None:
         (tmp_path / "token").write_bytes(content)
-    failure = failure_of(host)
-    assert isinstance(failure, Unavailable)
-    assert reason in str(failure)
-    assert "AZURE_FEDERATED_TOKEN_FILE" in str(failure)
+    with pytest.raises(Unavailable, match=reason) as caught:
+        assertion_in(str(tmp_path / "token"))
+    assert "AZURE_FEDERATED_TOKEN_FILE" in str(caught.value)
+
+
+def test_the_client_is_the_caller_s_else_the_environment_s(
+    answers: Answers, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    sent: list[dict[str, list[str]]] = []
+
+    def send(request: Request) -> Response:
+        sent.append(form_of(request))
+        return entra(answers)
+
+    source = WorkloadSource(AUTHORITY, "AZURE_AUTHORITY_HOST", "client", str(file))
+    for assertion, wanted in (
+        ("one", WANTED._replace(identity=SYSTEM_ASSIGNED)),
+        ("two\n", WANTED._replace(identity=Identity("client_id", "mine"))),
+    ):
+        file.write_text(assertion)  # Kubernetes replaces it every hour
+        source.fetch(wanted, Channel(send, answers.clock, random=middle))
+    assert [form["client_id"] for form in sent] == [["client"], ["mine"]]
+    assert [form["client_assertion"] for form in sent] == [["one"], ["two"]]
+
+
+def workload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **more: str) -> None:
+    (tmp_path / "own-token").write_text(ASSERTION)
+    variables = {"AZURE_TENANT_ID": "a-tenant", "AZURE_FEDERATED_TOKEN_FILE": "own-token", **more}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(tmp_path / value) if name.endswith("FILE") else value)
+
+
+def test_a_workload_without_a_client_id_is_refused_when_it_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    workload(monkeypatch, tmp_path, AZURE_AUTHORITY_HOST="https://localhost:9")
+    with pytest.raises(ValueError, match=r"client id: pass client_id, or set AZURE_CLIENT_ID"):
+        ManagedIdentityCredential()
+    ManagedIdentityCredential(client_id="c")
+    monkeypatch.setenv("AZURE_CLIENT_ID", "c")
+    ManagedIdentityCredential()
+
+
+def test_a_workload_s_token_comes_over_tls_that_the_environment_trusts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    body = json.dumps({"access_token": "a-token", "expires_in": 3600}).encode()
+    with TlsServer(tmp_path, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body) as entra_id:
+        workload(monkeypatch, tmp_path, AZURE_AUTHORITY_HOST=entra_id.url, AZURE_CLIENT_ID="c")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", entra_id.certificates)
+        assert ManagedIdentityCredential().get_token("https://vault.azure.net").token == "a-token"
+    [request] = entra_id.requests
+    assert request.startswith(b"POST /a-tenant/oauth2/v2.0/token HTTP/1.1\r\n")
+
+
+def test_it_goes_by_the_environment_s_proxy_as_the_internet_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with RawServer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as proxy:
+        workload(monkeypatch, tmp_path, AZURE_AUTHORITY_HOST="entra.invalid", AZURE_CLIENT_ID="c")
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setattr("imds_identity._wire.retry._ATTEMPTS", 1)
+        with contextlib.suppress(TokenRefusedError, Exception):
+            ManagedIdentityCredential().get_token("https://vault.azure.net")
+    assert proxy.requests[0].startswith(b"CONNECT entra.invalid:443 HTTP/1.")
+    assert ASSERTION.encode() not in b"".join(proxy.requests)
+
+
+@pytest.mark.parametrize(
+    "said", [b'{"access_token": "a-token", "expires_in": 5}', b"{", b"<a-token"]
+)
+def test_neither_token_nor_assertion_is_in_a_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, said: bytes
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with TlsServer(tmp_path, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + said) as entra_id:
+        workload(monkeypatch, tmp_path, AZURE_AUTHORITY_HOST=entra_id.url, AZURE_CLIENT_ID="c")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", entra_id.certificates)
+        with contextlib.suppress(Exception):
+            ManagedIdentityCredential().get_token("https://vault.azure.net")
+    assert entra_id.requests
+    assert "a-token" not in caplog.text
+    assert ASSERTION not in caplog.text

@@ -233,7 +233,7 @@ def test_errors_are_what_they_are_for_the_sync_credential(imds_emulator: Emulato
     with pytest.raises(CredentialUnavailableError, match="nobody") as caught:
         asyncio.run(ManagedIdentityCredential(client_id="nobody").get_token(SCOPE))
     assert caught.value.__context__ is None
-    imds_emulator.fault(status=200, body="[]", content_type="application/json")
+    imds_emulator.fault(status=200, body='{"access_token": ""}', content_type="application/json")
     with pytest.raises(MalformedAnswerError):
         asyncio.run(ManagedIdentityCredential().get_token_info(SCOPE))
     with pytest.raises(ValueError, match="scope"):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +10,8 @@ import requests
 from azure.core.credentials import AccessToken
 
 from imds_identity import ManagedIdentityAuth, ManagedIdentityCredential
-from imds_identity.auth import _claims_of
+from imds_identity._faces.bearer import claims_of
+from support import CHALLENGE, CLAIMS, ScriptedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,60 +19,19 @@ if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
 
 SCOPE = "https://vault.azure.net/.default"
-CLAIMS = '{"access_token":{"nbf":{"essential":true,"value":"1"}}}'
-CHALLENGE = (
-    'Bearer realm="", authorization_uri="https://login.example/", '
-    f'error="insufficient_claims", claims="{base64.b64encode(CLAIMS.encode()).decode()}"'
-)
-
-
-class Recorder(BaseHTTPRequestHandler):
-    """Answers by a script of (status, headers), remembering what it was sent."""
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        server: Any = self.server
-        server.seen.append((self.path, self.headers.get("Authorization"), body))
-        status, headers = server.script.pop(0) if server.script else (200, {})
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_GET = do_POST  # noqa: N815 - the base class's name
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
-class Service(ThreadingHTTPServer):
-    script: list[tuple[int, dict[str, str]]]
-    seen: list[tuple[str, str | None, bytes]]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-def serve() -> Service:
-    server = Service(("127.0.0.1", 0), Recorder)
-    server.script, server.seen = [], []
-    threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-    return server
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
-    server = serve()
+def service() -> Iterator[ScriptedServer]:
+    server = ScriptedServer.started()
     yield server
     server.shutdown()
     server.server_close()
 
 
 @pytest.fixture
-def other_service() -> Iterator[Service]:
-    server = serve()
+def other_service() -> Iterator[ScriptedServer]:
+    server = ScriptedServer.started()
     yield server
     server.shutdown()
     server.server_close()
@@ -116,7 +73,7 @@ def test_a_revoked_token_is_replaced(imds_emulator: Emulator) -> None:
         assert session.get(url).history == []
 
 
-def test_a_claims_challenge_is_met_once_with_the_body_sent_again(service: Service) -> None:
+def test_a_claims_challenge_is_met_once_with_the_body_sent_again(service: ScriptedServer) -> None:
     credential = Credential()
     service.script = [(401, {"WWW-Authenticate": CHALLENGE}), (200, {})]
     body = io.BytesIO(b"skipped, the body")
@@ -135,7 +92,7 @@ def test_a_claims_challenge_is_met_once_with_the_body_sent_again(service: Servic
     assert credential.asked == [None, CLAIMS]
 
 
-def test_a_second_challenge_is_the_answer(service: Service) -> None:
+def test_a_second_challenge_is_the_answer(service: ScriptedServer) -> None:
     credential = Credential()
     service.script = [(401, {"WWW-Authenticate": CHALLENGE})] * 2
     answer = requests.get(
@@ -146,7 +103,7 @@ def test_a_second_challenge_is_the_answer(service: Service) -> None:
 
 
 def test_another_server_that_a_redirect_leads_to_gets_no_token(
-    service: Service, other_service: Service
+    service: ScriptedServer, other_service: ScriptedServer
 ) -> None:
     credential = Credential()
     service.script = [(302, {"Location": f"http://localhost:{other_service.server_address[1]}/y"})]
@@ -171,10 +128,7 @@ def test_another_server_that_a_redirect_leads_to_gets_no_token(
     ],
 )
 def test_other_refusals_are_passed_on(status: int, header: str) -> None:
-    response = requests.Response()
-    response.status_code = status
-    response.headers["WWW-Authenticate"] = header
-    assert _claims_of(response) is None
+    assert claims_of(status, {"WWW-Authenticate": header}) is None
 
 
 def test_a_token_does_not_travel_unencrypted() -> None:

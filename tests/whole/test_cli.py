@@ -257,3 +257,26 @@ def test_version_and_help() -> None:
     assert process("--version").stdout.startswith("imds-identity 0.")
     for command in ("token", "demo", "emulator"):
         assert process(command, "--help").returncode == 0
+
+
+def test_v_tells_on_standard_error_what_is_done(imds_emulator: Emulator) -> None:
+    """In a process of its own: what is told last is not lost with the interpreter."""
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-m", "imds_identity", "token", VAULT, "-v", "--cache", "off"],
+            capture_output=True, text=True, check=True, timeout=60,
+            env={**os.environ, **imds_emulator.environment()},
+        )  # fmt: skip
+        told = done.stderr.splitlines()
+        assert all(line.startswith("imds-identity: ") for line in told)
+        assert [
+            words
+            for words in ("tokens come from", ": 200, ", "fetched a token for")
+            if not any(words in line for line in told)
+        ] == []
+        assert done.stdout.strip() not in done.stderr
+
+
+def test_without_v_nothing_is_told(imds_emulator: Emulator, ran: Any) -> None:
+    ran("token", VAULT, "-v", "--cache", "off")
+    assert ran("token", VAULT, "--cache", "off")[2] == ""

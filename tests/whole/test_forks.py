@@ -51,7 +51,7 @@ IN_A_LOG_CALL = """
 import logging, os, signal, threading
 from imds_identity._core.failure import Refused
 from imds_identity._core.token import Token
-from imds_identity._engine.broker import _log_setback
+from imds_identity._engine.telling import tell_setback
 
 class Handler(logging.Handler):
     def emit(self, record):
@@ -62,7 +62,7 @@ class Handler(logging.Handler):
 lock, logged = threading.Lock(), threading.Event()
 logging.getLogger("imds_identity").addHandler(Handler())
 token = Token("t", "Bearer", 0, 0, 0.0, 0.0, 0.0)
-threading.Thread(target=_log_setback, args=(token, 0.0, Refused("down"))).start()
+threading.Thread(target=tell_setback, args=(token, 0.0, Refused("down"))).start()
 assert logged.wait(10)
 child = os.fork()
 if not child:

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LONGEST = 2048
+# Frames from a warning to the line that makes a credential.
+_CALLER = 5
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _QUERY_NAMES = {"client_id": "client_id", "object_id": "object_id", "resource_id": "msi_res_id"}
 _CONFIG_NAMES = {
@@ -55,25 +57,26 @@ def choose(
     resource_id: str | None = None,
     identity_config: Mapping[str, str] | None = None,
 ) -> Identity:
-    """The one identity that these arguments select.
+    """The one identity that these arguments select; None and ``""`` select nothing.
 
     A selector that were dropped would hand out another identity's token, so whatever is not
-    understood is refused.
+    understood is refused. An unknown key beside a selector only gets a warning.
 
     Raises:
-        ValueError: for more than one selector, an unknown key in ``identity_config`` or a value
-            that cannot name an identity.
+        ValueError: for more than one selector, no other than an unknown key in ``identity_config``
+            or a value that cannot name an identity.
     """
     arguments = {"client_id": client_id, "object_id": object_id, "resource_id": resource_id}
     given: list[tuple[str, str, object]]
-    given = [(name, name, value) for name, value in arguments.items() if value is not None]
+    given = [(name, name, value) for name, value in arguments.items() if not _is_nothing(value)]
+    unknown = []
     for name, value in _items(identity_config):
-        if name not in _CONFIG_NAMES:
-            raise ValueError(
-                f"identity_config has an unknown key {name!r}; "
-                f"use one of {', '.join(sorted(_CONFIG_NAMES))}"
-            )
-        given.append((f"identity_config[{name!r}]", _CONFIG_NAMES[name], value))
+        if name in _CONFIG_NAMES:
+            given.append((f"identity_config[{name!r}]", _CONFIG_NAMES[name], value))
+        else:
+            unknown.append(name)
+    if unknown:
+        _complain_of(unknown, harmless=bool(given))
     if not given:
         return SYSTEM_ASSIGNED
     if len(given) > 1:
@@ -85,16 +88,33 @@ def choose(
     return Identity(selector, _checked(label, value))
 
 
+def _is_nothing(value: object) -> bool:
+    return value is None or value == ""
+
+
+def _complain_of(unknown: list[str], *, harmless: bool) -> None:
+    problem = (
+        f"identity_config has an unknown key {' and '.join(map(repr, unknown))}; "
+        f"use one of {', '.join(sorted(_CONFIG_NAMES))}"
+    )
+    if not harmless:
+        raise ValueError(problem)
+    import warnings
+
+    warnings.warn(f"{problem}; it is not used", UserWarning, stacklevel=_CALLER)
+
+
 def _items(identity_config: object) -> list[tuple[str, object]]:
     if identity_config is None:
         return []
     try:
-        return list(identity_config.items())  # type: ignore[attr-defined]
+        items = list(identity_config.items())  # type: ignore[attr-defined]
     except AttributeError:
         raise ValueError(
             "identity_config is a mapping such as {'client_id': …}, "
             f"not a {type(identity_config).__name__}"
         ) from None
+    return [(name, value) for name, value in items if not _is_nothing(value)]
 
 
 def _checked(label: str, value: object) -> str:

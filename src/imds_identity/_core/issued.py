@@ -19,6 +19,10 @@ REPORT = "If it goes on, the service that answers there is at fault: report it."
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _TYPES = {"bearer": "Bearer"}
 _SECONDS = re.compile(r"([0-9]{1,12})(?:\.[0-9]*)?")
+# Azure ML on Linux and on Windows: 06/20/2025 02:57:58 +00:00, 6/20/2025 2:57:58 PM +00:00.
+_DATE = re.compile(
+    r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4}) ([0-9]{1,2}):([0-9]{2}):([0-9]{2})(?: ([AP])M)? \+00:00"
+)
 # The year 3000, after which Windows makes no date of a number.
 _LATEST = 32_503_680_000
 
@@ -53,8 +57,36 @@ class Fields:
             raise Malformed(f"the answer's {name} is no number of seconds", REPORT)
         return int(match[1])
 
+    def moment(self, name: str) -> int | None:
+        """The Unix time in a field, as seconds or as a date; None where it is missing.
+
+        Raises:
+            Malformed: if the field is something else.
+        """
+        value = self.get(name)
+        match = _DATE.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            return self.seconds(name)
+        try:
+            return _unix_time(match)
+        except ValueError:
+            raise Malformed(f"the answer's {name} is a date that there is not", REPORT) from None
+
     def __repr__(self) -> str:
         return f"Fields({sorted(map(str, self._values))})"
+
+
+def _unix_time(date: re.Match[str]) -> int:
+    from datetime import datetime, timezone
+
+    month, day, year, hour, minute, second = map(int, date.groups()[:6])
+    half = date[7]
+    if half:
+        if not 1 <= hour <= 12:
+            raise ValueError("no hour of half a day")
+        hour = hour % 12 + (12 if half == "P" else 0)
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+    return int(moment.timestamp())
 
 
 def is_token(value: object) -> bool:

@@ -6,13 +6,14 @@ from .failure import Unavailable, quote
 
 IMDS = "imds"
 ARC = "arc"
+CLOUD_SHELL = "cloud-shell"
 LABELS = {
     IMDS: "the Azure VM metadata service (IMDS)",
     ARC: "the Azure Arc agent (HIMDS)",
     "service-fabric": "Service Fabric",
     "app-service": "App Service",
     "azure-ml": "Azure Machine Learning",
-    "cloud-shell": "Cloud Shell",
+    CLOUD_SHELL: "Cloud Shell",
     "workload-identity": "workload identity",
 }
 # No user, no query, no backslash: parsers of URLs disagree on those, and Arc's secret goes there.
@@ -29,6 +30,7 @@ class Source:
         endpoint: its URL.
         variable: the environment variable that named it, if one did.
         client_id: whose token it gives to those who select no identity, where that is known.
+        forced: whether the caller said that it is this kind.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Source:
         self.endpoint = endpoint
         self.variable = variable
         self.client_id = client_id
+        self.forced = False
 
     @property
     def is_the_machines(self) -> bool:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
 from .._core.failure import Failure, Refused
 from .._core.freshness import State, decide
-from .._runtime.fork import whole
-from .flight import LONGEST_FETCH, Flight, Interrupted, in_a_thread
+from .._runtime.fork import load
+from .absence import Absences
+from .flight import LONGEST_FETCH, Flight, Interrupted, Landing, in_a_thread
 from .slot import Slot
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._runtime.clock import Clock
     from .._wire.exchange import Random
-    from .flight import Fetch, Outcome, Start
+    from .flight import Fetch, Outcome, Start, Tell
 
 HIT_SECONDS = 1.0
 """For how long a token is handed out before it is looked at again: another process may have
@@ -51,6 +53,7 @@ class Broker:
     def __init__(self, clock: Clock, random: Random, start: Start | None = None) -> None:
         self.clock = clock
         self.random = random
+        self.absences = Absences()
         self._start = start or in_a_thread
         self._slots: dict[Key, Slot] = {}
         # Reentrant: a signal handler or a finaliser may ask for a token anywhere.
@@ -90,22 +93,26 @@ class Broker:
 
     def clear(self) -> None:
         """Forget every token."""
+        self.absences.clear()
         with self._lock:
             for slot in self._slots.values():
                 slot.forget()
 
-    def get(self, slot: Slot, fetch: Fetch, claims: str | None = None) -> Token:
+    def get(
+        self, slot: Slot, fetch: Fetch, claims: str | None = None, tell: Tell | None = None
+    ) -> Token:
         """The token of ``slot``, waiting for one if need be.
 
         Args:
             slot: which token.
             fetch: gets one from the service; used for one caller among all that ask.
             claims: the claims challenge with which a token was refused, if one was.
+            tell: is called with what came of ``fetch`` once nobody waits for it any more.
 
         Raises:
             Failure: when there is none to be had.
         """
-        asked = self.ask(slot, fetch, claims, blocks=True)
+        asked = self.ask(slot, fetch, claims, blocks=True, tell=tell)
         try:
             while True:
                 next(asked).wait(LOOK_SECONDS)
@@ -155,6 +162,7 @@ class Broker:
         blocks: bool = False,
         needs: int = 0,
         caller: object = None,
+        tell: Tell | None = None,
     ) -> Token | Flight:
         """Like `get`, but a flight where that would wait.
 
@@ -165,6 +173,7 @@ class Broker:
             blocks: whether the calling thread is going to wait for the flight.
             needs: the thread whose event loop ``fetch`` needs, if it needs one.
             caller: an object that tells the caller from others, if not its thread.
+            tell: as for `get`.
 
         Raises:
             Failure: when there was none to be had a moment ago.
@@ -180,6 +189,7 @@ class Broker:
             flight = slot.flights.get(claims)
             if flight is None or flight.is_no_use(now, blocks=blocks):
                 flight = Flight(slot.key, slot.generation, claims, fetch, now, needs)
+                flight.tell, flight.refreshes = tell, token is not None
                 slot.flights[claims] = flight
                 stalled = True
             else:
@@ -271,21 +281,13 @@ class Broker:
                 failed_refresh = slot.note(flight, outcome, now, self.random())
             token = slot.token
         flight.land(outcome)
-        if failed_refresh and token and isinstance(outcome, Failure):
-            _log_setback(token, now, outcome)
-
-
-def _log_setback(token: Token, now: float, failure: Failure) -> None:
-    with whole():
-        import logging
-
-        logging.getLogger("imds_identity").warning(
-            "refreshing a token failed; the present one is good for %.0f more minutes, and the "
-            "next attempt is in %.0f s: %s",
-            (token.expires_at - now) / 60,
-            token.refresh_at - now,
-            failure,
-        )
+        if isinstance(outcome, Interrupted):
+            return
+        with suppress(Exception):  # a log handler's, which harms nobody here
+            if failed_refresh and token and isinstance(outcome, Failure):
+                load("imds_identity._engine.telling").tell_setback(token, now, outcome)
+            if flight.tell is not None:
+                flight.tell(Landing(outcome, token, now, now - flight.since, flight.refreshes))
 
 
 _brokers: weakref.WeakSet[Broker] = weakref.WeakSet()

@@ -6,7 +6,7 @@ import sys
 import threading
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from .._machine.lease import LONGEST_TERM
 from .._runtime.background import start_thread
@@ -50,6 +50,27 @@ class Interrupted(Exception):
 Outcome: TypeAlias = "Token | Failure | Interrupted"
 
 
+class Landing(NamedTuple):
+    """What came of a flight, for those whom that may interest.
+
+    Attributes:
+        outcome: a token or a failure.
+        token: the present token, good or not.
+        now: when that was (``Clock.now``).
+        seconds: how long it took since it was wanted first.
+        refreshed: whether there was a good token all the while.
+    """
+
+    outcome: Token | Failure
+    token: Token | None
+    now: float
+    seconds: float
+    refreshed: bool
+
+
+Tell: TypeAlias = "Callable[[Landing], object]"
+
+
 class Flight:
     """One fetch and all who wait for it.
 
@@ -66,12 +87,14 @@ class Flight:
         since: when it was wanted first (``Clock.now``).
         needs: the thread that must not wait for it, because the fetch needs its event loop.
         begun: whether somebody makes it.
+        refreshes: whether there is a good token meanwhile.
+        tell: is called once it is over and everybody knows, if anything is.
         outcome: what came of it, once it is over.
     """
 
     __slots__ = (
         "_callbacks", "begun", "callers", "claims", "fetch", "generation", "key", "needs",
-        "outcome", "since",
+        "outcome", "refreshes", "since", "tell",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +113,8 @@ class Flight:
         self.since = since
         self.needs = needs
         self.begun = False
+        self.refreshes = False
+        self.tell: Tell | None = None
         self.callers: weakref.WeakSet[Any] = weakref.WeakSet()
         self.outcome: Outcome | None = None
         self._callbacks: list[Callable[[], object]] = []

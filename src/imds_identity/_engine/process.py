@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._core.identity import choose
-from .._machine.choice import OFF, chosen, known_machines, machine_at
+from .._machine.choice import OFF, ON, chosen, known_machines, machine_at
 from .._runtime.clock import SYSTEM_CLOCK
 from .._runtime.environment import Environment
 from .._runtime.fork import whole
@@ -20,8 +20,10 @@ from .provider import Provider
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .._core.identity import Identity
     from .._machine.store import MachineCache
     from .._sources.kinds import TokenSource
+    from .manner import Manner
 
 
 @functools.cache
@@ -42,10 +44,11 @@ def provider_for(
     resource_id: str | None = None,
     identity_config: Mapping[str, str] | None = None,
     source: str | None = None,
-    arc_tokens_directory: str | None = None,
-    cache: str | os.PathLike[str] | None = None,
+    arc_tokens_directory: str | os.PathLike[str] | None = None,
+    cache: bool | str | os.PathLike[str] | None = None,
     private: bool = False,
     broker: Broker | None = None,
+    manner: Manner | None = None,
 ) -> Provider:
     """What gets tokens, for a face or a command with these settings.
 
@@ -56,9 +59,10 @@ def provider_for(
         identity_config: likewise, as azure-identity takes it.
         source: ``imds`` or ``arc``, in place of what is detected.
         arc_tokens_directory: where an Arc agent keeps its key files, if elsewhere.
-        cache: the directory that processes share, or ``off``.
+        cache: the directory that processes share, or ``off`` or False.
         private: whether nothing is shared with other processes unless ``cache`` names a directory.
         broker: in place of the one of this process.
+        manner: how the caller wants to be served, if it matters.
 
     Raises:
         ValueError: for a setting that is not understood.
@@ -70,11 +74,27 @@ def provider_for(
         identity_config=identity_config,
     )
     environment = Environment()
-    where = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
-    if "logging" in sys.modules:  # else nobody listens, and loading it would slow the start
-        _log_choice(where, source, environment)
+    find = functools.partial(_find, source, arc_tokens_directory, identity)
+    where = find(environment)
     machine = machine_cache(cache, private=private or broker is not None, environment=environment)
-    return Provider(where, identity, broker or process_broker(), machine)
+    # What the environment has named once is used for every request. Where it names nothing yet, it
+    # may by the first one: a test's fixture sets it when its modules have been imported.
+    look_again = None if where.variable else find
+    return Provider(where, identity, broker or process_broker(), machine, manner, look_again)
+
+
+def _find(
+    forced: str | None,
+    tokens_directory: str | os.PathLike[str] | None,
+    identity: Identity,
+    environment: Environment | None = None,
+) -> TokenSource:
+    env = environment or Environment()
+    where = detect(forced, tokens_directory=tokens_directory, environment=env)
+    where.check_selector(identity)
+    if "logging" in sys.modules:  # else nobody listens, and loading it would slow the start
+        _log_choice(where, forced, env)
+    return where
 
 
 def _log_choice(chosen: TokenSource, forced: str | None, environment: Environment) -> None:
@@ -90,7 +110,7 @@ def _log_choice(chosen: TokenSource, forced: str | None, environment: Environmen
 
 
 def machine_cache(
-    named: str | os.PathLike[str] | None = None,
+    named: bool | str | os.PathLike[str] | None = None,
     *,
     private: bool = False,
     environment: Environment | None = None,
@@ -98,7 +118,8 @@ def machine_cache(
     """Where this user's processes share tokens.
 
     Args:
-        named: a directory, or ``off``; by default what the environment says, else one in memory.
+        named: a directory, ``off`` or False, ``on`` or True; by default what the environment
+            says, else one in memory.
         private: whether nothing is shared unless it is ``named``.
         environment: that of the process, unless it has been read already.
 
@@ -108,8 +129,8 @@ def machine_cache(
     Raises:
         ValueError: for a setting that is not understood.
     """
-    if named == "":
-        raise ValueError("cache is a directory or 'off'; leave it out for the default")
+    if named is not None:
+        named = _setting(named)
     env = environment or Environment()
     if named is not None:
         choice = chosen(named, "cache")
@@ -117,6 +138,16 @@ def machine_cache(
         choice = OFF if private else chosen(env["IMDS_IDENTITY_CACHE"], "IMDS_IDENTITY_CACHE")
     runtime_directory = env["XDG_RUNTIME_DIR"] or None
     return None if choice == OFF else machine_at(choice, runtime_directory, SYSTEM_CLOCK)
+
+
+def _setting(named: object) -> str | os.PathLike[str]:
+    if isinstance(named, bool):
+        return ON if named else OFF
+    if not isinstance(named, str | os.PathLike) or named == "":
+        raise ValueError(
+            f"cache is False, a directory or 'off', not {named!r}; leave it out for the default"
+        )
+    return named
 
 
 def forget_everything() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .._core.failure import Failure
+from .._core.failure import Failure, Unavailable
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
-from .._runtime.fork import whole
+from .._runtime.fork import load, whole
 from .flight import LONGEST_EXCHANGE
+from .manner import Notes, listens
 from .sharing import Sharing
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from .._sources.kinds import TokenSource
     from .._wire.channel import Expect, Sender
     from .broker import Broker
-    from .flight import Fetch, Flight
+    from .flight import Fetch, Flight, Landing, Tell
+    from .manner import Manner
     from .slot import Slot
 
 OpenSender: TypeAlias = "Callable[[Clock], AbstractContextManager[Sender]]"
@@ -37,18 +39,42 @@ class Provider:
         identity: whose.
         broker: shared by all that should share tokens.
         machine: shared with the other processes of this user, if there is one.
+        manner: how the caller wants to be served, if it matters.
+        look_again: finds the source once more when the first token is asked for; None if the one
+            at hand is the one that was meant.
     """
 
     def __init__(
-        self, source: TokenSource, identity: Identity, broker: Broker, machine: MachineCache | None
+        self,
+        source: TokenSource,
+        identity: Identity,
+        broker: Broker,
+        machine: MachineCache | None,
+        manner: Manner | None = None,
+        look_again: Callable[[], TokenSource] | None = None,
     ) -> None:
         self.source = source
         self.identity = identity
         self.broker = broker
-        self._machine = machine if source.is_the_machines else None
+        self._shared = machine
+        self._manner = manner
+        self._look_again = look_again
+
+    @property
+    def _machine(self) -> MachineCache | None:
+        return self._shared if self.source.is_the_machines else None
 
     def slot(self, resource: str) -> Slot:
-        """The slot of this identity's token for ``resource``."""
+        """The slot of this identity's token for ``resource``.
+
+        The first call settles for good where tokens come from.
+
+        Raises:
+            ValueError: if the source that is found now cannot give this identity.
+        """
+        if self._look_again is not None:
+            self.source = self._look_again()
+            self._look_again = None
         return self.broker.slot(key_for(self.source, self.identity, resource))
 
     def token(
@@ -65,7 +91,8 @@ class Provider:
             Failure: when there is none to be had.
         """
         self._catch_up(slot)
-        return self.broker.get(slot, self._fetcher(slot, claims, open_sender), claims or None)
+        fetch, tell = self._errand(slot, claims, open_sender)
+        return self.broker.get(slot, fetch, claims or None, tell)
 
     def ask(
         self, slot: Slot, claims: str | None, open_sender: OpenSender | None, **how: Any
@@ -82,8 +109,8 @@ class Provider:
             Failure: when there is none to be had.
         """
         self._catch_up(slot)
-        fetch = self._fetcher(slot, claims, open_sender)
-        return self.broker.ask(slot, fetch, claims or None, **how)
+        fetch, tell = self._errand(slot, claims, open_sender)
+        return self.broker.ask(slot, fetch, claims or None, tell=tell, **how)
 
     def _catch_up(self, slot: Slot) -> None:
         """Take over what other processes have written since."""
@@ -93,35 +120,65 @@ class Provider:
             slot.stamp = stamp
             if entry is not None:
                 self.broker.adopt(slot, entry.token, entry.challenge)
+            if entry is not None and entry.token is not None and entry.token is slot.token:
+                self._tell_sharing(entry.token, slot.key.resource)
 
-    def _fetcher(self, slot: Slot, claims: str | None, open_sender: OpenSender | None) -> Fetch:
+    def _errand(
+        self, slot: Slot, claims: str | None, open_sender: OpenSender | None
+    ) -> tuple[Fetch, Tell]:
+        """What gets the token, and what is told of that."""
         wanted = TokenRequest(slot.key.resource, self.identity, claims or None)
-        fetch = partial(self._fetch, wanted, open_sender)
-        if self._machine is None:
-            return fetch
-        sharing = Sharing(self._machine, slot, self.broker.random)
-        return partial(sharing.get, fetch, claims or None)
+        notes = Notes()
+        fetch = partial(self._fetch, wanted, open_sender, notes)
+        if self._machine is not None:
+            sharing = Sharing(self._machine, slot, self.broker.random)
+            fetch = partial(sharing.get, fetch, claims or None)
+        return fetch, partial(self._tell, wanted.resource, notes)
+
+    def _tell_sharing(self, token: Token, resource: str) -> None:
+        if listens():
+            telling = load("imds_identity._engine.telling")
+            telling.tell_sharing(self._asked(resource), token, self.broker.clock.now())
+
+    def _tell(self, resource: str, notes: Notes, landing: Landing) -> None:
+        if (self._manner is not None and self._manner.on_event is not None) or listens():
+            telling = load("imds_identity._engine.telling")
+            telling.tell_landing(self.source, self._asked(resource), self._manner, notes, landing)
+
+    def _asked(self, resource: str) -> str:
+        return f"{self.source} for {resource!r} as {self.identity}"
 
     def _fetch(
         self,
         wanted: TokenRequest,
         open_sender: OpenSender | None,
+        notes: Notes,
         expect: Expect | None = None,
     ) -> Token:
+        notes.asked = True
         with whole():
             from .._machine.gate import gate_for
             from .._wire.channel import Channel
+            from .._wire.patience import AS_USUAL
             from .._wire.sender import requests_sender
-        broker, machine = self.broker, self._machine
-        gate = gate_for(machine, self.source, broker.random) if machine else None
+        broker, source, machine, manner = self.broker, self.source, self._machine, self._manner
+        # Where there may be no service, there is none whose limits would be worth waiting for.
+        limited = None if source.gives_way else machine
+        gate = gate_for(limited, source, broker.random) if limited else None
         try:
-            self.source.check()
-            # A transport of the caller's is for IMDS and Arc: it may follow a redirect with an app
-            # host's secret, and does not know Service Fabric's certificate.
-            given = open_sender if self.source.is_the_machines else None
-            with (given or requests_sender)(broker.clock) as send:
-                channel = Channel(send, broker.clock, gate, expect, broker.random, LONGEST_EXCHANGE)
-                return self.source.fetch(wanted, channel)
+            source.check()
+            if open_sender is None:  # a transport of the caller's may get where others do not
+                broker.absences.check(source.endpoint, broker.clock.now())
+            with (open_sender or requests_sender)(broker.clock) as send:
+                sends = notes.noting(send) if manner and manner.logs_requests else send
+                patience = (manner and manner.patience) or AS_USUAL
+                channel = Channel(
+                    sends, broker.clock, gate, expect, broker.random, LONGEST_EXCHANGE, patience
+                )
+                return source.fetch(wanted, channel)
         except Failure as failure:
-            failure.asked = f"{self.source} for {wanted.resource!r} as {self.identity}"
+            failure.asked = self._asked(wanted.resource)
+            is_absent = isinstance(failure, Unavailable) and failure.status is None
+            if is_absent and open_sender is None and source.gives_way:
+                broker.absences.note(source.endpoint, failure, broker.clock.now())
             raise

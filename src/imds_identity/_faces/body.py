@@ -38,6 +38,7 @@ class Whole:
 
     def sending(self) -> None:
         """From here on the answer is waited for."""
+        self._body.clear()
         self._sent_at = self._clock.now()
 
     def add(self, chunk: bytes) -> None:

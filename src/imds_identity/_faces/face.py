@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, TypeAlias
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from .._core.resource import claims_of, resource_of
+from .._engine.manner import Manner
 from .._engine.process import provider_for
 from .._runtime.fork import load
 
@@ -14,12 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from azure.core.credentials import AccessToken, AccessTokenInfo
+    from typing_extensions import Never, Unpack
 
+    from .._core.event import Event
     from .._core.failure import Failure
     from .._core.token import Token
     from .._engine.broker import Broker
+    from .._engine.provider import OpenSender
     from .._engine.slot import Slot
     from ..errors import ManagedIdentityError
+    from .options import Options
 
 Shown: TypeAlias = "tuple[AccessToken, AccessTokenInfo]"
 
@@ -27,23 +33,31 @@ Shown: TypeAlias = "tuple[AccessToken, AccessTokenInfo]"
 class Face:
     """Configuration, the slots of the scopes asked for so far, and how a token is shown."""
 
+    _has_a_loop: ClassVar[bool]
+
     def __init__(
         self,
-        *,
+        *positional: Never,
         client_id: str | None = None,
         object_id: str | None = None,
         resource_id: str | None = None,
         identity_config: Mapping[str, str] | None = None,
         source: str | None = None,
-        arc_tokens_directory: str | None = None,
-        cache: str | os.PathLike[str] | None = None,
+        arc_tokens_directory: str | os.PathLike[str] | None = None,
+        cache: bool | str | os.PathLike[str] | None = None,
         transport: Any = None,
         raw_request_hook: Callable[..., Any] | None = None,
         raw_response_hook: Callable[..., Any] | None = None,
+        on_event: Callable[[Event], object] | None = None,
         _broker: Broker | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        given = {name: value for name, value in locals().items() if name != "self"}
-        self._settings = {name: value for name, value in given.items() if value is not None}
+        given = {name: value for name, value in locals().items() if name not in _NO_SETTINGS}
+        whose = type(self).__name__
+        if positional:
+            raise TypeError(f"{whose}() takes keywords only, such as client_id=…")
+        more = _keywords().checked(options, whose, given) if options else {}
+        self._settings = {name: v for name, v in {**given, **more}.items() if v is not None}
         self._provider = provider_for(
             client_id=client_id,
             object_id=object_id,
@@ -54,16 +68,21 @@ class Face:
             cache=cache,
             private=transport is not None,
             broker=_broker,
+            manner=_manner(on_event, more),
         )
         self._transport = transport
-        self._hooks = {"raw_request_hook": raw_request_hook, "raw_response_hook": raw_response_hook}
-        self._sends_by_azure_core = transport is not None or any(self._hooks.values())
-        self._check_transport()
+        hooks = {"raw_request_hook": raw_request_hook, "raw_response_hook": raw_response_hook}
+        self._policies = self._checked_policies(hooks, more)
         self._slots: dict[tuple[str, ...], Slot] = {}
         self._tick = self._provider.broker.clock.tick
+        if more:
+            _keywords().warn_of(more, self._provider.source.name, 2)
+        if "logging" in sys.modules:  # else nobody listens, and loading it would slow the start
+            telling = load("imds_identity._engine.telling")
+            telling.tell_use(whose, self._provider.source, self._provider.identity)
 
     def __repr__(self) -> str:
-        shown = (f"{n}={v!r}" for n, v in self._settings.items() if n not in _OBJECTS)
+        shown = (f"{n}={v!r}" for n, v in self._settings.items() if n not in _OBJECTS | _HIDDEN)
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -74,11 +93,42 @@ class Face:
             )
         return functools.partial(type(self), **self._settings), ()
 
+    def _checked_policies(self, hooks: dict[str, Any], options: dict[str, Any]) -> Any:
+        """What requests go through on their way to the transport, or None for our own way.
+
+        Raises:
+            TypeError: for a transport or a policy that this face cannot use.
+            ValueError: likewise.
+        """
+        hooked = any(hooks.values()) or (options and options.keys() & _keywords().PIPELINE)
+        if self._transport is None and not hooked:
+            return None
+        # Imported here and not by the first request, which has a deadline.
+        transport = load("imds_identity._faces.transport")
+        transport.check_transport(self._transport)
+        self._check_transport()
+        policies = transport.Policies(hooks, options)
+        transport.check_policies(self._transport, policies, has_a_loop=self._has_a_loop)
+        return policies
+
     def _check_transport(self) -> None:
-        """Refuse a transport that this face cannot use."""
-        if self._sends_by_azure_core:
-            # Imported here and not by the first request, which has a deadline.
-            load("imds_identity._faces.transport").check_transport(self._transport)
+        """Refuse a transport that this face cannot use, though another can."""
+
+    def _open_sender(self, kind: str, *where: Any) -> OpenSender | None:
+        """What sends in place of the engine's own sender, if anything does.
+
+        Args:
+            kind: ``sync_sender`` or ``async_sender``.
+            where: the event loop, for the latter.
+        """
+        policies = self._policies
+        if policies is None:
+            if not _is_traced():
+                return None
+            policies = load("imds_identity._faces.transport").Policies({}, {})
+        transport = load("imds_identity._faces.transport")
+        sender: OpenSender = getattr(transport, kind)(self._transport, policies, *where)
+        return sender
 
     def _slot(self, scopes: tuple[str, ...], claims: object) -> Slot:
         resource = resource_of(scopes)
@@ -103,4 +153,31 @@ def error_from(failure: Failure) -> ManagedIdentityError:
     return error
 
 
-_OBJECTS = frozenset({"transport", "raw_request_hook", "raw_response_hook", "_broker"})
+def _keywords() -> Any:
+    return load("imds_identity._faces.options")
+
+
+def _manner(on_event: Callable[[Event], object] | None, options: dict[str, Any]) -> Manner | None:
+    if on_event is not None and not callable(on_event):
+        raise TypeError(f"on_event is a callable that takes an event, not {on_event!r}")
+    if on_event is None and not options:
+        return None
+    patience = _keywords().patience_of(options) if options else None
+    return Manner(patience, on_event, logs_requests=bool(options.get("logging_enable")))
+
+
+def _is_traced() -> bool:
+    """Whether azure-core's tracing is on: then it is to have a span for each request."""
+    module = sys.modules.get("azure.core.settings")
+    settings = getattr(module, "settings", None)
+    return settings is not None and bool(settings.tracing_enabled())
+
+
+_NO_SETTINGS = frozenset({"self", "positional", "options"})
+_HIDDEN = frozenset({"headers", "proxies"})  # which may hold secrets
+_OBJECTS = frozenset(
+    {
+        "transport", "raw_request_hook", "raw_response_hook", "on_event", "per_call_policies",
+        "per_retry_policies", "policies", "network_span_namer", "session", "_broker", "_cache",
+    }
+)  # fmt: skip

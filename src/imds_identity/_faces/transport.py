@@ -16,19 +16,25 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
-from azure.core.pipeline import AsyncPipeline, Pipeline
-from azure.core.pipeline.policies import AsyncHTTPPolicy, CustomHookPolicy, HTTPPolicy
-from azure.core.pipeline.transport import RequestsTransport
+from azure.core.pipeline.transport import AsyncioRequestsTransport, RequestsTransport
 from azure.core.rest import HttpRequest
 
 from .._engine.flight import Interrupted
-from .._wire.bounded import BoundedSession
 from .._wire.connection import in_time, late_after
 from .._wire.exchange import Dropped, Response, Unreached
 from .._wire.sender import check_url, last_words, plain_headers, problem_of
-from .body import Whole, async_body_of, body_of
+from .body import Whole
 from .loop import wait_for
-from .twins import aiohttp_twin, bind, check_transport, is_async, options_for, requests_twin
+from .policies import Policies
+from .twins import (
+    aiohttp_twin,
+    bind,
+    check_certificate,
+    check_transport,
+    is_async,
+    options_for,
+    requests_twin,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,26 +45,49 @@ if TYPE_CHECKING:
     from .._wire.channel import Sender
     from .._wire.exchange import Request
 
-__all__ = ["async_sender", "check_transport", "is_async", "sync_sender"]
+__all__ = [
+    "Policies",
+    "async_sender",
+    "check_policies",
+    "check_transport",
+    "is_async",
+    "sync_sender",
+]
 
 
-def sync_sender(transport: Any, hooks: dict[str, Any]) -> OpenSender:
-    """Sends by ``transport``, or by azure-core's own if there are hooks and no transport."""
-    return functools.partial(_opened, functools.partial(_run, transport, hooks))
+def check_policies(transport: Any, policies: Policies, *, has_a_loop: bool) -> None:
+    """Refuse policies that cannot be called where ``transport`` sends.
+
+    Args:
+        transport: the caller's, if there is one.
+        policies: likewise.
+        has_a_loop: whether an event loop is there to await them.
+
+    Raises:
+        TypeError: for one that would have to be awaited and is not, or the other way round.
+    """
+    policies.check(on_a_loop=has_a_loop and _needs_a_loop(transport, policies))
 
 
-def async_sender(
-    transport: Any, hooks: dict[str, Any], loop: asyncio.AbstractEventLoop
-) -> OpenSender:
+def sync_sender(transport: Any, policies: Policies) -> OpenSender:
+    """Sends by ``transport``, or by azure-core's own if there are policies and no transport."""
+    return functools.partial(_opened, functools.partial(_run, transport, policies))
+
+
+def async_sender(transport: Any, policies: Policies, loop: asyncio.AbstractEventLoop) -> OpenSender:
     """Sends by ``transport``; an async one runs on ``loop`` while the engine's thread waits."""
-    if transport is None or not is_async(transport):
-        return sync_sender(transport, hooks)
+    if not _needs_a_loop(transport, policies):
+        return sync_sender(transport, policies)
 
     def run(request: Request, clock: Clock) -> Response:
-        begin = functools.partial(_run_async, transport, hooks, request, clock)
+        begin = functools.partial(_run_async, transport, policies, request, clock)
         return wait_for(begin, loop, request.seconds, clock)
 
     return functools.partial(_opened, run)
+
+
+def _needs_a_loop(transport: Any, policies: Policies) -> bool:
+    return policies.need_a_loop if transport is None else is_async(transport)
 
 
 @contextmanager
@@ -77,88 +106,58 @@ def _opened(run: Callable[[Request, Clock], Response], clock: Clock) -> Iterator
     yield send
 
 
-def _run(transport: Any, hooks: dict[str, Any], request: Request, clock: Clock) -> Response:
+def _run(transport: Any, policies: Policies, request: Request, clock: Clock) -> Response:
     """Send ``request`` by a transport that blocks."""
     if transport is None:
-        transport = RequestsTransport(session=BoundedSession(clock))
-        twin = transport
-    else:
-        twin = requests_twin(transport, clock)
+        transport = RequestsTransport(**policies.of_transport)
+    twin = requests_twin(transport, request, clock)
     if twin is not None:
         with twin.session:
-            return _send(twin, hooks, request, clock)
+            return _send(twin, policies, request, clock)
+    check_certificate(transport, request)
     bind(transport, request, clock)
     # Nothing is known of what it does with time-outs.
-    send = functools.partial(_send, transport, hooks, request, clock)
+    send = functools.partial(_send, transport, policies, request, clock)
     return in_time(send, request.seconds, late_after(request.seconds))
 
 
-def _send(transport: Any, hooks: dict[str, Any], request: Request, clock: Clock) -> Response:
-    reader = _Reader(Whole(clock, request.seconds))
-    pipeline = Pipeline(transport, [CustomHookPolicy(**hooks), reader])
-    answer = pipeline.run(_http(request), **options_for(transport, request)).http_response
-    return reader.whole.response(answer)
+def _send(transport: Any, policies: Policies, request: Request, clock: Clock) -> Response:
+    whole = Whole(clock, request.seconds)
+    options = options_for(transport, request)
+    return whole.response(policies.run(_http(request), transport, whole, **options))
 
 
 async def _run_async(
-    transport: Any, hooks: dict[str, Any], request: Request, clock: Clock
+    transport: Any, policies: Policies, request: Request, clock: Clock
 ) -> Response:
     """Send ``request`` by a transport that is awaited."""
-    twin = requests_twin(transport, clock)
+    if transport is None:
+        transport = AsyncioRequestsTransport(**policies.of_transport)
+    twin = requests_twin(transport, request, clock)
     if twin is not None:
         with twin.session:
-            return await _send_async(twin, hooks, request, clock)
-    twin = aiohttp_twin(transport)
+            return await _send_async(twin, policies, request, clock)
+    check_certificate(transport, request)
+    twin = aiohttp_twin(transport, request)
     if twin is not None:
         async with twin.session:
-            return await _send_async(twin, hooks, request, clock)
+            return await _send_async(twin, policies, request, clock)
     bind(transport, request, clock)
-    return await _send_async(transport, hooks, request, clock)
+    return await _send_async(transport, policies, request, clock)
 
 
 async def _send_async(
-    transport: Any, hooks: dict[str, Any], request: Request, clock: Clock
+    transport: Any, policies: Policies, request: Request, clock: Clock
 ) -> Response:
-    reader = _AsyncReader(Whole(clock, request.seconds))
-    pipeline: Any = AsyncPipeline(transport, [CustomHookPolicy(**hooks), reader])
-    ran = await pipeline.run(_http(request), **options_for(transport, request))
-    return reader.whole.response(ran.http_response)
+    whole = Whole(clock, request.seconds)
+    options = options_for(transport, request)
+    return whole.response(await policies.run_async(_http(request), transport, whole, **options))
 
 
 def _http(request: Request) -> HttpRequest:
     return HttpRequest(
         request.method, request.url, headers=plain_headers(request), content=request.body
     )
-
-
-class _Reader(HTTPPolicy[Any, Any]):
-    """Next to the transport: reads the answer, so that hooks are shown a whole one."""
-
-    def __init__(self, whole: Whole) -> None:
-        super().__init__()
-        self.whole = whole
-
-    def send(self, request: Any) -> Any:
-        """Send it on, and read what comes."""
-        self.whole.sending()
-        answer = self.next.send(request)
-        body_of(answer.http_response, self.whole)
-        return answer
-
-
-class _AsyncReader(AsyncHTTPPolicy[Any, Any]):
-    """The same for transports that are awaited."""
-
-    def __init__(self, whole: Whole) -> None:
-        super().__init__()
-        self.whole = whole
-
-    async def send(self, request: Any) -> Any:
-        """Send it on, and read what comes."""
-        self.whole.sending()
-        answer: Any = await self.next.send(request)
-        await async_body_of(answer.http_response, self.whole)
-        return answer
 
 
 def _problem_of(error: Exception, request: Request) -> Exception:

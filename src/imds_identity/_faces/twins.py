@@ -26,14 +26,15 @@ from azure.core.pipeline.transport._bigger_block_size_http_adapters import (
 )
 from requests.adapters import HTTPAdapter
 
+from .._core.failure import Refused
 from .._runtime.fork import load
 from .._wire.bounded import BoundedAdapter, BoundedSession
-from .._wire.retry import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     from .._runtime.clock import Clock
     from .._wire.exchange import Request
 
+_HARMLESS = ("cert", "hooks")
 _PLAIN_ADAPTERS = (HTTPAdapter, BiggerBlockSizeHTTPAdapter)
 
 
@@ -68,7 +69,7 @@ def check_transport(transport: Any) -> None:
         )
 
 
-def requests_twin(transport: Any, clock: Clock) -> Any:
+def requests_twin(transport: Any, request: Request, clock: Clock) -> Any:
     """The twin of one of azure-core's transports for `requests`, or None for any other."""
     kinds = (RequestsTransport, AsyncioRequestsTransport)
     if type(transport) not in kinds or not _is_plain(transport.session):
@@ -77,10 +78,28 @@ def requests_twin(transport: Any, clock: Clock) -> Any:
         return None  # it has been closed, and says so itself
     twin = copy.copy(transport)
     twin.session = BoundedSession(clock)
+    twin.session.trust_env = request.over_internet and transport._use_env_settings
+    if request.certificate:
+        twin.session.mount("https://", BoundedAdapter(clock, request.certificate))
     if transport.session is not None:
-        twin.session.cert = transport.session.cert
-        twin.session.hooks = transport.session.hooks
+        copied = ("cert", "hooks", "proxies", "verify") if request.over_internet else _HARMLESS
+        for name in copied:
+            setattr(twin.session, name, getattr(transport.session, name))
     return twin
+
+
+def check_certificate(transport: Any, request: Request) -> None:
+    """Refuse a transport that has no twin where the server is known by its certificate alone.
+
+    Raises:
+        Refused: before anything secret is sent.
+    """
+    if request.certificate:
+        raise Refused(
+            f"{type(transport).__name__} cannot check Service Fabric's certificate by its "
+            "thumbprint",
+            "Leave transport out, or give a plain RequestsTransport.",
+        )
 
 
 def bind(transport: Any, request: Request, clock: Clock) -> None:
@@ -100,7 +119,7 @@ def bind(transport: Any, request: Request, clock: Clock) -> None:
         session.adapters = OrderedDict({where: BoundedAdapter(clock), **session.adapters})
 
 
-def aiohttp_twin(transport: Any) -> Any:
+def aiohttp_twin(transport: Any, request: Request) -> Any:
     """The twin of azure-core's transport for aiohttp, or None for any other. On its loop only."""
     if not _is_plain_aiohttp(transport):
         return None
@@ -117,7 +136,7 @@ def aiohttp_twin(transport: Any) -> Any:
         connector_owner=connector is None,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        trust_env=False,
+        trust_env=request.over_internet and transport._use_env_settings,
     )
     return twin
 
@@ -126,19 +145,19 @@ def options_for(transport: Any, request: Request) -> dict[str, Any]:
     """What ``transport`` is told with ``request``, beside the request itself."""
     host = urlsplit(request.url).hostname
     proxied = ("http", "https", "all", f"http://{host}", f"https://{host}", f"all://{host}")
-    options: dict[str, Any] = {
-        "stream": True,
+    options: dict[str, Any] = {"stream": True}
+    if not request.over_internet:
         # requests looks these up, most special first; None hides a session's own.
-        "proxies": {**dict.fromkeys(proxied), "no_proxy": "*"},
-    }
+        options["proxies"] = {**dict.fromkeys(proxied), "no_proxy": "*"}
+    bounds = {"connection_timeout": request.connect_seconds, "read_timeout": request.seconds}
     if not isinstance(transport, RequestsTransport):
-        return {**options, "connection_timeout": CONNECT_TIMEOUT, "read_timeout": request.seconds}
+        return {**options, **bounds}
     if not isinstance(getattr(transport, "session", None), BoundedSession):
         options |= {"auth": _Bare(request), "hooks": {"response": _without_location}}
     if is_async(transport):
         # These know one time-out only, and hand it to requests as it is.
-        return {**options, "connection_timeout": (CONNECT_TIMEOUT, request.seconds)}
-    return {**options, "connection_timeout": CONNECT_TIMEOUT, "read_timeout": request.seconds}
+        return {**options, "connection_timeout": (request.connect_seconds, request.seconds)}
+    return {**options, **bounds}
 
 
 class _Bare(requests.auth.AuthBase):

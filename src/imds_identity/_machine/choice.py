@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from .place import Place
 
 OFF = "off"
+ON = "on"
 _SAYS_OFF = frozenset({OFF, "0", "false", "no", "none"})
-_SAYS_DEFAULT = frozenset({"", "on", "1", "true", "yes"})
+_SAYS_DEFAULT = frozenset({"", ON, "1", "true", "yes"})
 _NAME = "imds-identity"
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - in it only a 0700 directory of this user's own is used
 _SPARE_NAMES = 3

@@ -113,8 +113,8 @@ class Gate:
             raise
 
     def heed(self, response: Response) -> None:
-        """Have all processes pause, if ``response`` asks for that."""
-        if response.status not in _PAUSING:
+        """Have all processes pause, if the service itself asks for that in ``response``."""
+        if response.status not in _PAUSING or not response.is_a_metadata_error:
             return
         wanted = retry_after(response)
         seconds = _UNNAMED_PAUSE * (0.5 + self._random()) if wanted is None else wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import os
 import sys
 import threading
 from contextlib import suppress
@@ -11,33 +12,41 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-THREAD_NAME = "imds-identity"
+_ours: set[int] = set()
 
 
 def start_thread(run: Callable[[], object]) -> None:
-    """Run ``run`` in a thread of its own.
+    """Run ``run`` in a thread of its own, which nobody waits for at the interpreter's end.
 
-    The main thread has another one start it. Python runs signal handlers in the main thread, and
-    one that raises inside of `threading.Thread.start` leaves the new thread waiting for ever.
+    It is started in one step of the interpreter. `threading.Thread.start` takes several, and a
+    signal handler that raises between two of them leaves the new thread waiting for ever.
 
     Raises:
         RuntimeError: if there can be no more threads, or the interpreter is going down. Until
-            Python 3.12 a thread that is started then never runs, and who starts it waits for ever.
+            Python 3.12 a thread that is started then never runs.
     """
     if sys.is_finalizing():
         raise RuntimeError("the interpreter is going down")
-    thread = threading.Thread(target=run, name=THREAD_NAME, daemon=True)
-    if threading.current_thread() is threading.main_thread():
-        _thread.start_new_thread(_start_or_run, (thread, run))
-    else:
-        thread.start()
+    _thread.start_new_thread(_run, (run,))
 
 
-def _start_or_run(thread: threading.Thread, run: Callable[[], object]) -> None:
+def our_threads() -> frozenset[int]:
+    """The threads that run something for this package, by their idents."""
+    return frozenset(_ours)
+
+
+def is_ours() -> bool:
+    """Whether this thread is one of them."""
+    return _thread.get_ident() in _ours
+
+
+def _run(run: Callable[[], object]) -> None:
+    ident = _thread.get_ident()
+    _ours.add(ident)
     try:
-        thread.start()
-    except RuntimeError:  # there can be no more than this one
         run()
+    finally:
+        _ours.discard(ident)
 
 
 def run_beside(run: Callable[[], object], seconds: float) -> None:
@@ -62,3 +71,11 @@ def run_beside(run: Callable[[], object], seconds: float) -> None:
         run()
     else:
         done.acquire(timeout=seconds)
+
+
+def _after_fork_in_child() -> None:
+    _ours.intersection_update({_thread.get_ident()})
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

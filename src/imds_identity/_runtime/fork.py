@@ -58,7 +58,7 @@ def load(name: str) -> Any:
     module = sys.modules.get(name)
     if module is not None and not getattr(module.__spec__, "_initializing", False):
         return module
-    if threading.current_thread() is not threading.main_thread():
+    if threading.get_ident() != threading.main_thread().ident:
         return _imported(name)
     run_beside(functools.partial(_imported, name), _IMPORT_SECONDS)
     return _imported(name)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .._core.failure import Failure, Refused, Unavailable
 from .._wire.answer import token_from
 from .._wire.exchange import Random, Request, Steps, url_with
+from .._wire.patience import AS_USUAL, Patience
 from .._wire.retry import answered
 from .token_answer import check_identity, refusal
 
@@ -70,6 +71,7 @@ def exchange(
     endpoint: str,
     wanted: TokenRequest,
     random: Random,
+    patience: Patience = AS_USUAL,
     *,
     secret: Secret | None = None,
     thumbprint: str | None = None,
@@ -82,6 +84,7 @@ def exchange(
         endpoint: where it is.
         wanted: what for, and as whom.
         random: spreads retries and refreshes.
+        patience: what the caller wants otherwise.
         secret: the app's.
         thumbprint: of the certificate that Service Fabric proves itself with.
         refused: the token that a claims challenge is about; Service Fabric replaces that one.
@@ -92,7 +95,10 @@ def exchange(
     request = _request(name, endpoint, wanted, secret, thumbprint, refused)
     try:
         response = yield from answered(
-            request, random, absent=f"{HOSTS[name].variable} says where the host is."
+            request,
+            random,
+            absent=f"{HOSTS[name].variable} says where the host is.",
+            patience=patience,
         )
         if response.status != 200:
             raise refusal(response)

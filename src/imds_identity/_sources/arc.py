@@ -5,7 +5,9 @@ https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authenticat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 from .._core.failure import Failure, Refused, SecretUnreadable, quote
@@ -19,6 +21,7 @@ from .._wire.exchange import (
     read_secret,
     url_with,
 )
+from .._wire.patience import AS_USUAL, Patience
 from .._wire.retry import answered
 from .token_answer import check_identity, refusal
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from .._core.secret import Secret
     from .._core.token import Token
     from .._core.token_request import TokenRequest
+
+Ask: TypeAlias = Callable[[Request], Steps[Response]]
 
 API_VERSION = "2020-06-01"
 HEADERS = {"Metadata": "true"}
@@ -35,7 +40,9 @@ _CHALLENGES = 3
 _AGENT = "Is the Azure Connected Machine agent running? `azcmagent show` tells."
 
 
-def exchange(endpoint: str, wanted: TokenRequest, random: Random) -> Steps[Token]:
+def exchange(
+    endpoint: str, wanted: TokenRequest, random: Random, patience: Patience = AS_USUAL
+) -> Steps[Token]:
     """One token from the HIMDS token endpoint.
 
     Raises:
@@ -48,7 +55,8 @@ def exchange(endpoint: str, wanted: TokenRequest, random: Random) -> Steps[Token
         )
     secrets: list[Secret] = []
     try:
-        return (yield from _token(endpoint, wanted, random, secrets))
+        ask = functools.partial(answered, random=random, absent=_AGENT, patience=patience)
+        return (yield from _token(endpoint, wanted, random, ask, secrets))
     except Failure as failure:
         # A service may say whatever it likes, the secret that it was sent included.
         for secret in secrets:
@@ -57,21 +65,21 @@ def exchange(endpoint: str, wanted: TokenRequest, random: Random) -> Steps[Token
 
 
 def _token(
-    endpoint: str, wanted: TokenRequest, random: Random, secrets: list[Secret]
+    endpoint: str, wanted: TokenRequest, random: Random, ask: Ask, secrets: list[Secret]
 ) -> Steps[Token]:
     query = {"api-version": API_VERSION, "resource": wanted.resource, **wanted.identity.query}
     request = Request(url_with(_on_127(endpoint), query), _headers(endpoint))
-    response = yield from _met(request, random, secrets)
+    response = yield from _met(request, ask, secrets)
     if response.status != 200:
         raise refusal(response)
     check_identity(response, wanted.identity, required=True)
     return token_from(response, random())
 
 
-def _met(request: Request, random: Random, secrets: list[Secret]) -> Steps[Response]:
+def _met(request: Request, ask: Ask, secrets: list[Secret]) -> Steps[Response]:
     """The answer to ``request`` once its challenge is met."""
     for remaining in reversed(range(_CHALLENGES)):
-        challenge = yield from answered(request, random, absent=_AGENT)
+        challenge = yield from ask(request)
         if challenge.status != 401:
             raise _unchallenged(challenge)
         realm = _realm(challenge)
@@ -79,8 +87,7 @@ def _met(request: Request, random: Random, secrets: list[Secret]) -> Steps[Respo
         yield from confirm_listener(port)
         secrets.append((yield from read_secret(realm)))
         authorized = {**request.headers, "Authorization": secrets[-1].after("Basic ")}
-        second = Request(request.url, authorized, listener=port)
-        response = yield from answered(second, random, absent=_AGENT)
+        response = yield from ask(Request(request.url, authorized, listener=port))
         if response.status != 401 or not remaining:
             return response
     raise AssertionError("unreachable")

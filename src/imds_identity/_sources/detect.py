@@ -86,6 +86,7 @@ def detect(
     """
     env = environment or Environment()
     source = rule_for(forced, env).build(env)
+    source.forced = forced is not None
     if tokens_directory is not None and isinstance(source, ArcSource):
         source.tokens_directory = os.fspath(tokens_directory) or source.tokens_directory
     return source
@@ -188,6 +189,11 @@ def _agent_is_installed(environment: Environment) -> bool:
 
 
 _NO_OTHER_IMDS = Condition(f"no {_IMDS_VARIABLE}", lambda env: not env[_IMDS_VARIABLE])
+# Where both are missing, those two are set for somebody else, such as the Azure command line.
+_AUTHORITY_OR_CLIENT = Condition(
+    "AZURE_AUTHORITY_HOST or AZURE_CLIENT_ID",
+    lambda env: bool(env["AZURE_AUTHORITY_HOST"] or env["AZURE_CLIENT_ID"]),
+)
 _AGENT = Condition("an installed Arc agent", _agent_is_installed)
 
 _NAMED_ARC = Rule("arc", _set("IDENTITY_ENDPOINT", "IMDS_ENDPOINT"), _arc)
@@ -206,7 +212,7 @@ RULES = (
     Rule("cloud-shell", _set("MSI_ENDPOINT"), _cloud_shell),
     Rule(
         "workload-identity",
-        _set("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"),
+        (*_set("AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE"), _AUTHORITY_OR_CLIENT),
         _workload_identity,
     ),
     _INSTALLED_ARC,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from .._core.source import ARC, IMDS, Source
+from .._core.identity import Identity
+from .._core.source import ARC, CLOUD_SHELL, IMDS, Source
 from .._runtime.fork import whole
 
 if TYPE_CHECKING:
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
 class TokenSource(Source):
     """A source that can be asked."""
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether there may be no such service: then it is asked once, and briefly."""
+        return False
 
     @abstractmethod
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
@@ -30,6 +37,13 @@ class TokenSource(Source):
             Failure: when there is none to be had.
         """
 
+    def check_selector(self, identity: Identity) -> None:
+        """Refuse an identity that this source cannot give, where that can be told beforehand.
+
+        Raises:
+            ValueError: with what to do.
+        """
+
 
 class ImdsSource(TokenSource):
     """Azure VM: the Instance Metadata Service."""
@@ -37,11 +51,24 @@ class ImdsSource(TokenSource):
     def __init__(self, endpoint: str, variable: str = "") -> None:
         super().__init__(IMDS, endpoint, variable)
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether neither the caller, the environment nor the firmware says that this is Azure."""
+        return not (self.forced or self.variable or _firmware_says_azure())
+
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
         """One token, by one request if all is well."""
         with whole():
-            from .imds import exchange
-        return channel.run(exchange(self.endpoint, wanted, channel.random))
+            from .imds import GIVING_WAY, exchange
+        patience = channel.patience.over(GIVING_WAY) if self.gives_way else channel.patience
+        return channel.run(exchange(self.endpoint, wanted, channel.random, patience))
+
+
+@functools.cache
+def _firmware_says_azure() -> bool:
+    with whole():
+        from .dmi import firmware
+    return firmware().is_azure is True
 
 
 class ArcSource(TokenSource):
@@ -59,7 +86,7 @@ class ArcSource(TokenSource):
         """One token, by two requests if all is well: the first is met with a challenge."""
         with whole():
             from .arc import exchange
-        steps = exchange(self.endpoint, wanted, channel.random)
+        steps = exchange(self.endpoint, wanted, channel.random, channel.patience)
         return channel.run(steps, self.tokens_directory)
 
 
@@ -85,6 +112,18 @@ class AppSource(TokenSource):
         # By resource and identity: Service Fabric is told which token was refused.
         self._last: dict[tuple[str, str], Token] = {}
 
+    def check_selector(self, identity: Identity) -> None:
+        """Refuse any selector in Cloud Shell, whose identity is the user who is logged in.
+
+        Raises:
+            ValueError: with what to do.
+        """
+        if self.name == CLOUD_SHELL and identity.selector:
+            raise ValueError(
+                f"Cloud Shell gives tokens of its own user only, and the {identity} was selected; "
+                "leave the selector out"
+            )
+
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
         """One token, by one request if all is well."""
         with whole():
@@ -95,6 +134,7 @@ class AppSource(TokenSource):
             self.endpoint,
             wanted,
             channel.random,
+            channel.patience,
             secret=self.secret,
             thumbprint=self.thumbprint,
             refused=self._last.get(whose) if wanted.claims else None,
@@ -114,8 +154,25 @@ class WorkloadSource(TokenSource):
         super().__init__("workload-identity", authority, variable, client_id=client_id)
         self.token_file = token_file
 
+    def check_selector(self, identity: Identity) -> None:
+        """Refuse to go without a client id.
+
+        Raises:
+            ValueError: if neither the caller nor the environment names one.
+        """
+        if not identity.selector and not self.client_id:
+            raise ValueError(
+                "workload identity needs a client id: pass client_id, or set AZURE_CLIENT_ID"
+            )
+
     def fetch(self, wanted: TokenRequest, channel: Channel) -> Token:
-        """One token, by what MSAL sends for it."""
+        """One token, by one request if all is well."""
         with whole():
-            from . import workload
-        return workload.fetch(self, self.token_file, wanted, channel)
+            from .workload import assertion_in, exchange
+        if not wanted.identity.selector:
+            wanted = wanted._replace(identity=Identity("client_id", self.client_id))
+        assertion = assertion_in(self.token_file)
+        steps = exchange(
+            self.endpoint, self.variable, wanted, channel.random, assertion, channel.patience
+        )
+        return channel.run(steps)

@@ -1,119 +1,145 @@
-"""A Kubernetes workload's identity, for whose own token MSAL gets another.
+"""A Kubernetes workload's identity: its own token, exchanged for one of Microsoft Entra ID.
 
 https://learn.microsoft.com/azure/aks/workload-identity-overview
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import msal
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
-from .._core.issued import Fields, token_of
-from .._wire.exchange import TransportError
-from .msal_session import MsalSession
+from .._core.issued import REPORT, check_token, token_of
+from .._core.secret import Secret
+from .._wire.answer import fields_of
+from .._wire.exchange import Random, Request, Response, Steps
+from .._wire.patience import AS_USUAL, Patience
+from .._wire.retry import TOKEN_RULES, answered
+from .token_answer import refusal
 
 if TYPE_CHECKING:
-    import requests
-
-    from .._core.source import Source
     from .._core.token import Token
     from .._core.token_request import TokenRequest
-    from .._wire.channel import Channel
 
+_PATH = "/oauth2/v2.0/token"
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _LONGEST_ASSERTION = 65536
+# Entra ID is not on this machine: nothing there is "being updated" for want of an answer.
+_RULES = {status: rule for status, rule in TOKEN_RULES.items() if status not in (404, 410)}
 
 
-def fetch(source: Source, token_file: str, wanted: TokenRequest, channel: Channel) -> Token:
-    """One token, from Microsoft Entra ID and from no cache.
+def exchange(
+    authority: str,
+    variable: str,
+    wanted: TokenRequest,
+    random: Random,
+    assertion: Secret,
+    patience: Patience = AS_USUAL,
+) -> Steps[Token]:
+    """One token from Microsoft Entra ID, by one request if all is well.
 
     Args:
-        source: where it is, and whose token without a selector.
-        token_file: the file with the workload's own token.
-        wanted: whose token, and for what.
-        channel: its clock is used; MSAL sends by a session of its own.
+        authority: its URL with the tenant; what is asked follows from it and from no answer.
+        variable: the environment variable that named it.
+        wanted: what for, and as which client.
+        random: spreads retries and refreshes.
+        assertion: the workload's own token.
+        patience: what the caller wants otherwise.
 
     Raises:
         Failure: when there is none to be had.
     """
-    if wanted.identity.selector not in ("", "client_id"):
+    if wanted.identity.selector != "client_id":
         raise Refused(
             f"workload identity cannot select an identity by {wanted.identity.selector}",
             "Leave the selector out, or use the client id.",
         )
-    if not source.endpoint.lower().startswith("https://"):
+    if not authority.lower().startswith("https://"):
         raise Unavailable(
-            f"{source.variable} must begin with https: the workload's own token is sent there",
-            f"Correct or unset {source.variable}.",
+            f"{variable} must begin with https: the workload's own token is sent there",
+            f"Correct or unset {variable}.",
         )
-    sent_at, sent_wall = channel.clock.now(), channel.clock.wall()
-    fields = _said_to(source, token_file, wanted, channel)
-    return _token(fields, sent_at, sent_wall, channel.random())
+    try:
+        response = yield from answered(
+            _request(authority, wanted, assertion),
+            random,
+            absent=f"{variable} says where Microsoft Entra ID is.",
+            rules=_RULES,
+            patience=patience,
+        )
+        if response.status != 200:
+            raise _refusal(response)
+        return _token(response, random())
+    except Failure as failure:
+        # A service may say whatever it likes, what it was sent included.
+        failure.hide(assertion)
+        raise
 
 
-def _said_to(source: Source, token_file: str, wanted: TokenRequest, channel: Channel) -> Fields:
-    problem: Failure
-    with MsalSession(channel.clock, channel.random) as session:
-        try:
-            return Fields(dict(_result(source, token_file, wanted, session)))
-        except Failure as failure:
-            problem = failure
-        except TransportError as error:
-            problem = Unavailable(
-                f"the host does not answer ({quote(str(error))})",
-                f"{source.variable} says where it is.",
-            )
-        except OSError as error:
-            problem = Unavailable(
-                f"the host does not answer ({type(error).__name__})",
-                f"{source.variable} says where it is.",
-            )
-        except Exception as error:  # noqa: BLE001 - MSAL trips over what it does not expect
-            words = quote(str(error)) or "no words"
-            problem = Malformed(
-                f"the host's answer makes no token ({type(error).__name__}: {words})",
-                f"Is it {source} that answers there?",
-            )
-    # Not inside the handler, and without its way here: an exception's context and its traceback
-    # hold MSAL's frames, and those the workload's own token and the answer.
-    raise problem.again()
+def assertion_in(path: str) -> Secret:
+    """The workload's own token, read anew for each exchange: Kubernetes replaces it.
+
+    Args:
+        path: the file that it is in.
+
+    Raises:
+        Unavailable: if there is none.
+    """
+    reason = ""
+    try:
+        with open(path, encoding="ascii") as file:
+            assertion = Secret(file.read(_LONGEST_ASSERTION + 1).strip())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+    else:
+        if 0 < len(assertion) <= _LONGEST_ASSERTION:
+            return assertion
+        reason = "it holds no token"
+    raise Unavailable(
+        f"{quote(path)!r} cannot be used: {reason}",
+        "AZURE_FEDERATED_TOKEN_FILE names the file with this workload's token.",
+    )
 
 
-def _token(fields: Fields, sent_at: float, sent_wall: float, random: float) -> Token:
-    if fields.get("access_token") is None:
-        words = quote(f"{_text(fields, 'error')}: {_text(fields, 'error_description')}")
-        raise Refused(f"the host gave no token: {words}")
+def _request(authority: str, wanted: TokenRequest, assertion: Secret) -> Request:
+    claims = {"claims": wanted.claims} if wanted.claims else {}
+    return Request(
+        authority + _PATH,
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        "POST",
+        urlencode(
+            {
+                "client_id": wanted.identity.value,
+                "client_assertion": assertion.reveal(),
+                "client_assertion_type": _ASSERTION_TYPE,
+                "grant_type": "client_credentials",
+                "scope": f"{wanted.resource}/.default",
+                **claims,
+            }
+        ).encode(),
+        over_internet=True,
+    )
+
+
+def _refusal(response: Response) -> Failure:
+    status = response.status
+    if status < 400 or status in _RULES:
+        return refusal(response)
+    return Refused(
+        f"Microsoft Entra ID answered {status}, {response.words}",
+        "Does the client have a federated credential for this workload, in the tenant that "
+        "AZURE_TENANT_ID names?",
+        status=status,
+    )
+
+
+def _token(response: Response, random: float) -> Token:
+    fields = fields_of(response)
+    check_token(fields)
+    # This service keeps no token for others: what it gives is as old as its answer.
     lifetime = fields.seconds("expires_in")
     if not lifetime:
-        raise Malformed("the host's answer has no expires_in above 0")
-    return token_of(fields, lifetime, sent_at, sent_wall, random)
-
-
-def _text(fields: Fields, name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else f"no {name}"
-
-
-def _result(
-    source: Source, token_file: str, wanted: TokenRequest, session: requests.Session
-) -> Any:
-    def assertion() -> str:
-        try:
-            with open(token_file, encoding="utf-8") as file:
-                return file.read(_LONGEST_ASSERTION)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-        raise Unavailable(
-            f"{quote(token_file)!r} cannot be read: {reason}",
-            "AZURE_FEDERATED_TOKEN_FILE names the file with this workload's token.",
-        )
-
-    app = msal.ConfidentialClientApplication(
-        wanted.identity.value or source.client_id,
-        authority=source.endpoint,
-        client_credential={"client_assertion": assertion},
-        http_client=session,
-    )
-    scopes = [f"{wanted.resource}/.default"]
-    return app.acquire_token_for_client(scopes=scopes, claims_challenge=wanted.claims)
+        raise Malformed("the answer has no expires_in above 0", REPORT, status=response.status)
+    sent_wall = response.received_wall - (response.received_at - response.sent_at)
+    return token_of(fields, lifetime, response.sent_at, sent_wall, random)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import threading
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from .._core.failure import Malformed, quote
-from .._runtime.background import THREAD_NAME
+from .._runtime.background import is_ours
 from .connection import LARGEST_BODY, BoundedConnection, BoundedTlsConnection, too_large
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def _is_not_ours(_: logging.LogRecord) -> bool:
     A handler that uses the credential holds its own lock while it waits for the fetch, and would
     wait for ever if the fetch had something to log for it.
     """
-    return threading.current_thread().name != THREAD_NAME
+    return not is_ours()
 
 
 logging.getLogger("urllib3.connectionpool").addFilter(_is_not_ours)
@@ -39,16 +38,16 @@ class BoundedSession(requests.Session):
     """Sends what it is given to whom it is meant for, and to nobody else.
 
     Follows no redirect, keeps no cookie and reads no ``.netrc``. Of a time-out ``(connect, whole)``
-    the second number bounds the whole request.
+    the second number bounds the whole request. The environment's proxies and certificates are used
+    only while ``trust_env`` says so.
 
     Args:
         clock: times the answers.
-        proxies: whether the environment's proxies (and its certificates) are used.
     """
 
-    def __init__(self, clock: Clock, *, proxies: bool = False) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__()
-        self.trust_env = proxies
+        self.trust_env = False
         # With any auth at all, requests does not look into .netrc.
         self.auth = _as_it_is
         self.headers.clear()

@@ -7,9 +7,10 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from .._core.failure import Failure, Refused
+from .._core.failure import Failure, Refused, Unavailable
 from .._runtime.fork import whole
 from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
+from .patience import AS_USUAL, Patience
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -52,6 +53,7 @@ class Channel:
         expect: is told of each silent stretch before it begins, if anybody waits.
         random: spreads what would otherwise be done in step.
         seconds: how long an exchange may take; what would begin or be waited for after that is not.
+        patience: what the caller wants otherwise than the exchanges have it.
     """
 
     def __init__(
@@ -62,13 +64,15 @@ class Channel:
         expect: Expect | None = None,
         random: Random = random.random,
         seconds: float = math.inf,
+        patience: Patience = AS_USUAL,
     ) -> None:
         self.send = send
         self.clock = clock
         self.gate = gate
         self.expect = expect or _nobody
         self.random = random
-        self.seconds = seconds
+        self.seconds = seconds if patience.seconds is None else min(seconds, patience.seconds)
+        self.patience = patience
 
     def run(self, steps: Steps[T], tokens_directory: str = "") -> T:
         """Do what ``steps`` ask for until they give their result.
@@ -150,7 +154,8 @@ class _Hands:
         """Give up where there is not so much time left."""
         if self._left < seconds:
             last = f"its last answer was {self._status}" if self._status else "none was complete"
-            raise Refused(
+            kind = Refused if self._status else Unavailable
+            raise kind(
                 f"the service gave no final answer within {self._channel.seconds:.0f} s: {last}",
                 "It is being updated or is overloaded; that mostly passes within minutes.",
                 status=self._status,

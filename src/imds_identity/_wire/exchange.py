@@ -6,6 +6,7 @@ gets the outcome. A `Channel` runs one; a test steps it by hand.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
@@ -20,6 +21,8 @@ T = TypeVar("T")
 Random: TypeAlias = Callable[[], float]
 """Gives a number in [0, 1), as ``random.random`` does."""
 
+CONNECT_SECONDS = 2.0
+"""Seconds for one attempt to connect."""
 REQUEST_SECONDS = 12.0
 """Seconds for one whole request, from looking up the name to the last byte of the answer."""
 # As OAuth 2 names them, and as Azure's other services do.
@@ -42,9 +45,15 @@ class Request:
             server may have; empty for any that the system trusts.
         listener: the port of 127.0.0.1 of which it is made sure, each time that this is sent, that
             who listens there may have Arc's secret; 0 where nothing secret is sent.
+        connect_seconds: seconds of these for one attempt to connect.
+        over_internet: whether it leaves this machine's own network, and so goes by the proxies and
+            certificates that the environment names.
     """
 
-    __slots__ = ("body", "certificate", "headers", "listener", "method", "seconds", "url")
+    __slots__ = (
+        "body", "certificate", "connect_seconds", "headers", "listener", "method", "over_internet",
+        "seconds", "url",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -55,6 +64,9 @@ class Request:
         seconds: float = REQUEST_SECONDS,
         certificate: str = "",
         listener: int = 0,
+        connect_seconds: float = CONNECT_SECONDS,
+        *,
+        over_internet: bool = False,
     ) -> None:
         self.url = url
         self.headers = headers
@@ -63,6 +75,17 @@ class Request:
         self.seconds = seconds
         self.certificate = certificate
         self.listener = listener
+        self.connect_seconds = connect_seconds
+        self.over_internet = over_internet
+
+    def within(self, connect_seconds: float | None, seconds: float | None) -> Request:
+        """The same request with other bounds; None leaves one as it is."""
+        if connect_seconds is None and seconds is None:
+            return self
+        twin = copy.copy(self)
+        twin.connect_seconds = connect_seconds or self.connect_seconds
+        twin.seconds = seconds or self.seconds
+        return twin
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url!r}, headers={sorted(self.headers)})"
@@ -124,6 +147,18 @@ class Response:
         """
         values = self.json()
         return Fields(values) if isinstance(values, dict) else None
+
+    @property
+    def is_a_metadata_error(self) -> bool:
+        """Whether it is JSON that names an ``error``, as IMDS and the Arc agent say what is wrong.
+
+        Others that answer in their place (another cloud, a proxy, a portal) do not.
+        """
+        try:
+            fields = self.fields()
+        except ValueError:
+            return False
+        return fields is not None and isinstance(fields.get("error"), str)
 
     @property
     def words(self) -> str:

@@ -19,18 +19,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._core.failure import Refused, Unavailable, quote
-from .exchange import Dropped, Random, Request, Response, Steps, Unreached, pause, send
+from .._core.failure import Unavailable, quote
+from .exchange import (
+    CONNECT_SECONDS,
+    Dropped,
+    Random,
+    Request,
+    Response,
+    Steps,
+    Unreached,
+    pause,
+    send,
+)
+from .patience import AS_USUAL, Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-CONNECT_TIMEOUT = 2.0
-"""Seconds for one attempt to connect."""
+    from collections.abc import Callable, Mapping
 
 _ATTEMPTS = 5
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 16.0
+_MOST_DOUBLINGS = 16
 _LONGEST_RETRY_AFTER = 60.0
 _UNREACHED_ATTEMPTS = 3
 _UNREACHED_FIRST_PAUSE = 0.5
@@ -60,7 +69,12 @@ _DROPPED = Rule()
 
 
 def answered(
-    request: Request, random: Random, absent: str, rules: Mapping[int, Rule] = TOKEN_RULES
+    request: Request,
+    random: Random,
+    absent: str,
+    rules: Mapping[int, Rule] = TOKEN_RULES,
+    patience: Patience = AS_USUAL,
+    is_own: Callable[[Response], bool] | None = None,
 ) -> Steps[Response]:
     """Send ``request`` until there is an answer that asking again would not change.
 
@@ -69,12 +83,15 @@ def answered(
         random: spreads the pauses.
         absent: what to tell a reader where nothing answers at all.
         rules: how each status is retried that is; they belong to the operation, not the service.
+        patience: what the caller wants otherwise.
+        is_own: whether an answer is the service's own, where others may answer in its place: what
+            those ask for is not heeded.
 
     Raises:
-        Unavailable: when nothing answers at all.
-        Refused: when connections were made and no answer was complete.
+        Unavailable: when nothing answers at all, or no answer is complete.
     """
-    schedule = Schedule(random, rules)
+    schedule = Schedule(random, rules, patience)
+    request = request.within(patience.connect_seconds, patience.request_seconds)
     while True:
         try:
             response = yield from read_in_time(request)
@@ -85,14 +102,15 @@ def answered(
                     f"nothing answers at this address ({quote(str(error))})", absent
                 ) from None
         except Dropped as error:
-            seconds = schedule.after(_DROPPED)
+            seconds = schedule.after_dropped()
             if seconds is None:
-                raise Refused(
+                raise Unavailable(
                     f"the service takes connections but does not answer ({quote(str(error))})",
                     "It is being updated or is overloaded; that mostly passes within minutes.",
                 ) from None
         else:
-            seconds = schedule.after_response(response)
+            heeded = is_own is None or response.status not in rules or is_own(response)
+            seconds = schedule.after_response(response) if heeded else schedule.after_dropped()
             if seconds is None:
                 return response
         yield from pause(seconds)
@@ -117,48 +135,76 @@ def read_in_time(request: Request) -> Steps[Response]:
 class Schedule:
     """The pauses of one leg of an exchange. Each question answers None for "give up"."""
 
-    def __init__(self, random: Random, rules: Mapping[int, Rule] = TOKEN_RULES) -> None:
+    def __init__(
+        self,
+        random: Random,
+        rules: Mapping[int, Rule] = TOKEN_RULES,
+        patience: Patience = AS_USUAL,
+    ) -> None:
         self._random = random
         self._rules = rules
+        self._patience = patience
         self._attempts = 0
+        self._unreached = self._dropped = self._answered = 0
         self._paused = 0.0
         self._budget = 0.0
         self._unreached_seconds = 0.0
-        self._answers = False
 
     def after_response(self, response: Response) -> float | None:
         """Seconds to wait after this answer."""
-        rule = self._rules.get(response.status)
-        if rule is None:
+        extra = self._patience.statuses or ()
+        rule = self._rules.get(response.status, Rule() if response.status in extra else None)
+        self._answered += 1
+        if rule is None or _is_spent(self._answered, self._patience.answered_attempts):
             return None
         wanted = retry_after(response)
         if wanted is not None and wanted > _LONGEST_RETRY_AFTER:
             return None
-        return self.after(rule, at_least=wanted or 0.0)
+        return self._after(rule, at_least=wanted or 0.0)
+
+    def after_dropped(self) -> float | None:
+        """Seconds to wait after a request that got no complete answer."""
+        self._dropped += 1
+        if _is_spent(self._dropped, self._patience.dropped_attempts):
+            return None
+        return self._after(_DROPPED)
 
     def after_unreached(self, error: Unreached) -> float | None:
         """Seconds to wait after a connection that could not be made."""
-        if self._answers:
-            return self.after(_DROPPED)
+        self._unreached += 1
+        if _is_spent(self._unreached, self._patience.unreached_attempts):
+            return None
+        if self._answered or self._dropped:
+            return self._after(_DROPPED)
         self._unreached_seconds += error.seconds
-        seconds = self._spread(_UNREACHED_FIRST_PAUSE * 2**self._attempts)
+        pause = self._patience.pause(_UNREACHED_FIRST_PAUSE, _LONGEST_PAUSE, self._doublings())
+        seconds = self._spread(pause)
         self._attempts += 1
-        spent = self._unreached_seconds + self._paused + seconds + CONNECT_TIMEOUT
-        if self._attempts >= _UNREACHED_ATTEMPTS or spent > _UNREACHED_SECONDS:
+        spent = self._unreached_seconds + self._paused + seconds + CONNECT_SECONDS
+        over = self._attempts >= _UNREACHED_ATTEMPTS or spent > _UNREACHED_SECONDS
+        if _is_spent(self._attempts, self._patience.attempts):
+            return None
+        if over and self._patience.unreached_attempts is None:
             return None
         return self._pause(seconds)
 
-    def after(self, rule: Rule, at_least: float = 0.0) -> float | None:
+    def _after(self, rule: Rule, at_least: float = 0.0) -> float | None:
         """Seconds to wait by ``rule``, and no less than ``at_least``."""
-        self._answers = True
         self._budget = max(self._budget, rule.budget)
-        doublings = min(self._attempts, _ATTEMPTS)
+        pause = self._patience.pause(_FIRST_PAUSE, _LONGEST_PAUSE, self._doublings())
         self._attempts += 1
-        if self._attempts >= _ATTEMPTS and self._paused >= self._budget:
+        if self._patience.attempts is not None:
+            over = _is_spent(self._attempts, self._patience.attempts)
+        else:
+            over = self._attempts >= _ATTEMPTS and self._paused >= self._budget
+        if over:
             return None
-        seconds = self._spread(min(_FIRST_PAUSE * 2**doublings, _LONGEST_PAUSE))
         # On top of what the service asked for, or all that were told the same come back at once.
-        return self._pause(max(seconds, rule.shortest, at_least and at_least + self._random()))
+        shortest = max(rule.shortest, at_least and at_least + self._random())
+        return self._pause(max(self._spread(pause), shortest))
+
+    def _doublings(self) -> int:
+        return min(self._attempts, _MOST_DOUBLINGS)
 
     def _spread(self, seconds: float) -> float:
         return seconds * (0.5 + self._random())
@@ -166,6 +212,10 @@ class Schedule:
     def _pause(self, seconds: float) -> float:
         self._paused += seconds
         return seconds
+
+
+def _is_spent(attempts: int, most: int | None) -> bool:
+    return most is not None and attempts >= most
 
 
 def retry_after(response: Response) -> float | None:

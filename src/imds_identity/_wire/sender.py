@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,6 @@ from .._version import __version__
 from .bounded import BoundedAdapter, BoundedSession, body_of
 from .connection import late_after
 from .exchange import Dropped, Request, Response, TransportError, Unreached
-from .retry import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,8 @@ _WRONG = (
     requests.exceptions.InvalidHeader,
     LocationValueError,
 )
+# urllib3's own is about a certificate by its fingerprint; what fails in a handshake is ssl's.
+_UNTRUSTED = (ssl.SSLCertVerificationError, urllib3.exceptions.SSLError)
 _NO_WAY = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
 
 
@@ -65,6 +67,7 @@ def _send(session: requests.Session, request: Request, clock: Clock) -> Response
     # Each request has a new connection. A kept one may belong to a process that gave up its port
     # before `ConfirmListener` looked who listens there, and would get Arc's secret.
     session.close()
+    session.trust_env = request.over_internet
     if request.certificate:
         session.mount("https://", BoundedAdapter(clock, request.certificate))
     sent_at = clock.now()
@@ -73,7 +76,7 @@ def _send(session: requests.Session, request: Request, clock: Clock) -> Response
         request.url,
         headers=plain_headers(request),
         data=request.body,
-        timeout=(CONNECT_TIMEOUT, request.seconds),
+        timeout=(request.connect_seconds, request.seconds),
         allow_redirects=False,
         stream=True,
     ) as answer:
@@ -152,8 +155,13 @@ def _problem_of_requests(error: Exception, request: Request) -> Exception:
     reason = _innermost(error)
     if isinstance(error, _WRONG):
         return _wrong_url(request)
+    if isinstance(reason, _UNTRUSTED):
+        return Unavailable(
+            f"the certificate of who answers is not trusted: {last_words(reason, request)}",
+            "Something else may answer there; else name its authority in REQUESTS_CA_BUNDLE.",
+        )
     if isinstance(error, requests.ConnectTimeout):
-        return Unreached(f"no connection within {CONNECT_TIMEOUT:.0f} s")
+        return Unreached(f"no connection within {request.connect_seconds:g} s")
     if isinstance(reason, NewConnectionError):
         return Unreached(last_words(reason, request))
     if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):

@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from contextlib import contextmanager
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._version import __version__
 from .complaint import FAILED, complain
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 USAGE = 2
 _INTERRUPTED = 130
+_LAST_WORDS_SECONDS = 1.0
 
 
 class Command(NamedTuple):
@@ -55,9 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     _write_whatever_comes()
     try:
         args = _parser(given).parse_args(given)
-        if getattr(args, "verbose", False):
-            _tell()
-        status = import_module(_COMMANDS[args.command].module).run(args)
+        with _told(verbose=getattr(args, "verbose", False)):
+            status = import_module(_COMMANDS[args.command].module).run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -74,15 +78,37 @@ def main(arguments: list[str] | None = None) -> int:
     return int(status)
 
 
-def _tell() -> None:
-    """Write to standard error what the package logs."""
+@contextmanager
+def _told(*, verbose: bool) -> Iterator[None]:
+    """Write to standard error what the package logs, if that is wanted."""
+    if not verbose:
+        yield
+        return
     import logging
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("imds-identity: %(message)s"))
     logger = logging.getLogger("imds_identity")
+    before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        _hear_out()
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+def _hear_out() -> None:
+    """What is told of a fetch is told when nobody waits for it any more."""
+    import threading
+
+    from .._runtime.background import THREAD_NAME
+
+    for thread in threading.enumerate():
+        if thread.name == THREAD_NAME:
+            thread.join(_LAST_WORDS_SECONDS)
 
 
 def _parser(given: list[str]) -> argparse.ArgumentParser:

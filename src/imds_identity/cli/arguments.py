@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.source import ARC, IMDS
+from .._engine.manner import Manner
 from .._engine.process import provider_for
 
 if TYPE_CHECKING:
@@ -21,8 +22,20 @@ def add_identity(parser: argparse.ArgumentParser) -> None:
     selectors = parser.add_mutually_exclusive_group()
     for name in ("client", "object", "resource"):
         selectors.add_argument(
-            f"--{name}-id", metavar="ID", help=f"the user-assigned identity with this {name} id"
+            f"--{name}-id",
+            type=_identity,
+            metavar="ID",
+            help=f"the user-assigned identity with this {name} id",
         )
+
+
+def _identity(value: str) -> str:
+    """A shell's variable that is not set, of all things, must not select another identity."""
+    if not value:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError("it is empty; leave it out for the system-assigned identity")
+    return value
 
 
 def add_host(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +96,7 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
 
 
 def provider_of(args: argparse.Namespace) -> Provider:
-    """What gets tokens as the flags of `add_identity`, `add_host` and `add_cache` say.
+    """What gets tokens as the flags of all that is added here say.
 
     Raises:
         ValueError: for a flag that is not understood.
@@ -95,4 +108,5 @@ def provider_of(args: argparse.Namespace) -> Provider:
         source=args.source,
         arc_tokens_directory=args.arc_tokens_directory,
         cache=args.cache,
+        manner=Manner(logs_requests=True) if args.verbose else None,
     )

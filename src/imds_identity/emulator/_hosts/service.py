@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .._messages import Request
     from .._world.fault import Fault
+    from .._world.records import RecordedRequest
     from .._world.world import World
     from .names import HostNames
 
@@ -86,9 +87,9 @@ class Service:
         world = self._world
         with world.lock:
             response, judged = self._judge(request)
-            number = world.log.add(request, response, judged, world.clock.time())
+            record = world.log.add(request, response, judged, world.clock.time())
         return replace(
-            response, finished=functools.partial(self._finished, response, number, began)
+            response, finished=functools.partial(self._finished, response, record, began)
         )
 
     def _judge(self, request: Request) -> tuple[Response, Judged]:
@@ -99,9 +100,9 @@ class Service:
             return _too_many(category), Judged(category, "limited", {"status": 429})
         return self._answer(request, category, endpoint)
 
-    def _finished(self, response: Response, number: int, began: float) -> None:
+    def _finished(self, response: Response, record: RecordedRequest, began: float) -> None:
         with self._world.lock:
-            self._world.log.finish(number, time.monotonic() - began)
+            self._world.log.finish(record, time.monotonic() - began)
             if response.finished is not None:
                 response.finished()
 

@@ -33,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.description = (
         "Serves what managed-identity clients expect of an Azure VM, an Azure Arc server, Azure "
-        "Stack Hub or App Service, until Ctrl-C or SIGTERM. What clients must export is printed "
-        "to standard output as shell lines; each request is one line on standard error."
+        "Stack Hub or App Service, until Ctrl-C, SIGTERM or SIGHUP. What clients must export is "
+        "printed to standard output as shell lines; each request is one line on standard error. "
+        "A flag may be an environment variable too: --token-lifetime is "
+        "IMDS_EMULATOR_TOKEN_LIFETIME."
     )
     add_flags(parser)
     parser.add_argument(

@@ -91,8 +91,10 @@ class RequestLog:
         self._count = 0
         self.listeners: list[Callable[[RecordedRequest], object]] = []
 
-    def add(self, request: Request, response: Response, judged: Judged, time: float) -> int:
-        """Record one request, and how it was answered; its number."""
+    def add(
+        self, request: Request, response: Response, judged: Judged, time: float
+    ) -> RecordedRequest:
+        """Record one request, and how it was answered."""
         sent = not (response.delivery.reset or response.delivery.no_answer)
         self._count += 1
         record = RecordedRequest(
@@ -120,14 +122,14 @@ class RequestLog:
                 listener(record)
             except Exception:  # noqa: BLE001 - a listener's failure is not the client's
                 _LOG.exception("A listener failed")
-        return self._count
+        return record
 
-    def finish(self, number: int, seconds: float) -> None:
+    def finish(self, record: RecordedRequest, seconds: float) -> None:
         """Note how long the answer to a request took."""
-        index = number - self._count + len(self._records) - 1
-        # A request from before a reset has the number of another.
-        if 0 <= index < len(self._records) and self._records[index].seconds is None:
-            self._records[index] = replace(self._records[index], seconds=seconds)
+        index = record.number - self._count + len(self._records) - 1
+        # After a reset its number is another's.
+        if 0 <= index < len(self._records) and self._records[index] is record:
+            self._records[index] = replace(record, seconds=seconds)
 
     def snapshot(self) -> list[RecordedRequest]:
         """The records, oldest first."""

@@ -1,0 +1,95 @@
+"""How a caller wants to be served, beside whose token is wanted and what for."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from .._runtime.fork import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.event import Event
+    from .._wire.channel import Sender
+    from .._wire.exchange import Request, Response
+    from .._wire.patience import Patience
+
+# Of an answer's header fields, those that have nothing to do with whose it is.
+_SHOWN_HEADERS = ("content-type", "retry-after", "x-ms-request-id")
+
+
+class Manner:
+    """What one caller's keywords say that is nobody else's business.
+
+    Args:
+        patience: what is wanted otherwise of retries and time-outs, if anything.
+        on_event: called once each fetch is over and nobody waits for it any more.
+        logs_requests: whether each request is logged by itself.
+    """
+
+    __slots__ = ("logs_requests", "on_event", "patience")
+
+    def __init__(
+        self,
+        patience: Patience | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        *,
+        logs_requests: bool = False,
+    ) -> None:
+        self.patience = patience
+        self.on_event = on_event
+        self.logs_requests = logs_requests
+
+
+class Notes:
+    """What is known of a fetch besides its outcome.
+
+    Attributes:
+        asked: whether the service was asked, and no other process had the token.
+        requests: a line for each request that was sent, if the caller wants that logged.
+    """
+
+    __slots__ = ("asked", "requests")
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.requests: list[str] = []
+
+    def noting(self, send: Sender) -> Sender:
+        """``send``, but each request is noted: never a secret, never a body."""
+        with whole():
+            from .._wire.sender import scrubbed
+
+        def noted(request: Request) -> Response:
+            came = "nothing"
+            try:
+                response = send(request)
+                came = _facts(response)
+            except Exception as error:
+                came = type(error).__name__
+                raise
+            finally:
+                # A service may repeat whatever it likes, the secret that it was sent included.
+                line = scrubbed(f"{request.method} {request.url}: {came}", request)
+                self.requests.append(line)
+            return response
+
+        return noted
+
+
+def _facts(response: Response) -> str:
+    seconds = response.received_at - response.sent_at
+    facts = [str(response.status), f"{seconds:.3f} s", f"{len(response.body)} bytes"]
+    fields = (name for name in _SHOWN_HEADERS if name in response.headers)
+    return ", ".join([*facts, *(f"{name}: {response.headers[name]}" for name in fields)])
+
+
+def listens() -> bool:
+    """Whether somebody wants to know of each step; where nothing is logged, nobody does."""
+    if "logging" not in sys.modules:
+        return False
+    with whole():
+        import logging
+
+        return logging.getLogger("imds_identity").isEnabledFor(logging.DEBUG)

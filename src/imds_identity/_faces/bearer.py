@@ -1,0 +1,53 @@
+"""Tokens on requests of other clients: to whom they may go, and what a refusal asks for."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CHALLENGE_CLAIMS = re.compile(r'\bclaims="([A-Za-z0-9+/_=-]+)"', re.IGNORECASE)
+_INSUFFICIENT = re.compile(r'\berror="insufficient_claims"', re.IGNORECASE)
+
+
+def origin_of(url: str | None) -> tuple[str, str, int]:
+    """Scheme, host and port of ``url``."""
+    parts = urlsplit(url or "")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname or "", port
+
+
+def check_url(url: str | None) -> None:
+    """Refuse a URL that would carry a token unencrypted to another machine.
+
+    Raises:
+        ValueError: with what to do.
+    """
+    scheme, host, _ = origin_of(url)
+    if scheme != "https" and host not in _LOOPBACK:
+        raise ValueError(f"a token must not travel unencrypted: use https, not {url!r}")
+
+
+def claims_of(status: int, headers: Mapping[str, str]) -> str | None:
+    """The claims that a 401 asks for, decoded; None if it asks for none.
+
+    https://learn.microsoft.com/entra/identity-platform/claims-challenge
+
+    Args:
+        status: of the answer.
+        headers: likewise.
+    """
+    header = headers.get("WWW-Authenticate", "")
+    match = _CHALLENGE_CLAIMS.search(header)
+    if status != 401 or match is None or not _INSUFFICIENT.search(header):
+        return None
+    encoded = match[1].replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+    except ValueError:
+        return None

@@ -1,0 +1,208 @@
+"""azure-identity's other keywords: what each of them is here.
+
+Loaded only where one is used.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from .._core.failure import quote
+from .._wire.patience import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class Options(TypedDict, total=False):
+    """Keywords that `ManagedIdentityCredential` takes as azure-identity's does.
+
+    Retries and time-outs are what azure-core's ``RetryPolicy`` and transports make of them, with
+    two differences: a request's bounds hold for it as a whole, and no wait is without an end.
+    """
+
+    retry_total: int
+    retry_connect: int
+    retry_read: int
+    retry_status: int
+    retry_backoff_factor: float
+    retry_backoff_max: float
+    retry_mode: str
+    retry_on_status_codes: Iterable[int]
+    timeout: float
+    connection_timeout: float
+    read_timeout: float
+
+    headers: Mapping[str, str]
+    user_agent: str
+    user_agent_overwrite: bool
+    user_agent_use_env: bool
+    request_id: str
+    auto_request_id: bool
+    per_call_policies: Any
+    per_retry_policies: Any
+    policies: Any
+    network_span_namer: Any
+    tracing_attributes: Mapping[str, str]
+    instrumentation_config: Mapping[str, Any]
+    additional_allowed_query_params: Iterable[str]
+    connection_verify: bool | str
+    connection_cert: Any
+    connection_data_block_size: int
+
+    logging_enable: bool
+
+    authority: str
+    custom_hook_policy: Any
+    headers_policy: Any
+    http_logging_policy: Any
+    logging_policy: Any
+    proxies: Mapping[str, str]
+    proxy_policy: Any
+    redirect_policy: Any
+    retry_policy: Any
+    retry_policy_class: Any
+    session: Any
+    user_agent_policy: Any
+    _cache: Any
+    _exclude_workload_identity_credential: bool
+
+    additionally_allowed_tenants: Iterable[str]
+    cache_persistence_options: Any
+    disable_instance_discovery: bool
+    enable_support_logging: bool
+    polling_interval: float
+    response_encoding: str
+    session_owner: bool
+    tenant_id: str
+    use_env_settings: bool
+    _enable_imds_probe: bool
+    _within_dac: bool
+
+
+_NAMES = tuple(Options.__annotations__)
+_RETRY = frozenset(_NAMES[: _NAMES.index("headers")])
+PIPELINE = frozenset(_NAMES[_NAMES.index("headers") : _NAMES.index("logging_enable")])
+"""What azure-core's policies and transports make of it."""
+# Without them something is otherwise than with azure-identity, which some of its users may miss.
+_MISSED = frozenset(
+    _NAMES[_NAMES.index("authority") : _NAMES.index("additionally_allowed_tenants")]
+)
+_OF_CHAINS = re.compile(r"exclude_[a-z_]+_credential")
+_LONGEST = 60.0
+_MOST_ATTEMPTS = 1000
+_CHALLENGE = 401  # of the Azure Arc agent, which is no refusal
+
+
+def checked(options: Mapping[str, Any], whose: str, own: Iterable[str]) -> dict[str, Any]:
+    """Those of ``options`` that say something.
+
+    Args:
+        options: keywords and what they were given.
+        whose: the class that got them.
+        own: its keywords, for who misspells one of them.
+
+    Raises:
+        TypeError: for one that there is not.
+    """
+    for name in options:
+        if name not in _NAMES and not _OF_CHAINS.fullmatch(name):
+            raise TypeError(
+                f"{whose}() got an unexpected keyword argument {quote(name)!r}"
+                + _like(name, [*own, *_NAMES])
+            )
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def warn_of(options: Mapping[str, Any], source: str, level: int) -> None:
+    """Warn of ``options`` whose absence changes something.
+
+    Args:
+        options: from `checked`.
+        source: the kind of source that is asked.
+        level: how many frames above this one the caller's is.
+    """
+    missed = sorted(name for name in _MISSED & options.keys() if options[name])
+    if source != "workload-identity":  # a managed identity's service is asked for no authority
+        missed = [name for name in missed if name not in _WORKLOADS]
+    if missed:
+        warnings.warn(
+            f"{', '.join(missed)} {'has' if len(missed) == 1 else 'have'} no effect here: requests "
+            "go to the host's own service, past every proxy and redirect, with the headers, hooks, "
+            "policies and retry_* keywords that are given",
+            UserWarning,
+            stacklevel=level + 1,
+        )
+
+
+_WORKLOADS = frozenset({"authority", "_exclude_workload_identity_credential"})
+
+
+def patience_of(options: Mapping[str, Any]) -> Patience:
+    """What ``options`` say of retries and time-outs.
+
+    Raises:
+        ValueError: for one that is no number, or out of range.
+    """
+    mode = str(getattr(options.get("retry_mode"), "value", options.get("retry_mode", "")))
+    if mode.lower() not in ("", "exponential", "fixed"):
+        raise ValueError(f"retry_mode is 'exponential' or 'fixed', not {quote(mode)!r}")
+    connect = _seconds(options, "connection_timeout")
+    read = _seconds(options, "read_timeout")
+    return Patience(
+        connect_seconds=connect,
+        request_seconds=None if read is None else read + (connect or 0.0),
+        seconds=_number(options, "timeout"),
+        attempts=_attempts(options, "retry_total"),
+        unreached_attempts=_attempts(options, "retry_connect"),
+        dropped_attempts=_attempts(options, "retry_read"),
+        answered_attempts=_attempts(options, "retry_status"),
+        first_pause=_number(options, "retry_backoff_factor", least=0.0),
+        longest_pause=_number(options, "retry_backoff_max", least=0.0),
+        growth=1.0 if mode.lower() == "fixed" else None,
+        statuses=_statuses(options.get("retry_on_status_codes")),
+    )
+
+
+def _seconds(options: Mapping[str, Any], name: str) -> float | None:
+    seconds = _number(options, name)
+    return None if seconds is None else min(seconds, _LONGEST)
+
+
+def _attempts(options: Mapping[str, Any], name: str) -> int | None:
+    """One request more than there are retries."""
+    retries = _number(options, name, least=0.0)
+    return None if retries is None else int(min(retries, _MOST_ATTEMPTS)) + 1
+
+
+def _number(options: Mapping[str, Any], name: str, least: float | None = None) -> float | None:
+    """A number above 0, or one of ``least`` or more."""
+    value = options.get(name)
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (value > 0 if least is None else value >= least):
+        raise ValueError(
+            f"{name} is a number {'above 0' if least is None else 'of 0 or more'}, not {value!r}"
+        )
+    return float(value)
+
+
+def _statuses(codes: Iterable[int] | None) -> frozenset[int] | None:
+    if codes is None:
+        return None
+    try:
+        return frozenset(int(code) for code in codes if int(code) >= 400) - {_CHALLENGE}
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"retry_on_status_codes is a list of HTTP statuses, not {codes!r}"
+        ) from None
+
+
+def _like(name: str, names: list[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [known for known in names if known[0] != "_"], 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
