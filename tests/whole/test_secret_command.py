@@ -152,7 +152,7 @@ def test_references_are_read() -> None:
     assert found == Address("https://127.0.0.1:8443", "a", "", "db.password")
     assert origin_of("https://HOST:443/x") == "https://host"
     for wrong in ("kv://", "kv://my", "kv://my/", "https://my/a", "kv:my/a", "kv://a@b/c"):
-        with pytest.raises(ValueError, match="kv://|URL|names no secret"):
+        with pytest.raises(ValueError, match=r"kv://|URL|names no secret"):
             address_in(wrong, lambda: PUBLIC)
 
 

@@ -25,6 +25,7 @@ VARIABLES = (
     "MSI_SECRET",
     "ProgramData",
     "ProgramFiles",
+    "REQUESTS_CA_BUNDLE",
     "XDG_RUNTIME_DIR",
 )
 """All that this package reads."""

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..._core.failure import quote
 from .hosts import origin_of, resource_for
-from .sending import Problem
+from .sending import Call, Problem, json_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,6 +123,10 @@ def fetched(
     """
     resources = [address.resource(resource) for address in addresses]
     callers = {each: caller_of(each) for each in resources}
+    if len(addresses) == 1:
+        return [_fetched(callers[resources[0]], addresses[0], resources[0])]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
         jobs = [
             pool.submit(_fetched, callers[each], address, each)
@@ -133,16 +136,13 @@ def fetched(
 
 
 def _fetched(caller: Caller, address: Address, resource: str) -> dict[str, Any]:
-    answer = caller.call("GET", f"{address.url}?api-version={_API_VERSION}")
-    if answer.status_code == 401:
-        _check_challenge(answer.headers.get("WWW-Authenticate", ""), resource)
-    if answer.status_code != 200:
-        raise Problem(f"{address.url}: {caller.words(answer)}")
-    try:
-        said = answer.json()
-        value = said["value"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        value = None
+    with caller.call(Call("GET", f"{address.url}?api-version={_API_VERSION}")) as answer:
+        if answer.status == 401:
+            _check_challenge(answer.headers.get("WWW-Authenticate", ""), resource)
+        if answer.status != 200:
+            raise Problem(f"{address.url}: {words_of(answer)}")
+        said = json_of(answer)
+    value = said.get("value") if isinstance(said, dict) else None
     if not isinstance(value, str):
         raise Problem(f"{address.url}: the vault's answer holds no secret")
     if address.field:

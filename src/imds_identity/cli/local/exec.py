@@ -6,14 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.failure import quote
-from ..._core.identity import folded
-from ..._endpoint.answers import APP_SERVICE_PATH, Rules
+from ..._core.identity import SYSTEM_ASSIGNED, folded
 from ..._endpoint.child import MISLEADING, Child, become, status_of
 from ..._endpoint.listen import LOOPBACK, base_url, listen_at
 from ..._endpoint.secret import new_secret
 from ..._runtime.background import start_thread
 from ..._runtime.clock import SYSTEM_CLOCK
 from ..._runtime.environment import for_child
+from ..._runtime.fork import load
 from ..complaint import complain
 from .flags import add_endpoint, identity_of, provider_as, resources_of
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import socket
 
     from ..._core.identity import Identity
+    from ..._core.secret import Secret
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "TMPDIR")
 
@@ -123,22 +124,23 @@ def _run_with_endpoint(
     command: list[str],
     environment: dict[str, str],
 ) -> int:
-    secret = new_secret()
-    rules = Rules(secret, identity=identity, resources=resources_of(args))
-    if identity is not None:
-        provider_as(args, identity)  # what is wrong with the flags is said before anything runs
+    secret, resources = new_secret(), resources_of(args)
+    if any((identity, args.source, args.arc_tokens_directory, args.cache)):
+        # What is wrong with the flags is said before anything runs.
+        provider_as(args, identity or SYSTEM_ASSIGNED)
     listener = listen_at(LOOPBACK)
     for name in MISLEADING:
         environment.pop(name, None)
-    environment["IDENTITY_ENDPOINT"] = base_url(listener) + APP_SERVICE_PATH
+    environment["IDENTITY_ENDPOINT"] = f"{base_url(listener)}/msi/token"
     environment["IDENTITY_HEADER"] = secret.reveal()
     with Child() as child:
         try:
             child.start(command, environment)
         except OSError as error:
             return _cannot_run(command, error)
-        # Until the first request is read, the system keeps it: what serves is loaded meanwhile.
-        start_thread(partial(_serve, args, listener, rules))
+        # Until the first request is read, the system keeps it: what serves is loaded while the
+        # command starts.
+        start_thread(partial(_serve, args, listener, secret, identity, resources))
         return child.wait()
 
 
@@ -155,9 +157,26 @@ def _cannot_run(command: list[str], error: OSError) -> int:
     return status_of(error)
 
 
-def _serve(args: argparse.Namespace, listener: socket.socket, rules: Rules) -> None:
+def _serve(
+    args: argparse.Namespace,
+    listener: socket.socket,
+    secret: Secret,
+    identity: Identity | None,
+    resources: list[str] | None,
+) -> None:
+    from ..._endpoint.answers import Rules
     from ..._endpoint.desk import Desk
     from ..._endpoint.server import Server
 
+    start_thread(_warm_up)
+    rules = Rules(secret, identity=identity, resources=resources)
     desk = Desk(partial(provider_as, args), SYSTEM_CLOCK)
     Server([listener], rules, desk.give, SYSTEM_CLOCK).serve()
+
+
+def _warm_up() -> None:
+    """Load what gets tokens before the first one is asked for."""
+    shared = load("imds_identity._engine.process").machine_cache()
+    # Where other processes have left tokens, one of those will mostly do.
+    if shared is None or not shared.entries():
+        load("imds_identity._wire.sender")

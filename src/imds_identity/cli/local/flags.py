@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from ..._core.identity import SYSTEM_ASSIGNED, choose
 from ..._core.resource import resource_of
-from ..._engine.process import provider_for
 from ..arguments import add_cache, add_host, add_identity, add_verbosity
 
 if TYPE_CHECKING:
@@ -59,9 +58,13 @@ def provider_as(args: argparse.Namespace, identity: Identity) -> Provider:
     Raises:
         ValueError: for a flag that is not understood.
     """
+    from ..._engine.manner import Manner
+    from ..._engine.process import provider_for
+
     return provider_for(
         identity_config={identity.selector: identity.value} if identity.selector else None,
         source=args.source,
         arc_tokens_directory=args.arc_tokens_directory,
         cache=args.cache,
+        manner=Manner(logs_requests=True) if args.verbose else None,
     )
