@@ -65,7 +65,7 @@ def test_a_handler_of_everything_gets_its_token(
     handler = Sends(cache=tmp_path / "cache")
     root.addHandler(handler)
     in_time(lambda: logging.getLogger("app").info("a line"))
-    assert len(handler.tokens) == 1
+    assert handler.tokens
 
 
 def test_a_handler_gets_its_token_though_the_fetch_has_something_to_say(

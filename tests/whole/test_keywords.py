@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import logging
-import os
 import pickle
 import time
 import warnings
@@ -322,8 +321,14 @@ class TestWhatIsRefused:
 
 class TestPathsAndCaches:
     @pytest.mark.parametrize("off", [False, "off", "OFF", "0", "None", "no", "False"])
-    def test_off_is_off(self, imds_emulator: Emulator, off: Any, tmp_path: Path) -> None:
-        os.chdir(tmp_path)
+    def test_off_is_off(
+        self,
+        imds_emulator: Emulator,
+        off: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
         credential = ManagedIdentityCredential(cache=off)
         assert credential._provider._machine is None
         assert credential.get_token(SCOPE).token

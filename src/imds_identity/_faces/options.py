@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-class Options(TypedDict, total=False):
-    """Keywords that `ManagedIdentityCredential` takes as azure-identity's does.
+class RetryOptions(TypedDict, total=False):
+    """What azure-core's ``RetryPolicy`` and transports call patience.
 
-    Retries and time-outs are what azure-core's ``RetryPolicy`` and transports make of them, with
-    two differences: a request's bounds hold for it as a whole, and no wait is without an end.
+    A request's bounds hold for it as a whole here, and no wait is without an end.
     """
 
     retry_total: int
@@ -34,6 +33,10 @@ class Options(TypedDict, total=False):
     timeout: float
     connection_timeout: float
     read_timeout: float
+
+
+class PipelineOptions(TypedDict, total=False):
+    """What azure-core's other policies and its transports take."""
 
     headers: Mapping[str, str]
     user_agent: str
@@ -52,9 +55,17 @@ class Options(TypedDict, total=False):
     connection_cert: Any
     connection_data_block_size: int
 
-    logging_enable: bool
+
+class WorkloadOptions(TypedDict, total=False):
+    """What has an effect in azure-identity where the source is workload identity."""
 
     authority: str
+    _exclude_workload_identity_credential: bool
+
+
+class MissedOptions(TypedDict, total=False):
+    """What has an effect in azure-core or azure-identity that some of their users may miss here."""
+
     custom_hook_policy: Any
     headers_policy: Any
     http_logging_policy: Any
@@ -67,7 +78,10 @@ class Options(TypedDict, total=False):
     session: Any
     user_agent_policy: Any
     _cache: Any
-    _exclude_workload_identity_credential: bool
+
+
+class IdleOptions(TypedDict, total=False):
+    """What nobody misses: it is about other credentials, or what it would do is done anyway."""
 
     additionally_allowed_tenants: Iterable[str]
     cache_persistence_options: Any
@@ -82,14 +96,19 @@ class Options(TypedDict, total=False):
     _within_dac: bool
 
 
-_NAMES = tuple(Options.__annotations__)
-_RETRY = frozenset(_NAMES[: _NAMES.index("headers")])
-PIPELINE = frozenset(_NAMES[_NAMES.index("headers") : _NAMES.index("logging_enable")])
-"""What azure-core's policies and transports make of it."""
-# Without them something is otherwise than with azure-identity, which some of its users may miss.
-_MISSED = frozenset(
-    _NAMES[_NAMES.index("authority") : _NAMES.index("additionally_allowed_tenants")]
-)
+class Options(
+    RetryOptions, PipelineOptions, WorkloadOptions, MissedOptions, IdleOptions, total=False
+):
+    """Keywords that `ManagedIdentityCredential` takes as azure-identity's does."""
+
+    logging_enable: bool
+
+
+PIPELINE = frozenset(PipelineOptions.__annotations__)
+"""Those that azure-core's policies and transports are given."""
+_WORKLOAD = frozenset(WorkloadOptions.__annotations__)
+_MISSED = frozenset(MissedOptions.__annotations__)
+_NAMES = frozenset(Options.__annotations__)
 _OF_CHAINS = re.compile(r"exclude_[a-z_]+_credential")
 _LONGEST = 60.0
 _MOST_ATTEMPTS = 1000
@@ -124,9 +143,8 @@ def warn_of(options: Mapping[str, Any], source: str, level: int) -> None:
         source: the kind of source that is asked.
         level: how many frames above this one the caller's is.
     """
-    missed = sorted(name for name in _MISSED & options.keys() if options[name])
-    if source != "workload-identity":  # a managed identity's service is asked for no authority
-        missed = [name for name in missed if name not in _WORKLOADS]
+    missable = _MISSED | _WORKLOAD if source == "workload-identity" else _MISSED
+    missed = sorted(name for name in missable & options.keys() if options[name])
     if missed:
         warnings.warn(
             f"{', '.join(missed)} {'has' if len(missed) == 1 else 'have'} no effect here: requests "
@@ -135,9 +153,6 @@ def warn_of(options: Mapping[str, Any], source: str, level: int) -> None:
             UserWarning,
             stacklevel=level + 1,
         )
-
-
-_WORKLOADS = frozenset({"authority", "_exclude_workload_identity_credential"})
 
 
 def patience_of(options: Mapping[str, Any]) -> Patience:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 USAGE = 2
 _INTERRUPTED = 130
 _LAST_WORDS_SECONDS = 1.0
+_POLL = 0.01
 
 
 class Command(NamedTuple):
@@ -104,11 +105,12 @@ def _hear_out() -> None:
     """What is told of a fetch is told when nobody waits for it any more."""
     import threading
 
-    from .._runtime.background import THREAD_NAME
+    from .._runtime.background import our_threads
 
-    for thread in threading.enumerate():
-        if thread.name == THREAD_NAME:
-            thread.join(_LAST_WORDS_SECONDS)
+    for _ in range(round(_LAST_WORDS_SECONDS / _POLL)):
+        if not our_threads():
+            return
+        threading.Event().wait(_POLL)
 
 
 def _parser(given: list[str]) -> argparse.ArgumentParser:
