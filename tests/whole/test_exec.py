@@ -168,7 +168,8 @@ def test_an_interrupted_command_is_known_by_its_status() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_the_command_has_signals_as_it_would_have_without() -> None:
-    look = ["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"]
+    # Without those from 32 on, which a C library has for itself.
+    look = ["sed", "-nE", "s/^(Sig(Blk|Ign|Cgt)).*[0-9a-f](.{7})$/\\1 \\3/p", "/proc/self/status"]
     alone = subprocess.run(look, capture_output=True, text=True, check=True)
     assert run("--", *look).stdout == alone.stdout
 

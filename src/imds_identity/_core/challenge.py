@@ -8,9 +8,9 @@ https://learn.microsoft.com/entra/identity-platform/claims-challenge
 from __future__ import annotations
 
 # Here and not where they are used: that is under the broker's lock, where nothing is imported.
+import json
+from binascii import a2b_base64
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from .claims import claims_in, json_object
 
 if TYPE_CHECKING:
     from .failure import Failure
@@ -44,7 +44,7 @@ def was_issued_after(token: str, claims: str) -> bool:
     It is not where the claims ask for no moment, or the token is no JWT: what a resource means by
     other claims, only the service can meet.
     """
-    wanted = _moment(_nested(json_object(claims), "access_token", "nbf", "value"))
+    wanted = _moment(_nested(_object(claims), "access_token", "nbf", "value"))
     payload = claims_in(token)
     issued = _moment(payload.get("nbf", payload.get("iat")))
     return wanted is not None and issued is not None and issued > wanted
@@ -61,3 +61,27 @@ def _moment(value: object) -> int | None:
         return value
     is_number = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 12
     return int(value) if is_number else None  # type: ignore[call-overload]
+
+
+def claims_in(token: str) -> dict[str, Any]:
+    """The claims of a JWT, unverified; none if it is no JWT."""
+    return _object(_payload(token))
+
+
+def _object(document: str | bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(document)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _payload(token: str) -> bytes:
+    part = f"{token}.".split(".")[1].translate(_URL_SAFE)
+    try:
+        return a2b_base64(part + "=" * (-len(part) % 4))
+    except ValueError:
+        return b""
+
+
+_URL_SAFE = str.maketrans("-_", "+/")

@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from .._core.claims import claims_in
+from .._core.challenge import claims_in
 from .._core.failure import Failure, quote
 from .._core.identity import SYSTEM_ASSIGNED, Identity, choose, folded
 from .._core.resource import resource_of

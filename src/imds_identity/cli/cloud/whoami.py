@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ..._core.claims import claims_in
+from ..._core.challenge import claims_in
 from ..._core.failure import Failure, Malformed, quote
 from ..._core.resource import resource_of
 from ..arguments import (
