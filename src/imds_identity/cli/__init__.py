@@ -38,6 +38,7 @@ _COMMANDS = {
         "imds_identity.cli.attested", "prove which machine this is, or verify that"
     ),
     "events": Command("imds_identity.cli.events", "print, follow or approve scheduled events"),
+    "serve": Command("imds_identity.cli.local.serve", "serve tokens to programs of this machine"),
     "secret": Command("imds_identity.cli.cloud.secret", "write a secret of a key vault"),
     "whoami": Command("imds_identity.cli.cloud.whoami", "tell as whom tokens are given"),
     "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),

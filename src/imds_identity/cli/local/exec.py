@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from ..._runtime.background import start_thread
 from ..._runtime.clock import SYSTEM_CLOCK
 from ..._runtime.environment import for_child
 from ..._runtime.fork import load
-from ..complaint import complain
+from ..complaint import complain, tell
 from .flags import add_endpoint, identity_of, provider_as, resources_of
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         ValueError: if they ask for nonsense.
     """
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
+    if not hasattr(os, "posix_spawnp"):
+        return complain("exec needs Linux or another POSIX system")
     if not command:
         raise ValueError("exec takes a command to run: imds-identity exec -- COMMAND")
     identity = identity_of(args)
@@ -112,7 +115,7 @@ def _warn_of_another(identity: Identity | None, environment: dict[str, str]) -> 
     ):
         return
     meant = f"identity with {identity}" if identity else "system-assigned identity"
-    complain(
+    tell(
         f"warning: AZURE_CLIENT_ID={quote(named)!r} is set and makes many programs ask for that "
         f"identity, not for the {meant}; unset it, or pass --client-id with the same"
     )
@@ -131,7 +134,7 @@ def _run_with_endpoint(
     listener = listen_at(LOOPBACK)
     for name in MISLEADING:
         environment.pop(name, None)
-    environment["IDENTITY_ENDPOINT"] = f"{base_url(listener)}/msi/token"
+    environment["IDENTITY_ENDPOINT"] = f"{base_url(*listener.getsockname())}/msi/token"
     environment["IDENTITY_HEADER"] = secret.reveal()
     with Child() as child:
         try:
