@@ -40,6 +40,7 @@ _COMMANDS = {
     "events": Command("imds_identity.cli.events", "print, follow or approve scheduled events"),
     "serve": Command("imds_identity.cli.local.serve", "serve tokens to programs of this machine"),
     "secret": Command("imds_identity.cli.cloud.secret", "write a secret of a key vault"),
+    "rest": Command("imds_identity.cli.cloud.rest", "call a service of Azure, as az rest does"),
     "whoami": Command("imds_identity.cli.cloud.whoami", "tell as whom tokens are given"),
     "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),
     "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),

@@ -108,15 +108,15 @@ class Caller:
         return answer
 
     def _followed(self, call: Call) -> HTTPResponse:
-        origin = origin_of(call.url)
+        origin_of(call.url)
         for _ in range(_MOST_REDIRECTS):
             answer = self._authorized(call)
             if answer.status not in _REDIRECTS:
                 return answer
             answer.close()
-            url = urljoin(call.url, answer.headers.get("Location", ""))
-            if not is_at(url, origin) or call.method not in _SAFE:
-                raise Problem(f"the service redirects to {quote(url)}, which gets no token")
+            url = led_to(call, answer.headers.get("Location", ""))
+            if call.method not in _SAFE:
+                raise Problem(f"the service redirects to {quote(url)}: make the call there")
             call = call.at(url)
         raise Problem("the service redirects again and again")
 
@@ -187,12 +187,19 @@ def json_of(answer: HTTPResponse) -> Any:
         return None
 
 
-def is_at(url: str, origin: str) -> bool:
-    """Whether ``url`` is an https URL of ``origin``."""
+def led_to(call: Call, link: str) -> str:
+    """The URL that a service leads to in its answer to ``call``.
+
+    Raises:
+        Problem: if it is on another host: the token is not for that.
+    """
     try:
-        return origin_of(url) == origin
+        url = urljoin(call.url, link)
+        if origin_of(url) == origin_of(call.url):
+            return url
     except ValueError:
-        return False
+        pass
+    raise Problem(f"the service leads to {quote(link)}, which gets no token")
 
 
 class _AsItIs(urllib.request.HTTPErrorProcessor):
