@@ -33,9 +33,7 @@ FLOORS = (
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 # An independent witness: what it says of the services is not to be what the rest believes of them.
 APART = "emulator"
-KNOW_AZURE_CORE = {
-    "metadata", "_faces", "credential", "aio", "auth", "httpx", "errors", "cli"
-}  # fmt: skip
+KNOW_AZURE_CORE = {"metadata", "_faces", "credential", "aio", "auth", "httpx", "errors", "cli"}
 
 LONGEST_FILE = 310
 LARGEST_ROOM = 12

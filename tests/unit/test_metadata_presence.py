@@ -6,21 +6,17 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_identity._sources.dmi import ASSET_TAG, Firmware
 from imds_identity._wire.exchange import Dropped, Unreached
 from imds_identity.metadata import detect, errors
-from imds_identity.metadata._service.dmi import ASSET_TAG, Firmware, firmware, firmware_in
 from imds_identity.metadata._service.presence import _is_azure, _is_azures, answers_as_azure
 from metadata_support import Service
 from support import Answers, FakeClock, RawServer
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VERSIONS = b'{"apiVersions": ["2017-04-02", "2021-02-01"]}'
 
@@ -28,54 +24,6 @@ VERSIONS = b'{"apiVersions": ["2017-04-02", "2021-02-01"]}'
 def answer(body: bytes, status: bytes = b"200 OK") -> bytes:
     head = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
     return head + body
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux shows it in files")
-@pytest.mark.parametrize(
-    ("tag", "maker", "is_azure"),
-    [
-        (ASSET_TAG, "Microsoft Corporation", True),
-        ("", "Microsoft Corporation", None),
-        ("0000-0000", "Microsoft Corporation", None),
-        ("Amazon EC2", "Amazon EC2", False),
-        ("", "Google", False),
-        ("Default string", "LENOVO", False),
-        (ASSET_TAG[:-1], "QEMU", False),
-        (ASSET_TAG * 100, "QEMU", False),
-        (None, None, None),
-    ],
-)
-def test_the_firmware_tells(
-    tmp_path: Path, tag: str | None, maker: str | None, is_azure: bool | None
-) -> None:
-    for name, value in (("chassis_asset_tag", tag), ("sys_vendor", maker)):
-        if value is not None:
-            (tmp_path / name).write_text(value + "\n")
-    assert firmware(str(tmp_path)).is_azure is is_azure
-
-
-def structure(kind: int, fields: bytes, *strings: bytes) -> bytes:
-    head = bytes([kind, 4 + len(fields), 0, 0])
-    return head + fields + (b"\0".join(strings) or b"") + b"\0\0"
-
-
-def test_windows_has_the_firmware_in_a_table() -> None:
-    table = (
-        structure(0, b"\x01\x02", b"BIOS", b"1.0")
-        + structure(1, b"\x02\x01", b"Virtual Machine", b"Microsoft Corporation")
-        + structure(3, b"\x01\x03\x00\x00\x02", b"Microsoft Corporation", ASSET_TAG.encode())
-        + structure(127, b"")
-    )
-    said = firmware_in(table)
-    assert said == Firmware(ASSET_TAG, "Microsoft Corporation")
-    assert said.is_azure
-    assert firmware_in(table[:40]).is_azure is None
-    assert firmware_in(b"") == Firmware()
-
-
-@given(st.binary(max_size=200))
-def test_any_table_is_read_to_its_end(table: bytes) -> None:
-    assert firmware_in(table).asset_tag != ASSET_TAG
 
 
 def test_the_firmware_goes_before_the_network_and_a_name_before_both() -> None:

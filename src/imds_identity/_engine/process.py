@@ -76,6 +76,8 @@ def provider_for(
     environment = Environment()
     find = functools.partial(_find, source, arc_tokens_directory, identity)
     where = find(environment)
+    if "logging" in sys.modules:  # else nobody listens, and loading it would slow the start
+        _log_choice(where, source, environment)
     machine = machine_cache(cache, private=private or broker is not None, environment=environment)
     # What the environment has named once is used for every request. Where it names nothing yet, it
     # may by the first one: a test's fixture sets it when its modules have been imported.
@@ -92,8 +94,6 @@ def _find(
     env = environment or Environment()
     where = detect(forced, tokens_directory=tokens_directory, environment=env)
     where.check_selector(identity)
-    if "logging" in sys.modules:  # else nobody listens, and loading it would slow the start
-        _log_choice(where, forced, env)
     return where
 
 

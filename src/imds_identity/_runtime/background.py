@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_POLL = 0.01
 _ours: set[int] = set()
 
 
@@ -38,6 +39,14 @@ def our_threads() -> frozenset[int]:
 def is_ours() -> bool:
     """Whether this thread is one of them."""
     return _thread.get_ident() in _ours
+
+
+def let_ours_end(seconds: float) -> None:
+    """Wait until none of them runs any more, for ``seconds`` at the most."""
+    for _ in range(round(seconds / _POLL)):
+        if not _ours:
+            return
+        threading.Event().wait(_POLL)
 
 
 def _run(run: Callable[[], object]) -> None:

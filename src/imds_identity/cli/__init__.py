@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 USAGE = 2
 _INTERRUPTED = 130
 _LAST_WORDS_SECONDS = 1.0
-_POLL = 0.01
 
 
 class Command(NamedTuple):
@@ -89,6 +88,8 @@ def _told(*, verbose: bool) -> Iterator[None]:
         return
     import logging
 
+    from .._runtime.background import let_ours_end
+
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("imds-identity: %(message)s"))
     logger = logging.getLogger("imds_identity")
@@ -98,21 +99,10 @@ def _told(*, verbose: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        _hear_out()
+        # What is told of a fetch is told when nobody waits for it any more.
+        let_ours_end(_LAST_WORDS_SECONDS)
         logger.removeHandler(handler)
         logger.setLevel(before)
-
-
-def _hear_out() -> None:
-    """What is told of a fetch is told when nobody waits for it any more."""
-    import threading
-
-    from .._runtime.background import our_threads
-
-    for _ in range(round(_LAST_WORDS_SECONDS / _POLL)):
-        if not our_threads():
-            return
-        threading.Event().wait(_POLL)
 
 
 def _parser(given: list[str]) -> argparse.ArgumentParser:

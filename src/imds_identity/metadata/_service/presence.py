@@ -12,14 +12,14 @@ from ..._core.source import IMDS
 from ..._runtime.background import start_thread
 from ..._runtime.clock import SYSTEM_CLOCK
 from ..._sources.detect import detect as source_of
-from .dmi import firmware
+from ..._sources.dmi import firmware
 from .versions import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..._runtime.clock import Clock
-    from .dmi import Firmware
+    from ..._sources.dmi import Firmware
 
 SECONDS = 0.25
 """How long the service has to answer. On an Azure VM it takes a few thousandths of a second."""
