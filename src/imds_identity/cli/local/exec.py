@@ -180,6 +180,8 @@ def _serve(
 def _warm_up() -> None:
     """Load what gets tokens before the first one is asked for."""
     shared = load("imds_identity._engine.process").machine_cache()
-    # Where other processes have left tokens, one of those will mostly do.
-    if shared is None or not shared.entries():
+    # Where other processes have left tokens, one of those will mostly do. On a busy machine, it
+    # would take its time from the command itself.
+    is_busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+    if (shared is None or not shared.entries()) and not is_busy:
         load("imds_identity._wire.sender")
