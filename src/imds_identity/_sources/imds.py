@@ -54,7 +54,7 @@ def exchange(
         query["bypass_cache"] = "true"
     request = Request(url_with(endpoint, query), HEADERS)
     absent = f"{variable} says that it is there: mend or unset it." if variable else _NOT_AZURE
-    response = yield from _own_answer(request, random, patience, absent)
+    response = yield from _own_answer(request, wanted, random, patience, absent)
     if response.status != 200:
         raise _refusal(response, wanted, absent)
     check_identity(response, wanted.identity, required=False)
@@ -62,7 +62,7 @@ def exchange(
 
 
 def _own_answer(
-    request: Request, random: Random, patience: Patience, absent: str
+    request: Request, wanted: TokenRequest, random: Random, patience: Patience, absent: str
 ) -> Steps[Response]:
     """The metadata service's own answer, whatever it says.
 
@@ -79,7 +79,7 @@ def _own_answer(
     if _is_its_own(response):
         return response
     if 300 <= response.status < 400:
-        raise refusal(response)
+        raise refusal(response, wanted)
     kind = quote(response.headers.get("content-type", "")) or "no content type"
     said = f"{len(response.body)} bytes of {kind}" if response.status == 200 else response.words
     raise Unavailable(
@@ -103,13 +103,6 @@ def _has_token(response: Response) -> bool:
 
 def _refusal(response: Response, wanted: TokenRequest, absent: str) -> Failure:
     status, words = response.status, response.words
-    if status == 400:
-        return Unavailable(
-            f"the service answered 400, {words}",
-            f"Is the {wanted.identity} assigned to this VM, and is {wanted.resource!r} a resource "
-            "of its tenant? With several user-assigned identities one must be selected.",
-            status=status,
-        )
-    if status == 403 and "unreachable" in words:
+    if status == 403 and "unreachable" in words:  # Docker Desktop, in its place
         return Unavailable(f"the service answered 403, {words}", absent, status=status)
-    return refusal(response)
+    return refusal(response, wanted)

@@ -69,7 +69,7 @@ def exchange(
             patience=patience,
         )
         if response.status != 200:
-            raise _refusal(response)
+            raise _refusal(response, wanted)
         return _token(response, random())
     except Failure as failure:
         # A service may say whatever it likes, what it was sent included.
@@ -143,10 +143,10 @@ def _claims(wanted: TokenRequest) -> str | None:
     return json.dumps(claims)
 
 
-def _refusal(response: Response) -> Failure:
+def _refusal(response: Response, wanted: TokenRequest) -> Failure:
     status = response.status
     if status < 400 or status in _RULES:
-        return refusal(response)
+        return refusal(response, wanted)
     return Refused(
         f"Microsoft Entra ID answered {status}, {response.words}",
         "Does the client have a federated credential for this workload, in the tenant that "
