@@ -35,6 +35,7 @@ _COMMANDS = {
     ),
     "events": Command("imds_identity.cli.events", "print, follow or approve scheduled events"),
     "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),
+    "doctor": Command("imds_identity.cli.doctor", "find out why there is no token"),
     "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),
     "emulator": Command(
         "imds_identity.emulator._program.command", "emulate a VM, an Arc server and more"
