@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -217,6 +218,39 @@ def test_a_root_that_is_known_but_not_trusted_is_no_missing_intermediate(
         verify(mint, mint.document(), stranger, intermediates=[below])
 
 
+def test_a_file_of_anchors_may_hold_some_that_cannot_be_read(mint: Mint, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    mint.write(bundle, mint.root)
+    # Systems' own bundles have certificates that cryptography does not take.
+    unreadable = base64.encodebytes(b"\x30\x03\x02\x01\x00").decode()
+    frame = "-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n"
+    bundle.write_text(f"# roots\n{frame.format(unreadable)}{bundle.read_text()}")
+    found = verify_attested_document(
+        mint.document(),
+        nonce="42",
+        at=AT,
+        ca_file=bundle,
+        intermediates=mint.authority.certificate,  # type: ignore[arg-type]
+        offline=True,
+    )
+    assert found.vm_id
+    bundle.write_text(frame.format(unreadable))
+    with pytest.raises(ValueError, match=r"bundle\.pem has no certificates in it that can be read"):
+        verify(mint, mint.document(), str(bundle))
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()], ids=lambda curve: curve.name)
+def test_authorities_may_have_elliptic_keys(mint: Mint, tmp_path: Path, curve: Any) -> None:
+    root = issued("EC root", ca=True, usage="certificates", key=ec.generate_private_key(curve))
+    below = root.issue(
+        "EC authority", ca=True, usage="certificates", key=ec.generate_private_key(curve)
+    )
+    signer = below.issue("metadata.azure.com", names=["metadata.azure.com"])
+    anchor = mint.write(tmp_path / "root.pem", root)
+    known = [below.certificate]
+    assert verify(mint, mint.document(signer), anchor, intermediates=known).vm_id
+
+
 def test_an_unknown_root_is_refused(mint: Mint, tmp_path: Path) -> None:
     stranger = Mint()
     chain = [mint.authority.certificate, mint.root.certificate]
@@ -349,6 +383,13 @@ def test_wrong_arguments_are_told_so(mint: Mint, root_file: str, tmp_path: Path)
     document = mint.document()
     with pytest.raises(TypeError, match="not dict"):
         verify(mint, {}, root_file)
+    for wrong, said in (
+        ({"nonce": 42}, "nonce must be text, or None to take any, not 42"),
+        ({"cloud": 3}, "cloud must be a Cloud or its azEnvironment, not 3"),
+        ({"intermediates": [tmp_path]}, "given as PEM, DER or x509.Certificate, not PosixPath"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            verify(mint, document, root_file, **wrong)
     with pytest.raises(ValueError, match="at must be"):
         verify(mint, document, root_file, at="today")
     with pytest.raises(FileNotFoundError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..._core.failure import Failure, Malformed, quote
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _NONCE_DIGITS = 10
 _LONGEST_NONCE = 32
+_NONCE = re.compile(rf"[0-9A-Za-z]{{1,{_LONGEST_NONCE}}}")
 
 
 def parse_instance(document: Mapping[str, Any] | str | bytes) -> Instance:
@@ -98,7 +100,7 @@ def checked_nonce(nonce: str | None) -> str:
         import secrets
 
         return "".join(secrets.choice("0123456789") for _ in range(_NONCE_DIGITS))
-    if not nonce.isascii() or not nonce.isalnum() or len(nonce) > _LONGEST_NONCE:
+    if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
         raise ValueError(f"nonce must be 1 to {_LONGEST_NONCE} letters and digits, not {nonce!r}")
     return nonce
 

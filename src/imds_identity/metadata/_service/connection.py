@@ -88,7 +88,7 @@ class Connection:
         try:
             return read(document)
         except Failure as failure:
-            failure.asked = failure.asked or self.base
+            failure.asked = failure.asked or quote(self.base)
             reason = failure
         # Not inside the handler: an exception's context holds frames, and those hold documents.
         raise error_from(reason)
@@ -135,6 +135,8 @@ def wait_for(ask: Callable[[float], T], seconds: float, clock: Clock) -> T:
 def _source(endpoint: str | None) -> Source:
     """Where the service is, and whether it is Azure Arc's."""
     if endpoint is not None:
+        if not isinstance(endpoint, str):
+            raise ValueError(f"endpoint must be an http or https URL, not {endpoint!r}")
         source = Source(IMDS, endpoint.rstrip("/"))
     else:
         found = detect()
