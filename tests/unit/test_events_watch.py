@@ -241,6 +241,25 @@ def test_the_state_is_private_json_that_is_replaced_at_once(
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_what_a_killed_watcher_left_half_written_is_removed(
+    service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "state.0123abcd.new").write_text("{")
+    (tmp_path / "state.of-mine.new").write_text("{")
+    service.client().watch(state_file=tmp_path / "state")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "state.of-mine.new"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take a privilege there")
+def test_a_link_to_the_state_stays_one(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "state").symlink_to(tmp_path / "volume" / "state")
+    service.events = [event("A")]
+    heard(service.client().watch(state_file=tmp_path / "state"))
+    assert (tmp_path / "state").is_symlink()
+    assert json.loads((tmp_path / "volume" / "state").read_text()) == {"Events": [event("A")]}
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000])
 def test_a_file_that_is_no_state_is_refused(
     service: Service, tmp_path: Path, content: bytes
@@ -248,8 +267,11 @@ def test_a_file_that_is_no_state_is_refused(
     (tmp_path / "state").write_bytes(content)
     with pytest.raises(ValueError, match="remove it, or name another file"):
         service.client().watch(state_file=tmp_path / "state")
-    with pytest.raises(OSError, match="none"):
+    with pytest.raises(OSError, match="none") as caught:
         service.client().watch(state_file=tmp_path / "none" / "state")
+    assert caught.value.filename == str(tmp_path / "none" / "state")
+    with pytest.raises(ValueError, match="state_file is empty"):
+        service.client().watch(state_file="")
 
 
 def test_a_state_that_cannot_be_written_any_more_does_not_end_the_watch(

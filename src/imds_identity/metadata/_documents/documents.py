@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from ..._core.failure import Failure, Malformed, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .instance import Instance
 
 
+_DEEPEST = 100
+"""Levels. Documents have ten; Python's own functions fail at about a thousand."""
 _NONCE_DIGITS = 10
 _LONGEST_NONCE = 32
 _NONCE = re.compile(rf"[0-9A-Za-z]{{1,{_LONGEST_NONCE}}}")
@@ -112,6 +114,18 @@ def from_json(text: str | bytes) -> Any:
         Malformed: if it is none, or nested without end.
     """
     try:
-        return json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
         raise Malformed("this is not JSON") from None
+    level = [document]
+    for _ in range(_DEEPEST):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return document
+    raise Malformed(f"this JSON is nested deeper than {_DEEPEST} levels")
+
+
+def _inside(outer: object) -> Iterable[object]:
+    if isinstance(outer, dict):
+        return outer.values()
+    return outer if isinstance(outer, list) else ()
