@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import stat
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -239,6 +242,36 @@ def test_the_state_is_private_json_that_is_replaced_at_once(
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     if sys.platform != "win32":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_that_was_forked_while_the_state_was_written_can_write_it(
+    service: Service, tmp_path: Path
+) -> None:
+    watcher = service.client().watch(state_file=tmp_path / "state")
+    service.events = [event("A")]
+    watcher.ask()
+    change = watcher.next_ready()
+    assert change is not None
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with watcher._memory._lock:
+            held.set()
+            over.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        watcher.done(change)
+        os._exit(0)
+    over.set()
+    holder.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert "A" in (tmp_path / "state").read_text()
 
 
 def test_what_a_killed_watcher_left_half_written_is_removed(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..._core.failure import Malformed
 from .._documents.documents import from_json
+from .._service.connection import OneAtATime
 from .events import events_from
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Memory:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._path = None if path is None else _where(path)
         self._events = {} if self._path is None else _read(self._path)
-        self._lock = threading.Lock()
+        self._lock = OneAtATime()
         _remove_leftovers(self._path)
         self._save()
 
