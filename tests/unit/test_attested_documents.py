@@ -379,6 +379,14 @@ def test_what_is_no_document_is_refused(mint: Mint, root_file: str, document: An
         verify(mint, document, root_file)
 
 
+def test_a_document_of_many_times_its_size_is_not_even_read(mint: Mint, root_file: str) -> None:
+    along = [mint.signer(), *[mint.authority] * 8]
+    assert verify(mint, mint.document(along[0], certificates=along), root_file).vm_id
+    along += [mint.authority] * 30
+    with pytest.raises(errors.MalformedDocumentError, match="larger than 32768 characters"):
+        verify(mint, mint.document(along[0], certificates=along), root_file)
+
+
 def test_wrong_arguments_are_told_so(mint: Mint, root_file: str, tmp_path: Path) -> None:
     document = mint.document()
     with pytest.raises(TypeError, match="not dict"):
