@@ -54,7 +54,6 @@ def refusal() -> str:
 def diagnosed(prepare: str, world: str = "alone") -> dict[str, Any]:
     """What the doctor says, as JSON, in a world that shell commands prepare."""
     document: dict[str, Any] = json.loads(said_in(prepare, world))
-    assert document["seconds"] < 5.0
     assert document["requests"] <= 8
     return document
 
