@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import io
 import json
 import re
 import socket
 import ssl
 import threading
+from email.message import Message
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -359,3 +361,15 @@ class ScriptedServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class HttpAnswer(io.BytesIO):
+    """An answer, as http.client has it."""
+
+    def __init__(self, status: int, body: Any = None, **headers: str) -> None:
+        super().__init__(b"" if body is None else json.dumps(body).encode())
+        self.status = status
+        self.reason = "As Told"
+        self.headers = Message()
+        for name, value in headers.items():
+            self.headers[name.replace("_", "-")] = value

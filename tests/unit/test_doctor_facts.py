@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._core.token import claims_in
+from imds_identity._core.challenge import claims_in
 from imds_identity._runtime.environment import Environment
 from imds_identity._wire.exchange import Request, Unreached
 from imds_identity.doctor._facts.agent import certificate_ends, not_after

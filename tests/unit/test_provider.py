@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from imds_identity._core.failure import Refused
 from imds_identity._core.identity import choose
 from imds_identity._engine.flight import LONGEST_FETCH
 from imds_identity._engine.provider import Provider
+from imds_identity._machine.lease import Lease
 from imds_identity._sources.kinds import ImdsSource
 from support import machine_in
 
@@ -45,3 +47,24 @@ def test_a_service_that_always_asks_for_more_time_does_not_get_it(
     with pytest.raises(Refused, match="503"):
         provider.token(provider.slot("https://vault.azure.net"), None, opened)
     assert clock.now() - started < LONGEST_FETCH
+
+
+def test_others_are_told_that_what_sends_must_be_loaded_first(
+    broker: Broker, clock: FakeClock, answers: Answers, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Else they take a busy machine's process for a stopped one, and ask the service, too."""
+    expected: list[float] = []
+
+    @contextmanager
+    def opened(_: Clock) -> Iterator[Sender]:
+        yield lambda _request: answers.token()
+
+    monkeypatch.setattr(Lease, "extend", lambda _lease, seconds: expected.append(seconds))
+    monkeypatch.delitem(sys.modules, "imds_identity._wire.sender")
+    source = ImdsSource("http://127.0.0.1:9/token", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
+    provider = Provider(source, choose(), broker, machine_in(tmp_path / "cache", clock))
+    provider.token(provider.slot("https://vault.azure.net"), None, opened)
+    provider.token(provider.slot("https://other.azure.net"), None, opened)
+    assert expected.count(30.0) == 1
+    assert expected.index(30.0) < 2

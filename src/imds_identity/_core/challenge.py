@@ -45,7 +45,7 @@ def was_issued_after(token: str, claims: str) -> bool:
     other claims, only the service can meet.
     """
     wanted = _moment(_nested(_object(claims), "access_token", "nbf", "value"))
-    payload = _object(_payload(token))
+    payload = claims_in(token)
     issued = _moment(payload.get("nbf", payload.get("iat")))
     return wanted is not None and issued is not None and issued > wanted
 
@@ -63,12 +63,9 @@ def _moment(value: object) -> int | None:
     return int(value) if is_number else None  # type: ignore[call-overload]
 
 
-def _payload(token: str) -> bytes:
-    part = f"{token}.".split(".")[1].translate(_URL_SAFE)
-    try:
-        return a2b_base64(part + "=" * (-len(part) % 4))
-    except ValueError:
-        return b""
+def claims_in(token: str) -> dict[str, Any]:
+    """The claims of a JWT, unverified; none if it is no JWT."""
+    return _object(_payload(token))
 
 
 def _object(document: str | bytes) -> dict[str, Any]:
@@ -77,6 +74,14 @@ def _object(document: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _payload(token: str) -> bytes:
+    part = f"{token}.".split(".")[1].translate(_URL_SAFE)
+    try:
+        return a2b_base64(part + "=" * (-len(part) % 4))
+    except ValueError:
+        return b""
 
 
 _URL_SAFE = str.maketrans("-_", "+/")

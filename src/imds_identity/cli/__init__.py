@@ -29,11 +29,18 @@ class Command(NamedTuple):
 
 _COMMANDS = {
     "token": Command("imds_identity.cli.token", "print a managed identity's token"),
+    "exec": Command(
+        "imds_identity.cli.local.exec", "run a command with a token endpoint of its own"
+    ),
     "metadata": Command("imds_identity.cli.metadata", "print what this machine is"),
     "attested": Command(
         "imds_identity.cli.attested", "prove which machine this is, or verify that"
     ),
     "events": Command("imds_identity.cli.events", "print, follow or approve scheduled events"),
+    "serve": Command("imds_identity.cli.local.serve", "serve tokens to programs of this machine"),
+    "secret": Command("imds_identity.cli.cloud.secret", "write a secret of a key vault"),
+    "rest": Command("imds_identity.cli.cloud.rest", "call a service of Azure, as az rest does"),
+    "whoami": Command("imds_identity.cli.cloud.whoami", "tell as whom tokens are given"),
     "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),
     "doctor": Command("imds_identity.cli.doctor", "find out why there is no token"),
     "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.source import ARC, IMDS
-from .._engine.manner import Manner
-from .._engine.process import provider_for
 
 if TYPE_CHECKING:
     import argparse
@@ -115,6 +113,10 @@ def provider_of(args: argparse.Namespace) -> Provider:
     Raises:
         ValueError: for a flag that is not understood.
     """
+    # Not sooner: what needs no token is not to wait for what gets one.
+    from .._engine.manner import Manner
+    from .._engine.process import provider_for
+
     return provider_for(
         client_id=args.client_id,
         object_id=args.object_id,

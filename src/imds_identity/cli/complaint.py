@@ -8,6 +8,11 @@ FAILED = 1
 """The exit status of an error."""
 
 
+def tell(message: object) -> None:
+    """Tell the user, in a line on standard error, what is no error."""
+    print(f"imds-identity: {message}", file=sys.stderr, flush=True)
+
+
 def complain(message: object) -> int:
     """Tell the user, in a line on standard error.
 

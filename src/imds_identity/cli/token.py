@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .._core.challenge import claims_in
 from .._core.failure import Failure, Malformed
 from .._core.resource import resource_of
-from .._core.token import claims_in
 from .._runtime.environment import Environment
 from .arguments import (
     add_cache,

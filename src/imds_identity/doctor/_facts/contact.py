@@ -10,9 +10,9 @@ import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..._core.challenge import claims_in
 from ..._core.failure import Failure, Refused, Unavailable, quote
 from ..._core.identity import SYSTEM_ASSIGNED
-from ..._core.token import claims_in
 from ..._core.token_request import TokenRequest
 from ..._sources.kinds import ArcSource, ImdsSource
 from ..._wire.channel import Channel

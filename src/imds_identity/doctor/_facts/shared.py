@@ -7,9 +7,9 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
+from ..._core.challenge import claims_in
 from ..._core.failure import quote
 from ..._core.identity import Identity
-from ..._core.token import claims_in
 from ..._engine.process import machine_cache
 from ..._machine.choice import chosen, default_places
 from ..._machine.gate import gate_for

@@ -7,8 +7,8 @@ import platform
 import re
 from typing import TYPE_CHECKING
 
+from ..._core.challenge import claims_in
 from ..._core.failure import quote
-from ..._core.token import claims_in
 from .facts import System, Workload
 
 if TYPE_CHECKING:

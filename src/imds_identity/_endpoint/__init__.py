@@ -1,0 +1,1 @@
+"""A token endpoint on this machine, for programs in other languages."""

@@ -1,0 +1,1 @@
+"""Commands that use tokens against Azure's services."""

@@ -1,0 +1,99 @@
+"""``imds-identity whoami``: as whom this machine gets tokens."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ..._core.challenge import claims_in
+from ..._core.failure import Failure, Malformed, quote
+from ..._core.resource import resource_of
+from ..arguments import (
+    add_cache,
+    add_host,
+    add_identity,
+    add_output,
+    add_verbosity,
+    provider_of,
+)
+from ..complaint import complain
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ..._core.token import Token
+
+_RESOURCE = "https://management.azure.com"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's arguments to its parser."""
+    parser.description = (
+        "Tells which identity this machine's tokens are of, as they say themselves; never the "
+        "token."
+    )
+    parser.add_argument(
+        "resource",
+        nargs="?",
+        default=_RESOURCE,
+        metavar="RESOURCE",
+        help="what the token is for (default: %(default)s)",
+    )
+    add_identity(parser)
+    add_host(parser)
+    add_cache(parser)
+    add_output(parser, ("text", "json"), "text")
+    add_verbosity(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tell what ``args`` ask for; the exit status.
+
+    Raises:
+        ValueError: if they ask for nonsense.
+    """
+    provider = provider_of(args)
+    slot = provider.slot(resource_of((args.resource,)))
+    try:
+        token = provider.token(slot)
+        told = {**_told(token), "source": str(provider.source)}
+    except Failure as failure:
+        return complain(failure)
+    if args.output == "json":
+        import json
+
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    else:
+        rows = [(name, value) for name, value in told.items() if value is not None]
+        sys.stdout.writelines(f"{name:14}{quote(str(value))}\n" for name, value in rows)
+    return 0
+
+
+def _told(token: Token) -> dict[str, str | int | None]:
+    claims = claims_in(token.value)
+    if not claims:
+        raise Malformed("the token is no JWT: it does not tell whose it is")
+
+    def text(*names: str) -> str | None:
+        # A token is the service's, and what it says of itself may be anything.
+        values = (claims.get(name) for name in names)
+        return next((quote(value) for value in values if isinstance(value, str) and value), None)
+
+    identity = text("xms_mirid")
+    path = (identity or "").split("/")
+    return {
+        "clientId": text("appid", "azp"),
+        "objectId": text("oid", "sub"),
+        "tenant": text("tid"),
+        "subscription": path[2] if path[1:2] == ["subscriptions"] and path[2:] else None,
+        "identity": identity,
+        "audience": text("aud"),
+        "expiresOn": _moment(token.expires_on),
+        "expires_on": token.expires_on,
+    }
+
+
+def _moment(seconds: int) -> str:
+    from datetime import datetime, timezone
+
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""Commands that bring tokens to other programs on this machine."""

@@ -1,0 +1,262 @@
+"""``imds-identity exec``: what the command gets, and what becomes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+
+from imds_identity.emulator import DEFAULT_USER_ASSIGNED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from imds_identity.emulator import Emulator
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+EXEC = [sys.executable, "-m", "imds_identity", "exec"]
+VAULT = "https://vault.azure.net"
+ASK = """
+import os, sys, urllib.error, urllib.request
+url = os.environ["IDENTITY_ENDPOINT"] + "?api-version=2019-08-01&resource=" + sys.argv[1]
+request = urllib.request.Request(url, headers={"X-IDENTITY-HEADER": os.environ["IDENTITY_HEADER"]})
+try:
+    print(urllib.request.urlopen(request).read().decode())
+except urllib.error.HTTPError as error:
+    print(error.status, error.read().decode())
+"""
+LOOP = "import signal, sys, time; {} print('ready', flush=True); time.sleep(60)"
+
+
+def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*EXEC, *arguments], capture_output=True, text=True, timeout=60, check=False, **more
+    )
+
+
+def python(script: str, *arguments: str) -> list[str]:
+    return ["--", sys.executable, "-c", script, *arguments]
+
+
+@contextlib.contextmanager
+def running(command: list[str], **more: Any) -> Iterator[subprocess.Popen[str]]:
+    """``exec`` with a command that has said that it is ready."""
+    process = subprocess.Popen([*EXEC, *command], stdout=subprocess.PIPE, text=True, **more)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_command_gets_tokens(imds_emulator: Emulator) -> None:
+    done = run(*python(ASK, VAULT))
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)
+    claims = jwt.decode(said["access_token"], options={"verify_signature": False})
+    assert claims["aud"] == VAULT
+    assert said["expires_on"] == str(claims["exp"])
+    assert said["client_id"] == claims["appid"]
+
+
+def test_the_flags_select_the_identity(imds_emulator: Emulator) -> None:
+    client_id = DEFAULT_USER_ASSIGNED.client_id
+    done = run("--client-id", client_id, *python(ASK, VAULT))
+    assert json.loads(done.stdout)["client_id"] == client_id
+    other = run("--client-id", client_id, *python(ASK, f"{VAULT}&client_id=another"))
+    assert other.stdout.startswith("403 ")
+
+
+def test_other_resources_are_not_to_be_had(imds_emulator: Emulator) -> None:
+    done = run("--allow-resource", VAULT, *python(ASK, "https://management.azure.com"))
+    assert done.stdout.startswith("403 ")
+    assert imds_emulator.token_requests == []
+
+
+def test_a_throttled_service_is_passed_on_as_busy(imds_emulator: Emulator) -> None:
+    imds_emulator.fault(category="identity", status=429, headers={"Retry-After": "300"})
+    assert run(*python(ASK, VAULT)).stdout.startswith("503 ")
+
+
+def test_what_would_mislead_is_removed(
+    imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMDS_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("MSI_SECRET", "an old one")
+    monkeypatch.setenv("KEPT", "this")
+    done = run(*python("import json, os; print(json.dumps(dict(os.environ)))"))
+    environment = json.loads(done.stdout)
+    assert environment["IDENTITY_ENDPOINT"].startswith("http://127.0.0.1:")
+    assert environment["IDENTITY_ENDPOINT"].endswith("/msi/token")
+    assert len(environment["IDENTITY_HEADER"]) == 64
+    assert environment["KEPT"] == "this"
+    assert not {
+        "AZURE_POD_IDENTITY_AUTHORITY_HOST", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT",
+        "MSI_ENDPOINT", "MSI_SECRET",
+    } & environment.keys()  # fmt: skip
+
+
+def test_a_pristine_environment_has_little_else(
+    imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOMEBODYS_PASSWORD", "hunter2")
+    done = run("--pristine", *python("import os; print(*os.environ)"))
+    assert "SOMEBODYS_PASSWORD" not in done.stdout
+    assert {"PATH", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"} <= set(done.stdout.split())
+
+
+@pytest.mark.parametrize("flags", [[], ["--client-id", "another"], ["--object-id", "leftover"]])
+def test_a_leftover_client_id_is_named(
+    imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    monkeypatch.setenv("AZURE_CLIENT_ID", "leftover")
+    done = run(*flags, "--", "true")
+    assert done.returncode == 0
+    assert "AZURE_CLIENT_ID='leftover'" in done.stderr
+    assert run("--client-id", "LEFTOVER", "--", "true").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -KILL $$", 137), ("kill $$", 143)],
+)
+def test_the_status_is_the_command_s(script: str, status: int) -> None:
+    assert run("--", "sh", "-c", script).returncode == status
+
+
+def test_what_cannot_be_run_is_said_as_shells_do(tmp_path: Path) -> None:
+    assert run("--", "no-such-command").returncode == 127
+    assert "no-such-command cannot be run" in run("--", "no-such-command").stderr
+    assert run("--", str(tmp_path)).returncode == 126
+    assert run("--").returncode == 2
+    assert run().returncode == 2
+
+
+def test_the_command_s_own_flags_are_its_own() -> None:
+    assert run("--", "echo", "--client-id", "--", "-v").stdout == "--client-id -- -v\n"
+    assert run("echo", "--cache").stdout == "--cache\n"
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "WINCH", "USR1", "USR2"])
+def test_signals_go_to_the_command(name: str) -> None:
+    number = getattr(signal, f"SIG{name}")
+    caught = f"signal.signal({int(number)}, lambda *_: sys.exit(42));"
+    with running(python(LOOP.format(caught))) as process:
+        process.send_signal(number)
+        assert process.wait(30) == 42
+
+
+def test_an_interrupted_command_is_known_by_its_status() -> None:
+    # Of Python's own making: a shell's child in the background would ignore it.
+    script = LOOP.format("signal.signal(2, signal.SIG_DFL);")
+    with running(python(script)) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_the_command_has_signals_as_it_would_have_without() -> None:
+    # Without those from 32 on, which a C library has for itself.
+    look = ["sed", "-nE", "s/^(Sig(Blk|Ign|Cgt)).*[0-9a-f](.{7})$/\\1 \\3/p", "/proc/self/status"]
+    alone = subprocess.run(look, capture_output=True, text=True, check=True)
+    assert run("--", *look).stdout == alone.stdout
+
+
+def test_a_killed_parent_leaves_no_server() -> None:
+    script = "import os; print(os.environ['IDENTITY_ENDPOINT'].split(':')[2].split('/')[0]);"
+    process = subprocess.Popen(
+        [*EXEC, *python(script + LOOP.format(""))], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    port = int(process.stdout.readline())
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    process.wait()
+    refused = subprocess.run(
+        [sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}))"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    process.stdout.close()
+    assert "ConnectionRefusedError" in refused.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_no_secret_is_on_a_command_line(imds_emulator: Emulator) -> None:
+    script = """
+import os
+secret = os.environ["IDENTITY_HEADER"]
+lines = []
+for pid in (os.getpid(), os.getppid()):
+    lines.append(open(f"/proc/{pid}/cmdline").read())
+print(any(secret in line for line in lines), len(lines))
+"""
+    assert run(*python(script)).stdout == "False 2\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells of a stopped process")
+def test_a_shell_sees_that_the_command_has_stopped() -> None:
+    script = LOOP.format("import os; print(os.getpid(), flush=True);")
+    process = subprocess.Popen([*EXEC, *python(script)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        child = int(process.stdout.readline())
+        os.kill(child, signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+        process.send_signal(signal.SIGCONT)
+        _wait_until_not_stopped(child)
+        os.kill(child, signal.SIGTERM)
+        assert process.wait(30) == 143
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _wait_until_not_stopped(pid: int) -> None:
+    for _ in range(1000):
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            return
+        time.sleep(0.01)
+    raise AssertionError("it is still stopped")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a terminal of Linux")
+def test_a_terminal_interrupts_the_command_once() -> None:
+    import pty
+
+    script = (
+        "import signal, time; times = []; signal.signal(2, lambda *_: times.append(1));"
+        "print('ready', flush=True); time.sleep(0.5); time.sleep(0.5); print('', len(times))"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(EXEC[0], [*EXEC, *python(script)])
+    try:
+        said = b""
+        while b"ready" not in said:
+            said += os.read(terminal, 1000)
+        os.write(terminal, b"\x03")
+        with contextlib.suppress(OSError):
+            while piece := os.read(terminal, 1000):
+                said += piece
+    finally:
+        os.close(terminal)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert said.split()[-1] == b"1", said
+    assert status == 0
+
+
+def test_a_command_has_one_in_a_command(imds_emulator: Emulator) -> None:
+    done = run("--", *EXEC, *python(ASK, VAULT))
+    assert json.loads(done.stdout)["resource"] == VAULT

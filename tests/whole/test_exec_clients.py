@@ -1,0 +1,135 @@
+"""Microsoft's Python clients, unmodified, as commands of ``exec``; and many at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imds_identity.emulator import Emulator
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+EXEC = [sys.executable, "-m", "imds_identity", "exec"]
+SHOW = """
+import base64, json
+def show(token):
+    payload = token.split(".")[1]
+    print(json.loads(base64.urlsafe_b64decode(payload + "=="))["appid"])
+"""
+AZURE_IDENTITY = (
+    SHOW
+    + """
+import sys
+from azure.identity import ManagedIdentityCredential
+selector = dict([sys.argv[1].split("=", 1)]) if sys.argv[1:] else {}
+show(ManagedIdentityCredential(**selector).get_token("https://vault.azure.net/.default").token)
+"""
+)
+DEFAULT_CREDENTIAL = (
+    SHOW
+    + """
+from azure.identity import DefaultAzureCredential
+show(DefaultAzureCredential().get_token("https://vault.azure.net/.default").token)
+"""
+)
+AZURE_IDENTITY_AIO = (
+    SHOW
+    + """
+import asyncio
+from azure.identity.aio import ManagedIdentityCredential
+async def main():
+    async with ManagedIdentityCredential() as credential:
+        show((await credential.get_token("https://vault.azure.net/.default")).token)
+asyncio.run(main())
+"""
+)
+MSAL = (
+    SHOW
+    + """
+import msal, requests
+me = msal.SystemAssignedManagedIdentity()
+client = msal.ManagedIdentityClient(me, http_client=requests.Session())
+answer = client.acquire_token_for_client(resource="https://vault.azure.net")
+show(answer["access_token"])
+assert 86000 < answer["expires_in"] <= 86400, answer["expires_in"]
+"""
+)
+OURS = (
+    SHOW
+    + """
+from imds_identity import ManagedIdentityCredential
+show(ManagedIdentityCredential().get_token("https://vault.azure.net/.default").token)
+"""
+)
+
+
+def said(flags: list[str], script: str, *arguments: str, **more: Any) -> str:
+    done = subprocess.run(
+        [*EXEC, *flags, "--", sys.executable, "-c", script, *arguments],
+        capture_output=True, text=True, check=False, timeout=60, **more,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout.strip())
+
+
+CLIENTS = [AZURE_IDENTITY, DEFAULT_CREDENTIAL, AZURE_IDENTITY_AIO, MSAL, OURS]
+NAMES = ["azure-identity", "default", "aio", "msal", "ours"]
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=NAMES)
+def test_on_a_vm(imds_emulator: Emulator, client: str) -> None:
+    assert said([], client) == DEFAULT_SYSTEM_ASSIGNED.client_id
+    user_assigned = ["--client-id", DEFAULT_USER_ASSIGNED.client_id]
+    assert said(user_assigned, client) == DEFAULT_USER_ASSIGNED.client_id
+
+
+@pytest.mark.parametrize("client", [AZURE_IDENTITY, MSAL], ids=["azure-identity", "msal"])
+def test_on_an_arc_server(arc_emulator: Emulator, client: str) -> None:
+    flags = ["--arc-tokens-directory", str(arc_emulator.tokens_directory)]
+    assert said(flags, client)
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        f"client_id={DEFAULT_USER_ASSIGNED.client_id}",
+        f"identity_config={DEFAULT_USER_ASSIGNED.object_id}",
+    ],
+)
+def test_a_client_may_choose(imds_emulator: Emulator, selector: str) -> None:
+    script = AZURE_IDENTITY.replace(
+        "selector =",
+        "object_id = sys.argv[1].partition('identity_config=')[2]\n"
+        "selector = {'identity_config': {'object_id': object_id}} if object_id else ",
+    )
+    assert said([], script, selector) == DEFAULT_USER_ASSIGNED.client_id
+
+
+def test_commands_that_start_at_once_share_one_request(
+    imds_emulator: Emulator, tmp_path: Path
+) -> None:
+    script = """
+import os, urllib.request
+for resource in ("https://vault.azure.net", "https://storage.azure.com"):
+    url = os.environ["IDENTITY_ENDPOINT"] + "?api-version=2019-08-01&resource=" + resource
+    headers = {"X-IDENTITY-HEADER": os.environ["IDENTITY_HEADER"]}
+    print(urllib.request.urlopen(urllib.request.Request(url, headers=headers)).status)
+"""
+    environment = {**os.environ, "IMDS_IDENTITY_CACHE": str(tmp_path / "shared")}
+    running = [
+        subprocess.Popen(
+            [*EXEC, "--", sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment
+        )
+        for _ in range(25)
+    ]
+    assert {process.communicate(timeout=120)[0] for process in running} == {b"200\n200\n"}
+    assert len(imds_emulator.token_requests) == 2

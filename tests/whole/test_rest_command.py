@@ -1,0 +1,107 @@
+"""``imds-identity rest`` on the command line, against an https service of this machine."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_identity.cli import main
+from support import HttpAnswer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imds_identity.emulator import Emulator
+
+VAULT = "https://vault.azure.net"
+
+
+@pytest.fixture
+def ran(imds_emulator: Emulator, capsysbinary: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", imds_emulator.key_vault.ca_file)
+
+    def run(*arguments: str) -> tuple[int, bytes, str]:
+        try:
+            status = main(["rest", *arguments])
+        except SystemExit as done:
+            status = int(done.code or 0)
+        out, err = capsysbinary.readouterr()
+        return status, out, err.decode()
+
+    return run
+
+
+def test_a_service_is_called_with_a_token(ran: Any, imds_emulator: Emulator) -> None:
+    imds_emulator.key_vault.secrets.update(one="1", two="2")
+    url = f"{imds_emulator.key_vault.url}/secrets"
+    status, out, err = ran("get", f"{url}/one?api-version=7.4", "--resource", VAULT)
+    assert (status, err) == (0, "")
+    assert json.loads(out)["value"] == "1"
+    status, out, _ = ran("GET", f"{url}?api-version=7.4", "--resource", VAULT, "--paginate")
+    assert [each["id"][-3:] for each in json.loads(out)["value"]][-2:] == ["one", "two"]
+    status, out, err = ran("GET", f"{url}/no?api-version=7.4", "--resource", VAULT)
+    assert (status, out) == (1, b"")
+    assert "404" in err
+    assert "SecretNotFound" in err
+
+
+def test_who_takes_a_token_must_be_known(ran: Any, imds_emulator: Emulator) -> None:
+    for url in ("https://example.com/", "https://management.azure.com.example.com/"):
+        status, _, err = ran("GET", url)
+        assert status == 2
+        assert "--resource" in err
+    assert ran("GET", "http://management.azure.com/")[0] == 2
+    assert ran("GET", "//example.com/")[0] == 2
+    assert imds_emulator.token_requests == []
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--header", "Authorization=Bearer x"],
+        ["--header", "X=a\nb"],
+        ["--header", "no value"],
+        ["--body", "@/no/such/file"],
+        ["--cloud", "AzureMoonCloud"],
+        ["--paginate"],
+    ],
+)
+def test_nonsense_is_refused(ran: Any, imds_emulator: Emulator, flags: list[str]) -> None:
+    assert ran("PUT", "/subscriptions", *flags)[0] == 2
+    assert imds_emulator.token_requests == []
+
+
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The requests that would leave this machine."""
+    import urllib.request
+
+    calls: list[Any] = []
+
+    def open_(_self: object, request: Any, timeout: float) -> Any:
+        calls.append(request)
+        return HttpAnswer(200, {"seen": request.full_url}, Content_Type="application/json")
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", open_)
+    return calls
+
+
+def test_a_path_is_resource_managers(
+    ran: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = sent(monkeypatch)
+    body = tmp_path / "body"
+    body.write_text('{"a": 1}')
+    assert ran("PUT", "/subscriptions/s?api-version=1", "--body", f"@{body}")[0] == 0
+    assert calls[0].full_url == "https://management.azure.com/subscriptions/s?api-version=1"
+    assert calls[0].data == b'{"a": 1}'
+    assert calls[0].get_header("Content-type") == "application/json"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"from a pipe")))
+    flags = ("--cloud", "azurechinacloud", "--body", "@-", "--header", "content-type=text/plain")
+    assert ran("POST", "/x", *flags)[0] == 0
+    assert calls[1].full_url == "https://management.chinacloudapi.cn/x"
+    assert calls[1].data == b"from a pipe"
+    assert calls[1].get_header("Content-type") == "text/plain"
+    assert calls[1].get_header("Authorization").startswith("Bearer eyJ")
