@@ -528,3 +528,19 @@ def test_a_token_that_is_not_given_ends_with_a_hint(
     assert err.splitlines()[-1].endswith(
         f"imds-identity doctor --resource {VAULT} --client-id nobody"
     )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["whoami", VAULT],
+        ["secret", f"{VAULT.replace('vault.azure.net', 'v.vault.azure.net')}/secrets/s"],
+        ["rest", "GET", "https://v.vault.azure.net/secrets"],
+    ],
+)
+def test_every_command_that_needs_a_token_ends_with_the_hint(
+    command: list[str], imds_emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--client-id", "nobody"]) == 1
+    err = capsys.readouterr().err
+    assert f"imds-identity doctor --resource {VAULT} --client-id nobody" in err
