@@ -1,13 +1,19 @@
 """A Kubernetes workload's identity: its own token, exchanged for one of Microsoft Entra ID.
 
+MSAL writes the request, and our own HTTP path sends it: MSAL would ask two endpoints more, and by a
+session that knows none of our bounds.
+
 https://learn.microsoft.com/azure/aks/workload-identity-overview
 https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+
+import msal
 
 from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
 from .._core.issued import REPORT, check_token, token_of
@@ -19,11 +25,12 @@ from .._wire.retry import TOKEN_RULES, answered
 from .token_answer import refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .._core.token import Token
     from .._core.token_request import TokenRequest
 
 _PATH = "/oauth2/v2.0/token"
-_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _LONGEST_ASSERTION = 65536
 # Entra ID is not on this machine: nothing there is "being updated" for want of an answer.
 _RULES = {status: rule for status, rule in TOKEN_RULES.items() if status not in (404, 410)}
@@ -103,44 +110,81 @@ def assertion_in(path: str) -> Secret:
 
 
 def _request(authority: str, wanted: TokenRequest, assertion: Secret) -> Request:
-    claims = _claims(wanted)
-    return Request(
-        authority + _PATH,
-        {"Content-Type": "application/x-www-form-urlencoded"},
-        "POST",
-        urlencode(
-            {
-                "client_id": wanted.identity.value,
-                "client_assertion": assertion.reveal(),
-                "client_assertion_type": _ASSERTION_TYPE,
-                "grant_type": "client_credentials",
-                "scope": f"{wanted.resource}/.default",
-                **({"claims": claims} if claims else {}),
-            }
-        ).encode(),
-        over_internet=True,
+    """The token request in MSAL's words."""
+    writer = _Writer(authority)
+    try:
+        app = msal.ConfidentialClientApplication(
+            wanted.identity.value,
+            authority=authority,
+            instance_discovery=False,
+            client_credential={"client_assertion": assertion.reveal},
+            client_capabilities=["CP1"] if wanted.cae else None,
+            http_client=writer,
+        )
+        scopes = [f"{wanted.resource}/.default"]
+        app.acquire_token_for_client(scopes, claims_challenge=wanted.claims)
+    except Exception as error:  # noqa: BLE001 - whatever MSAL trips over
+        tripped = f" ({type(error).__name__}: {quote(str(error))})"
+    else:
+        if writer.request is not None:
+            return writer.request
+        tripped = ""
+    # Not inside the handler: an exception's context holds MSAL's frames, and those the assertion.
+    if wanted.claims:
+        raise Refused(
+            f"the claims are no JSON object with an object access_token{tripped}",
+            "Pass them as the service's challenge had them, base64-decoded.",
+        )
+    raise Refused(
+        f"MSAL writes no token request{tripped}",
+        "AZURE_TENANT_ID and AZURE_CLIENT_ID are those of the app registration.",
     )
 
 
-def _claims(wanted: TokenRequest) -> str | None:
-    """The claims of a challenge, and that the client would meet another one if it can.
+class _Writer:
+    """In MSAL's eyes an HTTP client. It keeps the token request, and sends nothing."""
 
-    https://learn.microsoft.com/entra/identity-platform/claims-challenge#how-to-communicate-client-capabilities-to-microsoft-entra-id
-    """
-    if not wanted.cae:
-        return wanted.claims
-    import json
+    def __init__(self, authority: str) -> None:
+        self.request: Request | None = None
+        self._authority = authority
 
-    try:
-        claims = json.loads(wanted.claims or "{}")
-        of_token = claims.setdefault("access_token", {})
-        of_token["xms_cc"] = {"values": ["CP1"]}
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise Refused(
-            "the claims are no JSON object with an object access_token",
-            "Pass them as the service's challenge had them, base64-decoded.",
-        ) from None
-    return json.dumps(claims)
+    def get(self, url: str, **_: Any) -> _Said:  # noqa: ARG002
+        """What the authority would say of itself, which follows from its URL."""
+        return _Said(
+            200,
+            {
+                "issuer": f"{self._authority}/v2.0",
+                "authorization_endpoint": f"{self._authority}/oauth2/v2.0/authorize",
+                "token_endpoint": self._authority + _PATH,
+            },
+        )
+
+    def post(self, url: str, data: Mapping[str, str], **_: Any) -> _Said:  # noqa: ARG002
+        """Keep the one request, without what MSAL would like to know of a user."""
+        form = {name: value for name, value in data.items() if name != "client_info"}
+        self.request = Request(
+            self._authority + _PATH,
+            {"Content-Type": "application/x-www-form-urlencoded"},
+            "POST",
+            urlencode(form).encode(),
+            over_internet=True,
+        )
+        return _Said(400, {"error": "not_sent_yet"})
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class _Said:
+    """As much of an HTTP response as MSAL reads."""
+
+    def __init__(self, status: int, said: Mapping[str, str]) -> None:
+        self.status_code = status
+        self.text = json.dumps(said)
+        self.headers: Mapping[str, str] = {}
+
+    def raise_for_status(self) -> None:
+        """Nothing: MSAL reads the status itself."""
 
 
 def _refusal(response: Response, wanted: TokenRequest) -> Failure:
