@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -142,11 +143,36 @@ def test_a_body_that_nobody_wants_does_not_hide_the_answer(running: Running) -> 
     assert running.send(lines + b"x" * 500_000).startswith(b"HTTP/1.1 405 ")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 def test_a_thousand_connections_that_say_nothing_make_place(running: Running) -> None:
-    with ExitStack() as stack:
-        for _ in range(400):  # this process holds both ends, and may open a thousand files
-            stack.enter_context(running.connect())
-        assert running.ask()[0] == 200
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    try:
+        with ExitStack() as stack:
+            for number in range(1000):
+                peer = stack.enter_context(running.connect())
+                peer.sendall(b"GET /msi/token HTTP/1.1\r\n"[: number % 20])
+            assert running.ask()[0] == 200
+            assert len(running.server._open) <= server_module.MOST_CONNECTIONS
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_where_no_more_files_can_be_opened_it_goes_on(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = iter((OSError(24, "Too many open files"),))
+    accept = socket.socket.accept
+
+    def once_refused(listener: socket.socket) -> Any:
+        for error in refused:
+            raise error
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", once_refused)
+    assert running.ask()[0] == 200
 
 
 def test_a_head_that_trickles_ends(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
