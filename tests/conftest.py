@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
 
 # How long an example takes says how busy the machine is.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+settings.register_profile("usual", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=300)
+settings.load_profile("usual")
 
 _HOST_VARIABLES = (
     "IDENTITY_",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import requests
@@ -10,6 +11,7 @@ from azure.keyvault.secrets.aio import SecretClient as AsyncSecretClient
 
 import imds_identity
 import imds_identity.aio
+from imds_identity.telemetry import PrometheusTextFile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,6 +25,21 @@ def clients() -> None:
     SecretClient("https://v.vault.azure.net", credential)
     AsyncSecretClient("https://v.vault.azure.net", imds_identity.aio.ManagedIdentityCredential())
     requests.get("https://x", auth=imds_identity.ManagedIdentityAuth("s", client_id="c"), timeout=1)
+
+
+def keywords(transport: object) -> None:
+    imds_identity.ManagedIdentityCredential(
+        transport=transport,
+        retry_total=0,
+        connection_timeout=1,
+        headers={"X-One": "1"},
+        cache=False,
+        arc_tokens_directory=Path("/tokens"),
+        on_event=PrometheusTextFile(Path("/metrics/a.prom")),
+    )
+    imds_identity.ManagedIdentityCredential("a-client-id")  # type: ignore[arg-type]
+    imds_identity.ManagedIdentityCredential(client_idd="x")  # type: ignore[call-arg]
+    imds_identity.aio.ManagedIdentityCredential(retry_total="3")  # type: ignore[arg-type]
 
 
 def protocols() -> None:

@@ -58,25 +58,26 @@ class ManagedIdentityCredential(Face):
     ) -> AccessToken:
         """An access token: `imds_identity.ManagedIdentityCredential.get_token`, awaited."""
         try:
-            slot = self._slots[scopes]
+            slot = (self._cae_slots if enable_cae else self._slots)[scopes]
             if self._tick() < slot.hit_until and not claims:
                 return slot.access_token  # type: ignore[no-any-return]
         except (KeyError, TypeError):  # not asked for yet, or no scopes at all
             pass
-        return (await self._get(scopes, claims))[0]
+        return (await self._get(scopes, claims, enable_cae))[0]
 
     async def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None
     ) -> AccessTokenInfo:
         """`imds_identity.ManagedIdentityCredential.get_token_info`, awaited."""
         claims = options.get("claims") if options else None
+        enable_cae = bool(options and options.get("enable_cae"))
         try:
-            slot = self._slots[scopes]
+            slot = (self._cae_slots if enable_cae else self._slots)[scopes]
             if self._tick() < slot.hit_until and not claims:
                 return slot.access_token_info  # type: ignore[no-any-return]
         except (KeyError, TypeError):  # not asked for yet, or no scopes at all
             pass
-        return (await self._get(scopes, claims))[1]
+        return (await self._get(scopes, claims, enable_cae))[1]
 
     async def close(self) -> None:
         """Close the transport, if one was given. The credential itself holds nothing open."""
@@ -100,8 +101,8 @@ class ManagedIdentityCredential(Face):
         elif self._transport is not None:
             self._transport.__exit__(exc_type, exc_value, traceback)
 
-    async def _get(self, scopes: tuple[str, ...], claims: str | None) -> Shown:
-        slot = self._slot(scopes, claims)
+    async def _get(self, scopes: tuple[str, ...], claims: str | None, enable_cae: bool) -> Shown:
+        slot = self._slot(scopes, claims, enable_cae)
         try:
             token = await self._token(slot, claims)
         except Failure as failure:

@@ -32,6 +32,9 @@ class ManagedIdentityCredential(Face):
     process share one cache, and may be used from any number of threads and after a fork. Pickling
     one carries its configuration and never a token.
 
+    The environment is read when one is made. Where it names no host then, it is read once more by
+    the first request, and never again.
+
     Args:
         client_id: client id of a user-assigned identity.
         object_id: its object (principal) id instead.
@@ -84,7 +87,8 @@ class ManagedIdentityCredential(Face):
             claims: the claims challenge with which a service refused the token that you have: the
                 answer is one that was fetched for it, or is dated later than it asks for.
             tenant_id: not used: a managed identity has one tenant.
-            enable_cae: not used: the metadata service decides.
+            enable_cae: whether the token may be revoked before its end (Continuous Access
+                Evaluation); for workload identity alone, elsewhere the service decides.
             kwargs: not used.
 
         Returns:
@@ -96,12 +100,12 @@ class ManagedIdentityCredential(Face):
             ManagedIdentityError: if its token could not be had.
         """
         try:
-            slot = self._slots[scopes]
+            slot = (self._cae_slots if enable_cae else self._slots)[scopes]
             if self._tick() < slot.hit_until and not claims:
                 return slot.access_token  # type: ignore[no-any-return]
         except (KeyError, TypeError):  # not asked for yet, or no scopes at all
             pass
-        return self._get(scopes, claims)[0]
+        return self._get(scopes, claims, enable_cae)[0]
 
     def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None
@@ -110,7 +114,7 @@ class ManagedIdentityCredential(Face):
 
         Args:
             scopes: exactly one, as for `get_token`.
-            options: ``claims`` is used as in `get_token`, the rest is not.
+            options: ``claims`` and ``enable_cae`` are used as in `get_token`, the rest is not.
 
         Returns:
             The token, its type, when it expires and when the next one will be fetched, in Unix
@@ -122,13 +126,14 @@ class ManagedIdentityCredential(Face):
             ManagedIdentityError: if its token could not be had.
         """
         claims = options.get("claims") if options else None
+        enable_cae = bool(options and options.get("enable_cae"))
         try:
-            slot = self._slots[scopes]
+            slot = (self._cae_slots if enable_cae else self._slots)[scopes]
             if self._tick() < slot.hit_until and not claims:
                 return slot.access_token_info  # type: ignore[no-any-return]
         except (KeyError, TypeError):  # not asked for yet, or no scopes at all
             pass
-        return self._get(scopes, claims)[1]
+        return self._get(scopes, claims, enable_cae)[1]
 
     def close(self) -> None:
         """Close the transport, if one was given. The credential itself holds nothing open."""
@@ -148,8 +153,8 @@ class ManagedIdentityCredential(Face):
         if self._transport is not None:
             self._transport.__exit__(exc_type, exc_value, traceback)
 
-    def _get(self, scopes: tuple[str, ...], claims: str | None) -> Shown:
-        slot = self._slot(scopes, claims)
+    def _get(self, scopes: tuple[str, ...], claims: str | None, enable_cae: bool) -> Shown:
+        slot = self._slot(scopes, claims, enable_cae)
         try:
             token = self._provider.token(slot, claims, self._sender())
         except Failure as failure:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Event", "OpenTelemetryMetrics", "PrometheusTextFile"]
 
+_PID = "{pid}"
 _FETCHES = "Fetches of managed-identity tokens that are over."
 _SECONDS = "How long fetches of managed-identity tokens took."
 _EXPIRY = "When the token ends that there was after the last fetch, in Unix time; 0 for none."
@@ -60,8 +61,8 @@ class OpenTelemetryMetrics:
 class PrometheusTextFile:
     """An ``on_event`` hook that keeps a file for the text-file collector of node_exporter.
 
-    The file is replaced as a whole after each event. Each process needs a file of its own, as
-    ``f"/var/lib/node_exporter/app-{os.getpid()}.prom"``; a child of a fork writes none.
+    The file is replaced as a whole after each event. Each process needs a file of its own:
+    ``{pid}`` in its name is the process's number, and without that a child of a fork writes none.
     https://github.com/prometheus/node_exporter#textfile-collector
 
     Args:
@@ -75,47 +76,61 @@ class PrometheusTextFile:
         self._path = os.path.abspath(os.fspath(path))
         if not self._path.endswith(".prom"):
             raise ValueError(f"the collector reads files that end in .prom, not {self._path!r}")
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[str, str, str], int] = {}
-        self._seconds: dict[tuple[str, str, str], float] = {}
-        self._expiries: dict[str, float] = {}
+        # By process: what a fork copies may be in the middle of a change, its lock held for ever.
+        self._counts = {os.getpid(): _Counts()}
 
     def __call__(self, event: Event) -> None:
         """Count ``event``, and write the file anew."""
-        if os.getpid() != self._process:
+        process = os.getpid()
+        if process not in self._counts and _PID not in self._path:
             return
-        kind = event.name, event.source, event.outcome
-        with self._lock:
-            self._counts[kind] = self._counts.get(kind, 0) + 1
-            self._seconds[kind] = self._seconds.get(kind, 0.0) + event.seconds
-            self._expiries[event.source] = _expiry(event)
-            self._write("".join(f"{line}\n" for line in self._lines()))
+        counts = self._counts.setdefault(process, _Counts())
+        with counts.lock:
+            counts.add(event)
+            _replace(self._path.replace(_PID, str(process)), counts.text(), process)
 
-    def _lines(self) -> list[str]:
-        by_kind = [_labels(event=e, source=s, outcome=o) for e, s, o in self._counts]
+
+class _Counts:
+    """What has happened in one process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._fetches: dict[tuple[str, str, str], int] = {}
+        self._seconds: dict[tuple[str, str, str], float] = {}
+        self._expiries: dict[str, float] = {}
+
+    def add(self, event: Event) -> None:
+        kind = event.name, event.source, event.outcome
+        self._fetches[kind] = self._fetches.get(kind, 0) + 1
+        self._seconds[kind] = self._seconds.get(kind, 0.0) + event.seconds
+        self._expiries[event.source] = _expiry(event)
+
+    def text(self) -> str:
+        by_kind = [_labels(event=e, source=s, outcome=o) for e, s, o in self._fetches]
         by_source = [_labels(source=source) for source in self._expiries]
-        return [
+        lines = [
             *_family("imds_identity_fetches_total", "counter", _FETCHES),
-            *_series("imds_identity_fetches_total", by_kind, self._counts.values()),
+            *_series("imds_identity_fetches_total", by_kind, self._fetches.values()),
             *_family("imds_identity_fetch_seconds", "summary", _SECONDS),
             *_series("imds_identity_fetch_seconds_sum", by_kind, self._seconds.values()),
-            *_series("imds_identity_fetch_seconds_count", by_kind, self._counts.values()),
+            *_series("imds_identity_fetch_seconds_count", by_kind, self._fetches.values()),
             *_family("imds_identity_token_expiry_seconds", "gauge", _EXPIRY),
             *_series("imds_identity_token_expiry_seconds", by_source, self._expiries.values()),
         ]
+        return "".join(f"{line}\n" for line in lines)
 
-    def _write(self, text: str) -> None:
-        # The collector reads whatever ends in .prom, so this does not.
-        draft = f"{self._path}.{self._process}"
-        try:
-            with open(draft, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(draft, self._path)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(draft)
-            raise
+
+def _replace(path: str, text: str, process: int) -> None:
+    # The collector reads whatever ends in .prom, so this does not.
+    draft = f"{path}.{process}"
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(draft, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(draft)
+        raise
 
 
 def _expiry(event: Event) -> float:

@@ -60,7 +60,7 @@ def test_azure_identity_aio_on_app_service(
     asyncio.run(main())
 
 
-def test_this_package_on_app_service_through_msal(
+def test_this_package_on_app_service(
     emulator_factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import imds_identity

@@ -202,9 +202,24 @@ def test_any_json_is_a_token_or_a_failure(name: str, said: Any, status: int) -> 
     ],
 )
 def test_a_refusal_is_in_the_host_s_own_words(answers: Answers, said: Any, words: str) -> None:
-    failure = failure_of(steps("app-service"), answers.json(400, said))
+    failure = failure_of(steps("app-service"), answers.json(403, said))
     assert isinstance(failure, Refused)
-    assert f"400, {words}." in str(failure)
+    assert f"403, {words}." in str(failure)
+
+
+@pytest.mark.parametrize("name", ["app-service", "azure-ml", "service-fabric"])
+def test_a_secret_that_the_host_does_not_know_is_named_by_its_variable(
+    answers: Answers, name: str
+) -> None:
+    failure = failure_of(steps(name), answers.error(401))
+    assert f"It knows an app by {HOSTS[name].secret_variable}" in str(failure)
+
+
+@NAMES
+def test_an_identity_that_an_app_has_not_is_unavailable(answers: Answers, name: str) -> None:
+    failure = failure_of(steps(name), answers.error(400))
+    assert isinstance(failure, Unavailable)
+    assert "assigned here" in str(failure)
 
 
 def test_the_app_s_secret_is_in_no_message(answers: Answers) -> None:

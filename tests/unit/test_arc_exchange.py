@@ -189,9 +189,11 @@ def test_a_token_without_a_challenge_is_refused(answers: Answers) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("status", [400, 403, 405])
-def test_a_first_answer_that_is_no_challenge_is_shown(answers: Answers, status: int) -> None:
-    with pytest.raises(Refused, match=f"{status}, an_error: what the service says"):
+@pytest.mark.parametrize(("status", "kind"), [(400, Unavailable), (403, Refused), (405, Refused)])
+def test_a_first_answer_that_is_no_challenge_is_shown(
+    answers: Answers, status: int, kind: type[Failure]
+) -> None:
+    with pytest.raises(kind, match=f"{status}, an_error: what the service says"):
         start().answer(answers.error(status))
 
 

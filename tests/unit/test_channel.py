@@ -13,6 +13,7 @@ from imds_identity._sources import arc, imds
 from imds_identity._wire import listener
 from imds_identity._wire.channel import MARGIN, Channel
 from imds_identity._wire.exchange import Dropped, Request, Response, Steps, pause, read_secret, send
+from imds_identity._wire.patience import Patience
 from imds_identity._wire.retry import answered
 from support import middle
 
@@ -234,3 +235,24 @@ def test_time_in_which_this_process_stood_still_is_not_the_service_s(
         return (yield from send(REQUEST))
 
     assert Channel(frozen, clock, seconds=LONGEST_EXCHANGE).run(steps()).status == 200
+
+
+def test_a_caller_s_own_end_is_the_last_request_s_too(clock: FakeClock) -> None:
+    given: list[float] = []
+
+    def hang(request: Request) -> Response:
+        given.append(request.seconds)
+        clock.seconds += request.seconds
+        raise Dropped("no answer")
+
+    def steps() -> Steps[None]:
+        while True:
+            try:
+                yield from send(REQUEST)
+            except Dropped:
+                yield from pause(2)
+
+    with pytest.raises(Failure, match="within 20 s"):
+        Channel(hang, clock, patience=Patience(seconds=20)).run(steps())
+    assert given == [12, 6]
+    assert sum(given) + sum(clock.slept) <= 20

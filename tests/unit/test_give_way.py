@@ -11,6 +11,7 @@ from imds_identity._core.identity import SYSTEM_ASSIGNED
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._engine.absence import ABSENCE_SECONDS
 from imds_identity._engine.broker import Broker
+from imds_identity._engine.manner import Manner
 from imds_identity._engine.provider import Provider
 from imds_identity._runtime.environment import Environment
 from imds_identity._sources import kinds
@@ -120,6 +121,7 @@ def test_what_is_said_to_be_there_is_asked_patiently(
     assert len(requests) == 5
     assert clock.slept == [2, 4, 8, 16]
     assert isinstance(failure, Unavailable)
+    assert ("AZURE_POD_IDENTITY_AUTHORITY_HOST says" in str(failure)) == bool(variables)
     assert len(asked(lambda: Unreached("refused"), clock, variables, forced)[0]) == 3
 
 
@@ -152,9 +154,12 @@ class World:
         resource: str,
         variables: dict[str, str] | None = None,
         given: Callable[[Clock], AbstractContextManager[Sender]] | None = None,
+        *,
+        has_transport: bool = False,
     ) -> Token:
         source = detect(environment=Environment(variables or {}))
-        provider = Provider(source, SYSTEM_ASSIGNED, self.broker, None)
+        manner = Manner(has_transport=has_transport)
+        provider = Provider(source, SYSTEM_ASSIGNED, self.broker, None, manner)
         return provider.token(provider.slot(resource), None, given)
 
     def sender(self, clock: Clock) -> AbstractContextManager[Sender]:
@@ -228,4 +233,11 @@ def test_a_transport_of_the_caller_s_may_get_where_others_do_not(
     with pytest.raises(Unavailable):
         world.ask("a")
     world.outcome = answers.token()
-    assert world.ask("b", given=world.sender).value == "a-token"
+    assert world.ask("b", given=world.sender, has_transport=True).value == "a-token"
+
+
+def test_headers_policies_and_tracing_get_nowhere_else(world: World) -> None:
+    for resource in ("a", "b"):
+        with pytest.raises(Unavailable):
+            world.ask(resource, given=world.sender)
+    assert len(world.requests) == 1

@@ -56,7 +56,7 @@ def test_an_unknown_key_alone_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(ValueError, match=r"'principal'.*client_id, mi_res_id"):
         choose(identity_config={"principal": "x"})
     with pytest.raises(ValueError, match="unknown key 'principal'"):
-        choose(client_id="", identity_config={"principal": "x", "object_id": None})  # type: ignore[dict-item]
+        choose(client_id="", identity_config={"principal": "x", "object_id": None})
 
 
 def test_an_unknown_key_beside_a_selector_is_left_out_with_a_warning() -> None:

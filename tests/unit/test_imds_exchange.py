@@ -63,7 +63,7 @@ def test_a_retry_sends_the_same_request_again(answers: Answers) -> None:
 
 
 def test_no_such_identity_is_unavailable_and_not_retried(answers: Answers) -> None:
-    with pytest.raises(Unavailable, match=r"what the service says.*client_id 'c' assigned to this"):
+    with pytest.raises(Unavailable, match=r"what the service says.*client_id 'c' assigned here"):
         start(Identity("client_id", "c")).answer(answers.error(400))
 
 

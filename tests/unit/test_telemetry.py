@@ -82,6 +82,16 @@ class TestPrometheus:
         hook(FETCH)
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_name_may_have_the_number_of_the_process(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hook = PrometheusTextFile(tmp_path / "app-{pid}.prom")
+        for process in (os.getpid(), 1, 1):
+            monkeypatch.setattr(os, "getpid", lambda number=process: number)
+            hook(FETCH)
+        assert '"fetched"} 2\n' in (tmp_path / "app-1.prom").read_text()
+        assert len(list(tmp_path.iterdir())) == 2
+
 
 class Meter:
     """Notes what its instruments are given."""

@@ -17,7 +17,9 @@ from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._sources.kinds import WorkloadSource
+from imds_identity._engine.broker import Broker
+from imds_identity._engine.provider import Provider
+from imds_identity._sources.kinds import ImdsSource, WorkloadSource
 from imds_identity._sources.workload import assertion_in, exchange
 from imds_identity._wire.channel import Channel
 from imds_identity._wire.exchange import Pause, Unreached
@@ -80,6 +82,23 @@ def test_claims_are_sent(answers: Answers) -> None:
     claims = '{"access_token": {"nbf": {"value": "1"}}}'
     stepped = steps(WANTED._replace(claims=claims))
     assert form_of(stepped.step.request)["claims"] == [claims]
+
+
+def test_a_client_that_meets_challenges_says_so(answers: Answers) -> None:
+    capable = {"xms_cc": {"values": ["CP1"]}}
+    [alone] = form_of(steps(WANTED._replace(cae=True)).step.request)["claims"]
+    assert json.loads(alone) == {"access_token": capable}
+    challenge = '{"access_token": {"nbf": {"value": "1"}}, "id_token": {}}'
+    wanted = WANTED._replace(cae=True, claims=challenge)
+    [both] = form_of(steps(wanted).step.request)["claims"]
+    nbf = {"nbf": {"value": "1"}}
+    assert json.loads(both) == {"access_token": {**nbf, **capable}, "id_token": {}}
+
+
+@pytest.mark.parametrize("claims", ["{", "[]", "7", '{"access_token": 7}', "[" * 100_000])
+def test_claims_that_are_none_are_refused(claims: str) -> None:
+    with pytest.raises(Refused, match="claims are no JSON object"):
+        steps(WANTED._replace(cae=True, claims=claims))
 
 
 @pytest.mark.parametrize(
@@ -208,6 +227,18 @@ def test_the_client_is_the_caller_s_else_the_environment_s(
         source.fetch(wanted, Channel(send, answers.clock, random=middle))
     assert [form["client_id"] for form in sent] == [["client"], ["mine"]]
     assert [form["client_assertion"] for form in sent] == [["one"], ["two"]]
+
+
+def test_only_a_workload_s_token_is_another_for_a_client_that_meets_challenges(
+    clock: FakeClock,
+) -> None:
+    broker = Broker(clock, middle)
+    source = WorkloadSource(AUTHORITY, "AZURE_AUTHORITY_HOST", "client", "/none")
+    provider = Provider(source, SYSTEM_ASSIGNED, broker, None)
+    assert provider.slot("r", cae=True) is not provider.slot("r")
+    assert provider.slot("r", cae=True) is provider.slot("r", cae=True)
+    vm = Provider(ImdsSource("http://x", "X"), SYSTEM_ASSIGNED, broker, None)
+    assert vm.slot("r", cae=True) is vm.slot("r")
 
 
 def workload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **more: str) -> None:

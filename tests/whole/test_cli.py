@@ -202,7 +202,7 @@ def test_an_error_ends_with_1_in_plain_words(imds_emulator: Emulator, ran: Any) 
     assert (status, out) == (1, "")
     assert err.startswith("imds-identity: the service answered 400")
     assert "nobody" in err
-    assert err.count("\n") == 1
+    assert err.count("\n") == 2  # the second line names the command that finds the cause
 
 
 def test_what_nobody_thought_of_is_no_traceback_either(

@@ -207,3 +207,39 @@ def test_a_name_may_be_allowed() -> None:
         for name, status in (("tokens.example", b"200"), ("other.example", b"403")):
             lines = (f"GET {TARGET} HTTP/1.1", f"Host: {name}:{port}", good(running)[1])
             assert running.send(head(*lines)).startswith(b"HTTP/1.1 " + status)
+
+
+def test_a_fault_of_its_own_is_told_without_its_words(running: Running) -> None:
+    def fail(_wanted: Wanted) -> Answer:
+        raise LookupError("something secret")
+
+    running.server._give = fail
+    status, said = running.ask()
+    assert status == 500
+    assert "LookupError" in said["message"]
+    assert "secret" not in str(said)
+
+
+def test_where_there_can_be_no_more_threads_clients_come_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_run: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server_module, "start_thread", refuse)
+        assert [running.ask()[0] for _ in range(3)] == [503] * 3
+    assert running.ask()[0] == 200
+
+
+def test_one_client_is_not_the_end_for_others(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_asked: object, _rules: object) -> Wanted:
+        raise LookupError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server_module, "wanted_of", fail)
+        with pytest.raises(http.client.RemoteDisconnected):
+            running.ask()
+    assert running.ask()[0] == 200

@@ -93,7 +93,7 @@ def test_cloud_shell_has_no_identity_to_select(host: Any) -> None:
     for settings in ({"client_id": "c"}, {"identity_config": {"object_id": "o"}}):
         with pytest.raises(ValueError, match="Cloud Shell gives tokens of its own user only"):
             ManagedIdentityCredential(**settings)
-    ManagedIdentityCredential(client_id="", identity_config={"object_id": None})  # type: ignore[dict-item]
+    ManagedIdentityCredential(client_id="", identity_config={"object_id": None})
     assert asked.requests == []
 
 
@@ -187,8 +187,10 @@ def test_a_transport_that_cannot_check_service_fabric_s_certificate_gets_no_secr
 ) -> None:
     asked = host("service-fabric")
     transport = Counting()
+    with pytest.warns(UserWarning, match="^transport is a Counting"):
+        credential = ManagedIdentityCredential(transport=transport)
     with pytest.raises(ManagedIdentityError, match=r"Counting cannot check .* thumbprint"):
-        ManagedIdentityCredential(transport=transport).get_token(SCOPE)
+        credential.get_token(SCOPE)
     assert (transport.sent, asked.requests) == (0, [])
 
 
@@ -225,3 +227,16 @@ def test_a_selector_is_refused_by_the_host_that_is_found_then(
     host("cloud-shell")
     with pytest.raises(ValueError, match="Cloud Shell"):
         credential.get_token(SCOPE)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        imds_identity.ManagedIdentityCredential,
+        imds_identity.aio.ManagedIdentityCredential,
+    ],
+)
+def test_a_warning_points_to_the_line_that_makes_the_credential(make: Any) -> None:
+    with pytest.warns(UserWarning, match="unknown key 'foo'") as warned:
+        make(identity_config={"object_id": "o", "foo": "bar"})
+    assert [warning.filename for warning in warned] == [__file__]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import json
 import logging
+import os
 import pickle
+import subprocess
+import sys
 import time
 import warnings
 from contextlib import nullcontext
@@ -221,6 +225,22 @@ class TestRetries:
         assert patience_of({"retry_mode": RetryMode.Fixed}).growth == 1
         assert patience_of({"retry_mode": "Exponential"}).growth is None
 
+    @pytest.mark.parametrize(
+        ("wanted", "whole"),
+        [
+            ({}, None),
+            ({"connection_timeout": 1}, None),
+            ({"read_timeout": 5}, 5),
+            ({"read_timeout": 5, "connection_timeout": 1}, 6),
+            ({"connection_timeout": 30}, 40),
+            ({"read_timeout": 1e9, "connection_timeout": 1e9}, 120),
+        ],
+    )
+    def test_a_request_has_the_time_of_its_parts(
+        self, wanted: dict[str, float], whole: float | None
+    ) -> None:
+        assert patience_of(wanted).request_seconds == whole
+
     def test_arc_s_challenge_is_no_reason_to_ask_again(self) -> None:
         wanted = patience_of({"retry_on_status_codes": [200, 401, 418]})
         assert wanted.statuses == frozenset({418})
@@ -297,9 +317,50 @@ class TestWhatHasNoEffect:
         with pytest.warns(UserWarning, match="^authority has no effect"):
             ManagedIdentityCredential(authority="login.microsoftonline.us")
 
+    @FACES
+    def test_continuous_access_evaluation_makes_another_token_where_there_is_one(
+        self, face: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        credential = face()
+        assert credential._slot((SCOPE,), None, True) is credential._slot((SCOPE,), None, False)
+        monkeypatch.setenv("AZURE_TENANT_ID", "a-tenant")
+        monkeypatch.setenv("AZURE_CLIENT_ID", "a-client")
+        monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "token"))
+        credential = face()
+        assert credential._slot((SCOPE,), None, True) is not credential._slot((SCOPE,), None, False)
+
     def test_what_was_not_given_is_none(self) -> None:
         nothing: dict[str, Any] = dict.fromkeys(Options.__annotations__)
         assert repr(ManagedIdentityCredential(**nothing)) == "ManagedIdentityCredential()"
+
+
+class TestServiceFabric:
+    @pytest.fixture(autouse=True)
+    def fabric(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", "https://127.0.0.1:1/token")
+        monkeypatch.setenv("IDENTITY_HEADER", "s3cret")
+        monkeypatch.setenv("IDENTITY_SERVER_THUMBPRINT", "a" * 40)
+
+    def test_a_transport_that_cannot_check_its_certificate_is_warned_of(self) -> None:
+        with pytest.warns(UserWarning, match="^transport is a AioHttpTransport") as caught:
+            AIO(transport=AioHttpTransport(use_env_settings=False))
+        assert Path(caught[0].filename) == Path(__file__)
+
+    def test_one_that_can_is_not(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ManagedIdentityCredential(transport=RequestsTransport(), headers={"X": "1"})
+
+    def test_nothing_is_sent_by_one_that_cannot(self) -> None:
+        with pytest.warns(UserWarning, match="transport"):
+            credential = AIO(transport=AioHttpTransport(use_env_settings=False))
+
+        async def main() -> None:
+            async with credential:
+                await credential.get_token(SCOPE)
+
+        with pytest.raises(ManagedIdentityError, match="cannot check Service Fabric's certificate"):
+            asyncio.run(main())
 
 
 class TestWhatIsRefused:
@@ -314,9 +375,22 @@ class TestWhatIsRefused:
         with pytest.raises(TypeError, match=r"^ManagedIdentityCredential\(\) takes keywords only"):
             face("a-client-id")
 
+    def test_headers_that_are_none(self) -> None:
+        with pytest.raises(TypeError, match="headers are a mapping"):
+            ManagedIdentityCredential(headers="X-One: 1")  # type: ignore[arg-type]
+
     def test_a_hook_that_cannot_be_called(self) -> None:
         with pytest.raises(TypeError, match="on_event is a callable"):
             ManagedIdentityCredential(on_event="x")  # type: ignore[arg-type]
+
+
+def test_the_page_of_keywords_has_them_all() -> None:
+    page = (Path(__file__).parents[2] / "docs/keywords.md").read_text()
+    ours = inspect.signature(ManagedIdentityCredential).parameters.keys() - {
+        "positional", "options", "_broker",
+    }  # fmt: skip
+    known = ours | Options.__annotations__.keys()
+    assert not [name for name in sorted(known) if f"`{name}`" not in page]
 
 
 class TestPathsAndCaches:
@@ -471,6 +545,20 @@ class TestTracing:
         for key in Path(str(arc_emulator.tokens_directory)).glob("*.key"):
             assert key.read_text() not in said
         assert "eyJ" not in said
+
+    def test_the_variable_that_turns_it_on_is_enough(self, imds_emulator: Emulator) -> None:
+        script = """
+import sys
+from imds_identity import ManagedIdentityCredential
+assert "azure.core.settings" not in sys.modules
+print(ManagedIdentityCredential()._sender() is not None)
+"""
+        environment = {**os.environ, **imds_emulator.environment(), "AZURE_TRACING_ENABLED": "yes"}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        assert done.stdout.strip() == "True"
 
     def test_where_nothing_is_traced_azure_core_s_pipeline_is_not_loaded(
         self, imds_emulator: Emulator

@@ -98,16 +98,16 @@ def test_imds_is_spoken_for_who_knows_nothing_else(imds_emulator: Emulator, tmp_
 def test_the_secret_may_be_given(imds_emulator: Emulator, secret_file: Path) -> None:
     with serving("--secret-file", str(secret_file)) as url:
         assert ask(f"{url}/msi/token{ASKED}", X_IDENTITY_HEADER=SECRET)["resource"] == VAULT
-        cmdlines = [path.read_bytes() for path in _command_lines()]
+        cmdlines = _command_lines()
         assert not any(SECRET.encode() in line for line in cmdlines)
 
 
-def _command_lines() -> list[Path]:
+def _command_lines() -> list[bytes]:
+    """Those of all processes that live long enough to be looked at."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            path.read_bytes()
-            found.append(path)
+            found.append(path.read_bytes())
     return found
 
 

@@ -55,7 +55,7 @@ def choose(
     client_id: str | None = None,
     object_id: str | None = None,
     resource_id: str | None = None,
-    identity_config: Mapping[str, str] | None = None,
+    identity_config: Mapping[str, str | None] | None = None,
 ) -> Identity:
     """The one identity that these arguments select; None and ``""`` select nothing.
 

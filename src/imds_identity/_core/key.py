@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 class Key(NamedTuple):
-    """Whose token, for what, from where, and in answer to which claims challenge."""
+    """Whose token, for what, from where, in answer to which claims challenge, and for which client.
+
+    Attributes:
+        cae: ``cae`` if the client evaluates access continuously and the source gives another token
+            to those that do; else empty.
+    """
 
     source: str
     endpoint: str
@@ -20,10 +25,12 @@ class Key(NamedTuple):
     identity: str = ""
     resource: str = ""
     claims: str = ""
+    cae: str = ""
 
 
-def key_for(source: Source, identity: Identity, resource: str) -> Key:
+def key_for(source: Source, identity: Identity, resource: str, *, cae: bool = False) -> Key:
     """The key of one token; services compare identities without regard to case."""
     # A workload that selects no identity is one by its environment.
     selector, value = identity if identity.selector else ("", source.client_id)
-    return Key(source.name, source.endpoint, selector, folded(value), resource)
+    kind = "cae" if cae and source.knows_cae else ""
+    return Key(source.name, source.endpoint, selector, folded(value), resource, cae=kind)

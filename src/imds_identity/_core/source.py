@@ -26,12 +26,15 @@ class Source:
     """A token endpoint and what kind it is.
 
     Attributes:
+        knows_cae: whether its tokens are others for clients that evaluate access continuously.
         name: the kind, one of `LABELS`.
         endpoint: its URL.
         variable: the environment variable that named it, if one did.
         client_id: whose token it gives to those who select no identity, where that is known.
         forced: whether the caller said that it is this kind.
     """
+
+    knows_cae = False
 
     def __init__(
         self, name: str, endpoint: str, variable: str = "", *, client_id: str = ""

@@ -16,8 +16,10 @@ class TokenRequest(NamedTuple):
         identity: whose token.
         claims: the claims challenge that refused the token held until now, or None. What came out
             of any cache before it is of no use.
+        cae: whether the client says that it meets claims challenges (continuous access evaluation).
     """
 
     resource: str
     identity: Identity
     claims: str | None = None
+    cae: bool = False

@@ -39,7 +39,7 @@ _SELECTORS = {
 _MOST_PARAMETERS = 20
 _PATIENCE = 5
 _THROTTLED = 429
-_CODES = {400: "invalid_request", 503: "temporarily_unavailable"}
+_CODES = {400: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
 
 
 class Asked:
@@ -207,6 +207,15 @@ def busy(problem: str, retry_after: float | None = None) -> Answer:
     """
     seconds = max(math.ceil(retry_after or _PATIENCE), 1)
     return Answer(503, _error(503, problem), (("Retry-After", str(seconds)),))
+
+
+def broken(what: str) -> Answer:
+    """The answer where this very program is at fault.
+
+    Args:
+        what: the kind of error.
+    """
+    return Answer(500, _error(500, f"imds-identity met with an unexpected {what}."))
 
 
 def _check_origin(asked: Asked, rules: Rules) -> None:

@@ -26,9 +26,11 @@ class Manner:
         patience: what is wanted otherwise of retries and time-outs, if anything.
         on_event: called once each fetch is over and nobody waits for it any more.
         logs_requests: whether each request is logged by itself.
+        has_transport: whether requests go by the caller's own transport, which may get where
+            others do not.
     """
 
-    __slots__ = ("logs_requests", "on_event", "patience")
+    __slots__ = ("has_transport", "logs_requests", "on_event", "patience")
 
     def __init__(
         self,
@@ -36,10 +38,12 @@ class Manner:
         on_event: Callable[[Event], object] | None = None,
         *,
         logs_requests: bool = False,
+        has_transport: bool = False,
     ) -> None:
         self.patience = patience
         self.on_event = on_event
         self.logs_requests = logs_requests
+        self.has_transport = has_transport
 
 
 class Notes:

@@ -42,7 +42,7 @@ def provider_for(
     client_id: str | None = None,
     object_id: str | None = None,
     resource_id: str | None = None,
-    identity_config: Mapping[str, str] | None = None,
+    identity_config: Mapping[str, str | None] | None = None,
     source: str | None = None,
     arc_tokens_directory: str | os.PathLike[str] | None = None,
     cache: bool | str | os.PathLike[str] | None = None,

@@ -67,10 +67,15 @@ class Provider:
     def _machine(self) -> MachineCache | None:
         return self._shared if self.source.is_the_machines else None
 
-    def slot(self, resource: str) -> Slot:
+    def slot(self, resource: str, *, cae: bool = False) -> Slot:
         """The slot of this identity's token for ``resource``.
 
         The first call settles for good where tokens come from.
+
+        Args:
+            resource: what the token is for.
+            cae: whether the caller meets claims challenges. Most sources give all the same token,
+                and have one slot for both.
 
         Raises:
             ValueError: if the source that is found now cannot give this identity.
@@ -78,7 +83,7 @@ class Provider:
         if self._look_again is not None:
             self.source = self._look_again()
             self._look_again = None
-        return self.broker.slot(key_for(self.source, self.identity, resource))
+        return self.broker.slot(key_for(self.source, self.identity, resource, cae=cae))
 
     def token(
         self, slot: Slot, claims: str | None = None, open_sender: OpenSender | None = None
@@ -130,7 +135,8 @@ class Provider:
         self, slot: Slot, claims: str | None, open_sender: OpenSender | None
     ) -> tuple[Fetch, Tell]:
         """What gets the token, and what is told of that."""
-        wanted = TokenRequest(slot.key.resource, self.identity, claims or None)
+        key = slot.key
+        wanted = TokenRequest(key.resource, self.identity, claims or None, bool(key.cae))
         notes = Notes()
         fetch = partial(self._fetch, wanted, open_sender, notes)
         if self._machine is not None:
@@ -172,9 +178,10 @@ class Provider:
         # Where there may be no service, there is none whose limits would be worth waiting for.
         limited = None if source.gives_way else machine
         gate = gate_for(limited, source, broker.random) if limited else None
+        goes_its_own_way = manner is not None and manner.has_transport
         try:
             source.check()
-            if open_sender is None:  # a transport of the caller's may get where others do not
+            if not goes_its_own_way:
                 broker.absences.check(source.endpoint, broker.clock.now())
             with (open_sender or requests_sender)(broker.clock) as send:
                 sends = notes.noting(send) if manner and manner.logs_requests else send
@@ -186,6 +193,6 @@ class Provider:
         except Failure as failure:
             failure.asked = self._asked(wanted.resource)
             is_absent = isinstance(failure, Unavailable) and failure.status is None
-            if is_absent and open_sender is None and source.gives_way:
+            if is_absent and not goes_its_own_way and source.gives_way:
                 broker.absences.note(source.endpoint, failure, broker.clock.now())
             raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from .._core.resource import claims_of, resource_of
 from .._engine.manner import Manner
 from .._engine.process import provider_for
+from .._runtime.environment import Environment
 from .._runtime.fork import load
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Face:
         client_id: str | None = None,
         object_id: str | None = None,
         resource_id: str | None = None,
-        identity_config: Mapping[str, str] | None = None,
+        identity_config: Mapping[str, str | None] | None = None,
         source: str | None = None,
         arc_tokens_directory: str | os.PathLike[str] | None = None,
         cache: bool | str | os.PathLike[str] | None = None,
@@ -68,12 +69,13 @@ class Face:
             cache=cache,
             private=transport is not None,
             broker=_broker,
-            manner=_manner(on_event, more),
+            manner=_manner(on_event, more, has_transport=transport is not None),
         )
         self._transport = transport
         hooks = {"raw_request_hook": raw_request_hook, "raw_response_hook": raw_response_hook}
         self._policies = self._checked_policies(hooks, more)
         self._slots: dict[tuple[str, ...], Slot] = {}
+        self._cae_slots: dict[tuple[str, ...], Slot] = {}
         self._tick = self._provider.broker.clock.tick
         if more:
             _keywords().warn_of(more, self._provider.source.name, 2)
@@ -107,6 +109,8 @@ class Face:
         transport = load("imds_identity._faces.transport")
         transport.check_transport(self._transport)
         self._check_transport()
+        if self._provider.source.name == "service-fabric":
+            transport.warn_of_certificate(self._transport, 3)
         policies = transport.Policies(hooks, options)
         transport.check_policies(self._transport, policies, has_a_loop=self._has_a_loop)
         return policies
@@ -130,12 +134,13 @@ class Face:
         sender: OpenSender = getattr(transport, kind)(self._transport, policies, *where)
         return sender
 
-    def _slot(self, scopes: tuple[str, ...], claims: object) -> Slot:
+    def _slot(self, scopes: tuple[str, ...], claims: object, enable_cae: object) -> Slot:
         resource = resource_of(scopes)
         claims_of(claims)
-        if scopes not in self._slots:
-            self._slots[scopes] = self._provider.slot(resource)
-        return self._slots[scopes]
+        slots = self._cae_slots if enable_cae else self._slots
+        if scopes not in slots:
+            slots[scopes] = self._provider.slot(resource, cae=bool(enable_cae))
+        return slots[scopes]
 
     def _show(self, slot: Slot, token: Token) -> Shown:
         """``token`` as azure-core has it, from now on served without further thought."""
@@ -157,18 +162,27 @@ def _keywords() -> Any:
     return load("imds_identity._faces.options")
 
 
-def _manner(on_event: Callable[[Event], object] | None, options: dict[str, Any]) -> Manner | None:
+def _manner(
+    on_event: Callable[[Event], object] | None, options: dict[str, Any], *, has_transport: bool
+) -> Manner | None:
     if on_event is not None and not callable(on_event):
         raise TypeError(f"on_event is a callable that takes an event, not {on_event!r}")
-    if on_event is None and not options:
+    if on_event is None and not options and not has_transport:
         return None
     patience = _keywords().patience_of(options) if options else None
-    return Manner(patience, on_event, logs_requests=bool(options.get("logging_enable")))
+    return Manner(
+        patience,
+        on_event,
+        logs_requests=bool(options.get("logging_enable")),
+        has_transport=has_transport,
+    )
 
 
 def _is_traced() -> bool:
     """Whether azure-core's tracing is on: then it is to have a span for each request."""
     module = sys.modules.get("azure.core.settings")
+    if module is None and Environment()["AZURE_TRACING_ENABLED"]:
+        module = load("azure.core.settings")
     settings = getattr(module, "settings", None)
     return settings is not None and bool(settings.tracing_enabled())
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .._core.failure import quote
+from .._wire.exchange import CONNECT_SECONDS, REQUEST_SECONDS
 from .._wire.patience import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 
 class RetryOptions(TypedDict, total=False):
@@ -104,11 +106,11 @@ class Options(
     logging_enable: bool
 
 
-PIPELINE = frozenset(PipelineOptions.__annotations__)
+PIPELINE = frozenset(PipelineOptions.__optional_keys__)
 """Those that azure-core's policies and transports are given."""
-_WORKLOAD = frozenset(WorkloadOptions.__annotations__)
-_MISSED = frozenset(MissedOptions.__annotations__)
-_NAMES = frozenset(Options.__annotations__)
+_WORKLOAD = frozenset(WorkloadOptions.__optional_keys__)
+_MISSED = frozenset(MissedOptions.__optional_keys__)
+_NAMES = frozenset(Options.__optional_keys__)
 _OF_CHAINS = re.compile(r"exclude_[a-z_]+_credential")
 _LONGEST = 60.0
 _MOST_ATTEMPTS = 1000
@@ -124,7 +126,7 @@ def checked(options: Mapping[str, Any], whose: str, own: Iterable[str]) -> dict[
         own: its keywords, for who misspells one of them.
 
     Raises:
-        TypeError: for one that there is not.
+        TypeError: for one that there is not, and for headers that are none.
     """
     for name in options:
         if name not in _NAMES and not _OF_CHAINS.fullmatch(name):
@@ -132,7 +134,10 @@ def checked(options: Mapping[str, Any], whose: str, own: Iterable[str]) -> dict[
                 f"{whose}() got an unexpected keyword argument {quote(name)!r}"
                 + _like(name, [*own, *_NAMES])
             )
-    return {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
+    if not isinstance(given.get("headers", {}), Mapping):
+        raise TypeError(f"headers are a mapping of names to values, not {given['headers']!r}")
+    return given
 
 
 def warn_of(options: Mapping[str, Any], source: str, level: int) -> None:
@@ -165,10 +170,9 @@ def patience_of(options: Mapping[str, Any]) -> Patience:
     if mode.lower() not in ("", "exponential", "fixed"):
         raise ValueError(f"retry_mode is 'exponential' or 'fixed', not {quote(mode)!r}")
     connect = _seconds(options, "connection_timeout")
-    read = _seconds(options, "read_timeout")
     return Patience(
         connect_seconds=connect,
-        request_seconds=None if read is None else read + (connect or 0.0),
+        request_seconds=_whole(connect, _seconds(options, "read_timeout")),
         seconds=_number(options, "timeout"),
         attempts=_attempts(options, "retry_total"),
         unreached_attempts=_attempts(options, "retry_connect"),
@@ -184,6 +188,15 @@ def patience_of(options: Mapping[str, Any]) -> Patience:
 def _seconds(options: Mapping[str, Any], name: str) -> float | None:
     seconds = _number(options, name)
     return None if seconds is None else min(seconds, _LONGEST)
+
+
+def _whole(connect: float | None, read: float | None) -> float | None:
+    """Seconds for a request as a whole, if either of its parts has another length than usual."""
+    if read is not None:
+        return read + (connect or 0.0)
+    if connect is not None and connect > CONNECT_SECONDS:
+        return connect + REQUEST_SECONDS - CONNECT_SECONDS
+    return None
 
 
 def _attempts(options: Mapping[str, Any], name: str) -> int | None:

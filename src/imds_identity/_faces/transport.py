@@ -34,6 +34,7 @@ from .twins import (
     is_async,
     options_for,
     requests_twin,
+    warn_of_certificate,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ __all__ = [
     "check_transport",
     "is_async",
     "sync_sender",
+    "warn_of_certificate",
 ]
 
 

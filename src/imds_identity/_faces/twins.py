@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import warnings
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .._runtime.clock import Clock
     from .._wire.exchange import Request
 
+_WITH_TWINS = (RequestsTransport, AsyncioRequestsTransport)
 _HARMLESS = ("cert", "hooks")
 _PLAIN_ADAPTERS = (HTTPAdapter, BiggerBlockSizeHTTPAdapter)
 
@@ -69,10 +71,25 @@ def check_transport(transport: Any) -> None:
         )
 
 
+def warn_of_certificate(transport: Any, level: int) -> None:
+    """Warn of a transport that `check_certificate` is going to refuse.
+
+    Args:
+        transport: the caller's, if there is one.
+        level: how many frames above this one the caller's is.
+    """
+    if transport is not None and type(transport) not in _WITH_TWINS:
+        warnings.warn(
+            f"transport is a {type(transport).__name__}, which cannot check Service Fabric's "
+            "certificate by its thumbprint: no token will be had by it",
+            UserWarning,
+            stacklevel=level + 1,
+        )
+
+
 def requests_twin(transport: Any, request: Request, clock: Clock) -> Any:
     """The twin of one of azure-core's transports for `requests`, or None for any other."""
-    kinds = (RequestsTransport, AsyncioRequestsTransport)
-    if type(transport) not in kinds or not _is_plain(transport.session):
+    if type(transport) not in _WITH_TWINS or not _is_plain(transport.session):
         return None
     if transport.session is None and transport._has_been_opened:
         return None  # it has been closed, and says so itself

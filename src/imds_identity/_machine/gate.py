@@ -119,7 +119,7 @@ class Gate:
         wanted = retry_after(response)
         seconds = _UNNAMED_PAUSE * (0.5 + self._random()) if wanted is None else wanted
         seconds = min(seconds, LONGEST_PAUSE)
-        if seconds > self._remaining():  # a pause only grows while it lasts
+        if seconds > self.remaining():  # a pause only grows while it lasts
             moment = self._clock.now() + seconds
             note_moment(self._machine.directory, f"{self._name}.pause", moment)
 
@@ -129,7 +129,7 @@ class Gate:
         self._sit_out(deadline, expect)
         while True:
             lane = self._lane(claims, deadline, expect)
-            if self._remaining() <= 0:
+            if self.remaining() <= 0:
                 break
             _close(claims)
             self._sit_out(deadline, expect)  # another was told to rest while we waited
@@ -139,8 +139,8 @@ class Gate:
         if self._limits.at_once is None:
             _close(claims)
 
-    def _remaining(self) -> float:
-        """Seconds of the pause that are left."""
+    def remaining(self) -> float:
+        """Seconds of the pause that are left, 0 if nobody is to rest."""
         status = self._machine.directory.stat(f"{self._name}.pause")
         remaining = status.st_mtime - self._clock.now() if status else 0.0
         # A moment far ahead is the wall clock's: the file was made and not noted yet.
@@ -148,7 +148,7 @@ class Gate:
 
     def _sit_out(self, deadline: float, expect: Expect) -> None:
         """Wait for the end of a pause."""
-        remaining = self._remaining()
+        remaining = self.remaining()
         if remaining <= 0:
             return
         if self._clock.now() + remaining > deadline:

@@ -10,26 +10,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 VARIABLES = (
+    "ALL_PROXY",
     "AZURE_AUTHORITY_HOST",
     "AZURE_CLIENT_ID",
     "AZURE_FEDERATED_TOKEN_FILE",
     "AZURE_POD_IDENTITY_AUTHORITY_HOST",
     "AZURE_TENANT_ID",
+    "AZURE_TRACING_ENABLED",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
     "IDENTITY_ENDPOINT",
     "IDENTITY_HEADER",
     "IDENTITY_SERVER_THUMBPRINT",
     "IMDS_ENDPOINT",
     "IMDS_IDENTITY_CACHE",
     "KUBERNETES_EXEC_INFO",
+    "KUBERNETES_SERVICE_HOST",
     "LISTEN_FDS",
     "LISTEN_PID",
     "MSI_ENDPOINT",
     "MSI_SECRET",
     "NOTIFY_SOCKET",
+    "NO_COLOR",
+    "NO_PROXY",
     "ProgramData",
     "ProgramFiles",
     "REQUESTS_CA_BUNDLE",
     "XDG_RUNTIME_DIR",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 )
 """All that this package reads."""
 

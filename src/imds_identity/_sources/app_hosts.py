@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import Failure, Refused, Unavailable
 from .._wire.answer import token_from
-from .._wire.exchange import Random, Request, Steps, url_with
+from .._wire.exchange import Random, Request, Response, Steps, url_with
 from .._wire.patience import AS_USUAL, Patience
 from .._wire.retry import answered
 from .token_answer import check_identity, refusal
@@ -101,7 +101,7 @@ def exchange(
             patience=patience,
         )
         if response.status != 200:
-            raise refusal(response)
+            raise _refusal(response, wanted, HOSTS[name])
         check_identity(response, wanted.identity, required=False)
         return token_from(response, random())
     except Failure as failure:
@@ -109,6 +109,16 @@ def exchange(
         if secret is not None:
             failure.hide(secret)
         raise
+
+
+def _refusal(response: Response, wanted: TokenRequest, host: Host) -> Failure:
+    if response.status in (401, 403) and host.secret_variable:
+        return Refused(
+            f"the service answered {response.status}, {response.words}",
+            f"It knows an app by {host.secret_variable}: is that this process's own?",
+            status=response.status,
+        )
+    return refusal(response, wanted)
 
 
 def _request(

@@ -69,19 +69,21 @@ def _token(
 ) -> Steps[Token]:
     query = {"api-version": API_VERSION, "resource": wanted.resource, **wanted.identity.query}
     request = Request(url_with(_on_127(endpoint), query), _headers(endpoint))
-    response = yield from _met(request, ask, secrets)
+    response = yield from _met(request, wanted, ask, secrets)
     if response.status != 200:
-        raise refusal(response)
+        raise refusal(response, wanted)
     check_identity(response, wanted.identity, required=True)
     return token_from(response, random())
 
 
-def _met(request: Request, ask: Ask, secrets: list[Secret]) -> Steps[Response]:
+def _met(
+    request: Request, wanted: TokenRequest, ask: Ask, secrets: list[Secret]
+) -> Steps[Response]:
     """The answer to ``request`` once its challenge is met."""
     for remaining in reversed(range(_CHALLENGES)):
         challenge = yield from ask(request)
         if challenge.status != 401:
-            raise _unchallenged(challenge)
+            raise _unchallenged(challenge, wanted)
         realm = _realm(challenge)
         port = _port(request.url)
         yield from confirm_listener(port)
@@ -93,7 +95,7 @@ def _met(request: Request, ask: Ask, secrets: list[Secret]) -> Steps[Response]:
     raise AssertionError("unreachable")
 
 
-def _unchallenged(response: Response) -> Failure:
+def _unchallenged(response: Response, wanted: TokenRequest) -> Failure:
     """What a first answer other than 401 means."""
     if response.status == 200:
         return Refused(
@@ -101,7 +103,7 @@ def _unchallenged(response: Response) -> Failure:
             "That is not how the Azure Arc agent answers: its token was discarded. " + _AGENT,
             status=200,
         )
-    return refusal(response)
+    return refusal(response, wanted)
 
 
 def _realm(challenge: Response) -> str:

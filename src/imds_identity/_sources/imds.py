@@ -31,9 +31,20 @@ _NOT_AZURE = (
 
 
 def exchange(
-    endpoint: str, wanted: TokenRequest, random: Random, patience: Patience = AS_USUAL
+    endpoint: str,
+    wanted: TokenRequest,
+    random: Random,
+    patience: Patience = AS_USUAL,
+    variable: str = "",
 ) -> Steps[Token]:
     """One token from the IMDS token endpoint.
+
+    Args:
+        endpoint: where it is.
+        wanted: what for, and as whom.
+        random: spreads retries and refreshes.
+        patience: what the caller wants otherwise.
+        variable: the environment variable that named it, if one did.
 
     Raises:
         Failure: when there is none to be had.
@@ -42,14 +53,17 @@ def exchange(
     if wanted.claims:
         query["bypass_cache"] = "true"
     request = Request(url_with(endpoint, query), HEADERS)
-    response = yield from _own_answer(request, random, patience)
+    absent = f"{variable} says that it is there: mend or unset it." if variable else _NOT_AZURE
+    response = yield from _own_answer(request, wanted, random, patience, absent)
     if response.status != 200:
-        raise _refusal(response, wanted)
+        raise _refusal(response, wanted, absent)
     check_identity(response, wanted.identity, required=False)
     return token_from(response, random())
 
 
-def _own_answer(request: Request, random: Random, patience: Patience) -> Steps[Response]:
+def _own_answer(
+    request: Request, wanted: TokenRequest, random: Random, patience: Patience, absent: str
+) -> Steps[Response]:
     """The metadata service's own answer, whatever it says.
 
     Raises:
@@ -58,19 +72,19 @@ def _own_answer(request: Request, random: Random, patience: Patience) -> Steps[R
     """
     try:
         response = yield from answered(
-            request, random, absent=_NOT_AZURE, patience=patience, is_own=_is_its_own
+            request, random, absent=absent, patience=patience, is_own=_is_its_own
         )
     except Malformed as failure:  # packed, too large, or no sound HTTP
-        raise Unavailable(failure.problem, _NOT_AZURE) from None
+        raise Unavailable(failure.problem, absent) from None
     if _is_its_own(response):
         return response
     if 300 <= response.status < 400:
-        raise refusal(response)
+        raise refusal(response, wanted)
     kind = quote(response.headers.get("content-type", "")) or "no content type"
     said = f"{len(response.body)} bytes of {kind}" if response.status == 200 else response.words
     raise Unavailable(
         f"what answers {response.status} is not the metadata service: {said}",
-        _NOT_AZURE,
+        absent,
         status=response.status,
     )
 
@@ -87,15 +101,8 @@ def _has_token(response: Response) -> bool:
     return fields is not None and fields.get("access_token") is not None
 
 
-def _refusal(response: Response, wanted: TokenRequest) -> Failure:
+def _refusal(response: Response, wanted: TokenRequest, absent: str) -> Failure:
     status, words = response.status, response.words
-    if status == 400:
-        return Unavailable(
-            f"the service answered 400, {words}",
-            f"Is the {wanted.identity} assigned to this VM, and is {wanted.resource!r} a resource "
-            "of its tenant? With several user-assigned identities one must be selected.",
-            status=status,
-        )
-    if status == 403 and "unreachable" in words:
-        return Unavailable(f"the service answered 403, {words}", _NOT_AZURE, status=status)
-    return refusal(response)
+    if status == 403 and "unreachable" in words:  # Docker Desktop, in its place
+        return Unavailable(f"the service answered 403, {words}", absent, status=status)
+    return refusal(response, wanted)

@@ -61,7 +61,7 @@ class ImdsSource(TokenSource):
         with whole():
             from .imds import GIVING_WAY, exchange
         patience = channel.patience.over(GIVING_WAY) if self.gives_way else channel.patience
-        return channel.run(exchange(self.endpoint, wanted, channel.random, patience))
+        return channel.run(exchange(self.endpoint, wanted, channel.random, patience, self.variable))
 
 
 @functools.cache
@@ -149,6 +149,8 @@ class WorkloadSource(TokenSource):
     Attributes:
         token_file: where Kubernetes keeps the workload's token.
     """
+
+    knows_cae = True
 
     def __init__(self, authority: str, variable: str, client_id: str, token_file: str) -> None:
         super().__init__("workload-identity", authority, variable, client_id=client_id)

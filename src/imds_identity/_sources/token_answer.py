@@ -11,6 +11,7 @@ from .._wire.retry import retry_after
 
 if TYPE_CHECKING:
     from .._core.identity import Identity
+    from .._core.token_request import TokenRequest
     from .._wire.exchange import Response
 
 _ECHOES = {
@@ -52,13 +53,25 @@ def _names(echo: object, identity: Identity) -> bool:
     return isinstance(echo, str) and folded(echo) == folded(identity.value)
 
 
-def refusal(response: Response) -> Failure:
-    """What an answer other than 200 means for whoever wants a token."""
+def refusal(response: Response, wanted: TokenRequest) -> Failure:
+    """What an answer other than 200 means for whoever wants a token.
+
+    Args:
+        response: the answer.
+        wanted: what was asked for.
+    """
     status, words, rest = response.status, response.words, retry_after(response)
     if 300 <= status < 400:
         return Unavailable(
             f"the answer is a redirect ({status}), which was not followed",
             "The metadata service never redirects: something else answers at this address.",
+            status=status,
+        )
+    if status == 400:
+        return Unavailable(
+            f"the service answered 400, {words}",
+            f"Is the {wanted.identity} assigned here, and is {wanted.resource!r} a resource of its "
+            "tenant? With several user-assigned identities one must be selected.",
             status=status,
         )
     if status == 429:

@@ -69,7 +69,7 @@ def exchange(
             patience=patience,
         )
         if response.status != 200:
-            raise _refusal(response)
+            raise _refusal(response, wanted)
         return _token(response, random())
     except Failure as failure:
         # A service may say whatever it likes, what it was sent included.
@@ -103,7 +103,7 @@ def assertion_in(path: str) -> Secret:
 
 
 def _request(authority: str, wanted: TokenRequest, assertion: Secret) -> Request:
-    claims = {"claims": wanted.claims} if wanted.claims else {}
+    claims = _claims(wanted)
     return Request(
         authority + _PATH,
         {"Content-Type": "application/x-www-form-urlencoded"},
@@ -115,17 +115,38 @@ def _request(authority: str, wanted: TokenRequest, assertion: Secret) -> Request
                 "client_assertion_type": _ASSERTION_TYPE,
                 "grant_type": "client_credentials",
                 "scope": f"{wanted.resource}/.default",
-                **claims,
+                **({"claims": claims} if claims else {}),
             }
         ).encode(),
         over_internet=True,
     )
 
 
-def _refusal(response: Response) -> Failure:
+def _claims(wanted: TokenRequest) -> str | None:
+    """The claims of a challenge, and that the client would meet another one if it can.
+
+    https://learn.microsoft.com/entra/identity-platform/claims-challenge#how-to-communicate-client-capabilities-to-microsoft-entra-id
+    """
+    if not wanted.cae:
+        return wanted.claims
+    import json
+
+    try:
+        claims = json.loads(wanted.claims or "{}")
+        of_token = claims.setdefault("access_token", {})
+        of_token["xms_cc"] = {"values": ["CP1"]}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise Refused(
+            "the claims are no JSON object with an object access_token",
+            "Pass them as the service's challenge had them, base64-decoded.",
+        ) from None
+    return json.dumps(claims)
+
+
+def _refusal(response: Response, wanted: TokenRequest) -> Failure:
     status = response.status
     if status < 400 or status in _RULES:
-        return refusal(response)
+        return refusal(response, wanted)
     return Refused(
         f"Microsoft Entra ID answered {status}, {response.words}",
         "Does the client have a federated credential for this workload, in the tenant that "

@@ -27,6 +27,7 @@ Expect: TypeAlias = Callable[[float], object]
 
 MARGIN = 3.0
 """Seconds in which a busy machine gets from one step to the next."""
+_SHORTEST_REQUEST = 0.05
 _LONGEST_STEP = 75.0
 """Seconds: a minute before the gate, and a request."""
 
@@ -124,7 +125,7 @@ class _Hands:
 
     def send(self, step: Send) -> Response:
         self._check_time(0.0)
-        request, gate = step.request, self._channel.gate
+        request, gate = self._in_time(step.request), self._channel.gate
         seconds = request.seconds + MARGIN
         self._status = None
         if gate is None:
@@ -149,6 +150,12 @@ class _Hands:
             from .secret_file import read_secret
 
         return read_secret(step.path, self._tokens_directory)
+
+    def _in_time(self, request: Request) -> Request:
+        """``request``, to end when the caller wants the whole exchange to."""
+        if self._channel.patience.seconds is None:
+            return request
+        return request.within(None, min(request.seconds, max(self._left, _SHORTEST_REQUEST)))
 
     def _check_time(self, seconds: float) -> None:
         """Give up where there is not so much time left."""

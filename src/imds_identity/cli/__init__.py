@@ -42,6 +42,7 @@ _COMMANDS = {
     "rest": Command("imds_identity.cli.cloud.rest", "call a service of Azure, as az rest does"),
     "whoami": Command("imds_identity.cli.cloud.whoami", "tell as whom tokens are given"),
     "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),
+    "doctor": Command("imds_identity.cli.doctor", "find out why there is no token"),
     "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),
     "emulator": Command(
         "imds_identity.emulator._program.command", "emulate a VM, an Arc server and more"

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from .._engine.provider import Provider
 
+_OF_A_TOKEN = (
+    "client_id", "object_id", "resource_id", "source", "arc_tokens_directory", "cache",
+)  # fmt: skip
 _OUTPUT_HELP = "one of: %(choices)s (default: %(default)s)"
 
 
@@ -91,6 +94,17 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verbose", "-v", action="store_true", help="tell on standard error what is done"
     )
+
+
+def doctor_command(args: argparse.Namespace, resource: str) -> str:
+    """The command that finds out why there is no token for ``resource`` with the same flags."""
+    import shlex
+
+    command = ["imds-identity", "doctor", "--resource", resource]
+    for name in _OF_A_TOKEN:
+        value = getattr(args, name)
+        command += [f"--{name.replace('_', '-')}", value] if value else []
+    return shlex.join(command)
 
 
 def provider_of(args: argparse.Namespace) -> Provider:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .._core.challenge import claims_in
 from .._core.failure import Failure, Malformed
 from .._core.resource import resource_of
 from .._runtime.environment import Environment
@@ -14,6 +15,7 @@ from .arguments import (
     add_identity,
     add_output,
     add_verbosity,
+    doctor_command,
     provider_of,
 )
 from .complaint import complain
@@ -60,12 +62,14 @@ def run(args: argparse.Namespace) -> int:
         ValueError: if they ask for nonsense.
     """
     provider = provider_of(args)
-    slot = provider.slot(resource_of((_wanted(args),)))
+    resource = resource_of((_wanted(args),))
+    slot = provider.slot(resource)
     try:
         token = provider.token(slot)
         written = _OUTPUTS[args.output](token)
     except Failure as failure:
-        return complain(failure)
+        complain(failure)
+        return complain(f"what is the cause? {doctor_command(args, resource)}")
     sys.stdout.write(written + "\n")
     return 0
 
@@ -95,7 +99,7 @@ def _env(token: Token) -> str:
 def _json(token: Token) -> str:
     from datetime import datetime
 
-    claims = _claims(token.value)
+    claims = claims_in(token.value)
     # A token is the service's, and what it says of itself may be anything.
     tenant, resource_id = claims.get("tid"), claims.get("xms_mirid")
     # /subscriptions/<id>/resourcegroups/...
@@ -132,7 +136,7 @@ def _exec_credential(token: Token) -> str:
 
 
 def _claims_alone(token: Token) -> str:
-    claims = _claims(token.value)
+    claims = claims_in(token.value)
     if not claims:
         raise Malformed("the token is no JWT: there are no claims to show", "Leave out -o claims.")
     return _dump(claims)
@@ -149,19 +153,6 @@ def _kubernetes_api() -> str:
         return str(json.loads(Environment()["KUBERNETES_EXEC_INFO"])["apiVersion"])
     except (KeyError, ValueError, TypeError, RecursionError):
         return _KUBERNETES_API
-
-
-def _claims(token: str) -> dict[str, Any]:
-    """What a JWT says of itself, unverified; nothing if it is none."""
-    import base64
-    import json
-
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, dict) else {}
 
 
 def _dump(value: dict[str, Any]) -> str:

@@ -208,4 +208,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _reason(item: pytest.Item) -> str | None:
-    return next((why for part, why in LEFT_OUT.items() if part in item.nodeid), None)
+    return next((why for part, why in LEFT_OUT.items() if part in f"{item.nodeid}$"), None)

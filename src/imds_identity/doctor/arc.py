@@ -1,0 +1,143 @@
+"""Checks of Azure Arc's agent, whose token only certain users may have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._core.failure import Malformed, SecretUnreadable, quote
+from .._core.source import ARC
+from .finding import Verdict, failure, ok, skipped, unknown
+
+if TYPE_CHECKING:
+    from ._facts.facts import Facts
+
+_NOT_ARC = "tokens do not come from an Azure Arc agent"
+_START = "sudo systemctl start himdsd; azcmagent show"
+_DAY = 86400.0
+_MEMBER = {
+    True: "is root or in the group himds",
+    False: "is not in the group himds",
+    None: "is not root, and there is no group himds here",
+}
+
+
+def agent_runs(facts: Facts) -> Verdict:
+    """Whether the agent is here and takes connections."""
+    if facts.source.name != ARC:
+        return skipped(_NOT_ARC)
+    agent, contact = facts.agent, facts.contact
+    here = "the agent is installed" if agent.installed else "no agent's program is here"
+    if contact.connect_seconds is not None:
+        return ok(f"{here}, and its port takes connections")
+    if not contact.connect_problem:
+        return skipped("it was not asked")
+    seen = f"{here}; {quote(facts.source.endpoint)}: {contact.connect_problem}"
+    if agent.installed:
+        return failure(seen, "the Azure Arc agent is installed and does not run", _START)
+    return failure(
+        seen,
+        "no Azure Arc agent runs at the address that "
+        f"{facts.source.variable or 'the source'} names",
+        f"{_START}; if this is no Azure Arc server: unset IDENTITY_ENDPOINT IMDS_ENDPOINT",
+    )
+
+
+def port_is_the_agents(facts: Facts) -> Verdict:
+    """Who listens on the agent's port."""
+    if facts.source.name != ARC:
+        return skipped(_NOT_ARC)
+    if facts.contact.connect_seconds is None:
+        return skipped("nobody listens there")
+    if facts.agent.port_problem:
+        return failure(
+            facts.agent.port_problem,
+            "somebody else than the Azure Arc agent listens on its port, and would be sent its "
+            "secret",
+            "sudo ss -ltnp 'sport = :40342'; stop what is there, then sudo systemctl restart "
+            "himdsd",
+        )
+    return ok("it is the agent's, root's or this user's own")
+
+
+def user_may_read_keys(facts: Facts) -> Verdict:
+    """Whether this user may read what the agent proves privilege by."""
+    if facts.source.name != ARC:
+        return skipped(_NOT_ARC)
+    agent, problem = facts.agent, facts.contact.failure
+    who = f"user {agent.user!r} {_MEMBER[agent.in_group]}" if agent.user else ""
+    denied = isinstance(problem, SecretUnreadable) and "may not read" in problem.problem
+    if denied and agent.listed and not agent.in_group:
+        return failure(
+            f"user {agent.user!r} is in the group himds by now, and this process is not",
+            f"user {agent.user!r} was added to the group himds after this process, or its login, "
+            "began",
+            "log in again, or restart the service: sudo systemctl restart SERVICE",
+        )
+    if denied or (facts.contact.claims is None and agent.directory_problem == "Permission denied"):
+        return failure(
+            f"{who or 'this user'}; {problem.problem if problem else agent.directory_problem}",
+            f"user {agent.user!r} may not read the Azure Arc agent's key files"
+            if agent.user
+            else "this user may not read the Azure Arc agent's key files",
+            f"sudo usermod -aG himds {agent.user or '$USER'}, then log in again or restart the "
+            'service (Windows: net localgroup "Hybrid agent extension applications" /add USER)',
+        )
+    if facts.contact.claims is not None:
+        return ok(who or "the key file was read")
+    return unknown(who or "it was not tried") if agent.in_group is None else ok(who)
+
+
+def key_is_where_it_belongs(facts: Facts) -> Verdict:
+    """Whether the challenge names a key file where the agent keeps them."""
+    if facts.source.name != ARC:
+        return skipped(_NOT_ARC)
+    agent, problem = facts.agent, facts.contact.failure
+    if isinstance(problem, SecretUnreadable) and "key file" in problem.problem:
+        return failure(
+            f"{problem.problem}; the tokens directory is {quote(agent.tokens_directory)}"
+            + (f" ({agent.directory_problem})" if agent.directory_problem else ""),
+            "the agent's challenge names a key file that is not where the agent keeps them, and "
+            "such a file is never read",
+            "in a container mount the directory: -v /var/opt/azcmagent/tokens:"
+            "/var/opt/azcmagent/tokens:ro; elsewhere update the agent: azcmagent version",
+        )
+    if facts.contact.claims is not None:
+        return ok(f"in {quote(agent.tokens_directory)}")
+    return unknown("no key file was read")
+
+
+def agents_certificate_is_good(facts: Facts) -> Verdict:
+    """Whether the certificate by which Azure knows the agent has expired."""
+    if facts.source.name != ARC:
+        return skipped(_NOT_ARC)
+    ends = facts.agent.certificate_ends
+    if ends is None:
+        return unknown("the agent's certificate cannot be read by this user, or is elsewhere")
+    days = (ends - facts.system.wall) / _DAY
+    if days <= 0:
+        return failure(
+            f"it expired {-days:.0f} days ago",
+            "the Azure Arc agent's certificate has expired, because the server was not connected "
+            "for 90 days: Azure does not know it any more",
+            "sudo azcmagent disconnect --force-local-only; then sudo azcmagent connect",
+        )
+    return ok(f"it is good for {days:.0f} days more")
+
+
+def agent_knows_the_identity(facts: Facts) -> Verdict:
+    """Whether the agent heeds the selector of a user-assigned identity."""
+    if facts.source.name != ARC:
+        return skipped(_NOT_ARC)
+    if not facts.identity.selector:
+        return skipped("no user-assigned identity was selected")
+    problem = facts.contact.failure
+    if isinstance(problem, Malformed) and "did not confirm" in problem.problem:
+        return failure(
+            problem.problem,
+            "this Azure Arc agent has no support for user-assigned identities, and answers for "
+            "the system-assigned one whatever it is asked",
+            "leave the selector out; or update the agent: azcmagent version",
+        )
+    if facts.contact.claims is not None:
+        return ok("the agent confirmed it")
+    return unknown("the agent gave no token")
