@@ -14,8 +14,9 @@ import pytest
 
 from imds_identity._core.secret import Secret
 from imds_identity._endpoint import server as server_module
-from imds_identity._endpoint.answers import Answer, Rules, Wanted
+from imds_identity._endpoint.answers import Answer, Wanted
 from imds_identity._endpoint.listen import listen_at
+from imds_identity._endpoint.rules import Rules
 from imds_identity._endpoint.server import Server
 from imds_identity._runtime.clock import SYSTEM_CLOCK
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import h11
 
-from .answers import Asked, Refusal
+from .answers import Refusal
+from .rules import Asked
 
 if TYPE_CHECKING:
     import socket

@@ -17,14 +17,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .._runtime.background import start_thread
-from .answers import Refusal, broken, busy, wanted_of
+from .answers import Refusal, broken, busy
 from .connection import Connection, Gone
+from .rules import wanted_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._runtime.clock import Clock
-    from .answers import Answer, Asked, Rules, Wanted
+    from .answers import Answer, Wanted
+    from .rules import Asked, Rules
 
 MOST_CONNECTIONS = 256
 MOST_THREADS = 128

@@ -167,8 +167,8 @@ def _serve(
     identity: Identity | None,
     resources: list[str] | None,
 ) -> None:
-    from ..._endpoint.answers import Rules
     from ..._endpoint.desk import Desk
+    from ..._endpoint.rules import Rules
     from ..._endpoint.server import Server
 
     start_thread(_warm_up)
