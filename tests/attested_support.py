@@ -11,7 +11,7 @@ from asn1crypto import cms
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def content(**other: Any) -> bytes:
 class Holder:
     """A certificate with its key."""
 
-    def __init__(self, certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> None:
+    def __init__(self, certificate: x509.Certificate, key: Any) -> None:
         self.certificate = certificate
         self.key = key
 
@@ -63,7 +63,7 @@ def issued(
     path_length: int | None = None,
     days: tuple[int, int] = (-30, 300),
     serial: int | None = None,
-    key: rsa.RSAPrivateKey | None = None,
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | None = None,
     key_size: int = 2048,
     places: list[str] | None = None,
 ) -> Holder:

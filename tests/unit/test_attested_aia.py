@@ -123,7 +123,13 @@ def test_only_microsoft_and_digicert_are_asked(url: str, may: bool) -> None:
 
 @pytest.mark.parametrize(
     "addresses",
-    [["10.0.0.1"], ["127.0.0.1"], ["169.254.169.254"], ["::1"], ["20.1.2.3", "192.168.0.1"], []],
+    [
+        *(["10.0.0.1"], ["127.0.0.1"], ["169.254.169.254"], ["::1"], ["20.1.2.3", "192.168.0.1"]),
+        *(["168.63.129.16"], ["224.0.0.1"], ["ff0e::1"], ["fec0::1"], ["fe80::1%eth0"]),
+        # IPv4 in IPv6: mapped, 6to4, by a gateway, and the older forms.
+        *(["::ffff:10.0.0.1"], ["::ffff:168.63.129.16"], ["2002:a00:1::"], ["64:ff9b::a00:1"]),
+        *(["::10.0.0.1"], ["64:ff9b:1::a00:1"], ["2001:0:a00:1::"], []),
+    ],
 )
 def test_a_private_address_is_never_asked(
     monkeypatch: pytest.MonkeyPatch, addresses: list[str]
@@ -134,10 +140,11 @@ def test_a_private_address_is_never_asked(
         aia.download(BASE + "a.crt")
 
 
-def test_a_public_address_is_asked_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [(0, 0, 0, "", ("20.1.2.3", 80))]
+@pytest.mark.parametrize("address", ["20.1.2.3", "2620:1ec:c11::200", "64:ff9b::1401:203"])
+def test_a_public_address_is_asked_by_number(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    found = [(0, 0, 0, "", (address, 80))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    assert aia.public_address("www.microsoft.com") == "20.1.2.3"
+    assert aia.public_address("www.microsoft.com") == address
 
 
 def test_a_name_that_is_unknown_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

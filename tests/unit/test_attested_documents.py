@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -217,6 +218,39 @@ def test_a_root_that_is_known_but_not_trusted_is_no_missing_intermediate(
         verify(mint, mint.document(), stranger, intermediates=[below])
 
 
+def test_a_file_of_anchors_may_hold_some_that_cannot_be_read(mint: Mint, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    mint.write(bundle, mint.root)
+    # Systems' own bundles have certificates that cryptography does not take.
+    unreadable = base64.encodebytes(b"\x30\x03\x02\x01\x00").decode()
+    frame = "-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n"
+    bundle.write_text(f"# roots\n{frame.format(unreadable)}{bundle.read_text()}")
+    found = verify_attested_document(
+        mint.document(),
+        nonce="42",
+        at=AT,
+        ca_file=bundle,
+        intermediates=mint.authority.certificate,  # type: ignore[arg-type]
+        offline=True,
+    )
+    assert found.vm_id
+    bundle.write_text(frame.format(unreadable))
+    with pytest.raises(ValueError, match=r"bundle\.pem has no certificates in it that can be read"):
+        verify(mint, mint.document(), str(bundle))
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()], ids=lambda curve: curve.name)
+def test_authorities_may_have_elliptic_keys(mint: Mint, tmp_path: Path, curve: Any) -> None:
+    root = issued("EC root", ca=True, usage="certificates", key=ec.generate_private_key(curve))
+    below = root.issue(
+        "EC authority", ca=True, usage="certificates", key=ec.generate_private_key(curve)
+    )
+    signer = below.issue("metadata.azure.com", names=["metadata.azure.com"])
+    anchor = mint.write(tmp_path / "root.pem", root)
+    known = [below.certificate]
+    assert verify(mint, mint.document(signer), anchor, intermediates=known).vm_id
+
+
 def test_an_unknown_root_is_refused(mint: Mint, tmp_path: Path) -> None:
     stranger = Mint()
     chain = [mint.authority.certificate, mint.root.certificate]
@@ -345,10 +379,25 @@ def test_what_is_no_document_is_refused(mint: Mint, root_file: str, document: An
         verify(mint, document, root_file)
 
 
+def test_a_document_of_many_times_its_size_is_not_even_read(mint: Mint, root_file: str) -> None:
+    along = [mint.signer(), *[mint.authority] * 8]
+    assert verify(mint, mint.document(along[0], certificates=along), root_file).vm_id
+    along += [mint.authority] * 30
+    with pytest.raises(errors.MalformedDocumentError, match="larger than 32768 characters"):
+        verify(mint, mint.document(along[0], certificates=along), root_file)
+
+
 def test_wrong_arguments_are_told_so(mint: Mint, root_file: str, tmp_path: Path) -> None:
     document = mint.document()
     with pytest.raises(TypeError, match="not dict"):
         verify(mint, {}, root_file)
+    for wrong, said in (
+        ({"nonce": 42}, "nonce must be text, or None to take any, not 42"),
+        ({"cloud": 3}, "cloud must be a Cloud or its azEnvironment, not 3"),
+        ({"intermediates": [tmp_path]}, "given as PEM, DER or x509.Certificate, not PosixPath"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            verify(mint, document, root_file, **wrong)
     with pytest.raises(ValueError, match="at must be"):
         verify(mint, document, root_file, at="today")
     with pytest.raises(FileNotFoundError):
@@ -389,15 +438,19 @@ def test_cut_spliced_and_changed_documents_are_refused(data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("digest", ["1.2.840.113549.1.1.11", "2.16.840.1.101.3.4.2.1"])
-@pytest.mark.parametrize("algorithm", ["1.2.840.113549.1.1.1", "1.2.840.113549.1.1.11"])
-def test_algorithms_may_be_named_as_the_service_and_as_standards_do(
-    mint: Mint, root_file: str, digest: str, algorithm: str
+def test_no_byte_of_the_algorithms_names_can_be_another(
+    mint: Mint, root_file: str, digest: str
 ) -> None:
-    signer = mint.signer()
-    document = signed_data(
-        signer, content(), [signer], digest=digest, signature_algorithm=algorithm
-    )
+    document = mint.document(digest=digest)
     assert verify(mint, document, root_file).vm_id
+    der = base64.b64decode(document)
+    # Two algorithms stand before the signature, which is the last 256 bytes and their 4 of length.
+    for position in range(len(der) - 256 - 4 - 30, len(der) - 256):
+        for change in range(1, 256):
+            changed = bytearray(der)
+            changed[position] ^= change
+            with pytest.raises(errors.AttestedDocumentError):
+                verify(mint, base64.b64encode(changed), root_file)
 
 
 def test_crafted_forms_are_refused(mint: Mint, root_file: str) -> None:
@@ -407,6 +460,7 @@ def test_crafted_forms_are_refused(mint: Mint, root_file: str) -> None:
         {"signed_attrs": True},
         {"unsigned_attrs": True},
         {"signature_algorithm": "1.2.840.113549.1.1.5"},
+        {"signature_algorithm": "1.2.840.113549.1.1.11"},
         {"signature_algorithm": "1.2.840.10045.4.3.2"},
         {"signature_algorithm": "2.16.840.1.101.3.4.2.1"},
         {"digest": "1.3.14.3.2.26"},

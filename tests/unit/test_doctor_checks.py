@@ -163,6 +163,7 @@ def test_requests_of_a_second_address_are_seen_in_the_machines_own_metadata() ->
         ((ETH0, Route("eth1", "169.254.0.0/16")), True),
         ((ETH0, Route("eth1", "169.254.169.254/32", "10.1.0.1")), False),
         ((Route("tun0", "0.0.0.0/0"), Route("eth0", "169.254.169.0/24")), False),
+        ((Route("tun0", "0.0.0.0/0"), ETH0, Route("eth0", "169.254.169.0/24")), False),
         ((ETH0, Route("eth0", "169.254.0.0/16", metric=1002)), False),
         ((Route("wg0", "0.0.0.0/0"),), True),
         ((), False),
@@ -174,6 +175,36 @@ def test_a_route_that_is_meant_for_the_address_is_no_detour(
     lost = Contact(connect_problem="no connection within 1.5 s")
     stated = facts(contact=lost, network=ROUTED._replace(routes=routes))
     assert cause(stated) == ("II022" if caught else "II023")
+
+
+def test_the_route_to_add_is_this_machines_own() -> None:
+    lost = Contact(connect_problem="no connection within 1.5 s")
+    linux = ROUTED._replace(routes=(ETH0, Route("eth1", "169.254.0.0/16")))
+    windows = (
+        Route("10.0.1.10", "0.0.0.0/0", "10.0.1.1"),
+        Route("169.254.1.156", "169.254.0.0/16"),
+    )
+    for network, command in (
+        (linux, f"sudo ip route add {IMDS}/32 via 10.0.0.1 dev eth0"),
+        (ROUTED._replace(routes=windows), f"route add {IMDS}/32 10.0.1.10 metric 1 -p"),
+    ):
+        assert finding(diagnosed(facts(contact=lost, network=network)), "II022").remedy == command
+
+
+def test_the_commands_for_an_identity_name_this_very_machine() -> None:
+    machine = {"subscriptionId": "s-1", "resourceGroupName": "a group", "name": "vm"}
+    contact = refused("the service answered 400, invalid_request: Identity not found")
+    stated = facts(contact=contact._replace(document={"compute": machine}))
+    assert finding(diagnosed(stated), "II050").remedy == (
+        "az vm identity assign --subscription s-1 --resource-group 'a group' --name vm"
+    )
+    of_a_set = {**machine, "vmScaleSetName": "set"}
+    stated = facts(contact=contact._replace(document={"compute": of_a_set}))
+    assert finding(diagnosed(stated), "II050").remedy == (
+        "az vmss identity assign --subscription s-1 --resource-group 'a group' --name set"
+    )
+    strange = facts(contact=contact._replace(document={"compute": ["x"]}))
+    assert finding(diagnosed(strange), "II050").remedy.endswith("--resource-group GROUP --name VM")
 
 
 def test_an_authority_on_the_internet_that_cannot_be_reached() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity.metadata._events.events import ApprovalRule
-from imds_identity.metadata._events.hook import Hook
+from imds_identity._runtime.environment import for_child
+from imds_identity.metadata._events.events import ApprovalRule, Change, events_from
+from imds_identity.metadata._events.hook import Hook, as_variables
 from metadata_support import Service, event
 from support import Answers, FakeClock
 
@@ -107,6 +109,15 @@ def test_the_command_gets_the_event_on_standard_input_and_in_variables(scene: Sc
     assert "PATH" in said["env"]
 
 
+def test_the_names_of_a_whole_scale_set_reach_the_command() -> None:
+    names = [f"pool_{number}" for number in range(1000)]
+    said = {"Events": [event("A", Resources=names, Description="ü" * 200_000)]}
+    (read,) = events_from(said).events
+    variables = as_variables(Change("scheduled", read))
+    assert variables["IMDS_EVENT_RESOURCES"].split() == names
+    subprocess.run([sys.executable, "-c", ""], env=for_child(variables), check=True)
+
+
 def test_an_event_is_approved_once_the_command_has_ended_well(scene: Scene) -> None:
     hook = scene.hook("")
     scene.hear(hook, scene.scheduled())
@@ -128,6 +139,7 @@ def test_an_event_is_approved_once_the_command_has_ended_well(scene: Scene) -> N
         ("sys.exit(3)", APPROVING, {}, "the command for Reboot A ended with 3"),
         ("", APPROVING, {"seconds": 4}, "less than 5 s are left"),
         ("", APPROVING, {"seconds": -60}, "less than 5 s are left"),
+        ("", ApprovalRule(margin=float("inf")), {}, "less than inf s are left"),
         ("", APPROVING, {"Resources": ["vm-7", "vm-8"]}, "hits other machines"),
     ],
 )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import stat
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -241,6 +244,55 @@ def test_the_state_is_private_json_that_is_replaced_at_once(
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_that_was_forked_while_the_state_was_written_can_write_it(
+    service: Service, tmp_path: Path
+) -> None:
+    watcher = service.client().watch(state_file=tmp_path / "state")
+    service.events = [event("A")]
+    watcher.ask()
+    change = watcher.next_ready()
+    assert change is not None
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with watcher._memory._lock:
+            held.set()
+            over.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        watcher.done(change)
+        os._exit(0)
+    over.set()
+    holder.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert "A" in (tmp_path / "state").read_text()
+
+
+def test_what_a_killed_watcher_left_half_written_is_removed(
+    service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "state.0123abcd.new").write_text("{")
+    (tmp_path / "state.of-mine.new").write_text("{")
+    service.client().watch(state_file=tmp_path / "state")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "state.of-mine.new"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take a privilege there")
+def test_a_link_to_the_state_stays_one(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "state").symlink_to(tmp_path / "volume" / "state")
+    service.events = [event("A")]
+    heard(service.client().watch(state_file=tmp_path / "state"))
+    assert (tmp_path / "state").is_symlink()
+    assert json.loads((tmp_path / "volume" / "state").read_text()) == {"Events": [event("A")]}
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000])
 def test_a_file_that_is_no_state_is_refused(
     service: Service, tmp_path: Path, content: bytes
@@ -248,8 +300,11 @@ def test_a_file_that_is_no_state_is_refused(
     (tmp_path / "state").write_bytes(content)
     with pytest.raises(ValueError, match="remove it, or name another file"):
         service.client().watch(state_file=tmp_path / "state")
-    with pytest.raises(OSError, match="none"):
+    with pytest.raises(OSError, match="none") as caught:
         service.client().watch(state_file=tmp_path / "none" / "state")
+    assert caught.value.filename == str(tmp_path / "none" / "state")
+    with pytest.raises(ValueError, match="state_file is empty"):
+        service.client().watch(state_file="")
 
 
 def test_a_state_that_cannot_be_written_any_more_does_not_end_the_watch(

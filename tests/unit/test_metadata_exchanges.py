@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._wire.exchange import Dropped, Pause, Send
 from imds_identity.metadata import cloud_named, stack_hub_cloud
+from imds_identity.metadata._documents.documents import from_json
 from imds_identity.metadata._documents.models import Compute
 from imds_identity.metadata._service import exchanges
 from imds_identity.metadata._service.exchanges import Service
@@ -234,9 +235,19 @@ def test_whatever_a_hostile_service_says_ends_in_an_answer_or_a_failure(
 
 
 @pytest.mark.parametrize("index", range(6), ids=CATEGORIES[:6])
-def test_json_that_is_nested_without_end_is_refused(answers: Answers, index: int) -> None:
+@pytest.mark.parametrize("said", ["[" * 100_000, '{"a":' * 300 + "1" + "}" * 300])
+def test_json_that_is_nested_without_end_is_refused(
+    answers: Answers, index: int, said: str
+) -> None:
     with pytest.raises(Malformed):
-        fresh(index).answer(answers.raw(200, "[" * 100_000))
+        fresh(index).answer(answers.raw(200, said))
+
+
+def test_json_is_read_to_a_depth_that_no_document_has() -> None:
+    deepest = "[" * 100 + "]" * 100
+    assert json.dumps(from_json(deepest)) == deepest
+    with pytest.raises(Malformed, match="deeper than 100 levels"):
+        from_json(f"[{deepest}]")
 
 
 def test_the_newest_version_of_both_sides() -> None:

@@ -11,17 +11,18 @@ import json
 import os
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imds_identity import emulator as emulators
 from imds_identity.cli import main
 from imds_identity.doctor import diagnose
 from imds_identity.doctor._facts import system
-from imds_identity.emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from imds_identity.emulator import Emulator
 
 NOBODY = 65534
 container_in = system.container_in
@@ -35,21 +36,20 @@ def said(**selector: str) -> dict[str, Any]:
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in selector.items()]
         main(["doctor", "--resource", VAULT, "--short-ids", *flags])
         return {}
-    started = time.monotonic()
-    document = diagnose(VAULT, **selector).document()
-    return {**document, "seconds": time.monotonic() - started}
+    return diagnose(VAULT, **selector).document()
 
 
 def imds() -> Emulator:
     """The metadata service at its own address."""
-    return Emulator(host="169.254.169.254", port=80, allow_remote=True, key_vault=False)
+    return emulators.Emulator(host="169.254.169.254", port=80, allow_remote=True, key_vault=False)
 
 
 @contextlib.contextmanager
 def agent() -> Iterator[Emulator]:
     """An agent where Azure Arc's is: its port, its directory."""
     tokens = "/var/opt/azcmagent/tokens"
-    with Emulator("arc", port=AGENT_PORT, tokens_directory=tokens, key_vault=False) as emulator:
+    made = emulators.Emulator("arc", port=AGENT_PORT, tokens_directory=tokens, key_vault=False)
+    with made as emulator:
         yield emulator
 
 

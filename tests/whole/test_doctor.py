@@ -22,7 +22,7 @@ from imds_identity._runtime.clock import SYSTEM_CLOCK
 from imds_identity._sources.detect import detect
 from imds_identity.cli import main
 from imds_identity.doctor import SCHEMA, Diagnosis, diagnose
-from imds_identity.doctor._facts import system
+from imds_identity.doctor._facts import contact, system
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED, UserAssigned
 from imds_identity.emulator._hosts.profiles import MISLEADING
 from support import Answers, FakeClock, RawServer, token_now
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 VAULT = "https://vault.azure.net"
 TOKEN_PATH = "/metadata/identity/oauth2/token"
-SECONDS = 5.0
 
 
 @pytest.fixture(autouse=True)
@@ -163,11 +162,10 @@ ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:
 def test_somebody_takes_connections_and_is_silent(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(contact, "SECONDS", 0.5)
     with RawServer(answer, then=b" " * bool(answer), every=0.2, hold=True) as server:
         monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", server.url)
-        started = time.monotonic()
         diagnosis = diagnose()
-        assert time.monotonic() - started < SECONDS
     assert cause(diagnosis) == "II026"
 
 
@@ -286,11 +284,9 @@ def test_another_process_was_told_to_pause(
 )
 def test_a_service_that_is_not_up(imds_emulator: Emulator, status: int, said: str) -> None:
     imds_emulator.fault(status=status)
-    started = time.monotonic()
     diagnosis = diagnose()
     assert cause(diagnosis) == "II042"
     assert said in diagnosis.headline
-    assert time.monotonic() - started < SECONDS
 
 
 # Clocks.
@@ -449,7 +445,7 @@ def test_the_first_line_is_the_cause_and_how_to_mend_it(
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].startswith("The machine has no identity with client_id 'nobody'")
-    assert lines[1].startswith("  mend: az vm identity show")
+    assert lines[1].startswith("  mend: az vm identity show --subscription ")
     assert lines[2] == "  more: imds-identity doctor --explain II050"
     assert len(lines) < 40
     assert err == ""
@@ -470,12 +466,11 @@ def test_a_terminal_gets_colour_unless_it_says_no(
 
 
 def test_a_name_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact, "SECONDS", 1.0)
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://nowhere.invalid")
-    started = time.monotonic()
     diagnosis = diagnose()
     assert cause(diagnosis) == "II023"
     assert "nowhere.invalid" in diagnosis.headline
-    assert time.monotonic() - started < SECONDS
 
 
 def test_json_is_alone_on_standard_output(
@@ -533,3 +528,19 @@ def test_a_token_that_is_not_given_ends_with_a_hint(
     assert err.splitlines()[-1].endswith(
         f"imds-identity doctor --resource {VAULT} --client-id nobody"
     )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["whoami", VAULT],
+        ["secret", f"{VAULT.replace('vault.azure.net', 'v.vault.azure.net')}/secrets/s"],
+        ["rest", "GET", "https://v.vault.azure.net/secrets"],
+    ],
+)
+def test_every_command_that_needs_a_token_ends_with_the_hint(
+    command: list[str], imds_emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--client-id", "nobody"]) == 1
+    err = capsys.readouterr().err
+    assert f"imds-identity doctor --resource {VAULT} --client-id nobody" in err

@@ -54,7 +54,6 @@ def refusal() -> str:
 def diagnosed(prepare: str, world: str = "alone") -> dict[str, Any]:
     """What the doctor says, as JSON, in a world that shell commands prepare."""
     document: dict[str, Any] = json.loads(said_in(prepare, world))
-    assert document["seconds"] < 5.0
     assert document["requests"] <= 8
     return document
 
@@ -171,8 +170,12 @@ SHOWN = (
     (AT_THE_ADDRESS, "left_over"),
     (AT_THE_ADDRESS, "slow"),
 )
-# Times, versions and names of files differ from run to run.
-VARIES = re.compile(r"in \d+ ms|[0-9.]+ s\b|\d+ s |Python .*|maker .*|[0-9a-f]{4}…(?:\.key)?")
+
+
+def told(screen: str) -> list[str]:
+    """The cause, what mends it, and how each check ended; what it saw differs from run to run."""
+    cause, _, evidence = screen.partition("\n\n")
+    return [cause, *re.findall(r"^\w+ +II[0-9]{3} [^:]+:", evidence, re.MULTILINE)]
 
 
 @pytest.mark.parametrize("number", range(len(SHOWN)))
@@ -181,5 +184,4 @@ def test_a_transcript_in_the_documentation_is_what_is_said(number: int) -> None:
     blocks = re.findall(r"```console\n\$ [^\n]*\n(.*?)```", page.read_text(), re.DOTALL)
     assert len(blocks) == len(SHOWN)
     prepare, world = SHOWN[number]
-    said = said_in(prepare, world, "screen")
-    assert VARIES.sub("*", said) == VARIES.sub("*", blocks[number])
+    assert told(said_in(prepare, world, "screen")) == told(blocks[number])

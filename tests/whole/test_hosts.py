@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.core.pipeline.transport import RequestsTransport
 from documented_hosts import ASSERTION, CLIENT, HOSTS, RESOURCE, SECRET, DocumentedHost
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imds_identity.emulator import Emulator
+    from imds_identity.telemetry import Event
 
 SCOPE = f"{RESOURCE}/.default"
 NAMES = pytest.mark.parametrize("name", sorted(HOSTS))
@@ -240,3 +244,70 @@ def test_a_warning_points_to_the_line_that_makes_the_credential(make: Any) -> No
     with pytest.warns(UserWarning, match="unknown key 'foo'") as warned:
         make(identity_config={"object_id": "o", "foo": "bar"})
     assert [warning.filename for warning in warned] == [__file__]
+
+
+FACES = pytest.mark.parametrize(
+    "face",
+    [ManagedIdentityCredential, imds_identity.aio.ManagedIdentityCredential],
+    ids=["sync", "aio"],
+)
+
+
+def ask(face: Any, **settings: Any) -> str:
+    """A token by either face."""
+    credential = face(**settings)
+    if face is ManagedIdentityCredential:
+        return str(credential.get_token(SCOPE).token)
+    return str(asyncio.run(credential.get_token(SCOPE)).token)
+
+
+@NAMES
+@FACES
+def test_keywords_hold_for_every_host(
+    host: Any, name: str, face: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Policy(SansIOHTTPPolicy[Any, Any]):
+        def on_request(self, request: Any) -> None:
+            request.http_request.headers["X-Policy"] = "yes"
+
+    caplog.set_level(logging.DEBUG, "imds_identity")
+    asked = host(name)
+    events: list[Event] = []
+    told = threading.Event()
+
+    def hook(event: Event) -> None:
+        events.append(event)
+        told.set()
+
+    ask(
+        face,
+        headers={"X-Header": "yes"},
+        user_agent="my-app",
+        per_call_policies=[Policy()],
+        logging_enable=True,
+        on_event=hook,
+    )
+    head = str(asked.requests[0]).lower()
+    assert all(words in head for words in ("x-header", "x-policy", "my-app imds-identity/"))
+    assert asked.problems == []
+    assert told.wait(10)
+    assert [(event.name, event.source, event.outcome) for event in events] == [
+        ("fetch", name, "fetched")
+    ]
+    assert ": 200, " in caplog.text
+    for secret in (SECRET, ASSERTION, "token-"):
+        assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_workload_s_own_certificates_are_used(
+    host: Any, monkeypatch: pytest.MonkeyPatch, verify: bool
+) -> None:
+    asked = host("workload-identity")
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    if verify:
+        assert ask(ManagedIdentityCredential, connection_verify=asked.certificates)
+    else:
+        with pytest.raises(CredentialUnavailableError, match="certificate"):
+            ask(ManagedIdentityCredential, connection_verify=True)
+    assert asked.problems == []

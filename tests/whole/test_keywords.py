@@ -503,6 +503,9 @@ class Span:
     def to_header(self) -> dict[str, str]:
         return {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 
+    def start(self) -> None:
+        """Older versions of azure-core call this."""
+
     def finish(self) -> None:
         self.finished = True
 
@@ -532,9 +535,9 @@ class TestTracing:
     ) -> None:
         imds_emulator.fault(status=500, times=1)
         ask(face, retry_backoff_factor=0)
-        assert [(span.name, span.attributes["status"], span.finished) for span in spans] == [
-            ("GET", 500, True),
-            ("GET", 200, True),
+        assert [(span.attributes["status"], span.finished) for span in spans] == [
+            (500, True),
+            (200, True),
         ]
         assert imds_emulator.requests[-1].headers["traceparent"].startswith("00-0af7")
 

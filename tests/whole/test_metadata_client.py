@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime as dt
 import os
 import pickle
 import random
@@ -257,6 +258,23 @@ def test_wrong_arguments_are_told_so() -> None:
         MetadataClient(api_version="latest")
     with pytest.raises(ValueError, match="http or https URL"):
         MetadataClient(endpoint="169.254.169.254")
+    wrong: Any
+    for wrong in (5, "", b"http://127.0.0.1"):
+        with pytest.raises(ValueError, match="endpoint must be an http or https URL"):
+            MetadataClient(endpoint=wrong)
+    for wrong in (20210201, dt.date(2021, 2, 1), ""):
+        with pytest.raises(ValueError, match="api_version must look like"):
+            MetadataClient(api_version=wrong)
+    for wrong in (5, "", "a-b", "a" * 33, "ü"):
+        with pytest.raises(ValueError, match="nonce must be 1 to 32 letters and digits"):
+            MetadataClient(endpoint="http://127.0.0.1:9").attested_document(nonce=wrong)
+
+
+def test_a_password_in_the_endpoint_stays_out_of_messages() -> None:
+    client = MetadataClient(endpoint="http://user:hunter2@127.0.0.1:9")
+    with pytest.raises(errors.MetadataUnavailableError) as caught:
+        client.instance()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_the_service_of_this_machine_is_found(

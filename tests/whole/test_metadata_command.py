@@ -173,6 +173,13 @@ class TestAttested:
         assert ran("attested", "--at", "2020-01-01")[0] == 2
         assert ran("attested", "--verify", "x", "--at", "noon")[0] == 2
         assert ran("attested", "--nonce", "a-b")[0] == 2
+        assert "'noon' is no time such as 20" in ran("attested", "--verify", "x", "--at", "noon")[2]
+
+    @pytest.mark.parametrize("nonce", [["--nonce"], ["--nonce", ""]])
+    def test_a_shell_s_empty_variable_does_not_waive_the_nonce(
+        self, ran: Ran, nonce: list[str]
+    ) -> None:
+        assert ran("attested", "--verify", os.devnull, *nonce)[0] == 2
 
 
 class TestEvents:
@@ -211,6 +218,9 @@ class TestEvents:
             ("--follow", "--approve"),
             ("--follow", "--start", "A"),
             ("--follow", "--exec", "true", "--margin", "-1"),
+            ("--follow", "--exec", "", "--approve"),
+            ("--follow", "--exec", " "),
+            ("--follow", "--state", ""),
             ("--follow", "--exec", "true", "--approve", "everything"),
         ],
     )

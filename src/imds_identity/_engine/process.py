@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._core.identity import choose
-from .._machine.choice import OFF, ON, chosen, known_machines, machine_at
+from .._machine.choice import known_machines, machine_cache
 from .._runtime.clock import SYSTEM_CLOCK
 from .._runtime.environment import Environment
 from .._runtime.fork import whole
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._core.identity import Identity
-    from .._machine.store import MachineCache
     from .._sources.kinds import TokenSource
     from .manner import Manner
 
@@ -107,47 +106,6 @@ def _log_choice(chosen: TokenSource, forced: str | None, environment: Environmen
         if logger.isEnabledFor(logging.DEBUG):
             reasons = explain(forced, environment=environment)
             logger.debug("tokens come from %s; %s", chosen, reasons)
-
-
-def machine_cache(
-    named: bool | str | os.PathLike[str] | None = None,
-    *,
-    private: bool = False,
-    environment: Environment | None = None,
-) -> MachineCache | None:
-    """Where this user's processes share tokens.
-
-    Args:
-        named: a directory, ``off`` or False, ``on`` or True; by default what the environment
-            says, else one in memory.
-        private: whether nothing is shared unless it is ``named``.
-        environment: that of the process, unless it has been read already.
-
-    Returns:
-        The one cache of that directory in this process, or None.
-
-    Raises:
-        ValueError: for a setting that is not understood.
-    """
-    if named is not None:
-        named = _setting(named)
-    env = environment or Environment()
-    if named is not None:
-        choice = chosen(named, "cache")
-    else:
-        choice = OFF if private else chosen(env["IMDS_IDENTITY_CACHE"], "IMDS_IDENTITY_CACHE")
-    runtime_directory = env["XDG_RUNTIME_DIR"] or None
-    return None if choice == OFF else machine_at(choice, runtime_directory, SYSTEM_CLOCK)
-
-
-def _setting(named: object) -> str | os.PathLike[str]:
-    if isinstance(named, bool):
-        return ON if named else OFF
-    if not isinstance(named, str | os.PathLike) or named == "":
-        raise ValueError(
-            f"cache is False, a directory or 'off', not {named!r}; leave it out for the default"
-        )
-    return named
 
 
 def forget_everything() -> None:

@@ -86,11 +86,18 @@ class IdleOptions(TypedDict, total=False):
     """What nobody misses: it is about other credentials, or what it would do is done anyway."""
 
     additionally_allowed_tenants: Iterable[str]
+    allow_multitenant_authentication: bool
+    base_user_agent: str
     cache_persistence_options: Any
     disable_instance_discovery: bool
     enable_support_logging: bool
+    logging_body: bool
+    permit_redirects: bool
     polling_interval: float
+    redirect_max: int
     response_encoding: str
+    retry_on_methods: Iterable[str]
+    sdk_moniker: str
     session_owner: bool
     tenant_id: str
     use_env_settings: bool

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from .._runtime.clock import SYSTEM_CLOCK
+from .._runtime.environment import Environment
 from .directory import Directory
 from .place import this_place
 from .store import MachineCache
@@ -51,6 +53,47 @@ def chosen(setting: str | os.PathLike[str] | None, variable: str) -> str | None:
     if not os.path.isabs(said) or "\0" in said:
         raise ValueError(f"{variable} is {said!r}: make it a directory's absolute path, or off")
     return os.path.abspath(said)
+
+
+def machine_cache(
+    named: bool | str | os.PathLike[str] | None = None,
+    *,
+    private: bool = False,
+    environment: Environment | None = None,
+) -> MachineCache | None:
+    """Where this user's processes share what they know of a machine.
+
+    Args:
+        named: a directory, ``off`` or False, ``on`` or True; by default what the environment
+            says, else one in memory.
+        private: whether nothing is shared unless it is ``named``.
+        environment: that of the process, unless it has been read already.
+
+    Returns:
+        The one cache of that directory in this process, or None.
+
+    Raises:
+        ValueError: for a setting that is not understood.
+    """
+    if named is not None:
+        named = _setting(named)
+    env = environment or Environment()
+    if named is not None:
+        choice = chosen(named, "cache")
+    else:
+        choice = OFF if private else chosen(env["IMDS_IDENTITY_CACHE"], "IMDS_IDENTITY_CACHE")
+    runtime_directory = env["XDG_RUNTIME_DIR"] or None
+    return None if choice == OFF else machine_at(choice, runtime_directory, SYSTEM_CLOCK)
+
+
+def _setting(named: object) -> str | os.PathLike[str]:
+    if isinstance(named, bool):
+        return ON if named else OFF
+    if not isinstance(named, str | os.PathLike) or named == "":
+        raise ValueError(
+            f"cache is False, a directory or 'off', not {named!r}; leave it out for the default"
+        )
+    return named
 
 
 def machine_at(choice: str | None, runtime_directory: str | None, clock: Clock) -> MachineCache:

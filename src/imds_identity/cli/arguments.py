@@ -24,18 +24,18 @@ def add_identity(parser: argparse.ArgumentParser) -> None:
     for name in ("client", "object", "resource"):
         selectors.add_argument(
             f"--{name}-id",
-            type=_identity,
+            type=filled,
             metavar="ID",
             help=f"the user-assigned identity with this {name} id",
         )
 
 
-def _identity(value: str) -> str:
-    """A shell's variable that is not set, of all things, must not select another identity."""
-    if not value:
+def filled(value: str) -> str:
+    """A shell's variable that is not set must not mean something else, such as another identity."""
+    if not value.strip():
         from argparse import ArgumentTypeError
 
-        raise ArgumentTypeError("it is empty; leave it out for the system-assigned identity")
+        raise ArgumentTypeError("it is empty; leave the flag out for the default")
     return value
 
 

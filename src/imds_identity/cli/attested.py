@@ -7,7 +7,7 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_output
+from .arguments import add_output, filled
 from .complaint import complain
 from .service import add_service, client_of, reported, write_json, write_rows
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..metadata import AttestedDocument
 
 _LARGEST = 1024 * 1024
+_RANDOM = ""
+"""What ``--nonce`` says without a nonce."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nonce",
         nargs="?",
+        const=_RANDOM,
+        type=filled,
         metavar="NONCE",
         help="what the document is to repeat; random by default",
     )
@@ -69,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.at is not None and args.verify is None:
         raise ValueError("--at is for a document that --verify names")
+    if args.verify is not None and args.nonce == _RANDOM:
+        raise ValueError("--nonce takes the nonce that the document must repeat, with --verify")
+    args.nonce = args.nonce or None
     return reported(lambda: _signature(args) if args.signature else _proof(args))
 
 
@@ -147,4 +154,9 @@ def _document(content: bytes) -> bytes:
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"{text!r} is no time such as 2026-11-01T12:00:00Z") from None

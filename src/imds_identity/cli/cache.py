@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._core.failure import quote
 from .._core.identity import Identity
-from .._engine.process import machine_cache
+from .._machine.choice import machine_cache
 from .arguments import add_cache, add_verbosity
 from .complaint import complain
 

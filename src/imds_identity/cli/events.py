@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from .arguments import add_output
+from .arguments import add_output, filled
 from .complaint import complain
 from .service import add_service, client_of, reported, write_json, write_rows
 
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exec",
         dest="command_line",
+        type=filled,
         metavar="COMMAND",
         help="with --follow: run this for each change; it gets the event as JSON on standard input "
         "and in variables, IMDS_EVENT_CHANGE, _ID, _TYPE, _STATUS, _NOT_BEFORE, _RESOURCES, "
@@ -55,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --approve: how long before an event starts that is too late (default: 5)",
     )
     parser.add_argument(
-        "--state", metavar="FILE", help="with --follow: keep there what was told, for a restart"
+        "--state",
+        type=filled,
+        metavar="FILE",
+        help="with --follow: keep there what was told, for a restart",
     )
     parser.add_argument("--all", action="store_true", help="other machines' events, too")
     add_output(

@@ -79,12 +79,18 @@ def user_may_read_keys(facts: Facts) -> Verdict:
             f"user {agent.user!r} may not read the Azure Arc agent's key files"
             if agent.user
             else "this user may not read the Azure Arc agent's key files",
-            f"sudo usermod -aG himds {agent.user or '$USER'}, then log in again or restart the "
-            'service (Windows: net localgroup "Hybrid agent extension applications" /add USER)',
+            _how_to_be_let_in(facts),
         )
     if facts.contact.claims is not None:
         return ok(who or "the key file was read")
     return unknown(who or "it was not tried") if agent.in_group is None else ok(who)
+
+
+def _how_to_be_let_in(facts: Facts) -> str:
+    if facts.system.platform.startswith("Windows"):
+        return 'net localgroup "Hybrid agent extension applications" /add USER'
+    user = facts.agent.user or "$USER"
+    return f"sudo usermod -aG himds {user}, then log in again or restart the service"
 
 
 def key_is_where_it_belongs(facts: Facts) -> Verdict:

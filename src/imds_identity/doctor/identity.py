@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
+from .._core.source import ARC
 from .finding import Verdict, failure, ok, skipped
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
 
 _GONE = ("AADSTS700016", "AADSTS7000112")
-_ASSIGN = "az vm identity assign --resource-group GROUP --name VM"
-_SHOW = "az vm identity show --resource-group GROUP --name VM"
+_NAMES = (
+    ("subscriptionId", "--subscription", ""),
+    ("resourceGroupName", "--resource-group", "GROUP"),
+    ("name", "--name", "VM"),
+)
+
+
+def _az(verb: str, facts: Facts) -> str:
+    """The command that shows or assigns this very machine's identities."""
+    if facts.source.name == ARC:
+        return "azcmagent show" if verb == "show" else "sudo azcmagent connect"
+    compute = (facts.contact.document or {}).get("compute")
+    known = compute if isinstance(compute, dict) else {}
+    scale_set = known.get("vmScaleSetName")
+    words = [f"az {'vmss' if scale_set else 'vm'} identity {verb}"]
+    for name, flag, otherwise in _NAMES:
+        value = scale_set if scale_set and name == "name" else known.get(name)
+        said = shlex.quote(value) if isinstance(value, str) and value else otherwise
+        words += [flag, said] if said else []
+    return " ".join(words)
 
 
 def identity_is_assigned(facts: Facts) -> Verdict:
@@ -30,23 +50,25 @@ def identity_is_assigned(facts: Facts) -> Verdict:
             f"{facts.identity}: {said}; without a selector there is a token",
             f"the machine has no identity with {facts.identity}; the one that needs no selector "
             "gets its token",
-            f"{_SHOW}; then correct the selector, or {_ASSIGN} --identities RESOURCE_ID",
+            f"{_az('show', facts)}; then correct the selector, or "
+            f"{_az('assign', facts)} --identities RESOURCE_ID",
         )
     if "multiple" in said.lower():
         return failure(
             said,
             "the machine has several user-assigned identities and none was named",
-            f"name one: --client-id ID; they are listed by: {_SHOW}",
+            f"name one: --client-id ID; they are listed by: {_az('show', facts)}",
         )
     if facts.identity.selector:
         return failure(
             f"{facts.identity}: {said}",
             f"the machine has no identity with {facts.identity}: it was never assigned, was "
             "removed, or was deleted and made anew with another id",
-            f"{_SHOW}; then correct the selector, or {_ASSIGN} --identities RESOURCE_ID",
+            f"{_az('show', facts)}; then correct the selector, or "
+            f"{_az('assign', facts)} --identities RESOURCE_ID",
         )
     if "not found" in said.lower():
-        return failure(said, "the machine has no managed identity", _ASSIGN)
+        return failure(said, "the machine has no managed identity", _az("assign", facts))
     return skipped("the answer is not about the identity")
 
 
@@ -59,8 +81,7 @@ def identity_is_the_same(facts: Facts) -> Verdict:
             problem,
             f"the machine's identity is unknown to its tenant ({code}): it was deleted, and maybe "
             "made anew",
-            "az vm identity remove, then assign, with --identities RESOURCE_ID; for the "
-            "system-assigned one without",
+            f"{_az('remove', facts)} --identities ID, then {_az('assign', facts)} --identities ID",
         )
     claims = facts.contact.claims
     if claims is None:

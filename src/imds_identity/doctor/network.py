@@ -15,7 +15,7 @@ from .finding import Verdict, failure, ok, skipped, unknown, warning
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ._facts.facts import Facts, Route
+    from ._facts.facts import Facts, Network, Route
 
 _VPN = re.compile(r"(?:tun|tap|wg|ppp|utun|ipsec|gpd|cscotun|tailscale)[0-9]*\b", re.IGNORECASE)
 _DEFAULT = "0.0.0.0/0"
@@ -70,19 +70,32 @@ def route_is_the_first_nics(facts: Facts) -> Verdict:
     detour = _detour(facts)
     if not detour or facts.contact.claims is not None:
         return ok("it is the way of the primary network interface")
-    remedy = (
-        f"ip route add {network.address}/32 via THE_DEFAULT_GATEWAY dev THE_PRIMARY_INTERFACE "
-        f"(Windows: route add {network.address}/32 THE_PRIMARY_ADDRESS metric 1 -p)"
-    )
     lost = facts.contact.connect_problem and not facts.contact.refused
-    return (failure if lost else warning)(*detour, remedy)
+    return (failure if lost else warning)(*detour, _route_to_add(network))
+
+
+def _route_to_add(network: Network) -> str:
+    """The command that leads requests by the primary interface."""
+    default = _default_route(network)
+    interface = default.interface if default else "THE_PRIMARY_INTERFACE"
+    gateway = default.gateway if default else "THE_DEFAULT_GATEWAY"
+    if interface.replace(".", "").isdigit():  # Windows has it by its address
+        return f"route add {network.address}/32 {interface} metric 1 -p"
+    return f"sudo ip route add {network.address}/32 via {gateway} dev {interface}"
+
+
+def _default_route(network: Network) -> Route | None:
+    """The default route that leads into no VPN."""
+    routes = network.routes or ()
+    ours = (r for r in routes if r.destination == _DEFAULT and not _VPN.match(r.interface))
+    return min(ours, key=lambda route: route.metric, default=None)
 
 
 def _detour(facts: Facts) -> tuple[str, str] | None:
     """What was seen and what it means, if requests do not leave by the primary interface."""
     network = facts.network
     route = best(network.routes or (), network.address)
-    default = best((r for r in network.routes or () if r.destination == _DEFAULT), "8.8.8.8")
+    default = _default_route(network)
     if route is not None and _VPN.match(route.interface):
         return (
             f"{network.address} goes by {route.interface} ({route.destination})",
@@ -118,11 +131,9 @@ def _detour(facts: Facts) -> tuple[str, str] | None:
 def _is_caught(route: Route, default: Route) -> bool:
     """Whether a network's route takes the address away from the default route.
 
-    A route for the address alone is meant for it, and one beside a VPN's default route, too.
+    A route for the address alone is meant for it.
     """
-    if route.length == _WHOLE_ADDRESS or _VPN.match(default.interface):
-        return False
-    return route.interface != default.interface
+    return route.length != _WHOLE_ADDRESS and route.interface != default.interface
 
 
 def _own_addresses(facts: Facts) -> tuple[str, list[str]]:

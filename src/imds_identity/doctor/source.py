@@ -35,7 +35,8 @@ def endpoint_is_a_url(facts: Facts) -> Verdict:
     if facts.source_problem:
         variable = facts.source.variable
         return failure(facts.source_problem, facts.source_problem, f"unset {variable}")
-    named = f", from {facts.source.variable}" if facts.source.variable else ""
+    variable = facts.source.variable
+    named = f", from {variable}" if variable and facts.environment[variable] else ""
     return ok(f"{facts.source}{named}")
 
 

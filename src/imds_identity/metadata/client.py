@@ -153,7 +153,7 @@ class MetadataClient:
         self,
         *,
         nonce: str | None = None,
-        ca_file: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         intermediates: Iterable[Given] = (),
         cloud: Cloud | str | None = None,
         offline: bool = False,

@@ -19,7 +19,7 @@ from ..._faces.bearer import claims_of
 from ..._runtime.clock import SYSTEM_CLOCK
 from ..._runtime.environment import Environment
 from ..._version import __version__
-from ..arguments import provider_of
+from ..arguments import doctor_command, provider_of
 from .hosts import origin_of
 
 if TYPE_CHECKING:
@@ -152,7 +152,15 @@ def caller_for(args: argparse.Namespace, resource: str) -> Caller:
     """
     provider = provider_of(args)
     slot = provider.slot(resource_of((resource,)))
-    return Caller(_sender(), lambda claims: provider.token(slot, claims).value)
+
+    def token(claims: str | None) -> str:
+        try:
+            return provider.token(slot, claims).value
+        except Failure as failure:
+            problem = Problem(f"{failure} What is the cause? {doctor_command(args, resource)}")
+        raise problem
+
+    return Caller(_sender(), token)
 
 
 def retry_after(answer: HTTPResponse, clock: Clock) -> float | None:

@@ -14,6 +14,7 @@ from ..arguments import (
     add_identity,
     add_output,
     add_verbosity,
+    doctor_command,
     provider_of,
 )
 from ..complaint import complain
@@ -53,12 +54,14 @@ def run(args: argparse.Namespace) -> int:
         ValueError: if they ask for nonsense.
     """
     provider = provider_of(args)
-    slot = provider.slot(resource_of((args.resource,)))
+    resource = resource_of((args.resource,))
+    slot = provider.slot(resource)
     try:
         token = provider.token(slot)
         told = {**_told(token), "source": str(provider.source)}
     except Failure as failure:
-        return complain(failure)
+        complain(failure)
+        return complain(f"what is the cause? {doctor_command(args, resource)}")
     if args.output == "json":
         import json
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..._wire.channel import Sender
 
 MOST_REQUESTS = 8
-SECONDS = 4.5
+SECONDS = 4.0
 """For all that is asked; what does not answer in this time does not answer."""
 _CONNECT_SECONDS = 1.5
 _METADATA_SECONDS = 1.5

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..._core.failure import Failure, Malformed, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .instance import Instance
 
 
+_DEEPEST = 100
+"""Levels. Documents have ten; Python's own functions fail at about a thousand."""
 _NONCE_DIGITS = 10
 _LONGEST_NONCE = 32
+_NONCE = re.compile(rf"[0-9A-Za-z]{{1,{_LONGEST_NONCE}}}")
 
 
 def parse_instance(document: Mapping[str, Any] | str | bytes) -> Instance:
@@ -98,7 +102,7 @@ def checked_nonce(nonce: str | None) -> str:
         import secrets
 
         return "".join(secrets.choice("0123456789") for _ in range(_NONCE_DIGITS))
-    if not nonce.isascii() or not nonce.isalnum() or len(nonce) > _LONGEST_NONCE:
+    if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
         raise ValueError(f"nonce must be 1 to {_LONGEST_NONCE} letters and digits, not {nonce!r}")
     return nonce
 
@@ -110,6 +114,18 @@ def from_json(text: str | bytes) -> Any:
         Malformed: if it is none, or nested without end.
     """
     try:
-        return json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
         raise Malformed("this is not JSON") from None
+    level = [document]
+    for _ in range(_DEEPEST):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return document
+    raise Malformed(f"this JSON is nested deeper than {_DEEPEST} levels")
+
+
+def _inside(outer: object) -> Iterable[object]:
+    if isinstance(outer, dict):
+        return outer.values()
+    return outer if isinstance(outer, list) else ()

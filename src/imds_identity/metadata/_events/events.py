@@ -256,7 +256,7 @@ def why_not_approve(
         return "it has started already"
     if event.not_before is None:
         return "it does not say when it starts"
-    if at >= event.not_before - dt.timedelta(seconds=rule.margin):
+    if (event.not_before - at).total_seconds() <= rule.margin:
         return f"less than {rule.margin:g} s are left before it starts"
     if not rule.shared and not event.concerns_only(*names):
         return "it hits other machines, which would be hit at once as well"

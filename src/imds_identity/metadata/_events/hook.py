@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .watch import Watcher
 
 
+_LONGEST_VARIABLE = 30_000
+"""Characters: Windows takes 32,767, and Linux 128 KiB, which four bytes for each stay within."""
+
+
 class Starts(Protocol):
     """What a hook needs of a client."""
 
@@ -133,7 +137,13 @@ def as_variables(change: Change) -> dict[str, str]:
         "DURATION": "" if event.duration is None else str(event.duration),
         "DESCRIPTION": event.description,
     }
-    return {f"IMDS_EVENT_{name}": quote(value or "") for name, value in values.items()}
+    return {f"IMDS_EVENT_{name}": _one_line(value or "") for name, value in values.items()}
+
+
+def _one_line(text: str) -> str:
+    """``text`` as a variable can hold it and a shell read it."""
+    visible = "".join(c if c.isprintable() else " " for c in text[:_LONGEST_VARIABLE])
+    return " ".join(visible.split())
 
 
 def _name(change: Change) -> str:

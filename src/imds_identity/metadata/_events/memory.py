@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import threading
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..._core.failure import Malformed
 from .._documents.documents import from_json
+from .._service.connection import OneAtATime
 from .events import events_from
 
 if TYPE_CHECKING:
@@ -26,13 +27,14 @@ class Memory:
 
     Raises:
         OSError: if it cannot be read and written.
-        ValueError: if it holds something else.
+        ValueError: if it holds something else, or ``path`` is empty.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self._path = None if path is None else os.path.abspath(os.fsdecode(path))
+        self._path = None if path is None else _where(path)
         self._events = {} if self._path is None else _read(self._path)
-        self._lock = threading.Lock()
+        self._lock = OneAtATime()
+        _remove_leftovers(self._path)
         self._save()
 
     @property
@@ -69,10 +71,31 @@ class Memory:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(new, self._path)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 os.unlink(new)
+            if isinstance(error, OSError):
+                # The user has named this file, and not the other.
+                raise OSError(error.errno, error.strerror, self._path) from None
             raise
+
+
+def _where(path: str | os.PathLike[str]) -> str:
+    """The file itself, where ``path`` is a link: a link would be replaced by a file."""
+    if not os.fspath(path):
+        raise ValueError("state_file is empty: name a file, or leave it out to keep nothing")
+    return os.path.realpath(os.fsdecode(path))
+
+
+def _remove_leftovers(path: str | None) -> None:
+    """Remove what watchers left that were killed while they wrote."""
+    if path is None:
+        return
+    folder, name = os.path.split(path)
+    leftover = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{8}}\.new")
+    with suppress(OSError):
+        for each in filter(leftover.fullmatch, os.listdir(folder)):
+            os.unlink(os.path.join(folder, each))
 
 
 def _read(path: str) -> dict[str, ScheduledEvent]:

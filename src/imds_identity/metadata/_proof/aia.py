@@ -28,6 +28,10 @@ LARGEST = 16 * 1024
 _REMEMBERED_FAILURE = 300.0
 _MOST_REMEMBERED = 64
 _LOOK_UP_SECONDS = 5.0
+_WIRE_SERVER = "168.63.129.16"
+"""A public address at which every Azure VM has its host's own services."""
+_NAT64 = bytes.fromhex("0064ff9b0000000000000000")
+_UNICAST_IPV6 = 0b001
 _HOSTS = ("microsoft.com", "digicert.com")
 
 
@@ -142,7 +146,6 @@ def public_address(host: str) -> str:
     Raises:
         NotDownloaded: if there is none.
     """
-    import ipaddress
     import socket
 
     from ..._wire.connection import in_time
@@ -156,9 +159,24 @@ def public_address(host: str) -> str:
     except (OSError, UnicodeError) as error:
         raise NotDownloaded(str(error)) from None
     addresses = [str(each[4][0]) for each in found]
-    if not addresses or not all(ipaddress.ip_address(each).is_global for each in addresses):
+    if not addresses or not all(map(_is_public, addresses)):
         raise NotDownloaded(f"{host} has an address that is not public")
     return addresses[0]
+
+
+def _is_public(written: str) -> bool:
+    """Whether an address is one of the Internet's, and leads to no other address."""
+    from ipaddress import IPv4Address, IPv6Address, ip_address
+
+    address = ip_address(written)
+    if isinstance(address, IPv6Address):
+        if address.packed.startswith(_NAT64):
+            address = IPv4Address(address.packed[len(_NAT64) :])
+        else:
+            address = address.ipv4_mapped or address.sixtofour or address
+    if isinstance(address, IPv6Address):
+        return address.is_global and address.packed[0] >> 5 == _UNICAST_IPV6
+    return address.is_global and not address.is_multicast and str(address) != _WIRE_SERVER
 
 
 ISSUERS = Issuers(download)

@@ -33,6 +33,7 @@ from .chain import SKEW, Certificates, check_chain
 from .signed_data import content_of, open_signed
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
 
     from .trust import Given
@@ -74,7 +75,7 @@ def verify_attested_document(
     *,
     nonce: str | None,
     at: dt.datetime | float | None = None,
-    ca_file: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
     intermediates: Iterable[Given] = (),
     cloud: Cloud | str | None = None,
     offline: bool = False,
@@ -104,6 +105,8 @@ def verify_attested_document(
         ValueError: if an argument is wrong.
         OSError: if ``ca_file`` cannot be read.
     """
+    if nonce is not None and not isinstance(nonce, str):
+        raise ValueError(f"nonce must be text, or None to take any, not {nonce!r}")
     moment, wanted = _moment(at), _wanted(cloud)
     known = _certificates(ca_file, intermediates, offline=offline)
     opened = open_signed(signature)
@@ -135,9 +138,9 @@ def read_attested_document_without_verifying(signature: str | bytes) -> Attested
 
 
 def _certificates(
-    ca_file: str | None, intermediates: Iterable[Given], *, offline: bool
+    ca_file: str | os.PathLike[str] | None, intermediates: Iterable[Given], *, offline: bool
 ) -> Certificates:
-    if isinstance(intermediates, str | bytes):
+    if isinstance(intermediates, str | bytes | x509.Certificate):
         intermediates = (intermediates,)
     given = [found for each in intermediates for found in trust.certificates(each)]
     return Certificates(
@@ -160,6 +163,8 @@ def _moment(at: dt.datetime | float | None) -> dt.datetime:
 def _wanted(cloud: Cloud | str | None) -> tuple[Cloud, ...]:
     if cloud is None:
         return CLOUDS
+    if not isinstance(cloud, str | Cloud):
+        raise ValueError(f"cloud must be a Cloud or its azEnvironment, not {cloud!r}")  # noqa: TRY004
     name = cloud if isinstance(cloud, str) else cloud.name
     if is_stack_hub(name):
         raise NotOfferedError("Attested documents are not available on Azure Stack Hub.")

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
 Given: TypeAlias = "x509.Certificate | bytes | str"
@@ -46,17 +47,18 @@ def intermediates() -> tuple[x509.Certificate, ...]:
     return _bundled("intermediates.pem")
 
 
-def anchors_in(path: str) -> tuple[x509.Certificate, ...]:
+def anchors_in(path: str | os.PathLike[str]) -> tuple[x509.Certificate, ...]:
     """The certificates of a file in PEM or DER.
 
     Raises:
         OSError: if it cannot be read.
         ValueError: if there are none in it.
     """
+    # What cannot be read is trusted by nobody; systems' bundles have some of those.
     with open(path, "rb") as file:
-        found = certificates(file.read())
+        found = _readable(file.read())
     if not found:
-        raise ValueError(f"{path} has no certificates in it")
+        raise ValueError(f"{path} has no certificates in it that can be read, in PEM or DER")
     return _each_once(found)
 
 
@@ -68,6 +70,10 @@ def certificates(given: Given) -> tuple[x509.Certificate, ...]:
     """
     if isinstance(given, x509.Certificate):
         return (given,)
+    if not isinstance(given, str | bytes):
+        raise ValueError(  # noqa: TRY004 - one error for whatever is no certificate
+            f"a certificate is given as PEM, DER or x509.Certificate, not {type(given).__name__}"
+        )
     data = given.encode() if isinstance(given, str) else given
     if _PEM not in data:
         return (from_der(data),) if data.strip() else ()
@@ -97,8 +103,8 @@ def _readable(bundle: bytes) -> list[x509.Certificate]:
     """The certificates of ``bundle`` but for those that cryptography cannot or will not read."""
     return [
         certificate
-        for block in bundle.split(_PEM)[1:]
-        for certificate in _readable_one(_PEM + block)
+        for block in ([_PEM + each for each in bundle.split(_PEM)[1:]] or [bundle])
+        for certificate in _readable_one(block)
     ]
 
 

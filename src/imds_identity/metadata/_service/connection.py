@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..._core.failure import Failure, quote
 from ..._core.source import ARC, IMDS, Source
-from ..._machine.choice import OFF, chosen, machine_at
+from ..._machine.choice import machine_cache
 from ..._machine.gate import METADATA_LIMITS, gate_for
 from ..._runtime.clock import SYSTEM_CLOCK
-from ..._runtime.environment import Environment
 from ..._runtime.fork import whole
 from ..._sources.detect import detect
 from ..errors import MetadataError, error_from, may_pass
@@ -59,7 +58,7 @@ class Connection:
             self.base = self.base.replace("://localhost", "://127.0.0.1", 1)
             self.host = source.endpoint.partition("://")[2]
         self.clock: Clock = SYSTEM_CLOCK
-        self._gate = _gate(source, self.clock)
+        self._gate = _gate(source)
 
     def run(self, steps: Steps[T], seconds: float = LONGEST_EXCHANGE) -> T:
         """What an exchange gives.
@@ -88,7 +87,7 @@ class Connection:
         try:
             return read(document)
         except Failure as failure:
-            failure.asked = failure.asked or self.base
+            failure.asked = failure.asked or quote(self.base)
             reason = failure
         # Not inside the handler: an exception's context holds frames, and those hold documents.
         raise error_from(reason)
@@ -135,6 +134,8 @@ def wait_for(ask: Callable[[float], T], seconds: float, clock: Clock) -> T:
 def _source(endpoint: str | None) -> Source:
     """Where the service is, and whether it is Azure Arc's."""
     if endpoint is not None:
+        if not isinstance(endpoint, str):
+            raise ValueError(f"endpoint must be an http or https URL, not {endpoint!r}")
         source = Source(IMDS, endpoint.rstrip("/"))
     else:
         found = detect()
@@ -146,11 +147,9 @@ def _source(endpoint: str | None) -> Source:
     return source
 
 
-def _gate(source: Source, clock: Clock) -> Gate:
+def _gate(source: Source) -> Gate:
     """What keeps the limit of all that are not tokens, which have one of their own."""
-    env = Environment()
-    choice = chosen(env["IMDS_IDENTITY_CACHE"], "IMDS_IDENTITY_CACHE")
-    machine = None if choice == OFF else machine_at(choice, env["XDG_RUNTIME_DIR"] or None, clock)
+    machine = machine_cache()
     if machine is None or not machine.usable():
         return _pace(source.endpoint)
     others = Source(source.name, f"{source.endpoint}/metadata")

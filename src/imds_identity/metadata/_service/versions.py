@@ -74,6 +74,6 @@ def checked(version: str) -> str:
     Raises:
         ValueError: if it cannot.
     """
-    if not _VERSION.fullmatch(version):
+    if not isinstance(version, str) or not _VERSION.fullmatch(version):
         raise ValueError(f"api_version must look like 2021-12-13, not {version!r}")
     return version
