@@ -18,18 +18,21 @@ _THROTTLED = 429
 _CODES = {400: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
 
 
-class Answer(NamedTuple):
-    """What is sent back.
+class Answer:
+    """What is sent back. It is no tuple, because error trackers look into those.
 
     Attributes:
         status: the HTTP status.
-        body: sent as JSON.
+        body: sent as JSON; it may hold a token.
         headers: header fields besides those that every answer has.
     """
 
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
 
     def __repr__(self) -> str:
         return f"Answer({self.status}, {len(self.body)} bytes)"
