@@ -179,7 +179,8 @@ def _serve(
 
 def _warm_up() -> None:
     """Load what gets tokens before the first one is asked for."""
-    shared = load("imds_identity._engine.process").machine_cache()
+    load("imds_identity._engine.process")
+    shared = load("imds_identity._machine.choice").machine_cache()
     # Where other processes have left tokens, one of those will mostly do. On a busy machine, it
     # would take its time from the command itself.
     is_busy = os.getloadavg()[0] > (os.cpu_count() or 1)
