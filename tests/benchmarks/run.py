@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 sys.path.append(str(Path(__file__).parents[1]))  # where the tests keep what they share
 
 import emulator_speed
+import endpoint
 import hit_path
 import network
 import processes
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "warm": processes.warm,
     "crowds": processes.crowds,
     "kills": processes.kills,
+    "endpoint": endpoint.run,
     "emulator": emulator_speed.run,
 }
 

@@ -15,14 +15,12 @@ from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._endpoint.answers import (
     Answer,
-    Asked,
     Refusal,
-    Rules,
     Wanted,
     failed,
     granted,
-    wanted_of,
 )
+from imds_identity._endpoint.rules import Asked, Rules, wanted_of
 from support import FakeClock, token_now
 
 SECRET = "5ec12e7" * 9

@@ -61,7 +61,7 @@ def test_others_are_told_that_what_sends_must_be_loaded_first(
         yield lambda _request: answers.token()
 
     monkeypatch.setattr(Lease, "extend", lambda _lease, seconds: expected.append(seconds))
-    monkeypatch.delitem(sys.modules, "imds_identity._wire.sender")
+    monkeypatch.delitem(sys.modules, "imds_identity._wire.sender", raising=False)
     source = ImdsSource("http://127.0.0.1:9/token", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
     provider = Provider(source, choose(), broker, machine_in(tmp_path / "cache", clock))
     provider.token(provider.slot("https://vault.azure.net"), None, opened)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ import pytest
 
 from imds_identity._core.secret import Secret
 from imds_identity._endpoint import server as server_module
-from imds_identity._endpoint.answers import Answer, Rules, Wanted
+from imds_identity._endpoint.answers import Answer, Wanted
 from imds_identity._endpoint.listen import listen_at
+from imds_identity._endpoint.rules import Rules
 from imds_identity._endpoint.server import Server
 from imds_identity._runtime.clock import SYSTEM_CLOCK
 
@@ -142,11 +144,36 @@ def test_a_body_that_nobody_wants_does_not_hide_the_answer(running: Running) -> 
     assert running.send(lines + b"x" * 500_000).startswith(b"HTTP/1.1 405 ")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 def test_a_thousand_connections_that_say_nothing_make_place(running: Running) -> None:
-    with ExitStack() as stack:
-        for _ in range(400):  # this process holds both ends, and may open a thousand files
-            stack.enter_context(running.connect())
-        assert running.ask()[0] == 200
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    try:
+        with ExitStack() as stack:
+            for number in range(1000):
+                peer = stack.enter_context(running.connect())
+                peer.sendall(b"GET /msi/token HTTP/1.1\r\n"[: number % 20])
+            assert running.ask()[0] == 200
+            assert len(running.server._open) <= server_module.MOST_CONNECTIONS
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_where_no_more_files_can_be_opened_it_goes_on(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = iter((OSError(24, "Too many open files"),))
+    accept = socket.socket.accept
+
+    def once_refused(listener: socket.socket) -> Any:
+        for error in refused:
+            raise error
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", once_refused)
+    assert running.ask()[0] == 200
 
 
 def test_a_head_that_trickles_ends(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,3 +208,39 @@ def test_a_name_may_be_allowed() -> None:
         for name, status in (("tokens.example", b"200"), ("other.example", b"403")):
             lines = (f"GET {TARGET} HTTP/1.1", f"Host: {name}:{port}", good(running)[1])
             assert running.send(head(*lines)).startswith(b"HTTP/1.1 " + status)
+
+
+def test_a_fault_of_its_own_is_told_without_its_words(running: Running) -> None:
+    def fail(_wanted: Wanted) -> Answer:
+        raise LookupError("something secret")
+
+    running.server._give = fail
+    status, said = running.ask()
+    assert status == 500
+    assert "LookupError" in said["message"]
+    assert "secret" not in str(said)
+
+
+def test_where_there_can_be_no_more_threads_clients_come_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_run: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server_module, "start_thread", refuse)
+        assert [running.ask()[0] for _ in range(3)] == [503] * 3
+    assert running.ask()[0] == 200
+
+
+def test_one_client_is_not_the_end_for_others(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_asked: object, _rules: object) -> Wanted:
+        raise LookupError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server_module, "wanted_of", fail)
+        with pytest.raises(http.client.RemoteDisconnected):
+            running.ask()
+    assert running.ask()[0] == 200

@@ -146,7 +146,7 @@ def test_over_a_unix_socket_the_uid_counts(
         (["--bind", "127.1"], "IP address"),
         (["--port", "65536"], "--port"),
         (["--protocol", "oauth"], "--protocol"),
-        (["--env-file", "x", "--client-id", " "], "client-id"),
+        (["--env-file", "x", "--client-id", " "], "--client-id"),
         (["--env-file", "x", "--allow-resource", ""], "resource"),
     ],
 )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import h11
 
-from .answers import Asked, Refusal
+from .answers import Refusal
+from .rules import Asked
 
 if TYPE_CHECKING:
     import socket
@@ -20,7 +21,8 @@ _PIECE = 16 * 1024
 _MOST_DISCARDED = 1024 * 1024
 _REASONS = {
     200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
-    405: "Method Not Allowed", 431: "Request Header Fields Too Large", 503: "Service Unavailable",
+    405: "Method Not Allowed", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
+    503: "Service Unavailable",
 }  # fmt: skip
 
 
@@ -95,7 +97,7 @@ class Connection:
         head = h11.Response(status_code=answer.status, headers=headers, reason=reason)
         parts = (head, h11.Data(data=answer.body), h11.EndOfMessage())
         with suppress(OSError, h11.LocalProtocolError):
-            # It fits into the socket's buffer, which is empty: this does not block.
+            # A refusal fits into the socket's buffer, which is empty: this does not block.
             self.peer.sendall(b"".join(self._http.send(part) or b"" for part in parts))
         with suppress(OSError):
             self.peer.shutdown(1)

@@ -13,23 +13,27 @@ import socket
 import struct
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .._runtime.background import start_thread
-from .answers import Refusal, busy, wanted_of
+from .answers import Refusal, broken, busy
 from .connection import Connection, Gone
+from .rules import wanted_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._runtime.clock import Clock
-    from .answers import Answer, Asked, Rules, Wanted
+    from .answers import Answer, Wanted
+    from .rules import Asked, Rules
 
 MOST_CONNECTIONS = 256
 MOST_THREADS = 128
 READ_SECONDS = 5.0
 _DISCARD_SECONDS = 1.0
 _ROUND = 1.0
+_BREATH = 0.05
 # struct ucred: pid, uid, gid
 _CREDENTIALS = struct.Struct("3i")
 
@@ -70,7 +74,8 @@ class Server:
             self._selector.register(listener, selectors.EVENT_READ)
         while not self._stopped:
             for key, _ in self._selector.select(_ROUND):
-                self._attend(key.fileobj)  # type: ignore[arg-type]
+                with suppress(Exception):  # one client must not be the end for all others
+                    self._attend(key.fileobj)  # type: ignore[arg-type]
             self._cut_late(self._clock.now())
         self._cut_late(math.inf)
         self._selector.close()
@@ -102,6 +107,8 @@ class Server:
             # Too many files are open, maybe elsewhere in this process: one fewer is needed here.
             if self._open:
                 self._cut(next(iter(self._open.values())))
+            else:
+                self._clock.sleep(_BREATH)
             return
         peer.setblocking(False)
         with suppress(OSError):
@@ -121,6 +128,9 @@ class Server:
             self._answer_and_discard(connection, refusal.answer)
         except Gone:
             self._cut(connection)
+        except Exception:
+            self._cut(connection)
+            raise
 
     def _grant(self, connection: Connection, asked: Asked) -> None:
         wanted = wanted_of(asked, self._rules)
@@ -128,15 +138,24 @@ class Server:
             self._answer_and_discard(connection, busy("Too many requests wait for tokens."))
             return
 
-        def answer() -> None:
-            try:
-                connection.answer(self._give(wanted))
-            finally:
-                connection.peer.close()
-                self._threads.release()
-
         self._forget(connection)
-        start_thread(answer)
+        try:
+            start_thread(partial(self._serve_one, connection, wanted))
+        except RuntimeError:  # there can be no more threads
+            self._finish(connection, busy("There can be no more threads."))
+
+    def _serve_one(self, connection: Connection, wanted: Wanted) -> None:
+        try:
+            answer = self._give(wanted)
+        except Exception as error:  # noqa: BLE001 - what it says may be secret
+            answer = broken(type(error).__name__)
+        self._finish(connection, answer)
+
+    def _finish(self, connection: Connection, answer: Answer) -> None:
+        connection.peer.settimeout(READ_SECONDS)
+        connection.answer(answer)
+        connection.peer.close()
+        self._threads.release()
 
     def _answer_and_discard(self, connection: Connection, answer: Answer) -> None:
         connection.answer(answer)

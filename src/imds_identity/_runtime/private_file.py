@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 
 _LARGEST = 64 * 1024
@@ -18,6 +17,8 @@ def write_private(path: str, content: bytes) -> None:
     Raises:
         OSError: if it cannot be written.
     """
+    import tempfile
+
     directory = os.path.dirname(os.path.abspath(path))
     descriptor, unfinished = tempfile.mkstemp(prefix=".", dir=directory)
     try:

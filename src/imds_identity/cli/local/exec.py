@@ -167,8 +167,8 @@ def _serve(
     identity: Identity | None,
     resources: list[str] | None,
 ) -> None:
-    from ..._endpoint.answers import Rules
     from ..._endpoint.desk import Desk
+    from ..._endpoint.rules import Rules
     from ..._endpoint.server import Server
 
     start_thread(_warm_up)
@@ -179,6 +179,7 @@ def _serve(
 
 def _warm_up() -> None:
     """Load what gets tokens before the first one is asked for."""
+    load("imds_identity._engine.process")
     shared = load("imds_identity._machine.choice").machine_cache()
     # Where other processes have left tokens, one of those will mostly do. On a busy machine, it
     # would take its time from the command itself.

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.identity import SYSTEM_ASSIGNED
-from ..._endpoint.answers import APP_SERVICE_PATH, IMDS_PATH, Rules
 from ..._endpoint.desk import Desk
 from ..._endpoint.listen import (
     LOOPBACK,
@@ -22,6 +21,7 @@ from ..._endpoint.listen import (
     listen_on,
     notify,
 )
+from ..._endpoint.rules import APP_SERVICE_PATH, IMDS_PATH, Rules
 from ..._endpoint.secret import new_secret, secret_in
 from ..._endpoint.server import Server
 from ..._runtime.background import start_thread
