@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from ..._core.challenge import claims_in
 from ..._core.failure import quote
 from ..._core.identity import Identity
-from ..._engine.process import machine_cache
-from ..._machine.choice import chosen, default_places
+from ..._machine.choice import chosen, default_places, machine_cache
 from ..._machine.gate import gate_for
 from ..._machine.memory import mounts
 from .facts import Shared, SharedToken
