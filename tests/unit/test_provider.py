@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from imds_identity import _wire
 from imds_identity._core.failure import Refused
 from imds_identity._core.identity import choose
 from imds_identity._engine.flight import LONGEST_FETCH
 from imds_identity._engine.provider import Provider
 from imds_identity._machine.lease import Lease
 from imds_identity._sources.kinds import ImdsSource
+from imds_identity._wire import sender
 from support import machine_in
 
 if TYPE_CHECKING:
@@ -61,7 +63,9 @@ def test_others_are_told_that_what_sends_must_be_loaded_first(
         yield lambda _request: answers.token()
 
     monkeypatch.setattr(Lease, "extend", lambda _lease, seconds: expected.append(seconds))
-    monkeypatch.delitem(sys.modules, "imds_identity._wire.sender", raising=False)
+    # Noted first, so that both are as before afterwards: the room knows its module, too.
+    monkeypatch.setattr(_wire, "sender", sender)
+    monkeypatch.delitem(sys.modules, sender.__name__)
     source = ImdsSource("http://127.0.0.1:9/token", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
     provider = Provider(source, choose(), broker, machine_in(tmp_path / "cache", clock))
     provider.token(provider.slot("https://vault.azure.net"), None, opened)

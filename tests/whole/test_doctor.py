@@ -423,6 +423,11 @@ def test_a_directory_of_another_user(
     assert said in diagnosis.headline
 
 
+def test_sharing_is_named_as_a_credential_has_it(imds_emulator: Emulator) -> None:
+    for cache in (True, False, "off"):
+        assert diagnose(cache=cache).status == "ok"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="shared by default on Linux only")
 def test_nothing_is_written_or_made(
     imds_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

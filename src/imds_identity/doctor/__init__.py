@@ -28,7 +28,7 @@ def diagnose(
     resource_id: str | None = None,
     source: str | None = None,
     arc_tokens_directory: str | os.PathLike[str] | None = None,
-    cache: str | os.PathLike[str] | None = None,
+    cache: bool | str | os.PathLike[str] | None = None,
 ) -> Diagnosis:
     """Look for what keeps this process from its token. It takes less than five seconds.
 
@@ -43,7 +43,7 @@ def diagnose(
         resource_id: likewise.
         source: ``imds`` or ``arc``, in place of what is detected.
         arc_tokens_directory: where an Arc agent keeps its key files, if elsewhere.
-        cache: the directory that processes share, or ``off``.
+        cache: the directory that processes share; ``off`` or False for none.
 
     Returns:
         The findings, the most likely cause first among those that failed.

@@ -40,7 +40,7 @@ def gathered(
     resource_id: str | None = None,
     source: str | None = None,
     arc_tokens_directory: str | os.PathLike[str] | None = None,
-    cache: str | os.PathLike[str] | None = None,
+    cache: bool | str | os.PathLike[str] | None = None,
 ) -> Facts:
     """The facts; the parameters are those of `imds_identity.doctor.diagnose`.
 

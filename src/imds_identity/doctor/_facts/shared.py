@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def shared_of(
-    named: str | os.PathLike[str] | None, source: TokenSource, environment: Environment
+    named: bool | str | os.PathLike[str] | None, source: TokenSource, environment: Environment
 ) -> Shared:
     """What this user's processes share.
 
@@ -45,12 +45,12 @@ def shared_of(
 
 
 def _used(
-    machine: MachineCache, named: str | os.PathLike[str] | None, environment: Environment
+    machine: MachineCache, named: bool | str | os.PathLike[str] | None, environment: Environment
 ) -> tuple[str, str]:
     """The directory that is used, or would be; else the first one, and why it is not."""
     paths = [machine.directory.path]
     setting = environment["IMDS_IDENTITY_CACHE"] if named is None else named
-    if chosen(setting, "cache") is None:
+    if isinstance(setting, bool) or chosen(setting, "cache") is None:  # False shares nothing at all
         here = mounts()
         places = default_places(environment["XDG_RUNTIME_DIR"] or None)
         paths = [path for path in places if here.in_memory(os.path.dirname(path))] or [""]
