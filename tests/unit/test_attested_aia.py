@@ -82,6 +82,16 @@ def test_what_is_no_certificate_is_none(mint: Mint, web: Web, clock: FakeClock, 
         check(mint, mint.signer(places=[BASE + "ca.crt"]), aia.Issuers(web, clock))
 
 
+def test_what_is_larger_than_a_certificate_is_not_read(
+    mint: Mint, web: Web, clock: FakeClock
+) -> None:
+    page = mint.authority.certificate.public_bytes(Encoding.PEM)
+    for size, number in ((16 * 1024, 1), (16 * 1024 + 1, 0)):
+        web.pages[f"{BASE}{size}"] = page.rjust(size, b"\n")
+        found = aia.Issuers(web, clock).trip()(mint.signer(places=[f"{BASE}{size}"]).certificate)
+        assert len(list(found)) == number
+
+
 def test_a_fetched_certificate_is_no_anchor(mint: Mint, web: Web, clock: FakeClock) -> None:
     stranger = Mint()
     web.pages[BASE + "ca.crt"] = der(stranger.authority)

@@ -135,17 +135,18 @@ class TestAttested:
         text = ran("attested", "-o", "text", *trust)[1]
         assert f"vmId\t{said['vmId']}\n" in text
 
-    @pytest.mark.parametrize("form", ["text", "json", "der"])
+    @pytest.mark.parametrize("form", ["text", "json", "der", "utf-16", "utf-8-sig"])
     def test_another_s_is_verified(
         self, trust: list[str], ran: Ran, tmp_path: Path, form: str
     ) -> None:
         import base64
 
         _, out, _ = ran(
-            "attested", "--signature", "--nonce", "7", "-o", form.replace("der", "text")
+            "attested", "--signature", "--nonce", "7", "-o", "json" if form == "json" else "text"
         )
         file = tmp_path / "document"
-        file.write_bytes(base64.b64decode(out) if form == "der" else out.encode())
+        encoding = form if form.startswith("utf") else "utf-8"
+        file.write_bytes(base64.b64decode(out) if form == "der" else out.encode(encoding))
         status, said, err = ran("attested", "--verify", str(file), "--nonce", "7", *trust)
         assert (status, err) == (0, "")
         assert json.loads(said)["nonce"] == "7"
