@@ -295,6 +295,19 @@ def test_a_reader_that_goes_is_no_traceback(started: Callable[..., Emulator]) ->
     assert process.wait(30) == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell is needed")
+def test_neither_output_takes_the_place_of_the_other_where_that_is_closed() -> None:
+    def run(closed: str) -> subprocess.CompletedProcess[bytes]:
+        command = f'"{sys.executable}" -m imds_identity metadata --endpoint x {closed}'
+        return subprocess.run(command, shell=True, capture_output=True, check=False)
+
+    done = run("2>&-")
+    assert (done.returncode, done.stdout) == (2, b"")
+    done = run(">&-")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"standard output is closed" in done.stderr
+
+
 def test_a_command_is_run_and_its_event_approved(
     started: Callable[..., Emulator], tmp_path: Path
 ) -> None:
