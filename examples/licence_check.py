@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         try:
-            length = min(int(self.headers.get("Content-Length") or 0), LARGEST)
+            length = min(max(int(self.headers.get("Content-Length") or 0), 0), LARGEST)
             said = json.loads(self.rfile.read(length))
             self._answer(200, self.server.licence(str(said["nonce"]), str(said["signature"])))
         except PermissionError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,14 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attested_support import AT, Holder, Mint
+from imds_identity._wire import sender
 from imds_identity.metadata._proof import aia
 from imds_identity.metadata._proof.chain import Certificates, check_chain
 from imds_identity.metadata.errors import MissingIntermediateError, UntrustedSignerError
 
 if TYPE_CHECKING:
-    from support import FakeClock
+    from imds_identity._wire.exchange import Request, Response
+    from support import Answers, FakeClock
 
 BASE = "http://www.microsoft.com/pkiops/certs/"
 
@@ -82,6 +85,16 @@ def test_what_is_no_certificate_is_none(mint: Mint, web: Web, clock: FakeClock, 
         check(mint, mint.signer(places=[BASE + "ca.crt"]), aia.Issuers(web, clock))
 
 
+def test_what_is_larger_than_a_certificate_is_not_read(
+    mint: Mint, web: Web, clock: FakeClock
+) -> None:
+    page = mint.authority.certificate.public_bytes(Encoding.PEM)
+    for size, number in ((16 * 1024, 1), (16 * 1024 + 1, 0)):
+        web.pages[f"{BASE}{size}"] = page.rjust(size, b"\n")
+        found = aia.Issuers(web, clock).trip()(mint.signer(places=[f"{BASE}{size}"]).certificate)
+        assert len(list(found)) == number
+
+
 def test_a_fetched_certificate_is_no_anchor(mint: Mint, web: Web, clock: FakeClock) -> None:
     stranger = Mint()
     web.pages[BASE + "ca.crt"] = der(stranger.authority)
@@ -145,6 +158,29 @@ def test_a_public_address_is_asked_by_number(monkeypatch: pytest.MonkeyPatch, ad
     found = [(0, 0, 0, "", (address, 80))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     assert aia.public_address("www.microsoft.com") == address
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [("20.1.2.3", "http://20.1.2.3/a.crt"), ("2620:1ec::2", "http://[2620:1ec::2]/a.crt")],
+)
+def test_a_name_server_is_not_asked_a_second_time(
+    monkeypatch: pytest.MonkeyPatch, answers: Answers, address: str, url: str
+) -> None:
+    asked: list[Request] = []
+    planned = [answers.raw(200, b"der"), answers.raw(302)]
+
+    def send(request: Request) -> Response:
+        asked.append(request)
+        return planned.pop(0)
+
+    monkeypatch.setattr(aia, "public_address", lambda host: address)
+    monkeypatch.setattr(sender, "requests_sender", lambda clock: contextlib.nullcontext(send))
+    assert aia.download("http://www.microsoft.com/a.crt") == b"der"
+    assert (asked[0].url, asked[0].headers) == (url, {"Host": "www.microsoft.com"})
+    with pytest.raises(aia.NotDownloaded, match="the answer is 302"):
+        aia.download("http://www.microsoft.com/a.crt")
+    assert len(asked) == 2
 
 
 def test_a_name_that_is_unknown_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ from imds_identity.metadata._service.connection import Connection
 from imds_identity.metadata._service.exchanges import FIRST_EVENTS_SECONDS
 from imds_identity.metadata._service.exchanges import Service as Asked
 from imds_identity.metadata._service.pace import Pace
-from metadata_support import Service
-from support import FakeClock, Stepped, middle
+from metadata_support import Service, event
+from support import Answers, FakeClock, Stepped, middle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +121,23 @@ def test_an_answer_that_took_longer_was_read_by_a_process_that_was_stopped() -> 
     once = Stepped(exchanges.events(SERVICE, first=True, retry=False))
     with pytest.raises(Refused):
         once.answer(late)
+
+
+def test_what_enables_events_may_be_slow_and_end_in_one_more_request(clock: FakeClock) -> None:
+    service, answers = Service(clock), Answers(clock)
+    send = service.send
+
+    def slow(request: Request) -> Response:
+        if len(service.asked) == 2:
+            return send(request)
+        service.asked.append("enabling")
+        clock.seconds += 119
+        return answers.raw(410)
+
+    service.send = slow  # type: ignore[method-assign]
+    service.events = [event("A")]
+    (found,) = service.client().scheduled_events().events
+    assert found.event_id == "A"
 
 
 def test_asking_for_events_has_an_end_even_the_first_time(clock: FakeClock) -> None:

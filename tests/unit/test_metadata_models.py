@@ -166,8 +166,8 @@ def test_it_cannot_be_changed() -> None:
         ({}, "no compute and no network"),
         ({"loadbalancer": {}}, "no compute and no network"),
         ([], "the document is a JSON list where an object was due"),
-        ({"compute": []}, "/compute is a JSON list where an object was due"),
-        ({"network": {"interface": {}}}, "/network/interface is a JSON dict where a list was due"),
+        ({"compute": ["x"]}, "/compute is a JSON list where an object was due"),
+        ({"network": {"interface": {"x": 1}}}, "/network/interface is a JSON dict where a list"),
         ({"network": {"interface": ["x"]}}, "/network/interface/0 is a JSON str"),
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
@@ -179,6 +179,25 @@ def test_it_cannot_be_changed() -> None:
 def test_a_wrong_shape_is_refused_with_its_place(document: Any, said: str) -> None:
     with pytest.raises(MalformedMetadataError, match=said):
         parse_instance(document)
+
+
+def test_what_is_empty_has_no_wrong_shape() -> None:
+    rewritten = {
+        "compute": {
+            "name": "a",
+            "publicKeys": {},
+            "tagsList": {},
+            "plan": [],
+            "storageProfile": [],
+        },
+        "network": [],
+    }
+    instance = parse_instance("\ufeff" + json.dumps(rewritten))
+    assert instance.compute.name == "a"
+    assert instance.compute.public_keys == ()
+    assert not instance.compute.plan
+    assert not instance.network
+    assert instance.raw == rewritten
 
 
 @pytest.mark.parametrize("value", ["many", "", "1.5", "9" * 5000, True, None, [], {}, "٣"])

@@ -135,17 +135,18 @@ class TestAttested:
         text = ran("attested", "-o", "text", *trust)[1]
         assert f"vmId\t{said['vmId']}\n" in text
 
-    @pytest.mark.parametrize("form", ["text", "json", "der"])
+    @pytest.mark.parametrize("form", ["text", "json", "der", "utf-16", "utf-8-sig"])
     def test_another_s_is_verified(
         self, trust: list[str], ran: Ran, tmp_path: Path, form: str
     ) -> None:
         import base64
 
         _, out, _ = ran(
-            "attested", "--signature", "--nonce", "7", "-o", form.replace("der", "text")
+            "attested", "--signature", "--nonce", "7", "-o", "json" if form == "json" else "text"
         )
         file = tmp_path / "document"
-        file.write_bytes(base64.b64decode(out) if form == "der" else out.encode())
+        encoding = form if form.startswith("utf") else "utf-8"
+        file.write_bytes(base64.b64decode(out) if form == "der" else out.encode(encoding))
         status, said, err = ran("attested", "--verify", str(file), "--nonce", "7", *trust)
         assert (status, err) == (0, "")
         assert json.loads(said)["nonce"] == "7"
@@ -292,6 +293,19 @@ def test_a_reader_that_goes_is_no_traceback(started: Callable[..., Emulator]) ->
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(30) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell is needed")
+def test_neither_output_takes_the_place_of_the_other_where_that_is_closed() -> None:
+    def run(closed: str) -> subprocess.CompletedProcess[bytes]:
+        command = f'"{sys.executable}" -m imds_identity metadata --endpoint x {closed}'
+        return subprocess.run(command, shell=True, capture_output=True, check=False)
+
+    done = run("2>&-")
+    assert (done.returncode, done.stdout) == (2, b"")
+    done = run(">&-")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"standard output is closed" in done.stderr
 
 
 def test_a_command_is_run_and_its_event_approved(

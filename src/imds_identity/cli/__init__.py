@@ -60,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0, 1 for an error, 2 for usage.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    if sys.stdout is None:
+        return complain("standard output is closed: there is nowhere to write to")
     _write_whatever_comes()
     try:
         args = _parser(given).parse_args(given)

@@ -148,9 +148,19 @@ def _document(content: bytes) -> bytes:
     """The document in base64, from the service's answer, from base64 or from DER."""
     from ..metadata._documents.documents import signature_in
 
+    content = _without_mark(content)
     if not content.isascii():
         return base64.b64encode(content)
     return signature_in(content) if content.lstrip()[:1] == b"{" else content
+
+
+def _without_mark(content: bytes) -> bytes:
+    """Text as others write it, where a PowerShell has written it."""
+    import codecs
+
+    if content.startswith(codecs.BOM_UTF16_LE):
+        return content.decode("utf-16", "replace").encode()
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def _time(text: str) -> datetime:

@@ -19,5 +19,6 @@ def complain(message: object) -> int:
     Returns:
         `FAILED`.
     """
-    print(f"imds-identity: {message}", file=sys.stderr)
+    if sys.stderr is not None:  # closed: print() would write to standard output in its place
+        print(f"imds-identity: {message}", file=sys.stderr)
     return FAILED

@@ -114,7 +114,8 @@ def from_json(text: str | bytes) -> Any:
         Malformed: if it is none, or nested without end.
     """
     try:
-        document = json.loads(text)
+        # Files of Windows start with a mark, which json drops from bytes only.
+        document = json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
     except (ValueError, RecursionError):
         raise Malformed("this is not JSON") from None
     level = [document]

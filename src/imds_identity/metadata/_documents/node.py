@@ -58,7 +58,7 @@ class Node:
         Raises:
             Malformed: if it is no object, or something in it has the wrong shape.
         """
-        if document is None or document == "":
+        if is_empty(document):
             return cls()
         if not isinstance(document, Mapping):
             raise wrong_shape(document, path, "an object")
@@ -68,6 +68,11 @@ class Node:
             if each.metadata and (name := each.metadata["json"]) in document
         }
         return cls(raw=document, **values)
+
+
+def is_empty(value: object) -> bool:
+    """Whether ``value`` says nothing, in whichever shape: tools that rewrite JSON change that."""
+    return value is None or (isinstance(value, str | list | tuple | dict) and not value)
 
 
 def wrong_shape(value: object, path: str, due: str) -> Malformed:
@@ -121,7 +126,7 @@ def list_of(value: Any, path: str) -> list[tuple[int, Any]]:
     Raises:
         Malformed: if it is none, or one without end.
     """
-    if value is None or value == "":
+    if is_empty(value):
         return []
     if not isinstance(value, list | tuple):
         raise wrong_shape(value, path, "a list")

@@ -52,6 +52,8 @@ def _moment(value: object, path: str = "") -> dt.datetime | None:
 
 
 def _names(value: object, path: str) -> tuple[str, ...]:
+    if isinstance(value, dict):  # even an empty one: an event of nobody would count as gone
+        raise wrong_shape(value, path, "a list")
     return tuple(name for _, item in list_of(value, path) if (name := as_text(item, path)))
 
 

@@ -183,7 +183,8 @@ def _nobody(certificate: x509.Certificate, depth: int) -> AttestedDocumentError:
     return MissingIntermediateError(
         f"The certificate of {issuer}, which issued that of "
         f"{certificate.subject.rfc4514_string()}, is not at hand. Give it as one of the "
-        "intermediates, or let it be fetched (offline=False)."
+        "intermediates, or let it be fetched: with offline=False, where Microsoft's and DigiCert's "
+        "hosts are reached without a proxy."
     )
 
 
