@@ -103,6 +103,25 @@ def test_the_intermediate_is_served_where_the_signer_s_certificate_says(
     assert x509.load_pem_x509_certificate(served) == root
 
 
+def test_the_intermediate_is_a_file_too(started: Start, http: requests.Session) -> None:
+    emulator = started()
+    file = Path(emulator.attested_intermediate_file)
+    intermediate = x509.load_pem_x509_certificate(file.read_bytes())
+    served = http.get(emulator.endpoint + INTERMEDIATE).content
+    assert intermediate == x509.load_der_x509_certificate(served)
+
+
+def test_fetching_certificates_is_no_request_to_the_service(
+    started: Start, get: Ask, http: requests.Session
+) -> None:
+    emulator = started(limits=True)
+    emulator.fault(category="attested", document="wrong-nonce", times=1)
+    for _ in range(9):
+        assert http.get(emulator.endpoint + INTERMEDIATE).status_code == 200
+    answer = get(emulator, PATH, api_version="2020-09-01", nonce="1234567890")
+    assert content_of(answer)["nonce"] == "0" * 10
+
+
 @pytest.mark.parametrize("nonce", ["", "x" * 33, "a-b", "ü", "a b"])
 def test_a_nonce_that_is_none_is_refused(started: Start, get: Ask, nonce: Any) -> None:
     assert get(started(), PATH, api_version="2020-09-01", nonce=nonce).status_code == 400

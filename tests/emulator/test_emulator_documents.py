@@ -205,6 +205,14 @@ def test_a_windows_machine_has_a_windows_image_and_nothing_of_linux(
     assert compute["osProfile"]["disablePasswordAuthentication"] == ""
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"os_type": "windows"}, {"name": 5}, {"tags": "a:b"}, {"zone": None}]
+)
+def test_a_machine_that_no_document_could_describe_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Machine(**wrong)
+
+
 def test_a_renamed_machine_s_disk_is_renamed_with_it(started: Start, get: Ask) -> None:
     emulator = started(machine=Machine(name="other"))
     compute = get(emulator, INSTANCE, api_version=NEWEST).json()["compute"]

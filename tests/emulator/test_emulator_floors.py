@@ -11,7 +11,7 @@ import imds_identity.emulator as package
 
 PACKAGE = Path(package.__file__).parent
 FLOORS = [
-    {"_clock", "_kinds", "_messages", "_pki"},
+    {"_addresses", "_clock", "_kinds", "_messages", "_pki"},
     {"_machine"},
     {"_world"},
     {"_settings"},

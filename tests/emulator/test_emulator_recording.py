@@ -74,12 +74,12 @@ def test_a_recording_holds_no_token(started: Start, ask: Ask, tmp_path: Path) ->
     assert json.loads(file.read_text())["status"] == 200
 
 
-@pytest.mark.parametrize("line", ["", "{", "[]", '{"category": "identity"}'])
+@pytest.mark.parametrize("line", ["", "{", "[]", '{"category": "identity"}', "\udcff"])
 def test_a_file_that_is_no_recording_is_explained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
 ) -> None:
     file = tmp_path / "session.jsonl"
-    file.write_text(f"{line}\n")
+    file.write_text(f"{line}\n", encoding="utf-8", errors="surrogateescape")
     assert ran("--replay", str(file), "--port", "0") == 2
     assert "line 1" in capsys.readouterr().err
 

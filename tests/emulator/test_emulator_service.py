@@ -61,6 +61,33 @@ def test_a_kept_key_that_is_none_is_an_error_at_start(tmp_path: Path) -> None:
         Emulator(state=tmp_path).start()
 
 
+def test_keys_are_kept_on_a_volume_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    texts = []
+    for _ in range(2):
+        with Emulator(state=tmp_path, key_vault=False) as emulator:
+            texts.append(requests.get(emulator.jwks_url, timeout=10).text)
+    assert texts[0] == texts[1]
+    assert os.listdir(tmp_path) == ["token-signing.key"]
+
+
+@pytest.mark.parametrize("lost", ["key-vault-ca.key", "attested-root.key", "attested-ca.key"])
+def test_a_kept_certificate_of_a_lost_key_is_refused(tmp_path: Path, lost: str) -> None:
+    with Emulator(state=tmp_path) as emulator:
+        assert emulator.attested_root_file
+    (tmp_path / lost).unlink()
+    with (
+        pytest.raises(ValueError, match=r"\.pem in .* does not belong .*remove it"),
+        Emulator(state=tmp_path) as emulator,
+    ):
+        assert emulator.attested_root_file
+
+
 def test_a_state_directory_that_cannot_be_made_is_an_error_at_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):

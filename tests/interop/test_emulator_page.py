@@ -177,6 +177,20 @@ def test_a_wrong_field_answers_beside_the_field(emulator: Emulator, devtools: Pa
     run(browse(devtools, emulator.admin_url + "/", visit))
 
 
+def test_a_keyboard_is_enough(emulator: Emulator, devtools: Path) -> None:
+    async def visit(evaluate: Evaluate) -> None:
+        press = "new KeyboardEvent('keydown', {key: '/', bubbles: true})"
+        await evaluate(f"document.body.dispatchEvent({press})")
+        assert await evaluate("document.activeElement.id") == "filter"
+        controls = "[...document.querySelectorAll('a, button, input:not([type=hidden]), select')]"
+        assert await evaluate(f"{controls}.filter(e => e.tabIndex < 0).length") == 0
+        nameless = "e => e.labels && !e.labels.length && !e.ariaLabel && !e.textContent"
+        assert await evaluate(f"{controls}.filter({nameless}).map(e => e.outerHTML).join()") == ""
+
+    assert emulator.admin_url is not None
+    run(browse(devtools, emulator.admin_url + "/", visit))
+
+
 def test_what_is_copied_is_what_is_shown(emulator: Emulator, devtools: Path) -> None:
     async def visit(evaluate: Evaluate) -> None:
         # A headless browser lets no page write to its clipboard, so the page's call is watched.

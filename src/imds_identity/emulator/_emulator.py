@@ -158,10 +158,18 @@ class Emulator:
     @property
     def attested_root_file(self) -> str:
         """The root certificate to trust for attested documents, a PEM file (``vm`` only)."""
-        path = self._alive().attested_root_file()
-        if path is None:
+        return self._attested_files()[0]
+
+    @property
+    def attested_intermediate_file(self) -> str:
+        """The certificate between root and signer, a PEM file, for who does not fetch it by AIA."""
+        return self._attested_files()[1]
+
+    def _attested_files(self) -> tuple[str, str]:
+        files = self._alive().attested_files()
+        if files is None:
             raise RuntimeError(f"The profile {self.profile} has no attested documents.")
-        return path
+        return files
 
     def environment(self) -> dict[str, str]:
         """The environment variables that lead a client to this emulator."""

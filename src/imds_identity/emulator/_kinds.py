@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -21,6 +22,13 @@ def kinds_of(cls: Any) -> Mapping[str, Kinds]:
     """The kinds that each field of a dataclass takes, by its name."""
     hints = get_type_hints(cls)
     return {field.name: _kinds(hints[field.name]) for field in dataclasses.fields(cls)}
+
+
+@functools.cache
+def _optional(cls: Any) -> frozenset[str]:
+    """The fields of a dataclass that may be None."""
+    hints = get_type_hints(cls)
+    return frozenset(name for name in hints if types.NoneType in get_args(hints[name]))
 
 
 def _kinds(hint: Any) -> Kinds:
@@ -68,8 +76,29 @@ _WORDS = (
     (int, "a whole number"),
     (Mapping, "a table"),
     (list, "a list of tables"),
-    (Iterable, "a list of strings"),
+    (Iterable, "a list"),
 )
+
+
+def check_fields(instance: Any, owner: str = "") -> None:
+    """Refuse a dataclass whose fields hold other kinds of value than they are declared with.
+
+    Args:
+        instance: the dataclass; its numbers must be finite.
+        owner: what its fields are said to be of, as ``"A fault's "``.
+
+    Raises:
+        ValueError: if a field does; the message names it.
+    """
+    cls: Any = type(instance)
+    kinds, optional = kinds_of(cls), _optional(cls)
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        absent = value is None and field.name in optional
+        endless = isinstance(value, float) and not math.isfinite(value)
+        if endless or not (absent or fits(value, kinds[field.name])):
+            wanted = in_words(kinds[field.name])
+            raise ValueError(f"{owner}{field.name} must be {wanted}, not {value!r}.")
 
 
 def from_text(text: str, kinds: Kinds) -> Any:

@@ -9,8 +9,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._admin.api import Admin
-from ._admin.page import Place
+from ._addresses import url
 from ._clock import SystemClock
 from ._hosts import profiles
 from ._hosts.exports import shell_lines
@@ -20,11 +19,10 @@ from ._http.background import Background
 from ._http.server import HttpServer
 from ._pki.certificates import kept_authority, server_context
 from ._pki.certificates import pem as pem_of
-from ._pki.key_store import ATTESTED_ROOT, VAULT_CA
+from ._pki.key_store import ATTESTED_CA, ATTESTED_ROOT, VAULT_CA
 from ._services.attested import AttestedEndpoint
 from ._services.key_vault import KeyVaultEndpoint
 from ._services.openid import OpenIdEndpoint
-from ._settings import url
 from ._world.key_files import KeyFiles
 from ._world.recording import Recording
 
@@ -101,13 +99,14 @@ class Running:
             )
         return self._directory
 
-    def attested_root_file(self) -> str | None:
-        """The root certificate of attested documents, a PEM file; None for hosts without them."""
+    def attested_files(self) -> tuple[str, str] | None:
+        """Root and intermediate of attested documents, PEM files; None for hosts without them."""
         if self.attested is None:
             return None
         with self._world.lock:
-            pem = self.attested.signer.root_pem
-            return str(self._certificate_file(ATTESTED_ROOT, pem))
+            signer = self.attested.signer
+            root = self._certificate_file(ATTESTED_ROOT, signer.root_pem)
+            return str(root), str(self._certificate_file(ATTESTED_CA, signer.intermediate_pem))
 
     def _certificate_file(self, name: str, data: bytes) -> Path:
         """Where a certificate lies for clients to read: with what is kept, if anything is."""
@@ -184,6 +183,10 @@ class Running:
         self.key_vault = KeyVault(url, ca_file, world.secrets)
 
     def _add_admin(self, wanted: int) -> None:
+        # Most emulators in tests have no page, and start sooner without it.
+        from ._admin.api import Admin
+        from ._admin.page import Place
+
         host = self._settings.admin_host
         listener = self._background.bind(host, wanted)
         self.admin_url = url("http", host, listener.port)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-import ipaddress
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar, get_args
 
+from ._addresses import EVERY_ADDRESS, check_host, check_name, check_port, url
 from ._clock import Clock
+from ._kinds import check_fields
 from ._machine.identities import DEFAULT_IDENTITIES, Identity, checked_identities
 from ._machine.machine import Machine
 from ._machine.versions import supported_versions
@@ -27,8 +28,13 @@ Profile = Literal["vm", "arc", "stack-hub", "app-service"]
 ArcAgent = Literal["current", "older"]
 DEFAULT_SECRETS: Mapping[str, str] = {"greeting": "Hello from the emulated vault"}
 UNCHANGED: Any = object()
-# Addresses to listen on but none to connect to, each with one to connect to.
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+_LISTED: Mapping[str, Any] = {
+    "allowed_hosts": str,
+    "events": Mapping,
+    "faults": Fault,
+    "identities": Identity,
+    "resources": str,
+}
 
 
 class Option(NamedTuple):
@@ -219,36 +225,42 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check every value."""
+        check_fields(self)
         _check_choice("profile", self.profile, get_args(Profile))
         _check_choice("arc_agent", self.arc_agent, get_args(ArcAgent))
         for name in ("host", "admin_host"):
-            _check_host(name, getattr(self, name), allow_remote=self.allow_remote)
+            check_host(name, getattr(self, name), allow_remote=self.allow_remote)
         for name in ("port", "key_vault_port", "admin_port"):
-            _check_port(name, getattr(self, name))
+            check_port(name, getattr(self, name))
         for name in ("token_lifetime", "arc_secret_lifetime", "log_size"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above zero, not {getattr(self, name)}.")
         if self.latency is not None and self.latency < 0:
             raise ValueError(f"latency cannot be negative; {self.latency} is.")
         supported_versions(self.newest_version)
+        self._check_lists()
+
+    def _check_lists(self) -> None:
         # Iterables may be generators, which can be read only once.
-        object.__setattr__(self, "identities", checked_identities(self.identities))
-        for name in ("allowed_hosts", "events", "faults", "resources"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, kind in _LISTED.items():
+            items = tuple(getattr(self, name))
+            for item in items:
+                if not isinstance(item, kind):
+                    raise ValueError(  # noqa: TRY004 - a bad value, like every other here
+                        f"{name} cannot hold {item!r}."
+                    )
+            object.__setattr__(self, name, items)
+        checked_identities(self.identities)
+        for name in self.allowed_hosts:
+            check_name("allowed_hosts", name)
         for event in self.events:
             Announcement(**event)
 
     def url(self, scheme: str, port: int) -> str:
         """The URL of a port on the host, by the first name allowed if it is on every address."""
-        if self.host in _EVERY_ADDRESS and self.allowed_hosts:
+        if self.host in EVERY_ADDRESS and self.allowed_hosts:
             return url(scheme, next(iter(self.allowed_hosts)), port)
         return url(scheme, self.host, port)
-
-
-def url(scheme: str, host: str, port: int) -> str:
-    """The URL of a port on an address."""
-    host = _EVERY_ADDRESS.get(host, host)
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def with_options_of(
@@ -274,20 +286,3 @@ def with_options_of(
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
-
-
-def _check_port(name: str, port: int | None) -> None:
-    if port is not None and not 0 <= port <= 65535:
-        raise ValueError(f"{name} must lie between 0 and 65535; {port} does not.")
-
-
-def _check_host(name: str, host: str, *, allow_remote: bool) -> None:
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        raise ValueError(f"{name} must be an IP address such as 127.0.0.1, not {host!r}.") from None
-    if not loopback and not allow_remote:
-        raise ValueError(
-            f"{name} {host} is reachable from other machines, and whoever reaches the emulator "
-            "gets its tokens. Say allow_remote=True, or --allow-remote, if that is meant."
-        )

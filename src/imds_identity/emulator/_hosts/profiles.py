@@ -91,8 +91,8 @@ def vm_routes(world: World, attested: AttestedEndpoint) -> Routes:
     routes.add(ATTESTED_PATH, "attested", attested)
     # Microsoft's Python sample leaves a line feed at the end of the address that it asks.
     for path in (INTERMEDIATE_PATH, INTERMEDIATE_PATH + "\n"):
-        routes.add(path, "attested", attested.serve_intermediate)
-    routes.add(ROOT_PATH, "attested", attested.serve_root)
+        routes.add(path, "certificates", attested.serve_intermediate)
+    routes.add(ROOT_PATH, "certificates", attested.serve_root)
     routes.add(BALANCER_PATH, "loadbalancer", LoadBalancerEndpoint(world))
     routes.add(EVENTS_PATH, "scheduledevents", EventsEndpoint(world))
     return routes

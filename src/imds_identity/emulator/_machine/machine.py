@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._kinds import check_fields
 from .defaults import (
     DEFAULT_COMPUTE,
     DEFAULT_LOAD_BALANCER,
@@ -75,12 +76,15 @@ class Machine:
 
     def __post_init__(self) -> None:
         """Refuse what no machine's document can say."""
+        check_fields(self, "A machine's ")
         if self.scale_set and self.name == DEFAULT_NAME:
             object.__setattr__(self, "name", f"{self.scale_set}_0")
         if self.environment not in ENVIRONMENTS:
             raise ValueError(
                 f"environment must be one of {', '.join(ENVIRONMENTS)}, not {self.environment!r}."
             )
+        if self.os_type not in ("Linux", "Windows"):
+            raise ValueError(f"os_type must be Linux or Windows, not {self.os_type!r}.")
         for name, value in (("compute", self.compute), ("network", self.network)):
             _require_strings(value, name)
         _require_strings(self.tags, "tags")

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from .certificates import Authority, common_name, kept_authority, pem
-from .key_store import ATTESTED_ROOT, KeyStore
+from .key_store import ATTESTED_CA, ATTESTED_ROOT, KeyStore
 from .signing_key import rsa_key
 
 if TYPE_CHECKING:
@@ -81,6 +81,11 @@ class AttestationSigner:
         return pem(self._root.certificate)
 
     @property
+    def intermediate_pem(self) -> bytes:
+        """The authority between the root and the signer, in PEM."""
+        return pem(self._intermediate.certificate)
+
+    @property
     def intermediate_der(self) -> bytes:
         """The authority between the root and the signer, in DER."""
         return self._intermediate.certificate.public_bytes(serialization.Encoding.DER)
@@ -108,7 +113,7 @@ class AttestationSigner:
 def _authorities(now: dt.datetime, store: KeyStore) -> tuple[Authority, Authority]:
     title = "imds-identity emulator attestation"
     root = kept_authority(store, ATTESTED_ROOT, f"{title} root", None, now, rsa_key)
-    return root, kept_authority(store, "attested-ca", f"{title} CA", root, now, rsa_key)
+    return root, kept_authority(store, ATTESTED_CA, f"{title} CA", root, now, rsa_key)
 
 
 def _tampered(content: bytes) -> bytes:

@@ -9,6 +9,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -163,7 +164,28 @@ def kept_authority(
         raise ValueError(
             f"state: {name}.pem in {store.directory} is no certificate; remove it."
         ) from None
+    _check_kept(store, name, certificate, key, parent)
     return Authority(title, parent, today, key, certificate)
+
+
+def _check_kept(
+    store: KeyStore,
+    name: str,
+    certificate: x509.Certificate,
+    key: PrivateKey,
+    parent: Authority | None,
+) -> None:
+    """Refuse a kept certificate of another key or issuer: nobody could verify what it signs."""
+    own = certificate.public_key() == key.public_key()
+    try:
+        certificate.verify_directly_issued_by(parent.certificate if parent else certificate)
+    except (InvalidSignature, ValueError):
+        own = False
+    if not own:
+        raise ValueError(
+            f"state: {name}.pem in {store.directory} does not belong to the keys beside it; "
+            "remove it."
+        )
 
 
 def server_context(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Names of files whose certificates clients are told to trust.
+ATTESTED_CA = "attested-ca"
 ATTESTED_ROOT = "attested-root"
 VAULT_CA = "key-vault-ca"
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -53,14 +53,12 @@ class KeyStore:
             return make()
         path = self.directory / name
         if not path.exists():
+            data = make()
             descriptor, temporary = tempfile.mkstemp(dir=self.directory)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(make())
+                file.write(data)
             os.chmod(temporary, mode)
-            # Another emulator may keep its own at the same moment: the first one counts for both.
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
-            os.unlink(temporary)
+            _publish(temporary, path)
         return path.read_bytes()
 
     def kept_key(self, name: str, make: Callable[[], PrivateKey]) -> PrivateKey:
@@ -80,6 +78,18 @@ class KeyStore:
                 f"state: {where} is no private key; remove it."
             )
         return key
+
+
+def _publish(temporary: str, path: Path) -> None:
+    """Give a file its name; another emulator's that has it already counts for both."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a volume without hard links, as of many virtual machines
+        os.replace(temporary, path)
+        return
+    os.unlink(temporary)
 
 
 def pem_of_key(key: PrivateKey) -> bytes:

@@ -7,6 +7,7 @@ print the lines and exit while the emulator runs, or is yet to run, elsewhere.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         return _complain(str(error), _USAGE)
     except OSError as error:
         reason = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE:
+            reason += " If another emulator runs there, --port-base 17000 puts this one beside it."
         named = f"{error.filename}: {reason}" if error.filename else reason
         return _complain(named, _FAILED)
 
@@ -112,29 +115,43 @@ def _print_environment(settings: Settings) -> int:
 
 
 def _serve(emulator: Emulator) -> int:
-    from .serve import print_request, serve
+    from .lines import Lines
+    from .serve import introduction, request_line, serve
 
-    serve(emulator, started=_introduce, requested=print_request)
+    lines = Lines(sys.stderr)
+
+    def introduce(emulator: Emulator) -> None:
+        _print_lines(_exports(emulator))
+        for line in introduction(emulator):
+            lines.add(line)
+
+    try:
+        serve(
+            emulator,
+            started=introduce,
+            requested=lambda record: lines.add(request_line(record)),
+        )
+    finally:
+        lines.close()
     return 0
 
 
-def _introduce(emulator: Emulator) -> None:
+def _exports(emulator: Emulator) -> list[str]:
     from .._hosts.exports import shell_lines
-    from .serve import introduction
 
     vault = None
     if emulator.has_key_vault:
         vault = (emulator.key_vault.url, emulator.key_vault.ca_file)
-    _print_lines(shell_lines(emulator.environment(), emulator.endpoint, vault))
-    sys.stderr.write("\n".join(introduction(emulator)) + "\n")
-    sys.stderr.flush()
+    return shell_lines(emulator.environment(), emulator.endpoint, vault)
 
 
 def _print_lines(lines: list[str]) -> None:
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()
+    if sys.stdout is not None:  # it is None where whoever started this closed it
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
 
 
 def _complain(message: str, status: int) -> int:
-    sys.stderr.write(f"imds-identity emulator: {message}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"imds-identity emulator: {message}\n")
     return status

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import signal
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -67,8 +66,11 @@ def serve(
 def _end_signal() -> Iterator[queue.SimpleQueue[int]]:
     # A signal handler may run inside any lock; SimpleQueue.put is reentrant, Event.set is not.
     end: queue.SimpleQueue[int] = queue.SimpleQueue()
-    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-    kinds = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    kinds = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    # Under nohup it is ignored, and stays so: the terminal may go, the emulator stays.
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        kinds.append(hang_up)
     before = [signal.signal(kind, lambda number, _: end.put(number)) for kind in kinds]
     try:
         yield end
@@ -84,9 +86,3 @@ def request_line(record: RecordedRequest) -> str:
     note = f"  [{record.note}]" if record.note else ""
     target = record.target.encode("ascii", "backslashreplace").decode()
     return f"{moment} {status} {record.method} {target}{note}"
-
-
-def print_request(record: RecordedRequest) -> None:
-    """Write one line about a request to standard error."""
-    sys.stderr.write(request_line(record) + "\n")
-    sys.stderr.flush()

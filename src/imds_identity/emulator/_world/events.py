@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .._kinds import fits, kinds_of
+from .._kinds import check_fields
 
 if TYPE_CHECKING:
     from .._clock import Clock
@@ -51,19 +50,16 @@ class Announcement:
 
     def __post_init__(self) -> None:
         """Refuse what no service announces."""
+        check_fields(self, "An event's ")
         if self.event_type not in NOTICE:
             known = ", ".join(NOTICE)
             raise ValueError(f"An event's type is one of {known}, not {self.event_type!r}.")
         if self.source not in SOURCES:
             raise ValueError(f"An event's source is Platform or User, not {self.source!r}.")
-        for name, kinds in kinds_of(Announcement).items():
-            value = getattr(self, name)
-            if value is not None and not fits(value, kinds):
-                raise ValueError(f"An event's {name} cannot be {value!r}.")
         if not all(isinstance(name, str) for name in self.resources or ()):
             raise ValueError("An event's resources are a list of names.")
         for name, seconds in (("notice", self.notice or 0), ("runs", self.runs)):
-            if not 0 <= seconds <= _LONGEST or math.isnan(seconds):
+            if not 0 <= seconds <= _LONGEST:
                 raise ValueError(f"An event's {name} lies between 0 and ten years, in seconds.")
 
 

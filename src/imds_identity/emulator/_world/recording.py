@@ -72,7 +72,7 @@ def replayed(path: str | os.PathLike[str]) -> list[Fault]:
     """
     faults = []
     passed: Counter[tuple[str, str]] = Counter()
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             try:
                 entry = json.loads(line)
