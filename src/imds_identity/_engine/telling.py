@@ -31,6 +31,8 @@ def tell_use(whose: str, source: Source, identity: Identity) -> None:
         source: where its tokens come from.
         identity: whose they are.
     """
+    if not _LOGGER.isEnabledFor(logging.INFO):
+        return
     if not identity.selector and source.client_id:
         words = f"client_id {quote(source.client_id)!r}"
     else:

@@ -43,6 +43,7 @@ VARIABLES = (
     "no_proxy",
 )
 """All that this package reads."""
+_KNOWN = frozenset(VARIABLES)
 
 
 class Environment:
@@ -58,7 +59,8 @@ class Environment:
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         source = os.environ if values is None else values
-        self._values = {name: source.get(name, "") for name in VARIABLES}
+        # Most are not set, and os.environ.get is slow about those.
+        self._values = {name: source[name] for name in VARIABLES if name in source}
 
     def __getitem__(self, name: str) -> str:
         """The value of a variable, empty where it is not set.
@@ -66,7 +68,9 @@ class Environment:
         Raises:
             KeyError: for one that is not among `VARIABLES`.
         """
-        return self._values[name]
+        if name not in _KNOWN:
+            raise KeyError(name)
+        return self._values.get(name, "")
 
     def __repr__(self) -> str:
         return f"Environment({[name for name, value in self._values.items() if value]})"
