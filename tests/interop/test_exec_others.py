@@ -23,8 +23,7 @@ EXEC = [sys.executable, "-m", "imds_identity", "exec"]
 OBSTORE = """
 import obstore
 from obstore.store import AzureStore
-store = AzureStore("container", account_name="account", config={"max_retries": "0"},
-                   retry_config={"max_retries": 0})
+store = AzureStore("container", account_name="account", retry_config={"max_retries": 0})
 try:
     obstore.list(store).collect()
 except Exception as error:
