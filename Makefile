@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 	$(BIN)/imds-identity demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 4  # they wait more than they compute
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

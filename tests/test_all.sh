@@ -9,7 +9,7 @@ for minor in 10 11 12 13 14; do
             echo "== Python 3.$minor"
             venv=".venv-3.$minor"
             ${MAKE:-make} --no-print-directory PYTHON="$candidate" VENV="$venv" "$venv/.installed"
-            "$venv/bin/python" -m pytest -q -n 2 --hypothesis-profile=thorough
+            "$venv/bin/python" -m pytest -q -n 4 --hypothesis-profile=thorough
             found="$found 3.$minor"
             break
         fi
