@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from .._runtime.environment import Environment
 from .._runtime.fork import whole
 from .._sources.detect import detect
 from .broker import Broker
+from .manner import listens
 from .provider import Provider
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def provider_for(
     environment = Environment()
     find = functools.partial(_find, source, arc_tokens_directory, identity)
     where = find(environment)
-    if "logging" in sys.modules:  # else nobody listens, and loading it would slow the start
+    if listens():
         _log_choice(where, source, environment)
     machine = machine_cache(cache, private=private or broker is not None, environment=environment)
     # What the environment has named once is used for every request. Where it names nothing yet, it
@@ -102,10 +102,8 @@ def _log_choice(chosen: TokenSource, forced: str | None, environment: Environmen
 
         from .._sources.explain import explain
 
-        logger = logging.getLogger("imds_identity")
-        if logger.isEnabledFor(logging.DEBUG):
-            reasons = explain(forced, environment=environment)
-            logger.debug("tokens come from %s; %s", chosen, reasons)
+        reasons = explain(forced, environment=environment)
+        logging.getLogger("imds_identity").debug("tokens come from %s; %s", chosen, reasons)
 
 
 def forget_everything() -> None:

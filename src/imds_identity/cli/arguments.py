@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._core.source import ARC, IMDS
 
@@ -65,6 +65,13 @@ def add_cache(parser: argparse.ArgumentParser, *aliases: str) -> None:
     )
 
 
+def add_source_of_tokens(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say whose tokens are asked for, of whom, and where they are shared."""
+    add_identity(parser)
+    add_host(parser)
+    add_cache(parser)
+
+
 def add_output(
     parser: argparse.ArgumentParser,
     formats: Collection[str],
@@ -101,10 +108,14 @@ def doctor_command(args: argparse.Namespace, resource: str) -> str:
     import shlex
 
     command = ["imds-identity", "doctor", "--resource", resource]
-    for name in _OF_A_TOKEN:
-        value = getattr(args, name)
+    for name, value in settings_of(args).items():
         command += [f"--{name.replace('_', '-')}", value] if value else []
     return shlex.join(command)
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of `add_source_of_tokens` say, by the names of a credential's keywords."""
+    return {name: getattr(args, name) for name in _OF_A_TOKEN}
 
 
 def provider_of(args: argparse.Namespace) -> Provider:
@@ -118,11 +129,6 @@ def provider_of(args: argparse.Namespace) -> Provider:
     from .._engine.process import provider_for
 
     return provider_for(
-        client_id=args.client_id,
-        object_id=args.object_id,
-        resource_id=args.resource_id,
-        source=args.source,
-        arc_tokens_directory=args.arc_tokens_directory,
-        cache=args.cache,
+        **settings_of(args),
         manner=Manner(logs_requests=True) if args.verbose else None,
     )

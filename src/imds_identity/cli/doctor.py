@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .._runtime.environment import Environment
-from .arguments import add_cache, add_host, add_identity, add_verbosity
+from .arguments import add_source_of_tokens, add_verbosity, settings_of
 from .complaint import complain
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     wanted = parser.add_mutually_exclusive_group()
     wanted.add_argument("--resource", help="what the token is for (default: Azure's management)")
     wanted.add_argument("--scope", help="likewise, as a scope")
-    add_identity(parser)
-    add_host(parser)
-    add_cache(parser)
+    add_source_of_tokens(parser)
     parser.add_argument("--json", action="store_true", help="all findings as JSON")
     parser.add_argument(
         "--short-ids", action="store_true", help="show but the beginning of each GUID"
@@ -79,12 +77,7 @@ def _diagnosis(args: argparse.Namespace) -> Diagnosis:
     return diagnose(
         args.resource,
         scope=args.scope,
-        client_id=args.client_id,
-        object_id=args.object_id,
-        resource_id=args.resource_id,
-        source=args.source,
-        arc_tokens_directory=args.arc_tokens_directory,
-        cache=args.cache,
+        **settings_of(args),
     )
 
 

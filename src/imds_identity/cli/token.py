@@ -10,10 +10,8 @@ from .._core.failure import Failure, Malformed
 from .._core.resource import resource_of
 from .._runtime.environment import Environment
 from .arguments import (
-    add_cache,
-    add_host,
-    add_identity,
     add_output,
+    add_source_of_tokens,
     add_verbosity,
     doctor_command,
     provider_of,
@@ -41,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     wanted.add_argument("--resource", help="likewise, as az has it")
     wanted.add_argument("--scope", help="likewise")
-    add_identity(parser)
-    add_host(parser)
-    add_cache(parser)
+    add_source_of_tokens(parser)
     add_output(
         parser,
         _OUTPUTS,

@@ -27,7 +27,6 @@ _LEFT_OVER = {
 }
 _NO_SUCH_RESOURCE = ("AADSTS500011", "AADSTS650057", "invalid_resource")
 _DEFAULT = "/.default"
-_CLOCK_ALLOWANCE = 300.0
 
 
 def endpoint_is_a_url(facts: Facts) -> Verdict:

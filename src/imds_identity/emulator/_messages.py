@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -135,11 +135,6 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
     delivery: Delivery = AT_ONCE
     finished: Callable[[], None] | None = None
-
-    def with_headers(self, **headers: str) -> Response:
-        """A copy with more headers; underscores in names stand for hyphens."""
-        more = {name.replace("_", "-"): value for name, value in headers.items()}
-        return replace(self, headers={**self.headers, **more})
 
 
 def json_response(status: int, document: Any, headers: Mapping[str, str] | None = None) -> Response:

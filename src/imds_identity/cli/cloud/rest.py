@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..arguments import add_cache, add_host, add_identity, add_verbosity
+from ..arguments import add_source_of_tokens, add_verbosity
 from ..complaint import FAILED, complain
 from .hosts import add_cloud, cloud_of, origin_of, resource_for
 from .operation import Operation
@@ -63,9 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--wait", action="store_true", help="until the operation that this begins is over"
     )
     add_cloud(parser)
-    add_identity(parser)
-    add_host(parser)
-    add_cache(parser)
+    add_source_of_tokens(parser)
     add_verbosity(parser)
 
 

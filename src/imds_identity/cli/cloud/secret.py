@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..arguments import add_cache, add_host, add_identity, add_output, add_verbosity
+from ..arguments import add_output, add_source_of_tokens, add_verbosity
 from ..complaint import complain
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cloud", metavar="NAME", help="where kv://VAULT is, in place of the machine's own cloud"
     )
-    add_identity(parser)
-    add_host(parser)
-    add_cache(parser)
+    add_source_of_tokens(parser)
     add_output(
         parser,
         ("text", "json"),

@@ -9,10 +9,8 @@ from ..._core.challenge import claims_in
 from ..._core.failure import Failure, Malformed, quote
 from ..._core.resource import resource_of
 from ..arguments import (
-    add_cache,
-    add_host,
-    add_identity,
     add_output,
+    add_source_of_tokens,
     add_verbosity,
     doctor_command,
     provider_of,
@@ -40,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RESOURCE",
         help="what the token is for (default: %(default)s)",
     )
-    add_identity(parser)
-    add_host(parser)
-    add_cache(parser)
+    add_source_of_tokens(parser)
     add_output(parser, ("text", "json"), "text")
     add_verbosity(parser)
 
