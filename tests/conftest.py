@@ -80,3 +80,19 @@ def started() -> Iterator[Callable[..., Emulator]]:
     yield start
     for emulator in running:
         emulator.stop()
+
+
+@pytest.fixture
+def ran(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command line in this process; its exit status and what it wrote to both streams."""
+    from imds_identity.cli import main
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = main(list(arguments))
+        except SystemExit as done:
+            status = int(done.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run

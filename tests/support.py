@@ -10,6 +10,7 @@ import json
 import re
 import socket
 import ssl
+import sys
 import threading
 from email.message import Message
 from email.utils import formatdate
@@ -373,3 +374,39 @@ class HttpAnswer(io.BytesIO):
         self.headers = Message()
         for name, value in headers.items():
             self.headers[name.replace("_", "-")] = value
+
+
+def lines_run(
+    work: Callable[[], object],
+    counts: Callable[[str, int], bool],
+    stop: int,
+    error: type[BaseException],
+) -> int:
+    """How many lines ``work`` runs, of those that count; before the line ``stop`` it is stopped.
+
+    Args:
+        work: is run in this thread.
+        counts: tells whether a line does, by its file and its number.
+        stop: the number of the line among those that count; below 1 for none.
+        error: is raised there, as a signal handler would.
+    """
+    count = 0
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal count
+        file = frame.f_code.co_filename
+        if "imds_identity" not in file and not file.endswith("threading.py"):
+            return None  # not looked into: that takes long
+        if event == "line" and counts(file, frame.f_lineno):
+            count += 1
+            if count == stop:
+                raise error
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count

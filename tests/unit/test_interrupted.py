@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import linecache
-import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from imds_identity._core.key import Key
 from imds_identity._engine.broker import Broker
 from imds_identity._runtime.background import our_threads
 from imds_identity._runtime.clock import SYSTEM_CLOCK
-from support import middle, token_now
+from support import lines_run, middle, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,30 +26,17 @@ class Stopped(BaseException):
     """What a handler of signals raises."""
 
 
+def is_a_moment(file: str, line: int) -> bool:
+    """Whether a handler may raise before this line."""
+    if "imds_identity" not in file and not file.endswith("threading.py"):
+        return False
+    # No handler runs between the end of such a block and the call that ends it.
+    return not linecache.getline(file, line).lstrip().startswith("with ")
+
+
 def raised_at(moment: int, work: Callable[[], object]) -> int:
     """Have `Stopped` raised before the line ``moment`` that ``work`` runs; how many there are."""
-    count = 0
-
-    def trace(frame: Any, event: str, _: object) -> Any:
-        nonlocal count
-        file = frame.f_code.co_filename
-        if "imds_identity" not in file and not file.endswith("threading.py"):
-            return None
-        # No handler runs between the end of such a block and the call that ends it.
-        is_with = linecache.getline(file, frame.f_lineno).lstrip().startswith("with ")
-        if event == "line" and not is_with:
-            count += 1
-            if count == moment:
-                raise Stopped
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return count
+    return lines_run(work, is_a_moment, moment, Stopped)
 
 
 def test_an_exception_at_any_moment_is_its_caller_s_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from imds_identity._machine import flock
 from imds_identity._machine.lease import FIRST_TERM, LONGEST_TERM
-from support import FakeClock, machine_in
+from support import FakeClock, lines_run, machine_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,25 +187,7 @@ def moments(work: Callable[[], object]) -> int:
 
 
 def _traced(work: Callable[[], object], stop: int) -> int:
-    count = 0
-
-    def trace(frame: Any, event: str, arg: object) -> Any:
-        nonlocal count
-        if "imds_identity" not in frame.f_code.co_filename:
-            return None
-        if event == "line":
-            count += 1
-            if count == stop:
-                raise Stopped
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return count
+    return lines_run(work, lambda file, _line: "imds_identity" in file, stop, Stopped)
 
 
 def test_a_signal_that_raises_at_any_moment_leaves_no_lock_held(

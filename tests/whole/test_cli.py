@@ -14,23 +14,9 @@ from typing import Any
 import jwt
 import pytest
 
-from imds_identity.cli import main
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED, Emulator
 
 VAULT = "https://vault.azure.net"
-
-
-@pytest.fixture
-def ran(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            status = main(list(arguments))
-        except SystemExit as done:
-            status = int(done.code or 0)
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
 
 
 def test_text_is_the_token_alone(imds_emulator: Emulator, ran: Any) -> None:
