@@ -25,7 +25,7 @@ from imds_identity._sources.app_hosts import HOSTS, exchange
 from imds_identity._sources.detect import detect
 from imds_identity._wire.channel import Channel
 from imds_identity._wire.exchange import Request
-from imds_identity._wire.sender import requests_sender
+from imds_identity._wire.sender import bounded_sender
 from imds_identity.errors import ManagedIdentityError
 from support import (
     Answers,
@@ -271,7 +271,7 @@ def fabric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def fetched() -> Any:
     clock = RunningClock()
-    with requests_sender(clock) as send:
+    with bounded_sender(clock) as send:
         return detect().fetch(WANTED, Channel(send, clock, random=middle))
 
 

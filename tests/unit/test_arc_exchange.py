@@ -25,7 +25,7 @@ from imds_identity._wire.exchange import (
     Send,
     Unreached,
 )
-from imds_identity._wire.sender import plain_headers
+from imds_identity._wire.problem import plain_headers
 from support import Answers, FakeClock, Stepped, middle
 
 ENDPOINT = "http://localhost:40342/metadata/identity/oauth2/token"

@@ -175,7 +175,7 @@ def test_a_name_server_is_not_asked_a_second_time(
         return planned.pop(0)
 
     monkeypatch.setattr(aia, "public_address", lambda host: address)
-    monkeypatch.setattr(sender, "requests_sender", lambda clock: contextlib.nullcontext(send))
+    monkeypatch.setattr(sender, "bounded_sender", lambda clock: contextlib.nullcontext(send))
     assert aia.download("http://www.microsoft.com/a.crt") == b"der"
     assert (asked[0].url, asked[0].headers) == (url, {"Host": "www.microsoft.com"})
     with pytest.raises(aia.NotDownloaded, match="the answer is 302"):

@@ -35,7 +35,7 @@ class Service:
         self.made: list[Identity] = []
         self.desk = Desk(self._provider, clock)
         self._broker = broker
-        monkeypatch.setattr("imds_identity._wire.sender.requests_sender", self._sender)
+        monkeypatch.setattr("imds_identity._wire.sender.bounded_sender", self._sender)
 
     def _provider(self, identity: Identity) -> Provider:
         self.made.append(identity)

@@ -186,7 +186,7 @@ def world(
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
     world = World(clock, background)
-    monkeypatch.setattr("imds_identity._wire.sender.requests_sender", world.sender)
+    monkeypatch.setattr("imds_identity._wire.sender.bounded_sender", world.sender)
     return world
 
 

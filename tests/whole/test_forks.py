@@ -19,13 +19,14 @@ def fork_and_ask(credential):
     child = os.fork()
     if not child:
         signal.alarm(20)  # a child that hangs is ended, and its status tells
-        os._exit(0 if credential.get_token("https://vault.azure.net").token else 1)
+        os._exit(0 if ask(credential).token else 1)
     return os.waitpid(child, 0)[1]
 """
 IN_THE_FIRST_IMPORT = (
     """
 import os, signal, sys, threading
 from imds_identity import ManagedIdentityCredential
+from imds_identity._runtime.fork import load
 
 class Slow:
     # An import that takes long enough for a fork to come in between.
@@ -34,13 +35,17 @@ class Slow:
             importing.set()
             threading.Event().wait(0.3)
 
+def ask(credential):
+    load(sys.argv[2])
+    return credential.get_token("https://vault.azure.net")
+
 """
     + FORK_AFTER
     + """
 importing = threading.Event()
 sys.meta_path.insert(0, Slow())
 credential = ManagedIdentityCredential()
-thread = threading.Thread(target=credential.get_token, args=("https://vault.azure.net",))
+thread = threading.Thread(target=ask, args=(credential,))
 thread.start()
 importing.wait()
 print(fork_and_ask(credential))
@@ -116,12 +121,19 @@ def run(script: str, emulator: Emulator, directory: object, *arguments: str) -> 
     return done.stdout.strip()
 
 
-# The second one needs logging's lock, which logging itself takes before a fork.
-@pytest.mark.parametrize("module", ["requests", "urllib3.connectionpool"])
+# The last one needs logging's lock, which logging itself takes before a fork.
+@pytest.mark.parametrize(
+    ("module", "needed_by"),
+    [
+        ("http.client", "imds_identity._wire.sender"),
+        ("requests", "imds_identity._wire.bounded"),
+        ("urllib3.connectionpool", "imds_identity._wire.bounded"),
+    ],
+)
 def test_a_fork_in_the_first_import_leaves_a_child_that_gets_tokens(
-    imds_emulator: Emulator, tmp_path: object, module: str
+    imds_emulator: Emulator, tmp_path: object, module: str, needed_by: str
 ) -> None:
-    assert run(IN_THE_FIRST_IMPORT, imds_emulator, tmp_path, module) == "0"
+    assert run(IN_THE_FIRST_IMPORT, imds_emulator, tmp_path, module, needed_by) == "0"
 
 
 def test_a_fork_waits_for_a_log_call_to_end(imds_emulator: Emulator, tmp_path: object) -> None:

@@ -95,18 +95,31 @@ print(credential.get_token("https://vault.azure.net").token.count("."), flush=Tr
     assert done.stdout.strip() == "2", done.stderr
 
 
+WHAT_IS_LOADED = """
+import sys
+from imds_identity.cli import main
+main(sys.argv[1:])
+heavy = ("requests", "azure.core", "msal", "filelock", "asyncio", "urllib3", "logging")
+print([module for module in heavy if module in sys.modules])
+"""
+
+
+def test_a_first_token_loads_nothing_that_only_others_need(
+    limited: tuple[Emulator, dict[str, str]],
+) -> None:
+    command = [sys.executable, "-c", WHAT_IS_LOADED, "token", VAULT]
+    done = subprocess.run(command, env=limited[1], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] == ["[]"]
+    assert len(limited[0].token_requests) == 1
+
+
 def test_the_second_call_in_a_script_costs_no_request_and_loads_little(
     limited: tuple[Emulator, dict[str, str]],
 ) -> None:
     emulator, environment = limited
-    script = (
-        "import sys; from imds_identity.cli import main; main(sys.argv[1:]);"
-        "heavy = ('requests', 'azure.core', 'msal', 'filelock', 'asyncio', 'urllib3', 'logging');"
-        "print([m for m in heavy if m in sys.modules])"
-    )
     lines = [
         subprocess.run(
-            [sys.executable, "-c", script, "token", VAULT],
+            [sys.executable, "-c", WHAT_IS_LOADED, "token", VAULT],
             env=environment, capture_output=True, text=True, check=True,
         ).stdout.splitlines()
         for _ in range(3)

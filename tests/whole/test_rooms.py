@@ -54,7 +54,7 @@ def test_no_room_is_entered_twice(
         yield send
 
     answers = Answers(clock)
-    monkeypatch.setattr(sender, "requests_sender", recording)
+    monkeypatch.setattr(sender, "bounded_sender", recording)
     directory = str(tmp_path / cache) if cache == "shared" else cache
     credential = ManagedIdentityCredential(cache=directory, _broker=broker)
     assert credential.get_token("https://vault.azure.net").token == "a-token"

@@ -63,7 +63,7 @@ class Notes:
     def noting(self, send: Sender) -> Sender:
         """``send``, but each request is noted: never a secret, never a body."""
         with whole():
-            from .._wire.sender import scrubbed
+            from .._wire.problem import scrubbed
 
         def noted(request: Request) -> Response:
             came = "nothing"

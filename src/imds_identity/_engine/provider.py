@@ -173,7 +173,7 @@ class Provider:
             from .._machine.gate import gate_for
             from .._wire.channel import Channel
             from .._wire.patience import AS_USUAL
-            from .._wire.sender import requests_sender
+            from .._wire.sender import bounded_sender
         broker, source, machine, manner = self.broker, self.source, self._machine, self._manner
         # Where there may be no service, there is none whose limits would be worth waiting for.
         limited = None if source.gives_way else machine
@@ -183,7 +183,7 @@ class Provider:
             source.check()
             if not goes_its_own_way:
                 broker.absences.check(source.endpoint, broker.clock.now())
-            with (open_sender or requests_sender)(broker.clock) as send:
+            with (open_sender or bounded_sender)(broker.clock) as send:
                 sends = notes.noting(send) if manner and manner.logs_requests else send
                 patience = (manner and manner.patience) or AS_USUAL
                 channel = Channel(

@@ -9,8 +9,7 @@ from azure.core.pipeline.transport import AsyncHttpResponse as OldAsyncHttpRespo
 from azure.core.pipeline.transport import HttpResponse as OldHttpResponse
 from azure.core.rest import AsyncHttpResponse, HttpResponse
 
-from .._wire.bounded import check_encoding
-from .._wire.connection import LARGEST_BODY, late_after, too_large
+from .._wire.connection import LARGEST_BODY, check_encoding, late_after, too_large
 from .._wire.exchange import Response
 
 if TYPE_CHECKING:

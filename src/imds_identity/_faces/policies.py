@@ -22,7 +22,7 @@ from azure.core.pipeline.policies import (
     UserAgentPolicy,
 )
 
-from .._wire.sender import USER_AGENT
+from .._wire.problem import USER_AGENT
 from .body import Whole, async_body_of, body_of
 
 if TYPE_CHECKING:

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import azure.core.rest._requests_basic  # noqa: F401 - else imported by the first request
-import requests
-import urllib3
 from azure.core.exceptions import (
     DecodeError,
     HttpResponseError,
@@ -20,9 +18,11 @@ from azure.core.pipeline.transport import AsyncioRequestsTransport, RequestsTran
 from azure.core.rest import HttpRequest
 
 from .._engine.flight import Interrupted
+from .._wire.bounded import OF_REQUESTS, problem_of_requests
 from .._wire.connection import in_time, late_after
 from .._wire.exchange import Dropped, Response, Unreached
-from .._wire.sender import check_url, last_words, plain_headers, problem_of
+from .._wire.problem import last_words, plain_headers, problem_of
+from .._wire.sender import parts_of
 from .body import Whole
 from .loop import wait_for
 from .policies import Policies
@@ -96,7 +96,7 @@ def _needs_a_loop(transport: Any, policies: Policies) -> bool:
 def _opened(run: Callable[[Request, Clock], Response], clock: Clock) -> Iterator[Sender]:
     def send(request: Request) -> Response:
         try:
-            check_url(request)
+            parts_of(request)
             return run(request, clock)
         except Interrupted:
             raise
@@ -164,8 +164,9 @@ def _http(request: Request) -> HttpRequest:
 
 def _problem_of(error: Exception, request: Request) -> Exception:
     inner = getattr(error, "inner_exception", None)
-    if isinstance(inner, requests.RequestException | urllib3.exceptions.HTTPError):
-        return problem_of(inner, request)
+    of_requests = inner if isinstance(inner, OF_REQUESTS) else error
+    if isinstance(of_requests, OF_REQUESTS):
+        return problem_of_requests(of_requests, request)
     if isinstance(error, ServiceRequestError):
         return Unreached(last_words(error, request))
     broken_off = (IncompleteReadError, ServiceResponseError, DecodeError)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import ssl
+import sys
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +13,31 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import LocationValueError, NewConnectionError
 
-from .._core.failure import Malformed, quote
+from .._core.failure import Unavailable
 from .._runtime.background import is_ours
-from .connection import LARGEST_BODY, BoundedConnection, BoundedTlsConnection, too_large
+from .connection import Answer, Deadline, bounded_answer, check_encoding, connected, joined
+from .exchange import Dropped, Response, Unreached
+from .problem import last_words, plain_headers, wrong_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
 
     from .._runtime.clock import Clock
+    from .exchange import Request
+
+_WRONG = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidHeader,
+    LocationValueError,
+)
+# urllib3's own is about a certificate by its fingerprint; what fails in a handshake is ssl's.
+_UNTRUSTED = (ssl.SSLCertVerificationError, urllib3.exceptions.SSLError)
+OF_REQUESTS = (requests.RequestException, urllib3.exceptions.HTTPError)
+"""What requests raises, and what it lets through."""
 
 
 def _is_not_ours(_: logging.LogRecord) -> bool:
@@ -32,6 +50,72 @@ def _is_not_ours(_: logging.LogRecord) -> bool:
 
 
 logging.getLogger("urllib3.connectionpool").addFilter(_is_not_ours)
+
+
+def send_by_requests(request: Request, clock: Clock) -> Response:
+    """Send ``request`` by a session of its own, which is left to no fork, proxy or cookie.
+
+    Raises:
+        TransportError: if there is no answer.
+        Failure: for one that cannot be used.
+    """
+    with BoundedSession(clock) as session:
+        session.trust_env = request.over_internet
+        if request.certificate:
+            session.mount("https://", BoundedAdapter(clock, request.certificate))
+        sent_at = clock.now()
+        try:
+            with session.request(
+                request.method,
+                request.url,
+                headers=plain_headers(request),
+                data=request.body,
+                timeout=(request.connect_seconds, request.seconds),
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                return Response(
+                    status=answer.status_code,
+                    headers={name.lower(): value for name, value in answer.headers.items()},
+                    body=_body_of(answer),
+                    sent_at=sent_at,
+                    received_at=clock.now(),
+                    received_wall=clock.wall(),
+                )
+        except OF_REQUESTS as error:
+            raise problem_of_requests(error, request) from None
+
+
+def problem_of_requests(error: Exception, request: Request) -> Exception:
+    """What ``error``, one of `OF_REQUESTS`, is to the engine.
+
+    Args:
+        error: what came of sending.
+        request: what was sent; no secret of its headers gets into the words.
+    """
+    reason = _innermost(error)
+    if isinstance(error, _WRONG):
+        return wrong_url(request)
+    if isinstance(reason, _UNTRUSTED):
+        return Unavailable(
+            f"the certificate of who answers is not trusted: {last_words(reason, request)}",
+            "Something else may answer there; else name its authority in REQUESTS_CA_BUNDLE.",
+        )
+    if isinstance(error, requests.ConnectTimeout):
+        return Unreached(f"no connection within {request.connect_seconds:g} s")
+    if isinstance(reason, NewConnectionError):
+        return Unreached(last_words(reason, request))
+    if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
+        return Dropped(f"no answer within {request.seconds:g} s")
+    return Dropped(last_words(reason, request))
+
+
+def _innermost(error: Exception) -> Exception:
+    """What urllib3 and requests have wrapped, each in its own way."""
+    inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
+    if not isinstance(inner, Exception):
+        return error
+    return inner if isinstance(inner, NewConnectionError) else _innermost(inner)
 
 
 class BoundedSession(requests.Session):
@@ -61,7 +145,7 @@ class BoundedSession(requests.Session):
         return
 
 
-def body_of(answer: requests.Response) -> bytes:
+def _body_of(answer: requests.Response) -> bytes:
     """The whole body of a streamed answer, as it came.
 
     Raises:
@@ -71,34 +155,6 @@ def body_of(answer: requests.Response) -> bytes:
     check_encoding(answer.headers)
     chunks = iter(functools.partial(answer.raw.read, 65536, decode_content=False), b"")
     return joined(chunks)
-
-
-def joined(chunks: Any) -> bytes:
-    """All of ``chunks``.
-
-    Raises:
-        Malformed: if they are too much.
-    """
-    body = bytearray()
-    for chunk in chunks:
-        body += chunk
-        if len(body) > LARGEST_BODY:
-            raise too_large()
-    return bytes(body)
-
-
-def check_encoding(headers: Mapping[str, str]) -> None:
-    """Refuse to inflate: a body of a kilobyte may become gigabytes.
-
-    Raises:
-        Malformed: if a body is compressed, which was not asked for.
-    """
-    encoding = str(headers.get("content-encoding") or "identity").strip()
-    if encoding.lower() != "identity":
-        raise Malformed(
-            f"the answer is compressed ({quote(encoding)}), which was not asked for",
-            "Something between this machine and the service changes what it says: remove it.",
-        )
 
 
 class BoundedAdapter(HTTPAdapter):
@@ -138,6 +194,30 @@ class BoundedAdapter(HTTPAdapter):
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
+
+
+class BoundedConnection(HTTPConnection):
+    """Connects within its time-out, however many addresses a name has, and bounds each answer."""
+
+    def __init__(self, *args: Any, clock: Clock, **kwargs: Any) -> None:
+        self._clock = clock
+        super().__init__(*args, **kwargs)
+
+    def _new_conn(self) -> socket.socket:
+        seconds = float(self.timeout or 0)
+        sys.audit("http.client.connect", self, self.host, self.port)
+        port = self.port or self.default_port
+        connection = connected(self._dns_host, port, seconds, self._clock)
+        connection.settimeout(seconds)
+        return connection
+
+    def response_class(self, sock: Any, **kwargs: Any) -> Answer:  # type: ignore[override]
+        """How http.client reads an answer from ``sock``."""
+        return bounded_answer(sock, Deadline(self._clock, float(self.timeout or 0)), **kwargs)
+
+
+class BoundedTlsConnection(BoundedConnection, HTTPSConnection):
+    pass
 
 
 _BOUNDED: dict[Any, type[BoundedConnection]] = {

@@ -7,18 +7,16 @@ import functools
 import http.client
 import io
 import socket
-import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
-
-from .._core.failure import Malformed
+from .._core.failure import Malformed, quote
 from .._runtime.background import start_thread
 from .exchange import Dropped, Unreached
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
+    from email.message import Message
 
     from .._runtime.clock import Clock
 
@@ -32,47 +30,112 @@ _LARGEST_ANSWER = 8 * LARGEST_BODY
 _FAIR_CHANCE = 1.0
 
 
-class BoundedConnection(HTTPConnection):
-    """Connects within its time-out, however many addresses a name has, and bounds each answer."""
+class Deadline:
+    """When something must be over.
 
-    def __init__(self, *args: Any, clock: Clock, **kwargs: Any) -> None:
-        self._clock = clock
-        super().__init__(*args, **kwargs)
+    Args:
+        clock: times it.
+        seconds: how long it may take, from now on.
+    """
 
-    def _new_conn(self) -> socket.socket:
-        seconds = float(self.timeout or 0)
-        ends = self._clock.now() + seconds
-        addresses = _addresses(self._dns_host, self.port or self.default_port, seconds)
-        sys.audit("http.client.connect", self, self.host, self.port)
-        reason = ""
-        for others, address in zip(range(len(addresses))[::-1], addresses, strict=True):
-            left = ends - self._clock.now()
-            if left <= 0:
-                break
-            try:
-                connection = _connected(address, min(left, max(left / (others + 1), _FAIR_CHANCE)))
-            except TimeoutError:
-                continue
-            except OSError as error:
-                reason = error.strerror or type(error).__name__
-            else:
-                connection.settimeout(seconds)
-                return connection
-        raise Unreached(reason or f"no connection within {seconds:.0f} s")
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.clock = clock
+        self._seconds = seconds
+        self._ends = clock.now() + seconds
 
-    def response_class(self, sock: Any, **kwargs: Any) -> _Answer:  # type: ignore[override]
+    def left(self) -> float:
+        """Seconds that are left, more than none.
+
+        Raises:
+            Dropped: if none are.
+        """
+        left = self._ends - self.clock.now()
+        if left <= 0:
+            raise self.late()
+        return left
+
+    def late(self) -> Dropped:
+        """What is raised past it."""
+        return late_after(self._seconds)
+
+
+class Connection(http.client.HTTPConnection):
+    """A connection of its own for one request, in the clear.
+
+    Args:
+        host: a name or an address.
+        port: likewise.
+        clock: times it.
+        connect_seconds: how long connecting may take.
+        seconds: how long all of it may take.
+    """
+
+    def __init__(
+        self, host: str, port: int, clock: Clock, connect_seconds: float, seconds: float
+    ) -> None:
+        super().__init__(host, port)
+        self._connect_seconds = min(connect_seconds, seconds)
+        self._deadline = Deadline(clock, seconds)
+
+    def connect(self) -> None:
+        """Connect.
+
+        Raises:
+            Unreached: if that cannot be done in time.
+        """
+        clock = self._deadline.clock
+        self.sock = connected(self.host, self.port, self._connect_seconds, clock)
+        self.sock.settimeout(self._deadline.left())
+
+    def response_class(self, sock: Any, **kwargs: Any) -> Answer:  # type: ignore[override]
         """How http.client reads an answer from ``sock``."""
-        answer = _Answer(sock, **kwargs)
-        reader = _Reader(answer.fp.detach(), sock, float(self.timeout or 0), self._clock)
-        answer.fp = io.BufferedReader(reader)
-        return answer
+        return bounded_answer(sock, self._deadline, **kwargs)
 
 
-class BoundedTlsConnection(BoundedConnection, HTTPSConnection):
-    pass
+def connected(host: str, port: int, seconds: float, clock: Clock) -> socket.socket:
+    """A socket that is connected to ``host``, one of whose addresses may be dead.
+
+    Args:
+        host: a name or an address, in ASCII.
+        port: of it.
+        seconds: how long that may take.
+        clock: times it.
+
+    Raises:
+        Unreached: if it cannot be done in time.
+    """
+    ends = clock.now() + seconds
+    addresses = _addresses(host, port, seconds)
+    reason = ""
+    for others, address in zip(range(len(addresses))[::-1], addresses, strict=True):
+        left = ends - clock.now()
+        if left <= 0:
+            break
+        try:
+            return _connected(address, min(left, max(left / (others + 1), _FAIR_CHANCE)))
+        except TimeoutError:
+            continue
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+    raise Unreached(reason or f"no connection within {seconds:.0f} s")
 
 
-class _Answer(http.client.HTTPResponse):
+def bounded_answer(sock: socket.socket, deadline: Deadline, **kwargs: Any) -> Answer:
+    """The answer that comes from ``sock``.
+
+    Args:
+        sock: connected.
+        deadline: of the answer.
+        kwargs: as for ``http.client.HTTPResponse``.
+    """
+    answer = Answer(sock, **kwargs)
+    answer.fp = io.BufferedReader(_Reader(answer.fp.detach(), sock, deadline))
+    return answer
+
+
+class Answer(http.client.HTTPResponse):
+    """An answer whose header fields are sound."""
+
     def begin(self) -> None:
         """Read the status line and the header fields.
 
@@ -100,13 +163,11 @@ class _Answer(http.client.HTTPResponse):
 class _Reader(io.RawIOBase):
     """Reads from a socket until a moment and up to a size, however slowly or fast that comes."""
 
-    def __init__(self, raw: Any, connection: socket.socket, seconds: float, clock: Clock) -> None:
+    def __init__(self, raw: Any, connection: socket.socket, deadline: Deadline) -> None:
         super().__init__()
         self._raw = raw
         self._connection = connection
-        self._seconds = seconds
-        self._clock = clock
-        self._ends = clock.now() + seconds
+        self._deadline = deadline
         self._size = 0
 
     def readable(self) -> bool:
@@ -120,14 +181,11 @@ class _Reader(io.RawIOBase):
             Dropped: past the deadline.
             Malformed: past the bound.
         """
-        left = self._ends - self._clock.now()
-        if left <= 0:
-            raise late_after(self._seconds)
-        self._connection.settimeout(left)
+        self._connection.settimeout(self._deadline.left())
         try:
             size: int = self._raw.readinto(buffer)
         except TimeoutError:
-            raise late_after(self._seconds) from None
+            raise self._deadline.late() from None
         self._size += size
         if self._size > _LARGEST_ANSWER:
             raise too_large()
@@ -147,6 +205,34 @@ def late_after(seconds: float) -> Dropped:
 def too_large() -> Malformed:
     """What is raised past the bound of a body."""
     return Malformed(f"the answer is larger than {LARGEST_BODY} bytes")
+
+
+def check_encoding(headers: Mapping[str, str] | Message) -> None:
+    """Refuse to inflate: a body of a kilobyte may become gigabytes.
+
+    Raises:
+        Malformed: if a body is compressed, which was not asked for.
+    """
+    encoding = str(headers.get("content-encoding") or "identity").strip()
+    if encoding.lower() != "identity":
+        raise Malformed(
+            f"the answer is compressed ({quote(encoding)}), which was not asked for",
+            "Something between this machine and the service changes what it says: remove it.",
+        )
+
+
+def joined(chunks: Iterable[bytes]) -> bytes:
+    """All of ``chunks``.
+
+    Raises:
+        Malformed: if they are too much.
+    """
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            raise too_large()
+    return bytes(body)
 
 
 def in_time(call: Callable[[], T], seconds: float, late: Exception) -> T:

@@ -50,7 +50,7 @@ from imds_identity._faces import transport
 from imds_identity._runtime import environment
 from imds_identity._sources import app_hosts, arc, kinds
 from imds_identity._wire import listener, secret_file
-from imds_identity._wire.sender import USER_AGENT, plain_headers
+from imds_identity._wire.problem import USER_AGENT, plain_headers
 
 if TYPE_CHECKING:
     from imds_identity._core.secret import Secret

@@ -19,7 +19,7 @@ from ..._wire.channel import Channel
 from ..._wire.exchange import Request, Response, TransportError, Unreached
 from ..._wire.patience import Patience
 from ..._wire.retry import http_date
-from ..._wire.sender import requests_sender
+from ..._wire.sender import bounded_sender
 from .facts import Contact, Exchanged
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def contact_with(
     contact = _connected(source, clock)
     if contact.connect_problem:
         return contact
-    with requests_sender(clock) as send:
+    with bounded_sender(clock) as send:
         witness = Witness(send, clock, end)
         if isinstance(source, ArcSource | ImdsSource):
             contact = _with_metadata(contact, source, witness)

@@ -123,7 +123,7 @@ def download(url: str) -> bytes:
 
     from ..._core.failure import Failure
     from ..._wire.exchange import Request, TransportError
-    from ..._wire.sender import requests_sender
+    from ..._wire.sender import bounded_sender
 
     host = urlsplit(url).hostname or ""
     address = public_address(host)
@@ -131,7 +131,7 @@ def download(url: str) -> bytes:
     # By address, or a name server could answer differently the second time.
     request = Request(url.replace(f"//{urlsplit(url).netloc}", f"//{shown}", 1), {"Host": host})
     try:
-        with requests_sender(SYSTEM_CLOCK) as send:
+        with bounded_sender(SYSTEM_CLOCK) as send:
             response = send(request)
     except (TransportError, Failure) as error:
         raise NotDownloaded(str(error)) from None

@@ -72,9 +72,9 @@ class Connection:
         """
         with whole():
             from ..._wire.channel import Channel
-            from ..._wire.sender import requests_sender
+            from ..._wire.sender import bounded_sender
 
-        with requests_sender(self.clock) as send:
+        with bounded_sender(self.clock) as send:
             channel = Channel(send, self.clock, self._gate, seconds=seconds)
             return self.read(channel.run, steps)
 
