@@ -58,10 +58,12 @@ class ManagedIdentityCredential(Face):
     ) -> AccessToken:
         """An access token: `imds_identity.ManagedIdentityCredential.get_token`, awaited."""
         try:
-            slot = (self._cae_slots if enable_cae else self._slots)[scopes]
-            if self._tick() < slot.hit_until and not claims:
+            (scope,) = scopes
+            slot = (self._cae_slots if enable_cae else self._slots)[scope]
+            tick = self._tick  # a call of a local is quicker
+            if tick() < slot.hit_until and not claims:
                 return slot.access_token  # type: ignore[no-any-return]
-        except (KeyError, TypeError):  # not asked for yet, or no scopes at all
+        except (KeyError, TypeError, ValueError):  # not asked for yet, or not one scope
             pass
         return (await self._get(scopes, claims, enable_cae))[0]
 
@@ -72,10 +74,12 @@ class ManagedIdentityCredential(Face):
         claims = options.get("claims") if options else None
         enable_cae = bool(options and options.get("enable_cae"))
         try:
-            slot = (self._cae_slots if enable_cae else self._slots)[scopes]
-            if self._tick() < slot.hit_until and not claims:
+            (scope,) = scopes
+            slot = (self._cae_slots if enable_cae else self._slots)[scope]
+            tick = self._tick  # a call of a local is quicker
+            if tick() < slot.hit_until and not claims:
                 return slot.access_token_info  # type: ignore[no-any-return]
-        except (KeyError, TypeError):  # not asked for yet, or no scopes at all
+        except (KeyError, TypeError, ValueError):  # not asked for yet, or not one scope
             pass
         return (await self._get(scopes, claims, enable_cae))[1]
 

@@ -246,7 +246,7 @@ def test_an_outage_goes_unnoticed_while_the_token_is_good(imds_emulator: Emulato
     broker = Broker(SYSTEM_CLOCK, lambda: 0.5)
     credential = ManagedIdentityCredential(_broker=broker)
     first = asyncio.run(credential.get_token(SCOPE))
-    slot = credential._slots[(SCOPE,)]
+    slot = credential._slots[SCOPE]
     assert slot.token is not None
     slot.token = slot.token.replaced(refresh_at=0)  # due since long ago
     slot.hit_until = 0

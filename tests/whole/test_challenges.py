@@ -109,7 +109,7 @@ def test_no_process_goes_on_serving_what_another_knows_to_be_revoked(
     revoked = one.get_token(scope).token
     assert other.get_token(scope).token == revoked
     new = one.get_token(scope, claims="c").token
-    slot = other._slots[(scope,)]
+    slot = other._slots[scope]
     assert slot.hit_until <= SYSTEM_CLOCK.tick() + HIT_SECONDS
     slot.hit_until = 0  # when that second is over
     assert other.get_token(scope).token == new != revoked

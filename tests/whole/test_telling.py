@@ -41,7 +41,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], list[str
 
 def make_due(credential: ManagedIdentityCredential) -> None:
     """The next call serves the token that is there, and begins a refresh."""
-    slot = credential._slots[SCOPE,]
+    slot = credential._slots[SCOPE]
     assert slot.token is not None
     slot.hit_until = 0
     slot.token = slot.token.replaced(refresh_at=process_broker().clock.now() - 1)

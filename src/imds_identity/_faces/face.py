@@ -34,6 +34,7 @@ Shown: TypeAlias = "tuple[AccessToken, AccessTokenInfo]"
 class Face:
     """Configuration, the slots of the scopes asked for so far, and how a token is shown."""
 
+
     _has_a_loop: ClassVar[bool]
 
     def __init__(
@@ -74,8 +75,8 @@ class Face:
         self._transport = transport
         hooks = {"raw_request_hook": raw_request_hook, "raw_response_hook": raw_response_hook}
         self._policies = self._checked_policies(hooks, more)
-        self._slots: dict[tuple[str, ...], Slot] = {}
-        self._cae_slots: dict[tuple[str, ...], Slot] = {}
+        self._slots: dict[str, Slot] = {}
+        self._cae_slots: dict[str, Slot] = {}
         self._tick = self._provider.broker.clock.tick
         if more:
             _keywords().warn_of(more, self._provider.source.name, 2)
@@ -138,14 +139,15 @@ class Face:
         resource = resource_of(scopes)
         claims_of(claims)
         slots = self._cae_slots if enable_cae else self._slots
-        if scopes not in slots:
-            slots[scopes] = self._provider.slot(resource, cae=bool(enable_cae))
-        return slots[scopes]
+        scope = scopes[0]
+        if scope not in slots:
+            slots[scope] = self._provider.slot(resource, cae=bool(enable_cae))
+        return slots[scope]
 
     def _show(self, slot: Slot, token: Token) -> Shown:
         """``token`` as azure-core has it, from now on served without further thought."""
         forms = load("imds_identity._faces.forms")
-        return self._provider.broker.show(slot, token, forms.show)
+        return self._provider.broker.show(slot, token, forms.forms_of)
 
 
 def error_from(failure: Failure) -> ManagedIdentityError:
