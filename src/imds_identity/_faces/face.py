@@ -34,7 +34,6 @@ Shown: TypeAlias = "tuple[AccessToken, AccessTokenInfo]"
 class Face:
     """Configuration, the slots of the scopes asked for so far, and how a token is shown."""
 
-
     _has_a_loop: ClassVar[bool]
 
     def __init__(

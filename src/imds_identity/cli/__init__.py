@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import sys
 from contextlib import contextmanager
@@ -59,7 +60,15 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for an error, 2 for usage.
     """
-    given = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        try:
+            return _run(sys.argv[1:])
+        finally:
+            gc.freeze()  # or the interpreter looks for garbage among all modules while it goes down
+    return _run(arguments)
+
+
+def _run(given: list[str]) -> int:
     if sys.stdout is None:
         return complain("standard output is closed: there is nowhere to write to")
     _write_whatever_comes()
@@ -119,12 +128,15 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", prog=parser.prog
     )
-    for name, command in _COMMANDS.items():
+    # Commands that are not meant cost no parser, and their modules stay unloaded: a token is wanted
+    # fast. All of them are there where somebody has to be told what there is.
+    meant = [name for name in given[:1] if name in _COMMANDS]
+    for name in meant or _COMMANDS:
+        command = _COMMANDS[name]
         subparser = commands.add_parser(
             name, help=command.help, formatter_class=_Formatter, allow_abbrev=False
         )
-        # Modules of commands that are not meant stay unloaded: a token is wanted fast.
-        if name in given[:1]:
+        if meant:
             import_module(command.module).add_arguments(subparser)
     return parser
 
