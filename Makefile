@@ -20,8 +20,9 @@ lint: $(INSTALLED)
 test-all:
 	./tests/test_all.sh
 
+# PLOT=1 for the picture, the figures and the table of README.
 bench: $(INSTALLED)
-	$(BIN)/python tests/benchmarks/run.py
+	$(BIN)/python tests/benchmarks/run.py $(if $(PLOT),--plot docs/images)
 
 # Every fault at once, for ten minutes; SOAK_SECONDS=60 for less.
 soak: $(INSTALLED)
