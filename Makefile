@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint bench interop soak clean
+.PHONY: demo test test-all lint bench pictures interop soak clean
 
 demo: $(INSTALLED)
 	$(BIN)/imds-identity demo
@@ -23,6 +23,11 @@ test-all:
 # PLOT=1 for the picture, the figures and the table of README.
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/run.py $(if $(PLOT),--plot docs/images)
+
+# The recorded terminal and the emulator's page, in docs/images; the latter takes Chromium.
+pictures: $(INSTALLED)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python docs/pictures/terminal.py docs/images/demo.svg 'imds-identity demo'
+	$(BIN)/python docs/pictures/emulator_page.py docs/images
 
 # Every fault at once, for ten minutes; SOAK_SECONDS=60 for less.
 soak: $(INSTALLED)
