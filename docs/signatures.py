@@ -27,9 +27,7 @@ class OfUsers(griffe.Extension):
                 own = next(iter(function.parameters))
                 first, *others = list(settings.parameters)[1:]
                 # griffe takes it for one that has to be named
-                first.kind = (
-                    griffe.ParameterKind.positional_or_keyword
-                )
+                first.kind = griffe.ParameterKind.positional_or_keyword
                 function.parameters = griffe.Parameters(own, first, *others)
             for parameter in function.parameters:
                 _simplify(parameter)
