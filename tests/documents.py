@@ -9,7 +9,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 _FENCED = re.compile(
     r"(?:^ *<!-- *(?P<note>not run: [^\n]+?|continues) *-->\n\n?)?"
-    r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[\w+-]*)[^\n]*\n"
+    r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[\w+-]*)"
+    r"(?: +title=\"(?P<title>[^\"]+)\")?[^\n]*\n"
     r"(?P<text>.*?)"
     r"^(?P=indent)(?P=fence) *$",
     re.DOTALL | re.MULTILINE,
@@ -26,6 +27,7 @@ class Block(NamedTuple):
         language: what stands behind the fence; empty if nothing does.
         text: the code; what a block says that `continues` stands before it.
         why_not: why no test can run it, from `<!-- not run: REASON -->` before it.
+        title: what stands over it, from `title="…"` behind the language.
     """
 
     page: str
@@ -33,6 +35,7 @@ class Block(NamedTuple):
     language: str
     text: str
     why_not: str | None = None
+    title: str | None = None
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -61,5 +64,5 @@ def blocks(page: str, *languages: str) -> list[Block]:
         before[language] = text
         line = written.count("\n", 0, match.start("text")) + 1
         why_not = note.removeprefix("not run: ") if note.startswith("not run: ") else None
-        found.append(Block(page, line, language, text, why_not))
+        found.append(Block(page, line, language, text, why_not, match["title"]))
     return [each for each in found if not languages or each.language in languages]

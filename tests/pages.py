@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import sys
 from typing import TYPE_CHECKING
+
+import pytest
 
 from documents import Block, blocks
 from pretend_azure import PretendAzure
@@ -32,6 +35,8 @@ def run_page(page: str, folder: Path) -> None:
         page: its path below the project's root.
         folder: an empty directory.
     """
+    if page in NEEDS and not shutil.which(NEEDS[page]):
+        pytest.skip(f"there is no {NEEDS[page]}")
     with contextlib.ExitStack() as stack:
         world = stack.enter_context(PretendAzure(folder, *STAND_INS))
         reader = Reader(world, folder, stack)
@@ -96,8 +101,8 @@ class Reader:
         tests = "def test_" in block.text
         file = self._folder / ("test_block.py" if tests else "block.py")
         file.write_text(block.text, encoding="utf-8")
-        pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={self._folder}")
-        self.run(block, sys.executable, *(pytest if tests else ()), file.name)
+        runner = ("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={self._folder}")
+        self.run(block, sys.executable, *(runner if tests else ()), file.name)
 
     def diff(self, block: Block) -> None:
         """Run a program before a change and after it."""
@@ -128,6 +133,7 @@ RUNNERS: dict[str, Callable[[Reader, Block], None]] = {
     "sh": Reader.shell,
     "toml": Reader.toml,
 }
+NEEDS = {"docs/how-to/kubectl.md": "kubectl"}  # no package of Python's has it
 
 
 def _check(block: Block, done: subprocess.CompletedProcess[str]) -> None:

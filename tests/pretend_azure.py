@@ -29,11 +29,17 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 VAULT = "my-vault.vault.azure.net"
-SECRETS = {"db-password": "p4ss", "db": "p4ss", "greeting": "hello"}
+SECRETS = {
+    "db-password": "p4ss", "db": "p4ss", "greeting": "hello", "tls-key": "k3y",
+    "settings": '{"app": {"password": "p4ss"}}',
+}  # fmt: skip
 
 
 class Site(NamedTuple):
-    """One of Azure's services: whose tokens it takes, and what it says to all who bring one."""
+    """One of Azure's services: whose tokens it takes, and what it says to all who bring one.
+
+    What it says may depend on the path: then it is a dict by paths.
+    """
 
     audience: str
     answer: Any
@@ -43,6 +49,29 @@ SITES = {
     "management.azure.com": Site(
         "https://management.azure.com",
         {"value": [{"subscriptionId": "5a7e", "displayName": "Production"}]},
+    ),
+    "my-resource.openai.azure.com": Site(
+        "https://cognitiveservices.azure.com",
+        {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello."}}]},
+    ),
+    "my-cluster.hcp.westeurope.azmk8s.io": Site(
+        "6dae42f8-4368-4678-94ff-3960e28e3630",
+        {
+            "/api": {"kind": "APIVersions", "versions": ["v1"]},
+            "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
+            "/api/v1": {
+                "kind": "APIResourceList",
+                "groupVersion": "v1",
+                "resources": [
+                    {"name": "nodes", "kind": "Node", "namespaced": False, "verbs": ["list"]}
+                ],
+            },
+            "/api/v1/nodes": {
+                "kind": "NodeList",
+                "apiVersion": "v1",
+                "items": [{"kind": "Node", "apiVersion": "v1", "metadata": {"name": "node-1"}}],
+            },
+        },
     ),
     "account.blob.core.windows.net": Site("https://storage.azure.com", {}),
 }
@@ -70,6 +99,34 @@ for given in sys.argv[2:]:
     named = re.fullmatch(r"imds-identity(?:\\[(.*)\\])?", given)
     if named and not {{*filter(None, (named[1] or "").split(","))}} <= extras:
         sys.exit(f"there is no {{given}}")
+"""
+
+# The interpreter of the tests, by the name that pages call it.
+_PYTHON = """#!/bin/sh
+exec {python} "$@"
+"""
+
+# A driver whose database looks at the token and at nothing else.
+_PYODBC = """
+import base64, json, struct
+
+class Connection:
+    def __init__(self, text, attrs_before):
+        packed = attrs_before[1256]
+        size, = struct.unpack("<I", packed[:4])
+        assert len(packed) == 4 + size, "the length is wrong"
+        claims = packed[4:].decode("utf-16-le").split(".")[1]
+        self.claims = json.loads(base64.urlsafe_b64decode(claims + "=="))
+        assert self.claims["aud"] == "https://database.windows.net", self.claims
+        forbidden = ("uid=", "pwd=", "authentication=", "trusted_connection=")
+        assert not any(word in text.lower() for word in forbidden), text
+
+    __enter__ = lambda self: self
+    __exit__ = lambda self, *_: None
+    execute = lambda self, _: self
+    fetchone = lambda self: (self.claims["oid"],)
+
+connect = Connection
 """
 
 # What other programs do with a token endpoint of their own, as App Service documents it.
@@ -100,6 +157,7 @@ class PretendAzure:
         environment: the variables of programs that live in this world.
         seen: method, host and path of each request that one of `SITES` has granted.
         refused: those that had no token for the service.
+        port_base: of emulators that are started in this world, in place of 16925.
         on_request: called with the token of each such request, while its sender waits.
     """
 
@@ -107,6 +165,7 @@ class PretendAzure:
         self.seen: list[tuple[str, str, str]] = []
         self.refused: list[tuple[str, str, str]] = []
         self.on_request: Callable[[str], object] = lambda _: None
+        self.port_base = _free_ports()
         self._directory = directory
         self._stand_ins = stand_ins
         self._stack = contextlib.ExitStack()
@@ -121,6 +180,8 @@ class PretendAzure:
                 self._write_program(name, _STAND_IN)
             self._write_program("imds-identity", _IMDS_IDENTITY)
             self._write_program("pip", _PIP)
+            self._write_program("python", _PYTHON)
+            (self._directory / "pyodbc.py").write_text(_PYODBC)
             self.environment = {**self.emulator.environment(), **self._variables(proxy)}
             self._stack = stack.pop_all()
         return self
@@ -138,6 +199,13 @@ class PretendAzure:
         return subprocess.run(
             command, cwd=self._directory, env={**os.environ, **self.environment},
             capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a program that runs beside others."""
+        return subprocess.Popen(
+            command, cwd=self._directory, env={**os.environ, **self.environment},
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
 
     @property
@@ -162,9 +230,7 @@ class PretendAzure:
         return {
             "CURL_CA_BUNDLE": bundle,
             "HTTPS_PROXY": f"http://127.0.0.1:{proxy}",
-            "IMDS_EMULATOR_ADMIN_PORT": "0",
-            "IMDS_EMULATOR_KEY_VAULT_PORT": "0",
-            "IMDS_EMULATOR_PORT": "0",
+            "IMDS_EMULATOR_PORT_BASE": str(self.port_base),
             "IMDS_IDENTITY_CACHE": f"{here}/cache",
             "NO_PROXY": "127.0.0.1,localhost",
             "PATH": os.pathsep.join((here, os.environ["PATH"])),
@@ -177,6 +243,17 @@ class PretendAzure:
         file = self._directory / name
         file.write_text(text.format(python=sys.executable, log=str(self._directory / "calls")))
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
+
+
+def _free_ports() -> int:
+    """The first of three ports in a row that nobody has."""
+    for _ in range(100):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            for port in (first + 1, first + 2):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return int(first)
+    raise AssertionError("no three ports in a row are free")
 
 
 def _started(stack: contextlib.ExitStack, server: ThreadingHTTPServer) -> int:
@@ -240,7 +317,9 @@ class _Handler(BaseHTTPRequestHandler):
         world.on_request(token)
         granted = scheme == "Bearer" and _audience(token) == SITES[host].audience
         (world.seen if granted else world.refused).append((self.command, host, self.path))
-        body = json.dumps(SITES[host].answer).encode() if granted else b""
+        answer = SITES[host].answer
+        answer = answer.get(self.path.partition("?")[0], answer)
+        body = json.dumps(answer).encode() if granted else b""
         self.send_response(200 if granted else 401)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
