@@ -195,10 +195,10 @@ class PretendAzure:
         return self.run("sh", "-eu", "-c", f"{kept}\n{commands}")
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end, at most a minute."""
+        """Run a program to its end, at most five minutes."""
         return subprocess.run(
             command, cwd=self._directory, env={**os.environ, **self.environment},
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 
     def start(self, *command: str) -> subprocess.Popen[str]:
