@@ -26,7 +26,7 @@ def on_files(files: Any, config: Any) -> Any:
     examples = sorted(path for path in (ROOT / "examples").rglob("*") if path.suffix in _LANGUAGES)
     pages = {
         "reference/command-line.md": reference(),
-        "changelog.md": (ROOT / "CHANGELOG.md").read_text(),
+        "changelog.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
         "examples/index.md": _index(examples),
         **{_page_of(path): _example(path) for path in examples},
     }
@@ -58,7 +58,7 @@ def _page_of(path: Path) -> str:
 
 def _example(path: Path) -> str:
     name = path.relative_to(ROOT / "examples").as_posix()
-    return f"# {name}\n\n```{_LANGUAGES[path.suffix]}\n{path.read_text().rstrip()}\n```\n"
+    return f"# {name}\n\n```{_LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8').rstrip()}\n```\n"
 
 
 def _index(examples: list[Path]) -> str:
@@ -72,5 +72,5 @@ def _index(examples: list[Path]) -> str:
 
 
 def _first_line(path: Path) -> str:
-    line = next(line for line in path.read_text().splitlines() if line.strip())
+    line = next(line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     return line.strip('#" ')

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from imds_identity.emulator import Emulator
 
-PAGE = (Path(__file__).parents[2] / "docs/comparison.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/comparison.md").read_text(encoding="utf-8")
 SCOPE = "https://vault.azure.net/.default"
 THEIRS: Any = azure.identity.ManagedIdentityCredential
 OURS: Any = imds_identity.ManagedIdentityCredential

@@ -38,7 +38,7 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page: str, tmp_path: Path)
 def test_every_block_says_what_it_is(page: str) -> None:
     unknown = [block for block in blocks(page) if block.language not in {*RUNNERS, *SHOWN}]
     assert [str(block) for block in unknown] == []
-    text = re.sub(r"(?ms)^ *```.*?^ *```$", "", (ROOT / page).read_text())
+    text = re.sub(r"(?ms)^ *```.*?^ *```$", "", (ROOT / page).read_text(encoding="utf-8"))
     indented = re.findall(r"^\n(?: {4}|\t)\S.*", text, re.MULTILINE)
     assert indented == [], "an indented block has no language; use a fence"
 
@@ -82,7 +82,7 @@ def _shown_by_the_system() -> Iterator[bytes]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_links_to_is_there(page: str) -> None:
-    written = (ROOT / page).read_text()
+    written = (ROOT / page).read_text(encoding="utf-8")
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)|(?:src|srcset)=\"([^\"]+)\"", written)
     local = {a or b for a, b in targets if "://" not in (a or b)} - GENERATED
     assert [path for path in local if not (ROOT / page).parent.joinpath(path).exists()] == []

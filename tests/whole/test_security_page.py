@@ -12,7 +12,7 @@ NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
 def rows_of_threats() -> list[str]:
-    page = (ROOT / "docs/security.md").read_text()
+    page = (ROOT / "docs/security.md").read_text(encoding="utf-8")
     table = page.partition("## Threats\n")[2].partition("\n## ")[0]
     return [line for line in table.splitlines() if line.startswith("| ")][1:]
 
@@ -25,7 +25,11 @@ def test_each_threat_has_a_test() -> None:
 
 @pytest.mark.parametrize("page", ["security.md", "comparison.md"])
 def test_each_test_that_is_named_is_there(page: str) -> None:
-    named = NAMED.findall((ROOT / "docs" / page).read_text())
+    named = NAMED.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
     assert named
     for file, test in named:
-        assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).is_file()
+        assert (
+            f"def {test}(" in (ROOT / file).read_text(encoding="utf-8")
+            if test
+            else (ROOT / file).is_file()
+        )

@@ -51,7 +51,7 @@ def pages() -> Iterator[Path]:
 def test_no_page_has_a_browser_ask_another_host() -> None:
     assert len(list(pages())) > 30
     for page in pages():
-        fetches = Fetches(page.read_text()).found
+        fetches = Fetches(page.read_text(encoding="utf-8")).found
         assert any(fetches)
         assert [url for url in fetches if urlsplit(url).netloc] == [], page
 
@@ -61,7 +61,9 @@ def test_no_style_sheet_does() -> None:
     sheets = list(SITE.rglob("*.css"))
     assert sheets
     for sheet in sheets:
-        urls = re.findall(r"(?:@import|url\()\s*[\"']?([^\"')\s]+)", sheet.read_text())
+        urls = re.findall(
+            r"(?:@import|url\()\s*[\"']?([^\"')\s]+)", sheet.read_text(encoding="utf-8")
+        )
         assert [url for url in urls if urlsplit(url).netloc] == [], sheet
 
 
@@ -78,7 +80,7 @@ def test_no_style_sheet_does() -> None:
     ],
 )
 def test_pages_made_of_other_files_are_there(page: str, words: str) -> None:
-    assert words in (SITE / page / "index.html").read_text()
+    assert words in (SITE / page / "index.html").read_text(encoding="utf-8")
 
 
 @built
@@ -87,7 +89,9 @@ def test_pages_made_of_other_files_are_there(page: str, words: str) -> None:
     ["", ".aio", ".httpx", ".telemetry", ".metadata", ".metadata.aio", ".doctor", ".emulator"],
 )
 def test_each_public_name_is_in_the_reference(module: str) -> None:
-    reference = "".join(page.read_text() for page in (SITE / "reference").rglob("*.html"))
+    reference = "".join(
+        page.read_text(encoding="utf-8") for page in (SITE / "reference").rglob("*.html")
+    )
     names = set(importlib.import_module(f"imds_identity{module}").__all__) - {"__version__"}
     anchors = set(re.findall(r'id="imds_identity(?:\.\w+)*\.(\w+)"', reference))
     assert names - anchors == set()
