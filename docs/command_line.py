@@ -32,11 +32,11 @@ def _section(name: str) -> str:
     parser = parser_of(name)
     usage = parser.format_usage().removeprefix("usage: ").replace("\n" + " " * 7, "\n")
     said = parser.description or _COMMANDS[name].help
-    said = _escaped(f"{said[0].upper()}{said[1:].rstrip('.')}.")
+    said = _prose(f"{said[0].upper()}{said[1:].rstrip('.')}.")
     lines = [f"## {name}", said, f"```text\n{usage}```"]
     lines += [text for group in parser._action_groups for text in _group(parser, group)]
     if parser.epilog:
-        lines.append(_escaped(parser.epilog))
+        lines.append(_prose(parser.epilog))
     return "\n\n".join(lines) + "\n"
 
 
@@ -67,6 +67,11 @@ def _one_of(action: argparse.Action) -> str:
 def flags_of(action: argparse.Action) -> str:
     """The flags of one argument, and what they take."""
     return _Formatter("")._format_action_invocation(action)
+
+
+def _prose(said: str) -> str:
+    """A paragraph; lines of commands stay lines."""
+    return f"```text\n{said.strip()}\n```" if "\n" in said else _escaped(said)
 
 
 def _escaped(said: str) -> str:

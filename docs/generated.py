@@ -7,6 +7,7 @@ pages.
 
 from __future__ import annotations
 
+import ast
 import posixpath
 import re
 from pathlib import Path
@@ -58,19 +59,22 @@ def _page_of(path: Path) -> str:
 
 def _example(path: Path) -> str:
     name = path.relative_to(ROOT / "examples").as_posix()
-    return f"# {name}\n\n```{_LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8').rstrip()}\n```\n"
+    text = path.read_text(encoding="utf-8").rstrip()
+    return f"# {name}\n\n```{_LANGUAGES[path.suffix]}\n{text}\n```\n"
 
 
 def _index(examples: list[Path]) -> str:
     lines = [
         f"- [{path.relative_to(ROOT / 'examples').as_posix()}]"
-        f"({path.relative_to(ROOT / 'examples').as_posix()}.md): {_first_line(path)}"
+        f"({path.relative_to(ROOT / 'examples').as_posix()}.md){_summary(path)}"
         for path in examples
     ]
     text = "\n".join(lines)
-    return f"# Examples\n\nEach is run by the project's tests against the emulator.\n\n{text}\n"
+    return f"# Examples\n\nThe project's tests run each program against the emulator.\n\n{text}\n"
 
 
-def _first_line(path: Path) -> str:
-    line = next(line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    return line.strip('#" ')
+def _summary(path: Path) -> str:
+    """The first line of a program's docstring."""
+    if path.suffix != ".py":
+        return ""
+    return f": {(ast.get_docstring(ast.parse(path.read_bytes())) or '').splitlines()[0]}"
