@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint bench interop soak clean
+.PHONY: demo test test-all lint bench pictures interop soak docs docs-serve clean
 
 demo: $(INSTALLED)
 	$(BIN)/imds-identity demo
@@ -20,8 +20,14 @@ lint: $(INSTALLED)
 test-all:
 	./tests/test_all.sh
 
+# PLOT=1 for the picture, the figures and the table of README.
 bench: $(INSTALLED)
-	$(BIN)/python tests/benchmarks/run.py
+	$(BIN)/python tests/benchmarks/run.py $(if $(PLOT),--plot docs/images)
+
+# The recorded terminal and the emulator's page, in docs/images; the latter takes Chromium.
+pictures: $(INSTALLED)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python docs/pictures/terminal.py docs/images/demo.svg 'imds-identity demo'
+	$(BIN)/python docs/pictures/emulator_page.py docs/images
 
 # Every fault at once, for ten minutes; SOAK_SECONDS=60 for less.
 soak: $(INSTALLED)
@@ -31,10 +37,22 @@ interop: $(INSTALLED)
 	./tests/interop/setup.sh $(BIN)/python
 	$(BIN)/python -m pytest -m interop tests/interop
 
+# The site, in site/; whatever is wrong with a link or a docstring ends it.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m pytest --quiet tests/whole/test_site.py
+
+docs-serve: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8000 --watch src --watch examples
+
+$(VENV)/.docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf .soak .venv .venv-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf site .soak .venv .venv-* .mypy_cache .pytest_cache .ruff_cache

@@ -10,7 +10,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from report import compare
+from report import compare, keep
+from table import FAILED, REFUSED
 
 from crowds import crowd, killed_at_random
 from imds_identity.emulator import Emulator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SECRET = "https://vault.azure.net"
 KILLS = 1000
+STARTS = 21
 PATIENCE = 90
 
 
@@ -53,6 +55,8 @@ def crowds() -> None:
                 f"{what}: {side} made {figures[0]} requests, {figures[1]} of them refused, "
                 f"{figures[2]} processes failed"
             )
+        for position, kind in enumerate((REFUSED, FAILED), 1):
+            keep(f"{what}, {kind}, beside azure-identity", ours[position], theirs[position])
         compare(what, ours[0], theirs[0], "requests", resources / theirs[0], "azure-identity")
 
 
@@ -79,7 +83,7 @@ def warm() -> None:
 
         def milliseconds(*command: str) -> float:
             times = []
-            for _ in range(21):
+            for _ in range(STARTS):
                 started = time.perf_counter()
                 subprocess.run(
                     [sys.executable, *command], env=environment, check=True, capture_output=True

@@ -1,16 +1,19 @@
 """``make bench``: this package beside azure-identity, in one run; what counts are the ratios.
 
-    python tests/benchmarks/run.py [NAME ...]
+    python tests/benchmarks/run.py [--quick] [--plot DIR] [NAME ...]
 
-Each benchmark prints what either side took, the ratio, and the ratio that is aimed at.
+Each benchmark prints what either side took, the ratio, and the ratio that is aimed at. With
+``--plot`` the figures are left in DIR/bench.json, where those of benchmarks that were not run stay
+as they were, with their picture beside them, and README's table is printed.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.append(str(Path(__file__).parents[1]))  # where the tests keep what they share
 
@@ -18,8 +21,11 @@ import emulator_speed
 import endpoint
 import hit_path
 import network
+import plot
 import processes
+import report
 import startup
+import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,13 +42,47 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "endpoint": endpoint.run,
     "emulator": emulator_speed.run,
 }
+# Enough to see that a benchmark runs, and too little to believe what it says.
+QUICK: dict[Any, dict[str, int]] = {
+    hit_path: {"ROUNDS": 6},
+    startup: {"ROUNDS": 2},
+    network: {"ROUNDS": 15},
+    processes: {"STARTS": 3, "KILLS": 20},
+    endpoint: {"ROUNDS": 2},
+    emulator_speed: {"ROUNDS": 2, "REQUESTS": 1600},
+}
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description="Measures this package beside azure-identity.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--quick", action="store_true", help="to try a benchmark, not to measure")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="where figures and picture go")
+    args = parser.parse_args(arguments)
+    if unknown := {*args.names} - {*BENCHMARKS}:
+        parser.error(f"no benchmark is called {', '.join(unknown)}")
+    for module, sizes in QUICK.items() if args.quick else ():
+        vars(module).update(sizes)
     # An installed package has its bytecode; an editable one gets it at the first import, if it may.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    for name in names or BENCHMARKS:
+    for name in args.names or BENCHMARKS:
         BENCHMARKS[name]()
+    if args.plot:
+        show(args.plot)
+
+
+def show(directory: Path) -> None:
+    """Leave figures and picture in a directory, and print README's table."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "bench.json"
+    figures = {**report.saved(file), **report.measured}
+    report.save(file, figures)
+    try:
+        (directory / "bench.svg").write_text(plot.svg(figures))
+    except KeyError as missing:
+        sys.exit(f"{file} lacks {missing}: run the benchmark that measures it")
+    print(f"\n{file} and bench.svg are written; README's table is:\n")
+    print(table.HEAD, *table.rows(figures), sep="\n")
 
 
 if __name__ == "__main__":

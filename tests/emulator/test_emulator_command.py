@@ -123,6 +123,25 @@ def test_it_serves_until_a_signal(kind: Any, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+IN_ANOTHER_THREAD = """
+import signal, sys, threading, time
+from imds_identity.emulator import Emulator
+from imds_identity.emulator._program.serve import serve
+
+def end():
+    time.sleep(0.3)  # until the main thread waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+serve(Emulator(key_vault=False), started=lambda _: threading.Thread(target=end).start())
+"""
+
+
+@POSIX
+def test_a_signal_that_reaches_another_thread_ends_it() -> None:
+    done = subprocess.run([sys.executable, "-c", IN_ANOTHER_THREAD], check=False, timeout=30)
+    assert done.returncode == 0
+
+
 @POSIX
 def test_under_nohup_it_outlives_its_terminal() -> None:
     with serving("--no-key-vault", "--no-admin", hang_up="SIG_IGN") as (process, endpoint):

@@ -36,3 +36,17 @@ def test_az_gets_its_token(imds_emulator: Emulator, tmp_path: Path) -> None:
         (request.status, request.query.get("resource")) for request in imds_emulator.token_requests
     ]
     assert (200, "https://management.core.windows.net/") in statuses, done.stderr
+
+
+def test_each_process_of_az_asks_anew(imds_emulator: Emulator, tmp_path: Path) -> None:
+    python = part("azure-cli") / "az/bin/python"
+    environment = {
+        **os.environ, **imds_emulator.environment(), "AZURE_CONFIG_DIR": str(tmp_path)
+    }  # fmt: skip
+    program = (
+        "from azure.cli.core.auth.msal_credentials import ManagedIdentityCredential as C;"
+        "assert C().acquire_token(['https://vault.azure.net/.default'])['access_token']"
+    )
+    for _ in "ab":
+        subprocess.run([python, "-c", program], env=environment, check=True, timeout=100)
+    assert len(imds_emulator.token_requests) == 2

@@ -187,6 +187,8 @@ def test_approval_is_posted(answers: Answers) -> None:
     assert stepped.finish(answers.raw(200)) == (None, "2020-07-01")
     with pytest.raises(Refused, match="answered 400 for scheduledevents"):
         fresh(6).answer(answers.error(400))
+    with pytest.raises(Refused, match=r"answered 403 .*Something else may answer"):
+        fresh(6).answer(answers.error(403))
 
 
 @pytest.mark.parametrize("status", [301, 302, 307])

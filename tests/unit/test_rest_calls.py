@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any, cast
+from urllib.error import URLError
 
 import pytest
 
@@ -59,6 +61,12 @@ def test_a_date_is_waited_for(clock: FakeClock) -> None:
     service = Service(clock, Answer(429, Retry_After=when), Answer(200))
     service.caller.call(Call("POST", ITEM))
     assert clock.slept == [pytest.approx(30, abs=1)]
+
+
+def test_a_name_that_is_not_known_is_told_without_its_number(clock: FakeClock) -> None:
+    service = Service(clock, URLError(socket.gaierror(-2, "Name or service not known")))
+    with pytest.raises(Problem, match=f"^{ARM}: Name or service not known$"):
+        service.caller.call(Call("GET", ITEM))
 
 
 def test_nobody_waits_for_ever(clock: FakeClock) -> None:

@@ -157,6 +157,12 @@ def test_a_user_assigned_identity(imds_emulator: Emulator, ran: Any, selector: s
     assert claims["oid"] == DEFAULT_USER_ASSIGNED.object_id
 
 
+def test_alone_it_lists_its_commands(ran: Any) -> None:
+    status, out, err = ran()
+    assert (status, out) == (2, "")
+    assert "print a managed identity's token" in err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -75,7 +75,8 @@ def test_it_goes_to_a_private_file(vault: str, tmp_path: Path) -> None:
     assert target.read_bytes() == "grüße\n".encode()
     assert target.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [target]
-    assert secret(vault, "plain", f"--file={tmp_path}/no/such").returncode == 1
+    done = secret(vault, "plain", f"--file={tmp_path}/no/such")
+    assert (done.returncode, f"{tmp_path}/no/such:".encode() in done.stderr) == (1, True)
 
 
 def test_a_host_of_no_cloud_gets_no_token(vault: str, imds_emulator: Emulator) -> None:

@@ -20,7 +20,11 @@ def write_private(path: str, content: bytes) -> None:
     import tempfile
 
     directory = os.path.dirname(os.path.abspath(path))
-    descriptor, unfinished = tempfile.mkstemp(prefix=".", dir=directory)
+    try:
+        descriptor, unfinished = tempfile.mkstemp(prefix=".", dir=directory)
+    except OSError as error:
+        error.filename = path  # and not the unfinished file's name, which nobody has heard of
+        raise
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

@@ -73,6 +73,9 @@ def _run(given: list[str]) -> int:
         return complain("standard output is closed: there is nowhere to write to")
     _write_whatever_comes()
     try:
+        if not given:
+            _parser(given).print_help(sys.stderr)
+            return USAGE
         args = _parser(given).parse_args(given)
         with _told(verbose=getattr(args, "verbose", False)):
             status = import_module(_COMMANDS[args.command].module).run(args)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, TypeAlias
 
 Status: TypeAlias = Literal["ok", "warning", "failure", "unknown", "skipped"]
+"""What came of a check; one is skipped where it does not apply."""
 
 
 class Verdict(NamedTuple):

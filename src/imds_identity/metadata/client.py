@@ -202,7 +202,7 @@ class MetadataClient:
             nonce: what that other wants it to repeat.
 
         Returns:
-            The ``signature`` of the answer: base64, and not verified.
+            The ``signature`` of the answer, in base64 and not verified.
         """
         wanted = None if nonce is None else checked_nonce(nonce)
         signature: str = self._ask(

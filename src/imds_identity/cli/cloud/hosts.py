@@ -74,7 +74,9 @@ def origin_of(url: str) -> str:
         raise ValueError(f"{quote(url)!r} is no URL") from None
     is_plain = url.isascii() and url.isprintable() and not any(c in url for c in ' \\"<>')
     if parts.scheme.lower() != "https":
-        raise ValueError(f"a token travels by https only, not to {quote(url)!r}")
+        raise ValueError(
+            f"a token travels by https only, and {quote(url)!r} does not begin with https://"
+        )
     if not is_plain or not parts.hostname or "@" in parts.netloc:
         raise ValueError(f"{quote(url)!r} is no plain https URL")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

@@ -137,9 +137,8 @@ class Caller:
             return self._send(call, token)
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
-            problem = Problem(
-                f"{origin_of(call.url)}: {quote(str(reason)) or type(error).__name__}"
-            )
+            words = str(getattr(reason, "strerror", None) or reason)
+            problem = Problem(f"{origin_of(call.url)}: {quote(words) or type(error).__name__}")
         # Not inside the handler: an exception's context holds frames, and those hold the token.
         raise problem
 

@@ -103,7 +103,7 @@ def address_in(reference: str, cloud: Callable[[], Cloud]) -> Address:
 def _checked(given: str, vault: str, path: str) -> Address:
     name, _, version = path.removesuffix("/").partition("/")
     if not _NAME.fullmatch(name) or (version and not _NAME.fullmatch(version)):
-        raise ValueError(f"{quote(given)!r} names no secret")
+        raise ValueError(f"{quote(given)!r} names no secret: it is the NAME of kv://VAULT/NAME")
     return Address(vault, name, version)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import signal
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -59,24 +59,32 @@ def serve(
     with _end_signal() as end, emulator:
         if started is not None:
             started(emulator)
-        end.get()
+        end.recv(1)
 
 
 @contextlib.contextmanager
-def _end_signal() -> Iterator[queue.SimpleQueue[int]]:
-    # A signal handler may run inside any lock; SimpleQueue.put is reentrant, Event.set is not.
-    end: queue.SimpleQueue[int] = queue.SimpleQueue()
+def _end_signal() -> Iterator[socket.socket]:
+    """A socket that has something to read once a signal has come.
+
+    Python's own handlers run in the main thread when it next runs Python. One that is about to
+    wait for a lock, or whose signal reached another thread, would not do so until the next signal.
+    """
     kinds = [signal.SIGINT, signal.SIGTERM]
     hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
     # Under nohup it is ignored, and stays so: the terminal may go, the emulator stays.
     if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
         kinds.append(hang_up)
-    before = [signal.signal(kind, lambda number, _: end.put(number)) for kind in kinds]
-    try:
-        yield end
-    finally:
-        for kind, handler in zip(kinds, before, strict=True):
-            signal.signal(kind, handler)
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.setblocking(False)
+        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        before = [signal.signal(kind, lambda *_: None) for kind in kinds]
+        try:
+            yield reader
+        finally:
+            for kind, handler in zip(kinds, before, strict=True):
+                signal.signal(kind, handler)
+            signal.set_wakeup_fd(wakeup)
 
 
 def request_line(record: RecordedRequest) -> str:

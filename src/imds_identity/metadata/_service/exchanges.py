@@ -280,6 +280,9 @@ def refusal(response: Response, category: str) -> Failure:
     if status == 429:
         advice = "A VM may send five requests a second to each category: find what asks so often."
         return Refused(said, advice, status=status, retry_after=wait)
-    passing = status == 410 or status >= 500
-    advice = "It is being updated or is ill; that mostly passes within minutes." if passing else ""
+    advice = ""
+    if status == 410 or status >= 500:
+        advice = "It is being updated or is ill; that mostly passes within minutes."
+    elif status == 403:
+        advice = "Something else may answer in its place: imds-identity doctor finds out what."
     return Refused(said, advice, status=status, retry_after=wait)

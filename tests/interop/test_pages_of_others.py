@@ -1,0 +1,22 @@
+"""Pages whose code needs packages that the other tests do without."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pages import run_page
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.interop
+
+
+@pytest.mark.parametrize(("page", "package"), [("docs/how-to/openai.md", "openai")])
+def test_a_page_runs_as_it_stands(page: str, package: str, tmp_path: Path) -> None:
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed: see .interop/clients.log")
+    run_page(page, tmp_path)

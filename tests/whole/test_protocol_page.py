@@ -1,0 +1,104 @@
+"""The requests in docs/protocol.md are those that are sent."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from documented_hosts import HOSTS, DocumentedHost, token_for
+
+from imds_identity import ManagedIdentityCredential
+from support import RawServer, TlsServer
+
+if TYPE_CHECKING:
+    import socket
+
+PAGE = (Path(__file__).parents[2] / "docs/protocol.md").read_text(encoding="utf-8")
+SCOPE = "https://vault.azure.net/.default"
+
+
+class Vm(DocumentedHost):
+    def variables(self) -> dict[str, str]:
+        return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": self.url}
+
+    def answer(self, method: str, path: str, headers: Any, fields: Any) -> dict[str, Any]:
+        return {
+            "access_token": token_for({}), "expires_on": "4000000000", "token_type": "Bearer",
+            "resource": "https://vault.azure.net",
+        }  # fmt: skip
+
+
+class Arc(Vm):
+    """An agent that answers its first request by naming a key file."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "1.key").write_text("s3cret")
+        self.challenge = f"Basic realm={directory / '1.key'}"
+        super().__init__()
+
+    @classmethod
+    def over(cls, directory: Path) -> Arc:
+        return cls(directory)
+
+    def variables(self) -> dict[str, str]:
+        return {
+            "IDENTITY_ENDPOINT": f"{self.url}/metadata/identity/oauth2/token",
+            "IMDS_ENDPOINT": self.url,
+        }
+
+    def _go_on(self, connection: socket.socket) -> None:
+        if len(self.requests) > 1:
+            super()._go_on(connection)
+            return
+        head = f"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {self.challenge}\r\n"
+        connection.sendall(f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
+
+
+SECTIONS: dict[str, Any] = {
+    "An Azure VM": Vm,
+    "An Azure Arc server": Arc,
+    "App Service, Functions, Container Apps": HOSTS["app-service"],
+    "Azure ML": HOSTS["azure-ml"],
+    "Cloud Shell": HOSTS["cloud-shell"],
+    "Service Fabric": HOSTS["service-fabric"],
+    "Workload identity": HOSTS["workload-identity"],
+}
+
+
+def shown(section: str) -> list[str]:
+    text = PAGE.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    return re.findall(r"```http\n(.*?)\n```", text, re.DOTALL)
+
+
+def in_order(request: str) -> str:
+    """A request with its fields in the order of their names, which says nothing."""
+    head, _, body = request.partition("\n\n")
+    line, *fields = head.split("\n")
+    return "\n".join([line, *sorted(fields), body])
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_request_is_sent_as_it_is_shown(
+    section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AZURE_POD_IDENTITY_AUTHORITY_HOST")
+    with contextlib.ExitStack() as stack:
+        host: RawServer = stack.enter_context(SECTIONS[section].over(tmp_path))
+        for name, value in host.variables().items():  # type: ignore[attr-defined]
+            monkeypatch.setenv(name, value)
+        if isinstance(host, TlsServer):
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", host.certificates)
+        settings = {"arc_tokens_directory": tmp_path} if section == "An Azure Arc server" else {}
+        assert ManagedIdentityCredential(**settings).get_token(SCOPE)  # type: ignore[arg-type]
+    sent = [in_order(request.decode().replace("\r\n", "\n")) for request in host.requests]
+    expected = [in_order(request) for request in shown(section)]
+    assert len(sent) == len(expected)
+    for request, pattern in zip(sent, expected, strict=True):
+        assert re.fullmatch(re.escape(pattern).replace("…", ".*"), request), f"\n{request}"
+
+
+def test_each_request_of_the_page_belongs_to_a_host() -> None:
+    assert len(re.findall("```http", PAGE)) == sum(len(shown(section)) for section in SECTIONS)
