@@ -4,8 +4,8 @@
 
 Each benchmark prints what either side took, the ratio, and the ratio that is aimed at. With
 ``--plot`` the figures are left in DIR/bench.json, where those of benchmarks that were not run stay
-as they were, with their picture beside them, and README's table is printed. ``--table`` puts it into
-a page, in place of the one that is there.
+as they were, with their picture beside them, and README's table is printed. ``--table``
+puts it into a page, in place of the one that is there.
 """
 
 from __future__ import annotations
