@@ -22,7 +22,7 @@ test-all:
 
 # PLOT=1 for the picture, the figures and the table of README.
 bench: $(INSTALLED)
-	$(BIN)/python tests/benchmarks/run.py $(if $(PLOT),--plot docs/images)
+	$(BIN)/python tests/benchmarks/run.py $(if $(PLOT),--plot docs/images --table README.md)
 
 # The recorded terminal and the emulator's page, in docs/images; the latter takes Chromium.
 pictures: $(INSTALLED)

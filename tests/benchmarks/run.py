@@ -1,10 +1,11 @@
 """``make bench``: this package beside azure-identity, in one run; what counts are the ratios.
 
-    python tests/benchmarks/run.py [--quick] [--plot DIR] [NAME ...]
+    python tests/benchmarks/run.py [--quick] [--plot DIR [--table PAGE]] [NAME ...]
 
 Each benchmark prints what either side took, the ratio, and the ratio that is aimed at. With
 ``--plot`` the figures are left in DIR/bench.json, where those of benchmarks that were not run stay
-as they were, with their picture beside them, and README's table is printed.
+as they were, with their picture beside them, and README's table is printed. ``--table``
+puts it into a page, in place of the one that is there.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument("--quick", action="store_true", help="to try a benchmark, not to measure")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="where figures and picture go")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="whose table is made anew")
     args = parser.parse_args(arguments)
     if unknown := {*args.names} - {*BENCHMARKS}:
         parser.error(f"no benchmark is called {', '.join(unknown)}")
@@ -68,11 +70,13 @@ def main(arguments: list[str]) -> None:
     for name in args.names or BENCHMARKS:
         BENCHMARKS[name]()
     if args.plot:
-        show(args.plot)
+        rows = show(args.plot)
+        if args.table:
+            args.table.write_text(table.put_into(args.table.read_text(), rows))
 
 
-def show(directory: Path) -> None:
-    """Leave figures and picture in a directory, and print README's table."""
+def show(directory: Path) -> str:
+    """Leave figures and picture in a directory, and print README's table; the table."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "bench.json"
     figures = {**report.saved(file), **report.measured}
@@ -82,7 +86,9 @@ def show(directory: Path) -> None:
     except KeyError as missing:
         sys.exit(f"{file} lacks {missing}: run the benchmark that measures it")
     print(f"\n{file} and bench.svg are written; README's table is:\n")
-    print(table.HEAD, *table.rows(figures), sep="\n")
+    rows = "\n".join([table.HEAD, *table.rows(figures)])
+    print(rows)
+    return rows
 
 
 if __name__ == "__main__":

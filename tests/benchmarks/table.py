@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from report import AZURE_IDENTITY
@@ -86,6 +87,11 @@ def rows(figures: Figures) -> Iterator[str]:
     yield _row(
         "A cached `get_token`", "1", f"{sync.fraction} of the time sync, {aio.fraction} async"
     )
+
+
+def put_into(page: str, table: str) -> str:
+    """A page with this table in place of the one that it has."""
+    return re.sub(rf"{re.escape(HEAD)}(\n\|.*)+", lambda _: table, page)
 
 
 def bars(figures: Figures) -> Iterator[Bar]:
