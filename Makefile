@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint bench interop soak clean
+.PHONY: demo test test-all lint bench interop package soak clean
 
 demo: $(INSTALLED)
 	$(BIN)/imds-identity demo
@@ -31,10 +31,15 @@ interop: $(INSTALLED)
 	./tests/interop/setup.sh $(BIN)/python
 	$(BIN)/python -m pytest -m interop tests/interop
 
+# Builds dist/, and checks what is in it as its users will meet it.
+package: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --requirement tests/package/requirements.txt
+	$(BIN)/python -m pytest -m package tests/package
+
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf .soak .venv .venv-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist .soak .venv .venv-* .mypy_cache .pytest_cache .ruff_cache
