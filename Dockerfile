@@ -2,7 +2,7 @@
 #   docker build -t imds-emulator . && docker run --rm -p 127.0.0.1:16925-16927:16925-16927 imds-emulator
 FROM python:3.13-slim
 
-COPY pyproject.toml README.md LICENSE /source/
+COPY pyproject.toml hatch_build.py README.md LICENSE /source/
 COPY src /source/src
 RUN pip install --no-cache-dir '/source[emulator]' && rm -rf /source
 

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint bench pictures interop soak docs docs-serve clean
+.PHONY: demo test test-all lint bench pictures interop package soak docs docs-serve clean
 
 demo: $(INSTALLED)
 	$(BIN)/imds-identity demo
@@ -49,10 +49,15 @@ $(VENV)/.docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
+# Builds dist/, and checks what is in it as its users will meet it.
+package: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --requirement tests/package/requirements.txt
+	$(BIN)/python -m pytest -m package tests/package
+
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf site .soak .venv .venv-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist site .soak .venv .venv-* .mypy_cache .pytest_cache .ruff_cache

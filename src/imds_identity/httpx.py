@@ -5,7 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-import httpx
+from ._runtime.extras import not_installed
+
+try:
+    import httpx
+except ModuleNotFoundError:
+    raise not_installed("httpx", "httpx", __name__) from None
 
 from ._faces.bearer import check_url, claims_of, origin_of
 from .aio import ManagedIdentityCredential as AsyncManagedIdentityCredential

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._core.event import Event
 from ._runtime.clock import SYSTEM_CLOCK
+from ._runtime.extras import not_installed
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -43,8 +44,10 @@ class OpenTelemetryMetrics:
     """
 
     def __init__(self, meter_provider: MeterProvider | None = None) -> None:
-        from opentelemetry.metrics import get_meter
-
+        try:
+            from opentelemetry.metrics import get_meter
+        except ModuleNotFoundError:
+            raise not_installed("opentelemetry-api", "otel", type(self).__name__) from None
         meter = get_meter("imds_identity", meter_provider=meter_provider)
         self._fetches = meter.create_counter("imds_identity.fetches", "{fetch}", _FETCHES)
         self._seconds = meter.create_histogram("imds_identity.fetch.duration", "s", _SECONDS)

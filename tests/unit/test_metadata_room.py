@@ -35,4 +35,4 @@ def test_without_the_extra_it_is_told_what_to_install() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
-    assert "ModuleNotFoundError: attested documents take asn1crypto: pip install" in done.stderr
+    assert "ModuleNotFoundError: an attested document needs asn1crypto: pip install" in done.stderr

@@ -44,6 +44,10 @@ _COMMANDS = {
     "whoami": Command("imds_identity.cli.cloud.whoami", "tell as whom tokens are given"),
     "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),
     "doctor": Command("imds_identity.cli.doctor", "find out why there is no token"),
+    "completion": Command(
+        "imds_identity.cli.shell.completion", "complete this program's commands in a shell"
+    ),
+    "manual": Command("imds_identity.cli.shell.manual", "print the manual page"),
     "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),
     "emulator": Command(
         "imds_identity.emulator._program.command", "emulate a VM, an Arc server and more"
@@ -121,12 +125,14 @@ def _told(*, verbose: bool) -> Iterator[None]:
 
 
 def _parser(given: list[str]) -> argparse.ArgumentParser:
+    """The parser of a command line, of whose commands only that which is given takes arguments."""
     parser = argparse.ArgumentParser(
         prog="imds-identity",
         description="Managed-identity tokens on Azure VMs, scale sets and Arc servers.",
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
+    parser.set_defaults(parser_of=_parser)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", prog=parser.prog
@@ -149,6 +155,16 @@ class _Formatter(argparse.HelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=100)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Lines of commands stay lines."""
+        return indent + (text if "\n" in text else "\n".join(self._split_lines(text, width)))
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        """Lines to read and copy from: a flag or a URL is not cut at a hyphen."""
+        import textwrap
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 def _write_whatever_comes() -> None:

@@ -26,7 +26,7 @@ def add_identity(parser: argparse.ArgumentParser) -> None:
             f"--{name}-id",
             type=filled,
             metavar="ID",
-            help=f"the user-assigned identity with this {name} id",
+            help=f"a user-assigned identity, by its {name} id, in place of the system-assigned",
         )
 
 
@@ -41,11 +41,15 @@ def filled(value: str) -> str:
 
 def add_host(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say who is asked for tokens."""
-    parser.add_argument("--source", choices=(IMDS, ARC), help="in place of what is detected")
+    parser.add_argument(
+        "--source",
+        choices=(IMDS, ARC),
+        help="ask an Azure VM's service or the Azure Arc agent (default: what is detected)",
+    )
     parser.add_argument(
         "--arc-tokens-directory",
         metavar="DIRECTORY",
-        help="where the Azure Arc agent keeps its key files, if elsewhere",
+        help="where the Azure Arc agent keeps its key files, if not where it usually does",
     )
 
 
@@ -61,7 +65,8 @@ def add_cache(parser: argparse.ArgumentParser, *aliases: str) -> None:
         *aliases,
         dest="cache",
         metavar="DIRECTORY",
-        help="where processes share tokens, or off; in place of IMDS_IDENTITY_CACHE",
+        help="where this user's processes share tokens, or off (default: what "
+        "IMDS_IDENTITY_CACHE says, else a private directory in memory)",
     )
 
 
@@ -99,7 +104,7 @@ def add_output(
 def add_verbosity(parser: argparse.ArgumentParser) -> None:
     """Add the flag that shows on standard error what is done."""
     parser.add_argument(
-        "--verbose", "-v", action="store_true", help="tell on standard error what is done"
+        "--verbose", "-v", action="store_true", help="say on standard error what is done"
     )
 
 

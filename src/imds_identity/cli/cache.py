@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments to its parser."""
     parser.description = "Shows or clears the tokens that this user's processes share."
-    parser.add_argument("action", choices=("show", "clear"))
+    parser.add_argument(
+        "action", choices=("show", "clear"), help="tell what is shared, but no token; or remove it"
+    )
     add_cache(parser, "--directory")
     add_verbosity(parser)
 

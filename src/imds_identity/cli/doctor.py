@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     wanted = parser.add_mutually_exclusive_group()
     wanted.add_argument("--resource", help="what the token is for (default: Azure's management)")
-    wanted.add_argument("--scope", help="likewise, as a scope")
+    wanted.add_argument("--scope", help="the same, as a scope")
     add_source_of_tokens(parser)
-    parser.add_argument("--json", action="store_true", help="all findings as JSON")
+    parser.add_argument("--json", action="store_true", help="write all findings as JSON")
     parser.add_argument(
-        "--short-ids", action="store_true", help="show but the beginning of each GUID"
+        "--short-ids", action="store_true", help="show no more than the beginning of each GUID"
     )
     parser.add_argument(
         "--all", action="store_true", help="show skipped checks, too, and all that was seen"

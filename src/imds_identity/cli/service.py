@@ -27,9 +27,13 @@ EXIT_STATUS = (
 def add_service(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say which service is asked, and how."""
     parser.epilog = EXIT_STATUS
-    parser.add_argument("--endpoint", metavar="URL", help="in place of this machine's service")
     parser.add_argument(
-        "--api-version", metavar="VERSION", help="in place of the newest that both sides know"
+        "--endpoint", metavar="URL", help="the service to ask (default: this machine's)"
+    )
+    parser.add_argument(
+        "--api-version",
+        metavar="VERSION",
+        help="the version to ask in (default: the newest that both sides know)",
     )
 
 

@@ -24,21 +24,30 @@ if TYPE_CHECKING:
 
     from .._core.token import Token
 
+_EXAMPLES = """\
+examples:
+  imds-identity token https://management.azure.com/
+  imds-identity token https://vault.azure.net -o header | curl -H @- URL
+  imds-identity token https://management.azure.com/ --client-id ID -o claims
+"""
 _KUBERNETES_API = "client.authentication.k8s.io/v1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments to its parser."""
+    parser.usage = "imds-identity token [FLAGS] RESOURCE_OR_SCOPE"
     parser.description = "Prints a managed identity's token for a resource."
+    parser.epilog = _EXAMPLES
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument(
         "resource_or_scope",
         nargs="?",
         metavar="RESOURCE_OR_SCOPE",
-        help="such as https://management.azure.com/ or https://vault.azure.net/.default",
+        help="what the token is for, such as https://management.azure.com/ or "
+        "https://vault.azure.net/.default",
     )
-    wanted.add_argument("--resource", help="likewise, as az has it")
-    wanted.add_argument("--scope", help="likewise")
+    wanted.add_argument("--resource", help="the same, by the flag that az has")
+    wanted.add_argument("--scope", help="the same, as a scope")
     add_source_of_tokens(parser)
     add_output(
         parser,

@@ -27,7 +27,7 @@ def add_cloud(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cloud",
         metavar="NAME",
-        help="such as AzureUSGovernmentCloud; by default as the machine's metadata say",
+        help="the cloud that is meant, such as AzureUSGovernmentCloud (default: the machine's own)",
     )
 
 

@@ -38,14 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "token goes to the URL's host by https, and to no other. Exit status: 0; 1 where the "
         "service refuses, 2 for wrong usage."
     )
-    parser.add_argument("method", type=str.upper, choices=_METHODS, metavar="METHOD")
+    parser.add_argument(
+        "method", type=str.upper, choices=_METHODS, metavar="METHOD", help="%(choices)s"
+    )
     parser.add_argument(
         "url",
         metavar="URL",
         help="an https URL, or a path of Resource Manager such as "
         "/subscriptions?api-version=2022-12-01",
     )
-    parser.add_argument("--body", help="sent as it is; @FILE sends a file, @- standard input")
+    parser.add_argument("--body", help="what to send; @FILE sends a file, @- standard input")
     parser.add_argument(
         "--header",
         action="append",
@@ -54,13 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a header field; may be repeated",
     )
     parser.add_argument(
-        "--resource", help="whose token the host takes, where its name does not tell"
+        "--resource", help="what the host's token is for, where its name does not tell"
     )
     parser.add_argument(
         "--paginate", action="store_true", help="follow nextLink, and write one list of all values"
     )
     parser.add_argument(
-        "--wait", action="store_true", help="until the operation that this begins is over"
+        "--wait",
+        action="store_true",
+        help="wait for the end of the operation that this begins, and write its outcome",
     )
     add_cloud(parser)
     add_source_of_tokens(parser)

@@ -28,15 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--show", action="store_true", help="write it to a terminal, too")
     parser.add_argument(
-        "--file", metavar="PATH", help="write it to this file instead, which is given mode 0600"
+        "--file", metavar="FILE", help="write it to this file instead, which is given mode 0600"
     )
     parser.add_argument(
         "--resource",
-        help="whose token the vault takes, for a vault under a name of your own, such as "
-        "https://vault.azure.net",
+        help="what the vault's token is for, where the vault has a name of your own: "
+        "https://vault.azure.net or another cloud's",
     )
     parser.add_argument(
-        "--cloud", metavar="NAME", help="where kv://VAULT is, in place of the machine's own cloud"
+        "--cloud", metavar="NAME", help="where kv://VAULT is (default: in the machine's own cloud)"
     )
     add_source_of_tokens(parser)
     add_output(

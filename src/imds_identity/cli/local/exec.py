@@ -25,12 +25,18 @@ if TYPE_CHECKING:
     from ..._core.identity import Identity
     from ..._core.secret import Secret
 
+_EXAMPLES = """\
+examples:
+  imds-identity exec -- terraform plan
+  imds-identity exec --env PASSWORD=kv://my-vault/db -- ./app
+"""
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "TMPDIR")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments to its parser."""
     parser.usage = "imds-identity exec [FLAGS] -- COMMAND [ARGUMENT ...]"
+    parser.epilog = _EXAMPLES
     parser.description = (
         "Runs a command with a token endpoint of its own, which every Azure SDK knows: App "
         "Service's. It listens on 127.0.0.1 while the command runs, and gives tokens to whoever "
@@ -42,27 +48,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=kv://VAULT/SECRET[/VERSION][#JSON.KEY]",
-        help="a variable with a secret of a key vault; may be repeated. Where secrets are asked "
-        "for, there is no endpoint without --endpoint or --allow-resource",
+        help="a variable with a secret of a key vault; may be repeated. With it or --file there "
+        "is no token endpoint but by --endpoint or --allow-resource",
     )
     parser.add_argument(
         "--file",
         action="append",
         default=[],
         metavar="NAME=kv://...",
-        help="likewise a variable with the path of a file in memory that holds the secret",
+        help="a variable with the path of a file in memory that holds the secret; may be repeated",
     )
     parser.add_argument(
-        "--vault-resource", metavar="RESOURCE", help="as --resource of `imds-identity secret`"
+        "--vault-resource",
+        metavar="RESOURCE",
+        help="what the vault's token is for, where the vault has a name of your own",
     )
-    parser.add_argument("--cloud", metavar="NAME", help="as of `imds-identity secret`")
     parser.add_argument(
-        "--endpoint", action="store_true", help="a token endpoint beside the secrets"
+        "--cloud", metavar="NAME", help="where kv://VAULT is (default: in the machine's own cloud)"
+    )
+    parser.add_argument(
+        "--endpoint",
+        action="store_true",
+        help="give a token endpoint, too, where secrets are asked for",
     )
     parser.add_argument(
         "--pristine",
         action="store_true",
-        help=f"of this environment, the command gets {', '.join(_KEPT)} and LC_* alone",
+        help=f"give the command of this environment {', '.join(_KEPT)} and LC_* alone",
     )
     parser.add_argument("words", nargs="...", metavar="COMMAND", help="what to run, after --")
 

@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"the address to listen at (default: {LOOPBACK}); one that other machines or "
         "containers reach needs --allow-resource and --secret-file",
     )
-    parser.add_argument("--port", type=int, default=0, help="by default any that is free")
+    parser.add_argument(
+        "--port", type=int, default=0, help="the port to listen at (default: any that is free)"
+    )
     parser.add_argument(
         "--allow-every-interface",
         action="store_true",
@@ -67,7 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a name by which clients know this machine, such as host.docker.internal",
     )
     parser.add_argument(
-        "--unix", metavar="PATH", help="a Unix socket, whose clients are known by their uid"
+        "--unix",
+        metavar="SOCKET",
+        help="listen at a Unix socket, whose clients are known by their uid",
     )
     parser.add_argument(
         "--allow-uid",
@@ -77,10 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="who may use the Unix socket (default: this user and root); may be repeated",
     )
     parser.add_argument(
-        "--secret-file", metavar="FILE", help="holds the secret that clients send; of mode 0600"
+        "--secret-file",
+        metavar="FILE",
+        help="a file of mode 0600 with the secret that clients send",
     )
     parser.add_argument(
-        "--env-file", metavar="FILE", help="is given the variables that clients need, mode 0600"
+        "--env-file",
+        metavar="FILE",
+        help="write the variables that clients need to this file, of mode 0600",
     )
     parser.add_argument(
         "--protocol",

@@ -2,9 +2,8 @@
 
 from importlib.util import find_spec
 
+from ..._runtime.extras import not_installed
+
 for _needed in ("asn1crypto", "certifi", "cryptography"):
     if find_spec(_needed) is None:
-        raise ModuleNotFoundError(
-            f"attested documents take {_needed}: pip install 'imds-identity[attested]'",
-            name=_needed,
-        )
+        raise not_installed(_needed, "attested", "an attested document")

@@ -1,0 +1,130 @@
+"""What the build adds to the wheel: an SBOM of what it needs, made of its own metadata.
+
+https://peps.python.org/pep-0770/, https://cyclonedx.org/docs/1.7/json/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.builders.utils import get_reproducible_timestamp
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hatchling.metadata.core import ProjectMetadata
+
+_FILE = "imds-identity.cdx.json"
+_OF_DEVELOPERS = ("dev", "docs")
+_KINDS_OF_LINK = {
+    "Homepage": "website",
+    "Documentation": "documentation",
+    "Source": "vcs",
+    "Issues": "issue-tracker",
+    "Changelog": "release-notes",
+}
+
+
+class SbomHook(BuildHookInterface[Any]):
+    """Puts the SBOM among the wheel's metadata."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Write the SBOM where the builder finds it; an editable install needs none."""
+        if self.target_name != "wheel" or version == "editable":
+            return
+        self._directory = tempfile.mkdtemp()
+        path = os.path.join(self._directory, _FILE)
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(sbom(self.metadata), file, indent=2, sort_keys=True)
+            file.write("\n")
+        build_data["sbom_files"].append(path)
+
+    def finalize(self, _version: str, _build_data: dict[str, Any], _artifact: str) -> None:
+        """Remove what is in the wheel by now."""
+        if self.target_name == "wheel":
+            shutil.rmtree(getattr(self, "_directory", ""), ignore_errors=True)
+
+
+def sbom(metadata: ProjectMetadata[Any]) -> dict[str, Any]:
+    """The CycloneDX document of a project.
+
+    The wheel holds no other project. What it needs is named as external, with the versions that
+    it takes: which of them is installed is decided where it is installed.
+
+    Args:
+        metadata: of the project.
+    """
+    core = metadata.core
+    itself = f"pkg:pypi/{core.name}@{metadata.version}"
+    needed = list(_needed(core.dependencies, core.optional_dependencies, core.name))
+    built_at = datetime.fromtimestamp(get_reproducible_timestamp(), timezone.utc)
+    return {
+        "$schema": "http://cyclonedx.org/schema/bom-1.7.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.7",
+        "version": 1,
+        "metadata": {
+            "timestamp": built_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "lifecycles": [{"phase": "build"}],
+            "component": {
+                "type": "library",
+                "bom-ref": itself,
+                "name": core.name,
+                "version": metadata.version,
+                "description": core.description,
+                "purl": itself,
+                "authors": core.authors,
+                "licenses": [{"license": {"id": core.license_expression}}],
+                "externalReferences": [
+                    {"type": _KINDS_OF_LINK[name], "url": url} for name, url in core.urls.items()
+                ],
+            },
+        },
+        "components": needed,
+        "dependencies": [
+            {"ref": itself, "dependsOn": [each["bom-ref"] for each in needed]},
+            *({"ref": each["bom-ref"]} for each in needed),
+        ],
+    }
+
+
+def _needed(
+    always: list[str], by_extra: dict[str, list[str]], project: str
+) -> Iterator[dict[str, Any]]:
+    """A component for each package that the project names, by itself or in an extra of users."""
+    required = {_name(text): text for text in always}
+    optional = {
+        _name(text): text
+        for extra, texts in by_extra.items()
+        if extra not in _OF_DEVELOPERS
+        for text in texts
+        if _name(text) not in {project, *required}
+    }
+    for scope, texts in (("required", required), ("optional", optional)):
+        for name, text in sorted(texts.items()):
+            yield {
+                "type": "library",
+                "bom-ref": f"pkg:pypi/{name}",
+                "name": name,
+                "purl": f"pkg:pypi/{name}",
+                "scope": scope,
+                "isExternal": True,
+                "versionRange": f"vers:pypi/{_versions(text)}",
+            }
+
+
+def _name(requirement: str) -> str:
+    return canonicalize_name(Requirement(requirement).name)
+
+
+def _versions(requirement: str) -> str:
+    """The versions that ``requirement`` takes (https://github.com/package-url/vers-spec)."""
+    return "|".join(sorted(map(str, Requirement(requirement).specifier))) or "*"

@@ -1,0 +1,1 @@
+"""Commands that tell shells and people about the commands; all is read from their parsers."""
