@@ -1,45 +1,40 @@
-"""Dask workers that each need a token: the credential travels, tokens do not.
+"""Dask: count the lines of every blob in a container. One token request a machine.
 
-    python examples/dask_workers.py
+    python examples/dask_workers.py https://ACCOUNT.blob.core.windows.net CONTAINER [SCHEDULER]
 
-A credential is pickled by its configuration only. Where a worker unpickles it, it finds that
-machine's own source, and the workers of one machine share what one of them has fetched.
+The credential travels with the tasks, tokens do not: it is pickled by its configuration alone, and
+a worker that unpickles it asks its own machine. The workers of one machine share what one of them
+has fetched, and so does the worker that is started after a crash.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from functools import partial
 
-from distributed import Client, LocalCluster
+from azure.storage.blob import ContainerClient
+from distributed import Client
 
 from imds_identity import ManagedIdentityCredential
 
-if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
 
-SCOPE = "https://storage.azure.com/.default"
-
-
-def expiry(_task: int, credential: TokenCredential) -> int:
-    """What a worker does: here it only says until when its token is good."""
-    return credential.get_token(SCOPE).expires_on
+def lines(blob: str, url: str, container: str, credential: ManagedIdentityCredential) -> int:
+    """How many lines a blob has: what a worker does."""
+    with ContainerClient(url, container, credential) as client:
+        return sum(chunk.count(b"\n") for chunk in client.download_blob(blob).chunks())
 
 
-def expiries(workers: int, credential: TokenCredential) -> list[int]:
-    """What each of ``workers`` processes of this machine says of its token."""
-    with (
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        addresses = list(client.scheduler_info(n_workers=-1)["workers"])
-        futures = [
-            client.submit(expiry, number, credential, workers=[address], pure=False)
-            for number, address in enumerate(addresses)
-        ]
-        return [int(future.result()) for future in futures]
+def lines_of_all(cluster: Client, url: str, container: str) -> dict[str, int]:
+    """How many lines each blob of a container has, by its name."""
+    credential = ManagedIdentityCredential()
+    with ContainerClient(url, container, credential) as client:
+        blobs = list(client.list_blob_names())
+    count = partial(lines, url=url, container=container, credential=credential)
+    return dict(zip(blobs, cluster.gather(cluster.map(count, blobs)), strict=True))
 
 
 if __name__ == "__main__":
-    print(expiries(10, ManagedIdentityCredential()))
+    # With no scheduler named, Dask starts workers on this machine.
+    with Client(*sys.argv[3:4]) as cluster:
+        for blob, count in lines_of_all(cluster, sys.argv[1], sys.argv[2]).items():
+            print(count, blob)

@@ -63,6 +63,16 @@ debian() {
             for package in *.deb; do dpkg -x "$package" .; done)
 }
 
+# Dask, Ray and Spark bring hundreds of megabytes and pins of their own.
+framework() {
+    "$python" -m venv "$home/$1" &&
+        "$home/$1/bin/python" -m pip install --editable . azure-storage-blob "$2"
+}
+
+java_and_spark() {
+    command -v java && framework spark pyspark
+}
+
 azure_cli() {
     "$python" -m venv "$home/az" && "$home/az/bin/python" -m pip install azure-cli
 }
@@ -75,6 +85,9 @@ part clients clients
 part azure-identity-suite azure_identity_suite
 part npm npm_packages
 part azure-cli azure_cli
+part dask framework dask distributed
+part ray framework ray ray
+part spark java_and_spark
 part chromium chromium
 part more more
 part duckdb duckdb

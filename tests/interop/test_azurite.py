@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
-from interop_support import node, part
+from azurite_support import running_azurite
 
 import imds_identity
 import imds_identity.aio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from imds_identity.emulator import Emulator
 
@@ -28,59 +24,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-ACCOUNT = "devstoreaccount1"
-PORTS = ("blob", "queue", "table")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
 
 @pytest.fixture(scope="module")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """URLs of the three services, and the certificate to trust."""
-    main = part("npm") / "npm/node_modules/azurite/dist/src/azurite.js"
-    folder = tmp_path_factory.mktemp("azurite")
-    key, certificate = _certificate(folder)
-    ports = {name: free_port() for name in PORTS}
-    flags = [f"--{name}{what}" for name in PORTS for what in ("Host", "Port")]
-    values = [value for name in PORTS for value in ("127.0.0.1", str(ports[name]))]
-    process = subprocess.Popen(
-        [node(), main, "--silent", "--inMemoryPersistence", "--skipApiVersionCheck",
-         "--disableTelemetry", "--oauth", "basic", "--cert", certificate, "--key", key,
-         *(word for pair in zip(flags, values, strict=True) for word in pair)],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        for port in ports.values():
-            _wait_for(port, process)
-        urls = {name: f"https://127.0.0.1:{port}/{ACCOUNT}" for name, port in ports.items()}
-        yield {**urls, "verify": str(certificate)}
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    key, certificate = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return key, certificate
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        assert process.poll() is None, "azurite has ended"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("azurite does not listen")
+    with running_azurite(tmp_path_factory.mktemp("azurite")) as started:
+        yield started
 
 
 @pytest.mark.usefixtures("imds_emulator")

@@ -1,0 +1,35 @@
+"""Dask's workers."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from distributed import Client, LocalCluster
+from distributed.protocol.pickle import dumps
+
+
+class Crew:
+    dumps = staticmethod(dumps)
+
+    def __init__(self, client):
+        self._client = client
+
+    def each(self, errand, *arguments):
+        workers = list(self._client.scheduler_info(n_workers=-1)["workers"])
+        sent = [
+            self._client.submit(errand, *arguments, workers=[worker], pure=False)
+            for worker in workers
+        ]
+        return self._client.gather(sent)
+
+    def restart(self):
+        self._client.restart()
+
+
+@contextmanager
+def crew(workers):
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield Crew(client)
