@@ -20,9 +20,10 @@ lint: $(INSTALLED)
 test-all:
 	./tests/test_all.sh
 
-# PLOT=1 for the picture, the figures and the table of README.
+# PLOT=1 for the picture, the figures and the table of README, and for where the time goes.
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/run.py $(if $(PLOT),--plot docs/images --table README.md)
+	$(BIN)/python tests/benchmarks/where.py $(if $(PLOT),docs/performance.md)
 
 # The recorded terminal and the emulator's page, in docs/images; the latter takes Chromium.
 pictures: $(INSTALLED)

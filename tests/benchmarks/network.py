@@ -70,7 +70,7 @@ def first_token() -> None:
                 check=True,
             )
         bare, ours, theirs = (float(value) * 1e3 for value in done.stdout.split())
-        compare(what, ours, bare, "ms", 1.3, "bare requests ")
+        compare(what, ours, bare, "ms", 1.15, "bare requests ")
         compare(what, ours, theirs, "ms", 1.0, "azure-identity")
 
 

@@ -97,5 +97,5 @@ def warm() -> None:
         command = milliseconds("-m", "imds_identity", "token", SECRET)
         nothing = milliseconds("-c", "pass")
         assert len(emulator.token_requests) == before
-        compare("start to token, warm cache", ours, theirs, "ms", 0.5, "azure-identity")
-        compare("imds-identity token, warm cache", command, nothing, "ms", 4.0, "python -c pass")
+        compare("start to token, warm cache", ours, theirs, "ms", 0.35, "azure-identity")
+        compare("imds-identity token, warm cache", command, nothing, "ms", 3.0, "python -c pass")

@@ -1,0 +1,206 @@
+"""Where each microsecond goes: of a hit, of a first token, of a start of the command line.
+
+    python tests/benchmarks/where.py [PAGE]
+
+Prints a table for each, or puts them into PAGE, between its marks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.append(str(Path(__file__).parents[1]))  # where the tests keep what they share
+
+from hit_path import SCOPE, Empty, microseconds, sync_seconds
+from processes import SECRET, service
+
+import imds_identity
+from imds_identity.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+HIT_ROUNDS = 200
+FIRST_ROUNDS = 120
+STARTS = 31
+MARKS = "<!-- where: begin -->", "<!-- where: end -->"
+
+
+class LooksUp(Empty):
+    """What finds the slot of a scope, and no more."""
+
+    def __init__(self) -> None:
+        self._slots = {SCOPE: self}
+        self._cae_slots = self._slots
+
+    def get_token(self, *scopes: str, enable_cae: bool = False, **_: Any) -> None:
+        """Look up the scope."""
+        (scope,) = scopes
+        (self._cae_slots if enable_cae else self._slots)[scope]
+
+
+class LooksAtClock(Empty):
+    """What reads the clock, and no more."""
+
+    def __init__(self, credential: Any) -> None:
+        self._tick = credential._tick
+
+    def get_token(self, *_: str, **__: Any) -> None:
+        """Read the clock."""
+        tick = self._tick
+        tick()
+
+
+def hit() -> Iterator[tuple[str, float]]:
+    """Nanoseconds of the parts of a hit."""
+    with Emulator() as emulator:
+        os.environ.update(emulator.environment())
+        ours: Any = imds_identity.ManagedIdentityCredential()
+        ours.get_token(SCOPE)
+        sides: Sequence[Any] = (Empty(), LooksUp(), LooksAtClock(ours), ours)
+        rounds = [[sync_seconds(side) for side in sides] for _ in range(HIT_ROUNDS)]
+    empty, found, clock, whole = (
+        microseconds(list(side)) * 1e3 for side in zip(*rounds, strict=True)
+    )
+    yield "an empty method of the same signature", empty
+    yield "looking up the scope", found - empty
+    yield "reading the clock", clock - empty
+    yield "comparing, and returning the token", whole - found - clock + empty
+    yield "in all", whole
+
+
+# What happens, in its order: what is called then, and whether the moment is that of its end.
+MOMENTS = [
+    ("constructing the credential", "imds_identity._faces.face:Face._slot", False),
+    ("another process's token, a thread", "imds_identity._engine.broker:Broker._fly", False),
+    ("taking the machine's lease", "imds_identity._engine.sharing:Sharing._found", True),
+    ("choosing how to ask", "imds_identity._wire.channel:Channel.run", False),
+    ("waiting for a lane to the service", "imds_identity._wire.sender:_sent", False),
+    ("connecting", "imds_identity._wire.connection:Connection.connect", True),
+    ("the request, the service and its answer", "imds_identity._wire.sender:_sent", True),
+    ("giving the lane back; reading the token", "imds_identity._wire.channel:Channel.run", True),
+    ("leaving it for other processes", "imds_identity._machine.store:MachineCache.write", True),
+    ("giving the lease back", "imds_identity._engine.broker:Broker._land", False),
+    ("waking who waits; azure-core's form of the token", "", True),
+]  # fmt: skip
+FIRST_TOKEN = """
+import importlib, json, os, sys, time
+import azure.core.credentials
+import imds_identity
+from imds_identity import ManagedIdentityCredential
+seen = {}
+
+def watch(number, where, at_end):
+    module, _, path = where.partition(":")
+    *owner, name = path.split(".")
+    holder = importlib.import_module(module)
+    for each in owner:
+        holder = getattr(holder, each)
+    call = getattr(holder, name)
+
+    def watched(*args, **kwargs):
+        if not at_end:
+            seen.setdefault(number, time.perf_counter())
+        try:
+            return call(*args, **kwargs)
+        finally:
+            if at_end:
+                seen.setdefault(number, time.perf_counter())
+
+    setattr(holder, name, watched)
+
+moments = json.loads(sys.argv[1])
+for number, (_, where, at_end) in enumerate(moments):
+    if where:
+        watch(number, where, at_end)
+for _ in range(int(sys.argv[2])):
+    imds_identity.clear_cache()
+    time.sleep(0.08)  # no more requests a second than a machine may send
+    seen.clear()
+    started = time.perf_counter()
+    ManagedIdentityCredential().get_token("https://vault.azure.net/.default")
+    seen[len(moments) - 1] = time.perf_counter()
+    print(json.dumps([seen[number] - started for number in range(len(moments))]))
+"""
+
+
+def first_token() -> Iterator[tuple[str, float]]:
+    """Microseconds of the parts of a first token over the network, with the shared cache."""
+    with service() as (_, environment):
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST_TOKEN, json.dumps(MOMENTS), str(FIRST_ROUNDS)],
+            env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    rounds = [json.loads(line) for line in done.stdout.splitlines()[5:]]
+    spans = [[end - begin for begin, end in zip([0.0, *one], one)] for one in rounds]  # noqa: B905
+    for (what, *_), span in zip(MOMENTS, zip(*spans, strict=True), strict=True):
+        yield what, statistics.median(span) * 1e6
+    yield "in all", statistics.median(one[-1] for one in rounds) * 1e6
+
+
+def start() -> Iterator[tuple[str, float]]:
+    """Milliseconds of the parts of `imds-identity token` where the machine has the token."""
+    library = "typing, json, re, threading, contextvars"
+    parser = f"{library}, argparse, gettext, locale"
+    ours = f"{parser}, imds_identity.cli.token, imds_identity._engine.process"
+    steps = [
+        ("Python itself", ["-c", "pass"]),
+        ("the standard library's typing, json, threading", ["-c", f"import {library}"]),
+        ("argparse", ["-c", f"import {parser}"]),
+        ("this package's modules", ["-c", f"import {ours}"]),
+        ("arguments, two files, the token, and the end", ["-m", "imds_identity", "token", SECRET]),
+    ]
+    with service() as (_, environment):
+        least = dict.fromkeys((what for what, _ in steps), float("inf"))
+        for _ in range(STARTS):
+            for what, command in steps:
+                least[what] = min(least[what], _seconds(command, environment))
+    before = 0.0
+    for what, seconds in least.items():
+        yield what, (seconds - before) * 1e3
+        before = seconds
+    yield "in all", before * 1e3
+
+
+def _seconds(command: list[str], environment: dict[str, str]) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def tables() -> str:
+    """All three, in Markdown."""
+    said = []
+    for title, unit, digits, parts in (
+        ("A hit", "ns", 0, hit()),
+        ("A first token, shared", "µs", 0, first_token()),
+        ("`imds-identity token`, the token already on the machine", "ms", 1, start()),
+    ):
+        lines = [f"| {what} | {value:.{digits}f} |" for what, value in parts]
+        said.append("\n".join([f"| {title} | {unit} |", "|---|---:|", *lines]))
+    return "\n\n".join(said)
+
+
+def main(pages: list[str]) -> None:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    said = tables()
+    print(said)
+    begin, end = MARKS
+    for page in map(Path, pages):
+        text = page.read_text(encoding="utf-8")
+        between = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
+        if not between.search(text):
+            sys.exit(f"{page} has no {begin} … {end}")
+        page.write_text(between.sub(lambda _: f"{begin}\n{said}\n{end}", text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
