@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import subprocess
 import sys
@@ -366,6 +367,15 @@ def test_the_target_is_what_the_url_says(url: str, target: bytes) -> None:
 def test_an_endpoint_that_is_no_url_is_said_to_be_wrong_at_once(url: str) -> None:
     with pytest.raises(Unavailable, match="cannot be asked"):
         sent(url)
+
+
+def test_who_debugs_http_sees_no_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    with RawServer(HEAD + b"X-Echo: s3cret\r\nContent-Length: 0\r\n\r\n") as server:
+        assert sent(server.url, {"Authorization": Secret("Basic s3cret")}).status == 200
+    assert capsys.readouterr().out == ""
 
 
 def test_a_header_that_cannot_be_sent_is_not_shown() -> None:

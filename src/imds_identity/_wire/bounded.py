@@ -199,6 +199,8 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
 class BoundedConnection(HTTPConnection):
     """Connects within its time-out, however many addresses a name has, and bounds each answer."""
 
+    debuglevel = 0  # as for `Connection`
+
     def __init__(self, *args: Any, clock: Clock, **kwargs: Any) -> None:
         self._clock = clock
         super().__init__(*args, **kwargs)

@@ -7,6 +7,7 @@ import functools
 import http.client
 import io
 import socket
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,6 +71,9 @@ class Connection(http.client.HTTPConnection):
         seconds: how long all of it may take.
     """
 
+    # Whoever debugs a program of his sets http.client's own, which prints header fields: secrets.
+    debuglevel = 0
+
     def __init__(
         self, host: str, port: int, clock: Clock, connect_seconds: float, seconds: float
     ) -> None:
@@ -83,6 +87,7 @@ class Connection(http.client.HTTPConnection):
         Raises:
             Unreached: if that cannot be done in time.
         """
+        sys.audit("http.client.connect", self, self.host, self.port)
         clock = self._deadline.clock
         self.sock = connected(self.host, self.port, self._connect_seconds, clock)
         self.sock.settimeout(self._deadline.left())
