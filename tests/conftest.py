@@ -10,7 +10,7 @@ from hypothesis import settings
 
 import imds_identity
 from imds_identity._engine.broker import Broker
-from support import Answers, Background, FakeClock, middle
+from support import Answers, Background, FakeClock, ScriptedServer, middle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,3 +96,17 @@ def ran(capsys: pytest.CaptureFixture[str]) -> Any:
         return status, out, err
 
     return run
+
+
+@pytest.fixture
+def service() -> Iterator[ScriptedServer]:
+    """A service that answers as its script says."""
+    with ScriptedServer.running() as server:
+        yield server
+
+
+@pytest.fixture
+def other_service() -> Iterator[ScriptedServer]:
+    """Another one."""
+    with ScriptedServer.running() as server:
+        yield server

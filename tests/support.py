@@ -17,6 +17,8 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from azure.core.credentials import AccessToken
+
 from imds_identity._core.key import Key
 from imds_identity._core.token import Token
 from imds_identity._machine.directory import Directory
@@ -27,7 +29,7 @@ from imds_identity._wire.exchange import Response
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from typing_extensions import Self
@@ -353,15 +355,28 @@ class ScriptedServer(ThreadingHTTPServer):
     seen: list[tuple[str, str | None, bytes]]
 
     @classmethod
-    def started(cls) -> Self:
-        server = cls(("127.0.0.1", 0), _Scripted)
-        server.script, server.seen = [], []
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-        return server
+    @contextlib.contextmanager
+    def running(cls) -> Iterator[Self]:
+        with cls(("127.0.0.1", 0), _Scripted) as server:
+            server.script, server.seen = [], []
+            threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+            yield server
+            server.shutdown()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Credential:
+    """One of azure-core's, which counts what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str | None] = []
+
+    def get_token(self, *scopes: str, claims: str | None = None, **kwargs: Any) -> AccessToken:
+        self.asked.append(claims)
+        return AccessToken(f"token-{len(self.asked)}", 0)
 
 
 class HttpAnswer(io.BytesIO):

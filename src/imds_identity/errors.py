@@ -19,7 +19,15 @@ from typing import Any
 
 from azure.core.exceptions import ClientAuthenticationError
 
-from ._core.failure import Failure, Malformed, Refused, SecretUnreadable, Unavailable
+from ._core.failure import (
+    Failure,
+    Malformed,
+    Refused,
+    Reported,
+    SecretUnreadable,
+    Unavailable,
+    report,
+)
 
 __all__ = [
     "ArcSecretError",
@@ -30,7 +38,7 @@ __all__ = [
 ]
 
 
-class ManagedIdentityError(ClientAuthenticationError):
+class ManagedIdentityError(Reported, ClientAuthenticationError):
     """A managed identity's token could not be had.
 
     Attributes:
@@ -42,29 +50,8 @@ class ManagedIdentityError(ClientAuthenticationError):
         retry_after: seconds for which the service asked to be left alone, or None.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status_code: int | None = None,
-        attempts: int = 0,
-        seconds: float = 0.0,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message=message)
-        self.status_code = status_code
-        self.attempts = attempts
-        self.seconds = seconds
-        self.retry_after = retry_after
-
     def __reduce__(self) -> tuple[Any, ...]:
-        facts = {
-            "status_code": self.status_code,
-            "attempts": self.attempts,
-            "seconds": self.seconds,
-            "retry_after": self.retry_after,
-        }
-        return _rebuilt, (_public(type(self)), str(self.message), facts)
+        return _rebuilt, (_public(type(self)), str(self.message), self._facts())
 
 
 class CredentialUnavailableError(ManagedIdentityError):
@@ -96,13 +83,7 @@ _CLASSES: dict[type[Failure], type[ManagedIdentityError]] = {
 
 def error_from(failure: Failure) -> ManagedIdentityError:
     """What users catch, for what the engine says."""
-    return _chained(_CLASSES[type(failure)])(
-        str(failure),
-        status_code=failure.status,
-        attempts=failure.attempts,
-        seconds=failure.seconds,
-        retry_after=failure.retry_after,
-    )
+    return report(_chained(_CLASSES[type(failure)]), failure)
 
 
 def _chained(cls: type[ManagedIdentityError]) -> type[ManagedIdentityError]:

@@ -96,8 +96,10 @@ def test_it_says_where_to_find_what_a_user_looks_for(published: Published) -> No
 def test_each_link_and_picture_of_the_index_s_page_leads_to_a_file(published: Published) -> None:
     from readme_renderer.markdown import render
 
-    page = str(render(str(published.metadata.get_payload())))
+    text = str(published.metadata.get_payload())
+    page = str(render(text))
     version = published.metadata["Version"]
+    assert not re.findall(r'(?:\]\(|(?:src|srcset|href)=")(?!https://|#)\S*', text)
     links = re.findall(r'(?:href|src|srcset)="([^"]*)"', page)
     ours = {RAW + f"/v{version}/", HOME + f"/blob/v{version}/"}
     paths = [link.removeprefix(base) for link in links for base in ours if link.startswith(base)]

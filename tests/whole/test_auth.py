@@ -3,49 +3,19 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from azure.core.credentials import AccessToken
 
 from imds_identity import ManagedIdentityAuth, ManagedIdentityCredential
 from imds_identity._faces.bearer import claims_of
-from support import CHALLENGE, CLAIMS, ScriptedServer
+from support import CHALLENGE, CLAIMS, Credential, ScriptedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from imds_identity.emulator import Emulator
 
 SCOPE = "https://vault.azure.net/.default"
-
-
-@pytest.fixture
-def service() -> Iterator[ScriptedServer]:
-    server = ScriptedServer.started()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def other_service() -> Iterator[ScriptedServer]:
-    server = ScriptedServer.started()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-class Credential:
-    """Counts what it is asked for."""
-
-    def __init__(self) -> None:
-        self.asked: list[str | None] = []
-
-    def get_token(self, *scopes: str, claims: str | None = None, **kwargs: Any) -> AccessToken:
-        self.asked.append(claims)
-        return AccessToken(f"token-{len(self.asked)}", 0)
 
 
 def test_a_script_reads_a_secret(imds_emulator: Emulator) -> None:

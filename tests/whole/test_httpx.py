@@ -6,45 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from azure.core.credentials import AccessToken
 
-from support import CHALLENGE, CLAIMS, ScriptedServer
+from support import CHALLENGE, CLAIMS, Credential, ScriptedServer
 
 httpx = pytest.importorskip("httpx")
 
 import imds_identity.httpx as face  # noqa: E402 - only where httpx is
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from azure.core.credentials import AccessToken
 
     from imds_identity.emulator import Emulator
 
 SCOPE = "https://vault.azure.net/.default"
-
-
-@pytest.fixture
-def service() -> Iterator[ScriptedServer]:
-    server = ScriptedServer.started()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def other_service() -> Iterator[ScriptedServer]:
-    server = ScriptedServer.started()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-class Credential:
-    def __init__(self) -> None:
-        self.asked: list[str | None] = []
-
-    def get_token(self, *scopes: str, claims: str | None = None, **kwargs: Any) -> AccessToken:
-        self.asked.append(claims)
-        return AccessToken(f"token-{len(self.asked)}", 0)
 
 
 class AsyncCredential(Credential):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -18,6 +18,7 @@ _SECRETS = (
     r"|[^\s:/\"'{},]+:(?!//)[^\s\"'{},]+(?=@)"  # likewise where its scheme was left out
 )
 _LONGEST_QUOTE = 500
+_R = TypeVar("_R", bound="Reported")
 
 
 class Failure(Exception):
@@ -90,6 +91,45 @@ class Malformed(Failure):
 
 class SecretUnreadable(Failure):
     """Arc's challenge could not be met."""
+
+
+class Reported(Exception):
+    """What users catch has this beside azure-core's own error: the facts of a `Failure`."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        attempts: int = 0,
+        seconds: float = 0.0,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.attempts = attempts
+        self.seconds = seconds
+        self.retry_after = retry_after
+
+    def _facts(self) -> dict[str, Any]:
+        """The keywords that this was made with."""
+        return {
+            "status_code": self.status_code,
+            "attempts": self.attempts,
+            "seconds": self.seconds,
+            "retry_after": self.retry_after,
+        }
+
+
+def report(kind: type[_R], failure: Failure) -> _R:
+    """What users catch of one kind, for what the engine says."""
+    return kind(
+        str(failure),
+        status_code=failure.status,
+        attempts=failure.attempts,
+        seconds=failure.seconds,
+        retry_after=failure.retry_after,
+    )
 
 
 _KINDS = {kind.__name__: kind for kind in (Unavailable, Refused, Malformed, SecretUnreadable)}

@@ -35,6 +35,11 @@ class Identity(NamedTuple):
         """The query parameter that IMDS and HIMDS know this selector by."""
         return {_QUERY_NAMES[self.selector]: self.value} if self.selector else {}
 
+    @property
+    def setting(self) -> dict[str, str]:
+        """The keyword of a credential that selects it."""
+        return {self.selector: self.value} if self.selector else {}
+
     def __str__(self) -> str:
         return f"{self.selector} {self.value!r}" if self.selector else "system-assigned identity"
 

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection
 
+    from .._core.identity import Identity
     from .._engine.provider import Provider
 
-_OF_A_TOKEN = (
-    "client_id", "object_id", "resource_id", "source", "arc_tokens_directory", "cache",
-)  # fmt: skip
+_SELECTORS = ("client_id", "object_id", "resource_id")
+_OF_A_TOKEN = (*_SELECTORS, "source", "arc_tokens_directory", "cache")
 _OUTPUT_HELP = "one of: %(choices)s (default: %(default)s)"
 
 
@@ -123,8 +123,12 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in _OF_A_TOKEN}
 
 
-def provider_of(args: argparse.Namespace) -> Provider:
+def provider_of(args: argparse.Namespace, identity: Identity | None = None) -> Provider:
     """What gets tokens as the flags of all that is added here say.
+
+    Args:
+        args: of the command line.
+        identity: whose tokens, where the flags do not say it.
 
     Raises:
         ValueError: for a flag that is not understood.
@@ -133,7 +137,7 @@ def provider_of(args: argparse.Namespace) -> Provider:
     from .._engine.manner import Manner
     from .._engine.process import provider_for
 
-    return provider_for(
-        **settings_of(args),
-        manner=Manner(logs_requests=True) if args.verbose else None,
-    )
+    settings = settings_of(args)
+    if identity is not None:
+        settings |= {**dict.fromkeys(_SELECTORS), **identity.setting}
+    return provider_for(**settings, manner=Manner(logs_requests=True) if args.verbose else None)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
 
-from .._core.failure import Malformed, Unavailable
+from .._core.failure import Malformed, Reported, Unavailable, report
 from ._service.failures import NotFound, NotOffered, UnknownVersion
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-class MetadataError(AzureError):
+class MetadataError(Reported, AzureError):
     """Something of the metadata service could not be had, or not be believed.
 
     Attributes:
@@ -70,24 +70,8 @@ class MetadataError(AzureError):
         retry_after: seconds for which the service asked to be left alone, or None.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status_code: int | None = None,
-        attempts: int = 0,
-        seconds: float = 0.0,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status_code = status_code
-        self.attempts = attempts
-        self.seconds = seconds
-        self.retry_after = retry_after
-
     def __reduce__(self) -> tuple[Any, ...]:
-        facts = (self.status_code, self.attempts, self.seconds, self.retry_after)
-        return _rebuilt, (type(self), str(self.message), *facts)
+        return _rebuilt, (type(self), str(self.message), self._facts())
 
 
 class MetadataUnavailableError(MetadataError):
@@ -177,13 +161,7 @@ _CLASSES: dict[type[Failure], type[MetadataError]] = {
 
 def error_from(failure: Failure) -> MetadataError:
     """What users catch, for what an exchange says."""
-    return _CLASSES.get(type(failure), MetadataRefusedError)(
-        str(failure),
-        status_code=failure.status,
-        attempts=failure.attempts,
-        seconds=failure.seconds,
-        retry_after=failure.retry_after,
-    )
+    return report(_CLASSES.get(type(failure), MetadataRefusedError), failure)
 
 
 def may_pass(error: MetadataError) -> bool:
@@ -199,6 +177,5 @@ def may_pass(error: MetadataError) -> bool:
     )
 
 
-def _rebuilt(cls: type[MetadataError], message: str, *facts: Any) -> MetadataError:
-    names = ("status_code", "attempts", "seconds", "retry_after")
-    return cls(message, **dict(zip(names, facts, strict=True)))
+def _rebuilt(cls: type[MetadataError], message: str, facts: dict[str, Any]) -> MetadataError:
+    return cls(message, **facts)

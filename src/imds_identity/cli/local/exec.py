@@ -15,8 +15,9 @@ from ..._runtime.background import start_thread
 from ..._runtime.clock import SYSTEM_CLOCK
 from ..._runtime.environment import for_child
 from ..._runtime.fork import load
+from ..arguments import provider_of
 from ..complaint import complain, tell
-from .flags import add_endpoint, identity_of, provider_as, resources_of
+from .flags import add_endpoint, identity_of, resources_of
 
 if TYPE_CHECKING:
     import argparse
@@ -142,7 +143,7 @@ def _run_with_endpoint(
     secret, resources = new_secret(), resources_of(args)
     if any((identity, args.source, args.arc_tokens_directory, args.cache)):
         # What is wrong with the flags is said before anything runs.
-        provider_as(args, identity or SYSTEM_ASSIGNED)
+        provider_of(args, identity or SYSTEM_ASSIGNED)
     listener = listen_at(LOOPBACK)
     for name in MISLEADING:
         environment.pop(name, None)
@@ -185,7 +186,7 @@ def _serve(
 
     start_thread(_warm_up)
     rules = Rules(secret, identity=identity, resources=resources)
-    desk = Desk(partial(provider_as, args), SYSTEM_CLOCK)
+    desk = Desk(partial(provider_of, args), SYSTEM_CLOCK)
     Server([listener], rules, desk.give, SYSTEM_CLOCK).serve()
 
 

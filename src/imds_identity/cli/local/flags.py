@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import argparse
 
     from ..._core.identity import Identity
-    from ..._engine.provider import Provider
 
 
 def add_endpoint(parser: argparse.ArgumentParser) -> None:
@@ -50,21 +49,3 @@ def resources_of(args: argparse.Namespace) -> list[str] | None:
     if args.allow_resource is None:
         return None
     return [resource_of((resource,)) for resource in args.allow_resource]
-
-
-def provider_as(args: argparse.Namespace, identity: Identity) -> Provider:
-    """What gets the tokens of ``identity``, from where the flags say.
-
-    Raises:
-        ValueError: for a flag that is not understood.
-    """
-    from ..._engine.manner import Manner
-    from ..._engine.process import provider_for
-
-    return provider_for(
-        identity_config={identity.selector: identity.value} if identity.selector else None,
-        source=args.source,
-        arc_tokens_directory=args.arc_tokens_directory,
-        cache=args.cache,
-        manner=Manner(logs_requests=True) if args.verbose else None,
-    )

@@ -28,8 +28,9 @@ from ..._runtime.background import start_thread
 from ..._runtime.clock import SYSTEM_CLOCK
 from ..._runtime.environment import Environment
 from ..._runtime.private_file import write_private
+from ..arguments import provider_of
 from ..complaint import complain, tell
-from .flags import add_endpoint, identity_of, provider_as, resources_of
+from .flags import add_endpoint, identity_of, resources_of
 
 if TYPE_CHECKING:
     import argparse
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         return complain("serve needs Linux or another POSIX system")
     protocols = _protocols(args)
     resources_of(args)
-    provider_as(args, identity_of(args) or SYSTEM_ASSIGNED)  # what is wrong is said at once
+    provider_of(args, identity_of(args) or SYSTEM_ASSIGNED)  # what is wrong is said at once
     environment = Environment()
     # From here on, so that every thread leaves them to the end of this function.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
@@ -125,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             return complain(f"{error.filename or args.bind or LOOPBACK}: {error.strerror}")
         server = Server(
-            listeners, rules, Desk(partial(provider_as, args), SYSTEM_CLOCK).give, SYSTEM_CLOCK
+            listeners, rules, Desk(partial(provider_of, args), SYSTEM_CLOCK).give, SYSTEM_CLOCK
         )
         start_thread(partial(_serve, server))
         for listener in listeners:
