@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import azure.identity
+import azure.identity._credentials.imds
 import azure.identity.aio
 import msal
 import pytest
@@ -135,6 +136,12 @@ def test_their_caller_waits_for_a_refresh_and_for_its_retries(
     imds_emulator.fault(status=500)
     assert credential.get_token(SCOPE).token == token
     assert len(imds_emulator.token_requests) == 1 + 6
+
+
+def test_their_retries_come_back_in_step() -> None:
+    policy = azure.identity._credentials.imds.ImdsRetryPolicy(retry_backoff_factor=0.8)
+    settings = {**policy.configure_retries({}), "backoff": 0.8, "history": ["one", "two"]}
+    assert len({policy.get_backoff_time(settings) for _ in range(100)}) == 1
 
 
 def test_where_an_answer_disagrees_with_itself_theirs_believes_the_later_end(

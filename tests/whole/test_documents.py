@@ -87,3 +87,13 @@ def test_what_a_page_links_to_is_there(page: str) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)|(?:src|srcset)=\"([^\"]+)\"", written)
     local = {a or b for a, b in targets if "://" not in (a or b)} - GENERATED
     assert [path for path in local if not (ROOT / page).parent.joinpath(path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_configurations_have_flags_that_are_understood(page: str) -> None:
+    for block in blocks(page, "yaml"):
+        for line in re.findall(
+            r"(?<![\w\[/-])imds-identity ([a-z].*?)(?: [|>&]|[)\"']|$)", block.text, re.MULTILINE
+        ):
+            given = shlex.split(line)
+            _parser(given).parse_args(given)
