@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint bench pictures interop package soak docs docs-serve clean
+.PHONY: demo test test-all lint bench pictures fleet interop package soak docs docs-serve clean
 
 demo: $(INSTALLED)
 	$(BIN)/imds-identity demo
@@ -29,6 +29,11 @@ bench: $(INSTALLED)
 pictures: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python docs/pictures/terminal.py docs/images/demo.svg 'imds-identity demo'
 	$(BIN)/python docs/pictures/emulator_page.py docs/images
+
+# The simulation of docs/fleet.md, its tables and its pictures.
+fleet: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet 'matplotlib>=3.9'
+	$(BIN)/python docs/fleet.py --write --plot docs/images
 
 # Every fault at once, for ten minutes; SOAK_SECONDS=60 for less.
 soak: $(INSTALLED)
