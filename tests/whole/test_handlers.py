@@ -103,7 +103,7 @@ hooked = ManagedIdentityCredential(raw_request_hook=lambda _: audit("hook", ()))
 for credential in (ManagedIdentityCredential(), hooked):
     for claims in (None, '{"access_token": {"nbf": {"value": "1"}}}', "x"):
         credential.get_token("https://vault.azure.net", claims=claims)
-    credential._slots[("https://vault.azure.net",)].hit_until = 0
+    credential._slots["https://vault.azure.net"].hit_until = 0
     credential.get_token("https://vault.azure.net")
     clear_cache()
 try:
