@@ -43,7 +43,7 @@ def run_page(page: str, folder: Path) -> None:
         for block in blocks(page):
             if not block.why_not:
                 reader.take(block)
-                assert world.refused == [], block
+                assert world.sites.refused == [], block
 
 
 class Reader:

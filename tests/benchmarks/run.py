@@ -72,7 +72,8 @@ def main(arguments: list[str]) -> None:
     if args.plot:
         rows = show(args.plot)
         if args.table:
-            args.table.write_text(table.put_into(args.table.read_text(), rows))
+            page = table.put_into(args.table.read_text(encoding="utf-8"), rows)
+            args.table.write_text(page, encoding="utf-8")
 
 
 def show(directory: Path) -> str:
@@ -82,7 +83,7 @@ def show(directory: Path) -> str:
     figures = {**report.saved(file), **report.measured}
     report.save(file, figures)
     try:
-        (directory / "bench.svg").write_text(plot.svg(figures))
+        (directory / "bench.svg").write_text(plot.svg(figures), encoding="utf-8")
     except KeyError as missing:
         sys.exit(f"{file} lacks {missing}: run the benchmark that measures it")
     print(f"\n{file} and bench.svg are written; README's table is:\n")

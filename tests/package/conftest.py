@@ -40,7 +40,7 @@ class Published(NamedTuple):
     def unpacked(self, where: Path) -> Path:
         """The folder that the sdist is unpacked to."""
         with tarfile.open(self.sdist) as archive:
-            archive.extractall(where)  # it is our own
+            archive.extractall(where, filter="fully_trusted")  # it is our own
         [folder] = where.iterdir()
         return folder
 

@@ -68,7 +68,7 @@ def test_a_token_that_goes_to_curl_is_on_no_command_line_and_in_no_environment(
         seen.append((curl_waits, any(token.encode() in words for words in shown)))
 
     with PretendAzure(tmp_path) as world:
-        world.on_request = look
+        world.sites.on_request = look
         done = world.shell(*commands)
     assert '"displayName": "Production"' in done.stdout, done.stderr
     assert seen == [(True, False)]
