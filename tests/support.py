@@ -425,3 +425,37 @@ def lines_run(
     finally:
         sys.settrace(before)
     return count
+
+
+def at_once(*work: Callable[[], object], seconds: float = 60) -> None:
+    """Run each in a thread of its own, all from one moment on, in as fine a mixture as can be had.
+
+    Args:
+        work: what to run.
+        seconds: after which one that has not ended counts as hanging.
+
+    Raises:
+        BaseException: what the first of them raised, if one did.
+    """
+    start, errors = threading.Barrier(len(work)), []
+
+    def run(each: Callable[[], object]) -> None:
+        try:
+            start.wait()
+            each()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the test sees it
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(each,), daemon=True) for each in work]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(seconds)
+    finally:
+        sys.setswitchinterval(interval)
+    if errors:
+        raise errors[0]
+    assert not any(thread.is_alive() for thread in threads), "a thread hangs"

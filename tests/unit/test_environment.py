@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,17 @@ def test_a_variable_that_is_not_set_is_empty_and_one_that_nobody_declared_an_err
     assert environment["MSI_ENDPOINT"] == ""
     with pytest.raises(KeyError):
         environment["HOME"]
+
+
+def test_a_variable_may_be_unset_by_another_thread_meanwhile() -> None:
+    class Vanishing(dict[str, str]):
+        def __getitem__(self, name: str) -> str:
+            raise KeyError(name)
+
+        def get(self, name: str, default: Any = None) -> Any:
+            return default
+
+    assert Environment(Vanishing(MSI_ENDPOINT="http://m"))["MSI_ENDPOINT"] == ""
 
 
 def test_its_repr_names_variables_and_shows_none() -> None:

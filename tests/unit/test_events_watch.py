@@ -256,11 +256,10 @@ def test_a_child_that_was_forked_while_the_state_was_written_can_write_it(
     held, over = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with watcher._memory._lock:
-            held.set()
-            over.wait()
+        held.set()
+        over.wait()
 
-    holder = threading.Thread(target=hold)
+    holder = threading.Thread(target=watcher._memory._lock.do, args=(hold,))
     holder.start()
     held.wait()
     child = os.fork()

@@ -30,7 +30,10 @@ def is_a_moment(file: str, line: int) -> bool:
     """Whether a handler may raise before this line."""
     if "imds_identity" not in file and not file.endswith("threading.py"):
         return False
-    # No handler runs between the end of such a block and the call that ends it.
+    # No handler runs between the end of such a block and the call that ends it, nor in `locked`
+    # between its work and the lock's release.
+    if file.endswith("locked.py"):
+        return "work(" in linecache.getline(file, line)
     return not linecache.getline(file, line).lstrip().startswith("with ")
 
 

@@ -72,3 +72,16 @@ def test_others_are_told_that_what_sends_must_be_loaded_first(
     provider.token(provider.slot("https://other.azure.net"), None, opened)
     assert expected.count(30.0) == 1
     assert expected.index(30.0) < 2
+
+
+def test_another_thread_may_settle_meanwhile_where_tokens_come_from(broker: Broker) -> None:
+    source = ImdsSource("http://169.254.169.254/metadata/identity/oauth2/token")
+    seen: list[object] = [lambda: source, None, None]
+
+    class Raced(Provider):
+        """Another thread has settled it when one looks for the second time."""
+
+        _look_again = property(lambda _: seen.pop(0), lambda _, value: None)
+
+    provider = Raced(source, choose(), broker, None)
+    assert provider.slot("https://vault.azure.net").key.endpoint == source.endpoint

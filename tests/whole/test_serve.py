@@ -54,9 +54,15 @@ def variables(path: Path) -> dict[str, str]:
 
 def ask(url: str, **headers: str) -> dict[str, Any]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=named), timeout=30) as answer:
-        said: dict[str, Any] = json.load(answer)
-        return said
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=named), timeout=30
+        ) as answer:
+            said: dict[str, Any] = json.load(answer)
+            return said
+    except urllib.error.HTTPError as error:
+        error.close()  # it is the answer, too
+        raise
 
 
 @pytest.fixture

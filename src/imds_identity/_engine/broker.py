@@ -7,11 +7,12 @@ import threading
 import weakref
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.failure import Failure, Refused
 from .._core.freshness import State, decide
 from .._runtime.fork import load
+from .._runtime.locked import locked
 from .absence import Absences
 from .flight import LONGEST_FETCH, Flight, Interrupted, Landing, in_a_thread
 from .slot import Slot
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from .._runtime.clock import Clock
     from .._wire.exchange import Random
     from .flight import Fetch, Outcome, Start, Tell
+
+T = TypeVar("T")
 
 HIT_SECONDS = 1.0
 """For how long a token is handed out before it is looked at again: another process may have
@@ -62,8 +65,7 @@ class Broker:
 
     def slot(self, key: Key) -> Slot:
         """The one slot of ``key``."""
-        with self._lock:
-            return self._slots.setdefault(key, Slot(key))
+        return self._alone(self._slots.setdefault, key, Slot(key))
 
     def adopt(self, slot: Slot, token: Token | None, challenge: Challenge | None = None) -> None:
         """Take over what another process knows, where that is newer.
@@ -73,9 +75,8 @@ class Broker:
             token: the other's token, if it has one.
             challenge: the last claims challenge that it knows of.
         """
-        with self._lock:
-            if token is not None and decide(token, self.clock.now()) is not State.EXPIRED:
-                slot.adopt(token, challenge)
+        if token is not None and decide(token, self.clock.now()) is not State.EXPIRED:
+            self._alone(slot.adopt, token, challenge)
 
     def show(
         self, slot: Slot, token: Token, forms: Callable[[Token], tuple[Any, Any]]
@@ -83,20 +84,16 @@ class Broker:
         """The ``forms`` of ``token``, which faces hand out for a while if it is the present one."""
         shown = slot.shown is token
         made = (slot.access_token, slot.access_token_info) if shown else forms(token)
-        with self._lock:
-            if slot.token is token:
-                slot.access_token, slot.access_token_info = made
-                slot.shown = token
-                remaining = min(token.refresh_at, token.expires_at) - self.clock.now()
-                slot.hit_until = self.clock.tick() + min(remaining, HIT_SECONDS)
+        # This clock first: a thread may stand still between the two.
+        tick = self.clock.tick()
+        remaining = min(token.refresh_at, token.expires_at) - self.clock.now()
+        self._alone(slot.show, token, made, tick + min(remaining, HIT_SECONDS))
         return made
 
     def clear(self) -> None:
         """Forget every token."""
         self.absences.clear()
-        with self._lock:
-            for slot in self._slots.values():
-                slot.forget()
+        self._alone(self._forget)
 
     def get(
         self, slot: Slot, fetch: Fetch, claims: str | None = None, tell: Tell | None = None
@@ -178,25 +175,26 @@ class Broker:
         Raises:
             Failure: when there was none to be had a moment ago.
         """
-        caller = caller or threading.current_thread()
-        with self._lock:
+        who = weakref.ref(caller or threading.current_thread())
+
+        def looked() -> tuple[Token | None, Flight | None, bool]:
             now = self.clock.now()
             slot.drop_expired(self.clock.wall())
-            token = slot.answer(claims, caller, now) if claims else slot.present(now)
+            token = slot.answer(claims, who, now) if claims else slot.present(now)
             if token and (claims or now < token.refresh_at):
-                return token
-            blocks = blocks and not token
-            flight = slot.flights.get(claims)
-            if flight is None or flight.is_no_use(now, blocks=blocks):
-                flight = Flight(slot.key, slot.generation, claims, fetch, now, needs)
-                flight.tell, flight.refreshes = tell, token is not None
-                slot.flights[claims] = flight
-                stalled = True
-            else:
-                stalled = not flight.begun and now >= flight.since + LOOK_SECONDS
-            flight.callers.add(caller)
+                return token, None, False
+            new = Flight(slot.key, slot.generation, claims, fetch, now, needs)
+            new.tell, new.refreshes = tell, token is not None
+            flight = slot.joined(new, who, blocks=blocks and not token)
+            overdue = not flight.begun and now >= flight.since + LOOK_SECONDS
+            return token, flight, flight is new or overdue
+
+        token, flight, stalled = self._alone(looked)
+        if flight is None:
+            assert token is not None
+            return token
         if stalled:
-            self._begin(flight, blocks=blocks)
+            self._begin(flight, blocks=blocks and not token)
         if not token and flight in _made_here.get():
             raise Refused(
                 "a token was asked for by the very fetch that is to bring it",
@@ -237,6 +235,13 @@ class Broker:
             "A transport or a hook that hangs does that. The next call starts another fetch.",
         )
 
+    def _alone(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        return locked(self._lock, work, *args, **kwargs)
+
+    def _forget(self) -> None:
+        for slot in self._slots.values():
+            slot.forget()
+
     def _begin(self, flight: Flight, *, blocks: bool) -> None:
         try:
             self._start(self._run(flight), blocks=blocks)
@@ -253,9 +258,7 @@ class Broker:
 
     def _fly(self, flight: Flight) -> None:
         """Fetch, unless somebody does already, and let the waiters know what came of it."""
-        with self._lock:
-            begun, flight.begun = flight.begun, True
-        if begun:
+        if not self._alone(flight.begin):
             return
         _made_here.set((*_made_here.get(), flight))
         outcome: Outcome = Interrupted()
@@ -272,14 +275,8 @@ class Broker:
             self._land(flight, outcome)
 
     def _land(self, flight: Flight, outcome: Outcome) -> None:
-        failed_refresh = False
-        with self._lock:
-            slot, now = self._slots[flight.key], self.clock.now()
-            if slot.flights.get(flight.claims) is flight:
-                del slot.flights[flight.claims]
-            if slot.generation == flight.generation and not isinstance(outcome, Interrupted):
-                failed_refresh = slot.note(flight, outcome, now, self.random())
-            token = slot.token
+        slot, now = self._slots[flight.key], self.clock.now()
+        token, failed_refresh = self._alone(slot.landed, flight, outcome, now, self.random())
         flight.land(outcome)
         if isinstance(outcome, Interrupted):
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
@@ -12,6 +11,7 @@ from .._machine.lease import LONGEST_TERM
 from .._runtime.background import start_thread
 
 if TYPE_CHECKING:
+    import weakref
     from collections.abc import Callable
 
     from .._core.failure import Failure
@@ -81,7 +81,7 @@ class Flight:
     Attributes:
         key: which token it is for.
         claims: the claims challenge that it answers, or None.
-        callers: who waits for the answer to that: threads or tasks, as in ``Slot.answered``.
+        callers: who waits for the answer to that, as in ``Slot.answered``.
         fetch: gets the token.
         generation: that of the slot when it began.
         since: when it was wanted first (``Clock.now``).
@@ -115,9 +115,14 @@ class Flight:
         self.begun = False
         self.refreshes = False
         self.tell: Tell | None = None
-        self.callers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.callers: set[weakref.ref[Any]] = set()
         self.outcome: Outcome | None = None
         self._callbacks: list[Callable[[], object]] = []
+
+    def begin(self) -> bool:
+        """Note that somebody makes it; whether nobody did before."""
+        is_first, self.begun = not self.begun, True
+        return is_first
 
     def is_no_use(self, now: float, *, blocks: bool) -> bool:
         """Whether who asks at ``now`` needs another: this one hangs, or would if he blocks."""

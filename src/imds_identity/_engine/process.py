@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from .manner import Manner
 
 
-@functools.cache
 def process_broker() -> Broker:
     """The one broker of this process."""
-    return Broker(SYSTEM_CLOCK, _random)
+    return _BROKER
 
 
 def _random() -> float:
     """A number in [0, 1). The module that has them takes a millisecond of each start to load."""
     return int.from_bytes(os.urandom(6), "big") / (1 << 48)
+
+
+# Made with the module: threads that begin together would each make one at the first call.
+_BROKER = Broker(SYSTEM_CLOCK, _random)
 
 
 def provider_for(

@@ -80,8 +80,9 @@ class Provider:
         Raises:
             ValueError: if the source that is found now cannot give this identity.
         """
-        if self._look_again is not None:
-            self.source = self._look_again()
+        look_again = self._look_again  # once: another thread may be settling it, too
+        if look_again is not None:
+            self.source = look_again()
             self._look_again = None
         return self.broker.slot(key_for(self.source, self.identity, resource, cae=cae))
 

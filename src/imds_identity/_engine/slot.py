@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from .._core.challenge import ANSWER_SECONDS, Challenge, was_issued_after
 from .._core.failure import Failure
 from .._core.freshness import FAILURE_SECONDS, State, decide, set_back
+from .flight import Interrupted
 
 if TYPE_CHECKING:
+    import weakref
+
     from .._core.key import Key
     from .._core.token import Token
-    from .flight import Flight
+    from .flight import Flight, Outcome
 
 NEVER = float("-inf")
 
@@ -30,9 +32,10 @@ class Slot:
         access_token_info: likewise, in the other form.
         hit_until: until when these may be handed out with no further thought (``Clock.tick``).
         challenge: the last claims challenge and what came of it.
-        answered: who has had the answer to it: threads or tasks, by themselves, since numbers of
-            those that are gone are given anew. If one of them brings the same claims again, they
-            refuse that answer.
+        answered: who has had the answer to it: weak references to threads or tasks, since numbers
+            of those that are gone are given anew. If one of them brings the same claims again, they
+            refuse that answer. It is no WeakSet: until Python 3.13 a member that is collected
+            while another thread iterates over one can end that with an error.
         stamp: tells whether other processes have written of this key since it was last read.
         leased: the keys of the machine's leases that this process holds for this token.
     """
@@ -58,7 +61,7 @@ class Slot:
         self.failure: Failure | None = None
         self.failure_until = NEVER
         self.challenge: Challenge | None = None
-        self.answered: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.answered: set[weakref.ref[Any]] = set()
         self.stamp: object = None
         self.flights: dict[str | None, Flight] = {}
         self.generation += 1
@@ -87,7 +90,7 @@ class Slot:
             raise self.failure.again()
         return None
 
-    def answer(self, claims: str, caller: object, now: float) -> Token | None:
+    def answer(self, claims: str, caller: weakref.ref[Any], now: float) -> Token | None:
         """The present token, if it is not the one that was refused with ``claims``.
 
         Args:
@@ -114,6 +117,45 @@ class Slot:
         self._answered_by(challenge)
         self.answered.add(caller)
         return token
+
+    def show(self, token: Token, forms: tuple[Any, Any], hit_until: float) -> None:
+        """Have faces hand out the ``forms`` of ``token`` for a while, if it is the present one."""
+        if self.token is token:
+            self.access_token, self.access_token_info = forms
+            self.shown = token
+            self.hit_until = hit_until
+
+    def joined(self, flight: Flight, caller: weakref.ref[Any], *, blocks: bool) -> Flight:
+        """The flight that ``caller`` is to wait for: ``flight`` only if there is none of use.
+
+        Args:
+            flight: a new one.
+            caller: who wants what it brings.
+            blocks: whether the calling thread is going to wait.
+        """
+        present = self.flights.get(flight.claims)
+        if present is None or present.is_no_use(flight.since, blocks=blocks):
+            present = self.flights[flight.claims] = flight
+        present.callers.add(caller)
+        return present
+
+    def landed(
+        self, flight: Flight, outcome: Outcome, now: float, random: float
+    ) -> tuple[Token | None, bool]:
+        """Part with ``flight``; the present token, and what `note` returns.
+
+        Args:
+            flight: is over.
+            outcome: as for `note`, or that it was interrupted.
+            now: likewise.
+            random: likewise.
+        """
+        if self.flights.get(flight.claims) is flight:
+            del self.flights[flight.claims]
+        failed_refresh = False
+        if self.generation == flight.generation and not isinstance(outcome, Interrupted):
+            failed_refresh = self.note(flight, outcome, now, random)
+        return self.token, failed_refresh
 
     def adopt(self, token: Token, challenge: Challenge | None) -> None:
         """Take over a token of another process, and what claims challenge that knows of."""
@@ -172,4 +214,4 @@ class Slot:
 
     def _answered_by(self, challenge: Challenge) -> None:
         if challenge != self.challenge:
-            self.challenge, self.answered = challenge, weakref.WeakSet()
+            self.challenge, self.answered = challenge, set()

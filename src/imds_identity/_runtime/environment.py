@@ -59,8 +59,8 @@ class Environment:
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         source = os.environ if values is None else values
-        # Most are not set, and os.environ.get is slow about those.
-        self._values = {name: source[name] for name in VARIABLES if name in source}
+        # Most are not set, and os.environ.get is slow about those. Another thread may unset one.
+        self._values = {name: source.get(name, "") for name in VARIABLES if name in source}
 
     def __getitem__(self, name: str) -> str:
         """The value of a variable, empty where it is not set.

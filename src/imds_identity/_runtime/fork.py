@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from .background import run_beside
+from .locked import locked
 
 _FORK_SECONDS = 10.0
 _IMPORT_SECONDS = 60.0
@@ -37,11 +38,11 @@ class whole:  # noqa: N801 - used as a statement: ``with whole():``
         if _is_inside(self.thread):  # a fork waits for this thread already: do not wait for it
             _inside.add(self._entry)
             return
-        with _entrance:
-            _inside.add(self._entry)
+        locked(_entrance, _inside.add, self._entry)
 
     def __exit__(self, *exc_info: object) -> None:
         _inside.discard(self._entry)
+        del self._entry  # or `_forget` would be called, in which a handler's exception is lost
 
 
 def _forget(entry: weakref.ref[whole]) -> None:
@@ -72,10 +73,9 @@ def _imported(name: str) -> Any:
 
 
 def _threads_inside() -> set[int]:
-    # In one step of the interpreter: other threads come and go meanwhile, which an iteration over a
-    # set or a WeakSet does not survive.
-    entries = tuple(_inside)
-    return {work.thread for entry in entries if (work := entry()) is not None}
+    # Other threads come and go meanwhile, which an iteration over a set or a WeakSet does not
+    # survive. A copy is made in one step, and unlike a tuple also where there is no GIL.
+    return {work.thread for entry in _inside.copy() if (work := entry()) is not None}
 
 
 def _is_inside(thread: int) -> bool:

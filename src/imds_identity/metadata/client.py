@@ -82,11 +82,14 @@ class MetadataClient:
         known = self._instance
         if known is not None and not refresh:
             return known
-        with self._one_at_a_time:
+
+        def newer() -> Instance:
             if self._instance is None or self._instance is known:
                 document = self._ask("instance", exchanges.instance)
                 self._instance = self._connection.read(instance_from, document)
             return self._instance
+
+        return self._one_at_a_time.do(newer)
 
     def compute(self, *, refresh: bool = False) -> Compute:
         """What the machine is, and where it runs; as `instance`."""

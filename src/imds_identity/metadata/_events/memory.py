@@ -6,6 +6,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.failure import Malformed
@@ -45,12 +46,7 @@ class Memory:
     def note(self, change: Change) -> None:
         """Keep that ``change`` was told of."""
         try:
-            with self._lock:
-                if change.kind == "gone":
-                    self._events.pop(change.event.key, None)
-                else:
-                    self._events[change.event.key] = change.event
-                self._save()
+            self._lock.do(partial(self._note, change))
         except OSError as error:
             # To stop watching now would be worse than to tell something twice after a restart.
             import logging
@@ -58,6 +54,13 @@ class Memory:
             logging.getLogger("imds_identity").warning(
                 "%s cannot be written: %s", self._path, error.strerror
             )
+
+    def _note(self, change: Change) -> None:
+        if change.kind == "gone":
+            self._events.pop(change.event.key, None)
+        else:
+            self._events[change.event.key] = change.event
+        self._save()
 
     def _save(self) -> None:
         """Replace the file at once; the machine may be gone the next moment."""

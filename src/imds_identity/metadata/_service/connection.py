@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import threading
@@ -14,6 +13,7 @@ from ..._machine.choice import machine_cache
 from ..._machine.gate import METADATA_LIMITS, gate_for
 from ..._runtime.clock import SYSTEM_CLOCK
 from ..._runtime.fork import whole
+from ..._runtime.locked import locked
 from ..._sources.detect import detect
 from ..errors import MetadataError, error_from, may_pass
 from .pace import Pace
@@ -100,13 +100,11 @@ class OneAtATime:
         self._process = os.getpid()
         self._lock = threading.RLock()
 
-    def __enter__(self) -> None:
+    def do(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns, once nobody else is at it."""
         if self._process != os.getpid():
             self._process, self._lock = os.getpid(), threading.RLock()
-        self._lock.acquire()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._lock.release()
+        return locked(self._lock, work)
 
 
 def wait_for(ask: Callable[[float], T], seconds: float, clock: Clock) -> T:
@@ -156,6 +154,9 @@ def _gate(source: Source) -> Gate:
     return gate_for(machine, others, random.random, METADATA_LIMITS)
 
 
-@functools.cache
-def _pace(_endpoint: str) -> Pace:
-    return Pace(SYSTEM_CLOCK, METADATA_LIMITS.per_second)
+def _pace(endpoint: str) -> Pace:
+    # Not a cached function, which threads that begin together would each call.
+    return _paces.setdefault(endpoint, Pace(SYSTEM_CLOCK, METADATA_LIMITS.per_second))
+
+
+_paces: dict[str, Pace] = {}
