@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
 import stat
 import subprocess
@@ -246,13 +247,16 @@ class PretendAzure:
 
 
 def _free_ports() -> int:
-    """The first of three ports in a row that nobody has."""
+    """The first of three ports in a row that nobody has.
+
+    They are below those that systems give to whoever asks for any, so nobody gets them meanwhile.
+    """
     for _ in range(100):
+        first = 20_000 + secrets.randbelow(12_000)
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-            for port in (first + 1, first + 2):
+            for port in range(first, first + 3):
                 stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return int(first)
+            return first
     raise AssertionError("no three ports in a row are free")
 
 
