@@ -146,6 +146,13 @@ class TestWhatThisMachineKnows:
         assert offered("token", "--object-id", "") == []
         assert offered("token", "")[0] == "https://one.example"
 
+    def test_a_look_makes_no_directory(
+        self, offered: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(tmp_path / "cache"))
+        assert offered("token", "--client-id", "") == []
+        assert list(tmp_path.iterdir()) == []
+
     @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
     def test_no_token_is_told(
         self, shared: MachineCache, capsys: pytest.CaptureFixture[str], shell: str

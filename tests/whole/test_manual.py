@@ -1,4 +1,4 @@
-"""``imds-identity manual``, as man and people read it."""
+"""``imds-identity manual`` and ``--help``, as man and people read them."""
 
 from __future__ import annotations
 
@@ -62,3 +62,17 @@ def test_mandoc_finds_nothing_wrong_with_it(page: str) -> None:
     done = read(page, "mandoc", "-T", "lint", "-W", "warning")
     found = [line for line in done.stdout.splitlines() if "missing date" not in line]
     assert found == []
+
+
+def test_help_has_each_command_beside_what_it_does(ran: Any) -> None:
+    _, help_text, _ = ran("--help")
+    lines = help_text.splitlines()
+    for name, command in cli._COMMANDS.items():
+        [line] = [each for each in lines if each.split()[:1] == [name]]
+        assert line.endswith(f" {command.help}")
+
+
+@pytest.mark.parametrize("name", list(cli._COMMANDS))
+def test_help_cuts_no_flag_or_url_at_a_hyphen(ran: Any, name: str) -> None:
+    _, help_text, _ = ran(name, "--help")
+    assert not re.findall(r"\w-$", help_text, re.MULTILINE)

@@ -150,11 +150,15 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
+_NAME_COLUMN = 2 + 2 + max(map(len, _COMMANDS))
+
+
 class _Formatter(argparse.HelpFormatter):
     """Of a fixed width: looking for the terminal's loads half a dozen modules at each start."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=100)
+        self._action_max_length = _NAME_COLUMN  # argparse forgets how far commands are indented
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         """Lines of commands stay lines."""

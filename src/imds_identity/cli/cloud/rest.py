@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
     from .sending import Caller
 
+_EXAMPLES = """\
+examples:
+  imds-identity rest GET '/subscriptions?api-version=2022-12-01' --paginate
+  imds-identity rest PUT URL --body @group.json --wait
+"""
 _METHODS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS")
 _FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=([\x20-\x7e]*)")
 _OURS = ("authorization", "host", "content-length", "transfer-encoding", "connection")
@@ -33,6 +38,7 @@ _OURS = ("authorization", "host", "content-length", "transfer-encoding", "connec
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments to its parser."""
+    parser.epilog = _EXAMPLES
     parser.description = (
         "Calls a service of Azure with a managed identity's token and writes what it answers. The "
         "token goes to the URL's host by https, and to no other. Exit status: 0; 1 where the "

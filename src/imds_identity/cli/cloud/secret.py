@@ -12,9 +12,16 @@ from ..complaint import complain
 if TYPE_CHECKING:
     import argparse
 
+_EXAMPLES = """\
+examples:
+  imds-identity secret kv://my-vault/db --show
+  imds-identity secret https://my-vault.vault.azure.net/secrets/key --file key.pem
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments to its parser."""
+    parser.epilog = _EXAMPLES
     parser.description = (
         "Writes a secret of a key vault: its exact bytes, without a line end. Exit status: 0; 1 if "
         "it cannot be had, 2 for wrong usage."

@@ -38,11 +38,17 @@ if TYPE_CHECKING:
     from ..._core.secret import Secret
 
 _APP_SERVICE, _IMDS = "app-service", "imds"
+_EXAMPLES = """\
+examples:
+  imds-identity serve --env-file /run/user/1000/tokens.env
+  imds-identity serve --unix /run/tokens/socket --allow-uid 1001
+"""
 _ENDS = {signal.SIGTERM, signal.SIGINT} | ({signal.SIGHUP} if hasattr(signal, "SIGHUP") else set())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments to its parser."""
+    parser.epilog = _EXAMPLES
     parser.description = (
         "Serves tokens to programs on this machine, and to containers if --bind says so, until it "
         "is ended by a signal. A service manager may hand it sockets that listen, and is told when "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,9 @@ def known(dest: str) -> list[Candidate]:
 def _seen(value: Callable[[Key], str]) -> list[str]:
     """What the keys say for which this user's processes share tokens."""
     machine = machine_cache()
-    entries = machine.entries() if machine and machine.usable() else []
+    # A look makes no directory where there is none.
+    is_there = machine is not None and os.path.isdir(machine.directory.path)
+    entries = machine.entries() if machine and is_there and machine.usable() else []
     found = {value(entry.key) for entry in entries}
     # Whoever wrote an entry: it is to be no command to a shell.
     return sorted(each for each in found if _PLAIN.fullmatch(each))
