@@ -75,7 +75,7 @@ def test_no_style_sheet_does() -> None:
         ("reference/metadata", "verify_attested_document"),
         ("reference/emulator", "schedule_event"),
         ("reference/command-line", "exec-credential"),
-        ("examples/dask_workers.py", "LocalCluster"),
+        ("examples/dask_workers.py", "ContainerClient"),
         ("changelog", "Unreleased"),
     ],
 )
