@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ import pytest
 from azurite_support import running_azurite
 from interop_support import REPOSITORY, part
 
+from documents import blocks
 from imds_identity import ManagedIdentityCredential
+from pretend_azure import PretendAzure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +33,17 @@ EXAMPLES = {
 }
 BLOBS = {f"day-{day}.csv": b"a,b\n" * day for day in range(1, 6)}
 WORKERS = 6
+PAGE = "docs/how-to/distributed.md"
+
+
+def settings(python: Path) -> dict[str, str]:
+    """The variables with which programs for ``python`` are run."""
+    return {
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(CREWS)]),
+        "PYSPARK_PYTHON": str(python),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
 
 
 def run(
@@ -44,10 +58,7 @@ def run(
             **emulator.environment(),
             **variables,
             "IMDS_IDENTITY_CACHE": str(cache),
-            "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(CREWS)]),
-            "PYSPARK_PYTHON": str(python),
-            "SPARK_LOCAL_IP": "127.0.0.1",
-            "RAY_USAGE_STATS_ENABLED": "0",
+            **settings(python),
         },
         capture_output=True, text=True, check=False, timeout=500,
     )  # fmt: skip
@@ -101,3 +112,18 @@ def test_the_example_counts_lines_with_one_token_request(
     )  # fmt: skip
     assert set(said) >= {f"{day} day-{day}.csv" for day in range(1, 6)}
     assert len(imds_emulator.token_requests) == before + 1
+
+
+@pytest.mark.parametrize("number", [0, 1, 2], ids=FRAMEWORKS)
+def test_the_page_of_documentation_shows_what_runs(number: int, tmp_path: Path) -> None:
+    framework = FRAMEWORKS[number]
+    python = part(framework) / framework / "bin/python"
+    program = tmp_path / "program.py"
+    program.write_text(blocks(PAGE, "python")[number].text)
+    with PretendAzure(tmp_path) as world:
+        world.environment |= settings(python)
+        done = world.run(str(python), str(program))
+        assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+        assert world.refused == []
+        assert len(world.seen) == len(re.findall(r"day-\d", program.read_text()))
+        assert len(world.emulator.token_requests) == 1
