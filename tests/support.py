@@ -425,3 +425,15 @@ def lines_run(
     finally:
         sys.settrace(before)
     return count
+
+
+def _is_wine() -> bool:
+    if sys.platform != "win32":
+        return False
+    import ctypes
+
+    return hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
+
+
+WINE = _is_wine()
+"""Whether this is wine's Windows, which makes no links and keeps no time of access."""
