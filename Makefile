@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint bench pictures fleet interop package soak docs docs-serve clean
+.PHONY: demo test test-all test-windows lint bench pictures fleet interop package soak docs docs-serve clean
 
 demo: $(INSTALLED)
 	$(BIN)/imds-identity demo
@@ -34,6 +34,10 @@ pictures: $(INSTALLED)
 fleet: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet 'matplotlib>=3.9'
 	$(BIN)/python docs/fleet.py --write --plot docs/images
+
+# On a CPython for Windows under wine, which is installed where that can be.
+test-windows: $(INSTALLED)
+	./tests/windows/run.sh $(BIN)/python
 
 # Every fault at once, for ten minutes; SOAK_SECONDS=60 for less.
 soak: $(INSTALLED)
@@ -66,4 +70,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf dist site .soak .venv .venv-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist site .soak .windows .venv .venv-* .mypy_cache .pytest_cache .ruff_cache

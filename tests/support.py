@@ -459,3 +459,15 @@ def at_once(*work: Callable[[], object], seconds: float = 60) -> None:
     if errors:
         raise errors[0]
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
+
+
+def _is_wine() -> bool:
+    if sys.platform != "win32":
+        return False
+    import ctypes
+
+    return hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
+
+
+WINE = _is_wine()
+"""Whether this is wine's Windows, which makes no links and keeps no time of access."""

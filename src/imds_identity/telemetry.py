@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ._core.event import Event
 from ._runtime.clock import SYSTEM_CLOCK
 from ._runtime.extras import not_installed
+from ._runtime.replacing import replace
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -129,7 +130,7 @@ def _replace(path: str, text: str, process: int) -> None:
     try:
         with open(draft, "w", encoding="utf-8") as file:
             file.write(text)
-        os.replace(draft, path)
+        replace(draft, path)
     except OSError:
         with suppress(OSError):
             os.unlink(draft)

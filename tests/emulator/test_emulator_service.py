@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -154,7 +155,7 @@ def test_print_env_tells_of_the_vault_and_has_no_comments(
 ) -> None:
     lines = printed(capsys, "--state", str(tmp_path))
     assert "#" not in lines
-    assert f"KEY_VAULT_CA_FILE={tmp_path}/key-vault-ca.pem" in lines
+    assert f"KEY_VAULT_CA_FILE={shlex.quote(str(tmp_path / 'key-vault-ca.pem'))}" in lines
     assert "export IMDS_IDENTITY_CACHE=off" in lines
 
 

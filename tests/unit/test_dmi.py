@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_identity._sources import dmi
 from imds_identity._sources.dmi import ASSET_TAG, Firmware, firmware, firmware_in
 
 if TYPE_CHECKING:
@@ -58,3 +59,9 @@ def test_windows_has_it_in_a_table() -> None:
 @given(st.binary(max_size=200))
 def test_any_table_is_read_to_its_end(table: bytes) -> None:
     assert firmware_in(table).asset_tag != ASSET_TAG
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="asks Windows")
+def test_windows_shows_it_by_a_function_of_its_own() -> None:
+    assert len(dmi._windows_table()) > 100
+    assert firmware().is_azure in (True, False, None)

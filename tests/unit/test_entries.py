@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from imds_identity._machine.store import MachineCache
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shared by default on Linux only")
-
 
 @pytest.fixture
 def machine(tmp_path: Path, clock: FakeClock) -> MachineCache:
@@ -54,6 +52,7 @@ def test_what_is_written_is_read_by_another_process(
     assert other.entries() == [entry]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are POSIX's")
 def test_nobody_else_can_read_it_from_its_first_byte(
     machine: MachineCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +272,7 @@ def test_deep_json_is_none(machine: MachineCache) -> None:
     assert machine.read(KEY) is None
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are POSIX's")
 def test_what_is_planted_is_none_and_is_overwritten(
     machine: MachineCache, clock: FakeClock, tmp_path: Path
 ) -> None:

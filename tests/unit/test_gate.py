@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import functools
 import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +13,11 @@ import pytest
 
 from imds_identity._core.failure import Refused
 from imds_identity._machine.gate import IDENTITY_LIMITS, METADATA_LIMITS, Gate, Limits
-from support import Answers, FakeClock, machine_in, middle
+from support import WINE, Answers, FakeClock, machine_in, middle
 
 if TYPE_CHECKING:
     from imds_identity._machine.store import MachineCache
     from imds_identity._wire.exchange import Response
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shared by default on Linux only")
 
 
 @pytest.fixture
@@ -82,6 +79,7 @@ def test_where_everybody_is_overdue_nobody_waits(gates: list[Gate], clock: FakeC
 
 
 @pytest.mark.parametrize(("limits", "most"), [(IDENTITY_LIMITS, 20), (METADATA_LIMITS, 5)])
+@pytest.mark.skipif(WINE, reason="wine keeps no time of access")
 def test_so_many_a_second_are_not_exceeded(
     machine: MachineCache, clock: FakeClock, limits: Limits, most: int
 ) -> None:
@@ -165,6 +163,7 @@ def test_no_pause_is_longer_than_two_minutes(
     send(gates[1])
 
 
+@pytest.mark.skipif(WINE, reason="wine keeps no time of access")
 def test_a_pause_that_begins_while_one_waits_for_a_lane_is_kept(
     gates: list[Gate], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

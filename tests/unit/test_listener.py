@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -107,7 +108,7 @@ def test_a_socket_on_every_address_is_found() -> None:
 
 @pytest.fixture
 def linux_anywhere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(listener, "sys", SimpleNamespace(platform="linux"))
     monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
     monkeypatch.setattr(listener, "_agent_uid", lambda: 990)
     return monkeypatch
@@ -221,7 +222,7 @@ def test_on_windows_the_service_the_system_and_this_user_are_trusted(
     users[None] = users[9]
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(listener_windows, "_service_process", lambda: 7)
-    monkeypatch.setattr(listener_windows, "_user_of", users.get)
+    monkeypatch.setattr(listener_windows, "user_of", lambda process=None: users[process])
     monkeypatch.setattr(listener_windows, "owners", lambda port: {process})
     if trusted:
         confirm(PORT)
@@ -234,5 +235,14 @@ def test_on_windows_a_user_that_is_not_told_is_not_this_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(listener_windows, "_service_process", lambda: None)
-    monkeypatch.setattr(listener_windows, "_user_of", lambda process: "")
+    monkeypatch.setattr(listener_windows, "user_of", lambda process=None: "")
     assert not listener_windows.is_trusted(7)
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="asks Windows")
+def test_windows_tells_whose_a_socket_is() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert listener_windows.owners(port) == {os.getpid()}
+        confirm(port)
+    assert listener_windows.owners(port) == set()

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from imds_identity._engine.slot import Slot
     from imds_identity._machine.store import MachineCache
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shared by default on Linux only")
-
 
 @pytest.fixture
 def machine(tmp_path: Path, clock: FakeClock) -> MachineCache:
@@ -181,6 +179,7 @@ class TestSharing:
         assert machine.read(KEY) is None
         assert service.fetches == 1
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="fcntl is POSIX's")
     def test_a_file_system_without_locks_is_gone_without(
         self,
         processes: list[Process],

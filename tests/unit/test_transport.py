@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import gc
 import gzip
 import subprocess
@@ -312,7 +313,7 @@ def test_a_hook_is_shown_the_whole_answer(kind: str) -> None:
         (StopIteration("x"), Refused, "StopIteration|RuntimeError"),
         (TimeoutError("too late"), Dropped, "too late"),
         (ConnectionResetError("gone"), Dropped, "gone"),
-        (ConnectionRefusedError(111, "refused"), Unreached, "refused"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), Unreached, "refused"),
         (HttpResponseError("broken off"), Dropped, "broken off"),
         (ClientAuthenticationError("no"), Refused, "ClientAuthenticationError"),
         (requests.exceptions.ConnectionError("gone"), Dropped, "gone"),

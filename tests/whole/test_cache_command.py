@@ -23,7 +23,6 @@ from support import KEY, token_now
 if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shared by default on Linux only")
 
 HOSTILE = "\x1b]0;you\x07\x1b[2J\r\u202egnp\x9b31m"
 

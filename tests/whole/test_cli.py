@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from datetime import datetime
@@ -121,6 +122,7 @@ def test_no_example_puts_a_token_on_a_command_line_that_others_can_read() -> Non
     assert "$(imds-identity token" not in readme
 
 
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
 def test_env_is_evaluated_by_a_shell(imds_emulator: Emulator, ran: Any) -> None:
     _, token, _ = ran("token", VAULT)
     _, lines, _ = ran("token", VAULT, "--output", "env")

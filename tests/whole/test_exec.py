@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from imds_identity.emulator import Emulator
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and programs of POSIX")
 
 EXEC = [sys.executable, "-m", "imds_identity", "exec"]
 VAULT = "https://vault.azure.net"
@@ -118,6 +118,7 @@ def test_a_pristine_environment_has_little_else(
 
 
 @pytest.mark.parametrize("flags", [[], ["--client-id", "another"], ["--object-id", "leftover"]])
+@posix
 def test_a_leftover_client_id_is_named(
     imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
@@ -132,10 +133,12 @@ def test_a_leftover_client_id_is_named(
     ("script", "status"),
     [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -KILL $$", 137), ("kill $$", 143)],
 )
+@posix
 def test_the_status_is_the_command_s(script: str, status: int) -> None:
     assert run("--", "sh", "-c", script).returncode == status
 
 
+@posix
 def test_what_cannot_be_run_is_said_as_shells_do(tmp_path: Path) -> None:
     assert run("--", "no-such-command").returncode == 127
     assert "no-such-command cannot be run" in run("--", "no-such-command").stderr
@@ -144,12 +147,14 @@ def test_what_cannot_be_run_is_said_as_shells_do(tmp_path: Path) -> None:
     assert run().returncode == 2
 
 
+@posix
 def test_the_command_s_own_flags_are_its_own() -> None:
     assert run("--", "echo", "--client-id", "--", "-v").stdout == "--client-id -- -v\n"
     assert run("echo", "--cache").stdout == "--cache\n"
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "WINCH", "USR1", "USR2"])
+@posix
 def test_signals_go_to_the_command(name: str) -> None:
     number = getattr(signal, f"SIG{name}")
     caught = f"signal.signal({int(number)}, lambda *_: sys.exit(42));"
@@ -158,6 +163,7 @@ def test_signals_go_to_the_command(name: str) -> None:
         assert process.wait(30) == 42
 
 
+@posix
 def test_an_interrupted_command_is_known_by_its_status() -> None:
     # Of Python's own making: a shell's child in the background would ignore it.
     script = LOOP.format("signal.signal(2, signal.SIG_DFL);")

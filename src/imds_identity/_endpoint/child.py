@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +28,31 @@ _FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGWINCH", "SIGUSR1", "
 _KERNEL = 0x80
 # Python ignores these, and a program that is run inherits that.
 _IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")
+
+
+class Running(Protocol):
+    """A program that is seen through: started, and waited for."""
+
+    def __enter__(self) -> Self:
+        """From here on, what would end this process is the program's to answer."""
+
+    def __exit__(self, *_: object) -> None:
+        """No more."""
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Run ``command``, found as a shell would find it."""
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+
+
+def new_child() -> Running:
+    """What sees a program through on this system."""
+    if sys.platform == "win32":
+        from .child_windows import Child as WindowsChild
+
+        return WindowsChild()
+    return Child()
 
 
 class Child:

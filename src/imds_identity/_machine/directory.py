@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import stat
+import sys
 from contextlib import suppress
 from io import FileIO
 from typing import TYPE_CHECKING
 
 from .._runtime.background import run_beside
 from .._runtime.fork import whole
+from .._runtime.replacing import replace
 from .held import BY_DESCRIPTOR, Held, Untrusted, check, open_or_make_directory
 from .memory import mounts
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _LOG_SECONDS = 1.0
+_OF_ITS_OWN = "make it a directory of your own" + " with mode 700" * (sys.platform != "win32")
 
 
 class Unusable(OSError):
@@ -122,8 +125,7 @@ class Directory:
             OSError: if it cannot be done.
         """
         held = self._current()
-        at = held.descriptor
-        os.replace(held.path_of(source), held.path_of(target), src_dir_fd=at, dst_dir_fd=at)
+        replace(held.path_of(source), held.path_of(target), held.descriptor)
 
     def remove(self, name: str) -> bool:
         """Remove a file, if it is there and can be removed; whether it was."""
@@ -172,7 +174,7 @@ class Directory:
             except OSError as error:
                 reasons.append(f"{path} cannot be used: {error.strerror}")
             except Untrusted as reason:
-                reasons.append(f"{reason}; make it a directory of your own with mode 700")
+                reasons.append(f"{reason}; {_OF_ITS_OWN}")
             else:
                 if reasons:
                     self.complain(f"{reasons[0]}. Tokens are shared in {path} in its place")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ class Held:
         self.device = status.st_dev
         self._identity = (status.st_dev, status.st_ino)
         check(status, path, stat.S_ISDIR, "directory")
+        if sys.platform == "win32":
+            _check_access(path)
 
     def is_good(self) -> bool:
         """Whether it is what it was: the descriptor may have been closed by who makes daemons."""
@@ -100,8 +103,26 @@ def open_or_make_directory(path: str, present: Mounts | None) -> Held:
 def _make(path: str) -> None:
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
-        if stat.S_IMODE(os.lstat(path).st_mode) != 0o700:  # a umask that takes our own rights
+        if sys.platform == "win32":  # where only later Pythons heed the mode
+            from .._runtime.windows import keep_for_this_user
+
+            keep_for_this_user(path, with_content=True)
+        elif stat.S_IMODE(os.lstat(path).st_mode) != 0o700:  # a umask that takes our own rights
             os.chmod(path, 0o700)
+
+
+def _check_access(path: str) -> None:
+    """As `check`, by what Windows has in place of modes. Files have it from their directory.
+
+    Raises:
+        Untrusted: if somebody else is let in.
+        OSError: if that is not told.
+    """
+    from .._runtime.windows import how_to_keep, strangers
+
+    found = strangers(path)
+    if found:
+        raise Untrusted(f"{path} is open to others ({', '.join(found)}): {how_to_keep(path)}")
 
 
 def check(status: os.stat_result, path: str, is_kind: Callable[[int], bool], kind: str) -> None:
@@ -121,7 +142,7 @@ def check(status: os.stat_result, path: str, is_kind: Callable[[int], bool], kin
     if kind != "directory" and status.st_nlink > 1:
         raise Untrusted(f"{path} has another name, too")
     if not hasattr(os, "geteuid"):
-        return  # Windows keeps rights elsewhere; there a directory is used only if it was named.
+        return  # Windows keeps rights elsewhere: see `_check_access`
     if status.st_uid != os.geteuid():
         raise Untrusted(f"{path} belongs to user {status.st_uid} and not to {os.geteuid()}")
     if stat.S_IMODE(status.st_mode) & 0o077:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import NamedTuple
 
 _IN_MEMORY = frozenset({b"tmpfs", b"ramfs"})
@@ -31,6 +32,8 @@ class Mounts(NamedTuple):
 
 def mounts() -> Mounts:
     """What is mounted as this process sees it; nothing where that cannot be known."""
+    if not sys.platform.startswith("linux"):
+        return mounts_in(b"")
     try:
         with open(_MOUNTS, "rb") as file:
             return mounts_in(file.read())

@@ -34,6 +34,9 @@ def this_place() -> Place:
 
 @functools.cache
 def _boot() -> str:
+    # Elsewhere this would be a path like any other: on Windows every user may make C:\proc.
+    if not sys.platform.startswith("linux"):
+        return ""
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             return file.read(100).strip().decode("ascii", "replace")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
+
+from .replacing import replace
 
 _LARGEST = 64 * 1024
 
 
 def write_private(path: str, content: bytes) -> None:
-    """Put ``content`` into the file ``path``, of mode 0600, in place of what was there.
+    """Put ``content`` into the file ``path``, for this user alone, in place of what was there.
 
     Whoever reads it meanwhile sees all of the old or all of the new; what a symbolic link leads to
     stays as it is.
@@ -27,8 +30,12 @@ def write_private(path: str, content: bytes) -> None:
         raise
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if sys.platform == "win32":  # where a mode says nothing of others
+                from .windows import keep_for_this_user
+
+                keep_for_this_user(unfinished)
             file.write(content)
-        os.replace(unfinished, path)
+        replace(unfinished, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(unfinished)
@@ -43,17 +50,23 @@ def read_private(path: str) -> bytes:
         ValueError: if others may read or change it, or it is no file, or a large one.
     """
     with open(path, "rb", opener=_no_waiting) as file:
-        found = os.fstat(file.fileno())
-        if hasattr(os, "geteuid") and (
-            found.st_mode & 0o077 or found.st_uid not in (0, os.geteuid())
-        ):
-            raise ValueError(
-                f"{path} may be read by other users: it must be this user's, with mode 0600"
-            )
+        _check_rights(path, os.fstat(file.fileno()))
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise ValueError(f"{path} is larger than {_LARGEST} bytes")
     return content
+
+
+def _check_rights(path: str, status: os.stat_result) -> None:
+    if sys.platform == "win32":
+        from .windows import how_to_keep, strangers
+
+        if strangers(path):
+            raise ValueError(f"{path} may be read by other users: {how_to_keep(path)}")
+    elif status.st_mode & 0o077 or status.st_uid not in (0, os.geteuid()):
+        raise ValueError(
+            f"{path} may be read by other users: it must be this user's, with mode 0600"
+        )
 
 
 def _no_waiting(path: str, flags: int) -> int:

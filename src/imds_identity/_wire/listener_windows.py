@@ -9,8 +9,10 @@ import ctypes
 import struct
 from typing import Any
 
+from .._runtime.descriptor import SYSTEM
+from .._runtime.windows import library, user_of
+
 _SERVICE = "himds"
-_SYSTEM = "S-1-5-18"
 _IPV4, _IPV6 = 2, 23
 _LISTENERS_WITH_PROCESS = 3
 _TOO_SMALL = 122
@@ -19,9 +21,6 @@ _ROW_IPV6 = struct.Struct("<16sII16s4I")  # address, scope, port, remote, state,
 _LOOPBACK, _EVERY_IPV4 = bytes([127, 0, 0, 1]), bytes(4)
 _MAPPED, _EVERY_IPV6 = bytes(10) + b"\xff\xff", bytes(16)
 
-_QUERY_LIMITED_INFORMATION = 0x1000
-_TOKEN_QUERY = 8
-_TOKEN_USER = 1
 _SC_MANAGER_CONNECT = 1
 _SERVICE_QUERY_STATUS = 4
 _PROCESS_ID = 7  # the eighth number of SERVICE_STATUS_PROCESS
@@ -34,7 +33,7 @@ def owners(port: int) -> set[int]:
 
 def is_trusted(process: int) -> bool:
     """Whether ``process`` is the agent's service, or runs as SYSTEM or as this very user."""
-    return process == _service_process() or _user_of(process) in {_SYSTEM, _user_of(None)} - {""}
+    return process == _service_process() or user_of(process) in {SYSTEM, user_of()} - {""}
 
 
 def listening(port: int, ipv4: bytes, ipv6: bytes) -> set[int]:
@@ -67,7 +66,7 @@ def _note(found: dict[bytes, set[int]], address: bytes, its: int, port: int, pro
 
 
 def _table(family: int) -> bytes:
-    get = _library("iphlpapi").GetExtendedTcpTable
+    get = library("iphlpapi").GetExtendedTcpTable
     size = ctypes.c_ulong(0)
     for _ in range(8):  # it may grow between asking for its size and for itself
         buffer = ctypes.create_string_buffer(size.value)
@@ -81,7 +80,7 @@ def _table(family: int) -> bytes:
 
 def _service_process() -> int | None:
     """The process of the agent's service, which only an administrator can have installed."""
-    services = _library("advapi32")
+    services = library("advapi32")
     for name in ("OpenSCManagerW", "OpenServiceW"):
         getattr(services, name).restype = ctypes.c_void_p
     manager = ctypes.c_void_p(services.OpenSCManagerW(None, None, _SC_MANAGER_CONNECT))
@@ -93,42 +92,3 @@ def _service_process() -> int | None:
     for handle in (service, manager):
         services.CloseServiceHandle(handle)
     return (status[_PROCESS_ID] or None) if told else None
-
-
-def _user_of(process: int | None) -> str:
-    """The SID of whom ``process`` runs as, of this process for None; empty if that is not told."""
-    kernel, security = _library("kernel32"), _library("advapi32")
-    for name in ("OpenProcess", "GetCurrentProcess"):
-        getattr(kernel, name).restype = ctypes.c_void_p
-    if process is None:
-        handle = ctypes.c_void_p(kernel.GetCurrentProcess())
-    else:
-        handle = ctypes.c_void_p(kernel.OpenProcess(_QUERY_LIMITED_INFORMATION, 0, process))
-    token = ctypes.c_void_p()
-    sid = ""
-    if handle and security.OpenProcessToken(handle, _TOKEN_QUERY, ctypes.byref(token)):
-        sid = _sid_in(token, kernel, security)
-        kernel.CloseHandle(token)
-    if handle and process is not None:
-        kernel.CloseHandle(handle)
-    return sid
-
-
-def _sid_in(token: ctypes.c_void_p, kernel: Any, security: Any) -> str:
-    buffer = ctypes.create_string_buffer(256)  # a SID has at most 68 bytes
-    needed = ctypes.c_ulong(0)
-    size = ctypes.sizeof(buffer)
-    if not security.GetTokenInformation(token, _TOKEN_USER, buffer, size, ctypes.byref(needed)):
-        return ""
-    # The buffer starts with a pointer to the SID.
-    sid = ctypes.cast(buffer, ctypes.POINTER(ctypes.c_void_p))[0]
-    text = ctypes.c_wchar_p()
-    if not security.ConvertSidToStringSidW(ctypes.c_void_p(sid), ctypes.byref(text)):
-        return ""
-    found = text.value or ""
-    kernel.LocalFree(text)
-    return found
-
-
-def _library(name: str) -> Any:
-    return vars(ctypes)["WinDLL"](name, use_last_error=True)

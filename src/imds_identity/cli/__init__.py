@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._version import __version__
-from .complaint import FAILED, complain
+from .complaint import FAILED, complain, reader_is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,13 +86,13 @@ def _run(given: list[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:
-        _forget_stdout()
-        return FAILED
     except ValueError as error:
         complain(error)
         return USAGE
     except Exception as error:  # noqa: BLE001 - a traceback would be no help, and might tell secrets
+        if reader_is_gone(error):
+            _forget_stdout()
+            return FAILED
         from .._core.failure import quote
 
         return complain(f"unexpected {type(error).__name__}: {quote(str(error))}")

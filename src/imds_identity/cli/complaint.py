@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 FAILED = 1
@@ -22,3 +23,10 @@ def complain(message: object) -> int:
     if sys.stderr is not None:  # closed: print() would write to standard output in its place
         print(f"imds-identity: {message}", file=sys.stderr)
     return FAILED
+
+
+def reader_is_gone(error: BaseException) -> bool:
+    """Whether ``error`` came of writing to a pipe that nobody reads any more."""
+    if sys.platform == "win32" and isinstance(error, OSError):
+        return error.errno in (errno.EINVAL, errno.EPIPE) and error.filename is None
+    return isinstance(error, BrokenPipeError)

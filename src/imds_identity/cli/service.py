@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .complaint import FAILED, complain
+from .complaint import FAILED, complain, reader_is_gone
 
 if TYPE_CHECKING:
     import argparse
@@ -66,9 +66,9 @@ def reported(run: Callable[[], int]) -> int:
         if isinstance(error, MetadataNotFoundError):
             return NO_SUCH_ELEMENT
         return NOT_PROVEN if isinstance(error, AttestedDocumentError) else FAILED
-    except BrokenPipeError:
-        raise
     except OSError as error:
+        if reader_is_gone(error):
+            raise
         return complain(f"{error.filename}: {error.strerror}" if error.filename else error)
 
 

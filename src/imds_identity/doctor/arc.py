@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import Malformed, SecretUnreadable, quote
 from .._core.source import ARC
@@ -12,13 +12,50 @@ if TYPE_CHECKING:
     from ._facts.facts import Facts
 
 _NOT_ARC = "tokens do not come from an Azure Arc agent"
-_START = "sudo systemctl start himdsd; azcmagent show"
 _DAY = 86400.0
-_MEMBER = {
-    True: "is root or in the group himds",
-    False: "is not in the group himds",
-    None: "is not root, and there is no group himds here",
-}
+
+
+class _Ways(NamedTuple):
+    """What a system has for the same ends: who may do everything, the agent's group, commands."""
+
+    master: str
+    group: str
+    start: str
+    restart: str
+    listeners: str
+    join: str
+
+
+_LINUX = _Ways(
+    "root",
+    "himds",
+    "sudo systemctl start himdsd",
+    "sudo systemctl restart himdsd",
+    "sudo ss -ltnp 'sport = :40342'",
+    "sudo usermod -aG himds {user}, then log in again or restart the service",
+)
+_WINDOWS = _Ways(
+    "an administrator",
+    "Hybrid agent extension applications",
+    "net start himds",
+    "net stop himds && net start himds",
+    "netstat -ano -p tcp | findstr :40342",
+    'net localgroup "Hybrid agent extension applications" /add {user}, then log in again or '
+    "restart the service",
+)
+
+
+def _ways(facts: Facts) -> _Ways:
+    return _WINDOWS if facts.system.platform.startswith("Windows") else _LINUX
+
+
+def _member(facts: Facts) -> str:
+    ways = _ways(facts)
+    return {
+        True: f"is {ways.master} or in the group {ways.group}",
+        False: f"is not in the group {ways.group}",
+        None: f"is not {ways.master}, and there is no group {ways.group} here",
+    }[facts.agent.in_group]
 
 
 def agent_runs(facts: Facts) -> Verdict:
@@ -31,14 +68,15 @@ def agent_runs(facts: Facts) -> Verdict:
         return ok(f"{here}, and its port takes connections")
     if not contact.connect_problem:
         return skipped("it was not asked")
+    start = f"{_ways(facts).start}; azcmagent show"
     seen = f"{here}; {quote(facts.source.endpoint)}: {contact.connect_problem}"
     if agent.installed:
-        return failure(seen, "the Azure Arc agent is installed and does not run", _START)
+        return failure(seen, "the Azure Arc agent is installed and does not run", start)
     return failure(
         seen,
         "no Azure Arc agent runs at the address that "
         f"{facts.source.variable or 'the source'} names",
-        f"{_START}; if this is no Azure Arc server: unset IDENTITY_ENDPOINT IMDS_ENDPOINT",
+        f"{start}; if this is no Azure Arc server: unset IDENTITY_ENDPOINT IMDS_ENDPOINT",
     )
 
 
@@ -53,8 +91,7 @@ def port_is_the_agents(facts: Facts) -> Verdict:
             facts.agent.port_problem,
             "somebody else than the Azure Arc agent listens on its port, and would be sent its "
             "secret",
-            "sudo ss -ltnp 'sport = :40342'; stop what is there, then sudo systemctl restart "
-            "himdsd",
+            f"{_ways(facts).listeners}; stop what is there, then {_ways(facts).restart}",
         )
     return ok("it is the agent's, root's or this user's own")
 
@@ -63,13 +100,13 @@ def user_may_read_keys(facts: Facts) -> Verdict:
     """Whether this user may read what the agent proves privilege by."""
     if facts.source.name != ARC:
         return skipped(_NOT_ARC)
-    agent, problem = facts.agent, facts.contact.failure
-    who = f"user {agent.user!r} {_MEMBER[agent.in_group]}" if agent.user else ""
+    agent, problem, group = facts.agent, facts.contact.failure, _ways(facts).group
+    who = f"user {agent.user!r} {_member(facts)}" if agent.user else ""
     denied = isinstance(problem, SecretUnreadable) and "may not read" in problem.problem
     if denied and agent.listed and not agent.in_group:
         return failure(
-            f"user {agent.user!r} is in the group himds by now, and this process is not",
-            f"user {agent.user!r} was added to the group himds after this process, or its login, "
+            f"user {agent.user!r} is in the group {group} by now, and this process is not",
+            f"user {agent.user!r} was added to the group {group} after this process, or its login, "
             "began",
             "log in again, or restart the service: sudo systemctl restart SERVICE",
         )
@@ -87,10 +124,8 @@ def user_may_read_keys(facts: Facts) -> Verdict:
 
 
 def _how_to_be_let_in(facts: Facts) -> str:
-    if facts.system.platform.startswith("Windows"):
-        return 'net localgroup "Hybrid agent extension applications" /add USER'
-    user = facts.agent.user or "$USER"
-    return f"sudo usermod -aG himds {user}, then log in again or restart the service"
+    unnamed = "USER" if _ways(facts) is _WINDOWS else "$USER"
+    return _ways(facts).join.format(user=facts.agent.user or unnamed)
 
 
 def key_is_where_it_belongs(facts: Facts) -> Verdict:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..arguments import add_output, add_source_of_tokens, add_verbosity
-from ..complaint import complain
+from ..complaint import complain, reader_is_gone
 
 if TYPE_CHECKING:
     import argparse
@@ -78,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
         _write(_written(bundles, args.output), args.file)
     except Problem as problem:
         return complain(problem)
-    except BrokenPipeError:
-        raise
     except OSError as error:
+        if reader_is_gone(error):
+            raise
         return complain(f"{args.file}: {error.strerror}")
     return 0
 

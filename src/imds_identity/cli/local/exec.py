@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.failure import quote
 from ..._core.identity import SYSTEM_ASSIGNED, folded
-from ..._endpoint.child import MISLEADING, Child, become, status_of
+from ..._endpoint.child import MISLEADING, become, new_child, status_of
 from ..._endpoint.listen import LOOPBACK, base_url, listen_at
 from ..._endpoint.secret import new_secret
 from ..._runtime.background import start_thread
@@ -22,6 +23,7 @@ from .flags import add_endpoint, identity_of, resources_of
 if TYPE_CHECKING:
     import argparse
     import socket
+    from collections.abc import Callable
 
     from ..._core.identity import Identity
     from ..._core.secret import Secret
@@ -32,6 +34,11 @@ examples:
   imds-identity exec --env PASSWORD=kv://my-vault/db -- ./app
 """
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "TMPDIR")
+if sys.platform == "win32":  # where programs do not even start without the first ones
+    _KEPT = (
+        "PATH", "SYSTEMROOT", "SYSTEMDRIVE", "COMSPEC", "PATHEXT", "TEMP", "TMP", "USERNAME",
+        "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "PROGRAMFILES", "WINDIR",
+    )  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,14 +92,12 @@ def run(args: argparse.Namespace) -> int:
 
     Returns:
         Its exit status; 128 and the number of the signal that ended it; 127 if there is no such
-        command, and 126 if it cannot be run.
+        command, and 126 if it cannot be run. On Windows, what Ctrl-C has ended has 0xC000013A.
 
     Raises:
         ValueError: if they ask for nonsense.
     """
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
-    if not hasattr(os, "posix_spawnp"):
-        return complain("exec needs Linux or another POSIX system")
     if not command:
         raise ValueError("exec takes a command to run: imds-identity exec -- COMMAND")
     identity = identity_of(args)
@@ -107,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
         except SecretsMissing as missing:
             return complain(missing)
     if not has_endpoint:
+        if sys.platform == "win32":  # where no process becomes another
+            return _see_through(command, environment)
         return _replace_process(command, environment)
     _warn_of_another(identity, environment)
     return _run_with_endpoint(args, identity, command, environment)
@@ -149,14 +156,23 @@ def _run_with_endpoint(
         environment.pop(name, None)
     environment["IDENTITY_ENDPOINT"] = f"{base_url(*listener.getsockname())}/msi/token"
     environment["IDENTITY_HEADER"] = secret.reveal()
-    with Child() as child:
+    # Until the first request is read, the system keeps it: what serves is loaded while the command
+    # starts.
+    serve = partial(_serve, args, listener, secret, identity, resources)
+    return _see_through(command, environment, serve)
+
+
+def _see_through(
+    command: list[str], environment: dict[str, str], beside: Callable[[], None] | None = None
+) -> int:
+    """Run ``command``, and ``beside`` in a thread meanwhile; the command's exit status."""
+    with new_child() as child:
         try:
             child.start(command, environment)
         except OSError as error:
             return _cannot_run(command, error)
-        # Until the first request is read, the system keeps it: what serves is loaded while the
-        # command starts.
-        start_thread(partial(_serve, args, listener, secret, identity, resources))
+        if beside is not None:
+            start_thread(beside)
         return child.wait()
 
 
@@ -196,6 +212,6 @@ def _warm_up() -> None:
     shared = load("imds_identity._machine.choice").machine_cache()
     # Where other processes have left tokens, one of those will mostly do. On a busy machine, it
     # would take its time from the command itself.
-    is_busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+    is_busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1)
     if (shared is None or not shared.entries()) and not is_busy:
         load("imds_identity._wire.sender")

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _GROUP = "himds"
+_WINDOWS_GROUP = "Hybrid agent extension applications"
 _CERTIFICATES = "/var/opt/azcmagent/certs"
+_WINDOWS_CERTIFICATES = "Certs"  # beside the directory of key files
 _LARGEST = 65536
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _SEQUENCE = 0x30
@@ -39,8 +41,14 @@ def agent_at(port: int, tokens_directory: str, *, installed: bool, listening: bo
         _port_problem(port) if listening else "",
         *_in_group(user),
         user,
-        certificate_ends(_CERTIFICATES),
+        certificate_ends(_certificates(tokens_directory)),
     )
+
+
+def _certificates(tokens_directory: str) -> str:
+    if sys.platform == "win32":
+        return os.path.join(os.path.dirname(tokens_directory), _WINDOWS_CERTIFICATES)
+    return _CERTIFICATES
 
 
 def _directory_problem(path: str) -> str:
@@ -66,7 +74,9 @@ def _port_problem(port: int) -> str:
 def _in_group(user: str) -> tuple[bool | None, bool]:
     """Whether this process is in the agent's group, or root, and whether its user is."""
     if sys.platform == "win32":
-        return None, False
+        from ..._runtime.windows import acts_for_administrator, acts_for_group
+
+        return acts_for_administrator() or acts_for_group(_WINDOWS_GROUP), False
     import grp
 
     if os.geteuid() == 0:
@@ -80,7 +90,7 @@ def _in_group(user: str) -> tuple[bool | None, bool]:
 
 def _user() -> str:
     if sys.platform == "win32":
-        return ""
+        return os.getlogin()
     import pwd
 
     try:

@@ -70,12 +70,23 @@ def directory_problem(path: str) -> str:
         return error.strerror or str(error)
     if not stat.S_ISDIR(status.st_mode):
         return "it is no directory"
-    if sys.platform != "win32":
-        if status.st_uid != os.geteuid():
-            return f"it belongs to user {status.st_uid}, and this process is user {os.geteuid()}"
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            return f"others may enter it: its mode is {stat.S_IMODE(status.st_mode):o}"
+    if sys.platform == "win32":
+        return _access_problem(path)
+    if status.st_uid != os.geteuid():
+        return f"it belongs to user {status.st_uid}, and this process is user {os.geteuid()}"
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        return f"others may enter it: its mode is {stat.S_IMODE(status.st_mode):o}"
     return ""
+
+
+def _access_problem(path: str) -> str:
+    from ..._runtime.windows import strangers
+
+    try:
+        found = strangers(path)
+    except OSError as error:
+        return error.strerror or str(error)
+    return f"others may enter it: {', '.join(found)}" if found else ""
 
 
 def _content(path: str, machine: MachineCache, source: TokenSource) -> Shared:

@@ -115,7 +115,8 @@ class Background:
         self._listeners.clear()
 
     def _run(self) -> None:
-        loop = asyncio.new_event_loop()
+        # Windows has another kind by default, whose connections in a TLS handshake are nobody's.
+        loop = asyncio.SelectorEventLoop()
         self._loop = loop
         try:
             loop.run_until_complete(self._serve())

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 import struct
+import sys
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ _BODY_SECONDS = 60.0
 _HANDSHAKE_SECONDS = 10.0
 _TRICKLES = 10
 _BODILESS = frozenset({204, 304})
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+# On, for no time. Windows has two short numbers there, others two of the usual size.
+_RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class HttpServer:

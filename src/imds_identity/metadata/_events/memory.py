@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.failure import Malformed
+from ..._runtime.replacing import replace
 from .._documents.documents import from_json
 from .._service.connection import OneAtATime
 from .events import events_from
@@ -73,7 +74,7 @@ class Memory:
                 file.write(written)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(new, self._path)
+            replace(new, self._path)
         except BaseException as error:
             with suppress(OSError):
                 os.unlink(new)

@@ -1,0 +1,20 @@
+"""Tells why tests were skipped: `outcomes.py RESULTS LEAST`; fails unless that many have passed."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from xml.etree import ElementTree as ET
+
+results, least = sys.argv[1:]
+outcomes: Counter[str] = Counter()
+reasons: Counter[str] = Counter()
+for case in ET.parse(results).iter("testcase"):
+    kinds = {child.tag for child in case} & {"failure", "error", "skipped"}
+    outcomes.update(kinds or {"passed"})
+    reasons.update(skip.get("message", "") for skip in case.iter("skipped"))
+for reason, count in reasons.most_common():
+    print(f"{count:5} skipped: {reason}")
+print("under wine:", ", ".join(f"{count} {kind}" for kind, count in sorted(outcomes.items())))
+if outcomes["passed"] < int(least):
+    sys.exit(f"Fewer than {least} tests have passed.")

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs tests on a CPython for Windows under wine: `run.sh PYTHON [what pytest is to run]`.
+# Where there is no wine and none can be installed it says so, and passes.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python=$1
+shift
+windows=$PWD/.windows
+. tests/windows/wine.sh
+
+# So many of the tests must pass, or the skips have become a blanket.
+least=${WINDOWS_LEAST:-3700}
+
+status=0
+tests/windows/setup.sh "$python" || status=$?
+if [ "$status" = 3 ]; then
+    echo "======== NOT RUN: the tests on Windows. There is no wine, and none can be installed."
+    exit 0
+fi
+[ "$status" = 0 ]
+
+trap end_wine EXIT
+rm -f "$windows/results.xml"
+if [ $# = 0 ]; then
+    set -- tests/unit tests/whole tests/emulator
+    # Minutes of computing, or of files that wine is slow with, which show nothing of Windows.
+    for slow in whole/test_simulated_day.py whole/test_metadata_day.py \
+        unit/test_gate.py::test_where_everybody_is_overdue_nobody_waits \
+        unit/test_attested_documents.py::test_no_byte_of_the_algorithms_names_can_be_another \
+        emulator/test_emulator_wire.py::test_ten_thousand_malformed_requests_are_survived; do
+        set -- "$@" "--deselect=tests/$slow"
+    done
+else
+    least=0
+fi
+in_windows "$windows/python/python.exe" -m pytest -n "${WINDOWS_WORKERS:-2}" \
+    --junitxml=.windows/results.xml --override-ini=cache_dir=.windows/pytest "$@" || status=$?
+if [ "$least" != 0 ]; then
+    "$python" tests/windows/console.py "$(wine_program)" "$windows/python/python.exe" || status=$?
+fi
+"$python" tests/windows/outcomes.py "$windows/results.xml" "$least"
+exit "$status"

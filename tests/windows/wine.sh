@@ -1,0 +1,11 @@
+# Sourced: what every call of wine here needs. $windows is the folder of all that is installed.
+export WINEPREFIX=$windows/prefix WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml="
+unset DISPLAY WAYLAND_DISPLAY PYTHONPATH
+
+wine_program() { command -v wine64 || command -v /usr/lib/wine/wine64; }
+
+# Standard streams that are regular files are none to a Python under wine: everything is a pipe.
+in_windows() { "$(wine_program)" "$@" </dev/null 2>&1 | cat; }
+
+# This prefix's own server, and with it all that runs there; no other's.
+end_wine() { if [ -d "$WINEPREFIX" ]; then wineserver -k || true; fi; }
