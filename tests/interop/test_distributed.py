@@ -124,6 +124,6 @@ def test_the_page_of_documentation_shows_what_runs(number: int, tmp_path: Path) 
         world.environment |= settings(python)
         done = world.run(str(python), str(program))
         assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
-        assert world.refused == []
-        assert len(world.seen) == len(re.findall(r"day-\d", program.read_text()))
+        assert world.sites.refused == []
+        assert len(world.sites.granted) == len(re.findall(r"day-\d", program.read_text()))
         assert len(world.emulator.token_requests) == 1
