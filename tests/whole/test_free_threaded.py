@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from imds_identity._core.token import Token
     from imds_identity._core.token_request import TokenRequest
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows yet")
+
 SCOPES = tuple(f"https://resource-{number}.example" for number in range(3))
 MOVES = 400
 CROWD = 100
