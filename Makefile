@@ -17,6 +17,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# On every Python, with the GIL and without; those that are missing are made from Debian's packages.
 test-all:
 	./tests/test_all.sh
 

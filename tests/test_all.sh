@@ -1,19 +1,53 @@
 #!/bin/sh
-# Runs the tests on every supported Python that is installed, each in a virtual environment of its own.
+# Runs the tests on every supported Python, with the GIL and without, each in a virtual environment
+# of its own; or on some: `test_all.sh 3.10 3.13t`. One that is not here is made from Debian's
+# packages (tests/pythons/find.sh); where that cannot be done it is left out, and the end says so.
+# TESTS and PYTEST_ARGS say which tests to run, and how.
 set -eu
 cd "$(dirname "$0")/.."
-found=""
-for minor in 10 11 12 13 14; do
-    for candidate in "python3.$minor" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3."$minor".*/bin/python; do
-        if "$candidate" -c "import sys; sys.exit(sys.version_info[:2] != (3, $minor))" 2>/dev/null; then
-            echo "== Python 3.$minor"
-            venv=".venv-3.$minor"
-            ${MAKE:-make} --no-print-directory PYTHON="$candidate" VENV="$venv" "$venv/.installed"
-            "$venv/bin/python" -m pytest -q -n 4 --hypothesis-profile=thorough
-            found="$found 3.$minor"
-            break
-        fi
-    done
+results=$(mktemp)
+trap 'rm -f "$results"' EXIT
+
+# For 3.13t there is no cryptography, on which MSAL, a dependency, depends.
+install() {
+    if [ "$1" != 3.13t ]; then
+        ${MAKE:-make} --no-print-directory PYTHON="$2" VENV="$3" "$3/.installed"
+    elif ! [ "$3/.installed" -nt tests/pythons/without-cryptography.txt ]; then
+        "$2" -m venv "$3"
+        "$3/bin/python" -m pip install --quiet -r tests/pythons/without-cryptography.txt
+        "$3/bin/python" -m pip install --quiet --no-deps --editable .
+        touch "$3/.installed"
+    fi
+}
+
+run() {
+    plugin=""
+    case $1 in
+        3.13t) plugin="-p without_cryptography" ;;
+    esac
+    # No extension module brings the GIL back.
+    case $1 in
+        *t) export PYTHON_GIL=0 ;;
+    esac
+    # shellcheck disable=SC2086 - words
+    PYTHONPATH=tests/pythons "$2/bin/python" -m pytest -q ${PYTEST_ARGS:--n 4 --hypothesis-profile=thorough} \
+        $plugin ${TESTS:-}
+}
+
+result() {
+    echo "$1 $2" >>"$results"
+}
+
+for version in ${*:-3.10 3.11 3.12 3.13 3.14 3.13t 3.14t}; do
+    if ! python=$(tests/pythons/find.sh "$version"); then
+        result "$version" "is not to be had here"
+        continue
+    fi
+    echo "== Python $version"
+    venv=".venv-$version"
+    install "$version" "$python" "$venv"
+    if (run "$version" "$venv"); then result "$version" passed; else result "$version" FAILED; fi
 done
-echo "tested on:${found:- no supported Python was found}"
-[ -n "$found" ]
+echo "== Pythons"
+cat "$results"
+! grep -q FAILED "$results"

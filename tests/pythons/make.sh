@@ -6,7 +6,10 @@
 set -eux
 version=${1%t}
 folder=$2
-suites="trixie testing sid"
+case $1 in
+    *t) kind=deb-src ;;
+    *) kind=deb ;;
+esac
 rm -rf "$folder/apt" "$folder/packages" "$folder/source" "$folder/bin"
 mkdir -p "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial" \
     "$folder/packages" "$folder/source" "$folder/bin"
@@ -14,10 +17,8 @@ mkdir -p "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial" \
 # The mirror that this machine uses, with an index of its own.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
 : >"$folder/apt/status"
-for suite in $suites; do
-    for kind in deb deb-src; do
-        echo "$kind [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
-    done
+for suite in trixie testing sid; do
+    echo "$kind [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
 done >"$folder/apt/sources"
 apt_get() {
     command=$1
@@ -40,7 +41,7 @@ compiled() {
     ./configure -q --prefix="$folder" --disable-gil --disable-test-modules
     make -j "$(nproc)"
     make install
-    bin/true 2>/dev/null || ln -sf "python${version}t" "$folder/bin/python"
+    ln -sf "python${version}t" "$folder/bin/python"
     cd "$folder"
     rm -rf "$folder/source"
 }
@@ -63,9 +64,9 @@ unpacked() {
     rm -rf "$folder/packages" "$folder/tools"
 }
 
-case $1 in
-    *t) compiled ;;
-    *) unpacked ;;
+case $kind in
+    deb-src) compiled ;;
+    deb) unpacked ;;
 esac
 "$folder/bin/python" -c 'import ctypes, ssl, sqlite3, venv, zlib'
 rm -rf "$folder/apt"

@@ -13,15 +13,18 @@ from imds_identity._core.failure import Refused
 from imds_identity._core.identity import choose
 from imds_identity._engine.flight import LONGEST_FETCH
 from imds_identity._engine.provider import Provider
+from imds_identity._machine.entries import Entry
 from imds_identity._machine.lease import Lease
+from imds_identity._machine.store import MachineCache
 from imds_identity._sources.kinds import ImdsSource
 from imds_identity._wire import sender
-from support import machine_in
+from support import machine_in, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from imds_identity._core.key import Key
     from imds_identity._engine.broker import Broker
     from imds_identity._runtime.clock import Clock
     from imds_identity._wire.channel import Sender
@@ -85,3 +88,27 @@ def test_another_thread_may_settle_meanwhile_where_tokens_come_from(broker: Brok
 
     provider = Raced(source, choose(), broker, None)
     assert provider.slot("https://vault.azure.net").key.endpoint == source.endpoint
+
+
+def test_what_was_read_before_everything_was_forgotten_is_not_taken_over(
+    broker: Broker, clock: FakeClock, answers: Answers, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    machine, read = machine_in(tmp_path / "cache", clock), MachineCache.read
+    source = ImdsSource("http://169.254.169.254/metadata/identity/oauth2/token", "A_VARIABLE")
+    provider = Provider(source, choose(), broker, machine)
+    slot = provider.slot("https://vault.azure.net")
+    machine.write(Entry(slot.key, token_now(clock, "of-before")))
+
+    def read_and_cleared(self: MachineCache, key: Key) -> Entry | None:
+        entry = read(self, key)
+        broker.clear()  # another thread does
+        machine.clear()
+        return entry
+
+    @contextmanager
+    def opened(_: Clock) -> Iterator[Sender]:
+        yield lambda request: answers.token("of-after")
+
+    monkeypatch.setattr(MachineCache, "read", read_and_cleared)
+    assert provider.token(slot, None, opened).value == "of-after"

@@ -67,16 +67,23 @@ class Broker:
         """The one slot of ``key``."""
         return self._alone(self._slots.setdefault, key, Slot(key))
 
-    def adopt(self, slot: Slot, token: Token | None, challenge: Challenge | None = None) -> None:
+    def adopt(
+        self,
+        slot: Slot,
+        token: Token | None,
+        challenge: Challenge | None = None,
+        generation: int | None = None,
+    ) -> None:
         """Take over what another process knows, where that is newer.
 
         Args:
             slot: what it is about.
             token: the other's token, if it has one.
             challenge: the last claims challenge that it knows of.
+            generation: that of the slot when this was read; what was cleared since stays cleared.
         """
         if token is not None and decide(token, self.clock.now()) is not State.EXPIRED:
-            self._alone(slot.adopt, token, challenge)
+            self._alone(slot.adopt, token, challenge, generation)
 
     def show(
         self, slot: Slot, token: Token, forms: Callable[[Token], tuple[Any, Any]]

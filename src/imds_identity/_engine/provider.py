@@ -123,12 +123,13 @@ class Provider:
 
     def _catch_up(self, slot: Slot) -> None:
         """Take over what other processes have written since."""
+        generation = slot.generation
         stamp = self._machine.stamp(slot.key) if self._machine else None
         if self._machine and stamp is not None and stamp != slot.stamp:
             entry = self._machine.read(slot.key)
             slot.stamp = stamp
             if entry is not None:
-                self.broker.adopt(slot, entry.token, entry.challenge)
+                self.broker.adopt(slot, entry.token, entry.challenge, generation)
             if entry is not None and entry.token is not None and entry.token is slot.token:
                 self._tell_sharing(entry.token, slot.key.resource)
 

@@ -157,8 +157,18 @@ class Slot:
             failed_refresh = self.note(flight, outcome, now, random)
         return self.token, failed_refresh
 
-    def adopt(self, token: Token, challenge: Challenge | None) -> None:
-        """Take over a token of another process, and what claims challenge that knows of."""
+    def adopt(
+        self, token: Token, challenge: Challenge | None, generation: int | None = None
+    ) -> None:
+        """Take over a token of another process, and what claims challenge that knows of.
+
+        Args:
+            token: the other's.
+            challenge: likewise.
+            generation: that of the slot when they were read, if it may be another by now.
+        """
+        if generation not in (None, self.generation):
+            return
         if self.token is None or self.token.received_at < token.received_at:
             self._keep(token)
         if challenge is not None:
