@@ -49,7 +49,7 @@ def called(packer: str, world: PretendAzure, folder: Path) -> str:
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
         end = time.monotonic() + PATIENCE_SECONDS
-        while not world.seen and process.poll() is None and time.monotonic() < end:
+        while not world.sites.granted and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
         # Its plugins are in its session, and outlive it otherwise.
         os.killpg(process.pid, signal.SIGKILL)
@@ -65,7 +65,7 @@ def main() -> None:
     ):
         said = called(sys.argv[1], world, Path(name))
         asked = [(record.status, record.category) for record in emulator.requests]
-        print(json.dumps({"said": said, "asked": asked, "called": world.seen}))
+        print(json.dumps({"said": said, "asked": asked, "called": world.sites.granted}))
 
 
 if __name__ == "__main__":
