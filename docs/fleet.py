@@ -133,6 +133,8 @@ class Service:
         return OK
 
     def _has_room(self, moment: float) -> bool:
+        if self.per_second == math.inf:
+            return True
         since, self._looked = moment - self._looked, moment
         self._room = min(self._room + since * self.per_second, max(self.per_second, 1.0))
         if self._room < 1:

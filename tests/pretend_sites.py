@@ -14,6 +14,8 @@ import jwt
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+TENANT = "https://login.windows.net/b7a2c51c-9d5e-4d0c-8a6a-5cf9a0c64fd1"
+
 
 class Site(NamedTuple):
     """One of Azure's services: whose tokens it takes, and what it says to all who bring one.
@@ -134,12 +136,15 @@ class _Answer(BaseHTTPRequestHandler):
         answer = answer.get(self.path.partition("?")[0], answer)
         body = json.dumps(answer).encode() if granted else b""
         self.send_response(200 if granted else 401)
+        if not granted:
+            self.send_header("WWW-Authenticate", f'Bearer authorization_uri="{TENANT}"')
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
-    do_POST = do_PUT = do_GET  # noqa: N815 - the base class's names
+    do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - the base class's names
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass

@@ -55,11 +55,13 @@ duckdb() {
         "$home/duckdb/bin/python" -m pip install duckdb-extension-azure duckdb-extensions
 }
 
-# Azure's Linux agent and cloud-init are packages of Debian; they are unpacked, not installed.
+# Packages of Debian are unpacked, not installed: `debian FOLDER PACKAGE...`.
 debian() {
-    command -v apt-get && mkdir -p "$home/debian" &&
+    local folder=$home/$1
+    shift
+    command -v apt-get && mkdir -p "$folder" &&
         { [ "$(id -u)" != 0 ] || apt-get update; } &&
-        (cd "$home/debian" && apt-get download waagent cloud-init &&
+        (cd "$folder" && apt-get download "$@" &&
             for package in *.deb; do dpkg -x "$package" .; done)
 }
 
@@ -91,4 +93,5 @@ part spark java_and_spark
 part chromium chromium
 part more more
 part duckdb duckdb
-part debian debian
+part debian debian debian waagent cloud-init
+part packer debian packer packer

@@ -32,7 +32,7 @@ EXAMPLES = {
     "spark": "spark_executors.py",
 }
 BLOBS = {f"day-{day}.csv": b"a,b\n" * day for day in range(1, 6)}
-WORKERS = 6
+WORKERS = 4
 PAGE = "docs/how-to/distributed.md"
 
 
@@ -71,7 +71,7 @@ def test_workers_and_those_that_replace_them_cause_one_request_a_token(
     framework: str, emulator_factory: Callable[..., Emulator], tmp_path: Path
 ) -> None:
     emulator = emulator_factory(key_vault=False)
-    emulator.fault(token_lifetime=16, times=1)  # the first token falls due while all work
+    emulator.fault(token_lifetime=20, times=1)  # the first token falls due while all work
     crew = [str(CREWS), framework, str(WORKERS)]
     found: dict[str, Any] = json.loads(run(framework, emulator, tmp_path / "shared", *crew)[-1])
     assert len(found["outlived"]) == WORKERS

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 
-from errands import SCOPE, see_it_replaced, visit
+from errands import SCOPE, arrive, see_it_replaced, visit
 
 from imds_identity import ManagedIdentityCredential
 
@@ -18,7 +17,7 @@ from imds_identity import ManagedIdentityCredential
 def work(crew):
     """All ask at once, outlive a token, end, and those that are started in their place ask."""
     credential = ManagedIdentityCredential()
-    crew.each(os.getpid)  # all are there
+    crew.each(arrive)
     found = {"outlived": crew.each(see_it_replaced, credential)}
     found["before"] = crew.each(visit, credential)
     crew.restart()

@@ -23,7 +23,7 @@ class Crew:
         return self._client.gather(sent)
 
     def restart(self):
-        self._client.restart()
+        self._client.restart(timeout=300)
 
 
 @contextmanager

@@ -14,6 +14,15 @@ SCOPE = "https://storage.azure.com/.default"
 LONGEST = 60.0
 
 
+def arrive() -> None:
+    """Load what a token takes, slow as that may be; the first token lives for seconds."""
+    import azure.core.credentials
+    import requests
+
+    assert azure.core.credentials
+    assert requests
+
+
 def visit(credential: ManagedIdentityCredential) -> tuple[int, str]:
     """This process, and a digest of the token that it is given."""
     token = credential.get_token(SCOPE).token

@@ -1,4 +1,4 @@
-"""The Python workers of Spark's executors: two executors, each a JVM and three workers."""
+"""The Python workers of Spark's executors: two executors, each a JVM and half of the workers."""
 
 from __future__ import annotations
 
