@@ -71,6 +71,7 @@ def test_a_token_comes_from_an_emulator_in_another_environment(
         (["imds-identity", "emulator"], "emulator"),
         (["imds-identity", "demo"], "demo"),
         (["imds-identity", "attested", "--verify", __file__], "attested"),
+        (["imds-identity", "completion", "bash"], "completion"),
         (["python", "-c", "import imds_identity.httpx"], "httpx"),
         (["python", "-c", "from imds_identity.emulator import Emulator"], "emulator"),
         (

@@ -1,60 +1,82 @@
-"""``imds-identity completion``: the words that a shell offers at a Tab."""
+"""``imds-identity completion``: what shells offer at a Tab, which is argcomplete's work."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from .candidates import awaited, choices_of
-from .scripts import SCRIPTS, lines, words_of
+from ..._runtime.environment import Environment
+from ..._runtime.extras import not_installed
+from ..complaint import complain
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
-    from .candidates import Awaited, Candidate
-
+_PROGRAM = "imds-identity"
+# argcomplete takes all that stands on zsh's line for one command: zsh knows which words are ours.
+_ZSH_WORDS = {
+    '"$BUFFER"': '"${(j: :)words[1,CURRENT]}"',
+    '"$CURSOR"': '"${#${(j: :)words[1,CURRENT]}}"',
+}
 _EPILOG = """\
 bash:  imds-identity completion bash > ~/.local/share/bash-completion/completions/imds-identity
 zsh:   imds-identity completion zsh > "${fpath[1]}/_imds-identity"
 fish:  imds-identity completion fish > ~/.config/fish/completions/imds-identity.fish
+pwsh:  imds-identity completion powershell >> $PROFILE
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments to its parser."""
-    from argparse import REMAINDER, SUPPRESS
-
-    parser.usage = "imds-identity completion SHELL"
     parser.description = (
-        "Prints a script by which a shell (bash 4 or newer, zsh or fish) completes this program's "
-        "commands, flags and their values, among them identities and resources that have a token "
-        "on this machine."
+        "Prints a script by which a shell completes this program's commands, flags and their "
+        "values, among them identities and resources that have a token on this machine. It needs "
+        "argcomplete, which the extra completion installs."
     )
     parser.epilog = _EPILOG
     parser.add_argument(
-        "shell", choices=tuple(SCRIPTS), metavar="SHELL", help="one of: %(choices)s"
+        "shell",
+        choices=("bash", "zsh", "fish", "powershell"),
+        metavar="SHELL",
+        help="one of: %(choices)s",
     )
-    parser.add_argument("words", nargs=REMAINDER, help=SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the script, or the candidates for the last word; the exit status."""
-    given = args.words[1:] if args.words[:1] == ["--"] else args.words
-    if not given:
-        sys.stdout.write(SCRIPTS[args.shell])
-        return 0
-    words = words_of(args.shell, given) or [""]
-    what = awaited(args.parser_of(words[:1]), words)
-    found = [what.own] if what.own else lines(args.shell, _candidates(what), given, words[-1])
-    sys.stdout.writelines(f"{line}\n" for line in found)
+    """Print the script; the exit status."""
+    try:
+        from argcomplete.shell_integration import shellcode
+    except ModuleNotFoundError:
+        return complain(not_installed("argcomplete", "completion", "completion in a shell"))
+    # A value of which nothing is known is no file's name either: bash is to offer none.
+    script = shellcode([_PROGRAM], use_defaults=False, shell=args.shell)
+    if args.shell == "zsh":
+        for whole, ours in _ZSH_WORDS.items():
+            script = script.replace(whole, ours)
+    sys.stdout.write(script)
     return 0
 
 
-def _candidates(what: Awaited) -> list[Candidate]:
-    """What begins as the last word does; flags where nothing else may stand there."""
-    from .known import known
+def offer(parser_of: Callable[[list[str]], argparse.ArgumentParser]) -> None:
+    """Answer the shell, and end this process.
 
-    action = what.action
-    values = (choices_of(action) or known(action.dest)) if action else []
-    fit = [each for each in values or what.flags if each.word.startswith(what.value)]
-    return [each._replace(word=what.prefix + each.word) for each in fit]
+    Args:
+        parser_of: the parser for a command line, of which it is given the beginning.
+    """
+    from argcomplete.completers import SuppressCompleter
+    from argcomplete.finders import ExclusiveCompletionFinder
+    from argcomplete.lexers import split_line
+
+    from .values import tell_values
+
+    environment = Environment()
+    words = split_line(environment["COMP_LINE"], int(environment["COMP_POINT"]))[3]
+    parser = parser_of(words[int(environment["_ARGCOMPLETE"]) :])
+    tell_values(parser)
+    ExclusiveCompletionFinder()(
+        parser,
+        always_complete_options="long",
+        default_completer=SuppressCompleter(),
+        exit_method=sys.exit,
+    )
