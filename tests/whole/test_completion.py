@@ -190,7 +190,7 @@ class TestWhatThisMachineKnows:
 
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch, ran: Any) -> None:
-    monkeypatch.setitem(sys.modules, "argcomplete", None)
+    monkeypatch.setitem(sys.modules, "argcomplete.shell_integration", None)
     status, out, err = ran("completion", "bash")
     assert (status, out) == (1, "")
     assert "pip install 'imds-identity[completion]'" in err
