@@ -208,10 +208,9 @@ def test_powershell_is_answered_in_a_file(tmp_path: Path, ran: Any) -> None:
     assert "Register-ArgumentCompleter -Native -CommandName imds-identity" in script
     answer = tmp_path / "answer"
     variables = {**asking("imds-identity token --so"), "_ARGCOMPLETE_SHELL": "powershell"}
-    subprocess.run(
+    subprocess.check_output(
         [sys.executable, "-m", "imds_identity"],
         env={**os.environ, **variables, "_ARGCOMPLETE_STDOUT_FILENAME": str(answer)},
-        check=True,
     )
     assert answer.read_text() == "--source "
 
