@@ -76,6 +76,7 @@ def test_a_lock_that_is_held_already_is_held_on() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", ["broker", "imports", "metadata"])
 def test_signals_leave_nothing_locked(name: str) -> None:
     """Since Python 3.14 ``with lock`` does not hold what this does."""

@@ -178,6 +178,10 @@ class Victim:
         self._is_past_stopping = False
 
     def run(self) -> None:
+        with contextlib.suppress(Stopped):  # one that came late
+            self._run()
+
+    def _run(self) -> None:
         self._ident, stops = threading.get_ident(), 0
         while not self._over.is_set():
             try:
