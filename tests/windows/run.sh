@@ -9,7 +9,7 @@ windows=$PWD/.windows
 . tests/windows/wine.sh
 
 # So many of the tests must pass, or the skips have become a blanket.
-least=${WINDOWS_LEAST:-4000}
+least=${WINDOWS_LEAST:-3400}
 
 status=0
 tests/windows/setup.sh "$python" || status=$?
