@@ -33,7 +33,9 @@ examples:
   imds-identity exec -- terraform plan
   imds-identity exec --env PASSWORD=kv://my-vault/db -- ./app
 """
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "TMPDIR")
+_KEPT: tuple[str, ...] = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "TMPDIR",
+)  # fmt: skip
 if sys.platform == "win32":  # where programs do not even start without the first ones
     _KEPT = (
         "PATH", "SYSTEMROOT", "SYSTEMDRIVE", "COMSPEC", "PATHEXT", "TEMP", "TMP", "USERNAME",
