@@ -28,8 +28,14 @@ PAGES = sorted(
 SHOWN = {"text", "mermaid", "json", "http", "yaml"}  # nothing that a reader would run
 
 
+# README's each time; the others take as long as half of all other tests.
+RUN = [
+    page if page == "README.md" else pytest.param(page, marks=pytest.mark.docs) for page in PAGES
+]
+
+
 @pytest.mark.skipif(not shutil.which("sh"), reason="there is no sh")
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", RUN)
 def test_the_blocks_of_a_page_run_one_after_the_other(page: str, tmp_path: Path) -> None:
     run_page(page, tmp_path)
 

@@ -24,8 +24,6 @@ FETCHED = {
 }  # fmt: skip
 NOT_FETCHED = {"canonical", "next", "prev"}
 
-built = pytest.mark.skipif(not SITE.is_dir(), reason="`make docs` has not built the site")
-
 
 class Fetches(HTMLParser):
     """Collects what a page has a browser fetch, and what it leaves to a script from elsewhere."""
@@ -47,7 +45,7 @@ def pages() -> Iterator[Path]:
     yield from SITE.rglob("*.html")
 
 
-@built
+@pytest.mark.docs
 def test_no_page_has_a_browser_ask_another_host() -> None:
     assert len(list(pages())) > 30
     for page in pages():
@@ -56,7 +54,7 @@ def test_no_page_has_a_browser_ask_another_host() -> None:
         assert [url for url in fetches if urlsplit(url).netloc] == [], page
 
 
-@built
+@pytest.mark.docs
 def test_no_style_sheet_does() -> None:
     sheets = list(SITE.rglob("*.css"))
     assert sheets
@@ -67,7 +65,7 @@ def test_no_style_sheet_does() -> None:
         assert [url for url in urls if urlsplit(url).netloc] == [], sheet
 
 
-@built
+@pytest.mark.docs
 @pytest.mark.parametrize(
     ("page", "words"),
     [
@@ -83,7 +81,7 @@ def test_pages_made_of_other_files_are_there(page: str, words: str) -> None:
     assert words in (SITE / page / "index.html").read_text(encoding="utf-8")
 
 
-@built
+@pytest.mark.docs
 @pytest.mark.parametrize(
     "module",
     ["", ".aio", ".httpx", ".telemetry", ".metadata", ".metadata.aio", ".doctor", ".emulator"],
