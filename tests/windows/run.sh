@@ -26,6 +26,7 @@ if [ $# = 0 ]; then
     # Minutes of computing, or of files that wine is slow with, which show nothing of Windows.
     for slow in whole/test_simulated_day.py whole/test_metadata_day.py whole/test_documents.py \
         unit/test_architecture.py whole/test_comparison.py \
+        whole/test_metadata_command.py::test_a_command_is_run_and_its_event_approved \
         unit/test_gate.py::test_where_everybody_is_overdue_nobody_waits \
         unit/test_attested_documents.py::test_no_byte_of_the_algorithms_names_can_be_another \
         emulator/test_emulator_wire.py::test_ten_thousand_malformed_requests_are_survived; do
