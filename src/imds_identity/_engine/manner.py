@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._runtime.fork import whole
 
@@ -91,9 +91,7 @@ def _facts(response: Response) -> str:
 
 def listens() -> bool:
     """Whether somebody wants to know of each step; where nothing is logged, nobody does."""
-    if "logging" not in sys.modules:
-        return False
-    with whole():
-        import logging
-
-        return logging.getLogger("imds_identity").isEnabledFor(logging.DEBUG)
+    logging: Any = sys.modules.get("logging")
+    # Another thread may be in the middle of importing it: then there is no getLogger yet.
+    get_logger = getattr(logging, "getLogger", None)
+    return bool(get_logger and get_logger("imds_identity").isEnabledFor(logging.DEBUG))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from .._core.resource import claims_of, resource_of
 from .._engine.manner import Manner
 from .._engine.process import provider_for
-from .._runtime.environment import Environment
+from .._runtime.environment import value_of
 from .._runtime.fork import load
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _manner(
 def _is_traced() -> bool:
     """Whether azure-core's tracing is on: then it is to have a span for each request."""
     module = sys.modules.get("azure.core.settings")
-    if module is None and Environment()["AZURE_TRACING_ENABLED"]:
+    if module is None and value_of("AZURE_TRACING_ENABLED"):
         module = load("azure.core.settings")
     settings = getattr(module, "settings", None)
     return settings is not None and bool(settings.tracing_enabled())

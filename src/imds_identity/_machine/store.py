@@ -144,15 +144,23 @@ class MachineCache:
         try:
             with self.directory.open(new, "x") as file:
                 _write_whole(file.fileno(), written(entry, self._place))
-            seen = self.stamp(entry.key)
-            while not self._is_outdated(entry):
-                before, seen = seen, self.stamp(entry.key)
-                if seen == before:
-                    with suppress(FileNotFoundError):  # swept away while this process stood still
-                        self.directory.replace(new, name)
-                    return
-        finally:
+            if self._is_latest(entry):
+                with suppress(FileNotFoundError):  # swept away while this process stood still
+                    self.directory.replace(new, name)
+            else:
+                self.directory.remove(new)
+        except BaseException:
             self.directory.remove(new)
+            raise
+
+    def _is_latest(self, entry: Entry) -> bool:
+        """Whether nobody else has a later token, having looked until nobody wrote meanwhile."""
+        seen = self.stamp(entry.key)
+        while seen is None or not self._is_outdated(entry):
+            before, seen = seen, self.stamp(entry.key)
+            if seen == before:
+                return True
+        return False
 
     def _sweep(self) -> None:
         """Remove, once a process, what processes that were killed had begun to write."""

@@ -79,6 +79,15 @@ class Environment:
         return f"Environment({[name for name, value in self._values.items() if value]})"
 
 
+def value_of(name: str) -> str:
+    """The present value of one of `VARIABLES`, for who needs no other; empty where it is not set.
+
+    Raises:
+        KeyError: for one that is not among them.
+    """
+    return Environment({name: os.environ.get(name, "")})[name]
+
+
 def for_child(values: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of a process that this one starts.
 

@@ -90,7 +90,7 @@ def _own_answer(
 
 
 def _is_its_own(response: Response) -> bool:
-    return response.is_a_metadata_error or (response.status == 200 and _has_token(response))
+    return (response.status == 200 and _has_token(response)) or response.is_a_metadata_error
 
 
 def _has_token(response: Response) -> bool:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._runtime.environment import Environment
+from .._runtime.environment import value_of
 from .._version import __version__
 from .complaint import FAILED, complain, reader_is_gone
 
@@ -78,7 +78,7 @@ def _run(given: list[str]) -> int:
         return complain("standard output is closed: there is nowhere to write to")
     _write_whatever_comes()
     try:
-        if Environment()["_ARGCOMPLETE"]:
+        if value_of("_ARGCOMPLETE"):
             import_module(_COMMANDS["completion"].module).offer(_parser)
         if not given:
             _parser(given).print_help(sys.stderr)
