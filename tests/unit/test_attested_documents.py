@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from attested_support import AT, Mint, content, issued, signed_data
 from imds_identity.metadata import errors, verify_attested_document
 from imds_identity.metadata import read_attested_document_without_verifying as read_unverified
 from imds_identity.metadata._proof.chain import Certificates, check_chain
-from imds_identity.metadata._proof.trust import intermediates, roots
+from imds_identity.metadata._proof.trust import certificates, intermediates, roots
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -104,6 +105,20 @@ def test_every_bundled_intermediate_stands_under_a_root(authority: x509.Certific
 
     at = authority.not_valid_before_utc + dt.timedelta(days=1)
     _Search(at, Certificates(roots(), (), lambda _: ())).climb(authority, 1)
+
+
+def test_a_name_of_any_type_of_string_is_read_or_refused(mint: Mint) -> None:
+    der = mint.root.certificate.public_bytes(Encoding.DER)
+    common_name = bytes.fromhex("0603550403")  # id-at-commonName; the string's type comes next
+    assert common_name in der
+    refused = []
+    for tag in range(256):
+        try:
+            assert certificates(der.replace(common_name + b"\x0c", common_name + bytes([tag])))
+        except ValueError as error:
+            refused.append(str(error))
+    assert refused
+    assert all("this is no certificate in PEM or DER (" in each for each in refused)
 
 
 def test_a_minted_document_verifies(mint: Mint, root_file: str) -> None:

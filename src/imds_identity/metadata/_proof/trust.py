@@ -25,9 +25,14 @@ UNREADABLE = (
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
+    KeyError,
     Warning,
 )
-"""What cryptography raises for a certificate that is none; warnings where those are errors."""
+"""What cryptography raises for a certificate that is none.
+
+Warnings where those are errors; KeyError by 42 and older, for a name whose type of string they
+do not know.
+"""
 
 _PEM = b"-----BEGIN CERTIFICATE-----"
 
@@ -95,7 +100,8 @@ def from_der(der: bytes) -> x509.Certificate:
         # What is wrong inside is found by looking.
         _ = certificate.subject, certificate.issuer, certificate.extensions
     except UNREADABLE as error:
-        raise ValueError(f"this is no certificate in PEM or DER: {error}") from None
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"this is no certificate in PEM or DER ({reason})") from None
     return certificate
 
 
