@@ -5,12 +5,13 @@ Names are loaded when first used: importing this package costs next to nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from ._runtime.fork import whole
 from ._version import __version__
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .auth import ManagedIdentityAuth
     from .credential import ManagedIdentityCredential, get_bearer_token_provider
     from .errors import (

@@ -230,6 +230,42 @@ def test_a_process_prints_a_token_without_loading_azure_core(imds_emulator: Emul
     assert done.stdout.splitlines()[1] == "0 []"
 
 
+AS_A_PROGRAM = """
+import atexit, sys, threading
+from imds_identity.cli import program
+if sys.argv[1] == "atexit":
+    atexit.register(print, "called at the end")
+elif sys.argv[1] == "thread":
+    threading.Timer(0.2, print, ["a thread ended"]).start()
+sys.argv[1:] = sys.argv[2:]
+status = program()
+print("went on")
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize(
+    ("who", "words", "status", "said"),
+    [
+        ("nobody", ["token", VAULT], 0, []),
+        ("atexit", ["token", VAULT], 0, ["went on", "called at the end"]),
+        ("thread", ["token", VAULT], 0, ["went on", "a thread ended"]),
+        ("nobody", ["token", "no resource"], 2, ["went on"]),
+    ],
+)
+def test_the_program_ends_at_once_if_nobody_waits_for_its_end(
+    who: str, words: list[str], status: int, said: list[str], imds_emulator: Emulator
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AS_A_PROGRAM, who, *words],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if not line.startswith("eyJ")] == said
+    assert len(lines) - len(said) == (status == 0)
+
+
 def test_a_reader_that_goes_away_is_no_traceback(imds_emulator: Emulator) -> None:
     reading, writing = os.pipe()
     os.close(reading)

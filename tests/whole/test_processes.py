@@ -99,7 +99,8 @@ WHAT_IS_LOADED = """
 import sys
 from imds_identity.cli import main
 main(sys.argv[1:])
-heavy = ("requests", "azure.core", "msal", "filelock", "asyncio", "urllib3", "logging")
+heavy = ("requests", "azure.core", "msal", "filelock", "asyncio", "urllib3", "logging",
+    "typing", "importlib")
 print([module for module in heavy if module in sys.modules])
 """
 

@@ -10,9 +10,13 @@ from __future__ import annotations
 # Here and not where they are used: that is under the broker's lock, where nothing is imported.
 import json
 from binascii import a2b_base64
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._runtime.named import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .failure import Failure
 
 ANSWER_SECONDS = 30.0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any, TypeVar
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
     from typing_extensions import Self
 
     from .secret import Secret
+
+    _R = TypeVar("_R", bound="Reported")
 
 _SECRETS = (
     r"eyJ[\w-]{8,}(?:\.[\w-]*)*"  # anything that starts like a JWT
@@ -18,7 +20,6 @@ _SECRETS = (
     r"|[^\s:/\"'{},]+:(?!//)[^\s\"'{},]+(?=@)"  # likewise where its scheme was left out
 )
 _LONGEST_QUOTE = 500
-_R = TypeVar("_R", bound="Reported")
 
 
 class Failure(Exception):
@@ -67,9 +68,6 @@ class Failure(Exception):
 
     def again(self) -> Self:
         """A copy for one more waiter: an exception that is raised twice mixes its tracebacks."""
-        return copy.copy(self).with_traceback(None)
-
-    def __copy__(self) -> Self:
         twin = type(self)(
             self.problem, self.advice, status=self.status, retry_after=self.retry_after
         )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
 
 from .failure import Malformed
 from .freshness import refresh_delay
 from .token import Token
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 LARGEST_TOKEN = 64 * 1024
 """Characters. A token has two thousand, and servers take no header much longer."""

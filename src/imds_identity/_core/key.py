@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
+from .._runtime.named import NamedTuple
 from .identity import folded
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .identity import Identity
     from .source import Source

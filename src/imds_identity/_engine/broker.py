@@ -7,7 +7,6 @@ import threading
 import weakref
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.failure import Failure, Refused
 from .._core.freshness import State, decide
@@ -17,8 +16,10 @@ from .absence import Absences
 from .flight import LONGEST_FETCH, Flight, Interrupted, Landing, in_a_thread
 from .slot import Slot
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from typing import Any, TypeVar
 
     from .._core.challenge import Challenge
     from .._core.key import Key
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .._wire.exchange import Random
     from .flight import Fetch, Outcome, Start, Tell
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 HIT_SECONDS = 1.0
 """For how long a token is handed out before it is looked at again: another process may have

@@ -5,18 +5,31 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from .._machine.lease import LONGEST_TERM
 from .._runtime.background import start_thread
+from .._runtime.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import weakref
     from collections.abc import Callable
+    from typing import Any, Protocol, TypeAlias
 
     from .._core.failure import Failure
     from .._core.key import Key
     from .._core.token import Token
+
+    class Start(Protocol):
+        """Runs a callable in the background."""
+
+        def __call__(self, run: Callable[[], object], /, *, blocks: bool) -> None:
+            """Start ``run``, which the caller is about to wait for if ``blocks``.
+
+            Raises:
+                RuntimeError: if there can be no more threads.
+            """
+
 
 LONGEST_EXCHANGE = 100.0
 """Seconds for which a service that is overloaded or being updated is asked again and again."""
@@ -25,17 +38,6 @@ LONGEST_FETCH = LONGEST_TERM
 longest sound one is an exchange whose last request begins at its end and waits before the gate."""
 
 Fetch: TypeAlias = "Callable[[], Token]"
-
-
-class Start(Protocol):
-    """Runs a callable in the background."""
-
-    def __call__(self, run: Callable[[], object], /, *, blocks: bool) -> None:
-        """Start ``run``, which the caller is about to wait for if ``blocks``.
-
-        Raises:
-            RuntimeError: if there can be no more threads.
-        """
 
 
 def in_a_thread(run: Callable[[], object], *, blocks: bool) -> None:  # noqa: ARG001

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from .._core.identity import choose
 from .._machine.choice import known_machines, machine_cache
@@ -17,6 +16,7 @@ from .broker import Broker
 from .manner import listens
 from .provider import Provider
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

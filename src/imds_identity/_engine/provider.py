@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._core.failure import Failure, Unavailable
 from .._core.key import key_for
@@ -14,9 +13,11 @@ from .flight import LONGEST_EXCHANGE
 from .manner import Notes, listens
 from .sharing import Sharing
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
+    from typing import Any, TypeAlias
 
     from .._core.identity import Identity
     from .._core.token import Token

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from .._core.challenge import ANSWER_SECONDS, Challenge, was_issued_after
 from .._core.failure import Failure
 from .._core.freshness import FAILURE_SECONDS, State, decide, set_back
 from .._machine.entries import Entry
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

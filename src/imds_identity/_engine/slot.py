@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from .._core.challenge import ANSWER_SECONDS, Challenge, was_issued_after
 from .._core.failure import Failure
 from .._core.freshness import FAILURE_SECONDS, State, decide, set_back
 from .flight import Interrupted
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import weakref
+    from typing import Any
 
     from .._core.key import Key
     from .._core.token import Token

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from .._core.resource import claims_of, resource_of
 from .._engine.manner import Manner
@@ -12,9 +11,11 @@ from .._engine.process import provider_for
 from .._runtime.environment import value_of
 from .._runtime.fork import load
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
+    from typing import Any, ClassVar, TypeAlias
 
     from azure.core.credentials import AccessToken, AccessTokenInfo
     from typing_extensions import Never, Unpack

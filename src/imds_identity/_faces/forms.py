@@ -7,11 +7,14 @@ yet, tokens are of types that look like azure-core's to everybody, ``isinstance`
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._runtime.fork import load
+from .._runtime.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from azure.core.credentials import AccessToken, AccessTokenInfo
 
     from .._core.token import Token

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from .._runtime.clock import SYSTEM_CLOCK
 from .._runtime.environment import Environment
@@ -13,6 +12,7 @@ from .directory import Directory
 from .place import this_place
 from .store import MachineCache
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -5,17 +5,18 @@ The standard library's own `random` takes its hash from the same modules, for th
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _implementation() -> Any:
     for module in ("_sha2", "_sha256"):
         try:
-            return import_module(module).sha256
+            return __import__(module).sha256
         except ImportError:  # of another version of Python, or built without it
             continue
-    return import_module("hashlib").sha256
+    return __import__("hashlib").sha256
 
 
 _sha256 = _implementation()

@@ -8,7 +8,6 @@ import stat
 import sys
 from contextlib import suppress
 from io import FileIO
-from typing import TYPE_CHECKING
 
 from .._runtime.background import run_beside
 from .._runtime.fork import whole
@@ -16,6 +15,7 @@ from .._runtime.replacing import replace
 from .held import BY_DESCRIPTOR, Held, Untrusted, check, open_or_make_directory
 from .memory import mounts
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 

@@ -7,14 +7,17 @@ none, whoever wrote it: reading one never raises.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._core.failure import facts_of, failure_from
 from .._core.issued import canonical_type, is_token
 from .._core.key import Key
 from .._core.token import Token
+from .._runtime.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .._core.challenge import Challenge
     from .._core.failure import Failure
     from .._runtime.clock import Clock

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING
 
 try:
     import fcntl
 except ImportError:  # Windows; filelock does everywhere what is done here, and is slower to load
     fcntl = None  # type: ignore[assignment]
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from io import FileIO
 

@@ -9,16 +9,17 @@ https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#rat
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import Refused
 from .._core.key import Key
+from .._runtime.named import NamedTuple
 from .._wire.channel import MARGIN
 from .._wire.retry import retry_after
 from .held import Untrusted
 from .lease import AllOverdue
 from .store import note_moment
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from . import flock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from io import FileIO
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple
+
+from .._runtime.named import NamedTuple
 
 _IN_MEMORY = frozenset({b"tmpfs", b"ramfs"})
 _MOUNTS = "/proc/self/mountinfo"

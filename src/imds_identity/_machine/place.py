@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from typing import NamedTuple
+
+from .._runtime.named import NamedTuple
 
 _SO_NETNS_COOKIE = 71
 

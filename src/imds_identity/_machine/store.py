@@ -10,7 +10,6 @@ import functools
 import json
 import os
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from .digest import sha256
 from .directory import Unusable
@@ -19,6 +18,7 @@ from .held import Untrusted
 from .lease import LONGEST_TERM, AllOverdue, Claim
 from .place import this_place
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

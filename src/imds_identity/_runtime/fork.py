@@ -13,10 +13,13 @@ import sys
 import threading
 import weakref
 from contextlib import suppress
-from typing import Any
 
 from .background import run_beside
 from .locked import locked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _FORK_SECONDS = 10.0
 _IMPORT_SECONDS = 60.0

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Protocol, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
+    class Lock(Protocol):
+        """A reentrant lock, such as `threading.RLock`."""
 
-class Lock(Protocol):
-    """A reentrant lock, such as `threading.RLock`."""
+        def acquire(self) -> bool:
+            """Wait until it is had."""
 
-    def acquire(self) -> bool:
-        """Wait until it is had."""
+        def release(self) -> None:
+            """Give it back.
 
-    def release(self) -> None:
-        """Give it back.
-
-        Raises:
-            RuntimeError: if this thread does not hold it.
-        """
+            Raises:
+                RuntimeError: if this thread does not hold it.
+            """
 
 
 def locked(lock: Lock, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -6,8 +6,6 @@ https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authenticat
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 from .._core.failure import Failure, Refused, SecretUnreadable, quote
@@ -25,12 +23,16 @@ from .._wire.patience import AS_USUAL, Patience
 from .._wire.retry import answered
 from .token_answer import check_identity, refusal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from .._core.secret import Secret
     from .._core.token import Token
     from .._core.token_request import TokenRequest
 
-Ask: TypeAlias = Callable[[Request], Steps[Response]]
+Ask: TypeAlias = "Callable[[Request], Steps[Response]]"
 
 API_VERSION = "2020-06-01"
 HEADERS = {"Metadata": "true"}

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from .._core.source import ARC, IMDS
 from .._runtime.environment import Environment
 from .kinds import AppSource, ArcSource, ImdsSource, WorkloadSource
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -5,8 +5,6 @@ https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/ho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .._core.failure import Failure, Malformed, Unavailable, quote
 from .._wire.answer import token_from
 from .._wire.exchange import Random, Request, Response, Steps, url_with
@@ -14,6 +12,7 @@ from .._wire.patience import AS_USUAL, Patience
 from .._wire.retry import answered
 from .token_answer import check_identity, refusal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._core.token import Token
     from .._core.token_request import TokenRequest

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
 from .._core.identity import Identity
 from .._core.source import ARC, CLOUD_SHELL, IMDS, Source
 from .._runtime.fork import whole
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._core.secret import Secret
     from .._core.token import Token

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
 from .._core.identity import folded
 from .._wire.answer import fields_of
 from .._wire.retry import retry_after
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._core.identity import Identity
     from .._core.token_request import TokenRequest

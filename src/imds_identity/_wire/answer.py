@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .._core.failure import Malformed, Unavailable, quote
 from .._core.issued import REPORT, Fields, check_token, token_of
 from .retry import http_date
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._core.token import Token
     from .exchange import Response

@@ -5,21 +5,35 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from .._core.failure import Failure, Refused, Unavailable
 from .._runtime.fork import whole
 from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
 from .patience import AS_USUAL, Patience
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from typing import Any, Protocol, TypeAlias, TypeVar
 
     from .._core.secret import Secret
     from .._runtime.clock import Clock
     from .exchange import Random, Step, Steps
 
-T = TypeVar("T")
+    T = TypeVar("T")
+
+    class Gate(Protocol):
+        """What keeps the limits that a service sets to all who ask it from this machine."""
+
+        def admitted(self, seconds: float, expect: Expect) -> AbstractContextManager[object]:
+            """Wait until a request that takes up to ``seconds`` may be under way."""
+            ...
+
+        def heed(self, response: Response) -> None:
+            """Keep to what ``response`` says of when to come again."""
+            ...
+
+
 Sender: TypeAlias = Callable[[Request], Response]
 """Sends a request and gives its answer, or raises a TransportError."""
 Expect: TypeAlias = Callable[[float], object]
@@ -30,18 +44,6 @@ MARGIN = 3.0
 _SHORTEST_REQUEST = 0.05
 _LONGEST_STEP = 75.0
 """Seconds: a minute before the gate, and a request."""
-
-
-class Gate(Protocol):
-    """What keeps the limits that a service sets to all who ask it from this machine."""
-
-    def admitted(self, seconds: float, expect: Expect) -> AbstractContextManager[object]:
-        """Wait until a request that takes up to ``seconds`` may be under way."""
-        ...
-
-    def heed(self, response: Response) -> None:
-        """Keep to what ``response`` says of when to come again."""
-        ...
 
 
 class Channel:

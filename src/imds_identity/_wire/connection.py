@@ -9,19 +9,20 @@ import io
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.failure import Malformed, quote
 from .._runtime.background import start_thread
 from .exchange import Dropped, Unreached
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from email.message import Message
+    from typing import Any, TypeVar
 
     from .._runtime.clock import Clock
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 LARGEST_BODY = 256 * 1024
 """Bytes. One with a token has some two thousand."""

@@ -9,15 +9,19 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from .._core.failure import quote
 from .._core.issued import Fields
+from .._runtime.named import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, TypeAlias, TypeVar
+
     from .._core.secret import Secret
 
-T = TypeVar("T")
+    T = TypeVar("T")
+
 Random: TypeAlias = Callable[[], float]
 """Gives a number in [0, 1), as ``random.random`` does."""
 
@@ -213,7 +217,7 @@ class Dropped(TransportError):
 
 
 Step: TypeAlias = Send | Pause | ConfirmListener | ReadSecret
-Steps: TypeAlias = Generator[Step, Any, T]
+Steps: TypeAlias = "Generator[Step, Any, T]"
 
 
 def send(request: Request) -> Steps[Response]:

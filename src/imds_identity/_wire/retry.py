@@ -17,9 +17,8 @@ https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/ho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from .._core.failure import Unavailable, quote
+from .._runtime.named import NamedTuple
 from .exchange import (
     CONNECT_SECONDS,
     Dropped,
@@ -33,6 +32,7 @@ from .exchange import (
 )
 from .patience import AS_USUAL, Patience
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import http.client
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .._runtime.fork import whole
@@ -18,6 +17,7 @@ from .connection import Connection, check_encoding, joined
 from .exchange import Dropped, Request, Response
 from .problem import plain_headers, problem_of, wrong_url
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from urllib.parse import SplitResult

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import gc
+import atexit
 import io
+import os
 import sys
+import threading
 from contextlib import contextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
 
 from .._runtime.environment import value_of
+from .._runtime.named import NamedTuple
 from .._version import __version__
 from .complaint import FAILED, complain, reader_is_gone
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 USAGE = 2
 _INTERRUPTED = 130
@@ -56,6 +59,21 @@ _COMMANDS = {
 }
 
 
+def program() -> int:
+    """What ``imds-identity`` runs: one command, after which the process ends.
+
+    It ends at once where nobody asked to be called at its end, since taking an interpreter down
+    takes longer than finding a token.
+
+    Returns:
+        The exit status.
+    """
+    status = main()
+    if status == 0 and threading.active_count() == 1 and not atexit._ncallbacks():
+        os._exit(status)
+    return status
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
@@ -65,27 +83,19 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for an error, 2 for usage.
     """
-    if arguments is None:
-        try:
-            return _run(sys.argv[1:])
-        finally:
-            gc.freeze()  # or the interpreter looks for garbage among all modules while it goes down
-    return _run(arguments)
-
-
-def _run(given: list[str]) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
     if sys.stdout is None:
         return complain("standard output is closed: there is nowhere to write to")
     _write_whatever_comes()
     try:
         if value_of("_ARGCOMPLETE"):
-            import_module(_COMMANDS["completion"].module).offer(_parser)
+            _module_of("completion").offer(_parser)
         if not given:
             _parser(given).print_help(sys.stderr)
             return USAGE
         args = _parser(given).parse_args(given)
         with _told(verbose=getattr(args, "verbose", False)):
-            status = import_module(_COMMANDS[args.command].module).run(args)
+            status = _module_of(args.command).run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -100,6 +110,11 @@ def _run(given: list[str]) -> int:
 
         return complain(f"unexpected {type(error).__name__}: {quote(str(error))}")
     return int(status)
+
+
+def _module_of(name: str) -> Any:
+    __import__(_COMMANDS[name].module)  # importlib would load warnings, and that its own
+    return sys.modules[_COMMANDS[name].module]
 
 
 @contextmanager
@@ -149,7 +164,7 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
             name, help=command.help, formatter_class=_Formatter, allow_abbrev=False
         )
         if meant:
-            import_module(command.module).add_arguments(subparser)
+            _module_of(name).add_arguments(subparser)
     return parser
 
 
@@ -182,6 +197,4 @@ def _write_whatever_comes() -> None:
 
 def _forget_stdout() -> None:
     """Whoever read is gone; without this the interpreter complains while it goes down."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from .._core.source import ARC, IMDS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection
+    from typing import Any
 
     from .._core.identity import Identity
     from .._engine.provider import Provider

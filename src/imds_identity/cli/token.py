@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
 from .._core.challenge import claims_in
 from .._core.failure import Failure, Malformed
@@ -18,9 +17,11 @@ from .arguments import (
 )
 from .complaint import complain
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from typing import Any
 
     from .._core.token import Token
 
