@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from imds_identity._engine.flight import LONGEST_EXCHANGE
+
 _WARM_UP = 0.3
-_SHORTEST = 40
 _WINDOW = 0.2
 
 
@@ -39,11 +40,16 @@ def look(pid: int) -> Sample | None:
 def grown(samples: list[Sample]) -> tuple[Sample, Sample] | None:
     """The least after the warm-up and at the end, or None if a life was too short to tell.
 
-    What leaks never goes away again; fetches that hang in a bad era do.
+    What leaks never goes away again. A fetch that is held up does, and leaves none behind that is
+    seen all through a window: that is no shorter than the longest exchange.
+
+    Args:
+        samples: one a second.
     """
-    if len(samples) < _SHORTEST:
+    start, width = int(len(samples) * _WARM_UP), int(len(samples) * _WINDOW)
+    width = max(width, int(LONGEST_EXCHANGE))
+    if len(samples) < start + 2 * width:
         return None
-    start, width = int(len(samples) * _WARM_UP), max(5, int(len(samples) * _WINDOW))
     return _least(samples[start : start + width]), _least(samples[-width:])
 
 

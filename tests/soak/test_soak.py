@@ -158,14 +158,19 @@ def test_a_task_is_judged_as_a_thread_is(court: Court) -> None:
 
 
 def test_growth_is_what_lasts(court: Court) -> None:
-    steps = [Sample(10, 20, 50 + number) for number in range(100)]
+    steps = [Sample(10, 20, 50 + number / 6) for number in range(600)]
     seen = grown(steps)
     assert seen is not None
     assert excess(*seen) == ["memory: 80 to 130"]
-    noisy = grown([Sample(10 + number % 5, 20, 50) for number in range(100)])
+    noisy = grown([Sample(10 + number % 5, 20, 50) for number in range(600)])
     assert noisy is not None
     assert excess(*noisy) == []
-    assert grown(steps[:10]) is None
+    # Fetches of one outage, of which the last begins when the first has ended, are no growth.
+    held_up = [Sample(30 if 350 < second < 540 else 10, 20, 50) for second in range(600)]
+    seen = grown(held_up)
+    assert seen is not None
+    assert excess(*seen) == []
+    assert grown(steps[:200]) is None
 
 
 @pytest.mark.parametrize("rule", ZEROS)

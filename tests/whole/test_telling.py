@@ -113,6 +113,42 @@ class TestTheLog:
         assert len(eventually(lambda: lines("took over"))) == 1
         assert len(imds_emulator.token_requests) == 1
 
+    def test_a_handler_may_wait_for_who_takes_a_token_over(
+        self,
+        imds_emulator: Emulator,
+        lines: Callable[[str], list[str]],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        monkeypatch.setattr("imds_identity._engine.provider.LOG_SECONDS", 0.01)
+        ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
+        process_broker().clear()
+        had, waited = threading.Event(), list[bool]()
+        monkeypatch.setattr(
+            "imds_identity._engine.telling.tell_sharing", lambda *_: waited.append(had.wait(10))
+        )
+        ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
+        had.set()
+        assert eventually(lambda: waited) == [True]
+
+    def test_a_token_is_had_while_the_lock_of_all_loggers_is_held(
+        self, imds_emulator: Emulator, tmp_path: Path
+    ) -> None:
+        """A signal handler that raised in `getLogger` leaves it held, whoever called that."""
+
+        def ask() -> None:
+            for cache in ("off", tmp_path / "c"):
+                process_broker().clear()
+                ManagedIdentityCredential(cache=cache).get_token(SCOPE)
+
+        ask()  # what a first token loads may make loggers
+        with logging._lock:  # type: ignore[attr-defined]
+            other = threading.Thread(target=ask, daemon=True)
+            other.start()
+            other.join(10)
+            assert not other.is_alive()
+        assert len(imds_emulator.token_requests) == 3
+
 
 class TestHooks:
     def test_each_fetch_is_told_with_what_came_of_it(self, imds_emulator: Emulator) -> None:

@@ -90,9 +90,19 @@ def _facts(response: Response) -> str:
     return ", ".join([*facts, *(f"{name}: {response.headers[name]}" for name in fields)])
 
 
-def listens() -> bool:
-    """Whether somebody wants to know of each step; where nothing is logged, nobody does."""
+def listens(level: str = "DEBUG") -> bool:
+    """Whether somebody wants to know what is logged at ``level``; without `logging` nobody does.
+
+    It reads what `getLogger` and `isEnabledFor` read. These take a lock of all loggers, and a
+    signal handler that raises in them can leave that locked for every thread.
+    """
     logging: Any = sys.modules.get("logging")
-    # Another thread may be in the middle of importing it: then there is no getLogger yet.
-    get_logger = getattr(logging, "getLogger", None)
-    return bool(get_logger and get_logger("imds_identity").isEnabledFor(logging.DEBUG))
+    # Another thread may be in the middle of importing it: then there is no manager yet.
+    manager = getattr(getattr(logging, "Logger", None), "manager", None)
+    if manager is None:
+        return False
+    logger = manager.loggerDict.get("imds_identity")
+    if not isinstance(logger, logging.Logger):  # nobody has asked for it yet
+        logger = manager.root
+    wanted: int = getattr(logging, level)
+    return not logger.disabled and manager.disable < wanted >= logger.getEffectiveLevel()

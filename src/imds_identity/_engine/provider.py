@@ -8,6 +8,7 @@ from functools import partial
 from .._core.failure import Failure, Unavailable
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
+from .._runtime.background import LOG_SECONDS, run_beside
 from .._runtime.fork import load, whole
 from .flight import LONGEST_EXCHANGE
 from .manner import Notes, listens
@@ -149,8 +150,9 @@ class Provider:
 
     def _tell_sharing(self, token: Token, resource: str) -> None:
         if listens():
-            telling = load("imds_identity._engine.telling")
-            telling.tell_sharing(self._asked(resource), token, self.broker.clock.now())
+            tell = load("imds_identity._engine.telling").tell_sharing
+            now = self.broker.clock.now()
+            run_beside(partial(tell, self._asked(resource), token, now), LOG_SECONDS)
 
     def _tell(self, resource: str, notes: Notes, landing: Landing) -> None:
         if (self._manner is not None and self._manner.on_event is not None) or listens():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .._core.event import FETCHED, SHARED, Event, outcome_of
 from .._core.failure import Failure, Unavailable, quote
 from .._runtime.fork import whole
+from .manner import listens
 
 if TYPE_CHECKING:
     from .._core.identity import Identity
@@ -31,8 +32,6 @@ def tell_use(whose: str, source: Source, identity: Identity) -> None:
         source: where its tokens come from.
         identity: whose they are.
     """
-    if not _LOGGER.isEnabledFor(logging.INFO):
-        return
     if not identity.selector and source.client_id:
         words = f"client_id {quote(source.client_id)!r}"
     else:
@@ -98,7 +97,7 @@ def _event(source: Source, notes: Notes, landing: Landing) -> Event:
 
 
 def _log(event: Event, asked: str, notes: Notes, landing: Landing) -> None:
-    if not _LOGGER.isEnabledFor(logging.DEBUG):
+    if not listens():
         return
     for request in notes.requests:
         _LOGGER.debug("%s", request)

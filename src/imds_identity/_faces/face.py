@@ -6,7 +6,7 @@ import functools
 import sys
 
 from .._core.resource import claims_of, resource_of
-from .._engine.manner import Manner
+from .._engine.manner import Manner, listens
 from .._engine.process import provider_for
 from .._runtime.environment import value_of
 from .._runtime.fork import load
@@ -80,7 +80,7 @@ class Face:
         self._tick = self._provider.broker.clock.tick
         if more:
             _keywords().warn_of(more, self._provider.source.name, 2)
-        if "logging" in sys.modules:  # else nobody listens, and loading it would slow the start
+        if listens("INFO"):
             telling = load("imds_identity._engine.telling")
             telling.tell_use(whose, self._provider.source, self._provider.identity)
 

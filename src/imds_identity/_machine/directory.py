@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from io import FileIO
 
-from .._runtime.background import run_beside
+from .._runtime.background import LOG_SECONDS, run_beside
 from .._runtime.fork import whole
 from .._runtime.replacing import replace
 from .held import BY_DESCRIPTOR, Held, Untrusted, check, open_or_make_directory
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _ATTEMPTS = 5
-_LOG_SECONDS = 1.0
 _OF_ITS_OWN = "make it a directory of your own" + " with mode 700" * (sys.platform != "win32")
 
 
@@ -71,7 +70,7 @@ class Directory:
         if not self._complained:
             self._complained = True
             # A handler may be slow, or wait for the very token that is on its way here.
-            run_beside(functools.partial(_warn, reason), _LOG_SECONDS)
+            run_beside(functools.partial(_warn, reason), LOG_SECONDS)
 
     def open(self, name: str, mode: str) -> FileIO:
         """Open a file of this user's own and nobody else's.

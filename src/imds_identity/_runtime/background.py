@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LOG_SECONDS = 1.0
+"""For how long a log call beside is waited for: its handler may be waiting for who waits for it."""
 _POLL = 0.01
 _ours: set[int] = set()
 
