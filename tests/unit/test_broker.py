@@ -17,7 +17,7 @@ from imds_identity._engine import broker as broker_module
 from imds_identity._engine.broker import HIT_SECONDS, LOOK_SECONDS, TRIES, Broker
 from imds_identity._engine.flight import LONGEST_FETCH, Flight, Interrupted
 from imds_identity._engine.slot import NEVER, Slot
-from support import KEY, LIFE, FakeClock, Service
+from support import KEY, LIFE, FakeClock, Service, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,6 +207,19 @@ def test_a_token_that_is_older_than_the_claims_answers_them_for_nobody(
     broker.adopt(slot, service.token().replaced(value=jwt_of(nbf=1000)))
     claims = '{"access_token": {"nbf": {"value": "1001"}}}'
     assert broker.get(slot, service, claims).value == "token-2"
+
+
+def test_what_was_asked_for_before_the_answer_to_claims_is_none(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    """It may come late, and live longer than the answer did."""
+    revoked = token_now(clock, "revoked")
+    clock.seconds += 1
+    answer = token_now(clock, "answer").replaced(expires_at=clock.now() + 6)
+    assert broker.get(slot, lambda: answer, claims="c") is answer
+    clock.seconds += 6
+    assert broker.get(slot, lambda: revoked) is revoked
+    assert [t.value for t in together(1, lambda: broker.get(slot, service, "c"))] == ["token-1"]
 
 
 def test_a_failure_to_answer_claims_is_everybody_s_for_two_seconds_and_hurts_no_plain_caller(

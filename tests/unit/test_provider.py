@@ -11,6 +11,7 @@ import pytest
 from imds_identity import _wire
 from imds_identity._core.failure import Refused
 from imds_identity._core.identity import choose
+from imds_identity._engine.broker import Broker
 from imds_identity._engine.flight import LONGEST_FETCH
 from imds_identity._engine.provider import Provider
 from imds_identity._machine.entries import Entry
@@ -18,14 +19,13 @@ from imds_identity._machine.lease import Lease
 from imds_identity._machine.store import MachineCache
 from imds_identity._sources.kinds import ImdsSource
 from imds_identity._wire import sender
-from support import machine_in, token_now
+from support import Background, machine_in, middle, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from imds_identity._core.key import Key
-    from imds_identity._engine.broker import Broker
     from imds_identity._runtime.clock import Clock
     from imds_identity._wire.channel import Sender
     from imds_identity._wire.exchange import Request, Response
@@ -88,6 +88,39 @@ def test_another_thread_may_settle_meanwhile_where_tokens_come_from(broker: Brok
 
     provider = Raced(source, choose(), broker, None)
     assert provider.slot("https://vault.azure.net").key.endpoint == source.endpoint
+
+
+def test_what_the_service_hands_out_while_it_meets_a_challenge_is_not_the_answer(
+    clock: FakeClock, answers: Answers, tmp_path: Path
+) -> None:
+    """It may have been asked for later, and be the revoked token out of the service's own cache."""
+    machine = machine_in(tmp_path / "cache", clock)
+    source = ImdsSource("http://169.254.169.254/metadata/identity/oauth2/token", "A_VARIABLE")
+    refused, unaware = (
+        Provider(source, choose(), Broker(clock, middle, Background()), machine) for _ in range(2)
+    )
+    asked = []
+
+    @contextmanager
+    def opened(_: Clock) -> Iterator[Sender]:
+        def send(request: Request) -> Response:
+            asked.append("bypass_cache" in request.url)
+            if not asked[-1]:
+                return answers.token("revoked")
+            answer = answers.token("new")
+            clock.seconds += 1
+            unaware.token(unaware.slot("https://vault.azure.net"), None, opened)
+            clock.seconds += 1
+            return answer
+
+        yield send
+
+    claims = '{"access_token": {"xms_event": {}}}'
+    for process in (refused, unaware):
+        slot = process.slot("https://vault.azure.net")
+        assert process.token(slot, claims, opened).value == "new"
+        assert process.token(slot, None, opened).value == "new"
+    assert asked == [True, False]
 
 
 def test_what_was_read_before_everything_was_forgotten_is_not_taken_over(

@@ -194,7 +194,8 @@ class Provider:
                 channel = Channel(
                     sends, broker.clock, gate, expect, broker.random, LONGEST_EXCHANGE, patience
                 )
-                return source.fetch(wanted, channel)
+                token = source.fetch(wanted, channel)
+            return token.as_answer(broker.clock.now()) if wanted.claims else token
         except Failure as failure:
             failure.asked = self._asked(wanted.resource)
             is_absent = isinstance(failure, Unavailable) and failure.status is None

@@ -32,6 +32,7 @@ class Slot:
         access_token_info: likewise, in the other form.
         hit_until: until when these may be handed out with no further thought (``Clock.tick``).
         challenge: the last claims challenge and what came of it.
+        answered_at: when the token that answers it was received; an earlier one does not.
         answered: who has had the answer to it: weak references to threads or tasks, since numbers
             of those that are gone are given anew. If one of them brings the same claims again, they
             refuse that answer. It is no WeakSet: until Python 3.13 a member that is collected
@@ -41,8 +42,9 @@ class Slot:
     """
 
     __slots__ = (
-        "access_token", "access_token_info", "answered", "challenge", "failure", "failure_until",
-        "flights", "generation", "hit_until", "key", "leased", "shown", "stamp", "token",
+        "access_token", "access_token_info", "answered", "answered_at", "challenge", "failure",
+        "failure_until", "flights", "generation", "hit_until", "key", "leased", "shown", "stamp",
+        "token",
     )  # fmt: skip
 
     def __init__(self, key: Key) -> None:
@@ -61,6 +63,7 @@ class Slot:
         self.failure: Failure | None = None
         self.failure_until = NEVER
         self.challenge: Challenge | None = None
+        self.answered_at = NEVER
         self.answered: set[weakref.ref[Any]] = set()
         self.stamp: object = None
         self.flights: dict[str | None, Flight] = {}
@@ -109,7 +112,7 @@ class Slot:
         if token is None or decide(token, now) is State.EXPIRED:
             return None
         if challenge is self.challenge:
-            refused = caller in self.answered
+            refused = caller in self.answered or token.received_at < self.answered_at
         else:
             refused = not was_issued_after(token.value, claims)
         if refused:
@@ -225,3 +228,4 @@ class Slot:
     def _answered_by(self, challenge: Challenge) -> None:
         if challenge != self.challenge:
             self.challenge, self.answered = challenge, set()
+            self.answered_at = self.token.received_at if self.token else NEVER
