@@ -83,3 +83,72 @@ def test_a_handler_that_raises_harms_nobody_else(
     assert int(interrupted) > 10
     assert others_went_on == "True"
     assert foreign.strip() == "[]"
+
+
+# What another process has fetched is taken over at each call, with and without being logged. The
+# locks that a handler could have left behind are then tried by another thread.
+TAKING_OVER = """
+import io, logging, random, signal, sys, threading
+from imds_identity import ManagedIdentityCredential
+from imds_identity._engine.process import process_broker
+
+class TimeUp(Exception):
+    pass
+
+def time_up(*_):
+    global armed
+    if armed:
+        armed = False
+        raise TimeUp
+
+dice = random.Random(int(sys.argv[1]))
+handler = logging.StreamHandler(io.StringIO())
+logger = logging.getLogger("imds_identity")
+logger.addHandler(handler)
+logger.setLevel(sys.argv[2])
+credential = ManagedIdentityCredential()
+credential.get_token("https://vault.azure.net")
+locks = {"of all loggers": logging._lock, "a handler's": handler.lock}
+left_behind, interrupted, armed = set(), 0, False
+
+def try_locks():
+    for name, lock in locks.items():
+        if lock.acquire(timeout=10):
+            lock.release()
+        else:
+            left_behind.add(name)
+
+signal.signal(signal.SIGALRM, time_up)
+for number in range(3000):
+    process_broker().clear()
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, dice.uniform(2e-5, 8e-4))
+        credential.get_token("https://vault.azure.net")
+        armed = False
+    except TimeUp:
+        interrupted += 1
+    if number % 30 == 0:
+        beside = threading.Thread(target=try_locks)
+        beside.start()
+        beside.join()
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(interrupted, bool(handler.stream.getvalue()), left_behind or "none")
+"""
+
+
+@pytest.mark.parametrize("level", ["WARNING", "DEBUG"])
+def test_a_handler_that_raises_leaves_no_lock_of_logging_behind(
+    imds_emulator: Emulator, level: str, tmp_path: object
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TAKING_OVER, "1", level],
+        env={**os.environ, "IMDS_IDENTITY_CACHE": str(tmp_path)},
+        capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    interrupted, told, left_behind = done.stdout.split(maxsplit=2)
+    assert int(interrupted) > 10
+    assert told == str(level == "DEBUG")
+    assert left_behind.strip() == "none"
+    assert len(imds_emulator.token_requests) == 1
