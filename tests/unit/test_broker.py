@@ -222,6 +222,39 @@ def test_what_was_asked_for_before_the_answer_to_claims_is_none(
     assert [t.value for t in together(1, lambda: broker.get(slot, service, "c"))] == ["token-1"]
 
 
+def test_a_challenge_that_another_process_has_met_is_not_met_by_a_token_of_one_s_own(
+    broker: Broker, slot: Slot, service: Service, clock: FakeClock
+) -> None:
+    answer = token_now(clock, "answer")
+    clock.seconds += 1
+    broker.get(slot, service)
+    broker.adopt(slot, answer, Challenge("c", clock.now() + ANSWER_SECONDS))
+    assert slot.token is not answer
+    assert broker.get(slot, lambda: answer, claims="c") is answer
+
+
+@pytest.mark.parametrize(
+    ("issued", "before", "later"),
+    [
+        ({"iat": 9}, {"iat": 8}, True),
+        ({"iat": 8}, {"nbf": 9}, False),
+        ({"iat": 8}, {"iat": 8}, True),
+        ({}, {"iat": 9}, True),
+    ],
+)
+def test_of_two_tokens_that_counts_which_was_issued_later_else_which_was_asked_for_later(
+    broker: Broker, slot: Slot, clock: FakeClock,
+    issued: dict[str, int], before: dict[str, int], later: bool,
+) -> None:  # fmt: skip
+    first = token_now(clock, jwt_of(**before))
+    broker.get(slot, lambda: first)
+    clock.seconds += 1
+    broker.adopt(slot, second := token_now(clock, jwt_of(**issued)))
+    assert slot.token is (second if later else first)
+    broker.adopt(slot, first)
+    assert slot.token is (second if later else first)
+
+
 def test_a_failure_to_answer_claims_is_everybody_s_for_two_seconds_and_hurts_no_plain_caller(
     broker: Broker, slot: Slot, service: Service, clock: FakeClock
 ) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .failure import Failure
+    from .token import Token
 
 ANSWER_SECONDS = 30.0
 """For how long what a challenge brought is the answer to the same challenge: whoever comes with it
@@ -49,9 +50,24 @@ def was_issued_after(token: str, claims: str) -> bool:
     other claims, only the service can meet.
     """
     wanted = _moment(_nested(_object(claims), "access_token", "nbf", "value"))
-    payload = claims_in(token)
-    issued = _moment(payload.get("nbf", payload.get("iat")))
+    issued = _issued(token)
     return wanted is not None and issued is not None and issued > wanted
+
+
+def is_later(token: Token, other: Token) -> bool:
+    """Which of two tokens for one key counts: that which was issued later, or else asked for later.
+
+    A service hands out the one of its cache to who asks later than those whom it makes a new one.
+    """
+    issued, before = _issued(token.value), _issued(other.value)
+    if issued is None or before is None or issued == before:
+        return token.received_at > other.received_at
+    return issued > before
+
+
+def _issued(token: str) -> int | None:
+    payload = claims_in(token)
+    return _moment(payload.get("nbf", payload.get("iat")))
 
 
 def _nested(value: Any, *names: str) -> Any:

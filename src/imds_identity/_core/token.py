@@ -19,7 +19,7 @@ class Token:
         expires_on: when it ends, in Unix seconds on this machine's own clock.
         refresh_on: when it falls due, likewise.
         received_at: when it was asked for, in seconds of ``Clock.now``: what the service says of
-            its life was true then at the latest. Of two tokens the later one counts.
+            its life was true then at the latest.
         refresh_at: when it falls due, likewise.
         expires_at: when it ends, likewise.
         setbacks: how many refreshes in a row have failed.
@@ -61,7 +61,7 @@ class Token:
     def as_answer(self, now: float) -> Token:
         """The same token, as the answer to a claims challenge that came ``now`` (``Clock.now``).
 
-        Until then the service may have handed out the revoked token, to who asked for one later.
+        Who asked for one until then may have been given the revoked token.
         """
         return self.replaced(received_at=now, refresh_at=max(now, self.refresh_at))
 

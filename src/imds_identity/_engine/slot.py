@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._core.challenge import ANSWER_SECONDS, Challenge, was_issued_after
+from .._core.challenge import ANSWER_SECONDS, Challenge, is_later, was_issued_after
 from .._core.failure import Failure
 from .._core.freshness import FAILURE_SECONDS, State, decide, set_back
 from .flight import Interrupted
@@ -32,7 +32,7 @@ class Slot:
         access_token_info: likewise, in the other form.
         hit_until: until when these may be handed out with no further thought (``Clock.tick``).
         challenge: the last claims challenge and what came of it.
-        answered_at: when the token that answers it was received; an earlier one does not.
+        answering: the token that answered it; an earlier one does not.
         answered: who has had the answer to it: weak references to threads or tasks, since numbers
             of those that are gone are given anew. If one of them brings the same claims again, they
             refuse that answer. It is no WeakSet: until Python 3.13 a member that is collected
@@ -42,7 +42,7 @@ class Slot:
     """
 
     __slots__ = (
-        "access_token", "access_token_info", "answered", "answered_at", "challenge", "failure",
+        "access_token", "access_token_info", "answered", "answering", "challenge", "failure",
         "failure_until", "flights", "generation", "hit_until", "key", "leased", "shown", "stamp",
         "token",
     )  # fmt: skip
@@ -63,7 +63,7 @@ class Slot:
         self.failure: Failure | None = None
         self.failure_until = NEVER
         self.challenge: Challenge | None = None
-        self.answered_at = NEVER
+        self.answering: Token | None = None
         self.answered: set[weakref.ref[Any]] = set()
         self.stamp: object = None
         self.flights: dict[str | None, Flight] = {}
@@ -112,7 +112,8 @@ class Slot:
         if token is None or decide(token, now) is State.EXPIRED:
             return None
         if challenge is self.challenge:
-            refused = caller in self.answered or token.received_at < self.answered_at
+            is_older = self.answering is not None and is_later(self.answering, token)
+            refused = is_older or caller in self.answered
         else:
             refused = not was_issued_after(token.value, claims)
         if refused:
@@ -172,9 +173,10 @@ class Slot:
         """
         if generation not in (None, self.generation):
             return
-        if self.token is None or self.token.received_at < token.received_at:
+        if self.token is None or is_later(token, self.token):
             self._keep(token)
-        if challenge is not None:
+        # Otherwise what this process holds is not what answered the challenge.
+        if challenge is not None and (challenge.failure or self.token == token):
             self._answered_by(challenge)
 
     def note(self, flight: Flight, outcome: Token | Failure, now: float, random: float) -> bool:
@@ -217,7 +219,7 @@ class Slot:
         """Whether another process has since brought a later token: this one may be revoked."""
         if flight.claims is not None or decide(self.token, now) is State.EXPIRED:
             return False
-        return self.token is not None and token.received_at < self.token.received_at
+        return self.token is not None and is_later(self.token, token)
 
     def _keep(self, token: Token) -> None:
         self.hit_until = NEVER
@@ -227,5 +229,4 @@ class Slot:
 
     def _answered_by(self, challenge: Challenge) -> None:
         if challenge != self.challenge:
-            self.challenge, self.answered = challenge, set()
-            self.answered_at = self.token.received_at if self.token else NEVER
+            self.challenge, self.answering, self.answered = challenge, self.token, set()

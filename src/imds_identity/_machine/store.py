@@ -11,6 +11,7 @@ import json
 import os
 from contextlib import contextmanager, suppress
 
+from .._core.challenge import is_later
 from .digest import sha256
 from .directory import Unusable
 from .entries import FORMAT, Entry, understood, written
@@ -132,7 +133,7 @@ class MachineCache:
         known = self.read(entry.key)
         if known is None or known.token is None:
             return False
-        return entry.token is None or entry.token.received_at < known.token.received_at
+        return entry.token is None or is_later(known.token, entry.token)
 
     def _replace(self, name: str, entry: Entry) -> None:
         """Put ``entry`` where ``name`` is, at once, or leave what was there.
