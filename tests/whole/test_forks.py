@@ -183,3 +183,35 @@ def test_a_fork_does_not_wait_for_a_thread_that_waits_for_what_the_fork_has_lock
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert (done.stdout.split(), done.stderr) == (["0", "True"], "")
+
+
+BESIDE_AN_IMPORT = """
+import os, threading, time
+from imds_identity._runtime.fork import whole
+
+def work():
+    with whole():
+        inside.set()
+        time.sleep(0.3)
+        import concurrent.futures.thread
+
+inside = threading.Event()
+threading.Thread(target=work).start()
+inside.wait()
+child = os.fork()
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(1) as executor:
+    assert executor.submit(int).result() == 0
+if not child:
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+def test_what_was_imported_while_a_fork_waited_finds_the_lock_that_it_lets_go_of() -> None:
+    """`concurrent.futures`, too, takes a lock before a fork once it is imported."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", BESIDE_AN_IMPORT],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout.strip(), done.stderr) == ("0", "")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _FORK_SECONDS = 10.0
 _IMPORT_SECONDS = 60.0
 _POLL = 0.005
+_HOLDERS = {"logging": "_lock", "concurrent.futures.thread": "_global_shutdown_lock"}
+"""Modules that take a lock of theirs before each fork and let go of it afterwards."""
 
 
 class whole:  # noqa: N801 - used as a statement: ``with whole():``
@@ -87,20 +89,24 @@ def _is_inside(thread: int) -> bool:
 
 def _before_fork() -> None:
     _entrance.acquire()
-    was_imported, holds = _logging_is_imported(), False
+    imported, holds = _imported_holders(), False
     for _ in range(round(_FORK_SECONDS / _POLL)):
         if _threads_inside() <= {threading.get_ident()}:
             break
         holds = _let_others_work()
-    if _logging_is_imported() and not (was_imported or holds):
+    for name in _imported_holders() - imported - ({"logging"} if holds else set()):
         # It was imported in the meantime: it lets go of its lock after this fork, and is loud
         # about one that it does not hold.
-        sys.modules["logging"]._lock.acquire()
+        getattr(sys.modules[name], _HOLDERS[name]).acquire()
 
 
-def _logging_is_imported() -> bool:
-    module = sys.modules.get("logging")
-    return module is not None and not getattr(module.__spec__, "_initializing", False)
+def _imported_holders() -> set[str]:
+    modules = {name: sys.modules.get(name) for name in _HOLDERS}
+    return {
+        name
+        for name, module in modules.items()
+        if module is not None and not getattr(module.__spec__, "_initializing", False)
+    }
 
 
 def _let_others_work() -> bool:
