@@ -55,9 +55,10 @@ def was_issued_after(token: str, claims: str) -> bool:
 
 
 def is_later(token: Token, other: Token) -> bool:
-    """Which of two tokens for one key counts: that which was issued later, or else asked for later.
+    """Whether ``token`` replaces ``other``, of the same key: if it was issued later.
 
-    A service hands out the one of its cache to who asks later than those whom it makes a new one.
+    Where that is not told it goes by when they were asked for. That alone would be wrong: while a
+    service makes a new token for one caller, it gives the old one of its cache to the next.
     """
     issued, before = _issued(token.value), _issued(other.value)
     if issued is None or before is None or issued == before:

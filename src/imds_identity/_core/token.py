@@ -61,7 +61,7 @@ class Token:
     def as_answer(self, now: float) -> Token:
         """The same token, as the answer to a claims challenge that came ``now`` (``Clock.now``).
 
-        Who asked for one until then may have been given the revoked token.
+        Until then the service may have given the revoked token to others who asked for one.
         """
         return self.replaced(received_at=now, refresh_at=max(now, self.refresh_at))
 

@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _module_of(name: str) -> Any:
-    __import__(_COMMANDS[name].module)  # importlib would load warnings, and that its own
+    __import__(_COMMANDS[name].module)  # importlib would load `warnings` at each start
     return sys.modules[_COMMANDS[name].module]
 
 
