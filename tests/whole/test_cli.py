@@ -233,13 +233,15 @@ def test_a_process_prints_a_token_without_loading_azure_core(imds_emulator: Emul
 AS_A_PROGRAM = """
 import atexit, sys, threading
 from imds_identity.cli import program
+goes_on = threading.Event()
 if sys.argv[1] == "atexit":
     atexit.register(print, "called at the end")
 elif sys.argv[1] == "thread":
-    threading.Timer(0.2, print, ["a thread ended"]).start()
+    threading.Thread(target=lambda: (goes_on.wait(60), print("a thread ended"))).start()
 sys.argv[1:] = sys.argv[2:]
 status = program()
-print("went on")
+print("went on", flush=True)
+goes_on.set()
 sys.exit(status)
 """
 
