@@ -100,7 +100,7 @@ import sys
 from imds_identity.cli import main
 main(sys.argv[1:])
 heavy = ("requests", "azure.core", "msal", "filelock", "asyncio", "urllib3", "logging",
-    "typing", "importlib")
+    "typing")
 print([module for module in heavy if module in sys.modules])
 """
 
