@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TESTS = Path(__file__).parent.parent
 # Their emulators run in fixtures and in processes of their own.
 _EMULATORS = re.compile(r"started|.*emulator.*")
-_WORLDS = "test_doctor_worlds.py"
+_EMULATED = ("test_doctor_worlds.py", "test_pictures.py")
 _REASON = "needs cryptography"
 
 
@@ -32,7 +32,7 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Skip modules that cannot be imported."""
     report = yield
-    if report.failed and "No module named" in str(report.longrepr):
+    if report.failed and "ModuleNotFoundError" in str(report.longrepr):
         report.outcome = "skipped"
         report.longrepr = (str(collector.path), 0, _REASON)
     return report
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests that use an emulator."""
     for item in items:
         names = getattr(item, "fixturenames", ())
-        if item.path.name == _WORLDS or any(map(_EMULATORS.fullmatch, names)):
+        if item.path.name in _EMULATED or any(map(_EMULATORS.fullmatch, names)):
             item.add_marker(pytest.mark.skip(reason=_REASON))
 
 
