@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from commands import least
 from processes import SECRET as VAULT
 from report import compare
 
@@ -37,21 +36,8 @@ def run() -> None:
         warm = {**environment, "IMDS_IDENTITY_CACHE": str(Path(folder) / "cache")}
         secret = [*PROGRAM, "secret", f"{vault.url}/secrets/a", "--resource", VAULT]
         direct, first, second, third = least(
-            (alone, cold), (under_exec, cold), (under_exec, warm), (secret, warm)
+            ROUNDS, (alone, cold), (under_exec, cold), (under_exec, warm), (secret, warm)
         )
         compare("a command and its first token, cold", first, direct, "s", 1.5, "alone")
         compare("a command and its first token, warm", second, direct, "s", 1.5, "alone")
         compare("secret, token on the machine", third, LIMIT, "s", 1.0, "limit")
-
-
-def least(*measured: tuple[list[str], dict[str, str]]) -> list[float]:
-    """Seconds of each command, the least of several runs in turn; the first does not count."""
-    rounds = [[took(*each) for each in measured] for _ in range(ROUNDS + 1)]
-    return [min(seconds) for seconds in zip(*rounds[1:], strict=True)]
-
-
-def took(command: list[str], environment: dict[str, str]) -> float:
-    """Seconds that a command takes."""
-    started = time.perf_counter()
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - started

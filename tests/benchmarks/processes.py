@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from commands import least
 from report import compare, keep
 from table import FAILED, REFUSED
 
@@ -82,19 +83,15 @@ def warm() -> None:
     script = "from {0} import ManagedIdentityCredential as M; M().get_token('{1}/.default')"
     with service() as (emulator, environment):
         python = sys.executable
-        commands = {
-            "ours": [python, "-c", script.format("imds_identity", SECRET)],
-            "theirs": [python, "-c", script.format("azure.identity", SECRET)],
-            "command": [f"{Path(python).parent}/imds-identity", "token", SECRET],
-            "nothing": [python, "-c", "pass"],
-        }
-        least = dict.fromkeys(commands, float("inf"))
-        for _ in range(STARTS):  # in turn, so that no one of them has the machine's better minutes
-            for name, words in commands.items():
-                started = time.perf_counter()
-                subprocess.run(words, env=environment, check=True, capture_output=True)
-                least[name] = min(least[name], (time.perf_counter() - started) * 1e3)
-        ours, theirs, command, nothing = least.values()
-        assert len(emulator.token_requests) == 1 + STARTS  # azure-identity's own
+        commands = (
+            [python, "-c", script.format("imds_identity", SECRET)],
+            [python, "-c", script.format("azure.identity", SECRET)],
+            [f"{Path(python).parent}/imds-identity", "token", SECRET],
+            [python, "-c", "pass"],
+        )
+        ours, theirs, command, nothing = (
+            seconds * 1e3 for seconds in least(STARTS, *((each, environment) for each in commands))
+        )
+        assert len(emulator.token_requests) == 1 + (STARTS + 1)  # azure-identity's own
         compare("start to token, warm cache", ours, theirs, "ms", 0.35, "azure-identity")
         compare("imds-identity token, warm cache", command, nothing, "ms", 3.0, "python -c pass")

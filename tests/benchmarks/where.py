@@ -13,12 +13,12 @@ import re
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.append(str(Path(__file__).parents[1]))  # where the tests keep what they share
 
+from commands import least
 from hit_path import SCOPE, Empty, microseconds, sync_seconds
 from processes import SECRET, service
 
@@ -152,32 +152,22 @@ def start() -> Iterator[tuple[str, float]]:
     parser = f"{library}, argparse, gettext, locale"
     end = "import os; os._exit(0)"  # as the command line does
     ours = f"{parser}, imds_identity.cli.token, imds_identity._engine.process"
-    steps = [
-        ("Python itself", ["-c", "pass"]),
-        ("the standard library's json, re, threading", ["-c", f"import {library}; {end}"]),
-        ("argparse", ["-c", f"import {parser}; {end}"]),
-        ("this package's modules", ["-c", f"import {ours}; {end}"]),
-        (
-            "arguments, two files and the token",
-            ["-c", "from imds_identity.cli import program; program()", "token", SECRET],
-        ),
-    ]
+    whole = "from imds_identity.cli import program; program()"
+    steps = {
+        "Python itself": ["pass"],
+        "the standard library's json, re, threading": [f"import {library}; {end}"],
+        "argparse": [f"import {parser}; {end}"],
+        "this package's modules": [f"import {ours}; {end}"],
+        "arguments, two files and the token": [whole, "token", SECRET],
+    }
     with service() as (_, environment):
-        least = dict.fromkeys((what for what, _ in steps), float("inf"))
-        for _ in range(STARTS):
-            for what, command in steps:
-                least[what] = min(least[what], _seconds(command, environment))
+        commands = ([sys.executable, "-c", *words] for words in steps.values())
+        spans = least(STARTS, *((each, environment) for each in commands))
     before = 0.0
-    for what, seconds in least.items():
+    for what, seconds in zip(steps, spans, strict=True):
         yield what, (seconds - before) * 1e3
         before = seconds
     yield "in all", before * 1e3
-
-
-def _seconds(command: list[str], environment: dict[str, str]) -> float:
-    started = time.perf_counter()
-    subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True)
-    return time.perf_counter() - started
 
 
 def tables() -> str:

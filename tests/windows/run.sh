@@ -9,7 +9,7 @@ windows=$PWD/.windows
 . tests/windows/wine.sh
 
 # So many of the tests must pass, or the skips have become a blanket.
-least=${WINDOWS_LEAST:-3400}
+least=${WINDOWS_LEAST:-3550}
 
 status=0
 tests/windows/setup.sh "$python" || status=$?
@@ -35,23 +35,20 @@ if [ $# = 0 ]; then
 else
     least=0
 fi
-tests() {
+attempt() {
+    status=0
     in_windows "$windows/python/python.exe" -m pytest -n "${WINDOWS_WORKERS:-4}" \
-        --junitxml=.windows/results.xml --override-ini=cache_dir=.windows/pytest "$@"
+        --junitxml=.windows/results.xml --override-ini=cache_dir=.windows/pytest "$@" || status=$?
+    end_wine
 }
-tests "$@" || status=$?
-end_wine
+attempt "$@"
 if [ "$status" = 124 ]; then
     echo "======== wine did not get on, as it does once in a while: once more"
-    status=0
-    tests "$@" || status=$?
-    end_wine
+    attempt "$@"
 fi
 if [ "$status" = 1 ]; then
     echo "======== wine refuses to start a program once in a while: what failed once more, by itself"
-    status=0
-    tests --last-failed -n 0 --junitxml=.windows/again.xml "$@" || status=$?
-    end_wine
+    attempt --last-failed -n 0 --junitxml=.windows/again.xml "$@"
 fi
 if [ "$least" != 0 ]; then
     "$python" tests/windows/console.py "$(wine_program)" "$windows/python/python.exe" || status=$?
