@@ -51,7 +51,7 @@ interop: $(INSTALLED)
 # The site, in site/; whatever is wrong with a link or a docstring ends it.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
-	$(BIN)/python -m pytest -n 4 -m docs tests/whole
+	$(BIN)/python -m pytest -n 4 -m docs tests/integration
 
 docs-serve: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8000 --watch src --watch examples

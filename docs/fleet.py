@@ -5,8 +5,8 @@
     python docs/fleet.py --plot docs/images     draws its pictures, too; that takes matplotlib
 
 Each machine holds one token and uses it all the time. When it asks again is for the package's own
-rules to say: `refresh_delay` after a token, `Schedule` between the attempts of one exchange and
-`set_back` after an exchange that failed. "No jitter" are the same rules with every throw of the
+rules to say: `refresh_delay` after a token, `Backoff` between the attempts of one exchange and
+`back_off` after an exchange that failed. "No jitter" are the same rules with every throw of the
 dice at its middle.
 """
 
@@ -21,15 +21,15 @@ from heapq import heapify, heapreplace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from imds_identity._core.freshness import FAILURE_SECONDS, refresh_delay, set_back
+from imds_identity._core.freshness import FAILURE_SECONDS, back_off, refresh_delay
 from imds_identity._core.token import Token
-from imds_identity._wire.exchange import Response
-from imds_identity._wire.retry import Schedule, retry_after
+from imds_identity._http.exchange import Response
+from imds_identity._http.retry import Backoff, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from imds_identity._wire.exchange import Random
+    from imds_identity._http.exchange import Random
 
     Machine: TypeAlias = Generator[float, Response, None]
 
@@ -89,15 +89,15 @@ def machine(start: float, dice: Random) -> Machine:
     while True:
         response = yield now
         if response is not OK:
-            schedule = Schedule(dice)
-            while response is not OK and (pause := schedule.after_response(response)) is not None:
+            backoff = Backoff(dice)
+            while response is not OK and (pause := backoff.after_response(response)) is not None:
                 now += pause
                 response = yield now
         if response is OK:
             due = now + refresh_delay(LIFE, None, dice())
             token = Token("", "Bearer", round(now + LIFE), round(due), now, due, now + LIFE)
         elif token is not None:
-            token = set_back(token, now, dice(), retry_after(response))
+            token = back_off(token, now, dice(), retry_after(response))
         now = token.refresh_at if token else now + FAILURE_SECONDS
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 import imds_identity
-from imds_identity._engine.broker import Broker
+from imds_identity._token_cache.cache import TokenCache
 from support import Answers, Background, FakeClock, ScriptedServer, middle
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def background() -> Background:
 
 
 @pytest.fixture
-def broker(clock: FakeClock, background: Background) -> Broker:
-    return Broker(clock, middle, background)
+def token_cache(clock: FakeClock, background: Background) -> TokenCache:
+    return TokenCache(clock, middle, background)
 
 
 @pytest.fixture

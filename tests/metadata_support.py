@@ -8,15 +8,15 @@ from urllib.parse import urlsplit
 
 import requests
 
-from imds_identity._wire.channel import Channel
-from imds_identity._wire.exchange import Response
+from imds_identity._http.exchange import Response
+from imds_identity._http.runner import ExchangeRunner
 from imds_identity.metadata import MetadataClient
 from support import Answers, FakeClock
 
 if TYPE_CHECKING:
     import random
 
-    from imds_identity._wire.exchange import Request, TransportError
+    from imds_identity._http.exchange import Request, TransportError
     from imds_identity.emulator import Emulator
 
 NOON = "Mon, 19 Sep 2016 12:00:00 GMT"
@@ -72,7 +72,7 @@ class Service:
         connection = client._connection
         connection.clock = self.clock
         connection.run = lambda steps, seconds=100.0: connection.read(  # type: ignore[method-assign]
-            Channel(self.send, self.clock, seconds=seconds).run, steps
+            ExchangeRunner(self.send, self.clock, seconds=seconds).run, steps
         )
         return client
 

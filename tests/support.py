@@ -21,11 +21,11 @@ from azure.core.credentials import AccessToken
 
 from imds_identity._core.key import Key
 from imds_identity._core.token import Token
-from imds_identity._machine.directory import Directory
-from imds_identity._machine.place import Place
-from imds_identity._machine.store import MachineCache
-from imds_identity._runtime.clock import SYSTEM_CLOCK
-from imds_identity._wire.exchange import Response
+from imds_identity._http.exchange import Response
+from imds_identity._platform.clock import SYSTEM_CLOCK
+from imds_identity._shared_cache.directory import Directory
+from imds_identity._shared_cache.namespace import Namespace
+from imds_identity._shared_cache.store import SharedCache
 
 if TYPE_CHECKING:
     import os
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from imds_identity._runtime.clock import Clock
+    from imds_identity._platform.clock import Clock
 
 EPOCH = 1_750_000_000.0
 
@@ -153,14 +153,14 @@ class Stepped:
 
 KEY = Key("imds", "http://service/token", "client_id", "1234-secret-identity", "https://vault")
 LIFE = 86400.0
-PLACE = Place("this-boot", "this-network")
+NAMESPACE = Namespace("this-boot", "this-network")
 
 
-def machine_in(
-    path: str | os.PathLike[str], clock: FakeClock, place: Place = PLACE
-) -> MachineCache:
+def shared_cache_in(
+    path: str | os.PathLike[str], clock: FakeClock, namespace: Namespace = NAMESPACE
+) -> SharedCache:
     """What a process shares with those that use the same directory."""
-    return MachineCache(Directory.named(str(path)), clock, place)
+    return SharedCache(Directory.named(str(path)), clock, namespace)
 
 
 def token_now(clock: Clock, value: str = "s3cret", life: float = LIFE) -> Token:

@@ -14,7 +14,7 @@ from pathlib import Path
 import requests
 
 from imds_identity import ManagedIdentityCredential
-from imds_identity._runtime.environment import lent
+from imds_identity._platform.environment import patched_environ
 from imds_identity.emulator import Emulator
 from imds_identity.errors import ManagedIdentityError
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Takes the pictures of the emulator's page.")
     parser.add_argument("directory", type=Path)
     directory = parser.parse_args().directory
-    with Emulator(admin_port=0) as emulator, lent(emulator.environment()):
+    with Emulator(admin_port=0) as emulator, patched_environ(emulator.environment()):
         emulator.schedule_event("Freeze", notice=900)
         busy(emulator)
         for name, width, height, scheme in PICTURES:

@@ -5,7 +5,7 @@ Names are loaded when first used: importing this package costs next to nothing.
 
 from __future__ import annotations
 
-from ._runtime.fork import whole
+from ._platform.fork import whole
 from ._version import __version__
 
 TYPE_CHECKING = False
@@ -50,9 +50,9 @@ def clear_cache() -> None:
     kept. (The service has a cache of its own, which a claims challenge skips and this does not.)
     """
     with whole():
-        from ._engine.process import forget_everything
+        from ._token_cache.process import clear_all
 
-    forget_everything()
+    clear_all()
 
 
 def __getattr__(name: str) -> Any:

@@ -7,9 +7,9 @@ from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from ._azure_core.base import BaseCredential, error_from
 from ._core.failure import Failure
-from ._engine.broker import LOOK_SECONDS
-from ._faces.face import Face, error_from
+from ._token_cache.cache import POLL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
     from typing_extensions import Self
 
+    from ._azure_core.base import Published
     from ._core.token import Token
-    from ._engine.flight import Flight
-    from ._engine.provider import OpenSender
-    from ._engine.slot import Slot
-    from ._faces.face import Shown
+    from ._token_cache.client import OpenSender
+    from ._token_cache.entry import CacheEntry
+    from ._token_cache.flight import Flight
 
 __all__ = ["ManagedIdentityCredential", "get_bearer_token_provider"]
 
 
-class ManagedIdentityCredential(Face):
+class ManagedIdentityCredential(BaseCredential):
     """A managed identity's tokens, for any asyncio client of the Azure SDK.
 
     The same engine and the same cache as the sync credential's. A cached token returns without
@@ -46,7 +46,7 @@ class ManagedIdentityCredential(Face):
         TypeError: for trio's transport.
     """
 
-    _has_a_loop = True
+    _is_async = True
 
     async def get_token(
         self,
@@ -59,10 +59,10 @@ class ManagedIdentityCredential(Face):
         """An access token: `imds_identity.ManagedIdentityCredential.get_token`, awaited."""
         try:
             (scope,) = scopes
-            slot = (self._cae_slots if enable_cae else self._slots)[scope]
+            entry = (self._cae_entries if enable_cae else self._entries)[scope]
             tick = self._tick  # a call of a local is quicker
-            if tick() < slot.hit_until and not claims:
-                return slot.access_token  # type: ignore[no-any-return]
+            if tick() < entry.hit_until and not claims:
+                return entry.access_token  # type: ignore[no-any-return]
         except (KeyError, TypeError, ValueError):  # not asked for yet, or not one scope
             pass
         return (await self._get(scopes, claims, enable_cae))[0]
@@ -75,10 +75,10 @@ class ManagedIdentityCredential(Face):
         enable_cae = bool(options and options.get("enable_cae"))
         try:
             (scope,) = scopes
-            slot = (self._cae_slots if enable_cae else self._slots)[scope]
+            entry = (self._cae_entries if enable_cae else self._entries)[scope]
             tick = self._tick  # a call of a local is quicker
-            if tick() < slot.hit_until and not claims:
-                return slot.access_token_info  # type: ignore[no-any-return]
+            if tick() < entry.hit_until and not claims:
+                return entry.access_token_info  # type: ignore[no-any-return]
         except (KeyError, TypeError, ValueError):  # not asked for yet, or not one scope
             pass
         return (await self._get(scopes, claims, enable_cae))[1]
@@ -105,20 +105,24 @@ class ManagedIdentityCredential(Face):
         elif self._transport is not None:
             self._transport.__exit__(exc_type, exc_value, traceback)
 
-    async def _get(self, scopes: tuple[str, ...], claims: str | None, enable_cae: bool) -> Shown:
-        slot = self._slot(scopes, claims, enable_cae)
+    async def _get(
+        self, scopes: tuple[str, ...], claims: str | None, enable_cae: bool
+    ) -> Published:
+        entry = self._entry(scopes, claims, enable_cae)
         try:
-            token = await self._token(slot, claims)
+            token = await self._token(entry, claims)
         except Failure as failure:
             reason = failure
         else:
-            return self._show(slot, token)
+            return self._publish(entry, token)
         raise error_from(reason)
 
-    async def _token(self, slot: Slot, claims: str | None) -> Token:
+    async def _token(self, entry: CacheEntry, claims: str | None) -> Token:
         sender = self._sender()
         needs = get_ident() if sender is not None else 0
-        asked = self._provider.ask(slot, claims, sender, needs=needs, caller=asyncio.current_task())
+        asked = self._client.wait_or_fetch(
+            entry, claims, sender, needs=needs, caller=asyncio.current_task()
+        )
         try:
             while True:
                 await _wait(next(asked))
@@ -139,9 +143,9 @@ async def _wait(flight: Flight) -> None:
         with suppress(RuntimeError):  # the loop was closed in the meantime: nobody waits any more
             loop.call_soon_threadsafe(landed.cancel)
 
-    flight.when_landed(tell)
+    flight.add_done_callback(tell)
     try:
-        await asyncio.wait({landed}, timeout=LOOK_SECONDS)
+        await asyncio.wait({landed}, timeout=POLL_SECONDS)
     finally:
         flight.forget(tell)
 

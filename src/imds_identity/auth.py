@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from requests.auth import AuthBase
 
-from ._faces.bearer import check_url, claims_of, origin_of
+from ._azure_core.bearer import check_url, claims_of, origin_of
 from .credential import ManagedIdentityCredential
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ._azure_core.base import BaseCredential, error_from
 from ._core.failure import Failure
-from ._faces.face import Face, error_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     )
     from typing_extensions import Self
 
-    from ._engine.provider import OpenSender
-    from ._faces.face import Shown
+    from ._azure_core.base import Published
+    from ._token_cache.client import OpenSender
 
 __all__ = ["ManagedIdentityCredential", "get_bearer_token_provider"]
 
 
-class ManagedIdentityCredential(Face):
+class ManagedIdentityCredential(BaseCredential):
     """A managed identity's tokens, for any Azure SDK client.
 
     Satisfies azure-core's ``TokenCredential`` and ``SupportsTokenInfo``. All credentials of a
@@ -70,7 +70,7 @@ class ManagedIdentityCredential(Face):
             `imds_identity.aio` takes those.
     """
 
-    _has_a_loop = False
+    _is_async = False
 
     def get_token(
         self,
@@ -101,10 +101,10 @@ class ManagedIdentityCredential(Face):
         """
         try:
             (scope,) = scopes
-            slot = (self._cae_slots if enable_cae else self._slots)[scope]
+            entry = (self._cae_entries if enable_cae else self._entries)[scope]
             tick = self._tick  # a call of a local is quicker
-            if tick() < slot.hit_until and not claims:
-                return slot.access_token  # type: ignore[no-any-return]
+            if tick() < entry.hit_until and not claims:
+                return entry.access_token  # type: ignore[no-any-return]
         except (KeyError, TypeError, ValueError):  # not asked for yet, or not one scope
             pass
         return self._get(scopes, claims, enable_cae)[0]
@@ -131,10 +131,10 @@ class ManagedIdentityCredential(Face):
         enable_cae = bool(options and options.get("enable_cae"))
         try:
             (scope,) = scopes
-            slot = (self._cae_slots if enable_cae else self._slots)[scope]
+            entry = (self._cae_entries if enable_cae else self._entries)[scope]
             tick = self._tick  # a call of a local is quicker
-            if tick() < slot.hit_until and not claims:
-                return slot.access_token_info  # type: ignore[no-any-return]
+            if tick() < entry.hit_until and not claims:
+                return entry.access_token_info  # type: ignore[no-any-return]
         except (KeyError, TypeError, ValueError):  # not asked for yet, or not one scope
             pass
         return self._get(scopes, claims, enable_cae)[1]
@@ -157,14 +157,14 @@ class ManagedIdentityCredential(Face):
         if self._transport is not None:
             self._transport.__exit__(exc_type, exc_value, traceback)
 
-    def _get(self, scopes: tuple[str, ...], claims: str | None, enable_cae: bool) -> Shown:
-        slot = self._slot(scopes, claims, enable_cae)
+    def _get(self, scopes: tuple[str, ...], claims: str | None, enable_cae: bool) -> Published:
+        entry = self._entry(scopes, claims, enable_cae)
         try:
-            token = self._provider.token(slot, claims, self._sender())
+            token = self._client.token(entry, claims, self._sender())
         except Failure as failure:
             reason = failure
         else:
-            return self._show(slot, token)
+            return self._publish(entry, token)
         raise error_from(reason)
 
     def _sender(self) -> OpenSender | None:

@@ -20,13 +20,13 @@ from typing import Any
 from azure.core.exceptions import ClientAuthenticationError
 
 from ._core.failure import (
+    ErrorDetails,
     Failure,
     Malformed,
     Refused,
-    Reported,
     SecretUnreadable,
     Unavailable,
-    report,
+    error_details,
 )
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-class ManagedIdentityError(Reported, ClientAuthenticationError):
+class ManagedIdentityError(ErrorDetails, ClientAuthenticationError):
     """A managed identity's token could not be had.
 
     Attributes:
@@ -83,7 +83,7 @@ _CLASSES: dict[type[Failure], type[ManagedIdentityError]] = {
 
 def error_from(failure: Failure) -> ManagedIdentityError:
     """What users catch, for what the engine says."""
-    return report(_chained(_CLASSES[type(failure)]), failure)
+    return error_details(_chained(_CLASSES[type(failure)]), failure)
 
 
 def _chained(cls: type[ManagedIdentityError]) -> type[ManagedIdentityError]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from ._runtime.extras import not_installed
+from ._platform.extras import not_installed
 
 try:
     import httpx
 except ModuleNotFoundError:
     raise not_installed("httpx", "httpx", __name__) from None
 
-from ._faces.bearer import check_url, claims_of, origin_of
+from ._azure_core.bearer import check_url, claims_of, origin_of
 from .aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
 from .credential import ManagedIdentityCredential
 

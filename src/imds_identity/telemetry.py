@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ._core.event import Event
-from ._runtime.clock import SYSTEM_CLOCK
-from ._runtime.extras import not_installed
-from ._runtime.replacing import replace
+from ._platform.clock import SYSTEM_CLOCK
+from ._platform.extras import not_installed
+from ._platform.replacing import replace
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

@@ -25,7 +25,7 @@ FIRST_TOKEN = """
 import os, statistics, sys, time
 import requests
 import imds_identity, imds_identity.credential
-import imds_identity._wire.sender, imds_identity._sources.imds
+import imds_identity._http.transport, imds_identity._sources.imds
 import azure.identity
 import azure.core.credentials
 url = os.environ["AZURE_POD_IDENTITY_AUTHORITY_HOST"] + (

@@ -38,13 +38,13 @@ class LooksUp(Empty):
     """What finds the slot of a scope, and no more."""
 
     def __init__(self) -> None:
-        self._slots = {SCOPE: self}
-        self._cae_slots = self._slots
+        self._entries = {SCOPE: self}
+        self._cae_entries = self._entries
 
     def get_token(self, *scopes: str, enable_cae: bool = False, **_: Any) -> None:
         """Look up the scope."""
         (scope,) = scopes
-        (self._cae_slots if enable_cae else self._slots)[scope]
+        (self._cae_entries if enable_cae else self._entries)[scope]
 
 
 class LooksAtClock(Empty):
@@ -79,16 +79,16 @@ def hit() -> Iterator[tuple[str, float]]:
 
 # What happens, in its order: what is called then, and whether the moment is that of its end.
 MOMENTS = [
-    ("constructing the credential", "imds_identity._faces.face:Face._slot", False),
-    ("another process's token, a thread", "imds_identity._engine.broker:Broker._fly", False),
-    ("taking the machine's lease", "imds_identity._engine.sharing:Sharing._found", True),
-    ("choosing how to ask", "imds_identity._wire.channel:Channel.run", False),
-    ("waiting for a lane to the service", "imds_identity._wire.sender:_sent", False),
-    ("connecting", "imds_identity._wire.connection:Connection.connect", True),
-    ("the request, the service and its answer", "imds_identity._wire.sender:_sent", True),
-    ("giving the lane back; reading the token", "imds_identity._wire.channel:Channel.run", True),
-    ("leaving it for other processes", "imds_identity._machine.store:MachineCache.write", True),
-    ("giving the lease back", "imds_identity._engine.broker:Broker._land", False),
+    ("constructing the credential", "_azure_core.base:BaseCredential._entry", False),
+    ("another process's token, a thread", "_token_cache.cache:TokenCache._fetch_flight", False),
+    ("taking the machine's lease", "_token_cache.shared_fetch:SharedFetch._usable_record", True),
+    ("choosing how to ask", "_http.runner:ExchangeRunner.run", False),
+    ("waiting for a lane to the service", "_http.transport:_send", False),
+    ("connecting", "_http.connection:Connection.connect", True),
+    ("the request, the service and its answer", "_http.transport:_send", True),
+    ("giving the lane back; reading the token", "_http.runner:ExchangeRunner.run", True),
+    ("leaving it for other processes", "_shared_cache.store:SharedCache.write", True),
+    ("giving the lease back", "_token_cache.cache:TokenCache._complete", False),
     ("waking who waits; azure-core's form of the token", "", True),
 ]  # fmt: skip
 FIRST_TOKEN = """
@@ -101,7 +101,7 @@ seen = {}
 def watch(number, where, at_end):
     module, _, path = where.partition(":")
     *owner, name = path.split(".")
-    holder = importlib.import_module(module)
+    holder = importlib.import_module(f"imds_identity.{module}")
     for each in owner:
         holder = getattr(holder, each)
     call = getattr(holder, name)
@@ -151,7 +151,7 @@ def start() -> Iterator[tuple[str, float]]:
     library = "json, re, threading, contextlib, contextvars"
     parser = f"{library}, argparse, gettext, locale"
     end = "import os; os._exit(0)"  # as the command line does
-    ours = f"{parser}, imds_identity.cli.token, imds_identity._engine.process"
+    ours = f"{parser}, imds_identity.cli.token, imds_identity._token_cache.process"
     whole = "from imds_identity.cli import program; program()"
     steps = {
         "Python itself": ["pass"],

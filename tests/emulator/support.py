@@ -11,7 +11,7 @@ import jwt
 import requests
 
 from imds_identity.emulator import Emulator
-from imds_identity.emulator._program.command import add_arguments, run
+from imds_identity.emulator._cli.command import add_arguments, run
 
 VAULT = "https://vault.azure.net"
 TOKEN_PATH = "/metadata/identity/oauth2/token"

@@ -14,7 +14,7 @@ import requests
 from emulator.support import VAULT
 from imds_identity.emulator import Fault
 from imds_identity.emulator._admin import words
-from imds_identity.emulator._world.faults import Standing
+from imds_identity.emulator._state.faults import Standing
 
 if TYPE_CHECKING:
     from emulator.support import Ask, Start

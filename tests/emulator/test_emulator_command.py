@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from emulator.support import ran
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, Fault, UserAssigned
-from imds_identity.emulator._program import flags as _flags
-from imds_identity.emulator._program.lines import Lines
-from imds_identity.emulator._program.serve import introduction
+from imds_identity.emulator._cli import flags as _flags
+from imds_identity.emulator._cli.lines import Lines
+from imds_identity.emulator._cli.serve import introduction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from emulator.support import Start
 
 PROGRAM = (
-    "import argparse, sys; from imds_identity.emulator._program.command import add_arguments, run;"
+    "import argparse, sys; from imds_identity.emulator._cli.command import add_arguments, run;"
     "parser = argparse.ArgumentParser(); add_arguments(parser); sys.exit(run(parser.parse_args()))"
 )
 
@@ -128,7 +128,7 @@ def test_it_serves_until_a_signal(kind: str, tmp_path: Path) -> None:
 IN_ANOTHER_THREAD = """
 import signal, sys, threading, time
 from imds_identity.emulator import Emulator
-from imds_identity.emulator._program.serve import serve
+from imds_identity.emulator._cli.serve import serve
 
 def end():
     time.sleep(0.3)  # until the main thread waits

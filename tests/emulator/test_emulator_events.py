@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity.emulator import Emulator, ManualClock, ScaledClock
-from imds_identity.emulator._world.events import Announcement, Events, NoSuchEventError
+from imds_identity.emulator._state.events import Announcement, Events, NoSuchEventError
 
 if TYPE_CHECKING:
     import requests

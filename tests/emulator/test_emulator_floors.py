@@ -13,15 +13,15 @@ PACKAGE = Path(package.__file__).parent
 FLOORS = [
     {"_addresses", "_clock", "_kinds", "_messages", "_pki"},
     {"_machine"},
-    {"_world"},
+    {"_state"},
     {"_settings"},
     {"_services"},
-    {"_hosts"},
+    {"_profiles"},
     {"_http"},
     {"_admin"},
     {"_assembly", "_running"},
     {"_emulator"},
-    {"_program"},
+    {"_cli"},
     {"__init__"},
     {"pytest_plugin"},
 ]

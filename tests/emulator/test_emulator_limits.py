@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from imds_identity.emulator import ManualClock
-from imds_identity.emulator._world.limits import Limits
+from imds_identity.emulator._state.limits import Limits
 
 if TYPE_CHECKING:
     import requests

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from imds_identity.emulator import Emulator, Machine, load_config
-from imds_identity.emulator._program.flags import arguments
-from imds_identity.emulator._program.options import Row, add_flags, documented, rows
+from imds_identity.emulator._cli.flags import arguments
+from imds_identity.emulator._cli.options import Row, add_flags, documented, rows
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "emulator.md"
 SAID: dict[str, Any] = {
@@ -38,7 +38,7 @@ def value_of(row: Row) -> Any:
 def test_the_documentation_lists_every_option_as_it_is() -> None:
     text = DOCUMENT.read_text()
     assert documented(text) == text, (
-        "run: python -m imds_identity.emulator._program.options docs/emulator.md"
+        "run: python -m imds_identity.emulator._cli.options docs/emulator.md"
     )
 
 

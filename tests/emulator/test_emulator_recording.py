@@ -10,7 +10,7 @@ import pytest
 from emulator.support import ran
 from imds_identity.emulator import Emulator, ManualClock
 from imds_identity.emulator._messages import Request, Response
-from imds_identity.emulator._world.records import Judged, RequestLog
+from imds_identity.emulator._state.records import Judged, RequestLog
 
 if TYPE_CHECKING:
     from pathlib import Path

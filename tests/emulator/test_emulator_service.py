@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from emulator.support import TOKEN_PATH, VAULT, claims_of, ran
 from imds_identity import ManagedIdentityCredential
 from imds_identity.emulator import Emulator
-from imds_identity.emulator._hosts.names import HostNames
 from imds_identity.emulator._messages import Request
+from imds_identity.emulator._profiles.names import HostNames
 from imds_identity.emulator._settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 KEPT = """
 import sys, requests
 from imds_identity.emulator import Emulator
-from imds_identity.emulator._hosts.names import HostNames
+from imds_identity.emulator._profiles.names import HostNames
 from imds_identity.emulator._messages import Request
 from imds_identity.emulator._settings import Settings
 with Emulator(state=sys.argv[1]) as emulator:

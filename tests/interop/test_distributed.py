@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.interop
 
-CREWS = REPOSITORY / "tests/interop/crews"
+CREWS = REPOSITORY / "tests/interop/clusters"
 FRAMEWORKS = ["dask", "ray", "spark"]
 EXAMPLES = {
     "dask": "dask_workers.py",

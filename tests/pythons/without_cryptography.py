@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TESTS = Path(__file__).parent.parent
 # Their emulators run in fixtures and in processes of their own.
 _EMULATORS = re.compile(r"started|.*emulator.*")
-_EMULATED = ("test_doctor_worlds.py", "test_pictures.py")
+_EMULATED = ("test_doctor_machines.py", "test_pictures.py")
 _REASON = "needs cryptography"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from imds_identity._engine.flight import LONGEST_EXCHANGE
+from imds_identity._token_cache.flight import LONGEST_EXCHANGE
 
 _WARM_UP = 0.3
 _WINDOW = 0.2

@@ -18,8 +18,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from imds_identity import clear_cache
-from imds_identity._runtime.background import our_threads
-from imds_identity._runtime.clock import SystemClock
+from imds_identity._platform.clock import SystemClock
+from imds_identity._platform.threads import internal_threads
 
 from . import eras
 from .board import Board
@@ -131,10 +131,10 @@ class Worker:
         deadline = scene.watch.active + scene.watch.patience
         for thread in threads:
             thread.join(max(0.0, deadline - scene.watch.active))
-        while len(scene.children) or (our_threads() and scene.watch.active < deadline):
+        while len(scene.children) or (internal_threads() and scene.watch.active < deadline):
             scene.children.reap(scene)
             time.sleep(0.1)
-        for ident in our_threads():
+        for ident in internal_threads():
             scene.journal.broken(LEFT_OVER, f"thread {ident}")
             scene.watch.dump()
         for held in scene.stock.sync:

@@ -20,12 +20,12 @@ from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
+from imds_identity._http.exchange import Request
+from imds_identity._http.runner import ExchangeRunner
+from imds_identity._http.transport import direct_sender
 from imds_identity._sources import app_hosts
 from imds_identity._sources.app_hosts import HOSTS, exchange
-from imds_identity._sources.detect import detect
-from imds_identity._wire.channel import Channel
-from imds_identity._wire.exchange import Request
-from imds_identity._wire.sender import bounded_sender
+from imds_identity._sources.registry import detect
 from imds_identity.errors import ManagedIdentityError
 from support import (
     Answers,
@@ -271,8 +271,8 @@ def fabric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def fetched() -> Any:
     clock = RunningClock()
-    with bounded_sender(clock) as send:
-        return detect().fetch(WANTED, Channel(send, clock, random=middle))
+    with direct_sender(clock) as send:
+        return detect().fetch(WANTED, ExchangeRunner(send, clock, random=middle))
 
 
 def test_service_fabric_s_token_comes_by_its_certificate(fabric: Any) -> None:

@@ -15,17 +15,17 @@ from imds_identity._core.failure import Failure, Malformed, Refused, SecretUnrea
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._sources.arc import exchange, is_on_127
-from imds_identity._wire.exchange import (
+from imds_identity._http.exchange import (
     ConfirmListener,
-    Dropped,
+    ConnectFailed,
     Pause,
+    ReadFailed,
     ReadSecret,
     Response,
     Send,
-    Unreached,
 )
-from imds_identity._wire.problem import plain_headers
+from imds_identity._http.transport_errors import plain_headers
+from imds_identity._sources.arc import exchange, is_on_127
 from support import Answers, FakeClock, Stepped, middle
 
 ENDPOINT = "http://localhost:40342/metadata/identity/oauth2/token"
@@ -123,7 +123,7 @@ def test_a_secret_that_is_echoed_is_in_no_message(answers: Answers, echo: str, w
         "header": answers.raw(401, www_authenticate=f"Digest {echo}"),
         "echo": answers.token(client_id=echo),
         "content type": answers.raw(200, "{", content_type=f"json {echo}"),
-        "dropped": Dropped(f"reset by {echo}"),
+        "dropped": ReadFailed(f"reset by {echo}"),
     }[where]
     stepped.answer(Secret(SECRET))
     with pytest.raises(Failure) as caught:
@@ -237,7 +237,7 @@ def test_no_agent_is_unavailable(answers: Answers) -> None:
     stepped = start()
     with pytest.raises(Unavailable, match="azcmagent"):
         for _ in range(10):
-            stepped.answer(Unreached("refused"))
+            stepped.answer(ConnectFailed("refused"))
             stepped.answer(None)
 
 

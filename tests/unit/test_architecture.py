@@ -1,4 +1,4 @@
-"""Who may know whom, read from the source: imports go down the floors and never in a circle."""
+"""Which module may import which: imports go down the layers, never in a cycle."""
 
 from __future__ import annotations
 
@@ -12,51 +12,61 @@ from pathlib import Path
 import pytest
 
 import imds_identity
+from imds_identity.cli import _COMMANDS
 
-PACKAGE = Path(imds_identity.__file__).parent
+SOURCE = Path(imds_identity.__file__).parent
 
-# From the cellar up. A room knows rooms of lower floors only, also where it imports a type.
-FLOORS = (
+# From the bottom up. A package imports packages of lower layers only, also where it needs a type.
+LAYERS = (
     {"_version"},
-    {"_runtime"},
+    {"_platform"},
     {"_core"},
-    {"_wire", "errors"},
-    {"_machine", "_sources"},
-    {"_engine", "metadata"},
-    {"_faces", "_endpoint", "doctor"},
+    {"_http", "errors"},
+    {"_shared_cache", "_sources"},
+    {"_token_cache", "metadata"},
+    {"_azure_core", "_endpoint", "doctor"},
     {"credential", "aio", "telemetry"},
     {"auth", "httpx"},
     {"__init__", "emulator"},
     {"cli"},
     {"__main__"},
 )
-FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
-# An independent witness: what it says of the services is not to be what the rest believes of them.
-APART = "emulator"
-KNOW_AZURE_CORE = {"metadata", "_faces", "credential", "aio", "auth", "httpx", "errors", "cli"}
+LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
+# The emulator shares no code with the client: a mistake must not be made twice and so go unnoticed.
+INDEPENDENT = "emulator"
+MAY_IMPORT_AZURE_CORE = {
+    "metadata",
+    "_azure_core",
+    "credential",
+    "aio",
+    "auth",
+    "httpx",
+    "errors",
+    "cli",
+}
 
-LONGEST_FILE = 310
-LARGEST_ROOM = 12
+LONGEST_MODULE = 320
+MOST_MODULES = 12
 
-FILES = {
-    ".".join(("imds_identity", *path.relative_to(PACKAGE).with_suffix("").parts)): path
-    for path in sorted(PACKAGE.rglob("*.py"))
+MODULES = {
+    ".".join(("imds_identity", *path.relative_to(SOURCE).with_suffix("").parts)): path
+    for path in sorted(SOURCE.rglob("*.py"))
 }
 
 
-def room_of(name: str) -> str:
+def package_of(name: str) -> str:
     return name.split(".")[1]
 
 
 @cache
 def imports(name: str) -> frozenset[str]:
-    """Absolute names of all that a file imports, wherever in it and for whatever use.
+    """Absolute names of everything that a module imports, wherever in it and for whatever use.
 
-    A module that is loaded by its name is named in a string.
+    A string that is a module's name counts, too.
     """
     found: set[str] = set()
     package = name.split(".")[:-1]
-    for node in ast.walk(ast.parse(FILES[name].read_text())):
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -64,71 +74,80 @@ def imports(name: str) -> frozenset[str]:
             module = ".".join((*base, *([node.module] if node.module else [])))
             found |= {f"{module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found |= {node.value} & FILES.keys()
+            found |= {node.value} & MODULES.keys()
     return frozenset(found)
 
 
 @cache
-def files_known(name: str) -> frozenset[str]:
-    """The files of this package that a file imports, by name."""
-    return frozenset(filter(None, map(file_of, imports(name)))) - {name}
+def imported_modules(name: str) -> frozenset[str]:
+    """The modules of this package that a module imports, by name."""
+    return frozenset(filter(None, map(module_of, imports(name)))) - {name}
 
 
-def file_of(imported: str) -> str | None:
-    """The file that has what was imported: a module, or a name in one."""
+def module_of(imported: str) -> str | None:
+    """The module that was imported, or that a name was imported from."""
     parent = imported.rpartition(".")[0]
     for name in (imported, f"{imported}.__init__", parent, f"{parent}.__init__"):
-        if name in FILES:
+        if name in MODULES:
             return name
     return None
 
 
-def rooms_known(name: str) -> set[str]:
-    return {room_of(known) for known in files_known(name)} - {room_of(name)}
+def imported_packages(name: str) -> set[str]:
+    return {package_of(module) for module in imported_modules(name)} - {package_of(name)}
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", MODULES)
 def test_imports_go_down(name: str) -> None:
-    below = {room for room in FLOOR if FLOOR[room] < FLOOR[room_of(name)]}
-    assert rooms_known(name) <= ({"_version"} if room_of(name) == APART else below)
+    below = {package for package in LAYER if LAYER[package] < LAYER[package_of(name)]}
+    allowed = {"_version"} if package_of(name) == INDEPENDENT else below
+    assert imported_packages(name) <= allowed
 
 
-def test_no_files_know_one_another_in_a_circle() -> None:
-    TopologicalSorter({name: files_known(name) for name in FILES}).prepare()
+def test_modules_do_not_import_each_other_in_a_cycle() -> None:
+    TopologicalSorter({name: imported_modules(name) for name in MODULES}).prepare()
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_is_read_at_one_sitting(name: str) -> None:
-    assert len(FILES[name].read_text().splitlines()) <= LONGEST_FILE
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_short(name: str) -> None:
+    assert len(MODULES[name].read_text().splitlines()) <= LONGEST_MODULE
 
 
-@pytest.mark.parametrize("room", sorted({path.parent for path in FILES.values()} - {PACKAGE}))
-def test_a_room_is_taken_in_at_a_glance(room: Path) -> None:
-    assert len([path for path in room.glob("*.py") if path.name != "__init__.py"]) <= LARGEST_ROOM
+@pytest.mark.parametrize("package", sorted({path.parent for path in MODULES.values()} - {SOURCE}))
+def test_a_package_has_few_modules_besides_one_per_command(package: Path) -> None:
+    commands = {command.module for command in _COMMANDS.values()}
+    names = [
+        path.stem
+        for path in package.glob("*.py")
+        if path.name != "__init__.py"
+        and ".".join(("imds_identity", *path.relative_to(SOURCE).with_suffix("").parts))
+        not in commands
+    ]
+    assert len(names) <= MOST_MODULES
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_azure_core_is_a_matter_of_the_faces(name: str) -> None:
-    if room_of(name) not in KNOW_AZURE_CORE:
+@pytest.mark.parametrize("name", MODULES)
+def test_few_packages_import_azure_core(name: str) -> None:
+    if package_of(name) not in MAY_IMPORT_AZURE_CORE:
         assert not {module for module in imports(name) if module.startswith("azure.")}
 
 
 @pytest.mark.parametrize(
     ("reader", "read"),
     [
-        ("imds_identity._runtime.clock", {"time"}),
-        ("imds_identity._runtime.environment", {"os.environ", "os.getenv"}),
+        ("imds_identity._platform.clock", {"time"}),
+        ("imds_identity._platform.environment", {"os.environ", "os.getenv"}),
     ],
 )
-@pytest.mark.parametrize("name", [name for name in FILES if room_of(name) != APART])
-def test_time_and_the_environment_are_read_in_one_file_each(
+@pytest.mark.parametrize("name", [name for name in MODULES if package_of(name) != INDEPENDENT])
+def test_time_and_the_environment_are_read_in_one_module_each(
     name: str, reader: str, read: set[str]
 ) -> None:
     if name == reader:
         return
     used = {
         f"{node.value.id}.{node.attr}"
-        for node in ast.walk(ast.parse(FILES[name].read_text()))
+        for node in ast.walk(ast.parse(MODULES[name].read_text()))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
     }
     modules = {module.split(".")[0] for module in imports(name)}
@@ -139,7 +158,7 @@ def test_time_and_the_environment_are_read_in_one_file_each(
     "statement",
     ["import imds_identity", "from imds_identity import ManagedIdentityCredential as M; M()"],
 )
-def test_nothing_heavy_is_loaded_before_it_is_needed(statement: str) -> None:
+def test_nothing_heavy_is_imported_before_it_is_needed(statement: str) -> None:
     heavy = ("azure", "requests", "msal", "filelock", "asyncio", "logging", "dataclasses")
     script = f"{statement}\nimport sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(

@@ -11,13 +11,13 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attested_support import AT, Holder, Mint
-from imds_identity._wire import sender
-from imds_identity.metadata._proof import aia
-from imds_identity.metadata._proof.chain import Certificates, check_chain
+from imds_identity._http import transport as sender
+from imds_identity.metadata._attestation import aia
+from imds_identity.metadata._attestation.chain import Certificates, check_chain
 from imds_identity.metadata.errors import MissingIntermediateError, UntrustedSignerError
 
 if TYPE_CHECKING:
-    from imds_identity._wire.exchange import Request, Response
+    from imds_identity._http.exchange import Request, Response
     from support import Answers, FakeClock
 
 BASE = "http://www.microsoft.com/pkiops/certs/"
@@ -175,7 +175,7 @@ def test_a_name_server_is_not_asked_a_second_time(
         return planned.pop(0)
 
     monkeypatch.setattr(aia, "public_address", lambda host: address)
-    monkeypatch.setattr(sender, "bounded_sender", lambda clock: contextlib.nullcontext(send))
+    monkeypatch.setattr(sender, "direct_sender", lambda clock: contextlib.nullcontext(send))
     assert aia.download("http://www.microsoft.com/a.crt") == b"der"
     assert (asked[0].url, asked[0].headers) == (url, {"Host": "www.microsoft.com"})
     with pytest.raises(aia.NotDownloaded, match="the answer is 302"):

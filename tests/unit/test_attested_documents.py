@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from attested_support import AT, Mint, content, issued, signed_data
 from imds_identity.metadata import errors, verify_attested_document
 from imds_identity.metadata import read_attested_document_without_verifying as read_unverified
-from imds_identity.metadata._proof.chain import Certificates, check_chain
-from imds_identity.metadata._proof.trust import certificates, intermediates, roots
+from imds_identity.metadata._attestation.chain import Certificates, check_chain
+from imds_identity.metadata._attestation.trust import certificates, intermediates, roots
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -101,7 +101,7 @@ class TestRealDocuments:
 
 @pytest.mark.parametrize("authority", intermediates(), ids=lambda c: hex(c.serial_number)[:9])
 def test_every_bundled_intermediate_stands_under_a_root(authority: x509.Certificate) -> None:
-    from imds_identity.metadata._proof.chain import _Search
+    from imds_identity.metadata._attestation.chain import _Search
 
     at = authority.not_valid_before_utc + dt.timedelta(days=1)
     _Search(at, Certificates(roots(), (), lambda _: ())).climb(authority, 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._machine import digest
+from imds_identity._shared_cache import digest
 
 if TYPE_CHECKING:
     import pytest

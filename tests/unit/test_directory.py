@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._machine import choice as choice_module
-from imds_identity._machine import directory as directory_module
-from imds_identity._machine import held as held_module
-from imds_identity._machine import memory as memory_module
-from imds_identity._machine.choice import OFF, chosen, default_places
-from imds_identity._machine.directory import Directory
-from imds_identity._machine.entries import Entry
-from imds_identity._machine.memory import Mounts, mounts, mounts_in
-from support import KEY, FakeClock, machine_in, token_now
+from imds_identity._shared_cache import directory as directory_module
+from imds_identity._shared_cache import location as location_module
+from imds_identity._shared_cache import mounts as mounts_module
+from imds_identity._shared_cache import open_directory as open_directory_module
+from imds_identity._shared_cache.directory import Directory
+from imds_identity._shared_cache.location import OFF, default_paths, parse_setting
+from imds_identity._shared_cache.mounts import Mounts, mounts, parse_mounts
+from imds_identity._shared_cache.record import Record
+from support import KEY, FakeClock, shared_cache_in, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,12 +37,12 @@ AS_ROOT = pytest.mark.skipif(
 
 class TestWhatIsRefused:
     def refused(self, path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> str:
-        machine = machine_in(path, clock)
+        machine = shared_cache_in(path, clock)
         for _ in range(3):
-            machine.write(Entry(KEY, token_now(clock)))
+            machine.write(Record(KEY, token_now(clock)))
             assert machine.read(KEY) is None
-            assert machine.stamp(KEY) is None
-            assert machine.entries() == []
+            assert machine.version(KEY) is None
+            assert machine.records() == []
             assert machine.clear() == 0
             with machine.leased("x") as lease:
                 assert lease is None
@@ -91,24 +91,24 @@ class TestWhatIsRefused:
 
 class TestHowItIsHeld:
     def test_removed_it_is_made_anew(self, tmp_path: Path, clock: FakeClock) -> None:
-        machine = machine_in(tmp_path / "cache", clock)
+        machine = shared_cache_in(tmp_path / "cache", clock)
         for _ in range(3):
-            machine.write(Entry(KEY, token_now(clock)))
-            assert machine.read(KEY) == Entry(KEY, token_now(clock))
+            machine.write(Record(KEY, token_now(clock)))
+            assert machine.read(KEY) == Record(KEY, token_now(clock))
             shutil.rmtree(tmp_path / "cache")
             assert machine.read(KEY) is None
             with machine.leased("x") as lease:
                 assert lease is not None
             shutil.rmtree(tmp_path / "cache")
-            assert machine.stamp(KEY) is None
+            assert machine.version(KEY) is None
 
     def test_another_in_its_place_is_not_followed(self, tmp_path: Path, clock: FakeClock) -> None:
-        machine = machine_in(tmp_path / "cache", clock)
+        machine = shared_cache_in(tmp_path / "cache", clock)
         assert machine.usable()
         os.rename(tmp_path / "cache", tmp_path / "ours")
         (tmp_path / "cache").mkdir(mode=0o700)
-        machine.write(Entry(KEY, token_now(clock)))
-        assert machine.read(KEY) == Entry(KEY, token_now(clock))
+        machine.write(Record(KEY, token_now(clock)))
+        assert machine.read(KEY) == Record(KEY, token_now(clock))
         with machine.leased("x") as lease:
             assert lease is not None
         assert os.listdir(tmp_path / "cache") == []
@@ -116,20 +116,20 @@ class TestHowItIsHeld:
     def test_removed_and_made_anew_by_another_it_is_judged_as_at_the_start(
         self, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
-        machine = machine_in(tmp_path / "cache", clock)
+        machine = shared_cache_in(tmp_path / "cache", clock)
         assert machine.usable()
         os.rmdir(tmp_path / "cache")
         (tmp_path / "cache").mkdir()
         (tmp_path / "cache").chmod(0o777)
-        machine.write(Entry(KEY, token_now(clock)))
+        machine.write(Record(KEY, token_now(clock)))
         assert os.listdir(tmp_path / "cache") == []
         assert "is open to others" in caplog.text
 
     def test_opened_to_others_later_it_is_used_no_more(
         self, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
-        machine = machine_in(tmp_path / "cache", clock)
-        machine.write(Entry(KEY, token_now(clock)))
+        machine = shared_cache_in(tmp_path / "cache", clock)
+        machine.write(Record(KEY, token_now(clock)))
         (tmp_path / "cache").chmod(0o755)
         assert machine.read(KEY) is None
         assert "is open to others" in caplog.text
@@ -138,9 +138,9 @@ class TestHowItIsHeld:
         self, tmp_path: Path, clock: FakeClock
     ) -> None:
         """As those do who make a daemon of a process."""
-        machine = machine_in(tmp_path / "cache", clock)
+        machine = shared_cache_in(tmp_path / "cache", clock)
         assert machine.usable()
-        held = machine.directory._held
+        held = machine.directory._opened_directory
         assert held is not None
         assert held.descriptor is not None
         (tmp_path / "foreign").mkdir(mode=0o700)
@@ -148,8 +148,8 @@ class TestHowItIsHeld:
         os.dup2(foreign, held.descriptor)
         number = held.descriptor
         del held
-        machine.write(Entry(KEY, token_now(clock)))
-        assert machine.read(KEY) == Entry(KEY, token_now(clock))
+        machine.write(Record(KEY, token_now(clock)))
+        assert machine.read(KEY) == Record(KEY, token_now(clock))
         assert os.listdir(tmp_path / "foreign") == []
         os.close(number)  # is still theirs
         os.close(foreign)
@@ -158,10 +158,10 @@ class TestHowItIsHeld:
     def test_no_umask_makes_a_dead_directory_or_file(
         self, tmp_path: Path, clock: FakeClock, umask: int
     ) -> None:
-        machine = machine_in(tmp_path / "cache", clock)
+        machine = shared_cache_in(tmp_path / "cache", clock)
         before = os.umask(umask)
         try:
-            machine.write(Entry(KEY, token_now(clock)))
+            machine.write(Record(KEY, token_now(clock)))
             with machine.leased("x"):
                 pass
         finally:
@@ -174,8 +174,8 @@ class TestHowItIsHeld:
     def test_a_process_that_becomes_another_user_leaves_it(self) -> None:
         script = """
 import os, sys
-from imds_identity._runtime.clock import SYSTEM_CLOCK
-from imds_identity._machine.directory import Directory
+from imds_identity._platform.clock import SYSTEM_CLOCK
+from imds_identity._shared_cache.directory import Directory
 directory = Directory(lambda: [f"{sys.argv[1]}/of-{os.geteuid()}"])
 assert directory.usable()
 os.setgid(65534); os.setuid(65534)
@@ -200,11 +200,11 @@ class TestTheDefault:
         self.runtime.mkdir()
         device = os.stat(tmp_path).st_dev
         self.mounts = Mounts(frozenset({device}), frozenset())
-        monkeypatch.setattr(choice_module, "_SHARED_MEMORY", str(self.shared_memory))
+        monkeypatch.setattr(location_module, "_SHARED_MEMORY", str(self.shared_memory))
         monkeypatch.setattr(directory_module, "mounts", lambda: self.mounts)
 
     def default(self, runtime: str | None = None) -> Directory:
-        return Directory(lambda: default_places(runtime), in_memory=True)
+        return Directory(lambda: default_paths(runtime), in_memory=True)
 
     def test_the_runtime_directory_is_the_first_choice(self) -> None:
         directory = self.default(str(self.runtime))
@@ -269,12 +269,12 @@ class TestTheDefault:
     ) -> None:
         first = self.shared_memory / f"imds-identity-{os.geteuid()}"
 
-        class Mounted(held_module.Held):
+        class Mounted(open_directory_module.OpenDirectory):
             def __init__(self, path: str) -> None:
                 super().__init__(path)
                 self.device = -1 if path == str(first) else self.device
 
-        monkeypatch.setattr(held_module, "Held", Mounted)
+        monkeypatch.setattr(open_directory_module, "OpenDirectory", Mounted)
         assert self.default().usable()
         assert not first.joinpath("x").exists()
         directory = self.default()
@@ -303,7 +303,7 @@ class TestTheDefault:
 
     def test_elsewhere_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "platform", "win32")
-        assert list(default_places(None)) == []
+        assert list(default_paths(None)) == []
         assert self.default().path == ""
         assert not self.default().usable()
 
@@ -318,7 +318,7 @@ mkdir -m 700 {tmp_path}/disk {tmp_path}/memory
 mount -t proc none {tmp_path}/disk
 mount -t ramfs -o mode=700 none {tmp_path}/memory
 exec {sys.executable} - <<'END'
-from imds_identity._machine.directory import Directory
+from imds_identity._shared_cache.directory import Directory
 for name, usable in (("disk", False), ("memory", True), ("neither", True)):
     directory = Directory(lambda: ["{tmp_path}/" + name], in_memory=True)
     assert directory.usable() is usable, name
@@ -337,12 +337,12 @@ class TestMounts:
 
     def test_memory_is_told_from_disk(self) -> None:
         disk = b"37 35 8:1 / /data rw - ext4 /dev/sda1 rw"
-        found = mounts_in(b"\n".join([self.LINE, disk, b""]))
+        found = parse_mounts(b"\n".join([self.LINE, disk, b""]))
         assert found == Mounts(frozenset({os.makedev(0, 25)}), frozenset({b"/data"}))
 
     def test_one_device_in_two_kinds_is_not_in_memory(self) -> None:
         other = self.LINE.replace(b"- tmpfs", b"- fuse.tmpfs")
-        assert mounts_in(self.LINE + b"\n" + other).devices == frozenset()
+        assert parse_mounts(self.LINE + b"\n" + other).devices == frozenset()
 
     @pytest.mark.parametrize(
         "strange",
@@ -357,23 +357,23 @@ class TestMounts:
     )
     def test_a_strange_name_changes_nothing(self, strange: bytes) -> None:
         line = b"38 35 0:99 / " + strange + b" rw - fuse evil rw"
-        found = mounts_in(line + b"\n" + self.LINE + b"\n" + line)
+        found = parse_mounts(line + b"\n" + self.LINE + b"\n" + line)
         assert found.devices == frozenset({os.makedev(0, 25)})
         assert found.others == {strange}
 
     @given(st.binary())
     def test_any_bytes_will_do(self, table: bytes) -> None:
-        found = mounts_in(table + b"\n" + self.LINE)
+        found = parse_mounts(table + b"\n" + self.LINE)
         assert os.makedev(0, 25) in found.devices
 
     @given(st.lists(st.sampled_from([b"1", b"0:25", b"-", b"", b"tmpfs", b":", b"9" * 30 + b":1"])))
     def test_any_fields_will_do(self, fields: list[bytes]) -> None:
-        mounts_in(b" ".join(fields))
+        parse_mounts(b" ".join(fields))
 
     def test_without_proc_nothing_is_in_memory(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr(memory_module, "_MOUNTS", str(tmp_path / "none"))
+        monkeypatch.setattr(mounts_module, "_MOUNTS", str(tmp_path / "none"))
         assert mounts() == Mounts(frozenset(), frozenset())
 
     @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no shared memory")
@@ -386,26 +386,26 @@ class TestMounts:
 class TestTheSetting:
     @pytest.mark.parametrize("said", ["off", "OFF", "0", "False", "no", "None", " off "])
     def test_off(self, said: str) -> None:
-        assert chosen(said, "X") == OFF
+        assert parse_setting(said, "X") == OFF
 
     @pytest.mark.parametrize("said", ["", "on", "1", "TRUE", "yes", None])
     def test_the_default(self, said: str | None) -> None:
-        assert chosen(said, "X") is None
+        assert parse_setting(said, "X") is None
 
     def test_a_path(self, tmp_path: Path) -> None:
-        assert chosen(tmp_path, "X") == str(tmp_path)
-        assert chosen(f"{tmp_path}/a/../b/", "X") == str(tmp_path / "b")
+        assert parse_setting(tmp_path, "X") == str(tmp_path)
+        assert parse_setting(f"{tmp_path}/a/../b/", "X") == str(tmp_path / "b")
 
     @pytest.mark.parametrize("said", ["cache", "./cache", "~/cache", "oof", "of", "/a\0b"])
     def test_anything_else_is_refused_by_name(self, said: str) -> None:
         with pytest.raises(ValueError, match=r"IMDS_IDENTITY_CACHE is '.*absolute path, or off"):
-            chosen(said, "IMDS_IDENTITY_CACHE")
+            parse_setting(said, "IMDS_IDENTITY_CACHE")
 
 
 def test_a_lock_file_is_opened_only_if_it_is_a_file_of_ours(
     tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    machine = machine_in(tmp_path / "cache", clock)
+    machine = shared_cache_in(tmp_path / "cache", clock)
     assert machine.usable()
     lock, elsewhere = tmp_path / "cache" / "x.lock", tmp_path / "elsewhere"
     elsewhere.touch(mode=0o600)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from imds_identity._core.failure import Malformed, Refused, SecretUnreadable, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
-from imds_identity._runtime.environment import VARIABLES, Environment
-from imds_identity._sources.detect import detect
-from imds_identity._sources.dmi import Firmware
+from imds_identity._platform.environment import VARIABLES, Environment
 from imds_identity._sources.explain import explain
+from imds_identity._sources.firmware import Firmware
+from imds_identity._sources.registry import detect
 from imds_identity.doctor._facts.facts import (
     Agent,
     Contact,

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._core.challenge import claims_in
-from imds_identity._runtime.environment import Environment
-from imds_identity._wire.exchange import Request, Unreached
+from imds_identity._core.claims import claims_in
+from imds_identity._http.exchange import ConnectFailed, Request
+from imds_identity._platform.environment import Environment
 from imds_identity.doctor._facts.agent import certificate_ends, not_after
 from imds_identity.doctor._facts.contact import MOST_REQUESTS, SECONDS, Witness
 from imds_identity.doctor._facts.facts import Route
@@ -180,7 +180,7 @@ def test_no_more_than_eight_requests_are_sent(clock: FakeClock, answers: Answers
     witness = Witness(send, clock, clock.now() + SECONDS)  # type: ignore[arg-type]
     for _ in range(MOST_REQUESTS):
         witness(Request("http://x/token?resource=r", {}))
-    with pytest.raises(Unreached, match="no more than 8 times"):
+    with pytest.raises(ConnectFailed, match="no more than 8 times"):
         witness(Request("http://x/token", {}))
     assert len(sent) == len(witness.seen) == MOST_REQUESTS
     assert "s3cret" not in str(witness.seen)
@@ -197,7 +197,7 @@ def test_what_is_left_of_the_time_bounds_each_request(clock: FakeClock, answers:
     witness = Witness(send, clock, clock.now() + SECONDS)  # type: ignore[arg-type]
     for _ in range(3):
         witness(Request("http://x/token", {}))
-    with pytest.raises(Unreached, match="asks no longer than"):
+    with pytest.raises(ConnectFailed, match="asks no longer than"):
         witness(Request("http://x/token", {}))
     assert bounds == pytest.approx([SECONDS, SECONDS - 1.5, SECONDS - 3.0])
 

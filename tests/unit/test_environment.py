@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from imds_identity._runtime.environment import Environment, lent
+from imds_identity._platform.environment import Environment, patched_environ
 
 
 def test_it_is_what_it_was_when_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +42,10 @@ def test_its_repr_names_variables_and_shows_none() -> None:
 def test_what_is_lent_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSI_ENDPOINT", "http://own")
     before = dict(os.environ)
-    with pytest.raises(LookupError), lent({"MSI_ENDPOINT": "http://lent", "MSI_SECRET": "s"}):
+    with (
+        pytest.raises(LookupError),
+        patched_environ({"MSI_ENDPOINT": "http://lent", "MSI_SECRET": "s"}),
+    ):
         assert (os.environ["MSI_ENDPOINT"], os.environ["MSI_SECRET"]) == ("http://lent", "s")
         raise LookupError
     assert dict(os.environ) == before

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.failure import Malformed
-from imds_identity.metadata._documents.models import Compute
 from imds_identity.metadata._events.events import (
     ApprovalRule,
     Change,
@@ -23,6 +22,7 @@ from imds_identity.metadata._events.events import (
     own_names,
     why_not_approve,
 )
+from imds_identity.metadata._models.compute import Compute
 from metadata_support import document, event
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity._runtime.environment import for_child
+from imds_identity._platform.environment import for_child
 from imds_identity.metadata._events.events import ApprovalRule, Change, events_from
 from imds_identity.metadata._events.hook import Hook, as_variables
 from metadata_support import Service, event

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity._wire.exchange import Dropped, Unreached
+from imds_identity._http.exchange import ConnectFailed, ReadFailed
 from imds_identity.metadata import errors
 from metadata_support import Day, Service, document, event
 from support import Answers, FakeClock
@@ -76,8 +76,8 @@ def test_a_failure_is_never_no_events(service: Service, clock: FakeClock) -> Non
     service.events = [event("A")]
     assert heard(watcher) == [("scheduled", "A")]
     for bad in (
-        Dropped("reset"),
-        Unreached("refused"),
+        ReadFailed("reset"),
+        ConnectFailed("refused"),
         answers.error(410),
         answers.error(500),
         answers.error(404),
@@ -114,7 +114,7 @@ def test_a_service_that_wants_to_rest_is_left_alone_so_long(
 
 def test_the_first_answer_may_take_its_time(service: Service, clock: FakeClock) -> None:
     answers = Answers(clock)
-    service.bad = [*[answers.error(410)] * 3, Dropped("reset"), answers.error(503)]
+    service.bad = [*[answers.error(410)] * 3, ReadFailed("reset"), answers.error(503)]
     service.events = [event("A")]
     watcher = service.client().watch()
     assert heard(watcher, 5) == []
@@ -149,9 +149,9 @@ def test_what_waiting_does_not_help_is_told_at_once(
 
 def test_a_service_may_take_two_minutes_to_come_up(service: Service, clock: FakeClock) -> None:
     service.events = [event("A")]
-    service.bad = [Unreached("refused")] * 20
+    service.bad = [ConnectFailed("refused")] * 20
     assert told(iter(service.client().watch()), 1) == [("scheduled", "A")]
-    service.bad = [Unreached("refused")] * 500
+    service.bad = [ConnectFailed("refused")] * 500
     before = clock.now()
     with pytest.raises(errors.MetadataUnavailableError):
         next(iter(service.client().watch()))
@@ -334,7 +334,7 @@ def test_a_day_of_two_hundred_events(service: Service, clock: FakeClock, tmp_pat
     """Restarts of service and watcher, 410s, resets, lost answers: each change once, in order."""
     day, answers, file = Day(random.Random(11), 200), Answers(clock), tmp_path / "state"
     failures: list[Any] = [
-        *(Dropped("reset"), Unreached("refused"), answers.error(410), answers.error(500)),
+        *(ReadFailed("reset"), ConnectFailed("refused"), answers.error(410), answers.error(500)),
         *(answers.raw(200, '{"Events": ['), answers.raw(200, ""), answers.error(429)),
     ]
     found: list[tuple[str, str]] = []

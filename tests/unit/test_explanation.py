@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imds_identity._engine.process import provider_for
-from imds_identity._runtime.environment import VARIABLES, Environment
-from imds_identity._sources.detect import RULES, detect
+from imds_identity._platform.environment import VARIABLES, Environment
 from imds_identity._sources.explain import Explanation, explain
+from imds_identity._sources.registry import RULES, detect
+from imds_identity._token_cache.process import client_for
 
 if TYPE_CHECKING:
     import pytest
@@ -92,10 +92,10 @@ def test_whoever_debugs_is_told(
 ) -> None:
     for name, value in APP_SERVICE.items():
         monkeypatch.setenv(name, value)
-    provider_for()
+    client_for()
     assert caplog.text == ""
     caplog.set_level("DEBUG", "imds_identity")
-    provider_for()
+    client_for()
     assert "tokens come from App Service at http://a; app-service was chosen because" in caplog.text
     assert "s3cret" not in caplog.text
 

@@ -15,9 +15,9 @@ from imds_identity._core.failure import (
     Refused,
     SecretUnreadable,
     Unavailable,
-    facts_of,
-    failure_from,
-    quote,
+    failure_from_dict,
+    failure_to_dict,
+    sanitize,
 )
 from imds_identity._core.secret import Secret
 
@@ -25,15 +25,15 @@ SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400)
 )  # fmt: skip
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
-FACTS = facts_of(Refused("it would not", "Ask again.", status=429, retry_after=3.5))
+FACTS = failure_to_dict(Refused("it would not", "Ask again.", status=429, retry_after=3.5))
 
 
 @given(st.text())
 def test_any_words_make_one_bounded_printable_line(text: str) -> None:
-    quoted = quote(text)
+    quoted = sanitize(text)
     assert quoted.isprintable()
     assert quoted.isascii() or quoted.encode()
-    assert quote(text * 1000, 40) == quote(text * 1000, 40)[:41]
+    assert sanitize(text * 1000, 40) == sanitize(text * 1000, 40)[:41]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_any_words_make_one_bounded_printable_line(text: str) -> None:
     ["\x1b[31m", "\x07", "\r\n", "\u202e", "\u2066", "\u200b", "\ud800", "\x00", "\u2028", "\x9b"],
 )
 def test_what_plays_with_a_terminal_or_a_reader_is_taken_out(hostile: str) -> None:
-    assert hostile not in quote(f"before{hostile}after")
+    assert hostile not in sanitize(f"before{hostile}after")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_plays_with_a_terminal_or_a_reader_is_taken_out(hostile: str) -> No
 )
 def test_what_looks_like_a_secret_is_taken_out(secret: str) -> None:
     for part in ("c2ln", "c2VjcmV0", "opaque", "passw0rd"):
-        assert part not in quote(f"it says {secret} there")
+        assert part not in sanitize(f"it says {secret} there")
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_what_looks_like_a_secret_is_taken_out(secret: str) -> None:
     ],
 )  # fmt: skip
 def test_what_looks_like_none_stays(harmless: str) -> None:
-    assert quote(harmless) == harmless
+    assert sanitize(harmless) == harmless
 
 
 def test_a_secret_that_is_known_is_taken_out_wherever_it_stands() -> None:
     failure = Refused("not abcdefgh-12345678 !", "Mend ABCDEFGH.")
-    failure.hide(Secret("abcdefgh-12345678"))
+    failure.redact(Secret("abcdefgh-12345678"))
     assert str(failure) == "not <hidden> !. Mend <hidden>."
     assert "abcdefgh" not in repr(failure).lower()
 
@@ -83,23 +83,23 @@ def test_a_secret_that_is_known_is_taken_out_wherever_it_stands() -> None:
 @pytest.mark.parametrize("kind", [Unavailable, Refused, Malformed, SecretUnreadable])
 def test_facts_come_back_as_they_were(kind: type[Failure]) -> None:
     failure = kind("it would not", "Ask again.", status=429, retry_after=3.5)
-    failure.asked, failure.attempts, failure.seconds = "the service", 3, 2.5
-    again = failure_from(json.loads(json.dumps(facts_of(failure))))
+    failure.request_summary, failure.attempts, failure.seconds = "the service", 3, 2.5
+    again = failure_from_dict(json.loads(json.dumps(failure_to_dict(failure))))
     assert type(again) is kind
     assert str(again) == str(failure)
-    assert facts_of(again) == facts_of(failure)
+    assert failure_to_dict(again) == failure_to_dict(failure)
 
 
 @given(JSON)
 def test_planted_facts_are_a_failure_or_a_value_error(facts: Any) -> None:
     with pytest.raises(ValueError, match="no "):
-        failure_from(facts)
+        failure_from_dict(facts)
 
 
 @given(st.sampled_from(sorted(FACTS)), JSON)
 def test_a_planted_fact_is_a_failure_or_a_value_error(name: str, planted: Any) -> None:
     try:
-        failure = failure_from({**FACTS, name: planted})
+        failure = failure_from_dict({**FACTS, name: planted})
     except ValueError:
         return
     assert str(failure).isprintable()
@@ -111,9 +111,11 @@ def test_a_planted_fact_is_a_failure_or_a_value_error(name: str, planted: Any) -
 @pytest.mark.parametrize("planted", [-1, float("nan"), float("inf"), 10**400, True, "3", [1]])
 def test_numbers_out_of_range_are_refused(name: str, planted: Any) -> None:
     with pytest.raises(ValueError, match="number"):
-        failure_from({**FACTS, name: planted})
+        failure_from_dict({**FACTS, name: planted})
 
 
 def test_escape_sequences_that_were_planted_do_not_come_back() -> None:
-    failure = failure_from({**FACTS, "problem": "\x1b]0;owned\x07", "asked": "\u202eevil"})
+    failure = failure_from_dict(
+        {**FACTS, "problem": "\x1b]0;owned\x07", "request_summary": "\u202eevil"}
+    )
     assert str(failure).isprintable()

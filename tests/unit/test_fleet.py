@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imds_identity._core.failure import Failure
-from imds_identity._core.freshness import refresh_delay, setback_delay
+from imds_identity._core.freshness import back_off_delay, refresh_delay
 from imds_identity._core.identity import SYSTEM_ASSIGNED
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._engine.broker import Broker
+from imds_identity._http.runner import ExchangeRunner
 from imds_identity._sources.imds import exchange
-from imds_identity._wire.channel import Channel
+from imds_identity._token_cache.cache import TokenCache
 from support import KEY, Answers, Background, FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from imds_identity._core.token import Token
-    from imds_identity._wire.exchange import Request, Response
+    from imds_identity._http.exchange import Request, Response
 
 DOCS = Path(__file__).parents[2] / "docs"
 MACHINES = 1000
@@ -54,7 +54,7 @@ def moments_simulated(fleet: Any, dice: Callable[[], float], is_down: Any) -> It
 def moments_of_the_engine(dice: Callable[[], float], is_down: Any, count: int) -> list[float]:
     """When the engine itself asks, used all the time, on a clock that stands still otherwise."""
     clock, background = FakeClock(), Background()
-    answers, broker = Answers(clock), Broker(clock, dice, background)
+    answers, token_cache = Answers(clock), TokenCache(clock, dice, background)
     start = clock.seconds
     moments: list[float] = []
 
@@ -64,14 +64,14 @@ def moments_of_the_engine(dice: Callable[[], float], is_down: Any, count: int) -
 
     def fetch() -> Token:
         wanted = TokenRequest("https://vault", SYSTEM_ASSIGNED)
-        return Channel(send, clock, random=dice).run(exchange("http://x/", wanted, dice))
+        return ExchangeRunner(send, clock, random=dice).run(exchange("http://x/", wanted, dice))
 
-    slot = broker.slot(KEY)
+    entry = token_cache.entry(KEY)
     while len(moments) < count:
         with suppress(Failure):
-            broker.get(slot, fetch)
+            token_cache.get(entry, fetch)
         background.run()
-        clock.seconds = slot.token.refresh_at if slot.token else slot.failure_until
+        clock.seconds = entry.token.refresh_at if entry.token else entry.failure_until
     return moments[:count]
 
 
@@ -131,7 +131,7 @@ def test_all_have_fresh_tokens_eight_minutes_after_an_outage(fleet: Any) -> None
     assert found.due > 0.7 * MACHINES / 5
     assert 2 < found.minutes < 8
     # The longest back-off, and the longest pause of the exchange that it follows.
-    assert setback_delay(100, 1.0) <= 7.5 * 60
+    assert back_off_delay(100, 1.0) <= 7.5 * 60
     assert found.busiest_after < 0.5 * MACHINES / 5
     plain = fleet.outage(fleet.Fleet(MACHINES // 5, jitter=False))
     assert plain.busiest_within > 4 * found.busiest_within

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_identity._runtime import fork
-from imds_identity._runtime.background import run_beside, start_thread
-from imds_identity._runtime.fork import load, whole
+from imds_identity._platform import fork
+from imds_identity._platform.fork import load, whole
+from imds_identity._platform.threads import run_in_thread, start_thread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,11 +90,11 @@ def test_the_main_thread_imports_nothing_itself(
 def test_what_hangs_is_waited_for_for_a_while() -> None:
     go = threading.Event()
     order: list[object] = []
-    run_beside(lambda: order.append(go.wait(10)), 0.01)
+    run_in_thread(lambda: order.append(go.wait(10)), 0.01)
     assert order == []
     go.set()
-    run_beside(lambda: order.append(1 / 0), 10)  # and its errors are nobody's
-    run_beside(lambda: order.append("done"), 10)
+    run_in_thread(lambda: order.append(1 / 0), 10)  # and its errors are nobody's
+    run_in_thread(lambda: order.append("done"), 10)
     assert "done" in order
 
 
@@ -105,5 +105,5 @@ def test_while_the_interpreter_goes_down_there_are_no_threads(
     with pytest.raises(RuntimeError, match="going down"):
         start_thread(print)
     ran: list[int] = []
-    run_beside(lambda: ran.append(threading.get_ident()), 10)
+    run_in_thread(lambda: ran.append(threading.get_ident()), 10)
     assert ran == [threading.get_ident()]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._core.freshness import State, decide, refresh_delay, setback_delay
+from imds_identity._core.freshness import State, back_off_delay, decide, refresh_delay
 from imds_identity._core.token import Token
 
 HOUR = 3600.0
@@ -53,7 +53,7 @@ def test_jitter_brings_a_refresh_forward_by_a_tenth_at_most(
 
 
 def test_setbacks_wait_longer_each_time_up_to_a_bound() -> None:
-    waits = [setback_delay(n, 0.5) for n in range(1, 40)]
+    waits = [back_off_delay(n, 0.5) for n in range(1, 40)]
     assert waits[:5] == [30, 60, 120, 240, 300]
     assert waits == sorted(waits)
     assert waits[-1] == 300

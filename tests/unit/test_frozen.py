@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity._engine.broker import Broker
-from imds_identity._engine.sharing import Sharing
-from imds_identity._machine.gate import Gate
-from imds_identity._wire.channel import MARGIN, Channel
-from imds_identity._wire.exchange import REQUEST_SECONDS, Request, send
-from support import KEY, WINE, Background, machine_in, middle, token_now
+from imds_identity._http.exchange import REQUEST_SECONDS, Request, send
+from imds_identity._http.runner import MARGIN, ExchangeRunner
+from imds_identity._shared_cache.rate_limit import RateLimiter
+from imds_identity._token_cache.cache import TokenCache
+from imds_identity._token_cache.shared_fetch import SharedFetch
+from support import KEY, WINE, Background, middle, shared_cache_in, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from imds_identity._core.token import Token
-    from imds_identity._wire.channel import Expect
-    from imds_identity._wire.exchange import Response, Steps
+    from imds_identity._http.exchange import Response, Steps
+    from imds_identity._http.runner import Heartbeat
     from support import FakeClock
 
 
-ROOMS = ("_engine", "_machine", "_wire")
+PACKAGES = ("_token_cache", "_shared_cache", "_http")
 ONE_FETCH = REQUEST_SECONDS + MARGIN + 1.0
 
 
@@ -35,28 +35,30 @@ class Process:
     sent = 0
 
     def __init__(self, directory: Path, clock: FakeClock) -> None:
-        self.machine = machine_in(directory, clock)
-        self.broker = Broker(clock, middle, Background())
-        self.slot = self.broker.slot(KEY)
+        self.shared_cache = shared_cache_in(directory, clock)
+        self.token_cache = TokenCache(clock, middle, Background())
+        self.entry = self.token_cache.entry(KEY)
 
     def get(self) -> Token:
-        sharing = Sharing(self.machine, self.slot, middle)
-        return self.broker.get(self.slot, lambda: sharing.get(self._fetch, None))
+        sharing = SharedFetch(self.shared_cache, self.entry, middle)
+        return self.token_cache.get(self.entry, lambda: sharing.get(self._fetch, None))
 
-    def _fetch(self, expect: Expect) -> Token:
-        gate = Gate(self.machine, "g" * 40, middle)
-        return Channel(self._send, self.machine.clock, gate, expect).run(self._steps())
+    def _fetch(self, heartbeat: Heartbeat) -> Token:
+        rate_limiter = RateLimiter(self.shared_cache, "g" * 40, middle)
+        return ExchangeRunner(self._send, self.shared_cache.clock, rate_limiter, heartbeat).run(
+            self._steps()
+        )
 
     def _send(self, request: Request) -> Response:
         type(self).sent += 1
-        from imds_identity._wire.exchange import Response
+        from imds_identity._http.exchange import Response
 
-        now = self.machine.clock.now()
-        return Response(200, {}, b"", now, now, self.machine.clock.wall())
+        now = self.shared_cache.clock.now()
+        return Response(200, {}, b"", now, now, self.shared_cache.clock.wall())
 
     def _steps(self) -> Steps[Token]:
         yield from send(Request("http://service", {}))
-        return token_now(self.machine.clock, f"token-{self.sent}")
+        return token_now(self.shared_cache.clock, f"token-{self.sent}")
 
 
 class Frozen:
@@ -86,7 +88,7 @@ class Frozen:
             self._stands.set()
 
     def _trace(self, frame: Any, event: str, _: object) -> Any:
-        if not any(room in Path(frame.f_code.co_filename).parts for room in ROOMS):
+        if not any(room in Path(frame.f_code.co_filename).parts for room in PACKAGES):
             return None
         if event == "line":
             self.moments += 1
@@ -107,7 +109,7 @@ def test_whenever_one_process_is_stopped_nobody_waits_longer_than_one_fetch(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Files have the time of this machine, and what is being written is not to be swept away.
-    monkeypatch.setattr("imds_identity._machine.store._LEFT_BEHIND", 1e12)
+    monkeypatch.setattr("imds_identity._shared_cache.store._LEFT_BEHIND", 1e12)
     replaced_by_an_earlier = 0
     for moment in range(1, 1000):
         directory = tmp_path / str(moment)
@@ -119,8 +121,8 @@ def test_whenever_one_process_is_stopped_nobody_waits_longer_than_one_fetch(
         assert Process.sent - sent <= 1, moment
         clock.seconds += 1000  # what it knows is of long ago by then
         frozen.let_go()
-        assert stopped.slot.token is not None
-        latest = max([*tokens, stopped.slot.token], key=lambda token: token.received_at)
+        assert stopped.entry.token is not None
+        latest = max([*tokens, stopped.entry.token], key=lambda token: token.received_at)
         started = clock.now()
         replaced_by_an_earlier += Process(directory, clock).get().value != latest.value
         assert clock.now() == started, moment

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity, choose, folded
+from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity, ascii_lower, parse_identity
 from imds_identity._core.key import key_for
 from imds_identity._core.source import Source
 
 
 def test_no_selector_is_the_system_assigned_identity() -> None:
-    assert choose() == SYSTEM_ASSIGNED
-    assert choose(identity_config={}) == SYSTEM_ASSIGNED
+    assert parse_identity() == SYSTEM_ASSIGNED
+    assert parse_identity(identity_config={}) == SYSTEM_ASSIGNED
     assert SYSTEM_ASSIGNED.query == {}
 
 
@@ -22,61 +22,63 @@ def test_no_selector_is_the_system_assigned_identity() -> None:
     [("client_id", "client_id"), ("object_id", "object_id"), ("resource_id", "msi_res_id")],
 )
 def test_a_selector_is_sent_by_the_services_name(selector: str, parameter: str) -> None:
-    by_argument = choose(**{selector: "x"})  # type: ignore[arg-type]
-    assert by_argument == choose(identity_config={selector: "x"})
+    by_argument = parse_identity(**{selector: "x"})  # type: ignore[arg-type]
+    assert by_argument == parse_identity(identity_config={selector: "x"})
     assert by_argument.query == {parameter: "x"}
 
 
 @pytest.mark.parametrize("key", ["msi_res_id", "mi_res_id", "resource_id"])
 def test_every_spelling_of_a_resource_id_is_understood(key: str) -> None:
-    assert choose(identity_config={key: "/subscriptions/s"}) == Identity(
+    assert parse_identity(identity_config={key: "/subscriptions/s"}) == Identity(
         "resource_id", "/subscriptions/s"
     )
 
 
 def test_two_selectors_are_named_in_the_error() -> None:
     with pytest.raises(ValueError, match="client_id and object_id were given"):
-        choose(client_id="a", object_id="b")
+        parse_identity(client_id="a", object_id="b")
     with pytest.raises(ValueError, match=r"resource_id and identity_config\['object_id'\]"):
-        choose(resource_id="a", identity_config={"object_id": "b"})
+        parse_identity(resource_id="a", identity_config={"object_id": "b"})
     with pytest.raises(ValueError, match="were given"):
-        choose(identity_config={"resource_id": "a", "msi_res_id": "a"})
+        parse_identity(identity_config={"resource_id": "a", "msi_res_id": "a"})
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_a_selector_with_no_value_selects_nothing(nothing: Any) -> None:
     """As a variable of the environment that is not set comes out of ``os.environ.get``."""
-    assert choose(client_id=nothing, object_id=nothing, resource_id=nothing) == SYSTEM_ASSIGNED
-    assert choose(identity_config={"client_id": nothing}) == SYSTEM_ASSIGNED
-    assert choose(identity_config={"msi_res_id": nothing, "object_id": "o"}).value == "o"
-    assert choose(client_id=nothing, identity_config={"client_id": "c"}).value == "c"
+    assert (
+        parse_identity(client_id=nothing, object_id=nothing, resource_id=nothing) == SYSTEM_ASSIGNED
+    )
+    assert parse_identity(identity_config={"client_id": nothing}) == SYSTEM_ASSIGNED
+    assert parse_identity(identity_config={"msi_res_id": nothing, "object_id": "o"}).value == "o"
+    assert parse_identity(client_id=nothing, identity_config={"client_id": "c"}).value == "c"
 
 
 def test_an_unknown_key_alone_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(ValueError, match=r"'principal'.*client_id, mi_res_id"):
-        choose(identity_config={"principal": "x"})
+        parse_identity(identity_config={"principal": "x"})
     with pytest.raises(ValueError, match="unknown key 'principal'"):
-        choose(client_id="", identity_config={"principal": "x", "object_id": None})
+        parse_identity(client_id="", identity_config={"principal": "x", "object_id": None})
 
 
 def test_an_unknown_key_beside_a_selector_is_left_out_with_a_warning() -> None:
     with pytest.warns(UserWarning, match=r"identity_config has an unknown key 'principal'.*not"):
-        identity = choose(identity_config={"principal": "x", "object_id": "o"})
+        identity = parse_identity(identity_config={"principal": "x", "object_id": "o"})
     assert identity == Identity("object_id", "o")
     with pytest.warns(UserWarning, match="principal"):
-        assert choose(client_id="c", identity_config={"principal": "x"}).value == "c"
+        assert parse_identity(client_id="c", identity_config={"principal": "x"}).value == "c"
 
 
 @pytest.mark.parametrize("value", ["  ", "a\nb", "a\x00b", 7, b"x"])
 def test_a_value_that_names_nobody_is_refused_rather_than_dropped(value: object) -> None:
     with pytest.raises(ValueError, match="client_id"):
-        choose(client_id=value)  # type: ignore[arg-type]
+        parse_identity(client_id=value)  # type: ignore[arg-type]
 
 
 @given(st.text())
 def test_whatever_is_given_is_refused_or_kept(value: str) -> None:
     try:
-        identity = choose(object_id=value)
+        identity = parse_identity(object_id=value)
     except ValueError:
         return
     assert identity == (Identity("object_id", value.strip()) if value else SYSTEM_ASSIGNED)
@@ -86,19 +88,19 @@ def test_whatever_is_given_is_refused_or_kept(value: str) -> None:
 @pytest.mark.parametrize("config", [["client_id"], "client_id", 7])
 def test_an_identity_config_that_is_no_mapping_is_refused(config: Any) -> None:
     with pytest.raises(ValueError, match="identity_config is a mapping"):
-        choose(identity_config=config)
+        parse_identity(identity_config=config)
 
 
 @given(st.text())
 def test_only_the_case_of_ascii_letters_makes_no_difference(value: str) -> None:
-    assert folded(value).encode("utf-8", "surrogatepass") == (
+    assert ascii_lower(value).encode("utf-8", "surrogatepass") == (
         value.encode("utf-8", "surrogatepass").lower()
     )
 
 
 def test_the_kelvin_sign_is_no_k() -> None:
     assert "\N{KELVIN SIGN}".lower() == "k"
-    assert folded("\N{KELVIN SIGN}") != folded("K") == "k"
+    assert ascii_lower("\N{KELVIN SIGN}") != ascii_lower("K") == "k"
     source = Source("imds", "http://x")
     keys = {key_for(source, Identity("client_id", v), "r") for v in ("K", "k", "\N{KELVIN SIGN}")}
     assert len(keys) == 2

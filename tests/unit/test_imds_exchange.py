@@ -7,8 +7,8 @@ import pytest
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.token_request import TokenRequest
+from imds_identity._http.exchange import Pause, Send
 from imds_identity._sources.imds import exchange
-from imds_identity._wire.exchange import Pause, Send
 from support import Answers, Stepped, middle
 
 ENDPOINT = "http://169.254.169.254/metadata/identity/oauth2/token"

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from imds_identity._core.key import Key
-from imds_identity._engine.broker import Broker
-from imds_identity._runtime.background import our_threads
-from imds_identity._runtime.clock import SYSTEM_CLOCK
+from imds_identity._platform.clock import SYSTEM_CLOCK
+from imds_identity._platform.threads import internal_threads
+from imds_identity._token_cache.cache import TokenCache
 from support import lines_run, middle, token_now
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def is_a_moment(file: str, line: int) -> bool:
         return False
     # No handler runs between the end of such a block and the call that ends it, nor in `locked`
     # between its work and the lock's release.
-    if file.endswith("locked.py"):
+    if file.endswith("locks.py"):
         return "work(" in linecache.getline(file, line)
     return not linecache.getline(file, line).lstrip().startswith("with ")
 
@@ -43,12 +43,12 @@ def raised_at(moment: int, work: Callable[[], object]) -> int:
 
 
 def test_an_exception_at_any_moment_is_its_caller_s_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imds_identity._engine.broker.LOOK_SECONDS", 0.02)
-    broker, of_others = Broker(SYSTEM_CLOCK, middle), our_threads()
+    monkeypatch.setattr("imds_identity._token_cache.cache.POLL_SECONDS", 0.02)
+    token_cache, of_others = TokenCache(SYSTEM_CLOCK, middle), internal_threads()
 
     def ask(resource: object) -> Token:
-        slot = broker.slot(Key("imds", "http://service", resource=str(resource)))
-        return broker.get(slot, lambda: token_now(SYSTEM_CLOCK))
+        entry = token_cache.entry(Key("imds", "http://service", resource=str(resource)))
+        return token_cache.get(entry, lambda: token_now(SYSTEM_CLOCK))
 
     for moment in range(1, raised_at(-1, lambda: ask("first")) + 1):
         with suppress(Stopped):
@@ -59,9 +59,9 @@ def test_an_exception_at_any_moment_is_its_caller_s_alone(monkeypatch: pytest.Mo
         assert not other.is_alive(), moment
     ask("last")
     deadline = SYSTEM_CLOCK.now() + 5
-    while our_threads() - of_others and SYSTEM_CLOCK.now() < deadline:
+    while internal_threads() - of_others and SYSTEM_CLOCK.now() < deadline:
         threading.Event().wait(0.01)
-    assert not our_threads() - of_others
+    assert not internal_threads() - of_others
 
 
 def test_where_there_can_be_no_more_threads_the_token_is_fetched_all_the_same(
@@ -73,5 +73,7 @@ def test_where_there_can_be_no_more_threads_the_token_is_fetched_all_the_same(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(_thread, "start_new_thread", limited)
-    broker = Broker(SYSTEM_CLOCK, middle)
-    assert broker.get(broker.slot(Key("imds", "http://service")), lambda: token_now(SYSTEM_CLOCK))
+    token_cache = TokenCache(SYSTEM_CLOCK, middle)
+    assert token_cache.get(
+        token_cache.entry(Key("imds", "http://service")), lambda: token_now(SYSTEM_CLOCK)
+    )

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity._machine import flock
-from imds_identity._machine.lease import FIRST_TERM, LONGEST_TERM
-from support import WINE, FakeClock, lines_run, machine_in
+from imds_identity._shared_cache import flock
+from imds_identity._shared_cache.lease import FIRST_LEASE_SECONDS, LONGEST_LEASE_SECONDS
+from support import WINE, FakeClock, lines_run, shared_cache_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from imds_identity._machine.lease import Claim
-    from imds_identity._machine.store import MachineCache
+    from imds_identity._shared_cache.lease import LeaseAttempt
+    from imds_identity._shared_cache.store import SharedCache
 
 
 @pytest.fixture
-def machine(tmp_path: Path, clock: FakeClock) -> MachineCache:
-    return machine_in(tmp_path / "cache", clock)
+def shared_cache(tmp_path: Path, clock: FakeClock) -> SharedCache:
+    return shared_cache_in(tmp_path / "cache", clock)
 
 
 @pytest.fixture(params=["flock", "filelock"], autouse=True)
@@ -34,30 +34,32 @@ def _system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(flock, "fcntl", None)
 
 
-def held_by_a_frozen_process(machine: MachineCache, term: float = FIRST_TERM) -> Claim:
+def held_by_a_frozen_process(
+    shared_cache: SharedCache, expiry: float = FIRST_LEASE_SECONDS
+) -> LeaseAttempt:
     """A claim whose lease was had, and whose holder is not heard of again."""
-    claim = machine.claim("x")
-    lease = claim.attempt()
+    lease_attempt = shared_cache.lease_attempt("x")
+    lease = lease_attempt.attempt()
     assert lease is not None
-    lease.extend(term)
-    return claim
+    lease.extend(expiry)
+    return lease_attempt
 
 
-def waited(machine: MachineCache, clock: FakeClock, name: str = "x") -> tuple[float, bool]:
+def waited(shared_cache: SharedCache, clock: FakeClock, name: str = "x") -> tuple[float, bool]:
     """For how long somebody waits for the lease, and whether it is had."""
     started = clock.now()
-    with machine.leased(name) as lease:
+    with shared_cache.leased(name) as lease:
         return clock.now() - started, lease is not None
 
 
-def test_a_free_lease_is_had_at_once_and_again(machine: MachineCache, clock: FakeClock) -> None:
-    assert [waited(machine, clock) for _ in range(3)] == [(0, True)] * 3
+def test_a_free_lease_is_had_at_once_and_again(shared_cache: SharedCache, clock: FakeClock) -> None:
+    assert [waited(shared_cache, clock) for _ in range(3)] == [(0, True)] * 3
 
 
 def test_whoever_waits_gets_it_once_it_is_given_back(
-    machine: MachineCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    shared_cache: SharedCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen = held_by_a_frozen_process(machine)
+    frozen = held_by_a_frozen_process(shared_cache)
     sleep = clock.sleep
 
     def released_after_a_second(seconds: float) -> None:
@@ -66,83 +68,85 @@ def test_whoever_waits_gets_it_once_it_is_given_back(
             frozen.close()
 
     monkeypatch.setattr(clock, "sleep", released_after_a_second)
-    seconds, had = waited(machine, clock)
+    seconds, had = waited(shared_cache, clock)
     assert 1 < seconds < 1.5
     assert had
-    assert not (Path(machine.directory.path) / "x.lock.1").exists()
+    assert not (Path(shared_cache.directory.path) / "x.lock.1").exists()
 
 
-@pytest.mark.parametrize("term", [FIRST_TERM, 15.0, 60.0])
+@pytest.mark.parametrize("expiry", [FIRST_LEASE_SECONDS, 15.0, 60.0])
 def test_nobody_waits_longer_than_the_holder_s_term(
-    machine: MachineCache, clock: FakeClock, term: float
+    shared_cache: SharedCache, clock: FakeClock, expiry: float
 ) -> None:
-    frozen = held_by_a_frozen_process(machine, term)
-    seconds, had = waited(machine, clock)
-    assert term <= seconds < term + 1
+    frozen = held_by_a_frozen_process(shared_cache, expiry)
+    seconds, had = waited(shared_cache, clock)
+    assert expiry <= seconds < expiry + 1
     assert had
     # Who comes later sees at once that it is overdue.
-    seconds, had = waited(machine, clock)
+    seconds, had = waited(shared_cache, clock)
     assert seconds < 1
     assert had
     frozen.close()
-    assert waited(machine, clock) == (0, True)
+    assert waited(shared_cache, clock) == (0, True)
 
 
-def test_no_term_is_longer_than_a_fetch_can_be(machine: MachineCache, clock: FakeClock) -> None:
-    frozen = held_by_a_frozen_process(machine, 1e12)
-    assert waited(machine, clock)[0] < LONGEST_TERM + 1
+def test_no_term_is_longer_than_a_fetch_can_be(shared_cache: SharedCache, clock: FakeClock) -> None:
+    frozen = held_by_a_frozen_process(shared_cache, 1e12)
+    assert waited(shared_cache, clock)[0] < LONGEST_LEASE_SECONDS + 1
     frozen.close()
 
 
-def test_a_successor_is_waited_for_in_the_same_way(machine: MachineCache, clock: FakeClock) -> None:
-    frozen = held_by_a_frozen_process(machine)
-    clock.seconds += FIRST_TERM + 1
-    with machine.leased("x") as second:
+def test_a_successor_is_waited_for_in_the_same_way(
+    shared_cache: SharedCache, clock: FakeClock
+) -> None:
+    frozen = held_by_a_frozen_process(shared_cache)
+    clock.seconds += FIRST_LEASE_SECONDS + 1
+    with shared_cache.leased("x") as second:
         assert second
         second.extend(20)
-        seconds, had = waited(machine, clock)
+        seconds, had = waited(shared_cache, clock)
         assert 20 <= seconds < 21
         assert had
     frozen.close()
 
 
-def test_when_all_are_overdue_one_goes_without(machine: MachineCache, clock: FakeClock) -> None:
+def test_when_all_are_overdue_one_goes_without(shared_cache: SharedCache, clock: FakeClock) -> None:
     frozen = []
     for _ in range(4):
-        frozen.append(machine.claim("x"))
+        frozen.append(shared_cache.lease_attempt("x"))
         while frozen[-1].attempt() is None:
             clock.sleep(0.2)
-    seconds, had = waited(machine, clock)
-    assert seconds < FIRST_TERM + 1
+    seconds, had = waited(shared_cache, clock)
+    assert seconds < FIRST_LEASE_SECONDS + 1
     assert not had
-    for claim in frozen:
-        claim.close()
+    for lease_attempt in frozen:
+        lease_attempt.close()
 
 
 def test_a_holder_that_has_not_noted_its_term_yet_is_not_passed_over(
-    machine: MachineCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    shared_cache: SharedCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between taking a lock and noting a term lies a moment."""
-    assert waited(machine, clock) == (0, True)
+    assert waited(shared_cache, clock) == (0, True)
     clock.seconds += 1000
-    file = machine.directory.open("x.lock", "r+")
+    file = shared_cache.directory.open("x.lock", "r+")
     assert flock.take(file)
-    claim = machine.claim("x")
-    assert claim.attempt() is None
-    os.utime(Path(machine.directory.path) / "x.lock", (0, clock.now() + 10))
+    lease_attempt = shared_cache.lease_attempt("x")
+    assert lease_attempt.attempt() is None
+    os.utime(Path(shared_cache.directory.path) / "x.lock", (0, clock.now() + 10))
     clock.seconds += 5
-    assert claim.attempt() is None
-    claim.close()
+    assert lease_attempt.attempt() is None
+    lease_attempt.close()
     file.close()
 
 
 @pytest.mark.parametrize("what", ["unlinked", "replaced", "moved away", "gone with its directory"])
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps the name of an open file")
 def test_a_lock_whose_file_is_exchanged_in_the_meantime_is_taken_anew(
-    machine: MachineCache, monkeypatch: pytest.MonkeyPatch, what: str
+    shared_cache: SharedCache, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    assert machine.usable()
-    lock = Path(machine.directory.path) / "x.lock"
+    assert shared_cache.usable()
+    lock = Path(shared_cache.directory.path) / "x.lock"
     take = flock.take
     done: list[str] = []
 
@@ -160,19 +164,21 @@ def test_a_lock_whose_file_is_exchanged_in_the_meantime_is_taken_anew(
         return take(file)
 
     monkeypatch.setattr(flock, "take", exchanged)
-    with machine.leased("x") as lease:
+    with shared_cache.leased("x") as lease:
         assert lease is not None
         inode = os.fstat(lease._file.fileno()).st_ino
         assert lock.stat().st_ino == inode
 
 
 @pytest.mark.skipif(WINE, reason="wine keeps no time of access")
-def test_a_rest_is_kept_even_if_the_lease_is_free(machine: MachineCache, clock: FakeClock) -> None:
-    with machine.leased("x") as lease:
+def test_a_rest_is_kept_even_if_the_lease_is_free(
+    shared_cache: SharedCache, clock: FakeClock
+) -> None:
+    with shared_cache.leased("x") as lease:
         assert lease
-        lease.rest(2)
+        lease.cooldown(2)
         lease.extend(1)
-    seconds, had = waited(machine, clock)
+    seconds, had = waited(shared_cache, clock)
     assert 2 <= seconds < 2.5
     assert had
 
@@ -191,10 +197,10 @@ def _traced(work: Callable[[], object], stop: int) -> int:
 
 
 def test_a_signal_that_raises_at_any_moment_leaves_no_lock_held(
-    machine: MachineCache, clock: FakeClock
+    shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     def work() -> None:
-        with machine.leased("x") as lease:
+        with shared_cache.leased("x") as lease:
             assert lease
             lease.extend(10)
 
@@ -206,7 +212,7 @@ def test_a_signal_that_raises_at_any_moment_leaves_no_lock_held(
             _traced(work, moment)
         except Stopped as error:
             raised.append(error)
-        assert waited(machine, clock)[0] < 0.5, moment
+        assert waited(shared_cache, clock)[0] < 0.5, moment
     assert len(raised) > 30
     raised.clear()
     gc.collect()
@@ -215,14 +221,14 @@ def test_a_signal_that_raises_at_any_moment_leaves_no_lock_held(
 
 
 def test_a_file_system_without_locks_is_gone_without(
-    machine: MachineCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shared_cache: SharedCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def unsupported(file: object) -> bool:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(flock, "take", unsupported)
     for _ in range(3):
-        with machine.leased("x") as lease:
+        with shared_cache.leased("x") as lease:
             assert lease is None
     assert len(caplog.records) == 1
     assert "cannot be locked" in caplog.text
@@ -231,11 +237,11 @@ def test_a_file_system_without_locks_is_gone_without(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_holds_nothing_and_gives_nothing_back(
-    machine: MachineCache, clock: FakeClock
+    shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     ready, told = os.pipe()
     end, over = os.pipe()
-    with machine.leased("x") as lease:
+    with shared_cache.leased("x") as lease:
         assert lease
         child = os.fork()
         if not child:
@@ -246,10 +252,10 @@ def test_a_forked_child_holds_nothing_and_gives_nothing_back(
             os.read(end, 1)
             os._exit(0)
         os.read(ready, 1)
-        claim = machine.claim("x")
-        assert claim.attempt() is None  # the child gave nothing back
-        claim.close()
-    assert waited(machine, clock) == (0, True)  # and keeps nothing, while it lives
+        lease_attempt = shared_cache.lease_attempt("x")
+        assert lease_attempt.attempt() is None  # the child gave nothing back
+        lease_attempt.close()
+    assert waited(shared_cache, clock) == (0, True)  # and keeps nothing, while it lives
     os.close(over)
     os.waitpid(child, 0)
     for descriptor in (ready, told, end):

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
-from imds_identity._wire.exchange import Dropped, Pause, Send
+from imds_identity._http.exchange import Pause, ReadFailed, Send
 from imds_identity.metadata import cloud_named, stack_hub_cloud
-from imds_identity.metadata._documents.documents import from_json
-from imds_identity.metadata._documents.models import Compute
-from imds_identity.metadata._service import exchanges
-from imds_identity.metadata._service.exchanges import Service
-from imds_identity.metadata._service.failures import NotFound, NotOffered, UnknownVersion
-from imds_identity.metadata._service.versions import KNOWN, checked, known_to, newest_of_both
+from imds_identity.metadata._models.compute import Compute
+from imds_identity.metadata._models.parsing import from_json
+from imds_identity.metadata._requests import exchanges
+from imds_identity.metadata._requests.exchanges import Service
+from imds_identity.metadata._requests.failures import NotFound, NotOffered, UnknownVersion
+from imds_identity.metadata._requests.versions import KNOWN, checked, known_to, newest_of_both
 from support import Answers, FakeClock, Stepped, middle
 
 BASE = "http://169.254.169.254"
@@ -167,7 +167,7 @@ def test_a_poll_of_scheduled_events_neither_waits_nor_takes_a_failure_for_no_eve
 
     assert poll().finish(answers.json(200, {"Events": []})).document == {"Events": []}
     for outcome in (
-        Dropped("reset"),
+        ReadFailed("reset"),
         answers.error(410),
         answers.error(500),
         answers.error(404),

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_identity._core.failure import Refused
-from imds_identity._machine.gate import Gate
-from imds_identity._wire.exchange import Dropped, Pause, Request, Response
+from imds_identity._http.exchange import Pause, ReadFailed, Request, Response
+from imds_identity._shared_cache.rate_limit import RateLimiter
 from imds_identity.emulator import Emulator
 from imds_identity.metadata import MetadataClient, MetadataError
-from imds_identity.metadata._service import exchanges
-from imds_identity.metadata._service.connection import Connection
-from imds_identity.metadata._service.exchanges import FIRST_EVENTS_SECONDS
-from imds_identity.metadata._service.exchanges import Service as Asked
-from imds_identity.metadata._service.pace import Pace
+from imds_identity.metadata._requests import exchanges
+from imds_identity.metadata._requests.connection import Connection
+from imds_identity.metadata._requests.exchanges import FIRST_EVENTS_SECONDS
+from imds_identity.metadata._requests.exchanges import Service as Asked
+from imds_identity.metadata._requests.rate_limit import Pace
 from metadata_support import Service, event
 from support import Answers, FakeClock, Stepped, middle
 
@@ -36,14 +36,14 @@ def test_no_more_than_five_begin_in_any_second_of_a_process(clock: FakeClock) ->
     pace = Pace(clock, 4)
     starts: list[float] = []
     for number in range(200):
-        with pace.admitted(12, nobody):
+        with pace.acquire(12, nobody):
             starts.append(clock.now())
         clock.seconds += 0.03 * (number % 7)
     assert all(sum(start <= other < start + 1 for other in starts) <= 5 for start in starts)
     # Whoever comes after a while is not made to wait.
     clock.seconds += 60
     clock.slept.clear()
-    with pace.admitted(12, nobody):
+    with pace.acquire(12, nobody):
         assert clock.slept == []
 
 
@@ -66,10 +66,13 @@ def test_processes_share_the_limit_where_they_share_a_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(tmp_path / "cache"))
-    assert isinstance(Connection("http://127.0.0.1:9")._gate, Gate)
+    assert isinstance(Connection("http://127.0.0.1:9")._rate_limiter, RateLimiter)
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
-    assert isinstance(Connection("http://127.0.0.1:9")._gate, Pace)
-    assert Connection("http://127.0.0.1:9")._gate is Connection("http://127.0.0.1:9")._gate
+    assert isinstance(Connection("http://127.0.0.1:9")._rate_limiter, Pace)
+    assert (
+        Connection("http://127.0.0.1:9")._rate_limiter
+        is Connection("http://127.0.0.1:9")._rate_limiter
+    )
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "perhaps")
     with pytest.raises(ValueError, match="IMDS_IDENTITY_CACHE"):
         Connection("http://127.0.0.1:9")
@@ -148,7 +151,7 @@ def test_asking_for_events_has_an_end_even_the_first_time(clock: FakeClock) -> N
         if "scheduledevents" not in request.url:
             return send(request)
         clock.seconds += request.seconds
-        raise Dropped("no answer")
+        raise ReadFailed("no answer")
 
     service.send = slow  # type: ignore[method-assign]
     client = service.client()

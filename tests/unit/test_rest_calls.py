@@ -9,9 +9,9 @@ from urllib.error import URLError
 import pytest
 
 from imds_identity._core.failure import Unavailable
-from imds_identity.cli.cloud.operation import Operation
-from imds_identity.cli.cloud.paging import all_pages
-from imds_identity.cli.cloud.sending import Call, Caller, Problem
+from imds_identity.cli._api.operation import Operation
+from imds_identity.cli._api.paging import all_pages
+from imds_identity.cli._api.sending import Call, Caller, Problem
 from support import HttpAnswer as Answer
 
 if TYPE_CHECKING:

@@ -8,22 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.failure import Failure, Unavailable
-from imds_identity._wire.exchange import (
+from imds_identity._http.exchange import (
     CONNECT_SECONDS,
-    Dropped,
+    ConnectFailed,
     Pause,
+    ReadFailed,
     Request,
     Response,
     Send,
-    Unreached,
 )
-from imds_identity._wire.patience import AS_USUAL, Patience
-from imds_identity._wire.retry import (
+from imds_identity._http.retry import (
     TOKEN_RULES,
     Rule,
-    answered,
     retry_after,
+    with_retries,
 )
+from imds_identity._http.retry_options import DEFAULT_RETRY, RetryOptions
 from support import Answers, FakeClock, middle
 
 if TYPE_CHECKING:
@@ -37,10 +37,12 @@ def pauses(
     outcome: Callable[[int], Outcome],
     random: Callable[[], float] = middle,
     rules: Mapping[int, Rule] = TOKEN_RULES,
-    patience: Patience = AS_USUAL,
+    retry_options: RetryOptions = DEFAULT_RETRY,
 ) -> tuple[list[float], Any]:
     """All pauses of a leg whose n-th request has this outcome, and how the leg ends."""
-    steps = answered(REQUEST, random, absent="no service", rules=rules, patience=patience)
+    steps = with_retries(
+        REQUEST, random, absent="no service", rules=rules, retry_options=retry_options
+    )
     taken: list[float] = []
     try:
         step = next(steps)
@@ -58,8 +60,8 @@ def pauses(
     raise AssertionError("it never ends")
 
 
-def unreached(seconds: float) -> Unreached:
-    error = Unreached("refused")
+def unreached(seconds: float) -> ConnectFailed:
+    error = ConnectFailed("refused")
     error.seconds = seconds
     return error
 
@@ -156,14 +158,14 @@ def test_where_nothing_answers_it_is_over_within_ten_seconds(seconds: float, dic
 
 
 def test_a_dropped_connection_is_retried_as_an_updating_service(answers: Answers) -> None:
-    taken, end = pauses(lambda _: Dropped("reset"))
+    taken, end = pauses(lambda _: ReadFailed("reset"))
     assert taken == [2, 4, 8, 16]
     assert isinstance(end, Unavailable)
     assert "reset" in str(end)
 
 
 def test_an_answer_ends_the_retries(answers: Answers) -> None:
-    outcomes: list[Outcome] = [unreached(0), Dropped("x"), answers.error(503), answers.token()]
+    outcomes: list[Outcome] = [unreached(0), ReadFailed("x"), answers.error(503), answers.token()]
     taken, end = pauses(outcomes.__getitem__)
     assert len(taken) == 3
     assert end.status == 200
@@ -178,76 +180,78 @@ def test_an_answer_that_was_read_much_too_late_is_asked_for_again(answers: Answe
 
 def many(answers: Answers, kind: str) -> Callable[[int], Outcome]:
     outcomes: dict[str, Callable[[int], Outcome]] = {
-        "unreached": lambda _: unreached(0.0),
-        "dropped": lambda _: Dropped("reset"),
-        "answered": lambda _: answers.error(503),
+        "connect": lambda _: unreached(0.0),
+        "read": lambda _: ReadFailed("reset"),
+        "status": lambda _: answers.error(503),
         "updating": lambda _: answers.error(410),
         "throttled": lambda _: answers.error(429, retry_after="1"),
     }
     return outcomes[kind]
 
 
-@pytest.mark.parametrize("kind", ["unreached", "dropped", "answered", "updating", "throttled"])
+@pytest.mark.parametrize("kind", ["connect", "read", "status", "updating", "throttled"])
 def test_one_attempt_is_one_whatever_comes_of_it(answers: Answers, kind: str) -> None:
-    taken, _ = pauses(many(answers, kind), patience=Patience(attempts=1))
+    taken, _ = pauses(many(answers, kind), retry_options=RetryOptions(attempts=1))
     assert taken == []
 
 
-@pytest.mark.parametrize("kind", ["dropped", "answered", "updating", "throttled"])
+@pytest.mark.parametrize("kind", ["read", "status", "updating", "throttled"])
 def test_a_caller_may_want_more_attempts_or_fewer(answers: Answers, kind: str) -> None:
     for attempts in (2, 3, 12):
-        taken, _ = pauses(many(answers, kind), patience=Patience(attempts=attempts))
+        taken, _ = pauses(many(answers, kind), retry_options=RetryOptions(attempts=attempts))
         assert len(taken) == attempts - 1
 
 
-@pytest.mark.parametrize("kind", ["unreached", "dropped", "answered"])
+@pytest.mark.parametrize("kind", ["connect", "read", "status"])
 def test_a_limit_to_one_kind_of_outcome_is_none_to_the_others(answers: Answers, kind: str) -> None:
     wishes: dict[str, Any] = {f"{kind}_attempts": 2}
-    wish = AS_USUAL._replace(**wishes)
-    for other in ("unreached", "dropped", "answered"):
-        taken, _ = pauses(many(answers, other), patience=wish)
+    wish = DEFAULT_RETRY._replace(**wishes)
+    for other in ("connect", "read", "status"):
+        taken, _ = pauses(many(answers, other), retry_options=wish)
         usual, _ = pauses(many(answers, other))
         assert len(taken) == (1 if other == kind else len(usual))
 
 
 def test_who_wants_to_wait_for_a_service_to_appear_may(answers: Answers) -> None:
-    taken, _ = pauses(many(answers, "unreached"), patience=Patience(unreached_attempts=6))
+    taken, _ = pauses(many(answers, "connect"), retry_options=RetryOptions(connect_attempts=6))
     assert len(taken) == 5
-    both = Patience(attempts=3, unreached_attempts=6)
-    taken, _ = pauses(many(answers, "unreached"), patience=both)
+    both = RetryOptions(attempts=3, connect_attempts=6)
+    taken, _ = pauses(many(answers, "connect"), retry_options=both)
     assert len(taken) == 2
 
 
 def test_pauses_are_the_caller_s_but_never_shorter_than_the_service_asks_for(
     answers: Answers,
 ) -> None:
-    wish = Patience(first_pause=3, longest_pause=10)
-    assert pauses(many(answers, "dropped"), patience=wish)[0] == [3, 6, 10, 10]
-    fixed = Patience(first_pause=3, growth=1)
-    assert pauses(many(answers, "dropped"), patience=fixed)[0] == [3, 3, 3, 3]
-    none = Patience(first_pause=0)
-    assert pauses(many(answers, "throttled"), patience=none)[0] == [1.5, 1.5, 1.5, 1.5]
-    assert pauses(many(answers, "answered"), patience=none)[0] == [1, 1, 1, 1]
+    wish = RetryOptions(first_pause=3, longest_pause=10)
+    assert pauses(many(answers, "read"), retry_options=wish)[0] == [3, 6, 10, 10]
+    fixed = RetryOptions(first_pause=3, growth=1)
+    assert pauses(many(answers, "read"), retry_options=fixed)[0] == [3, 3, 3, 3]
+    none = RetryOptions(first_pause=0)
+    assert pauses(many(answers, "throttled"), retry_options=none)[0] == [1.5, 1.5, 1.5, 1.5]
+    assert pauses(many(answers, "status"), retry_options=none)[0] == [1, 1, 1, 1]
 
 
 def test_more_kinds_of_answers_may_be_worth_asking_again(answers: Answers) -> None:
-    taken, end = pauses(lambda _: answers.error(418), patience=Patience(statuses=frozenset({418})))
+    taken, end = pauses(
+        lambda _: answers.error(418), retry_options=RetryOptions(statuses=frozenset({418}))
+    )
     assert (taken, end.status) == ([2, 4, 8, 16], 418)
 
 
 def test_a_request_keeps_to_the_caller_s_bounds() -> None:
-    wish = Patience(connect_seconds=1, request_seconds=3)
-    request = next(answered(REQUEST, middle, "", patience=wish)).request  # type: ignore[union-attr]
+    wish = RetryOptions(connect_seconds=1, request_seconds=3)
+    request = next(with_retries(REQUEST, middle, "", retry_options=wish)).request  # type: ignore[union-attr]
     assert (request.connect_seconds, request.seconds) == (1, 3)
-    assert next(answered(REQUEST, middle, "")) == Send(REQUEST)
+    assert next(with_retries(REQUEST, middle, "")) == Send(REQUEST)
 
 
 def test_pauses_stay_bounded_however_many_there_are() -> None:
-    taken, _ = pauses(lambda _: Dropped("x"), patience=Patience(attempts=199))
+    taken, _ = pauses(lambda _: ReadFailed("x"), retry_options=RetryOptions(attempts=199))
     assert max(taken) == 16
 
 
 def test_wishes_go_before_what_is_usual() -> None:
-    assert Patience(attempts=1).over(Patience(attempts=5, seconds=3)) == Patience(
-        attempts=1, seconds=3
-    )
+    assert RetryOptions(attempts=1).with_defaults(
+        RetryOptions(attempts=5, seconds=3)
+    ) == RetryOptions(attempts=1, seconds=3)

@@ -29,7 +29,7 @@ def test_it_shows_itself_to_nobody_but_who_reveals_it() -> None:
 
 @given(SECRETS, st.text(), st.text())
 def test_it_is_found_in_any_text(value: str, before: str, after: str) -> None:
-    shown = Secret(value).scrubbed(f"{before}{value}{after}")
+    shown = Secret(value).redacted(f"{before}{value}{after}")
     letters = "".join(c for c in value if c.isalnum())
     if len(letters) >= 8:
         assert value not in shown
@@ -41,22 +41,22 @@ def test_its_encodings_are_found(value: str, before: bytes) -> None:
     secret = Secret(value)
     encoded = base64.b64encode(before + value.encode()).decode().rstrip("=")
     middle = encoded[4 * (len(before) // 3 + 2) : -4]
-    assert len(middle) < 8 or middle not in secret.scrubbed(f"x {encoded} y")
+    assert len(middle) < 8 or middle not in secret.redacted(f"x {encoded} y")
     for form in (quote(value, safe=""), value.encode().hex(), value.upper()):
         bare = [c for c in form if c.isalnum()]
-        assert len(bare) < 8 or form not in secret.scrubbed(f"x {form} y")
+        assert len(bare) < 8 or form not in secret.redacted(f"x {form} y")
 
 
 @given(st.text())
 def test_a_text_without_it_stays_as_it_is(text: str) -> None:
     secret = Secret("0123456789abcdef" * 4)
     if not any(c.isdigit() and c.isascii() for c in text):
-        assert secret.scrubbed(text) == text
+        assert secret.redacted(text) == text
 
 
 def test_what_stands_around_it_stays() -> None:
     secret = Secret("dGhlIHNlY3JldA==")
-    assert secret.scrubbed("the header 'dGhlIHNlY3JldA==' is wrong") == (
+    assert secret.redacted("the header 'dGhlIHNlY3JldA==' is wrong") == (
         "the header '<hidden>==' is wrong"
     )
 

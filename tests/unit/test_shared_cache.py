@@ -9,39 +9,39 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_identity._core.challenge import ANSWER_SECONDS
+from imds_identity._core.claims import ANSWER_SECONDS
 from imds_identity._core.failure import Malformed, Refused
-from imds_identity._engine.broker import Broker
-from imds_identity._engine.sharing import Sharing
-from imds_identity._machine.entries import Entry
-from support import KEY, LIFE, Background, FakeClock, Service, machine_in, middle, token_now
+from imds_identity._shared_cache.record import Record
+from imds_identity._token_cache.cache import TokenCache
+from imds_identity._token_cache.shared_fetch import SharedFetch
+from support import KEY, LIFE, Background, FakeClock, Service, middle, shared_cache_in, token_now
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from imds_identity._core.token import Token
-    from imds_identity._engine.slot import Slot
-    from imds_identity._machine.store import MachineCache
+    from imds_identity._shared_cache.store import SharedCache
+    from imds_identity._token_cache.entry import CacheEntry
 
 
 @pytest.fixture
-def machine(tmp_path: Path, clock: FakeClock) -> MachineCache:
-    return machine_in(tmp_path / "cache", clock)
+def shared_cache(tmp_path: Path, clock: FakeClock) -> SharedCache:
+    return shared_cache_in(tmp_path / "cache", clock)
 
 
 class Process:
     """A process of the machine: a broker of its own, and the shared cache."""
 
-    def __init__(self, machine: MachineCache, service: Service, background: Background) -> None:
-        self.machine = machine
+    def __init__(self, shared_cache: SharedCache, service: Service, background: Background) -> None:
+        self.shared_cache = shared_cache
         self.service = service
-        self.broker = Broker(machine.clock, middle, background)
-        self.slot: Slot = self.broker.slot(KEY)
+        self.token_cache = TokenCache(shared_cache.clock, middle, background)
+        self.entry: CacheEntry = self.token_cache.entry(KEY)
 
     def get(self, claims: str | None = None) -> str:
-        sharing = Sharing(self.machine, self.slot, middle)
-        fetch = lambda: sharing.get(lambda expect: self.service(), claims)  # noqa: E731
-        return self.broker.get(self.slot, fetch, claims).value
+        sharing = SharedFetch(self.shared_cache, self.entry, middle)
+        fetch = lambda: sharing.get(lambda heartbeat: self.service(), claims)  # noqa: E731
+        return self.token_cache.get(self.entry, fetch, claims).value
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def service(clock: FakeClock) -> Service:
 
 
 @pytest.fixture
-def processes(machine: MachineCache, service: Service, background: Background) -> list[Process]:
-    return [Process(machine, service, background) for _ in range(60)]
+def processes(shared_cache: SharedCache, service: Service, background: Background) -> list[Process]:
+    return [Process(shared_cache, service, background) for _ in range(60)]
 
 
 class TestSharing:
@@ -121,13 +121,13 @@ class TestSharing:
         assert service.fetches == 4
 
     def test_what_is_older_than_the_claims_answers_them_for_nobody_however_late_it_came(
-        self, processes: list[Process], machine: MachineCache, clock: FakeClock
+        self, processes: list[Process], shared_cache: SharedCache, clock: FakeClock
     ) -> None:
         first = processes[0]
         assert first.get() == "token-1"
         clock.seconds += 1
         payload = base64.urlsafe_b64encode(b'{"nbf": 1000}').decode()
-        machine.write(Entry(KEY, token_now(clock, f"e30.{payload}.x")))
+        shared_cache.write(Record(KEY, token_now(clock, f"e30.{payload}.x")))
         claims = '{"access_token": {"nbf": {"value": "%d"}}}'
         assert first.get(claims % 1000) == "token-2"
 
@@ -150,33 +150,33 @@ class TestSharing:
         assert seen == ["token-2", "token-2"]
 
     def test_what_was_cleared_during_a_fetch_is_not_shared(
-        self, processes: list[Process], machine: MachineCache
+        self, processes: list[Process], shared_cache: SharedCache
     ) -> None:
         process = processes[0]
         fetch = process.service
 
         def cleared() -> Token:
-            process.broker.clear()
+            process.token_cache.clear()
             return fetch()
 
         process.service = cleared  # type: ignore[assignment]
         process.get()
-        assert machine.read(KEY) is None
+        assert shared_cache.read(KEY) is None
 
     def test_who_cannot_lock_goes_without_and_leaves_nothing(
         self,
         processes: list[Process],
-        machine: MachineCache,
+        shared_cache: SharedCache,
         service: Service,
         clock: FakeClock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("imds_identity._machine.store.LONGEST_TERM", 0.0)
-        other = machine_in(machine.directory.path, clock)
-        with other.leased(machine.name_of(KEY)) as lease:
+        monkeypatch.setattr("imds_identity._shared_cache.store.LONGEST_LEASE_SECONDS", 0.0)
+        other = shared_cache_in(shared_cache.directory.path, clock)
+        with other.leased(shared_cache.name_of(KEY)) as lease:
             assert lease
             assert processes[0].get() == "token-1"
-        assert machine.read(KEY) is None
+        assert shared_cache.read(KEY) is None
         assert service.fetches == 1
 
     @pytest.mark.skipif(sys.platform == "win32", reason="fcntl is POSIX's")

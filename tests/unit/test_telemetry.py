@@ -13,7 +13,7 @@ import pytest
 
 from imds_identity._core.event import outcome_of
 from imds_identity._core.failure import Failure, Malformed, Refused, SecretUnreadable, Unavailable
-from imds_identity._runtime.clock import SYSTEM_CLOCK
+from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity.telemetry import Event, OpenTelemetryMetrics, PrometheusTextFile
 
 if TYPE_CHECKING:

@@ -17,18 +17,18 @@ from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._engine.broker import Broker
-from imds_identity._engine.provider import Provider
-from imds_identity._sources.kinds import ImdsSource, WorkloadSource
+from imds_identity._http.exchange import ConnectFailed, Pause
+from imds_identity._http.runner import ExchangeRunner
+from imds_identity._sources.sources import ImdsSource, WorkloadSource
 from imds_identity._sources.workload import assertion_in, exchange
-from imds_identity._wire.channel import Channel
-from imds_identity._wire.exchange import Pause, Unreached
+from imds_identity._token_cache.cache import TokenCache
+from imds_identity._token_cache.client import TokenClient
 from support import Answers, FakeClock, RawServer, Stepped, TlsServer, middle
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imds_identity._wire.exchange import Request, Response
+    from imds_identity._http.exchange import Request, Response
 
 ASSERTION = "the-w0rkloads-own-token"
 AUTHORITY = "https://login.microsoftonline.com/a-tenant"
@@ -172,9 +172,9 @@ def test_a_redirect_is_not_followed(answers: Answers) -> None:
 def test_a_host_that_is_not_there_is_named_by_its_variable() -> None:
     stepped = steps()
     for _ in range(2):
-        stepped.answer(Unreached("refused"))
+        stepped.answer(ConnectFailed("refused"))
         stepped.answer(None)
-    failure = failure_of(stepped, Unreached("refused"))
+    failure = failure_of(stepped, ConnectFailed("refused"))
     assert isinstance(failure, Unavailable)
     assert "AZURE_AUTHORITY_HOST" in str(failure)
 
@@ -224,7 +224,7 @@ def test_the_client_is_the_caller_s_else_the_environment_s(
         ("two\n", WANTED._replace(identity=Identity("client_id", "mine"))),
     ):
         file.write_text(assertion)  # Kubernetes replaces it every hour
-        source.fetch(wanted, Channel(send, answers.clock, random=middle))
+        source.fetch(wanted, ExchangeRunner(send, answers.clock, random=middle))
     assert [form["client_id"] for form in sent] == [["client"], ["mine"]]
     assert [form["client_assertion"] for form in sent] == [["one"], ["two"]]
 
@@ -232,13 +232,13 @@ def test_the_client_is_the_caller_s_else_the_environment_s(
 def test_only_a_workload_s_token_is_another_for_a_client_that_meets_challenges(
     clock: FakeClock,
 ) -> None:
-    broker = Broker(clock, middle)
+    token_cache = TokenCache(clock, middle)
     source = WorkloadSource(AUTHORITY, "AZURE_AUTHORITY_HOST", "client", "/none")
-    provider = Provider(source, SYSTEM_ASSIGNED, broker, None)
-    assert provider.slot("r", cae=True) is not provider.slot("r")
-    assert provider.slot("r", cae=True) is provider.slot("r", cae=True)
-    vm = Provider(ImdsSource("http://x", "X"), SYSTEM_ASSIGNED, broker, None)
-    assert vm.slot("r", cae=True) is vm.slot("r")
+    client = TokenClient(source, SYSTEM_ASSIGNED, token_cache, None)
+    assert client.entry("r", cae=True) is not client.entry("r")
+    assert client.entry("r", cae=True) is client.entry("r", cae=True)
+    vm = TokenClient(ImdsSource("http://x", "X"), SYSTEM_ASSIGNED, token_cache, None)
+    assert vm.entry("r", cae=True) is vm.entry("r")
 
 
 def workload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **more: str) -> None:
@@ -277,7 +277,7 @@ def test_it_goes_by_the_environment_s_proxy_as_the_internet_does(
     with RawServer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as proxy:
         workload(monkeypatch, tmp_path, AZURE_AUTHORITY_HOST="entra.invalid", AZURE_CLIENT_ID="c")
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        monkeypatch.setattr("imds_identity._wire.retry._ATTEMPTS", 1)
+        monkeypatch.setattr("imds_identity._http.retry._ATTEMPTS", 1)
         with contextlib.suppress(TokenRefusedError, Exception):
             ManagedIdentityCredential().get_token("https://vault.azure.net")
     assert proxy.requests[0].startswith(b"CONNECT entra.invalid:443 HTTP/1.")

@@ -22,12 +22,12 @@ fi
 trap end_wine EXIT
 rm -f "$windows/results.xml"
 if [ $# = 0 ]; then
-    set -- tests/unit tests/whole tests/emulator
+    set -- tests/unit tests/integration tests/emulator
     # Minutes of computing, or of files that wine is slow with, which show nothing of Windows.
-    for slow in whole/test_simulated_day.py whole/test_metadata_day.py whole/test_documents.py \
-        unit/test_architecture.py whole/test_comparison.py \
-        whole/test_metadata_command.py::test_a_command_is_run_and_its_event_approved \
-        unit/test_gate.py::test_where_everybody_is_overdue_nobody_waits \
+    for slow in integration/test_simulated_day.py integration/test_metadata_day.py integration/test_documents.py \
+        unit/test_architecture.py integration/test_comparison.py \
+        integration/test_metadata_command.py::test_a_command_is_run_and_its_event_approved \
+        unit/test_rate_limit.py::test_where_everybody_is_overdue_nobody_waits \
         unit/test_attested_documents.py::test_no_byte_of_the_algorithms_names_can_be_another \
         emulator/test_emulator_wire.py::test_ten_thousand_malformed_requests_are_survived; do
         set -- "$@" "--deselect=tests/$slow"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from .secret import Secret
 
-    _R = TypeVar("_R", bound="Reported")
+    _R = TypeVar("_R", bound="ErrorDetails")
 
 _SECRETS = (
     r"eyJ[\w-]{8,}(?:\.[\w-]*)*"  # anything that starts like a JWT
@@ -27,9 +27,9 @@ class Failure(Exception):
 
     Attributes:
         problem: what went wrong, in the service's own words where it had any.
-        advice: what the reader can do about it.
+        hint: what the reader can do about it.
         status: the HTTP status that came last, if any came.
-        asked: source, endpoint, resource and identity, filled in by who knows them.
+        request_summary: source, endpoint, resource and identity, filled in by who knows them.
         attempts: how many requests were sent.
         seconds: how long it was tried.
         retry_after: seconds for which the service asked to be left alone.
@@ -38,17 +38,17 @@ class Failure(Exception):
     def __init__(
         self,
         problem: str,
-        advice: str = "",
+        hint: str = "",
         *,
         status: int | None = None,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(problem)
         self.problem = problem
-        self.advice = advice
+        self.hint = hint
         self.status = status
         self.retry_after = retry_after
-        self.asked = ""
+        self.request_summary = ""
         self.attempts = 0
         self.seconds = 0.0
 
@@ -57,21 +57,23 @@ class Failure(Exception):
         if self.attempts:
             times = "once" if self.attempts == 1 else f"{self.attempts} times"
             tried = f" Tried {times} in {self.seconds:.1f} s."
-        asked = f" Asked {self.asked}." if self.asked else ""
-        advice = f" {self.advice}" if self.advice else ""
-        return f"{self.problem.rstrip('.')}.{asked}{tried}{advice}"
+        request_summary = f" Asked {self.request_summary}." if self.request_summary else ""
+        hint = f" {self.hint}" if self.hint else ""
+        return f"{self.problem.rstrip('.')}.{request_summary}{tried}{hint}"
 
-    def hide(self, secret: Secret) -> None:
+    def redact(self, secret: Secret) -> None:
         """Take ``secret`` out of the message, where somebody echoed it."""
-        self.problem, self.advice = secret.scrubbed(self.problem), secret.scrubbed(self.advice)
+        self.problem, self.hint = secret.redacted(self.problem), secret.redacted(self.hint)
         self.args = (self.problem,)
 
-    def again(self) -> Self:
+    def copy(self) -> Self:
         """A copy for one more waiter: an exception that is raised twice mixes its tracebacks."""
-        twin = type(self)(
-            self.problem, self.advice, status=self.status, retry_after=self.retry_after
+        twin = type(self)(self.problem, self.hint, status=self.status, retry_after=self.retry_after)
+        twin.request_summary, twin.attempts, twin.seconds = (
+            self.request_summary,
+            self.attempts,
+            self.seconds,
         )
-        twin.asked, twin.attempts, twin.seconds = self.asked, self.attempts, self.seconds
         return twin
 
 
@@ -91,7 +93,7 @@ class SecretUnreadable(Failure):
     """Arc's challenge could not be met."""
 
 
-class Reported(Exception):
+class ErrorDetails(Exception):
     """What users catch has this beside azure-core's own error: the facts of a `Failure`."""
 
     def __init__(
@@ -119,7 +121,7 @@ class Reported(Exception):
         }
 
 
-def report(kind: type[_R], failure: Failure) -> _R:
+def error_details(kind: type[_R], failure: Failure) -> _R:
     """What users catch of one kind, for what the engine says."""
     return kind(
         str(failure),
@@ -135,22 +137,22 @@ _LONGEST_FACT = 2000
 _MOST = 10**9
 
 
-def facts_of(failure: Failure) -> dict[str, Any]:
+def failure_to_dict(failure: Failure) -> dict[str, Any]:
     """``failure`` as JSON can carry it."""
     return {
         "kind": type(failure).__name__,
         "problem": failure.problem,
-        "advice": failure.advice,
+        "hint": failure.hint,
         "status": failure.status,
-        "asked": failure.asked,
+        "request_summary": failure.request_summary,
         "attempts": failure.attempts,
         "seconds": failure.seconds,
         "retry_after": failure.retry_after,
     }
 
 
-def failure_from(facts: object) -> Failure:
-    """The failure that `facts_of` has written.
+def failure_from_dict(facts: object) -> Failure:
+    """The failure that `failure_to_dict` has written.
 
     Raises:
         ValueError: if it has not.
@@ -162,11 +164,11 @@ def failure_from(facts: object) -> Failure:
         raise ValueError("no kind of failure")
     failure = _KINDS[kind](
         _words(facts.get("problem")),
-        _words(facts.get("advice")),
+        _words(facts.get("hint")),
         status=_whole(facts.get("status")),
         retry_after=_number(facts.get("retry_after")),
     )
-    failure.asked = _words(facts.get("asked"))
+    failure.request_summary = _words(facts.get("request_summary"))
     failure.attempts = _whole(facts.get("attempts")) or 0
     failure.seconds = _number(facts.get("seconds")) or 0.0
     return failure
@@ -175,7 +177,7 @@ def failure_from(facts: object) -> Failure:
 def _words(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("no words")  # noqa: TRY004 - one error for whatever is planted
-    return quote(value, _LONGEST_FACT)
+    return sanitize(value, _LONGEST_FACT)
 
 
 def _number(value: object) -> float | None:
@@ -197,7 +199,7 @@ def _whole(value: object) -> int | None:
     return int(number)
 
 
-def quote(text: str, longest: int = _LONGEST_QUOTE) -> str:
+def sanitize(text: str, longest: int = _LONGEST_QUOTE) -> str:
     """``text`` of somebody else's, fit for a message: one line, bounded, with no secret in it.
 
     Args:

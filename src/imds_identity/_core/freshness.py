@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 _LONG_LIFE = 2 * 3600.0
 _LAST_MINUTES = 300.0
 _SPREAD = 0.1
-_FIRST_SETBACK = 30.0
-_LONGEST_SETBACK = 300.0
+_FIRST_BACK_OFF = 30.0
+_LONGEST_BACK_OFF = 300.0
 
 FAILURE_SECONDS = 2.0
 """For how long a failure is remembered where there is no token to serve."""
@@ -50,7 +50,7 @@ def refresh_delay(lifetime: float, refresh_in: float | None, random: float) -> f
     return delay * (1 - _SPREAD * random)
 
 
-def set_back(token: Token, now: float, random: float, retry_after: float | None) -> Token:
+def back_off(token: Token, now: float, random: float, retry_after: float | None) -> Token:
     """``token`` after a refresh has failed: due again once the back-off is over.
 
     Half-way to its end it is due again in any case, however long the service asked to be left
@@ -62,14 +62,16 @@ def set_back(token: Token, now: float, random: float, retry_after: float | None)
         random: spreads the back-off, in [0, 1).
         retry_after: seconds for which the service asked to be left alone.
     """
-    setbacks = token.setbacks + 1
-    wanted = max(setback_delay(setbacks, random), retry_after or 0.0)
-    refresh_at = now + min(wanted, max((token.expires_at - now) / 2, 0.0))
+    failed_refreshes = token.failed_refreshes + 1
+    token_request = max(back_off_delay(failed_refreshes, random), retry_after or 0.0)
+    refresh_at = now + min(token_request, max((token.expires_at - now) / 2, 0.0))
     refresh_on = round(token.refresh_on + refresh_at - token.refresh_at)
-    return token.replaced(refresh_at=refresh_at, refresh_on=refresh_on, setbacks=setbacks)
+    return token.replaced(
+        refresh_at=refresh_at, refresh_on=refresh_on, failed_refreshes=failed_refreshes
+    )
 
 
-def setback_delay(setbacks: int, random: float) -> float:
-    """Seconds to wait after ``setbacks`` refreshes in a row have failed, spread by ``random``."""
-    delay = min(_FIRST_SETBACK * 2.0 ** min(setbacks - 1, 10), _LONGEST_SETBACK)
+def back_off_delay(failed_refreshes: int, random: float) -> float:
+    """Return the seconds to wait after consecutive failed refreshes, with jitter ``random``."""
+    delay = min(_FIRST_BACK_OFF * 2.0 ** min(failed_refreshes - 1, 10), _LONGEST_BACK_OFF)
     return delay * (0.5 + random)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._runtime.named import NamedTuple
+from .._platform.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Identity(NamedTuple):
 SYSTEM_ASSIGNED = Identity()
 
 
-def folded(value: str) -> str:
+def ascii_lower(value: str) -> str:
     """``value`` with its case taken away, as services compare identities.
 
     Of ASCII letters only: ``str.lower`` takes the Kelvin sign for a ``k``.
@@ -56,7 +56,7 @@ def folded(value: str) -> str:
     return value.translate(_ASCII_LOWER)
 
 
-def choose(
+def parse_identity(
     *,
     client_id: str | None = None,
     object_id: str | None = None,

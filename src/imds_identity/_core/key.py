@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .._runtime.named import NamedTuple
-from .identity import folded
+from .._platform.named_tuple import NamedTuple
+from .identity import ascii_lower
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,4 +33,4 @@ def key_for(source: Source, identity: Identity, resource: str, *, cae: bool = Fa
     # A workload that selects no identity is one by its environment.
     selector, value = identity if identity.selector else ("", source.client_id)
     kind = "cae" if cae and source.knows_cae else ""
-    return Key(source.name, source.endpoint, selector, folded(value), resource, cae=kind)
+    return Key(source.name, source.endpoint, selector, ascii_lower(value), resource, cae=kind)

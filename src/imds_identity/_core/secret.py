@@ -35,7 +35,7 @@ class Secret:
         """Whether it is printable ASCII, and not empty."""
         return bool(self._value) and self._value.isascii() and self._value.isprintable()
 
-    def scrubbed(self, text: str) -> str:
+    def redacted(self, text: str) -> str:
         """``text`` without this secret: as it is, in pieces, percent-encoded or in base64.
 
         Eight letters or digits in a row that the secret has, too, are taken for a piece of it,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .failure import Unavailable, quote
+from .failure import Unavailable, sanitize
 
 IMDS = "imds"
 ARC = "arc"
@@ -46,7 +46,7 @@ class Source:
         self.forced = False
 
     @property
-    def is_the_machines(self) -> bool:
+    def is_per_machine(self) -> bool:
         """Whether its tokens and its limits are the machine's, and not those of one app."""
         return self.name in (IMDS, ARC)
 
@@ -61,13 +61,13 @@ class Source:
         match = re.fullmatch(_ENDPOINT, self.endpoint)
         if match is None or not 0 < int(match[1] or 80) < 65536:
             raise Unavailable(
-                f"{self.variable} makes {quote(self.endpoint)!r}, which is no plain http or https "
-                "URL",
+                f"{self.variable} makes {sanitize(self.endpoint)!r}, which is not a plain http or "
+                "https URL",
                 f"Correct or unset {self.variable}.",
             )
 
     def __str__(self) -> str:
-        return f"{LABELS[self.name]} at {quote(self.endpoint)}"
+        return f"{LABELS[self.name]} at {sanitize(self.endpoint)}"
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, {quote(self.endpoint)!r})"
+        return f"{type(self).__name__}({self.name!r}, {sanitize(self.endpoint)!r})"

@@ -22,12 +22,18 @@ class Token:
             its life was true then at the latest.
         refresh_at: when it falls due, likewise.
         expires_at: when it ends, likewise.
-        setbacks: how many refreshes in a row have failed.
+        failed_refreshes: how many refreshes in a row have failed.
     """
 
     __slots__ = (
-        "expires_at", "expires_on", "received_at", "refresh_at", "refresh_on", "setbacks",
-        "token_type", "value",
+        "expires_at",
+        "expires_on",
+        "failed_refreshes",
+        "received_at",
+        "refresh_at",
+        "refresh_on",
+        "token_type",
+        "value",
     )  # fmt: skip
 
     def __init__(
@@ -39,7 +45,7 @@ class Token:
         received_at: float,
         refresh_at: float,
         expires_at: float,
-        setbacks: int = 0,
+        failed_refreshes: int = 0,
     ) -> None:
         self.value = value
         self.token_type = token_type
@@ -48,7 +54,7 @@ class Token:
         self.received_at = received_at
         self.refresh_at = refresh_at
         self.expires_at = expires_at
-        self.setbacks = setbacks
+        self.failed_refreshes = failed_refreshes
 
     def facts(self) -> dict[str, Any]:
         """All that there is to know of it, by name, the token itself included."""

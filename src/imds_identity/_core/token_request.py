@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._runtime.named import NamedTuple
+from .._platform.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

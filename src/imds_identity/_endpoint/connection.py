@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import h11
 
-from .answers import Refusal
-from .rules import Asked
+from .policy import Asked
+from .responses import Refusal
 
 if TYPE_CHECKING:
     import socket
 
-    from .answers import Answer
+    from .responses import Answer
 
 _LARGEST_HEAD = 12 * 1024
 _PIECE = 16 * 1024

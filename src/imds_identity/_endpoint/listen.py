@@ -69,10 +69,10 @@ def inherited(pid: str, count: str) -> list[socket.socket]:
     for descriptor in range(_FIRST_INHERITED, _FIRST_INHERITED + int(count[:3])):
         try:
             listener = socket.socket(fileno=descriptor)
-            listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            is_logged = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         except OSError:
-            listens = 0
-        if not listens or listener.type != socket.SOCK_STREAM:
+            is_logged = 0
+        if not is_logged or listener.type != socket.SOCK_STREAM:
             raise ValueError(f"descriptor {descriptor} of LISTEN_FDS is no socket that listens")
         os.set_inheritable(descriptor, False)
         sockets.append(listener)

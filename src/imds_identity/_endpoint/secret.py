@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .._core.secret import Secret
-from .._runtime.private_file import read_private
+from .._platform.files import read_private
 
 _BYTES = 32
 _LEAST = 32

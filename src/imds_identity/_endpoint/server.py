@@ -16,17 +16,17 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .._runtime.background import start_thread
-from .answers import Refusal, broken, busy
+from .._platform.threads import start_thread
 from .connection import Connection, Gone
-from .rules import wanted_of
+from .policy import wanted_of
+from .responses import Refusal, broken, busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .._runtime.clock import Clock
-    from .answers import Answer, Wanted
-    from .rules import Asked, Rules
+    from .._platform.clock import Clock
+    from .policy import Asked, Rules
+    from .responses import Answer, Wanted
 
 MOST_CONNECTIONS = 256
 MOST_THREADS = 128

@@ -12,11 +12,11 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import Failure, Refused, Unavailable
-from .._wire.answer import token_from
-from .._wire.exchange import Random, Request, Response, Steps, url_with
-from .._wire.patience import AS_USUAL, Patience
-from .._wire.retry import answered
-from .token_answer import check_identity, refusal
+from .._http.exchange import Random, Request, Response, Steps, url_with
+from .._http.retry import with_retries
+from .._http.retry_options import DEFAULT_RETRY, RetryOptions
+from .refusals import check_identity, refusal
+from .token_parsing import token_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,9 +69,9 @@ HOSTS = {
 def exchange(
     name: str,
     endpoint: str,
-    wanted: TokenRequest,
+    token_request: TokenRequest,
     random: Random,
-    patience: Patience = AS_USUAL,
+    retry_options: RetryOptions = DEFAULT_RETRY,
     *,
     secret: Secret | None = None,
     thumbprint: str | None = None,
@@ -82,9 +82,9 @@ def exchange(
     Args:
         name: the kind of host, one of `HOSTS`.
         endpoint: where it is.
-        wanted: what for, and as whom.
+        token_request: what for, and as whom.
         random: spreads retries and refreshes.
-        patience: what the caller wants otherwise.
+        retry_options: what the caller wants otherwise.
         secret: the app's.
         thumbprint: of the certificate that Service Fabric proves itself with.
         refused: the token that a claims challenge is about; Service Fabric replaces that one.
@@ -92,44 +92,44 @@ def exchange(
     Raises:
         Failure: when there is none to be had.
     """
-    request = _request(name, endpoint, wanted, secret, thumbprint, refused)
+    request = _request(name, endpoint, token_request, secret, thumbprint, refused)
     try:
-        response = yield from answered(
+        response = yield from with_retries(
             request,
             random,
             absent=f"{HOSTS[name].variable} says where the host is.",
-            patience=patience,
+            retry_options=retry_options,
         )
         if response.status != 200:
-            raise _refusal(response, wanted, HOSTS[name])
-        check_identity(response, wanted.identity, required=False)
+            raise _refusal(response, token_request, HOSTS[name])
+        check_identity(response, token_request.identity, required=False)
         return token_from(response, random())
     except Failure as failure:
         # A host may say whatever it likes, the secret that it was sent included.
         if secret is not None:
-            failure.hide(secret)
+            failure.redact(secret)
         raise
 
 
-def _refusal(response: Response, wanted: TokenRequest, host: Host) -> Failure:
+def _refusal(response: Response, token_request: TokenRequest, host: Host) -> Failure:
     if response.status in (401, 403) and host.secret_variable:
         return Refused(
-            f"the service answered {response.status}, {response.words}",
+            f"the service answered {response.status}, {response.error_text}",
             f"It knows an app by {host.secret_variable}: is that this process's own?",
             status=response.status,
         )
-    return refusal(response, wanted)
+    return refusal(response, token_request)
 
 
 def _request(
     name: str,
     endpoint: str,
-    wanted: TokenRequest,
+    token_request: TokenRequest,
     secret: Secret | None,
     thumbprint: str | None,
     refused: Token | None,
 ) -> Request:
-    host, identity = HOSTS[name], wanted.identity
+    host, identity = HOSTS[name], token_request.identity
     if identity.selector and identity.selector not in host.selectors:
         raise Refused(
             f"{name} cannot select an identity by {identity.selector}",
@@ -143,7 +143,7 @@ def _request(
                 "The host sets it: letters, digits and punctuation of ASCII.",
             )
         headers[host.secret_header] = secret
-    query = {"resource": wanted.resource}
+    query = {"resource": token_request.resource}
     if not host.api_version:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         form = url_with("", query).removeprefix("?").encode()

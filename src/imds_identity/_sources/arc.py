@@ -8,9 +8,8 @@ from __future__ import annotations
 import functools
 from urllib.parse import urlsplit
 
-from .._core.failure import Failure, Refused, SecretUnreadable, quote
-from .._wire.answer import token_from
-from .._wire.exchange import (
+from .._core.failure import Failure, Refused, SecretUnreadable, sanitize
+from .._http.exchange import (
     Random,
     Request,
     Response,
@@ -19,9 +18,10 @@ from .._wire.exchange import (
     read_secret,
     url_with,
 )
-from .._wire.patience import AS_USUAL, Patience
-from .._wire.retry import answered
-from .token_answer import check_identity, refusal
+from .._http.retry import with_retries
+from .._http.retry_options import DEFAULT_RETRY, RetryOptions
+from .refusals import check_identity, refusal
+from .token_parsing import token_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ _AGENT = "Is the Azure Connected Machine agent running? `azcmagent show` tells."
 
 
 def exchange(
-    endpoint: str, wanted: TokenRequest, random: Random, patience: Patience = AS_USUAL
+    endpoint: str,
+    token_request: TokenRequest,
+    random: Random,
+    retry_options: RetryOptions = DEFAULT_RETRY,
 ) -> Steps[Token]:
     """One token from the HIMDS token endpoint.
 
@@ -57,35 +60,41 @@ def exchange(
         )
     secrets: list[Secret] = []
     try:
-        ask = functools.partial(answered, random=random, absent=_AGENT, patience=patience)
-        return (yield from _token(endpoint, wanted, random, ask, secrets))
+        ask = functools.partial(
+            with_retries, random=random, absent=_AGENT, retry_options=retry_options
+        )
+        return (yield from _token(endpoint, token_request, random, ask, secrets))
     except Failure as failure:
         # A service may say whatever it likes, the secret that it was sent included.
         for secret in secrets:
-            failure.hide(secret)
+            failure.redact(secret)
         raise
 
 
 def _token(
-    endpoint: str, wanted: TokenRequest, random: Random, ask: Ask, secrets: list[Secret]
+    endpoint: str, token_request: TokenRequest, random: Random, ask: Ask, secrets: list[Secret]
 ) -> Steps[Token]:
-    query = {"api-version": API_VERSION, "resource": wanted.resource, **wanted.identity.query}
+    query = {
+        "api-version": API_VERSION,
+        "resource": token_request.resource,
+        **token_request.identity.query,
+    }
     request = Request(url_with(_on_127(endpoint), query), _headers(endpoint))
-    response = yield from _met(request, wanted, ask, secrets)
+    response = yield from _met(request, token_request, ask, secrets)
     if response.status != 200:
-        raise refusal(response, wanted)
-    check_identity(response, wanted.identity, required=True)
+        raise refusal(response, token_request)
+    check_identity(response, token_request.identity, required=True)
     return token_from(response, random())
 
 
 def _met(
-    request: Request, wanted: TokenRequest, ask: Ask, secrets: list[Secret]
+    request: Request, token_request: TokenRequest, ask: Ask, secrets: list[Secret]
 ) -> Steps[Response]:
     """The answer to ``request`` once its challenge is met."""
     for remaining in reversed(range(_CHALLENGES)):
         challenge = yield from ask(request)
         if challenge.status != 401:
-            raise _unchallenged(challenge, wanted)
+            raise _unchallenged(challenge, token_request)
         realm = _realm(challenge)
         port = _port(request.url)
         yield from confirm_listener(port)
@@ -97,7 +106,7 @@ def _met(
     raise AssertionError("unreachable")
 
 
-def _unchallenged(response: Response, wanted: TokenRequest) -> Failure:
+def _unchallenged(response: Response, token_request: TokenRequest) -> Failure:
     """What a first answer other than 401 means."""
     if response.status == 200:
         return Refused(
@@ -105,7 +114,7 @@ def _unchallenged(response: Response, wanted: TokenRequest) -> Failure:
             "That is not how the Azure Arc agent answers: its token was discarded. " + _AGENT,
             status=200,
         )
-    return refusal(response, wanted)
+    return refusal(response, token_request)
 
 
 def _realm(challenge: Response) -> str:
@@ -119,7 +128,7 @@ def _realm(challenge: Response) -> str:
     if scheme.lower() != "basic" or name.strip().lower() != "realm" or not path:
         raise SecretUnreadable(
             "the challenge names no key file: its WWW-Authenticate header is "
-            + (repr(quote(header, 200)) if header else "missing"),
+            + (repr(sanitize(header, 200)) if header else "missing"),
             _AGENT,
             status=401,
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._runtime.environment import Environment
-from .detect import RULES, rule_for
+from .._platform.environment import Environment
+from .registry import RULES, rule_for
 
 if TYPE_CHECKING:
-    from .detect import Rule
+    from .registry import Rule
 
 
 class Candidate(NamedTuple):
@@ -66,6 +66,6 @@ def explain(forced: str | None = None, *, environment: Environment | None = None
 
 
 def _candidate(rule: Rule, environment: Environment) -> Candidate:
-    present = [c.words for c in rule.conditions if c.holds(environment)]
-    missing = [c.words for c in rule.conditions if c.words not in present]
+    present = [c.error_text for c in rule.conditions if c.holds(environment)]
+    missing = [c.error_text for c in rule.conditions if c.error_text not in present]
     return Candidate(rule.name, tuple(present), tuple(missing))

@@ -5,12 +5,12 @@ https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/ho
 
 from __future__ import annotations
 
-from .._core.failure import Failure, Malformed, Unavailable, quote
-from .._wire.answer import token_from
-from .._wire.exchange import Random, Request, Response, Steps, url_with
-from .._wire.patience import AS_USUAL, Patience
-from .._wire.retry import answered
-from .token_answer import check_identity, refusal
+from .._core.failure import Failure, Malformed, Unavailable, sanitize
+from .._http.exchange import Random, Request, Response, Steps, url_with
+from .._http.retry import with_retries
+from .._http.retry_options import DEFAULT_RETRY, RetryOptions
+from .refusals import check_identity, refusal
+from .token_parsing import token_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 API_VERSION = "2018-02-01"
 HEADERS = {"Metadata": "true"}
 
-GIVING_WAY = Patience(attempts=1, connect_seconds=1.0, request_seconds=1.0)
+PROBE_RETRY = RetryOptions(attempts=1, connect_seconds=1.0, request_seconds=1.0)
 """Where this may be no Azure VM: a chain of credentials is waiting to go on."""
 
 _NOT_AZURE = (
@@ -31,37 +31,45 @@ _NOT_AZURE = (
 
 def exchange(
     endpoint: str,
-    wanted: TokenRequest,
+    token_request: TokenRequest,
     random: Random,
-    patience: Patience = AS_USUAL,
+    retry_options: RetryOptions = DEFAULT_RETRY,
     variable: str = "",
 ) -> Steps[Token]:
     """One token from the IMDS token endpoint.
 
     Args:
         endpoint: where it is.
-        wanted: what for, and as whom.
+        token_request: what for, and as whom.
         random: spreads retries and refreshes.
-        patience: what the caller wants otherwise.
+        retry_options: what the caller wants otherwise.
         variable: the environment variable that named it, if one did.
 
     Raises:
         Failure: when there is none to be had.
     """
-    query = {"api-version": API_VERSION, "resource": wanted.resource, **wanted.identity.query}
-    if wanted.claims:
+    query = {
+        "api-version": API_VERSION,
+        "resource": token_request.resource,
+        **token_request.identity.query,
+    }
+    if token_request.claims:
         query["bypass_cache"] = "true"
     request = Request(url_with(endpoint, query), HEADERS)
     absent = f"{variable} says that it is there: mend or unset it." if variable else _NOT_AZURE
-    response = yield from _own_answer(request, wanted, random, patience, absent)
+    response = yield from _own_answer(request, token_request, random, retry_options, absent)
     if response.status != 200:
-        raise _refusal(response, wanted, absent)
-    check_identity(response, wanted.identity, required=False)
+        raise _refusal(response, token_request, absent)
+    check_identity(response, token_request.identity, required=False)
     return token_from(response, random())
 
 
 def _own_answer(
-    request: Request, wanted: TokenRequest, random: Random, patience: Patience, absent: str
+    request: Request,
+    token_request: TokenRequest,
+    random: Random,
+    retry_options: RetryOptions,
+    absent: str,
 ) -> Steps[Response]:
     """The metadata service's own answer, whatever it says.
 
@@ -70,17 +78,19 @@ def _own_answer(
             a captive portal. Then there is no managed identity here, and a chain goes on.
     """
     try:
-        response = yield from answered(
-            request, random, absent=absent, patience=patience, is_own=_is_its_own
+        response = yield from with_retries(
+            request, random, absent=absent, retry_options=retry_options, is_own=_is_its_own
         )
     except Malformed as failure:  # packed, too large, or no sound HTTP
         raise Unavailable(failure.problem, absent) from None
     if _is_its_own(response):
         return response
     if 300 <= response.status < 400:
-        raise refusal(response, wanted)
-    kind = quote(response.headers.get("content-type", "")) or "no content type"
-    said = f"{len(response.body)} bytes of {kind}" if response.status == 200 else response.words
+        raise refusal(response, token_request)
+    kind = sanitize(response.headers.get("content-type", "")) or "no content type"
+    said = (
+        f"{len(response.body)} bytes of {kind}" if response.status == 200 else response.error_text
+    )
     raise Unavailable(
         f"what answers {response.status} is not the metadata service: {said}",
         absent,
@@ -89,7 +99,7 @@ def _own_answer(
 
 
 def _is_its_own(response: Response) -> bool:
-    return (response.status == 200 and _has_token(response)) or response.is_a_metadata_error
+    return (response.status == 200 and _has_token(response)) or response.is_metadata_error
 
 
 def _has_token(response: Response) -> bool:
@@ -100,8 +110,8 @@ def _has_token(response: Response) -> bool:
     return fields is not None and fields.get("access_token") is not None
 
 
-def _refusal(response: Response, wanted: TokenRequest, absent: str) -> Failure:
-    status, words = response.status, response.words
-    if status == 403 and "unreachable" in words:  # Docker Desktop, in its place
-        return Unavailable(f"the service answered 403, {words}", absent, status=status)
-    return refusal(response, wanted)
+def _refusal(response: Response, token_request: TokenRequest, absent: str) -> Failure:
+    status, error_text = response.status, response.error_text
+    if status == 403 and "unreachable" in error_text:  # Docker Desktop, in its place
+        return Unavailable(f"the service answered 403, {error_text}", absent, status=status)
+    return refusal(response, token_request)

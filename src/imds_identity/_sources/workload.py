@@ -15,14 +15,14 @@ from urllib.parse import urlencode
 
 import msal
 
-from .._core.failure import Failure, Malformed, Refused, Unavailable, quote
-from .._core.issued import REPORT, check_token, token_of
+from .._core.failure import Failure, Malformed, Refused, Unavailable, sanitize
 from .._core.secret import Secret
-from .._wire.answer import fields_of
-from .._wire.exchange import Random, Request, Response, Steps
-from .._wire.patience import AS_USUAL, Patience
-from .._wire.retry import TOKEN_RULES, answered
-from .token_answer import refusal
+from .._core.token_response import REPORT, check_token, token_of
+from .._http.exchange import Random, Request, Response, Steps
+from .._http.retry import TOKEN_RULES, with_retries
+from .._http.retry_options import DEFAULT_RETRY, RetryOptions
+from .refusals import refusal
+from .token_parsing import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,27 +39,27 @@ _RULES = {status: rule for status, rule in TOKEN_RULES.items() if status not in 
 def exchange(
     authority: str,
     variable: str,
-    wanted: TokenRequest,
+    token_request: TokenRequest,
     random: Random,
     assertion: Secret,
-    patience: Patience = AS_USUAL,
+    retry_options: RetryOptions = DEFAULT_RETRY,
 ) -> Steps[Token]:
     """One token from Microsoft Entra ID, by one request if all is well.
 
     Args:
         authority: its URL with the tenant; what is asked follows from it and from no answer.
         variable: the environment variable that named it.
-        wanted: what for, and as which client.
+        token_request: what for, and as which client.
         random: spreads retries and refreshes.
         assertion: the workload's own token.
-        patience: what the caller wants otherwise.
+        retry_options: what the caller wants otherwise.
 
     Raises:
         Failure: when there is none to be had.
     """
-    if wanted.identity.selector != "client_id":
+    if token_request.identity.selector != "client_id":
         raise Refused(
-            f"workload identity cannot select an identity by {wanted.identity.selector}",
+            f"workload identity cannot select an identity by {token_request.identity.selector}",
             "Leave the selector out, or use the client id.",
         )
     if not authority.lower().startswith("https://"):
@@ -68,19 +68,19 @@ def exchange(
             f"Correct or unset {variable}.",
         )
     try:
-        response = yield from answered(
-            _request(authority, wanted, assertion),
+        response = yield from with_retries(
+            _request(authority, token_request, assertion),
             random,
             absent=f"{variable} says where Microsoft Entra ID is.",
             rules=_RULES,
-            patience=patience,
+            retry_options=retry_options,
         )
         if response.status != 200:
-            raise _refusal(response, wanted)
+            raise _refusal(response, token_request)
         return _token(response, random())
     except Failure as failure:
         # A service may say whatever it likes, what it was sent included.
-        failure.hide(assertion)
+        failure.redact(assertion)
         raise
 
 
@@ -104,33 +104,33 @@ def assertion_in(path: str) -> Secret:
             return assertion
         reason = "it holds no token"
     raise Unavailable(
-        f"{quote(path)!r} cannot be used: {reason}",
+        f"{sanitize(path)!r} cannot be used: {reason}",
         "AZURE_FEDERATED_TOKEN_FILE names the file with this workload's token.",
     )
 
 
-def _request(authority: str, wanted: TokenRequest, assertion: Secret) -> Request:
+def _request(authority: str, token_request: TokenRequest, assertion: Secret) -> Request:
     """The token request in MSAL's words."""
     writer = _Writer(authority)
     try:
         app = msal.ConfidentialClientApplication(
-            wanted.identity.value,
+            token_request.identity.value,
             authority=authority,
             instance_discovery=False,
             client_credential={"client_assertion": assertion.reveal},
-            client_capabilities=["CP1"] if wanted.cae else None,
+            client_capabilities=["CP1"] if token_request.cae else None,
             http_client=writer,
         )
-        scopes = [f"{wanted.resource}/.default"]
-        app.acquire_token_for_client(scopes, claims_challenge=wanted.claims)
+        scopes = [f"{token_request.resource}/.default"]
+        app.acquire_token_for_client(scopes, claims_challenge=token_request.claims)
     except Exception as error:  # noqa: BLE001 - whatever MSAL trips over
-        tripped = f" ({type(error).__name__}: {quote(str(error))})"
+        tripped = f" ({type(error).__name__}: {sanitize(str(error))})"
     else:
         if writer.request is not None:
             return writer.request
         tripped = ""
     # Not inside the handler: an exception's context holds MSAL's frames, and those the assertion.
-    if wanted.claims:
+    if token_request.claims:
         raise Refused(
             f"the claims are no JSON object with an object access_token{tripped}",
             "Pass them as the service's challenge had them, base64-decoded.",
@@ -187,12 +187,12 @@ class _Said:
         """Nothing: MSAL reads the status itself."""
 
 
-def _refusal(response: Response, wanted: TokenRequest) -> Failure:
+def _refusal(response: Response, token_request: TokenRequest) -> Failure:
     status = response.status
     if status < 400 or status in _RULES:
-        return refusal(response, wanted)
+        return refusal(response, token_request)
     return Refused(
-        f"Microsoft Entra ID answered {status}, {response.words}",
+        f"Microsoft Entra ID answered {status}, {response.error_text}",
         "Does the client have a federated credential for this workload, in the tenant that "
         "AZURE_TENANT_ID names?",
         status=status,

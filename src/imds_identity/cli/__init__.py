@@ -10,10 +10,10 @@ import sys
 import threading
 from contextlib import contextmanager
 
-from .._runtime.environment import value_of
-from .._runtime.named import NamedTuple
+from .._platform.environment import variable_value
+from .._platform.named_tuple import NamedTuple
 from .._version import __version__
-from .complaint import FAILED, complain, reader_is_gone
+from .output import FAILED, complain, reader_is_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,27 +34,25 @@ class Command(NamedTuple):
 
 _COMMANDS = {
     "token": Command("imds_identity.cli.token", "print a managed identity's token"),
-    "exec": Command(
-        "imds_identity.cli.local.exec", "run a command with a token endpoint of its own"
-    ),
+    "exec": Command("imds_identity.cli.exec", "run a command with a token endpoint of its own"),
     "metadata": Command("imds_identity.cli.metadata", "print what this machine is"),
     "attested": Command(
         "imds_identity.cli.attested", "prove which machine this is, or verify that"
     ),
     "events": Command("imds_identity.cli.events", "print, follow or approve scheduled events"),
-    "serve": Command("imds_identity.cli.local.serve", "serve tokens to programs of this machine"),
-    "secret": Command("imds_identity.cli.cloud.secret", "write a secret of a key vault"),
-    "rest": Command("imds_identity.cli.cloud.rest", "call a service of Azure, as az rest does"),
-    "whoami": Command("imds_identity.cli.cloud.whoami", "tell as whom tokens are given"),
+    "serve": Command("imds_identity.cli.serve", "serve tokens to programs of this machine"),
+    "secret": Command("imds_identity.cli.secret", "write a secret of a key vault"),
+    "rest": Command("imds_identity.cli.rest", "call a service of Azure, as az rest does"),
+    "whoami": Command("imds_identity.cli.whoami", "tell as whom tokens are given"),
     "cache": Command("imds_identity.cli.cache", "show or clear what processes share"),
     "doctor": Command("imds_identity.cli.doctor", "find out why there is no token"),
     "completion": Command(
-        "imds_identity.cli.shell.completion", "complete this program's commands in a shell"
+        "imds_identity.cli.completion", "complete this program's commands in a shell"
     ),
-    "manual": Command("imds_identity.cli.shell.manual", "print the manual page"),
+    "manual": Command("imds_identity.cli.manual", "print the manual page"),
     "demo": Command("imds_identity.cli.demo", "fetch a secret as a VM and as an Arc server"),
     "emulator": Command(
-        "imds_identity.emulator._program.command", "emulate a VM, an Arc server and more"
+        "imds_identity.emulator._cli.command", "emulate a VM, an Arc server and more"
     ),
 }
 
@@ -88,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         return complain("standard output is closed: there is nowhere to write to")
     _write_whatever_comes()
     try:
-        if value_of("_ARGCOMPLETE"):
+        if variable_value("_ARGCOMPLETE"):
             _module_of("completion").offer(_parser)
         if not given:
             _parser(given).print_help(sys.stderr)
@@ -106,9 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
         if reader_is_gone(error):
             _forget_stdout()
             return FAILED
-        from .._core.failure import quote
+        from .._core.failure import sanitize
 
-        return complain(f"unexpected {type(error).__name__}: {quote(str(error))}")
+        return complain(f"unexpected {type(error).__name__}: {sanitize(str(error))}")
     return int(status)
 
 
@@ -125,7 +123,7 @@ def _told(*, verbose: bool) -> Iterator[None]:
         return
     import logging
 
-    from .._runtime.background import let_ours_end
+    from .._platform.threads import join_all
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("imds-identity: %(message)s"))
@@ -137,7 +135,7 @@ def _told(*, verbose: bool) -> Iterator[None]:
         yield
     finally:
         # What is told of a fetch is told when nobody waits for it any more.
-        let_ours_end(_LAST_WORDS_SECONDS)
+        join_all(_LAST_WORDS_SECONDS)
         logger.removeHandler(handler)
         logger.setLevel(before)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .._core.identity import Identity
-    from .._engine.provider import Provider
+    from .._token_cache.client import TokenClient
 
 _SELECTORS = ("client_id", "object_id", "resource_id")
 _OF_A_TOKEN = (*_SELECTORS, "source", "arc_tokens_directory", "cache")
@@ -123,7 +123,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in _OF_A_TOKEN}
 
 
-def provider_of(args: argparse.Namespace, identity: Identity | None = None) -> Provider:
+def client_of(args: argparse.Namespace, identity: Identity | None = None) -> TokenClient:
     """What gets tokens as the flags of all that is added here say.
 
     Args:
@@ -134,10 +134,12 @@ def provider_of(args: argparse.Namespace, identity: Identity | None = None) -> P
         ValueError: for a flag that is not understood.
     """
     # Not sooner: what needs no token is not to wait for what gets one.
-    from .._engine.manner import Manner
-    from .._engine.process import provider_for
+    from .._token_cache.options import CallOptions
+    from .._token_cache.process import client_for
 
     settings = settings_of(args)
     if identity is not None:
         settings |= {**dict.fromkeys(_SELECTORS), **identity.setting}
-    return provider_for(**settings, manner=Manner(logs_requests=True) if args.verbose else None)
+    return client_for(
+        **settings, call_options=CallOptions(logs_requests=True) if args.verbose else None
+    )

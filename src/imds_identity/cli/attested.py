@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_output, filled
-from .complaint import complain
+from .output import complain
 from .service import add_service, client_of, reported, write_json, write_rows
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _content(path: str) -> bytes:
 
 def _document(content: bytes) -> bytes:
     """The document in base64, from the service's answer, from base64 or from DER."""
-    from ..metadata._documents.documents import signature_in
+    from ..metadata._models.parsing import signature_in
 
     content = _without_mark(content)
     if not content.isascii():

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .._core.failure import quote
+from .._core.failure import sanitize
 from .._core.identity import Identity
-from .._machine.choice import machine_cache
+from .._shared_cache.location import shared_cache_for
 from .arguments import add_cache, add_verbosity
-from .complaint import complain
+from .output import complain
 
 if TYPE_CHECKING:
     import argparse
 
-    from .._machine.entries import Entry
-    from .._machine.store import MachineCache
+    from .._shared_cache.record import Record
+    from .._shared_cache.store import SharedCache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,36 +36,36 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.cache is not None and not os.path.isdir(args.cache):
         raise ValueError(f"{args.cache!r} is no directory")
-    machine = machine_cache(os.path.abspath(args.cache) if args.cache else None)
-    if machine is None:
+    shared_cache = shared_cache_for(os.path.abspath(args.cache) if args.cache else None)
+    if shared_cache is None:
         return complain("nothing is shared: IMDS_IDENTITY_CACHE is off")
-    if not machine.usable():
+    if not shared_cache.usable():
         return complain(
-            f"{quote(machine.directory.path) or 'no private directory in memory'} cannot be used; "
-            "IMDS_IDENTITY_CACHE=DIRECTORY names another"
+            f"{sanitize(shared_cache.directory.path) or 'no private directory in memory'} cannot "
+            "be used; IMDS_IDENTITY_CACHE=DIRECTORY names another"
         )
-    where = quote(machine.directory.path)
+    where = sanitize(shared_cache.directory.path)
     if args.action == "clear":
-        print(f"{machine.clear()} removed from {where}")
+        print(f"{shared_cache.clear()} removed from {where}")
         return 0
-    entries = machine.entries()
-    print(f"{len(entries)} in {where}")
-    for entry in entries:
-        print("\n".join(_lines(entry, machine)))
+    records = shared_cache.records()
+    print(f"{len(records)} in {where}")
+    for record in records:
+        print("\n".join(_lines(record, shared_cache)))
     return 0
 
 
-def _lines(entry: Entry, machine: MachineCache) -> list[str]:
-    key, now = entry.key, machine.clock.now()
+def _lines(record: Record, shared_cache: SharedCache) -> list[str]:
+    key, now = record.key, shared_cache.clock.now()
     # Whatever wrote the entry: nothing in it is to be a command to the terminal.
     lines = [
-        quote(key.resource),
-        f"  identity  {quote(str(Identity(key.selector, key.identity)))}",
-        f"  source    {quote(key.source)} at {quote(key.endpoint)}",
+        sanitize(key.resource),
+        f"  identity  {sanitize(str(Identity(key.selector, key.identity)))}",
+        f"  source    {sanitize(key.source)} at {sanitize(key.endpoint)}",
     ]
-    if entry.token is None:
-        return [*lines, f"  no token  {quote(str(entry.failure))}"]
-    token = entry.token
+    if record.token is None:
+        return [*lines, f"  no token  {sanitize(str(record.failure))}"]
+    token = record.token
     return [
         *lines,
         f"  age       {_duration(now - token.received_at)}",

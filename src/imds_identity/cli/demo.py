@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._runtime.environment import lent
-from .complaint import complain
+from .._platform.environment import patched_environ
+from .output import complain
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +39,10 @@ def run(_args: argparse.Namespace) -> int:
         return complain(f"{error}; the demo needs: pip install 'imds-identity[demo]'")
     for profile, source, host in _HOSTS:
         secrets = {"greeting": f"hello from the vault, {host}"}
-        with Emulator(profile=profile, secrets=secrets) as emulator, lent(emulator.environment()):
+        with (
+            Emulator(profile=profile, secrets=secrets) as emulator,
+            patched_environ(emulator.environment()),
+        ):
             print(f"As {host}")
             _show(emulator, source, azure.keyvault.secrets.SecretClient)
     return 0

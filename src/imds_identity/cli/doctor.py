@@ -6,9 +6,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .._runtime.environment import Environment
+from .._platform.environment import Environment
 from .arguments import add_source_of_tokens, add_verbosity, settings_of
-from .complaint import complain
+from .output import complain
 
 if TYPE_CHECKING:
     import argparse

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .arguments import add_output, filled
-from .complaint import complain
+from .output import complain
 from .service import add_service, client_of, reported, write_json, write_rows
 
 if TYPE_CHECKING:

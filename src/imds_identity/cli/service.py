@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .complaint import FAILED, complain, reader_is_gone
+from .output import FAILED, complain, reader_is_gone
 
 if TYPE_CHECKING:
     import argparse

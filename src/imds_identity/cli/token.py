@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from .._core.challenge import claims_in
+from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed
-from .._core.resource import resource_of
-from .._runtime.environment import Environment
+from .._core.scope import resource_of
+from .._platform.environment import Environment
 from .arguments import (
     add_output,
     add_source_of_tokens,
     add_verbosity,
+    client_of,
     doctor_command,
-    provider_of,
 )
-from .complaint import complain
+from .output import complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: if they ask for nonsense.
     """
-    provider = provider_of(args)
+    client = client_of(args)
     resource = resource_of((_wanted(args),))
-    slot = provider.slot(resource)
+    entry = client.entry(resource)
     try:
-        token = provider.token(slot)
+        token = client.token(entry)
         written = _OUTPUTS[args.output](token)
     except Failure as failure:
         complain(failure)

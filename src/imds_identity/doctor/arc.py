@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._core.failure import Malformed, SecretUnreadable, quote
+from .._core.failure import Malformed, SecretUnreadable, sanitize
 from .._core.source import ARC
 from .finding import Verdict, failure, ok, skipped, unknown
 
@@ -69,7 +69,7 @@ def agent_runs(facts: Facts) -> Verdict:
     if not contact.connect_problem:
         return skipped("it was not asked")
     start = f"{_ways(facts).start}; azcmagent show"
-    seen = f"{here}; {quote(facts.source.endpoint)}: {contact.connect_problem}"
+    seen = f"{here}; {sanitize(facts.source.endpoint)}: {contact.connect_problem}"
     if agent.installed:
         return failure(seen, "the Azure Arc agent is installed and does not run", start)
     return failure(
@@ -135,7 +135,7 @@ def key_is_where_it_belongs(facts: Facts) -> Verdict:
     agent, problem = facts.agent, facts.contact.failure
     if isinstance(problem, SecretUnreadable) and "key file" in problem.problem:
         return failure(
-            f"{problem.problem}; the tokens directory is {quote(agent.tokens_directory)}"
+            f"{problem.problem}; the tokens directory is {sanitize(agent.tokens_directory)}"
             + (f" ({agent.directory_problem})" if agent.directory_problem else ""),
             "the agent's challenge names a key file that is not where the agent keeps them, and "
             "such a file is never read",
@@ -143,7 +143,7 @@ def key_is_where_it_belongs(facts: Facts) -> Verdict:
             "/var/opt/azcmagent/tokens:ro; elsewhere update the agent: azcmagent version",
         )
     if facts.contact.claims is not None:
-        return ok(f"in {quote(agent.tokens_directory)}")
+        return ok(f"in {sanitize(agent.tokens_directory)}")
     return unknown("no key file was read")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._core.failure import quote
+from .._core.failure import sanitize
 from .finding import Verdict, ok, skipped, warning
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ def cache_is_this_users(facts: Facts) -> Verdict:
     if shared.is_off:
         return ok("off: each process fetches its own tokens")
     if not shared.problem:
-        return ok(quote(shared.path))
+        return ok(sanitize(shared.path))
     if not shared.path:
         return ok(shared.problem)
     return warning(
-        f"{quote(shared.path)}: {shared.problem}",
-        f"the directory {quote(shared.path)} cannot be used to share tokens: {shared.problem}; "
+        f"{sanitize(shared.path)}: {shared.problem}",
+        f"the directory {sanitize(shared.path)} cannot be used to share tokens: {shared.problem}; "
         "each process asks the service by itself",
         "export IMDS_IDENTITY_CACHE=A_DIRECTORY_OF_THIS_USER, mode 700, in memory; or off",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._core.failure import quote
+from .._core.failure import sanitize
 from .._version import __version__
 from . import arc, cache, clock, identity, network, service, source, token
 from .catalogue import CATALOGUE
@@ -119,9 +119,9 @@ def _finding(number: str, check: Callable[[Facts], Verdict], facts: Facts) -> Fi
         entry.title,
         verdict.status,
         entry.looked_at,
-        quote(verdict.seen, _LONGEST),
-        quote(verdict.meaning, _LONGEST),
-        quote(verdict.remedy, _LONGEST),
+        sanitize(verdict.seen, _LONGEST),
+        sanitize(verdict.meaning, _LONGEST),
+        sanitize(verdict.remedy, _LONGEST),
         entry.link,
     )
 

@@ -40,7 +40,7 @@ def identity_is_assigned(facts: Facts) -> Verdict:
     if contact.claims is not None:
         return ok(f"{facts.identity} was given a token")
     problem = contact.failure
-    if problem is None or problem.status != 400 or not facts.source.is_the_machines:
+    if problem is None or problem.status != 400 or not facts.source.is_per_machine:
         return skipped("no answer was about the identity")
     said = problem.problem
     if "AADSTS" in said or "invalid_resource" in said:

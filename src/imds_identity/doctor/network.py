@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .._core.failure import quote
+from .._core.failure import sanitize
 from .._core.source import ARC
 from ._facts.network import best
 from .finding import Verdict, failure, ok, skipped, unknown, warning
@@ -162,17 +162,17 @@ def connection_is_made(facts: Facts) -> Verdict:
         return skipped("there is no route by which to connect")
     if not contact.connect_problem:
         return skipped("no connection was tried: the way there is a proxy's matter")
-    where = quote(urlsplit(facts.source.endpoint).netloc)
+    where = sanitize(urlsplit(facts.source.endpoint).netloc)
     seen = f"{where}: {contact.connect_problem}"
     if facts.firmware.is_azure is False and facts.source.name != ARC and not facts.source.variable:
         return failure(
-            f"{seen}; the machine's maker is {quote(facts.firmware.maker)}",
+            f"{seen}; the machine's maker is {sanitize(facts.firmware.maker)}",
             "this is no Azure VM, says its firmware, and nobody answers at the metadata service's "
             "address",
             "use another credential here, such as AzureCliCredential; or run the emulator: "
             "imds-identity emulator --help",
         )
-    if not facts.source.is_the_machines and facts.source.endpoint.startswith("https"):
+    if not facts.source.is_per_machine and facts.source.endpoint.startswith("https"):
         return failure(
             seen,
             f"{where} cannot be reached",
@@ -206,7 +206,7 @@ def proxies_are_bypassed(facts: Facts) -> Verdict:
     proxies = [name for name in names if environment[name]]
     if not proxies:
         return ok("no proxy is set")
-    if not facts.source.is_the_machines:
+    if not facts.source.is_per_machine:
         return ok(f"{proxies[0]} is set, and used where the service is on the internet")
     spared = environment["no_proxy"] or environment["NO_PROXY"]
     if is_spared(host, spared):

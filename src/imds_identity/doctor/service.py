@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .._core.failure import quote
+from .._core.failure import sanitize
 from .finding import Verdict, failure, ok, skipped, unknown
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _is_its_own(facts: Facts) -> bool:
 
 
 def _named(request: Exchanged) -> str:
-    server = quote(request.headers.get("server", ""), 80)
+    server = sanitize(request.headers.get("server", ""), 80)
     return f"something else ({server})" if server else "something else"
 
 
@@ -109,7 +109,7 @@ def _proxy(request: Exchanged) -> tuple[str, str] | None:
         name = headers.get("via") or headers.get("server") or "unnamed"
         return (
             (
-                f"a proxy ({quote(name, 80)}) answers in the service's place, though none was "
+                f"a proxy ({sanitize(name, 80)}) answers in the service's place, though none was "
                 "asked: requests are redirected on their way"
             ),
             (
@@ -122,7 +122,7 @@ def _proxy(request: Exchanged) -> tuple[str, str] | None:
 
 def _portal(request: Exchanged) -> tuple[str, str] | None:
     if 300 <= request.status < 400:
-        target = quote(urlsplit(request.headers.get("location", "")).netloc) or "elsewhere"
+        target = sanitize(urlsplit(request.headers.get("location", "")).netloc) or "elsewhere"
         return (
             (
                 f"a captive portal or a gateway answers and redirects to {target}; the metadata "
@@ -172,7 +172,7 @@ def nobody_asked_for_rest(facts: Facts) -> Verdict:
     seconds = facts.shared.paused_seconds
     if seconds > 0:
         return failure(
-            f"a pause of {seconds:.0f} s more, noted in {quote(facts.shared.path)}",
+            f"a pause of {seconds:.0f} s more, noted in {sanitize(facts.shared.path)}",
             "another process of this user was throttled, and all of them rest until the service "
             f"takes requests again, in {seconds:.0f} s; no token was asked for now",
             "wait; then find what asks so often: ss -tnp dst 169.254.169.254",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .._core.failure import quote
+from .._core.failure import sanitize
 from .._core.source import ARC
 from .finding import Verdict, failure, ok, skipped, unknown, warning
 
@@ -91,11 +91,11 @@ def client_id_variable_fits(facts: Facts) -> Verdict:
 
 def resource_is_no_scope(facts: Facts) -> Verdict:
     """Whether a scope was named where a resource is due."""
-    wanted = quote(facts.resource)
+    wanted = sanitize(facts.resource)
     if facts.is_scope:
         return ok(f"{wanted}, a scope")
     if facts.resource.endswith(_DEFAULT):
-        resource = quote(facts.resource.removesuffix(_DEFAULT))
+        resource = sanitize(facts.resource.removesuffix(_DEFAULT))
         return warning(
             wanted,
             f"{wanted} is a scope and no resource: this package takes it, but az, curl and the "
@@ -109,7 +109,7 @@ def resource_is_no_scope(facts: Facts) -> Verdict:
         return failure(
             f"{wanted}: {problem}",
             f"{wanted} is no resource but a scope: a permission stands after the resource",
-            f"--resource {quote(f'{parts.scheme}://{parts.netloc}')}",
+            f"--resource {sanitize(f'{parts.scheme}://{parts.netloc}')}",
         )
     return ok(wanted)
 
@@ -117,7 +117,7 @@ def resource_is_no_scope(facts: Facts) -> Verdict:
 def workload_has_its_token(facts: Facts) -> Verdict:
     """Whether Kubernetes has put the workload's own token where it should be."""
     workload = facts.workload
-    path = quote(workload.path)
+    path = sanitize(workload.path)
     if facts.source.name != "workload-identity":
         return skipped("this is no workload identity")
     if workload.problem:
@@ -148,7 +148,7 @@ def container_sees_the_host(facts: Facts) -> Verdict:
     is_loopback = host == "localhost" or (host or "").startswith("127.")
     if is_loopback and facts.contact.connect_problem and not facts.agent.installed:
         return failure(
-            f"{kind} container; {quote(facts.source.endpoint)}: {facts.contact.connect_problem}",
+            f"{kind} container; {sanitize(facts.source.endpoint)}: {facts.contact.connect_problem}",
             "this container has a loopback of its own, where the host's service does not listen",
             "run the container with --network host (in Kubernetes: hostNetwork: true), and mount "
             "the agent's key files: -v /var/opt/azcmagent/tokens:/var/opt/azcmagent/tokens:ro",
@@ -161,12 +161,12 @@ def firmware_is_azures(facts: Facts) -> Verdict:
     told, firmware = facts.firmware.is_azure, facts.firmware
     if told is None:
         return unknown(
-            f"the firmware does not tell (maker {quote(firmware.maker) or 'not readable'})"
+            f"the firmware does not tell (maker {sanitize(firmware.maker) or 'not readable'})"
         )
     return ok(
         "the chassis asset tag is Azure's"
         if told
-        else f"no Azure VM: the machine's maker is {quote(firmware.maker)}"
+        else f"no Azure VM: the machine's maker is {sanitize(firmware.maker)}"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._core.failure import quote
+from .._core.failure import sanitize
 from .codes import CODES, code_in
 from .finding import Verdict, failure, ok, skipped, unknown
 
@@ -21,7 +21,7 @@ def no_code_was_given(facts: Facts) -> Verdict:
     if not code:
         return skipped("no answer has one")
     known = CODES.get(code)
-    said = quote(problem.problem) if problem else ""
+    said = sanitize(problem.problem) if problem else ""
     if known is None:
         where = f"https://login.microsoftonline.com/error?code={code.removeprefix('AADSTS')}"
         return failure(said, f"Microsoft Entra ID refuses with {code}", f"see {where}")
@@ -32,10 +32,10 @@ def token_is_given(facts: Facts) -> Verdict:
     """Whether there is a token, and in the failure's own words why there is none."""
     contact = facts.contact
     if contact.claims is not None:
-        return ok(f"a token for {quote(facts.resource)} after {len(contact.requests)} requests")
+        return ok(f"a token for {sanitize(facts.resource)} after {len(contact.requests)} requests")
     if contact.failure is None:
         return skipped("none was asked for")
-    return failure(str(contact.failure), contact.failure.problem, contact.failure.advice)
+    return failure(str(contact.failure), contact.failure.problem, contact.failure.hint)
 
 
 def token_is_decoded(facts: Facts) -> Verdict:
@@ -55,4 +55,4 @@ def token_is_decoded(facts: Facts) -> Verdict:
 
 
 def _told(value: object) -> str:
-    return quote(" ".join(map(str, value)) if isinstance(value, list) else str(value), 200)
+    return sanitize(" ".join(map(str, value)) if isinstance(value, list) else str(value), 200)

@@ -15,6 +15,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._cli.config import ConfigError, load_config
+    from ._cli.serve import serve
     from ._clock import Clock, ManualClock, ScaledClock, SystemClock
     from ._emulator import Emulator
     from ._machine.identities import (
@@ -26,12 +28,10 @@ if TYPE_CHECKING:
         UserAssigned,
     )
     from ._machine.machine import Machine
-    from ._program.config import ConfigError, load_config
-    from ._program.serve import serve
     from ._running import KeyVault
-    from ._world.events import ScheduledEvent
-    from ._world.fault import Fault
-    from ._world.records import RecordedRequest
+    from ._state.events import ScheduledEvent
+    from ._state.fault import Fault
+    from ._state.records import RecordedRequest
 
 __all__ = [
     "DEFAULT_IDENTITIES",
@@ -58,10 +58,10 @@ __all__ = [
 # Every pytest run loads this package for its plugin, so names are imported when first used.
 _HOMES = {
     "_clock": ("Clock", "ManualClock", "ScaledClock", "SystemClock"),
-    "_program.config": ("ConfigError", "load_config"),
+    "_cli.config": ("ConfigError", "load_config"),
     "_emulator": ("Emulator",),
-    "_world.events": ("ScheduledEvent",),
-    "_world.fault": ("Fault",),
+    "_state.events": ("ScheduledEvent",),
+    "_state.fault": ("Fault",),
     "_machine.identities": (
         "DEFAULT_IDENTITIES",
         "DEFAULT_SYSTEM_ASSIGNED",
@@ -72,8 +72,8 @@ _HOMES = {
     ),
     "_machine.machine": ("Machine",),
     "_running": ("KeyVault",),
-    "_world.records": ("RecordedRequest",),
-    "_program.serve": ("serve",),
+    "_state.records": ("RecordedRequest",),
+    "_cli.serve": ("serve",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -12,17 +12,17 @@ from ._machine.machine import Machine
 from ._machine.versions import NEWEST_ON_STACK_HUB, supported_versions
 from ._pki.key_store import KeyStore
 from ._pki.signing_key import signing_key
-from ._world.events import Announcement, Events
-from ._world.faults import Faults
-from ._world.limits import Limits
-from ._world.recording import replayed
-from ._world.records import RequestLog
-from ._world.tokens import TokenService
-from ._world.world import World
+from ._state.events import Announcement, Events
+from ._state.faults import Faults
+from ._state.limits import Limits
+from ._state.recording import replayed
+from ._state.records import RequestLog
+from ._state.state import World
+from ._state.tokens import TokenService
 
 if TYPE_CHECKING:
     from ._settings import Settings
-    from ._world.fault import Fault
+    from ._state.fault import Fault
 
 _LIMITED_LATENCY = 0.01
 _VM_TYPE = "Microsoft.Compute/virtualMachines"

@@ -7,12 +7,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ._assembly import world_of
-from ._hosts.profiles import TOKEN_PATHS, environment
+from ._profiles.profiles import TOKEN_PATHS, environment
 from ._services.openid import JWKS_PATH, configuration_path
 from ._settings import Settings, with_options_of
-from ._world.events import Announcement
-from ._world.fault import Fault
-from ._world.tokens import issuer_of
+from ._state.events import Announcement
+from ._state.fault import Fault
+from ._state.tokens import issuer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ._machine.machine import Machine
     from ._running import KeyVault, Running
     from ._settings import Profile
-    from ._world.events import ScheduledEvent
-    from ._world.records import RecordedRequest
-    from ._world.tokens import IssuedToken
+    from ._state.events import ScheduledEvent
+    from ._state.records import RecordedRequest
+    from ._state.tokens import IssuedToken
 
 
 class Emulator:

@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from ._addresses import url
 from ._clock import SystemClock
-from ._hosts import profiles
-from ._hosts.exports import shell_lines
-from ._hosts.names import HostNames
-from ._hosts.service import Routes, Service
 from ._http.background import Background
 from ._http.server import HttpServer
 from ._pki.certificates import kept_authority, server_context
 from ._pki.certificates import pem as pem_of
 from ._pki.key_store import ATTESTED_CA, ATTESTED_ROOT, VAULT_CA
+from ._profiles import profiles
+from ._profiles.exports import shell_lines
+from ._profiles.names import HostNames
+from ._profiles.service import Routes, Service
 from ._services.attested import AttestedEndpoint
 from ._services.key_vault import KeyVaultEndpoint
 from ._services.openid import OpenIdEndpoint
-from ._world.key_files import KeyFiles
-from ._world.recording import Recording
+from ._state.key_files import KeyFiles
+from ._state.recording import Recording
 
 if TYPE_CHECKING:
     from ._settings import Settings
-    from ._world.world import World
+    from ._state.state import World
 
 
 class KeyVault:

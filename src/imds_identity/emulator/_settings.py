@@ -19,8 +19,8 @@ from ._kinds import check_fields
 from ._machine.identities import DEFAULT_IDENTITIES, Identity, checked_identities
 from ._machine.machine import Machine
 from ._machine.versions import supported_versions
-from ._world.events import Announcement
-from ._world.fault import Fault
+from ._state.events import Announcement
+from ._state.fault import Fault
 
 _P = ParamSpec("_P")
 _S = TypeVar("_S")

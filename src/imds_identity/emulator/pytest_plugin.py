@@ -26,7 +26,7 @@ def _started(stack: ExitStack, **arguments: Any) -> Emulator:
 
 
 def _point_at(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imds_identity.emulator._hosts.profiles import MISLEADING
+    from imds_identity.emulator._profiles.profiles import MISLEADING
 
     for name in MISLEADING:
         monkeypatch.delenv(name, raising=False)

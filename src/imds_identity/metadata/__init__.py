@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._documents.documents import parse_instance
-    from ._documents.instance import Instance, Network
-    from ._documents.load_balancer import LoadBalancer, public_ips
-    from ._documents.models import Compute, StorageProfile
-    from ._events.events import Change, EventsDocument, ScheduledEvent
-    from ._events.watch import Watcher
-    from ._proof.attested import (
+    from ._attestation.document import (
         AttestedDocument,
         read_attested_document_without_verifying,
         verify_attested_document,
     )
-    from ._service.presence import detect
+    from ._events.events import Change, EventsDocument, ScheduledEvent
+    from ._events.watch import Watcher
+    from ._models.compute import Compute, StorageProfile
+    from ._models.instance import Instance, Network
+    from ._models.load_balancer import LoadBalancer, public_ips
+    from ._models.parsing import parse_instance
+    from ._requests.presence import detect
     from .client import MetadataClient
     from .clouds import CLOUDS, Cloud, cloud_named, stack_hub_cloud
     from .errors import (
@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "client": ("MetadataClient",),
-    "_proof.attested": (
+    "_attestation.document": (
         "AttestedDocument",
         "read_attested_document_without_verifying",
         "verify_attested_document",
     ),
     "clouds": ("CLOUDS", "Cloud", "cloud_named", "stack_hub_cloud"),
-    "_documents.documents": ("parse_instance",),
-    "_documents.instance": ("Instance", "Network"),
-    "_documents.load_balancer": ("LoadBalancer", "public_ips"),
-    "_documents.models": ("Compute", "StorageProfile"),
-    "_service.presence": ("detect",),
+    "_models.parsing": ("parse_instance",),
+    "_models.instance": ("Instance", "Network"),
+    "_models.load_balancer": ("LoadBalancer", "public_ips"),
+    "_models.compute": ("Compute", "StorageProfile"),
+    "_requests.presence": ("detect",),
     "_events.events": ("Change", "EventsDocument", "ScheduledEvent"),
     "_events.watch": ("Watcher",),
 }

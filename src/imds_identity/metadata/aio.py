@@ -12,20 +12,20 @@ import contextvars
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from .._runtime.background import start_thread
+from .._platform.threads import start_thread
 from .client import MetadataClient as _MetadataClient
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator
 
-    from .._runtime.clock import Clock
-    from ._documents.instance import Instance, Network
-    from ._documents.load_balancer import LoadBalancer
-    from ._documents.models import Compute, StorageProfile
+    from .._platform.clock import Clock
+    from ._attestation.document import AttestedDocument
     from ._events.events import Change, EventsDocument
     from ._events.watch import Watcher as _Watcher
-    from ._proof.attested import AttestedDocument
+    from ._models.compute import Compute, StorageProfile
+    from ._models.instance import Instance, Network
+    from ._models.load_balancer import LoadBalancer
 
 __all__ = ["MetadataClient", "Watcher"]
 

@@ -6,29 +6,29 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .._runtime.fork import whole
-from .._wire.exchange import REQUEST_SECONDS
-from ._documents.documents import checked_nonce, element_at
-from ._documents.instance import instance_from
-from ._documents.load_balancer import LoadBalancer, public_ips
+from .._http.exchange import REQUEST_SECONDS
+from .._platform.fork import whole
 from ._events.events import approval, events_from
-from ._service import exchanges
-from ._service.connection import LONGEST_EXCHANGE, Connection, OneAtATime, wait_for
-from ._service.versions import checked
+from ._models.instance import instance_from
+from ._models.load_balancer import LoadBalancer, public_ips
+from ._models.parsing import checked_nonce, element_at
+from ._requests import exchanges
+from ._requests.connection import LONGEST_EXCHANGE, Connection, OneAtATime, wait_for
+from ._requests.versions import checked
 from .errors import MetadataError, NotOfferedError, WrongNonceError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
 
-    from .._runtime.clock import Clock
-    from .._wire.exchange import Steps
-    from ._documents.instance import Instance, Network
-    from ._documents.models import Compute, StorageProfile
+    from .._http.exchange import Steps
+    from .._platform.clock import Clock
+    from ._attestation.document import AttestedDocument
+    from ._attestation.trust import Given
     from ._events.events import EventsDocument
     from ._events.watch import Watcher
-    from ._proof.attested import AttestedDocument
-    from ._proof.trust import Given
+    from ._models.compute import Compute, StorageProfile
+    from ._models.instance import Instance, Network
     from .clouds import Cloud
 
 _NOT_OFFERED = (400, 404, 405)
@@ -176,7 +176,7 @@ class MetadataClient:
             ValueError: if an argument is wrong.
         """
         with whole():
-            from ._proof.attested import verify_attested_document
+            from ._attestation.document import verify_attested_document
 
         wanted = checked_nonce(nonce)
         given = tuple(intermediates)
@@ -266,7 +266,7 @@ class MetadataClient:
     def detect(self) -> bool:
         """Whether Azure's service answers, at once: see `imds_identity.metadata.detect`."""
         with whole():
-            from ._service.presence import detect
+            from ._requests.presence import detect
 
         return detect(endpoint=self._given_endpoint)
 

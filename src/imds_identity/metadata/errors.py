@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
 
-from .._core.failure import Malformed, Reported, Unavailable, report
-from ._service.failures import NotFound, NotOffered, UnknownVersion
+from .._core.failure import ErrorDetails, Malformed, Unavailable, error_details
+from ._requests.failures import NotFound, NotOffered, UnknownVersion
 
 if TYPE_CHECKING:
     from .._core.failure import Failure
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-class MetadataError(Reported, AzureError):
+class MetadataError(ErrorDetails, AzureError):
     """Something of the metadata service could not be had, or not be believed.
 
     Attributes:
@@ -161,7 +161,7 @@ _CLASSES: dict[type[Failure], type[MetadataError]] = {
 
 def error_from(failure: Failure) -> MetadataError:
     """What users catch, for what an exchange says."""
-    return report(_CLASSES.get(type(failure), MetadataRefusedError), failure)
+    return error_details(_CLASSES.get(type(failure), MetadataRefusedError), failure)
 
 
 def may_pass(error: MetadataError) -> bool:

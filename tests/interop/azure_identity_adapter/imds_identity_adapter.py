@@ -44,17 +44,19 @@ from azure.core.rest import HttpRequest
 
 import imds_identity
 import imds_identity.aio
-from imds_identity._engine import process
-from imds_identity._engine.broker import Broker
-from imds_identity._faces import transport
-from imds_identity._runtime import environment
-from imds_identity._sources import app_hosts, arc, kinds
-from imds_identity._wire import listener, secret_file
-from imds_identity._wire.problem import USER_AGENT, plain_headers
+from imds_identity._azure_core.transports import sender as transport
+from imds_identity._http import key_file as secret_file
+from imds_identity._http import peer as listener
+from imds_identity._http.transport_errors import USER_AGENT, plain_headers
+from imds_identity._platform import environment
+from imds_identity._sources import app_hosts, arc
+from imds_identity._sources import sources as kinds
+from imds_identity._token_cache import process
+from imds_identity._token_cache.cache import TokenCache
 
 if TYPE_CHECKING:
     from imds_identity._core.secret import Secret
-    from imds_identity._wire.exchange import Request
+    from imds_identity._http.exchange import Request
 
 _ANYWHERE = "http://localhost:40342/metadata/identity/oauth2/token"
 _TABLE = Path(__file__).parents[3] / "docs/azure-identity-tests.md"
@@ -82,22 +84,22 @@ class Clock:
         Clock.seconds += seconds
 
 
-class Broker1970:
+class TokenCache1970:
     """One broker a test, so that nothing is left of the test before."""
 
-    current: Broker
+    current: TokenCache
 
     @classmethod
     def renew(cls, seconds: float) -> None:
         Clock.seconds = seconds
-        cls.current = Broker(Clock(), lambda: 0.5)
+        cls.current = TokenCache(Clock(), lambda: 0.5)
 
 
 def adapted(settings: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a test's constructor, as ours takes them."""
     settings.pop("_enable_imds_probe", None)
     Clock.seconds += 3  # a credential of theirs knows nothing of the failure before it
-    return {**settings, "_broker": Broker1970.current}
+    return {**settings, "_token_cache": TokenCache1970.current}
 
 
 def read_secret(path: str, directory: str) -> Secret:
@@ -206,7 +208,7 @@ def environment_variables() -> Any:
 @pytest.fixture(autouse=True)
 def _fresh(request: pytest.FixtureRequest) -> None:
     written = inspect.getsource(request.function)
-    Broker1970.renew(1.0 if re.search(r'expires_on ?= ?"?42', written) else time.time())
+    TokenCache1970.renew(1.0 if re.search(r'expires_on ?= ?"?42', written) else time.time())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

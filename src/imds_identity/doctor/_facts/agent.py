@@ -62,7 +62,7 @@ def _directory_problem(path: str) -> str:
 
 
 def _port_problem(port: int) -> str:
-    from ..._wire.listener import confirm
+    from ..._http.peer import confirm
 
     try:
         confirm(port)
@@ -74,7 +74,7 @@ def _port_problem(port: int) -> str:
 def _in_group(user: str) -> tuple[bool | None, bool]:
     """Whether this process is in the agent's group, or root, and whether its user is."""
     if sys.platform == "win32":
-        from ..._runtime.windows import acts_for_administrator, acts_for_group
+        from ..._platform.windows import acts_for_administrator, acts_for_group
 
         return acts_for_administrator() or acts_for_group(_WINDOWS_GROUP), False
     import grp

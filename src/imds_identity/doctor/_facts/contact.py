@@ -10,25 +10,25 @@ import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..._core.challenge import claims_in
-from ..._core.failure import Failure, Refused, Unavailable, quote
+from ..._core.claims import claims_in
+from ..._core.failure import Failure, Refused, Unavailable, sanitize
 from ..._core.identity import SYSTEM_ASSIGNED
 from ..._core.token_request import TokenRequest
-from ..._sources.kinds import ArcSource, ImdsSource
-from ..._wire.channel import Channel
-from ..._wire.exchange import Request, Response, TransportError, Unreached
-from ..._wire.patience import Patience
-from ..._wire.retry import http_date
-from ..._wire.sender import bounded_sender
+from ..._http.exchange import ConnectFailed, Request, Response, TransportError
+from ..._http.retry import http_date
+from ..._http.retry_options import RetryOptions
+from ..._http.runner import ExchangeRunner
+from ..._http.transport import direct_sender
+from ..._sources.sources import ArcSource, ImdsSource
 from .facts import Contact, Exchanged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..._core.identity import Identity
-    from ..._runtime.clock import Clock
-    from ..._sources.kinds import TokenSource
-    from ..._wire.channel import Sender
+    from ..._http.runner import Sender
+    from ..._platform.clock import Clock
+    from ..._sources.sources import TokenSource
 
 MOST_REQUESTS = 8
 SECONDS = 4.0
@@ -73,19 +73,19 @@ class Witness:
             TransportError: if there is no answer.
         """
         if len(self.seen) >= MOST_REQUESTS:
-            raise Unreached(f"the doctor asks no more than {MOST_REQUESTS} times")
+            raise ConnectFailed(f"the doctor asks no more than {MOST_REQUESTS} times")
         if self.left < _LEAST_SECONDS:
-            raise Unreached(f"the doctor asks no longer than {SECONDS:g} s")
+            raise ConnectFailed(f"the doctor asks no longer than {SECONDS:g} s")
         path = urlsplit(request.url).path
         started = self._clock.now()
-        bounded = request.within(min(request.connect_seconds, self.left), self.left)
+        bounded = request.with_timeouts(min(request.connect_seconds, self.left), self.left)
         try:
             response = self._send(bounded)
         except (TransportError, Failure) as error:
             seconds = self._clock.now() - started
-            unreached = isinstance(error, Unreached)
+            unreached = isinstance(error, ConnectFailed)
             self.seen.append(
-                Exchanged(path, problem=quote(str(error)), seconds=seconds, unreached=unreached)
+                Exchanged(path, problem=sanitize(str(error)), seconds=seconds, unreached=unreached)
             )
             raise
         self.seen.append(_exchanged(path, response))
@@ -108,7 +108,7 @@ def contact_with(
     contact = _connected(source, clock)
     if contact.connect_problem:
         return contact
-    with bounded_sender(clock) as send:
+    with direct_sender(clock) as send:
         witness = Witness(send, clock, end)
         if isinstance(source, ArcSource | ImdsSource):
             contact = _with_metadata(contact, source, witness)
@@ -139,7 +139,7 @@ def _connected(source: TokenSource, clock: Clock) -> Contact:
     except TimeoutError:
         return Contact(connect_problem=f"no connection within {_CONNECT_SECONDS:g} s")
     except OSError as error:
-        words = quote(error.strerror or str(error))
+        words = sanitize(error.strerror or str(error))
         return Contact(connect_problem=words, refused=error.errno in _REFUSED)
 
 
@@ -181,17 +181,21 @@ def _with_token(
 def _asked(
     source: TokenSource, identity: Identity, resource: str, witness: Witness, clock: Clock
 ) -> tuple[Mapping[str, Any] | None, Failure | None]:
-    patience = Patience(connect_seconds=_CONNECT_SECONDS, request_seconds=witness.left, attempts=1)
-    channel = Channel(witness, clock, random=_middle, seconds=witness.left, patience=patience)
+    retry_options = RetryOptions(
+        connect_seconds=_CONNECT_SECONDS, request_seconds=witness.left, attempts=1
+    )
+    runner = ExchangeRunner(
+        witness, clock, random=_middle, seconds=witness.left, retry_options=retry_options
+    )
     try:
         source.check_selector(identity)
-        token = source.fetch(TokenRequest(resource, identity), channel)
+        token = source.fetch(TokenRequest(resource, identity), runner)
     except Failure as failure:
-        return None, failure.again()
+        return None, failure.copy()
     except ValueError as error:
-        return None, Refused(quote(str(error)))
+        return None, Refused(sanitize(str(error)))
     except OSError as error:
-        return None, Unavailable(quote(error.strerror or str(error)))
+        return None, Unavailable(sanitize(error.strerror or str(error)))
     return claims_in(token.value), None
 
 
@@ -204,11 +208,15 @@ def _exchanged(path: str, response: Response) -> Exchanged:
     return Exchanged(
         path,
         response.status,
-        {name: quote(response.headers[name], 200) for name in _TELLING if name in response.headers},
+        {
+            name: sanitize(response.headers[name], 200)
+            for name in _TELLING
+            if name in response.headers
+        },
         seconds=response.received_at - response.sent_at,
         ahead=None if date is None else response.received_wall - date,
     )
 
 
 def _beginning(response: Response) -> str:
-    return quote(response.body[:2000].decode("utf-8", "replace"), 300)
+    return sanitize(response.body[:2000].decode("utf-8", "replace"), 300)

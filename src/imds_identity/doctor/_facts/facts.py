@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
     from ..._core.failure import Failure
     from ..._core.identity import Identity
-    from ..._runtime.environment import Environment
-    from ..._sources.dmi import Firmware
+    from ..._platform.environment import Environment
     from ..._sources.explain import Explanation
-    from ..._sources.kinds import TokenSource
+    from ..._sources.firmware import Firmware
+    from ..._sources.sources import TokenSource
 
 
 class Route(NamedTuple):

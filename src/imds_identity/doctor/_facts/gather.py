@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..._core.failure import Failure
-from ..._core.identity import choose
-from ..._core.resource import resource_of
-from ..._runtime.clock import SYSTEM_CLOCK
-from ..._runtime.environment import Environment
-from ..._sources.detect import detect
-from ..._sources.dmi import firmware
+from ..._core.identity import parse_identity
+from ..._core.scope import resource_of
+from ..._platform.clock import SYSTEM_CLOCK
+from ..._platform.environment import Environment
 from ..._sources.explain import explain
-from ..._sources.kinds import ArcSource, WorkloadSource
+from ..._sources.firmware import firmware
+from ..._sources.registry import detect
+from ..._sources.sources import ArcSource, WorkloadSource
 from .agent import agent_at
 from .contact import contact_with
 from .facts import Agent, Contact, Facts, Network, Workload
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import os
 
     from ..._core.identity import Identity
-    from ..._sources.kinds import TokenSource
+    from ..._sources.sources import TokenSource
 
 _AGENT = "an installed Arc agent"
 DEFAULT_RESOURCE = "https://management.azure.com/"
@@ -47,7 +47,7 @@ def gathered(
     Raises:
         ValueError: for a setting that is not understood.
     """
-    identity = choose(client_id=client_id, object_id=object_id, resource_id=resource_id)
+    identity = parse_identity(client_id=client_id, object_id=object_id, resource_id=resource_id)
     environment = Environment()
     where = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
     wanted = resource or DEFAULT_RESOURCE

@@ -7,19 +7,19 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from ..._core.challenge import claims_in
-from ..._core.failure import quote
+from ..._core.claims import claims_in
+from ..._core.failure import sanitize
 from ..._core.identity import Identity
-from ..._machine.choice import chosen, default_places, machine_cache
-from ..._machine.gate import gate_for
-from ..._machine.memory import mounts
+from ..._shared_cache.location import default_paths, parse_setting, shared_cache_for
+from ..._shared_cache.mounts import mounts
+from ..._shared_cache.rate_limit import rate_limiter_for
 from .facts import Shared, SharedToken
 
 if TYPE_CHECKING:
-    from ..._machine.entries import Entry
-    from ..._machine.store import MachineCache
-    from ..._runtime.environment import Environment
-    from ..._sources.kinds import TokenSource
+    from ..._platform.environment import Environment
+    from ..._shared_cache.record import Record
+    from ..._shared_cache.store import SharedCache
+    from ..._sources.sources import TokenSource
 
 
 def shared_of(
@@ -35,7 +35,7 @@ def shared_of(
     Raises:
         ValueError: for a setting that is not understood.
     """
-    machine = machine_cache(named, environment=environment)
+    machine = shared_cache_for(named, environment=environment)
     if machine is None:
         return Shared(is_off=True)
     path, problem = _used(machine, named, environment)
@@ -45,14 +45,16 @@ def shared_of(
 
 
 def _used(
-    machine: MachineCache, named: bool | str | os.PathLike[str] | None, environment: Environment
+    machine: SharedCache, named: bool | str | os.PathLike[str] | None, environment: Environment
 ) -> tuple[str, str]:
     """The directory that is used, or would be; else the first one, and why it is not."""
     paths = [machine.directory.path]
     setting = environment["IMDS_IDENTITY_CACHE"] if named is None else named
-    if isinstance(setting, bool) or chosen(setting, "cache") is None:  # False shares nothing at all
+    if (
+        isinstance(setting, bool) or parse_setting(setting, "cache") is None
+    ):  # False shares nothing at all
         here = mounts()
-        places = default_places(environment["XDG_RUNTIME_DIR"] or None)
+        places = default_paths(environment["XDG_RUNTIME_DIR"] or None)
         paths = [path for path in places if here.in_memory(os.path.dirname(path))] or [""]
     judged = [(path, directory_problem(path)) for path in paths]
     return next((sound for sound in judged if not sound[1]), judged[0])
@@ -80,35 +82,35 @@ def directory_problem(path: str) -> str:
 
 
 def _access_problem(path: str) -> str:
-    from ..._runtime.windows import strangers
+    from ..._platform.windows import other_readers
 
     try:
-        found = strangers(path)
+        found = other_readers(path)
     except OSError as error:
         return error.strerror or str(error)
     return f"others may enter it: {', '.join(found)}" if found else ""
 
 
-def _content(path: str, machine: MachineCache, source: TokenSource) -> Shared:
-    entries = machine.entries()
+def _content(path: str, machine: SharedCache, source: TokenSource) -> Shared:
+    records = machine.records()
     now = machine.clock.now()
-    gate = gate_for(machine, source, _middle)
+    rate_limiter = rate_limiter_for(machine, source, _middle)
     return Shared(
         path=path,
-        tokens=tuple(_token(entry, now) for entry in entries if entry.token),
-        failures=sum(entry.token is None for entry in entries),
-        paused_seconds=gate.remaining(),
+        tokens=tuple(_token(entry, now) for entry in records if entry.token),
+        failures=sum(entry.token is None for entry in records),
+        paused_seconds=rate_limiter.remaining_pause(),
     )
 
 
-def _token(entry: Entry, now: float) -> SharedToken:
+def _token(entry: Record, now: float) -> SharedToken:
     claims = claims_in(entry.token.value) if entry.token else {}
     key = entry.key
     return SharedToken(
-        quote(key.resource),
-        quote(key.endpoint),
-        quote(str(Identity(key.selector, key.identity))),
-        quote(str(claims.get("oid", ""))),
+        sanitize(key.resource),
+        sanitize(key.endpoint),
+        sanitize(str(Identity(key.selector, key.identity))),
+        sanitize(str(claims.get("oid", ""))),
         entry.token.expires_at - now if entry.token else 0.0,
     )
 

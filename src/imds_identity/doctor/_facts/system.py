@@ -7,13 +7,13 @@ import platform
 import re
 from typing import TYPE_CHECKING
 
-from ..._core.challenge import claims_in
-from ..._core.failure import quote
+from ..._core.claims import claims_in
+from ..._core.failure import sanitize
 from .facts import System, Workload
 
 if TYPE_CHECKING:
-    from ..._runtime.clock import Clock
-    from ..._runtime.environment import Environment
+    from ..._platform.clock import Clock
+    from ..._platform.environment import Environment
 
 _PACKAGES = ("imds-identity", "azure-core", "azure-identity", "requests", "urllib3", "msal")
 _MARKS = {".dockerenv": "Docker", os.path.join("run", ".containerenv"): "Podman"}
@@ -66,8 +66,8 @@ def workload_in(path: str) -> Workload:
     return Workload(
         path,
         expires=float(expires) if isinstance(expires, int | float) else None,
-        subject=quote(str(claims.get("sub", ""))),
-        audience=quote(str(claims.get("aud", ""))),
+        subject=sanitize(str(claims.get("sub", ""))),
+        audience=sanitize(str(claims.get("aud", ""))),
     )
 
 

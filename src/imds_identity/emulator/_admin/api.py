@@ -11,20 +11,20 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .._hosts.health import PATH as HEALTH_PATH
-from .._hosts.health import health
 from .._messages import Response, json_response
-from .._world.events import Announcement
-from .._world.fault import Fault
+from .._profiles.health import PATH as HEALTH_PATH
+from .._profiles.health import health
+from .._state.events import Announcement
+from .._state.fault import Fault
 from .forms import BadFormError, fields_of, made
 from .page import Mistake, live, page, static
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._hosts.names import HostNames
     from .._messages import Request
-    from .._world.world import World
+    from .._profiles.names import HostNames
+    from .._state.state import World
     from .page import Place
 
 _SAFE = {"GET", "HEAD"}

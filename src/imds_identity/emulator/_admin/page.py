@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._machine.identities import SystemAssigned
 from .._messages import Response
-from .._world.events import NOTICE, SOURCES
-from .._world.fault import CATEGORIES, DOCUMENTS
+from .._state.events import NOTICE, SOURCES
+from .._state.fault import CATEGORIES, DOCUMENTS
 from . import words
 from .snippets import snippets
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import jinja2
 
-    from .._world.world import World
+    from .._state.state import World
 
 _SHOWN = 100
 _MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}

@@ -12,7 +12,7 @@ from .._services.token import TOKEN_PATH
 
 if TYPE_CHECKING:
     from .._machine.identities import Identity
-    from .._world.world import World
+    from .._state.state import World
 
 _RESOURCE = "https://vault.azure.net"
 

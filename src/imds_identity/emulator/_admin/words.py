@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .._world.fault import Fault
-    from .._world.faults import Standing
+    from .._state.fault import Fault
+    from .._state.faults import Standing
 
 _DOCUMENTS = {
     "tampered": "changes the attested document after it was signed",

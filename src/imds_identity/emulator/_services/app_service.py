@@ -11,8 +11,8 @@ from .token import BadTokenRequestError, UnknownResourceError, issue, resource_o
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
-    from .._world.fault import Fault
-    from .._world.world import World
+    from .._state.fault import Fault
+    from .._state.state import World
 
 PATH = "/msi/token"
 _VERSION = "2019-08-01"

@@ -11,8 +11,8 @@ from .token import TokenEndpoint
 if TYPE_CHECKING:
     from .._machine.identities import Identity, Selector
     from .._messages import Request, Response
-    from .._world.key_files import KeyFiles
-    from .._world.world import World
+    from .._state.key_files import KeyFiles
+    from .._state.state import World
 
 
 class ArcTokenEndpoint(TokenEndpoint):

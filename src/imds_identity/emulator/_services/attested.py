@@ -20,8 +20,8 @@ from .rules import (
 if TYPE_CHECKING:
     from .._messages import Request
     from .._pki.attestation import AttestationSigner
-    from .._world.fault import Fault
-    from .._world.world import World
+    from .._state.fault import Fault
+    from .._state.state import World
 
 PATH = "/metadata/attested/document"
 INTERMEDIATE_PATH = "/emulator/attested/intermediate.cer"

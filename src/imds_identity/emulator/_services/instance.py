@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._messages import Request, Response
-    from .._world.fault import Fault
-    from .._world.world import World
+    from .._state.fault import Fault
+    from .._state.state import World
 
     Document = dict[str, Any]
     Adapt = Callable[[Document], Document]

@@ -8,12 +8,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .._messages import json_response
-from .._world.tokens import RefusedTokenError, RevokedTokenError
+from .._state.tokens import RefusedTokenError, RevokedTokenError
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
-    from .._world.fault import Fault
-    from .._world.world import World
+    from .._state.fault import Fault
+    from .._state.state import World
 
 AUDIENCE = "https://vault.azure.net"
 _SECRETS = "/secrets"

@@ -9,8 +9,8 @@ from .rules import Complaint, json_only_complaint, metadata_error, request_compl
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
-    from .._world.fault import Fault
-    from .._world.world import World
+    from .._state.fault import Fault
+    from .._state.state import World
 
 PATH = "/metadata/loadbalancer"
 INTRODUCED = "2020-10-01"

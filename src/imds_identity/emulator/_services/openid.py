@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._messages import json_response
-from .._world.tokens import issuer_of
+from .._state.tokens import issuer_of
 from .rules import metadata_error, method_complaint
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
-    from .._world.fault import Fault
-    from .._world.world import World
+    from .._state.fault import Fault
+    from .._state.state import World
 
 JWKS_PATH = "/common/discovery/keys"
 

@@ -7,14 +7,14 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from .._messages import Response, json_response
-from .._world.events import NoSuchEventError
+from .._state.events import NoSuchEventError
 from .rules import Complaint, json_only_complaint, metadata_error, request_complaint
 
 if TYPE_CHECKING:
     from .._messages import Request
-    from .._world.events import ScheduledEvent
-    from .._world.fault import Fault
-    from .._world.world import World
+    from .._state.events import ScheduledEvent
+    from .._state.fault import Fault
+    from .._state.state import World
 
 PATH = "/metadata/scheduledevents"
 INTRODUCED = "2017-03-01"

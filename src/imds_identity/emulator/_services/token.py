@@ -16,9 +16,9 @@ from .rules import Complaint, identity_error, json_only_complaint, request_compl
 if TYPE_CHECKING:
     from .._machine.identities import Identity
     from .._messages import Request, Response
-    from .._world.fault import Fault
-    from .._world.tokens import IssuedToken
-    from .._world.world import World
+    from .._state.fault import Fault
+    from .._state.state import World
+    from .._state.tokens import IssuedToken
 
 TOKEN_PATH = "/metadata/identity/oauth2/token"  # noqa: S105 - a path
 # The older endpoint of Azure VM extensions and Cloud Shell, which go-autorest still posts to.

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from ..._core.failure import Malformed
-from ..._wire.retry import http_date
-from .._documents.node import Node, as_number, as_text, field_of, list_of, text, wrong_shape
+from ..._http.retry import http_date
+from .._models.node import Node, as_number, as_text, field_of, list_of, text, wrong_shape
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from .._documents.models import Compute
+    from .._models.compute import Compute
 
 Kind: TypeAlias = Literal["scheduled", "changed", "started", "gone"]
 

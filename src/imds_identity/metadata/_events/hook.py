@@ -9,9 +9,9 @@ import subprocess
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..._core.failure import quote
-from ..._runtime.background import start_thread
-from ..._runtime.environment import for_child
+from ..._core.failure import sanitize
+from ..._platform.environment import for_child
+from ..._platform.threads import start_thread
 from ..errors import MetadataError
 from .events import why_not_approve
 
@@ -148,4 +148,4 @@ def _one_line(text: str) -> str:
 
 def _name(change: Change) -> str:
     event = change.event
-    return quote(f"{event.event_type} {event.event_id}")
+    return sanitize(f"{event.event_type} {event.event_id}")

@@ -10,9 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.failure import Malformed
-from ..._runtime.replacing import replace
-from .._documents.documents import from_json
-from .._service.connection import OneAtATime
+from ..._platform.replacing import replace
+from .._models.parsing import from_json
+from .._requests.connection import OneAtATime
 from .events import events_from
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from ..._runtime.clock import Clock
-    from .._documents.instance import Instance
+    from ..._platform.clock import Clock
+    from .._models.instance import Instance
     from .events import Change, EventsDocument, ScheduledEvent
 
 EVERY = 1.0

@@ -1,0 +1,248 @@
+"""azure-identity's other keywords: what each of them is here.
+
+Loaded only where one is used.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from .._core.failure import sanitize
+from .._http.exchange import CONNECT_SECONDS, REQUEST_SECONDS
+from .._http.retry_options import RetryOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class RetryKeywords(TypedDict, total=False):
+    """What azure-core's ``RetryPolicy`` and transports call patience.
+
+    A request's bounds hold for it as a whole here, and no wait is without an end.
+    """
+
+    retry_total: int
+    retry_connect: int
+    retry_read: int
+    retry_status: int
+    retry_backoff_factor: float
+    retry_backoff_max: float
+    retry_mode: str
+    retry_on_status_codes: Iterable[int]
+    timeout: float
+    connection_timeout: float
+    read_timeout: float
+
+
+class PipelineKeywords(TypedDict, total=False):
+    """What azure-core's other policies and its transports take."""
+
+    headers: Mapping[str, str]
+    user_agent: str
+    user_agent_overwrite: bool
+    user_agent_use_env: bool
+    request_id: str
+    auto_request_id: bool
+    per_call_policies: Any
+    per_retry_policies: Any
+    policies: Any
+    network_span_namer: Any
+    tracing_attributes: Mapping[str, str]
+    instrumentation_config: Mapping[str, Any]
+    additional_allowed_query_params: Iterable[str]
+    connection_verify: bool | str
+    connection_cert: Any
+    connection_data_block_size: int
+
+
+class WorkloadKeywords(TypedDict, total=False):
+    """What has an effect in azure-identity where the source is workload identity."""
+
+    authority: str
+    _exclude_workload_identity_credential: bool
+
+
+class UnsupportedKeywords(TypedDict, total=False):
+    """What has an effect in azure-core or azure-identity that some of their users may miss here."""
+
+    custom_hook_policy: Any
+    headers_policy: Any
+    http_logging_policy: Any
+    logging_policy: Any
+    proxies: Mapping[str, str]
+    proxy_policy: Any
+    redirect_policy: Any
+    retry_policy: Any
+    retry_policy_class: Any
+    session: Any
+    user_agent_policy: Any
+    _cache: Any
+
+
+class IgnoredKeywords(TypedDict, total=False):
+    """What nobody misses: it is about other credentials, or what it would do is done anyway."""
+
+    additionally_allowed_tenants: Iterable[str]
+    allow_multitenant_authentication: bool
+    base_user_agent: str
+    cache_persistence_options: Any
+    disable_instance_discovery: bool
+    enable_support_logging: bool
+    logging_body: bool
+    permit_redirects: bool
+    polling_interval: float
+    redirect_max: int
+    response_encoding: str
+    retry_on_methods: Iterable[str]
+    sdk_moniker: str
+    session_owner: bool
+    tenant_id: str
+    use_env_settings: bool
+    _enable_imds_probe: bool
+    _within_dac: bool
+
+
+class Keywords(
+    RetryKeywords,
+    PipelineKeywords,
+    WorkloadKeywords,
+    UnsupportedKeywords,
+    IgnoredKeywords,
+    total=False,
+):
+    """Keywords that `ManagedIdentityCredential` takes as azure-identity's does."""
+
+    logging_enable: bool
+
+
+PIPELINE = frozenset(PipelineKeywords.__optional_keys__)
+"""Those that azure-core's policies and transports are given."""
+_WORKLOAD = frozenset(WorkloadKeywords.__optional_keys__)
+_MISSED = frozenset(UnsupportedKeywords.__optional_keys__)
+_NAMES = frozenset(Keywords.__optional_keys__)
+_OF_CHAINS = re.compile(r"exclude_[a-z_]+_credential")
+_LONGEST = 60.0
+_MOST_ATTEMPTS = 1000
+_CHALLENGE = 401  # of the Azure Arc agent, which is no refusal
+
+
+def checked(options: Mapping[str, Any], whose: str, own: Iterable[str]) -> dict[str, Any]:
+    """Those of ``options`` that say something.
+
+    Args:
+        options: keywords and what they were given.
+        whose: the class that got them.
+        own: its keywords, for who misspells one of them.
+
+    Raises:
+        TypeError: for one that there is not, and for headers that are none.
+    """
+    for name in options:
+        if name not in _NAMES and not _OF_CHAINS.fullmatch(name):
+            raise TypeError(
+                f"{whose}() got an unexpected keyword argument {sanitize(name)!r}"
+                + _like(name, [*own, *_NAMES])
+            )
+    given = {name: value for name, value in options.items() if value is not None}
+    if not isinstance(given.get("headers", {}), Mapping):
+        raise TypeError(f"headers are a mapping of names to values, not {given['headers']!r}")
+    return given
+
+
+def warn_of(options: Mapping[str, Any], source: str, level: int) -> None:
+    """Warn of ``options`` whose absence changes something.
+
+    Args:
+        options: from `checked`.
+        source: the kind of source that is asked.
+        level: how many frames above this one the caller's is.
+    """
+    missable = _MISSED | _WORKLOAD if source == "workload-identity" else _MISSED
+    missed = sorted(name for name in missable & options.keys() if options[name])
+    if missed:
+        warnings.warn(
+            f"{', '.join(missed)} {'has' if len(missed) == 1 else 'have'} no effect here: requests "
+            "go to the host's own service, past every proxy and redirect, with the headers, hooks, "
+            "policies and retry_* keywords that are given",
+            UserWarning,
+            stacklevel=level + 1,
+        )
+
+
+def retry_options_of(options: Mapping[str, Any]) -> RetryOptions:
+    """What ``options`` say of retries and time-outs.
+
+    Raises:
+        ValueError: for one that is no number, or out of range.
+    """
+    mode = str(getattr(options.get("retry_mode"), "value", options.get("retry_mode", "")))
+    if mode.lower() not in ("", "exponential", "fixed"):
+        raise ValueError(f"retry_mode is 'exponential' or 'fixed', not {sanitize(mode)!r}")
+    connect = _seconds(options, "connection_timeout")
+    return RetryOptions(
+        connect_seconds=connect,
+        request_seconds=_whole(connect, _seconds(options, "read_timeout")),
+        seconds=_number(options, "timeout"),
+        attempts=_attempts(options, "retry_total"),
+        connect_attempts=_attempts(options, "retry_connect"),
+        read_attempts=_attempts(options, "retry_read"),
+        status_attempts=_attempts(options, "retry_status"),
+        first_pause=_number(options, "retry_backoff_factor", least=0.0),
+        longest_pause=_number(options, "retry_backoff_max", least=0.0),
+        growth=1.0 if mode.lower() == "fixed" else None,
+        statuses=_statuses(options.get("retry_on_status_codes")),
+    )
+
+
+def _seconds(options: Mapping[str, Any], name: str) -> float | None:
+    seconds = _number(options, name)
+    return None if seconds is None else min(seconds, _LONGEST)
+
+
+def _whole(connect: float | None, read: float | None) -> float | None:
+    """Seconds for a request as a whole, if either of its parts has another length than usual."""
+    if read is not None:
+        return read + (connect or 0.0)
+    if connect is not None and connect > CONNECT_SECONDS:
+        return connect + REQUEST_SECONDS - CONNECT_SECONDS
+    return None
+
+
+def _attempts(options: Mapping[str, Any], name: str) -> int | None:
+    """One request more than there are retries."""
+    retries = _number(options, name, least=0.0)
+    return None if retries is None else int(min(retries, _MOST_ATTEMPTS)) + 1
+
+
+def _number(options: Mapping[str, Any], name: str, least: float | None = None) -> float | None:
+    """A number above 0, or one of ``least`` or more."""
+    value = options.get(name)
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (value > 0 if least is None else value >= least):
+        raise ValueError(
+            f"{name} is a number {'above 0' if least is None else 'of 0 or more'}, not {value!r}"
+        )
+    return float(value)
+
+
+def _statuses(codes: Iterable[int] | None) -> frozenset[int] | None:
+    if codes is None:
+        return None
+    try:
+        return frozenset(int(code) for code in codes if int(code) >= 400) - {_CHALLENGE}
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"retry_on_status_codes is a list of HTTP statuses, not {codes!r}"
+        ) from None
+
+
+def _like(name: str, names: list[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [known for known in names if known[0] != "_"], 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

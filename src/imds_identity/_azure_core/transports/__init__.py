@@ -1,0 +1,1 @@
+"""azure-core transports and policies as senders of the token cache."""

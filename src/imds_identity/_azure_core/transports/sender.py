@@ -1,0 +1,176 @@
+"""azure-core's transports as senders of the engine, under its bounds of time and size."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import azure.core.rest._requests_basic  # noqa: F401 - else imported by the first request
+from azure.core.exceptions import (
+    DecodeError,
+    HttpResponseError,
+    IncompleteReadError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.core.pipeline.transport import AsyncioRequestsTransport, RequestsTransport
+from azure.core.rest import HttpRequest
+
+from ..._http.connection import in_time, timed_out
+from ..._http.exchange import ConnectFailed, ReadFailed, Response
+from ..._http.requests_transport import REQUESTS_ERRORS, transport_error_from_requests
+from ..._http.transport import parts_of
+from ..._http.transport_errors import plain_headers, system_message, transport_error_from
+from ..._token_cache.flight import Interrupted
+from .body import ResponseBody
+from .isolated import (
+    bound_requests,
+    check_certificate,
+    check_transport,
+    is_async,
+    isolated_aiohttp,
+    isolated_requests,
+    options_for,
+    warn_of_certificate,
+)
+from .loop import wait_for
+from .pipeline import Policies
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator
+
+    from ..._http.exchange import Request
+    from ..._http.runner import Sender
+    from ..._platform.clock import Clock
+    from ..._token_cache.client import OpenSender
+
+__all__ = [
+    "Policies",
+    "async_sender",
+    "check_policies",
+    "check_transport",
+    "is_async",
+    "sync_sender",
+    "warn_of_certificate",
+]
+
+
+def check_policies(transport: Any, policies: Policies, *, is_async: bool) -> None:
+    """Refuse policies that cannot be called where ``transport`` sends.
+
+    Args:
+        transport: the caller's, if there is one.
+        policies: likewise.
+        is_async: whether an event loop is there to await them.
+
+    Raises:
+        TypeError: for one that would have to be awaited and is not, or the other way round.
+    """
+    policies.check(on_loop=is_async and _needs_a_loop(transport, policies))
+
+
+def sync_sender(transport: Any, policies: Policies) -> OpenSender:
+    """Sends by ``transport``, or by azure-core's own if there are policies and no transport."""
+    return functools.partial(_opened, functools.partial(_run, transport, policies))
+
+
+def async_sender(transport: Any, policies: Policies, loop: asyncio.AbstractEventLoop) -> OpenSender:
+    """Sends by ``transport``; an async one runs on ``loop`` while the engine's thread waits."""
+    if not _needs_a_loop(transport, policies):
+        return sync_sender(transport, policies)
+
+    def run(request: Request, clock: Clock) -> Response:
+        begin = functools.partial(_run_async, transport, policies, request, clock)
+        return wait_for(begin, loop, request.seconds, clock)
+
+    return functools.partial(_opened, run)
+
+
+def _needs_a_loop(transport: Any, policies: Policies) -> bool:
+    return policies.need_loop if transport is None else is_async(transport)
+
+
+@contextmanager
+def _opened(run: Callable[[Request, Clock], Response], clock: Clock) -> Iterator[Sender]:
+    def send(request: Request) -> Response:
+        try:
+            parts_of(request)
+            return run(request, clock)
+        except Interrupted:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as one of ours
+            problem = _transport_error_from(error, request)
+        # Not inside the handler: an exception's context holds frames, and those hold secrets.
+        raise problem
+
+    yield send
+
+
+def _run(transport: Any, policies: Policies, request: Request, clock: Clock) -> Response:
+    """Send ``request`` by a transport that blocks."""
+    if transport is None:
+        transport = RequestsTransport(**policies.of_transport)
+    isolated = isolated_requests(transport, request, clock)
+    if isolated is not None:
+        with isolated.session:
+            return _send(isolated, policies, request, clock)
+    check_certificate(transport, request)
+    bound_requests(transport, request, clock)
+    # Nothing is known of what it does with time-outs.
+    send = functools.partial(_send, transport, policies, request, clock)
+    return in_time(send, request.seconds, timed_out(request.seconds))
+
+
+def _send(transport: Any, policies: Policies, request: Request, clock: Clock) -> Response:
+    body = ResponseBody(clock, request.seconds)
+    options = options_for(transport, request)
+    return body.response(policies.run(_http(request), transport, body, **options))
+
+
+async def _run_async(
+    transport: Any, policies: Policies, request: Request, clock: Clock
+) -> Response:
+    """Send ``request`` by a transport that is awaited."""
+    if transport is None:
+        transport = AsyncioRequestsTransport(**policies.of_transport)
+    isolated = isolated_requests(transport, request, clock)
+    if isolated is not None:
+        with isolated.session:
+            return await _send_async(isolated, policies, request, clock)
+    check_certificate(transport, request)
+    isolated = isolated_aiohttp(transport, request)
+    if isolated is not None:
+        async with isolated.session:
+            return await _send_async(isolated, policies, request, clock)
+    bound_requests(transport, request, clock)
+    return await _send_async(transport, policies, request, clock)
+
+
+async def _send_async(
+    transport: Any, policies: Policies, request: Request, clock: Clock
+) -> Response:
+    body = ResponseBody(clock, request.seconds)
+    options = options_for(transport, request)
+    return body.response(await policies.run_async(_http(request), transport, body, **options))
+
+
+def _http(request: Request) -> HttpRequest:
+    return HttpRequest(
+        request.method, request.url, headers=plain_headers(request), content=request.body
+    )
+
+
+def _transport_error_from(error: Exception, request: Request) -> Exception:
+    inner = getattr(error, "inner_exception", None)
+    of_requests = inner if isinstance(inner, REQUESTS_ERRORS) else error
+    if isinstance(of_requests, REQUESTS_ERRORS):
+        return transport_error_from_requests(of_requests, request)
+    if isinstance(error, ServiceRequestError):
+        return ConnectFailed(system_message(error, request))
+    broken_off = (IncompleteReadError, ServiceResponseError, DecodeError)
+    # The very class: its subclasses are what services say to clients of theirs.
+    if isinstance(error, broken_off) or type(error) is HttpResponseError:
+        return ReadFailed(system_message(error, request))
+    return transport_error_from(error, request)

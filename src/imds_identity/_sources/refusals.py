@@ -1,0 +1,96 @@
+"""What IMDS and the Arc agent have in common in how they answer a token request."""
+
+from __future__ import annotations
+
+from .._core.failure import Failure, Malformed, Refused, Unavailable, sanitize
+from .._core.identity import ascii_lower
+from .._http.retry import retry_after
+from .token_parsing import fields_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._core.identity import Identity
+    from .._core.token_request import TokenRequest
+    from .._http.exchange import Response
+
+_ECHOES = {
+    "client_id": ("client_id",),
+    "object_id": ("object_id",),
+    "resource_id": ("msi_res_id", "mi_res_id"),
+}
+
+
+def check_identity(response: Response, identity: Identity, *, required: bool) -> None:
+    """Refuse a token that is not the selected identity's.
+
+    Args:
+        response: a 200 answer, which repeats the selector it was asked with.
+        identity: whom was asked for.
+        required: whether an answer that repeats nothing is refused as well.
+
+    Raises:
+        Malformed: if the answer names another identity, or none where one is required.
+    """
+    if not identity.selector:
+        return
+    fields = fields_of(response)
+    echoes = [fields.get(name) for name in _ECHOES[identity.selector] if fields.get(name)]
+    if not echoes and not required:
+        return
+    if not echoes or not all(_names(echo, identity) for echo in echoes):
+        other = next((sanitize(str(echo)) for echo in echoes if not _names(echo, identity)), None)
+        confirmation = f"answered for {identity.selector} {other!r}" if other else "named none"
+        raise Malformed(
+            f"the service did not confirm the {identity}: it {confirmation}",
+            "Its token may be another identity's and was discarded. Older Azure Arc agents ignore "
+            "the selector: update the agent, or use the system-assigned identity.",
+            status=response.status,
+        )
+
+
+def _names(echo: object, identity: Identity) -> bool:
+    return isinstance(echo, str) and ascii_lower(echo) == ascii_lower(identity.value)
+
+
+def refusal(response: Response, token_request: TokenRequest) -> Failure:
+    """What an answer other than 200 means for whoever wants a token.
+
+    Args:
+        response: the answer.
+        token_request: what was asked for.
+    """
+    status, error_text, rest = response.status, response.error_text, retry_after(response)
+    if 300 <= status < 400:
+        return Unavailable(
+            f"the answer is a redirect ({status}), which was not followed",
+            "The metadata service never redirects: something else answers at this address.",
+            status=status,
+        )
+    if status == 400:
+        return Unavailable(
+            f"the service answered 400, {error_text}",
+            f"Is the {token_request.identity} assigned here, and is {token_request.resource!r} a "
+            "resource of its tenant? With several user-assigned identities one must be selected.",
+            status=status,
+        )
+    if status == 429:
+        asked = f" and asks for {rest:.0f} s of rest" if rest else ""
+        return Refused(
+            f"the service is throttling this machine (429, {error_text}){asked}",
+            "Find what asks so often: of a VM no more than 20 a second and 5 at once are taken.",
+            status=status,
+            retry_after=rest,
+        )
+    if status in (404, 410) or status >= 500:
+        return Refused(
+            f"the service keeps answering {status}, {error_text}",
+            "It is being updated or is ill; that mostly passes within minutes.",
+            status=status,
+            retry_after=rest,
+        )
+    return Refused(
+        f"the service answered {status}, {error_text}",
+        "Asking again will not help: if those are not the metadata service's own words, something "
+        "else (a proxy, a firewall) answers in its place.",
+        status=status,
+    )

@@ -1,1 +1,0 @@
-"""Commands that bring tokens to other programs on this machine."""

@@ -1,0 +1,271 @@
+"""The asyncio credential over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from azure.core.credentials_async import AsyncSupportsTokenInfo, AsyncTokenCredential
+from azure.core.pipeline.transport import (
+    AioHttpTransport,
+    AsyncioRequestsTransport,
+    RequestsTransport,
+)
+
+import imds_identity
+from imds_identity import CredentialUnavailableError, MalformedAnswerError
+from imds_identity._platform.clock import SYSTEM_CLOCK
+from imds_identity._token_cache.cache import TokenCache
+from imds_identity.aio import ManagedIdentityCredential, get_bearer_token_provider
+
+if TYPE_CHECKING:
+    from imds_identity.emulator import Emulator
+
+SCOPE = "https://vault.azure.net/.default"
+
+
+def arc_credential(emulator: Emulator, **settings: Any) -> ManagedIdentityCredential:
+    return ManagedIdentityCredential(
+        arc_tokens_directory=str(emulator.tokens_directory), **settings
+    )
+
+
+def test_azure_core_s_protocols_are_met(imds_emulator: Emulator) -> None:
+    credential = ManagedIdentityCredential()
+    typed: AsyncTokenCredential = credential
+    informed: AsyncSupportsTokenInfo = credential
+    assert isinstance(informed, AsyncSupportsTokenInfo)
+
+    async def main() -> None:
+        async with typed:
+            token = await typed.get_token(SCOPE, tenant_id="t", enable_cae=True, more=1)
+            info = await informed.get_token_info(SCOPE, options={"tenant_id": "t"})
+        assert (token.token, token.expires_on) == (info.token, info.expires_on)
+        assert info.refresh_on is not None
+        assert info.refresh_on < info.expires_on
+
+    asyncio.run(main())
+    assert len(imds_emulator.token_requests) == 1
+
+
+def test_an_arc_server_s_token(arc_emulator: Emulator) -> None:
+    token = asyncio.run(arc_credential(arc_emulator).get_token(SCOPE))
+    assert token.token
+    assert [request.status for request in arc_emulator.token_requests] == [401, 200]
+
+
+def test_sync_and_async_share_one_cache(imds_emulator: Emulator) -> None:
+    sync = imds_identity.ManagedIdentityCredential().get_token(SCOPE)
+    assert asyncio.run(ManagedIdentityCredential().get_token(SCOPE)).token == sync.token
+    assert len(imds_emulator.token_requests) == 1
+
+
+def test_a_cached_token_touches_neither_a_thread_nor_the_loop(imds_emulator: Emulator) -> None:
+    credential = ManagedIdentityCredential()
+    asyncio.run(credential.get_token(SCOPE))
+    stepped = credential.get_token(SCOPE)
+    with pytest.raises(StopIteration) as done:  # it ends with no loop to run on
+        stepped.send(None)
+    assert done.value.value is asyncio.run(credential.get_token(SCOPE))
+
+
+def test_64_tasks_with_a_credential_each_make_one_request(imds_emulator: Emulator) -> None:
+    imds_emulator.fault(delay=0.1)
+
+    async def main() -> list[str]:
+        asked = (ManagedIdentityCredential().get_token(SCOPE) for _ in range(64))
+        return [token.token for token in await asyncio.gather(*asked)]
+
+    assert len(set(asyncio.run(main()))) == 1
+    assert len(imds_emulator.token_requests) == 1
+
+
+def test_the_loop_goes_on_while_a_token_is_fetched(imds_emulator: Emulator) -> None:
+    imds_emulator.fault(delay=0.2)
+
+    async def main() -> int:
+        fetch = asyncio.create_task(ManagedIdentityCredential().get_token(SCOPE))
+        turns = 0
+        while not fetch.done():
+            turns += 1
+            await asyncio.sleep(0.001)
+        return turns
+
+    assert asyncio.run(main()) > 10
+
+
+def test_a_cancelled_waiter_harms_no_other(imds_emulator: Emulator) -> None:
+    imds_emulator.fault(delay=0.2)
+    credential = ManagedIdentityCredential()
+
+    async def main() -> list[Any]:
+        tasks = [asyncio.create_task(credential.get_token(SCOPE)) for _ in range(8)]
+        await asyncio.sleep(0.05)
+        for task in tasks[:4]:
+            task.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    results = asyncio.run(main())
+    assert all(isinstance(result, asyncio.CancelledError) for result in results[:4])
+    assert len({result.token for result in results[4:]}) == 1
+    assert len(imds_emulator.token_requests) == 1
+
+
+def test_a_time_out_leaves_the_fetch_to_those_who_come_later(imds_emulator: Emulator) -> None:
+    imds_emulator.fault(delay=0.2)
+    credential = ManagedIdentityCredential()
+
+    async def impatient() -> None:
+        await asyncio.wait_for(credential.get_token(SCOPE), 0.02)
+
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(impatient())
+    assert asyncio.run(credential.get_token(SCOPE)).token
+    assert len(imds_emulator.token_requests) == 1
+
+
+@pytest.mark.parametrize("transport", [None, AioHttpTransport, AsyncioRequestsTransport])
+def test_it_works_under_one_loop_after_another(
+    imds_emulator: Emulator, transport: type[Any] | None
+) -> None:
+    async def once(credential: ManagedIdentityCredential, claims: str) -> str:
+        async with credential:
+            return (await credential.get_token(SCOPE, claims=claims)).token
+
+    tokens = set()
+    for number in range(3):
+        settings = {"transport": transport()} if transport else {}
+        credential = ManagedIdentityCredential(**settings)
+        tokens.add(asyncio.run(once(credential, f"challenge {number}")))
+    assert len(tokens) == 3
+
+
+def test_one_credential_serves_loops_in_several_threads(imds_emulator: Emulator) -> None:
+    imds_emulator.fault(delay=0.1)
+    credential = ManagedIdentityCredential()
+    tokens: list[str] = []
+
+    def work() -> None:
+        tokens.append(asyncio.run(credential.get_token(SCOPE)).token)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(tokens)) == 1
+    assert len(tokens) == 8
+    assert len(imds_emulator.token_requests) == 1
+
+
+@pytest.mark.parametrize(
+    "transport", [AioHttpTransport, AsyncioRequestsTransport, RequestsTransport]
+)
+def test_transports_of_either_kind_send(arc_emulator: Emulator, transport: type[Any]) -> None:
+    seen: list[int] = []
+
+    async def main() -> str:
+        settings = {"raw_response_hook": lambda r: seen.append(r.http_response.status_code)}
+        async with arc_credential(arc_emulator, transport=transport(), **settings) as credential:
+            return (await credential.get_token(SCOPE)).token
+
+    assert asyncio.run(main())
+    assert seen == [401, 200]
+
+
+@pytest.mark.parametrize("transport", [AioHttpTransport, AsyncioRequestsTransport])
+def test_a_transport_that_reaches_nobody(
+    transport: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imds_identity._platform.clock.SystemClock.sleep", [].append)
+
+    async def main() -> None:
+        async with ManagedIdentityCredential(transport=transport()) as credential:
+            await credential.get_token(SCOPE)
+
+    with pytest.raises(CredentialUnavailableError, match="nothing answers"):
+        asyncio.run(main())
+
+
+def test_a_fetch_whose_loop_is_gone_is_taken_over_by_another_loop(imds_emulator: Emulator) -> None:
+    imds_emulator.fault(delay=5, times=1)
+
+    async def abandon() -> None:
+        credential = ManagedIdentityCredential(transport=AioHttpTransport())
+        async with credential:
+            task = asyncio.create_task(credential.get_token(SCOPE))
+            await asyncio.sleep(0.1)
+            task.cancel()
+
+    asyncio.run(abandon())
+    started = time.monotonic()
+    assert asyncio.run(ManagedIdentityCredential().get_token(SCOPE)).token
+    assert time.monotonic() - started < 4  # less than the answer that nobody waits for any more
+
+
+def test_a_sync_call_on_the_thread_of_a_loop_that_fetches_does_not_wait_for_it(
+    imds_emulator: Emulator,
+) -> None:
+    imds_emulator.fault(delay=0.2, times=1)
+
+    async def both() -> tuple[str, str]:
+        asked = asyncio.Event()
+        credential = ManagedIdentityCredential(
+            transport=AioHttpTransport(), raw_request_hook=lambda _: asked.set()
+        )
+        async with credential:
+            task = asyncio.ensure_future(credential.get_token(SCOPE))
+            await asked.wait()
+            # This blocks the loop that the task needs.
+            sync = imds_identity.ManagedIdentityCredential().get_token(SCOPE)
+            assert not task.done()
+            return sync.token, (await task).token
+
+    tokens = asyncio.run(asyncio.wait_for(both(), 20))
+    assert all(tokens)
+
+
+def test_errors_are_what_they_are_for_the_sync_credential(imds_emulator: Emulator) -> None:
+    with pytest.raises(CredentialUnavailableError, match="nobody") as caught:
+        asyncio.run(ManagedIdentityCredential(client_id="nobody").get_token(SCOPE))
+    assert caught.value.__context__ is None
+    imds_emulator.fault(status=200, body='{"access_token": ""}', content_type="application/json")
+    with pytest.raises(MalformedAnswerError):
+        asyncio.run(ManagedIdentityCredential().get_token_info(SCOPE))
+    with pytest.raises(ValueError, match="scope"):
+        asyncio.run(ManagedIdentityCredential().get_token())
+    with pytest.raises(ValueError, match="scope"):
+        asyncio.run(ManagedIdentityCredential().get_token_info("a", "b"))
+
+
+def test_an_outage_goes_unnoticed_while_the_token_is_good(imds_emulator: Emulator) -> None:
+    token_cache = TokenCache(SYSTEM_CLOCK, lambda: 0.5)
+    credential = ManagedIdentityCredential(_token_cache=token_cache)
+    first = asyncio.run(credential.get_token(SCOPE))
+    entry = credential._entries[SCOPE]
+    assert entry.token is not None
+    entry.token = entry.token.replaced(refresh_at=0)  # due since long ago
+    entry.hit_until = 0
+    imds_emulator.fault(status=403)
+    assert asyncio.run(credential.get_token(SCOPE)).token == first.token
+    while entry.token.failed_refreshes == 0:
+        time.sleep(0.001)
+    assert asyncio.run(credential.get_token(SCOPE)).token == first.token
+
+
+def test_pickle_carries_configuration(imds_emulator: Emulator) -> None:
+    credential = ManagedIdentityCredential(source="imds", client_id="c")
+    assert repr(pickle.loads(pickle.dumps(credential))) == repr(credential)
+
+
+def test_a_bearer_token_provider(imds_emulator: Emulator) -> None:
+    async def main() -> None:
+        credential = ManagedIdentityCredential()
+        provide = get_bearer_token_provider(credential, SCOPE)
+        assert await provide() == (await credential.get_token(SCOPE)).token
+
+    asyncio.run(main())

@@ -1,0 +1,142 @@
+"""Log handlers that use the credential themselves, and what is done under the broker's lock."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_identity import ManagedIdentityCredential
+from imds_identity._shared_cache.directory import Directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from imds_identity.emulator import Emulator
+
+SCOPE = "https://vault.azure.net/.default"
+
+
+class Sends(logging.Handler):
+    """Sends each record somewhere, with a token, and holds its own lock while it does."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(logging.DEBUG)
+        self.credential = ManagedIdentityCredential(**settings)
+        self.tokens: list[str] = []
+        self._busy = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not getattr(self._busy, "now", False):
+            self._busy.now = True
+            try:
+                self.tokens.append(self.credential.get_token(SCOPE).token)
+            finally:
+                self._busy.now = False
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    logger = logging.getLogger()
+    level, handlers = logger.level, list(logger.handlers)
+    logger.setLevel(logging.DEBUG)
+    yield logger
+    logger.setLevel(level)
+    for handler in set(logger.handlers) - set(handlers):
+        logger.removeHandler(handler)
+
+
+def in_time(work: Any) -> None:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive(), "it hangs"
+
+
+def test_a_handler_of_everything_gets_its_token(
+    imds_emulator: Emulator, tmp_path: Path, root: logging.Logger
+) -> None:
+    handler = Sends(cache=tmp_path / "cache")
+    root.addHandler(handler)
+    in_time(lambda: logging.getLogger("app").info("a line"))
+    assert handler.tokens
+
+
+def test_a_handler_gets_its_token_though_the_fetch_has_something_to_say(
+    imds_emulator: Emulator, tmp_path: Path, root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(directory: Directory, source: str, target: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Directory, "replace", full)
+    handler = Sends(cache=tmp_path / "cache")
+    root.addHandler(handler)
+    in_time(lambda: logging.getLogger("app").info("a line"))
+    assert len(handler.tokens) >= 1
+
+
+UNDER_THE_LOCK = """
+import logging, sys
+from imds_identity import ManagedIdentityCredential, ManagedIdentityError, clear_cache
+from imds_identity._token_cache.process import process_token_cache
+
+token_cache, seen, events = process_token_cache(), [], set()
+
+def audit(event, arguments):
+    events.add(event)
+    if token_cache._lock._is_owned():
+        seen.append((event, arguments))
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        audit("logging", record.msg)
+
+logging.getLogger("imds_identity").addHandler(Handler())
+sys.addaudithook(audit)
+hooked = ManagedIdentityCredential(raw_request_hook=lambda _: audit("hook", ()))
+for credential in (ManagedIdentityCredential(), hooked):
+    for claims in (None, '{"access_token": {"nbf": {"value": "1"}}}', "x"):
+        credential.get_token("https://vault.azure.net", claims=claims)
+    credential._entries["https://vault.azure.net"].hit_until = 0
+    credential.get_token("https://vault.azure.net")
+    clear_cache()
+try:
+    ManagedIdentityCredential(client_id="nobody").get_token("https://vault.azure.net")
+except ManagedIdentityError:
+    pass
+assert events >= {"open", "import", "hook", "socket.connect"}, events
+print(seen)
+"""
+
+
+def test_nothing_is_read_imported_or_called_under_the_broker_s_lock(
+    imds_emulator: Emulator, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_THE_LOCK],
+        env={
+            **os.environ, **imds_emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path / "c")
+        },
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_clear_cache_in_a_fresh_process_clears_what_is_shared(
+    imds_emulator: Emulator, tmp_path: Path
+) -> None:
+    environment = {
+        **os.environ, **imds_emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path / "c")
+    }  # fmt: skip
+    ask = f"imds_identity.ManagedIdentityCredential().get_token({SCOPE!r})"
+    for number, work in ((1, ask), (1, ask), (1, "imds_identity.clear_cache()"), (2, ask)):
+        subprocess.run(
+            [sys.executable, "-c", f"import imds_identity; {work}"], env=environment, check=True
+        )
+        assert len(imds_emulator.token_requests) == number

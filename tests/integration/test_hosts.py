@@ -1,0 +1,313 @@
+"""Each host of apps as a user has it: by the environment, against what its documentation says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from azure.core.pipeline.policies import SansIOHTTPPolicy
+from azure.core.pipeline.transport import RequestsTransport
+from documented_hosts import ASSERTION, CLIENT, HOSTS, RESOURCE, SECRET, DocumentedHost
+
+import imds_identity
+import imds_identity.aio
+from imds_identity import (
+    CredentialUnavailableError,
+    ManagedIdentityCredential,
+    ManagedIdentityError,
+)
+from imds_identity._platform.clock import SYSTEM_CLOCK
+from support import TlsServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from imds_identity.emulator import Emulator
+    from imds_identity.telemetry import Event
+
+SCOPE = f"{RESOURCE}/.default"
+NAMES = pytest.mark.parametrize("name", sorted(HOSTS))
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str) -> DocumentedHost:
+            host: DocumentedHost = stack.enter_context(HOSTS[name].over(tmp_path))
+            for variable, value in host.variables().items():
+                monkeypatch.setenv(variable, value)
+            if isinstance(host, TlsServer):
+                monkeypatch.setenv("REQUESTS_CA_BUNDLE", host.certificates)
+            return host
+
+        yield start
+
+
+@NAMES
+def test_a_host_is_asked_as_its_documentation_says(host: Any, name: str) -> None:
+    asked = host(name)
+    before = SYSTEM_CLOCK.wall()
+    token = ManagedIdentityCredential().get_token(SCOPE)
+    assert asked.problems == []
+    assert token.token.startswith("token-")
+    assert token.expires_on >= before + 3500
+    assert len(asked.requests) == 1
+    assert ManagedIdentityCredential().get_token(SCOPE) is token
+    assert len(asked.requests) == 1
+
+
+@NAMES
+def test_the_async_credential_asks_likewise(host: Any, name: str) -> None:
+    asked = host(name)
+    credential = imds_identity.aio.ManagedIdentityCredential()
+    assert asyncio.run(credential.get_token(SCOPE)).token.startswith("token-")
+    assert asked.problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "whose"),
+    [
+        ("app-service", {"client_id": "c"}, "c"),
+        ("app-service", {"object_id": "o"}, "o"),
+        ("app-service", {"resource_id": "/r"}, "/r"),
+        ("app-service", {"identity_config": {"mi_res_id": "/r"}}, "/r"),
+        ("azure-ml", {"client_id": "c"}, "c"),
+        ("azure-ml", {"identity_config": {"object_id": "o"}}, "o"),
+        ("azure-ml", {"identity_config": {"resource_id": "/r"}}, "/r"),
+        ("workload-identity", {}, CLIENT),
+        ("workload-identity", {"client_id": "c"}, "c"),
+        ("workload-identity", {"identity_config": {"client_id": "c"}}, "c"),
+    ],
+)
+def test_a_selector_selects(host: Any, name: str, settings: dict[str, Any], whose: str) -> None:
+    asked = host(name)
+    token = ManagedIdentityCredential(**settings).get_token(SCOPE)
+    assert (token.token, asked.problems) == (f"token-of-{whose}", [])
+
+
+def test_cloud_shell_has_no_identity_to_select(host: Any) -> None:
+    asked = host("cloud-shell")
+    for settings in ({"client_id": "c"}, {"identity_config": {"object_id": "o"}}):
+        with pytest.raises(ValueError, match="Cloud Shell gives tokens of its own user only"):
+            ManagedIdentityCredential(**settings)
+    ManagedIdentityCredential(client_id="", identity_config={"object_id": None})
+    assert asked.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("service-fabric", {"client_id": "c"}),
+        ("workload-identity", {"object_id": "o"}),
+        ("workload-identity", {"resource_id": "/r"}),
+    ],
+)
+def test_a_selector_that_a_host_cannot_honour_is_refused_and_not_dropped(
+    host: Any, name: str, settings: dict[str, Any]
+) -> None:
+    asked = host(name)
+    with pytest.raises(ManagedIdentityError, match="cannot select an identity by"):
+        ManagedIdentityCredential(**settings).get_token(SCOPE)
+    assert asked.requests == []
+
+
+@NAMES
+def test_a_refusal_is_told_in_the_host_s_words_and_without_a_secret(host: Any, name: str) -> None:
+    host(name)
+    with pytest.raises(ManagedIdentityError, match=r"answered 400, .*https://other") as caught:
+        ManagedIdentityCredential().get_token("https://other/.default")
+    assert SECRET not in str(caught.value)
+    assert ASSERTION not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["service-fabric", "workload-identity"])
+def test_claims_reach_the_hosts_that_take_them(host: Any, name: str) -> None:
+    claims = '{"access_token": {"nbf": {"value": "1"}}}'
+    asked = host(name)
+    credential = ManagedIdentityCredential()
+    first = credential.get_token(SCOPE)
+    credential.get_token(SCOPE, claims=claims)
+    refused = hashlib.sha256(first.token.encode()).hexdigest()
+    assert asked.claims == ["", refused if name == "service-fabric" else claims]
+    assert asked.problems == []
+
+
+class Counting(RequestsTransport):  # type: ignore[misc]
+    """A transport of a user's own kind."""
+
+    sent = 0
+
+    def send(self, request: Any, **options: Any) -> Any:
+        self.sent += 1
+        return super().send(request, **options)
+
+
+@pytest.mark.parametrize("name", sorted(HOSTS.keys() - {"service-fabric"}))
+def test_the_caller_s_transport_holds_for_every_host(host: Any, name: str) -> None:
+    asked = host(name)
+    transport = Counting()
+    seen: list[Any] = []
+    credential = ManagedIdentityCredential(transport=transport, raw_request_hook=seen.append)
+    assert credential.get_token(SCOPE).token.startswith("token-")
+    assert (transport.sent, len(seen), asked.problems) == (1, 1, [])
+
+
+@NAMES
+def test_hooks_and_plain_transports_hold_for_every_host(host: Any, name: str) -> None:
+    asked = host(name)
+    seen: list[Any] = []
+    for settings in ({}, {"transport": RequestsTransport()}):
+        credential = ManagedIdentityCredential(
+            raw_response_hook=lambda answer: seen.append(answer.http_response.status_code),
+            **settings,
+        )
+        assert credential.get_token(SCOPE).token.startswith("token-")
+        imds_identity.clear_cache()
+    assert (seen, asked.problems) == ([200, 200], [])
+
+
+@pytest.mark.parametrize("name", ["service-fabric", "workload-identity"])
+def test_a_certificate_that_nobody_trusts_is_final(
+    host: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    asked = host(name)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    if name == "service-fabric":
+        monkeypatch.setenv("IDENTITY_SERVER_THUMBPRINT", "ab" * 20)
+    with pytest.raises(CredentialUnavailableError, match="certificate") as caught:
+        ManagedIdentityCredential().get_token(SCOPE)
+    assert (caught.value.attempts, asked.requests) == (1, [])
+
+
+def test_a_transport_that_cannot_check_service_fabric_s_certificate_gets_no_secret(
+    host: Any,
+) -> None:
+    asked = host("service-fabric")
+    transport = Counting()
+    with pytest.warns(UserWarning, match="^transport is a Counting"):
+        credential = ManagedIdentityCredential(transport=transport)
+    with pytest.raises(ManagedIdentityError, match=r"Counting cannot check .* thumbprint"):
+        credential.get_token(SCOPE)
+    assert (transport.sent, asked.requests) == (0, [])
+
+
+def test_what_the_environment_named_when_it_was_made_is_what_is_asked(
+    host: Any, tmp_path: Path
+) -> None:
+    first = host("app-service")
+    credential = ManagedIdentityCredential()
+    other = host("app-service")
+    credential.get_token(SCOPE)
+    assert (len(first.requests), len(other.requests)) == (1, 0)
+
+
+def test_a_credential_made_before_the_environment_was_set_finds_it_once(
+    monkeypatch: pytest.MonkeyPatch, emulator_factory: Callable[..., Emulator]
+) -> None:
+    """As a module's credential does, and the fixture of a test of that module."""
+    monkeypatch.delenv("AZURE_POD_IDENTITY_AUTHORITY_HOST")
+    credential = ManagedIdentityCredential()
+    first, other = emulator_factory(), emulator_factory()
+    for emulator in (first, other):
+        for name, value in emulator.environment().items():
+            monkeypatch.setenv(name, value)
+        credential.get_token(SCOPE)
+        imds_identity.clear_cache()
+    assert (len(first.token_requests), len(other.token_requests)) == (2, 0)
+
+
+def test_a_selector_is_refused_by_the_host_that_is_found_then(
+    monkeypatch: pytest.MonkeyPatch, host: Any
+) -> None:
+    monkeypatch.delenv("AZURE_POD_IDENTITY_AUTHORITY_HOST")
+    credential = ManagedIdentityCredential(client_id="c")
+    host("cloud-shell")
+    with pytest.raises(ValueError, match="Cloud Shell"):
+        credential.get_token(SCOPE)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        imds_identity.ManagedIdentityCredential,
+        imds_identity.aio.ManagedIdentityCredential,
+    ],
+)
+def test_a_warning_points_to_the_line_that_makes_the_credential(make: Any) -> None:
+    with pytest.warns(UserWarning, match="unknown key 'foo'") as warned:
+        make(identity_config={"object_id": "o", "foo": "bar"})
+    assert [warning.filename for warning in warned] == [__file__]
+
+
+FACES = pytest.mark.parametrize(
+    "face",
+    [ManagedIdentityCredential, imds_identity.aio.ManagedIdentityCredential],
+    ids=["sync", "aio"],
+)
+
+
+def ask(face: Any, **settings: Any) -> str:
+    """A token by either face."""
+    credential = face(**settings)
+    if face is ManagedIdentityCredential:
+        return str(credential.get_token(SCOPE).token)
+    return str(asyncio.run(credential.get_token(SCOPE)).token)
+
+
+@NAMES
+@FACES
+def test_keywords_hold_for_every_host(
+    host: Any, name: str, face: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Policy(SansIOHTTPPolicy[Any, Any]):
+        def on_request(self, request: Any) -> None:
+            request.http_request.headers["X-Policy"] = "yes"
+
+    caplog.set_level(logging.DEBUG, "imds_identity")
+    asked = host(name)
+    events: list[Event] = []
+    told = threading.Event()
+
+    def hook(event: Event) -> None:
+        events.append(event)
+        told.set()
+
+    ask(
+        face,
+        headers={"X-Header": "yes"},
+        user_agent="my-app",
+        per_call_policies=[Policy()],
+        logging_enable=True,
+        on_event=hook,
+    )
+    head = str(asked.requests[0]).lower()
+    assert all(words in head for words in ("x-header", "x-policy", "my-app imds-identity/"))
+    assert asked.problems == []
+    assert told.wait(10)
+    assert [(event.name, event.source, event.outcome) for event in events] == [
+        ("fetch", name, "fetched")
+    ]
+    assert ": 200, " in caplog.text
+    for secret in (SECRET, ASSERTION, "token-"):
+        assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_workload_s_own_certificates_are_used(
+    host: Any, monkeypatch: pytest.MonkeyPatch, verify: bool
+) -> None:
+    asked = host("workload-identity")
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    if verify:
+        assert ask(ManagedIdentityCredential, connection_verify=asked.certificates)
+    else:
+        with pytest.raises(CredentialUnavailableError, match="certificate"):
+            ask(ManagedIdentityCredential, connection_verify=True)
+    assert asked.problems == []

@@ -1,0 +1,227 @@
+"""``imds-identity secret``, ``exec --env`` and ``whoami``, with the emulated vault."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_identity._platform import windows
+from imds_identity.cli import main
+from imds_identity.cli._api.hosts import origin_of, resource_for
+from imds_identity.cli._api.vault import Address, address_in, address_of
+from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED
+from imds_identity.metadata.clouds import CHINA, PUBLIC
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imds_identity.emulator import Emulator
+
+VAULT = "https://vault.azure.net"
+PROGRAM = [sys.executable, "-m", "imds_identity"]
+
+
+@pytest.fixture
+def vault(imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a vault with secrets, which is trusted."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", imds_emulator.key_vault.ca_file)
+    imds_emulator.key_vault.secrets.update(
+        {"plain": "grüße\n", "nested": '{"db": {"password": "p4ss", "ports": [1, 2]}}'}
+    )
+    return imds_emulator.key_vault.url
+
+
+def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*PROGRAM, *arguments], capture_output=True, timeout=60, check=False, **more
+    )
+
+
+def secret(vault: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    paths = [f"{vault}/secrets/{each}" for each in arguments if not each.startswith("-")]
+    flags = [each for each in arguments if each.startswith("-")]
+    return run("secret", *paths, *flags, f"--resource={VAULT}")
+
+
+def test_the_exact_bytes_are_written(vault: str) -> None:
+    done = secret(vault, "plain")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "grüße\n".encode(), b"")
+
+
+def test_several_are_fetched_with_one_token(vault: str, imds_emulator: Emulator) -> None:
+    done = secret(vault, "plain", "nested", "plain", "-ojson")
+    said = json.loads(done.stdout)
+    assert [each["value"][0] for each in said] == ["g", "{", "g"]
+    assert said[0]["attributes"]["enabled"] is True
+    assert len(imds_emulator.token_requests) == 1
+    assert secret(vault, "plain", "nested").returncode == 2
+
+
+def test_a_missing_secret_is_an_error(vault: str) -> None:
+    done = secret(vault, "plain", "no-such", "-ojson")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"SecretNotFound" in done.stderr
+
+
+def test_it_goes_to_a_private_file(vault: str, tmp_path: Path) -> None:
+    target = tmp_path / "secret"
+    target.symlink_to(tmp_path / "elsewhere")
+    done = secret(vault, "plain", f"--file={target}")
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert target.read_bytes() == "grüße\n".encode()
+    if sys.platform == "win32":
+        assert windows.strangers(str(target)) == []
+    else:
+        assert target.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [target]
+    done = secret(vault, "plain", f"--file={tmp_path}/no/such")
+    assert (done.returncode, f"{tmp_path}/no/such:".encode() in done.stderr) == (1, True)
+
+
+def test_a_host_of_no_cloud_gets_no_token(vault: str, imds_emulator: Emulator) -> None:
+    done = run("secret", f"{vault}/secrets/plain")
+    assert done.returncode == 2
+    assert b"--resource" in done.stderr
+    assert imds_emulator.token_requests == []
+
+
+def test_a_challenge_of_another_domain_is_told(vault: str) -> None:
+    done = run("secret", f"{vault}/secrets/plain", "--resource", "https://vault.azure.cn")
+    assert done.returncode == 1
+    assert b"the vault's challenge names https://vault.azure.net" in done.stderr
+
+
+def test_a_terminal_needs_show(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["secret", "https://v.vault.azure.net/secrets/s"]) == 2
+    assert "--show" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "resource"),
+    [
+        ("management.azure.com", "https://management.azure.com"),
+        ("MANAGEMENT.usgovcloudapi.net", "https://management.usgovcloudapi.net"),
+        ("my.vault.azure.net", VAULT),
+        ("my.vault.azure.cn", "https://vault.azure.cn"),
+        ("account.blob.core.windows.net", "https://storage.azure.com"),
+        ("graph.microsoft.com", "https://graph.microsoft.com"),
+        ("vault.azure.net", None),
+        ("my.vault.azure.net.evil.example", None),
+        ("evilvault.azure.net", None),
+        ("management.azure.com.evil.example", None),
+        ("a.management.azure.com", None),
+        ("127.0.0.1", None),
+    ],
+)
+def test_a_token_belongs_to_the_hosts_of_its_service(host: str, resource: str | None) -> None:
+    assert resource_for(host) == resource
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://my.vault.azure.net/secrets/a",
+        "https://my.vault.azure.net@evil.example/secrets/a",
+        "https://evil.example\\@my.vault.azure.net/secrets/a",
+        "https://my.vault.azure.net:x/secrets/a",
+        "https:///secrets/a",
+        "https://my.vault.azure.net/keys/a",
+        "https://my.vault.azure.net/secrets/",
+        "https://my.vault.azure.net/secrets/a/b/c",
+        "https://my.vault.azure.net/secrets/../a",
+        "https://my.vault.azure.net/secrets/a?x=1",
+        "https://my.vault.azure.net/secrets/a%2fb",
+        "file:///etc/passwd",
+        "",
+    ],
+)
+def test_no_other_url_is_a_secret(url: str) -> None:
+    with pytest.raises(ValueError, match=r"https|secret|URL"):
+        address_of(url)
+
+
+def test_references_are_read() -> None:
+    assert address_in("kv://my/a", lambda: PUBLIC) == Address("https://my.vault.azure.net", "a")
+    assert address_in("kv://my/a/1", lambda: CHINA) == Address(
+        "https://my.vault.azure.cn", "a", "1"
+    )
+    found = address_in("kv://127.0.0.1:8443/a#db.password", lambda: PUBLIC)
+    assert found == Address("https://127.0.0.1:8443", "a", "", "db.password")
+    assert origin_of("https://HOST:443/x") == "https://host"
+    for wrong in ("kv://", "kv://my", "kv://my/", "https://my/a", "kv:my/a", "kv://a@b/c"):
+        with pytest.raises(ValueError, match=r"kv://|URL|names no secret"):
+            address_in(wrong, lambda: PUBLIC)
+
+
+def exec_(vault: str, *arguments: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    host = vault.removeprefix("https://")
+    given = [each.replace("kv://V", f"kv://{host}") for each in arguments]
+    return run("exec", "--vault-resource", VAULT, *given, **more)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
+def test_a_command_gets_its_secrets(vault: str, imds_emulator: Emulator) -> None:
+    done = exec_(
+        vault, "--env", "A=kv://V/plain", "--env", "B=kv://V/nested#db.password",
+        "--env", "C=kv://V/nested#db.ports", "--file", "D=kv://V/plain",
+        "--", "sh", "-c", 'printf %s "$A|$B|$C|"; (cat "$D"; stat -Lc %a "$D")',
+    )  # fmt: skip
+    assert done.stderr == b""
+    assert done.stdout.decode() == "grüße\n|p4ss|[1, 2]|grüße\n400\n"
+    assert len(imds_emulator.token_requests) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process becomes another there")
+def test_for_secrets_alone_the_process_is_replaced(vault: str) -> None:
+    script = "import os; print(os.getppid(), 'IDENTITY_HEADER' in os.environ)"
+    done = exec_(vault, "--env", "A=kv://V/plain", "--", sys.executable, "-c", script)
+    assert done.stdout.split() == [str(os.getpid()).encode(), b"False"]
+    both = exec_(vault, "--endpoint", "--env", "A=kv://V/plain", "--", sys.executable, "-c", script)
+    assert both.stdout.split()[0] != str(os.getpid()).encode()
+    assert both.stdout.split()[1] == b"True"
+
+
+def test_without_all_its_secrets_the_command_never_starts(vault: str, tmp_path: Path) -> None:
+    target = tmp_path / "started"
+    for wrong in ("B=kv://V/no-such", "B=kv://V/nested#no.such", "B=kv://V/plain#no"):
+        done = exec_(vault, "--env", "A=kv://V/plain", "--env", wrong, "--", "touch", str(target))
+        assert done.returncode == 1
+        assert not target.exists()
+        assert b"p4ss" not in done.stderr
+    assert exec_(vault, "--env", "A-B=kv://V/plain", "--", "touch", str(target)).returncode == 2
+    twice = ("--env", "A=kv://V/plain", "--file", "A=kv://V/plain")
+    assert exec_(vault, *twice, "--", "touch", str(target)).returncode == 2
+
+
+def test_whoami_tells_whose_the_token_is(
+    imds_emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["whoami", "-o", "json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["clientId"] == DEFAULT_SYSTEM_ASSIGNED.client_id
+    assert said["subscription"] == said["identity"].split("/")[2]
+    assert said["audience"] == "https://management.azure.com"
+    assert main(["whoami", VAULT, "--client-id", DEFAULT_USER_ASSIGNED.client_id]) == 0
+    text = capsys.readouterr().out
+    assert DEFAULT_USER_ASSIGNED.client_id in text
+    assert VAULT in text
+    assert "eyJ" not in text
+
+
+@pytest.mark.parametrize("token", ["opaque", "e30.W10.x"])
+def test_whoami_says_where_a_token_does_not_tell(
+    imds_emulator: Emulator, capsys: pytest.CaptureFixture[str], token: str
+) -> None:
+    body = json.dumps({"access_token": token, "expires_on": "32000000000"})
+    imds_emulator.fault(category="identity", status=200, body=body, content_type="application/json")
+    assert main(["whoami"]) == 1
+    assert token not in capsys.readouterr().err

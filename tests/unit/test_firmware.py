@@ -1,0 +1,67 @@
+"""Telling an Azure VM by its firmware."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_identity._sources import firmware as dmi
+from imds_identity._sources.firmware import ASSET_TAG, Firmware, firmware, firmware_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux shows it in files")
+@pytest.mark.parametrize(
+    ("tag", "maker", "is_azure"),
+    [
+        (ASSET_TAG, "Microsoft Corporation", True),
+        ("", "Microsoft Corporation", None),
+        ("0000-0000", "Microsoft Corporation", None),
+        ("Amazon EC2", "Amazon EC2", False),
+        ("", "Google", False),
+        (ASSET_TAG[:-1], "QEMU", False),
+        (ASSET_TAG * 100, "QEMU", False),
+        (None, None, None),
+    ],
+)
+def test_linux_shows_it_in_files(
+    tmp_path: Path, tag: str | None, maker: str | None, is_azure: bool | None
+) -> None:
+    for name, value in (("chassis_asset_tag", tag), ("sys_vendor", maker)):
+        if value is not None:
+            (tmp_path / name).write_text(value + "\n")
+    assert firmware(str(tmp_path)).is_azure is is_azure
+
+
+def structure(kind: int, fields: bytes, *strings: bytes) -> bytes:
+    head = bytes([kind, 4 + len(fields), 0, 0])
+    return head + fields + b"\0".join(strings) + b"\0\0"
+
+
+def test_windows_has_it_in_a_table() -> None:
+    table = (
+        structure(0, b"\x01\x02", b"BIOS", b"1.0")
+        + structure(1, b"\x02\x01", b"Virtual Machine", b"Microsoft Corporation")
+        + structure(3, b"\x01\x03\x00\x00\x02", b"Microsoft Corporation", ASSET_TAG.encode())
+        + structure(127, b"")
+    )
+    assert firmware_in(table) == Firmware(ASSET_TAG, "Microsoft Corporation")
+    assert firmware_in(table[:40]).is_azure is None
+    assert firmware_in(b"") == Firmware()
+
+
+@given(st.binary(max_size=200))
+def test_any_table_is_read_to_its_end(table: bytes) -> None:
+    assert firmware_in(table).asset_tag != ASSET_TAG
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="asks Windows")
+def test_windows_shows_it_by_a_function_of_its_own() -> None:
+    assert len(dmi._windows_table()) > 100
+    assert firmware().is_azure in (True, False, None)

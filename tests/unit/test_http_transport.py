@@ -1,0 +1,502 @@
+"""What goes over a real socket, against a server that answers with given bytes."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
+from imds_identity._core.secret import Secret
+from imds_identity._http import connection
+from imds_identity._http.connection import LARGEST_BODY
+from imds_identity._http.exchange import (
+    ConnectFailed,
+    ReadFailed,
+    Request,
+    Response,
+    TransportError,
+    send,
+)
+from imds_identity._http.runner import ExchangeRunner
+from imds_identity._http.transport import direct_sender
+from support import WINE, FakeClock, RawServer, RunningClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Server:
+    """Takes one connection, remembers what it was sent and answers with given bytes."""
+
+    def __init__(self, answer: Callable[[socket.socket], None]) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.received = b""
+        self._answer = answer
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/token?x=y"
+
+    def _serve(self) -> None:
+        connection, _ = self.listener.accept()
+        with connection:
+            while b"\r\n\r\n" not in self.received:
+                self.received += connection.recv(65536)
+            self._answer(connection)
+
+    def stop(self) -> None:
+        self._thread.join()
+        self.listener.close()
+
+
+@contextmanager
+def serving(answer: bytes | Callable[[socket.socket], None]) -> Iterator[Server]:
+    server = Server(answer if callable(answer) else lambda connection: connection.sendall(answer))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def sent(
+    url: str,
+    headers: dict[str, Any] | None = None,
+    clock: FakeClock | None = None,
+    seconds: float = 12.0,
+) -> Response:
+    with direct_sender(clock or FakeClock()) as send:
+        return send(Request(url, headers or {}, seconds=seconds))
+
+
+def test_what_is_sent_is_what_was_meant_and_no_more() -> None:
+    with serving(b"HTTP/1.1 200 OK\r\nX-Name: v\r\nContent-Length: 2\r\n\r\n{}") as server:
+        response = sent(server.url, {"Metadata": "true"})
+    line, *headers = server.received.decode().split("\r\n")
+    assert line == "GET /token?x=y HTTP/1.1"
+    names = {header.split(":")[0] for header in headers if header}
+    assert names == {"Host", "User-Agent", "Accept", "Accept-Encoding", "Metadata"}
+    assert "Accept-Encoding: identity" in headers
+    assert (response.status, response.body, response.headers["x-name"]) == (200, b"{}", "v")
+    assert response.received_at == FakeClock().now()
+
+
+def test_a_post_takes_its_body_along() -> None:
+    body = b'{"StartRequests": [{"EventId": "e"}]}'
+    heard = b""
+
+    def answer(connection: socket.socket) -> None:
+        nonlocal heard
+        head, _, heard = server.received.partition(b"\r\n\r\n")
+        assert head.startswith(b"POST /token?x=y HTTP/1.1\r\n")
+        assert f"\r\nContent-Length: {len(body)}".encode() in head
+        while len(heard) < len(body):
+            heard += connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    clock = FakeClock()
+    with serving(answer) as server, direct_sender(clock) as sender:
+        request = Request(server.url, {"Metadata": "true"}, "POST", body)
+        assert ExchangeRunner(sender, clock).run(send(request)).status == 200
+    assert heard == body
+
+
+def test_a_proxy_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as server:
+        assert sent(server.url).status == 200
+
+
+def test_no_netrc_password_is_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    netrc = f"{tmp_path}/netrc"
+    with open(netrc, "w", encoding="utf-8") as file:
+        file.write("machine 127.0.0.1 login me password s3cret\n")
+    monkeypatch.setenv("NETRC", netrc)
+    with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as server:
+        sent(server.url)
+    assert b"Authorization" not in server.received
+
+
+def test_a_redirect_is_an_answer_like_any_other() -> None:
+    answer = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n"
+    with serving(answer) as server:
+        assert sent(server.url).status == 302
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"x-gzip, identity", b"br"])
+def test_a_compressed_body_is_refused_before_it_is_inflated(encoding: bytes) -> None:
+    answer = (
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: " + encoding + b"\r\n"
+        b"Content-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
+    )
+    with serving(answer) as server, pytest.raises(Malformed, match="compressed"):
+        sent(server.url)
+
+
+@pytest.mark.parametrize("named", [b"identity", b"Identity", b""])
+def test_a_body_that_is_said_not_to_be_compressed_is_read(named: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: " + named + b"\r\nContent-Length: 2\r\n\r\n{}"
+    with serving(answer) as server:
+        assert sent(server.url).body == b"{}"
+
+
+def test_a_redirect_with_a_compressed_body_is_not_read_by_requests() -> None:
+    answer = (
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Encoding: gzip\r\n"
+        b"Content-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
+    )
+    with serving(answer) as server, pytest.raises(Malformed, match="compressed"):
+        sent(server.url)
+
+
+def test_provisional_answers_are_passed_over() -> None:
+    answer = (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    )
+    with serving(answer) as server:
+        assert sent(server.url).status == 200
+
+
+def test_no_cookie_is_kept() -> None:
+    answer = b"HTTP/1.1 401 No\r\nSet-Cookie: a=b\r\nConnection: close\r\n\r\n"
+    with RawServer(answer) as server, direct_sender(RunningClock()) as send:
+        send(Request(server.url, {}))
+        send(Request(server.url, {}))
+    assert len(server.requests) == 2
+    assert b"ookie" not in server.requests[1]
+
+
+def test_each_request_has_a_connection_of_its_own() -> None:
+    answer = HEAD + b"Content-Length: 2\r\n\r\n{}"
+    with RawServer(answer, hold=True) as server, direct_sender(RunningClock()) as send:
+        for _ in range(2):
+            assert send(Request(server.url, {})).body == b"{}"
+    assert len(server.requests) == 2
+
+
+def test_a_chunked_body_is_put_together() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"
+    with serving(answer) as server:
+        assert sent(server.url).body == b"{}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+    ],
+)
+def test_an_answer_that_breaks_off_or_is_none_is_dropped(answer: bytes) -> None:
+    with serving(answer) as server, pytest.raises(ReadFailed):
+        sent(server.url)
+
+
+@pytest.mark.skipif(WINE, reason="wine resets no connection")
+def test_a_reset_is_dropped() -> None:
+    def reset(connection: socket.socket) -> None:
+        at_once = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+
+    with serving(reset) as server, pytest.raises(ReadFailed, match=r"reset|aborted"):
+        sent(server.url)
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_body_may_have_so_many_bytes_and_not_one_more(framed: bool) -> None:
+    for size in (LARGEST_BODY, LARGEST_BODY + 1):
+        length = f"Content-Length: {size}\r\n" if framed else ""
+        with RawServer(f"HTTP/1.1 200 OK\r\n{length}\r\n".encode() + bytes(size)) as server:
+            if size == LARGEST_BODY:
+                assert len(sent(server.url).body) == size
+                continue
+            with pytest.raises(Malformed, match="larger than 262144 bytes"):
+                sent(server.url)
+
+
+def test_a_huge_body_is_not_read_to_its_end() -> None:
+    def flood(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            for _ in range(1000):
+                connection.sendall(b"x" * LARGEST_BODY)
+        except OSError:
+            return
+        raise AssertionError("all of it was read")
+
+    with serving(flood) as server, pytest.raises(Malformed, match="larger than"):
+        sent(server.url)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "silence": (b"", b""),
+    "a status line": (b"HTTP/1.1 200 O", b"K"),
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "103 Early Hints": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+    "a header": (HEAD + b"X: ", b"y"),
+    "a body": (HEAD + b"\r\n", b" "),
+    "a body of known length": (HEAD + b"Content-Length: 100000\r\n\r\n", b" "),
+    "chunks": (CHUNKED, b"1\r\n \r\n"),
+    "a chunk's size": (CHUNKED, b"0"),
+    "a chunk's extension": (CHUNKED + b"1;", b"x"),
+    "trailers": (CHUNKED + b"0\r\n", b"X: y\r\n"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_a_whole_request_has_one_deadline(what: str) -> None:
+    with RawServer(*ENDLESS[what], hold=True) as server:
+        clock = RunningClock()
+        started = clock.now()
+        with pytest.raises(ReadFailed, match=r"no complete answer within 0\.\d"):
+            sent(server.url, clock=clock, seconds=0.3)
+        assert clock.now() - started < 5
+        assert server.closed.wait(5), "the connection was not closed"
+
+
+def test_the_deadline_is_of_the_clock_that_was_given() -> None:
+    clock = FakeClock()
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            while True:
+                connection.sendall(b" ")
+                clock.seconds += 1
+        except OSError:
+            return
+
+    with serving(drip) as server, pytest.raises(ReadFailed, match="no complete answer within 12 s"):
+        sent(server.url, clock=clock)
+
+
+@pytest.mark.parametrize("what", ["100 Continue", "a chunk's extension", "trailers"])
+def test_what_comes_without_end_and_fast_is_bounded_by_its_size(what: str) -> None:
+    first, then = ENDLESS[what]
+    with (
+        RawServer(first, then * 10_000, every=0) as server,
+        pytest.raises((Malformed, ReadFailed), match=r"larger than|got more than"),
+    ):
+        sent(server.url, clock=RunningClock(), seconds=60)
+
+
+def test_a_name_that_takes_long_to_resolve_is_unreached(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve, done = socket.getaddrinfo, threading.Event()
+
+    def slow(host: bytes, port: int, family: int, kind: int, protocol: int, flags: int = 0) -> Any:
+        if flags & socket.AI_NUMERICHOST:
+            return resolve(host, port, family, kind, protocol, flags)
+        return done.wait(10)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with pytest.raises(ConnectFailed, match="not resolved within"):
+        sent("http://slow.example/", seconds=0.1)
+    done.set()
+
+
+def test_a_name_with_a_dead_address_is_reached_by_its_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(HEAD + b"Content-Length: 2\r\n\r\n{}") as server, socket.socket() as dead:
+        dead.bind(("127.0.0.1", 0))  # bound, and not listening
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", where)
+            for where in (dead.getsockname(), ("127.0.0.1", server.port))
+        ]
+        monkeypatch.setattr(connection, "_addresses", lambda *_: found)
+        assert sent(f"http://two.example:{server.port}/", clock=RunningClock()).body == b"{}"
+
+
+def test_a_field_that_comes_twice_has_both_values() -> None:
+    fields = b"WWW-Authenticate: Basic realm=a\r\nwww-authenticate: Bearer\r\n"
+    with serving(HEAD + fields + b"Content-Length: 0\r\n\r\n") as server:
+        assert sent(server.url).headers["www-authenticate"] == "Basic realm=a, Bearer"
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("{}", b"/"),
+        ("{}?a=b", b"/?a=b"),
+        ("{}/a/%20b;c?d=%26#e", b"/a/%20b;c?d=%26"),
+        ("{}//two//slashes", b"//two//slashes"),
+    ],
+)
+def test_the_target_is_what_the_url_says(url: str, target: bytes) -> None:
+    with RawServer(HEAD + b"Content-Length: 0\r\n\r\n") as server:
+        sent(url.format(f"http://127.0.0.1:{server.port}"))
+    assert server.requests[0].split(b" ")[1] == target
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:0/",
+        "http://127.0.0.1:x/",
+        "http://[::1/",
+        "http:///token",
+        "127.0.0.1/token",
+        "http://127.0.0.1:9/a b",
+        "http://127.0.0.1:9/a\n",
+        "ftp://127.0.0.1/",
+        "http://b\u00fccher.example/",
+        "http://" + "a" * 70 + "\u00fc.example/",
+    ],
+)
+def test_an_endpoint_that_is_no_url_is_said_to_be_wrong_at_once(url: str) -> None:
+    with pytest.raises(Unavailable, match="cannot be asked"):
+        sent(url)
+
+
+def test_who_debugs_http_sees_no_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    with RawServer(HEAD + b"X-Echo: s3cret\r\nContent-Length: 0\r\n\r\n") as server:
+        assert sent(server.url, {"Authorization": Secret("Basic s3cret")}).status == 200
+    assert capsys.readouterr().out == ""
+
+
+def test_a_header_that_cannot_be_sent_is_not_shown() -> None:
+    with pytest.raises(Unavailable) as caught:
+        sent("http://127.0.0.1:9/", {"Authorization": "Basic s3cret\r\nX: y"})
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [Secret("Basic s3cret-of-arc"), "Basic s3cret-of-arc"])
+def test_a_secret_is_revealed_to_the_service_and_to_no_message(value: Any) -> None:
+    with RawServer(b"HTTP/9.9 s3cret-of-arc Basic s3cret-of-arc\r\n\r\n") as server:
+        with pytest.raises(TransportError) as caught:
+            sent(server.url, {"Authorization": value})
+        assert b"\r\nAuthorization: Basic s3cret-of-arc\r\n" in server.requests[0]
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "no colon s3cret", ": s3cret", "Content-Length: s3cret", "Content-Length: -1",
+        "Content-Length: 2\r\nContent-Length: 3", "Content-Type: multipart/mixed",
+    ],
+)  # fmt: skip
+def test_broken_header_fields_are_refused_and_in_no_log(
+    field: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    with (
+        RawServer(f"HTTP/1.1 200 OK\r\n{field}\r\n\r\n{{}}".encode()) as server,
+        pytest.raises(Malformed, match="header fields are broken"),
+    ):
+        sent(server.url)
+    assert "s3cret" not in caplog.text
+
+
+def test_what_a_stranger_says_is_quoted() -> None:
+    with (
+        serving(b"\x1b[31mSSH-2.0 eyJhbGciOiJub25lIn0.x.y \xe2\x80\xae" * 50) as server,
+        pytest.raises(ReadFailed) as caught,
+    ):
+        sent(server.url)
+    assert str(caught.value).isprintable()
+    assert "eyJ" not in str(caught.value)
+
+
+def test_an_error_that_nobody_thought_of_is_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(connection.Connection, "request", broken)
+    with pytest.raises(Refused, match="RuntimeError: can't start new thread") as caught:
+        sent("http://127.0.0.1:9/")
+    assert caught.value.__context__ is None
+
+
+def test_sending_imports_nothing() -> None:
+    """Or a fork in the middle of an import leaves the child its lock."""
+    script = """
+import sys
+from imds_identity._platform.clock import SYSTEM_CLOCK
+from imds_identity._http.exchange import Request, TransportError
+from imds_identity._http.transport import direct_sender
+before = set(sys.modules)
+with direct_sender(SYSTEM_CLOCK) as send:
+    for url in sys.argv[1:]:
+        try:
+            print(send(Request(url, {"Metadata": "true"})).status)
+        except TransportError as error:
+            print(type(error).__name__)
+print(sorted(set(sys.modules) - before))
+"""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{}"
+    with RawServer(answer) as server:
+        urls = [server.url, server.url.replace("127.0.0.1", "localhost"), "http://no.invalid/"]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *urls], capture_output=True, text=True, check=True
+        )
+    assert done.stdout.splitlines() == ["200", "200", "ConnectFailed", "[]"]
+
+
+def test_a_port_where_nobody_listens_is_unreached() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(ConnectFailed, match="refused"):
+        sent(f"http://127.0.0.1:{port}/")
+
+
+def test_a_name_that_does_not_resolve_is_unreached() -> None:
+    with pytest.raises(ConnectFailed):
+        sent("http://nowhere.invalid/")
+
+
+def test_a_connect_time_out_is_unreached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*args: object, **kwargs: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(connection, "_connected", late)
+    with pytest.raises(ConnectFailed, match="no connection within 2 s"):
+        sent("http://127.0.0.1:9/")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nbroken\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\n\r\n" + bytes(LARGEST_BODY + 1),
+    ],
+)  # fmt: skip
+def test_an_error_carries_neither_request_nor_secret(said: bytes) -> None:
+    with RawServer(said) as server, pytest.raises((TransportError, Failure)) as caught:
+        sent(server.url, {"Authorization": Secret("Basic s3cret")})
+    error = caught.value
+    assert "s3cret" not in str(error)
+    assert error.__cause__ is error.__context__ is None
+    frames = traceback.walk_tb(error.__traceback__)
+    assert {frame.f_code.co_name for frame, _ in frames} <= {
+        "test_an_error_carries_neither_request_nor_secret", "sent", "send",
+    }  # fmt: skip

@@ -1,0 +1,62 @@
+"""Whether somebody listens to the log: as `logging` says it, but without its locks."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imds_identity._token_cache.options import is_logged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LEVELS = st.sampled_from([0, 1, 9, 10, 11, 20, 30, 50, 60])
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    logger, root = logging.getLogger("imds_identity"), logging.getLogger()
+    before = logger.level, logger.disabled, root.level, root.manager.disable
+    yield
+    root.manager.loggerDict["imds_identity"] = logger
+    logger.disabled = before[1]
+    logger.setLevel(before[0])
+    root.setLevel(before[2])
+    logging.disable(before[3])
+
+
+@given(own=LEVELS, roots=LEVELS, disabled_below=LEVELS, disabled=st.booleans())
+def test_it_is_what_logging_says(own: int, roots: int, disabled_below: int, disabled: bool) -> None:
+    logger = logging.getLogger("imds_identity")
+    logger.setLevel(own)
+    logger.disabled = disabled
+    logging.getLogger().setLevel(roots)
+    logging.disable(disabled_below)
+    for level in ("DEBUG", "INFO", "WARNING"):
+        assert is_logged(level) == logger.isEnabledFor(getattr(logging, level))
+
+
+@pytest.mark.parametrize("there", [None, logging.PlaceHolder(logging.getLogger("elsewhere"))])
+def test_a_logger_that_nobody_has_made_has_the_root_s_level(there: Any) -> None:
+    known = logging.getLogger().manager.loggerDict
+    del known["imds_identity"]
+    if there is not None:
+        known["imds_identity"] = there
+    for level in (logging.DEBUG, logging.INFO):
+        logging.getLogger().setLevel(level)
+        assert is_logged() == (level == logging.DEBUG)
+        assert is_logged("INFO")
+
+
+def test_half_of_logging_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "logging", ModuleType("logging"))
+        assert not is_logged()
+        patched.delitem(sys.modules, "logging")
+        assert not is_logged()

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from imds_identity._core.failure import Unavailable
+from imds_identity._core.source import Source
+from imds_identity._platform.environment import Environment
+from imds_identity._sources.registry import detect
+from imds_identity._sources.sources import AppSource, ArcSource, TokenSource, WorkloadSource
+
+TOKEN = "/metadata/identity/oauth2/token"
+SERVICE_FABRIC = {
+    "IDENTITY_ENDPOINT": "https://f",
+    "IDENTITY_HEADER": "h",
+    "IDENTITY_SERVER_THUMBPRINT": "t",
+}
+APP_SERVICE = {"IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "h"}
+ARC = {
+    "IDENTITY_ENDPOINT": f"http://localhost:40342{TOKEN}",
+    "IMDS_ENDPOINT": "http://localhost:40342",
+}
+AZURE_ML = {"MSI_ENDPOINT": "http://m", "MSI_SECRET": "s"}
+CLOUD_SHELL = {"MSI_ENDPOINT": "http://c"}
+WORKLOAD = {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_FEDERATED_TOKEN_FILE": "/f"}
+
+
+def found(
+    environment: dict[str, str], forced: str | None = None, directory: str | None = None
+) -> TokenSource:
+    return detect(forced, tokens_directory=directory, environment=Environment(environment))
+
+
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "exists", lambda path: "himds" in str(path))
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "endpoint"),
+    [
+        ({}, "imds", f"http://169.254.169.254{TOKEN}"),
+        ({"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://x:1/"}, "imds", f"http://x:1{TOKEN}"),
+        (SERVICE_FABRIC, "service-fabric", "https://f"),
+        (APP_SERVICE, "app-service", "http://a"),
+        ({**APP_SERVICE, "IMDS_ENDPOINT": "http://i"}, "app-service", "http://a"),
+        (ARC, "arc", f"http://localhost:40342{TOKEN}"),
+        ({**ARC, **AZURE_ML, **WORKLOAD}, "arc", f"http://localhost:40342{TOKEN}"),
+        (AZURE_ML, "azure-ml", "http://m"),
+        (CLOUD_SHELL, "cloud-shell", "http://c"),
+        ({**CLOUD_SHELL, **WORKLOAD}, "cloud-shell", "http://c"),
+        (WORKLOAD, "workload-identity", "https://login.microsoftonline.com/t"),
+        ({**WORKLOAD, "AZURE_AUTHORITY_HOST": "login.x"}, "workload-identity", "https://login.x/t"),
+        ({**WORKLOAD, "AZURE_CLIENT_ID": ""}, "imds", f"http://169.254.169.254{TOKEN}"),
+        ({"IDENTITY_ENDPOINT": "http://only"}, "imds", f"http://169.254.169.254{TOKEN}"),
+        ({"IDENTITY_ENDPOINT": ""}, "imds", f"http://169.254.169.254{TOKEN}"),
+    ],
+)
+def test_the_environment_names_the_source(
+    environment: dict[str, str], name: str, endpoint: str
+) -> None:
+    source = found(environment)
+    assert (source.name, source.endpoint) == (name, endpoint)
+
+
+@pytest.mark.usefixtures("agent")
+def test_an_installed_agent_is_found_without_its_variables() -> None:
+    source = found({})
+    assert source.name == "arc"
+    assert source.endpoint == f"http://localhost:40342{TOKEN}"
+    assert isinstance(source, ArcSource)
+    if sys.platform == "linux":
+        assert source.tokens_directory == "/var/opt/azcmagent/tokens"
+    named = found({"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://x"})
+    assert named.name == "imds"
+    assert found(APP_SERVICE).name == "app-service"
+
+
+def test_the_agent_is_looked_for_where_windows_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def exists(path: str) -> bool:
+        looked.append(path)
+        return True
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os.path, "exists", exists)
+    environment = {"ProgramFiles": r"D:\Programs", "ProgramData": r"D:\Data"}
+    source = found(environment)
+    assert looked == [r"D:\Programs\AzureConnectedMachineAgent\himds.exe"]
+    assert isinstance(source, ArcSource)
+    assert source.tokens_directory == r"D:\Data\AzureConnectedMachineAgent\Tokens"
+
+
+def test_a_source_can_be_forced() -> None:
+    assert found(ARC, "imds").name == "imds"
+    assert found(ARC, "arc").endpoint == ARC["IDENTITY_ENDPOINT"]
+    assert found(APP_SERVICE, "arc").endpoint == f"http://localhost:40342{TOKEN}"
+    with pytest.raises(ValueError, match="'imds', 'arc' or None"):
+        detect("app-service")
+
+
+def test_only_code_may_name_another_tokens_directory() -> None:
+    source = found({}, "arc", "/x")
+    assert isinstance(source, ArcSource)
+    assert source.tokens_directory == "/x"
+    assert not hasattr(found({}, "imds", "/x"), "tokens_directory")
+    named = detect("arc", tokens_directory=Path("/x"))
+    assert isinstance(named, ArcSource)
+    assert named.tokens_directory == os.fspath(Path("/x"))
+    with pytest.raises(TypeError, match="PathLike"):
+        detect("arc", tokens_directory=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "...", "169.254.169.254", "ftp://x", "http://", "http://user@x", "http://x y",
+        "http://localhost\\@example.com", "http://x?y=1", "http://x#y", "http://x\r\nHost: y",
+        "http://x:123456", "http://x:99999", "http://x:65536", "http://x:0", "http://x:00000",
+        "http://user:passw0rd@x", "http://user:p@ss/passw0rd@x", "user:passw0rd@x",
+        "http://x\x1b[31m", "http://\u202ex", "http://x:\u0661",
+    ],
+)  # fmt: skip
+def test_an_endpoint_that_is_no_plain_url_is_refused_by_name(value: str) -> None:
+    source = found({"AZURE_POD_IDENTITY_AUTHORITY_HOST": value})
+    with pytest.raises(Unavailable, match=r"^AZURE_POD_IDENTITY_AUTHORITY_HOST makes") as caught:
+        source.check()
+    assert str(caught.value).isprintable()
+    assert "passw0rd" not in f"{caught.value} {source}"
+
+
+@pytest.mark.parametrize(
+    ("environment", "variable"),
+    [
+        ({**APP_SERVICE, "IDENTITY_ENDPOINT": "http://x:99999"}, "IDENTITY_ENDPOINT"),
+        ({**SERVICE_FABRIC, "IDENTITY_ENDPOINT": "nonsense"}, "IDENTITY_ENDPOINT"),
+        ({**ARC, "IDENTITY_ENDPOINT": "http://localhost:99999"}, "IDENTITY_ENDPOINT"),
+        ({**AZURE_ML, "MSI_ENDPOINT": "http://a b"}, "MSI_ENDPOINT"),
+        ({**CLOUD_SHELL, "MSI_ENDPOINT": "ftp://x"}, "MSI_ENDPOINT"),
+        ({**WORKLOAD, "AZURE_AUTHORITY_HOST": "http://x:0"}, "AZURE_AUTHORITY_HOST"),
+        ({**WORKLOAD, "AZURE_TENANT_ID": "a tenant"}, "AZURE_TENANT_ID"),
+    ],
+)
+def test_the_variable_that_is_wrong_is_the_one_that_is_named(
+    environment: dict[str, str], variable: str
+) -> None:
+    source = found(environment)
+    with pytest.raises(Unavailable, match=f"^{variable} makes .* no plain http.*unset {variable}"):
+        source.check()
+
+
+def test_a_host_s_secret_is_known_where_there_is_one() -> None:
+    for environment, secret in ((APP_SERVICE, "h"), (SERVICE_FABRIC, "h"), (AZURE_ML, "s")):
+        source = found(environment)
+        assert isinstance(source, AppSource)
+        assert source.secret is not None
+        assert source.secret.reveal() == secret
+    source = found(CLOUD_SHELL)
+    assert isinstance(source, AppSource)
+    assert source.secret is None
+
+
+def test_a_workload_s_identity_and_token_file_are_fields_of_its_own() -> None:
+    source = found(WORKLOAD)
+    assert isinstance(source, WorkloadSource)
+    assert (source.client_id, source.token_file) == ("c", "/f")
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["HTTP://localhost:1/x", "https://h.example/a-b_c/~d", "http://[::1]:80"]
+)
+def test_plain_urls_pass(endpoint: str) -> None:
+    Source("imds", endpoint).check()
