@@ -119,7 +119,7 @@ def _usage(usage: str) -> x509.KeyUsage:
     )
 
 
-class Mint:
+class DocumentFactory:
     """A root, an authority, and documents in the form that Azure gives them."""
 
     def __init__(self) -> None:

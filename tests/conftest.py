@@ -10,7 +10,7 @@ from hypothesis import settings
 
 import imds_identity
 from imds_identity._token_cache.cache import TokenCache
-from support import Answers, Background, FakeClock, ScriptedServer, middle
+from support import BackgroundQueue, FakeClock, ResponseFactory, ScriptedServer, no_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,18 +52,18 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def answers(clock: FakeClock) -> Answers:
-    return Answers(clock)
+def responses(clock: FakeClock) -> ResponseFactory:
+    return ResponseFactory(clock)
 
 
 @pytest.fixture
-def background() -> Background:
-    return Background()
+def background() -> BackgroundQueue:
+    return BackgroundQueue()
 
 
 @pytest.fixture
-def token_cache(clock: FakeClock, background: Background) -> TokenCache:
-    return TokenCache(clock, middle, background)
+def token_cache(clock: FakeClock, background: BackgroundQueue) -> TokenCache:
+    return TokenCache(clock, no_jitter, background)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import requests
 from imds_identity._http.exchange import Response
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity.metadata import MetadataClient
-from support import Answers, FakeClock
+from support import FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
     import random
@@ -64,7 +64,7 @@ class Service:
         self.seconds: list[float] = []
         self.bodies: list[Any] = []
         self.compute: dict[str, Any] = {"name": MACHINE}
-        self._answers = Answers(clock)
+        self._answers = ResponseFactory(clock)
 
     def client(self) -> MetadataClient:
         """A client of this service."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from documents import Block, blocks
-from pretend_azure import PretendAzure
+from fake_azure import FakeAzure
 
 if TYPE_CHECKING:
     import subprocess
@@ -38,7 +38,7 @@ def run_page(page: str, folder: Path) -> None:
     if page in NEEDS and not shutil.which(NEEDS[page]):
         pytest.skip(f"there is no {NEEDS[page]}")
     with contextlib.ExitStack() as stack:
-        world = stack.enter_context(PretendAzure(folder, *STAND_INS))
+        world = stack.enter_context(FakeAzure(folder, *STAND_INS))
         reader = Reader(world, folder, stack)
         for block in blocks(page):
             if not block.why_not:
@@ -55,7 +55,7 @@ class Reader:
         stack: ends what was started.
     """
 
-    def __init__(self, world: PretendAzure, folder: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(self, world: FakeAzure, folder: Path, stack: contextlib.ExitStack) -> None:
         self.world = world
         self._folder = folder
         self._stack = stack

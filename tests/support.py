@@ -65,12 +65,12 @@ class FakeClock:
         return EPOCH + self.seconds
 
 
-def middle() -> float:
+def no_jitter() -> float:
     """A random number that changes no pause."""
     return 0.5
 
 
-class Answers:
+class ResponseFactory:
     """Makes answers of a token endpoint, as its clock has it."""
 
     def __init__(self, clock: FakeClock) -> None:
@@ -106,7 +106,7 @@ class Answers:
         return self.json(status, said, **headers)
 
 
-class Background:
+class BackgroundQueue:
     """Work that nobody blocks for waits until the test runs it; other work is done at once."""
 
     def __init__(self) -> None:
@@ -126,14 +126,14 @@ class Background:
 T = TypeVar("T")
 
 
-class Stepped:
+class ExchangeDriver:
     """Steps an exchange by hand: each expected step and what to answer it with."""
 
     def __init__(self, steps: Any) -> None:
         self.steps = steps
         self.step: Any = next(steps)
 
-    def answer(self, outcome: Any) -> Any:
+    def respond(self, outcome: Any) -> Any:
         """Give the outcome of the present step; the next step."""
         self.step = (
             self.steps.throw(outcome)
@@ -145,7 +145,7 @@ class Stepped:
     def finish(self, outcome: Any) -> Any:
         """Give the outcome of the last step; the exchange's result."""
         try:
-            step = self.answer(outcome)
+            step = self.respond(outcome)
         except StopIteration as done:
             return done.value
         raise AssertionError(f"the exchange goes on with {step!r}")

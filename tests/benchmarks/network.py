@@ -77,7 +77,7 @@ def first_token() -> None:
 def threads() -> None:
     """How many requests 64 threads make, each with a credential of its own."""
 
-    def crowd(make: Any) -> int:
+    def run_processes(make: Any) -> int:
         with Emulator(latency=0.05) as emulator:
             os.environ.update(emulator.environment())
             barrier = threading.Barrier(CROWD)
@@ -97,15 +97,15 @@ def threads() -> None:
     import azure.identity
 
     imds_identity.clear_cache()
-    ours = crowd(imds_identity.ManagedIdentityCredential)
-    theirs = crowd(azure.identity.ManagedIdentityCredential)
+    ours = run_processes(imds_identity.ManagedIdentityCredential)
+    theirs = run_processes(azure.identity.ManagedIdentityCredential)
     compare("requests of 64 threads", ours, theirs, "requests", 1 / 64, "azure-identity")
 
 
 def tasks() -> None:
     """How many requests 64 tasks make, each with a credential of its own."""
 
-    async def crowd(make: Any) -> int:
+    async def run_processes(make: Any) -> int:
         with Emulator(latency=0.05) as emulator:
             os.environ.update(emulator.environment())
             credentials = [make() for _ in range(CROWD)]
@@ -117,6 +117,6 @@ def tasks() -> None:
     import azure.identity.aio
 
     imds_identity.clear_cache()
-    ours = asyncio.run(crowd(imds_identity.aio.ManagedIdentityCredential))
-    theirs = asyncio.run(crowd(azure.identity.aio.ManagedIdentityCredential))
+    ours = asyncio.run(run_processes(imds_identity.aio.ManagedIdentityCredential))
+    theirs = asyncio.run(run_processes(azure.identity.aio.ManagedIdentityCredential))
     compare("requests of 64 tasks", ours, theirs, "requests", 1 / 64, "azure-identity")

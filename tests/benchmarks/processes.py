@@ -15,8 +15,8 @@ from commands import least
 from report import compare, keep
 from table import FAILED, REFUSED
 
-from crowds import crowd, killed_at_random
 from imds_identity.emulator import Emulator
+from process_groups import killed_at_random, run_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,13 +41,15 @@ def service(**settings: object) -> Iterator[tuple[Emulator, dict[str, str]]]:
 def figures_of(module: str, processes: int, threads: int, resources: int) -> tuple[int, int, int]:
     """Requests, how many of them were refused, and how many processes failed."""
     with service(limits=True, latency=0.05) as (emulator, environment):
-        said = crowd(environment, processes, threads, resources, module=module, patience=PATIENCE)
+        said = run_processes(
+            environment, processes, threads, resources, module=module, patience=PATIENCE
+        )
         requests = emulator.token_requests
         return len(requests), sum(r.status == 429 for r in requests), sum(map(bool, said))
 
 
-def crowds() -> None:
-    """Compare three crowds."""
+def process_groups() -> None:
+    """Compare three groups of processes."""
     for processes, threads, resources in ((16, 8, 1), (60, 1, 1), (60, 1, 12)):
         ours = figures_of("imds_identity", processes, threads, resources)
         theirs = figures_of("azure.identity", processes, threads, resources)

@@ -38,7 +38,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "threads": network.threads,
     "tasks": network.tasks,
     "warm": processes.warm,
-    "crowds": processes.crowds,
+    "process_groups": processes.process_groups,
     "kills": processes.kills,
     "endpoint": endpoint.run,
     "emulator": emulator_speed.run,

@@ -61,11 +61,11 @@ def rows(figures: Figures) -> Iterator[str]:
         _requests(min(threads.theirs, tasks.theirs)),
         _requests(max(threads.ours, tasks.ours)),
     )
-    for what, crowd in (
+    for what, run_processes in (
         ("16 processes of 8 threads ask at once", MANY_THREADS),
         ("60 processes ask for 12 resources", MANY_RESOURCES),
     ):
-        ours, theirs = _crowd(figures, crowd)
+        ours, theirs = _crowd(figures, run_processes)
         yield _row(what, theirs, ours)
     time = pair(figures, "import and construct")
     memory = pair(figures, "import and construct, peak memory")
@@ -119,10 +119,10 @@ def _row(what: str, theirs: str, ours: str) -> str:
     return f"| {what} | {theirs} | {ours} |"
 
 
-def _crowd(figures: Figures, crowd: str) -> list[str]:
+def _crowd(figures: Figures, run_processes: str) -> list[str]:
     """What either side of a crowd met with, ours first."""
-    requests = pair(figures, crowd)
-    refused, failed = (pair(figures, f"{crowd}, {kind}") for kind in (REFUSED, FAILED))
+    requests = pair(figures, run_processes)
+    refused, failed = (pair(figures, f"{run_processes}, {kind}") for kind in (REFUSED, FAILED))
     return [
         f"{_requests(requests[side])}, {refused[side]:,.0f} refused; "
         f"{failed[side]:.0f} processes fail"

@@ -12,7 +12,7 @@ import pytest
 import imds_identity
 from imds_identity import ManagedIdentityCredential
 from imds_identity._http import transport as sender
-from support import Answers, FakeClock
+from support import FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,11 +53,11 @@ def test_no_room_is_entered_twice(
     def recording(clock: Clock) -> Iterator[Sender]:
         def send(request: Request) -> Response:
             seen.append(rooms_on_the_stack())
-            return answers.token()
+            return responses.token()
 
         yield send
 
-    answers = Answers(clock)
+    responses = ResponseFactory(clock)
     monkeypatch.setattr(sender, "direct_sender", recording)
     directory = str(tmp_path / cache) if cache == "shared" else cache
     credential = ManagedIdentityCredential(cache=directory, _token_cache=token_cache)

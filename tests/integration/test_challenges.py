@@ -12,7 +12,7 @@ import pytest
 from imds_identity import ManagedIdentityCredential
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._token_cache.cache import HIT_SECONDS, TokenCache
-from support import middle
+from support import no_jitter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ print(hash(credential.get_token(scope).token))
 """
 
 
-def crowd(environment: dict[str, str], processes: int) -> list[subprocess.Popen[str]]:
+def run_processes(environment: dict[str, str], processes: int) -> list[subprocess.Popen[str]]:
     started = [
         subprocess.Popen(
             [sys.executable, "-c", REFUSED], env={**environment, "PYTHONHASHSEED": "0"},
@@ -77,7 +77,7 @@ def test_a_crowd_that_is_refused_makes_one_request_and_nobody_keeps_the_revoked_
     environment = {
         **os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path / "shared"),
     }  # fmt: skip
-    processes = crowd(environment, 8)
+    processes = run_processes(environment, 8)
     refused, unaware = processes[:7], processes[7]
     for process in refused:
         go(process)
@@ -104,7 +104,7 @@ def test_no_process_goes_on_serving_what_another_knows_to_be_revoked(
     scope = "https://vault.azure.net/.default"
     one, other = (
         ManagedIdentityCredential(
-            cache=tmp_path / "shared", _token_cache=TokenCache(SYSTEM_CLOCK, middle)
+            cache=tmp_path / "shared", _token_cache=TokenCache(SYSTEM_CLOCK, no_jitter)
         )
         for _ in range(2)
     )
@@ -125,7 +125,7 @@ def test_claims_during_an_outage_end_with_what_one_of_all_has_found_out(
     environment = {
         **os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path / "shared"),
     }  # fmt: skip
-    processes = crowd(environment, 5)
+    processes = run_processes(environment, 5)
     emulator.fault(status=400)
     for process in processes:
         go(process)

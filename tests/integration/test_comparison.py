@@ -34,7 +34,7 @@ PAGE = (Path(__file__).parents[2] / "docs/comparison.md").read_text(encoding="ut
 SCOPE = "https://vault.azure.net/.default"
 THEIRS: Any = azure.identity.ManagedIdentityCredential
 OURS: Any = imds_identity.ManagedIdentityCredential
-CREW = 8
+THREADS = 8
 
 
 def msal_token() -> dict[str, Any]:
@@ -46,17 +46,17 @@ def msal_token() -> dict[str, Any]:
 
 
 def at_once(call: Callable[[], object]) -> None:
-    """Have a crew of threads call at the same moment."""
-    start = threading.Barrier(CREW)
+    """Have many threads call at the same moment."""
+    start = threading.Barrier(THREADS)
 
     def run() -> None:
         start.wait()
         call()
 
-    crew = [threading.Thread(target=run) for _ in range(CREW)]
-    for thread in crew:
+    threads = [threading.Thread(target=run) for _ in range(THREADS)]
+    for thread in threads:
         thread.start()
-    for thread in crew:
+    for thread in threads:
         thread.join()
 
 
@@ -82,21 +82,21 @@ class TestRequests:
         imds_emulator.fault(delay=0.3)
         theirs, ours = THEIRS(), OURS()
         at_once(lambda: theirs.get_token(SCOPE))
-        assert len(imds_emulator.token_requests) == CREW
+        assert len(imds_emulator.token_requests) == THREADS
         at_once(lambda: ours.get_token(SCOPE))
-        assert len(imds_emulator.token_requests) == CREW + 1
+        assert len(imds_emulator.token_requests) == THREADS + 1
 
     def test_each_of_their_tasks_asks(self, imds_emulator: Emulator) -> None:
         imds_emulator.fault(delay=0.3)
 
         async def tasks(credential: Any) -> None:
             async with credential:
-                await asyncio.gather(*(credential.get_token(SCOPE) for _ in range(CREW)))
+                await asyncio.gather(*(credential.get_token(SCOPE) for _ in range(THREADS)))
 
         asyncio.run(tasks(azure.identity.aio.ManagedIdentityCredential()))
-        assert len(imds_emulator.token_requests) == CREW
+        assert len(imds_emulator.token_requests) == THREADS
         asyncio.run(tasks(imds_identity.aio.ManagedIdentityCredential()))
-        assert len(imds_emulator.token_requests) == CREW + 1
+        assert len(imds_emulator.token_requests) == THREADS + 1
 
     @pytest.mark.skipif(sys.platform == "win32", reason="nothing is shared without a directory")
     @pytest.mark.parametrize(("package", "requests"), [("azure.identity", 2), ("imds_identity", 1)])

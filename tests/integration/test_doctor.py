@@ -25,7 +25,7 @@ from imds_identity.doctor import SCHEMA, Diagnosis, diagnose
 from imds_identity.doctor._facts import contact, system
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED, UserAssigned
 from imds_identity.emulator._profiles.profiles import MISLEADING
-from support import Answers, FakeClock, RawServer, token_now
+from support import FakeClock, RawServer, ResponseFactory, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -271,7 +271,7 @@ def test_another_process_was_told_to_pause(
     imds_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = shared_in(tmp_path, monkeypatch)
-    answer = Answers(FakeClock()).error(429, retry_after="50")
+    answer = ResponseFactory(FakeClock()).error(429, retry_after="50")
     rate_limiter_for(machine, detect(), lambda: 0.5).observe(answer)
     diagnosis = diagnose()
     assert cause(diagnosis) == "II040"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from documents import ROOT, blocks
+from fake_azure import FakeAzure
 from imds_identity.cli import _parser
 from pages import RUNNERS, run_page
-from pretend_azure import PretendAzure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def test_a_token_that_goes_to_curl_is_on_no_command_line_and_in_no_environment(
         curl_waits = any(words.startswith(b"curl\0-H\0@-\0") for words in shown)
         seen.append((curl_waits, any(token.encode() in words for words in shown)))
 
-    with PretendAzure(tmp_path) as world:
+    with FakeAzure(tmp_path) as world:
         world.sites.on_request = look
         done = world.shell(*commands)
     assert '"displayName": "Production"' in done.stdout, done.stderr

@@ -28,7 +28,7 @@ from imds_identity._sources.sources import ImdsSource
 from imds_identity._token_cache import cache as cache_module
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity.aio import ManagedIdentityCredential as AsyncCredential
-from support import KEY, LIFE, FakeClock, at_once, middle, token_now
+from support import KEY, LIFE, FakeClock, at_once, no_jitter, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ CROWD = 100
 NOT_YET = -1
 
 
-class Mint:
+class CountingTokenFactory:
     """A service that answers at once. Its tokens say what they are for, and how many came before.
 
     Attributes:
@@ -66,9 +66,9 @@ class Mint:
 class Reader:
     """Asks for tokens, and checks each: for what was asked, good, and as late as it has to be."""
 
-    def __init__(self, clock: FakeClock, mint: Mint) -> None:
+    def __init__(self, clock: FakeClock, token_factory: CountingTokenFactory) -> None:
         self._clock = clock
-        self._mint = mint
+        self._token_factory = token_factory
 
     @contextlib.contextmanager
     def checked(self, scope: str, later_than: int = 0) -> Iterator[list[Any]]:
@@ -87,11 +87,11 @@ class Reader:
             tokens.append(credential.get_token_info(scope))
 
     def ask_anew(self, credential: ManagedIdentityCredential, scope: str, claims: str) -> None:
-        with self.checked(scope, self._mint.given) as tokens:
+        with self.checked(scope, self._token_factory.given) as tokens:
             tokens.append(credential.get_token(scope, claims=claims))
 
     def ask_after_clearing(self, credential: ManagedIdentityCredential, scope: str) -> None:
-        with self.checked(scope, self._mint.given) as tokens:
+        with self.checked(scope, self._token_factory.given) as tokens:
             credential._client.token_cache.clear()
             tokens.append(credential.get_token(scope))
 
@@ -101,20 +101,26 @@ class Reader:
 
 
 @pytest.fixture
-def mint(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Mint:
-    mint = Mint(clock)
+def token_factory(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> CountingTokenFactory:
+    token_factory = CountingTokenFactory(clock)
 
     def fetch(source: ImdsSource, wanted: TokenRequest, runner: object) -> Token:
-        return mint.token(wanted.resource)
+        return token_factory.token(wanted.resource)
 
     monkeypatch.setattr(ImdsSource, "fetch", fetch)
     # A thread that is never scheduled sees days go by, and would give up.
     monkeypatch.setattr(cache_module, "TRIES", 1_000_000)
-    return mint
+    return token_factory
 
 
-def test_nobody_gets_a_token_that_is_another_s_or_has_ended(clock: FakeClock, mint: Mint) -> None:
-    token_cache, over, reader = TokenCache(clock, middle), threading.Event(), Reader(clock, mint)
+def test_nobody_gets_a_token_that_is_another_s_or_has_ended(
+    clock: FakeClock, token_factory: CountingTokenFactory
+) -> None:
+    token_cache, over, reader = (
+        TokenCache(clock, no_jitter),
+        threading.Event(),
+        Reader(clock, token_factory),
+    )
     credential = ManagedIdentityCredential(_token_cache=token_cache)
     beside, names = AsyncCredential(_token_cache=token_cache), itertools.count()
 
@@ -136,28 +142,30 @@ def test_nobody_gets_a_token_that_is_another_s_or_has_ended(clock: FakeClock, mi
     async def read_async(_: object) -> None:
         await asyncio.gather(*(reader.ask_async(beside, scope) for scope in SCOPES * 3))
 
-    crowd: list[Callable[[str], object]] = [
+    run_processes: list[Callable[[str], object]] = [
         *[partial(reader.ask, credential)] * 5,
         partial(reader.ask_after_clearing, credential),
         lambda scope: reader.ask_anew(credential, scope, f"claims-{next(names)}"),
         lambda scope: asyncio.run(read_async(scope)),
     ]
-    at_once(let_time_pass, *(partial(again_and_again, ask) for ask in crowd))
-    assert mint.given > MOVES // 10
+    at_once(let_time_pass, *(partial(again_and_again, ask) for ask in run_processes))
+    assert token_factory.given > MOVES // 10
 
 
-def test_of_a_hundred_threads_that_miss_at_once_one_asks(clock: FakeClock, mint: Mint) -> None:
-    token_cache, rounds = TokenCache(clock, middle), range(1, 6)
+def test_of_a_hundred_threads_that_miss_at_once_one_asks(
+    clock: FakeClock, token_factory: CountingTokenFactory
+) -> None:
+    token_cache, rounds = TokenCache(clock, no_jitter), range(1, 6)
     entry, together = token_cache.entry(KEY), threading.Barrier(CROWD)
     asked: list[int] = []
 
     def miss() -> None:
         for number in rounds:
             if together.wait() == 0:
-                asked.append(mint.given)
+                asked.append(token_factory.given)
                 clock.seconds += 2 * LIFE
             together.wait()
-            assert token_cache.get(entry, mint.token).value == f" {number}"
+            assert token_cache.get(entry, token_factory.token).value == f" {number}"
 
     at_once(*[miss] * CROWD)
     assert asked == [number - 1 for number in rounds]
@@ -210,11 +218,14 @@ class Victim:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_threads_that_are_stopped_harm_none_that_go_on(
-    clock: FakeClock, mint: Mint, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, token_factory: CountingTokenFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_module, "POLL_SECONDS", 0.02)
-    token_cache, over = TokenCache(clock, middle), threading.Event()
-    ask, names = partial(token_cache.get, token_cache.entry(KEY), mint.token), itertools.count()
+    token_cache, over = TokenCache(clock, no_jitter), threading.Event()
+    ask, names = (
+        partial(token_cache.get, token_cache.entry(KEY), token_factory.token),
+        itertools.count(),
+    )
     # Each asks for one of its own: who waits is stopped, and the processor is left to others.
     victims = [Victim(lambda: ask(f"claims-{next(names)}"), over) for _ in range(4)]
 

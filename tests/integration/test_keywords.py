@@ -63,13 +63,13 @@ FACES = pytest.mark.parametrize("face", [ManagedIdentityCredential, AIO], ids=["
 
 class Adds(SansIOHTTPPolicy[Any, Any]):
     def __init__(self) -> None:
-        self.answers: list[int] = []
+        self.responses: list[int] = []
 
     def on_request(self, request: Any) -> None:
         request.http_request.headers["X-Added"] = "by-a-policy"
 
     def on_response(self, request: Any, response: Any) -> None:
-        self.answers.append(response.http_response.status_code)
+        self.responses.append(response.http_response.status_code)
 
 
 class Wraps(HTTPPolicy[Any, Any]):
@@ -111,7 +111,7 @@ class TestWhatIsSent:
         imds_emulator.fault(status=500, times=1)
         policy = Adds()
         ask(face, **{name: [policy]}, retry_backoff_factor=0)
-        assert policy.answers == [500, 200]
+        assert policy.responses == [500, 200]
         assert imds_emulator.requests[-1].headers["x-added"] == "by-a-policy"
 
     def test_a_policy_need_be_in_no_list(self, imds_emulator: Emulator) -> None:

@@ -1,4 +1,4 @@
-"""Real processes that share: crowds, kills, forks, and the command line's second call."""
+"""Real processes that share: many at once, kills, forks, and the command line's second call."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
-from crowds import crowd, killed_at_random
 from imds_identity import ManagedIdentityCredential
+from process_groups import killed_at_random, run_processes
 
 if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
@@ -42,7 +42,7 @@ def test_a_crowd_of_processes_and_threads_makes_one_request(
     limited: tuple[Emulator, dict[str, str]],
 ) -> None:
     emulator, environment = limited
-    assert crowd(environment, processes=8, threads=4, resources=1) == [""] * 8
+    assert run_processes(environment, processes=8, threads=4, resources=1) == [""] * 8
     assert [request.status for request in emulator.token_requests] == [200]
 
 
@@ -50,7 +50,7 @@ def test_a_crowd_with_many_resources_is_not_throttled(
     limited: tuple[Emulator, dict[str, str]],
 ) -> None:
     emulator, environment = limited
-    assert crowd(environment, processes=6, threads=1, resources=6) == [""] * 6
+    assert run_processes(environment, processes=6, threads=1, resources=6) == [""] * 6
     assert [request.status for request in emulator.token_requests] == [200] * 6
 
 

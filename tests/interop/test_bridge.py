@@ -24,6 +24,6 @@ def test_a_container_gets_tokens_at_the_bridge(tmp_path: Path) -> None:
     )
     if can.returncode:
         pytest.skip("no bridges here")
-    script = Path(__file__).with_name("world_bridge.py")
+    script = Path(__file__).with_name("machine_bridge.py")
     said = in_namespace(["-n"], WORLD, script, str(tmp_path))
     assert said.split() == ["200", "200", "403", "unreachable", "1"]

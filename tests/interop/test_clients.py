@@ -12,7 +12,7 @@ from interop_support import DEFAULT_ADDRESS_WORLD, REPOSITORY, in_namespace, par
 pytestmark = pytest.mark.interop
 HERE = Path(__file__).parent
 CLIENTS = HERE / "clients"
-WORLD = HERE / "world_clients.py"
+WORLD = HERE / "machine_clients.py"
 # Each client with what was installed for it, and the category that it must have been answered for.
 TABLE = [
     ("walinuxagent.py", "debian", "instance"),

@@ -13,8 +13,8 @@ from azurite_support import running_azurite
 from interop_support import REPOSITORY, part
 
 from documents import blocks
+from fake_azure import FakeAzure
 from imds_identity import ManagedIdentityCredential
-from pretend_azure import PretendAzure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.interop
 
-CREWS = REPOSITORY / "tests/interop/clusters"
+CLUSTERS = REPOSITORY / "tests/interop/clusters"
 FRAMEWORKS = ["dask", "ray", "spark"]
 EXAMPLES = {
     "dask": "dask_workers.py",
@@ -39,7 +39,7 @@ PAGE = "docs/how-to/distributed.md"
 def settings(python: Path) -> dict[str, str]:
     """The variables with which programs for ``python`` are run."""
     return {
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(CREWS)]),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(CLUSTERS)]),
         "PYSPARK_PYTHON": str(python),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -72,8 +72,8 @@ def test_workers_and_those_that_replace_them_cause_one_request_a_token(
 ) -> None:
     emulator = emulator_factory(key_vault=False)
     emulator.fault(token_lifetime=20, times=1)  # the first token falls due while all work
-    crew = [str(CREWS), framework, str(WORKERS)]
-    found: dict[str, Any] = json.loads(run(framework, emulator, tmp_path / "shared", *crew)[-1])
+    command = [str(CLUSTERS), framework, str(WORKERS)]
+    found: dict[str, Any] = json.loads(run(framework, emulator, tmp_path / "shared", *command)[-1])
     assert len(found["outlived"]) == WORKERS
     assert len({tuple(tokens) for tokens in found["outlived"]}) == 1
     assert len(found["outlived"][0]) == 2
@@ -121,7 +121,7 @@ def test_the_page_of_documentation_shows_what_runs(framework: str, tmp_path: Pat
     imported = {"dask": "from distributed import", "ray": "import ray", "spark": "from pyspark"}
     [shown] = [each.text for each in blocks(PAGE, "python") if imported[framework] in each.text]
     program.write_text(shown)
-    with PretendAzure(tmp_path) as world:
+    with FakeAzure(tmp_path) as world:
         world.environment |= settings(python)
         done = world.run(str(python), str(program))
         assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]

@@ -30,7 +30,7 @@ def test_on_a_vm(imds_emulator: Emulator) -> None:
 def test_on_an_arc_server() -> None:
     packages = part("npm") / "npm/node_modules"
     said = in_namespace(
-        ["-m", "--propagation", "private"], ARC_WORLD, HERE / "world_arc.py",
+        ["-m", "--propagation", "private"], ARC_WORLD, HERE / "machine_arc.py",
         node(), str(HERE / "token.mjs"), str(packages),
     )  # fmt: skip
     assert said.split() == EXPECTED

@@ -19,7 +19,7 @@ def test_packer_calls_the_resource_manager_with_the_machines_identity(
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join(map(str, [REPOSITORY / "src", REPOSITORY / "tests"]))
     )
-    script = Path(__file__).with_name("world_packer.py")
+    script = Path(__file__).with_name("machine_packer.py")
     found = json.loads(in_namespace(["-n"], DEFAULT_ADDRESS_WORLD, script, str(packer)))
     assert {tuple(asked) for asked in found["asked"]} == {(200, "instance"), (200, "identity")}
     assert found["called"], found["said"]

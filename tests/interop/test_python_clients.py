@@ -88,7 +88,7 @@ def test_msal_on_a_vm(imds_emulator: Emulator) -> None:
 
 def test_azure_identity_and_msal_on_an_arc_server() -> None:
     """Both insist on the platform's tokens directory, so they get a machine of their own."""
-    script = Path(__file__).parent / "world_arc.py"
+    script = Path(__file__).parent / "machine_arc.py"
     said = in_namespace(["-m", "--propagation", "private"], ARC_WORLD, script, "python")
     assert said.split() == ["azure-identity", "azure-identity-aio", "msal", "imds-identity"]
 

@@ -17,11 +17,11 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from .board import QUIET, RUN, SOUND, Board, steady
 from .children import DIED, HUNG_CHILD
-from .crew import Crew
+from .event_log import EventLog, Reader
 from .faults import Faults
-from .journal import Journal, Reader
+from .processes import WorkerProcesses
+from .shared_state import QUIET, RUN, SOUND, SharedState, steady
 from .table import ENDLESS, SILENT, STRAY, Table
 from .watch import HUNG
 
@@ -60,13 +60,13 @@ class Soak:
         self._settings = settings
         self._folder = folder
         self._dice = random.Random(settings.seed)
-        self._board = Board(f"{folder}/board")
-        Journal(f"{folder}/journal")
-        self._reader = Reader(f"{folder}/journal")
+        self._board = SharedState(f"{folder}/shared_state")
+        EventLog(f"{folder}/event_log")
+        self._reader = Reader(f"{folder}/event_log")
         cache = f"{folder}/cache"
         self._service, environment = self._start_service()
         environment["IMDS_IDENTITY_CACHE"] = cache
-        self._crew = Crew(folder, environment, settings.patience, self._dice)
+        self._crew = WorkerProcesses(folder, environment, settings.patience, self._dice)
         self.table = Table()
         self._faults = Faults(self._board, self._crew, cache, self.table, self._dice)
 
@@ -192,7 +192,7 @@ def main() -> int:
             shutil.rmtree(f"{folder}/cache", ignore_errors=True)
             shutil.rmtree(_KEPT, ignore_errors=True)
             shutil.copytree(folder, _KEPT)
-            os.unlink(f"{_KEPT}/board")
+            os.unlink(f"{_KEPT}/shared_state")
             print(soak.table.text())
     return int(soak.table.failed)
 

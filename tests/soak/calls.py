@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from imds_identity import ManagedIdentityError
 
 from . import tokens
-from .board import steady
-from .journal import shows_token, told
+from .event_log import shows_token, told
+from .shared_state import steady
 
 if TYPE_CHECKING:
-    from .board import Board
-    from .journal import Journal
-    from .tokens import Minted
+    from .event_log import EventLog
+    from .shared_state import SharedState
+    from .tokens import IssuedToken
     from .watch import Watch
 
 FOREIGN = "foreign exceptions"
@@ -45,22 +45,28 @@ class Calls:
 
     Args:
         watch: looks for calls that hang.
-        journal: is told what breaks a rule.
-        board: tells what has been revoked.
+        event_log: is told what breaks a rule.
+        shared_state: tells what has been revoked.
         mine: exceptions that the process itself raises in the middle of a call.
     """
 
     def __init__(
-        self, watch: Watch, journal: Journal, board: Board, mine: tuple[type[BaseException], ...]
+        self,
+        watch: Watch,
+        event_log: EventLog,
+        shared_state: SharedState,
+        mine: tuple[type[BaseException], ...],
     ) -> None:
         self.watch = watch
         self.counts = watch.counts
-        self._journal = journal
-        self._board = board
+        self._journal = event_log
+        self._board = shared_state
         self._mine = mine
         self._never: list[float] = [0.0]
 
-    def sync(self, credential: Any, ask: Ask, *, info: bool, main: bool = False) -> Minted | None:
+    def sync(
+        self, credential: Any, ask: Ask, *, info: bool, main: bool = False
+    ) -> IssuedToken | None:
         """Ask a sync credential; what its token says, or None if it gave none."""
         began, number = self._begin(ask, self._never)
         try:
@@ -79,7 +85,7 @@ class Calls:
 
     async def asynchronous(
         self, credential: Any, ask: Ask, *, info: bool, held_up: list[float]
-    ) -> Minted | None:
+    ) -> IssuedToken | None:
         """Ask an async credential; only a cancellation comes out of it."""
         began, number = self._begin(ask, held_up)
         try:
@@ -97,7 +103,7 @@ class Calls:
             self._end(number, began)
         return None
 
-    def challenge(self, ask: Ask, facts: Minted | None) -> Ask | None:
+    def challenge(self, ask: Ask, facts: IssuedToken | None) -> Ask | None:
         """The challenge that a resource answers this token with, if it was revoked."""
         revoked = self._board.revoked(ask.resource)
         if facts is None or facts.minted >= revoked:
@@ -125,7 +131,9 @@ class Calls:
         bucket = next((limit for limit in _BUCKETS if seconds < limit), _BUCKETS[-1])
         self.counts[f"took: under {bucket:08.3f} s"] += 1
 
-    def _judged(self, ask: Ask, began: float, token: Any, *, free: bool = True) -> Minted | None:
+    def _judged(
+        self, ask: Ask, began: float, token: Any, *, free: bool = True
+    ) -> IssuedToken | None:
         moment = steady() if free and self.watch.undisturbed_since(began) else began
         try:
             facts = tokens.read(token)

@@ -10,13 +10,13 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from .board import steady
 from .calls import Calls
-from .journal import told
+from .event_log import told
+from .shared_state import steady
 from .watch import Watch
 
 if TYPE_CHECKING:
-    from .scene import Scene
+    from .context import Context
 
 HUNG_CHILD = "forked children that hung"
 DIED = "processes that died by themselves"
@@ -40,7 +40,7 @@ class Children:
     def __len__(self) -> int:
         return len(self._alive)
 
-    def fork(self, scene: Scene) -> None:
+    def fork(self, context: Context) -> None:
         """Fork here and now; the child asks a few questions of its own."""
         if not self._lock.acquire(blocking=False):
             return
@@ -49,13 +49,13 @@ class Children:
                 return
             child = os.fork()
             if child == 0:
-                _live(scene, self._patience)
+                _live(context, self._patience)
             self._alive[child] = steady()
-            scene.counts["faults: forks"] += 1
+            context.counts["faults: forks"] += 1
         finally:
             self._lock.release()
 
-    def reap(self, scene: Scene) -> None:
+    def reap(self, context: Context) -> None:
         """Look after those that have ended."""
         for child, born in list(self._alive.items()):
             ended, status = os.waitpid(child, os.WNOHANG)
@@ -68,48 +68,48 @@ class Children:
             del self._alive[child]
             code = os.waitstatus_to_exitcode(status)
             if code == _HUNG:
-                scene.journal.broken(HUNG_CHILD, f"{child} of {os.getpid()}")
+                context.event_log.broken(HUNG_CHILD, f"{child} of {os.getpid()}")
             elif code not in (_FINE, _FAILED):
-                scene.journal.broken(DIED, f"a forked child, with {code}")
+                context.event_log.broken(DIED, f"a forked child, with {code}")
 
 
-def _live(scene: Scene, patience: float) -> None:
+def _live(context: Context, patience: float) -> None:
     """What a child does with its life."""
     code = _FAILED
     try:
         signal.setitimer(signal.ITIMER_REAL, 0)
         counts: Counter[str] = Counter()
-        watch = Watch(scene.journal, scene.folder, patience, counts)
-        calls = Calls(watch, scene.journal, scene.board, ())
-        with open(f"{scene.folder}/stacks-{os.getpid()}-child.txt", "w") as stacks:
-            for question in range(scene.dice.randrange(1, _QUESTIONS + 1)):
+        watch = Watch(context.event_log, context.folder, patience, counts)
+        calls = Calls(watch, context.event_log, context.shared_state, ())
+        with open(f"{context.folder}/stacks-{os.getpid()}-child.txt", "w") as stacks:
+            for question in range(context.dice.randrange(1, _QUESTIONS + 1)):
                 faulthandler.dump_traceback_later(patience, exit=True, file=stacks)
-                _ask(scene._replace(calls=calls, counts=counts, watch=watch), question)
+                _ask(context._replace(calls=calls, counts=counts, watch=watch), question)
             faulthandler.cancel_dump_traceback_later()
         os.unlink(stacks.name)
-        scene.journal.write("forked", counts=dict(counts))
+        context.event_log.write("forked", counts=dict(counts))
         code = _FINE
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
-        scene.journal.broken("foreign exceptions", told(error))
+        context.event_log.broken("foreign exceptions", told(error))
     finally:
         os._exit(code)
 
 
-def _ask(scene: Scene, question: int) -> None:
+def _ask(context: Context, question: int) -> None:
     way = question % 3
     if way == 0:
-        scene.ask_one()
+        context.ask_one()
     elif way == 1:
-        thread = threading.Thread(target=scene.ask_one)
+        thread = threading.Thread(target=context.ask_one)
         thread.start()
         thread.join()
     else:
-        asyncio.run(_ask_on_a_loop(scene))
+        asyncio.run(_ask_on_a_loop(context))
 
 
-async def _ask_on_a_loop(scene: Scene) -> None:
-    held = scene.dice.choice(scene.stock.asyncs())
+async def _ask_on_a_loop(context: Context) -> None:
+    held = context.dice.choice(context.credentials.asyncs())
     async with held.credential:
-        await scene.calls.asynchronous(
-            held.credential, held.ask(scene.dice), info=False, held_up=[0.0]
+        await context.calls.asynchronous(
+            held.credential, held.ask(context.dice), info=False, held_up=[0.0]
         )

@@ -7,14 +7,14 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from .board import CALM, GONE, OUTAGE, RESOURCES, ROUGH, steady
+from .shared_state import CALM, GONE, OUTAGE, RESOURCES, ROUGH, steady
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from .board import Board
-    from .crew import Crew
+    from .processes import WorkerProcesses
+    from .shared_state import SharedState
     from .table import Table
 
 _MOODS = {
@@ -43,18 +43,23 @@ class Faults:
     """All of them.
 
     Args:
-        board: carries clocks, moods and revocations.
-        crew: is stopped and killed.
+        shared_state: carries clocks, moods and revocations.
+        processes: is stopped and killed.
         cache: the directory that the workers share.
         table: counts what was tried.
         dice: choose.
     """
 
     def __init__(
-        self, board: Board, crew: Crew, cache: str, table: Table, dice: random.Random
+        self,
+        shared_state: SharedState,
+        processes: WorkerProcesses,
+        cache: str,
+        table: Table,
+        dice: random.Random,
     ) -> None:
-        self._board = board
-        self._crew = crew
+        self._board = shared_state
+        self._crew = processes
         self._cache = cache
         self._table = table
         self._dice = dice

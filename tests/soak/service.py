@@ -17,14 +17,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from .board import CALM, GONE, OUTAGE, ROUGH, SOUND, SYSTEM, Board
-from .journal import Journal
-from .manners import FAILING, HOSTILE, sound
-from .mint import Mint
-from .visit import Over, Visit, Wanted
+from .behaviors import FAILING, HOSTILE, sound
+from .connection import ClientConnection, ConnectionOver, Wanted
+from .event_log import EventLog
+from .shared_state import CALM, GONE, OUTAGE, ROUGH, SOUND, SYSTEM, SharedState
+from .token_factory import TokenFactory
 
 if TYPE_CHECKING:
-    from .manners import Manner
+    from .behaviors import Behavior
 
 _SHARE_OF_HOSTILE = {SOUND: 0.0, CALM: 0.12, ROUGH: 0.5}
 _SELECTORS = ("client_id", "object_id", "msi_res_id")
@@ -40,15 +40,15 @@ class Service:
     """
 
     def __init__(self, folder: str, seed: int) -> None:
-        self.board = Board(f"{folder}/board")
-        self.journal = Journal(f"{folder}/journal")
+        self.shared_state = SharedState(f"{folder}/shared_state")
+        self.event_log = EventLog(f"{folder}/event_log")
         self.dice = random.Random(seed)
-        self.mint = Mint(self.board, self.dice)
+        self.token_factory = TokenFactory(self.shared_state, self.dice)
         self.counts: Counter[str] = Counter()
         self.present = 0
         self.most = 0
         self._mood = SOUND
-        self._failing: Manner = FAILING[0]
+        self._failing: Behavior = FAILING[0]
         self._port = 0
         self._trap = 0
 
@@ -61,7 +61,7 @@ class Service:
         parent = os.getppid()
         while os.getppid() == parent:
             await asyncio.sleep(0.25)
-            gone = self.board.mood == GONE
+            gone = self.shared_state.mood == GONE
             if gone and server is not None:
                 server.close()
                 server = None
@@ -80,12 +80,12 @@ class Service:
 
     def _tell(self) -> None:
         self.counts["service: most requests at once"] = self.most
-        self.journal.counts(self.counts, role="service")
+        self.event_log.counts(self.counts, role="service")
 
     async def _trapped(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.read(4096)).decode("latin-1").split("\r\n")
         agent = next((line for line in head if line.lower().startswith("user-agent")), "")
-        self.journal.broken(TRAPPED, f"{head[0].partition('?')[0]} {agent}")
+        self.event_log.broken(TRAPPED, f"{head[0].partition('?')[0]} {agent}")
         writer.close()
 
     async def _visited(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -94,7 +94,13 @@ class Service:
         try:
             while await self._answered(reader, writer):
                 pass
-        except (OSError, Over, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except (
+            OSError,
+            ConnectionOver,
+            ValueError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+        ):
             pass
         finally:
             self.present -= 1
@@ -103,13 +109,21 @@ class Service:
 
     async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
-        visit = Visit(reader, writer, _wanted(head), self.board, self.mint, self.dice, self._trap)
+        connection = ClientConnection(
+            reader,
+            writer,
+            _wanted(head),
+            self.shared_state,
+            self.token_factory,
+            self.dice,
+            self._trap,
+        )
         manner = self._manner()
         self.counts[f"service: {manner.__name__.replace('_', ' ')}"] += 1
-        return await manner(visit)
+        return await manner(connection)
 
-    def _manner(self) -> Manner:
-        mood = self.board.mood
+    def _manner(self) -> Behavior:
+        mood = self.shared_state.mood
         if mood != self._mood:
             self._mood = mood
             self._failing = self.dice.choice(FAILING)

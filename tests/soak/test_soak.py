@@ -18,12 +18,12 @@ from azure.core.credentials import AccessToken
 
 from imds_identity import TokenRefusedError
 from soak import tokens
-from soak.board import RESOURCES, Board, steady
 from soak.calls import FOREIGN, SHOWN, Ask, Calls
+from soak.event_log import EventLog, Reader
 from soak.growth import Sample, excess, grown
-from soak.journal import Journal, Reader
+from soak.shared_state import RESOURCES, SharedState, steady
 from soak.table import ZEROS, Table
-from soak.tokens import Minted, minted
+from soak.tokens import IssuedToken, minted
 from soak.watch import HUNG, Watch
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ RESOURCE = RESOURCES[0]
 ASK = Ask("sync", RESOURCE, "somebody")
 
 
-def sound(**changes: Any) -> Minted:
+def sound(**changes: Any) -> IssuedToken:
     now = steady()
-    return Minted(RESOURCE, "somebody", now - 10, now + 60, 1)._replace(**changes)
+    return IssuedToken(RESOURCE, "somebody", now - 10, now + 60, 1)._replace(**changes)
 
 
 class Planted:
@@ -53,11 +53,11 @@ class Court:
     """What judges calls, and what it has found."""
 
     def __init__(self, folder: Path, patience: float = 100.0) -> None:
-        self.board = Board(f"{folder}/board")
-        self.journal = Journal(f"{folder}/journal")
-        self._reader = Reader(f"{folder}/journal")
-        self.watch = Watch(self.journal, str(folder), patience, Counter())
-        self.calls = Calls(self.watch, self.journal, self.board, (KeyboardInterrupt,))
+        self.shared_state = SharedState(f"{folder}/shared_state")
+        self.event_log = EventLog(f"{folder}/event_log")
+        self._reader = Reader(f"{folder}/event_log")
+        self.watch = Watch(self.event_log, str(folder), patience, Counter())
+        self.calls = Calls(self.watch, self.event_log, self.shared_state, (KeyboardInterrupt,))
 
     def broken(self) -> list[str]:
         return [line["rule"] for line in self._reader.lines() if line["kind"] == "broken"]
@@ -105,7 +105,7 @@ def test_a_damaged_token_is_found(court: Court) -> None:
 
 def test_a_revoked_token_is_challenged_and_not_to_be_given_again(court: Court) -> None:
     facts = sound()
-    court.board.revoke(RESOURCE)
+    court.shared_state.revoke(RESOURCE)
     challenge = court.calls.challenge(ASK, facts)
     assert challenge is not None
     assert challenge.claims is not None
@@ -133,7 +133,7 @@ def test_a_message_with_a_token_is_found_and_not_repeated(court: Court, tmp_path
     token = minted(sound())
     assert court.asked(raising(TokenRefusedError(f"no {token}"))) == [SHOWN]
     assert court.asked(raising(RuntimeError(token))) == [FOREIGN]
-    assert token[:20] not in (tmp_path / "journal").read_text()
+    assert token[:20] not in (tmp_path / "event_log").read_text()
 
 
 def test_a_call_that_hangs_is_told_once_with_all_stacks(tmp_path: Path) -> None:

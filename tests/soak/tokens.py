@@ -18,7 +18,7 @@ REFUSABLE = "tokens served that no client may take"
 REVOKED = "revoked tokens given for a claims challenge"
 
 
-class Minted(NamedTuple):
+class IssuedToken(NamedTuple):
     """What a token says.
 
     Attributes:
@@ -38,14 +38,14 @@ class Minted(NamedTuple):
     refusable: str = ""
 
 
-def minted(facts: Minted) -> str:
+def minted(facts: IssuedToken) -> str:
     """The token that says ``facts``."""
     payload = {"nbf": int(facts.minted), **facts._asdict()}
     body = base64.urlsafe_b64encode(json.dumps(payload).encode()).decode().rstrip("=")
     return f"{_HEADER}.{body}.{_seal(body)}"
 
 
-def read(token: str) -> Minted:
+def read(token: str) -> IssuedToken:
     """What ``token`` says.
 
     Raises:
@@ -55,11 +55,11 @@ def read(token: str) -> Minted:
     if header != _HEADER or seal != _seal(body):
         raise ValueError("a damaged token")
     payload = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    return Minted(**{name: payload[name] for name in Minted._fields})
+    return IssuedToken(**{name: payload[name] for name in IssuedToken._fields})
 
 
 def fault_of(
-    facts: Minted, resource: str, who: str, moment: float, since: float
+    facts: IssuedToken, resource: str, who: str, moment: float, since: float
 ) -> tuple[str, str] | None:
     """Which rule is broken by handing this out, and how.
 

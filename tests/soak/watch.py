@@ -9,12 +9,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from .board import steady
+from .shared_state import steady
 
 if TYPE_CHECKING:
     from collections import Counter
 
-    from .journal import Journal
+    from .event_log import EventLog
 
 HUNG = "calls that hung"
 _TICK = 0.1
@@ -46,20 +46,20 @@ class Watch:
     """The active clock of a process, which stands while it is stopped, and the calls under way.
 
     Args:
-        journal: is told of calls that hang.
+        event_log: is told of calls that hang.
         folder: takes stacks then.
         patience: active seconds that a call may take.
         counts: what the process has counted; written once a second.
     """
 
     def __init__(
-        self, journal: Journal, folder: str, patience: float, counts: Counter[str]
+        self, event_log: EventLog, folder: str, patience: float, counts: Counter[str]
     ) -> None:
         self.patience = patience
         self.active = 0.0
         self.longest = 0.0
         self.counts = counts
-        self._journal = journal
+        self._journal = event_log
         self._folder = folder
         self._last = steady()
         self._gap_ended = 0.0

@@ -21,14 +21,14 @@ from imds_identity import clear_cache
 from imds_identity._platform.clock import SystemClock
 from imds_identity._platform.threads import internal_threads
 
-from . import eras
-from .board import Board
+from . import loop_lifetimes
 from .calls import Calls
 from .children import Children
-from .journal import Journal
-from .scene import CallingBack, Scene
+from .context import CallingBack, Context
+from .credentials import CredentialPool
+from .event_log import EventLog
 from .service import end_with_parent
-from .stock import Stock
+from .shared_state import SharedState
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -39,60 +39,60 @@ LEFT_OVER = "threads of the package left over at the end"
 LEFT_OPEN = "sockets and locks left open at the end"
 
 
-class Bell(BaseException):
+class SignalInterrupt(BaseException):
     """Like KeyboardInterrupt."""
 
 
-class Chime(Exception):
+class SoftInterrupt(Exception):
     """Like the soft time limits of task queues."""
 
 
-class Late(TimeoutError):
+class LateInterrupt(TimeoutError):
     """Like the time-outs of signal.alarm in many a recipe."""
 
 
-RINGS = (Bell, Chime, Late)
+INTERRUPTS = (SignalInterrupt, SoftInterrupt, LateInterrupt)
 
 
 class Worker:
     """The process.
 
     Args:
-        scene: all that its actors share.
+        context: all that its actors share.
         rung: whether signals that raise hit the main thread.
     """
 
-    def __init__(self, scene: Scene, *, rung: bool) -> None:
-        self._scene = scene
+    def __init__(self, context: Context, *, rung: bool) -> None:
+        self._scene = context
         self._rung = rung
         self._has_rung = True
 
     def run(self) -> None:
         """Ask until the soak ends, then tell what is left."""
-        scene = self._scene
-        scene.watch.start()
-        threads = [eras.start(scene), eras.start(scene)]
+        context = self._scene
+        context.watch.start()
+        threads = [loop_lifetimes.start(context), loop_lifetimes.start(context)]
         for _ in range(_THREADS):
             threads.append(threading.Thread(target=self._ask, name="soak-asks", daemon=True))
             threads[-1].start()
         signal.signal(signal.SIGALRM, self._ring)
-        while scene.board.running:
+        while context.shared_state.running:
             if self._rung:
                 self._be_rung()
             self._fork_sometimes()
-            scene.children.reap(scene)
-            self._quietly(scene.ask_one)
-            time.sleep(scene.dice.uniform(0, 0.05))
+            context.children.reap(context)
+            self._quietly(context.ask_one)
+            time.sleep(context.dice.uniform(0, 0.05))
         self._end(threads)
 
     def _ask(self) -> None:
-        scene = self._scene
-        while scene.board.running:
-            self._quietly(scene.ask_one)
-            time.sleep(scene.dice.uniform(0, 0.04))
+        context = self._scene
+        while context.shared_state.running:
+            self._quietly(context.ask_one)
+            time.sleep(context.dice.uniform(0, 0.04))
             self._fork_sometimes()
-            if scene.dice.random() < 0.0005:
-                scene.counts["faults: clear_cache()"] += 1
+            if context.dice.random() < 0.0005:
+                context.counts["faults: clear_cache()"] += 1
                 self._quietly(clear_cache)
 
     def _fork_sometimes(self) -> None:
@@ -112,7 +112,7 @@ class Worker:
             signal.setitimer(signal.ITIMER_REAL, self._scene.dice.uniform(0.0001, 0.2))
             while not self._has_rung:
                 self._scene.ask_one(main=True)
-        except RINGS:
+        except INTERRUPTS:
             self._scene.counts["faults: signals that raised out of a call"] += 1
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
             self._scene.calls.foreign(error)
@@ -124,25 +124,25 @@ class Worker:
             return
         self._has_rung = True
         self._scene.counts["faults: signals that raised"] += 1
-        raise self._scene.dice.choice(RINGS)
+        raise self._scene.dice.choice(INTERRUPTS)
 
     def _end(self, threads: list[threading.Thread]) -> None:
-        scene = self._scene
-        deadline = scene.watch.active + scene.watch.patience
+        context = self._scene
+        deadline = context.watch.active + context.watch.patience
         for thread in threads:
-            thread.join(max(0.0, deadline - scene.watch.active))
-        while len(scene.children) or (internal_threads() and scene.watch.active < deadline):
-            scene.children.reap(scene)
+            thread.join(max(0.0, deadline - context.watch.active))
+        while len(context.children) or (internal_threads() and context.watch.active < deadline):
+            context.children.reap(context)
             time.sleep(0.1)
         for ident in internal_threads():
-            scene.journal.broken(LEFT_OVER, f"thread {ident}")
-            scene.watch.dump()
-        for held in scene.stock.sync:
+            context.event_log.broken(LEFT_OVER, f"thread {ident}")
+            context.watch.dump()
+        for held in context.credentials.sync:
             held.credential.close()
         # What still hangs has been told already, and may keep what it likes.
         if not any(thread.is_alive() for thread in threads):
             self._tell_what_is_open(deadline)
-        scene.journal.counts(scene.counts, scene.watch.longest)
+        context.event_log.counts(context.counts, context.watch.longest)
 
     def _tell_what_is_open(self, deadline: float) -> None:
         # Threads of loops that were closed in the middle may still be at a request.
@@ -150,7 +150,7 @@ class Worker:
             gc.collect()
             time.sleep(0.1)
         for name in found:
-            self._scene.journal.broken(LEFT_OPEN, name)
+            self._scene.event_log.broken(LEFT_OPEN, name)
 
 
 def _open_files() -> list[str]:
@@ -165,14 +165,14 @@ def _open_files() -> list[str]:
     return found
 
 
-def _set_hooks(scene: Scene) -> None:
+def _set_hooks(context: Context) -> None:
     def thread_failed(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None:
-            scene.calls.foreign(args.exc_value)
+            context.calls.foreign(args.exc_value)
 
     def ignored(args: Any) -> None:
-        if not isinstance(args.exc_value, RINGS) and not sys.is_finalizing():
-            scene.calls.foreign(args.exc_value)
+        if not isinstance(args.exc_value, INTERRUPTS) and not sys.is_finalizing():
+            context.calls.foreign(args.exc_value)
 
     threading.excepthook = thread_failed
     sys.unraisablehook = ignored
@@ -184,23 +184,25 @@ def main(folder: str, seed: int, patience: float, kind: str) -> None:
     end_with_parent()
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR2, all_threads=True)
-    dice, board, journal = (
+    dice, shared_state, event_log = (
         random.Random(seed),
-        Board(f"{folder}/board"),
-        Journal(f"{folder}/journal"),
+        SharedState(f"{folder}/shared_state"),
+        EventLog(f"{folder}/event_log"),
     )
-    SystemClock.wall = staticmethod(board.machine_wall)
+    SystemClock.wall = staticmethod(shared_state.machine_wall)
     counts: Counter[str] = Counter()
-    watch = Watch(journal, folder, patience, counts)
-    calls = Calls(watch, journal, board, RINGS)
+    watch = Watch(event_log, folder, patience, counts)
+    calls = Calls(watch, event_log, shared_state, INTERRUPTS)
     children = Children(patience)
-    stock = Stock(os.environ["IMDS_IDENTITY_CACHE"], dice)
-    scene = Scene(folder, board, journal, counts, watch, calls, stock, children, dice)
-    _set_hooks(scene)
+    credentials = CredentialPool(os.environ["IMDS_IDENTITY_CACHE"], dice)
+    context = Context(
+        folder, shared_state, event_log, counts, watch, calls, credentials, children, dice
+    )
+    _set_hooks(context)
     logger = logging.getLogger("imds_identity")
-    logger.addHandler(CallingBack(scene, locked=kind == "logged"))
+    logger.addHandler(CallingBack(context, locked=kind == "logged"))
     logger.propagate = False
-    Worker(scene, rung=kind == "rung").run()
+    Worker(context, rung=kind == "rung").run()
 
 
 if __name__ == "__main__":

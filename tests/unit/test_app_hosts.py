@@ -28,13 +28,13 @@ from imds_identity._sources.app_hosts import HOSTS, exchange
 from imds_identity._sources.registry import detect
 from imds_identity.errors import ManagedIdentityError
 from support import (
-    Answers,
+    ExchangeDriver,
     FakeClock,
     RawServer,
+    ResponseFactory,
     RunningClock,
-    Stepped,
     TlsServer,
-    middle,
+    no_jitter,
     token_now,
 )
 
@@ -51,17 +51,17 @@ JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.
 NAMES = pytest.mark.parametrize("name", sorted(HOSTS))
 
 
-def steps(name: str, wanted: TokenRequest = WANTED, **settings: Any) -> Stepped:
+def steps(name: str, wanted: TokenRequest = WANTED, **settings: Any) -> ExchangeDriver:
     if HOSTS[name].secret_header:
         settings.setdefault("secret", Secret(SECRET))
     if name == "service-fabric":
         settings.setdefault("thumbprint", THUMBPRINT)
-    return Stepped(exchange(name, ENDPOINT, wanted, middle, **settings))
+    return ExchangeDriver(exchange(name, ENDPOINT, wanted, no_jitter, **settings))
 
 
-def failure_of(stepped: Stepped, answer: Any) -> Failure:
+def failure_of(stepped: ExchangeDriver, respond: Any) -> Failure:
     with pytest.raises(Failure) as caught:
-        stepped.answer(answer)
+        stepped.respond(respond)
     assert str(caught.value).isprintable()
     return caught.value
 
@@ -79,7 +79,7 @@ def query_of(request: Request) -> dict[str, list[str]]:
     ],
 )
 def test_a_host_is_asked_with_the_app_s_secret(
-    answers: Answers, name: str, header: str, version: str
+    responses: ResponseFactory, name: str, header: str, version: str
 ) -> None:
     stepped = steps(name)
     request = stepped.step.request
@@ -87,17 +87,17 @@ def test_a_host_is_asked_with_the_app_s_secret(
     assert request.headers[header].reveal() == SECRET
     assert SECRET not in f"{request!r} {dict(request.headers)}"
     assert query_of(request) == {"resource": [WANTED.resource], "api-version": [version]}
-    got = stepped.finish(answers.token("t"))
+    got = stepped.finish(responses.token("t"))
     assert (got.value, got.token_type, got.expires_at) == ("t", "Bearer", 1000 + 86400)
 
 
-def test_cloud_shell_is_sent_a_form(answers: Answers) -> None:
+def test_cloud_shell_is_sent_a_form(responses: ResponseFactory) -> None:
     stepped = steps("cloud-shell")
     request = stepped.step.request
     assert (request.method, request.url) == ("POST", ENDPOINT)
     assert request.body == b"resource=https%3A%2F%2Fvault.azure.net"
     assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
-    assert stepped.finish(answers.token("t")).value == "t"
+    assert stepped.finish(responses.token("t")).value == "t"
 
 
 @pytest.mark.parametrize(
@@ -123,25 +123,25 @@ def test_a_selector_that_a_host_does_not_know_is_refused(name: str) -> None:
         steps(name, wanted)
 
 
-def test_a_token_of_another_identity_is_discarded(answers: Answers) -> None:
+def test_a_token_of_another_identity_is_discarded(responses: ResponseFactory) -> None:
     wanted = TokenRequest(WANTED.resource, Identity("client_id", "mine"))
-    failure = failure_of(steps("app-service", wanted), answers.token(client_id="another"))
+    failure = failure_of(steps("app-service", wanted), responses.token(client_id="another"))
     assert "answered for client_id 'another'" in str(failure)
 
 
 @NAMES
 @pytest.mark.parametrize("late", ["expires_on", "expires_in"])
 def test_a_token_out_of_the_host_s_cache_ends_when_it_ends(
-    answers: Answers, clock: FakeClock, name: str, late: str
+    responses: ResponseFactory, clock: FakeClock, name: str, late: str
 ) -> None:
     life = {"expires_on": str(int(clock.service()) + 86400), "expires_in": "86400"}
     life[late] = str(int(clock.service()) + 600) if late == "expires_on" else "600"
-    assert steps(name).finish(answers.token(**life)).expires_at == clock.now() + 600
+    assert steps(name).finish(responses.token(**life)).expires_at == clock.now() + 600
 
 
 @NAMES
 @pytest.mark.parametrize(
-    "answer",
+    "respond",
     [
         "", "null", "[]", '["access_token"]', '"s3cret-token"', "7", "[" * 100_000, "{",
         '{"access_token": {}}', '{"error": ["a"]}', '{"error": null}',
@@ -149,9 +149,9 @@ def test_a_token_out_of_the_host_s_cache_ends_when_it_ends(
     ],
 )  # fmt: skip
 def test_an_answer_of_another_kind_is_a_failure_that_shows_none_of_it(
-    answers: Answers, name: str, answer: str
+    responses: ResponseFactory, name: str, respond: str
 ) -> None:
-    assert "s3cret" not in str(failure_of(steps(name), answers.raw(200, answer)))
+    assert "s3cret" not in str(failure_of(steps(name), responses.raw(200, respond)))
 
 
 @NAMES
@@ -162,18 +162,20 @@ def test_an_answer_of_another_kind_is_a_failure_that_shows_none_of_it(
         10**400, "9" * 5000, -5, "-5",
     ],
 )  # fmt: skip
-def test_a_lifetime_that_is_none_is_a_failure(answers: Answers, name: str, value: Any) -> None:
-    failure = failure_of(steps(name), answers.token(expires_on=value, expires_in=value))
+def test_a_lifetime_that_is_none_is_a_failure(
+    responses: ResponseFactory, name: str, value: Any
+) -> None:
+    failure = failure_of(steps(name), responses.token(expires_on=value, expires_in=value))
     assert isinstance(failure, Malformed | Unavailable)
 
 
 @NAMES
-def test_only_what_can_go_into_a_header_is_a_token(answers: Answers, name: str) -> None:
+def test_only_what_can_go_into_a_header_is_a_token(responses: ResponseFactory, name: str) -> None:
     for value in ("a b", "a\r\nX-Evil: 1", "tökén", ["a"], {"a": 1}, 7, "x" * 70_000):
-        failure = failure_of(steps(name), answers.token(access_token=value))
+        failure = failure_of(steps(name), responses.token(access_token=value))
         assert isinstance(failure, Malformed)
         assert "Evil" not in str(failure)
-    failure_of(steps(name), answers.token(token_type="Bearer\r\nX-Evil: 1"))
+    failure_of(steps(name), responses.token(token_type="Bearer\r\nX-Evil: 1"))
 
 
 @given(
@@ -187,7 +189,7 @@ def test_only_what_can_go_into_a_header_is_a_token(answers: Answers, name: str) 
 def test_any_json_is_a_token_or_a_failure(name: str, said: Any, status: int) -> None:
     stepped = steps(name)
     try:
-        got: Any = stepped.finish(Answers(FakeClock()).json(status, said))
+        got: Any = stepped.finish(ResponseFactory(FakeClock()).json(status, said))
     except Failure as failure:
         got = failure
     assert str(got).isprintable()
@@ -201,30 +203,34 @@ def test_any_json_is_a_token_or_a_failure(name: str, said: Any, status: int) -> 
         ({"error": "invalid", "error_description": "not so"}, "invalid: not so"),
     ],
 )
-def test_a_refusal_is_in_the_host_s_own_words(answers: Answers, said: Any, words: str) -> None:
-    failure = failure_of(steps("app-service"), answers.json(403, said))
+def test_a_refusal_is_in_the_host_s_own_words(
+    responses: ResponseFactory, said: Any, words: str
+) -> None:
+    failure = failure_of(steps("app-service"), responses.json(403, said))
     assert isinstance(failure, Refused)
     assert f"403, {words}." in str(failure)
 
 
 @pytest.mark.parametrize("name", ["app-service", "azure-ml", "service-fabric"])
 def test_a_secret_that_the_host_does_not_know_is_named_by_its_variable(
-    answers: Answers, name: str
+    responses: ResponseFactory, name: str
 ) -> None:
-    failure = failure_of(steps(name), answers.error(401))
+    failure = failure_of(steps(name), responses.error(401))
     assert f"It knows an app by {HOSTS[name].secret_variable}" in str(failure)
 
 
 @NAMES
-def test_an_identity_that_an_app_has_not_is_unavailable(answers: Answers, name: str) -> None:
-    failure = failure_of(steps(name), answers.error(400))
+def test_an_identity_that_an_app_has_not_is_unavailable(
+    responses: ResponseFactory, name: str
+) -> None:
+    failure = failure_of(steps(name), responses.error(400))
     assert isinstance(failure, Unavailable)
     assert "assigned here" in str(failure)
 
 
-def test_the_app_s_secret_is_in_no_message(answers: Answers) -> None:
+def test_the_app_s_secret_is_in_no_message(responses: ResponseFactory) -> None:
     said = {"statusCode": 400, "message": f"wrong header {SECRET}\x1b[31m"}
-    failure = failure_of(steps("app-service"), answers.json(400, said))
+    failure = failure_of(steps("app-service"), responses.json(400, said))
     assert "wrong header" in str(failure)
     assert SECRET not in str(failure)
 
@@ -242,7 +248,9 @@ def test_a_thumbprint_that_is_none_is_refused(thumbprint: str) -> None:
 
 
 def test_service_fabric_without_tls_gets_no_secret() -> None:
-    asked = exchange("service-fabric", "http://127.0.0.1:9", WANTED, middle, thumbprint=THUMBPRINT)
+    asked = exchange(
+        "service-fabric", "http://127.0.0.1:9", WANTED, no_jitter, thumbprint=THUMBPRINT
+    )
     with pytest.raises(Unavailable, match="https"):
         next(asked)
 
@@ -272,7 +280,7 @@ def fabric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def fetched() -> Any:
     clock = RunningClock()
     with direct_sender(clock) as send:
-        return detect().fetch(WANTED, ExchangeRunner(send, clock, random=middle))
+        return detect().fetch(WANTED, ExchangeRunner(send, clock, random=no_jitter))
 
 
 def test_service_fabric_s_token_comes_by_its_certificate(fabric: Any) -> None:

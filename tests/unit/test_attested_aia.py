@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from attested_support import AT, Holder, Mint
+from attested_support import AT, DocumentFactory, Holder
 from imds_identity._http import transport as sender
 from imds_identity.metadata._attestation import aia
 from imds_identity.metadata._attestation.chain import Certificates, check_chain
@@ -18,7 +18,7 @@ from imds_identity.metadata.errors import MissingIntermediateError, UntrustedSig
 
 if TYPE_CHECKING:
     from imds_identity._http.exchange import Request, Response
-    from support import Answers, FakeClock
+    from support import FakeClock, ResponseFactory
 
 BASE = "http://www.microsoft.com/pkiops/certs/"
 
@@ -42,8 +42,8 @@ def der(holder: Holder) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def mint() -> Mint:
-    return Mint()
+def token_factory() -> DocumentFactory:
+    return DocumentFactory()
 
 
 @pytest.fixture
@@ -51,61 +51,75 @@ def web() -> Web:
     return Web()
 
 
-def check(mint: Mint, signer: Holder, issuers: aia.Issuers) -> None:
-    anchors = (mint.root.certificate,)
+def check(token_factory: DocumentFactory, signer: Holder, issuers: aia.Issuers) -> None:
+    anchors = (token_factory.root.certificate,)
     check_chain(signer.certificate, AT, Certificates(anchors, (), issuers.trip()))
 
 
-def test_a_missing_intermediate_is_fetched_once(mint: Mint, web: Web, clock: FakeClock) -> None:
+def test_a_missing_intermediate_is_fetched_once(
+    token_factory: DocumentFactory, web: Web, clock: FakeClock
+) -> None:
     issuers = aia.Issuers(web, clock)
-    signer = mint.signer(places=[BASE + "ca.crt"])
-    web.pages[BASE + "ca.crt"] = der(mint.authority)
-    check(mint, signer, issuers)
+    signer = token_factory.signer(places=[BASE + "ca.crt"])
+    web.pages[BASE + "ca.crt"] = der(token_factory.authority)
+    check(token_factory, signer, issuers)
     clock.seconds += 1e6
-    check(mint, signer, issuers)
+    check(token_factory, signer, issuers)
     assert web.asked == [BASE + "ca.crt"]
 
 
-def test_a_failure_is_remembered_for_a_while(mint: Mint, web: Web, clock: FakeClock) -> None:
+def test_a_failure_is_remembered_for_a_while(
+    token_factory: DocumentFactory, web: Web, clock: FakeClock
+) -> None:
     issuers = aia.Issuers(web, clock)
-    signer = mint.signer(places=[BASE + "ca.crt"])
+    signer = token_factory.signer(places=[BASE + "ca.crt"])
     for _ in range(2):
         with pytest.raises(MissingIntermediateError):
-            check(mint, signer, issuers)
+            check(token_factory, signer, issuers)
     assert len(web.asked) == 1
-    web.pages[BASE + "ca.crt"] = der(mint.authority)
+    web.pages[BASE + "ca.crt"] = der(token_factory.authority)
     clock.seconds += 301
-    check(mint, signer, issuers)
+    check(token_factory, signer, issuers)
 
 
 @pytest.mark.parametrize("page", [b"", b"junk", b"\x30" * 17_000, b"-----BEGIN CERTIFICATE-----"])
-def test_what_is_no_certificate_is_none(mint: Mint, web: Web, clock: FakeClock, page: Any) -> None:
+def test_what_is_no_certificate_is_none(
+    token_factory: DocumentFactory, web: Web, clock: FakeClock, page: Any
+) -> None:
     web.pages[BASE + "ca.crt"] = page
     with pytest.raises(MissingIntermediateError):
-        check(mint, mint.signer(places=[BASE + "ca.crt"]), aia.Issuers(web, clock))
+        check(
+            token_factory, token_factory.signer(places=[BASE + "ca.crt"]), aia.Issuers(web, clock)
+        )
 
 
 def test_what_is_larger_than_a_certificate_is_not_read(
-    mint: Mint, web: Web, clock: FakeClock
+    token_factory: DocumentFactory, web: Web, clock: FakeClock
 ) -> None:
-    page = mint.authority.certificate.public_bytes(Encoding.PEM)
+    page = token_factory.authority.certificate.public_bytes(Encoding.PEM)
     for size, number in ((16 * 1024, 1), (16 * 1024 + 1, 0)):
         web.pages[f"{BASE}{size}"] = page.rjust(size, b"\n")
-        found = aia.Issuers(web, clock).trip()(mint.signer(places=[f"{BASE}{size}"]).certificate)
+        found = aia.Issuers(web, clock).trip()(
+            token_factory.signer(places=[f"{BASE}{size}"]).certificate
+        )
         assert len(list(found)) == number
 
 
-def test_a_fetched_certificate_is_no_anchor(mint: Mint, web: Web, clock: FakeClock) -> None:
-    stranger = Mint()
+def test_a_fetched_certificate_is_no_anchor(
+    token_factory: DocumentFactory, web: Web, clock: FakeClock
+) -> None:
+    stranger = DocumentFactory()
     web.pages[BASE + "ca.crt"] = der(stranger.authority)
     with pytest.raises(UntrustedSignerError, match="is not signed by CN=root"):
-        check(mint, stranger.signer(places=[BASE + "ca.crt"]), aia.Issuers(web, clock))
+        check(token_factory, stranger.signer(places=[BASE + "ca.crt"]), aia.Issuers(web, clock))
 
 
-def test_at_most_four_are_fetched(mint: Mint, web: Web, clock: FakeClock) -> None:
+def test_at_most_four_are_fetched(
+    token_factory: DocumentFactory, web: Web, clock: FakeClock
+) -> None:
     places = [f"{BASE}{i}.crt" for i in range(9)]
     with pytest.raises(MissingIntermediateError):
-        check(mint, mint.signer(places=places), aia.Issuers(web, clock))
+        check(token_factory, token_factory.signer(places=places), aia.Issuers(web, clock))
     assert web.asked == places[:4]
 
 
@@ -165,10 +179,10 @@ def test_a_public_address_is_asked_by_number(monkeypatch: pytest.MonkeyPatch, ad
     [("20.1.2.3", "http://20.1.2.3/a.crt"), ("2620:1ec::2", "http://[2620:1ec::2]/a.crt")],
 )
 def test_a_name_server_is_not_asked_a_second_time(
-    monkeypatch: pytest.MonkeyPatch, answers: Answers, address: str, url: str
+    monkeypatch: pytest.MonkeyPatch, responses: ResponseFactory, address: str, url: str
 ) -> None:
     asked: list[Request] = []
-    planned = [answers.raw(200, b"der"), answers.raw(302)]
+    planned = [responses.raw(200, b"der"), responses.raw(302)]
 
     def send(request: Request) -> Response:
         asked.append(request)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attested_support import AT, Mint, content, issued, signed_data
+from attested_support import AT, DocumentFactory, content, issued, signed_data
 from imds_identity.metadata import errors, verify_attested_document
 from imds_identity.metadata import read_attested_document_without_verifying as read_unverified
 from imds_identity.metadata._attestation.chain import Certificates, check_chain
@@ -33,17 +33,17 @@ def own_time(document: dict[str, str]) -> dt.datetime:
 
 
 @pytest.fixture(scope="module")
-def mint() -> Mint:
-    return Mint()
+def token_factory() -> DocumentFactory:
+    return DocumentFactory()
 
 
 @pytest.fixture
-def root_file(mint: Mint, tmp_path: Path) -> str:
-    return mint.write(tmp_path / "root.pem", mint.root)
+def root_file(token_factory: DocumentFactory, tmp_path: Path) -> str:
+    return token_factory.write(tmp_path / "root.pem", token_factory.root)
 
 
-def verify(mint: Mint, document: Any, root_file: str, **more: Any) -> Any:
-    more = {"nonce": "42", "at": AT, "intermediates": [mint.authority.certificate], **more}
+def verify(token_factory: DocumentFactory, document: Any, root_file: str, **more: Any) -> Any:
+    more = {"nonce": "42", "at": AT, "intermediates": [token_factory.authority.certificate], **more}
     return verify_attested_document(document, ca_file=root_file, offline=True, **more)
 
 
@@ -107,8 +107,8 @@ def test_every_bundled_intermediate_stands_under_a_root(authority: x509.Certific
     _Search(at, Certificates(roots(), (), lambda _: ())).climb(authority, 1)
 
 
-def test_a_name_of_any_type_of_string_is_read_or_refused(mint: Mint) -> None:
-    der = mint.root.certificate.public_bytes(Encoding.DER)
+def test_a_name_of_any_type_of_string_is_read_or_refused(token_factory: DocumentFactory) -> None:
+    der = token_factory.root.certificate.public_bytes(Encoding.DER)
     common_name = bytes.fromhex("0603550403")  # id-at-commonName; the string's type comes next
     assert common_name in der
     refused = []
@@ -121,8 +121,8 @@ def test_a_name_of_any_type_of_string_is_read_or_refused(mint: Mint) -> None:
     assert all("this is no certificate in PEM or DER (" in each for each in refused)
 
 
-def test_a_minted_document_verifies(mint: Mint, root_file: str) -> None:
-    verified = verify(mint, mint.document(), root_file)
+def test_a_minted_document_verifies(token_factory: DocumentFactory, root_file: str) -> None:
+    verified = verify(token_factory, token_factory.document(), root_file)
     assert verified.vm_id == "02aab8a4-74ef-476e-8182-f6d2ba4166a6"
     assert verified.subscription_id == "8d10da13-8125-4ba9-a717-bf7490507b3d"
     assert verified.sku is None
@@ -131,17 +131,19 @@ def test_a_minted_document_verifies(mint: Mint, root_file: str) -> None:
 
 
 def test_lines_may_be_wrapped_and_the_digest_written_as_the_standard_says(
-    mint: Mint, root_file: str
+    token_factory: DocumentFactory, root_file: str
 ) -> None:
-    text = mint.document(digest="2.16.840.1.101.3.4.2.1")
+    text = token_factory.document(digest="2.16.840.1.101.3.4.2.1")
     wrapped = "\r\n".join(text[i : i + 64] for i in range(0, len(text), 64)) + "\n"
-    assert verify(mint, wrapped, root_file).nonce == "42"
-    assert verify(mint, text.encode(), root_file, nonce=None).nonce == "42"
+    assert verify(token_factory, wrapped, root_file).nonce == "42"
+    assert verify(token_factory, text.encode(), root_file, nonce=None).nonce == "42"
 
 
 @pytest.mark.parametrize("at", [AT.replace(tzinfo=None), AT.timestamp()])
-def test_the_time_may_be_a_datetime_in_utc_or_seconds(mint: Mint, root_file: str, at: Any) -> None:
-    assert verify(mint, mint.document(), root_file, at=at).created_on == AT
+def test_the_time_may_be_a_datetime_in_utc_or_seconds(
+    token_factory: DocumentFactory, root_file: str, at: Any
+) -> None:
+    assert verify(token_factory, token_factory.document(), root_file, at=at).created_on == AT
 
 
 @pytest.mark.parametrize(
@@ -165,124 +167,142 @@ def test_the_time_may_be_a_datetime_in_utc_or_seconds(mint: Mint, root_file: str
     ],
 )
 def test_the_signer_s_name_decides(
-    mint: Mint, root_file: str, name: str, cloud: Any, error: Any
+    token_factory: DocumentFactory, root_file: str, name: str, cloud: Any, error: Any
 ) -> None:
-    document = mint.document(mint.signer(name))
+    document = token_factory.document(token_factory.signer(name))
     if error is None:
-        assert verify(mint, document, root_file, cloud=cloud).vm_id
+        assert verify(token_factory, document, root_file, cloud=cloud).vm_id
     else:
         with pytest.raises(error) as caught:
-            verify(mint, document, root_file, cloud=cloud)
+            verify(token_factory, document, root_file, cloud=cloud)
         assert type(caught.value) is error
 
 
-def test_a_common_name_counts_only_where_no_names_are_listed(mint: Mint, root_file: str) -> None:
-    evil = mint.signer("evil.example", common_name="metadata.azure.com")
+def test_a_common_name_counts_only_where_no_names_are_listed(
+    token_factory: DocumentFactory, root_file: str
+) -> None:
+    evil = token_factory.signer("evil.example", common_name="metadata.azure.com")
     with pytest.raises(errors.WrongSignerError, match=r"names evil\.example, no metadata service"):
-        verify(mint, mint.document(evil), root_file)
-    old = mint.signer(None, common_name="metadata.azure.com")
-    assert verify(mint, mint.document(old), root_file).vm_id
+        verify(token_factory, token_factory.document(evil), root_file)
+    old = token_factory.signer(None, common_name="metadata.azure.com")
+    assert verify(token_factory, token_factory.document(old), root_file).vm_id
 
 
-def test_a_decoy_certificate_does_not_win(mint: Mint, root_file: str) -> None:
-    real, evil = mint.signer(), mint.signer("evil.example")
+def test_a_decoy_certificate_does_not_win(token_factory: DocumentFactory, root_file: str) -> None:
+    real, evil = token_factory.signer(), token_factory.signer("evil.example")
     for decoys in ([real, evil], [evil, real]):
         with pytest.raises(errors.WrongSignerError):
-            verify(mint, mint.document(evil, certificates=decoys), root_file)
-        assert verify(mint, mint.document(real, certificates=decoys), root_file).vm_id
+            verify(token_factory, token_factory.document(evil, certificates=decoys), root_file)
+        assert verify(
+            token_factory, token_factory.document(real, certificates=decoys), root_file
+        ).vm_id
 
 
-def test_a_decoy_of_the_signer_s_serial_number_is_refused(mint: Mint, root_file: str) -> None:
-    real = mint.signer()
-    twin = mint.signer(serial=real.certificate.serial_number)
+def test_a_decoy_of_the_signer_s_serial_number_is_refused(
+    token_factory: DocumentFactory, root_file: str
+) -> None:
+    real = token_factory.signer()
+    twin = token_factory.signer(serial=real.certificate.serial_number)
     with pytest.raises(errors.SignerNotFoundError, match="holds 2 certificates"):
-        verify(mint, mint.document(real, certificates=[twin, real]), root_file)
+        verify(token_factory, token_factory.document(real, certificates=[twin, real]), root_file)
     # That of another issuer may have the same number.
     other = issued("authority of others", ca=True, usage="certificates")
     foreign = other.issue("evil.example", serial=real.certificate.serial_number)
-    assert verify(mint, mint.document(real, certificates=[foreign, real]), root_file).vm_id
+    assert verify(
+        token_factory, token_factory.document(real, certificates=[foreign, real]), root_file
+    ).vm_id
     with pytest.raises(errors.SignerNotFoundError, match="holds 0 certificates"):
-        verify(mint, mint.document(real, certificates=[foreign]), root_file)
+        verify(token_factory, token_factory.document(real, certificates=[foreign]), root_file)
     with pytest.raises(errors.SignerNotFoundError, match="holds 0 certificates"):
-        verify(mint, mint.document(real, certificates=[mint.signer()]), root_file)
+        verify(
+            token_factory,
+            token_factory.document(real, certificates=[token_factory.signer()]),
+            root_file,
+        )
 
 
-def test_content_that_was_not_signed_is_refused(mint: Mint, root_file: str) -> None:
+def test_content_that_was_not_signed_is_refused(
+    token_factory: DocumentFactory, root_file: str
+) -> None:
     with pytest.raises(errors.WrongSignatureError, match="was changed"):
-        verify(mint, mint.document(shown=content(vmId="other")), root_file)
+        verify(token_factory, token_factory.document(shown=content(vmId="other")), root_file)
 
 
-def test_a_missing_intermediate_is_named(mint: Mint, root_file: str) -> None:
+def test_a_missing_intermediate_is_named(token_factory: DocumentFactory, root_file: str) -> None:
     with pytest.raises(errors.MissingIntermediateError, match="CN=authority, which issued") as e:
-        verify(mint, mint.document(), root_file, intermediates=[])
+        verify(token_factory, token_factory.document(), root_file, intermediates=[])
     assert "intermediates" in str(e.value)
 
 
 def test_an_intermediate_in_the_document_or_the_ca_file_will_do(
-    mint: Mint, root_file: str, tmp_path: Path
+    token_factory: DocumentFactory, root_file: str, tmp_path: Path
 ) -> None:
-    signer = mint.signer()
-    along = mint.document(signer, certificates=[signer, mint.authority])
-    assert verify(mint, along, root_file, intermediates=[]).vm_id
-    anchor = mint.write(tmp_path / "authority.pem", mint.authority)
-    assert verify(mint, mint.document(), anchor, intermediates=[]).vm_id
-    pinned = mint.write(tmp_path / "signer.pem", signer)
-    assert verify(mint, mint.document(signer), pinned, intermediates=[]).vm_id
+    signer = token_factory.signer()
+    along = token_factory.document(signer, certificates=[signer, token_factory.authority])
+    assert verify(token_factory, along, root_file, intermediates=[]).vm_id
+    anchor = token_factory.write(tmp_path / "authority.pem", token_factory.authority)
+    assert verify(token_factory, token_factory.document(), anchor, intermediates=[]).vm_id
+    pinned = token_factory.write(tmp_path / "signer.pem", signer)
+    assert verify(token_factory, token_factory.document(signer), pinned, intermediates=[]).vm_id
 
 
 def test_a_root_that_is_known_but_not_trusted_is_no_missing_intermediate(
-    mint: Mint, tmp_path: Path
+    token_factory: DocumentFactory, tmp_path: Path
 ) -> None:
-    stranger = mint.write(tmp_path / "stranger.pem", issued("another root", ca=True))
-    below = mint.authority.certificate
+    stranger = token_factory.write(tmp_path / "stranger.pem", issued("another root", ca=True))
+    below = token_factory.authority.certificate
     with pytest.raises(errors.UnknownRootError, match="CN=root, which is not a trusted root"):
-        verify(mint, mint.document(), stranger, intermediates=[below])
+        verify(token_factory, token_factory.document(), stranger, intermediates=[below])
 
 
-def test_a_file_of_anchors_may_hold_some_that_cannot_be_read(mint: Mint, tmp_path: Path) -> None:
+def test_a_file_of_anchors_may_hold_some_that_cannot_be_read(
+    token_factory: DocumentFactory, tmp_path: Path
+) -> None:
     bundle = tmp_path / "bundle.pem"
-    mint.write(bundle, mint.root)
+    token_factory.write(bundle, token_factory.root)
     # Systems' own bundles have certificates that cryptography does not take.
     unreadable = base64.encodebytes(b"\x30\x03\x02\x01\x00").decode()
     frame = "-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n"
     bundle.write_text(f"# roots\n{frame.format(unreadable)}{bundle.read_text()}")
     found = verify_attested_document(
-        mint.document(),
+        token_factory.document(),
         nonce="42",
         at=AT,
         ca_file=bundle,
-        intermediates=mint.authority.certificate,  # type: ignore[arg-type]
+        intermediates=token_factory.authority.certificate,  # type: ignore[arg-type]
         offline=True,
     )
     assert found.vm_id
     bundle.write_text(frame.format(unreadable))
     with pytest.raises(ValueError, match=r"bundle\.pem has no certificates in it that can be read"):
-        verify(mint, mint.document(), str(bundle))
+        verify(token_factory, token_factory.document(), str(bundle))
 
 
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()], ids=lambda curve: curve.name)
-def test_authorities_may_have_elliptic_keys(mint: Mint, tmp_path: Path, curve: Any) -> None:
+def test_authorities_may_have_elliptic_keys(
+    token_factory: DocumentFactory, tmp_path: Path, curve: Any
+) -> None:
     root = issued("EC root", ca=True, usage="certificates", key=ec.generate_private_key(curve))
     below = root.issue(
         "EC authority", ca=True, usage="certificates", key=ec.generate_private_key(curve)
     )
     signer = below.issue("metadata.azure.com", names=["metadata.azure.com"])
-    anchor = mint.write(tmp_path / "root.pem", root)
+    anchor = token_factory.write(tmp_path / "root.pem", root)
     known = [below.certificate]
-    assert verify(mint, mint.document(signer), anchor, intermediates=known).vm_id
+    assert verify(token_factory, token_factory.document(signer), anchor, intermediates=known).vm_id
 
 
-def test_an_unknown_root_is_refused(mint: Mint, tmp_path: Path) -> None:
-    stranger = Mint()
-    chain = [mint.authority.certificate, mint.root.certificate]
+def test_an_unknown_root_is_refused(token_factory: DocumentFactory, tmp_path: Path) -> None:
+    stranger = DocumentFactory()
+    chain = [token_factory.authority.certificate, token_factory.root.certificate]
     with pytest.raises(errors.UnknownRootError, match="CN=root, which is not a trusted root"):
         verify_attested_document(
-            mint.document(), nonce=None, at=AT, intermediates=chain, offline=True
+            token_factory.document(), nonce=None, at=AT, intermediates=chain, offline=True
         )
     # Another root of the same name does not make it one.
     other = stranger.write(tmp_path / "other.pem", stranger.root)
     with pytest.raises(errors.UntrustedSignerError, match="not signed by"):
-        verify(mint, mint.document(), other, intermediates=chain)
+        verify(token_factory, token_factory.document(), other, intermediates=chain)
 
 
 @pytest.mark.parametrize(
@@ -294,10 +314,10 @@ def test_an_unknown_root_is_refused(mint: Mint, tmp_path: Path) -> None:
     ],
 )
 def test_a_signer_s_certificate_must_be_one_for_it(
-    mint: Mint, root_file: str, signer: Any, said: str
+    token_factory: DocumentFactory, root_file: str, signer: Any, said: str
 ) -> None:
     with pytest.raises(errors.UntrustedSignerError, match=said):
-        verify(mint, mint.document(mint.signer(**signer)), root_file)
+        verify(token_factory, token_factory.document(token_factory.signer(**signer)), root_file)
 
 
 @pytest.mark.parametrize(
@@ -310,25 +330,34 @@ def test_a_signer_s_certificate_must_be_one_for_it(
     ],
 )
 def test_an_intermediate_must_be_an_authority(
-    mint: Mint, root_file: str, authority: Any, said: str
+    token_factory: DocumentFactory, root_file: str, authority: Any, said: str
 ) -> None:
-    bad = mint.root.issue("bad authority", **{"ca": True, "usage": "certificates", **authority})
+    bad = token_factory.root.issue(
+        "bad authority", **{"ca": True, "usage": "certificates", **authority}
+    )
     signer = bad.issue("metadata.azure.com", names=["metadata.azure.com"])
     with pytest.raises(errors.UntrustedSignerError, match=said):
-        verify(mint, mint.document(signer), root_file, intermediates=[bad.certificate])
+        verify(
+            token_factory,
+            token_factory.document(signer),
+            root_file,
+            intermediates=[bad.certificate],
+        )
 
 
-def test_a_chain_is_no_longer_than_an_authority_allows(mint: Mint, root_file: str) -> None:
-    short = mint.root.issue("short", ca=True, usage="certificates", path_length=0)
+def test_a_chain_is_no_longer_than_an_authority_allows(
+    token_factory: DocumentFactory, root_file: str
+) -> None:
+    short = token_factory.root.issue("short", ca=True, usage="certificates", path_length=0)
     below = short.issue("below", ca=True, usage="certificates")
     signer = below.issue("metadata.azure.com", names=["metadata.azure.com"])
     chain = [short.certificate, below.certificate]
     with pytest.raises(errors.UntrustedSignerError, match="allows 0 authorities below it, not 1"):
-        verify(mint, mint.document(signer), root_file, intermediates=chain)
+        verify(token_factory, token_factory.document(signer), root_file, intermediates=chain)
 
 
-def test_chains_that_run_in_circles_end(mint: Mint) -> None:
-    a = mint.root.issue("a", ca=True, usage="certificates")
+def test_chains_that_run_in_circles_end(token_factory: DocumentFactory) -> None:
+    a = token_factory.root.issue("a", ca=True, usage="certificates")
     b = a.issue("b", ca=True, usage="certificates")
     a_again = b.issue("a", ca=True, usage="certificates", key=a.key)
     signer = a.issue("metadata.azure.com", names=["metadata.azure.com"])
@@ -347,14 +376,14 @@ def test_chains_that_run_in_circles_end(mint: Mint) -> None:
     ],
 )
 def test_the_document_s_own_times_count_with_a_small_skew(
-    mint: Mint, root_file: str, hours: float, error: Any
+    token_factory: DocumentFactory, root_file: str, hours: float, error: Any
 ) -> None:
     at = AT + dt.timedelta(hours=hours)
     if error is None:
-        assert verify(mint, mint.document(), root_file, at=at).vm_id
+        assert verify(token_factory, token_factory.document(), root_file, at=at).vm_id
     else:
         with pytest.raises(error):
-            verify(mint, mint.document(), root_file, at=at)
+            verify(token_factory, token_factory.document(), root_file, at=at)
 
 
 @pytest.mark.parametrize(
@@ -362,14 +391,19 @@ def test_the_document_s_own_times_count_with_a_small_skew(
     [((-9, -1), errors.CertificateExpiredError), ((1, 9), errors.NotYetValidError)],
 )
 def test_every_certificate_must_be_valid_then(
-    mint: Mint, root_file: str, days: tuple[int, int], error: Any
+    token_factory: DocumentFactory, root_file: str, days: tuple[int, int], error: Any
 ) -> None:
     with pytest.raises(error, match=r"CN=metadata\.azure\.com"):
-        verify(mint, mint.document(mint.signer(days=days)), root_file)
-    old = mint.root.issue("old authority", ca=True, usage="certificates", days=days)
+        verify(token_factory, token_factory.document(token_factory.signer(days=days)), root_file)
+    old = token_factory.root.issue("old authority", ca=True, usage="certificates", days=days)
     signer = old.issue("metadata.azure.com", names=["metadata.azure.com"])
     with pytest.raises(error, match="CN=old authority"):
-        verify(mint, mint.document(signer), root_file, intermediates=[old.certificate])
+        verify(
+            token_factory,
+            token_factory.document(signer),
+            root_file,
+            intermediates=[old.certificate],
+        )
 
 
 @pytest.mark.parametrize(
@@ -388,54 +422,66 @@ def test_every_certificate_must_be_valid_then(
         content(plan="x"),
     ],
 )
-def test_signed_content_that_is_none_is_refused(mint: Mint, root_file: str, said: bytes) -> None:
-    document = mint.document(said=said)
+def test_signed_content_that_is_none_is_refused(
+    token_factory: DocumentFactory, root_file: str, said: bytes
+) -> None:
+    document = token_factory.document(said=said)
     with pytest.raises(errors.MalformedDocumentError, match="The signed content"):
-        verify(mint, document, root_file)
+        verify(token_factory, document, root_file)
 
 
 @pytest.mark.parametrize("document", ["", "?", "AAAA", "MIIB", "ü", "A" * 200_000, b"\xff"])
-def test_what_is_no_document_is_refused(mint: Mint, root_file: str, document: Any) -> None:
+def test_what_is_no_document_is_refused(
+    token_factory: DocumentFactory, root_file: str, document: Any
+) -> None:
     with pytest.raises(errors.MalformedDocumentError):
-        verify(mint, document, root_file)
+        verify(token_factory, document, root_file)
 
 
-def test_a_document_of_many_times_its_size_is_not_even_read(mint: Mint, root_file: str) -> None:
-    along = [mint.signer(), *[mint.authority] * 8]
-    assert verify(mint, mint.document(along[0], certificates=along), root_file).vm_id
-    along += [mint.authority] * 30
+def test_a_document_of_many_times_its_size_is_not_even_read(
+    token_factory: DocumentFactory, root_file: str
+) -> None:
+    along = [token_factory.signer(), *[token_factory.authority] * 8]
+    assert verify(
+        token_factory, token_factory.document(along[0], certificates=along), root_file
+    ).vm_id
+    along += [token_factory.authority] * 30
     with pytest.raises(errors.MalformedDocumentError, match="larger than 32768 characters"):
-        verify(mint, mint.document(along[0], certificates=along), root_file)
+        verify(token_factory, token_factory.document(along[0], certificates=along), root_file)
 
 
-def test_wrong_arguments_are_told_so(mint: Mint, root_file: str, tmp_path: Path) -> None:
-    document = mint.document()
+def test_wrong_arguments_are_told_so(
+    token_factory: DocumentFactory, root_file: str, tmp_path: Path
+) -> None:
+    document = token_factory.document()
     with pytest.raises(TypeError, match="not dict"):
-        verify(mint, {}, root_file)
+        verify(token_factory, {}, root_file)
     for wrong, said in (
         ({"nonce": 42}, "nonce must be text, or None to take any, not 42"),
         ({"cloud": 3}, "cloud must be a Cloud or its azEnvironment, not 3"),
         ({"intermediates": [tmp_path]}, "given as PEM, DER or x509.Certificate, not "),
     ):
         with pytest.raises(ValueError, match=said):
-            verify(mint, document, root_file, **wrong)
+            verify(token_factory, document, root_file, **wrong)
     with pytest.raises(ValueError, match="at must be"):
-        verify(mint, document, root_file, at="today")
+        verify(token_factory, document, root_file, at="today")
     with pytest.raises(FileNotFoundError):
-        verify(mint, document, str(tmp_path / "none"))
+        verify(token_factory, document, str(tmp_path / "none"))
     (tmp_path / "empty").write_bytes(b"")
     with pytest.raises(ValueError, match="no certificates in it"):
-        verify(mint, document, str(tmp_path / "empty"))
+        verify(token_factory, document, str(tmp_path / "empty"))
 
 
-def test_a_document_can_be_read_unverified_only_by_asking_for_it(mint: Mint) -> None:
-    evil = mint.document(mint.signer("evil.example"))
+def test_a_document_can_be_read_unverified_only_by_asking_for_it(
+    token_factory: DocumentFactory,
+) -> None:
+    evil = token_factory.document(token_factory.signer("evil.example"))
     read = read_unverified(evil)
     assert read.vm_id
     assert read.cloud is None
 
 
-DER = base64.b64decode(Mint().document())
+DER = base64.b64decode(DocumentFactory().document())
 
 
 @given(st.binary(max_size=300) | st.builds(lambda b: b"\x30\x82" + b, st.binary(max_size=300)))
@@ -460,10 +506,10 @@ def test_cut_spliced_and_changed_documents_are_refused(data: st.DataObject) -> N
 
 @pytest.mark.parametrize("digest", ["1.2.840.113549.1.1.11", "2.16.840.1.101.3.4.2.1"])
 def test_no_byte_of_the_algorithms_names_can_be_another(
-    mint: Mint, root_file: str, digest: str
+    token_factory: DocumentFactory, root_file: str, digest: str
 ) -> None:
-    document = mint.document(digest=digest)
-    assert verify(mint, document, root_file).vm_id
+    document = token_factory.document(digest=digest)
+    assert verify(token_factory, document, root_file).vm_id
     der = base64.b64decode(document)
     # Two algorithms stand before the signature, which is the last 256 bytes and their 4 of length.
     for position in range(len(der) - 256 - 4 - 30, len(der) - 256):
@@ -471,11 +517,11 @@ def test_no_byte_of_the_algorithms_names_can_be_another(
             changed = bytearray(der)
             changed[position] ^= change
             with pytest.raises(errors.AttestedDocumentError):
-                verify(mint, base64.b64encode(changed), root_file)
+                verify(token_factory, base64.b64encode(changed), root_file)
 
 
-def test_crafted_forms_are_refused(mint: Mint, root_file: str) -> None:
-    signer = mint.signer()
+def test_crafted_forms_are_refused(token_factory: DocumentFactory, root_file: str) -> None:
+    signer = token_factory.signer()
     for form in (
         {"version": "v3"},
         {"signed_attrs": True},
@@ -490,4 +536,4 @@ def test_crafted_forms_are_refused(mint: Mint, root_file: str) -> None:
     ):
         document = signed_data(signer, content(), [signer], **form)
         with pytest.raises(errors.MalformedDocumentError):
-            verify(mint, document, root_file)
+            verify(token_factory, document, root_file)

@@ -25,7 +25,7 @@ from imds_identity.doctor._facts.system import container_in, workload_in
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support import Answers, FakeClock
+    from support import FakeClock, ResponseFactory
 
 IMDS = "169.254.169.254"
 HEAD = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
@@ -170,12 +170,12 @@ def test_a_directory_is_judged_and_not_made(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["file", "mine"]
 
 
-def test_no_more_than_eight_requests_are_sent(clock: FakeClock, answers: Answers) -> None:
+def test_no_more_than_eight_requests_are_sent(clock: FakeClock, responses: ResponseFactory) -> None:
     sent: list[Request] = []
 
     def send(request: Request) -> object:
         sent.append(request)
-        return answers.error(400, set_cookie="s3cret")
+        return responses.error(400, set_cookie="s3cret")
 
     witness = Witness(send, clock, clock.now() + SECONDS)  # type: ignore[arg-type]
     for _ in range(MOST_REQUESTS):
@@ -186,13 +186,15 @@ def test_no_more_than_eight_requests_are_sent(clock: FakeClock, answers: Answers
     assert "s3cret" not in str(witness.seen)
 
 
-def test_what_is_left_of_the_time_bounds_each_request(clock: FakeClock, answers: Answers) -> None:
+def test_what_is_left_of_the_time_bounds_each_request(
+    clock: FakeClock, responses: ResponseFactory
+) -> None:
     bounds: list[float] = []
 
     def send(request: Request) -> object:
         bounds.append(request.seconds)
         clock.seconds += 1.5
-        return answers.error(500)
+        return responses.error(500)
 
     witness = Witness(send, clock, clock.now() + SECONDS)  # type: ignore[arg-type]
     for _ in range(3):

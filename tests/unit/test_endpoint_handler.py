@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from imds_identity._http.runner import Sender
     from imds_identity._platform.clock import Clock
     from imds_identity._token_cache.cache import TokenCache
-    from support import Answers, Background, FakeClock
+    from support import BackgroundQueue, FakeClock, ResponseFactory
 
 WANTED = Wanted("https://vault.azure.net", SYSTEM_ASSIGNED)
 SOURCE = ImdsSource("http://127.0.0.1:9/token", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
@@ -54,40 +54,49 @@ class Service:
 
 
 def test_while_a_token_is_valid_no_failure_is_seen(
-    clock: FakeClock, token_cache: TokenCache, background: Background, answers: Answers,
+    clock: FakeClock,
+    token_cache: TokenCache,
+    background: BackgroundQueue,
+    responses: ResponseFactory,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     service = Service(clock, token_cache, monkeypatch)
-    service.next = [answers.token("first", lifetime=86400)]
+    service.next = [responses.token("first", lifetime=86400)]
     assert json.loads(service.desk.give(WANTED).body)["access_token"] == "first"
     clock.seconds += 80_000  # long due
-    service.next = [answers.error(400)]
+    service.next = [responses.error(400)]
     for _ in range(3):
         answer = service.desk.give(WANTED)
         assert (answer.status, json.loads(answer.body)["access_token"]) == (200, "first")
         background.run()
     assert service.next == []
     clock.seconds += 10_000
-    service.next = [answers.error(400)]
+    service.next = [responses.error(400)]
     assert service.desk.give(WANTED).status == 400
 
 
 def test_a_service_that_throttles_makes_the_endpoint_busy(
-    clock: FakeClock, token_cache: TokenCache, answers: Answers, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock,
+    token_cache: TokenCache,
+    responses: ResponseFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     service = Service(clock, token_cache, monkeypatch)
-    service.next = [answers.error(429, retry_after="40")] * 50
+    service.next = [responses.error(429, retry_after="40")] * 50
     answer = service.desk.give(WANTED)
     assert answer.status == 503
     assert 1 <= int(dict(answer.headers)["Retry-After"]) <= 60
 
 
 def test_each_identity_has_one_provider_and_few_are_kept(
-    clock: FakeClock, token_cache: TokenCache, answers: Answers, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock,
+    token_cache: TokenCache,
+    responses: ResponseFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     service = Service(clock, token_cache, monkeypatch)
     for number in (*range(100), 99, 99):
-        service.next = [answers.token(client_id=str(number))]
+        service.next = [responses.token(client_id=str(number))]
         wanted = Wanted(WANTED.resource, Identity("client_id", str(number)))
         assert service.desk.give(wanted).status == 200
     assert len(service.made) == 100

@@ -16,7 +16,7 @@ from imds_identity._platform.environment import for_child
 from imds_identity.metadata._events.events import ApprovalRule, Change, events_from
 from imds_identity.metadata._events.hook import Hook, as_variables
 from metadata_support import Service, event
-from support import Answers, FakeClock
+from support import FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,19 +76,19 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def scene(clock: FakeClock, tmp_path: Path) -> Scene:
+def context(clock: FakeClock, tmp_path: Path) -> Scene:
     return Scene(clock, tmp_path)
 
 
-def test_the_command_gets_the_event_on_standard_input_and_in_variables(scene: Scene) -> None:
-    hook = scene.hook(
+def test_the_command_gets_the_event_on_standard_input_and_in_variables(context: Scene) -> None:
+    hook = context.hook(
         "said = {'in': json.load(sys.stdin), 'env': dict(os.environ)}\n"
         "pathlib.Path(here, 'said').write_text(json.dumps(said))"
     )
-    announced = scene.scheduled(Description="a\x1b[31m b\n c", Resources=["vm-7"], New="x")
-    scene.hear(hook, announced)
-    scene.wait_for(1)
-    said = json.loads((scene.folder / "said").read_text())
+    announced = context.scheduled(Description="a\x1b[31m b\n c", Resources=["vm-7"], New="x")
+    context.hear(hook, announced)
+    context.wait_for(1)
+    said = json.loads((context.folder / "said").read_text())
     assert said["in"] == {"Change": "scheduled", **announced}
     variables = {
         name.removeprefix("IMDS_EVENT_"): value
@@ -118,18 +118,18 @@ def test_the_names_of_a_whole_scale_set_reach_the_command() -> None:
     subprocess.run([sys.executable, "-c", ""], env=for_child(variables), check=True)
 
 
-def test_an_event_is_approved_once_the_command_has_ended_well(scene: Scene) -> None:
-    hook = scene.hook("")
-    scene.hear(hook, scene.scheduled())
-    scene.wait_for(1)
-    assert scene.service.bodies == [{"StartRequests": [{"EventId": "A"}]}]
-    assert scene.said == []
+def test_an_event_is_approved_once_the_command_has_ended_well(context: Scene) -> None:
+    hook = context.hook("")
+    context.hear(hook, context.scheduled())
+    context.wait_for(1)
+    assert context.service.bodies == [{"StartRequests": [{"EventId": "A"}]}]
+    assert context.said == []
     # What has started, or is gone, needs no approval.
-    scene.hear(hook, event("A", "Started"))
-    scene.hear(hook)
-    scene.wait_for(3)
-    assert scene.done == [("scheduled", "A"), ("started", "A"), ("gone", "A")]
-    assert len(scene.service.bodies) == 1
+    context.hear(hook, event("A", "Started"))
+    context.hear(hook)
+    context.wait_for(3)
+    assert context.done == [("scheduled", "A"), ("started", "A"), ("gone", "A")]
+    assert len(context.service.bodies) == 1
 
 
 @pytest.mark.parametrize(
@@ -144,98 +144,98 @@ def test_an_event_is_approved_once_the_command_has_ended_well(scene: Scene) -> N
     ],
 )
 def test_otherwise_it_is_not(
-    scene: Scene, code: str, approval: Any, fields: dict[str, Any], said: str | None
+    context: Scene, code: str, approval: Any, fields: dict[str, Any], said: str | None
 ) -> None:
-    scene.hear(scene.hook(code, approval), scene.scheduled(**fields))
-    scene.wait_for(1)
-    assert scene.service.bodies == []
-    assert len(scene.said) == (0 if said is None else 1)
-    assert said is None or said in scene.said[0]
+    context.hear(context.hook(code, approval), context.scheduled(**fields))
+    context.wait_for(1)
+    assert context.service.bodies == []
+    assert len(context.said) == (0 if said is None else 1)
+    assert said is None or said in context.said[0]
 
 
-def test_what_has_changed_while_the_command_ran_counts(scene: Scene) -> None:
-    hook = scene.hook("while not os.path.exists(here + '/go'): time.sleep(0.01)")
-    scene.hear(hook, scene.scheduled("A"), scene.scheduled("B"))
-    scene.hear(hook, event("A", "Started"))
-    (scene.folder / "go").touch()
-    scene.wait_for(4)
-    assert scene.service.bodies == []
-    assert sorted(scene.said) == [
+def test_what_has_changed_while_the_command_ran_counts(context: Scene) -> None:
+    hook = context.hook("while not os.path.exists(here + '/go'): time.sleep(0.01)")
+    context.hear(hook, context.scheduled("A"), context.scheduled("B"))
+    context.hear(hook, event("A", "Started"))
+    (context.folder / "go").touch()
+    context.wait_for(4)
+    assert context.service.bodies == []
+    assert sorted(context.said) == [
         "Reboot A was not approved: it has started already",
         "Reboot B was not approved: it is gone",
     ]
 
 
-def test_a_preempt_does_not_wait_for_what_is_slow(scene: Scene) -> None:
-    hook = scene.hook(
+def test_a_preempt_does_not_wait_for_what_is_slow(context: Scene) -> None:
+    hook = context.hook(
         "slow = os.environ['IMDS_EVENT_ID'] == 'A'\n"
         "while slow and not os.path.exists(here + '/go'): time.sleep(0.01)"
     )
-    scene.hear(hook, scene.scheduled("A"))
-    preempt = scene.scheduled("B", 30, EventType="Preempt")
-    scene.hear(hook, scene.scheduled("A"), preempt)
-    scene.wait_for(1)
-    assert scene.done == [("scheduled", "B")]
-    assert scene.service.bodies == [{"StartRequests": [{"EventId": "B"}]}]
-    (scene.folder / "go").touch()
-    scene.wait_for(2)
+    context.hear(hook, context.scheduled("A"))
+    preempt = context.scheduled("B", 30, EventType="Preempt")
+    context.hear(hook, context.scheduled("A"), preempt)
+    context.wait_for(1)
+    assert context.done == [("scheduled", "B")]
+    assert context.service.bodies == [{"StartRequests": [{"EventId": "B"}]}]
+    (context.folder / "go").touch()
+    context.wait_for(2)
 
 
-def test_a_command_that_takes_longer_than_the_notice_approves_nothing(scene: Scene) -> None:
-    hook = scene.hook("while not os.path.exists(here + '/go'): time.sleep(0.01)")
-    scene.hear(hook, scene.scheduled("A", 30, EventType="Preempt"))
-    scene.clock.seconds += 26
-    (scene.folder / "go").touch()
-    scene.wait_for(1)
-    assert scene.service.bodies == []
-    assert "less than 5 s are left" in scene.said[0]
+def test_a_command_that_takes_longer_than_the_notice_approves_nothing(context: Scene) -> None:
+    hook = context.hook("while not os.path.exists(here + '/go'): time.sleep(0.01)")
+    context.hear(hook, context.scheduled("A", 30, EventType="Preempt"))
+    context.clock.seconds += 26
+    (context.folder / "go").touch()
+    context.wait_for(1)
+    assert context.service.bodies == []
+    assert "less than 5 s are left" in context.said[0]
 
 
-def test_the_changes_of_one_event_wait_for_one_another(scene: Scene) -> None:
-    hook = scene.hook(
+def test_the_changes_of_one_event_wait_for_one_another(context: Scene) -> None:
+    hook = context.hook(
         "def write(word): open(here + '/order', 'a').write(word + ' ')\n"
         "write(os.environ['IMDS_EVENT_CHANGE'])\n"
         "time.sleep(0.05)\n"
         "write('.')"
     )
-    scene.hear(hook, scene.scheduled())
-    scene.hear(hook, event("A", "Started"))
-    scene.hear(hook)
-    scene.wait_for(3)
-    assert (scene.folder / "order").read_text() == "scheduled . started . gone . "
+    context.hear(hook, context.scheduled())
+    context.hear(hook, event("A", "Started"))
+    context.hear(hook)
+    context.wait_for(3)
+    assert (context.folder / "order").read_text() == "scheduled . started . gone . "
 
 
-def test_a_refused_approval_is_told(scene: Scene) -> None:
-    hook = scene.hook("")
-    scene.hear(hook)
-    scene.service.events = [scene.scheduled()]
-    scene.watcher.ask()
-    scene.service.bad = [Answers(scene.clock).error(400)]
-    change = scene.watcher.next_ready()
+def test_a_refused_approval_is_told(context: Scene) -> None:
+    hook = context.hook("")
+    context.hear(hook)
+    context.service.events = [context.scheduled()]
+    context.watcher.ask()
+    context.service.bad = [ResponseFactory(context.clock).error(400)]
+    change = context.watcher.next_ready()
     assert change is not None
     hook.take(change)
-    scene.wait_for(1)
-    assert "Reboot A was not approved: the service answered 400" in scene.said[0]
+    context.wait_for(1)
+    assert "Reboot A was not approved: the service answered 400" in context.said[0]
 
 
-def test_a_change_counts_as_told_when_its_command_has_ended(scene: Scene) -> None:
-    hook = scene.hook("while not os.path.exists(here + '/go'): time.sleep(0.01)")
-    scene.hear(hook, scene.scheduled())
-    again = scene.service.client().watch(state_file=scene.folder / "state")
+def test_a_change_counts_as_told_when_its_command_has_ended(context: Scene) -> None:
+    hook = context.hook("while not os.path.exists(here + '/go'): time.sleep(0.01)")
+    context.hear(hook, context.scheduled())
+    again = context.service.client().watch(state_file=context.folder / "state")
     again.ask()
     assert again.next_ready() is not None
-    (scene.folder / "go").touch()
-    scene.wait_for(1)
-    later = scene.service.client().watch(state_file=scene.folder / "state")
+    (context.folder / "go").touch()
+    context.wait_for(1)
+    later = context.service.client().watch(state_file=context.folder / "state")
     later.ask()
     assert later.next_ready() is None
 
 
-def test_no_thread_is_left_when_an_event_is_gone(scene: Scene) -> None:
+def test_no_thread_is_left_when_an_event_is_gone(context: Scene) -> None:
     before = threading.active_count()
-    hook = scene.hook("")
+    hook = context.hook("")
     for number in range(5):
-        scene.hear(hook, scene.scheduled(str(number)))
-    scene.hear(hook)
-    scene.wait_for(10)
+        context.hear(hook, context.scheduled(str(number)))
+    context.hear(hook)
+    context.wait_for(10)
     until(lambda: threading.active_count() <= before)

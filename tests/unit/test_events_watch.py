@@ -16,7 +16,7 @@ import pytest
 from imds_identity._http.exchange import ConnectFailed, ReadFailed
 from imds_identity.metadata import errors
 from metadata_support import Day, Service, document, event
-from support import Answers, FakeClock
+from support import FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def test_a_change_is_told_and_the_service_asked_once_a_second(
     assert clock.now() - before == 1
     assert len(service.asked) - asked == 1
     # While nothing happens it goes on like that.
-    service.bad = [Answers(clock).json(200, document(incarnation=n)) for n in range(50)]
+    service.bad = [ResponseFactory(clock).json(200, document(incarnation=n)) for n in range(50)]
     assert next(changes).event.event_id == "B"
     service.events = [event("C")]
     before, asked = clock.now(), len(service.asked)
@@ -71,24 +71,24 @@ def test_a_change_is_told_and_the_service_asked_once_a_second(
 
 
 def test_a_failure_is_never_no_events(service: Service, clock: FakeClock) -> None:
-    answers = Answers(clock)
+    responses = ResponseFactory(clock)
     watcher = service.client().watch()
     service.events = [event("A")]
     assert heard(watcher) == [("scheduled", "A")]
     for bad in (
         ReadFailed("reset"),
         ConnectFailed("refused"),
-        answers.error(410),
-        answers.error(500),
-        answers.error(404),
-        answers.error(400),
-        answers.raw(204),
-        answers.raw(200, ""),
-        answers.raw(200, "<html>"),
-        answers.json(200, {}),
-        answers.json(200, {"Events": None}),
-        answers.json(200, {"Events": [{"EventStatus": "Started"}]}),
-        answers.raw(302, location="http://elsewhere"),
+        responses.error(410),
+        responses.error(500),
+        responses.error(404),
+        responses.error(400),
+        responses.raw(204),
+        responses.raw(200, ""),
+        responses.raw(200, "<html>"),
+        responses.json(200, {}),
+        responses.json(200, {"Events": None}),
+        responses.json(200, {"Events": [{"EventStatus": "Started"}]}),
+        responses.raw(302, location="http://elsewhere"),
     ):
         service.bad = [bad]
         assert heard(watcher) == []
@@ -104,17 +104,17 @@ def test_a_service_that_wants_to_rest_is_left_alone_so_long(
 ) -> None:
     watcher = service.client().watch()
     watcher.ask()
-    service.bad = [Answers(clock).error(429, retry_after="20")]
+    service.bad = [ResponseFactory(clock).error(429, retry_after="20")]
     watcher.ask()
     assert watcher.seconds_left() == 21
-    service.bad = [Answers(clock).error(429, retry_after="9999")]
+    service.bad = [ResponseFactory(clock).error(429, retry_after="9999")]
     watcher.ask()
     assert watcher.seconds_left() == 61
 
 
 def test_the_first_answer_may_take_its_time(service: Service, clock: FakeClock) -> None:
-    answers = Answers(clock)
-    service.bad = [*[answers.error(410)] * 3, ReadFailed("reset"), answers.error(503)]
+    responses = ResponseFactory(clock)
+    service.bad = [*[responses.error(410)] * 3, ReadFailed("reset"), responses.error(503)]
     service.events = [event("A")]
     watcher = service.client().watch()
     assert heard(watcher, 5) == []
@@ -125,7 +125,7 @@ def test_even_the_first_request_is_not_slow_to_be_sent_again(
     service: Service, clock: FakeClock
 ) -> None:
     """Thirty seconds' notice are no time for patience."""
-    service.bad = [Answers(clock).error(500)] * 3
+    service.bad = [ResponseFactory(clock).error(500)] * 3
     service.events = [event("A")]
     next(iter(service.client().watch()))
     assert clock.now() - 1000 == 3
@@ -142,7 +142,7 @@ def test_even_the_first_request_is_not_slow_to_be_sent_again(
 def test_what_waiting_does_not_help_is_told_at_once(
     service: Service, clock: FakeClock, status: int, kind: type[Exception]
 ) -> None:
-    service.bad = [Answers(clock).error(status)]
+    service.bad = [ResponseFactory(clock).error(status)]
     with pytest.raises(kind):
         next(iter(service.client().watch()))
 
@@ -160,13 +160,13 @@ def test_a_service_may_take_two_minutes_to_come_up(service: Service, clock: Fake
 
 def test_azure_stack_hub_has_none(service: Service, clock: FakeClock) -> None:
     service.compute = {"azEnvironment": "AzureStack"}
-    service.bad = [Answers(clock).error(404)]
+    service.bad = [ResponseFactory(clock).error(404)]
     with pytest.raises(errors.NotOfferedError, match="not available on Azure Stack Hub"):
         next(iter(service.client().watch()))
 
 
 def test_an_outage_of_hours_at_the_start_is_waited_out(service: Service, clock: FakeClock) -> None:
-    service.bad = [Answers(clock).error(500)] * 1000
+    service.bad = [ResponseFactory(clock).error(500)] * 1000
     service.events = [event("A")]
     assert told(iter(service.client().watch()), 1) == [("scheduled", "A")]
 
@@ -200,7 +200,7 @@ def test_a_region_that_falls_back_to_an_older_version_is_followed(
     watcher = service.client().watch()
     watcher.ask()
     complaint = {"error": "Bad request. api-version is invalid", "newest-versions": ["2019-08-01"]}
-    service.bad = [Answers(clock).json(400, complaint)]
+    service.bad = [ResponseFactory(clock).json(400, complaint)]
     service.events = [event("A")]
     assert heard(watcher) == [("scheduled", "A")]
 
@@ -332,10 +332,15 @@ def test_a_watch_can_be_ended(service: Service) -> None:
 
 def test_a_day_of_two_hundred_events(service: Service, clock: FakeClock, tmp_path: Path) -> None:
     """Restarts of service and watcher, 410s, resets, lost answers: each change once, in order."""
-    day, answers, file = Day(random.Random(11), 200), Answers(clock), tmp_path / "state"
+    day, responses, file = Day(random.Random(11), 200), ResponseFactory(clock), tmp_path / "state"
     failures: list[Any] = [
-        *(ReadFailed("reset"), ConnectFailed("refused"), answers.error(410), answers.error(500)),
-        *(answers.raw(200, '{"Events": ['), answers.raw(200, ""), answers.error(429)),
+        *(
+            ReadFailed("reset"),
+            ConnectFailed("refused"),
+            responses.error(410),
+            responses.error(500),
+        ),
+        *(responses.raw(200, '{"Events": ['), responses.raw(200, ""), responses.error(429)),
     ]
     found: list[tuple[str, str]] = []
     watcher = service.client().watch(state_file=file)

@@ -11,7 +11,7 @@ import pytest
 from imds_identity.metadata import errors
 from imds_identity.metadata.aio import MetadataClient
 from metadata_support import Service, event
-from support import Answers, FakeClock
+from support import FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +120,6 @@ def test_a_watch_can_be_ended(service: Service) -> None:
 
 
 def test_an_error_reaches_who_waits(service: Service) -> None:
-    service.bad = [Answers(FakeClock()).error(404)]
+    service.bad = [ResponseFactory(FakeClock()).error(404)]
     with pytest.raises(errors.MetadataNotFoundError):
         asyncio.run(client_of(service).watch().__anext__())

@@ -23,14 +23,14 @@ from imds_identity._http.retry_options import RetryOptions
 from imds_identity._http.runner import MARGIN, ExchangeRunner
 from imds_identity._sources import arc, imds
 from imds_identity._token_cache.flight import LONGEST_EXCHANGE, LONGEST_FETCH
-from support import middle
+from support import no_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from imds_identity._http.runner import Heartbeat
-    from support import Answers, FakeClock
+    from support import FakeClock, ResponseFactory
 
 REQUEST = Request("http://service/", {})
 
@@ -39,21 +39,24 @@ def never(request: Request) -> Response:
     raise AssertionError("nothing is to be sent")
 
 
-def test_every_step_is_done(clock: FakeClock, answers: Answers, tmp_path: Path) -> None:
+def test_every_step_is_done(clock: FakeClock, responses: ResponseFactory, tmp_path: Path) -> None:
     (tmp_path / "a.key").write_text("s3cret")
 
     def steps() -> Steps[tuple[Response, str]]:
         yield from pause(7)
-        answer = yield from send(REQUEST)
-        return answer, (yield from read_secret(f"{tmp_path}/a.key")).reveal()
+        respond = yield from send(REQUEST)
+        return respond, (yield from read_secret(f"{tmp_path}/a.key")).reveal()
 
-    answer = answers.token()
-    assert ExchangeRunner(lambda _: answer, clock).run(steps(), str(tmp_path)) == (answer, "s3cret")
+    respond = responses.token()
+    assert ExchangeRunner(lambda _: respond, clock).run(steps(), str(tmp_path)) == (
+        respond,
+        "s3cret",
+    )
     assert clock.slept == [7]
 
 
 def test_who_listens_is_looked_up_each_time_that_a_secret_is_about_to_be_sent(
-    clock: FakeClock, answers: Answers, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, responses: ResponseFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[Any] = []
 
@@ -73,10 +76,10 @@ def test_who_listens_is_looked_up_each_time_that_a_secret_is_about_to_be_sent(
 
     def send(request: Request) -> Response:
         done.append("sent")
-        return answers.error(500)
+        return responses.error(500)
 
     monkeypatch.setattr(listener, "confirm", confirm)
-    steps = with_retries(Request("http://x", {}, listener=7), middle, "nobody")
+    steps = with_retries(Request("http://x", {}, listener=7), no_jitter, "nobody")
     with pytest.raises(SecretUnreadable) as caught:
         ExchangeRunner(send, clock, RateLimiter()).run(steps)
     assert done == ["admitted", 7, "sent"] * 2 + ["admitted", 7]
@@ -104,7 +107,7 @@ def test_a_secret_that_cannot_be_read_ends_the_exchange(clock: FakeClock, tmp_pa
 
 
 def test_a_failure_says_how_often_and_how_long_it_was_tried(
-    clock: FakeClock, answers: Answers
+    clock: FakeClock, responses: ResponseFactory
 ) -> None:
     def steps() -> Steps[None]:
         for _ in range(3):
@@ -113,7 +116,7 @@ def test_a_failure_says_how_often_and_how_long_it_was_tried(
         raise Refused("no", "Do this.")
 
     with pytest.raises(Refused) as caught:
-        ExchangeRunner(lambda _: answers.error(500), clock).run(steps())
+        ExchangeRunner(lambda _: responses.error(500), clock).run(steps())
     assert str(caught.value) == "no. Tried 3 times in 6.0 s. Do this."
 
 
@@ -148,9 +151,9 @@ def test_waiting_in_the_gate_is_no_time_in_which_nothing_answered(clock: FakeClo
     assert caught.value.seconds == 3
 
 
-def test_every_answer_is_heeded(clock: FakeClock, answers: Answers) -> None:
+def test_every_answer_is_heeded(clock: FakeClock, responses: ResponseFactory) -> None:
     rate_limiter = SlowGate(clock, 0)
-    ExchangeRunner(lambda _: answers.error(429), clock, rate_limiter=rate_limiter).run(
+    ExchangeRunner(lambda _: responses.error(429), clock, rate_limiter=rate_limiter).run(
         send(REQUEST)
     )
     assert rate_limiter.heeded == [429]
@@ -163,12 +166,14 @@ def test_what_the_gate_lets_nobody_send_was_not_tried(clock: FakeClock) -> None:
     assert str(caught.value) == "the service asked this machine to rest."
 
 
-def test_every_silent_stretch_is_told_before_it_begins(clock: FakeClock, answers: Answers) -> None:
+def test_every_silent_stretch_is_told_before_it_begins(
+    clock: FakeClock, responses: ResponseFactory
+) -> None:
     told: list[tuple[float, float]] = []
 
     def slow(request: Request) -> Response:
         clock.seconds += 12
-        return answers.error(500)
+        return responses.error(500)
 
     def steps() -> Steps[None]:
         yield from send(REQUEST)
@@ -193,7 +198,7 @@ EXCHANGES = {"imds": imds.exchange, "arc": arc.exchange}
 )
 def test_no_service_makes_a_fetch_longer_than_others_wait_for_it(
     clock: FakeClock,
-    answers: Answers,
+    responses: ResponseFactory,
     kind: str,
     random: float,
     status: int,
@@ -203,7 +208,7 @@ def test_no_service_makes_a_fetch_longer_than_others_wait_for_it(
         clock.seconds += request.seconds
         if not status:
             raise ReadFailed("reset")
-        return answers.raw(status, b"", **headers)
+        return responses.raw(status, b"", **headers)
 
     steps = EXCHANGES[kind](ENDPOINT, TokenRequest("r", parse_identity()), lambda: random)
     with pytest.raises(Refused if status else Unavailable) as caught:
@@ -213,7 +218,7 @@ def test_no_service_makes_a_fetch_longer_than_others_wait_for_it(
 
 
 def test_whoever_has_no_time_for_a_pause_says_what_the_last_answer_was(
-    clock: FakeClock, answers: Answers
+    clock: FakeClock, responses: ResponseFactory
 ) -> None:
     seen: list[Failure] = []
 
@@ -227,17 +232,17 @@ def test_whoever_has_no_time_for_a_pause_says_what_the_last_answer_was(
             raise
 
     with pytest.raises(Refused, match="within 100 s: its last answer was 429") as caught:
-        ExchangeRunner(lambda _: answers.error(429), clock, seconds=100).run(steps())
+        ExchangeRunner(lambda _: responses.error(429), clock, seconds=100).run(steps())
     assert seen == [caught.value]
     assert (caught.value.retry_after, caught.value.attempts) == (40, 3)
 
 
 def test_time_in_which_this_process_stood_still_is_not_the_service_s(
-    clock: FakeClock, answers: Answers
+    clock: FakeClock, responses: ResponseFactory
 ) -> None:
     def frozen(request: Request) -> Response:
         clock.seconds += 36_000
-        return answers.token()
+        return responses.token()
 
     def steps() -> Steps[Response]:
         yield from send(REQUEST)

@@ -19,7 +19,7 @@ from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._sources.imds import exchange
 from imds_identity._token_cache.cache import TokenCache
-from support import KEY, Answers, Background, FakeClock
+from support import KEY, BackgroundQueue, FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,14 +53,14 @@ def moments_simulated(fleet: Any, dice: Callable[[], float], is_down: Any) -> It
 
 def moments_of_the_engine(dice: Callable[[], float], is_down: Any, count: int) -> list[float]:
     """When the engine itself asks, used all the time, on a clock that stands still otherwise."""
-    clock, background = FakeClock(), Background()
-    answers, token_cache = Answers(clock), TokenCache(clock, dice, background)
+    clock, background = FakeClock(), BackgroundQueue()
+    responses, token_cache = ResponseFactory(clock), TokenCache(clock, dice, background)
     start = clock.seconds
     moments: list[float] = []
 
     def send(request: Request) -> Response:
         moments.append(clock.seconds - start)
-        return answers.error(503) if is_down(moments[-1]) else answers.token()
+        return responses.error(503) if is_down(moments[-1]) else responses.token()
 
     def fetch() -> Token:
         wanted = TokenRequest("https://vault", SYSTEM_ASSIGNED)

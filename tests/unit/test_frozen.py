@@ -14,7 +14,7 @@ from imds_identity._http.runner import MARGIN, ExchangeRunner
 from imds_identity._shared_cache.rate_limit import RateLimiter
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.shared_fetch import SharedFetch
-from support import KEY, WINE, Background, middle, shared_cache_in, token_now
+from support import KEY, WINE, BackgroundQueue, no_jitter, shared_cache_in, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,15 +36,15 @@ class Process:
 
     def __init__(self, directory: Path, clock: FakeClock) -> None:
         self.shared_cache = shared_cache_in(directory, clock)
-        self.token_cache = TokenCache(clock, middle, Background())
+        self.token_cache = TokenCache(clock, no_jitter, BackgroundQueue())
         self.entry = self.token_cache.entry(KEY)
 
     def get(self) -> Token:
-        sharing = SharedFetch(self.shared_cache, self.entry, middle)
+        sharing = SharedFetch(self.shared_cache, self.entry, no_jitter)
         return self.token_cache.get(self.entry, lambda: sharing.get(self._fetch, None))
 
     def _fetch(self, heartbeat: Heartbeat) -> Token:
-        rate_limiter = RateLimiter(self.shared_cache, "g" * 40, middle)
+        rate_limiter = RateLimiter(self.shared_cache, "g" * 40, no_jitter)
         return ExchangeRunner(self._send, self.shared_cache.clock, rate_limiter, heartbeat).run(
             self._steps()
         )

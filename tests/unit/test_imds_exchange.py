@@ -9,7 +9,7 @@ from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.exchange import Pause, Send
 from imds_identity._sources.imds import exchange
-from support import Answers, Stepped, middle
+from support import ExchangeDriver, ResponseFactory, no_jitter
 
 ENDPOINT = "http://169.254.169.254/metadata/identity/oauth2/token"
 VAULT = "https://vault.azure.net"
@@ -17,11 +17,11 @@ VAULT = "https://vault.azure.net"
 
 def start(
     identity: Identity = SYSTEM_ASSIGNED, resource: str = VAULT, claims: str | None = None
-) -> Stepped:
-    return Stepped(exchange(ENDPOINT, TokenRequest(resource, identity, claims), middle))
+) -> ExchangeDriver:
+    return ExchangeDriver(exchange(ENDPOINT, TokenRequest(resource, identity, claims), no_jitter))
 
 
-def test_one_request_and_a_token(answers: Answers) -> None:
+def test_one_request_and_a_token(responses: ResponseFactory) -> None:
     stepped = start()
     assert isinstance(stepped.step, Send)
     request = stepped.step.request
@@ -29,7 +29,7 @@ def test_one_request_and_a_token(answers: Answers) -> None:
         f"{ENDPOINT}?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net"
     )
     assert request.headers == {"Metadata": "true"}
-    assert stepped.finish(answers.token("secret")).value == "secret"
+    assert stepped.finish(responses.token("secret")).value == "secret"
 
 
 @pytest.mark.parametrize(
@@ -54,36 +54,36 @@ def test_a_claims_challenge_asks_the_service_to_skip_its_cache() -> None:
     assert start(claims="{}").step.request.url.endswith("&bypass_cache=true")
 
 
-def test_a_retry_sends_the_same_request_again(answers: Answers) -> None:
+def test_a_retry_sends_the_same_request_again(responses: ResponseFactory) -> None:
     stepped = start()
     first = stepped.step
-    assert isinstance(stepped.answer(answers.error(429)), Pause)
-    assert stepped.answer(None) == first
-    assert stepped.finish(answers.token()).value == "a-token"
+    assert isinstance(stepped.respond(responses.error(429)), Pause)
+    assert stepped.respond(None) == first
+    assert stepped.finish(responses.token()).value == "a-token"
 
 
-def test_no_such_identity_is_unavailable_and_not_retried(answers: Answers) -> None:
+def test_no_such_identity_is_unavailable_and_not_retried(responses: ResponseFactory) -> None:
     with pytest.raises(Unavailable, match=r"what the service says.*client_id 'c' assigned here"):
-        start(Identity("client_id", "c")).answer(answers.error(400))
+        start(Identity("client_id", "c")).respond(responses.error(400))
 
 
 @pytest.mark.parametrize("ending", ["network", "host", "foo"])
-def test_docker_desktop_is_not_azure(answers: Answers, ending: str) -> None:
-    said = answers.raw(403, f"connecting to 169.254.169.254:80: to an unreachable {ending}.")
+def test_docker_desktop_is_not_azure(responses: ResponseFactory, ending: str) -> None:
+    said = responses.raw(403, f"connecting to 169.254.169.254:80: to an unreachable {ending}.")
     with pytest.raises(Unavailable, match=f"unreachable {ending}"):
-        start().answer(said)
+        start().respond(said)
 
 
 @pytest.mark.parametrize("status", [401, 403, 405, 418])
-def test_other_4xx_are_final(answers: Answers, status: int) -> None:
+def test_other_4xx_are_final(responses: ResponseFactory, status: int) -> None:
     with pytest.raises(Refused, match=f"answered {status}, an_error: what the service says"):
-        start().answer(answers.error(status))
+        start().respond(responses.error(status))
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_not_followed(answers: Answers, status: int) -> None:
+def test_a_redirect_is_not_followed(responses: ResponseFactory, status: int) -> None:
     with pytest.raises(Unavailable, match="redirect"):
-        start().answer(answers.raw(status, location="http://elsewhere/"))
+        start().respond(responses.raw(status, location="http://elsewhere/"))
 
 
 @pytest.mark.parametrize(
@@ -98,21 +98,23 @@ def test_a_redirect_is_not_followed(answers: Answers, status: int) -> None:
     ],
 )
 def test_an_answer_for_whom_was_asked_is_taken(
-    answers: Answers, identity: Identity, echo: dict[str, str]
+    responses: ResponseFactory, identity: Identity, echo: dict[str, str]
 ) -> None:
-    assert start(identity).finish(answers.token(**echo)).value == "a-token"
+    assert start(identity).finish(responses.token(**echo)).value == "a-token"
 
 
-def test_an_answer_for_somebody_else_is_discarded(answers: Answers) -> None:
+def test_an_answer_for_somebody_else_is_discarded(responses: ResponseFactory) -> None:
     with pytest.raises(Malformed, match="did not confirm the client_id 'abc'"):
-        start(Identity("client_id", "abc")).answer(answers.token(client_id="other"))
+        start(Identity("client_id", "abc")).respond(responses.token(client_id="other"))
 
 
-def test_what_a_service_says_is_shown_without_secrets_or_line_breaks(answers: Answers) -> None:
+def test_what_a_service_says_is_shown_without_secrets_or_line_breaks(
+    responses: ResponseFactory,
+) -> None:
     jwt = "eyJhbGciOiJSUzI1NiJ9.eyJvaWQiOiIxIn0.c2lnbmF0dXJl"
     said = f"broken\r\nBearer {jwt} Basic c2VjcmV0c2VjcmV0 \x1b[31m {'x' * 5000}"
     with pytest.raises(Failure) as caught:
-        start().answer(answers.raw(403, said))
+        start().respond(responses.raw(403, said))
     message = str(caught.value)
     assert "broken" in message
     assert jwt not in message

@@ -12,7 +12,7 @@ from imds_identity._core.key import Key
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._platform.threads import internal_threads
 from imds_identity._token_cache.cache import TokenCache
-from support import lines_run, middle, token_now
+from support import lines_run, no_jitter, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def raised_at(moment: int, work: Callable[[], object]) -> int:
 
 def test_an_exception_at_any_moment_is_its_caller_s_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imds_identity._token_cache.cache.POLL_SECONDS", 0.02)
-    token_cache, of_others = TokenCache(SYSTEM_CLOCK, middle), internal_threads()
+    token_cache, of_others = TokenCache(SYSTEM_CLOCK, no_jitter), internal_threads()
 
     def ask(resource: object) -> Token:
         entry = token_cache.entry(Key("imds", "http://service", resource=str(resource)))
@@ -73,7 +73,7 @@ def test_where_there_can_be_no_more_threads_the_token_is_fetched_all_the_same(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(_thread, "start_new_thread", limited)
-    token_cache = TokenCache(SYSTEM_CLOCK, middle)
+    token_cache = TokenCache(SYSTEM_CLOCK, no_jitter)
     assert token_cache.get(
         token_cache.entry(Key("imds", "http://service")), lambda: token_now(SYSTEM_CLOCK)
     )

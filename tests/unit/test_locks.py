@@ -15,7 +15,7 @@ from imds_identity._platform.fork import whole
 from imds_identity._platform.locks import locked
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity.metadata._requests.connection import OneAtATime
-from support import middle
+from support import no_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_a_lock_that_is_held_already_is_held_on() -> None:
 @pytest.mark.parametrize("name", ["broker", "imports", "metadata"])
 def test_signals_leave_nothing_locked(name: str) -> None:
     """Since Python 3.14 ``with lock`` does not hold what this does."""
-    token_cache, alone = TokenCache(SYSTEM_CLOCK, middle), OneAtATime()
+    token_cache, alone = TokenCache(SYSTEM_CLOCK, no_jitter), OneAtATime()
 
     def enter() -> None:
         with whole():

@@ -18,7 +18,7 @@ from imds_identity.metadata import detect, errors
 from imds_identity.metadata._requests import presence
 from imds_identity.metadata._requests.presence import _is_azure, _is_azures, answers_as_azure
 from metadata_support import Service
-from support import Answers, FakeClock, RawServer
+from support import FakeClock, RawServer, ResponseFactory
 
 VERSIONS = b'{"apiVersions": ["2017-04-02", "2021-02-01"]}'
 
@@ -121,12 +121,12 @@ def test_no_http_library_is_loaded_for_it() -> None:
 
 
 def test_a_service_that_is_slow_to_start_is_waited_for(clock: FakeClock) -> None:
-    service, answers = Service(clock), Answers(clock)
+    service, responses = Service(clock), ResponseFactory(clock)
     service.instance_bad = [
         *[ConnectFailed("refused")] * 20,
         ReadFailed("reset"),
-        *(answers.error(status) for status in (404, 410, 429, 500, 503)),
-        answers.raw(200, "starting"),
+        *(responses.error(status) for status in (404, 410, 429, 500, 503)),
+        responses.raw(200, "starting"),
     ]
     assert service.client().require().compute.name == "vm-7"
     assert clock.now() - 1000 == 27
@@ -138,6 +138,6 @@ def test_the_wait_has_an_end(clock: FakeClock) -> None:
     with pytest.raises(errors.MetadataUnavailableError, match="nothing answers"):
         service.client().require(30)
     assert clock.now() - 1000 <= 30
-    service.instance_bad = [Answers(clock).error(403)]
+    service.instance_bad = [ResponseFactory(clock).error(403)]
     with pytest.raises(errors.MetadataRefusedError, match="403"):
         service.client().require(30)

@@ -19,10 +19,10 @@ from imds_identity.metadata._requests import exchanges
 from imds_identity.metadata._requests.exchanges import Service
 from imds_identity.metadata._requests.failures import NotFound, NotOffered, UnknownVersion
 from imds_identity.metadata._requests.versions import KNOWN, checked, known_to, newest_of_both
-from support import Answers, FakeClock, Stepped, middle
+from support import ExchangeDriver, FakeClock, ResponseFactory, no_jitter
 
 BASE = "http://169.254.169.254"
-SERVICE = Service(BASE, middle)
+SERVICE = Service(BASE, no_jitter)
 COMPLAINT = {
     "error": "Bad request. api-version is invalid or not supported in this region",
     "newest-versions": ["2021-02-01", "2021-01-01", "2020-12-01"],
@@ -30,7 +30,7 @@ COMPLAINT = {
 CATEGORIES = ["instance", "loadbalancer", "attested", "identity", "events", "versions", "approval"]
 
 
-def fresh(index: int) -> Stepped:
+def fresh(index: int) -> ExchangeDriver:
     again: list[Any] = [
         exchanges.instance(SERVICE),
         exchanges.load_balancer(SERVICE),
@@ -40,167 +40,173 @@ def fresh(index: int) -> Stepped:
         exchanges.versions(SERVICE),
         exchanges.start_events(SERVICE, body=b"{}"),
     ]
-    return Stepped(again[index])
+    return ExchangeDriver(again[index])
 
 
-def test_the_instance_is_asked_for_by_the_newest_version(answers: Answers) -> None:
-    stepped = Stepped(exchanges.instance(SERVICE))
+def test_the_instance_is_asked_for_by_the_newest_version(responses: ResponseFactory) -> None:
+    stepped = ExchangeDriver(exchanges.instance(SERVICE))
     request = stepped.step.request
     assert request.url == f"{BASE}/metadata/instance?api-version=2025-04-07"
     assert request.headers == {"Metadata": "true"}
-    answer = stepped.finish(answers.json(200, {"compute": {}}))
+    answer = stepped.finish(responses.json(200, {"compute": {}}))
     assert answer == ({"compute": {}}, "2025-04-07")
 
 
-def test_the_newest_version_that_both_know_is_used_and_told(answers: Answers) -> None:
-    stepped = Stepped(exchanges.instance(SERVICE))
-    step = stepped.answer(answers.json(400, COMPLAINT))
+def test_the_newest_version_that_both_know_is_used_and_told(responses: ResponseFactory) -> None:
+    stepped = ExchangeDriver(exchanges.instance(SERVICE))
+    step = stepped.respond(responses.json(400, COMPLAINT))
     assert step.request.url.endswith("?api-version=2021-02-01")
-    assert stepped.finish(answers.json(200, {})).version == "2021-02-01"
-    remembered = Stepped(exchanges.instance(SERVICE, "2021-02-01"))
+    assert stepped.finish(responses.json(200, {})).version == "2021-02-01"
+    remembered = ExchangeDriver(exchanges.instance(SERVICE, "2021-02-01"))
     assert remembered.step.request.url.endswith("?api-version=2021-02-01")
 
 
-def test_a_complaint_that_lists_nothing_asks_for_the_versions(answers: Answers) -> None:
-    stepped = Stepped(exchanges.attested(SERVICE, "7"))
-    step = stepped.answer(answers.json(400, {"error": "Bad request. api-version is invalid"}))
+def test_a_complaint_that_lists_nothing_asks_for_the_versions(responses: ResponseFactory) -> None:
+    stepped = ExchangeDriver(exchanges.attested(SERVICE, "7"))
+    step = stepped.respond(responses.json(400, {"error": "Bad request. api-version is invalid"}))
     assert step.request.url == f"{BASE}/metadata/versions"
-    step = stepped.answer(answers.json(200, {"apiVersions": ["2019-06-01", "2020-06-01", "x", 3]}))
+    step = stepped.respond(
+        responses.json(200, {"apiVersions": ["2019-06-01", "2020-06-01", "x", 3]})
+    )
     assert "?api-version=2020-06-01&nonce=7" in step.request.url
 
 
-def test_where_the_newest_ones_are_all_unknown_the_others_are_asked_for(answers: Answers) -> None:
-    stepped = Stepped(exchanges.instance(SERVICE))
+def test_where_the_newest_ones_are_all_unknown_the_others_are_asked_for(
+    responses: ResponseFactory,
+) -> None:
+    stepped = ExchangeDriver(exchanges.instance(SERVICE))
     strange = {**COMPLAINT, "newest-versions": ["2022-03-01", "2022-02-01"]}
-    assert stepped.answer(answers.json(400, strange)).request.url == f"{BASE}/metadata/versions"
+    assert stepped.respond(responses.json(400, strange)).request.url == f"{BASE}/metadata/versions"
     listed = {"apiVersions": ["2021-01-01", "2022-02-01", "2022-03-01"]}
-    step = stepped.answer(answers.json(200, listed))
+    step = stepped.respond(responses.json(200, listed))
     assert step.request.url.endswith("?api-version=2021-01-01")
 
 
-def test_an_explicit_version_is_never_changed(answers: Answers) -> None:
-    pinned = Stepped(exchanges.instance(SERVICE._replace(pinned="2024-03-15"), "2021-02-01"))
+def test_an_explicit_version_is_never_changed(responses: ResponseFactory) -> None:
+    pinned = ExchangeDriver(exchanges.instance(SERVICE._replace(pinned="2024-03-15"), "2021-02-01"))
     assert pinned.step.request.url.endswith("?api-version=2024-03-15")
     with pytest.raises(UnknownVersion, match="api-version is invalid"):
-        pinned.answer(answers.json(400, COMPLAINT))
+        pinned.respond(responses.json(400, COMPLAINT))
 
 
-def test_a_version_is_agreed_on_once_only(answers: Answers) -> None:
-    stepped = Stepped(exchanges.instance(SERVICE))
-    stepped.answer(answers.json(400, COMPLAINT))
+def test_a_version_is_agreed_on_once_only(responses: ResponseFactory) -> None:
+    stepped = ExchangeDriver(exchanges.instance(SERVICE))
+    stepped.respond(responses.json(400, COMPLAINT))
     with pytest.raises(UnknownVersion):
-        stepped.answer(answers.json(400, COMPLAINT))
+        stepped.respond(responses.json(400, COMPLAINT))
 
 
-def test_a_category_that_is_newer_than_the_service_is_not_offered(answers: Answers) -> None:
-    stepped = Stepped(exchanges.load_balancer(SERVICE))
+def test_a_category_that_is_newer_than_the_service_is_not_offered(
+    responses: ResponseFactory,
+) -> None:
+    stepped = ExchangeDriver(exchanges.load_balancer(SERVICE))
     old = {**COMPLAINT, "newest-versions": ["2019-03-11"]}
     with pytest.raises(NotOffered, match="up to 2019-03-11, and loadbalancer came with 2020-10-01"):
-        stepped.answer(answers.json(400, old))
+        stepped.respond(responses.json(400, old))
 
 
 @pytest.mark.parametrize("index", range(len(CATEGORIES)), ids=CATEGORIES)
 @pytest.mark.parametrize("status", [410, 429, 500, 503])
-def test_what_passes_is_asked_again(answers: Answers, index: int, status: int) -> None:
+def test_what_passes_is_asked_again(responses: ResponseFactory, index: int, status: int) -> None:
     stepped = fresh(index)
     first = stepped.step.request
-    assert isinstance(stepped.answer(answers.error(status)), Pause)
-    step = stepped.answer(None)
+    assert isinstance(stepped.respond(responses.error(status)), Pause)
+    step = stepped.respond(None)
     assert isinstance(step, Send)
     assert step.request is first
 
 
 @pytest.mark.parametrize("index", [0, 2, 3, 4, 5, 6])
-def test_a_404_is_final(answers: Answers, index: int) -> None:
+def test_a_404_is_final(responses: ResponseFactory, index: int) -> None:
     with pytest.raises(NotFound, match="answered 404"):
-        fresh(index).answer(answers.error(404))
+        fresh(index).respond(responses.error(404))
 
 
-def test_a_404_of_the_load_balancer_is_no_load_balancer(answers: Answers) -> None:
-    answer = Stepped(exchanges.load_balancer(SERVICE)).finish(answers.error(404))
+def test_a_404_of_the_load_balancer_is_no_load_balancer(responses: ResponseFactory) -> None:
+    answer = ExchangeDriver(exchanges.load_balancer(SERVICE)).finish(responses.error(404))
     assert not answer.document
     assert answer.document.public_ip_addresses == ()
 
 
-def test_the_load_balancer_s_document_is_read(answers: Answers) -> None:
+def test_the_load_balancer_s_document_is_read(responses: ResponseFactory) -> None:
     said = {"loadbalancer": {"publicIpAddresses": [{"frontendIpAddress": "203.0.113.10"}]}}
-    answer = Stepped(exchanges.load_balancer(SERVICE)).finish(answers.json(200, said))
+    answer = ExchangeDriver(exchanges.load_balancer(SERVICE)).finish(responses.json(200, said))
     assert answer.document.public_ip_addresses[0].frontend_ip_address == "203.0.113.10"
 
 
-def test_an_attested_document_is_its_signature(answers: Answers) -> None:
-    stepped = Stepped(exchanges.attested(SERVICE, "a b"))
+def test_an_attested_document_is_its_signature(responses: ResponseFactory) -> None:
+    stepped = ExchangeDriver(exchanges.attested(SERVICE, "a b"))
     assert stepped.step.request.url.endswith("&nonce=a%20b")
     said = {"encoding": "pkcs7", "signature": "MII"}
-    assert stepped.finish(answers.json(200, said)).document == "MII"
-    without = Stepped(exchanges.attested(SERVICE, None))
+    assert stepped.finish(responses.json(200, said)).document == "MII"
+    without = ExchangeDriver(exchanges.attested(SERVICE, None))
     assert "nonce" not in without.step.request.url
     with pytest.raises(Malformed, match="no signature in the encoding pkcs7"):
-        without.answer(answers.json(200, {**said, "encoding": "jws"}))
+        without.respond(responses.json(200, {**said, "encoding": "jws"}))
 
 
-def test_the_tenant_of_the_identities_is_told(answers: Answers) -> None:
-    stepped = Stepped(exchanges.identity_info(SERVICE))
+def test_the_tenant_of_the_identities_is_told(responses: ResponseFactory) -> None:
+    stepped = ExchangeDriver(exchanges.identity_info(SERVICE))
     assert "/metadata/identity/info?api-version=" in stepped.step.request.url
-    assert stepped.finish(answers.json(200, {"tenantId": "t"})).document == "t"
+    assert stepped.finish(responses.json(200, {"tenantId": "t"})).document == "t"
 
 
 def test_the_first_answer_of_scheduled_events_may_take_130_s() -> None:
-    assert Stepped(exchanges.events(SERVICE, first=True)).step.request.seconds == 130
-    later = Stepped(exchanges.events(SERVICE, first=False)).step.request
+    assert ExchangeDriver(exchanges.events(SERVICE, first=True)).step.request.seconds == 130
+    later = ExchangeDriver(exchanges.events(SERVICE, first=False)).step.request
     assert later.seconds < 30
     assert later.url.endswith("/metadata/scheduledevents?api-version=2020-07-01")
 
 
-def test_scheduled_events_have_versions_of_their_own(answers: Answers) -> None:
-    stepped = Stepped(exchanges.events(SERVICE, first=False))
+def test_scheduled_events_have_versions_of_their_own(responses: ResponseFactory) -> None:
+    stepped = ExchangeDriver(exchanges.events(SERVICE, first=False))
     old = {**COMPLAINT, "newest-versions": ["2019-11-01", "2019-08-15", "2019-06-04"]}
-    stepped.answer(answers.json(400, old))
-    assert stepped.answer(answers.error(404)).request.url.endswith("?api-version=2019-08-01")
+    stepped.respond(responses.json(400, old))
+    assert stepped.respond(responses.error(404)).request.url.endswith("?api-version=2019-08-01")
 
 
 def test_a_poll_of_scheduled_events_neither_waits_nor_takes_a_failure_for_no_events(
-    answers: Answers,
+    responses: ResponseFactory,
 ) -> None:
-    def poll() -> Stepped:
-        return Stepped(exchanges.events(SERVICE, first=False, retry=False))
+    def poll() -> ExchangeDriver:
+        return ExchangeDriver(exchanges.events(SERVICE, first=False, retry=False))
 
-    assert poll().finish(answers.json(200, {"Events": []})).document == {"Events": []}
+    assert poll().finish(responses.json(200, {"Events": []})).document == {"Events": []}
     for outcome in (
         ReadFailed("reset"),
-        answers.error(410),
-        answers.error(500),
-        answers.error(404),
-        answers.raw(204),
-        answers.raw(200, ""),
-        answers.raw(200, "<html>"),
+        responses.error(410),
+        responses.error(500),
+        responses.error(404),
+        responses.raw(204),
+        responses.raw(200, ""),
+        responses.raw(200, "<html>"),
     ):
         with pytest.raises(Failure):
-            poll().answer(outcome)
+            poll().respond(outcome)
 
 
-def test_approval_is_posted(answers: Answers) -> None:
-    stepped = Stepped(exchanges.start_events(SERVICE, body=b'{"StartRequests": []}'))
+def test_approval_is_posted(responses: ResponseFactory) -> None:
+    stepped = ExchangeDriver(exchanges.start_events(SERVICE, body=b'{"StartRequests": []}'))
     request = stepped.step.request
     assert request.method == "POST"
     assert request.body == b'{"StartRequests": []}'
-    assert stepped.finish(answers.raw(200)) == (None, "2020-07-01")
+    assert stepped.finish(responses.raw(200)) == (None, "2020-07-01")
     with pytest.raises(Refused, match="answered 400 for scheduledevents"):
-        fresh(6).answer(answers.error(400))
+        fresh(6).respond(responses.error(400))
     with pytest.raises(Refused, match=r"answered 403 .*Something else may answer"):
-        fresh(6).answer(answers.error(403))
+        fresh(6).respond(responses.error(403))
 
 
 @pytest.mark.parametrize("status", [301, 302, 307])
-def test_a_redirect_is_not_followed(answers: Answers, status: int) -> None:
+def test_a_redirect_is_not_followed(responses: ResponseFactory, status: int) -> None:
     with pytest.raises(Unavailable, match="redirect"):
-        fresh(0).answer(answers.raw(status, location="http://elsewhere/"))
+        fresh(0).respond(responses.raw(status, location="http://elsewhere/"))
 
 
-def test_throttling_names_itself(answers: Answers) -> None:
+def test_throttling_names_itself(responses: ResponseFactory) -> None:
     stepped = fresh(0)
     with pytest.raises(Refused, match=r"answered 429 .*five requests a second") as caught:
-        stepped.answer(answers.error(429, retry_after="120"))
+        stepped.respond(responses.error(429, retry_after="120"))
     assert caught.value.retry_after == 120
 
 
@@ -226,11 +232,11 @@ def test_throttling_names_itself(answers: Answers) -> None:
 def test_whatever_a_hostile_service_says_ends_in_an_answer_or_a_failure(
     index: int, status: int, body: bytes
 ) -> None:
-    answers = Answers(FakeClock())
+    responses = ResponseFactory(FakeClock())
     stepped = fresh(index)
     try:
         for _ in range(3):
-            stepped.answer(answers.raw(status, body))
+            stepped.respond(responses.raw(status, body))
     except (StopIteration, Failure):
         return
     raise AssertionError("it goes on and on")
@@ -239,10 +245,10 @@ def test_whatever_a_hostile_service_says_ends_in_an_answer_or_a_failure(
 @pytest.mark.parametrize("index", range(6), ids=CATEGORIES[:6])
 @pytest.mark.parametrize("said", ["[" * 100_000, '{"a":' * 300 + "1" + "}" * 300])
 def test_json_that_is_nested_without_end_is_refused(
-    answers: Answers, index: int, said: str
+    responses: ResponseFactory, index: int, said: str
 ) -> None:
     with pytest.raises(Malformed):
-        fresh(index).answer(answers.raw(200, said))
+        fresh(index).respond(responses.raw(200, said))
 
 
 def test_json_is_read_to_a_depth_that_no_document_has() -> None:

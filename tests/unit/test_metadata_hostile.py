@@ -19,7 +19,7 @@ from imds_identity.metadata import MetadataClient, MetadataError, parse_instance
 from imds_identity.metadata._events.events import Change, events_from
 from imds_identity.metadata._events.hook import as_document, as_variables
 from metadata_support import Service, event
-from support import Answers, FakeClock
+from support import FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,7 @@ BODIES = (
 def answering(status: int, body: bytes) -> MetadataClient:
     clock = FakeClock()
     service = Service(clock)
-    answer = Answers(clock).raw(status, body)
+    answer = ResponseFactory(clock).raw(status, body)
     service.send = lambda request: answer  # type: ignore[method-assign]
     return service.client()
 

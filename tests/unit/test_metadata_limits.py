@@ -20,12 +20,12 @@ from imds_identity.metadata._requests.exchanges import FIRST_EVENTS_SECONDS
 from imds_identity.metadata._requests.exchanges import Service as Asked
 from imds_identity.metadata._requests.rate_limit import Pace
 from metadata_support import Service, event
-from support import Answers, FakeClock, Stepped, middle
+from support import ExchangeDriver, FakeClock, ResponseFactory, no_jitter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SERVICE = Asked("http://service", middle)
+SERVICE = Asked("http://service", no_jitter)
 
 
 def nobody(seconds: float) -> None:
@@ -111,23 +111,23 @@ def test_three_processes_together_keep_the_limit(
 
 @pytest.mark.parametrize(("first", "seconds"), [(True, 120), (False, 11)])
 def test_an_answer_that_took_what_it_may_take_is_not_late(first: bool, seconds: float) -> None:
-    stepped = Stepped(exchanges.events(SERVICE, first=first))
+    stepped = ExchangeDriver(exchanges.events(SERVICE, first=first))
     assert seconds < stepped.step.request.seconds
     answer = stepped.finish(Response(200, {}, b'{"Events": []}', 1000, 1000 + seconds, 0))
     assert answer.document == {"Events": []}
 
 
 def test_an_answer_that_took_longer_was_read_by_a_process_that_was_stopped() -> None:
-    stepped = Stepped(exchanges.events(SERVICE, first=True))
+    stepped = ExchangeDriver(exchanges.events(SERVICE, first=True))
     late = Response(200, {}, b'{"Events": []}', 1000, 1001 + FIRST_EVENTS_SECONDS, 0)
-    assert isinstance(stepped.answer(late), Pause)
-    once = Stepped(exchanges.events(SERVICE, first=True, retry=False))
+    assert isinstance(stepped.respond(late), Pause)
+    once = ExchangeDriver(exchanges.events(SERVICE, first=True, retry=False))
     with pytest.raises(Refused):
-        once.answer(late)
+        once.respond(late)
 
 
 def test_what_enables_events_may_be_slow_and_end_in_one_more_request(clock: FakeClock) -> None:
-    service, answers = Service(clock), Answers(clock)
+    service, responses = Service(clock), ResponseFactory(clock)
     send = service.send
 
     def slow(request: Request) -> Response:
@@ -135,7 +135,7 @@ def test_what_enables_events_may_be_slow_and_end_in_one_more_request(clock: Fake
             return send(request)
         service.asked.append("enabling")
         clock.seconds += 119
-        return answers.raw(410)
+        return responses.raw(410)
 
     service.send = slow  # type: ignore[method-assign]
     service.events = [event("A")]

@@ -18,7 +18,7 @@ from imds_identity._shared_cache.rate_limit import (
     Limits,
     RateLimiter,
 )
-from support import WINE, Answers, FakeClock, middle, shared_cache_in
+from support import WINE, FakeClock, ResponseFactory, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
     from imds_identity._http.exchange import Response
@@ -32,7 +32,7 @@ def shared_cache(tmp_path: Path, clock: FakeClock) -> SharedCache:
 
 @pytest.fixture
 def gates(shared_cache: SharedCache) -> list[RateLimiter]:
-    return [RateLimiter(shared_cache, "service", middle) for _ in range(40)]
+    return [RateLimiter(shared_cache, "service", no_jitter) for _ in range(40)]
 
 
 def nobody(seconds: float) -> None:
@@ -42,7 +42,7 @@ def nobody(seconds: float) -> None:
 def send(rate_limiter: RateLimiter, answer: Response | None = None) -> None:
     with rate_limiter.acquire(15, nobody):
         pass
-    rate_limiter.observe(answer or Answers(FakeClock()).raw(200))
+    rate_limiter.observe(answer or ResponseFactory(FakeClock()).raw(200))
 
 
 def test_no_more_than_four_are_under_way(gates: list[RateLimiter], clock: FakeClock) -> None:
@@ -94,7 +94,7 @@ def test_so_many_a_second_are_not_exceeded(
 ) -> None:
     starts: list[float] = []
     for _ in range(3 * most):
-        with RateLimiter(shared_cache, "service", middle, limits).acquire(15, nobody):
+        with RateLimiter(shared_cache, "service", no_jitter, limits).acquire(15, nobody):
             starts.append(clock.now())
     for start in starts:
         assert sum(start <= other < start + 1 for other in starts) <= most
@@ -104,7 +104,7 @@ def test_so_many_a_second_are_not_exceeded(
 def test_where_at_once_is_not_limited_slow_requests_keep_nobody_waiting(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
-    rate_limiter = RateLimiter(shared_cache, "service", middle, METADATA_LIMITS)
+    rate_limiter = RateLimiter(shared_cache, "service", no_jitter, METADATA_LIMITS)
     with (
         rate_limiter.acquire(15, nobody),
         rate_limiter.acquire(15, nobody),
@@ -116,7 +116,10 @@ def test_where_at_once_is_not_limited_slow_requests_keep_nobody_waiting(
 def test_a_pause_asked_of_one_is_kept_by_all_and_ends_spread(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
-    send(RateLimiter(shared_cache, "service", middle), Answers(clock).error(429, retry_after="20"))
+    send(
+        RateLimiter(shared_cache, "service", no_jitter),
+        ResponseFactory(clock).error(429, retry_after="20"),
+    )
     waits = []
     for dice in (0.1, 0.5, 0.9):
         clock.seconds = 1000.3
@@ -131,7 +134,7 @@ def test_a_pause_asked_of_one_is_kept_by_all_and_ends_spread(
 def test_a_pause_without_a_length_is_about_two_seconds(
     gates: list[RateLimiter], clock: FakeClock, status: int
 ) -> None:
-    send(gates[0], Answers(clock).error(status))
+    send(gates[0], ResponseFactory(clock).error(status))
     send(gates[1])
     assert clock.slept[0] == pytest.approx(2 + 1)
 
@@ -140,25 +143,25 @@ def test_nobody_else_s_wish_makes_a_machine_pause(
     gates: list[RateLimiter], clock: FakeClock
 ) -> None:
     for body in ("slow down", "<html>", '{"message": "busy"}', '{"error": {"code": 429}}', "[]"):
-        send(gates[0], Answers(clock).raw(429, body, retry_after="60"))
+        send(gates[0], ResponseFactory(clock).raw(429, body, retry_after="60"))
     send(gates[1])
     assert sum(clock.slept) < 2
 
 
 def test_other_answers_ask_for_no_pause(gates: list[RateLimiter], clock: FakeClock) -> None:
     for status in (200, 400, 404, 500):
-        send(gates[0], Answers(clock).error(status))
+        send(gates[0], ResponseFactory(clock).error(status))
     assert sum(clock.slept) < 1
 
 
 def test_a_pause_only_grows_while_it_lasts(gates: list[RateLimiter], clock: FakeClock) -> None:
-    gates[0].observe(Answers(clock).error(429, retry_after="30"))
-    gates[1].observe(Answers(clock).error(429))
-    gates[2].observe(Answers(clock).error(429, retry_after="5"))
+    gates[0].observe(ResponseFactory(clock).error(429, retry_after="30"))
+    gates[1].observe(ResponseFactory(clock).error(429))
+    gates[2].observe(ResponseFactory(clock).error(429, retry_after="5"))
     send(gates[3])
     assert clock.slept[0] == pytest.approx(31)
-    gates[0].observe(Answers(clock).error(429, retry_after="5"))
-    gates[1].observe(Answers(clock).error(429, retry_after="30"))
+    gates[0].observe(ResponseFactory(clock).error(429, retry_after="5"))
+    gates[1].observe(ResponseFactory(clock).error(429, retry_after="30"))
     send(gates[3])
     assert clock.slept[-1] == pytest.approx(31)
 
@@ -167,7 +170,7 @@ def test_a_pause_only_grows_while_it_lasts(gates: list[RateLimiter], clock: Fake
 def test_no_pause_is_longer_than_two_minutes(
     gates: list[RateLimiter], clock: FakeClock, asked: str
 ) -> None:
-    gates[0].observe(Answers(clock).error(429, retry_after=asked))
+    gates[0].observe(ResponseFactory(clock).error(429, retry_after=asked))
     with pytest.raises(
         Refused, match="the service asked this machine to rest, for 120 s more"
     ) as caught:
@@ -189,7 +192,7 @@ def test_a_pause_that_begins_while_one_waits_for_a_lane_is_kept(
     def and_then(seconds: float) -> None:
         sleep(seconds)
         if len(clock.slept) == 1:
-            gates[5].observe(Answers(clock).error(429, retry_after="20"))
+            gates[5].observe(ResponseFactory(clock).error(429, retry_after="20"))
 
     monkeypatch.setattr(clock, "sleep", and_then)
     send(gates[6])
@@ -198,8 +201,8 @@ def test_a_pause_that_begins_while_one_waits_for_a_lane_is_kept(
 
 def test_clear_ends_a_pause(shared_cache: SharedCache, clock: FakeClock) -> None:
     name = "0" * 40
-    rate_limiter = RateLimiter(shared_cache, name, middle)
-    rate_limiter.observe(Answers(clock).error(429, retry_after="20"))
+    rate_limiter = RateLimiter(shared_cache, name, no_jitter)
+    rate_limiter.observe(ResponseFactory(clock).error(429, retry_after="20"))
     shared_cache.clear()
     send(rate_limiter)
     assert clock.slept == []
@@ -208,8 +211,8 @@ def test_clear_ends_a_pause(shared_cache: SharedCache, clock: FakeClock) -> None
 def test_another_endpoint_has_a_gate_of_its_own(
     shared_cache: SharedCache, gates: list[RateLimiter], clock: FakeClock
 ) -> None:
-    send(gates[0], Answers(clock).error(429, retry_after="20"))
-    send(RateLimiter(shared_cache, "another", middle))
+    send(gates[0], ResponseFactory(clock).error(429, retry_after="20"))
+    send(RateLimiter(shared_cache, "another", no_jitter))
     assert clock.slept == []
 
 
@@ -221,7 +224,7 @@ def test_where_nothing_can_be_written_requests_leave_all_the_same(
 
     monkeypatch.setattr(os, "open", full)
     for rate_limiter in gates:
-        send(rate_limiter, Answers(FakeClock()).error(429))
+        send(rate_limiter, ResponseFactory(FakeClock()).error(429))
 
 
 def test_a_moment_from_nowhere_is_ignored(
@@ -252,7 +255,7 @@ def test_whoever_waits_in_the_gate_keeps_telling(
         gates[4].acquire(15, heartbeat),
     ):
         assert clock.now() <= heard_until
-    gates[0].observe(Answers(clock).error(429, retry_after="20"))
+    gates[0].observe(ResponseFactory(clock).error(429, retry_after="20"))
     heard_until = clock.now()
     with gates[5].acquire(15, heartbeat):
         assert clock.now() <= heard_until

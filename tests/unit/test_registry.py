@@ -149,7 +149,9 @@ def test_the_variable_that_is_wrong_is_the_one_that_is_named(
     environment: dict[str, str], variable: str
 ) -> None:
     source = found(environment)
-    with pytest.raises(Unavailable, match=f"^{variable} makes .* no plain http.*unset {variable}"):
+    with pytest.raises(
+        Unavailable, match=f"^{variable} makes .* not a plain http.*unset {variable}"
+    ):
         source.check()
 
 

@@ -26,12 +26,12 @@ ITEM = f"{ARM}/subscriptions/s/items/i?api-version=1"
 class Service:
     """Gives what it was told to, in turn, and remembers what it was asked."""
 
-    def __init__(self, clock: FakeClock, *answers: Answer | OSError) -> None:
+    def __init__(self, clock: FakeClock, *responses: Answer | OSError) -> None:
         self.calls: list[tuple[str, str]] = []
         self.tokens: list[str] = []
         self.claims: list[str | None] = []
         self.caller = Caller(self._send, self._token, clock)
-        self._answers = list(answers)
+        self._answers = list(responses)
 
     def _token(self, claims: str | None) -> str:
         self.claims.append(claims)

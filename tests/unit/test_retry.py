@@ -24,7 +24,7 @@ from imds_identity._http.retry import (
     with_retries,
 )
 from imds_identity._http.retry_options import DEFAULT_RETRY, RetryOptions
-from support import Answers, FakeClock, middle
+from support import FakeClock, ResponseFactory, no_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ Outcome = Response | Exception
 
 def pauses(
     outcome: Callable[[int], Outcome],
-    random: Callable[[], float] = middle,
+    random: Callable[[], float] = no_jitter,
     rules: Mapping[int, Rule] = TOKEN_RULES,
     retry_options: RetryOptions = DEFAULT_RETRY,
 ) -> tuple[list[float], Any]:
@@ -67,84 +67,84 @@ def unreached(seconds: float) -> ConnectFailed:
 
 
 @pytest.mark.parametrize("status", [404, 429, 500, 502, 503, 504, 599])
-def test_the_published_schedule_is_kept(answers: Answers, status: int) -> None:
-    taken, end = pauses(lambda _: answers.error(status))
+def test_the_published_schedule_is_kept(responses: ResponseFactory, status: int) -> None:
+    taken, end = pauses(lambda _: responses.error(status))
     assert taken == [2, 4, 8, 16]
     assert end.status == status
 
 
 @pytest.mark.parametrize("status", [200, 204, 301, 307, 400, 401, 403, 405, 418])
-def test_other_answers_are_final(answers: Answers, status: int) -> None:
-    taken, end = pauses(lambda _: answers.error(status))
+def test_other_answers_are_final(responses: ResponseFactory, status: int) -> None:
+    taken, end = pauses(lambda _: responses.error(status))
     assert taken == []
     assert end.status == status
 
 
-def test_what_is_final_is_a_matter_of_the_operation(answers: Answers) -> None:
+def test_what_is_final_is_a_matter_of_the_operation(responses: ResponseFactory) -> None:
     """A token endpoint that answers 404 is being updated; other categories have no such thing."""
     rules = {status: rule for status, rule in TOKEN_RULES.items() if status != 404}
-    taken, end = pauses(lambda _: answers.error(404), rules=rules)
+    taken, end = pauses(lambda _: responses.error(404), rules=rules)
     assert (taken, end.status) == ([], 404)
-    taken, end = pauses(lambda _: answers.error(503), rules=rules)
+    taken, end = pauses(lambda _: responses.error(503), rules=rules)
     assert (taken, end.status) == ([2, 4, 8, 16], 503)
 
 
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1))
 def test_410_is_retried_for_70_seconds_however_the_dice_fall(numbers: list[float]) -> None:
     dice = iter(numbers * 100)
-    answers = Answers(FakeClock())
-    taken, end = pauses(lambda _: answers.error(410), lambda: next(dice))
+    responses = ResponseFactory(FakeClock())
+    taken, end = pauses(lambda _: responses.error(410), lambda: next(dice))
     assert sum(taken) >= 70
     assert sum(taken[:-1]) < 70 or len(taken) == 4
     assert end.status == 410
 
 
 def test_a_service_that_was_updating_keeps_its_budget_whatever_comes_then(
-    answers: Answers,
+    responses: ResponseFactory,
 ) -> None:
-    taken, _ = pauses(lambda n: answers.error(410) if n == 0 else unreached(0.0))
+    taken, _ = pauses(lambda n: responses.error(410) if n == 0 else unreached(0.0))
     assert sum(taken) >= 70
 
 
-def test_5xx_pauses_for_a_second_at_least(answers: Answers) -> None:
-    taken, _ = pauses(lambda _: answers.error(500), lambda: 0.0)
+def test_5xx_pauses_for_a_second_at_least(responses: ResponseFactory) -> None:
+    taken, _ = pauses(lambda _: responses.error(500), lambda: 0.0)
     assert min(taken) >= 1
 
 
-def test_peers_are_spread(answers: Answers) -> None:
-    early, _ = pauses(lambda _: answers.error(429), lambda: 0.0)
-    late, _ = pauses(lambda _: answers.error(429), lambda: 0.999)
+def test_peers_are_spread(responses: ResponseFactory) -> None:
+    early, _ = pauses(lambda _: responses.error(429), lambda: 0.0)
+    late, _ = pauses(lambda _: responses.error(429), lambda: 0.999)
     assert early[0] == 1
     assert late[0] == pytest.approx(3, abs=0.01)
 
 
-def test_retry_after_is_honoured_and_not_undercut(answers: Answers) -> None:
-    taken, _ = pauses(lambda _: answers.error(429, retry_after="20"))
+def test_retry_after_is_honoured_and_not_undercut(responses: ResponseFactory) -> None:
+    taken, _ = pauses(lambda _: responses.error(429, retry_after="20"))
     assert taken[0] == 20.5
-    taken, _ = pauses(lambda _: answers.error(503, retry_after="0"))
+    taken, _ = pauses(lambda _: responses.error(503, retry_after="0"))
     assert taken[0] == 2
 
 
-def test_a_retry_after_of_minutes_is_for_the_caller_to_wait(answers: Answers) -> None:
-    taken, end = pauses(lambda _: answers.error(429, retry_after="600"))
+def test_a_retry_after_of_minutes_is_for_the_caller_to_wait(responses: ResponseFactory) -> None:
+    taken, end = pauses(lambda _: responses.error(429, retry_after="600"))
     assert taken == []
     assert end.status == 429
 
 
-def test_retry_after_may_be_a_date_by_the_service_s_clock(answers: Answers) -> None:
-    service = answers.clock.service()
-    answers.clock.skew = 5000
+def test_retry_after_may_be_a_date_by_the_service_s_clock(responses: ResponseFactory) -> None:
+    service = responses.clock.service()
+    responses.clock.skew = 5000
     dates = {
         "retry_after": formatdate(service + 30, usegmt=True),
         "date": formatdate(service, usegmt=True),
     }
-    assert retry_after(answers.error(429, **dates)) == 30
+    assert retry_after(responses.error(429, **dates)) == 30
 
 
 @given(st.text())
 def test_a_retry_after_from_a_stranger_is_seconds_or_nothing(value: str) -> None:
-    answer = Answers(FakeClock()).raw(429, retry_after=value)
-    seconds = retry_after(answer)
+    respond = ResponseFactory(FakeClock()).raw(429, retry_after=value)
+    seconds = retry_after(respond)
     assert seconds is None or seconds >= 0
 
 
@@ -157,93 +157,102 @@ def test_where_nothing_answers_it_is_over_within_ten_seconds(seconds: float, dic
     assert sum(taken) + seconds * (len(taken) + 1) <= 10
 
 
-def test_a_dropped_connection_is_retried_as_an_updating_service(answers: Answers) -> None:
+def test_a_dropped_connection_is_retried_as_an_updating_service(responses: ResponseFactory) -> None:
     taken, end = pauses(lambda _: ReadFailed("reset"))
     assert taken == [2, 4, 8, 16]
     assert isinstance(end, Unavailable)
     assert "reset" in str(end)
 
 
-def test_an_answer_ends_the_retries(answers: Answers) -> None:
-    outcomes: list[Outcome] = [unreached(0), ReadFailed("x"), answers.error(503), answers.token()]
+def test_an_answer_ends_the_retries(responses: ResponseFactory) -> None:
+    outcomes: list[Outcome] = [
+        unreached(0),
+        ReadFailed("x"),
+        responses.error(503),
+        responses.token(),
+    ]
     taken, end = pauses(outcomes.__getitem__)
     assert len(taken) == 3
     assert end.status == 200
 
 
-def test_an_answer_that_was_read_much_too_late_is_asked_for_again(answers: Answers) -> None:
-    stale = answers.token()
+def test_an_answer_that_was_read_much_too_late_is_asked_for_again(
+    responses: ResponseFactory,
+) -> None:
+    stale = responses.token()
     stale.sent_at -= 61
-    taken, end = pauses([stale, answers.token("fresh")].__getitem__)
+    taken, end = pauses([stale, responses.token("fresh")].__getitem__)
     assert (len(taken), end.fields().get("access_token")) == (1, "fresh")
 
 
-def many(answers: Answers, kind: str) -> Callable[[int], Outcome]:
+def many(responses: ResponseFactory, kind: str) -> Callable[[int], Outcome]:
     outcomes: dict[str, Callable[[int], Outcome]] = {
         "connect": lambda _: unreached(0.0),
         "read": lambda _: ReadFailed("reset"),
-        "status": lambda _: answers.error(503),
-        "updating": lambda _: answers.error(410),
-        "throttled": lambda _: answers.error(429, retry_after="1"),
+        "status": lambda _: responses.error(503),
+        "updating": lambda _: responses.error(410),
+        "throttled": lambda _: responses.error(429, retry_after="1"),
     }
     return outcomes[kind]
 
 
 @pytest.mark.parametrize("kind", ["connect", "read", "status", "updating", "throttled"])
-def test_one_attempt_is_one_whatever_comes_of_it(answers: Answers, kind: str) -> None:
-    taken, _ = pauses(many(answers, kind), retry_options=RetryOptions(attempts=1))
+def test_one_attempt_is_one_whatever_comes_of_it(responses: ResponseFactory, kind: str) -> None:
+    taken, _ = pauses(many(responses, kind), retry_options=RetryOptions(attempts=1))
     assert taken == []
 
 
 @pytest.mark.parametrize("kind", ["read", "status", "updating", "throttled"])
-def test_a_caller_may_want_more_attempts_or_fewer(answers: Answers, kind: str) -> None:
+def test_a_caller_may_want_more_attempts_or_fewer(responses: ResponseFactory, kind: str) -> None:
     for attempts in (2, 3, 12):
-        taken, _ = pauses(many(answers, kind), retry_options=RetryOptions(attempts=attempts))
+        taken, _ = pauses(many(responses, kind), retry_options=RetryOptions(attempts=attempts))
         assert len(taken) == attempts - 1
 
 
 @pytest.mark.parametrize("kind", ["connect", "read", "status"])
-def test_a_limit_to_one_kind_of_outcome_is_none_to_the_others(answers: Answers, kind: str) -> None:
+def test_a_limit_to_one_kind_of_outcome_is_none_to_the_others(
+    responses: ResponseFactory, kind: str
+) -> None:
     wishes: dict[str, Any] = {f"{kind}_attempts": 2}
     wish = DEFAULT_RETRY._replace(**wishes)
     for other in ("connect", "read", "status"):
-        taken, _ = pauses(many(answers, other), retry_options=wish)
-        usual, _ = pauses(many(answers, other))
+        taken, _ = pauses(many(responses, other), retry_options=wish)
+        usual, _ = pauses(many(responses, other))
         assert len(taken) == (1 if other == kind else len(usual))
 
 
-def test_who_wants_to_wait_for_a_service_to_appear_may(answers: Answers) -> None:
-    taken, _ = pauses(many(answers, "connect"), retry_options=RetryOptions(connect_attempts=6))
+def test_who_wants_to_wait_for_a_service_to_appear_may(responses: ResponseFactory) -> None:
+    taken, _ = pauses(many(responses, "connect"), retry_options=RetryOptions(connect_attempts=6))
     assert len(taken) == 5
     both = RetryOptions(attempts=3, connect_attempts=6)
-    taken, _ = pauses(many(answers, "connect"), retry_options=both)
+    taken, _ = pauses(many(responses, "connect"), retry_options=both)
     assert len(taken) == 2
 
 
 def test_pauses_are_the_caller_s_but_never_shorter_than_the_service_asks_for(
-    answers: Answers,
+    responses: ResponseFactory,
 ) -> None:
     wish = RetryOptions(first_pause=3, longest_pause=10)
-    assert pauses(many(answers, "read"), retry_options=wish)[0] == [3, 6, 10, 10]
+    assert pauses(many(responses, "read"), retry_options=wish)[0] == [3, 6, 10, 10]
     fixed = RetryOptions(first_pause=3, growth=1)
-    assert pauses(many(answers, "read"), retry_options=fixed)[0] == [3, 3, 3, 3]
+    assert pauses(many(responses, "read"), retry_options=fixed)[0] == [3, 3, 3, 3]
     none = RetryOptions(first_pause=0)
-    assert pauses(many(answers, "throttled"), retry_options=none)[0] == [1.5, 1.5, 1.5, 1.5]
-    assert pauses(many(answers, "status"), retry_options=none)[0] == [1, 1, 1, 1]
+    assert pauses(many(responses, "throttled"), retry_options=none)[0] == [1.5, 1.5, 1.5, 1.5]
+    assert pauses(many(responses, "status"), retry_options=none)[0] == [1, 1, 1, 1]
 
 
-def test_more_kinds_of_answers_may_be_worth_asking_again(answers: Answers) -> None:
+def test_more_kinds_of_answers_may_be_worth_asking_again(responses: ResponseFactory) -> None:
     taken, end = pauses(
-        lambda _: answers.error(418), retry_options=RetryOptions(statuses=frozenset({418}))
+        lambda _: responses.error(418), retry_options=RetryOptions(statuses=frozenset({418}))
     )
     assert (taken, end.status) == ([2, 4, 8, 16], 418)
 
 
 def test_a_request_keeps_to_the_caller_s_bounds() -> None:
     wish = RetryOptions(connect_seconds=1, request_seconds=3)
-    request = next(with_retries(REQUEST, middle, "", retry_options=wish)).request  # type: ignore[union-attr]
+    request = next(with_retries(REQUEST, no_jitter, "", retry_options=wish)).request  # type: ignore[union-attr]
     assert (request.connect_seconds, request.seconds) == (1, 3)
-    assert next(with_retries(REQUEST, middle, "")) == Send(REQUEST)
+    assert next(with_retries(REQUEST, no_jitter, "")) == Send(REQUEST)
 
 
 def test_pauses_stay_bounded_however_many_there_are() -> None:

@@ -40,8 +40,8 @@ def test_it_is_found_in_any_text(value: str, before: str, after: str) -> None:
 def test_its_encodings_are_found(value: str, before: bytes) -> None:
     secret = Secret(value)
     encoded = base64.b64encode(before + value.encode()).decode().rstrip("=")
-    middle = encoded[4 * (len(before) // 3 + 2) : -4]
-    assert len(middle) < 8 or middle not in secret.redacted(f"x {encoded} y")
+    no_jitter = encoded[4 * (len(before) // 3 + 2) : -4]
+    assert len(no_jitter) < 8 or no_jitter not in secret.redacted(f"x {encoded} y")
     for form in (quote(value, safe=""), value.encode().hex(), value.upper()):
         bare = [c for c in form if c.isalnum()]
         assert len(bare) < 8 or form not in secret.redacted(f"x {form} y")

@@ -14,7 +14,16 @@ from imds_identity._core.failure import Malformed, Refused
 from imds_identity._shared_cache.record import Record
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.shared_fetch import SharedFetch
-from support import KEY, LIFE, Background, FakeClock, Service, middle, shared_cache_in, token_now
+from support import (
+    KEY,
+    LIFE,
+    BackgroundQueue,
+    FakeClock,
+    Service,
+    no_jitter,
+    shared_cache_in,
+    token_now,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,14 +41,16 @@ def shared_cache(tmp_path: Path, clock: FakeClock) -> SharedCache:
 class Process:
     """A process of the machine: a broker of its own, and the shared cache."""
 
-    def __init__(self, shared_cache: SharedCache, service: Service, background: Background) -> None:
+    def __init__(
+        self, shared_cache: SharedCache, service: Service, background: BackgroundQueue
+    ) -> None:
         self.shared_cache = shared_cache
         self.service = service
-        self.token_cache = TokenCache(shared_cache.clock, middle, background)
+        self.token_cache = TokenCache(shared_cache.clock, no_jitter, background)
         self.entry: CacheEntry = self.token_cache.entry(KEY)
 
     def get(self, claims: str | None = None) -> str:
-        sharing = SharedFetch(self.shared_cache, self.entry, middle)
+        sharing = SharedFetch(self.shared_cache, self.entry, no_jitter)
         fetch = lambda: sharing.get(lambda heartbeat: self.service(), claims)  # noqa: E731
         return self.token_cache.get(self.entry, fetch, claims).value
 
@@ -50,7 +61,9 @@ def service(clock: FakeClock) -> Service:
 
 
 @pytest.fixture
-def processes(shared_cache: SharedCache, service: Service, background: Background) -> list[Process]:
+def processes(
+    shared_cache: SharedCache, service: Service, background: BackgroundQueue
+) -> list[Process]:
     return [Process(shared_cache, service, background) for _ in range(60)]
 
 
@@ -60,7 +73,11 @@ class TestSharing:
         assert service.fetches == 1
 
     def test_a_due_token_is_refreshed_by_one_and_picked_up_by_the_others(
-        self, processes: list[Process], service: Service, clock: FakeClock, background: Background
+        self,
+        processes: list[Process],
+        service: Service,
+        clock: FakeClock,
+        background: BackgroundQueue,
     ) -> None:
         for process in processes:
             process.get()
@@ -71,7 +88,11 @@ class TestSharing:
         assert service.fetches == 2
 
     def test_in_an_outage_one_process_tries_for_all(
-        self, processes: list[Process], service: Service, clock: FakeClock, background: Background
+        self,
+        processes: list[Process],
+        service: Service,
+        clock: FakeClock,
+        background: BackgroundQueue,
     ) -> None:
         for process in processes:
             process.get()

@@ -22,7 +22,7 @@ from support import KEY, LIFE, FakeClock, Service, token_now
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support import Background
+    from support import BackgroundQueue
 
 
 def jwt_of(**claims: int) -> str:
@@ -61,7 +61,7 @@ def test_a_due_token_is_served_and_refreshed_once_in_the_background(
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
-    background: Background,
+    background: BackgroundQueue,
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += LIFE / 2
@@ -77,7 +77,7 @@ def test_a_failed_refresh_goes_unnoticed_until_the_token_really_expires(
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
-    background: Background,
+    background: BackgroundQueue,
 ) -> None:
     token_cache.get(entry, service)
     end = clock.now() + LIFE
@@ -98,7 +98,7 @@ def test_a_failed_refresh_is_logged_without_a_token(
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
-    background: Background,
+    background: BackgroundQueue,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     token_cache.get(entry, service)
@@ -117,7 +117,7 @@ def test_a_service_that_asks_for_rest_gets_it(
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
-    background: Background,
+    background: BackgroundQueue,
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += LIFE / 2
@@ -288,7 +288,7 @@ def test_a_failure_to_answer_claims_is_everybody_s_for_two_seconds_and_hurts_no_
 
 
 def test_a_plain_caller_does_not_wait_for_claims(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, background: Background
+    token_cache: TokenCache, entry: CacheEntry, service: Service, background: BackgroundQueue
 ) -> None:
     first = token_cache.get(entry, service)
     assert isinstance(token_cache.join_or_start(entry, service, "c"), Flight)
@@ -302,7 +302,7 @@ def test_a_plain_fetch_under_way_does_not_bring_a_refused_token_back(
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
-    background: Background,
+    background: BackgroundQueue,
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += LIFE / 2
@@ -443,7 +443,7 @@ def test_an_error_that_is_no_failure_is_wrapped_in_one(
 
 
 def test_launch_gives_a_flight_that_all_share(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, background: Background
+    token_cache: TokenCache, entry: CacheEntry, service: Service, background: BackgroundQueue
 ) -> None:
     first, second = (
         token_cache.join_or_start(entry, service),
@@ -499,7 +499,7 @@ def test_a_flight_that_hangs_is_given_up_by_all_and_replaced_by_the_next(
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
-    background: Background,
+    background: BackgroundQueue,
 ) -> None:
     asked = token_cache.wait_or_fetch(entry, service, None)
     flight = next(asked)
@@ -532,7 +532,7 @@ def test_a_token_that_expired_between_its_coming_and_its_taking_is_asked_for_aga
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
-    background: Background,
+    background: BackgroundQueue,
 ) -> None:
     asked = token_cache.wait_or_fetch(entry, service, None)
     next(asked)
@@ -560,7 +560,7 @@ def test_a_plain_fetch_does_not_replace_what_another_process_has_brought_since(
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
-    background: Background,
+    background: BackgroundQueue,
 ) -> None:
     """The other one's may be the answer to a claims challenge, and this one's the revoked token."""
     token_cache.join_or_start(entry, service)
@@ -587,7 +587,7 @@ def test_a_log_handler_that_asks_for_the_token_gets_it(
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
-    background: Background,
+    background: BackgroundQueue,
 ) -> None:
     asked: list[Token] = []
 
@@ -616,7 +616,7 @@ def test_an_expired_token_is_never_a_hit(
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
-    background: Background,
+    background: BackgroundQueue,
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += LIFE - 30
@@ -696,7 +696,7 @@ def test_a_refresh_that_nobody_began_is_begun_by_the_next_caller(
 
 
 def test_after_a_fork_nobody_waits_for_a_thread_of_the_parent(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, background: Background
+    token_cache: TokenCache, entry: CacheEntry, service: Service, background: BackgroundQueue
 ) -> None:
     token_cache.join_or_start(entry, service)
     background.waiting.clear()  # as the thread that was to run it is gone

@@ -19,7 +19,7 @@ from imds_identity._sources.sources import ImdsSource
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
 from imds_identity._token_cache.flight import LONGEST_FETCH
-from support import Background, middle, shared_cache_in, token_now
+from support import BackgroundQueue, no_jitter, shared_cache_in, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from imds_identity._http.exchange import Request, Response
     from imds_identity._http.runner import Sender
     from imds_identity._platform.clock import Clock
-    from support import Answers, FakeClock
+    from support import FakeClock, ResponseFactory
 
 
 def test_a_service_that_always_asks_for_more_time_does_not_get_it(
-    token_cache: TokenCache, clock: FakeClock, answers: Answers, tmp_path: Path
+    token_cache: TokenCache, clock: FakeClock, responses: ResponseFactory, tmp_path: Path
 ) -> None:
     """Those who wait must not give up a fetch that is still being made by the rules."""
 
@@ -41,7 +41,7 @@ def test_a_service_that_always_asks_for_more_time_does_not_get_it(
     def opened(_: Clock) -> Iterator[Sender]:
         def send(request: Request) -> Response:
             clock.seconds += request.seconds
-            return answers.error(503, retry_after="60")
+            return responses.error(503, retry_after="60")
 
         yield send
 
@@ -57,7 +57,7 @@ def test_a_service_that_always_asks_for_more_time_does_not_get_it(
 
 
 def test_others_are_told_that_what_sends_must_be_loaded_first(
-    token_cache: TokenCache, clock: FakeClock, answers: Answers, tmp_path: Path,
+    token_cache: TokenCache, clock: FakeClock, responses: ResponseFactory, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Else they take a busy machine's process for a stopped one, and ask the service, too."""
@@ -65,7 +65,7 @@ def test_others_are_told_that_what_sends_must_be_loaded_first(
 
     @contextmanager
     def opened(_: Clock) -> Iterator[Sender]:
-        yield lambda _request: answers.token()
+        yield lambda _request: responses.token()
 
     monkeypatch.setattr(Lease, "extend", lambda _lease, seconds: expected.append(seconds))
     # Noted first, so that both are as before afterwards: the room knows its module, too.
@@ -97,13 +97,15 @@ def test_another_thread_may_settle_meanwhile_where_tokens_come_from(
 
 
 def test_what_the_service_hands_out_while_it_meets_a_challenge_is_not_the_answer(
-    clock: FakeClock, answers: Answers, tmp_path: Path
+    clock: FakeClock, responses: ResponseFactory, tmp_path: Path
 ) -> None:
     """It may have been asked for later, and be the revoked token out of the service's own cache."""
     shared_cache = shared_cache_in(tmp_path / "cache", clock)
     source = ImdsSource("http://169.254.169.254/metadata/identity/oauth2/token", "A_VARIABLE")
     refused, unaware = (
-        TokenClient(source, parse_identity(), TokenCache(clock, middle, Background()), shared_cache)
+        TokenClient(
+            source, parse_identity(), TokenCache(clock, no_jitter, BackgroundQueue()), shared_cache
+        )
         for _ in range(2)
     )
     asked = []
@@ -113,8 +115,8 @@ def test_what_the_service_hands_out_while_it_meets_a_challenge_is_not_the_answer
         def send(request: Request) -> Response:
             asked.append("bypass_cache" in request.url)
             if not asked[-1]:
-                return answers.token("revoked")
-            answer = answers.token("new")
+                return responses.token("revoked")
+            answer = responses.token("new")
             clock.seconds += 1
             unaware.token(unaware.entry("https://vault.azure.net"), None, opened)
             clock.seconds += 1
@@ -131,7 +133,7 @@ def test_what_the_service_hands_out_while_it_meets_a_challenge_is_not_the_answer
 
 
 def test_what_was_read_before_everything_was_forgotten_is_not_taken_over(
-    token_cache: TokenCache, clock: FakeClock, answers: Answers, tmp_path: Path,
+    token_cache: TokenCache, clock: FakeClock, responses: ResponseFactory, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     shared_cache, read = shared_cache_in(tmp_path / "cache", clock), SharedCache.read
@@ -148,7 +150,7 @@ def test_what_was_read_before_everything_was_forgotten_is_not_taken_over(
 
     @contextmanager
     def opened(_: Clock) -> Iterator[Sender]:
-        yield lambda request: answers.token("of-after")
+        yield lambda request: responses.token("of-after")
 
     monkeypatch.setattr(SharedCache, "read", read_and_cleared)
     assert client.token(entry, None, opened).value == "of-after"

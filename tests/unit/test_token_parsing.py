@@ -14,15 +14,15 @@ from imds_identity._core.failure import Failure, Malformed, Unavailable
 from imds_identity._core.freshness import back_off
 from imds_identity._http.retry import http_date
 from imds_identity._sources.token_parsing import token_from
-from support import EPOCH, Answers, FakeClock, middle
+from support import EPOCH, FakeClock, ResponseFactory, no_jitter
 
 if TYPE_CHECKING:
     from imds_identity._core.token import Token
     from imds_identity._http.exchange import Response
 
 
-def test_the_lifetime_comes_from_expires_on(clock: FakeClock, answers: Answers) -> None:
-    token = token_from(answers.token("secret", lifetime=3600), middle())
+def test_the_lifetime_comes_from_expires_on(clock: FakeClock, responses: ResponseFactory) -> None:
+    token = token_from(responses.token("secret", lifetime=3600), no_jitter())
     assert token.value == "secret"
     assert token.expires_on == int(clock.service() + 3600)
     assert token.expires_at == pytest.approx(clock.now() + 3600, abs=1)
@@ -30,47 +30,47 @@ def test_the_lifetime_comes_from_expires_on(clock: FakeClock, answers: Answers) 
 
 @pytest.mark.parametrize("skew", [-40_000.0, -60.0, 60.0, 40_000.0])
 def test_a_skewed_clock_changes_nothing_but_how_the_end_is_written(
-    clock: FakeClock, answers: Answers, skew: float
+    clock: FakeClock, responses: ResponseFactory, skew: float
 ) -> None:
     clock.skew = skew
-    token = token_from(answers.token(lifetime=3600), middle())
+    token = token_from(responses.token(lifetime=3600), no_jitter())
     assert token.expires_at == pytest.approx(clock.now() + 3600, abs=1)
     assert token.expires_on == pytest.approx(clock.wall() + 3600, abs=1)
 
 
-def test_a_second_between_clocks_is_no_skew(clock: FakeClock, answers: Answers) -> None:
+def test_a_second_between_clocks_is_no_skew(clock: FakeClock, responses: ResponseFactory) -> None:
     clock.skew = 1.5
-    token = token_from(answers.token(lifetime=3600), middle())
+    token = token_from(responses.token(lifetime=3600), no_jitter())
     assert token.expires_on == int(clock.service() + 3600)
 
 
-def test_expires_in_shortens_a_life_and_never_lengthens_it(answers: Answers) -> None:
-    received = answers.clock.now()
-    shorter = token_from(answers.token(lifetime=3600, expires_in="600"), middle())
-    longer = token_from(answers.token(lifetime=3600, expires_in="86400"), middle())
-    without = token_from(answers.token(lifetime=3600, expires_in=None), middle())
+def test_expires_in_shortens_a_life_and_never_lengthens_it(responses: ResponseFactory) -> None:
+    received = responses.clock.now()
+    shorter = token_from(responses.token(lifetime=3600, expires_in="600"), no_jitter())
+    longer = token_from(responses.token(lifetime=3600, expires_in="86400"), no_jitter())
+    without = token_from(responses.token(lifetime=3600, expires_in=None), no_jitter())
     assert shorter.expires_at == received + 600
     assert longer.expires_at == without.expires_at == pytest.approx(received + 3600, abs=1)
 
 
-def test_without_a_date_the_local_clock_has_to_do(answers: Answers) -> None:
+def test_without_a_date_the_local_clock_has_to_do(responses: ResponseFactory) -> None:
     for date in ("", "yesterday", "99999"):
-        answer = answers.token(lifetime=3600)
+        answer = responses.token(lifetime=3600)
         answer.headers = {**answer.headers, "date": date}
-        assert token_from(answer, middle()).expires_at == pytest.approx(
-            answers.clock.now() + 3600, abs=1
+        assert token_from(answer, no_jitter()).expires_at == pytest.approx(
+            responses.clock.now() + 3600, abs=1
         )
 
 
-def test_refresh_falls_due_when_the_service_says(answers: Answers) -> None:
-    token = token_from(answers.token(lifetime=86400, refresh_in="600"), 0.0)
-    assert token.refresh_at == answers.clock.now() + 600
-    assert token.refresh_on == int(answers.clock.wall() + 600)
+def test_refresh_falls_due_when_the_service_says(responses: ResponseFactory) -> None:
+    token = token_from(responses.token(lifetime=86400, refresh_in="600"), 0.0)
+    assert token.refresh_at == responses.clock.now() + 600
+    assert token.refresh_on == int(responses.clock.wall() + 600)
 
 
 @pytest.mark.parametrize("number", ["1750090000", 1750090000, 1750090000.0, "1750090000.7"])
-def test_numbers_may_be_strings(answers: Answers, number: object) -> None:
-    token = token_from(answers.token(expires_on=number, expires_in=None), middle())
+def test_numbers_may_be_strings(responses: ResponseFactory, number: object) -> None:
+    token = token_from(responses.token(expires_on=number, expires_in=None), no_jitter())
     assert token.expires_on == 1750090000
 
 
@@ -83,40 +83,42 @@ def test_numbers_may_be_strings(answers: Answers, number: object) -> None:
     ],
 )  # fmt: skip
 def test_a_lifetime_that_is_no_number_of_seconds_is_refused_by_name(
-    answers: Answers, field: str, number: Any
+    responses: ResponseFactory, field: str, number: Any
 ) -> None:
     with pytest.raises(Malformed, match=f"{field} is no number of seconds"):
-        token_from(answers.token(**{field: number}), middle())
+        token_from(responses.token(**{field: number}), no_jitter())
 
 
-def test_a_missing_expires_on_is_refused(answers: Answers) -> None:
+def test_a_missing_expires_on_is_refused(responses: ResponseFactory) -> None:
     with pytest.raises(Malformed, match="no expires_on"):
-        token_from(answers.token(expires_on=None), middle())
+        token_from(responses.token(expires_on=None), no_jitter())
 
 
-def test_a_token_that_has_expired_is_refused(answers: Answers) -> None:
+def test_a_token_that_has_expired_is_refused(responses: ResponseFactory) -> None:
     with pytest.raises(Malformed, match=r"expired 60 s ago.*Check this machine's clock"):
-        token_from(answers.token(lifetime=-60, expires_in=None), middle())
+        token_from(responses.token(lifetime=-60, expires_in=None), no_jitter())
 
 
 @pytest.mark.parametrize("token_type", ["pop", "Basic", "Bearer\r\nX-Evil: 1", "", 7, [], {}, True])
-def test_a_token_of_an_unknown_type_is_refused(answers: Answers, token_type: Any) -> None:
+def test_a_token_of_an_unknown_type_is_refused(responses: ResponseFactory, token_type: Any) -> None:
     with pytest.raises(Malformed, match="token_type is not Bearer") as caught:
-        token_from(answers.token(token_type=token_type), middle())
+        token_from(responses.token(token_type=token_type), no_jitter())
     assert "Evil" not in str(caught.value)
 
 
 @pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER", None])
-def test_a_bearer_token_is_presented_in_one_spelling(answers: Answers, token_type: Any) -> None:
-    assert token_from(answers.token(token_type=token_type), middle()).token_type == "Bearer"
+def test_a_bearer_token_is_presented_in_one_spelling(
+    responses: ResponseFactory, token_type: Any
+) -> None:
+    assert token_from(responses.token(token_type=token_type), no_jitter()).token_type == "Bearer"
 
 
-def test_an_expires_in_of_0_says_nothing(answers: Answers) -> None:
+def test_an_expires_in_of_0_says_nothing(responses: ResponseFactory) -> None:
     """Cloud Shell writes it beside every expires_on."""
-    token = token_from(answers.token(lifetime=3600, expires_in=0), middle())
-    assert token.expires_at == pytest.approx(answers.clock.now() + 3600, abs=1)
+    token = token_from(responses.token(lifetime=3600, expires_in=0), no_jitter())
+    assert token.expires_at == pytest.approx(responses.clock.now() + 3600, abs=1)
     with pytest.raises(Malformed, match="expired"):
-        token_from(answers.token(lifetime=-5, expires_in="0"), middle())
+        token_from(responses.token(lifetime=-5, expires_in="0"), no_jitter())
 
 
 @pytest.mark.parametrize(
@@ -129,9 +131,9 @@ def test_an_expires_in_of_0_says_nothing(answers: Answers) -> None:
     ],
 )
 def test_azure_ml_writes_dates(
-    answers: Answers, written: str, moment: tuple[int, int, int, int, int, int]
+    responses: ResponseFactory, written: str, moment: tuple[int, int, int, int, int, int]
 ) -> None:
-    token = token_from(answers.token(expires_on=written, expires_in=None), middle())
+    token = token_from(responses.token(expires_on=written, expires_in=None), no_jitter())
     assert token.expires_on == datetime(*moment, tzinfo=timezone.utc).timestamp()
 
 
@@ -143,45 +145,45 @@ def test_azure_ml_writes_dates(
         "02/30/2025 02:57:58 +00:00", "6/20/0000 2:57:58 +00:00", "06/20/2025 24:00:00 +00:00",
     ],
 )  # fmt: skip
-def test_a_date_that_is_none_is_refused(answers: Answers, written: str) -> None:
+def test_a_date_that_is_none_is_refused(responses: ResponseFactory, written: str) -> None:
     with pytest.raises(Malformed, match="expires_on"):
-        token_from(answers.token(expires_on=written, expires_in=None), middle())
+        token_from(responses.token(expires_on=written, expires_in=None), no_jitter())
 
 
 @given(st.datetimes(min_value=datetime(2025, 7, 1), max_value=datetime(2900, 1, 1)))  # noqa: DTZ001
 def test_both_of_azure_ml_s_spellings_are_one_moment(moment: datetime) -> None:
-    answers = Answers(FakeClock())
+    responses = ResponseFactory(FakeClock())
     day = f"{moment.month}/{moment.day}/{moment.year}"
     linux = f"{day} {moment:%H:%M:%S} +00:00"
     windows = f"{day} {moment.hour % 12 or 12}:{moment:%M:%S} {'AP'[moment.hour // 12]}M +00:00"
     ends = {
-        token_from(answers.token(expires_on=written, expires_in=None), 0.5).expires_on
+        token_from(responses.token(expires_on=written, expires_in=None), 0.5).expires_on
         for written in (linux, windows)
     }
     assert ends == {int(moment.replace(microsecond=0, tzinfo=timezone.utc).timestamp())}
 
 
-def test_a_token_beyond_the_year_3000_is_refused(answers: Answers) -> None:
+def test_a_token_beyond_the_year_3000_is_refused(responses: ResponseFactory) -> None:
     with pytest.raises(Malformed, match="year 3000"):
-        token_from(answers.token(expires_on="999999999999", expires_in=None), middle())
+        token_from(responses.token(expires_on="999999999999", expires_in=None), no_jitter())
 
 
-def late(answers: Answers, seconds: float, **token: Any) -> Response:
+def late(responses: ResponseFactory, seconds: float, **token: Any) -> Response:
     """An answer that is read so long after it was written."""
-    answer = answers.token(**token)
-    answers.clock.seconds += seconds
-    answer.received_at, answer.received_wall = answers.clock.now(), answers.clock.wall()
+    answer = responses.token(**token)
+    responses.clock.seconds += seconds
+    answer.received_at, answer.received_wall = responses.clock.now(), responses.clock.wall()
     return answer
 
 
 @pytest.mark.parametrize("skew", [-7200.0, -60.0, 0.0, 60.0, 7200.0])
 @pytest.mark.parametrize("frozen", [0.0, 30.0, 36_000.0])
 def test_a_process_that_was_frozen_before_it_read_thinks_no_better_of_the_token(
-    clock: FakeClock, answers: Answers, skew: float, frozen: float
+    clock: FakeClock, responses: ResponseFactory, skew: float, frozen: float
 ) -> None:
     clock.skew = skew
     sent = clock.now()
-    token = token_from(late(answers, frozen, lifetime=86400), middle())
+    token = token_from(late(responses, frozen, lifetime=86400), no_jitter())
     assert token.received_at == sent
     assert token.expires_at == pytest.approx(sent + 86400, abs=2)
     assert token.expires_on == pytest.approx(clock.wall() - frozen + 86400, abs=2)
@@ -195,9 +197,9 @@ def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "value", ["", None, 7, ["a"], "a\r\nb", "\x00", "tökén", "a b", "x" * 70_000]
 )
-def test_an_access_token_that_is_none_is_refused(answers: Answers, value: Any) -> None:
+def test_an_access_token_that_is_none_is_refused(responses: ResponseFactory, value: Any) -> None:
     with pytest.raises(Malformed, match="access_token"):
-        token_from(answers.token(access_token=value), middle())
+        token_from(responses.token(access_token=value), no_jitter())
 
 
 @pytest.mark.parametrize(
@@ -219,10 +221,10 @@ def test_an_access_token_that_is_none_is_refused(answers: Answers, value: Any) -
     ],
 )
 def test_garbage_is_told_apart_and_not_repeated(
-    answers: Answers, body: bytes, kind: str, error: type[Failure]
+    responses: ResponseFactory, body: bytes, kind: str, error: type[Failure]
 ) -> None:
     with pytest.raises(error) as caught:
-        token_from(answers.raw(200, body, content_type=kind), middle())
+        token_from(responses.raw(200, body, content_type=kind), no_jitter())
     assert "secret" not in str(caught.value)
     assert "eyJ" not in str(caught.value)
     assert str(caught.value).isprintable()
@@ -246,7 +248,7 @@ def test_garbage_is_told_apart_and_not_repeated(
 )
 def test_any_json_object_is_a_token_or_a_failure(payload: dict[str, Any], date: str) -> None:
     clock = FakeClock()
-    answer = Answers(clock).raw(200, json.dumps(payload), content_type="application/json")
+    answer = ResponseFactory(clock).raw(200, json.dumps(payload), content_type="application/json")
     answer.headers = {**answer.headers, "date": date}
     try:
         token = token_from(answer, 0.3)
@@ -264,27 +266,29 @@ def test_no_token_outlives_the_service_s_own_reckoning(
 ) -> None:
     clock = FakeClock()
     clock.skew = skew
-    answer = Answers(clock).token(lifetime=lifetime, expires_in=expires_in)
+    answer = ResponseFactory(clock).token(lifetime=lifetime, expires_in=expires_in)
     bound = lifetime if expires_in is None else min(lifetime, expires_in)
     assert token_from(answer, 0.3).expires_at <= clock.now() + bound + 2.01
 
 
-def test_a_token_shows_itself_neither_in_its_repr_nor_in_a_pickle(answers: Answers) -> None:
-    token = token_from(answers.token("secret"), middle())
+def test_a_token_shows_itself_neither_in_its_repr_nor_in_a_pickle(
+    responses: ResponseFactory,
+) -> None:
+    token = token_from(responses.token("secret"), no_jitter())
     assert "secret" not in repr(token)
     assert "secret" not in f"{token}"
-    assert "secret" not in repr(answers.token("secret"))
+    assert "secret" not in repr(responses.token("secret"))
     with pytest.raises(TypeError, match="not to be pickled"):
         pickle.dumps(token)
 
 
 def test_a_token_that_was_set_back_is_the_same_but_for_when_it_falls_due(
-    answers: Answers,
+    responses: ResponseFactory,
 ) -> None:
-    token: Token = token_from(answers.token(), middle())
+    token: Token = token_from(responses.token(), no_jitter())
     now = token.refresh_at
-    later = back_off(token, now, middle(), None)
+    later = back_off(token, now, no_jitter(), None)
     assert (later.refresh_at, later.refresh_on) == (now + 30, token.refresh_on + 30)
     assert later.replaced(refresh_at=now, refresh_on=token.refresh_on, failed_refreshes=0) == token
-    assert back_off(later, now, middle(), None).refresh_at == now + 60
-    assert back_off(later, now, middle(), 900.0).refresh_at == now + 900
+    assert back_off(later, now, no_jitter(), None).refresh_at == now + 60
+    assert back_off(later, now, no_jitter(), 900.0).refresh_at == now + 900

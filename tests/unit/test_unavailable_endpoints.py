@@ -19,7 +19,7 @@ from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
 from imds_identity._token_cache.negative_cache import UNAVAILABLE_SECONDS
 from imds_identity._token_cache.options import CallOptions
-from support import Answers, Background, FakeClock, middle
+from support import BackgroundQueue, FakeClock, ResponseFactory, no_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ def asked(
     source = detect(forced, environment=Environment(variables or {}))
     with pytest.raises(Failure) as caught:
         source.fetch(
-            WANTED, ExchangeRunner(send, clock, random=middle, retry_options=retry_options)
+            WANTED, ExchangeRunner(send, clock, random=no_jitter, retry_options=retry_options)
         )
     return requests, caught.value
 
@@ -74,22 +74,24 @@ def asked(
 @pytest.mark.parametrize(
     "outcome",
     [
-        lambda answers: ConnectFailed("refused"),
-        lambda answers: ReadFailed("no answer"),
-        lambda answers: Malformed("the answer is compressed"),
-        lambda answers: answers.raw(200, "<html>", content_type="text/html"),
-        lambda answers: answers.raw(401, "<?xml", content_type="text/html"),
-        lambda answers: answers.raw(404, "not found"),
-        lambda answers: answers.raw(502, "bad gateway"),
-        lambda answers: answers.json(503, {"message": "no upstream"}),
-        lambda answers: answers.json(404, {"error": {"code": 404, "message": "Not found"}}),
-        lambda answers: answers.json(200, ["latest"]),
+        lambda responses: ConnectFailed("refused"),
+        lambda responses: ReadFailed("no answer"),
+        lambda responses: Malformed("the answer is compressed"),
+        lambda responses: responses.raw(200, "<html>", content_type="text/html"),
+        lambda responses: responses.raw(401, "<?xml", content_type="text/html"),
+        lambda responses: responses.raw(404, "not found"),
+        lambda responses: responses.raw(502, "bad gateway"),
+        lambda responses: responses.json(503, {"message": "no upstream"}),
+        lambda responses: responses.json(404, {"error": {"code": 404, "message": "Not found"}}),
+        lambda responses: responses.json(200, ["latest"]),
     ],
 )
 def test_off_azure_it_is_one_request_of_a_second_whatever_goes_wrong(
-    clock: FakeClock, answers: Answers, outcome: Callable[[Answers], Response | Exception]
+    clock: FakeClock,
+    responses: ResponseFactory,
+    outcome: Callable[[ResponseFactory], Response | Exception],
 ) -> None:
-    requests, failure = asked(lambda: outcome(answers), clock)
+    requests, failure = asked(lambda: outcome(responses), clock)
     assert [(r.connect_seconds, r.seconds) for r in requests] == [(1.0, 1.0)]
     assert isinstance(failure, Unavailable)
     assert clock.slept == []
@@ -98,11 +100,11 @@ def test_off_azure_it_is_one_request_of_a_second_whatever_goes_wrong(
 @pytest.mark.usefixtures("azure")
 @pytest.mark.parametrize("status", [429, 500, 410])
 def test_the_service_s_own_trouble_stays_a_refusal(
-    clock: FakeClock, answers: Answers, status: int
+    clock: FakeClock, responses: ResponseFactory, status: int
 ) -> None:
     """Else a chain would go on as somebody else because of throttling."""
     for variables in ({}, NAMED):
-        _, failure = asked(lambda: answers.error(status), clock, variables)
+        _, failure = asked(lambda: responses.error(status), clock, variables)
         assert isinstance(failure, Refused)
 
 
@@ -112,14 +114,14 @@ def test_the_service_s_own_trouble_stays_a_refusal(
 )
 def test_what_is_said_to_be_there_is_asked_patiently(
     clock: FakeClock,
-    answers: Answers,
+    responses: ResponseFactory,
     azure: Callable[[bool], None],
     variables: dict[str, str],
     forced: str | None,
     firmware: bool,
 ) -> None:
     azure(firmware)
-    requests, failure = asked(lambda: answers.raw(502, "proxy"), clock, variables, forced)
+    requests, failure = asked(lambda: responses.raw(502, "proxy"), clock, variables, forced)
     assert len(requests) == 5
     assert clock.slept == [2, 4, 8, 16]
     assert isinstance(failure, Unavailable)
@@ -128,9 +130,9 @@ def test_what_is_said_to_be_there_is_asked_patiently(
 
 
 def test_somebody_else_s_wish_to_be_left_alone_is_not_heeded(
-    clock: FakeClock, answers: Answers
+    clock: FakeClock, responses: ResponseFactory
 ) -> None:
-    busy = answers.raw(503, "<html>", retry_after="50")
+    busy = responses.raw(503, "<html>", retry_after="50")
     requests, failure = asked(lambda: busy, clock, NAMED)
     assert (len(requests), clock.slept) == (5, [2, 4, 8, 16])
     assert isinstance(failure, Unavailable)
@@ -146,8 +148,8 @@ def test_what_the_caller_says_goes_before_that(clock: FakeClock) -> None:
 class World:
     """Providers for one identity, and a network of which the test says what is on it."""
 
-    def __init__(self, clock: FakeClock, background: Background) -> None:
-        self.token_cache = TokenCache(clock, middle, background)
+    def __init__(self, clock: FakeClock, background: BackgroundQueue) -> None:
+        self.token_cache = TokenCache(clock, no_jitter, background)
         self.requests: list[Request] = []
         self.outcome: Response | Exception = ConnectFailed("refused")
 
@@ -183,7 +185,7 @@ class World:
 @pytest.fixture
 def world(
     clock: FakeClock,
-    background: Background,
+    background: BackgroundQueue,
     azure: Callable[[bool], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
@@ -192,7 +194,9 @@ def world(
     return world
 
 
-def test_the_next_scope_costs_nothing(world: World, clock: FakeClock, answers: Answers) -> None:
+def test_the_next_scope_costs_nothing(
+    world: World, clock: FakeClock, responses: ResponseFactory
+) -> None:
     for resource in ("a", "b", "c"):
         with pytest.raises(Unavailable, match=f"nothing answers.*for '{resource}'"):
             world.ask(resource)
@@ -202,20 +206,20 @@ def test_the_next_scope_costs_nothing(world: World, clock: FakeClock, answers: A
         world.ask("b")
     assert len(world.requests) == 1, "it is not remembered anew with each question"
     clock.seconds += 1
-    world.outcome = answers.token()
+    world.outcome = responses.token()
     assert world.ask("d").value == "a-token"
 
 
-def test_forgetting_everything_forgets_that(world: World, answers: Answers) -> None:
+def test_forgetting_everything_forgets_that(world: World, responses: ResponseFactory) -> None:
     with pytest.raises(Unavailable):
         world.ask("a")
     world.token_cache.clear()
-    world.outcome = answers.token()
+    world.outcome = responses.token()
     assert world.ask("a").value == "a-token"
 
 
-def test_only_that_nobody_answers_is_remembered(world: World, answers: Answers) -> None:
-    world.outcome = answers.error(400)  # no such identity: the next one may be there
+def test_only_that_nobody_answers_is_remembered(world: World, responses: ResponseFactory) -> None:
+    world.outcome = responses.error(400)  # no such identity: the next one may be there
     for resource in ("a", "b"):
         with pytest.raises(Unavailable):
             world.ask(resource)
@@ -230,11 +234,11 @@ def test_what_is_said_to_be_there_is_looked_for_each_time(world: World) -> None:
 
 
 def test_a_transport_of_the_caller_s_may_get_where_others_do_not(
-    world: World, answers: Answers
+    world: World, responses: ResponseFactory
 ) -> None:
     with pytest.raises(Unavailable):
         world.ask("a")
-    world.outcome = answers.token()
+    world.outcome = responses.token()
     assert world.ask("b", given=world.sender, has_transport=True).value == "a-token"
 
 

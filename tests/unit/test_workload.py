@@ -23,7 +23,7 @@ from imds_identity._sources.sources import ImdsSource, WorkloadSource
 from imds_identity._sources.workload import assertion_in, exchange
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
-from support import Answers, FakeClock, RawServer, Stepped, TlsServer, middle
+from support import ExchangeDriver, FakeClock, RawServer, ResponseFactory, TlsServer, no_jitter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,8 +37,10 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
 
-def steps(wanted: TokenRequest = WANTED, authority: str = AUTHORITY) -> Stepped:
-    return Stepped(exchange(authority, "AZURE_AUTHORITY_HOST", wanted, middle, Secret(ASSERTION)))
+def steps(wanted: TokenRequest = WANTED, authority: str = AUTHORITY) -> ExchangeDriver:
+    return ExchangeDriver(
+        exchange(authority, "AZURE_AUTHORITY_HOST", wanted, no_jitter, Secret(ASSERTION))
+    )
 
 
 def form_of(request: Request) -> dict[str, list[str]]:
@@ -46,20 +48,20 @@ def form_of(request: Request) -> dict[str, list[str]]:
     return parse_qs(request.body.decode(), strict_parsing=True)
 
 
-def failure_of(stepped: Stepped, answer: Any) -> Failure:
+def failure_of(stepped: ExchangeDriver, respond: Any) -> Failure:
     with pytest.raises(Failure) as caught:
-        stepped.answer(answer)
+        stepped.respond(respond)
     assert str(caught.value).isprintable()
     assert ASSERTION not in str(caught.value)
     return caught.value
 
 
-def entra(answers: Answers, **fields: Any) -> Response:
+def entra(responses: ResponseFactory, **fields: Any) -> Response:
     said = {"access_token": "a-token", "expires_in": 3600, "token_type": "Bearer", **fields}
-    return answers.json(200, {name: value for name, value in said.items() if value is not None})
+    return responses.json(200, {name: value for name, value in said.items() if value is not None})
 
 
-def test_one_post_and_a_token(answers: Answers) -> None:
+def test_one_post_and_a_token(responses: ResponseFactory) -> None:
     stepped = steps()
     request = stepped.step.request
     assert (request.method, request.url) == ("POST", f"{AUTHORITY}/oauth2/v2.0/token")
@@ -73,18 +75,18 @@ def test_one_post_and_a_token(answers: Answers) -> None:
         "grant_type": ["client_credentials"],
         "scope": ["https://vault.azure.net/.default"],
     }
-    got = stepped.finish(entra(answers))
+    got = stepped.finish(entra(responses))
     assert (got.value, got.token_type) == ("a-token", "Bearer")
     assert (got.received_at, got.expires_at) == (1000, 4600)
 
 
-def test_claims_are_sent(answers: Answers) -> None:
+def test_claims_are_sent(responses: ResponseFactory) -> None:
     claims = '{"access_token": {"nbf": {"value": "1"}}}'
     stepped = steps(WANTED._replace(claims=claims))
     assert form_of(stepped.step.request)["claims"] == [claims]
 
 
-def test_a_client_that_meets_challenges_says_so(answers: Answers) -> None:
+def test_a_client_that_meets_challenges_says_so(responses: ResponseFactory) -> None:
     capable = {"xms_cc": {"values": ["CP1"]}}
     [alone] = form_of(steps(WANTED._replace(cae=True)).step.request)["claims"]
     assert json.loads(alone) == {"access_token": capable}
@@ -102,14 +104,14 @@ def test_claims_that_are_none_are_refused(claims: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "respond",
     [
         "", "null", "[]", '["access_token"]', '"s3cret-token"', "7", "[" * 100_000, "{",
         '{"access_token": {}}', '{"error": ["a"]}', '{"error": null}',
     ],
 )  # fmt: skip
-def test_an_answer_of_another_kind_is_a_failure(answers: Answers, answer: str) -> None:
-    assert "s3cret" not in str(failure_of(steps(), answers.raw(200, answer)))
+def test_an_answer_of_another_kind_is_a_failure(responses: ResponseFactory, respond: str) -> None:
+    assert "s3cret" not in str(failure_of(steps(), responses.raw(200, respond)))
 
 
 @pytest.mark.parametrize(
@@ -119,16 +121,16 @@ def test_an_answer_of_another_kind_is_a_failure(answers: Answers, answer: str) -
         10**400, "9" * 5000, -5, "-5", 0, None,
     ],
 )  # fmt: skip
-def test_a_lifetime_that_is_none_is_a_failure(answers: Answers, value: Any) -> None:
-    assert isinstance(failure_of(steps(), entra(answers, expires_in=value)), Malformed)
+def test_a_lifetime_that_is_none_is_a_failure(responses: ResponseFactory, value: Any) -> None:
+    assert isinstance(failure_of(steps(), entra(responses, expires_in=value)), Malformed)
 
 
-def test_only_what_can_go_into_a_header_is_a_token(answers: Answers) -> None:
+def test_only_what_can_go_into_a_header_is_a_token(responses: ResponseFactory) -> None:
     for value in ("a b", "a\r\nX-Evil: 1", "tökén", ["a"], {"a": 1}, 7, "x" * 70_000):
-        failure = failure_of(steps(), entra(answers, access_token=value))
+        failure = failure_of(steps(), entra(responses, access_token=value))
         assert isinstance(failure, Malformed)
         assert "Evil" not in str(failure)
-    failure_of(steps(), entra(answers, token_type="Bearer\r\nX-Evil: 1"))
+    failure_of(steps(), entra(responses, token_type="Bearer\r\nX-Evil: 1"))
 
 
 @given(
@@ -138,42 +140,44 @@ def test_only_what_can_go_into_a_header_is_a_token(answers: Answers) -> None:
 )
 def test_any_json_is_a_token_or_a_failure(said: Any, status: int) -> None:
     try:
-        got: Any = steps().finish(Answers(FakeClock()).json(status, said))
+        got: Any = steps().finish(ResponseFactory(FakeClock()).json(status, said))
     except Failure as failure:
         got = failure
     assert str(got).isprintable()
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_what_may_pass_is_asked_again(answers: Answers, status: int) -> None:
+def test_what_may_pass_is_asked_again(responses: ResponseFactory, status: int) -> None:
     stepped = steps()
-    assert isinstance(stepped.answer(answers.error(status, retry_after="3")), Pause)
+    assert isinstance(stepped.respond(responses.error(status, retry_after="3")), Pause)
     assert stepped.step.seconds >= 3
-    stepped.answer(None)
-    assert stepped.finish(entra(answers)).value == "a-token"
+    stepped.respond(None)
+    assert stepped.finish(entra(responses)).value == "a-token"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_entra_s_own_words_are_told_and_its_no_is_final(answers: Answers, status: int) -> None:
+def test_entra_s_own_words_are_told_and_its_no_is_final(
+    responses: ResponseFactory, status: int
+) -> None:
     said = {
         "error": "invalid_client",
         "error_description": f"AADSTS7000215: {ASSERTION}\x1b[31m no credential",
     }
-    failure = failure_of(steps(), answers.json(status, said))
+    failure = failure_of(steps(), responses.json(status, said))
     assert isinstance(failure, Refused)
     assert "invalid_client: AADSTS7000215" in str(failure)
     assert "AZURE_TENANT_ID" in str(failure)
 
 
-def test_a_redirect_is_not_followed(answers: Answers) -> None:
-    assert "redirect" in str(failure_of(steps(), answers.raw(307, location="https://other")))
+def test_a_redirect_is_not_followed(responses: ResponseFactory) -> None:
+    assert "redirect" in str(failure_of(steps(), responses.raw(307, location="https://other")))
 
 
 def test_a_host_that_is_not_there_is_named_by_its_variable() -> None:
     stepped = steps()
     for _ in range(2):
-        stepped.answer(ConnectFailed("refused"))
-        stepped.answer(None)
+        stepped.respond(ConnectFailed("refused"))
+        stepped.respond(None)
     failure = failure_of(stepped, ConnectFailed("refused"))
     assert isinstance(failure, Unavailable)
     assert "AZURE_AUTHORITY_HOST" in str(failure)
@@ -209,14 +213,14 @@ def test_a_federated_token_that_cannot_be_read_is_named_by_its_variable(
 
 
 def test_the_client_is_the_caller_s_else_the_environment_s(
-    answers: Answers, tmp_path: Path
+    responses: ResponseFactory, tmp_path: Path
 ) -> None:
     file = tmp_path / "token"
     sent: list[dict[str, list[str]]] = []
 
     def send(request: Request) -> Response:
         sent.append(form_of(request))
-        return entra(answers)
+        return entra(responses)
 
     source = WorkloadSource(AUTHORITY, "AZURE_AUTHORITY_HOST", "client", str(file))
     for assertion, wanted in (
@@ -224,7 +228,7 @@ def test_the_client_is_the_caller_s_else_the_environment_s(
         ("two\n", WANTED._replace(identity=Identity("client_id", "mine"))),
     ):
         file.write_text(assertion)  # Kubernetes replaces it every hour
-        source.fetch(wanted, ExchangeRunner(send, answers.clock, random=middle))
+        source.fetch(wanted, ExchangeRunner(send, responses.clock, random=no_jitter))
     assert [form["client_id"] for form in sent] == [["client"], ["mine"]]
     assert [form["client_assertion"] for form in sent] == [["one"], ["two"]]
 
@@ -232,7 +236,7 @@ def test_the_client_is_the_caller_s_else_the_environment_s(
 def test_only_a_workload_s_token_is_another_for_a_client_that_meets_challenges(
     clock: FakeClock,
 ) -> None:
-    token_cache = TokenCache(clock, middle)
+    token_cache = TokenCache(clock, no_jitter)
     source = WorkloadSource(AUTHORITY, "AZURE_AUTHORITY_HOST", "client", "/none")
     client = TokenClient(source, SYSTEM_ASSIGNED, token_cache, None)
     assert client.entry("r", cae=True) is not client.entry("r")

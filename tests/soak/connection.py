@@ -8,13 +8,13 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .board import SOUND, steady
+from .shared_state import SOUND, steady
 
 if TYPE_CHECKING:
     import random
 
-    from .board import Board
-    from .mint import Mint
+    from .shared_state import SharedState
+    from .token_factory import TokenFactory
 
 
 class Wanted(NamedTuple):
@@ -26,11 +26,11 @@ class Wanted(NamedTuple):
     bypass: bool
 
 
-class Over(Exception):
+class ConnectionOver(Exception):
     """The soak ends: nothing is held up any longer."""
 
 
-class Visit:
+class ClientConnection:
     """One request and what it takes to answer it."""
 
     def __init__(
@@ -38,16 +38,16 @@ class Visit:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         wanted: Wanted,
-        board: Board,
-        mint: Mint,
+        shared_state: SharedState,
+        token_factory: TokenFactory,
         dice: random.Random,
         trap: int,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self.wanted = wanted
-        self.board = board
-        self.mint = mint
+        self.shared_state = shared_state
+        self.token_factory = token_factory
         self.dice = dice
         self.trap = trap
 
@@ -66,9 +66,9 @@ class Visit:
             await asyncio.sleep(min(left, 0.25))
 
     def go_on(self) -> None:
-        """End this visit if the soak ends."""
-        if self.board.mood == SOUND:
-            raise Over
+        """End this connection if the soak ends."""
+        if self.shared_state.mood == SOUND:
+            raise ConnectionOver
 
     def reset(self) -> bool:
         """Reset the connection."""
@@ -78,7 +78,7 @@ class Visit:
         raise ConnectionResetError
 
     def head(self, status: int, *lines: str) -> bytes:
-        said = (f"HTTP/1.1 {status} Said", f"Date: {self.mint.date()}", *lines)
+        said = (f"HTTP/1.1 {status} Said", f"Date: {self.token_factory.date()}", *lines)
         return ("\r\n".join(said) + "\r\n").encode()
 
     async def answer(
@@ -97,6 +97,6 @@ class Visit:
 
     async def token(self, reason: str, changes: dict[str, Any], status: int = 200) -> bool:
         """A token that no client may take, with ``changes`` in the answer."""
-        facts = self.mint.token(self.wanted, refusable=reason)
-        payload = self.mint.payload(self.wanted, facts, **changes)
+        facts = self.token_factory.token(self.wanted, refusable=reason)
+        payload = self.token_factory.payload(self.wanted, facts, **changes)
         return await self.answer(status, json.dumps(payload).encode())

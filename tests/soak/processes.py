@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from . import growth
-from .board import steady
+from .shared_state import steady
 
 if TYPE_CHECKING:
     import random
@@ -58,7 +58,7 @@ class Member:
             self.samples.append(seen)
 
 
-class Crew:
+class WorkerProcesses:
     """All worker processes, those of the past included.
 
     Args:

@@ -29,7 +29,7 @@ def told(error: BaseException) -> str:
     return _TOKEN.sub("<token>", text)[-_LONGEST:]
 
 
-class Journal:
+class EventLog:
     """Writes lines.
 
     Args:

@@ -52,7 +52,7 @@ def started(environment: dict[str, str], script: str, *arguments: object) -> sub
     return process
 
 
-def crowd(
+def run_processes(
     environment: dict[str, str],
     processes: int,
     threads: int,
@@ -78,10 +78,10 @@ def crowd(
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    return [_complaint(process, patience) for process in all_of_them]
+    return [_error_of(process, patience) for process in all_of_them]
 
 
-def _complaint(process: subprocess.Popen[str], patience: float) -> str:
+def _error_of(process: subprocess.Popen[str], patience: float) -> str:
     try:
         return process.communicate(timeout=patience)[1]
     except subprocess.TimeoutExpired:
@@ -103,15 +103,15 @@ def killed_at_random(
         seed: of the dice.
     """
     dice = random.Random(seed)
-    crew = [started(environment, RESTLESS) for _ in range(alive)]
+    processes = [started(environment, RESTLESS) for _ in range(alive)]
     failed = 0
     for _ in range(kills):
-        victim = crew.pop(0)
+        victim = processes.pop(0)
         time.sleep(dice.random() * longest)
         failed += victim.poll() is not None
         _kill(victim)
-        crew.append(started(environment, RESTLESS))
-    for process in crew:
+        processes.append(started(environment, RESTLESS))
+    for process in processes:
         _kill(process)
     return failed
 

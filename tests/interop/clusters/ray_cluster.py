@@ -12,22 +12,22 @@ from ray import cloudpickle
 
 
 class Actor:
-    def do(self, errand, *arguments):
-        return errand(*arguments)
+    def do(self, job, *arguments):
+        return job(*arguments)
 
     def end(self):
         os._exit(1)
 
 
-class Crew:
+class Cluster:
     dumps = staticmethod(cloudpickle.dumps)
 
     def __init__(self, workers):
         kind = ray.remote(Actor).options(num_cpus=1, max_restarts=-1, max_task_retries=-1)
         self._actors = [kind.remote() for _ in range(workers)]
 
-    def each(self, errand, *arguments):
-        return ray.get([actor.do.remote(errand, *arguments) for actor in self._actors])
+    def each(self, job, *arguments):
+        return ray.get([actor.do.remote(job, *arguments) for actor in self._actors])
 
     def restart(self):
         for ended in [actor.end.options(max_task_retries=0).remote() for actor in self._actors]:
@@ -36,14 +36,14 @@ class Crew:
 
 
 @contextmanager
-def crew(workers):
+def cluster(workers):
     folder = tempfile.mkdtemp(dir="/tmp")  # a socket's path must be short
     ray.init(
         num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="error",
         object_store_memory=100_000_000, _temp_dir=folder,
     )  # fmt: skip
     try:
-        yield Crew(workers)
+        yield Cluster(workers)
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)

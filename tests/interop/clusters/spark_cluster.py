@@ -20,17 +20,17 @@ def executor():
     return int(stat.rpartition(")")[2].split()[1])
 
 
-class Crew:
+class Cluster:
     dumps = staticmethod(CloudPickleSerializer().dumps)
 
     def __init__(self, context, workers):
         self._context = context
         self._workers = workers
 
-    def each(self, errand, *arguments):
+    def each(self, job, *arguments):
         # In barrier mode all tasks of a stage run at the same time.
         stage = self._context.parallelize(range(self._workers), self._workers).barrier()
-        return stage.mapPartitions(lambda _: [errand(*arguments)]).collect()
+        return stage.mapPartitions(lambda _: [job(*arguments)]).collect()
 
     def restart(self):
         before = self._known()
@@ -46,7 +46,7 @@ class Crew:
 
 
 @contextmanager
-def crew(workers):
+def cluster(workers):
     builder = (
         SparkSession.builder.master(f"local-cluster[{EXECUTORS},{workers // EXECUTORS},512]")
         .config("spark.executor.memory", "512m")
@@ -54,4 +54,4 @@ def crew(workers):
         .config("spark.scheduler.barrier.maxConcurrentTasksCheck.interval", "1s")
     )
     with builder.getOrCreate() as session:
-        yield Crew(session.sparkContext, workers)
+        yield Cluster(session.sparkContext, workers)

@@ -6,33 +6,33 @@ import json
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
-from .board import Board, steady
-from .tokens import Minted, minted
+from .shared_state import SharedState, steady
+from .tokens import IssuedToken, minted
 
 if TYPE_CHECKING:
     import random
 
-    from .visit import Wanted
+    from .connection import Wanted
 
 _OLDEST = 4.0
 _SHARE_CACHED = 0.3
 
 
-class Mint:
+class TokenFactory:
     """Makes tokens, and gives some of them twice as the real service does.
 
     Args:
-        board: tells the service's time.
+        shared_state: tells the service's time.
         dice: chooses lifetimes.
     """
 
-    def __init__(self, board: Board, dice: random.Random) -> None:
-        self._board = board
+    def __init__(self, shared_state: SharedState, dice: random.Random) -> None:
+        self._board = shared_state
         self._dice = dice
-        self._last: dict[tuple[str, str], Minted] = {}
+        self._last: dict[tuple[str, str], IssuedToken] = {}
         self._serial = 0
 
-    def token(self, wanted: Wanted, **changes: Any) -> Minted:
+    def token(self, wanted: Wanted, **changes: Any) -> IssuedToken:
         """A sound token, but for ``changes``, which is then in no cache."""
         cached = self._last.get((wanted.resource, wanted.who))
         now = steady()
@@ -41,13 +41,13 @@ class Mint:
             assert cached is not None
             return cached
         self._serial += 1
-        facts = Minted(wanted.resource, wanted.who, now, now + self._lifetime(), self._serial)
+        facts = IssuedToken(wanted.resource, wanted.who, now, now + self._lifetime(), self._serial)
         if changes:
             return facts._replace(**changes)
         self._last[wanted.resource, wanted.who] = facts
         return facts
 
-    def payload(self, wanted: Wanted, facts: Minted, **changes: Any) -> dict[str, Any]:
+    def payload(self, wanted: Wanted, facts: IssuedToken, **changes: Any) -> dict[str, Any]:
         """The JSON of a 200 answer with this token."""
         left = facts.end - steady()
         # Counted from issuance or from now: real services do the one or the other.

@@ -13,8 +13,8 @@ from azure.core.pipeline.transport import (
 import imds_identity
 import imds_identity.aio
 
-from .board import CLIENT_ID, OBJECT_ID, RESOURCE_ID, RESOURCES, SYSTEM
 from .calls import Ask
+from .shared_state import CLIENT_ID, OBJECT_ID, RESOURCE_ID, RESOURCES, SYSTEM
 
 if TYPE_CHECKING:
     import random
@@ -27,7 +27,7 @@ IDENTITIES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-class Held(NamedTuple):
+class PooledCredential(NamedTuple):
     """A credential, and how to ask it."""
 
     face: str
@@ -42,7 +42,7 @@ def _hook(_: Any) -> None:
     """Sees every request and answer, and has nothing to say."""
 
 
-class Stock:
+class CredentialPool:
     """Credentials for all threads of a process.
 
     Args:
@@ -54,23 +54,27 @@ class Stock:
         self._cache = cache
         self._dice = dice
         self.sync = [
-            Held(face, who, imds_identity.ManagedIdentityCredential(**settings, **identity))
+            PooledCredential(
+                face, who, imds_identity.ManagedIdentityCredential(**settings, **identity)
+            )
             for who, identity in IDENTITIES
             for face, settings in self._sync_settings()
         ]
 
-    def any_sync(self) -> Held:
+    def any_sync(self) -> PooledCredential:
         """One of the lasting ones mostly, or a new one."""
         if self._dice.random() < 0.9:
             return self._dice.choice(self.sync)
         who, identity = self._dice.choice(IDENTITIES)
         made = imds_identity.ManagedIdentityCredential(**identity)
-        return Held("sync, new", who, made)
+        return PooledCredential("sync, new", who, made)
 
-    def asyncs(self) -> list[Held]:
+    def asyncs(self) -> list[PooledCredential]:
         """New ones, for one event loop."""
         return [
-            Held(face, who, imds_identity.aio.ManagedIdentityCredential(**settings, **identity))
+            PooledCredential(
+                face, who, imds_identity.aio.ManagedIdentityCredential(**settings, **identity)
+            )
             for face, settings in self._async_settings()
             for who, identity in [self._dice.choice(IDENTITIES)]
         ]

@@ -1,4 +1,4 @@
-"""What the workers of a crew are sent to do."""
+"""What the workers of a cluster are sent to do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def arrive() -> None:
     assert requests
 
 
-def visit(credential: ManagedIdentityCredential) -> tuple[int, str]:
+def token_digest(credential: ManagedIdentityCredential) -> tuple[int, str]:
     """This process, and a digest of the token that it is given."""
     token = credential.get_token(SCOPE).token
     return os.getpid(), hashlib.sha256(token.encode()).hexdigest()
@@ -31,11 +31,11 @@ def visit(credential: ManagedIdentityCredential) -> tuple[int, str]:
 
 def see_it_replaced(credential: ManagedIdentityCredential) -> list[str]:
     """Digests of the present token and of the next, asking all the time, as a busy worker does."""
-    seen = [visit(credential)[1]]
+    seen = [token_digest(credential)[1]]
     end = time.monotonic() + LONGEST
     while len(seen) < 2 and time.monotonic() < end:
         time.sleep(0.01)
-        digest = visit(credential)[1]
+        digest = token_digest(credential)[1]
         if digest not in seen:
             seen.append(digest)
     return seen

@@ -10,30 +10,30 @@ if TYPE_CHECKING:
     import random
     from collections import Counter
 
-    from .board import Board
     from .calls import Calls
     from .children import Children
-    from .journal import Journal
-    from .stock import Stock
+    from .credentials import CredentialPool
+    from .event_log import EventLog
+    from .shared_state import SharedState
     from .watch import Watch
 
 
-class Scene(NamedTuple):
+class Context(NamedTuple):
     """One worker process."""
 
     folder: str
-    board: Board
-    journal: Journal
+    shared_state: SharedState
+    event_log: EventLog
     counts: Counter[str]
     watch: Watch
     calls: Calls
-    stock: Stock
+    credentials: CredentialPool
     children: Children
     dice: random.Random
 
     def ask_one(self, *, main: bool = False) -> None:
         """One question to a sync credential, and what the resource says to the token."""
-        held = self.stock.any_sync()
+        held = self.credentials.any_sync()
         ask, info = held.ask(self.dice), self.dice.random() < 0.5
         facts = self.calls.sync(held.credential, ask, info=info, main=main)
         challenge = self.calls.challenge(ask, facts)
@@ -45,13 +45,13 @@ class CallingBack(logging.Handler):
     """A log handler that itself asks for a token, as those do that send records to Azure.
 
     Args:
-        scene: to ask in.
+        context: to ask in.
         locked: whether records wait for each other, as with every ordinary handler.
     """
 
-    def __init__(self, scene: Scene, *, locked: bool) -> None:
+    def __init__(self, context: Context, *, locked: bool) -> None:
         super().__init__()
-        self._scene = scene
+        self._scene = context
         self._locked = locked
         self._local = threading.local()
 

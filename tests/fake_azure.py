@@ -17,10 +17,10 @@ from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
+from fake_programs import IMDS_IDENTITY, PIP, PYODBC, PYTHON, STAND_IN
+from fake_sites import SITES, Proxy, Sites, started
 from imds_identity.emulator import Emulator
 from imds_identity.emulator._pki.certificates import Authority, pem, server_context
-from pretend_programs import IMDS_IDENTITY, PIP, PYODBC, PYTHON, STAND_IN
-from pretend_sites import SITES, Proxy, Sites, started
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,7 +32,7 @@ SECRETS = {
 }  # fmt: skip
 
 
-class PretendAzure:
+class FakeAzure:
     """The world, while it is entered.
 
     Args:

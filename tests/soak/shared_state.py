@@ -31,7 +31,7 @@ def steady() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class Board:
+class SharedState:
     """The numbers.
 
     Args:

@@ -9,13 +9,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .board import steady
+from .shared_state import steady
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
-    from .scene import Scene
-    from .stock import Held
+    from .context import Context
+    from .credentials import PooledCredential
 
 _TASKS = 5
 _LONGEST_ERA = 6.0
@@ -25,32 +25,32 @@ _ENDINGS = ("all tasks done", "all tasks cancelled", "closed in the middle", "st
 _OUR_DOING = ("was destroyed but it is pending", "Unclosed c")
 
 
-def live(scene: Scene) -> None:
+def live(context: Context) -> None:
     """One loop after another, until the soak ends."""
-    while scene.board.running:
+    while context.shared_state.running:
         try:
-            Era(scene).live()
+            LoopLifetime(context).live()
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
-            scene.calls.foreign(error)
+            context.calls.foreign(error)
         gc.collect()
 
 
-class Era:
+class LoopLifetime:
     """The life of one event loop.
 
     Args:
-        scene: to live in.
+        context: to live in.
     """
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._dice = scene.dice
+    def __init__(self, context: Context) -> None:
+        self._scene = context
+        self._dice = context.dice
         self._held_up = [0.0]
         self._over = self._abandoned = False
         self._cancelled: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._complained)
-        self._stock = scene.stock.asyncs()
+        self._stock = context.credentials.asyncs()
         self._tasks: list[asyncio.Task[Any]] = []
 
     def live(self) -> None:
@@ -75,7 +75,7 @@ class Era:
         """As a notebook's loop between two cells; threads may wait for what it was sending."""
         until = steady() + self._dice.uniform(0.1, _LONGEST_PAUSE)
         with self._held_up_here():
-            while steady() < until and self._scene.board.running:
+            while steady() < until and self._scene.shared_state.running:
                 self._scene.ask_one()
                 time.sleep(0.05)
         self._run(0.2)
@@ -129,7 +129,7 @@ class Era:
             return
         await asked
 
-    async def _judged(self, held: Held) -> None:
+    async def _judged(self, held: PooledCredential) -> None:
         ask, info = held.ask(self._dice), self._dice.random() < 0.5
         asynchronous = self._scene.calls.asynchronous
         facts = await asynchronous(held.credential, ask, info=info, held_up=self._held_up)
@@ -170,8 +170,8 @@ class Era:
         self._scene.calls.foreign(error or RuntimeError(message))
 
 
-def start(scene: Scene) -> threading.Thread:
+def start(context: Context) -> threading.Thread:
     """Live in a thread."""
-    thread = threading.Thread(target=live, args=(scene,), name="soak-loops", daemon=True)
+    thread = threading.Thread(target=live, args=(context,), name="soak-loops", daemon=True)
     thread.start()
     return thread

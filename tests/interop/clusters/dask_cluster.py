@@ -8,17 +8,16 @@ from distributed import Client, LocalCluster
 from distributed.protocol.pickle import dumps
 
 
-class Crew:
+class Cluster:
     dumps = staticmethod(dumps)
 
     def __init__(self, client):
         self._client = client
 
-    def each(self, errand, *arguments):
+    def each(self, job, *arguments):
         workers = list(self._client.scheduler_info(n_workers=-1)["workers"])
         sent = [
-            self._client.submit(errand, *arguments, workers=[worker], pure=False)
-            for worker in workers
+            self._client.submit(job, *arguments, workers=[worker], pure=False) for worker in workers
         ]
         return self._client.gather(sent)
 
@@ -27,9 +26,9 @@ class Crew:
 
 
 @contextmanager
-def crew(workers):
+def cluster(workers):
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
-        yield Crew(client)
+        yield Cluster(client)

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from fake_azure import FakeAzure
 from imds_identity.emulator import Emulator
-from pretend_azure import PretendAzure
 
 PATIENCE_SECONDS = 120
 BUILDER = {
@@ -32,7 +32,7 @@ BUILDER = {
 }
 
 
-def called(packer: str, world: PretendAzure, folder: Path) -> str:
+def called(packer: str, world: FakeAzure, folder: Path) -> str:
     """What Packer says until it has called the resource manager with a token."""
     template = folder / "template.json"
     template.write_text(json.dumps({"builders": [BUILDER]}))
@@ -61,7 +61,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as name,
         Emulator(host="169.254.169.254", port=80, allow_remote=True, limits=True) as emulator,
-        PretendAzure(Path(name)) as world,
+        FakeAzure(Path(name)) as world,
     ):
         said = called(sys.argv[1], world, Path(name))
         asked = [(record.status, record.category) for record in emulator.requests]
