@@ -5,7 +5,7 @@ Names are loaded when first used: importing this package costs next to nothing.
 
 from __future__ import annotations
 
-from ._platform.fork import whole
+from ._platform.fork import fork_safe
 from ._version import __version__
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ def clear_cache() -> None:
     removed as well; what they hold in their own memory is not. A fetch that is under way is not
     kept. (The service has a cache of its own, which a claims challenge skips and this does not.)
     """
-    with whole():
+    with fork_safe():
         from ._token_cache.process import clear_all
 
     clear_all()
@@ -58,7 +58,7 @@ def clear_cache() -> None:
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with whole():
+    with fork_safe():
         from importlib import import_module
 
         value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)

@@ -148,10 +148,10 @@ def test_nothing_is_imported_where_a_fork_could_cut_it_in_two(
 
 BESIDE_LOGGING = """
 import os, threading, time
-from imds_identity._platform.fork import whole
+from imds_identity._platform.fork import fork_safe
 
 def work():
-    with whole():
+    with fork_safe():
         {before}
         inside.set()
         time.sleep(0.3)
@@ -187,10 +187,10 @@ def test_a_fork_does_not_wait_for_a_thread_that_waits_for_what_the_fork_has_lock
 
 BESIDE_AN_IMPORT = """
 import os, threading, time
-from imds_identity._platform.fork import whole
+from imds_identity._platform.fork import fork_safe
 
 def work():
-    with whole():
+    with fork_safe():
         inside.set()
         time.sleep(0.3)
         import concurrent.futures.thread

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_identity._platform import fork
-from imds_identity._platform.fork import load, whole
+from imds_identity._platform.fork import fork_safe, load
 from imds_identity._platform.threads import run_in_thread, start_thread
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def test_any_number_of_threads_may_come_and_go_at_once() -> None:
     def come_and_go() -> None:
         try:
             for _ in range(500):
-                with whole(), whole():
+                with fork_safe(), fork_safe():
                     sum(range(50))
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             errors.append(error)
@@ -43,7 +43,7 @@ def test_any_number_of_threads_may_come_and_go_at_once() -> None:
 
 def test_who_is_thrown_out_is_forgotten_with_its_frame() -> None:
     def thrown_out() -> None:
-        work = whole()
+        work = fork_safe()
         work.__enter__()  # and a signal handler raises before the statement is entered
         assert fork._is_inside(threading.get_ident())
 
@@ -60,7 +60,7 @@ def test_who_is_thrown_out_before_he_is_noted_is_forgotten_without_a_word(
 
     def thrown_out() -> None:
         with pytest.raises(KeyboardInterrupt):
-            whole().__enter__()
+            fork_safe().__enter__()
 
     unraisable: list[object] = []
     with monkeypatch.context() as patched:

@@ -11,7 +11,7 @@ import pytest
 
 from imds_identity._core.key import Key
 from imds_identity._platform.clock import SYSTEM_CLOCK
-from imds_identity._platform.fork import whole
+from imds_identity._platform.fork import fork_safe
 from imds_identity._platform.locks import locked
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity.metadata._requests.connection import OneAtATime
@@ -83,7 +83,7 @@ def test_signals_leave_nothing_locked(name: str) -> None:
     token_cache, alone = TokenCache(SYSTEM_CLOCK, no_jitter), OneAtATime()
 
     def enter() -> None:
-        with whole():
+        with fork_safe():
             pass
 
     work: Callable[[], object] = {

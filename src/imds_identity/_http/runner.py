@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 from .._core.failure import Failure, Refused, Unavailable
-from .._platform.fork import whole
+from .._platform.fork import fork_safe
 from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
 from .retry_options import DEFAULT_RETRY, RetryOptions
 
@@ -150,7 +150,7 @@ class _StepRunner:
         _confirm(step.port)
 
     def read_secret(self, step: ReadSecret) -> Secret:
-        with whole():
+        with fork_safe():
             from .key_file import read_secret
 
         return read_secret(step.path, self._tokens_directory)
@@ -196,7 +196,7 @@ _HANDLERS: dict[type, Callable[[_StepRunner, Any], Any]] = {
 
 
 def _confirm(port: int) -> None:
-    with whole():
+    with fork_safe():
         from .peer import confirm
 
     confirm(port)

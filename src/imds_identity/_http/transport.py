@@ -12,7 +12,7 @@ import http.client
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from .._platform.fork import whole
+from .._platform.fork import fork_safe
 from .connection import Connection, check_encoding, read_all
 from .exchange import ReadFailed, Request, Response
 from .transport_errors import invalid_url, plain_headers, transport_error_from
@@ -71,7 +71,7 @@ def _send(request: Request, clock: Clock) -> Response:
     parts = parts_of(request)
     if parts.scheme == "http" and not request.over_internet:
         return _send_plain(request, parts, clock)
-    with whole():
+    with fork_safe():
         from .requests_transport import send_by_requests
     return send_by_requests(request, clock)
 

@@ -2,7 +2,7 @@
 
 A child has one thread: that which forked. A lock that another thread held is held for ever in the
 child, and an import or a log call holds such locks. So a fork waits, for a bounded time, until no
-other thread is inside `whole`.
+other thread is inside `fork_safe`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HOLDERS = {"logging": "_lock", "concurrent.futures.thread": "_global_shutdown_l
 """Modules that take a lock of theirs before each fork and let go of it afterwards."""
 
 
-class whole:  # noqa: N801 - used as a statement: ``with whole():``
+class fork_safe:  # noqa: N801 - used as a statement: ``with fork_safe():``
     """A context manager for imports, log calls and other work that holds locks of others.
 
     Threads inside do not exclude one another. Whoever is thrown out by an exception at any moment
@@ -50,7 +50,7 @@ class whole:  # noqa: N801 - used as a statement: ``with whole():``
         del self._entry  # or `_forget` would be called, in which a handler's exception is lost
 
 
-def _forget(entry: weakref.ref[whole]) -> None:
+def _forget(entry: weakref.ref[fork_safe]) -> None:
     with suppress(TypeError):  # it was never added: a signal handler raised before
         _inside.discard(entry)
 
@@ -71,7 +71,7 @@ def load(name: str) -> Any:
 
 
 def _imported(name: str) -> Any:
-    with whole():
+    with fork_safe():
         from importlib import import_module
 
         return import_module(name)
@@ -142,7 +142,7 @@ def _after_fork_in_child() -> None:
 
 
 _entrance = threading.RLock()
-_inside: set[weakref.ref[whole]] = set()
+_inside: set[weakref.ref[fork_safe]] = set()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

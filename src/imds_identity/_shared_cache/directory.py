@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from io import FileIO
 
-from .._platform.fork import whole
+from .._platform.fork import fork_safe
 from .._platform.replacing import replace
 from .._platform.threads import LOG_SECONDS, run_in_thread
 from .mounts import mounts
@@ -197,7 +197,7 @@ class _File(FileIO):
 
 
 def _warn(reason: str) -> None:
-    with whole():
+    with fork_safe():
         import logging
 
         logging.getLogger("imds_identity").warning("%s", reason)

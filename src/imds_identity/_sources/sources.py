@@ -7,7 +7,7 @@ from abc import abstractmethod
 
 from .._core.identity import Identity
 from .._core.source import ARC, CLOUD_SHELL, IMDS, Source
-from .._platform.fork import whole
+from .._platform.fork import fork_safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class ImdsSource(TokenSource):
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """One token, by one request if all is well."""
-        with whole():
+        with fork_safe():
             from .imds import PROBE_RETRY, exchange
         retry_options = (
             runner.retry_options.with_defaults(PROBE_RETRY)
@@ -72,7 +72,7 @@ class ImdsSource(TokenSource):
 
 @functools.cache
 def _firmware_says_azure() -> bool:
-    with whole():
+    with fork_safe():
         from .firmware import firmware
     return firmware().is_azure is True
 
@@ -90,7 +90,7 @@ class ArcSource(TokenSource):
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """One token, by two requests if all is well: the first is met with a challenge."""
-        with whole():
+        with fork_safe():
             from .arc import exchange
         steps = exchange(self.endpoint, token_request, runner.random, runner.retry_options)
         return runner.run(steps, self.tokens_directory)
@@ -132,7 +132,7 @@ class AppSource(TokenSource):
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """One token, by one request if all is well."""
-        with whole():
+        with fork_safe():
             from .app_hosts import exchange
         whose = token_request.resource, token_request.identity.value
         steps = exchange(
@@ -175,7 +175,7 @@ class WorkloadSource(TokenSource):
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """One token, by one request if all is well."""
-        with whole():
+        with fork_safe():
             from .workload import assertion_in, exchange
         if not token_request.identity.selector:
             token_request = token_request._replace(identity=Identity("client_id", self.client_id))

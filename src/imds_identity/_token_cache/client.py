@@ -8,7 +8,7 @@ from functools import partial
 from .._core.failure import Failure, Unavailable
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
-from .._platform.fork import load, whole
+from .._platform.fork import fork_safe, load
 from .._platform.threads import LOG_SECONDS, run_in_thread
 from .flight import LONGEST_EXCHANGE
 from .options import FetchTrace, is_logged
@@ -182,7 +182,7 @@ class TokenClient:
             # On a machine where many programs start at once, this takes longer than a lease's
             # first term.
             heartbeat(_LONGEST_LOADING)
-        with whole():
+        with fork_safe():
             from .._http.retry_options import DEFAULT_RETRY
             from .._http.runner import ExchangeRunner
             from .._http.transport import direct_sender

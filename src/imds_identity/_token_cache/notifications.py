@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .._core.event import FETCHED, SHARED, Event, outcome_of
 from .._core.failure import Failure, Unavailable, sanitize
-from .._platform.fork import whole
+from .._platform.fork import fork_safe
 from .options import is_logged
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def log_credential(whose: str, source: Source, identity: Identity) -> None:
         words = f"client_id {sanitize(source.client_id)!r}"
     else:
         words = str(identity) if identity.selector else f"the {identity}"
-    with whole():
+    with fork_safe():
         host = _HOSTS.get(source.name, str(source))
         _LOGGER.info("%s will use %s with %s", whose, host, words)
 
 
 def log_shared_token(request_summary: str, token: Token, now: float) -> None:
     """Log that another process's token is taken over, without a fetch."""
-    with whole():
+    with fork_safe():
         minutes = (token.expires_at - now) / 60
         _LOGGER.debug(
             "took over the token of another process for %s, good for %.0f min",
@@ -54,7 +54,7 @@ def log_shared_token(request_summary: str, token: Token, now: float) -> None:
 
 def log_failed_refresh(token: Token, now: float, failure: Failure) -> None:
     """Log that a refresh has failed."""
-    with whole():
+    with fork_safe():
         _LOGGER.warning(
             "refreshing a token failed; the present one is good for %.0f more minutes, and the "
             "next attempt is in %.0f s: %s",
@@ -81,14 +81,14 @@ def notify(
         result: how it ended.
     """
     event = _event(source, trace, result)
-    with whole():
+    with fork_safe():
         _log(event, request_summary, trace, result)
     if call_options is None or call_options.on_event is None:
         return
     try:
         call_options.on_event(event)
     except Exception:
-        with whole():
+        with fork_safe():
             _LOGGER.warning("an on_event hook raised an exception", exc_info=True)
 
 

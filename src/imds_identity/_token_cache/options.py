@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from .._platform.fork import whole
+from .._platform.fork import fork_safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class FetchTrace:
 
     def tracing(self, send: Sender) -> Sender:
         """``send``, but each request is noted: never a secret, never a body."""
-        with whole():
+        with fork_safe():
             from .._http.transport_errors import redacted
 
         def traced(request: Request) -> Response:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from .._core.identity import parse_identity
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import Environment
-from .._platform.fork import whole
+from .._platform.fork import fork_safe
 from .._shared_cache.location import known_shared_caches, shared_cache_for
 from .._sources.registry import detect
 from .cache import TokenCache
@@ -104,7 +104,7 @@ def _find(
 
 
 def _log_source(chosen: TokenSource, forced: str | None, environment: Environment) -> None:
-    with whole():
+    with fork_safe():
         import logging
 
         from .._sources.explain import explain

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._http.exchange import REQUEST_SECONDS
-from .._platform.fork import whole
+from .._platform.fork import fork_safe
 from ._events.events import approval, events_from
 from ._models.instance import instance_from
 from ._models.load_balancer import LoadBalancer, public_ips
@@ -175,7 +175,7 @@ class MetadataClient:
             MetadataError: if it cannot be had.
             ValueError: if an argument is wrong.
         """
-        with whole():
+        with fork_safe():
             from ._attestation.document import verify_attested_document
 
         wanted = checked_nonce(nonce)
@@ -246,7 +246,7 @@ class MetadataClient:
             OSError: if the file cannot be read or written.
             ValueError: if it holds something else.
         """
-        with whole():
+        with fork_safe():
             from ._events.watch import Watcher
 
         return Watcher(self, every_machine=every_machine, state_file=state_file)
@@ -265,7 +265,7 @@ class MetadataClient:
 
     def detect(self) -> bool:
         """Whether Azure's service answers, at once: see `imds_identity.metadata.detect`."""
-        with whole():
+        with fork_safe():
             from ._requests.presence import detect
 
         return detect(endpoint=self._given_endpoint)

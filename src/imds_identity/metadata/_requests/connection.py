@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..._core.failure import Failure, sanitize
 from ..._core.source import ARC, IMDS, Source
 from ..._platform.clock import SYSTEM_CLOCK
-from ..._platform.fork import whole
+from ..._platform.fork import fork_safe
 from ..._platform.locks import locked
 from ..._shared_cache.location import shared_cache_for
 from ..._shared_cache.rate_limit import METADATA_LIMITS, rate_limiter_for
@@ -70,7 +70,7 @@ class Connection:
         Raises:
             MetadataError: as it fails.
         """
-        with whole():
+        with fork_safe():
             from ..._http.runner import ExchangeRunner
             from ..._http.transport import direct_sender
 
