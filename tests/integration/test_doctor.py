@@ -450,7 +450,7 @@ def test_the_first_line_is_the_cause_and_how_to_mend_it(
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].startswith("The machine has no identity with client_id 'nobody'")
-    assert lines[1].startswith("  mend: az vm identity show --subscription ")
+    assert lines[1].startswith("  fix: az vm identity show --subscription ")
     assert lines[2] == "  more: imds-identity doctor --explain II050"
     assert len(lines) < 40
     assert err == ""

@@ -86,7 +86,7 @@ def _screen(diagnosis: Diagnosis, *, every: bool) -> list[str]:
     cause = diagnosis.cause
     lines = [_coloured(diagnosis.status, _sentence(diagnosis.headline))]
     if cause is not None and cause.remedy:
-        lines += [f"  mend: {cause.remedy}", f"  more: imds-identity doctor --explain {cause.id}"]
+        lines += [f"  fix: {cause.remedy}", f"  more: imds-identity doctor --explain {cause.id}"]
     if diagnosis.status == "ok":
         lines.append("  a resource still answers 401 or 403? imds-identity doctor --explain II062")
     lines.append("")
@@ -103,7 +103,7 @@ def _shown(finding: Finding, *, is_cause: bool, whole: bool) -> list[str]:
     lines = [f"{mark}{finding.id} {finding.title}: {seen}"]
     if faulty and not is_cause:
         told = [] if finding.meaning in finding.seen else [finding.meaning]
-        told += [f"mend: {finding.remedy}"] if finding.remedy not in finding.seen else []
+        told += [f"fix: {finding.remedy}"] if finding.remedy not in finding.seen else []
         lines += [f"{'':{_WIDTH}}{line}" for line in told]
     return lines
 
