@@ -42,12 +42,14 @@ class ManagedIdentityError(ErrorDetails, ClientAuthenticationError):
     """A managed identity's token could not be had.
 
     Attributes:
-        message: what went wrong, what was asked, how often and how long it was tried, and what to
+        message: what failed, what was requested, the number and duration of attempts, and what to
             do about it.
-        status_code: the HTTP status that the service answered last, or None if it answered none.
-        attempts: how many requests were sent.
-        seconds: how long it was tried.
-        retry_after: seconds for which the service asked to be left alone, or None.
+        reason_code: the cause, for programs: a short constant such as ``unreachable``,
+            ``identity-not-found``, or ``throttled``. Messages may change; these values do not.
+        status_code: the HTTP status of the last response, or None if there was no response.
+        attempts: the number of requests that were sent.
+        seconds: the duration of all attempts.
+        retry_after: seconds to wait before the next request, if the service requires it, or None.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:

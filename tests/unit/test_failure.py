@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_identity import errors
 from imds_identity._core.failure import (
     Failure,
     Malformed,
+    Reason,
     Refused,
     SecretUnreadable,
     Unavailable,
@@ -19,7 +21,11 @@ from imds_identity._core.failure import (
     failure_to_dict,
     sanitize,
 )
+from imds_identity._core.identity import SYSTEM_ASSIGNED
 from imds_identity._core.secret import Secret
+from imds_identity._core.token_request import TokenRequest
+from imds_identity._http.exchange import Response
+from imds_identity._sources.refusals import refusal
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400)
@@ -82,7 +88,14 @@ def test_a_secret_that_is_known_is_taken_out_wherever_it_stands() -> None:
 
 @pytest.mark.parametrize("kind", [Unavailable, Refused, Malformed, SecretUnreadable])
 def test_facts_come_back_as_they_were(kind: type[Failure]) -> None:
-    failure = kind("it would not", "Ask again.", status=429, retry_after=3.5)
+    failure = kind(
+        "it would not",
+        "Ask again.",
+        reason=Reason.THROTTLED,
+        status=429,
+        service_code="AADSTS500011",
+        retry_after=3.5,
+    )
     failure.request_summary, failure.attempts, failure.seconds = "the service", 3, 2.5
     again = failure_from_dict(json.loads(json.dumps(failure_to_dict(failure))))
     assert type(again) is kind
@@ -92,7 +105,7 @@ def test_facts_come_back_as_they_were(kind: type[Failure]) -> None:
 
 @given(JSON)
 def test_planted_facts_are_a_failure_or_a_value_error(facts: Any) -> None:
-    with pytest.raises(ValueError, match="no "):
+    with pytest.raises(ValueError, match="not "):
         failure_from_dict(facts)
 
 
@@ -119,3 +132,56 @@ def test_escape_sequences_that_were_planted_do_not_come_back() -> None:
         {**FACTS, "problem": "\x1b]0;owned\x07", "request_summary": "\u202eevil"}
     )
     assert str(failure).isprintable()
+
+
+@pytest.mark.parametrize("kind", [Unavailable, Refused, Malformed, SecretUnreadable])
+@pytest.mark.parametrize("reason", [None, "of-a-later-version", 1, ["throttled"]])
+def test_unknown_reason_in_a_record_becomes_the_default_of_its_kind(
+    kind: type[Failure], reason: Any
+) -> None:
+    facts = {**failure_to_dict(kind("it would not")), "reason": reason}
+    assert failure_from_dict(facts).reason is kind.default_reason
+    del facts["reason"], facts["service_code"]
+    assert failure_from_dict(facts).reason is kind.default_reason
+
+
+def test_copy_has_all_attributes() -> None:
+    failure = Refused("no", "Wait.", reason=Reason.THROTTLED, status=429, retry_after=3.0)
+    failure.request_summary, failure.attempts, failure.seconds = "the service", 3, 2.5
+    copied = failure.copy()
+    assert copied is not failure
+    assert vars(copied) == vars(failure)
+    assert copied.args == failure.args
+
+
+@pytest.mark.parametrize(
+    ("status", "error_text", "reason", "code"),
+    [
+        (
+            400,
+            "invalid_resource: AADSTS500011: none",
+            "unknown-resource",
+            "AADSTS500011",
+        ),
+        (400, "invalid_resource", "unknown-resource", ""),
+        (401, "AADSTS700016: no such application", "identity-deleted", "AADSTS700016"),
+        (400, "AADSTS53003: blocked", "entra-refused", "AADSTS53003"),
+        (400, "invalid_request: Identity not found", "identity-not-found", ""),
+        (400, "Multiple user assigned identities exist", "multiple-identities", ""),
+        (400, "bad query", "bad-request", ""),
+        (403, "Forbidden", "refused", ""),
+        (429, "Too many requests", "throttled", ""),
+        (404, "Not found", "service-failing", ""),
+        (503, "busy", "service-failing", ""),
+        (302, "", "redirect", ""),
+    ],
+)
+def test_reason_comes_from_status_and_error_text(
+    status: int, error_text: str, reason: str, code: str
+) -> None:
+    body = json.dumps({"error": error_text}).encode()
+    response = Response(status, {}, body, 0.0, 0.0, 0.0)
+    failure = refusal(response, TokenRequest("https://vault.azure.net", SYSTEM_ASSIGNED))
+    assert failure.reason is Reason(reason)
+    assert failure.service_code == code
+    assert errors.error_from(failure).reason_code == reason

@@ -1,52 +1,110 @@
-"""Why there is no token, as the engine says it; errors.py turns these into what users catch."""
+"""Failures inside the package; errors.py maps them to public exceptions."""
 
 from __future__ import annotations
 
+import enum
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from typing import Any, ClassVar, TypeVar
 
     from typing_extensions import Self
 
     from .secret import Secret
 
-    _R = TypeVar("_R", bound="ErrorDetails")
+    E = TypeVar("E", bound="ErrorDetails")
 
 _SECRETS = (
     r"eyJ[\w-]{8,}(?:\.[\w-]*)*"  # anything that starts like a JWT
     r"|(?i:basic|bearer)\s+[^\s\"',]{8,}"
     r"|(?<=access_token)[\"']?\s*[:=]\s*[\"']?[^\s\"',}]+"
-    r"|(?<=://)\S+(?=@)"  # user and password of a URL, whatever characters they have
-    r"|[^\s:/\"'{},]+:(?!//)[^\s\"'{},]+(?=@)"  # likewise where its scheme was left out
+    r"|(?<=://)\S+(?=@)"  # user and password of a URL, whatever characters they contain
+    r"|[^\s:/\"'{},]+:(?!//)[^\s\"'{},]+(?=@)"  # the same without a scheme
 )
-_LONGEST_QUOTE = 500
+_MAX_QUOTE = 500
+
+
+class Reason(enum.Enum):
+    """The cause of a `Failure`, for code: messages may change, these values do not."""
+
+    # Nothing usable responds at the endpoint.
+    UNREACHABLE = "unreachable"  # refused, no route, no such name, or no connection in time
+    NO_RESPONSE = "no-response"  # a connection, but no complete response
+    WRONG_SERVICE = "wrong-service"  # the response did not come from the token service
+    REDIRECT = "redirect"
+    PROXY = "proxy"  # Docker or a proxy responded that the service is unreachable
+    TLS = "tls"  # TLS certificate verification failed
+    UNAVAILABLE = "unavailable"  # any other reason why no managed identity is available
+    # Settings.
+    INVALID_SETTING = "invalid-setting"  # an endpoint, thumbprint, or secret that cannot be used
+    UNSUPPORTED = "unsupported"  # the host or transport cannot do what the caller requested
+    UNSUPPORTED_VERSION = "unsupported-version"  # the service does not know the api-version
+    FEDERATED_TOKEN = "federated-token"  # noqa: S105 - the workload's token file cannot be used
+    # Refusals by the service.
+    BAD_REQUEST = "bad-request"  # HTTP 400 for no reason that is recognized
+    IDENTITY_NOT_FOUND = "identity-not-found"  # not assigned to this machine
+    IDENTITY_DELETED = "identity-deleted"  # unknown to Microsoft Entra ID
+    MULTIPLE_IDENTITIES = "multiple-identities"  # the request must select one
+    UNKNOWN_RESOURCE = "unknown-resource"
+    ENTRA_REFUSED = "entra-refused"  # another code of Microsoft Entra ID: `Failure.service_code`
+    NOT_FOUND = "not-found"  # metadata has no such element
+    THROTTLED = "throttled"
+    SERVICE_FAILING = "service-failing"  # HTTP 404, 410, or 5xx after all retries
+    REFUSED = "refused"  # any other refusal
+    # Responses that are not a token, or not the requested one.
+    MALFORMED = "malformed"
+    IDENTITY_MISMATCH = "identity-mismatch"  # the token may belong to another identity
+    TOKEN_EXPIRED = "token-expired"  # noqa: S105 - on arrival
+    # Azure Arc's challenge.
+    ARC_CHALLENGE_MALFORMED = "arc-challenge-malformed"
+    ARC_NOT_CHALLENGED = "arc-not-challenged"  # HTTP 200 without a challenge
+    ARC_ENDPOINT_NOT_LOCAL = "arc-endpoint-not-local"
+    ARC_LISTENER_UNTRUSTED = "arc-listener-untrusted"
+    ARC_KEY_FILE_MISSING = "arc-key-file-missing"
+    ARC_KEY_FILE_DENIED = "arc-key-file-denied"
+    ARC_KEY_FILE_INVALID = "arc-key-file-invalid"  # not a key file of the agent
+    ARC_KEY_FILE_UNREADABLE = "arc-key-file-unreadable"  # any other reason
+    # The fetch itself.
+    INTERRUPTED = "interrupted"
+    TIMEOUT = "timeout"
+    RECURSIVE = "recursive"  # a fetch requested the token that it was fetching
+    TRANSPORT_ERROR = "transport-error"  # an exception in the caller's transport or hook
+    INTERNAL_ERROR = "internal-error"
 
 
 class Failure(Exception):
-    """No token. The message is made of what went wrong and what to do, and of what was asked.
+    """No token. The message states what failed, what was requested, and what to do.
 
     Attributes:
-        problem: what went wrong, in the service's own words where it had any.
+        problem: what failed, with the service's error text if there is one.
         hint: what the reader can do about it.
-        status: the HTTP status that came last, if any came.
-        request_summary: source, endpoint, resource and identity, filled in by who knows them.
-        attempts: how many requests were sent.
-        seconds: how long it was tried.
-        retry_after: seconds for which the service asked to be left alone.
+        reason: the cause, for code.
+        status: the HTTP status of the last response, if there was one.
+        service_code: Microsoft Entra ID's code in the service's error, such as ``AADSTS500011``.
+        request_summary: source, endpoint, resource, and identity.
+        attempts: the number of requests that were sent.
+        seconds: the duration of all attempts.
+        retry_after: seconds to wait before the next request, if the service requires it.
     """
+
+    default_reason: ClassVar[Reason] = Reason.INTERNAL_ERROR
 
     def __init__(
         self,
         problem: str,
         hint: str = "",
         *,
+        reason: Reason | None = None,
         status: int | None = None,
+        service_code: str = "",
         retry_after: float | None = None,
     ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.hint = hint
+        self.reason = reason or self.default_reason
         self.status = status
+        self.service_code = service_code
         self.retry_after = retry_after
         self.request_summary = ""
         self.attempts = 0
@@ -57,63 +115,70 @@ class Failure(Exception):
         if self.attempts:
             times = "once" if self.attempts == 1 else f"{self.attempts} times"
             tried = f" Tried {times} in {self.seconds:.1f} s."
-        request_summary = f" Asked {self.request_summary}." if self.request_summary else ""
+        request_summary = f" Requested {self.request_summary}." if self.request_summary else ""
         hint = f" {self.hint}" if self.hint else ""
         return f"{self.problem.rstrip('.')}.{request_summary}{tried}{hint}"
 
     def redact(self, secret: Secret) -> None:
-        """Take ``secret`` out of the message, where somebody echoed it."""
+        """Remove ``secret`` from the message: a service may echo it."""
         self.problem, self.hint = secret.redacted(self.problem), secret.redacted(self.hint)
         self.args = (self.problem,)
 
     def copy(self) -> Self:
-        """A copy for one more waiter: an exception that is raised twice mixes its tracebacks."""
-        twin = type(self)(self.problem, self.hint, status=self.status, retry_after=self.retry_after)
-        twin.request_summary, twin.attempts, twin.seconds = (
-            self.request_summary,
-            self.attempts,
-            self.seconds,
-        )
-        return twin
+        """Return a copy for another waiter: raising one exception twice mixes tracebacks."""
+        copied = type(self)(self.problem, self.hint)
+        copied.__dict__.update(self.__dict__)
+        return copied
 
 
 class Unavailable(Failure):
-    """There is no managed identity to be had here; another kind of credential may do."""
+    """No managed identity is available here; another kind of credential may work."""
+
+    default_reason = Reason.UNAVAILABLE
 
 
 class Refused(Failure):
-    """The service answered, and would not give a token."""
+    """The service responded and refused to issue a token."""
+
+    default_reason = Reason.REFUSED
 
 
 class Malformed(Failure):
-    """The service answered with something that is no token, or not the one that was asked for."""
+    """The service returned something other than a token, or not the requested token."""
+
+    default_reason = Reason.MALFORMED
 
 
 class SecretUnreadable(Failure):
-    """Arc's challenge could not be met."""
+    """Azure Arc's challenge failed."""
+
+    default_reason = Reason.ARC_KEY_FILE_UNREADABLE
 
 
 class ErrorDetails(Exception):
-    """What users catch has this beside azure-core's own error: the facts of a `Failure`."""
+    """The facts of a `Failure` that public exceptions carry in addition to azure-core's own."""
 
     def __init__(
         self,
         message: str,
         *,
+        reason_code: str = "",
         status_code: int | None = None,
         attempts: int = 0,
         seconds: float = 0.0,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
+        self.reason_code = reason_code
         self.status_code = status_code
         self.attempts = attempts
         self.seconds = seconds
         self.retry_after = retry_after
 
     def _facts(self) -> dict[str, Any]:
-        """The keywords that this was made with."""
+        """Return the keyword arguments that created this exception."""
         return {
+            "reason_code": self.reason_code,
             "status_code": self.status_code,
             "attempts": self.attempts,
             "seconds": self.seconds,
@@ -121,10 +186,11 @@ class ErrorDetails(Exception):
         }
 
 
-def error_details(kind: type[_R], failure: Failure) -> _R:
-    """What users catch of one kind, for what the engine says."""
+def error_details(kind: type[E], failure: Failure) -> E:
+    """Return the public exception of class ``kind`` for ``failure``."""
     return kind(
         str(failure),
+        reason_code=failure.reason.value,
         status_code=failure.status,
         attempts=failure.attempts,
         seconds=failure.seconds,
@@ -133,17 +199,20 @@ def error_details(kind: type[_R], failure: Failure) -> _R:
 
 
 _KINDS = {kind.__name__: kind for kind in (Unavailable, Refused, Malformed, SecretUnreadable)}
-_LONGEST_FACT = 2000
-_MOST = 10**9
+_REASONS = {reason.value: reason for reason in Reason}
+_MAX_TEXT = 2000
+_MAX_NUMBER = 10**9
 
 
-def failure_to_dict(failure: Failure) -> dict[str, Any]:
-    """``failure`` as JSON can carry it."""
+def failure_to_dict(failure: Failure) -> dict[str, object]:
+    """Return ``failure`` as JSON-serializable values."""
     return {
         "kind": type(failure).__name__,
         "problem": failure.problem,
         "hint": failure.hint,
+        "reason": failure.reason.value,
         "status": failure.status,
+        "service_code": failure.service_code,
         "request_summary": failure.request_summary,
         "attempts": failure.attempts,
         "seconds": failure.seconds,
@@ -152,63 +221,64 @@ def failure_to_dict(failure: Failure) -> dict[str, Any]:
 
 
 def failure_from_dict(facts: object) -> Failure:
-    """The failure that `failure_to_dict` has written.
+    """Return the failure that `failure_to_dict` serialized.
+
+    A missing or unknown reason becomes the default of the class: another version wrote it.
 
     Raises:
-        ValueError: if it has not.
+        ValueError: if the values are not those of a failure.
     """
     if not isinstance(facts, dict):
-        raise ValueError("no failure's facts")  # noqa: TRY004 - one error for whatever is planted
-    kind = facts.get("kind")
+        raise ValueError("not a failure's facts")  # noqa: TRY004 - one error for any invalid file
+    kind, reason = facts.get("kind"), facts.get("reason")
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise ValueError("no kind of failure")
+        raise ValueError("not a kind of failure")
     failure = _KINDS[kind](
-        _words(facts.get("problem")),
-        _words(facts.get("hint")),
-        status=_whole(facts.get("status")),
+        _text(facts.get("problem")),
+        _text(facts.get("hint")),
+        reason=_REASONS.get(reason) if isinstance(reason, str) else None,
+        status=_integer(facts.get("status")),
+        service_code=_text(facts.get("service_code", "")),
         retry_after=_number(facts.get("retry_after")),
     )
-    failure.request_summary = _words(facts.get("request_summary"))
-    failure.attempts = _whole(facts.get("attempts")) or 0
+    failure.request_summary = _text(facts.get("request_summary"))
+    failure.attempts = _integer(facts.get("attempts")) or 0
     failure.seconds = _number(facts.get("seconds")) or 0.0
     return failure
 
 
-def _words(value: object) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("no words")  # noqa: TRY004 - one error for whatever is planted
-    return sanitize(value, _LONGEST_FACT)
+        raise ValueError("not a text")  # noqa: TRY004 - one error for any invalid file
+    return sanitize(value, _MAX_TEXT)
 
 
 def _number(value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("no number")  # noqa: TRY004 - one error for whatever is planted
-    if not 0 <= value <= _MOST:
-        raise ValueError("a number out of range")
+        raise ValueError("not a number")  # noqa: TRY004 - one error for any invalid file
+    if not 0 <= value <= _MAX_NUMBER:
+        raise ValueError("not a number in range")
     return float(value)
 
 
-def _whole(value: object) -> int | None:
+def _integer(value: object) -> int | None:
     number = _number(value)
     if number is None:
         return None
     if not number.is_integer():
-        raise ValueError("no whole number")
+        raise ValueError("not a whole number")
     return int(number)
 
 
-def sanitize(text: str, longest: int = _LONGEST_QUOTE) -> str:
-    """``text`` of somebody else's, fit for a message: one line, bounded, with no secret in it.
+def sanitize(text: str, max_length: int = _MAX_QUOTE) -> str:
+    """Return foreign ``text`` for a message: one printable line, without secrets.
 
-    Args:
-        text: what they said. Line breaks, escape sequences, characters that turn the direction of
-            writing and halves of surrogate pairs become spaces.
-        longest: how many characters to keep.
+    Line breaks, escape sequences, bidirectional controls, and lone surrogates become spaces.
     """
     import re
 
-    visible = "".join(c if c.isprintable() else " " for c in text[: 4 * longest])
+    visible = "".join(c if c.isprintable() else " " for c in text[: 4 * max_length])
     clean = " ".join(re.sub(_SECRETS, "<hidden>", visible).split())
-    return clean if len(clean) <= longest else clean[:longest] + "…"
+    return clean if len(clean) <= max_length else clean[:max_length] + "…"

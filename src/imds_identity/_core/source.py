@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .failure import Unavailable, sanitize
+from .failure import Reason, Unavailable, sanitize
 
 IMDS = "imds"
 ARC = "arc"
@@ -64,6 +64,7 @@ class Source:
                 f"{self.variable} makes {sanitize(self.endpoint)!r}, which is not a plain http or "
                 "https URL",
                 f"Correct or unset {self.variable}.",
+                reason=Reason.INVALID_SETTING,
             )
 
     def __str__(self) -> str:

@@ -30,6 +30,7 @@ CONNECT_SECONDS = 2.0
 REQUEST_SECONDS = 12.0
 """Seconds for one whole request, from looking up the name to the last byte of the answer."""
 # As OAuth 2 names them, and as Azure's other services do.
+_SERVICE_CODE = r"\bAADSTS[0-9]{4,7}\b"
 _ERROR_FIELDS = ("error", "error_description", "code", "message")
 
 
@@ -176,6 +177,14 @@ class Response:
         except (ValueError, RecursionError):
             error_text = ""
         return sanitize(error_text or self.body.decode("utf-8", "replace")) or "nothing"
+
+    @property
+    def service_code(self) -> str:
+        """Microsoft Entra ID's code in the error, such as ``AADSTS500011``; empty without one."""
+        import re
+
+        match = re.search(_SERVICE_CODE, self.error_text)
+        return match[0] if match else ""
 
 
 class Send(NamedTuple):

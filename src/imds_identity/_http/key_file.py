@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 
-from .._core.failure import SecretUnreadable, sanitize
+from .._core.failure import Reason, SecretUnreadable, sanitize
 from .._core.secret import Secret
 
 _LARGEST = 4096
@@ -41,10 +41,13 @@ def read_secret(path: str, directory: str) -> Secret:
         raise SecretUnreadable(
             f"the challenge names a key file that does not exist: {sanitize(path)!r}",
             "Is this process on the machine itself, or in a container that cannot see its files?",
+            reason=Reason.ARC_KEY_FILE_MISSING,
         ) from None
     except PermissionError:
         raise SecretUnreadable(
-            f"this user may not read {sanitize(path)!r}", _how_to_be_let_in()
+            f"this user may not read {sanitize(path)!r}",
+            _how_to_be_let_in(),
+            reason=Reason.ARC_KEY_FILE_DENIED,
         ) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
@@ -114,6 +117,7 @@ def _not_a_key_file(path: str, reason: str) -> SecretUnreadable:
     return SecretUnreadable(
         f"the challenge names {sanitize(path, 200)!r}, which is no key file of the agent: {reason}",
         "It was not used. If the agent really answers there, update it.",
+        reason=Reason.ARC_KEY_FILE_INVALID,
     )
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .._core.failure import SecretUnreadable
+from .._core.failure import Reason, SecretUnreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -93,6 +93,7 @@ def _check(port: int, kind: str, found: set[int], is_trusted: Callable[[int], bo
             "so Arc's secret was not sent there",
             "Is this process in a container, or behind a forwarded port? It must run beside the "
             "agent, where the system shows the agent's socket.",
+            reason=Reason.ARC_LISTENER_UNTRUSTED,
         )
     for owner in sorted(found):
         if not is_trusted(owner):
@@ -101,6 +102,7 @@ def _check(port: int, kind: str, found: set[int], is_trusted: Callable[[int], bo
                 "so Arc's secret was not sent there",
                 "Only the system, the agent himds and this very user are trusted with it: "
                 "find out what runs there, and stop it.",
+                reason=Reason.ARC_LISTENER_UNTRUSTED,
             )
 
 

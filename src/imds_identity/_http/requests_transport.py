@@ -15,7 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import LocationValueError, NewConnectionError
 
-from .._core.failure import Unavailable
+from .._core.failure import Reason, Unavailable
 from .._platform.threads import is_internal_thread
 from .connection import Answer, Deadline, bounded_answer, check_encoding, connect_within, read_all
 from .exchange import ConnectFailed, ReadFailed, Response
@@ -100,6 +100,7 @@ def transport_error_from_requests(error: Exception, request: Request) -> Excepti
         return Unavailable(
             f"the certificate of who answers is not trusted: {system_message(reason, request)}",
             "Something else may answer there; else name its authority in REQUESTS_CA_BUNDLE.",
+            reason=Reason.TLS,
         )
     if isinstance(error, requests.ConnectTimeout):
         return ConnectFailed(f"no connection within {request.connect_seconds:g} s")

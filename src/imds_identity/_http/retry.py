@@ -17,7 +17,7 @@ https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/ho
 
 from __future__ import annotations
 
-from .._core.failure import Unavailable, sanitize
+from .._core.failure import Reason, Unavailable, sanitize
 from .._platform.named_tuple import NamedTuple
 from .exchange import (
     CONNECT_SECONDS,
@@ -99,7 +99,9 @@ def with_retries(
             seconds = backoff.after_connect_failed(error)
             if seconds is None:
                 raise Unavailable(
-                    f"nothing answers at this address ({sanitize(str(error))})", absent
+                    f"nothing answers at this address ({sanitize(str(error))})",
+                    absent,
+                    reason=Reason.UNREACHABLE,
                 ) from None
         except ReadFailed as error:
             seconds = backoff.after_read_failed()
@@ -107,6 +109,7 @@ def with_retries(
                 raise Unavailable(
                     f"the service takes connections but does not answer ({sanitize(str(error))})",
                     "It is being updated or is overloaded; that mostly passes within minutes.",
+                    reason=Reason.NO_RESPONSE,
                 ) from None
         else:
             heeded = is_own is None or response.status not in rules or is_own(response)

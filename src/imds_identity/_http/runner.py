@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable
 
-from .._core.failure import Failure, Refused, Unavailable
+from .._core.failure import Failure, Reason, Refused, Unavailable
 from .._platform.fork import fork_safe
 from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
 from .retry_options import DEFAULT_RETRY, RetryOptions
@@ -166,9 +166,11 @@ class _StepRunner:
         if self._left < seconds:
             last = f"its last answer was {self._status}" if self._status else "none was complete"
             kind = Refused if self._status else Unavailable
+            reason = Reason.SERVICE_FAILING if self._status else Reason.NO_RESPONSE
             raise kind(
                 f"the service gave no final answer within {self._channel.seconds:.0f} s: {last}",
                 "It is being updated or is overloaded; that mostly passes within minutes.",
+                reason=Reason.THROTTLED if self._status == 429 else reason,
                 status=self._status,
                 retry_after=seconds or None,
             )

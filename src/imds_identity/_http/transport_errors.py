@@ -10,7 +10,7 @@ import http.client
 import socket
 import sys
 
-from .._core.failure import Failure, Refused, Unavailable, sanitize
+from .._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from .._core.secret import Secret
 from .._version import __version__
 from .connection import timed_out
@@ -51,6 +51,7 @@ def transport_error_from(error: Exception, request: Request) -> Exception:
     return Refused(
         f"the transport or one of its hooks raised {type(error).__name__}: {error_text}",
         "Such an error is not one of the service's: correct what sends, or leave it out.",
+        reason=Reason.TRANSPORT_ERROR,
     )
 
 
@@ -78,6 +79,7 @@ def invalid_url(request: Request) -> Unavailable:
         "request is none",
         "Correct the variable that names it; a port is a number from 1 to 65535, and a name with "
         "letters beyond ASCII is written in its xn-- form.",
+        reason=Reason.INVALID_SETTING,
     )
 
 

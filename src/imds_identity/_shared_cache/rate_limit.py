@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from .._core.failure import Refused
+from .._core.failure import Reason, Refused
 from .._core.key import Key
 from .._http.retry import retry_after
 from .._http.runner import MARGIN
@@ -158,6 +158,7 @@ class RateLimiter:
             raise Refused(
                 f"the service asked this machine to rest, for {remaining_pause:.0f} s more",
                 "Another process was throttled; find what asks so often.",
+                reason=Reason.THROTTLED,
                 retry_after=remaining_pause,
             )
         # On top of it, or all who waited would start in the same moment.

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._core.failure import Failure, Refused, Unavailable
+from .._core.failure import Failure, Reason, Refused, Unavailable
 from .._http.exchange import Random, Request, Response, Steps, url_with
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
-from .refusals import check_identity, refusal
+from .refusals import check_identity, reason_of, refusal
 from .token_parsing import token_from
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ def _refusal(response: Response, token_request: TokenRequest, host: Host) -> Fai
         return Refused(
             f"the service answered {response.status}, {response.error_text}",
             f"It knows an app by {host.secret_variable}: is that this process's own?",
+            reason=reason_of(response),
             status=response.status,
+            service_code=response.service_code,
         )
     return refusal(response, token_request)
 
@@ -134,6 +136,7 @@ def _request(
         raise Refused(
             f"{name} cannot select an identity by {identity.selector}",
             "Leave the selector out, or configure the identity in the host itself.",
+            reason=Reason.UNSUPPORTED,
         )
     headers: dict[str, str | Secret] = {**HEADERS}
     if secret is not None:
@@ -141,6 +144,7 @@ def _request(
             raise Unavailable(
                 f"{host.secret_variable} cannot be sent in a header",
                 "The host sets it: letters, digits and punctuation of ASCII.",
+                reason=Reason.INVALID_SETTING,
             )
         headers[host.secret_header] = secret
     query = {"resource": token_request.resource}
@@ -165,11 +169,13 @@ def _certificate(endpoint: str, thumbprint: str) -> str:
         raise Unavailable(
             "IDENTITY_SERVER_THUMBPRINT is no SHA-1 thumbprint of a certificate",
             "Service Fabric sets it: forty hexadecimal digits.",
+            reason=Reason.INVALID_SETTING,
         )
     if not endpoint.lower().startswith("https://"):
         raise Unavailable(
             "Service Fabric is asked by https only, where its certificate proves it",
             "Correct IDENTITY_ENDPOINT.",
+            reason=Reason.INVALID_SETTING,
         )
     return digits
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from urllib.parse import urlsplit
 
-from .._core.failure import Failure, Refused, SecretUnreadable, sanitize
+from .._core.failure import Failure, Reason, Refused, SecretUnreadable, sanitize
 from .._http.exchange import (
     Random,
     Request,
@@ -57,6 +57,7 @@ def exchange(
         raise SecretUnreadable(
             "the endpoint is not on this machine, so Arc's secret must not be sent there",
             "IDENTITY_ENDPOINT and IMDS_ENDPOINT must name localhost or 127.0.0.1.",
+            reason=Reason.ARC_ENDPOINT_NOT_LOCAL,
         )
     secrets: list[Secret] = []
     try:
@@ -112,6 +113,7 @@ def _unchallenged(response: Response, token_request: TokenRequest) -> Failure:
         return Refused(
             "the service answered 200 where a 401 challenge was due",
             "That is not how the Azure Arc agent answers: its token was discarded. " + _AGENT,
+            reason=Reason.ARC_NOT_CHALLENGED,
             status=200,
         )
     return refusal(response, token_request)
@@ -130,6 +132,7 @@ def _realm(challenge: Response) -> str:
             "the challenge names no key file: its WWW-Authenticate header is "
             + (repr(sanitize(header, 200)) if header else "missing"),
             _AGENT,
+            reason=Reason.ARC_CHALLENGE_MALFORMED,
             status=401,
         )
     return path

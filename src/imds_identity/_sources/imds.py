@@ -5,7 +5,7 @@ https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/ho
 
 from __future__ import annotations
 
-from .._core.failure import Failure, Malformed, Unavailable, sanitize
+from .._core.failure import Failure, Malformed, Reason, Unavailable, sanitize
 from .._http.exchange import Random, Request, Response, Steps, url_with
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
@@ -82,7 +82,7 @@ def _own_answer(
             request, random, absent=absent, retry_options=retry_options, is_own=_is_its_own
         )
     except Malformed as failure:  # packed, too large, or no sound HTTP
-        raise Unavailable(failure.problem, absent) from None
+        raise Unavailable(failure.problem, absent, reason=Reason.WRONG_SERVICE) from None
     if _is_its_own(response):
         return response
     if 300 <= response.status < 400:
@@ -94,6 +94,7 @@ def _own_answer(
     raise Unavailable(
         f"what answers {response.status} is not the metadata service: {said}",
         absent,
+        reason=Reason.WRONG_SERVICE,
         status=response.status,
     )
 
@@ -113,5 +114,6 @@ def _has_token(response: Response) -> bool:
 def _refusal(response: Response, token_request: TokenRequest, absent: str) -> Failure:
     status, error_text = response.status, response.error_text
     if status == 403 and "unreachable" in error_text:  # Docker Desktop, in its place
-        return Unavailable(f"the service answered 403, {error_text}", absent, status=status)
+        problem = f"the service answered 403, {error_text}"
+        return Unavailable(problem, absent, reason=Reason.PROXY, status=status)
     return refusal(response, token_request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._core.failure import Failure, Malformed, Refused, Unavailable, sanitize
+from .._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
 from .._core.identity import ascii_lower
 from .._http.retry import retry_after
 from .token_parsing import fields_of
@@ -18,6 +18,10 @@ _ECHOES = {
     "object_id": ("object_id",),
     "resource_id": ("msi_res_id", "mi_res_id"),
 }
+
+# https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+_UNKNOWN_RESOURCE = ("AADSTS500011", "AADSTS650057")
+_DELETED = ("AADSTS700016", "AADSTS7000112")
 
 
 def check_identity(response: Response, identity: Identity, *, required: bool) -> None:
@@ -44,6 +48,7 @@ def check_identity(response: Response, identity: Identity, *, required: bool) ->
             f"the service did not confirm the {identity}: it {confirmation}",
             "Its token may be another identity's and was discarded. Older Azure Arc agents ignore "
             "the selector: update the agent, or use the system-assigned identity.",
+            reason=Reason.IDENTITY_MISMATCH,
             status=response.status,
         )
 
@@ -64,6 +69,7 @@ def refusal(response: Response, token_request: TokenRequest) -> Failure:
         return Unavailable(
             f"the answer is a redirect ({status}), which was not followed",
             "The metadata service never redirects: something else answers at this address.",
+            reason=Reason.REDIRECT,
             status=status,
         )
     if status == 400:
@@ -71,13 +77,16 @@ def refusal(response: Response, token_request: TokenRequest) -> Failure:
             f"the service answered 400, {error_text}",
             f"Is the {token_request.identity} assigned here, and is {token_request.resource!r} a "
             "resource of its tenant? With several user-assigned identities one must be selected.",
+            reason=reason_of(response),
             status=status,
+            service_code=response.service_code,
         )
     if status == 429:
         asked = f" and asks for {rest:.0f} s of rest" if rest else ""
         return Refused(
             f"the service is throttling this machine (429, {error_text}){asked}",
             "Find what asks so often: of a VM no more than 20 a second and 5 at once are taken.",
+            reason=Reason.THROTTLED,
             status=status,
             retry_after=rest,
         )
@@ -85,12 +94,30 @@ def refusal(response: Response, token_request: TokenRequest) -> Failure:
         return Refused(
             f"the service keeps answering {status}, {error_text}",
             "It is being updated or is ill; that mostly passes within minutes.",
+            reason=Reason.SERVICE_FAILING,
             status=status,
+            service_code=response.service_code,
             retry_after=rest,
         )
     return Refused(
         f"the service answered {status}, {error_text}",
         "Asking again will not help: if those are not the metadata service's own words, something "
         "else (a proxy, a firewall) answers in its place.",
+        reason=reason_of(response),
         status=status,
+        service_code=response.service_code,
     )
+
+
+def reason_of(response: Response) -> Reason:
+    """Return the reason that the service's error text names."""
+    code, text = response.service_code, response.error_text.lower()
+    if code in _UNKNOWN_RESOURCE or "invalid_resource" in text:
+        return Reason.UNKNOWN_RESOURCE
+    if code:
+        return Reason.IDENTITY_DELETED if code in _DELETED else Reason.ENTRA_REFUSED
+    if response.status != 400:
+        return Reason.REFUSED
+    if "multiple" in text:
+        return Reason.MULTIPLE_IDENTITIES
+    return Reason.IDENTITY_NOT_FOUND if "not found" in text else Reason.BAD_REQUEST

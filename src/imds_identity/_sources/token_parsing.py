@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._core.failure import Malformed, Unavailable, sanitize
+from .._core.failure import Malformed, Reason, Unavailable, sanitize
 from .._core.token_response import REPORT, Fields, check_token, token_of
 from .._http.retry import http_date
 
@@ -46,6 +46,7 @@ def _token(fields: Fields, response: Response, random: float) -> Token:
         raise Malformed(
             f"the token expired {-lifetime:.0f} s ago by its expires_on, {expires_on}",
             "Check this machine's clock. " + REPORT,
+            reason=Reason.TOKEN_EXPIRED,
         )
     expires_in = fields.seconds("expires_in")
     if expires_in:  # Cloud Shell writes 0, whatever expires_on says
@@ -73,6 +74,7 @@ def fields_of(response: Response) -> Fields:
             f"the answer is not JSON but {size}",
             "Something other than the metadata service answers at this address, "
             "such as a captive portal or a proxy: there is no managed identity here.",
+            reason=Reason.WRONG_SERVICE,
             status=response.status,
         )
     if broken:

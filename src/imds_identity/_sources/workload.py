@@ -15,13 +15,13 @@ from urllib.parse import urlencode
 
 import msal
 
-from .._core.failure import Failure, Malformed, Refused, Unavailable, sanitize
+from .._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
 from .._core.secret import Secret
 from .._core.token_response import REPORT, check_token, token_of
 from .._http.exchange import Random, Request, Response, Steps
 from .._http.retry import TOKEN_RULES, with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
-from .refusals import refusal
+from .refusals import reason_of, refusal
 from .token_parsing import fields_of
 
 if TYPE_CHECKING:
@@ -61,11 +61,13 @@ def exchange(
         raise Refused(
             f"workload identity cannot select an identity by {token_request.identity.selector}",
             "Leave the selector out, or use the client id.",
+            reason=Reason.UNSUPPORTED,
         )
     if not authority.lower().startswith("https://"):
         raise Unavailable(
             f"{variable} must begin with https: the workload's own token is sent there",
             f"Correct or unset {variable}.",
+            reason=Reason.INVALID_SETTING,
         )
     try:
         response = yield from with_retries(
@@ -106,6 +108,7 @@ def assertion_in(path: str) -> Secret:
     raise Unavailable(
         f"{sanitize(path)!r} cannot be used: {reason}",
         "AZURE_FEDERATED_TOKEN_FILE names the file with this workload's token.",
+        reason=Reason.FEDERATED_TOKEN,
     )
 
 
@@ -134,10 +137,12 @@ def _request(authority: str, token_request: TokenRequest, assertion: Secret) -> 
         raise Refused(
             f"the claims are no JSON object with an object access_token{tripped}",
             "Pass them as the service's challenge had them, base64-decoded.",
+            reason=Reason.BAD_REQUEST,
         )
     raise Refused(
         f"MSAL writes no token request{tripped}",
         "AZURE_TENANT_ID and AZURE_CLIENT_ID are those of the app registration.",
+        reason=Reason.INVALID_SETTING,
     )
 
 
@@ -195,7 +200,9 @@ def _refusal(response: Response, token_request: TokenRequest) -> Failure:
         f"Microsoft Entra ID answered {status}, {response.error_text}",
         "Does the client have a federated credential for this workload, in the tenant that "
         "AZURE_TENANT_ID names?",
+        reason=reason_of(response),
         status=status,
+        service_code=response.service_code,
     )
 
 

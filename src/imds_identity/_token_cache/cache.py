@@ -8,7 +8,7 @@ import weakref
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 
-from .._core.failure import Failure, Refused
+from .._core.failure import Failure, Reason, Refused
 from .._core.freshness import State, decide
 from .._platform.fork import load
 from .._platform.locks import locked
@@ -160,6 +160,7 @@ class TokenCache:
             f"the fetch was interrupted {TRIES} times, or what it brought had expired by then",
             "Its thread, its event loop or this process was stopped, or a hook raised what is no "
             "Exception.",
+            reason=Reason.INTERRUPTED,
         )
 
     def join_or_start(
@@ -211,6 +212,7 @@ class TokenCache:
             raise Refused(
                 "a token was asked for by the very fetch that is to bring it",
                 "A hook or a transport that uses this credential does that: give it another one.",
+                reason=Reason.RECURSIVE,
             )
         return token or flight
 
@@ -245,6 +247,7 @@ class TokenCache:
         raise Refused(
             f"a fetch that was under way has not ended within {LONGEST_FETCH:.0f} s",
             "A transport or a hook that hangs does that. The next call starts another fetch.",
+            reason=Reason.TIMEOUT,
         )
 
     def _locked(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -262,7 +265,11 @@ class TokenCache:
                 self._runner_of(flight)()
             else:
                 self._complete(
-                    flight, Refused(f"no thread can be started to fetch a token: {error}")
+                    flight,
+                    Refused(
+                        f"no thread can be started to fetch a token: {error}",
+                        reason=Reason.INTERNAL_ERROR,
+                    ),
                 )
 
     def _runner_of(self, flight: Flight) -> Callable[[], object]:
@@ -284,6 +291,7 @@ class TokenCache:
             outcome = Refused(
                 f"an unexpected {type(error).__name__} ended the fetch",
                 "That is a fault in a transport, in a hook or in this package.",
+                reason=Reason.INTERNAL_ERROR,
             )
         finally:  # with an exception that is none of these those who wait ask anew
             self._complete(flight, outcome)

@@ -27,7 +27,7 @@ from azure.core.pipeline.transport._bigger_block_size_http_adapters import (
 )
 from requests.adapters import HTTPAdapter
 
-from ..._core.failure import Refused
+from ..._core.failure import Reason, Refused
 from ..._http.requests_transport import BoundedAdapter, BoundedSession
 from ..._platform.fork import load
 
@@ -116,6 +116,7 @@ def check_certificate(transport: Any, request: Request) -> None:
             f"{type(transport).__name__} cannot check Service Fabric's certificate by its "
             "thumbprint",
             "Leave transport out, or give a plain RequestsTransport.",
+            reason=Reason.UNSUPPORTED,
         )
 
 

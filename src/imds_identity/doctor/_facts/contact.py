@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..._core.claims import claims_in
-from ..._core.failure import Failure, Refused, Unavailable, sanitize
+from ..._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from ..._core.identity import SYSTEM_ASSIGNED
 from ..._core.token_request import TokenRequest
 from ..._http.exchange import ConnectFailed, Request, Response, TransportError
@@ -193,9 +193,10 @@ def _asked(
     except Failure as failure:
         return None, failure.copy()
     except ValueError as error:
-        return None, Refused(sanitize(str(error)))
+        return None, Refused(sanitize(str(error)), reason=Reason.UNSUPPORTED)
     except OSError as error:
-        return None, Unavailable(sanitize(error.strerror or str(error)))
+        problem = sanitize(error.strerror or str(error))
+        return None, Unavailable(problem, reason=Reason.UNREACHABLE)
     return claims_in(token.value), None
 
 

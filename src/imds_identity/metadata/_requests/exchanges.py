@@ -17,7 +17,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..._core.failure import Failure, Malformed, Refused, Unavailable, sanitize
+from ..._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
 from ..._http.exchange import (
     REQUEST_SECONDS,
     ConnectFailed,
@@ -182,9 +182,10 @@ def _once(service: Service, request: Request) -> Steps[Response]:
         return (yield from fresh_response(request))
     except ConnectFailed as error:
         problem = f"nothing answers at this address ({sanitize(str(error))})"
-        raise Unavailable(problem, _ABSENT) from None
+        raise Unavailable(problem, _ABSENT, reason=Reason.UNREACHABLE) from None
     except TransportError as error:
-        raise Refused(f"the service did not answer ({sanitize(str(error))})") from None
+        problem = f"the service did not answer ({sanitize(str(error))})"
+        raise Refused(problem, reason=Reason.NO_RESPONSE) from None
 
 
 def _asked(
@@ -270,19 +271,21 @@ def refusal(response: Response, category: str) -> Failure:
         return Unavailable(
             f"the answer is a redirect ({status}), which was not followed",
             "The metadata service never redirects: something else answers at this address.",
+            reason=Reason.REDIRECT,
             status=status,
         )
     if status == 403 and "unreachable" in words:
-        return Unavailable(said, _ABSENT, status=status)
+        return Unavailable(said, _ABSENT, reason=Reason.PROXY, status=status)
     if _complains_of_version(response):
         return UnknownVersion(said, "Leave api_version out to use one that is known.", status=400)
     wait = retry_after(response)
     if status == 429:
         hint = "A VM may send five requests a second to each category: find what asks so often."
-        return Refused(said, hint, status=status, retry_after=wait)
-    hint = ""
+        return Refused(said, hint, reason=Reason.THROTTLED, status=status, retry_after=wait)
+    hint, reason = "", Reason.REFUSED
     if status == 410 or status >= 500:
         hint = "It is being updated or is ill; that mostly passes within minutes."
+        reason = Reason.SERVICE_FAILING
     elif status == 403:
         hint = "Something else may answer in its place: imds-identity doctor finds out what."
-    return Refused(said, hint, status=status, retry_after=wait)
+    return Refused(said, hint, reason=reason, status=status, retry_after=wait)
