@@ -1,1 +1,1 @@
-"""The soak: every fault at once, for minutes, and a table with zeros in it. ``make soak``."""
+"""The soak test: many faults at once for minutes; rule violations must be zero. ``make soak``."""

@@ -1,4 +1,4 @@
-"""One request, and what it takes to answer it in any manner."""
+"""One token request on the service's side, and the helpers with which behaviors respond to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .shared_state import SOUND, steady
+from .shared_state import HEALTHY, monotonic
 
 if TYPE_CHECKING:
     import random
@@ -17,86 +17,92 @@ if TYPE_CHECKING:
     from .token_factory import TokenFactory
 
 
-class Wanted(NamedTuple):
-    """What a request asks for."""
+class TokenRequest(NamedTuple):
+    """The parameters of a token request."""
 
     resource: str
     selector: str
-    who: str
+    identity: str
     bypass: bool
 
 
-class ConnectionOver(Exception):
-    """The soak ends: nothing is held up any longer."""
+class FaultsEnded(Exception):
+    """The soak is draining: no response is delayed any longer."""
 
 
 class ClientConnection:
-    """One request and what it takes to answer it."""
+    """A token request and the connection on which it arrived."""
 
     def __init__(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        wanted: Wanted,
+        request: TokenRequest,
         shared_state: SharedState,
         token_factory: TokenFactory,
-        dice: random.Random,
+        rng: random.Random,
         trap: int,
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self.wanted = wanted
+        self.request = request
         self.shared_state = shared_state
         self.token_factory = token_factory
-        self.dice = dice
+        self.rng = rng
         self.trap = trap
 
     async def write(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def hold(self, seconds: float) -> None:
-        """Let time pass, until the soak ends or the client has gone."""
-        until = steady() + seconds
-        while (left := until - steady()) > 0:
+    async def pause(self, seconds: float) -> None:
+        """Wait, but no longer than the faults last or the client stays connected."""
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0:
             if seconds > 2:
-                self.go_on()
+                self.check_faults_last()
             if self._reader.at_eof():
                 raise ConnectionResetError
             await asyncio.sleep(min(left, 0.25))
 
-    def go_on(self) -> None:
-        """End this connection if the soak ends."""
-        if self.shared_state.mood == SOUND:
-            raise ConnectionOver
+    def check_faults_last(self) -> None:
+        """Raise FaultsEnded if the soak is draining."""
+        if self.shared_state.service_mode == HEALTHY:
+            raise FaultsEnded
 
     def reset(self) -> bool:
         """Reset the connection."""
-        made = self._writer.get_extra_info("socket")
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connected = self._writer.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
         raise ConnectionResetError
 
-    def head(self, status: int, *lines: str) -> bytes:
-        said = (f"HTTP/1.1 {status} Said", f"Date: {self.token_factory.date()}", *lines)
-        return ("\r\n".join(said) + "\r\n").encode()
+    def head(self, status: int, *headers: str) -> bytes:
+        lines = (f"HTTP/1.1 {status} Reason", f"Date: {self.token_factory.date()}", *headers)
+        return ("\r\n".join(lines) + "\r\n").encode()
 
-    async def answer(
-        self, status: int, body: bytes, *lines: str, kind: str = "application/json"
+    async def send_response(
+        self, status: int, body: bytes, *headers: str, content_type: str = "application/json"
     ) -> bool:
-        keep = self.dice.random() < 0.5
-        size, connection = f"Content-Length: {len(body)}", "keep-alive" if keep else "close"
-        lines = (f"Content-Type: {kind}", size, f"Connection: {connection}", *lines)
-        await self.write(self.head(status, *lines) + b"\r\n" + body)
+        keep = self.rng.random() < 0.5
+        headers = (
+            f"Content-Type: {content_type}",
+            f"Content-Length: {len(body)}",
+            f"Connection: {'keep-alive' if keep else 'close'}",
+            *headers,
+        )
+        await self.write(self.head(status, *headers) + b"\r\n" + body)
         return keep
 
-    async def say(self, status: int, *lines: str) -> bool:
-        """An error in the service's own words."""
-        words = {"error": "unwell", "error_description": "what the service says"}
-        return await self.answer(status, json.dumps(words).encode(), *lines)
+    async def send_error(self, status: int, *headers: str) -> bool:
+        """Send the service's JSON error response."""
+        error = {"error": "service_error", "error_description": "Injected by the soak test."}
+        return await self.send_response(status, json.dumps(error).encode(), *headers)
 
-    async def token(self, reason: str, changes: dict[str, Any], status: int = 200) -> bool:
-        """A token that no client may take, with ``changes`` in the answer."""
-        facts = self.token_factory.token(self.wanted, refusable=reason)
-        payload = self.token_factory.payload(self.wanted, facts, **changes)
-        return await self.answer(status, json.dumps(payload).encode())
+    async def send_invalid_token(
+        self, reason: str, changes: dict[str, Any], status: int = 200
+    ) -> bool:
+        """Send a response with ``changes``, whose token clients must refuse."""
+        issued = self.token_factory.token(self.request, invalid=reason)
+        payload = self.token_factory.payload(self.request, issued, **changes)
+        return await self.send_response(status, json.dumps(payload).encode())

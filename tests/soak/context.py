@@ -1,4 +1,4 @@
-"""What the actors of a worker share."""
+"""The objects that all parts of a worker share."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ if TYPE_CHECKING:
     import random
     from collections import Counter
 
-    from .calls import Calls
-    from .children import Children
+    from .call_checker import CallChecker
     from .credentials import CredentialPool
     from .event_log import EventLog
+    from .forked_children import ForkedChildren
     from .shared_state import SharedState
     from .watch import Watch
 
 
 class Context(NamedTuple):
-    """One worker process."""
+    """The context of one worker process."""
 
     folder: str
     shared_state: SharedState
     event_log: EventLog
     counts: Counter[str]
     watch: Watch
-    calls: Calls
+    checker: CallChecker
     credentials: CredentialPool
-    children: Children
-    dice: random.Random
+    children: ForkedChildren
+    rng: random.Random
 
-    def ask_one(self, *, main: bool = False) -> None:
-        """One question to a sync credential, and what the resource says to the token."""
-        held = self.credentials.any_sync()
-        ask, info = held.ask(self.dice), self.dice.random() < 0.5
-        facts = self.calls.sync(held.credential, ask, info=info, main=main)
-        challenge = self.calls.challenge(ask, facts)
+    def call_any(self, *, main: bool = False) -> None:
+        """Call a random sync credential, and again if the resource responds with a challenge."""
+        pooled = self.credentials.any_sync()
+        spec, info = pooled.call_spec(self.rng), self.rng.random() < 0.5
+        issued = self.checker.call_sync(pooled.credential, spec, info=info, main=main)
+        challenge = self.checker.challenge(spec, issued)
         if challenge is not None:
-            self.calls.sync(held.credential, challenge, info=info, main=main)
+            self.checker.call_sync(pooled.credential, challenge, info=info, main=main)
 
 
-class CallingBack(logging.Handler):
-    """A log handler that itself asks for a token, as those do that send records to Azure.
+class TokenRequestingHandler(logging.Handler):
+    """A log handler that requests tokens, as handlers do that send records to Azure.
 
     Args:
-        context: to ask in.
-        locked: whether records wait for each other, as with every ordinary handler.
+        context: of the worker.
+        locked: whether to hold the handler's lock meanwhile, as ordinary handlers do.
     """
 
     def __init__(self, context: Context, *, locked: bool) -> None:
         super().__init__()
-        self._scene = context
+        self._context = context
         self._locked = locked
         self._local = threading.local()
 
@@ -62,14 +62,14 @@ class CallingBack(logging.Handler):
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._scene.counts["log records"] += 1
-        self._scene.calls.check_words(record.getMessage())
+        self._context.counts["log records"] += 1
+        self._context.checker.check_message(record.getMessage())
         if getattr(self._local, "inside", False):
             return
         try:
             self._local.inside = True
-            self._scene.counts["faults: log handlers that called back"] += 1
+            self._context.counts["faults: token requests from a log handler"] += 1
             main = threading.current_thread() is threading.main_thread()
-            self._scene.ask_one(main=main)
+            self._context.call_any(main=main)
         finally:
             self._local.inside = False

@@ -1,4 +1,4 @@
-"""The credentials of a process: every identity, every face, with and without a transport."""
+"""The credentials of a process: all identities, sync and async, with and without a transport."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from azure.core.pipeline.transport import (
 import imds_identity
 import imds_identity.aio
 
-from .calls import Ask
-from .shared_state import CLIENT_ID, OBJECT_ID, RESOURCE_ID, RESOURCES, SYSTEM
+from .call_checker import CallSpec
+from .shared_state import CLIENT_ID, OBJECT_ID, RESOURCE_ID, RESOURCES, SYSTEM_ASSIGNED
 
 if TYPE_CHECKING:
     import random
 
 IDENTITIES: tuple[tuple[str, dict[str, Any]], ...] = (
-    (SYSTEM, {}),
+    (SYSTEM_ASSIGNED, {}),
     (CLIENT_ID, {"client_id": CLIENT_ID}),
     (OBJECT_ID, {"object_id": OBJECT_ID}),
     (RESOURCE_ID, {"resource_id": RESOURCE_ID}),
@@ -28,62 +28,57 @@ IDENTITIES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 class PooledCredential(NamedTuple):
-    """A credential, and how to ask it."""
+    """A credential, its kind and its identity."""
 
-    face: str
-    who: str
+    kind: str
+    identity: str
     credential: Any
 
-    def ask(self, dice: random.Random) -> Ask:
-        return Ask(self.face, dice.choice(RESOURCES), self.who)
+    def call_spec(self, rng: random.Random) -> CallSpec:
+        return CallSpec(self.kind, rng.choice(RESOURCES), self.identity)
 
 
 def _hook(_: Any) -> None:
-    """Sees every request and answer, and has nothing to say."""
+    """Receive a request or a response, and do nothing."""
 
 
 class CredentialPool:
-    """Credentials for all threads of a process.
+    """Credentials for all threads of a process; ``cache`` is the shared cache's directory."""
 
-    Args:
-        cache: the directory that all processes share.
-        dice: choose.
-    """
-
-    def __init__(self, cache: str, dice: random.Random) -> None:
+    def __init__(self, cache: str, rng: random.Random) -> None:
         self._cache = cache
-        self._dice = dice
+        self._rng = rng
         self.sync = [
             PooledCredential(
-                face, who, imds_identity.ManagedIdentityCredential(**settings, **identity)
+                kind, identity, imds_identity.ManagedIdentityCredential(**settings, **selector)
             )
-            for who, identity in IDENTITIES
-            for face, settings in self._sync_settings()
+            for identity, selector in IDENTITIES
+            for kind, settings in self._sync_settings()
         ]
 
     def any_sync(self) -> PooledCredential:
-        """One of the lasting ones mostly, or a new one."""
-        if self._dice.random() < 0.9:
-            return self._dice.choice(self.sync)
-        who, identity = self._dice.choice(IDENTITIES)
-        made = imds_identity.ManagedIdentityCredential(**identity)
-        return PooledCredential("sync, new", who, made)
+        """Return a pooled sync credential, or sometimes a new one."""
+        if self._rng.random() < 0.9:
+            return self._rng.choice(self.sync)
+        identity, selector = self._rng.choice(IDENTITIES)
+        credential = imds_identity.ManagedIdentityCredential(**selector)
+        return PooledCredential("sync, new", identity, credential)
 
-    def asyncs(self) -> list[PooledCredential]:
-        """New ones, for one event loop."""
+    def new_async(self) -> list[PooledCredential]:
+        """Return new async credentials for one event loop."""
         return [
             PooledCredential(
-                face, who, imds_identity.aio.ManagedIdentityCredential(**settings, **identity)
+                kind, identity, imds_identity.aio.ManagedIdentityCredential(**settings, **selector)
             )
-            for face, settings in self._async_settings()
-            for who, identity in [self._dice.choice(IDENTITIES)]
+            for kind, settings in self._async_settings()
+            for identity, selector in [self._rng.choice(IDENTITIES)]
         ]
 
     def _sync_settings(self) -> list[tuple[str, dict[str, Any]]]:
         return [
             ("sync", {}),
-            ("sync, private", {"cache": "off"}),
-            ("sync, with hooks", {"raw_request_hook": _hook, "raw_response_hook": _hook}),
+            ("sync, cache off", {"cache": "off"}),
+            ("sync, hooks", {"raw_request_hook": _hook, "raw_response_hook": _hook}),
             ("sync, transport", {"transport": RequestsTransport(), "cache": self._cache}),
         ]
 
@@ -91,7 +86,7 @@ class CredentialPool:
         return [
             ("aio", {}),
             ("aio", {"cache": self._cache}),
-            ("aio, with hooks", {"raw_request_hook": _hook}),
+            ("aio, hooks", {"raw_request_hook": _hook}),
             ("aio, sync transport", {"transport": RequestsTransport(), "cache": self._cache}),
             ("aio, aiohttp", {"transport": AioHttpTransport(), "cache": self._cache}),
             ("aio, async requests", {"transport": AsyncioRequestsTransport()}),

@@ -1,6 +1,6 @@
-"""What the processes of a soak have to say: lines of one file, each written at once.
+"""The events of all processes of a soak: lines of one file, each written by one system call.
 
-A file takes a line whoever is stopped or killed; a pipe would not.
+Unlike a pipe, a file accepts lines while its reader is stopped or killed.
 """
 
 from __future__ import annotations
@@ -15,53 +15,49 @@ if TYPE_CHECKING:
     from collections import Counter
 
 _TOKEN = re.compile(r"eyJ[\w-]{8,}[\w.-]*")
-_LONGEST = 6000
+_MAX_DETAIL = 6000
 
 
-def shows_token(text: str) -> bool:
-    """Whether something that looks like a token is in ``text``."""
+def contains_token(text: str) -> bool:
+    """Return whether ``text`` contains something that looks like a token."""
     return _TOKEN.search(text) is not None
 
 
-def told(error: BaseException) -> str:
-    """``error`` with its traceback, and with no token in it."""
+def format_error(error: BaseException) -> str:
+    """Return ``error`` with its traceback, with tokens replaced."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return _TOKEN.sub("<token>", text)[-_LONGEST:]
+    return _TOKEN.sub("<token>", text)[-_MAX_DETAIL:]
 
 
 class EventLog:
-    """Writes lines.
-
-    Args:
-        path: the file that all write to.
-    """
+    """Appends events to the file at ``path``."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
-    def write(self, kind: str, **facts: Any) -> None:
-        line = json.dumps({"kind": kind, "pid": os.getpid(), **facts}) + "\n"
+    def write(self, kind: str, **fields: Any) -> None:
+        line = json.dumps({"kind": kind, "pid": os.getpid(), **fields}) + "\n"
         os.write(self._file, line.encode())
 
-    def counts(self, counts: Counter[str], longest: float = 0.0, role: str = "") -> None:
-        self.write("counts", counts=dict(counts), longest=longest, role=role)
+    def write_counts(self, counts: Counter[str], longest: float = 0.0) -> None:
+        self.write("counts", counts=dict(counts), longest=longest)
 
-    def broken(self, rule: str, detail: str) -> None:
-        """A rule was broken that never may be."""
-        self.write("broken", rule=rule, detail=_TOKEN.sub("<token>", detail)[-_LONGEST:])
+    def write_violation(self, rule: str, detail: str) -> None:
+        """Record that the package broke ``rule``."""
+        self.write("violation", rule=rule, detail=_TOKEN.sub("<token>", detail)[-_MAX_DETAIL:])
 
 
 class Reader:
-    """Reads what has been written since it last read."""
+    """Reads the events that were added since the last call."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._position = 0
 
-    def lines(self) -> list[dict[str, Any]]:
+    def events(self) -> list[dict[str, Any]]:
         with open(self._path, "rb") as file:
             file.seek(self._position)
             data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._position += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        complete = data[: data.rfind(b"\n") + 1]
+        self._position += len(complete)
+        return [json.loads(line) for line in complete.splitlines()]

@@ -1,4 +1,4 @@
-"""What is done to the workers, the clocks, the service and the shared directory from outside."""
+"""Faults from outside: in the workers, the clocks, the service and the shared cache."""
 
 from __future__ import annotations
 
@@ -7,143 +7,144 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from .shared_state import CALM, GONE, OUTAGE, RESOURCES, ROUGH, steady
+from .shared_state import DOWN, FLAKY, MOSTLY_HEALTHY, OUTAGE, RESOURCES, monotonic
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
     from .processes import WorkerProcesses
+    from .report import Report
     from .shared_state import SharedState
-    from .table import Table
 
-_MOODS = {
-    CALM: ("calm", 8.0, 25.0),
-    ROUGH: ("rough", 5.0, 20.0),
-    OUTAGE: ("failing in one way", 3.0, 30.0),
-    GONE: ("gone", 1.0, 20.0),
+
+class ServiceMode(NamedTuple):
+    """A mode of the service: its name in the report, and bounds of its duration in seconds."""
+
+    name: str
+    shortest: float
+    longest: float
+
+
+_MODES = {
+    MOSTLY_HEALTHY: ServiceMode("mostly healthy", 8.0, 25.0),
+    FLAKY: ServiceMode("flaky", 5.0, 20.0),
+    OUTAGE: ServiceMode("failing in one way", 3.0, 30.0),
+    DOWN: ServiceMode("down", 1.0, 20.0),
 }
-_NEXT_MOODS = (CALM, CALM, CALM, ROUGH, OUTAGE, GONE)
+_MODE_CHOICES = (MOSTLY_HEALTHY, MOSTLY_HEALTHY, MOSTLY_HEALTHY, FLAKY, OUTAGE, DOWN)
 _DAY = 86400.0
 
 
 class Fault(NamedTuple):
-    """Something that is done again and again.
+    """A fault that is injected repeatedly.
 
     Attributes:
-        every: seconds between two, on average.
-        do: does it.
+        interval: the mean seconds between two injections.
+        inject: injects it.
     """
 
-    every: float
-    do: Callable[[], None]
+    interval: float
+    inject: Callable[[], None]
 
 
 class Faults:
-    """All of them.
-
-    Args:
-        shared_state: carries clocks, moods and revocations.
-        processes: is stopped and killed.
-        cache: the directory that the workers share.
-        table: counts what was tried.
-        dice: choose.
-    """
+    """All faults, each on its own random schedule."""
 
     def __init__(
         self,
         shared_state: SharedState,
-        processes: WorkerProcesses,
+        workers: WorkerProcesses,
         cache: str,
-        table: Table,
-        dice: random.Random,
+        report: Report,
+        rng: random.Random,
     ) -> None:
-        self._board = shared_state
-        self._crew = processes
+        self._shared_state = shared_state
+        self._workers = workers
         self._cache = cache
-        self._table = table
-        self._dice = dice
-        self._mood_until = 0.0
+        self._report = report
+        self._rng = rng
+        self._mode_until = 0.0
         faults = (
-            Fault(3.0, self._stop_one),
-            Fault(90.0, self._freeze_one),
-            Fault(5.0, self._kill_one),
+            Fault(3.0, self._stop_briefly),
+            Fault(90.0, self._stop_for_long),
+            Fault(5.0, self._kill_worker),
             Fault(7.0, self._set_machine_clock),
             Fault(20.0, self._set_service_clock),
-            Fault(2.0, self._revoke_one),
-            Fault(45.0, self._remove_directory),
-            Fault(10.0, self._damage_entry),
+            Fault(2.0, self._revoke_tokens),
+            Fault(45.0, self._remove_cache),
+            Fault(10.0, self._truncate_cache_file),
         )
-        self._due = {fault: self._next(fault) for fault in faults}
+        self._due = {fault: self._next_time(fault) for fault in faults}
 
-    def do_what_is_due(self) -> None:
-        """Call this often."""
-        now = steady()
-        self._change_mood(now)
-        self._crew.let_go_on(now)
-        for fault, moment in self._due.items():
-            if now >= moment:
-                fault.do()
-                self._due[fault] = self._next(fault)
+    def inject_due(self) -> None:
+        """Inject all faults that are due."""
+        now = monotonic()
+        self._change_service_mode(now)
+        self._workers.resume_due(now)
+        for fault, due in self._due.items():
+            if now >= due:
+                fault.inject()
+                self._due[fault] = self._next_time(fault)
 
-    def _next(self, fault: Fault) -> float:
-        return steady() + self._dice.expovariate(1 / fault.every)
+    def _next_time(self, fault: Fault) -> float:
+        return monotonic() + self._rng.expovariate(1 / fault.interval)
 
-    def _tried(self, what: str) -> None:
-        self._table.tried(f"faults: {what}")
+    def _count(self, fault: str) -> None:
+        self._report.count(f"faults: {fault}")
 
-    def _change_mood(self, now: float) -> None:
-        if now < self._mood_until:
+    def _change_service_mode(self, now: float) -> None:
+        if now < self._mode_until:
             return
-        mood = self._dice.choice(_NEXT_MOODS)
-        name, shortest, longest = _MOODS[mood]
-        self._mood_until = now + self._dice.uniform(shortest, longest)
-        self._board.set_mood(mood)
-        self._tried(f"the service was {name}")
+        mode = self._rng.choice(_MODE_CHOICES)
+        name, shortest, longest = _MODES[mode]
+        self._mode_until = now + self._rng.uniform(shortest, longest)
+        self._shared_state.set_service_mode(mode)
+        self._count(f"service {name}")
 
-    def _stop_one(self) -> None:
-        self._stop(self._dice.choice((0.1, 0.5, 2.0, 8.0, 20.0)) * self._dice.uniform(0.5, 1.0))
+    def _stop_briefly(self) -> None:
+        self._stop(self._rng.choice((0.1, 0.5, 2.0, 8.0, 20.0)) * self._rng.uniform(0.5, 1.0))
 
-    def _freeze_one(self) -> None:
-        self._stop(self._dice.uniform(20.0, 90.0))
+    def _stop_for_long(self) -> None:
+        self._stop(self._rng.uniform(20.0, 90.0))
 
     def _stop(self, seconds: float) -> None:
-        running = self._crew.running()
-        if len(running) <= len(self._crew.members) // 2:
+        running = self._workers.running()
+        if len(running) <= len(self._workers.members) // 2:
             return
-        self._dice.choice(running).stop(seconds)
-        self._tried("SIGSTOP, for less than 20 s" if seconds < 20 else "SIGSTOP, for 20 to 90 s")
+        self._rng.choice(running).stop(seconds)
+        self._count("SIGSTOP, for less than 20 s" if seconds < 20 else "SIGSTOP, for 20 to 90 s")
 
-    def _kill_one(self) -> None:
-        mortal = [member for member in self._crew.members if not member.lasting]
-        if mortal:
-            self._crew.discard(self._dice.choice(mortal))
-            self._crew.start(lasting=False)
-            self._tried("kill -9")
+    def _kill_worker(self) -> None:
+        candidates = [worker for worker in self._workers.members if not worker.long_lived]
+        if candidates:
+            self._workers.discard(self._rng.choice(candidates))
+            self._workers.start(long_lived=False)
+            self._count("kill -9")
 
     def _set_machine_clock(self) -> None:
-        self._board.set_machine_offset(self._jump())
-        self._tried("this machine's clock was set")
+        self._shared_state.set_machine_offset(self._clock_offset())
+        self._count("machine clock set")
 
     def _set_service_clock(self) -> None:
-        self._board.set_service_offset(self._jump())
-        self._tried("the service's clock was set")
+        self._shared_state.set_service_offset(self._clock_offset())
+        self._count("service clock set")
 
-    def _jump(self) -> float:
-        furthest = self._dice.choice((0.0, 1.5, 10.0, 300.0, 3600.0, 30 * _DAY))
-        return self._dice.uniform(-furthest, furthest)
+    def _clock_offset(self) -> float:
+        furthest = self._rng.choice((0.0, 1.5, 10.0, 300.0, 3600.0, 30 * _DAY))
+        return self._rng.uniform(-furthest, furthest)
 
-    def _revoke_one(self) -> None:
-        self._board.revoke(self._dice.choice(RESOURCES))
-        self._tried("all tokens of a resource were revoked")
+    def _revoke_tokens(self) -> None:
+        self._shared_state.revoke(self._rng.choice(RESOURCES))
+        self._count("all tokens of a resource revoked")
 
-    def _remove_directory(self) -> None:
+    def _remove_cache(self) -> None:
         shutil.rmtree(self._cache, ignore_errors=True)
-        self._tried("the shared directory was removed")
+        self._count("shared cache directory removed")
 
-    def _damage_entry(self) -> None:
+    def _truncate_cache_file(self) -> None:
         with suppress(OSError, IndexError):
-            name = self._dice.choice(os.listdir(self._cache))
+            name = self._rng.choice(os.listdir(self._cache))
             with open(f"{self._cache}/{name}", "r+b") as file:
-                file.truncate(self._dice.randrange(400))
-            self._tried("a shared file was cut short")
+                file.truncate(self._rng.randrange(400))
+            self._count("shared cache file truncated")

@@ -1,4 +1,4 @@
-"""Whether a process that lives long grows: threads, descriptors and memory, seen from outside."""
+"""Leaks in long-lived processes: their threads, descriptors and memory, measured from outside."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ _WINDOW = 0.2
 
 
 class Sample(NamedTuple):
-    """One look at a process; memory in MiB."""
+    """The size of a process at one moment; memory in MiB."""
 
     threads: float
     descriptors: float
     memory: float
 
 
-ALLOWED = Sample(threads=10, descriptors=8, memory=12)
-"""More than chance explains: of a dozen threads, of tens of descriptors, of a hundred MiB."""
+TOLERANCE = Sample(threads=10, descriptors=8, memory=12)
+"""More than random variation: a dozen threads, tens of descriptors and a hundred MiB are normal."""
 
 
-def look(pid: int) -> Sample | None:
-    """A process as it is now, or None if it has gone."""
+def sample_process(pid: int) -> Sample | None:
+    """Return a process's current size, or None if it has ended."""
     try:
         with open(f"/proc/{pid}/status") as file:
-            facts = dict(line.split(":", 1) for line in file if ":" in line)
+            status = dict(line.split(":", 1) for line in file if ":" in line)
         return Sample(
-            threads=float(facts["Threads"]),
+            threads=float(status["Threads"]),
             descriptors=len(os.listdir(f"/proc/{pid}/fd")),
-            memory=float(facts["VmRSS"].split()[0]) / 1024,
+            memory=float(status["VmRSS"].split()[0]) / 1024,
         )
     except (OSError, KeyError):
         return None
 
 
-def grown(samples: list[Sample]) -> tuple[Sample, Sample] | None:
-    """The least after the warm-up and at the end, or None if a life was too short to tell.
+def measure_growth(samples: list[Sample]) -> tuple[Sample, Sample] | None:
+    """Return the minimum after the warm-up and at the end, or None if there are too few samples.
 
-    What leaks never goes away again. A fetch that is held up does, and leaves none behind that is
-    seen all through a window: that is no shorter than the longest exchange.
+    A leak never shrinks, so the minimum of a window shows it. A delayed fetch ends, and a window is
+    no shorter than the longest exchange, so no delayed fetch raises the minimum.
 
     Args:
-        samples: one a second.
+        samples: one per second.
     """
     start, width = int(len(samples) * _WARM_UP), int(len(samples) * _WINDOW)
     width = max(width, int(LONGEST_EXCHANGE))
     if len(samples) < start + 2 * width:
         return None
-    return _least(samples[start : start + width]), _least(samples[-width:])
+    return _minimum(samples[start : start + width]), _minimum(samples[-width:])
 
 
-def excess(before: Sample, after: Sample) -> list[str]:
-    """What has grown by more than is allowed."""
+def excesses(before: Sample, after: Sample) -> list[str]:
+    """Describe each size that grew beyond the tolerance."""
     return [
-        f"{name}: {was:.0f} to {now:.0f}"
-        for name, was, now, allowed in zip(Sample._fields, before, after, ALLOWED, strict=True)
-        if now - was > allowed
+        f"{name}: {old:.0f} to {new:.0f}"
+        for name, old, new, tolerance in zip(Sample._fields, before, after, TOLERANCE, strict=True)
+        if new - old > tolerance
     ]
 
 
-def _least(samples: list[Sample]) -> Sample:
+def _minimum(samples: list[Sample]) -> Sample:
     return Sample(*(min(column) for column in zip(*samples, strict=True)))

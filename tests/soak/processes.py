@@ -1,4 +1,4 @@
-"""The worker processes as who runs them sees them, and the faults that come from outside."""
+"""The worker processes, as the process that starts, stops and kills them sees them."""
 
 from __future__ import annotations
 
@@ -10,126 +10,119 @@ import time
 from typing import TYPE_CHECKING
 
 from . import growth
-from .shared_state import steady
+from .shared_state import monotonic
 
 if TYPE_CHECKING:
     import random
 
-_SILENT = 30.0
+_SILENT_SECONDS = 30.0
 
 
-class Member:
+class WorkerProcess:
     """A worker process.
 
     Attributes:
-        lasting: whether it is never killed, and must not grow.
-        stopped_until: when it goes on (`steady`), or 0 if it is not stopped.
-        heard: when it last said something (`steady`).
+        long_lived: whether it is never killed, so that it must not grow.
+        stopped_until: when it resumes (`monotonic`), or 0 if it is not stopped.
+        last_event: when its last event was read (`monotonic`).
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], *, lasting: bool) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], *, long_lived: bool) -> None:
         self.process = process
         self.pid = process.pid
-        self.lasting = lasting
+        self.long_lived = long_lived
         self.stopped_until = 0.0
-        self.heard = steady()
+        self.last_event = monotonic()
         self.samples: list[growth.Sample] = []
 
     def stop(self, seconds: float) -> None:
-        self.stopped_until = steady() + seconds
+        self.stopped_until = monotonic() + seconds
         os.kill(self.pid, signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self.stopped_until = 0.0
-        self.heard = steady()
+        self.last_event = monotonic()
         os.kill(self.pid, signal.SIGCONT)
 
-    def dump(self) -> None:
-        """Let it write the stacks of its threads to where it writes errors."""
+    def dump_stacks(self) -> None:
+        """Make it write the stacks of all its threads to its stderr."""
         os.kill(self.pid, signal.SIGUSR2)
         time.sleep(0.5)
 
-    def silent(self) -> bool:
-        """Whether it should have said something and has not."""
-        return not self.stopped_until and steady() - self.heard > _SILENT
+    def is_silent(self) -> bool:
+        """Return whether it runs but has written no event for too long."""
+        return not self.stopped_until and monotonic() - self.last_event > _SILENT_SECONDS
 
     def sample(self) -> None:
-        if not self.stopped_until and (seen := growth.look(self.pid)) is not None:
-            self.samples.append(seen)
+        if not self.stopped_until and (sample := growth.sample_process(self.pid)) is not None:
+            self.samples.append(sample)
 
 
 class WorkerProcesses:
-    """All worker processes, those of the past included.
-
-    Args:
-        folder: of the soak.
-        environment: of the workers; it names the folder.
-        patience: seconds that a call may take.
-        dice: seeds each worker.
-    """
+    """The current worker processes; ``environment`` must contain the path ``folder``."""
 
     def __init__(
-        self, folder: str, environment: dict[str, str], patience: float, dice: random.Random
+        self, folder: str, environment: dict[str, str], call_timeout: float, rng: random.Random
     ) -> None:
         self._folder = folder
         self._environment = environment
-        self._patience = patience
-        self._dice = dice
+        self._call_timeout = call_timeout
+        self._rng = rng
         self._started = 0
-        self.members: list[Member] = []
+        self.members: list[WorkerProcess] = []
 
-    def start(self, *, lasting: bool) -> Member:
-        """One more worker, in a session of its own."""
-        kind = "rung" if self._started % 2 else "logged"
-        seed = str(self._dice.randrange(2**32))
-        with open(f"{self._folder}/said-{self._started}.txt", "wb") as said:
+    def start(self, *, long_lived: bool) -> WorkerProcess:
+        """Start a worker in a new session."""
+        kind = "interrupted" if self._started % 2 else "locked-logging"
+        seed = str(self._rng.randrange(2**32))
+        with open(f"{self._folder}/output-{self._started}.txt", "wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", "soak.worker",
-                 self._folder, seed, str(self._patience), kind],
+                 self._folder, seed, str(self._call_timeout), kind],
                 env=self._environment, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
         self._started += 1
-        self.members.append(Member(process, lasting=lasting))
+        self.members.append(WorkerProcess(process, long_lived=long_lived))
         return self.members[-1]
 
-    def running(self) -> list[Member]:
-        """Those that are not stopped."""
-        return [member for member in self.members if not member.stopped_until]
+    def running(self) -> list[WorkerProcess]:
+        """Return the workers that are not stopped."""
+        return [worker for worker in self.members if not worker.stopped_until]
 
-    def alive(self) -> list[Member]:
-        """Those that have not ended."""
-        return [member for member in self.members if member.process.poll() is None]
+    def alive(self) -> list[WorkerProcess]:
+        """Return the workers that have not ended."""
+        return [worker for worker in self.members if worker.process.poll() is None]
 
-    def let_go_on(self, now: float) -> None:
-        """Continue those whose time has come (`steady`)."""
-        for member in self.members:
-            if member.stopped_until and now >= member.stopped_until:
-                member.go_on()
+    def resume_due(self, now: float) -> None:
+        """Resume the workers that were stopped until ``now`` (`monotonic`) or earlier."""
+        for worker in self.members:
+            if worker.stopped_until and now >= worker.stopped_until:
+                worker.resume()
 
-    def discard(self, member: Member) -> None:
-        """Kill a worker, as kill -9 does."""
-        member.process.kill()
-        member.process.wait()
-        self.members.remove(member)
+    def discard(self, worker: WorkerProcess) -> None:
+        """Kill a worker with SIGKILL."""
+        worker.process.kill()
+        worker.process.wait()
+        self.members.remove(worker)
 
     def strays(self) -> list[int]:
-        """Forked children that outlive their workers: the soak's folder is in their environment."""
-        own = {member.pid for member in self.members}
+        """Return forked children that outlived their workers: their environment has the folder."""
+        own = {worker.pid for worker in self.members}
         mark = self._folder.encode()
-        return [pid for pid in _all() if pid not in own and mark in _environment(pid)]
+        return [pid for pid in _all_processes() if pid not in own and mark in _environment(pid)]
 
-    def end(self) -> list[int]:
-        """Kill all that is left; the strays among it."""
-        for member in list(self.members):
-            self.discard(member)
+    def kill_all(self) -> list[int]:
+        """Kill all workers and strays; return the strays."""
+        for worker in list(self.members):
+            self.discard(worker)
         strays = self.strays()
         for pid in strays:
             os.kill(pid, signal.SIGKILL)
         return strays
 
 
-def _all() -> list[int]:
+def _all_processes() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 

@@ -1,7 +1,7 @@
-"""A token service that is sound mostly and hostile by moods: raw sockets, one process.
+"""A token service whose behavior depends on its mode: raw sockets, one process.
 
 Run as ``python -m soak.service FOLDER SEED``; prints its port and the port of a trap, to which
-nobody may ever connect.
+clients must never connect.
 """
 
 from __future__ import annotations
@@ -17,139 +17,141 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from .behaviors import FAILING, HOSTILE, sound
-from .connection import ClientConnection, ConnectionOver, Wanted
+from .connection import ClientConnection, FaultsEnded, TokenRequest
 from .event_log import EventLog
-from .shared_state import CALM, GONE, OUTAGE, ROUGH, SOUND, SYSTEM, SharedState
+from .service_behaviors import FAILING, HOSTILE, healthy
+from .shared_state import (
+    DOWN,
+    FLAKY,
+    HEALTHY,
+    MOSTLY_HEALTHY,
+    OUTAGE,
+    SYSTEM_ASSIGNED,
+    SharedState,
+)
 from .token_factory import TokenFactory
 
 if TYPE_CHECKING:
-    from .behaviors import Behavior
+    from .service_behaviors import Behavior
 
-_SHARE_OF_HOSTILE = {SOUND: 0.0, CALM: 0.12, ROUGH: 0.5}
+_HOSTILE_SHARE = {HEALTHY: 0.0, MOSTLY_HEALTHY: 0.12, FLAKY: 0.5}
 _SELECTORS = ("client_id", "object_id", "msi_res_id")
-TRAPPED = "requests to a proxy or after a redirect"
+TRAPPED = "requests sent to a proxy or a redirect target"
 
 
 class Service:
-    """The service.
-
-    Args:
-        folder: of the soak.
-        seed: of its dice.
-    """
+    """The token service."""
 
     def __init__(self, folder: str, seed: int) -> None:
         self.shared_state = SharedState(f"{folder}/shared_state")
         self.event_log = EventLog(f"{folder}/event_log")
-        self.dice = random.Random(seed)
-        self.token_factory = TokenFactory(self.shared_state, self.dice)
+        self.rng = random.Random(seed)
+        self.token_factory = TokenFactory(self.shared_state, self.rng)
         self.counts: Counter[str] = Counter()
-        self.present = 0
-        self.most = 0
-        self._mood = SOUND
-        self._failing: Behavior = FAILING[0]
+        self.connections = 0
+        self.most_connections = 0
+        self._mode = HEALTHY
+        self._outage_behavior: Behavior = FAILING[0]
         self._port = 0
         self._trap = 0
 
     async def run(self) -> None:
-        """Serve until the process that started this one is gone."""
-        trap = await asyncio.start_server(self._trapped, "127.0.0.1", 0)
+        """Serve until the parent process ends."""
+        trap = await asyncio.start_server(self._serve_trap, "127.0.0.1", 0)
         self._trap = trap.sockets[0].getsockname()[1]
         server = await self._listen()
         print(self._port, self._trap, flush=True)
         parent = os.getppid()
         while os.getppid() == parent:
             await asyncio.sleep(0.25)
-            gone = self.shared_state.mood == GONE
-            if gone and server is not None:
+            down = self.shared_state.service_mode == DOWN
+            if down and server is not None:
                 server.close()
                 server = None
-            elif not gone and server is None:
+            elif not down and server is None:
                 server = await self._listen()
-            self._tell()
+            self.counts["service: most connections at once"] = self.most_connections
+            self.event_log.write_counts(self.counts)
 
     async def _listen(self) -> asyncio.Server | None:
-        with suppress(OSError):  # the port may linger for a moment
+        with suppress(OSError):  # the port may be in use for a moment
             server = await asyncio.start_server(
-                self._visited, "127.0.0.1", self._port, reuse_address=True, backlog=256
+                self._serve, "127.0.0.1", self._port, reuse_address=True, backlog=256
             )
             self._port = server.sockets[0].getsockname()[1]
             return server
         return None
 
-    def _tell(self) -> None:
-        self.counts["service: most requests at once"] = self.most
-        self.event_log.counts(self.counts, role="service")
-
-    async def _trapped(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_trap(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.read(4096)).decode("latin-1").split("\r\n")
         agent = next((line for line in head if line.lower().startswith("user-agent")), "")
-        self.event_log.broken(TRAPPED, f"{head[0].partition('?')[0]} {agent}")
+        self.event_log.write_violation(TRAPPED, f"{head[0].partition('?')[0]} {agent}")
         writer.close()
 
-    async def _visited(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.present += 1
-        self.most = max(self.most, self.present)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.most_connections = max(self.most_connections, self.connections)
         try:
-            while await self._answered(reader, writer):
+            while await self._handle_request(reader, writer):
                 pass
         except (
             OSError,
-            ConnectionOver,
+            FaultsEnded,
             ValueError,
             asyncio.IncompleteReadError,
             asyncio.LimitOverrunError,
         ):
             pass
         finally:
-            self.present -= 1
+            self.connections -= 1
             with suppress(OSError, RuntimeError):
                 writer.close()
 
-    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _handle_request(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
         head = await reader.readuntil(b"\r\n\r\n")
         connection = ClientConnection(
             reader,
             writer,
-            _wanted(head),
+            _parse_request(head),
             self.shared_state,
             self.token_factory,
-            self.dice,
+            self.rng,
             self._trap,
         )
-        manner = self._manner()
-        self.counts[f"service: {manner.__name__.replace('_', ' ')}"] += 1
-        return await manner(connection)
+        behavior = self._choose_behavior()
+        self.counts[f"service: {behavior.__name__.replace('_', ' ')}"] += 1
+        return await behavior(connection)
 
-    def _manner(self) -> Behavior:
-        mood = self.shared_state.mood
-        if mood != self._mood:
-            self._mood = mood
-            self._failing = self.dice.choice(FAILING)
-        if mood == OUTAGE:
-            return self._failing
-        hostile = self.dice.random() < _SHARE_OF_HOSTILE.get(mood, 0.0)
-        return self.dice.choice(HOSTILE) if hostile else sound(self.dice)
+    def _choose_behavior(self) -> Behavior:
+        mode = self.shared_state.service_mode
+        if mode != self._mode:
+            self._mode = mode
+            self._outage_behavior = self.rng.choice(FAILING)
+        if mode == OUTAGE:
+            return self._outage_behavior
+        hostile = self.rng.random() < _HOSTILE_SHARE.get(mode, 0.0)
+        return self.rng.choice(HOSTILE) if hostile else healthy(self.rng)
 
 
-def _wanted(head: bytes) -> Wanted:
+def _parse_request(head: bytes) -> TokenRequest:
     lines = head.decode("latin-1").split("\r\n")
     _, target, _ = lines[0].split(" ")
     if "metadata: true" not in [line.lower() for line in lines]:
-        raise ValueError("not a client of the metadata service")
+        raise ValueError("a request without the header Metadata: true")
     query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
     selector = next((name for name in _SELECTORS if name in query), "")
-    return Wanted(
+    return TokenRequest(
         resource=query["resource"],
         selector=selector,
-        who=query.get(selector, SYSTEM),
+        identity=query.get(selector, SYSTEM_ASSIGNED),
         bypass="bypass_cache" in query,
     )
 
 
 def end_with_parent() -> None:
-    """Let the kernel kill this process when the one that started it is killed."""
+    """Make the kernel kill this process when its parent ends."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
 

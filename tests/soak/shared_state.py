@@ -1,4 +1,4 @@
-"""Numbers that all processes of a soak see at once: one small file, mapped into each."""
+"""Numbers that all processes of a soak read: one small file, mapped into each process."""
 
 from __future__ import annotations
 
@@ -14,29 +14,25 @@ RESOURCE_ID = (
     "/subscriptions/0/resourcegroups/g/providers/"
     "Microsoft.ManagedIdentity/userAssignedIdentities/soak"
 )
-SYSTEM = "system-assigned"
+SYSTEM_ASSIGNED = "system-assigned"
 
-# How the service behaves.
-SOUND, CALM, ROUGH, OUTAGE, GONE = range(5)
-# What workers do.
-RUN, QUIET = range(2)
+# Modes of the service.
+HEALTHY, MOSTLY_HEALTHY, FLAKY, OUTAGE, DOWN = range(5)
+# Phases of the soak.
+RUNNING, DRAINING = range(2)
 
 _DOUBLE = struct.Struct("d")
-_PHASE, _MACHINE, _SERVICE, _MOOD, _REVOKED = range(5)
+_PHASE, _MACHINE, _SERVICE, _MODE, _REVOKED = range(5)
 _SIZE = _DOUBLE.size * (_REVOKED + len(RESOURCES))
 
 
-def steady() -> float:
-    """Seconds on the one clock that nobody sets, the same for every process here."""
+def monotonic() -> float:
+    """Return seconds of the clock that no fault changes; all processes here share it."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class SharedState:
-    """The numbers.
-
-    Args:
-        path: the file; made if it is not there.
-    """
+    """The shared numbers; the file at ``path`` is created if it is missing."""
 
     def __init__(self, path: str) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -53,37 +49,37 @@ class SharedState:
 
     @property
     def running(self) -> bool:
-        return self._get(_PHASE) == RUN
+        return self._get(_PHASE) == RUNNING
 
     def set_phase(self, phase: int) -> None:
         self._set(_PHASE, phase)
 
     @property
-    def mood(self) -> int:
-        return int(self._get(_MOOD))
+    def service_mode(self) -> int:
+        return int(self._get(_MODE))
 
-    def set_mood(self, mood: int) -> None:
-        self._set(_MOOD, mood)
+    def set_service_mode(self, mode: int) -> None:
+        self._set(_MODE, mode)
 
-    def machine_wall(self) -> float:
-        """Unix time as this machine has it, which somebody sets now and then."""
+    def machine_time(self) -> float:
+        """Return the machine's Unix time, which a fault changes now and then."""
         return time.time() + self._get(_MACHINE)
 
     def set_machine_offset(self, seconds: float) -> None:
         self._set(_MACHINE, seconds)
 
-    def service_wall(self) -> float:
-        """Unix time as the service has it."""
+    def service_time(self) -> float:
+        """Return the service's Unix time."""
         return time.time() + self._get(_SERVICE)
 
     def set_service_offset(self, seconds: float) -> None:
         self._set(_SERVICE, seconds)
 
-    def revoked(self, resource: str) -> float:
-        """The moment (`steady`) before which no token was minted that ``resource`` accepts."""
+    def revoked_at(self, resource: str) -> float:
+        """Return when (`monotonic`) the tokens for ``resource`` were last revoked."""
         return self._get(_REVOKED + RESOURCES.index(resource))
 
     def revoke(self, resource: str) -> None:
-        # No two in one second: claims count whole ones.
-        if int(steady()) > int(self.revoked(resource)):
-            self._set(_REVOKED + RESOURCES.index(resource), steady())
+        # At most one revocation per second: the times in claims are whole seconds.
+        if int(monotonic()) > int(self.revoked_at(resource)):
+            self._set(_REVOKED + RESOURCES.index(resource), monotonic())

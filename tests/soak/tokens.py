@@ -1,4 +1,4 @@
-"""Pretend tokens that say whose they are, and the one judgement of what was handed out."""
+"""Fake tokens that contain what they were issued for, and the rules for returned tokens."""
 
 from __future__ import annotations
 
@@ -9,78 +9,76 @@ from typing import NamedTuple
 
 _HEADER = "eyJhbGciOiJzb2FrIiwidHlwIjoiSldUIn0"
 SLACK = 3.0
-"""Seconds past a token's end that are nobody's fault: a skew of two seconds is taken for noise, and
-``Date`` counts whole ones."""
+"""Tolerated seconds past a token's expiry: the package ignores a clock skew of up to two seconds,
+and ``Date`` headers have whole seconds."""
 
-EXPIRED = "expired tokens served"
-ANOTHERS = "others' tokens served"
-REFUSABLE = "tokens served that no client may take"
-REVOKED = "revoked tokens given for a claims challenge"
+EXPIRED = "expired tokens returned"
+WRONG_TOKEN = "tokens returned for another identity or resource"
+INVALID = "invalid tokens returned"
+REVOKED = "revoked tokens returned after a claims challenge"
 
 
 class IssuedToken(NamedTuple):
-    """What a token says.
+    """The content of a fake token.
 
     Attributes:
-        resource: what it is for.
-        who: whose it is.
-        minted: when it was made (`steady`).
-        end: when it ends (`steady`).
-        serial: tells it from all others.
-        refusable: why no client may take it, or empty.
+        resource: the resource that accepts it.
+        identity: the identity that it was issued to.
+        issued_at: when it was issued (`monotonic`).
+        expires_at: when it expires (`monotonic`).
+        serial: a unique number.
+        invalid: why clients must refuse the response that contains it, or empty.
     """
 
     resource: str
-    who: str
-    minted: float
-    end: float
+    identity: str
+    issued_at: float
+    expires_at: float
     serial: int
-    refusable: str = ""
+    invalid: str = ""
 
 
-def minted(facts: IssuedToken) -> str:
-    """The token that says ``facts``."""
-    payload = {"nbf": int(facts.minted), **facts._asdict()}
+def encode(issued: IssuedToken) -> str:
+    """Return the token with the content ``issued``."""
+    payload = {"nbf": int(issued.issued_at), **issued._asdict()}
     body = base64.urlsafe_b64encode(json.dumps(payload).encode()).decode().rstrip("=")
-    return f"{_HEADER}.{body}.{_seal(body)}"
+    return f"{_HEADER}.{body}.{_signature(body)}"
 
 
-def read(token: str) -> IssuedToken:
-    """What ``token`` says.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    header, body, seal = token.split(".")
-    if header != _HEADER or seal != _seal(body):
+def decode(token: str) -> IssuedToken:
+    """Return the content of ``token``; raise ValueError if it is damaged."""
+    header, body, signature = token.split(".")
+    if header != _HEADER or signature != _signature(body):
         raise ValueError("a damaged token")
     payload = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     return IssuedToken(**{name: payload[name] for name in IssuedToken._fields})
 
 
-def fault_of(
-    facts: IssuedToken, resource: str, who: str, moment: float, since: float
+def find_violation(
+    issued: IssuedToken, resource: str, identity: str, returned_at: float, not_before: float
 ) -> tuple[str, str] | None:
-    """Which rule is broken by handing this out, and how.
+    """Return the rule that a credential breaks by returning this token, and the details.
 
     Args:
-        facts: of the token.
-        resource: what was asked for.
-        who: for whom.
-        moment: when it was handed out at the earliest (`steady`).
-        since: it must have been minted no earlier than this (`steady`).
+        issued: the content of the token.
+        resource: the requested resource.
+        identity: the requested identity.
+        returned_at: the earliest time when it can have been returned (`monotonic`).
+        not_before: it must have been issued at this time or later (`monotonic`).
     """
-    if facts.refusable:
-        return REFUSABLE, facts.refusable
-    if (facts.resource, facts.who) != (resource, who):
-        return ANOTHERS, f"{facts.who} {facts.resource} for {who} {resource}"
-    if facts.end + SLACK < moment:
-        lived = facts.end - facts.minted
-        return EXPIRED, f"{moment - facts.end:.1f} s past its end, of {lived:.0f} s of life"
-    if facts.minted < since:
-        return REVOKED, f"minted {since - facts.minted:.1f} s before the revocation"
+    if issued.invalid:
+        return INVALID, issued.invalid
+    if (issued.resource, issued.identity) != (resource, identity):
+        return WRONG_TOKEN, f"{issued.identity} {issued.resource} for {identity} {resource}"
+    if issued.expires_at + SLACK < returned_at:
+        lifetime = issued.expires_at - issued.issued_at
+        late = returned_at - issued.expires_at
+        return EXPIRED, f"{late:.1f} s after expiry, of a lifetime of {lifetime:.0f} s"
+    if issued.issued_at < not_before:
+        early = not_before - issued.issued_at
+        return REVOKED, f"issued {early:.1f} s before the revocation"
     return None
 
 
-def _seal(body: str) -> str:
+def _signature(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()[:16]
