@@ -6,7 +6,7 @@ COPY pyproject.toml hatch_build.py README.md LICENSE /source/
 COPY src /source/src
 RUN pip install --no-cache-dir '/source[emulator]' && rm -rf /source
 
-# It listens beyond its own loopback interface here: publish its ports on 127.0.0.1 only.
+# In the container it listens on all interfaces. Publish its ports on 127.0.0.1 only.
 ENV IMDS_EMULATOR_HOST=0.0.0.0
 ENV IMDS_EMULATOR_ADMIN_HOST=0.0.0.0
 ENV IMDS_EMULATOR_ALLOW_REMOTE=on

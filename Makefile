@@ -1,4 +1,4 @@
-# Everything below needs only Python and make: each target sets itself up in $(VENV), once.
+# These targets need only Python and make. The first one that runs creates the environment in $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -10,37 +10,38 @@ demo: $(INSTALLED)
 	$(BIN)/imds-identity demo
 
 test: lint
-	$(BIN)/python -m pytest -n 4  # they wait more than they compute
+	$(BIN)/python -m pytest -n 4  # more than the cores: the tests mostly wait
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# On every Python, with the GIL and without; those that are missing are made from Debian's packages.
+# Run the tests on every Python, with and without the GIL. Builds missing versions from Debian packages.
 test-all:
 	./tests/test_all.sh
 
-# PLOT=1 for the picture, the figures and the table of README, and for where the time goes.
+# PLOT=1 updates the picture, figures and table of README, and the breakdown in docs/performance.md.
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/run.py $(if $(PLOT),--plot docs/images --table README.md)
 	$(BIN)/python tests/benchmarks/where.py $(if $(PLOT),docs/performance.md)
 
-# The recorded terminal and the emulator's page, in docs/images; the latter takes Chromium.
+# Update the recorded terminal session and the screenshots of the emulator's admin page in docs/images.
+# The screenshots need Chromium.
 pictures: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python docs/pictures/terminal.py docs/images/demo.svg 'imds-identity demo'
 	$(BIN)/python docs/pictures/emulator_page.py docs/images
 
-# The simulation of docs/fleet.md, its tables and its pictures.
+# Run the simulation of docs/fleet.md; update its tables and pictures.
 fleet: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet 'matplotlib>=3.9'
 	$(BIN)/python docs/fleet.py --write --plot docs/images
 
-# On a CPython for Windows under wine, which is installed where that can be.
+# Run the tests with CPython for Windows under wine. Installs wine where possible.
 test-windows: $(INSTALLED)
 	./tests/windows/run.sh $(BIN)/python
 
-# Every fault at once, for ten minutes; SOAK_SECONDS=60 for less.
+# Inject all faults at once for ten minutes; SOAK_SECONDS=60 shortens that.
 soak: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python -m soak
 
@@ -48,7 +49,7 @@ interop: $(INSTALLED)
 	./tests/interop/setup.sh $(BIN)/python
 	$(BIN)/python -m pytest -m interop tests/interop
 
-# The site, in site/; whatever is wrong with a link or a docstring ends it.
+# Build the site in site/. A broken link or an invalid docstring fails the build.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	$(BIN)/python -m pytest -n 4 -m docs tests/integration
@@ -60,7 +61,7 @@ $(VENV)/.docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
-# Builds dist/, and checks what is in it as its users will meet it.
+# Build dist/ and test the packages as users install them.
 package: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --requirement tests/package/requirements.txt
 	$(BIN)/python -m pytest -m package tests/package

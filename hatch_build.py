@@ -1,4 +1,4 @@
-"""What the build adds to the wheel: an SBOM of what it needs, made of its own metadata.
+"""Build hook that adds an SBOM of the dependencies to the wheel.
 
 https://peps.python.org/pep-0770/, https://cyclonedx.org/docs/1.7/json/
 """
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from hatchling.metadata.core import ProjectMetadata
 
 _FILE = "imds-identity.cdx.json"
-_OF_DEVELOPERS = ("dev", "docs")
-_KINDS_OF_LINK = {
+_DEVELOPER_EXTRAS = ("dev", "docs")
+_LINK_TYPES = {
     "Homepage": "website",
     "Documentation": "documentation",
     "Source": "vcs",
@@ -34,10 +34,10 @@ _KINDS_OF_LINK = {
 
 
 class SbomHook(BuildHookInterface[Any]):
-    """Puts the SBOM among the wheel's metadata."""
+    """Add the SBOM to the wheel's metadata."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Write the SBOM where the builder finds it; an editable install needs none."""
+        """Write the SBOM to a file for the builder, except for an editable install."""
         if self.target_name != "wheel" or version == "editable":
             return
         self._directory = tempfile.mkdtemp()
@@ -48,23 +48,20 @@ class SbomHook(BuildHookInterface[Any]):
         build_data["sbom_files"].append(path)
 
     def finalize(self, _version: str, _build_data: dict[str, Any], _artifact: str) -> None:
-        """Remove what is in the wheel by now."""
+        """Remove the temporary file."""
         if self.target_name == "wheel":
             shutil.rmtree(getattr(self, "_directory", ""), ignore_errors=True)
 
 
 def sbom(metadata: ProjectMetadata[Any]) -> dict[str, Any]:
-    """The CycloneDX document of a project.
+    """Return the CycloneDX document of a project.
 
-    The wheel holds no other project. What it needs is named as external, with the versions that
-    it takes: which of them is installed is decided where it is installed.
-
-    Args:
-        metadata: of the project.
+    The wheel contains no other project. Dependencies are external components with version ranges,
+    because the installed versions are chosen at installation.
     """
     core = metadata.core
-    itself = f"pkg:pypi/{core.name}@{metadata.version}"
-    needed = list(_needed(core.dependencies, core.optional_dependencies, core.name))
+    purl = f"pkg:pypi/{core.name}@{metadata.version}"
+    components = list(_components(core.dependencies, core.optional_dependencies, core.name))
     built_at = datetime.fromtimestamp(get_reproducible_timestamp(), timezone.utc)
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.7.schema.json",
@@ -76,35 +73,35 @@ def sbom(metadata: ProjectMetadata[Any]) -> dict[str, Any]:
             "lifecycles": [{"phase": "build"}],
             "component": {
                 "type": "library",
-                "bom-ref": itself,
+                "bom-ref": purl,
                 "name": core.name,
                 "version": metadata.version,
                 "description": core.description,
-                "purl": itself,
+                "purl": purl,
                 "authors": core.authors,
                 "licenses": [{"license": {"id": core.license_expression}}],
                 "externalReferences": [
-                    {"type": _KINDS_OF_LINK[name], "url": url} for name, url in core.urls.items()
+                    {"type": _LINK_TYPES[name], "url": url} for name, url in core.urls.items()
                 ],
             },
         },
-        "components": needed,
+        "components": components,
         "dependencies": [
-            {"ref": itself, "dependsOn": [each["bom-ref"] for each in needed]},
-            *({"ref": each["bom-ref"]} for each in needed),
+            {"ref": purl, "dependsOn": [each["bom-ref"] for each in components]},
+            *({"ref": each["bom-ref"]} for each in components),
         ],
     }
 
 
-def _needed(
+def _components(
     always: list[str], by_extra: dict[str, list[str]], project: str
 ) -> Iterator[dict[str, Any]]:
-    """A component for each package that the project names, by itself or in an extra of users."""
+    """Yield a component for each dependency of the project and of its extras for users."""
     required = {_name(text): text for text in always}
     optional = {
         _name(text): text
         for extra, texts in by_extra.items()
-        if extra not in _OF_DEVELOPERS
+        if extra not in _DEVELOPER_EXTRAS
         for text in texts
         if _name(text) not in {project, *required}
     }
@@ -126,5 +123,5 @@ def _name(requirement: str) -> str:
 
 
 def _versions(requirement: str) -> str:
-    """The versions that ``requirement`` takes (https://github.com/package-url/vers-spec)."""
+    """Return the accepted versions as a range (https://github.com/package-url/vers-spec)."""
     return "|".join(sorted(map(str, Requirement(requirement).specifier))) or "*"
