@@ -1,8 +1,8 @@
-"""Pages of the site that are made of other files, as a hook of MkDocs.
+"""An MkDocs hook that generates pages of the site from other files.
 
-The reference of the command line comes from its parsers, a page for each example from its source,
-the changelog from the file beside README. Links to these files work on a forge, and are led to the
-pages.
+It generates the command-line reference from the parsers, a page for each example from its source,
+and the changelog from CHANGELOG.md. Links to these files work on GitHub; on the site they point to
+the generated pages.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from command_line import reference  # MkDocs looks beside a hook while it loads it
+from command_line import (
+    reference,  # MkDocs adds a hook's directory to the path while it loads the hook
+)
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +25,7 @@ _OUTSIDE = re.compile(r"\]\((?:\.\./)+(examples(?:/[^)#\s]*)?|CHANGELOG\.md)\)")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages; MkDocs calls this."""
+    """Add the generated pages; MkDocs calls this."""
     examples = sorted(path for path in (ROOT / "examples").rglob("*") if path.suffix in _LANGUAGES)
     pages = {
         "reference/command-line.md": reference(),
@@ -37,20 +39,20 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Lead links to files outside docs/ to their pages; MkDocs calls this."""
-    here = posixpath.dirname(page.file.src_uri)
+    """Replace links to files outside docs/ by links to their pages; MkDocs calls this."""
+    directory = posixpath.dirname(page.file.src_uri)
 
-    def led(link: re.Match[str]) -> str:
+    def replaced(link: re.Match[str]) -> str:
         target = link[1]
         if target == "CHANGELOG.md":
-            place = "changelog.md"
+            target_page = "changelog.md"
         elif (ROOT / target).is_dir():
-            place = "examples/index.md"
+            target_page = "examples/index.md"
         else:
-            place = _page_of(ROOT / target)
-        return f"]({posixpath.relpath(place, here or '.')})"
+            target_page = _page_of(ROOT / target)
+        return f"]({posixpath.relpath(target_page, directory or '.')})"
 
-    return _OUTSIDE.sub(led, markdown)
+    return _OUTSIDE.sub(replaced, markdown)
 
 
 def _page_of(path: Path) -> str:
@@ -74,7 +76,7 @@ def _index(examples: list[Path]) -> str:
 
 
 def _summary(path: Path) -> str:
-    """The first line of a program's docstring."""
+    """Return the first line of a program's docstring."""
     if path.suffix != ".py":
         return ""
     return f": {(ast.get_docstring(ast.parse(path.read_bytes())) or '').splitlines()[0]}"

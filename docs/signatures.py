@@ -1,4 +1,4 @@
-"""A griffe extension: signatures in the reference show what is a user's business."""
+"""A griffe extension that hides internal parameters from signatures in the reference."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class OfUsers(griffe.Extension):
-    """Drops parameters that are private or only refuse arguments, and defaults that are code."""
+class PublicSignatures(griffe.Extension):
+    """Removes parameters that are private or only reject arguments, and defaults that are code."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Look at one object; griffe calls this."""
+        """Remove internal parameters of one object; griffe calls this."""
         if isinstance(obj, griffe.Function):
-            shown = [each for each in obj.parameters if not _is_ours(each)]
-            obj.parameters = griffe.Parameters(*shown)
+            public = [each for each in obj.parameters if not _is_internal(each)]
+            obj.parameters = griffe.Parameters(*public)
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
-        """Look at the whole package, in which the constructors of data classes are made by now."""
+        """Simplify all signatures, after griffe has added the constructors of data classes."""
         settings = pkg["emulator._settings.Settings.__init__"]
         for function in _functions(pkg):
             if any("with_options_of" in str(each.value) for each in function.decorators):
-                own = next(iter(function.parameters))
+                self_parameter = next(iter(function.parameters))
                 first, *others = list(settings.parameters)[1:]
-                # griffe takes it for one that has to be named
+                # griffe treats it as keyword-only
                 first.kind = griffe.ParameterKind.positional_or_keyword
-                function.parameters = griffe.Parameters(own, first, *others)
+                function.parameters = griffe.Parameters(self_parameter, first, *others)
             for parameter in function.parameters:
                 _simplify(parameter)
 
 
-def _is_ours(parameter: griffe.Parameter) -> bool:
+def _is_internal(parameter: griffe.Parameter) -> bool:
     return parameter.name.startswith("_") or str(parameter.annotation) == "Never"
 
 
@@ -45,8 +45,8 @@ def _simplify(parameter: griffe.Parameter) -> None:
         parameter.annotation = annotation.slice.elements[0]  # type: ignore[union-attr]
 
 
-def _functions(of: griffe.Object) -> Iterator[griffe.Function]:
-    for each in of.members.values():
+def _functions(parent: griffe.Object) -> Iterator[griffe.Function]:
+    for each in parent.members.values():
         if isinstance(each, griffe.Function):
             yield each
         elif isinstance(each, (griffe.Module, griffe.Class)):

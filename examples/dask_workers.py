@@ -1,10 +1,10 @@
-"""Dask: count the lines of every blob in a container. One token request a machine.
+"""Dask: count the lines of every blob in a container, with one token request per machine.
 
     python examples/dask_workers.py https://ACCOUNT.blob.core.windows.net CONTAINER [SCHEDULER]
 
-The credential travels with the tasks, tokens do not: it is pickled by its configuration alone, and
-a worker that unpickles it asks its own machine. The workers of one machine share what one of them
-has fetched, and so does the worker that is started after a crash.
+Tasks carry the credential but no token: a pickled credential contains only its configuration, and
+a worker that unpickles it uses its own machine's metadata service. The workers of a machine share
+one token, including workers that start after a crash.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from imds_identity import ManagedIdentityCredential
 
 
 def lines(blob: str, url: str, container: str, credential: ManagedIdentityCredential) -> int:
-    """How many lines a blob has: what a worker does."""
+    """Count the lines of a blob; runs in a worker."""
     with ContainerClient(url, container, credential) as client:
         return sum(chunk.count(b"\n") for chunk in client.download_blob(blob).chunks())
 
 
 def lines_of_all(cluster: Client, url: str, container: str) -> dict[str, int]:
-    """How many lines each blob of a container has, by its name."""
+    """Count the lines of each blob in a container."""
     credential = ManagedIdentityCredential()
     with ContainerClient(url, container, credential) as client:
         blobs = list(client.list_blob_names())
@@ -34,7 +34,7 @@ def lines_of_all(cluster: Client, url: str, container: str) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    # With no scheduler named, Dask starts workers on this machine.
+    # Without a scheduler address, Dask starts workers on this machine.
     with Client(*sys.argv[3:4]) as cluster:
         for blob, count in lines_of_all(cluster, sys.argv[1], sys.argv[2]).items():
             print(count, blob)

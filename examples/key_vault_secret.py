@@ -16,7 +16,7 @@ from imds_identity import ManagedIdentityCredential
 def read_secret(
     vault_url: str, name: str, credential: ManagedIdentityCredential, **options: Any
 ) -> str:
-    """The value of a secret; ``options`` go to the client."""
+    """Return the value of a secret. ``options`` are passed to the client."""
     with SecretClient(vault_url, credential, **options) as client:
         return client.get_secret(name).value or ""
 

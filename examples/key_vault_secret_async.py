@@ -1,4 +1,4 @@
-"""Read several Key Vault secrets at once: one token request serves them all.
+"""Read several Key Vault secrets concurrently with one token request.
 
 python examples/key_vault_secret_async.py https://my-vault.vault.azure.net name another-name
 """
@@ -17,7 +17,7 @@ from imds_identity.aio import ManagedIdentityCredential
 async def read_secrets(
     vault_url: str, names: list[str], credential: ManagedIdentityCredential, **options: Any
 ) -> dict[str, str]:
-    """The values of secrets by name; ``options`` go to the client."""
+    """Return the values of secrets by name. ``options`` are passed to the client."""
     async with SecretClient(vault_url, credential, **options) as client:
         secrets = await asyncio.gather(*(client.get_secret(name) for name in names))
     return {secret.name or "": secret.value or "" for secret in secrets}

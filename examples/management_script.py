@@ -1,4 +1,4 @@
-"""A script that calls the management plane with requests, and no SDK at all.
+"""Call the management plane with requests, without an SDK.
 
 python examples/management_script.py
 """
@@ -15,15 +15,15 @@ ARM = "https://management.azure.com"
 
 
 def subscriptions(base_url: str = ARM, **options: Any) -> list[str]:
-    """The names of the subscriptions that the identity can see; ``options`` go to requests."""
-    answer = requests.get(
+    """Return the names of the identity's subscriptions. ``options`` are passed to requests."""
+    response = requests.get(
         f"{base_url}/subscriptions?api-version=2022-12-01",
         auth=ManagedIdentityAuth(f"{ARM}/.default"),
         timeout=30,
         **options,
     )
-    answer.raise_for_status()
-    return [subscription["displayName"] for subscription in answer.json()["value"]]
+    response.raise_for_status()
+    return [subscription["displayName"] for subscription in response.json()["value"]]
 
 
 if __name__ == "__main__":

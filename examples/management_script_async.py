@@ -1,4 +1,4 @@
-"""An asyncio script that calls the management plane with a bearer token provider and aiohttp.
+"""Call the management plane with aiohttp and a bearer token provider.
 
 python examples/management_script_async.py
 """
@@ -15,15 +15,15 @@ ARM = "https://management.azure.com"
 
 
 async def subscriptions(base_url: str = ARM) -> list[str]:
-    """The names of the subscriptions that the identity can see."""
+    """Return the names of the identity's subscriptions."""
     bearer_token = get_bearer_token_provider(ManagedIdentityCredential(), f"{ARM}/.default")
     headers = {"Authorization": f"Bearer {await bearer_token()}"}
     url = f"{base_url}/subscriptions?api-version=2022-12-01"
     async with (
         aiohttp.ClientSession(raise_for_status=True) as session,
-        session.get(url, headers=headers) as answer,
+        session.get(url, headers=headers) as response,
     ):
-        return [found["displayName"] for found in (await answer.json())["value"]]
+        return [found["displayName"] for found in (await response.json())["value"]]
 
 
 if __name__ == "__main__":

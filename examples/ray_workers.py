@@ -1,10 +1,10 @@
-"""Ray: count the lines of every blob in a container. One token request a machine.
+"""Ray: count the lines of every blob in a container, with one token request per machine.
 
     python examples/ray_workers.py https://ACCOUNT.blob.core.windows.net CONTAINER [ADDRESS]
 
-Each actor has a client of its own and is given the credential, which is pickled by its
-configuration alone: a token never leaves its machine. The actors of one machine share what one of
-them has fetched, and so does the actor that Ray starts again after a crash.
+Each actor gets the credential and creates its own client. A pickled credential contains only its
+configuration: a token never leaves its machine. The actors of a machine share one token, including
+actors that Ray restarts after a crash.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from imds_identity import ManagedIdentityCredential
 
 
 class Reader:
-    """What runs in a worker.
+    """Read blobs in a worker.
 
     Args:
-        url: of the storage account.
-        container: which to read.
-        credential: as whom.
+        url: URL of the storage account.
+        container: name of the container.
+        credential: the credential for the storage account.
     """
 
     def __init__(self, url: str, container: str, credential: ManagedIdentityCredential) -> None:
         self._client = ContainerClient(url, container, credential)
 
     def lines(self, blob: str) -> int:
-        """How many lines a blob has."""
+        """Count the lines of a blob."""
         return sum(chunk.count(b"\n") for chunk in self._client.download_blob(blob).chunks())
 
 
 def lines_of_all(url: str, container: str) -> dict[str, int]:
-    """How many lines each blob of a container has, by its name."""
+    """Count the lines of each blob in a container."""
     credential = ManagedIdentityCredential()
     with ContainerClient(url, container, credential) as client:
         blobs = list(client.list_blob_names())
@@ -48,7 +48,7 @@ def lines_of_all(url: str, container: str) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    # With no address of a cluster, Ray starts workers on this machine.
+    # Without a cluster address, Ray starts workers on this machine.
     ray.init(*sys.argv[3:4])
     for blob, count in lines_of_all(sys.argv[1], sys.argv[2]).items():
         print(count, blob)

@@ -16,7 +16,7 @@ from imds_identity import ManagedIdentityCredential
 def list_secrets(
     vault_url: str, credential: ManagedIdentityCredential, **options: Any
 ) -> list[str]:
-    """The names of a vault's secrets; ``options`` go to the client."""
+    """Return the names of a vault's secrets. ``options`` are passed to the client."""
     with SecretClient(vault_url, credential, **options) as client:
         return [secret.name or "" for secret in client.list_properties_of_secrets()]
 

@@ -1,10 +1,10 @@
-"""Spark: count the lines of every blob in a container. One token request a machine.
+"""Spark: count the lines of every blob in a container, with one token request per machine.
 
     spark-submit examples/spark_executors.py https://ACCOUNT.blob.core.windows.net CONTAINER
 
-The credential travels with the tasks, tokens do not: it is pickled by its configuration alone, and
-an executor that unpickles it asks its own machine. All Python workers of all executors on one
-machine share what one of them has fetched, whether Spark reuses its workers or not.
+Tasks carry the credential but no token: a pickled credential contains only its configuration, and
+an executor that unpickles it uses its own machine's metadata service. All Python workers of all
+executors on a machine share one token, whether or not Spark reuses its workers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def lines(
     blobs: Iterable[str], url: str, container: str, credential: ManagedIdentityCredential
 ) -> Iterator[tuple[str, int]]:
-    """How many lines each blob of a partition has: what an executor does."""
+    """Count the lines of each blob in a partition; runs in an executor."""
     with ContainerClient(url, container, credential) as client:
         for blob in blobs:
             chunks = client.download_blob(blob).chunks()
@@ -33,7 +33,7 @@ def lines(
 
 
 def lines_of_all(spark: SparkSession, url: str, container: str) -> dict[str, int]:
-    """How many lines each blob of a container has, by its name."""
+    """Count the lines of each blob in a container."""
     credential = ManagedIdentityCredential()
     with ContainerClient(url, container, credential) as client:
         blobs = list(client.list_blob_names())

@@ -1,4 +1,4 @@
-"""Takes the pictures of the emulator's page with headless Chromium.
+"""Take screenshots of the emulator's admin page with headless Chromium.
 
 python docs/pictures/emulator_page.py docs/images
 """
@@ -18,7 +18,7 @@ from imds_identity._platform.environment import patched_environ
 from imds_identity.emulator import Emulator
 from imds_identity.errors import ManagedIdentityError
 
-# Name, width, height, and Chromium's number of the colour scheme.
+# Name, width, height, and Chromium's number for the color scheme.
 PICTURES = (
     ("emulator-light", 1280, 945, 1),
     ("emulator-dark", 1280, 945, 0),
@@ -32,26 +32,28 @@ CHROMIUM = (
 
 
 def main() -> None:
-    """Make some things happen, and take each picture."""
-    parser = argparse.ArgumentParser(description="Takes the pictures of the emulator's page.")
+    """Create some activity and take each screenshot."""
+    parser = argparse.ArgumentParser(description="Take screenshots of the emulator's admin page.")
     parser.add_argument("directory", type=Path)
     directory = parser.parse_args().directory
     with Emulator(admin_port=0) as emulator, patched_environ(emulator.environment()):
         emulator.schedule_event("Freeze", notice=900)
-        busy(emulator)
+        create_activity(emulator)
         for name, width, height, scheme in PICTURES:
-            take(f"{emulator.admin_url}/", directory / f"{name}.png", (width, height), scheme)
+            take_screenshot(
+                f"{emulator.admin_url}/", directory / f"{name}.png", (width, height), scheme
+            )
 
 
-def busy(emulator: Emulator) -> None:
-    """Have some clients ask for this and that, and some of it go wrong."""
+def create_activity(emulator: Emulator) -> None:
+    """Send requests, some of which fail."""
     for resource in ("vault.azure.net", "management.azure.com", "storage.azure.com"):
         ManagedIdentityCredential(cache="off").get_token(f"https://{resource}/.default")
     emulator.fault(status=429, retry_after=1, times=3)
     emulator.fault(category="instance", status=410, seconds=70)
     emulator.fault(reset=True, probability=0.1, after=5)
     with contextlib.suppress(ManagedIdentityError):
-        ManagedIdentityCredential(cache="off", retry_total=0, client_id="nobody").get_token(
+        ManagedIdentityCredential(cache="off", retry_total=0, client_id="unknown").get_token(
             "https://vault.azure.net/.default"
         )
     requests.get(
@@ -61,8 +63,8 @@ def busy(emulator: Emulator) -> None:
     )
 
 
-def take(url: str, file: Path, size: tuple[int, int], scheme: int) -> None:
-    """Take a picture of a page."""
+def take_screenshot(url: str, file: Path, size: tuple[int, int], scheme: int) -> None:
+    """Take a screenshot of a page."""
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(  # noqa: S603
             [

@@ -1,9 +1,9 @@
-"""Records commands in a terminal, as an SVG that types and answers at their own pace.
+"""Record commands in a terminal as an animated SVG.
 
     python docs/pictures/terminal.py docs/images/demo.svg 'imds-identity demo'
 
-What is drawn is what the commands wrote; only pauses of more than a second are cut short. Where
-there is no animation, the whole session is seen.
+The SVG shows the real output of the commands. Pauses are limited to a second. Viewers without
+animation show the whole session.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ _STYLE = """
 
 
 class Piece(NamedTuple):
-    """Text that appeared at one moment.
+    """Text that appeared at one time.
 
     Attributes:
-        seconds: since the session began.
-        text: what was written.
-        typed: whether by the person at the keyboard.
+        seconds: time since the session started.
+        text: the text.
+        typed: whether it is input, not output.
     """
 
     seconds: float
@@ -67,16 +67,16 @@ class Piece(NamedTuple):
 
 
 def main() -> None:
-    """Record the commands, and leave the picture."""
-    parser = argparse.ArgumentParser(description="Records commands in a terminal, as an SVG.")
+    """Record the commands and write the SVG."""
+    parser = argparse.ArgumentParser(description="Record commands in a terminal as an SVG.")
     parser.add_argument("file", type=Path)
     parser.add_argument("commands", nargs="+")
     args = parser.parse_args()
-    args.file.write_text(svg(list(hurried(recorded(args.commands)))), encoding="utf-8")
+    args.file.write_text(svg(list(with_short_pauses(record(args.commands)))), encoding="utf-8")
 
 
-def recorded(commands: list[str]) -> Iterator[Piece]:
-    """What a terminal shows while commands are typed into a shell and run, one after the other."""
+def record(commands: list[str]) -> Iterator[Piece]:
+    """Type the commands into a shell, and yield what the terminal shows."""
     process, terminal = pty.fork()
     if not process:
         os.execvpe("sh", ["sh"], {**os.environ, "PS1": PROMPT, "TERM": "dumb"})  # noqa: S606, S607
@@ -98,18 +98,18 @@ def recorded(commands: list[str]) -> Iterator[Piece]:
 
 
 def _until_prompt(terminal: int, start: float) -> Iterator[Piece]:
-    said = ""
+    output = ""
     end = time.monotonic() + LONGEST_COMMAND_SECONDS
-    while not said.endswith(PROMPT):
+    while not output.endswith(PROMPT):
         if not select.select([terminal], [], [], end - time.monotonic())[0]:
-            raise TimeoutError(f"no prompt came after: {said[-200:]}")
+            raise TimeoutError(f"no prompt after: {output[-200:]}")
         more = _ESCAPE.sub("", os.read(terminal, 65536).decode()).replace("\r", "")
-        said += more
+        output += more
         yield Piece(time.monotonic() - start, more, typed=False)
 
 
-def hurried(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """The same with no pause of more than `LONGEST_PAUSE_SECONDS`."""
+def with_short_pauses(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Limit each pause to `LONGEST_PAUSE_SECONDS`."""
     now = before = 0.0
     for piece in pieces:
         now += min(piece.seconds - before, LONGEST_PAUSE_SECONDS)
@@ -118,7 +118,7 @@ def hurried(pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def svg(pieces: list[Piece]) -> str:
-    """The session as an SVG document."""
+    """Return the session as an SVG document."""
     lines = [f"{line}</text>" for line in _lines(pieces)]
     width = round(2 * MARGIN + COLUMNS * CELL)
     height = BAR + MARGIN + LINE * len(lines)
