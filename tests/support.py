@@ -160,7 +160,7 @@ def shared_cache_in(
     path: str | os.PathLike[str], clock: FakeClock, namespace: Namespace = NAMESPACE
 ) -> SharedCache:
     """What a process shares with those that use the same directory."""
-    return SharedCache(Directory.named(str(path)), clock, namespace)
+    return SharedCache(Directory.at(str(path)), clock, namespace)
 
 
 def token_now(clock: Clock, value: str = "s3cret", life: float = LIFE) -> Token:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ._core.event import Event
 from ._platform.clock import SYSTEM_CLOCK
 from ._platform.extras import not_installed
-from ._platform.replacing import replace
+from ._platform.files import write_atomically
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -91,7 +90,8 @@ class PrometheusTextFile:
         counts = self._counts.setdefault(process, _Counts())
         with counts.lock:
             counts.add(event)
-            _replace(self._path.replace(_PID, str(process)), counts.text(), process)
+            path = self._path.replace(_PID, str(process))
+            write_atomically(path, counts.text().encode(), mode=0o666)
 
 
 class _Counts:
@@ -122,19 +122,6 @@ class _Counts:
             *_series("imds_identity_token_expiry_seconds", by_source, self._expiries.values()),
         ]
         return "".join(f"{line}\n" for line in lines)
-
-
-def _replace(path: str, text: str, process: int) -> None:
-    # The collector reads whatever ends in .prom, so this does not.
-    draft = f"{path}.{process}"
-    try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(text)
-        replace(draft, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(draft)
-        raise
 
 
 def _expiry(event: Event) -> float:

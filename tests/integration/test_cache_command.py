@@ -29,7 +29,7 @@ HOSTILE = "\x1b]0;you\x07\x1b[2J\r\u202egnp\x9b31m"
 
 @pytest.fixture
 def machine(tmp_path: Path) -> SharedCache:
-    return SharedCache(Directory.named(str(tmp_path / "cache")), SYSTEM_CLOCK)
+    return SharedCache(Directory.at(str(tmp_path / "cache")), SYSTEM_CLOCK)
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

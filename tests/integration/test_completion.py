@@ -68,7 +68,7 @@ def asking(line: str) -> dict[str, str]:
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedCache:
     """What this user's processes share, by default."""
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(tmp_path / "cache"))
-    machine = SharedCache(Directory.named(str(tmp_path / "cache")), SYSTEM_CLOCK)
+    machine = SharedCache(Directory.at(str(tmp_path / "cache")), SYSTEM_CLOCK)
     for selector, identity in (("client_id", CLIENT), ("resource_id", RESOURCE_ID)):
         key = KEY._replace(selector=selector, identity=identity, resource="https://one.example")
         machine.write(Record(key, token_now(SYSTEM_CLOCK, "s3cret")))

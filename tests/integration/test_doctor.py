@@ -255,7 +255,7 @@ def shared_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedCache:
     directory = path / "shared"
     directory.mkdir(mode=0o700)
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(directory))
-    return SharedCache(Directory.named(str(directory)), SYSTEM_CLOCK)
+    return SharedCache(Directory.at(str(directory)), SYSTEM_CLOCK)
 
 
 def test_a_storm_of_429(imds_emulator: Emulator) -> None:

@@ -418,7 +418,7 @@ class TestPathsAndCaches:
 
     @pytest.mark.parametrize("wrong", [0, 1, 3.5, b"/x", ["/x"], ""])
     def test_anything_else_is_refused(self, wrong: Any) -> None:
-        with pytest.raises(ValueError, match="cache is False, a directory or 'off'"):
+        with pytest.raises(ValueError, match="cache must be False, a directory or 'off'"):
             ManagedIdentityCredential(cache=wrong)
 
     def test_paths_are_path_like(self, arc_emulator: Emulator, tmp_path: Path) -> None:

@@ -176,8 +176,8 @@ def test_what_is_dangerous_or_nonsense_is_refused(
 @pytest.mark.parametrize(
     ("content", "mode", "words"),
     [
-        (SECRET, 0o644, b"may be read by other users"),
-        (SECRET, 0o640, b"may be read by other users"),
+        (SECRET, 0o644, b"is accessible to other users"),
+        (SECRET, 0o640, b"is accessible to other users"),
         ("short", 0o600, b"at least 32"),
         ("with/slash" * 10, 0o600, b"at least 32"),
         ("x" * 100_000, 0o600, b"larger than"),

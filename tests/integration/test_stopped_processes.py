@@ -86,7 +86,7 @@ def holds_a_lane(pid: int, directory: str) -> bool:
         ]
     except OSError:
         return False
-    return any(name.startswith(directory) and "-lane-" in name for name in names)
+    return any(name.startswith(directory) and "-permit-" in name for name in names)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks on at processes by /proc")
@@ -118,14 +118,14 @@ def test_what_one_network_fetched_is_nothing_to_another(tmp_path: Path) -> None:
     """Two containers with one /dev/shm, and a metadata service each at the same address."""
     if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
         pytest.skip("no namespace to be had here")
-    shared_cache = SharedCache(Directory.named(str(tmp_path / "cache")), SYSTEM_CLOCK)
+    shared_cache = SharedCache(Directory.at(str(tmp_path / "cache")), SYSTEM_CLOCK)
     shared_cache.write(Record(KEY, token_now(SYSTEM_CLOCK)))
     script = f"""
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._core.key import Key
 from imds_identity._shared_cache.directory import Directory
 from imds_identity._shared_cache.store import SharedCache
-shared_cache = SharedCache(Directory.named({shared_cache.directory.path!r}), SYSTEM_CLOCK)
+shared_cache = SharedCache(Directory.at({shared_cache.directory.path!r}), SYSTEM_CLOCK)
 print(shared_cache.read({KEY!r}) is not None, len(shared_cache.records()))
 """
 

@@ -20,7 +20,7 @@ from imds_identity._shared_cache import mounts as mounts_module
 from imds_identity._shared_cache import open_directory as open_directory_module
 from imds_identity._shared_cache.directory import Directory
 from imds_identity._shared_cache.location import OFF, default_paths, parse_setting
-from imds_identity._shared_cache.mounts import Mounts, mounts, parse_mounts
+from imds_identity._shared_cache.mounts import Mounts, current_mounts, parse_mounts
 from imds_identity._shared_cache.record import Record
 from support import KEY, FakeClock, shared_cache_in, token_now
 
@@ -57,7 +57,7 @@ class TestWhatIsRefused:
             path = tmp_path / f"{mode:o}"
             path.mkdir()
             path.chmod(mode)
-            assert "is open to others" in self.refused(path, clock, caplog)
+            assert "is accessible to other users" in self.refused(path, clock, caplog)
             assert list(path.iterdir()) == []
 
     def test_a_link(
@@ -123,7 +123,7 @@ class TestHowItIsHeld:
         (tmp_path / "cache").chmod(0o777)
         machine.write(Record(KEY, token_now(clock)))
         assert os.listdir(tmp_path / "cache") == []
-        assert "is open to others" in caplog.text
+        assert "is accessible to other users" in caplog.text
 
     def test_opened_to_others_later_it_is_used_no_more(
         self, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
@@ -132,7 +132,7 @@ class TestHowItIsHeld:
         machine.write(Record(KEY, token_now(clock)))
         (tmp_path / "cache").chmod(0o755)
         assert machine.read(KEY) is None
-        assert "is open to others" in caplog.text
+        assert "is accessible to other users" in caplog.text
 
     def test_who_closes_all_descriptors_may_reuse_ours(
         self, tmp_path: Path, clock: FakeClock
@@ -140,7 +140,7 @@ class TestHowItIsHeld:
         """As those do who make a daemon of a process."""
         machine = shared_cache_in(tmp_path / "cache", clock)
         assert machine.usable()
-        held = machine.directory._opened_directory
+        held = machine.directory._opened
         assert held is not None
         assert held.descriptor is not None
         (tmp_path / "foreign").mkdir(mode=0o700)
@@ -180,7 +180,7 @@ directory = Directory(lambda: [f"{sys.argv[1]}/of-{os.geteuid()}"])
 assert directory.usable()
 os.setgid(65534); os.setuid(65534)
 assert directory.usable()
-directory.open_or_make("a").close()
+directory.open_or_create("a").close()
 """
         with tempfile.TemporaryDirectory() as path:  # pytest's own is closed to others
             os.chmod(path, 0o777)
@@ -201,7 +201,7 @@ class TestTheDefault:
         device = os.stat(tmp_path).st_dev
         self.mounts = Mounts(frozenset({device}), frozenset())
         monkeypatch.setattr(location_module, "_SHARED_MEMORY", str(self.shared_memory))
-        monkeypatch.setattr(directory_module, "mounts", lambda: self.mounts)
+        monkeypatch.setattr(directory_module, "current_mounts", lambda: self.mounts)
 
     def default(self, runtime: str | None = None) -> Directory:
         return Directory(lambda: default_paths(runtime), in_memory=True)
@@ -235,8 +235,8 @@ class TestTheDefault:
             assert directory.usable()
         assert {directory.path for directory in directories} == {f"{first}-1"}
         assert len(caplog.records) == 3
-        assert "is open to others" in caplog.text
-        assert "in its place" in caplog.text
+        assert "is accessible to other users" in caplog.text
+        assert " instead" in caplog.text
 
     def test_a_disk_is_no_place(self, caplog: pytest.LogCaptureFixture) -> None:
         self.mounts = Mounts(frozenset(), frozenset())
@@ -291,7 +291,7 @@ class TestTheDefault:
             looked.append(1)
             return self.mounts
 
-        monkeypatch.setattr(directory_module, "mounts", counted)
+        monkeypatch.setattr(directory_module, "current_mounts", counted)
         directory = self.default(str(self.runtime))
         for _ in range(5):
             assert directory.stat("x") is None
@@ -374,13 +374,13 @@ class TestMounts:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(mounts_module, "_MOUNTS", str(tmp_path / "none"))
-        assert mounts() == Mounts(frozenset(), frozenset())
+        assert current_mounts() == Mounts(frozenset(), frozenset())
 
     @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no shared memory")
     def test_this_machine_s_are_understood(self) -> None:
-        assert mounts().in_memory("/dev/shm")
-        assert not mounts().in_memory("/proc")
-        assert b"/proc" in mounts().others
+        assert current_mounts().in_memory("/dev/shm")
+        assert not current_mounts().in_memory("/proc")
+        assert b"/proc" in current_mounts().others
 
 
 class TestTheSetting:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from support import FakeClock
 
 
-PACKAGES = ("_token_cache", "_shared_cache", "_http")
+PACKAGES = ("_token_cache", "_shared_cache", "_http", "files.py")
 ONE_FETCH = REQUEST_SECONDS + MARGIN + 1.0
 
 
@@ -109,7 +109,7 @@ def test_whenever_one_process_is_stopped_nobody_waits_longer_than_one_fetch(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Files have the time of this machine, and what is being written is not to be swept away.
-    monkeypatch.setattr("imds_identity._shared_cache.store._LEFT_BEHIND", 1e12)
+    monkeypatch.setattr("imds_identity._shared_cache.store._DRAFT_SECONDS", 1e12)
     replaced_by_an_earlier = 0
     for moment in range(1, 1000):
         directory = tmp_path / str(moment)

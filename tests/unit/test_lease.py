@@ -39,7 +39,7 @@ def held_by_a_frozen_process(
 ) -> LeaseAttempt:
     """A claim whose lease was had, and whose holder is not heard of again."""
     lease_attempt = shared_cache.lease_attempt("x")
-    lease = lease_attempt.attempt()
+    lease = lease_attempt.try_acquire()
     assert lease is not None
     lease.extend(expiry)
     return lease_attempt
@@ -114,7 +114,7 @@ def test_when_all_are_overdue_one_goes_without(shared_cache: SharedCache, clock:
     frozen = []
     for _ in range(4):
         frozen.append(shared_cache.lease_attempt("x"))
-        while frozen[-1].attempt() is None:
+        while frozen[-1].try_acquire() is None:
             clock.sleep(0.2)
     seconds, had = waited(shared_cache, clock)
     assert seconds < FIRST_LEASE_SECONDS + 1
@@ -130,12 +130,12 @@ def test_a_holder_that_has_not_noted_its_term_yet_is_not_passed_over(
     assert waited(shared_cache, clock) == (0, True)
     clock.seconds += 1000
     file = shared_cache.directory.open("x.lock", "r+")
-    assert flock.take(file)
+    assert flock.try_lock(file)
     lease_attempt = shared_cache.lease_attempt("x")
-    assert lease_attempt.attempt() is None
+    assert lease_attempt.try_acquire() is None
     os.utime(Path(shared_cache.directory.path) / "x.lock", (0, clock.now() + 10))
     clock.seconds += 5
-    assert lease_attempt.attempt() is None
+    assert lease_attempt.try_acquire() is None
     lease_attempt.close()
     file.close()
 
@@ -147,7 +147,7 @@ def test_a_lock_whose_file_is_exchanged_in_the_meantime_is_taken_anew(
 ) -> None:
     assert shared_cache.usable()
     lock = Path(shared_cache.directory.path) / "x.lock"
-    take = flock.take
+    take = flock.try_lock
     done: list[str] = []
 
     def exchanged(file: Any) -> bool:
@@ -163,7 +163,7 @@ def test_a_lock_whose_file_is_exchanged_in_the_meantime_is_taken_anew(
                 lock.parent.rmdir()
         return take(file)
 
-    monkeypatch.setattr(flock, "take", exchanged)
+    monkeypatch.setattr(flock, "try_lock", exchanged)
     with shared_cache.leased("x") as lease:
         assert lease is not None
         inode = os.fstat(lease._file.fileno()).st_ino
@@ -226,7 +226,7 @@ def test_a_file_system_without_locks_is_gone_without(
     def unsupported(file: object) -> bool:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr(flock, "take", unsupported)
+    monkeypatch.setattr(flock, "try_lock", unsupported)
     for _ in range(3):
         with shared_cache.leased("x") as lease:
             assert lease is None
@@ -246,14 +246,14 @@ def test_a_forked_child_holds_nothing_and_gives_nothing_back(
         child = os.fork()
         if not child:
             lease.extend(5)
-            flock.give_back(lease._file)
+            flock.release(lease._file)
             os.write(told, b"r")
             os.close(over)
             os.read(end, 1)
             os._exit(0)
         os.read(ready, 1)
         lease_attempt = shared_cache.lease_attempt("x")
-        assert lease_attempt.attempt() is None  # the child gave nothing back
+        assert lease_attempt.try_acquire() is None  # the child gave nothing back
         lease_attempt.close()
     assert waited(shared_cache, clock) == (0, True)  # and keeps nothing, while it lives
     os.close(over)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _socket
+import socket
 import subprocess
 import sys
 
@@ -44,7 +44,7 @@ def test_an_old_kernel_tells_them_by_their_number(monkeypatch: pytest.MonkeyPatc
     def refused(*args: object) -> None:
         raise OSError(92, "Protocol not available")
 
-    monkeypatch.setattr(_socket, "socket", refused)
+    monkeypatch.setattr(socket, "socket", refused)
     first = current_namespace()
     assert first == current_namespace()
     assert ":" in first.network

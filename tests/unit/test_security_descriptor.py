@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._platform import windows
-from imds_identity._platform.files import read_private, write_private
+from imds_identity._platform.files import read_private, write_atomically
 from imds_identity._platform.security_descriptor import (
     ADMINISTRATORS,
     EVERYONE,
@@ -98,20 +98,20 @@ class TestWindows:
         path.touch()
         windows.set_access(str(path), f"D:P(A;;FA;;;{windows.user_of()})(A;;FR;;;WD)")
         assert windows.other_readers(str(path)) == [EVERYONE]
-        with pytest.raises(ValueError, match="may be read by other users: run icacls"):
+        with pytest.raises(ValueError, match=r"is accessible to other users .*: run icacls"):
             read_private(str(path))
-        write_private(str(path), b"s3cret")
+        write_atomically(str(path), b"s3cret")
         assert read_private(str(path)) == b"s3cret"
 
     def test_a_shared_directory_is_this_user_s_or_not_used(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = str(tmp_path / "shared")
-        assert Directory.named(path).usable()
+        assert Directory.at(path).usable()
         assert windows.other_readers(path) == []
         windows.set_access(path, f"D:P(A;OICI;FA;;;{windows.user_of()})(A;OICI;FR;;;WD)")
-        assert not Directory.named(path).usable()
-        assert f"is open to others ({EVERYONE}): run icacls" in caplog.text
+        assert not Directory.at(path).usable()
+        assert f"is accessible to other users ({EVERYONE}): run icacls" in caplog.text
 
     def test_what_is_not_there_has_no_descriptor(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):

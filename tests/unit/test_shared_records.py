@@ -374,13 +374,13 @@ def test_whoever_was_stopped_until_his_draft_was_swept_away_does_not_complain(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    replace = shared_cache.directory.replace
+    replace = os.replace
 
-    def swept(source: str, target: str) -> None:
-        shared_cache.directory.remove(source)
-        replace(source, target)
+    def swept(source: str, target: str, **keywords: Any) -> None:
+        assert shared_cache.directory.remove(os.path.basename(source))
+        replace(source, target, **keywords)
 
-    monkeypatch.setattr(shared_cache.directory, "replace", swept)
+    monkeypatch.setattr(os, "replace", swept)
     shared_cache.write(Record(KEY, token_now(clock)))
     assert shared_cache.read(KEY) is None
     assert not caplog.records

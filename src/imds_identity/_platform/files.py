@@ -1,74 +1,132 @@
-"""Files that only this user may read."""
+"""Private files, and the one way in which this package replaces a file."""
 
 from __future__ import annotations
 
+import functools
 import os
+import stat
 import sys
 from contextlib import suppress
 
-from .replacing import replace
+from .clock import SYSTEM_CLOCK
 
-_LARGEST = 64 * 1024
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MAX_SIZE = 64 * 1024
+_PRIVATE = 0o600
+_WINDOWS_RETRIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.6)
+"""Pauses in seconds, two in all: Windows does not replace a file that another process has open."""
 
 
-def write_private(path: str, content: bytes) -> None:
-    """Put ``content`` into the file ``path``, for this user alone, in place of what was there.
+def write_atomically(
+    path: str,
+    content: bytes,
+    *,
+    mode: int = _PRIVATE,
+    inherit_access: bool = False,
+    directory: int | None = None,
+    durable: bool = False,
+    confirm: Callable[[], bool] | None = None,
+) -> None:
+    """Replace the file ``path``: readers see all of the old content or all of the new.
 
-    Whoever reads it meanwhile sees all of the old or all of the new; what a symbolic link leads to
-    stays as it is.
+    A symbolic link is replaced, not followed.
+
+    Args:
+        path: relative to ``directory``, if that is given.
+        content: of the file.
+        mode: of the file. The umask applies unless the mode is private.
+        inherit_access: whether a private file on Windows keeps the access list of its directory.
+        directory: a descriptor.
+        durable: whether the content must survive a crash of the operating system.
+        confirm: called immediately before the rename, which it prevents by returning False.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: with ``path`` as its file name, because the caller does not know the draft's.
     """
-    import tempfile
-
-    directory = os.path.dirname(os.path.abspath(path))
+    draft = f"{path}.{os.urandom(4).hex()}.new"
+    opener = functools.partial(os.open, mode=mode, dir_fd=directory)
     try:
-        descriptor, unfinished = tempfile.mkstemp(prefix=".", dir=directory)
+        # Mode "x" means O_EXCL, which does not follow links.
+        with open(draft, "xb", buffering=0, opener=opener) as file:
+            if mode == _PRIVATE:
+                _make_private(draft, file.fileno(), inherit_access)
+            _write_all(file.fileno(), content)
+            if durable:
+                os.fsync(file.fileno())
+        if confirm is None or confirm():
+            _rename(draft, path, directory)
     except OSError as error:
-        error.filename = path  # and not the unfinished file's name, which nobody has heard of
-        raise
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            if sys.platform == "win32":  # where a mode says nothing of others
-                from .windows import restrict_to_user
-
-                restrict_to_user(unfinished)
-            file.write(content)
-        replace(unfinished, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(unfinished)
-        raise
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        with suppress(OSError):  # the rename has removed it
+            os.unlink(draft, dir_fd=directory)
 
 
 def read_private(path: str) -> bytes:
-    """The content of a file that nobody else may read.
+    """Return the content of a file that other users cannot access.
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if others may read or change it, or it is no file, or a large one.
+        ValueError: if other users can access it, or it is too large.
     """
-    with open(path, "rb", opener=_no_waiting) as file:
-        _check_rights(path, os.fstat(file.fileno()))
-        content = file.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise ValueError(f"{path} is larger than {_LARGEST} bytes")
+    with open(path, "rb", opener=_open_nonblocking) as file:
+        if problem := access_problem(path, os.fstat(file.fileno()), trust_root=True):
+            raise ValueError(f"{path} {problem}")
+        content = file.read(_MAX_SIZE + 1)
+    if len(content) > _MAX_SIZE:
+        raise ValueError(f"{path} is larger than {_MAX_SIZE} bytes")
     return content
 
 
-def _check_rights(path: str, status: os.stat_result) -> None:
+def access_problem(path: str, status: os.stat_result, *, trust_root: bool = False) -> str:
+    """Return which other user owns or can access ``path``; an empty string if none can.
+
+    Raises:
+        OSError: if Windows does not return the access list.
+    """
     if sys.platform == "win32":
         from .windows import how_to_restrict, other_readers
 
-        if other_readers(path):
-            raise ValueError(f"{path} may be read by other users: {how_to_restrict(path)}")
-    elif status.st_mode & 0o077 or status.st_uid not in (0, os.geteuid()):
-        raise ValueError(
-            f"{path} may be read by other users: it must be this user's, with mode 0600"
-        )
+        readers = ", ".join(other_readers(path))
+        return readers and f"is accessible to other users ({readers}): {how_to_restrict(path)}"
+    user = os.geteuid()
+    if status.st_uid != user and not (trust_root and status.st_uid == 0):
+        return f"belongs to user {status.st_uid} and not to user {user}"
+    mode = stat.S_IMODE(status.st_mode)
+    return f"is accessible to other users (mode {mode:o})" if mode & 0o077 else ""
 
 
-def _no_waiting(path: str, flags: int) -> int:
-    # A FIFO in the file's place would hold us for ever.
+def restore_mode(descriptor: int) -> None:
+    """Make an own new file readable and writable for its user even if the umask is 0777."""
+    if hasattr(os, "fchmod") and stat.S_IMODE(os.fstat(descriptor).st_mode) != _PRIVATE:
+        os.fchmod(descriptor, _PRIVATE)
+
+
+def _make_private(path: str, descriptor: int, inherit_access: bool) -> None:
+    if sys.platform == "win32" and not inherit_access:
+        from .windows import restrict_to_user
+
+        restrict_to_user(path)
+    restore_mode(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:  # a nearly full disk takes only a part
+        content = content[os.write(descriptor, content) :]
+
+
+def _rename(source: str, target: str, directory: int | None) -> None:
+    if sys.platform == "win32":
+        for pause in _WINDOWS_RETRIES:
+            with suppress(PermissionError):
+                return os.replace(source, target)
+            SYSTEM_CLOCK.sleep(pause)
+    return os.replace(source, target, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _open_nonblocking(path: str, flags: int) -> int:
+    # Opening a FIFO would wait for a writer.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))

@@ -1,1 +1,1 @@
-"""What this user's processes share on one machine."""
+"""The token cache, leases and rate limits that the processes of one user share."""

@@ -1,4 +1,4 @@
-"""A lock on an open file, which its holder's end frees: had at once or not at all."""
+"""A lock on an open file, which the kernel releases when its process ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import weakref
 
 try:
     import fcntl
-except ImportError:  # Windows; filelock does everywhere what is done here, and is slower to load
+except ImportError:  # Windows; elsewhere filelock would only be slower to import
     fcntl = None  # type: ignore[assignment]
 
 TYPE_CHECKING = False
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from io import FileIO
 
 
-def take(file: FileIO) -> bool:
-    """Lock ``file``, unless somebody else has; whether it is locked now.
+def try_lock(file: FileIO) -> bool:
+    """Lock ``file`` without waiting, and return whether it is locked now.
 
     Raises:
-        OSError: if there can be no lock.
+        OSError: if the file system does not support locks.
     """
     if fcntl is None:
         from filelock import lock_descriptor
@@ -32,12 +32,12 @@ def take(file: FileIO) -> bool:
     return True
 
 
-def give_back(file: FileIO) -> None:
+def release(file: FileIO) -> None:
     """Release the lock and close ``file``."""
-    if file.closed:  # in a child that was forked in between
+    if file.closed:  # in a forked child
         return
     try:
-        # A child that has the file open, too, would keep the lock: closing is not enough.
+        # Closing is not enough: a forked child that has the file open would keep the lock.
         if fcntl is None:
             from filelock import unlock_descriptor
 
@@ -50,8 +50,8 @@ def give_back(file: FileIO) -> None:
         file.close()
 
 
-def not_for_children(file: FileIO) -> None:
-    """Have ``file`` closed in forked children, or they would keep the lock of a killed parent."""
+def close_in_children(file: FileIO) -> None:
+    """Close ``file`` in forked children, which would keep the lock of a killed parent."""
     _files.add(file)
 
 

@@ -1,8 +1,18 @@
-"""Leases: locks whose holders say until when they will be heard of, so that no wait is endless.
+"""Leases: locks between processes that expire.
 
-A lease is a locked file; the file's time of change notes the holder's term. A holder that is killed
-loses the lock by the kernel. One that is stopped (SIGSTOP, `docker pause`) keeps it, and once its
-term is over the others pass it over: they take the next file of the same name.
+A lease is a file with a `flock`. Its modification time is the moment at which the holder's lease
+expires unless the holder extends it; its access time is the end of a cooldown.
+
+A lease promises that no process waits without end:
+
+- While a holder extends its lease in time, no other process gets it.
+- If a holder is killed, the kernel releases its lock, and the next process gets the lease at once.
+- If a holder is stopped (SIGSTOP, `docker pause`), it keeps its lock. After its lease has expired,
+  the others ignore it and use its successor, the next file of the same name.
+
+A lease does not promise mutual exclusion: a stopped holder continues one day and does not know
+that it has a successor. Whatever it does then must be harmless. It is not fair, because waiting
+processes poll. And it may be unavailable: after the last successor a process proceeds without one.
 """
 
 from __future__ import annotations
@@ -11,6 +21,7 @@ import os
 from contextlib import suppress
 
 from . import flock
+from .directory import set_times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,24 +32,19 @@ if TYPE_CHECKING:
 
 FIRST_LEASE_SECONDS = 5.0
 LONGEST_LEASE_SECONDS = 180.0
-"""Seconds after which nobody waits any more, whatever a holder says: no fetch takes longer."""
+"""No fetch takes longer, so no process waits longer, whatever the file's times are."""
 LONGEST_COOLDOWN = 5.0
 _SUCCESSORS = 3
 _GRACE = 0.1
-"""Seconds for which a term must have been over: a holder notes its own after it has the lock."""
+"""Seconds after the expiry: a new holder sets its expiry shortly after it has locked the file."""
 
 
 class LeaseUnavailable(Exception):
-    """The term of every holder is over, and there is nobody left to wait for."""
+    """The lease and all of its successors have expired, and their holders still lock them."""
 
 
 class Lease:
-    """A lock that is held.
-
-    Args:
-        file: locked.
-        clock: the time.
-    """
+    """A lease that this process holds."""
 
     def __init__(self, file: FileIO, clock: Clock) -> None:
         self._file = file
@@ -46,25 +52,28 @@ class Lease:
         self._cooldown_until = 0.0
 
     def extend(self, seconds: float) -> None:
-        """Tell those who wait that nothing may be heard of the holder for so many seconds."""
+        """Let the lease expire ``seconds`` from now."""
         expiry = self._clock.now() + min(seconds, LONGEST_LEASE_SECONDS)
-        with suppress(OSError, ValueError):  # closed, in a child that was forked in between
-            _write_times(self._file, self._cooldown_until, expiry)
+        with suppress(OSError, ValueError):  # closed, in a forked child
+            set_times(self._file, self._cooldown_until, expiry)
 
     def cooldown(self, seconds: float) -> None:
-        """Have nobody take the lease for so many seconds from now, even if it is free."""
+        """Prevent other processes from taking the lease for ``seconds``, even if it is released.
+
+        The next call of `extend` stores this.
+        """
         self._cooldown_until = self._clock.now() + min(seconds, LONGEST_COOLDOWN)
 
 
 class LeaseAttempt:
-    """One process's wish for the lease of a name, and what fulfils it.
+    """An attempt of this process to get a lease.
 
-    Whoever makes one closes it, whatever a signal handler raises and whenever: it knows every file
-    that may be locked.
+    It keeps every file that it may have locked, so that closing it releases the lease at whatever
+    point a signal handler has raised.
 
     Args:
         directory: where the files are.
-        name: of the first file; its successors add a number.
+        name: of the first file; the names of its successors end in a number.
         clock: the time.
     """
 
@@ -74,26 +83,26 @@ class LeaseAttempt:
         self._clock = clock
         self._files: dict[int, _LockFile] = {}
 
-    def attempt(self) -> Lease | None:
-        """The lease, or None if its holder is to be waited for.
+    def try_acquire(self) -> Lease | None:
+        """Return the lease, or None while another process holds it.
 
         Raises:
-            LeaseUnavailable: if nobody is.
-            Untrusted: if a file may be somebody else's.
-            OSError: if there can be no lock.
+            LeaseUnavailable: if all holders have expired.
+            Untrusted: if another user may have created a file or can access it.
+            OSError: if a file cannot be locked.
         """
         now = self._clock.now()
         for number in range(1 + _SUCCESSORS):
             if _is_cooling_down(self._directory.stat(self._name_of(number)), now):
                 return None
-            file = self._file(number)
-            if flock.take(file.file):
+            lock_file = self._lock_file(number)
+            if flock.try_lock(lock_file.file):
                 return self._confirm(number)
-            if not file.is_overdue(now):
+            if not lock_file.has_expired(now):
                 return None
         raise LeaseUnavailable
 
-    def _file(self, number: int) -> _LockFile:
+    def _lock_file(self, number: int) -> _LockFile:
         if number not in self._files:
             self._files[number] = _LockFile(self._directory, self._name_of(number))
         return self._files[number]
@@ -102,54 +111,46 @@ class LeaseAttempt:
         return f"{self._name}.{number}" if number else self._name
 
     def _confirm(self, number: int) -> Lease | None:
-        file = self._files[number]
+        lock_file = self._files[number]
         status = self._directory.stat(self._name_of(number))
-        if file.is_at(status) and not _is_cooling_down(status, self._clock.now()):
-            lease = Lease(file.file, self._clock)
+        if lock_file.is_same(status) and not _is_cooling_down(status, self._clock.now()):
+            lease = Lease(lock_file.file, self._clock)
             lease.extend(FIRST_LEASE_SECONDS)
             return lease
-        # Removed, or somebody was quicker: what comes next is another attempt.
-        flock.give_back(file.file)
+        # The file was removed, or another process has held the lease in between: start again.
+        flock.release(lock_file.file)
         del self._files[number]
         return None
 
     def close(self) -> None:
-        """Give the lease back, if it was had. It may be closed more than once."""
-        for file in self._files.values():
-            flock.give_back(file.file)
+        """Release the lease, if there is one. It may be called more than once."""
+        for lock_file in self._files.values():
+            flock.release(lock_file.file)
 
 
 class _LockFile:
-    """An open lock file, and what was seen of it."""
+    """An open lock file, and since when its holder is known to have expired."""
 
     def __init__(self, directory: Directory, name: str) -> None:
-        self._overdue_expiry = -1.0
-        self._overdue_since = 0.0
-        self.file = directory.open_or_make(name)
-        flock.not_for_children(self.file)
+        self._past_expiry = -1.0
+        self._expired_since = 0.0
+        self.file = directory.open_or_create(name)
+        flock.close_in_children(self.file)
 
-    def is_at(self, status: os.stat_result | None) -> bool:
-        """Whether the name that has this status still leads to this file."""
+    def is_same(self, status: os.stat_result | None) -> bool:
+        """Return whether ``status``, found under the file's name, is of this file."""
         return status is not None and os.path.samestat(status, os.fstat(self.file.fileno()))
 
-    def is_overdue(self, now: float) -> bool:
-        """Whether the holder's term was over some time ago, and still is."""
+    def has_expired(self, now: float) -> bool:
+        """Return whether the holder has expired and has not extended the lease for a moment."""
         expiry = os.fstat(self.file.fileno()).st_mtime
-        # A moment far ahead is the wall clock's: the file was made and not noted yet.
+        # A later time is that of the wall clock: the file was created, and its times not yet set.
         if now < expiry <= now + LONGEST_LEASE_SECONDS:
             return False
-        if expiry != self._overdue_expiry:
-            self._overdue_expiry, self._overdue_since = expiry, now
-        return now - self._overdue_since >= _GRACE
+        if expiry != self._past_expiry:
+            self._past_expiry, self._expired_since = expiry, now
+        return now - self._expired_since >= _GRACE
 
 
 def _is_cooling_down(status: os.stat_result | None, now: float) -> bool:
-    """Whether a file is not to be taken yet: its time of access says until when."""
     return status is not None and now < status.st_atime <= now + LONGEST_COOLDOWN
-
-
-def _write_times(file: FileIO, cooldown_until: float, expiry: float) -> None:
-    if os.utime in os.supports_fd:
-        os.utime(file.fileno(), (cooldown_until, expiry))
-    else:
-        os.utime(file.name, (cooldown_until, expiry))

@@ -1,4 +1,4 @@
-"""Which directory a user's processes share: the one that was named, or a private one in memory."""
+"""The directory that the processes of one user share: a given one, or a private one in memory."""
 
 from __future__ import annotations
 
@@ -16,135 +16,106 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._platform.clock import Clock
     from .namespace import Namespace
 
 OFF = "off"
-ON = "on"
-_SAYS_OFF = frozenset({OFF, "0", "false", "no", "none"})
-_SAYS_DEFAULT = frozenset({"", ON, "1", "true", "yes"})
+_OFF_VALUES = frozenset({OFF, "0", "false", "no", "none"})
+_DEFAULT_VALUES = frozenset({"", "on", "1", "true", "yes"})
 _NAME = "imds-identity"
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - in it only a 0700 directory of this user's own is used
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only a 0700 directory of this user in it is used
 _SPARE_NAMES = 3
 
 
-def parse_setting(setting: str | os.PathLike[str] | None, variable: str) -> str | None:
-    """What a setting of the cache means.
+def parse_setting(setting: bool | str | os.PathLike[str] | None, variable: str) -> str | None:
+    """Return `OFF`, None for the default, or an absolute path.
 
     Args:
-        setting: ``off``, ``0``, ``false``, ``no`` or ``none`` in any case; ``on``, ``1``, ``true``
-            or ``yes``, an empty string or None for the default; else an absolute path.
+        setting: False or an "off" word in any case; True, an "on" word, an empty string or None
+            for the default; or an absolute path.
         variable: where it was set, for the message.
 
-    Returns:
-        `OFF`, None for the default, or a path.
-
     Raises:
-        ValueError: if it is none of these.
+        ValueError: if it is invalid.
     """
-    if setting is None:
+    if setting is None or isinstance(setting, bool):
+        return OFF if setting is False else None
+    text = os.fsdecode(setting)
+    word = text.strip().lower()
+    if word in _DEFAULT_VALUES:
         return None
-    said = os.fsdecode(setting)
-    word = said.strip().lower()
-    if word in _SAYS_DEFAULT:
-        return None
-    if word in _SAYS_OFF:
+    if word in _OFF_VALUES:
         return OFF
-    if not os.path.isabs(said) or "\0" in said:
-        raise ValueError(f"{variable} is {said!r}: make it a directory's absolute path, or off")
-    return os.path.abspath(said)
+    if not os.path.isabs(text) or "\0" in text:
+        raise ValueError(f"{variable} is {text!r}: it must be a directory's absolute path, or off")
+    return os.path.abspath(text)
 
 
 def shared_cache_for(
-    named: bool | str | os.PathLike[str] | None = None,
+    setting: bool | str | os.PathLike[str] | None = None,
     *,
     private: bool = False,
     environment: Environment | None = None,
 ) -> SharedCache | None:
-    """Where this user's processes share what they know of a machine.
+    """Return the shared cache of a directory, one object per process; None if it is off.
 
     Args:
-        named: a directory, ``off`` or False, ``on`` or True; by default what the environment
-            says, else one in memory.
-        private: whether nothing is shared unless it is ``named``.
-        environment: that of the process, unless it has been read already.
-
-    Returns:
-        The one cache of that directory in this process, or None.
+        setting: a directory, ``off`` or False, ``on`` or True; by default that of the environment.
+        private: whether to share nothing unless ``setting`` is given.
+        environment: variables that were read already.
 
     Raises:
-        ValueError: for a setting that is not understood.
+        ValueError: for an invalid setting.
     """
-    if named is not None:
-        named = _setting(named)
-    env = environment or Environment()
-    if named is not None:
-        location = parse_setting(named, "cache")
-    else:
-        location = (
-            OFF if private else parse_setting(env["IMDS_IDENTITY_CACHE"], "IMDS_IDENTITY_CACHE")
-        )
-    runtime_directory = env["XDG_RUNTIME_DIR"] or None
-    return None if location == OFF else shared_cache_at(location, runtime_directory, SYSTEM_CLOCK)
-
-
-def _setting(named: object) -> str | os.PathLike[str]:
-    if isinstance(named, bool):
-        return ON if named else OFF
-    if not isinstance(named, str | os.PathLike) or named == "":
+    if setting == "" or not isinstance(setting, bool | str | os.PathLike | None):
         raise ValueError(
-            f"cache is False, a directory or 'off', not {named!r}; leave it out for the default"
+            f"cache must be False, a directory or 'off', not {setting!r}; omit it for the default"
         )
-    return named
-
-
-def shared_cache_at(
-    location: str | None, runtime_directory: str | None, clock: Clock
-) -> SharedCache:
-    """The one cache of a directory in this process.
-
-    Args:
-        location: what `parse_setting` says, and not `OFF`.
-        runtime_directory: what XDG_RUNTIME_DIR says.
-        clock: the time.
-    """
-    namespace = current_namespace()
-    known = (location, None if location else runtime_directory, namespace)
+    env = environment or Environment()
+    if setting is not None:
+        location = parse_setting(setting, "cache")
+    elif private:
+        location = OFF
+    else:
+        location = parse_setting(env["IMDS_IDENTITY_CACHE"], "IMDS_IDENTITY_CACHE")
+    if location == OFF:
+        return None
+    runtime_directory = None if location else env["XDG_RUNTIME_DIR"] or None
+    known = (location, runtime_directory, current_namespace())
     if known not in _shared_caches:
-        _shared_caches.setdefault(known, _machine(location, runtime_directory, clock, namespace))
+        _shared_caches.setdefault(known, _shared_cache(*known))
     return _shared_caches[known]
 
 
 def known_shared_caches() -> list[SharedCache]:
-    """The caches that this process has used."""
+    """Return the shared caches that this process has used."""
     return list(_shared_caches.values())
 
 
-def _machine(
-    location: str | None, runtime_directory: str | None, clock: Clock, namespace: Namespace
+def _shared_cache(
+    location: str | None, runtime_directory: str | None, namespace: Namespace
 ) -> SharedCache:
     if location is not None:
-        return SharedCache(Directory.named(location), clock, namespace)
+        return SharedCache(Directory.at(location), SYSTEM_CLOCK, namespace)
     paths = functools.partial(default_paths, runtime_directory)
-    return SharedCache(Directory(paths, in_memory=True), clock, namespace)
+    return SharedCache(Directory(paths, in_memory=True), SYSTEM_CLOCK, namespace)
 
 
 _shared_caches: dict[tuple[str | None, str | None, Namespace], SharedCache] = {}
 
 
 def default_paths(runtime_directory: str | None) -> Iterator[str]:
-    """Private directories in the order in which this user's processes try them (Linux only).
+    """Yield the private directories that this user's processes try, in this order (Linux only).
 
-    /dev/shm is open to all: who makes our directory there beforehand, or three others, can keep us
-    out of them, and all of this user's processes go on to the next.
+    Every user can write to /dev/shm. If another user has created the directory there beforehand,
+    all processes of this user use the next name.
 
     Args:
-        runtime_directory: what XDG_RUNTIME_DIR says.
+        runtime_directory: the value of XDG_RUNTIME_DIR.
     """
     if not sys.platform.startswith("linux"):
         return
     user = os.geteuid()
-    # After sudo it may be another user's, who would not get in any more.
+    # After sudo it may be another user's, who could not access the files in it.
     if runtime_directory and os.path.isabs(runtime_directory) and _owner(runtime_directory) == user:
         yield os.path.join(runtime_directory, _NAME)
     yield os.path.join(_SHARED_MEMORY, f"{_NAME}-{user}")

@@ -1,27 +1,27 @@
-"""What tells the services of one address apart: the boot and the network they are reached in."""
+"""The boot and the network namespace in which a token was fetched."""
 
 from __future__ import annotations
 
 import functools
 import os
+import socket
 import sys
-
-from .._platform.named_tuple import NamedTuple
+from typing import NamedTuple
 
 _SO_NETNS_COOKIE = 71
 
 
 class Namespace(NamedTuple):
-    """Where a token was fetched. A token of one place is nobody's in another.
+    """Where a token was fetched. A token of one namespace is not used in another.
 
-    169.254.169.254 is a different service in each network namespace: two containers may have a
-    service each and one /dev/shm. Within one namespace an address is one service for one user;
-    routes that depend on the user do not matter, since a directory belongs to one user, and those
-    that depend on a mark or a control group are not told apart.
+    169.254.169.254 is a different service in each network namespace: two containers may share
+    /dev/shm and have a service each. Within one namespace this package treats an address as one
+    service: a directory belongs to one user, and routes that depend on marks or control groups are
+    not distinguished.
 
     Attributes:
-        boot: of this boot of the machine; empty where nothing tells it.
-        network: of the network namespace; empty where there is no such thing.
+        boot: the boot ID of the kernel; empty on systems other than Linux.
+        network: the ID of the network namespace; empty on systems other than Linux.
     """
 
     boot: str = ""
@@ -29,13 +29,13 @@ class Namespace(NamedTuple):
 
 
 def current_namespace() -> Namespace:
-    """The place of this process."""
+    """Return the namespace of this process."""
     return Namespace(_boot(), _network())
 
 
 @functools.cache
 def _boot() -> str:
-    # Elsewhere this would be a path like any other: on Windows every user may make C:\proc.
+    # Only on Linux: on Windows every user can create C:\proc.
     if not sys.platform.startswith("linux"):
         return ""
     try:
@@ -46,27 +46,21 @@ def _boot() -> str:
 
 
 def _network() -> str:
-    """The namespace's cookie, or before Linux 5.14 its number.
+    """Return the cookie of the network namespace, or before Linux 5.14 its inode number.
 
-    A number is given anew once its namespace is gone, and the entries of a container may be there
-    longer than the container; a cookie is never given twice in one boot.
+    The kernel uses an inode number again after its namespace is gone, and records may outlive a
+    container. It does not use a cookie again until the next boot.
     """
     if not sys.platform.startswith("linux"):
         return ""
-    # `socket` would load ten modules more, at each start of the command line.
-    import _socket
-
     try:
-        asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
-        try:
-            return asked.getsockopt(_socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8).hex()
-        finally:
-            asked.close()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+            return probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8).hex()
     except OSError:
-        return _namespace_number()
+        return _inode_number()
 
 
-def _namespace_number() -> str:
+def _inode_number() -> str:
     try:
         status = os.stat("/proc/self/ns/net")
     except OSError:

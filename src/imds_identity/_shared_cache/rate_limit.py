@@ -1,23 +1,26 @@
-"""The service's limits, kept by the machine and not by each process.
+"""The service's rate limits, kept by all processes of a user together.
 
-IMDS takes 20 requests a second and 5 at once for tokens from a VM, and 5 a second of every other
-kind, whoever sends them. So a request waits for one of a few lanes, each of which starts so many a
-second at the most, and a pause that the service asks of one process (429, 410) is kept by all.
+IMDS accepts from one VM 20 requests per second and 5 at the same time for tokens, and 5 requests
+per second for anything else. A request therefore acquires one of a few permits. A permit is a
+lease: it is held while the request is under way, and its cooldown limits requests per second.
+If the service returns 429 or 410, all processes pause: a file's modification time is the end.
+
+The limits are not strict. A request is sent without a permit if the shared cache cannot be used or
+if none was free for a minute, because throttling by the service is better than no token at all.
 https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#rate-limiting
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from .._core.failure import Reason, Refused
 from .._core.key import Key
 from .._http.retry import retry_after
 from .._http.runner import MARGIN
-from .._platform.named_tuple import NamedTuple
 from .lease import LeaseUnavailable
 from .open_directory import Untrusted
-from .store import set_mtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,19 +33,19 @@ if TYPE_CHECKING:
     from .store import SharedCache
 
 LONGEST_PAUSE = 120.0
-"""Seconds: whatever a service asks for, somebody looks whether it is well again after that."""
+"""Seconds after which a process tries again, whatever Retry-After the service has returned."""
 _LONGEST_WAIT = 60.0
-_UNNAMED_PAUSE = 2.0
+_DEFAULT_PAUSE = 2.0
 _POLL = 0.02
-_PAUSING = (410, 429)
+_THROTTLED = (410, 429)
 
 
 class Limits(NamedTuple):
-    """What a service takes from one machine.
+    """The requests that a service accepts from one machine.
 
     Attributes:
-        at_once: requests under way at once, if that is limited.
-        per_second: requests that begin in a second.
+        at_once: requests at the same time; None for no limit.
+        per_second: requests that start per second.
     """
 
     at_once: int | None
@@ -50,16 +53,16 @@ class Limits(NamedTuple):
 
     @property
     def permits(self) -> int:
-        """How many lanes there are."""
+        """The number of permits."""
         return self.at_once or 1
 
     @property
     def permit_seconds(self) -> float:
-        """Seconds between the beginnings of two requests in one lane."""
+        """The shortest time between two uses of one permit."""
         return self.permits / self.per_second
 
 
-# A fifth less than the service takes: other users of the machine ask it, too.
+# A fifth less than the service accepts, because other users of the machine send requests, too.
 IDENTITY_LIMITS = Limits(at_once=4, per_second=16.0)
 METADATA_LIMITS = Limits(at_once=None, per_second=4.0)
 
@@ -67,19 +70,19 @@ METADATA_LIMITS = Limits(at_once=None, per_second=4.0)
 def rate_limiter_for(
     shared_cache: SharedCache, source: Source, random: Random, limits: Limits = IDENTITY_LIMITS
 ) -> RateLimiter:
-    """The gate before ``source``'s endpoint."""
+    """Return the rate limiter of the endpoint of ``source``."""
     name = shared_cache.name_of(Key(source.name, source.endpoint))
     return RateLimiter(shared_cache, name, random, limits)
 
 
 class RateLimiter:
-    """What every request of this user's processes to one endpoint goes through.
+    """Limits the requests of all of a user's processes to one endpoint.
 
     Args:
-        shared_cache: where the processes meet.
-        name: of the endpoint.
-        random: spreads those who waited for the same moment.
-        limits: what the endpoint takes.
+        shared_cache: whose directory the processes share.
+        name: of the endpoint, for file names.
+        random: jitter, so that waiting processes do not continue at the same moment.
+        limits: of the endpoint.
     """
 
     def __init__(
@@ -93,111 +96,107 @@ class RateLimiter:
 
     @contextmanager
     def acquire(self, seconds: float, heartbeat: Heartbeat) -> Iterator[None]:
-        """Wait until a request may be under way, and hold its lane while it is.
+        """Wait until a request may be sent, and hold a permit during the ``with`` block.
 
         Args:
-            seconds: how long the request takes at the most.
-            heartbeat: is told for how many seconds nothing may be heard of the caller.
+            seconds: the longest duration of the request.
+            heartbeat: called with the seconds until its next call.
 
         Raises:
-            Refused: if the service wants to be left alone for longer than one can wait.
+            Refused: if the service's pause is too long to wait for.
         """
-        lease_attempts: list[LeaseAttempt] = []
+        attempts: list[LeaseAttempt] = []
         try:
             try:
-                self._acquire(lease_attempts, seconds, heartbeat)
+                self._acquire(attempts, seconds, heartbeat)
                 yield
             finally:
-                _close(lease_attempts)
+                _close(attempts)
         except BaseException:
-            _close(lease_attempts)  # once more: a signal handler may have raised within the first
+            _close(attempts)  # again: a signal handler may have raised during the first call
             raise
 
     def observe(self, response: Response) -> None:
-        """Have all processes pause, if the service itself asks for that in ``response``."""
-        if response.status not in _PAUSING or not response.is_metadata_error:
+        """Make all processes pause, if ``response`` is the service's own and says so."""
+        if response.status not in _THROTTLED or not response.is_metadata_error:
             return
-        wanted = retry_after(response)
-        seconds = _UNNAMED_PAUSE * (0.5 + self._random()) if wanted is None else wanted
+        seconds = retry_after(response)
+        if seconds is None:
+            seconds = _DEFAULT_PAUSE * (0.5 + self._random())
         seconds = min(seconds, LONGEST_PAUSE)
-        if seconds > self.remaining_pause():  # a pause only grows while it lasts
-            moment = self._clock.now() + seconds
-            set_mtime(self._shared_cache.directory, f"{self._name}.pause", moment)
+        if seconds > self.remaining_pause():  # never shorten a pause
+            directory = self._shared_cache.directory
+            directory.set_mtime(f"{self._name}.pause", self._clock.now() + seconds)
 
-    def _acquire(
-        self, lease_attempts: list[LeaseAttempt], seconds: float, heartbeat: Heartbeat
-    ) -> None:
-        """Have a lane held by one of ``lease_attempts``, or go without."""
+    def remaining_pause(self) -> float:
+        """Return the remaining seconds of the pause, 0 if there is none."""
+        status = self._shared_cache.directory.stat(f"{self._name}.pause")
+        remaining = status.st_mtime - self._clock.now() if status else 0.0
+        # A longer time is that of the wall clock: the file was created, and its time not yet set.
+        return remaining if 0 < remaining <= LONGEST_PAUSE else 0.0
+
+    def _acquire(self, attempts: list[LeaseAttempt], seconds: float, heartbeat: Heartbeat) -> None:
         deadline = self._clock.now() + _LONGEST_WAIT
-        self._wait_out_pause(deadline, heartbeat)
+        self._wait_for_pause(deadline, heartbeat)
         while True:
-            permit = self._permit(lease_attempts, deadline, heartbeat)
+            permit = self._permit(attempts, deadline, heartbeat)
             if self.remaining_pause() <= 0:
                 break
-            _close(lease_attempts)
-            self._wait_out_pause(deadline, heartbeat)  # another was told to rest while we waited
+            _close(attempts)  # another process was throttled while this one waited for a permit
+            self._wait_for_pause(deadline, heartbeat)
         if permit is not None:
             permit.cooldown(self._limits.permit_seconds)
             permit.extend(seconds)
         if self._limits.at_once is None:
-            _close(lease_attempts)
+            _close(attempts)
 
-    def remaining_pause(self) -> float:
-        """Seconds of the pause that are left, 0 if nobody is to rest."""
-        status = self._shared_cache.directory.stat(f"{self._name}.pause")
-        remaining_pause = status.st_mtime - self._clock.now() if status else 0.0
-        # A moment far ahead is the wall clock's: the file was made and not noted yet.
-        return remaining_pause if 0 < remaining_pause <= LONGEST_PAUSE else 0.0
-
-    def _wait_out_pause(self, deadline: float, heartbeat: Heartbeat) -> None:
-        """Wait for the end of a pause."""
-        remaining_pause = self.remaining_pause()
-        if remaining_pause <= 0:
+    def _wait_for_pause(self, deadline: float, heartbeat: Heartbeat) -> None:
+        remaining = self.remaining_pause()
+        if remaining <= 0:
             return
-        if self._clock.now() + remaining_pause > deadline:
+        if self._clock.now() + remaining > deadline:
             raise Refused(
-                f"the service asked this machine to rest, for {remaining_pause:.0f} s more",
-                "Another process was throttled; find what asks so often.",
+                f"throttled by the service (HTTP 429 or 410): retry in {remaining:.0f} s",
+                "The response was sent to another process of this user: find the one that "
+                "requests tokens too often.",
                 reason=Reason.THROTTLED,
-                retry_after=remaining_pause,
+                retry_after=remaining,
             )
-        # On top of it, or all who waited would start in the same moment.
-        seconds = remaining_pause + self._random() * _UNNAMED_PAUSE
+        seconds = remaining + self._random() * _DEFAULT_PAUSE
         heartbeat(seconds + MARGIN)
         self._clock.sleep(seconds)
 
     def _permit(
-        self, lease_attempts: list[LeaseAttempt], deadline: float, heartbeat: Heartbeat
+        self, attempts: list[LeaseAttempt], deadline: float, heartbeat: Heartbeat
     ) -> Lease | None:
-        """A lane of our own, or None where there is none to be had."""
+        """Wait for a permit; return None to proceed without one."""
         first, permits = int(self._random() * self._limits.permits), self._limits.permits
         order = ((first + number) % permits for number in range(permits))
-        lease_attempts[:] = [
-            self._shared_cache.lease_attempt(f"{self._name}-lane-{number}") for number in order
+        attempts[:] = [
+            self._shared_cache.lease_attempt(f"{self._name}-permit-{number}") for number in order
         ]
         try:
-            while lease_attempts and self._clock.now() < deadline:
-                if permit := _first_available(lease_attempts):
+            while attempts and self._clock.now() < deadline:
+                if permit := _first_available(attempts):
                     return permit
                 heartbeat(MARGIN)
                 self._clock.sleep(_POLL * (0.5 + self._random()))
-        except (OSError, ValueError, Untrusted):  # without a directory limits are kept by luck
+        except (OSError, ValueError, Untrusted):  # there is no usable directory
             pass
         return None
 
 
-def _first_available(lease_attempts: list[LeaseAttempt]) -> Lease | None:
-    """The first lease that can be had; claims with nobody to wait for are dropped."""
-    for lease_attempt in list(lease_attempts):
+def _first_available(attempts: list[LeaseAttempt]) -> Lease | None:
+    for attempt in list(attempts):
         try:
-            if permit := lease_attempt.attempt():
+            if permit := attempt.try_acquire():
                 return permit
         except LeaseUnavailable:
-            lease_attempts.remove(lease_attempt)
-            lease_attempt.close()
+            attempts.remove(attempt)
+            attempt.close()
     return None
 
 
-def _close(lease_attempts: list[LeaseAttempt]) -> None:
-    for lease_attempt in lease_attempts:
-        lease_attempt.close()
+def _close(attempts: list[LeaseAttempt]) -> None:
+    for attempt in attempts:
+        attempt.close()

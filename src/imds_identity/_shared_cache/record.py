@@ -1,18 +1,18 @@
-"""What a process leaves for the others about one key, and what of that is believed.
+"""The record that processes share about one key, and its validation.
 
-An entry that is torn, foreign, of another place, in another format or impossible is as good as
-none, whoever wrote it: reading one never raises.
+Reading never raises: a record that is incomplete, of another namespace or format, or impossible is
+ignored, no matter which program wrote it.
 """
 
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 from .._core.failure import failure_from_dict, failure_to_dict
 from .._core.key import Key
 from .._core.token import Token
 from .._core.token_response import canonical_type, is_token
-from .._platform.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,20 +27,20 @@ FORMAT = 3
 _LONGEST_LIFE = 10 * 366 * 86400.0
 _LARGEST_NUMBER = 1e11
 _LONGEST_TEXT = 64 * 1024
-_CLOCKS_AGREE = 60.0
-"""Seconds by which the wall clock and the steady one may differ over how old a token is: a clock
-that is being set right slowly stays below it."""
+_CLOCK_TOLERANCE = 60.0
+"""Seconds by which a token's ages by the wall clock and by the steady clock may differ: while NTP
+corrects the wall clock gradually, they differ by less."""
 
 
 class Record(NamedTuple):
-    """What is known of a key: a token, or why there was none a moment ago.
+    """A token, or the reason why none was fetched a moment ago.
 
     Attributes:
-        key: whose.
+        key: of the token.
         token: the token, if there is one.
-        failure: why there is none.
-        failure_until: until when that is worth knowing (``Clock.now``).
-        challenge: the last claims challenge that was taken to the service.
+        failure: why there is no token.
+        failure_until: the moment until which ``failure`` is reported (``Clock.now``).
+        challenge: the last claims challenge that was sent to the service.
     """
 
     key: Key
@@ -50,33 +50,28 @@ class Record(NamedTuple):
     challenge: Challenge | None = None
 
 
-class _InvalidRecordError(ValueError):
-    """No process of ours wrote this."""
-
-
 def dumps(record: Record, namespace: Namespace) -> bytes:
-    """``record`` as it is left for others."""
+    """Serialize ``record``."""
     challenge = record.challenge
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "namespace": list(namespace),
-            "key": list(record.key),
-            "token": record.token.facts() if record.token else None,
-            "failure": failure_to_dict(record.failure) if record.failure else None,
-            "failure_until": record.failure_until,
-            "challenge": challenge
-            and [
-                challenge.claims,
-                challenge.until,
-                failure_to_dict(challenge.failure) if challenge.failure else None,
-            ],
-        }
-    ).encode()
+    document = {
+        "format": FORMAT,
+        "namespace": list(namespace),
+        "key": list(record.key),
+        "token": record.token and record.token.facts(),
+        "failure": record.failure and failure_to_dict(record.failure),
+        "failure_until": record.failure_until,
+        "challenge": challenge
+        and [
+            challenge.claims,
+            challenge.until,
+            challenge.failure and failure_to_dict(challenge.failure),
+        ],
+    }
+    return json.dumps(document).encode()
 
 
 def loads(content: bytes, namespace: Namespace, clock: Clock) -> Record | None:
-    """The entry that `dumps` made of ``content``, if it is one of ``namespace`` and can be true."""
+    """Deserialize a record; return None unless it is valid and of ``namespace``."""
     try:
         document = json.loads(content)
         if document["format"] != FORMAT or document["namespace"] != list(namespace):
@@ -84,7 +79,7 @@ def loads(content: bytes, namespace: Namespace, clock: Clock) -> Record | None:
         return Record(
             Key(*(_text(part) for part in document["key"])),
             _token(document["token"], clock),
-            None if document["failure"] is None else failure_from_dict(document["failure"]),
+            _failure(document["failure"]),
             _number(document["failure_until"]),
             _challenge(document["challenge"]),
         )
@@ -93,30 +88,33 @@ def loads(content: bytes, namespace: Namespace, clock: Clock) -> Record | None:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-        raise _InvalidRecordError("no text")
-    return value
+    if isinstance(value, str) and len(value) <= _LONGEST_TEXT:
+        return value
+    raise ValueError("not a text")
 
 
 def _number(value: object, least: float = 0.0, most: float = _LARGEST_NUMBER) -> float:
-    # By type, because True is an int; a comparison also tells what is not a number (NaN).
+    # Not isinstance, because True is an int. The comparison is false for NaN.
     if type(value) not in (int, float) or not least <= value <= most:  # type: ignore[operator]
-        raise _InvalidRecordError("no number in range")
+        raise ValueError("not a number in range")
     return value  # type: ignore[return-value]
+
+
+def _failure(facts: object) -> Failure | None:
+    return None if facts is None else failure_from_dict(facts)
 
 
 def _token(facts: dict[str, Any] | None, clock: Clock) -> Token | None:
     if facts is None:
         return None
     token = Token(**facts)
-    counts = (token.expires_on, token.refresh_on, token.failed_refreshes)
-    if not all(type(count) is int for count in counts):
-        raise _InvalidRecordError("no counts")
-    if not is_token(token.value) or canonical_type(token.token_type) != token.token_type:
-        raise _InvalidRecordError("no token")
-    for count in counts:
+    for count in (token.expires_on, token.refresh_on, token.failed_refreshes):
         _number(count)
-    received_at = _number(token.received_at, most=clock.now())  # later: of another clock
+        if type(count) is not int:
+            raise ValueError("not a count")
+    if not is_token(token.value) or canonical_type(token.token_type) != token.token_type:
+        raise ValueError("not a token")
+    received_at = _number(token.received_at, most=clock.now())  # later: from another boot
     _number(token.refresh_at, least=received_at)
     life = _number(token.expires_at - received_at, most=_LONGEST_LIFE)
     _check_clocks(token, life, clock)
@@ -124,24 +122,22 @@ def _token(facts: dict[str, Any] | None, clock: Clock) -> Token | None:
 
 
 def _check_clocks(token: Token, life: float, clock: Clock) -> None:
-    """A token is as old by one clock as by the other, or one of them is not that of its time.
+    """Raise ValueError if the token has expired or its ages by both clocks differ.
 
-    Where nothing tells one boot from the next, the steady clock of an entry may be another's.
+    They differ if the record is from another boot, on systems without a boot ID.
     """
     wall = clock.wall()
     if life <= 0 or wall >= token.expires_on:
-        raise _InvalidRecordError("it has expired")
+        raise ValueError("expired")
     age = clock.now() - token.received_at
-    if not abs(wall - (token.expires_on - life) - age) <= _CLOCKS_AGREE:
-        raise _InvalidRecordError("the clocks disagree")
+    if not abs(wall - (token.expires_on - life) - age) <= _CLOCK_TOLERANCE:
+        raise ValueError("the clocks disagree")
 
 
-def _challenge(said: list[Any] | None) -> Challenge | None:
-    if said is None:
+def _challenge(facts: list[Any] | None) -> Challenge | None:
+    if facts is None:
         return None
     from .._core.claims import Challenge
 
-    claims, until, failure = said
-    return Challenge(
-        _text(claims), _number(until), None if failure is None else failure_from_dict(failure)
-    )
+    claims, until, failure = facts
+    return Challenge(_text(claims), _number(until), _failure(failure))

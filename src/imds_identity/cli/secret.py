@@ -97,6 +97,6 @@ def _write(content: bytes, path: str | None) -> None:
     if path is None:
         sys.stdout.buffer.write(content)
         return
-    from .._platform.files import write_private
+    from .._platform.files import write_atomically
 
-    write_private(path, content)
+    write_atomically(path, content)

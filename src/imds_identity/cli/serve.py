@@ -26,7 +26,7 @@ from .._endpoint.secret import new_secret, secret_in
 from .._endpoint.server import Server
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import Environment
-from .._platform.files import write_private
+from .._platform.files import write_atomically
 from .._platform.threads import start_thread
 from .arguments import client_of
 from .endpoint_arguments import add_endpoint, identity_of, resources_of
@@ -271,7 +271,7 @@ def _write_env_file(
             f"ARM_MSI_ENDPOINT={url}/{secret.reveal()}{IMDS_PATH}",
             f"AZURE_MSI_ENDPOINT={url}/{secret.reveal()}{IMDS_PATH}",
         ]
-    write_private(args.env_file, "".join(f"{line}\n" for line in lines).encode())
+    write_atomically(args.env_file, "".join(f"{line}\n" for line in lines).encode())
     stack.callback(_unlink, args.env_file)
 
 

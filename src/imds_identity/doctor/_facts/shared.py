@@ -11,7 +11,7 @@ from ..._core.claims import claims_in
 from ..._core.failure import sanitize
 from ..._core.identity import Identity
 from ..._shared_cache.location import default_paths, parse_setting, shared_cache_for
-from ..._shared_cache.mounts import mounts
+from ..._shared_cache.mounts import current_mounts
 from ..._shared_cache.rate_limit import rate_limiter_for
 from .facts import Shared, SharedToken
 
@@ -53,7 +53,7 @@ def _used(
     if (
         isinstance(setting, bool) or parse_setting(setting, "cache") is None
     ):  # False shares nothing at all
-        here = mounts()
+        here = current_mounts()
         places = default_paths(environment["XDG_RUNTIME_DIR"] or None)
         paths = [path for path in places if here.in_memory(os.path.dirname(path))] or [""]
     judged = [(path, directory_problem(path)) for path in paths]

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.failure import Malformed
-from ..._platform.replacing import replace
+from ..._platform.files import write_atomically
 from .._models.parsing import from_json
 from .._requests.connection import OneAtATime
 from .events import events_from
@@ -68,20 +68,7 @@ class Memory:
         if self._path is None:
             return
         written = json.dumps({"Events": [dict(each.raw) for each in self.events]})
-        new = f"{self._path}.{os.urandom(4).hex()}.new"
-        try:
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(written)
-                file.flush()
-                os.fsync(file.fileno())
-            replace(new, self._path)
-        except BaseException as error:
-            with suppress(OSError):
-                os.unlink(new)
-            if isinstance(error, OSError):
-                # The user has named this file, and not the other.
-                raise OSError(error.errno, error.strerror, self._path) from None
-            raise
+        write_atomically(self._path, written.encode(), inherit_access=True, durable=True)
 
 
 def _where(path: str | os.PathLike[str]) -> str:
