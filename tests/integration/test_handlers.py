@@ -71,10 +71,10 @@ def test_a_handler_of_everything_gets_its_token(
 def test_a_handler_gets_its_token_though_the_fetch_has_something_to_say(
     imds_emulator: Emulator, tmp_path: Path, root: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(directory: Directory, source: str, target: str) -> None:
+    def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Directory, "replace", full)
+    monkeypatch.setattr(Directory, "write", full)
     handler = Sends(cache=tmp_path / "cache")
     root.addHandler(handler)
     in_time(lambda: logging.getLogger("app").info("a line"))

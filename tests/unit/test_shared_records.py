@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imds_identity._core.claims import Challenge
-from imds_identity._core.failure import Refused, Unavailable
+from imds_identity._core.failure import Reason, Refused, Unavailable
 from imds_identity._core.freshness import back_off
 from imds_identity._shared_cache.namespace import Namespace
 from imds_identity._shared_cache.record import Record
@@ -466,9 +466,11 @@ def test_clear_removes_what_is_ours_by_name_and_no_lock(
 
 def test_a_failure_travels(shared_cache: SharedCache) -> None:
     failure = Unavailable("no such identity", "Assign it.", status=400)
+    failure.reason = Reason.IDENTITY_NOT_FOUND
     failure.request_summary, failure.attempts, failure.seconds = "IMDS", 2, 1.5
     shared_cache.write(Record(KEY, failure=failure, failure_until=5.0))
     found = shared_cache.read(KEY)
     assert found is not None
     assert str(found.failure) == str(failure)
     assert isinstance(found.failure, Unavailable)
+    assert found.failure.reason is Reason.IDENTITY_NOT_FOUND
