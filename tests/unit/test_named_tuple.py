@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
 
 import pytest
 
@@ -65,15 +63,3 @@ def test_nothing_else_fits_into_it() -> None:
 def test_a_copy_is_of_its_class(copied) -> None:  # type: ignore[no-untyped-def]
     assert type(copied(Point(1))) is Point
     assert copied(Point(1)) == Point(1)
-
-
-def test_a_token_at_hand_is_handed_out_without_typing() -> None:
-    script = (
-        "import sys, imds_identity.cli.token, imds_identity._azure_core.base;"
-        "import imds_identity._token_cache.process, imds_identity.credential"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", f"{script}; print('typing' in sys.modules)"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout.strip() == "False"
