@@ -24,7 +24,7 @@ test-all:
 # PLOT=1 updates the picture, figures and table of README, and the breakdown in docs/performance.md.
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/run.py $(if $(PLOT),--plot docs/images --table README.md)
-	$(BIN)/python tests/benchmarks/where.py $(if $(PLOT),docs/performance.md)
+	$(BIN)/python tests/benchmarks/time_breakdown.py $(if $(PLOT),docs/performance.md)
 
 # Update the recorded terminal session and the screenshots of the emulator's admin page in docs/images.
 # The screenshots need Chromium.

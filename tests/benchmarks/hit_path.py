@@ -1,4 +1,4 @@
-"""A token that is in memory: sync and aio, the same loop around either credential."""
+"""Cache hits, sync and async: the same loop calls each credential."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import azure.identity
 import azure.identity.aio
-from report import compare
+from figures import AZURE_IDENTITY, compare
 
 import imds_identity
 import imds_identity.aio
@@ -37,12 +37,12 @@ async def async_seconds(credential: Any) -> float:
 
 
 def microseconds(rounds: list[float]) -> float:
-    """A call in the quickest of short rounds: the others were disturbed."""
+    """Return the microseconds per call of the fastest round: the others were disturbed."""
     return min(rounds) / CALLS * 1e6
 
 
-class Empty:
-    """The least that any credential can cost: azure-core's signature, and nothing done."""
+class EmptyCredential:
+    """The lower bound of any credential: azure-core's signature and an empty body."""
 
     def get_token(
         self,
@@ -55,8 +55,8 @@ class Empty:
         """Do nothing."""
 
 
-class AsyncEmpty:
-    """The same, to be awaited."""
+class AsyncEmptyCredential:
+    """The async lower bound."""
 
     async def get_token(
         self,
@@ -69,40 +69,43 @@ class AsyncEmpty:
         """Do nothing."""
 
 
-def sync_face() -> None:
-    """Compare the sync credentials, which take turns."""
+def compare_sync() -> None:
+    """Compare the sync credentials in turns."""
     ours: Any = imds_identity.ManagedIdentityCredential()
     theirs: Any = azure.identity.ManagedIdentityCredential()
     ours.get_token(SCOPE)
     theirs.get_token(SCOPE)
-    sides = (ours, theirs, Empty())
+    credentials = (ours, theirs, EmptyCredential())
     report(
-        "cached get_token, sync", [[sync_seconds(side) for side in sides] for _ in range(ROUNDS)]
+        "cached get_token, sync",
+        [[sync_seconds(credential) for credential in credentials] for _ in range(ROUNDS)],
     )
 
 
-async def async_face() -> None:
-    """Compare the async credentials, which take turns."""
+async def compare_async() -> None:
+    """Compare the async credentials in turns."""
     ours: Any = imds_identity.aio.ManagedIdentityCredential()
     theirs: Any = azure.identity.aio.ManagedIdentityCredential()
-    sides = (ours, theirs, AsyncEmpty())
+    credentials = (ours, theirs, AsyncEmptyCredential())
     async with ours, theirs:
         await ours.get_token(SCOPE)
         await theirs.get_token(SCOPE)
-        rounds = [[await async_seconds(side) for side in sides] for _ in range(ROUNDS)]
+        rounds = [
+            [await async_seconds(credential) for credential in credentials] for _ in range(ROUNDS)
+        ]
     report("cached get_token, aio", rounds)
 
 
-def report(what: str, rounds: list[list[float]]) -> None:
-    """Two lines."""
-    ours, theirs, empty = (microseconds(list(side)) for side in zip(*rounds, strict=True))
-    compare(what, ours, theirs, "µs", 1 / 40, "azure-identity")
-    compare(what, ours, empty, "µs", 2.0, "an empty method")
+def report(measurement: str, rounds: list[list[float]]) -> None:
+    """Compare with azure-identity and with an empty method."""
+    ours, theirs, empty = (microseconds(list(times)) for times in zip(*rounds, strict=True))
+    compare(measurement, ours, theirs, "µs", 1 / 40, AZURE_IDENTITY)
+    compare(measurement, ours, empty, "µs", 2.0, "an empty method")
 
 
 def run() -> None:
-    """Compare both faces."""
+    """Compare the sync and async credentials."""
     with Emulator() as emulator:
         os.environ.update(emulator.environment())
-        sync_face()
-        asyncio.run(async_face())
+        compare_sync()
+        asyncio.run(compare_async())

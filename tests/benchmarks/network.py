@@ -1,4 +1,4 @@
-"""What goes over the network: how long a first token takes, and how many requests a crowd makes."""
+"""Requests to the service: how long a first token takes, and how many concurrent callers send."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import sys
 import threading
 from typing import Any
 
-from report import compare
+from figures import AZURE_IDENTITY, compare
 
 import imds_identity
 import imds_identity.aio
 from imds_identity.emulator import Emulator
 
 SCOPE = "https://vault.azure.net/.default"
-CROWD = 64
+CALLERS = 64
 ROUNDS = 120
 
-# Each first token is one of a fresh credential and an empty cache, in one process that takes
-# turns, so that what disturbs one side disturbs all.
+# Each round fetches a token with a new credential and an empty cache. One process runs all sides in
+# turns, so that a disturbance affects all sides.
 FIRST_TOKEN = """
 import os, statistics, sys, time
 import requests
@@ -45,8 +45,8 @@ def theirs():
 sides = (bare, ours, theirs)
 times = {side: [] for side in sides}
 for round in range(int(sys.argv[1])):
-    time.sleep(0.07)  # no more requests a second than the machine as a whole may send
-    turn = round % 3  # who is first after a rest pays for it
+    time.sleep(0.07)  # the service allows 20 requests per second and machine
+    turn = round % 3  # the first side after the pause is slower
     for side in sides[turn:] + sides[:turn]:
         imds_identity.clear_cache()
         started = time.perf_counter()
@@ -58,8 +58,8 @@ print(*(statistics.median(times[side]) for side in sides))
 
 
 def first_token() -> None:
-    """Compare with a bare request and with azure-identity, the service in another process."""
-    for what, cache in (("first token, alone", "off"), ("first token, shared", "")):
+    """Compare with a bare request and with azure-identity; one process sends all requests."""
+    for kind, cache in (("cache off", "off"), ("shared cache", "")):
         with Emulator() as emulator:
             environment = {**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": cache}
             done = subprocess.run(
@@ -70,24 +70,24 @@ def first_token() -> None:
                 check=True,
             )
         bare, ours, theirs = (float(value) * 1e3 for value in done.stdout.split())
-        compare(what, ours, bare, "ms", 1.15, "bare requests ")
-        compare(what, ours, theirs, "ms", 1.0, "azure-identity")
+        compare(f"first token, {kind}", ours, bare, "ms", 1.15, "bare request")
+        compare(f"first token, {kind}", ours, theirs, "ms", 1.0, AZURE_IDENTITY)
 
 
 def threads() -> None:
-    """How many requests 64 threads make, each with a credential of its own."""
+    """Count the requests of 64 threads, each with its own credential."""
 
-    def run_processes(make: Any) -> int:
+    def count_requests(credential_type: Any) -> int:
         with Emulator(latency=0.05) as emulator:
             os.environ.update(emulator.environment())
-            barrier = threading.Barrier(CROWD)
+            barrier = threading.Barrier(CALLERS)
 
-            def work() -> None:
-                credential = make()
+            def call() -> None:
+                credential = credential_type()
                 barrier.wait()
                 credential.get_token(SCOPE)
 
-            workers = [threading.Thread(target=work) for _ in range(CROWD)]
+            workers = [threading.Thread(target=call) for _ in range(CALLERS)]
             for worker in workers:
                 worker.start()
             for worker in workers:
@@ -97,18 +97,18 @@ def threads() -> None:
     import azure.identity
 
     imds_identity.clear_cache()
-    ours = run_processes(imds_identity.ManagedIdentityCredential)
-    theirs = run_processes(azure.identity.ManagedIdentityCredential)
-    compare("requests of 64 threads", ours, theirs, "requests", 1 / 64, "azure-identity")
+    ours = count_requests(imds_identity.ManagedIdentityCredential)
+    theirs = count_requests(azure.identity.ManagedIdentityCredential)
+    compare("requests of 64 threads", ours, theirs, "requests", 1 / 64, AZURE_IDENTITY)
 
 
 def tasks() -> None:
-    """How many requests 64 tasks make, each with a credential of its own."""
+    """Count the requests of 64 tasks, each with its own credential."""
 
-    async def run_processes(make: Any) -> int:
+    async def count_requests(credential_type: Any) -> int:
         with Emulator(latency=0.05) as emulator:
             os.environ.update(emulator.environment())
-            credentials = [make() for _ in range(CROWD)]
+            credentials = [credential_type() for _ in range(CALLERS)]
             await asyncio.gather(*(credential.get_token(SCOPE) for credential in credentials))
             for credential in credentials:
                 await credential.close()
@@ -117,6 +117,6 @@ def tasks() -> None:
     import azure.identity.aio
 
     imds_identity.clear_cache()
-    ours = asyncio.run(run_processes(imds_identity.aio.ManagedIdentityCredential))
-    theirs = asyncio.run(run_processes(azure.identity.aio.ManagedIdentityCredential))
-    compare("requests of 64 tasks", ours, theirs, "requests", 1 / 64, "azure-identity")
+    ours = asyncio.run(count_requests(imds_identity.aio.ManagedIdentityCredential))
+    theirs = asyncio.run(count_requests(azure.identity.aio.ManagedIdentityCredential))
+    compare("requests of 64 tasks", ours, theirs, "requests", 1 / 64, AZURE_IDENTITY)

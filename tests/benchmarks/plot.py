@@ -1,7 +1,7 @@
-"""The picture of the figures: two bars for each, where azure-identity's is 1.
+"""The chart of the figures: two bars for each, in units of azure-identity's value.
 
-Blue and orange are Okabe and Ito's, which the colour-blind tell apart; the picture has a ground of
-its own, light or dark as its reader's screen is.
+Blue and orange are from the color-blind-safe palette of Okabe and Ito. The background follows the
+reader's light or dark theme.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from table import bars
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from report import Figures
+    from figures import Figures
     from table import Bar
 
 _WIDTH, _TOP, _STEP = 800, 84, 50
-_LEFT, _FULL = 300, 300  # where bars begin, and how long azure-identity's are
+_LEFT, _FULL = 300, 300  # the bars' left end, and the length of azure-identity's
 _STYLE = """
     .paper { fill: #ffffff; stroke: #d0d7de; }
     text { fill: #1f2328; font-size: 16px; }
@@ -37,14 +37,10 @@ _STYLE = """
 
 
 def svg(figures: Figures) -> str:
-    """The picture, as an SVG document.
-
-    Raises:
-        KeyError: with a figure that was not measured.
-    """
-    shown = list(bars(figures))
-    height = _TOP + _STEP * len(shown) + 12
-    lines = [line for number, bar in enumerate(shown) for line in _bar(number, bar)]
+    """Return the chart as an SVG document; raise KeyError if a figure was not measured."""
+    all_bars = list(bars(figures))
+    height = _TOP + _STEP * len(all_bars) + 12
+    lines = [line for number, bar in enumerate(all_bars) for line in _bar(number, bar)]
     return "\n".join([_head(height), *_legend(), *lines, "</svg>\n"])
 
 
@@ -53,13 +49,13 @@ def _head(height: int) -> str:
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" \
 aria-labelledby="title" \
 font-family="system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif">
-  <title id="title">What imds-identity takes beside azure-identity</title>
+  <title id="title">imds-identity compared with azure-identity</title>
   <style>{_STYLE}  </style>
   <rect class="paper" x="1" y="1" width="{_WIDTH - 2}" height="{height - 2}" rx="10"/>"""
 
 
 def _legend() -> Iterator[str]:
-    yield '  <text class="title" x="24" y="36">Less is better</text>'
+    yield '  <text class="title" x="24" y="36">Lower is better</text>'
     for side, name, x in (("theirs", "azure-identity", 300), ("ours", "imds-identity", 450)):
         yield f'  <rect class="{side}" x="{x}" y="22" width="16" height="16" rx="2"/>'
         yield f'  <text x="{x + 23}" y="36">{name}</text>'
@@ -68,12 +64,12 @@ def _legend() -> Iterator[str]:
 
 def _bar(number: int, bar: Bar) -> Iterator[str]:
     y = _TOP + _STEP * number
-    yield f'  <text x="{_LEFT - 16}" y="{y + 16}" text-anchor="end">{escape(bar.what)}</text>'
+    yield f'  <text x="{_LEFT - 16}" y="{y + 16}" text-anchor="end">{escape(bar.label)}</text>'
     for side, value, share, top in (
         ("theirs", bar.theirs, 1.0, y - 6),
         ("ours", bar.ours, bar.pair.ratio, y + 12),
     ):
         length = max(2.0, _FULL * share)
-        words = f'x="{_LEFT + length + 8:.1f}" y="{top + 13}">{escape(value)}'
+        value_text = f'x="{_LEFT + length + 8:.1f}" y="{top + 13}">{escape(value)}'
         yield f'  <rect class="{side}" x="{_LEFT}" y="{top}" width="{length:.1f}" height="15"/>'
-        yield f'  <text class="value" {words}</text>'
+        yield f'  <text class="value" {value_text}</text>'

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
+from concurrent_processes import kill_repeatedly, run_concurrently
 from imds_identity import ManagedIdentityCredential
-from process_groups import killed_at_random, run_processes
 
 if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
@@ -42,7 +42,7 @@ def test_a_crowd_of_processes_and_threads_makes_one_request(
     limited: tuple[Emulator, dict[str, str]],
 ) -> None:
     emulator, environment = limited
-    assert run_processes(environment, processes=8, threads=4, resources=1) == [""] * 8
+    assert run_concurrently(environment, processes=8, threads=4, resources=1) == [""] * 8
     assert [request.status for request in emulator.token_requests] == [200]
 
 
@@ -50,7 +50,7 @@ def test_a_crowd_with_many_resources_is_not_throttled(
     limited: tuple[Emulator, dict[str, str]],
 ) -> None:
     emulator, environment = limited
-    assert run_processes(environment, processes=6, threads=1, resources=6) == [""] * 6
+    assert run_concurrently(environment, processes=6, threads=1, resources=6) == [""] * 6
     assert [request.status for request in emulator.token_requests] == [200] * 6
 
 
@@ -59,7 +59,7 @@ def test_processes_killed_at_any_moment_leave_nothing_that_blocks_or_misleads(
 ) -> None:
     emulator = emulator_factory("vm", key_vault=False)
     environment = {**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": shared}
-    assert killed_at_random(environment, 12, alive=3, longest=0.02, seed=7) == 0
+    assert kill_repeatedly(environment, 12, running=3, max_interval=0.02, seed=7) == 0
     done = subprocess.run(
         [sys.executable, "-m", "imds_identity", "token", VAULT],
         env=environment, capture_output=True, text=True, check=True, timeout=30,

@@ -1,4 +1,4 @@
-"""The figures that README shows are those of one saved run."""
+"""README shows the figures of one saved benchmark run."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IMAGES = ROOT / "docs" / "images"
-AGAIN = "python tests/benchmarks/run.py --plot docs/images threads"
+UPDATE_COMMAND = "python tests/benchmarks/run.py --plot docs/images threads"
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The table and the picture of the figures in a directory."""
+def render(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Render the table and the chart of the figures in a directory."""
     monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
+    import figures
     import plot
-    import report
     import table
 
-    def of(directory: Path) -> tuple[str, str]:
-        figures = report.saved(directory / "bench.json")
-        return "\n".join([table.HEAD, *table.rows(figures)]), plot.svg(figures)
+    def table_and_chart(directory: Path) -> tuple[str, str]:
+        saved = figures.load(directory / "bench.json")
+        return "\n".join([table.HEAD, *table.rows(saved)]), plot.svg(saved)
 
-    return of
+    return table_and_chart
 
 
-def test_readme_has_the_table_and_the_picture_of_the_saved_run(shown: Any) -> None:
-    table, picture = shown(IMAGES)
+def test_readme_shows_the_table_and_chart_of_the_saved_run(render: Any) -> None:
+    table, chart = render(IMAGES)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert table in readme, f"put this into README:\n{table}"
-    assert (IMAGES / "bench.svg").read_text(encoding="utf-8") == picture, f"run: {AGAIN}"
+    assert (IMAGES / "bench.svg").read_text(encoding="utf-8") == chart, f"run: {UPDATE_COMMAND}"
 
 
-def test_a_figure_that_was_not_measured_is_named(shown: Any, tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match="requests of 64 threads, beside azure-identity"):
-        shown(tmp_path)
+def test_missing_figure_is_named(render: Any, tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="requests of 64 threads vs azure-identity"):
+        render(tmp_path)

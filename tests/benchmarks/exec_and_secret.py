@@ -1,4 +1,4 @@
-"""What it costs to have one's first token from ``exec``, and a secret in a script."""
+"""The time to a program's first token under ``exec``, and to a secret in a script."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from commands import least
-from processes import SECRET as VAULT
-from report import compare
+from figures import compare
+from many_processes import VAULT
+from timing import fastest_runs
 
 from imds_identity.emulator import Emulator
 
@@ -19,11 +19,12 @@ AZURE_IDENTITY = f"""
 from azure.identity import ManagedIdentityCredential
 ManagedIdentityCredential().get_token("{VAULT}/.default")
 """
+ALONE = "the program alone"
 LIMIT = 0.3
 
 
 def run() -> None:
-    """Compare a client under ``exec`` with the same client alone, and time ``secret``."""
+    """Compare a program under ``exec`` with the same program alone, and time ``secret``."""
     alone = [sys.executable, "-c", AZURE_IDENTITY]
     under_exec = [*PROGRAM, "exec", "--", *alone]
     with Emulator(latency=0.05) as emulator, tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
@@ -35,9 +36,9 @@ def run() -> None:
         cold = {**environment, "IMDS_IDENTITY_CACHE": "off"}
         warm = {**environment, "IMDS_IDENTITY_CACHE": str(Path(folder) / "cache")}
         secret = [*PROGRAM, "secret", f"{vault.url}/secrets/a", "--resource", VAULT]
-        direct, first, second, third = least(
+        direct, cold_exec, warm_exec, warm_secret = fastest_runs(
             ROUNDS, (alone, cold), (under_exec, cold), (under_exec, warm), (secret, warm)
         )
-        compare("a command and its first token, cold", first, direct, "s", 1.5, "alone")
-        compare("a command and its first token, warm", second, direct, "s", 1.5, "alone")
-        compare("secret, token on the machine", third, LIMIT, "s", 1.0, "limit")
+        compare("first token under exec, cold cache", cold_exec, direct, "s", 1.5, ALONE)
+        compare("first token under exec, warm cache", warm_exec, direct, "s", 1.5, ALONE)
+        compare("secret, warm cache", warm_secret, LIMIT, "s", 1.0, "limit")

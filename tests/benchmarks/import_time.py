@@ -1,14 +1,14 @@
-"""Import and construction, each in processes of their own."""
+"""Import and construction, each in a new process."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-from report import compare
+from figures import AZURE_IDENTITY, compare
 
 ROUNDS = 15
-# VmHWM, not ru_maxrss: the latter counts what the parent had when it forked.
+# VmHWM, not ru_maxrss: the latter includes the memory of the parent when it forked.
 SCRIPT = """
 import time
 started = time.perf_counter()
@@ -21,7 +21,7 @@ print(seconds, peak.split()[1])
 
 
 def measure(module: str) -> tuple[float, float]:
-    """Milliseconds and MiB, the least of several processes."""
+    """Return the least milliseconds and MiB of several processes."""
     runs = [
         subprocess.run(
             [sys.executable, "-c", SCRIPT.format(module=module)],
@@ -40,7 +40,7 @@ def run() -> None:
         measure("imds_identity"),
         measure("azure.identity"),
     )
-    compare("import and construct", our_time, their_time, "ms", 0.45, "azure-identity")
+    compare("import and construct", our_time, their_time, "ms", 0.45, AZURE_IDENTITY)
     compare(
-        "import and construct, peak memory", our_memory, their_memory, "MiB", 0.6, "azure-identity"
+        "import and construct, peak memory", our_memory, their_memory, "MiB", 0.6, AZURE_IDENTITY
     )
