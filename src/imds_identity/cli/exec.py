@@ -216,5 +216,5 @@ def _warm_up() -> None:
     # Where other processes have left tokens, one of those will mostly do. On a busy machine, it
     # would take its time from the command itself.
     is_busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1)
-    if (shared is None or not shared.entries()) and not is_busy:
+    if (shared is None or not shared.records()) and not is_busy:
         load("imds_identity._http.transport")
