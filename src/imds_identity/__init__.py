@@ -5,7 +5,6 @@ Names are loaded when first used: importing this package costs next to nothing.
 
 from __future__ import annotations
 
-from ._platform.fork import fork_safe
 from ._version import __version__
 
 TYPE_CHECKING = False
@@ -35,12 +34,6 @@ __all__ = [
     "get_bearer_token_provider",
 ]
 
-_HOMES = {
-    "ManagedIdentityAuth": "auth",
-    "ManagedIdentityCredential": "credential",
-    "get_bearer_token_provider": "credential",
-}
-
 
 def clear_cache() -> None:
     """Forget every token, so that the next request for each goes to the service.
@@ -49,8 +42,7 @@ def clear_cache() -> None:
     removed as well; what they hold in their own memory is not. A fetch that is under way is not
     kept. (The service has a cache of its own, which a claims challenge skips and this does not.)
     """
-    with fork_safe():
-        from ._token_cache.process import clear_all
+    from ._token_cache.process import clear_all
 
     clear_all()
 
@@ -58,11 +50,14 @@ def clear_cache() -> None:
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with fork_safe():
-        from importlib import import_module
-
-        value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
-    globals()[name] = value
+    module: Any
+    if name == "ManagedIdentityAuth":
+        from . import auth as module
+    elif name in ("ManagedIdentityCredential", "get_bearer_token_provider"):
+        from . import credential as module
+    else:
+        from . import errors as module
+    value = globals()[name] = getattr(module, name)
     return value
 
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from ._azure_core.base import Published
     from ._core.token import Token
-    from ._token_cache.client import OpenSender
     from ._token_cache.entry import CacheEntry
     from ._token_cache.flight import Flight
+    from ._token_cache.token_exchange import OpenSender
 
 __all__ = ["ManagedIdentityCredential", "get_bearer_token_provider"]
 
@@ -108,9 +108,9 @@ class ManagedIdentityCredential(BaseCredential):
     async def _get(
         self, scopes: tuple[str, ...], claims: str | None, enable_cae: bool
     ) -> Published:
-        entry = self._entry(scopes, claims, enable_cae)
+        entry, challenge = self._entry(scopes, claims, enable_cae)
         try:
-            token = await self._token(entry, claims)
+            token = await self._token(entry, challenge)
         except Failure as failure:
             reason = failure
         else:
@@ -120,34 +120,39 @@ class ManagedIdentityCredential(BaseCredential):
     async def _token(self, entry: CacheEntry, claims: str | None) -> Token:
         sender = self._sender()
         needs = get_ident() if sender is not None else 0
-        asked = self._client.wait_or_fetch(
+        flights = self._client.flights(
             entry, claims, sender, needs=needs, caller=asyncio.current_task()
         )
         try:
             while True:
-                await _wait(next(asked))
+                await _wait(next(flights))
         except StopIteration as done:
             token: Token = done.value
             return token
 
     def _sender(self) -> OpenSender | None:
-        return self._open_sender("async_sender", asyncio.get_running_loop())
+        policies = self._policies_in_use()
+        if policies is None:
+            return None
+        from ._azure_core.transports.sender import async_sender
+
+        return async_sender(self._transport, policies, asyncio.get_running_loop())
 
 
 async def _wait(flight: Flight) -> None:
-    """Wait for the outcome of ``flight`` without blocking the loop, for a while at the most."""
+    """Wait for the outcome of ``flight`` without blocking the loop, for `POLL_SECONDS` at most."""
     loop = asyncio.get_running_loop()
-    landed = loop.create_future()
+    done = loop.create_future()
 
-    def tell() -> None:
-        with suppress(RuntimeError):  # the loop was closed in the meantime: nobody waits any more
-            loop.call_soon_threadsafe(landed.cancel)
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop was closed in the meantime
+            loop.call_soon_threadsafe(done.cancel)
 
-    flight.add_done_callback(tell)
+    flight.add_done_callback(wake)
     try:
-        await asyncio.wait({landed}, timeout=POLL_SECONDS)
+        await asyncio.wait({done}, timeout=POLL_SECONDS)
     finally:
-        flight.forget(tell)
+        flight.remove_done_callback(wake)
 
 
 def get_bearer_token_provider(

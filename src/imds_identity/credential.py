@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._azure_core.base import Published
-    from ._token_cache.client import OpenSender
+    from ._token_cache.token_exchange import OpenSender
 
 __all__ = ["ManagedIdentityCredential", "get_bearer_token_provider"]
 
@@ -158,9 +158,9 @@ class ManagedIdentityCredential(BaseCredential):
             self._transport.__exit__(exc_type, exc_value, traceback)
 
     def _get(self, scopes: tuple[str, ...], claims: str | None, enable_cae: bool) -> Published:
-        entry = self._entry(scopes, claims, enable_cae)
+        entry, challenge = self._entry(scopes, claims, enable_cae)
         try:
-            token = self._client.token(entry, claims, self._sender())
+            token = self._client.token(entry, challenge, self._sender())
         except Failure as failure:
             reason = failure
         else:
@@ -168,7 +168,12 @@ class ManagedIdentityCredential(BaseCredential):
         raise error_from(reason)
 
     def _sender(self) -> OpenSender | None:
-        return self._open_sender("sync_sender")
+        policies = self._policies_in_use()
+        if policies is None:
+            return None
+        from ._azure_core.transports.sender import sync_sender
+
+        return sync_sender(self._transport, policies)
 
     def _check_transport(self) -> None:
         if self._transport is None:

@@ -95,14 +95,14 @@ class TestTheLog:
         monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1")
         with pytest.raises(ManagedIdentityError):
             ManagedIdentityCredential(retry_total=0).get_token(SCOPE)
-        [said] = eventually(lambda: lines("gave way after 0."))
+        [said] = eventually(lambda: lines("no managed identity is available after 0."))
         assert "nothing answers" in said
 
     def test_a_refusal(self, imds_emulator: Emulator, lines: Callable[[str], list[str]]) -> None:
         imds_emulator.fault(status=500, times=1)
         with pytest.raises(ManagedIdentityError):
             ManagedIdentityCredential(retry_total=0).get_token(SCOPE)
-        assert "500" in eventually(lambda: lines("got no token after "))[0]
+        assert "500" in eventually(lambda: lines("fetching a token failed after "))[0]
 
     def test_what_another_process_has_fetched(
         self, imds_emulator: Emulator, lines: Callable[[str], list[str]], tmp_path: Path
@@ -110,7 +110,7 @@ class TestTheLog:
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
         process_token_cache().clear()
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
-        assert len(eventually(lambda: lines("took over"))) == 1
+        assert len(eventually(lambda: lines("using the token of another process"))) == 1
         assert len(imds_emulator.token_requests) == 1
 
     def test_a_handler_may_wait_for_who_takes_a_token_over(
@@ -120,13 +120,12 @@ class TestTheLog:
         monkeypatch: pytest.MonkeyPatch,
         tmp_path: Path,
     ) -> None:
-        monkeypatch.setattr("imds_identity._token_cache.client.LOG_SECONDS", 0.01)
+        monkeypatch.setattr("imds_identity._platform.log.LOG_SECONDS", 0.01)
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
         process_token_cache().clear()
         had, waited = threading.Event(), list[bool]()
         monkeypatch.setattr(
-            "imds_identity._token_cache.notifications.log_shared_token",
-            lambda *_: waited.append(had.wait(10)),
+            "imds_identity._platform.log.log", lambda *_: waited.append(had.wait(10))
         )
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
         had.set()
@@ -183,7 +182,7 @@ class TestHooks:
     ) -> None:
         events: list[Event] = []
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
-        machine = ManagedIdentityCredential(cache=tmp_path / "c")._client._shared_cache
+        machine = ManagedIdentityCredential(cache=tmp_path / "c")._client.shared_cache
         assert machine is not None
         credential = ManagedIdentityCredential(cache=tmp_path / "c", on_event=events.append)
         entry = credential._client.entry("https://vault.azure.net")

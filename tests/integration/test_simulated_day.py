@@ -19,7 +19,7 @@ from imds_identity._core.freshness import refresh_delay
 from imds_identity._core.key import Key
 from imds_identity._core.token import Token
 from imds_identity._token_cache.cache import TokenCache
-from imds_identity._token_cache.shared_fetch import SharedFetch
+from imds_identity._token_cache.fetch import Fetch
 from support import FakeClock, shared_cache_in
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def test_nobody_is_ever_refused_and_requests_stay_few(
 
     def ask(token_cache: TokenCache, key: Key) -> None:
         entry = token_cache.entry(key)
-        sharing = SharedFetch(machine, entry, dice.random)
-        token = token_cache.get(entry, lambda: sharing.get(lambda expect: service.fetch(), None))
+        fetch = Fetch(entry, None, lambda heartbeat: service.fetch(), machine, dice.random)
+        token = token_cache.get(entry, fetch)
         assert clock.now() < token.expires_at
 
     for key in KEYS:  # the first token of all needs a service that is there

@@ -1,36 +1,32 @@
-"""Threads that come and go while others look who is there."""
+"""The fork hooks, and the threads of this package."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_identity._platform import fork
-from imds_identity._platform.fork import fork_safe, load
+from imds_identity._platform.fork import uninterrupted
 from imds_identity._platform.threads import run_in_thread, start_thread
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-
-def test_any_number_of_threads_may_come_and_go_at_once() -> None:
+def test_any_number_of_threads_may_enter_and_leave_at_once() -> None:
     errors: list[BaseException] = []
 
-    def come_and_go() -> None:
+    def enter_and_leave() -> None:
         try:
             for _ in range(500):
-                with fork_safe(), fork_safe():
-                    sum(range(50))
+                uninterrupted(sum, range(50))
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             errors.append(error)
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [threading.Thread(target=come_and_go) for _ in range(16)]
+        threads = [threading.Thread(target=enter_and_leave) for _ in range(16)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -38,71 +34,70 @@ def test_any_number_of_threads_may_come_and_go_at_once() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert errors == []
-    assert fork._threads_inside() == set()
+    assert fork._uninterrupted == set()
 
 
-def test_who_is_thrown_out_is_forgotten_with_its_frame() -> None:
-    def thrown_out() -> None:
-        work = fork_safe()
-        work.__enter__()  # and a signal handler raises before the statement is entered
-        assert fork._is_inside(threading.get_ident())
-
-    thrown_out()
-    assert not fork._is_inside(threading.get_ident())
-    assert not fork._inside
-
-
-def test_who_is_thrown_out_before_he_is_noted_is_forgotten_without_a_word(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def stopped(thread: int) -> bool:
-        raise KeyboardInterrupt
-
-    def thrown_out() -> None:
-        with pytest.raises(KeyboardInterrupt):
-            fork_safe().__enter__()
-
-    unraisable: list[object] = []
-    with monkeypatch.context() as patched:
-        patched.setattr(sys, "unraisablehook", unraisable.append)
-        patched.setattr(fork, "_is_inside", stopped)
-        thrown_out()
-    assert unraisable == []
+def test_threads_do_not_exclude_each_other() -> None:
+    """A log handler may wait for a thread that logs, too."""
+    inside = threading.Barrier(2)
+    threads = [threading.Thread(target=uninterrupted, args=(inside.wait, 10)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not inside.broken
 
 
-def test_a_fork_whose_preparation_was_cut_short_ends_without_a_word() -> None:
+def test_an_exception_leaves_nothing_to_wait_for() -> None:
+    with pytest.raises(ZeroDivisionError):
+        uninterrupted(lambda: 1 / 0)
+    assert fork._uninterrupted == set()
+
+
+def test_a_fork_whose_preparation_was_interrupted_ends_without_an_error() -> None:
     fork._after_fork_in_parent()
-    assert fork._entrance.acquire(blocking=False)
-    fork._entrance.release()
+    assert fork._gate.acquire(blocking=False)
+    fork._gate.release()
 
 
-def test_the_main_thread_imports_nothing_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A signal handler that raises in the middle of an import would leave it torn."""
-    (tmp_path / "loaded_beside.py").write_text("import threading; ran = threading.get_ident()")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert threading.current_thread() is threading.main_thread()
-    assert load("loaded_beside").ran != threading.get_ident()
-    assert load("loaded_beside") is sys.modules.pop("loaded_beside")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+def test_a_fork_waits_for_other_threads_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    uninterrupted(int)  # registers the hook
+    monkeypatch.setattr(fork, "FORK_SECONDS", 0.02)
+    go, inside = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        inside.set()
+        go.wait(10)
+
+    thread = threading.Thread(target=uninterrupted, args=(hang,))
+    thread.start()
+    inside.wait()
+    child = os.fork()
+    if not child:
+        os._exit(0 if fork._uninterrupted == set() else 1)
+    go.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert fork._uninterrupted == set()
 
 
-def test_what_hangs_is_waited_for_for_a_while() -> None:
+def test_a_call_that_hangs_is_waited_for_for_a_limited_time() -> None:
     go = threading.Event()
     order: list[object] = []
     run_in_thread(lambda: order.append(go.wait(10)), 0.01)
     assert order == []
     go.set()
-    run_in_thread(lambda: order.append(1 / 0), 10)  # and its errors are nobody's
+    run_in_thread(lambda: order.append(1 / 0), 10)  # its exception is dropped
     run_in_thread(lambda: order.append("done"), 10)
     assert "done" in order
 
 
-def test_while_the_interpreter_goes_down_there_are_no_threads(
+def test_no_thread_is_started_while_the_interpreter_shuts_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "is_finalizing", lambda: True)
-    with pytest.raises(RuntimeError, match="going down"):
+    with pytest.raises(RuntimeError, match="shutting down"):
         start_thread(print)
     ran: list[int] = []
     run_in_thread(lambda: ran.append(threading.get_ident()), 10)

@@ -13,7 +13,7 @@ from imds_identity._http.exchange import REQUEST_SECONDS, Request, send
 from imds_identity._http.runner import MARGIN, ExchangeRunner
 from imds_identity._shared_cache.rate_limit import RateLimiter
 from imds_identity._token_cache.cache import TokenCache
-from imds_identity._token_cache.shared_fetch import SharedFetch
+from imds_identity._token_cache.fetch import Fetch
 from support import KEY, WINE, BackgroundQueue, no_jitter, shared_cache_in, token_now
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ class Process:
         self.entry = self.token_cache.entry(KEY)
 
     def get(self) -> Token:
-        sharing = SharedFetch(self.shared_cache, self.entry, no_jitter)
-        return self.token_cache.get(self.entry, lambda: sharing.get(self._fetch, None))
+        fetch = Fetch(self.entry, None, self._exchange, self.shared_cache, no_jitter)
+        return self.token_cache.get(self.entry, fetch)
 
-    def _fetch(self, heartbeat: Heartbeat) -> Token:
+    def _exchange(self, heartbeat: Heartbeat) -> Token:
         rate_limiter = RateLimiter(self.shared_cache, "g" * 40, no_jitter)
         return ExchangeRunner(self._send, self.shared_cache.clock, rate_limiter, heartbeat).run(
             self._steps()

@@ -11,7 +11,6 @@ import pytest
 
 from imds_identity._core.key import Key
 from imds_identity._platform.clock import SYSTEM_CLOCK
-from imds_identity._platform.fork import fork_safe
 from imds_identity._platform.locks import locked
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity.metadata._requests.connection import OneAtATime
@@ -77,18 +76,13 @@ def test_a_lock_that_is_held_already_is_held_on() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("name", ["broker", "imports", "metadata"])
+@pytest.mark.parametrize("name", ["token cache", "metadata"])
 def test_signals_leave_nothing_locked(name: str) -> None:
     """Since Python 3.14 ``with lock`` does not hold what this does."""
     token_cache, alone = TokenCache(SYSTEM_CLOCK, no_jitter), OneAtATime()
 
-    def enter() -> None:
-        with fork_safe():
-            pass
-
     work: Callable[[], object] = {
-        "broker": lambda: token_cache.entry(Key("imds", "http://service")),
-        "imports": enter,
+        "token cache": lambda: token_cache.entry(Key("imds", "http://service")),
         "metadata": lambda: alone.do(int),
     }[name]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._token_cache.options import is_logged
+from imds_identity._platform.log import is_logged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from imds_identity._core.claims import ANSWER_SECONDS
 from imds_identity._core.failure import Malformed, Refused
 from imds_identity._shared_cache.record import Record
 from imds_identity._token_cache.cache import TokenCache
-from imds_identity._token_cache.shared_fetch import SharedFetch
+from imds_identity._token_cache.fetch import Fetch
 from support import (
     KEY,
     LIFE,
@@ -50,8 +50,9 @@ class Process:
         self.entry: CacheEntry = self.token_cache.entry(KEY)
 
     def get(self, claims: str | None = None) -> str:
-        sharing = SharedFetch(self.shared_cache, self.entry, no_jitter)
-        fetch = lambda: sharing.get(lambda heartbeat: self.service(), claims)  # noqa: E731
+        fetch = Fetch(
+            self.entry, claims, lambda heartbeat: self.service(), self.shared_cache, no_jitter
+        )
         return self.token_cache.get(self.entry, fetch, claims).value
 
 

@@ -107,7 +107,7 @@ def test_a_failed_refresh_is_logged_without_a_token(
     token_cache.get(entry, service)
     background.run()
     [record] = caplog.records
-    assert "good for 720 more minutes" in record.message
+    assert "valid for 720 more minutes" in record.message
     assert "next attempt is in 30 s: down" in record.message
     assert "token-1" not in record.message
 
@@ -413,7 +413,7 @@ def test_a_fetch_that_asks_for_its_own_token_is_told_so(
     def fetch() -> Token:
         return token_cache.get(entry, fetch)
 
-    with pytest.raises(Refused, match="by the very fetch that is to bring it"):
+    with pytest.raises(Refused, match="requested the very token that it is fetching"):
         token_cache.get(entry, fetch)
 
 
@@ -426,7 +426,7 @@ def test_two_fetches_that_ask_for_each_other_s_token_are_told_so(token_cache: To
     def second() -> Token:
         return token_cache.get(one, first)
 
-    with pytest.raises(Refused, match="by the very fetch that is to bring it"):
+    with pytest.raises(Refused, match="requested the very token that it is fetching"):
         token_cache.get(one, first)
 
 
@@ -501,7 +501,7 @@ def test_a_flight_that_hangs_is_given_up_by_all_and_replaced_by_the_next(
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
-    asked = token_cache.wait_or_fetch(entry, service, None)
+    asked = token_cache.flights(entry, service, None)
     flight = next(asked)
     with pytest.raises(Refused, match="has not ended within 180 s"):
         for _ in range(round(2 * LONGEST_FETCH / POLL_SECONDS)):
@@ -516,7 +516,7 @@ def test_a_flight_that_hangs_is_given_up_by_all_and_replaced_by_the_next(
 def test_who_was_frozen_while_he_waited_asks_anew(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock, frozen: float
 ) -> None:
-    asked = token_cache.wait_or_fetch(entry, service, None)
+    asked = token_cache.flights(entry, service, None)
     flight = next(asked)
     clock.seconds += frozen
     other = next(asked)
@@ -534,7 +534,7 @@ def test_a_token_that_expired_between_its_coming_and_its_taking_is_asked_for_aga
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
-    asked = token_cache.wait_or_fetch(entry, service, None)
+    asked = token_cache.flights(entry, service, None)
     next(asked)
     background.run()
     clock.seconds += LIFE  # the process was frozen here
@@ -702,7 +702,7 @@ def test_after_a_fork_nobody_waits_for_a_thread_of_the_parent(
     background.waiting.clear()  # as the thread that was to run it is gone
     together(1, token_cache._lock.acquire)  # as another thread of the parent may have held it
     entry.leased.add(KEY)  # by that thread
-    cache_module._after_fork_in_child()
+    cache_module._reset()
     assert token_cache.get(entry, service).value == "token-1"
     assert not entry.leased
 

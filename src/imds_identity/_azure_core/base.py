@@ -1,4 +1,4 @@
-"""What the azure-core faces, sync and async, have in common."""
+"""What the sync and the async credential have in common."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 
 from .._core.scope import claims_of, resource_of
 from .._platform.environment import variable_value
-from .._platform.fork import load
-from .._token_cache.options import CallOptions, is_logged
+from .._platform.log import is_logged
+from .._token_cache.notifications import log_credential
+from .._token_cache.options import CallOptions
 from .._token_cache.process import client_for
+from .access_token import access_tokens_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,16 +26,16 @@ if TYPE_CHECKING:
     from .._core.failure import Failure
     from .._core.token import Token
     from .._token_cache.cache import TokenCache
-    from .._token_cache.client import OpenSender
     from .._token_cache.entry import CacheEntry
     from ..errors import ManagedIdentityError
-    from .keywords import Keywords
+    from .keywords import Keywords, ParsedKeywords
+    from .transports.pipeline import Policies
 
 Published: TypeAlias = "tuple[AccessToken, AccessTokenInfo]"
 
 
 class BaseCredential:
-    """Configuration, the slots of the scopes asked for so far, and how a token is shown."""
+    """Configuration, the cache entries of the scopes so far, and how a token is published."""
 
     _is_async: ClassVar[bool]
 
@@ -54,12 +56,13 @@ class BaseCredential:
         _token_cache: TokenCache | None = None,
         **options: Unpack[Keywords],
     ) -> None:
-        given = {name: value for name, value in locals().items() if name not in _NO_SETTINGS}
-        whose = type(self).__name__
+        given = {name: value for name, value in locals().items() if name not in _NOT_SETTINGS}
+        class_name = type(self).__name__
         if positional:
-            raise TypeError(f"{whose}() takes keywords only, such as client_id=…")
-        more = _keywords().checked(options, whose, given) if options else {}
-        self._settings = {name: v for name, v in {**given, **more}.items() if v is not None}
+            raise TypeError(f"{class_name}() takes keywords only, such as client_id=…")
+        keywords = _parsed(options, class_name, given)
+        settings = {**given, **(keywords.values if keywords else {})}
+        self._settings = {name: value for name, value in settings.items() if value is not None}
         self._client = client_for(
             client_id=client_id,
             object_id=object_id,
@@ -70,127 +73,147 @@ class BaseCredential:
             cache=cache,
             private=transport is not None,
             token_cache=_token_cache,
-            call_options=_call_options(on_event, more, has_transport=transport is not None),
+            call_options=_call_options(on_event, keywords, has_transport=transport is not None),
         )
         self._transport = transport
         hooks = {"raw_request_hook": raw_request_hook, "raw_response_hook": raw_response_hook}
-        self._policies = self._checked_policies(hooks, more)
+        self._policies = self._checked_policies(hooks, keywords)
         self._entries: dict[str, CacheEntry] = {}
         self._cae_entries: dict[str, CacheEntry] = {}
         self._tick = self._client.token_cache.clock.tick
-        if more:
-            _keywords().warn_of(more, self._client.source.name, 2)
+        _preload()
+        if keywords:
+            keywords.warn_of_unused(self._client.source.name, 2)
         if is_logged("INFO"):
-            notifications = load("imds_identity._token_cache.notifications")
-            notifications.log_credential(whose, self._client.source, self._client.identity)
+            log_credential(class_name, self._client.source, self._client.identity)
 
     def __repr__(self) -> str:
         shown = (f"{n}={v!r}" for n, v in self._settings.items() if n not in _OBJECTS | _HIDDEN)
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Configuration only: where it arrives, the credential finds that machine's own source."""
+        """Pickle the configuration only: the copy detects the source of its own machine."""
         if unpicklable := self._settings.keys() & _OBJECTS:
             raise TypeError(
                 f"a credential with its own {' and '.join(sorted(unpicklable))} cannot be pickled"
             )
         return functools.partial(type(self), **self._settings), ()
 
-    def _checked_policies(self, hooks: dict[str, Any], options: dict[str, Any]) -> Any:
-        """What requests go through on their way to the transport, or None for our own way.
+    def _checked_policies(
+        self, hooks: dict[str, Any], keywords: ParsedKeywords | None
+    ) -> Policies | None:
+        """Return azure-core's policies for each request, or None for the package's own transport.
 
         Raises:
-            TypeError: for a transport or a policy that this face cannot use.
-            ValueError: likewise.
+            TypeError: for a transport or a policy that this credential cannot use.
+            ValueError: for a transport that would use the environment's proxies.
         """
-        hooked = any(hooks.values()) or (options and options.keys() & _keywords().PIPELINE)
-        if self._transport is None and not hooked:
+        uses_pipeline = any(hooks.values()) or (keywords is not None and keywords.uses_pipeline)
+        if self._transport is None and not uses_pipeline:
             return None
-        # Imported here and not by the first request, which has a deadline.
-        transport = load("imds_identity._azure_core.transports.sender")
-        transport.check_transport(self._transport)
+        from .transports import sender
+
+        sender.check_transport(self._transport)
         self._check_transport()
         if self._client.source.name == "service-fabric":
-            transport.warn_of_certificate(self._transport, 3)
-        policies = transport.Policies(hooks, options)
-        transport.check_policies(self._transport, policies, is_async=self._is_async)
+            sender.warn_of_certificate(self._transport, 3)
+        policies = sender.Policies(hooks, keywords.values if keywords else {})
+        sender.check_policies(self._transport, policies, is_async=self._is_async)
         return policies
 
     def _check_transport(self) -> None:
-        """Refuse a transport that this face cannot use, though another can."""
+        """Refuse a transport that this credential cannot use, though another one can."""
 
-    def _open_sender(self, kind: str, *where: Any) -> OpenSender | None:
-        """What sends in place of the engine's own sender, if anything does.
+    def _policies_in_use(self) -> Policies | None:
+        """Return the policies of the next request: tracing needs azure-core's pipeline, too."""
+        if self._policies is not None or not _is_traced():
+            return self._policies
+        from .transports.pipeline import Policies
 
-        Args:
-            kind: ``sync_sender`` or ``async_sender``.
-            where: the event loop, for the latter.
+        return Policies({}, {})
+
+    def _entry(
+        self, scopes: tuple[str, ...], claims: object, enable_cae: object
+    ) -> tuple[CacheEntry, str | None]:
+        """Return the cache entry of a valid request, and its claims.
+
+        Raises:
+            ValueError: for invalid scopes or claims.
         """
-        policies = self._policies
-        if policies is None:
-            if not _is_traced():
-                return None
-            policies = load("imds_identity._azure_core.transports.sender").Policies({}, {})
-        transport = load("imds_identity._azure_core.transports.sender")
-        sender: OpenSender = getattr(transport, kind)(self._transport, policies, *where)
-        return sender
-
-    def _entry(self, scopes: tuple[str, ...], claims: object, enable_cae: object) -> CacheEntry:
         resource = resource_of(scopes)
-        claims_of(claims)
         entries = self._cae_entries if enable_cae else self._entries
         scope = scopes[0]
         if scope not in entries:
             entries[scope] = self._client.entry(resource, cae=bool(enable_cae))
-        return entries[scope]
+        return entries[scope], claims_of(claims)
 
     def _publish(self, entry: CacheEntry, token: Token) -> Published:
-        """``token`` as azure-core has it, from now on served without further thought."""
-        forms = load("imds_identity._azure_core.access_token")
-        return self._client.token_cache.publish(entry, token, forms.access_tokens_of)
+        """Return ``token`` in azure-core's types; from now on it is a hit."""
+        return self._client.token_cache.publish(entry, token, access_tokens_of)
 
 
 def error_from(failure: Failure) -> ManagedIdentityError:
-    """What users catch, for what the engine says.
+    """Return the public exception for ``failure``.
 
-    Not to be called where ``failure`` is being handled: the context of an exception holds frames,
-    and those hold secrets.
+    Call it outside the handler of ``failure``: the context of an exception keeps frames alive, and
+    their variables hold secrets.
     """
-    error: ManagedIdentityError = load("imds_identity.errors").error_from(failure)
-    return error
+    from ..errors import error_from as public_error
+
+    return public_error(failure)
 
 
-def _keywords() -> Any:
-    return load("imds_identity._azure_core.keywords")
+def _preload() -> None:
+    """Import what requests and failures need, unless the program does not use azure-core at all."""
+    if _is_traced():
+        from .transports import sender
+
+        del sender
+    if "azure.core.exceptions" in sys.modules:
+        from .. import errors
+
+        del errors
+
+
+def _parsed(
+    options: Mapping[str, Any], class_name: str, own: Mapping[str, Any]
+) -> ParsedKeywords | None:
+    if not options:
+        return None
+    from .keywords import parse
+
+    return parse(options, class_name, own)
 
 
 def _call_options(
-    on_event: Callable[[Event], object] | None, options: dict[str, Any], *, has_transport: bool
+    on_event: Callable[[Event], object] | None,
+    keywords: ParsedKeywords | None,
+    *,
+    has_transport: bool,
 ) -> CallOptions | None:
     if on_event is not None and not callable(on_event):
-        raise TypeError(f"on_event is a callable that takes an event, not {on_event!r}")
-    if on_event is None and not options and not has_transport:
+        raise TypeError(f"on_event must be a callable that takes an event, not {on_event!r}")
+    if on_event is None and not keywords and not has_transport:
         return None
-    retry_options = _keywords().retry_options_of(options) if options else None
     return CallOptions(
-        retry_options,
+        keywords.retry_options if keywords else None,
         on_event,
-        logs_requests=bool(options.get("logging_enable")),
+        logs_requests=keywords is not None and bool(keywords.values.get("logging_enable")),
         has_transport=has_transport,
     )
 
 
 def _is_traced() -> bool:
-    """Whether azure-core's tracing is on: then it is to have a span for each request."""
+    """Return whether azure-core's tracing is on: then each request has a span."""
     module = sys.modules.get("azure.core.settings")
     if module is None and variable_value("AZURE_TRACING_ENABLED"):
-        module = load("azure.core.settings")
+        import azure.core.settings as module
     settings = getattr(module, "settings", None)
     return settings is not None and bool(settings.tracing_enabled())
 
 
-_NO_SETTINGS = frozenset({"self", "positional", "options"})
-_HIDDEN = frozenset({"headers", "proxies"})  # which may hold secrets
+_NOT_SETTINGS = frozenset({"self", "positional", "options"})
+_HIDDEN = frozenset({"headers", "proxies"})  # which may contain secrets
 _OBJECTS = frozenset(
     {
         "transport", "raw_request_hook", "raw_response_hook", "on_event", "per_call_policies",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from .._core.failure import sanitize
 from .._http.exchange import CONNECT_SECONDS, REQUEST_SECONDS
@@ -118,58 +118,73 @@ class Keywords(
     logging_enable: bool
 
 
-PIPELINE = frozenset(PipelineKeywords.__optional_keys__)
-"""Those that azure-core's policies and transports are given."""
+_PIPELINE = frozenset(PipelineKeywords.__optional_keys__)
 _WORKLOAD = frozenset(WorkloadKeywords.__optional_keys__)
-_MISSED = frozenset(UnsupportedKeywords.__optional_keys__)
+_UNSUPPORTED = frozenset(UnsupportedKeywords.__optional_keys__)
 _NAMES = frozenset(Keywords.__optional_keys__)
-_OF_CHAINS = re.compile(r"exclude_[a-z_]+_credential")
+_CHAIN_KEYWORD = re.compile(r"exclude_[a-z_]+_credential")
 _LONGEST = 60.0
 _MOST_ATTEMPTS = 1000
 _CHALLENGE = 401  # of the Azure Arc agent, which is no refusal
 
 
-def checked(options: Mapping[str, Any], whose: str, own: Iterable[str]) -> dict[str, Any]:
-    """Those of ``options`` that say something.
+class ParsedKeywords(NamedTuple):
+    """The keywords of one credential that say something.
+
+    Attributes:
+        values: by name.
+        retry_options: those that are about retries and timeouts.
+    """
+
+    values: dict[str, Any]
+    retry_options: RetryOptions
+
+    @property
+    def uses_pipeline(self) -> bool:
+        """Whether requests need azure-core's policies."""
+        return bool(self.values.keys() & _PIPELINE)
+
+    def warn_of_unused(self, source: str, level: int) -> None:
+        """Warn of keywords that have an effect in azure-identity and none here.
+
+        Args:
+            source: the kind of the source.
+            level: how many frames the caller's is above this one.
+        """
+        unsupported = _UNSUPPORTED | _WORKLOAD if source == "workload-identity" else _UNSUPPORTED
+        unused = sorted(name for name in unsupported & self.values.keys() if self.values[name])
+        if unused:
+            warnings.warn(
+                f"{', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect: requests "
+                "go directly to the host's own service, without proxies and redirects. Headers, "
+                "hooks, policies and retry_* keywords are supported",
+                UserWarning,
+                stacklevel=level + 1,
+            )
+
+
+def parse(options: Mapping[str, Any], class_name: str, own: Iterable[str]) -> ParsedKeywords:
+    """Return the keywords in ``options`` that are not None.
 
     Args:
-        options: keywords and what they were given.
-        whose: the class that got them.
-        own: its keywords, for who misspells one of them.
+        options: keyword arguments.
+        class_name: the class that received them.
+        own: the class's own keywords, to suggest for a misspelled one.
 
     Raises:
-        TypeError: for one that there is not, and for headers that are none.
+        TypeError: for an unknown keyword, and for headers that are not a mapping.
+        ValueError: for a retry option that is not a number, or out of range.
     """
     for name in options:
-        if name not in _NAMES and not _OF_CHAINS.fullmatch(name):
+        if name not in _NAMES and not _CHAIN_KEYWORD.fullmatch(name):
             raise TypeError(
-                f"{whose}() got an unexpected keyword argument {sanitize(name)!r}"
-                + _like(name, [*own, *_NAMES])
+                f"{class_name}() got an unexpected keyword argument {sanitize(name)!r}"
+                + _suggestion(name, [*own, *_NAMES])
             )
-    given = {name: value for name, value in options.items() if value is not None}
-    if not isinstance(given.get("headers", {}), Mapping):
-        raise TypeError(f"headers are a mapping of names to values, not {given['headers']!r}")
-    return given
-
-
-def warn_of(options: Mapping[str, Any], source: str, level: int) -> None:
-    """Warn of ``options`` whose absence changes something.
-
-    Args:
-        options: from `checked`.
-        source: the kind of source that is asked.
-        level: how many frames above this one the caller's is.
-    """
-    missable = _MISSED | _WORKLOAD if source == "workload-identity" else _MISSED
-    missed = sorted(name for name in missable & options.keys() if options[name])
-    if missed:
-        warnings.warn(
-            f"{', '.join(missed)} {'has' if len(missed) == 1 else 'have'} no effect here: requests "
-            "go to the host's own service, past every proxy and redirect, with the headers, hooks, "
-            "policies and retry_* keywords that are given",
-            UserWarning,
-            stacklevel=level + 1,
-        )
+    values = {name: value for name, value in options.items() if value is not None}
+    if not isinstance(values.get("headers", {}), Mapping):
+        raise TypeError(f"headers must be a mapping of names to values, not {values['headers']!r}")
+    return ParsedKeywords(values, retry_options_of(values))
 
 
 def retry_options_of(options: Mapping[str, Any]) -> RetryOptions:
@@ -241,7 +256,7 @@ def _statuses(codes: Iterable[int] | None) -> frozenset[int] | None:
         ) from None
 
 
-def _like(name: str, names: list[str]) -> str:
+def _suggestion(name: str, names: list[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(name, [known for known in names if known[0] != "_"], 1)

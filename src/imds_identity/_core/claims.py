@@ -12,10 +12,11 @@ import json
 from binascii import a2b_base64
 
 from .._platform.named_tuple import NamedTuple
+from .freshness import State, decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeGuard
 
     from .failure import Failure
     from .token import Token
@@ -41,6 +42,28 @@ class Challenge(NamedTuple):
     def answers(self, claims: str, now: float) -> bool:
         """Whether these claims need not be taken to the service once more."""
         return self.claims == claims and now < self.until <= now + ANSWER_SECONDS
+
+
+def answers_challenge(
+    token: Token | None, claims: str, challenge: Challenge | None, now: float
+) -> TypeGuard[Token]:
+    """Return whether ``token`` answers ``claims``: it was fetched for them, or issued later.
+
+    Args:
+        token: a token that this process or another one has.
+        claims: the claims challenge that a resource sent.
+        challenge: the last one that was taken to the service, with its result.
+        now: the time (``Clock.now``).
+
+    Raises:
+        Failure: if the service refused the same claims a moment ago.
+    """
+    same = challenge is not None and challenge.answers(claims, now)
+    if challenge is not None and same and challenge.failure is not None:
+        raise challenge.failure.copy()
+    if token is None or decide(token, now) is State.EXPIRED:
+        return False
+    return same or was_issued_after(token.value, claims)
 
 
 def was_issued_after(token: str, claims: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is done under a lock, whatever a signal handler raises in the meantime."""
+"""A ``with lock`` that a signal handler cannot leave locked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
         """A reentrant lock, such as `threading.RLock`."""
 
         def acquire(self) -> bool:
-            """Wait until it is had."""
+            """Wait for the lock and take it."""
 
         def release(self) -> None:
-            """Give it back.
+            """Release it.
 
             Raises:
                 RuntimeError: if this thread does not hold it.
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 def locked(lock: Lock, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """What ``work(*args, **kwargs)`` returns, which is called under ``lock``.
+    """Return ``work(*args, **kwargs)``, called while ``lock`` is held.
 
-    Unlike ``with lock``: since Python 3.14 a signal handler may run once that has the lock and
-    before it is sure to give it back. What the handler raises there leaves it locked for ever.
+    Since Python 3.14 a signal handler may run inside a ``with`` statement after the lock was taken
+    and before its release is certain. If the handler raises there, the lock stays locked.
     """
     try:
         lock.acquire()
         return work(*args, **kwargs)
     finally:
-        try:  # noqa: SIM105 - a handler could run within suppress()
+        try:  # noqa: SIM105 - a signal handler could run within suppress()
             lock.release()
-        except RuntimeError:  # the exception came while the lock was waited for
+        except RuntimeError:  # the exception was raised while waiting for the lock
             pass

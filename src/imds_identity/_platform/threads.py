@@ -1,50 +1,49 @@
-"""Threads that work for those who ask, and that nobody waits for without an end."""
+"""Threads of this package. Nothing waits for them without a time limit."""
 
 from __future__ import annotations
 
 import _thread
-import os
 import sys
 import threading
 from contextlib import suppress
+
+from .fork import reset_in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LOG_SECONDS = 1.0
-"""For how long a log call beside is waited for: its handler may be waiting for who waits for it."""
 _POLL = 0.01
 _internal_threads: set[int] = set()
 
 
 def start_thread(run: Callable[[], object]) -> None:
-    """Run ``run`` in a thread of its own, which nobody waits for at the interpreter's end.
+    """Run ``run`` in a new thread, which the interpreter does not wait for at exit.
 
-    It is started in one step of the interpreter. `threading.Thread.start` takes several, and a
-    signal handler that raises between two of them leaves the new thread waiting for ever.
+    `threading.Thread.start` takes several steps, and a signal handler that raises between two of
+    them leaves the new thread waiting without end. This takes one.
 
     Raises:
-        RuntimeError: if there can be no more threads, or the interpreter is going down. Until
+        RuntimeError: if no thread can be started, or the interpreter is shutting down; until
             Python 3.12 a thread that is started then never runs.
     """
     if sys.is_finalizing():
-        raise RuntimeError("the interpreter is going down")
+        raise RuntimeError("the interpreter is shutting down")
     _thread.start_new_thread(_run, (run,))
 
 
 def internal_threads() -> frozenset[int]:
-    """The threads that run something for this package, by their idents."""
+    """Return the idents of the threads that currently run something for this package."""
     return frozenset(_internal_threads)
 
 
 def is_internal_thread() -> bool:
-    """Whether this thread is one of them."""
+    """Return whether the calling thread is one of them."""
     return _thread.get_ident() in _internal_threads
 
 
 def join_all(seconds: float) -> None:
-    """Wait until none of them runs any more, for ``seconds`` at the most."""
+    """Wait until none of them is running, for ``seconds`` at most."""
     for _ in range(round(seconds / _POLL)):
         if not _internal_threads:
             return
@@ -61,12 +60,9 @@ def _run(run: Callable[[], object]) -> None:
 
 
 def run_in_thread(run: Callable[[], object], seconds: float) -> None:
-    """Run ``run`` in a thread of its own, or here if there can be none; wait for it for a while.
+    """Run ``run`` in a new thread, or in this one if none can be started; wait ``seconds`` at most.
 
-    Args:
-        run: what may hang, or must not be interrupted by a signal handler that raises; its own
-            exceptions are lost there.
-        seconds: how long to wait.
+    Exceptions that ``run`` raises in the new thread are dropped.
     """
     done = threading.Lock()
     done.acquire()
@@ -84,9 +80,6 @@ def run_in_thread(run: Callable[[], object], seconds: float) -> None:
         done.acquire(timeout=seconds)
 
 
-def _after_fork_in_child() -> None:
+@reset_in_child
+def _reset() -> None:
     _internal_threads.intersection_update({_thread.get_ident()})
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from contextlib import suppress
 from io import FileIO
 
 from .._platform.files import restore_mode, write_atomically
-from .._platform.fork import fork_safe
-from .._platform.threads import LOG_SECONDS, run_in_thread
+from .._platform.log import log_in_thread
 from .mounts import current_mounts
 from .open_directory import (
     BY_DESCRIPTOR,
@@ -74,8 +72,7 @@ class Directory:
         """Log a warning, once per process."""
         if not self._warned:
             self._warned = True
-            # A handler may be slow, or may wait for the token that is being fetched.
-            run_in_thread(functools.partial(_warn, reason), LOG_SECONDS)
+            log_in_thread("WARNING", "%s", reason)
 
     def open(self, name: str, mode: str) -> FileIO:
         """Open a private file, with mode ``r`` or ``r+``, or create it, with ``x`` or ``x+``.
@@ -198,13 +195,6 @@ class _File(FileIO):
     """
 
     __del__ = FileIO.close
-
-
-def _warn(reason: str) -> None:
-    with fork_safe():
-        import logging
-
-        logging.getLogger("imds_identity").warning("%s", reason)
 
 
 def _state_of(path: str) -> list[int]:

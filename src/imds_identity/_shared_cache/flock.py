@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 
 try:
     import fcntl
 except ImportError:  # Windows; elsewhere filelock would only be slower to import
     fcntl = None  # type: ignore[assignment]
+
+from .._platform.fork import reset_in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,11 +59,8 @@ def close_in_children(file: FileIO) -> None:
 _files: weakref.WeakSet[FileIO] = weakref.WeakSet()
 
 
-def _after_fork() -> None:
+@reset_in_child
+def _close_files() -> None:
     for file in list(_files):
         file.close()
     _files.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -25,6 +25,9 @@ class TokenSource(Source):
         """Whether there may be no such service: then it is asked once, and briefly."""
         return False
 
+    def preload(self) -> None:
+        """Import what a fetch from this source needs, beyond what every fetch needs."""
+
     @abstractmethod
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """One token, from the service and from no cache.
@@ -55,6 +58,12 @@ class ImdsSource(TokenSource):
     def is_probe(self) -> bool:
         """Whether neither the caller, the environment nor the firmware says that this is Azure."""
         return not (self.forced or self.variable or _firmware_says_azure())
+
+    def preload(self) -> None:
+        """Import what a fetch needs."""
+        from . import imds
+
+        del imds
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """One token, by one request if all is well."""
@@ -87,6 +96,12 @@ class ArcSource(TokenSource):
     def __init__(self, endpoint: str, tokens_directory: str, variable: str = "") -> None:
         super().__init__(ARC, endpoint, variable)
         self.tokens_directory = tokens_directory
+
+    def preload(self) -> None:
+        """Import what a fetch needs."""
+        from . import arc
+
+        del arc
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """One token, by two requests if all is well: the first is met with a challenge."""
@@ -130,6 +145,12 @@ class AppSource(TokenSource):
                 "leave the selector out"
             )
 
+    def preload(self) -> None:
+        """Import what a fetch needs."""
+        from . import app_hosts
+
+        del app_hosts
+
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """One token, by one request if all is well."""
         with fork_safe():
@@ -172,6 +193,12 @@ class WorkloadSource(TokenSource):
             raise ValueError(
                 "workload identity needs a client id: pass client_id, or set AZURE_CLIENT_ID"
             )
+
+    def preload(self) -> None:
+        """Import what a fetch needs."""
+        from . import workload
+
+        del workload
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """One token, by one request if all is well."""

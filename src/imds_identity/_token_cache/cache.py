@@ -1,8 +1,7 @@
-"""A token from memory, else by exactly one fetch, however many ask at once."""
+"""The token cache of a process: a token from memory, else from exactly one fetch."""
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from contextlib import suppress
@@ -10,11 +9,12 @@ from contextvars import ContextVar, copy_context
 
 from .._core.failure import Failure, Reason, Refused
 from .._core.freshness import State, decide
-from .._platform.fork import load
+from .._platform.fork import reset_in_child
 from .._platform.locks import locked
 from .entry import CacheEntry
 from .flight import LONGEST_FETCH, FetchResult, Flight, Interrupted, in_a_thread
 from .negative_cache import UnavailableEndpoints
+from .notifications import log_failed_refresh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 HIT_SECONDS = 1.0
-"""For how long a token is handed out before it is looked at again: another process may have
-replaced it, and the cheap clock stands still while the machine sleeps."""
+"""Seconds for which a token is returned without another look: another process may have replaced
+it, and the cheap clock stands still while the machine is suspended."""
 POLL_SECONDS = 0.5
-"""Seconds after which one who waits looks whether the fetch has begun at all."""
+"""Seconds after which a waiter checks that its flight has been started."""
 TRIES = 3
-"""How often a caller asks anew when a fetch was interrupted, or brought what had expired."""
+"""Flights that a caller waits for if they are interrupted or return a token that has expired."""
 
 _current_flights: ContextVar[tuple[Flight, ...]] = ContextVar("imds_identity_flights", default=())
-"""The flights on whose behalf this code runs: a hook of one that waited for it would wait for ever.
-A context follows a request from the flight's thread on to an event loop."""
+"""The flights that this code runs in. A hook that waited for one of them would wait without end.
+A context follows a request from the flight's thread to an event loop."""
 
 
 class TokenCache:
-    """Every credential of a process asks here.
+    """The tokens of a process, and the flights that fetch them.
 
-    Its lock is held for instants only: under it nothing is logged, called back or read from a file.
+    Its lock is held for instants only: no log call, callback or file access happens under it.
 
     Args:
         clock: the time.
-        random: spreads what would otherwise be done in step.
+        random: jitter.
         start: runs a callable in the background.
     """
 
@@ -60,12 +60,12 @@ class TokenCache:
         self.unavailable_endpoints = UnavailableEndpoints()
         self._start = start or in_a_thread
         self._entries: dict[Key, CacheEntry] = {}
-        # Reentrant: a signal handler or a finaliser may ask for a token anywhere.
+        # Reentrant: a signal handler or a finalizer may request a token anywhere.
         self._lock = threading.RLock()
         _token_caches.add(self)
 
     def entry(self, key: Key) -> CacheEntry:
-        """The one slot of ``key``."""
+        """Return the one entry of ``key``."""
         return self._locked(self._entries.setdefault, key, CacheEntry(key))
 
     def adopt(
@@ -75,33 +75,35 @@ class TokenCache:
         challenge: Challenge | None = None,
         generation: int | None = None,
     ) -> None:
-        """Take over what another process knows, where that is newer.
+        """Take over the token of another process where it is newer.
 
         Args:
-            entry: what it is about.
-            token: the other's token, if it has one.
-            challenge: the last claims challenge that it knows of.
-            generation: that of the slot when this was read; what was cleared since stays cleared.
+            entry: the entry to update.
+            token: the other process's token, if it has one.
+            challenge: the last claims challenge that it met.
+            generation: of the entry when these were read; what was cleared since stays cleared.
         """
         if token is not None and decide(token, self.clock.now()) is not State.EXPIRED:
             self._locked(entry.adopt, token, challenge, generation)
 
     def publish(
-        self, entry: CacheEntry, token: Token, forms: Callable[[Token], tuple[Any, Any]]
+        self, entry: CacheEntry, token: Token, convert: Callable[[Token], tuple[Any, Any]]
     ) -> tuple[Any, Any]:
-        """The ``forms`` of ``token``, which faces hand out for a while if it is the present one."""
-        published = entry.published is token
-        made = (entry.access_token, entry.access_token_info) if published else forms(token)
-        # This clock first: a thread may stand still between the two.
+        """Return both public forms of ``token``, and make them hits if it is the current token."""
+        if entry.published is token:
+            forms = entry.access_token, entry.access_token_info
+        else:
+            forms = convert(token)
+        # In this order: the thread may be suspended between the two clocks.
         tick = self.clock.tick()
         remaining = min(token.refresh_at, token.expires_at) - self.clock.now()
-        self._locked(entry.publish, token, made, tick + min(remaining, HIT_SECONDS))
-        return made
+        self._locked(entry.publish, token, forms, tick + min(remaining, HIT_SECONDS))
+        return forms
 
     def clear(self) -> None:
         """Forget every token."""
         self.unavailable_endpoints.clear()
-        self._locked(self._forget)
+        self._locked(self._clear_entries)
 
     def get(
         self,
@@ -110,56 +112,53 @@ class TokenCache:
         claims: str | None = None,
         on_result: OnResult | None = None,
     ) -> Token:
-        """The token of ``entry``, waiting for one if need be.
+        """Return the token of ``entry``, waiting for a flight if necessary.
 
         Args:
             entry: which token.
-            fetch: gets one from the service; used for one caller among all that ask.
-            claims: the claims challenge with which a token was refused, if one was.
-            on_result: is called with what came of ``fetch`` once nobody waits for it any more.
+            fetch: requests it; called for one of all concurrent callers.
+            claims: the claims challenge with which a token was refused, or None.
+            on_result: called with the result of ``fetch`` when no caller waits for it any more.
 
         Raises:
-            Failure: when there is none to be had.
+            Failure: if no token is available.
         """
-        asked = self.wait_or_fetch(entry, fetch, claims, blocks=True, on_result=on_result)
+        flights = self.flights(entry, fetch, claims, blocks=True, on_result=on_result)
         try:
             while True:
-                next(asked).wait(POLL_SECONDS)
+                next(flights).wait(POLL_SECONDS)
         except StopIteration as done:
             token: Token = done.value
             return token
 
-    def wait_or_fetch(
-        self, entry: CacheEntry, fetch: Fetch, claims: str | None, **how: Any
+    def flights(
+        self, entry: CacheEntry, fetch: Fetch, claims: str | None, **options: Any
     ) -> Generator[Flight, None, Token]:
-        """Like `get`, but who drives it does the waiting: for each flight, until it looks again.
+        """Like `get`, but the caller waits: for each flight, for `POLL_SECONDS` at most.
 
         Args:
             entry: as for `get`.
-            fetch: likewise.
-            claims: likewise.
-            how: as for `join_or_start`.
-
-        Yields:
-            A flight to be waited for, for `POLL_SECONDS` at the most.
+            fetch: as for `get`.
+            claims: as for `get`.
+            options: as for `join_or_start`.
 
         Raises:
             Failure: as `get` does.
         """
-        looks = 0
+        polls = 0
         for _ in range(TRIES):
-            found = self.join_or_start(entry, fetch, claims, **how)
+            found = self.join_or_start(entry, fetch, claims, **options)
             if not isinstance(found, Flight):
                 return found
-            while found.outcome is None and self._keep_waiting(found, looks):
+            while found.outcome is None and self._keep_waiting(found, polls):
                 yield found
-                looks += 1
+                polls += 1
             if token := self.result(found):
                 return token
         raise Refused(
-            f"the fetch was interrupted {TRIES} times, or what it brought had expired by then",
-            "Its thread, its event loop or this process was stopped, or a hook raised what is no "
-            "Exception.",
+            f"the fetch was interrupted {TRIES} times, or its token had expired on arrival",
+            "Its thread, its event loop or this process was stopped, or a hook raised an exception "
+            "that is not an Exception.",
             reason=Reason.INTERRUPTED,
         )
 
@@ -174,95 +173,100 @@ class TokenCache:
         caller: object = None,
         on_result: OnResult | None = None,
     ) -> Token | Flight:
-        """Like `get`, but a flight where that would wait.
+        """Return the token, or the flight to wait for: one in progress, else a new one.
 
         Args:
             entry: as for `get`.
-            fetch: likewise.
-            claims: likewise.
+            fetch: as for `get`.
+            claims: as for `get`.
             blocks: whether the calling thread is going to wait for the flight.
-            needs: the thread whose event loop ``fetch`` needs, if it needs one.
-            caller: an object that tells the caller from others, if not its thread.
+            needs: the thread whose event loop ``fetch`` needs, or 0.
+            caller: identifies the caller, if its thread does not.
             on_result: as for `get`.
 
         Raises:
-            Failure: when there was none to be had a moment ago.
+            Failure: if a fetch failed a moment ago.
         """
-        who = weakref.ref(caller or threading.current_thread())
+        caller_ref = weakref.ref(caller or threading.current_thread())
 
         def look_up() -> tuple[Token | None, Flight | None, bool]:
             now = self.clock.now()
             entry.drop_expired(self.clock.wall())
-            token = entry.answer(claims, who, now) if claims else entry.present(now)
+            token = entry.answer(claims, caller_ref, now) if claims else entry.valid_token(now)
             if token and (claims or now < token.refresh_at):
                 return token, None, False
             new = Flight(entry.key, entry.generation, claims, fetch, now, needs)
             new.on_result, new.refreshes = on_result, token is not None
-            flight = entry.join_or_start(new, who, blocks=blocks and not token)
-            overdue = not flight.started and now >= flight.since + POLL_SECONDS
-            return token, flight, flight is new or overdue
+            flight = entry.join_or_start(new, caller_ref, blocks=blocks and not token)
+            is_late = not flight.started and now >= flight.since + POLL_SECONDS
+            return token, flight, flight is new or is_late
 
-        token, flight, stalled = self._locked(look_up)
+        token, flight, must_start = self._locked(look_up)
         if flight is None:
             assert token is not None
             return token
-        if stalled:
+        if must_start:
             self._start_flight(flight, blocks=blocks and not token)
         if not token and flight in _current_flights.get():
             raise Refused(
-                "a token was asked for by the very fetch that is to bring it",
-                "A hook or a transport that uses this credential does that: give it another one.",
+                "a fetch requested the very token that it is fetching",
+                "A hook or a transport uses this credential: give it another one.",
                 reason=Reason.RECURSIVE,
             )
         return token or flight
 
     def result(self, flight: Flight) -> Token | None:
-        """What a flight has brought; None for "ask anew".
+        """Return the token of a completed flight, or None if the caller must try again.
 
         Raises:
-            Failure: a copy of that which ended it.
+            Failure: a copy of the flight's.
         """
         outcome = flight.outcome
         if isinstance(outcome, Failure):
             raise outcome.copy()
         if outcome is None or isinstance(outcome, Interrupted):
             return None
-        # Who waits may have been frozen for longer than a token lives.
+        # The waiter may have been suspended for longer than the token is valid.
         return None if decide(outcome, self.clock.now()) is State.EXPIRED else outcome
 
-    def _keep_waiting(self, flight: Flight, looks: int) -> bool:
-        """Whether to wait on, having looked so often; also sees to it that the flight begins.
+    def _keep_waiting(self, flight: Flight, polls: int) -> bool:
+        """Return whether to wait for ``flight`` after so many polls; start it if nothing has.
 
         Raises:
             Refused: if it has taken too long.
         """
         now = self.clock.now()
         if not flight.is_overdue(now):
-            if looks and not flight.started:  # whoever was to begin it was stopped by an exception
+            if polls and not flight.started:  # an exception stopped the thread that was to start it
                 self._start_flight(flight, blocks=False)
             return True
-        # Who has not looked that often was frozen, or came late: another flight may be a sound one.
-        if looks * POLL_SECONDS < LONGEST_FETCH / 2:
+        # A waiter with fewer polls was suspended or came late: the next flight may succeed.
+        if polls * POLL_SECONDS < LONGEST_FETCH / 2:
             return False
         raise Refused(
-            f"a fetch that was under way has not ended within {LONGEST_FETCH:.0f} s",
-            "A transport or a hook that hangs does that. The next call starts another fetch.",
+            f"the fetch in progress has not ended within {LONGEST_FETCH:.0f} s",
+            "A transport or a hook may hang. The next call starts another fetch.",
             reason=Reason.TIMEOUT,
         )
 
     def _locked(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         return locked(self._lock, work, *args, **kwargs)
 
-    def _forget(self) -> None:
+    def _clear_entries(self) -> None:
         for entry in self._entries.values():
-            entry.forget()
+            entry.clear()
 
     def _start_flight(self, flight: Flight, *, blocks: bool) -> None:
+        context = copy_context()
+
+        def run() -> None:
+            context.run(self._run, flight)
+
         try:
-            self._start(self._runner_of(flight), blocks=blocks)
-        except RuntimeError as error:  # no more threads, or the interpreter is going down
+            self._start(run, blocks=blocks)
+        except RuntimeError as error:  # no more threads, or the interpreter is shutting down
             if blocks:
-                self._runner_of(flight)()
+                run()
             else:
                 self._complete(
                     flight,
@@ -272,14 +276,9 @@ class TokenCache:
                     ),
                 )
 
-    def _runner_of(self, flight: Flight) -> Callable[[], object]:
-        """What makes ``flight``, in the context of who calls this."""
-        context = copy_context()
-        return lambda: context.run(self._fetch_flight, flight)
-
-    def _fetch_flight(self, flight: Flight) -> None:
-        """Fetch, unless somebody does already, and let the waiters know what came of it."""
-        if not self._locked(flight.begin):
+    def _run(self, flight: Flight) -> None:
+        """Make the fetch of ``flight``, unless another thread does, and complete the flight."""
+        if not self._locked(flight.start):
             return
         _current_flights.set((*_current_flights.get(), flight))
         outcome: Outcome = Interrupted()
@@ -287,44 +286,37 @@ class TokenCache:
             outcome = flight.fetch()
         except (Failure, Interrupted) as error:
             outcome = error.with_traceback(None)
-        except Exception as error:  # noqa: BLE001 - those who wait get an error that is documented
+        except Exception as error:  # noqa: BLE001 - callers get a documented error
             outcome = Refused(
                 f"an unexpected {type(error).__name__} ended the fetch",
-                "That is a fault in a transport, in a hook or in this package.",
+                "That is a bug in a transport, in a hook or in this package.",
                 reason=Reason.INTERNAL_ERROR,
             )
-        finally:  # with an exception that is none of these those who wait ask anew
+        finally:  # after any other exception the waiters try again
             self._complete(flight, outcome)
 
     def _complete(self, flight: Flight, outcome: Outcome) -> None:
         entry, now = self._entries[flight.key], self.clock.now()
-        token, failed_refresh = self._locked(
-            entry.store_result, flight, outcome, now, self.random()
-        )
+        stored = self._locked(entry.store_result, flight, outcome, now, self.random())
+        token, failed_refresh = stored
         flight.complete(outcome)
         if isinstance(outcome, Interrupted):
             return
-        with suppress(Exception):  # a log handler's, which harms nobody here
+        with suppress(Exception):  # a log handler's, which must not harm anything here
             if failed_refresh and token and isinstance(outcome, Failure):
-                load("imds_identity._token_cache.notifications").log_failed_refresh(
-                    token, now, outcome
-                )
+                log_failed_refresh(token, now, outcome)
             if flight.on_result is not None:
-                flight.on_result(
-                    FetchResult(outcome, token, now, now - flight.since, flight.refreshes)
-                )
+                seconds = now - flight.since
+                flight.on_result(FetchResult(outcome, token, now, seconds, flight.refreshes))
 
 
 _token_caches: weakref.WeakSet[TokenCache] = weakref.WeakSet()
 
 
-def _after_fork_in_child() -> None:
-    """Threads do not survive a fork: what they fetched will not come, what they changed is torn."""
+@reset_in_child
+def _reset() -> None:
+    """Keep only tokens: the parent's threads do not exist here, and its locks may be held."""
     for token_cache in list(_token_caches):
         token_cache._lock = threading.RLock()
         for entry in token_cache._entries.values():
             entry.reset_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,12 +1,12 @@
-"""One fetch and all who wait for it."""
+"""A flight: one fetch in progress, and everything that waits for it."""
 
 from __future__ import annotations
 
 import sys
 import threading
 from contextlib import suppress
+from typing import NamedTuple
 
-from .._platform.named_tuple import NamedTuple
 from .._platform.threads import start_thread
 from .._shared_cache.lease import LONGEST_LEASE_SECONDS
 
@@ -24,43 +24,43 @@ if TYPE_CHECKING:
         """Runs a callable in the background."""
 
         def __call__(self, run: Callable[[], object], /, *, blocks: bool) -> None:
-            """Start ``run``, which the caller is about to wait for if ``blocks``.
+            """Start ``run``; with ``blocks`` the caller is about to wait for it.
 
             Raises:
-                RuntimeError: if there can be no more threads.
+                RuntimeError: if no thread can be started.
             """
 
 
 LONGEST_EXCHANGE = 100.0
-"""Seconds for which a service that is overloaded or being updated is asked again and again."""
+"""Seconds for which an exchange retries while the service is overloaded or being updated."""
 LONGEST_FETCH = LONGEST_LEASE_SECONDS
-"""Seconds after which those who wait for a fetch, of this process or of another, give it up. The
-longest sound one is an exchange whose last request begins at its end and waits before the gate."""
+"""Seconds after which waiters give up on a fetch of this process or of another. The longest
+regular one is an exchange whose last request starts at its end and waits for the rate limit."""
 
 Fetch: TypeAlias = "Callable[[], Token]"
 
 
 def in_a_thread(run: Callable[[], object], *, blocks: bool) -> None:  # noqa: ARG001
-    """The `Start` of every process: in a thread of its own, whoever waits for it."""
+    """Run ``run`` in a new thread, also if the caller waits for it: the default `Start`."""
     start_thread(run)
 
 
 class Interrupted(Exception):
-    """Whoever was fetching was stopped; those who waited ask anew."""
+    """The fetch was stopped without a result; its waiters try again."""
 
 
 Outcome: TypeAlias = "Token | Failure | Interrupted"
 
 
 class FetchResult(NamedTuple):
-    """What came of a flight, for those whom that may interest.
+    """The result of a flight, for logs and hooks.
 
     Attributes:
         outcome: a token or a failure.
-        token: the present token, good or not.
-        now: when that was (``Clock.now``).
-        seconds: how long it took since it was wanted first.
-        refreshed: whether there was a good token all the while.
+        token: the current token, valid or not.
+        now: when the flight was completed (``Clock.now``).
+        seconds: how long it took since it was first wanted.
+        refreshed: whether there was a valid token all the time.
     """
 
     outcome: Token | Failure
@@ -74,39 +74,29 @@ OnResult: TypeAlias = "Callable[[FetchResult], object]"
 
 
 class Flight:
-    """One fetch and all who wait for it.
+    """One fetch in progress, and everything that waits for it.
 
-    A thread of its own makes it, never one of those who wait: Python runs signal handlers in the
-    main thread, and one that raises there must not end what others wait for. For the same reason
-    there is no condition and no event in here: both can be left locked by such an exception.
+    It runs in a thread of its own, never in that of a waiter: Python runs signal handlers in the
+    main thread, and one that raises there must not end a fetch that others wait for. For the same
+    reason it has no condition and no event: such an exception can leave both locked.
 
     Attributes:
-        key: which token it is for.
+        key: of the token.
         claims: the claims challenge that it answers, or None.
-        callers: who waits for the answer to that, as in ``CacheEntry.answered``.
-        fetch: gets the token.
-        generation: that of the slot when it began.
-        since: when it was wanted first (``Clock.now``).
+        callers: the callers that wait for that answer, as in ``CacheEntry.answered``.
+        fetch: returns the token.
+        generation: of the entry when the flight was created.
+        since: when it was first wanted (``Clock.now``).
         needs: the thread that must not wait for it, because the fetch needs its event loop.
-        started: whether somebody makes it.
-        refreshes: whether there is a good token meanwhile.
-        on_result: is called once it is over and everybody knows, if anything is.
-        outcome: what came of it, once it is over.
+        started: whether a thread runs it.
+        refreshes: whether there is a valid token meanwhile.
+        on_result: called when it is complete and every waiter knows.
+        outcome: its result, once it is complete.
     """
 
     __slots__ = (
-        "_callbacks",
-        "callers",
-        "claims",
-        "fetch",
-        "generation",
-        "key",
-        "needs",
-        "on_result",
-        "outcome",
-        "refreshes",
-        "since",
-        "started",
+        "_callbacks", "callers", "claims", "fetch", "generation", "key", "needs", "on_result",
+        "outcome", "refreshes", "since", "started",
     )  # fmt: skip
 
     def __init__(
@@ -131,45 +121,45 @@ class Flight:
         self.outcome: Outcome | None = None
         self._callbacks: list[Callable[[], object]] = []
 
-    def begin(self) -> bool:
-        """Note that somebody makes it; whether nobody did before."""
+    def start(self) -> bool:
+        """Mark it as started; return whether it was not before."""
         is_first, self.started = not self.started, True
         return is_first
 
     def is_unusable(self, now: float, *, blocks: bool) -> bool:
-        """Whether who asks at ``now`` needs another: this one hangs, or would if he blocks."""
+        """Return whether a caller needs another flight: this one hangs, or would if it blocks."""
         return self.is_overdue(now) or (blocks and self.needs == threading.get_ident())
 
     def is_overdue(self, now: float) -> bool:
-        """Whether no sound fetch takes so long, or the threads of this process have ended."""
+        """Return whether it takes longer than any regular fetch, or threads no longer run."""
         return now >= self.since + LONGEST_FETCH or sys.is_finalizing()
 
     def complete(self, outcome: Outcome) -> None:
-        """Let everybody know."""
+        """Set the outcome and wake every waiter."""
         self.outcome = outcome
         self._call_back()
 
     def add_done_callback(self, callback: Callable[[], object]) -> None:
-        """Call ``callback`` once there is an outcome: now, or in the thread that brings it."""
+        """Call ``callback`` once there is an outcome: now, or in the thread that completes it."""
         self._callbacks.append(callback)
         if self.outcome is not None:
             self._call_back()
 
-    def forget(self, callback: Callable[[], object]) -> None:
-        """Do not call ``callback`` any more: who waited does not."""
+    def remove_done_callback(self, callback: Callable[[], object]) -> None:
+        """Undo `add_done_callback`."""
         with suppress(ValueError):
             self._callbacks.remove(callback)
 
     def wait(self, seconds: float) -> None:
-        """Wait for the outcome, for so long at the most."""
-        completed = threading.Lock()
-        completed.acquire()
-        self.add_done_callback(completed.release)
-        completed.acquire(timeout=seconds)
-        self.forget(completed.release)
+        """Wait for the outcome, for ``seconds`` at most."""
+        done = threading.Lock()
+        done.acquire()
+        self.add_done_callback(done.release)
+        done.acquire(timeout=seconds)
+        self.remove_done_callback(done.release)
 
     def _call_back(self) -> None:
-        # pop is atomic: whoever else is in here at the same moment calls the others.
+        # pop is atomic: another thread that is in here at the same time calls the other callbacks.
         while self._callbacks:
             try:
                 callback = self._callbacks.pop()

@@ -1,4 +1,4 @@
-"""What a process has one of: the broker, and the cache of each directory."""
+"""The token cache of this process, and clients that use it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from contextlib import suppress
 from .._core.identity import parse_identity
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import Environment
-from .._platform.fork import fork_safe
+from .._platform.log import is_logged, log
 from .._shared_cache.location import known_shared_caches, shared_cache_for
 from .._sources.registry import detect
 from .cache import TokenCache
 from .client import TokenClient
-from .options import is_logged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,16 +25,16 @@ if TYPE_CHECKING:
 
 
 def process_token_cache() -> TokenCache:
-    """The one broker of this process."""
+    """Return the one token cache of this process."""
     return _TOKEN_CACHE
 
 
 def _random() -> float:
-    """A number in [0, 1). The module that has them takes a millisecond of each start to load."""
+    """Return a number in [0, 1); importing `random` would take a millisecond of each start."""
     return int.from_bytes(os.urandom(6), "big") / (1 << 48)
 
 
-# Made with the module: threads that begin together would each make one at the first call.
+# Created at import: threads that start together would each create one at the first call.
 _TOKEN_CACHE = TokenCache(SYSTEM_CLOCK, _random)
 
 
@@ -51,23 +50,26 @@ def client_for(
     private: bool = False,
     token_cache: TokenCache | None = None,
     call_options: CallOptions | None = None,
+    preload: bool = True,
 ) -> TokenClient:
-    """What gets tokens, for a face or a command with these settings.
+    """Return a client for a credential or a command with these settings.
 
     Args:
         client_id: selects a user-assigned identity, like the next three.
-        object_id: likewise.
-        resource_id: likewise.
-        identity_config: likewise, as azure-identity takes it.
-        source: ``imds`` or ``arc``, in place of what is detected.
+        object_id: see ``client_id``.
+        resource_id: see ``client_id``.
+        identity_config: see ``client_id``; in the form that azure-identity takes.
+        source: ``imds`` or ``arc``, instead of what is detected.
         arc_tokens_directory: where an Arc agent keeps its key files, if elsewhere.
-        cache: the directory that processes share, or ``off`` or False.
+        cache: the directory of the shared token cache, or ``off`` or False.
         private: whether nothing is shared with other processes unless ``cache`` names a directory.
-        token_cache: in place of the one of this process.
-        call_options: how the caller wants to be served, if it matters.
+        token_cache: instead of the one of this process.
+        call_options: options of the caller.
+        preload: whether to import everything that a fetch needs. A command that mostly returns a
+            cached token does without.
 
     Raises:
-        ValueError: for a setting that is not understood.
+        ValueError: for an invalid setting.
     """
     identity = parse_identity(
         client_id=client_id,
@@ -77,18 +79,21 @@ def client_for(
     )
     environment = Environment()
     find = functools.partial(_find, source, arc_tokens_directory, identity)
-    where = find(environment)
+    found = find(environment)
     if is_logged():
-        _log_source(where, source, environment)
+        _log_source(found, source, environment)
     shared_cache = shared_cache_for(
         cache, private=private or token_cache is not None, environment=environment
     )
-    # What the environment has named once is used for every request. Where it names nothing yet, it
-    # may by the first one: a test's fixture sets it when its modules have been imported.
-    redetect = None if where.variable else find
-    return TokenClient(
-        where, identity, token_cache or process_token_cache(), shared_cache, call_options, redetect
+    # A source that the environment named is final. Without one, a variable may be set until the
+    # first request: a test's fixture sets it after the tests' modules were imported.
+    redetect = None if found.variable else find
+    client = TokenClient(
+        found, identity, token_cache or process_token_cache(), shared_cache, call_options, redetect
     )
+    if preload:
+        client.preload()
+    return client
 
 
 def _find(
@@ -98,25 +103,22 @@ def _find(
     environment: Environment | None = None,
 ) -> TokenSource:
     env = environment or Environment()
-    where = detect(forced, tokens_directory=tokens_directory, environment=env)
-    where.check_selector(identity)
-    return where
+    source = detect(forced, tokens_directory=tokens_directory, environment=env)
+    source.check_selector(identity)
+    return source
 
 
-def _log_source(chosen: TokenSource, forced: str | None, environment: Environment) -> None:
-    with fork_safe():
-        import logging
+def _log_source(source: TokenSource, forced: str | None, environment: Environment) -> None:
+    from .._sources.explain import explain
 
-        from .._sources.explain import explain
-
-        reasons = explain(forced, environment=environment)
-        logging.getLogger("imds_identity").debug("tokens come from %s; %s", chosen, reasons)
+    reasons = explain(forced, environment=environment)
+    log("DEBUG", "tokens come from %s; %s", source, reasons)
 
 
 def clear_all() -> None:
-    """Forget what this process holds, and what it shares with others."""
+    """Clear the token cache of this process and the shared caches that it uses."""
     process_token_cache().clear()
-    with suppress(ValueError):  # a setting that is not understood: nothing is shared by it
-        shared_cache_for()  # a process that has asked for nothing yet does not know of it
+    with suppress(ValueError):  # an invalid setting: nothing is shared through it
+        shared_cache_for()  # a process that has requested nothing yet does not know its cache
     for shared_cache in known_shared_caches():
         shared_cache.clear()

@@ -123,7 +123,9 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in _OF_A_TOKEN}
 
 
-def client_of(args: argparse.Namespace, identity: Identity | None = None) -> TokenClient:
+def client_of(
+    args: argparse.Namespace, identity: Identity | None = None, *, preload: bool = False
+) -> TokenClient:
     """What gets tokens as the flags of all that is added here say.
 
     Args:
@@ -141,5 +143,7 @@ def client_of(args: argparse.Namespace, identity: Identity | None = None) -> Tok
     if identity is not None:
         settings |= {**dict.fromkeys(_SELECTORS), **identity.setting}
     return client_for(
-        **settings, call_options=CallOptions(logs_requests=True) if args.verbose else None
+        **settings,
+        call_options=CallOptions(logs_requests=True) if args.verbose else None,
+        preload=preload,
     )

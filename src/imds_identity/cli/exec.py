@@ -205,7 +205,7 @@ def _serve(
 
     start_thread(_warm_up)
     rules = Rules(secret, identity=identity, resources=resources)
-    desk = Desk(partial(client_of, args), SYSTEM_CLOCK)
+    desk = Desk(partial(client_of, args, preload=True), SYSTEM_CLOCK)
     Server([listener], rules, desk.give, SYSTEM_CLOCK).serve()
 
 

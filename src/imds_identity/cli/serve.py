@@ -132,7 +132,10 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             return complain(f"{error.filename or args.bind or LOOPBACK}: {error.strerror}")
         server = Server(
-            listeners, rules, Desk(partial(client_of, args), SYSTEM_CLOCK).give, SYSTEM_CLOCK
+            listeners,
+            rules,
+            Desk(partial(client_of, args, preload=True), SYSTEM_CLOCK).give,
+            SYSTEM_CLOCK,
         )
         start_thread(partial(_serve, server))
         for listener in listeners:

@@ -29,7 +29,6 @@ from requests.adapters import HTTPAdapter
 
 from ..._core.failure import Reason, Refused
 from ..._http.requests_transport import BoundedAdapter, BoundedSession
-from ..._platform.fork import load
 
 if TYPE_CHECKING:
     from ..._http.exchange import Request
@@ -59,9 +58,9 @@ def check_transport(transport: Any) -> None:
     known = _aiohttp_transport()
     is_for_aiohttp = known is not None and isinstance(transport, known)
     if isinstance(transport, AsyncioRequestsTransport):
-        load("azure.core.rest._requests_asyncio")
+        import azure.core.rest._requests_asyncio
     if is_for_aiohttp:
-        load("azure.core.rest._aiohttp")
+        import azure.core.rest._aiohttp  # noqa: F401 - else the first request does
     if not is_for_aiohttp or _is_plain_aiohttp(transport):
         return
     if brought := _brought_by(transport):

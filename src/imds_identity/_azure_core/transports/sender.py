@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ..._http.exchange import Request
     from ..._http.runner import Sender
     from ..._platform.clock import Clock
-    from ..._token_cache.client import OpenSender
+    from ..._token_cache.token_exchange import OpenSender
 
 __all__ = [
     "Policies",

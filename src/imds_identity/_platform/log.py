@@ -1,0 +1,53 @@
+"""Log calls of this package, made only where a handler wants them and never torn by a fork."""
+
+from __future__ import annotations
+
+import sys
+
+from .fork import uninterrupted
+from .threads import run_in_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NAME = "imds_identity"
+LOG_SECONDS = 1.0
+"""Seconds to wait for a log call in another thread: its handler may wait for this thread."""
+
+
+def is_logged(level: str = "DEBUG") -> bool:
+    """Return whether messages of ``level`` are logged; without `logging` imported, none is.
+
+    This reads what `getLogger` and `isEnabledFor` read. Those take the lock of all loggers, and a
+    signal handler that raises inside them leaves it locked for every thread.
+    """
+    logging: Any = sys.modules.get("logging")
+    # While another thread imports it, there is no manager yet.
+    manager = getattr(getattr(logging, "Logger", None), "manager", None)
+    if manager is None:
+        return False
+    logger = manager.loggerDict.get(NAME)
+    if not isinstance(logger, logging.Logger):  # getLogger(NAME) was not called yet
+        logger = manager.root
+    wanted: int = getattr(logging, level)
+    return not logger.disabled and manager.disable < wanted >= logger.getEffectiveLevel()
+
+
+def log(level: str, message: str, *args: object, exc_info: bool = False) -> None:
+    """Log ``message`` in this thread; `logging` is imported if it was not yet."""
+    import logging
+
+    logger, number = logging.getLogger(NAME), getattr(logging, level)
+    if logger.isEnabledFor(number):
+        # The record names the caller of this function.
+        uninterrupted(logger.log, number, message, *args, exc_info=exc_info, stacklevel=3)
+
+
+def log_in_thread(level: str, message: str, *args: object) -> None:
+    """Log ``message`` in another thread and wait for it, for `LOG_SECONDS` at most.
+
+    A handler may be slow or need the very token that this thread is fetching, and a signal handler
+    that raises must not interrupt it.
+    """
+    run_in_thread(lambda: log(level, message, *args), LOG_SECONDS)

@@ -1,0 +1,157 @@
+"""One exchange with the token source: what a fetch calls where no other process has the token."""
+
+from __future__ import annotations
+
+from .._core.failure import Failure, Unavailable
+from .flight import LONGEST_EXCHANGE
+from .notifications import notify
+from .options import FetchTrace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from typing import TypeAlias
+
+    from .._core.token import Token
+    from .._core.token_request import TokenRequest
+    from .._http.exchange import Request, Response
+    from .._http.runner import ExchangeRunner, Heartbeat, Sender
+    from .._platform.clock import Clock
+    from .._shared_cache.store import SharedCache
+    from .._sources.sources import TokenSource
+    from .cache import TokenCache
+    from .flight import FetchResult
+    from .options import CallOptions
+
+OpenSender: TypeAlias = "Callable[[Clock], AbstractContextManager[Sender]]"
+
+_IMPORT_SECONDS = 30.0
+"""Seconds that imports may take on a machine where many programs start at once."""
+# Response headers that identify nobody.
+_LOGGED_HEADERS = ("content-type", "retry-after", "x-ms-request-id")
+
+
+def preload() -> None:
+    """Import what every exchange needs, so that no fetch has to import anything."""
+    from .._http import retry, runner, transport, transport_errors
+    from .._shared_cache import rate_limit
+
+    del rate_limit, retry, runner, transport, transport_errors
+
+
+class TokenExchange:
+    """A callable that requests a token from a source.
+
+    Args:
+        source: the source.
+        token_request: resource, identity and claims.
+        token_cache: has the clock, the jitter and the endpoints that are known to be unavailable.
+        shared_cache: where the processes of this user keep the service's limits together, or None.
+        options: the caller's options, or None.
+        open_sender: sends instead of the package's own transport, or None.
+        preload: imports what the exchange needs; None if that was done.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource,
+        token_request: TokenRequest,
+        token_cache: TokenCache,
+        shared_cache: SharedCache | None,
+        options: CallOptions | None,
+        open_sender: OpenSender | None,
+        preload: Callable[[], object] | None,
+    ) -> None:
+        self._source = source
+        self._token_request = token_request
+        self._token_cache = token_cache
+        self._shared_cache = shared_cache
+        self._options = options
+        self._open_sender = open_sender
+        self._preload = preload
+        summary = f"{source} for {token_request.resource!r} as {token_request.identity}"
+        self.trace = FetchTrace(summary)
+
+    def __call__(self, heartbeat: Heartbeat) -> Token:
+        """Request a token.
+
+        Raises:
+            Failure: if there is none.
+        """
+        self.trace.requested = True
+        if self._preload:
+            heartbeat(_IMPORT_SECONDS)
+            self._preload()
+        from .._http.transport import direct_sender
+
+        source, clock = self._source, self._token_cache.clock
+        unavailable_endpoints = self._token_cache.unavailable_endpoints
+        # A transport of the caller's may reach what the package's own cannot.
+        has_own_transport = self._options is not None and self._options.has_transport
+        try:
+            source.check()
+            if not has_own_transport:
+                unavailable_endpoints.check(source.endpoint, clock.now())
+            with (self._open_sender or direct_sender)(clock) as send:
+                token = source.fetch(self._token_request, self._runner(send, heartbeat))
+            return token.as_answer(clock.now()) if self._token_request.claims else token
+        except Failure as failure:
+            failure.request_summary = self.trace.summary
+            is_unavailable = isinstance(failure, Unavailable) and failure.status is None
+            if is_unavailable and source.is_probe and not has_own_transport:
+                unavailable_endpoints.remember(source.endpoint, failure, clock.now())
+            raise
+
+    def notify(self, result: FetchResult) -> None:
+        """Log the result and call the caller's hook."""
+        notify(self._source, self._options, self.trace, result)
+
+    def _runner(self, send: Sender, heartbeat: Heartbeat) -> ExchangeRunner:
+        from .._http.retry_options import DEFAULT_RETRY
+        from .._http.runner import ExchangeRunner
+        from .._shared_cache.rate_limit import rate_limiter_for
+
+        # A probed endpoint may not exist: it has no limits that are worth waiting for.
+        shared_cache = None if self._source.is_probe else self._shared_cache
+        random = self._token_cache.random
+        limiter = rate_limiter_for(shared_cache, self._source, random) if shared_cache else None
+        options = self._options
+        return ExchangeRunner(
+            self._logged(send) if options and options.logs_requests else send,
+            self._token_cache.clock,
+            limiter,
+            heartbeat,
+            random,
+            LONGEST_EXCHANGE,
+            (options and options.retry_options) or DEFAULT_RETRY,
+        )
+
+    def _logged(self, send: Sender) -> Sender:
+        """Return ``send``, with a line in the trace for each request, free of secrets."""
+        from .._http.transport_errors import redacted
+
+        def send_logged(request: Request) -> Response:
+            outcome = "no response"
+            try:
+                response = send(request)
+                outcome = _summary(response)
+            except Exception as error:
+                outcome = type(error).__name__
+                raise
+            finally:
+                # The service may repeat anything, the secret that it was sent included.
+                line = redacted(f"{request.method} {request.url}: {outcome}", request)
+                self.trace.requests.append(line)
+            return response
+
+        return send_logged
+
+
+def _summary(response: Response) -> str:
+    seconds = response.received_at - response.sent_at
+    facts = [str(response.status), f"{seconds:.3f} s", f"{len(response.body)} bytes"]
+    headers = response.headers
+    return ", ".join(
+        [*facts, *(f"{name}: {headers[name]}" for name in _LOGGED_HEADERS if name in headers)]
+    )

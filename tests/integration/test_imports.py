@@ -1,0 +1,124 @@
+"""No module is imported while a token is requested: constructors import what a request needs.
+
+An import in a request could be cut off by a fork or by a signal handler, take long on a busy
+machine, or find other files after an upgrade.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imds_identity.emulator import Emulator
+
+RECORD_IMPORTS = """
+import sys, threading
+
+class Recorder:
+    def find_spec(self, name, path=None, target=None):
+        if requesting:
+            imported.append(name)
+
+imported, requesting = [], []
+sys.meta_path.insert(0, Recorder())
+CLAIMS = '{"access_token": {"nbf": {"value": "1"}}}'
+"""
+SYNC = """
+from imds_identity import ManagedIdentityCredential, clear_cache
+{before}
+credentials = [ManagedIdentityCredential({settings})]
+ManagedIdentityError = ()
+if {with_azure_core}:
+    from imds_identity import ManagedIdentityError
+    credentials = [
+        ManagedIdentityCredential({settings}),
+        ManagedIdentityCredential(client_id="nobody", {settings}),
+    ]
+requesting.append(True)
+for claims in (None, CLAIMS, None):
+    for credential in credentials:
+        try:
+            assert credential.get_token("https://vault.azure.net", claims=claims).token
+        except ManagedIdentityError as error:
+            assert str(error)
+    clear_cache()
+print(imported)
+"""
+ASYNC = """
+import asyncio
+from imds_identity import clear_cache
+from imds_identity.aio import ManagedIdentityCredential
+{before}
+
+async def main():
+    credentials = [ManagedIdentityCredential({settings})]
+    ManagedIdentityError = ()
+    if {with_azure_core}:
+        from imds_identity import ManagedIdentityError
+        credentials = [
+            ManagedIdentityCredential({settings}),
+            ManagedIdentityCredential(client_id="nobody", {settings}),
+        ]
+    await asyncio.gather(asyncio.sleep(0))
+    requesting.append(True)
+    for claims in (None, CLAIMS, None):
+        for credential in credentials:
+            try:
+                assert (await credential.get_token("https://vault.azure.net", claims=claims)).token
+            except ManagedIdentityError as error:
+                assert str(error)
+        clear_cache()
+    requesting.clear()
+
+asyncio.run(main())
+print(imported)
+"""
+SETTINGS = {
+    "plain": ("", ""),
+    "without azure-core": ("", ""),
+    "with retry options": ("", "retry_total=1, retry_backoff_factor=0.01"),
+    "with a hook": ("", "raw_request_hook=id"),
+    "with an event hook": ("", "on_event=id"),
+    "with logging": ("import logging; logging.basicConfig(level=logging.DEBUG)", ""),
+    "with a transport": (
+        "from azure.core.pipeline.transport import RequestsTransport",
+        "transport=RequestsTransport()",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("script", [SYNC, ASYNC], ids=["sync", "async"])
+def test_a_request_imports_nothing(
+    imds_emulator: Emulator, tmp_path: Path, script: str, name: str
+) -> None:
+    before, settings = SETTINGS[name]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            RECORD_IMPORTS
+            + script.format(
+                before=before, settings=settings, with_azure_core=name != "without azure-core"
+            ),
+        ],
+        env={
+            **os.environ,
+            **imds_emulator.environment(),
+            "IMDS_IDENTITY_CACHE": str(tmp_path / "cache"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]
