@@ -1,6 +1,6 @@
-"""Run in namespaces: one of the worlds of test_doctor_machines.py, and what the doctor says there.
+"""Run the doctor on one of the machines of test_doctor_machines.py, in Linux namespaces.
 
-With ``screen`` behind the world's name it is said as people see it.
+With ``screen`` after the machine's name, print the command's output instead of JSON.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
 
 NOBODY = 65534
-container_in = system.container_in
+detect_container = system.detect_container
 VAULT = "https://vault.azure.net"
 AGENT_PORT = 40342
-CERTIFICATES = Path("/var/opt/azcmagent/certs")
+CERTIFICATE_DIRECTORY = Path("/var/opt/azcmagent/certs")
 
 
-def said(**selector: str) -> dict[str, Any]:
+def diagnosis(**selector: str) -> dict[str, Any]:
     if sys.argv[2:] == ["screen"]:
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in selector.items()]
         main(["doctor", "--resource", VAULT, "--short-ids", *flags])
@@ -41,74 +41,74 @@ def said(**selector: str) -> dict[str, Any]:
 
 
 def imds() -> Emulator:
-    """The metadata service at its own address."""
+    """Return an emulator of the metadata service at its usual address."""
     return emulators.Emulator(host="169.254.169.254", port=80, allow_remote=True, key_vault=False)
 
 
 @contextlib.contextmanager
 def agent() -> Iterator[Emulator]:
-    """An agent where Azure Arc's is: its port, its directory."""
+    """Run an emulator of the Azure Arc agent on its usual port and with its usual directory."""
     tokens = "/var/opt/azcmagent/tokens"
-    made = emulators.Emulator("arc", port=AGENT_PORT, tokens_directory=tokens, key_vault=False)
-    with made as emulator:
+    arc = emulators.Emulator("arc", port=AGENT_PORT, tokens_directory=tokens, key_vault=False)
+    with arc as emulator:
         yield emulator
 
 
-def alone() -> dict[str, Any]:
-    return said()
+def no_service() -> dict[str, Any]:
+    return diagnosis()
 
 
 def container() -> dict[str, Any]:
-    """A pod with the variables of the Azure Arc server that it runs on."""
+    """Run in a pod that has the variables of its Azure Arc server."""
     os.environ["KUBERNETES_SERVICE_HOST"] = "10.0.0.1"
     os.environ["IMDS_ENDPOINT"] = f"http://localhost:{AGENT_PORT}"
     os.environ["IDENTITY_ENDPOINT"] = (
         f"http://localhost:{AGENT_PORT}/metadata/identity/oauth2/token"
     )
-    system.container_in = container_in
-    return said()
+    system.detect_container = detect_container
+    return diagnosis()
 
 
-def left_over() -> dict[str, Any]:
-    """A variable of a VM extension that is no more."""
+def leftover_variable() -> dict[str, Any]:
+    """Set the variable of a VM extension that was removed."""
     os.environ["MSI_ENDPOINT"] = "http://localhost:50342/oauth2/token"
-    return said()
+    return diagnosis()
 
 
-def slow() -> dict[str, Any]:
-    """The service's clock is ahead: ours is slow."""
+def slow_clock() -> dict[str, Any]:
+    """Run with a service whose clock is ahead."""
     with imds() as emulator:
         emulator.fault(category="*", date_skew=600)
-        return said()
+        return diagnosis()
 
 
-def wrong() -> dict[str, Any]:
-    """A client id that is not this machine's."""
+def wrong_client_id() -> dict[str, Any]:
+    """Request a token for an identity that is not assigned to the machine."""
     with imds():
-        return said(client_id="11111111-2222-3333-4444-555555555555")
+        return diagnosis(client_id="11111111-2222-3333-4444-555555555555")
 
 
 def vm() -> dict[str, Any]:
     with imds():
-        return said()
+        return diagnosis()
 
 
 def arc() -> dict[str, Any]:
     with agent():
-        return said()
+        return diagnosis()
 
 
-def expired() -> dict[str, Any]:
-    """An agent that was off for too long: Microsoft Entra ID does not take its certificate."""
-    CERTIFICATES.mkdir()
-    (CERTIFICATES / "myCert").write_bytes(certificate())
+def expired_certificate() -> dict[str, Any]:
+    """Run with an agent that was off for too long: Microsoft Entra ID rejects its certificate."""
+    CERTIFICATE_DIRECTORY.mkdir()
+    (CERTIFICATE_DIRECTORY / "myCert").write_bytes(create_expired_certificate())
     error = {"error": "invalid_client", "error_description": "AADSTS700027: it has expired"}
     with agent() as emulator:
         emulator.fault(status=400, body=json.dumps(error), leg="answer")
-        return said()
+        return diagnosis()
 
 
-def certificate() -> bytes:
+def create_expired_certificate() -> bytes:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -117,7 +117,7 @@ def certificate() -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "agent")])
     now = dt.datetime.now(dt.timezone.utc)
-    made = (
+    certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -127,23 +127,23 @@ def certificate() -> bytes:
         .not_valid_after(now - dt.timedelta(days=1))
         .sign(key, hashes.SHA256())
     )
-    return made.public_bytes(serialization.Encoding.PEM)
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def nobody() -> dict[str, Any]:
-    """The doctor is nobody, who may not read root's files."""
+def other_user() -> dict[str, Any]:
+    """Run the doctor as the user nobody, who may not read root's files."""
     with agent():
         with contextlib.redirect_stdout(io.StringIO()):
-            said()  # what it imports is loaded while it can be read
-        return in_a_child(said)
+            diagnosis()  # import everything while this process may read the files
+        return in_child(diagnosis)
 
 
-def in_a_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        become_nobody()
+        become_user_nobody()
         with os.fdopen(writing, "w") as file:
             json.dump(work(), file)
         os._exit(0)
@@ -154,22 +154,22 @@ def in_a_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return document
 
 
-def become_nobody() -> None:
+def become_user_nobody() -> None:
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
 
 
-def squatter() -> dict[str, Any]:
-    """Nobody has taken the agent's port, and asks for the secret as the agent would."""
+def untrusted_listener() -> dict[str, Any]:
+    """Run a server of the user nobody on the agent's port that sends the agent's challenge."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        become_nobody()
+        become_user_nobody()
         serve(writing)
     os.read(reading, 1)
     try:
-        return said()
+        return diagnosis()
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
@@ -187,13 +187,16 @@ def serve(ready: int) -> None:
                     client.sendall(f"HTTP/1.1 {head}\r\n\r\n".encode())
 
 
-WORLDS = {
-    world.__name__: world
-    for world in (alone, arc, container, expired, left_over, nobody, slow, squatter, vm, wrong)
-}
+MACHINES = {
+    machine.__name__: machine
+    for machine in (
+        arc, container, expired_certificate, leftover_variable, no_service, other_user, slow_clock,
+        untrusted_listener, vm, wrong_client_id,
+    )
+}  # fmt: skip
 
 if __name__ == "__main__":
-    system.container_in = lambda root, environment: ""  # the tests may run in a container
-    document = WORLDS[sys.argv[1]]()
+    system.detect_container = lambda root, environment: ""  # the tests may run in a container
+    document = MACHINES[sys.argv[1]]()
     if document:
         print(json.dumps(document))

@@ -1,4 +1,4 @@
-"""Machines that take namespaces of their own: networks, mounts and users, all of them broken."""
+"""Broken machines that need Linux namespaces: separate networks, mounts and users."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ip link set far-{name} up
 ip address add {address}/24 dev {name}
 """
 ETH0 = LOOPBACK + INTERFACE.format(name="eth0", address="10.0.0.4")
-# A neighbour that answers to nothing: what is sent there is lost.
-LOST = """
-ip neighbour add 10.0.0.1 lladdr 02:00:00:00:00:01 dev eth0 nud permanent
+# A gateway that does not exist: packets to it are lost.
+LOST_PACKETS = """
+ip neigh add 10.0.0.1 lladdr 02:00:00:00:00:01 dev eth0 nud permanent
 ip route add default via 10.0.0.1 dev eth0
 """
-AT_THE_ADDRESS = LOOPBACK + "\nip address add 169.254.169.254/32 dev lo\n"
+SERVICE_ADDRESS = LOOPBACK + "\nip address add 169.254.169.254/32 dev lo\n"
 AGENT = """
 mount -t tmpfs none /opt
 mkdir -p /opt/azcmagent/bin
@@ -41,46 +41,46 @@ mkdir -p /var/opt/azcmagent/tokens
 
 
 @cache
-def refusal() -> str:
-    """Why there can be no such worlds here; empty if there can."""
+def missing_requirement() -> str:
+    """Return why namespaces cannot be used; empty if they can."""
     if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("unshare"):
-        return "only root on Linux makes networks"
-    made = subprocess.run(
+        return "requires root and unshare on Linux"
+    unshare = subprocess.run(
         ["unshare", "-n", "-m", "sh", "-ec", ETH0], capture_output=True, text=True, check=False
     )
-    return made.stderr.strip() if made.returncode else ""
+    return unshare.stderr.strip() if unshare.returncode else ""
 
 
-def diagnosed(prepare: str, world: str = "alone") -> dict[str, Any]:
-    """What the doctor says, as JSON, in a world that shell commands prepare."""
-    document: dict[str, Any] = json.loads(said_in(prepare, world))
+def diagnose(commands: str, machine: str = "no_service") -> dict[str, Any]:
+    """Run the doctor with JSON output in namespaces that shell commands prepare."""
+    document: dict[str, Any] = json.loads(run_doctor(commands, machine))
     assert document["requests"] <= 8
     return document
 
 
-def said_in(prepare: str, world: str, *arguments: str) -> str:
-    """What `doctor_machines.py` prints in a world that shell commands prepare."""
-    if refusal():
-        pytest.skip(refusal())
+def run_doctor(commands: str, machine: str, *arguments: str) -> str:
+    """Run `doctor_machines.py` in namespaces that shell commands prepare."""
+    if missing_requirement():
+        pytest.skip(missing_requirement())
     inherited = {
         name: value
         for name, value in os.environ.items()
         if name in ("PATH", "PYTHONPATH", "COVERAGE_PROCESS_START", "HOME")
     }
-    done = subprocess.run(
-        ["unshare", "-n", "-m", "sh", "-ec", f'{prepare}\nexec "$@"', "sh",
-         sys.executable, str(SCRIPT), world, *arguments],
+    completed = subprocess.run(
+        ["unshare", "-n", "-m", "sh", "-ec", f'{commands}\nexec "$@"', "sh",
+         sys.executable, str(SCRIPT), machine, *arguments],
         capture_output=True, text=True, check=False, timeout=60,
         env={**inherited, "IMDS_IDENTITY_CACHE": "off"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
 NETWORKS = {
     "no route": (ETH0, "II021", "there is no route to 169.254.169.254: Network is unreachable"),
-    "a rule forbids it": (
-        ETH0 + LOST + "ip rule add to 169.254.169.254 prohibit",
+    "prohibited by a policy rule": (
+        ETH0 + LOST_PACKETS + "ip rule add to 169.254.169.254 prohibit",
         "II021",
         "there is no route to 169.254.169.254: Permission denied",
     ),
@@ -89,24 +89,24 @@ NETWORKS = {
         + INTERFACE.format(name="eth0", address="10.0.0.4")
         + "ip address flush dev eth0\nip -6 address add 2001:db8::4/64 dev eth0 nodad",
         "II020",
-        "has no IPv4, and 169.254.169.254 has no other address: IPv6 alone does not do",
+        "has no IPv4 address, and 169.254.169.254 is not available over IPv6",
     ),
-    "black hole": (ETH0 + LOST, "II023", "packets to 169.254.169.254 get lost"),
-    "nobody listens": (AT_THE_ADDRESS, "II023", "nobody listens at 169.254.169.254"),
+    "black hole": (ETH0 + LOST_PACKETS, "II023", "packets to 169.254.169.254 are lost"),
+    "no listener": (SERVICE_ADDRESS, "II023", "no process listens at 169.254.169.254"),
     "second interface": (
         ETH0
-        + LOST
+        + LOST_PACKETS
         + INTERFACE.format(name="eth1", address="192.168.7.4")
-        + "ip neighbour add 169.254.169.254 lladdr 02:00:00:00:00:01 dev eth1 nud permanent\n"
+        + "ip neigh add 169.254.169.254 lladdr 02:00:00:00:00:01 dev eth1 nud permanent\n"
         + "ip route add 169.254.0.0/16 dev eth1",
         "II022",
-        "the route 169.254.0.0/16 sends 169.254.169.254 by eth1 and not by the primary interface",
+        "the route 169.254.0.0/16 sends 169.254.169.254 over eth1 and not over the primary",
     ),
     "VPN": (
         ETH0
-        + LOST
+        + LOST_PACKETS
         + INTERFACE.format(name="wg0", address="10.9.0.4")
-        + "ip neighbour add 10.9.0.1 lladdr 02:00:00:00:00:01 dev wg0 nud permanent\n"
+        + "ip neigh add 10.9.0.1 lladdr 02:00:00:00:00:01 dev wg0 nud permanent\n"
         + "ip route add 128.0.0.0/1 via 10.9.0.1 dev wg0",
         "II022",
         "the route to 169.254.169.254 leads into a VPN (wg0)",
@@ -114,74 +114,75 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("broken", NETWORKS)
-def test_a_network_that_does_not_lead_there(broken: str) -> None:
-    prepare, cause, said = NETWORKS[broken]
-    document = diagnosed(prepare)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_network_without_a_working_route(network: str) -> None:
+    commands, cause, headline = NETWORKS[network]
+    document = diagnose(commands)
     assert (document["cause"], document["requests"]) == (cause, 0)
-    assert said in document["headline"]
+    assert headline in document["headline"]
 
 
-def test_a_service_at_its_own_address_is_healthy() -> None:
-    document = diagnosed(AT_THE_ADDRESS, "vm")
+def test_service_at_its_usual_address_is_healthy() -> None:
+    document = diagnose(SERVICE_ADDRESS, "vm")
     assert (document["status"], document["cause"]) == ("ok", None)
 
 
-def test_a_container_without_the_hosts_loopback() -> None:
-    document = diagnosed(LOOPBACK, "container")
+def test_container_without_the_hosts_loopback() -> None:
+    document = diagnose(LOOPBACK, "container")
     assert document["cause"] == "II015"
-    assert "this container has a loopback of its own" in document["headline"]
+    assert "this container has a separate loopback interface" in document["headline"]
 
 
-def test_an_agent_that_is_installed_and_stopped() -> None:
-    document = diagnosed(LOOPBACK + AGENT)
+def test_agent_that_is_installed_but_not_running() -> None:
+    document = diagnose(LOOPBACK + AGENT)
     assert document["cause"] == "II030"
-    assert document["headline"] == "the Azure Arc agent is installed and does not run"
+    assert document["headline"] == "the Azure Arc agent is installed but not running"
 
 
-def test_an_agent_that_is_installed_and_runs_is_healthy() -> None:
-    document = diagnosed(LOOPBACK + AGENT + TOKENS, "arc")
+def test_agent_that_is_installed_and_running_is_healthy() -> None:
+    document = diagnose(LOOPBACK + AGENT + TOKENS, "arc")
     assert (document["status"], document["cause"]) == ("ok", None)
 
 
-def test_an_agent_whose_certificate_has_expired() -> None:
-    document = diagnosed(LOOPBACK + AGENT + TOKENS, "expired")
+def test_agent_with_an_expired_certificate() -> None:
+    document = diagnose(LOOPBACK + AGENT + TOKENS, "expired_certificate")
     assert document["cause"] == "II034"
     assert "the Azure Arc agent's certificate has expired" in document["headline"]
 
 
-def test_a_user_who_is_not_in_the_agents_group() -> None:
-    document = diagnosed(LOOPBACK + AGENT + TOKENS, "nobody")
+def test_user_who_is_not_in_the_agents_group() -> None:
+    document = diagnose(LOOPBACK + AGENT + TOKENS, "other_user")
     assert document["cause"] == "II032"
     assert "may not read the Azure Arc agent's key files" in document["headline"]
 
 
-def test_somebody_else_on_the_agents_port() -> None:
-    document = diagnosed(LOOPBACK + AGENT + TOKENS, "squatter")
+def test_untrusted_listener_on_the_agents_port() -> None:
+    document = diagnose(LOOPBACK + AGENT + TOKENS, "untrusted_listener")
     assert document["cause"] == "II031"
-    assert "somebody else than the Azure Arc agent listens on its port" in document["headline"]
+    assert "another process than the Azure Arc agent listens" in document["headline"]
 
 
-# The worlds of the transcripts in docs/doctor.md, in their order.
-SHOWN = (
-    (NETWORKS["second interface"][0], "alone"),
-    (AT_THE_ADDRESS, "wrong"),
-    (LOOPBACK + AGENT + TOKENS, "nobody"),
-    (AT_THE_ADDRESS, "left_over"),
-    (AT_THE_ADDRESS, "slow"),
+# The machines of the transcripts in docs/doctor.md, in their order.
+TRANSCRIPTS = (
+    (NETWORKS["second interface"][0], "no_service"),
+    (SERVICE_ADDRESS, "wrong_client_id"),
+    (LOOPBACK + AGENT + TOKENS, "other_user"),
+    (SERVICE_ADDRESS, "leftover_variable"),
+    (SERVICE_ADDRESS, "slow_clock"),
 )
 
 
-def told(screen: str) -> list[str]:
-    """The cause, what mends it, and how each check ended; what it saw differs from run to run."""
+def stable_parts(screen: str) -> list[str]:
+    """Return the cause, its fix and each check's status; the observations differ between runs."""
     cause, _, evidence = screen.partition("\n\n")
     return [cause, *re.findall(r"^\w+ +II[0-9]{3} [^:]+:", evidence, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("number", range(len(SHOWN)))
-def test_a_transcript_in_the_documentation_is_what_is_said(number: int) -> None:
+@pytest.mark.parametrize("number", range(len(TRANSCRIPTS)))
+def test_transcript_in_the_documentation_equals_the_real_output(number: int) -> None:
     page = Path(__file__).parents[2] / "docs" / "doctor.md"
     blocks = re.findall(r"```console\n\$ [^\n]*\n(.*?)```", page.read_text(), re.DOTALL)
-    assert len(blocks) == len(SHOWN)
-    prepare, world = SHOWN[number]
-    assert told(said_in(prepare, world, "screen")) == told(blocks[number])
+    assert len(blocks) == len(TRANSCRIPTS)
+    commands, machine = TRANSCRIPTS[number]
+    output = run_doctor(commands, machine, "screen")
+    assert stable_parts(output) == stable_parts(blocks[number])

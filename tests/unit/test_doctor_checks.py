@@ -1,4 +1,4 @@
-"""What checks say of stated facts: no machine needed."""
+"""The checks' verdicts on given facts, without any machine."""
 
 from __future__ import annotations
 
@@ -7,47 +7,67 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imds_identity._core.failure import Malformed, Refused, SecretUnreadable, Unavailable
+from doctor_rewording import WORDINGS, reword
+from imds_identity._core.failure import (
+    Failure,
+    Malformed,
+    Reason,
+    Refused,
+    SecretUnreadable,
+    Unavailable,
+)
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
+from imds_identity._http.exchange import Response
 from imds_identity._platform.environment import VARIABLES, Environment
 from imds_identity._sources.explain import explain
 from imds_identity._sources.firmware import Firmware
 from imds_identity._sources.registry import detect
 from imds_identity.doctor._facts.facts import (
     Agent,
-    Contact,
-    Exchanged,
+    CachedToken,
+    CacheState,
     Facts,
     Network,
+    RequestRecord,
     Route,
-    Shared,
-    SharedToken,
+    ServiceProbe,
     System,
-    Workload,
+    WorkloadToken,
 )
-from imds_identity.doctor.catalogue import CATALOGUE, explained
-from imds_identity.doctor.codes import CODES, code_in
-from imds_identity.doctor.diagnosis import CHECKS, Diagnosis, diagnosed
-from imds_identity.doctor.network import is_spared
+from imds_identity.doctor.catalog import CATALOG, explain_check
+from imds_identity.doctor.codes import CODES
+from imds_identity.doctor.diagnosis import CHECKS, Diagnosis, run_checks
+from imds_identity.doctor.network import bypasses_proxy
 
 if TYPE_CHECKING:
     from imds_identity.doctor.finding import Finding
 
 IMDS = "169.254.169.254"
 NOW = 1_750_000_000.0
-TOKEN = Exchanged("/metadata/identity/oauth2/token", 200, ahead=0.5)
-METADATA = Exchanged("/metadata/instance", 200, {"content-type": "application/json"})
+TOKEN = RequestRecord("/metadata/identity/oauth2/token", 200, clock_offset=0.5)
+METADATA = RequestRecord("/metadata/instance", 200, {"content-type": "application/json"})
 CLAIMS = {"aud": "https://vault.azure.net", "oid": "me", "nbf": NOW - 60, "exp": NOW + 86000}
-GIVEN = Contact(0.001, metadata=METADATA, requests=(METADATA, TOKEN), claims=CLAIMS)
+ISSUED = ServiceProbe(0.001, metadata=METADATA, requests=(METADATA, TOKEN), claims=CLAIMS)
+TIMED_OUT = ServiceProbe(connect_error="no connection within 1.5 s")
 ARC = {"IDENTITY_ENDPOINT": "http://localhost:40342/token", "IMDS_ENDPOINT": "http://localhost"}
+WORKLOAD = {
+    "AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_FEDERATED_TOKEN_FILE": "/token",
+}  # fmt: skip
 ETH0 = Route("eth0", "0.0.0.0/0", "10.0.0.1", 100)
 ROUTED = Network(IMDS, "10.0.0.4", routes=(ETH0,), has_ipv4=True, has_ipv6=False)
 
 
-def facts(variables: dict[str, str] | None = None, contact: Contact = GIVEN, **more: Any) -> Facts:
+@pytest.fixture(autouse=True, params=WORDINGS)
+def _wording(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    reword(monkeypatch, request.param)
+
+
+def facts(
+    variables: dict[str, str] | None = None, probe: ServiceProbe = ISSUED, **more: Any
+) -> Facts:
     environment = Environment(variables or {})
     known = {
         "resource": "https://vault.azure.net",
@@ -57,16 +77,18 @@ def facts(variables: dict[str, str] | None = None, contact: Contact = GIVEN, **m
         "environment": environment,
         "firmware": Firmware(),
         "system": System(NOW),
-        "contact": contact,
+        "probe": probe,
     }
     return Facts(**{**known, **more})
 
 
-def refused(words: str, status: int = 400) -> Contact:
-    answer = TOKEN._replace(status=status)
-    return Contact(
-        0.001, metadata=METADATA, requests=(METADATA, answer),
-        failure=Refused(words, status=status),
+def refused(
+    reason: Reason, status: int | None = 400, code: str = "", text: str = ""
+) -> ServiceProbe:
+    response = TOKEN._replace(status=status or 0)
+    return ServiceProbe(
+        0.001, metadata=METADATA, requests=(METADATA, response),
+        failure=Refused(text, reason=reason, status=status, service_code=code),
     )  # fmt: skip
 
 
@@ -75,90 +97,93 @@ def finding(diagnosis: Diagnosis, number: str) -> Finding:
     return found
 
 
-def cause(stated: Facts) -> str:
-    diagnosis = diagnosed(stated)
+def cause(facts: Facts) -> str:
+    diagnosis = run_checks(facts)
     assert diagnosis.cause is not None
     return diagnosis.cause.id
 
 
-def test_a_machine_of_which_nothing_is_known_has_no_fault() -> None:
-    diagnosis = diagnosed(facts(contact=Contact()))
+def test_unknown_facts_are_not_a_fault() -> None:
+    diagnosis = run_checks(facts(probe=ServiceProbe()))
     assert {found.status for found in diagnosis.findings} <= {"ok", "unknown", "skipped"}
-    assert diagnosis.headline == "no fault was found, and no token was asked for"
+    assert diagnosis.headline == "no fault was found, and no token was requested"
 
 
-@given(st.sampled_from([{}, ARC, {"MSI_ENDPOINT": "http://localhost:1/x"}]))
-def test_who_gets_a_token_and_has_nothing_odd_is_healthy(variables: dict[str, str]) -> None:
-    diagnosis = diagnosed(facts(variables))
+@pytest.mark.parametrize("variables", [{}, ARC, {"MSI_ENDPOINT": "http://localhost:1/x"}])
+def test_machine_with_a_token_and_no_anomaly_is_healthy(variables: dict[str, str]) -> None:
+    diagnosis = run_checks(facts(variables))
     assert diagnosis.status == "ok"
     assert finding(diagnosis, "II061").status == "ok"
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     variables=st.dictionaries(st.sampled_from(VARIABLES), st.just("http://s3cret-value.example/x")),
-    words=st.text(max_size=80),
+    text=st.text(max_size=80),
     status=st.sampled_from([None, 400, 403, 404, 410, 429, 500]),
+    reason=st.sampled_from(Reason),
 )
-def test_no_facts_trip_a_check_and_no_value_of_a_variable_is_told(
-    variables: dict[str, str], words: str, status: int | None
+def test_no_facts_make_a_check_fail_or_reveal_the_value_of_a_variable(
+    variables: dict[str, str], text: str, status: int | None, reason: Reason
 ) -> None:
-    contact = refused(words, status or 0)
-    diagnosis = diagnosed(
-        facts(variables, contact, source=detect("imds", environment=Environment({})))
+    probe = refused(reason, status, text=text)
+    diagnosis = run_checks(
+        facts(variables, probe, source=detect("imds", environment=Environment({})))
     )
-    assert not [found for found in diagnosis.findings if "check itself failed" in found.seen]
+    assert not [found for found in diagnosis.findings if "this check failed" in found.seen]
     assert diagnosis.status == "failure"
     assert "s3cret-value" not in str(diagnosis.document())
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=60), st.text(max_size=60))
-def test_what_a_token_says_is_no_command_to_a_terminal(oid: str, audience: str) -> None:
-    here = detect(environment=Environment({})).endpoint
-    old = SharedToken("r", here, str(SYSTEM_ASSIGNED), "the-old-one", 60.0)
-    contact = GIVEN._replace(claims={**CLAIMS, "oid": oid, "aud": [audience]})
-    diagnosis = diagnosed(facts(contact=contact, shared=Shared(path="/x", tokens=(old,))))
+def test_claims_cannot_control_the_terminal(oid: str, audience: str) -> None:
+    endpoint = detect(environment=Environment({})).endpoint
+    old = CachedToken("r", endpoint, str(SYSTEM_ASSIGNED), "the-old-one", 60.0)
+    probe = ISSUED._replace(claims={**CLAIMS, "oid": oid, "aud": [audience]})
+    diagnosis = run_checks(facts(probe=probe, cache=CacheState(path="/x", tokens=(old,))))
     assert all(part.isprintable() for found in diagnosis.findings for part in found)
     assert diagnosis.headline.isprintable()
 
 
-def test_a_check_that_trips_is_unknown_and_does_not_keep_the_others() -> None:
-    diagnosis = diagnosed(facts(system=None))
+def test_exception_in_a_check_is_unknown_and_does_not_hide_other_findings() -> None:
+    diagnosis = run_checks(facts(system=None))
     assert finding(diagnosis, "II091").status == "unknown"
     assert "AttributeError" in finding(diagnosis, "II091").seen
     assert finding(diagnosis, "II061").status == "ok"
 
 
-def test_a_cause_stands_before_its_consequences() -> None:
-    lost = Contact(connect_problem="no connection within 1.5 s")
-    assert cause(facts(contact=lost, network=ROUTED)) == "II023"
-    assert cause(facts(contact=lost, network=ROUTED._replace(problem="no way"))) == "II021"
-    tunnel = ROUTED._replace(routes=(ETH0, Route("tun0", "169.254.0.0/16")))
-    assert cause(facts(contact=lost, network=tunnel)) == "II022"
-    bare = ROUTED._replace(problem="no way", has_ipv4=False, has_ipv6=True)
-    assert cause(facts(contact=lost, network=bare)) == "II020"
+def test_cause_comes_before_its_consequences() -> None:
+    assert cause(facts(probe=TIMED_OUT, network=ROUTED)) == "II023"
+    assert cause(facts(probe=TIMED_OUT, network=ROUTED._replace(problem="no route"))) == "II021"
+    vpn = ROUTED._replace(routes=(ETH0, Route("tun0", "169.254.0.0/16")))
+    assert cause(facts(probe=TIMED_OUT, network=vpn)) == "II022"
+    ipv6_only = ROUTED._replace(problem="no route", has_ipv4=False, has_ipv6=True)
+    assert cause(facts(probe=TIMED_OUT, network=ipv6_only)) == "II020"
 
 
-def test_a_machine_elsewhere_is_told_from_one_whose_network_is_broken() -> None:
-    lost = Contact(connect_problem="No route to host")
-    diagnosis = diagnosed(facts(contact=lost, firmware=Firmware("", "LENOVO")))
-    assert diagnosis.headline.startswith("this is no Azure VM, says its firmware")
+def test_machine_that_is_not_an_azure_vm_is_recognized_by_its_firmware() -> None:
+    unreachable = ServiceProbe(connect_error="No route to host")
+    diagnosis = run_checks(facts(probe=unreachable, firmware=Firmware("", "LENOVO")))
+    assert diagnosis.headline.startswith("this is not an Azure VM according to its firmware")
 
 
-def test_requests_of_a_second_address_are_seen_in_the_machines_own_metadata() -> None:
+def test_requests_from_a_secondary_address_are_recognized_by_the_vms_metadata() -> None:
     addresses = [{"privateIpAddress": "10.0.0.4"}, {"privateIpAddress": "10.0.0.5"}]
     document = {"network": {"interface": [{"ipv4": {"ipAddress": addresses}}]}}
-    second = ROUTED._replace(source_address="10.0.0.5")
-    answered = GIVEN._replace(document=document)
-    assert diagnosed(facts(contact=answered, network=second)).status == "ok"
-    silent = answered._replace(claims=None)
-    assert diagnosed(facts(contact=silent, network=ROUTED)).status == "ok"
-    diagnosis = diagnosed(facts(contact=silent, network=second))
-    assert (diagnosis.status, cause(facts(contact=silent, network=second))) == ("warning", "II022")
+    secondary = ROUTED._replace(source_address="10.0.0.5")
+    with_token = ISSUED._replace(document=document)
+    assert run_checks(facts(probe=with_token, network=secondary)).status == "ok"
+    without_token = with_token._replace(claims=None)
+    assert run_checks(facts(probe=without_token, network=ROUTED)).status == "ok"
+    wrong = facts(probe=without_token, network=secondary)
+    diagnosis = run_checks(wrong)
+    assert (diagnosis.status, cause(wrong)) == ("warning", "II022")
     assert "primary address 10.0.0.4" in diagnosis.headline
 
 
 @pytest.mark.parametrize(
-    ("routes", "caught"),
+    ("routes", "is_wrong"),
     [
         ((ETH0, Route("eth1", "169.254.0.0/16")), True),
         ((ETH0, Route("eth1", "169.254.169.254/32", "10.1.0.1")), False),
@@ -169,16 +194,14 @@ def test_requests_of_a_second_address_are_seen_in_the_machines_own_metadata() ->
         ((), False),
     ],
 )
-def test_a_route_that_is_meant_for_the_address_is_no_detour(
-    routes: tuple[Route, ...], caught: bool
+def test_host_route_for_the_service_is_not_a_wrong_route(
+    routes: tuple[Route, ...], is_wrong: bool
 ) -> None:
-    lost = Contact(connect_problem="no connection within 1.5 s")
-    stated = facts(contact=lost, network=ROUTED._replace(routes=routes))
-    assert cause(stated) == ("II022" if caught else "II023")
+    broken = facts(probe=TIMED_OUT, network=ROUTED._replace(routes=routes))
+    assert cause(broken) == ("II022" if is_wrong else "II023")
 
 
-def test_the_route_to_add_is_this_machines_own() -> None:
-    lost = Contact(connect_problem="no connection within 1.5 s")
+def test_command_that_adds_a_route_names_this_machines_interface() -> None:
     linux = ROUTED._replace(routes=(ETH0, Route("eth1", "169.254.0.0/16")))
     windows = (
         Route("10.0.1.10", "0.0.0.0/0", "10.0.1.1"),
@@ -188,128 +211,150 @@ def test_the_route_to_add_is_this_machines_own() -> None:
         (linux, f"sudo ip route add {IMDS}/32 via 10.0.0.1 dev eth0"),
         (ROUTED._replace(routes=windows), f"route add {IMDS}/32 10.0.1.10 metric 1 -p"),
     ):
-        assert finding(diagnosed(facts(contact=lost, network=network)), "II022").remedy == command
+        diagnosis = run_checks(facts(probe=TIMED_OUT, network=network))
+        assert finding(diagnosis, "II022").remedy == command
 
 
-def test_the_commands_for_an_identity_name_this_very_machine() -> None:
+def test_commands_for_an_identity_name_this_machine() -> None:
+    compute: object
     machine = {"subscriptionId": "s-1", "resourceGroupName": "a group", "name": "vm"}
-    contact = refused("the service answered 400, invalid_request: Identity not found")
-    stated = facts(contact=contact._replace(document={"compute": machine}))
-    assert finding(diagnosed(stated), "II050").remedy == (
-        "az vm identity assign --subscription s-1 --resource-group 'a group' --name vm"
-    )
-    of_a_set = {**machine, "vmScaleSetName": "set"}
-    stated = facts(contact=contact._replace(document={"compute": of_a_set}))
-    assert finding(diagnosed(stated), "II050").remedy == (
-        "az vmss identity assign --subscription s-1 --resource-group 'a group' --name set"
-    )
-    strange = facts(contact=contact._replace(document={"compute": ["x"]}))
-    assert finding(diagnosed(strange), "II050").remedy.endswith("--resource-group GROUP --name VM")
+    prefix = "identity assign --subscription s-1 --resource-group 'a group'"
+    for compute, command in (
+        (machine, f"az vm {prefix} --name vm"),
+        ({**machine, "vmScaleSetName": "set"}, f"az vmss {prefix} --name set"),
+        (["x"], "az vm identity assign --resource-group GROUP --name VM"),
+    ):
+        probe = refused(Reason.IDENTITY_NOT_FOUND)._replace(document={"compute": compute})
+        assert finding(run_checks(facts(probe=probe)), "II050").remedy == command
 
 
-def test_an_authority_on_the_internet_that_cannot_be_reached() -> None:
-    variables = {
-        "AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_FEDERATED_TOKEN_FILE": "/token",
-    }  # fmt: skip
-    lost = Contact(connect_problem="no connection", failure=Unavailable("nothing answers"))
-    diagnosis = diagnosed(facts(variables, lost, workload=Workload("/token", expires=NOW + 60)))
+def test_unreachable_authority_on_the_internet() -> None:
+    failed = ServiceProbe(connect_error="no connection", failure=Unavailable("no response"))
+    workload = WorkloadToken("/token", expiry=NOW + 60)
+    diagnosis = run_checks(facts(WORKLOAD, failed, workload=workload))
     assert diagnosis.headline == "login.microsoftonline.com cannot be reached"
 
 
 @pytest.mark.parametrize(
-    ("failure", "number"),
+    ("kind", "reason", "number"),
     [
-        (SecretUnreadable("this user may not read 'x.key'"), "II032"),
-        (SecretUnreadable("the challenge names 'x', which is no key file of the agent"), "II033"),
-        (Malformed("the service did not confirm the client_id 'x': it named none"), "II035"),
+        (SecretUnreadable, Reason.ARC_KEY_FILE_DENIED, "II032"),
+        (SecretUnreadable, Reason.ARC_KEY_FILE_MISSING, "II033"),
+        (SecretUnreadable, Reason.ARC_KEY_FILE_INVALID, "II033"),
+        (SecretUnreadable, Reason.ARC_CHALLENGE_MALFORMED, "II033"),
+        (Malformed, Reason.IDENTITY_MISMATCH, "II035"),
     ],
 )
-def test_what_an_arc_agent_is_short_of(failure: Any, number: str) -> None:
-    contact = GIVEN._replace(claims=None, failure=failure)
-    stated = facts(ARC, contact, agent=Agent(installed=True, in_group=False, user="app"))
-    assert cause(stated._replace(identity=Identity("client_id", "x"))) == number
-
-
-def test_a_user_who_was_added_to_the_group_too_late() -> None:
-    denied = SecretUnreadable("this user may not read 'x.key'")
-    contact = GIVEN._replace(claims=None, failure=denied)
-    agent = Agent(installed=True, in_group=False, listed=True, user="app")
-    diagnosis = diagnosed(facts(ARC, contact, agent=agent))
-    assert "'app' was added to the group himds after this process" in diagnosis.headline
-
-
-def test_an_arc_agents_certificate_is_judged_by_the_clock() -> None:
-    ends = [(NOW - 86400, "failure"), (NOW + 86400, "ok"), (None, "unknown")]
-    for moment, status in ends:
-        diagnosis = diagnosed(facts(ARC, agent=Agent(certificate_ends=moment)))
-        assert finding(diagnosis, "II034").status == status
-
-
-def test_a_wrong_clock_comes_before_the_code_that_it_causes() -> None:
-    contact = refused("AADSTS700024: Client assertion is not within its valid time range.")
-    late = contact._replace(requests=(TOKEN._replace(status=400, ahead=-600.0),))
-    assert cause(facts(contact=late)) == "II070"
-    right = contact._replace(requests=(TOKEN._replace(status=400, ahead=1.0),))
-    assert cause(facts(contact=right)) == "II060"
+def test_reason_of_an_arc_failure_selects_the_check(
+    kind: type[Failure], reason: Reason, number: str
+) -> None:
+    probe = ISSUED._replace(claims=None, failure=kind("text", reason=reason))
+    agent = Agent(installed=True, in_group=False, user="app")
+    assert cause(facts(ARC, probe, agent=agent, identity=Identity("client_id", "x"))) == number
 
 
 @pytest.mark.parametrize(
-    ("ahead", "status"),
+    ("reason", "code", "number"),
+    [
+        (Reason.IDENTITY_NOT_FOUND, "", "II050"),
+        (Reason.MULTIPLE_IDENTITIES, "", "II050"),
+        (Reason.IDENTITY_DELETED, "AADSTS700016", "II051"),
+        (Reason.UNKNOWN_RESOURCE, "AADSTS500011", "II060"),
+        (Reason.ENTRA_REFUSED, "AADSTS53003", "II060"),
+        (Reason.WRONG_SERVICE, "", "II025"),
+        (Reason.BAD_REQUEST, "", "II061"),
+    ],
+)
+def test_reason_of_a_refusal_selects_the_check(reason: Reason, code: str, number: str) -> None:
+    assert cause(facts(probe=refused(reason, code=code))) == number
+
+
+def test_user_who_joined_the_group_after_the_process_started() -> None:
+    denied = SecretUnreadable("text", reason=Reason.ARC_KEY_FILE_DENIED)
+    agent = Agent(installed=True, in_group=False, listed=True, user="app")
+    diagnosis = run_checks(facts(ARC, ISSUED._replace(claims=None, failure=denied), agent=agent))
+    assert "'app' was added to the group himds after the start of this process" in (
+        diagnosis.headline
+    )
+
+
+def test_user_who_cannot_enter_the_directory_of_key_files() -> None:
+    agent = Agent(installed=True, directory_problem="Accès refusé", directory_denied=True)
+    assert cause(facts(ARC, ISSUED._replace(claims=None), agent=agent)) == "II032"
+
+
+def test_expiry_of_the_arc_agents_certificate_is_compared_with_the_clock() -> None:
+    for expiry, status in ((NOW - 86400, "failure"), (NOW + 86400, "ok"), (None, "unknown")):
+        diagnosis = run_checks(facts(ARC, agent=Agent(certificate_expiry=expiry)))
+        assert finding(diagnosis, "II034").status == status
+
+
+def test_wrong_clock_comes_before_the_error_code_that_it_causes() -> None:
+    probe = refused(Reason.ENTRA_REFUSED, code="AADSTS700024")
+    slow = probe._replace(requests=(TOKEN._replace(status=400, clock_offset=-600.0),))
+    assert cause(facts(probe=slow)) == "II070"
+    correct = probe._replace(requests=(TOKEN._replace(status=400, clock_offset=1.0),))
+    assert cause(facts(probe=correct)) == "II060"
+
+
+@pytest.mark.parametrize(
+    ("offset", "status"),
     [(0.0, "ok"), (-59.0, "ok"), (90.0, "warning"), (-299.0, "warning"), (600.0, "failure")],
 )
-def test_a_clock_is_judged_by_what_services_allow(ahead: float, status: str) -> None:
-    contact = GIVEN._replace(requests=(TOKEN._replace(ahead=ahead),))
-    assert finding(diagnosed(facts(contact=contact)), "II070").status == status
+def test_clock_offset_is_compared_with_what_services_accept(offset: float, status: str) -> None:
+    probe = ISSUED._replace(requests=(TOKEN._replace(clock_offset=offset),))
+    assert finding(run_checks(facts(probe=probe)), "II070").status == status
 
 
-def test_a_token_that_is_not_good_now_is_found_by_the_services_time() -> None:
-    gone = GIVEN._replace(claims={**CLAIMS, "exp": NOW - 5})
-    assert cause(facts(contact=gone)) == "II071"
-    early = GIVEN._replace(claims={**CLAIMS, "nbf": NOW + 301})
-    assert cause(facts(contact=early)) == "II071"
+def test_token_that_is_not_valid_at_the_services_time() -> None:
+    expired = ISSUED._replace(claims={**CLAIMS, "exp": NOW - 5})
+    assert cause(facts(probe=expired)) == "II071"
+    not_yet_valid = ISSUED._replace(claims={**CLAIMS, "nbf": NOW + 301})
+    assert cause(facts(probe=not_yet_valid)) == "II071"
 
 
-def test_a_resting_machine_asks_for_no_token_and_says_so() -> None:
-    resting = GIVEN._replace(claims=None, requests=(METADATA,))
-    diagnosis = diagnosed(facts(contact=resting, shared=Shared(path="/x", paused_seconds=30)))
+def test_shared_backoff_is_the_cause_if_no_token_was_requested() -> None:
+    no_token = ISSUED._replace(claims=None, requests=(METADATA,))
+    diagnosis = run_checks(facts(probe=no_token, cache=CacheState(path="/x", backoff_seconds=30)))
     assert diagnosis.cause
     assert diagnosis.cause.id == "II040"
-    assert "in 30 s" in diagnosis.headline
+    assert "for 30 s" in diagnosis.headline
 
 
-def test_tokens_of_another_endpoint_or_identity_are_no_sign_of_a_recreated_one() -> None:
-    here = detect(environment=Environment({})).endpoint
-    other = SharedToken("r", "http://elsewhere/token", str(SYSTEM_ASSIGNED), "you", 60.0)
-    named = SharedToken("r", here, "client_id 'x'", "you", 60.0)
-    shared = Shared(path="/x", tokens=(other, named))
-    assert diagnosed(facts(shared=shared)).status == "ok"
-    same = named._replace(selector=str(SYSTEM_ASSIGNED))
-    assert cause(facts(shared=shared._replace(tokens=(same,)))) == "II051"
+def test_only_tokens_of_the_same_endpoint_and_identity_show_a_recreated_identity() -> None:
+    endpoint = detect(environment=Environment({})).endpoint
+    elsewhere = CachedToken("r", "http://elsewhere/token", str(SYSTEM_ASSIGNED), "you", 60.0)
+    user_assigned = CachedToken("r", endpoint, "client_id 'x'", "you", 60.0)
+    cache = CacheState(path="/x", tokens=(elsewhere, user_assigned))
+    assert run_checks(facts(cache=cache)).status == "ok"
+    same = user_assigned._replace(selector=str(SYSTEM_ASSIGNED))
+    assert cause(facts(cache=cache._replace(tokens=(same,)))) == "II051"
 
 
-def test_a_workload_whose_token_tells_no_expiry_is_unknown() -> None:
-    variables = {
-        "AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_FEDERATED_TOKEN_FILE": "/token",
-    }  # fmt: skip
-    stated = facts(variables, workload=Workload("/token"))
-    assert finding(diagnosed(stated), "II010").status == "unknown"
-    expiring = stated._replace(workload=Workload("/token", expires=NOW + 60))
-    assert finding(diagnosed(expiring), "II010").status == "ok"
+def test_workload_token_without_an_expiry_is_unknown() -> None:
+    without = facts(WORKLOAD, workload=WorkloadToken("/token"))
+    assert finding(run_checks(without), "II010").status == "unknown"
+    valid = without._replace(workload=WorkloadToken("/token", expiry=NOW + 60))
+    assert finding(run_checks(valid), "II010").status == "ok"
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_codes_that_people_search_for_are_found_in_the_answer(code: str) -> None:
-    assert code_in(f"invalid_client: {code}: words. Trace ID: x") == code
-    assert CODES[code].meaning in explained(code.lower())
+def test_known_error_code_is_explained(code: str) -> None:
+    assert CODES[code].meaning in explain_check(code.lower())
+    if code.startswith("AADSTS"):
+        body = f'{{"error": "invalid_client: {code}: text. Trace ID: x"}}'
+        assert Response(400, {}, body.encode(), 0.0, 0.0, NOW).service_code == code
+        diagnosis = run_checks(facts(probe=refused(Reason.ENTRA_REFUSED, code=code)))
+        assert finding(diagnosis, "II060").remedy == CODES[code].remedy
 
 
-def test_an_unknown_code_is_a_failure_with_where_to_look_it_up() -> None:
-    diagnosis = diagnosed(facts(contact=refused("AADSTS99999: new")))
+def test_unknown_error_code_is_a_failure_with_a_link() -> None:
+    diagnosis = run_checks(facts(probe=refused(Reason.ENTRA_REFUSED, code="AADSTS99999")))
     assert finding(diagnosis, "II060").remedy.endswith("error?code=99999")
 
 
 @pytest.mark.parametrize(
-    ("no_proxy", "spared"),
+    ("no_proxy", "bypassed"),
     [
         ("169.254.169.254", True),
         ("localhost, 169.254.169.254:80", True),
@@ -321,40 +366,43 @@ def test_an_unknown_code_is_a_failure_with_where_to_look_it_up() -> None:
         ("10.0.0.0/8,nonsense/x", False),
     ],
 )
-def test_no_proxy_is_read_as_clients_read_it(no_proxy: str, spared: bool) -> None:
-    assert is_spared(IMDS, no_proxy) is spared
+def test_no_proxy_is_interpreted_as_other_clients_do(no_proxy: str, bypassed: bool) -> None:
+    assert bypasses_proxy(IMDS, no_proxy) is bypassed
 
 
-def test_every_check_is_in_the_catalogue_and_in_the_documentation() -> None:
-    assert set(CHECKS) == set(CATALOGUE)
+def test_every_check_is_in_the_catalog_and_in_the_documentation() -> None:
+    assert set(CHECKS) == set(CATALOG)
     page = Path(__file__).parents[2] / "docs" / "doctor.md"
-    documented = re.findall(r"^\| (II\d{3}) \| ([^|]+) \|", page.read_text(), re.MULTILINE)
-    assert documented == [(number, CATALOGUE[number].title) for number in sorted(CATALOGUE)]
+    rows = re.findall(r"^\| (II\d{3}) \| ([^|]+) \| ([^|]+) \|", page.read_text(), re.MULTILINE)
+    entries = ((number, CATALOG[number]) for number in sorted(CATALOG))
+    assert rows == [(number, entry.title, entry.looked_at) for number, entry in entries]
 
 
-@pytest.mark.parametrize("number", CATALOGUE)
-def test_every_check_explains_itself(number: str) -> None:
-    said = explained(number)
-    for part in CATALOGUE[number]:
-        assert part in said
-    assert CATALOGUE[number].link.startswith("https://learn.microsoft.com/")
+def test_every_reason_code_is_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
+    assert re.findall(r"^\| `([a-z-]+)` \| \S", page, re.MULTILINE) == [r.value for r in Reason]
 
 
-def test_shortened_ids_show_their_beginning_only() -> None:
+@pytest.mark.parametrize("number", CATALOG)
+def test_every_check_has_an_explanation(number: str) -> None:
+    explanation = explain_check(number)
+    for part in CATALOG[number]:
+        assert part in explanation
+    assert CATALOG[number].link.startswith("https://learn.microsoft.com/")
+
+
+def test_shortened_ids_show_only_their_first_digits() -> None:
     guid = "5e29463d-71da-4fe0-8e69-999b57db23b0"
-    contact = GIVEN._replace(claims={**CLAIMS, "oid": guid})
-    said = str(diagnosed(facts(contact=contact)).shortened().document())
-    assert "oid 5e29…" in said
-    assert guid not in said
+    probe = ISSUED._replace(claims={**CLAIMS, "oid": guid})
+    text = str(run_checks(facts(probe=probe)).shortened().document())
+    assert "oid 5e29…" in text
+    assert guid not in text
 
 
-def test_a_failure_that_no_check_explains_is_told_in_its_own_words() -> None:
-    contact = Contact(
-        0.001,
-        requests=(TOKEN._replace(status=418),),
-        failure=Unavailable("the answer is odd", "Do."),
-    )
-    diagnosis = diagnosed(facts(contact=contact))
+def test_failure_that_no_check_explains_is_shown_with_its_own_message() -> None:
+    failure = Unavailable("the response is unexpected", "Do.")
+    probe = ServiceProbe(0.001, requests=(TOKEN._replace(status=418),), failure=failure)
+    diagnosis = run_checks(facts(probe=probe))
     assert (diagnosis.headline, diagnosis.cause and diagnosis.cause.remedy) == (
-        "the answer is odd", "Do.",
+        failure.problem, failure.hint,
     )  # fmt: skip

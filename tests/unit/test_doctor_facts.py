@@ -1,8 +1,7 @@
-"""How facts are gathered: tables, files and certificates, without a network."""
+"""Gathering of facts from tables, files and certificates, without a network."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import os
 import sys
@@ -13,14 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.claims import claims_in
-from imds_identity._http.exchange import ConnectFailed, Request
+from imds_identity._http.exchange import ConnectFailed, Request, Response
 from imds_identity._platform.environment import Environment
-from imds_identity.doctor._facts.agent import certificate_ends, not_after
-from imds_identity.doctor._facts.contact import MOST_REQUESTS, SECONDS, Witness
+from imds_identity.doctor._facts.agent import certificate_expiry
 from imds_identity.doctor._facts.facts import Route
-from imds_identity.doctor._facts.network import best, linux_routes, windows_routes
-from imds_identity.doctor._facts.shared import directory_problem
-from imds_identity.doctor._facts.system import container_in, workload_in
+from imds_identity.doctor._facts.network import (
+    best_route,
+    parse_linux_routes,
+    parse_windows_routes,
+)
+from imds_identity.doctor._facts.service_probe import (
+    MAX_REQUESTS,
+    TOTAL_SECONDS,
+    RecordingSender,
+)
+from imds_identity.doctor._facts.shared_cache import directory_problem
+from imds_identity.doctor._facts.system import detect_container, read_workload_token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 
 IMDS = "169.254.169.254"
 HEAD = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
-# A cluster's network driver has 169.254.0.0/16 for itself.
+# The network driver of a failover cluster adds a route for 169.254.0.0/16.
 WINDOWS = """
 ===========================================================================
 Interface List
@@ -49,119 +56,135 @@ Persistent Routes:
 """
 
 
-def in_the_machines_order(address: str) -> str:
+def kernel_address(address: str) -> str:
+    """Return an address as the kernel prints it: hexadecimal in native byte order."""
     number = int.from_bytes(bytes(map(int, address.split("."))), sys.byteorder)
     return f"{number:08X}"
 
 
-def line(interface: str, network: str, gateway: str, mask: str, flags: int, metric: int) -> str:
-    words = map(in_the_machines_order, (network, gateway))
-    destination, hop = words
-    return (
-        f"{interface}\t{destination}\t{hop}\t{flags:04X}\t0\t0\t{metric}\t"
-        f"{in_the_machines_order(mask)}\t0\t0\t0\n"
-    )
+def kernel_route(
+    interface: str, network: str, gateway: str, mask: str, flags: int, metric: int
+) -> str:
+    destination, hop, netmask = map(kernel_address, (network, gateway, mask))
+    return f"{interface}\t{destination}\t{hop}\t{flags:04X}\t0\t0\t{metric}\t{netmask}\t0\t0\t0\n"
 
 
-def test_the_kernels_table_of_routes_is_read() -> None:
+def test_kernels_routing_table_is_parsed() -> None:
     table = (
         HEAD
-        + line("eth0", "0.0.0.0", "10.0.0.1", "0.0.0.0", 3, 100)
-        + line("eth1", "169.254.0.0", "0.0.0.0", "255.255.0.0", 1, 1002)
-        + line("down", "169.254.169.254", "10.0.0.1", "255.255.255.255", 2, 0)
-        + line("none", "169.254.169.0", "0.0.0.0", "255.255.255.0", 0x201, 0)
+        + kernel_route("eth0", "0.0.0.0", "10.0.0.1", "0.0.0.0", 3, 100)
+        + kernel_route("eth1", "169.254.0.0", "0.0.0.0", "255.255.0.0", 1, 1002)
+        + kernel_route("down", "169.254.169.254", "10.0.0.1", "255.255.255.255", 2, 0)
+        + kernel_route("reject", "169.254.169.0", "0.0.0.0", "255.255.255.0", 0x201, 0)
     )
-    routes = linux_routes(table)
+    routes = parse_linux_routes(table)
     assert routes == (
         Route("eth0", "0.0.0.0/0", "10.0.0.1", 100),
         Route("eth1", "169.254.0.0/16", "0.0.0.0", 1002),
     )
-    assert best(routes, IMDS) == routes[1]
-    assert best(routes, "8.8.8.8") == routes[0]
-    assert best((), IMDS) is None
+    assert best_route(routes, IMDS) == routes[1]
+    assert best_route(routes, "8.8.8.8") == routes[0]
+    assert best_route((), IMDS) is None
 
 
-def test_of_equal_routes_the_lower_metric_is_taken() -> None:
+def test_lower_metric_decides_between_equal_routes() -> None:
     routes = (Route("a", "0.0.0.0/0", metric=200), Route("b", "0.0.0.0/0", metric=100))
-    assert best(routes, IMDS) == routes[1]
+    assert best_route(routes, IMDS) == routes[1]
 
 
-def test_windows_routes_of_a_failover_cluster_are_read_in_any_language() -> None:
-    routes = windows_routes(WINDOWS)
+def test_windows_routes_of_a_failover_cluster_are_parsed_in_any_language() -> None:
+    routes = parse_windows_routes(WINDOWS)
     assert routes[0] == Route("10.0.1.10", "0.0.0.0/0", "10.0.1.1", 10)
-    chosen = best(routes, IMDS)
+    chosen = best_route(routes, IMDS)
     assert chosen is not None
     assert chosen.interface == "169.254.1.156"
 
 
 @given(st.text())
-def test_any_text_is_a_table_without_routes_of_windows(text: str) -> None:
-    windows_routes(text)
+def test_any_output_of_route_print_is_parsed_without_an_exception(text: str) -> None:
+    parse_windows_routes(text)
 
 
 @pytest.mark.parametrize("years", [1, 40])
-def test_a_certificates_end_is_read(years: int, tmp_path: Path) -> None:
-    pem, ends = _certificate(years)
+def test_expiry_of_a_certificate_is_read(years: int, tmp_path: Path) -> None:
+    pem, expiry = _certificate(years)
     (tmp_path / "myCert").write_bytes(pem)
-    (tmp_path / "other").write_text("no certificate")
+    (tmp_path / "other").write_text("not a certificate")
     (tmp_path / "folder").mkdir()
-    assert certificate_ends(str(tmp_path)) == ends
-    assert certificate_ends(str(tmp_path / "nowhere")) is None
+    assert certificate_expiry(str(tmp_path)) == (expiry, "")
+
+
+def test_unreadable_certificate_has_an_unknown_expiry(tmp_path: Path) -> None:
+    expiry, problem = certificate_expiry(str(tmp_path / "nowhere"))
+    assert expiry is None
+    assert "cannot read" in problem
+    pytest.importorskip("cryptography")
+    (tmp_path / "myCert").write_bytes(
+        b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+    )
+    expiry, problem = certificate_expiry(str(tmp_path))
+    assert expiry is None
+    assert "no certificate in PEM format" in problem
+
+
+def test_expiry_is_unknown_if_cryptography_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "myCert").write_text("a certificate")
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    expiry, problem = certificate_expiry(str(tmp_path))
+    assert expiry is None
+    assert "cryptography is not installed" in problem
 
 
 def _certificate(years: int) -> tuple[bytes, float]:
+    pytest.importorskip("cryptography")
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
-    begins = dt.datetime(2025, 1, 1, tzinfo=dt.timezone.utc)
-    ends = begins.replace(year=2025 + years)  # from 2050 on a date is written in another way
-    made = (
-        x509.CertificateBuilder(x509.Name([]), x509.Name([]), key.public_key(), 1, begins, ends)
+    start = dt.datetime(2025, 1, 1, tzinfo=dt.timezone.utc)
+    expiry = start.replace(year=2025 + years)  # X.509 encodes dates from 2050 on differently
+    certificate = x509.CertificateBuilder(
+        x509.Name([]), x509.Name([]), key.public_key(), 1, start, expiry
     ).sign(key, hashes.SHA256())
-    return made.public_bytes(serialization.Encoding.PEM), ends.timestamp()
+    return certificate.public_bytes(serialization.Encoding.PEM), expiry.timestamp()
 
 
-@given(st.binary(max_size=200))
-def test_what_is_no_certificate_is_refused_and_nothing_else(content: bytes) -> None:
-    with contextlib.suppress(ValueError, IndexError):
-        not_after(content)
-
-
-@pytest.mark.parametrize("mark", [".dockerenv", "run/.containerenv", "cgroup", "variable"])
-def test_a_container_is_known_by_what_it_leaves(mark: str, tmp_path: Path) -> None:
-    assert container_in(str(tmp_path), Environment({})) == ""
-    variables = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"} if mark == "variable" else {}
-    if mark == "cgroup":
+@pytest.mark.parametrize("sign", [".dockerenv", "run/.containerenv", "cgroup", "variable"])
+def test_container_is_detected(sign: str, tmp_path: Path) -> None:
+    assert detect_container(str(tmp_path), Environment({})) == ""
+    variables = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"} if sign == "variable" else {}
+    if sign == "cgroup":
         (tmp_path / "proc" / "1").mkdir(parents=True)
         (tmp_path / "proc" / "1" / "cgroup").write_text("0::/kubepods/burstable/pod1")
     elif not variables:
-        (tmp_path / mark).parent.mkdir(exist_ok=True)
-        (tmp_path / mark).touch()
-    assert container_in(str(tmp_path), Environment(variables)) != ""
+        (tmp_path / sign).parent.mkdir(exist_ok=True)
+        (tmp_path / sign).touch()
+    assert detect_container(str(tmp_path), Environment(variables)) != ""
 
 
-def test_a_workloads_file_is_read_without_keeping_its_token(tmp_path: Path) -> None:
+def test_workload_token_file_is_read_without_keeping_the_token(tmp_path: Path) -> None:
     file = tmp_path / "token"
-    assert workload_in(str(file)).problem == "No such file or directory"
+    assert read_workload_token(str(file)).problem == "No such file or directory"
     file.write_text("")
-    assert workload_in(str(file)).problem == "it is empty"
+    assert read_workload_token(str(file)).problem == "the file is empty"
     file.write_text("no.token.here")
-    assert workload_in(str(file)).problem == "it holds no token"
+    assert read_workload_token(str(file)).problem == "the file contains no token"
     file.write_text("e30.eyJleHAiOiAxNzUwMDAwMDAwLCAic3ViIjogIm1lIn0.s3cret")
-    workload = workload_in(str(file))
-    assert (workload.expires, workload.subject) == (1_750_000_000, "me")
+    workload = read_workload_token(str(file))
+    assert (workload.expiry, workload.subject) == (1_750_000_000, "me")
     assert "s3cret" not in str(workload)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are Unix's")
-def test_a_directory_is_judged_and_not_made(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither modes nor owner IDs")
+def test_cache_directory_is_checked_but_not_created(tmp_path: Path) -> None:
     assert directory_problem("") != ""
     assert directory_problem(str(tmp_path / "later")) == ""
     file = tmp_path / "file"
     file.touch()
-    assert directory_problem(str(file)) == "it is no directory"
+    assert directory_problem(str(file)) == "it is not a directory"
     directory = tmp_path / "mine"
     directory.mkdir(mode=0o700)
     assert directory_problem(str(directory)) == ""
@@ -173,37 +196,35 @@ def test_a_directory_is_judged_and_not_made(tmp_path: Path) -> None:
 def test_no_more_than_eight_requests_are_sent(clock: FakeClock, responses: ResponseFactory) -> None:
     sent: list[Request] = []
 
-    def send(request: Request) -> object:
+    def send(request: Request) -> Response:
         sent.append(request)
         return responses.error(400, set_cookie="s3cret")
 
-    witness = Witness(send, clock, clock.now() + SECONDS)  # type: ignore[arg-type]
-    for _ in range(MOST_REQUESTS):
-        witness(Request("http://x/token?resource=r", {}))
-    with pytest.raises(ConnectFailed, match="no more than 8 times"):
-        witness(Request("http://x/token", {}))
-    assert len(sent) == len(witness.seen) == MOST_REQUESTS
-    assert "s3cret" not in str(witness.seen)
+    sender = RecordingSender(send, clock, clock.now() + TOTAL_SECONDS)
+    for _ in range(MAX_REQUESTS):
+        sender(Request("http://x/token?resource=r", {}))
+    with pytest.raises(ConnectFailed, match="at most 8 requests"):
+        sender(Request("http://x/token", {}))
+    assert len(sent) == len(sender.records) == MAX_REQUESTS
+    assert "s3cret" not in str(sender.records)
 
 
-def test_what_is_left_of_the_time_bounds_each_request(
-    clock: FakeClock, responses: ResponseFactory
-) -> None:
-    bounds: list[float] = []
+def test_remaining_time_limits_each_request(clock: FakeClock, responses: ResponseFactory) -> None:
+    timeouts: list[float] = []
 
-    def send(request: Request) -> object:
-        bounds.append(request.seconds)
+    def send(request: Request) -> Response:
+        timeouts.append(request.seconds)
         clock.seconds += 1.5
         return responses.error(500)
 
-    witness = Witness(send, clock, clock.now() + SECONDS)  # type: ignore[arg-type]
+    sender = RecordingSender(send, clock, clock.now() + TOTAL_SECONDS)
     for _ in range(3):
-        witness(Request("http://x/token", {}))
-    with pytest.raises(ConnectFailed, match="asks no longer than"):
-        witness(Request("http://x/token", {}))
-    assert bounds == pytest.approx([SECONDS, SECONDS - 1.5, SECONDS - 3.0])
+        sender(Request("http://x/token", {}))
+    with pytest.raises(ConnectFailed, match="no requests after 4 s"):
+        sender(Request("http://x/token", {}))
+    assert timeouts == pytest.approx([TOTAL_SECONDS, TOTAL_SECONDS - 1.5, TOTAL_SECONDS - 3.0])
 
 
 @given(st.text(max_size=200))
-def test_what_is_no_token_has_no_claims(text: str) -> None:
+def test_any_text_can_be_parsed_as_a_token(text: str) -> None:
     assert isinstance(claims_in(text), dict)

@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
         ValueError: for a setting that is not understood.
     """
     if args.explain:
-        from ..doctor.catalogue import explained
+        from ..doctor.catalog import explain_check
 
-        print(explained(args.explain))
+        print(explain_check(args.explain))
         return 0
     try:
         diagnosis = _diagnosis(args)

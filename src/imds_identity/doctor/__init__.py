@@ -1,4 +1,4 @@
-"""Finds out why a process gets no token, without changing anything.
+"""Diagnose why a process cannot acquire a managed identity token, without changing anything.
 
 from imds_identity.doctor import diagnose
 
@@ -30,35 +30,36 @@ def diagnose(
     arc_tokens_directory: str | os.PathLike[str] | None = None,
     cache: bool | str | os.PathLike[str] | None = None,
 ) -> Diagnosis:
-    """Look for what keeps this process from its token. It takes less than five seconds.
+    """Diagnose why this process cannot acquire a token. It takes less than five seconds.
 
-    It reads, connects once and sends at most eight requests, one of them for a token that it does
-    not keep. No finding holds a secret.
+    The function reads local settings, opens one connection and sends at most eight requests. It
+    requests tokens, but does not keep them. No finding contains a secret.
 
     Args:
-        resource: what the token is for; Azure Resource Manager by default.
-        scope: the same, as a scope such as ``https://vault.azure.net/.default``.
-        client_id: selects a user-assigned identity, like the next two.
-        object_id: likewise.
-        resource_id: likewise.
-        source: ``imds`` or ``arc``, in place of what is detected.
-        arc_tokens_directory: where an Arc agent keeps its key files, if elsewhere.
-        cache: the directory that processes share; ``off`` or False for none.
+        resource: The resource to request a token for; Azure Resource Manager by default.
+        scope: The same as a scope, such as ``https://vault.azure.net/.default``.
+        client_id: The client ID of a user-assigned identity.
+        object_id: The object ID of a user-assigned identity.
+        resource_id: The resource ID of a user-assigned identity.
+        source: ``imds`` or ``arc``, to skip the detection of the token source.
+        arc_tokens_directory: The directory of the Azure Arc agent's key files, if it is not the
+            default one.
+        cache: The directory of the shared token cache; ``off`` or False for none.
 
     Returns:
-        The findings, the most likely cause first among those that failed.
+        The findings. If some of them are failures, the first failure is the most likely cause.
 
     Raises:
-        ValueError: for a setting that is not understood.
+        ValueError: If an argument is not valid.
 
     https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
     """
-    from ._facts.gather import gathered
-    from .diagnosis import diagnosed
+    from ._facts.gather import gather_facts
+    from .diagnosis import run_checks
 
     if resource is not None and scope is not None:
-        raise ValueError("give a resource or a scope, not both")
-    facts = gathered(
+        raise ValueError("pass either resource or scope, not both")
+    facts = gather_facts(
         resource or scope,
         is_scope=scope is not None,
         client_id=client_id,
@@ -68,4 +69,4 @@ def diagnose(
         arc_tokens_directory=arc_tokens_directory,
         cache=cache,
     )
-    return diagnosed(facts)
+    return run_checks(facts)

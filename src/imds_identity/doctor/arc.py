@@ -1,184 +1,193 @@
-"""Checks of Azure Arc's agent, whose token only certain users may have."""
+"""Checks of the Azure Arc agent, whose tokens only some users may request."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._core.failure import Malformed, SecretUnreadable, sanitize
+from .._core.failure import Reason, sanitize
 from .._core.source import ARC
+from ._facts.agent import GROUP, WINDOWS_GROUP
 from .finding import Verdict, failure, ok, skipped, unknown
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
 
-_NOT_ARC = "tokens do not come from an Azure Arc agent"
+_NOT_ARC = "the token source is not an Azure Arc agent"
 _DAY = 86400.0
+_WRONG_KEY_FILE = (
+    Reason.ARC_CHALLENGE_MALFORMED,
+    Reason.ARC_KEY_FILE_INVALID,
+    Reason.ARC_KEY_FILE_MISSING,
+)
 
 
-class _Ways(NamedTuple):
-    """What a system has for the same ends: who may do everything, the agent's group, commands."""
+class _SystemTerms(NamedTuple):
+    """The names and commands of one operating system."""
 
-    master: str
+    administrator: str
     group: str
     start: str
     restart: str
-    listeners: str
-    join: str
+    show_listener: str
+    join_group: str
 
 
-_LINUX = _Ways(
+_LINUX = _SystemTerms(
     "root",
-    "himds",
+    GROUP,
     "sudo systemctl start himdsd",
     "sudo systemctl restart himdsd",
     "sudo ss -ltnp 'sport = :40342'",
-    "sudo usermod -aG himds {user}, then log in again or restart the service",
+    f"sudo usermod -aG {GROUP} {{user}}, then log in again or restart the service",
 )
-_WINDOWS = _Ways(
+_WINDOWS = _SystemTerms(
     "an administrator",
-    "Hybrid agent extension applications",
+    WINDOWS_GROUP,
     "net start himds",
     "net stop himds && net start himds",
     "netstat -ano -p tcp | findstr :40342",
-    'net localgroup "Hybrid agent extension applications" /add {user}, then log in again or '
-    "restart the service",
+    f'net localgroup "{WINDOWS_GROUP}" /add {{user}}, then log in again or restart the service',
 )
 
 
-def _ways(facts: Facts) -> _Ways:
+def _terms(facts: Facts) -> _SystemTerms:
     return _WINDOWS if facts.system.platform.startswith("Windows") else _LINUX
 
 
-def _member(facts: Facts) -> str:
-    ways = _ways(facts)
-    return {
-        True: f"is {ways.master} or in the group {ways.group}",
-        False: f"is not in the group {ways.group}",
-        None: f"is not {ways.master}, and there is no group {ways.group} here",
+def _user_and_group(facts: Facts) -> str:
+    """Return who this process runs as, and whether that user may read the key files."""
+    if not facts.agent.user:
+        return ""
+    terms = _terms(facts)
+    membership = {
+        True: f"is {terms.administrator} or in the group {terms.group}",
+        False: f"is not in the group {terms.group}",
+        None: f"is not {terms.administrator}, and the group {terms.group} does not exist",
     }[facts.agent.in_group]
+    return f"user {facts.agent.user!r} {membership}"
 
 
-def agent_runs(facts: Facts) -> Verdict:
-    """Whether the agent is here and takes connections."""
+def check_agent_running(facts: Facts) -> Verdict:
+    """Check that the agent is installed and accepts connections."""
     if facts.source.name != ARC:
         return skipped(_NOT_ARC)
-    agent, contact = facts.agent, facts.contact
-    here = "the agent is installed" if agent.installed else "no agent's program is here"
-    if contact.connect_seconds is not None:
-        return ok(f"{here}, and its port takes connections")
-    if not contact.connect_problem:
-        return skipped("it was not asked")
-    start = f"{_ways(facts).start}; azcmagent show"
-    seen = f"{here}; {sanitize(facts.source.endpoint)}: {contact.connect_problem}"
+    agent, probe = facts.agent, facts.probe
+    installed = "the agent is installed" if agent.installed else "the agent is not installed"
+    if probe.connect_seconds is not None:
+        return ok(f"{installed}, and its port accepts connections")
+    if not probe.connect_error:
+        return skipped("no connection was attempted")
+    start = f"{_terms(facts).start}; azcmagent show"
+    seen = f"{installed}; {sanitize(facts.source.endpoint)}: {probe.connect_error}"
     if agent.installed:
-        return failure(seen, "the Azure Arc agent is installed and does not run", start)
+        return failure(seen, "the Azure Arc agent is installed but not running", start)
     return failure(
         seen,
-        "no Azure Arc agent runs at the address that "
-        f"{facts.source.variable or 'the source'} names",
-        f"{start}; if this is no Azure Arc server: unset IDENTITY_ENDPOINT IMDS_ENDPOINT",
+        "no Azure Arc agent is running at the address from "
+        f"{facts.source.variable or 'the source setting'}",
+        f"{start}; if this is not an Azure Arc server: unset IDENTITY_ENDPOINT IMDS_ENDPOINT",
     )
 
 
-def port_is_the_agents(facts: Facts) -> Verdict:
-    """Who listens on the agent's port."""
+def check_agent_port(facts: Facts) -> Verdict:
+    """Check that a trusted process listens on the agent's port."""
     if facts.source.name != ARC:
         return skipped(_NOT_ARC)
-    if facts.contact.connect_seconds is None:
-        return skipped("nobody listens there")
+    if facts.probe.connect_seconds is None:
+        return skipped("no process listens on the agent's port")
     if facts.agent.port_problem:
         return failure(
             facts.agent.port_problem,
-            "somebody else than the Azure Arc agent listens on its port, and would be sent its "
-            "secret",
-            f"{_ways(facts).listeners}; stop what is there, then {_ways(facts).restart}",
+            "another process than the Azure Arc agent listens on the agent's port, and would "
+            "receive the agent's secret",
+            f"{_terms(facts).show_listener}; stop that process, then {_terms(facts).restart}",
         )
-    return ok("it is the agent's, root's or this user's own")
+    return ok("the listener belongs to the agent, to root or to this user")
 
 
-def user_may_read_keys(facts: Facts) -> Verdict:
-    """Whether this user may read what the agent proves privilege by."""
+def check_key_file_access(facts: Facts) -> Verdict:
+    """Check that this user may read the agent's key files."""
     if facts.source.name != ARC:
         return skipped(_NOT_ARC)
-    agent, problem, group = facts.agent, facts.contact.failure, _ways(facts).group
-    who = f"user {agent.user!r} {_member(facts)}" if agent.user else ""
-    denied = isinstance(problem, SecretUnreadable) and "may not read" in problem.problem
+    agent, problem, group = facts.agent, facts.probe.failure, _terms(facts).group
+    user = _user_and_group(facts)
+    denied = problem is not None and problem.reason is Reason.ARC_KEY_FILE_DENIED
     if denied and agent.listed and not agent.in_group:
         return failure(
-            f"user {agent.user!r} is in the group {group} by now, and this process is not",
-            f"user {agent.user!r} was added to the group {group} after this process, or its login, "
-            "began",
+            f"user {agent.user!r} is in the group {group}, but this process is not",
+            f"user {agent.user!r} was added to the group {group} after the start of this process "
+            "or of its login session",
             "log in again, or restart the service: sudo systemctl restart SERVICE",
         )
-    if denied or (facts.contact.claims is None and agent.directory_problem == "Permission denied"):
+    if denied or (facts.probe.claims is None and agent.directory_denied):
+        name = f"user {agent.user!r}" if agent.user else "this user"
         return failure(
-            f"{who or 'this user'}; {problem.problem if problem else agent.directory_problem}",
-            f"user {agent.user!r} may not read the Azure Arc agent's key files"
-            if agent.user
-            else "this user may not read the Azure Arc agent's key files",
-            _how_to_be_let_in(facts),
+            f"{user or name}; {problem.problem if problem else agent.directory_problem}",
+            f"{name} may not read the Azure Arc agent's key files",
+            _join_group(facts),
         )
-    if facts.contact.claims is not None:
-        return ok(who or "the key file was read")
-    return unknown(who or "it was not tried") if agent.in_group is None else ok(who)
+    if facts.probe.claims is not None:
+        return ok(user or "this process read the key file")
+    return unknown(user or "no key file was read") if agent.in_group is None else ok(user)
 
 
-def _how_to_be_let_in(facts: Facts) -> str:
-    unnamed = "USER" if _ways(facts) is _WINDOWS else "$USER"
-    return _ways(facts).join.format(user=facts.agent.user or unnamed)
+def _join_group(facts: Facts) -> str:
+    placeholder = "USER" if _terms(facts) is _WINDOWS else "$USER"
+    return _terms(facts).join_group.format(user=facts.agent.user or placeholder)
 
 
-def key_is_where_it_belongs(facts: Facts) -> Verdict:
-    """Whether the challenge names a key file where the agent keeps them."""
+def check_key_file_path(facts: Facts) -> Verdict:
+    """Check that the challenge names a key file in the agent's directory."""
     if facts.source.name != ARC:
         return skipped(_NOT_ARC)
-    agent, problem = facts.agent, facts.contact.failure
-    if isinstance(problem, SecretUnreadable) and "key file" in problem.problem:
+    agent, problem = facts.agent, facts.probe.failure
+    directory = sanitize(agent.tokens_directory)
+    if problem is not None and problem.reason in _WRONG_KEY_FILE:
         return failure(
-            f"{problem.problem}; the tokens directory is {sanitize(agent.tokens_directory)}"
+            f"{problem.problem}; the tokens directory is {directory}"
             + (f" ({agent.directory_problem})" if agent.directory_problem else ""),
-            "the agent's challenge names a key file that is not where the agent keeps them, and "
-            "such a file is never read",
-            "in a container mount the directory: -v /var/opt/azcmagent/tokens:"
-            "/var/opt/azcmagent/tokens:ro; elsewhere update the agent: azcmagent version",
+            "the challenge does not name a key file in the Azure Arc agent's directory, and other "
+            "files are never read",
+            "in a container, mount the directory: -v /var/opt/azcmagent/tokens:"
+            "/var/opt/azcmagent/tokens:ro; otherwise update the agent: azcmagent version",
         )
-    if facts.contact.claims is not None:
-        return ok(f"in {sanitize(agent.tokens_directory)}")
+    if facts.probe.claims is not None:
+        return ok(f"in {directory}")
     return unknown("no key file was read")
 
 
-def agents_certificate_is_good(facts: Facts) -> Verdict:
-    """Whether the certificate by which Azure knows the agent has expired."""
+def check_agent_certificate(facts: Facts) -> Verdict:
+    """Check that the certificate with which the agent authenticates to Azure has not expired."""
     if facts.source.name != ARC:
         return skipped(_NOT_ARC)
-    ends = facts.agent.certificate_ends
-    if ends is None:
-        return unknown("the agent's certificate cannot be read by this user, or is elsewhere")
-    days = (ends - facts.system.wall) / _DAY
+    expiry = facts.agent.certificate_expiry
+    if expiry is None:
+        return unknown(facts.agent.certificate_problem or "no certificate was read")
+    days = (expiry - facts.system.wall_time) / _DAY
     if days <= 0:
         return failure(
-            f"it expired {-days:.0f} days ago",
+            f"the certificate expired {-days:.0f} days ago",
             "the Azure Arc agent's certificate has expired, because the server was not connected "
-            "for 90 days: Azure does not know it any more",
+            "to Azure for 90 days; Azure no longer accepts the agent",
             "sudo azcmagent disconnect --force-local-only; then sudo azcmagent connect",
         )
-    return ok(f"it is good for {days:.0f} days more")
+    return ok(f"the certificate expires in {days:.0f} days")
 
 
-def agent_knows_the_identity(facts: Facts) -> Verdict:
-    """Whether the agent heeds the selector of a user-assigned identity."""
+def check_selector_support(facts: Facts) -> Verdict:
+    """Check that the agent supports user-assigned identities."""
     if facts.source.name != ARC:
         return skipped(_NOT_ARC)
     if not facts.identity.selector:
-        return skipped("no user-assigned identity was selected")
-    problem = facts.contact.failure
-    if isinstance(problem, Malformed) and "did not confirm" in problem.problem:
+        return skipped("the request selects no user-assigned identity")
+    problem = facts.probe.failure
+    if problem is not None and problem.reason is Reason.IDENTITY_MISMATCH:
         return failure(
             problem.problem,
-            "this Azure Arc agent has no support for user-assigned identities, and answers for "
-            "the system-assigned one whatever it is asked",
-            "leave the selector out; or update the agent: azcmagent version",
+            "this Azure Arc agent does not support user-assigned identities: it ignores the "
+            "selector and uses the system-assigned identity",
+            "remove the selector, or update the agent: azcmagent version",
         )
-    if facts.contact.claims is not None:
-        return ok("the agent confirmed it")
-    return unknown("the agent gave no token")
+    if facts.probe.claims is not None:
+        return ok("the agent confirmed the identity")
+    return unknown("the agent issued no token")

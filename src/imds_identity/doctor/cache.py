@@ -1,4 +1,4 @@
-"""Checks of what this user's processes share."""
+"""Checks of the shared token cache."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ from .finding import Verdict, ok, skipped, warning
 if TYPE_CHECKING:
     from ._facts.facts import Facts
 
-_MOST_SHOWN = 3
+_MAX_SHOWN = 3
 
 
-def cache_is_this_users(facts: Facts) -> Verdict:
-    """Whether there is a directory to share tokens in."""
-    shared = facts.shared
-    if shared.is_off:
+def check_cache_directory(facts: Facts) -> Verdict:
+    """Check that the cache directory can be used."""
+    cache = facts.cache
+    if cache.is_off:
         return ok("off: each process fetches its own tokens")
-    if not shared.problem:
-        return ok(sanitize(shared.path))
-    if not shared.path:
-        return ok(shared.problem)
+    if not cache.problem:
+        return ok(sanitize(cache.path))
+    if not cache.path:
+        return ok(cache.problem)
+    path = sanitize(cache.path)
     return warning(
-        f"{sanitize(shared.path)}: {shared.problem}",
-        f"the directory {sanitize(shared.path)} cannot be used to share tokens: {shared.problem}; "
-        "each process asks the service by itself",
-        "export IMDS_IDENTITY_CACHE=A_DIRECTORY_OF_THIS_USER, mode 700, in memory; or off",
+        f"{path}: {cache.problem}",
+        f"the directory {path} cannot be used for the shared token cache: {cache.problem}; each "
+        "process fetches its own tokens",
+        "export IMDS_IDENTITY_CACHE=DIRECTORY (owned by this user, mode 700, on a memory-backed "
+        "file system), or IMDS_IDENTITY_CACHE=off",
     )
 
 
-def cache_is_shown(facts: Facts) -> Verdict:
-    """What is in it."""
-    shared = facts.shared
-    if shared.is_off or shared.problem or not shared.path:
-        return skipped("nothing is shared")
-    said = [
+def check_cache_contents(facts: Facts) -> Verdict:
+    """Show the cached tokens and failures."""
+    cache = facts.cache
+    if cache.is_off or cache.problem or not cache.path:
+        return skipped("there is no shared token cache")
+    parts = [
         f"{token.resource} for {token.selector}, {token.seconds_left:.0f} s left"
-        for token in shared.tokens[:_MOST_SHOWN]
+        for token in cache.tokens[:_MAX_SHOWN]
     ]
-    more = len(shared.tokens) - len(said)
-    said += [f"{more} more"] if more > 0 else []
-    said += [f"{shared.failures} failures that spare requests"] if shared.failures else []
-    return ok("; ".join(said) or "empty")
+    more = len(cache.tokens) - len(parts)
+    parts += [f"{more} more"] if more > 0 else []
+    parts += [f"{cache.failures} cached failures"] if cache.failures else []
+    return ok("; ".join(parts) or "empty")

@@ -1,22 +1,15 @@
-"""What a check found."""
+"""The result of one check."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
 Status: TypeAlias = Literal["ok", "warning", "failure", "unknown", "skipped"]
-"""What came of a check; one is skipped where it does not apply."""
+"""The result of a check. A check that does not apply to this machine is skipped."""
 
 
 class Verdict(NamedTuple):
-    """What a check says of the facts.
-
-    Attributes:
-        status: ``ok``, ``warning``, ``failure``, ``unknown`` or ``skipped``.
-        seen: what was seen.
-        meaning: what that means; a sentence fit to be the first line.
-        remedy: the command or the change that mends it.
-    """
+    """What a check concludes from the facts; its fields are those of `Finding`."""
 
     status: Status
     seen: str
@@ -25,18 +18,18 @@ class Verdict(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A verdict and what it is about.
+    """The result of one check, with a description of the check.
 
     Attributes:
-        id: stable, as ``II021``.
-        title: what the check is about.
-        status: ``ok``, ``warning``, ``failure``, ``unknown`` (it could not be told) or ``skipped``
-            (it does not apply here).
-        looked_at: what was looked at.
-        seen: what was seen.
-        meaning: what that means.
-        remedy: what mends it.
-        link: the page that says more.
+        id: The check's stable ID, such as ``II021``.
+        title: The subject of the check.
+        status: ``ok``, ``warning``, ``failure``, ``unknown`` (the check cannot decide) or
+            ``skipped`` (the check does not apply).
+        looked_at: The things that the check examines.
+        seen: The observation.
+        meaning: The conclusion: the likely cause of a failure.
+        remedy: The command or the change that fixes it.
+        link: A page with more information.
     """
 
     id: str
@@ -50,25 +43,25 @@ class Finding(NamedTuple):
 
 
 def ok(seen: str, meaning: str = "") -> Verdict:
-    """All is well."""
+    """Report that the check found no fault."""
     return Verdict("ok", seen, meaning)
 
 
 def warning(seen: str, meaning: str, remedy: str) -> Verdict:
-    """This process may get its token, and something here will hurt it or others."""
+    """Report a fault that does not prevent this process from acquiring a token."""
     return Verdict("warning", seen, meaning, remedy)
 
 
 def failure(seen: str, meaning: str, remedy: str) -> Verdict:
-    """This keeps the process from its token, or the token from being taken."""
+    """Report a fault that prevents acquiring a token, or makes services reject the token."""
     return Verdict("failure", seen, meaning, remedy)
 
 
 def unknown(seen: str) -> Verdict:
-    """It cannot be told, which is no fault."""
+    """Report that the check cannot decide, which is not a fault."""
     return Verdict("unknown", seen)
 
 
-def skipped(why: str) -> Verdict:
-    """It does not apply here."""
-    return Verdict("skipped", why)
+def skipped(reason: str) -> Verdict:
+    """Report that the check does not apply."""
+    return Verdict("skipped", reason)

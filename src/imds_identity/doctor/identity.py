@@ -1,104 +1,105 @@
-"""Checks of whose token was asked for."""
+"""Checks of the identity that the token was requested for."""
 
 from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING
 
+from .._core.failure import Reason
 from .._core.source import ARC
 from .finding import Verdict, failure, ok, skipped
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
 
-_GONE = ("AADSTS700016", "AADSTS7000112")
-_NAMES = (
+_NOT_ABOUT_IDENTITY = (Reason.UNKNOWN_RESOURCE, Reason.IDENTITY_DELETED, Reason.ENTRA_REFUSED)
+_OPTIONS = (
     ("subscriptionId", "--subscription", ""),
     ("resourceGroupName", "--resource-group", "GROUP"),
     ("name", "--name", "VM"),
 )
 
 
-def _az(verb: str, facts: Facts) -> str:
-    """The command that shows or assigns this very machine's identities."""
+def _az_identity(verb: str, facts: Facts) -> str:
+    """Return the command that shows, assigns or removes the identities of this machine."""
     if facts.source.name == ARC:
         return "azcmagent show" if verb == "show" else "sudo azcmagent connect"
-    compute = (facts.contact.document or {}).get("compute")
+    compute = (facts.probe.document or {}).get("compute")
     known = compute if isinstance(compute, dict) else {}
     scale_set = known.get("vmScaleSetName")
     words = [f"az {'vmss' if scale_set else 'vm'} identity {verb}"]
-    for name, flag, otherwise in _NAMES:
+    for name, option, placeholder in _OPTIONS:
         value = scale_set if scale_set and name == "name" else known.get(name)
-        said = shlex.quote(value) if isinstance(value, str) and value else otherwise
-        words += [flag, said] if said else []
+        argument = shlex.quote(value) if isinstance(value, str) and value else placeholder
+        words += [option, argument] if argument else []
     return " ".join(words)
 
 
-def identity_is_assigned(facts: Facts) -> Verdict:
-    """Whether the machine has the identity."""
-    contact = facts.contact
-    if contact.claims is not None:
-        return ok(f"{facts.identity} was given a token")
-    problem = contact.failure
+def check_identity_assigned(facts: Facts) -> Verdict:
+    """Check whether the identity is assigned to this machine."""
+    probe, problem = facts.probe, facts.probe.failure
+    if probe.claims is not None:
+        return ok(f"{facts.identity}: the service issued a token")
     if problem is None or problem.status != 400 or not facts.source.is_per_machine:
-        return skipped("no answer was about the identity")
-    said = problem.problem
-    if "AADSTS" in said or "invalid_resource" in said:
-        return skipped("the answer is about the resource, not the identity")
-    if contact.default_works:
+        return skipped("the response is not about the identity")
+    if problem.reason in _NOT_ABOUT_IDENTITY:
+        return skipped("the response is not about an identity assignment")
+    seen = problem.problem
+    correct = (
+        f"{_az_identity('show', facts)}; then correct the selector, or "
+        f"{_az_identity('assign', facts)} --identities RESOURCE_ID"
+    )
+    if probe.default_identity_works:
         return failure(
-            f"{facts.identity}: {said}; without a selector there is a token",
-            f"the machine has no identity with {facts.identity}; the one that needs no selector "
-            "gets its token",
-            f"{_az('show', facts)}; then correct the selector, or "
-            f"{_az('assign', facts)} --identities RESOURCE_ID",
+            f"{facts.identity}: {seen}; a token request without a selector succeeds",
+            f"the machine has no identity with {facts.identity}, but its default identity works",
+            correct,
         )
-    if "multiple" in said.lower():
+    if problem.reason is Reason.MULTIPLE_IDENTITIES:
         return failure(
-            said,
-            "the machine has several user-assigned identities and none was named",
-            f"name one: --client-id ID; they are listed by: {_az('show', facts)}",
+            seen,
+            "the machine has several user-assigned identities, and the request selects none",
+            f"select one: --client-id ID; list them: {_az_identity('show', facts)}",
         )
     if facts.identity.selector:
         return failure(
-            f"{facts.identity}: {said}",
+            f"{facts.identity}: {seen}",
             f"the machine has no identity with {facts.identity}: it was never assigned, was "
-            "removed, or was deleted and made anew with another id",
-            f"{_az('show', facts)}; then correct the selector, or "
-            f"{_az('assign', facts)} --identities RESOURCE_ID",
+            "removed, or was deleted and recreated with another ID",
+            correct,
         )
-    if "not found" in said.lower():
-        return failure(said, "the machine has no managed identity", _az("assign", facts))
-    return skipped("the answer is not about the identity")
+    if problem.reason is Reason.IDENTITY_NOT_FOUND:
+        return failure(seen, "the machine has no managed identity", _az_identity("assign", facts))
+    return skipped("the response is not about the identity")
 
 
-def identity_is_the_same(facts: Facts) -> Verdict:
-    """Whether the identity was deleted and made anew, and old tokens are still about."""
-    problem = facts.contact.failure.problem if facts.contact.failure else ""
-    code = next((code for code in _GONE if code in problem), "")
-    if code:
+def check_identity_recreated(facts: Facts) -> Verdict:
+    """Check whether the identity was deleted and recreated while old tokens are in use."""
+    problem = facts.probe.failure
+    if problem is not None and problem.reason is Reason.IDENTITY_DELETED:
         return failure(
-            problem,
-            f"the machine's identity is unknown to its tenant ({code}): it was deleted, and maybe "
-            "made anew",
-            f"{_az('remove', facts)} --identities ID, then {_az('assign', facts)} --identities ID",
+            problem.problem,
+            f"the machine's identity does not exist in its tenant ({problem.service_code}): it "
+            "was deleted, and possibly recreated",
+            f"{_az_identity('remove', facts)} --identities ID, then "
+            f"{_az_identity('assign', facts)} --identities ID",
         )
-    claims = facts.contact.claims
+    claims = facts.probe.claims
     if claims is None:
         return skipped("there is no token to compare")
-    fresh = str(claims.get("oid", ""))
-    same = [
+    new = str(claims.get("oid", ""))
+    same_identity = [
         token
-        for token in facts.shared.tokens
+        for token in facts.cache.tokens
         if token.selector == str(facts.identity) and token.endpoint == facts.source.endpoint
     ]
-    old = sorted({t.object_id for t in same if t.object_id and fresh and t.object_id != fresh})
+    old = sorted({t.object_id for t in same_identity if t.object_id and new} - {new})
     if old:
         return failure(
-            f"a fresh token is of object {fresh}, the shared cache holds one of {old[0]}",
-            f"{facts.identity} was deleted and made anew: tokens that processes still share are "
-            "the old one's, which resources refuse",
-            "imds-identity cache clear; then restart what holds a token in memory, and give the "
-            f"new object id {fresh} its roles",
+            f"a new token has object ID {new}, a token in the shared token cache has {old[0]}",
+            f"{facts.identity} was deleted and recreated: the shared token cache still has tokens "
+            "of the old identity, which resources reject",
+            "imds-identity cache clear; then restart the processes that hold a token in memory, "
+            f"and assign the roles to the new object ID {new}",
         )
-    return ok("no token of another object is shared")
+    return ok("no cached token has another object ID")

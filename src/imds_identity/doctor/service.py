@@ -1,103 +1,107 @@
-"""Checks of who answers, how, and how willingly."""
+"""Checks of the server that responds, and of its responses."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .._core.failure import sanitize
+from .._core.failure import Reason, sanitize
 from .finding import Verdict, failure, ok, skipped, unknown
 
 if TYPE_CHECKING:
-    from ._facts.facts import Exchanged, Facts
+    from ._facts.facts import Facts, RequestRecord
 
-_NOT_ASKED = "nobody was asked"
-_NOT_ITS_OWN = "is not the metadata service"
+_NOT_REQUESTED = "no request was sent"
 _PROXIES = ("squid", "envoy", "haproxy", "varnish", "zscaler", "bluecoat", "mitmproxy", "tinyproxy")
-_ELSEWHERE = "use the credential of that cloud, or Azure Arc: azcmagent connect"
+_OTHER_CLOUD = (
+    "use a credential of that cloud, or connect the machine to Azure Arc: azcmagent connect"
+)
+_NOT_AN_AZURE_VM = (
+    "leave that network or log in to it; if this machine is not an Azure VM, use another credential"
+)
 
 
-def answer_is_the_services(facts: Facts) -> Verdict:
-    """Who really answers at the service's address."""
-    contact = facts.contact
-    if not contact.requests:
-        return skipped(_NOT_ASKED)
-    for request in contact.requests:
-        who = _stranger(request)
-        if who and contact.claims is None:
-            return failure(_seen(request), *who)
-    if contact.claims is not None or _is_its_own(facts):
-        return ok(_seen(contact.requests[0]))
-    if contact.failure is not None and _NOT_ITS_OWN in contact.failure.problem:
+def check_responder(facts: Facts) -> Verdict:
+    """Check that the responses come from Azure's metadata service."""
+    probe = facts.probe
+    if not probe.requests:
+        return skipped(_NOT_REQUESTED)
+    for request in probe.requests:
+        other = _identify_other_server(request)
+        if other and probe.claims is None:
+            return failure(_describe(request), *other)
+    if probe.claims is not None or _is_metadata_service(facts):
+        return ok(_describe(probe.requests[0]))
+    if probe.failure is not None and probe.failure.reason is Reason.WRONG_SERVICE:
         return failure(
-            _seen(contact.requests[-1]),
-            f"{_named(contact.requests[-1])} answers in place of Azure's metadata service",
-            "use another credential here; on an Azure VM find out what answers: curl -sv --noproxy "
-            "'*' -H Metadata:true 'http://169.254.169.254/metadata/versions'",
+            _describe(probe.requests[-1]),
+            f"{_server_name(probe.requests[-1])} responds in place of the token service",
+            "use another credential on this machine; if it is an Azure VM, identify the server: "
+            "curl -sv --noproxy '*' -H Metadata:true 'http://169.254.169.254/metadata/versions'",
         )
-    if contact.metadata is not None and contact.metadata.status:
-        return unknown(_seen(contact.metadata))
-    return skipped("nobody answered")
+    if probe.metadata is not None and probe.metadata.status:
+        return unknown(_describe(probe.metadata))
+    return skipped("there was no response")
 
 
-def _is_its_own(facts: Facts) -> bool:
-    document = facts.contact.document or {}
+def _is_metadata_service(facts: Facts) -> bool:
+    document = facts.probe.document or {}
     return "compute" in document or "error" in document
 
 
-def _named(request: Exchanged) -> str:
+def _server_name(request: RequestRecord) -> str:
     server = sanitize(request.headers.get("server", ""), 80)
-    return f"something else ({server})" if server else "something else"
+    return f"another server ({server})" if server else "another server"
 
 
-def _seen(request: Exchanged) -> str:
+def _describe(request: RequestRecord) -> str:
     server = request.headers.get("server", "")
-    words = f" from {server}" if server else ""
-    kind = request.headers.get("content-type", "")
-    answer = f"{request.status}{words} {kind}".strip() if request.status else request.problem
-    return f"{request.path}: {answer} in {request.seconds * 1000:.0f} ms"
+    origin = f" from {server}" if server else ""
+    content_type = request.headers.get("content-type", "")
+    result = f"{request.status}{origin} {content_type}".strip() if request.status else request.error
+    return f"{request.path}: {result} in {request.seconds * 1000:.0f} ms"
 
 
-def _stranger(request: Exchanged) -> tuple[str, str] | None:
-    """What a known other one that answers means, and what to do; None if it is none of these."""
-    for tell in (_other_cloud, _docker, _proxy, _portal):
-        if who := tell(request):
-            return who
+def _identify_other_server(request: RequestRecord) -> tuple[str, str] | None:
+    """Return the meaning and the remedy for a response of a known other server, or None."""
+    for identify in (_other_cloud, _docker, _proxy, _portal):
+        if other := identify(request):
+            return other
     return None
 
 
-def _other_cloud(request: Exchanged) -> tuple[str, str] | None:
+def _other_cloud(request: RequestRecord) -> tuple[str, str] | None:
     server = request.headers.get("server", "").lower()
     if server.startswith("ec2ws"):
-        return ("this is an Amazon EC2 instance: its own metadata service answers", _ELSEWHERE)
+        return "Amazon EC2's metadata service responds: this is an EC2 instance", _OTHER_CLOUD
     if "metadata-flavor" in request.headers or "metadata server for vm" in server:
-        return ("this is a Google Cloud machine: its own metadata service answers", _ELSEWHERE)
+        return "Google Cloud's metadata service responds: this is a Google Cloud VM", _OTHER_CLOUD
     return None
 
 
-def _docker(request: Exchanged) -> tuple[str, str] | None:
-    if request.status == 403 and "unreachable" in request.words.lower():
+def _docker(request: RequestRecord) -> tuple[str, str] | None:
+    if request.status == 403 and "unreachable" in request.body_start.lower():
         return (
             (
-                "Docker Desktop answers in the metadata service's place: this is a container on a "
-                "developer's machine"
+                "Docker Desktop responds in place of the metadata service: this is a container on "
+                "a developer's machine"
             ),
-            "use another credential here, or run the emulator: imds-identity emulator --help",
+            "use another credential there, or run the emulator: imds-identity emulator --help",
         )
     return None
 
 
-def _proxy(request: Exchanged) -> tuple[str, str] | None:
+def _proxy(request: RequestRecord) -> tuple[str, str] | None:
     headers = request.headers
     server = headers.get("server", "").lower()
-    if "x-forwarded-for" in request.words.lower():
+    if "x-forwarded-for" in request.body_start.lower():
         return (
             (
-                "something on the way adds an X-Forwarded-For header, and the service refuses what "
-                "comes through a proxy"
+                "a proxy between this process and the service adds an X-Forwarded-For header, and "
+                "the service rejects such requests"
             ),
             (
-                "take the proxy (a service mesh's sidecar too) out of the way to 169.254.169.254; "
+                "exempt 169.254.169.254 from the proxy, which may be a service mesh's sidecar; "
                 "Istio: traffic.sidecar.istio.io/excludeOutboundIPRanges: 169.254.169.254/32"
             ),
         )
@@ -108,10 +112,7 @@ def _proxy(request: Exchanged) -> tuple[str, str] | None:
     ):
         name = headers.get("via") or headers.get("server") or "unnamed"
         return (
-            (
-                f"a proxy ({sanitize(name, 80)}) answers in the service's place, though none was "
-                "asked: requests are redirected on their way"
-            ),
+            f"a transparent proxy ({sanitize(name, 80)}) responds in place of the service",
             (
                 "exempt 169.254.169.254 from the transparent proxy, the sidecar or the redirecting "
                 "firewall rule: sudo iptables -t nat -S"
@@ -120,101 +121,95 @@ def _proxy(request: Exchanged) -> tuple[str, str] | None:
     return None
 
 
-def _portal(request: Exchanged) -> tuple[str, str] | None:
+def _portal(request: RequestRecord) -> tuple[str, str] | None:
     if 300 <= request.status < 400:
-        target = sanitize(urlsplit(request.headers.get("location", "")).netloc) or "elsewhere"
+        target = sanitize(urlsplit(request.headers.get("location", "")).netloc) or "another URL"
         return (
             (
-                f"a captive portal or a gateway answers and redirects to {target}; the metadata "
-                "service never redirects"
+                f"a captive portal or a gateway redirects to {target}, which the metadata service "
+                "never does"
             ),
-            (
-                "leave that network or log in to it; on a machine that is no Azure VM use another "
-                "credential"
-            ),
+            _NOT_AN_AZURE_VM,
         )
     if request.status == 200 and "html" in request.headers.get("content-type", ""):
         return (
             (
-                "a captive portal or a gateway answers with a page of HTML; the metadata service "
-                "speaks JSON"
+                "a captive portal or a gateway returns an HTML page, and the metadata service "
+                "returns JSON"
             ),
-            (
-                "leave that network or log in to it; on a machine that is no Azure VM use another "
-                "credential"
-            ),
+            _NOT_AN_AZURE_VM,
         )
     return None
 
 
-def answer_comes_in_time(facts: Facts) -> Verdict:
-    """Whether those who take connections answer, too."""
-    requests = facts.contact.requests
+def check_response(facts: Facts) -> Verdict:
+    """Check that requests get a response in time once the connection is made."""
+    requests = facts.probe.requests
     if not requests:
-        return skipped(_NOT_ASKED)
-    if facts.contact.connect_problem:
+        return skipped(_NOT_REQUESTED)
+    if facts.probe.connect_error:
         return skipped("no connection was made")
     if any(request.status for request in requests):
-        told = (f"{r.path} {r.status or r.problem} in {r.seconds * 1000:.0f} ms" for r in requests)
-        return ok("; ".join(told))
+        parts = (f"{r.path} {r.status or r.error} in {r.seconds * 1000:.0f} ms" for r in requests)
+        return ok("; ".join(parts))
     return failure(
-        f"{requests[-1].path}: {requests[-1].problem}",
-        "somebody takes the connection and does not answer: the service is overloaded, or "
-        "something in between (a proxy, a firewall) swallows requests",
-        "try again within minutes; then look for what is on the way: sudo iptables -t nat -S",
+        f"{requests[-1].path}: {requests[-1].error}",
+        "the server accepts the connection but does not respond: the service is overloaded, or a "
+        "proxy or firewall drops the requests",
+        "try again in a few minutes; then look for redirecting rules: sudo iptables -t nat -S",
     )
 
 
-def nobody_asked_for_rest(facts: Facts) -> Verdict:
-    """Whether this user's processes are pausing for the service."""
-    if facts.shared.is_off or not facts.shared.path:
-        return skipped("processes share nothing, so no pause either")
-    seconds = facts.shared.paused_seconds
+def check_shared_backoff(facts: Facts) -> Verdict:
+    """Check whether this user's processes are backing off because the service throttled them."""
+    if facts.cache.is_off or not facts.cache.path:
+        return skipped("there is no shared token cache, so processes do not share a back-off")
+    seconds = facts.cache.backoff_seconds
     if seconds > 0:
         return failure(
-            f"a pause of {seconds:.0f} s more, noted in {sanitize(facts.shared.path)}",
-            "another process of this user was throttled, and all of them rest until the service "
-            f"takes requests again, in {seconds:.0f} s; no token was asked for now",
-            "wait; then find what asks so often: ss -tnp dst 169.254.169.254",
+            f"{seconds:.0f} s are left of the back-off in {sanitize(facts.cache.path)}",
+            "the service throttled another process of this user, so all of them send no requests "
+            f"for {seconds:.0f} s; the doctor requested no token",
+            "wait; then find the process that sends too many requests: ss -tnp dst 169.254.169.254",
         )
-    return ok("no process was asked to rest")
+    return ok("no process is backing off")
 
 
-def machine_is_not_throttled(facts: Facts) -> Verdict:
-    """Whether the service refuses because this machine asks too often."""
-    requests = facts.contact.requests
+def check_throttling(facts: Facts) -> Verdict:
+    """Check whether the service throttles this machine."""
+    requests = facts.probe.requests
     if not requests:
-        return skipped(_NOT_ASKED)
-    refused = [request for request in requests if request.status == 429]
-    if not refused:
-        return ok("no request was refused for its number")
-    rest = refused[-1].headers.get("retry-after")
+        return skipped(_NOT_REQUESTED)
+    throttled = [request for request in requests if request.status == 429]
+    if not throttled:
+        return ok("no request was throttled")
+    retry_after = throttled[-1].headers.get("retry-after")
     return failure(
-        f"429{f', Retry-After {rest}' if rest else ''}",
-        "the service throttles this machine: together its processes ask more than 20 times a "
-        "second, or 5 at once",
-        "find what asks so often: ss -tnp dst 169.254.169.254; share one credential in a process, "
-        "and the cache between processes",
+        f"429{f', Retry-After {retry_after}' if retry_after else ''}",
+        "the service throttles this machine: all its processes together send more than 20 "
+        "requests a second, or 5 at once",
+        "find the process that sends too many requests: ss -tnp dst 169.254.169.254; use one "
+        "credential in each process, and the shared token cache between processes",
     )
 
 
-def service_is_up(facts: Facts) -> Verdict:
-    """Whether the service is being updated or is ill."""
-    problem, requests = facts.contact.failure, facts.contact.requests
+def check_service_health(facts: Facts) -> Verdict:
+    """Check whether the service is being updated or is failing."""
+    problem, requests = facts.probe.failure, facts.probe.requests
     if not requests or not requests[-1].status:
-        return skipped("there was no answer" if requests else _NOT_ASKED)
+        return skipped("there was no response" if requests else _NOT_REQUESTED)
     status = problem.status if problem is not None else None
     if status == 410:
         return failure(
             f"410: {problem.problem if problem else ''}",
-            "the service is being updated (410); it is back within 70 seconds",
+            "the service is being updated (410) and is available again within 70 seconds",
             "wait for 70 s and try again",
         )
     if status is not None and (status == 404 or status >= 500):
         return failure(
             f"{status}: {problem.problem if problem else ''}",
-            f"the service answers {status}: it is being updated or is ill",
-            "try again within minutes; if it stays, restart or redeploy the VM (on Azure Arc: "
-            "sudo systemctl restart himdsd) and open a support case with this report",
+            f"the service returned {status}: it is being updated or is failing",
+            "try again in a few minutes; if it persists, restart or redeploy the VM (on Azure Arc: "
+            "sudo systemctl restart himdsd) and open a support case with this output",
         )
-    return ok("the service is neither ill nor being updated")
+    return ok("the service is neither failing nor being updated")

@@ -1,1 +1,1 @@
-"""What the doctor looks at, and how it is gathered without changing anything."""
+"""Gather the facts that the checks read, without changing anything on the machine."""

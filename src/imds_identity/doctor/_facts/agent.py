@@ -1,9 +1,9 @@
-"""Azure Arc's agent: what of it is here, and whether this user may use it."""
+"""The Azure Arc agent of this machine, and what this user may do with it."""
 
 from __future__ import annotations
 
+import errno
 import os
-import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,52 +13,48 @@ from .facts import Agent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_GROUP = "himds"
-_WINDOWS_GROUP = "Hybrid agent extension applications"
+GROUP = "himds"
+WINDOWS_GROUP = "Hybrid agent extension applications"
 _CERTIFICATES = "/var/opt/azcmagent/certs"
-_WINDOWS_CERTIFICATES = "Certs"  # beside the directory of key files
-_LARGEST = 65536
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_SEQUENCE = 0x30
-_EXPLICIT_VERSION = 0xA0
-_UTC_TIME = 0x17
+_WINDOWS_CERTIFICATES = "Certs"  # next to the directory of the key files
+_MAX_FILE_SIZE = 65536
 
 
-def agent_at(port: int, tokens_directory: str, *, installed: bool, listening: bool) -> Agent:
-    """The agent on this machine.
-
-    Args:
-        port: where it should listen.
-        tokens_directory: where its key files should be.
-        installed: whether its program is here.
-        listening: whether somebody listens there.
-    """
-    user = _user()
+def gather_agent(port: int, tokens_directory: str, *, installed: bool, listening: bool) -> Agent:
+    """Return the state of the agent that should listen on ``port``."""
+    user = _user_name()
+    directory_problem, directory_denied = _directory_problem(tokens_directory)
+    in_group, listed = _group_membership(user)
+    expiry, certificate_problem = certificate_expiry(_certificate_directory(tokens_directory))
     return Agent(
         installed,
         tokens_directory,
-        _directory_problem(tokens_directory),
+        directory_problem,
+        directory_denied,
         _port_problem(port) if listening else "",
-        *_in_group(user),
+        in_group,
+        listed,
         user,
-        certificate_ends(_certificates(tokens_directory)),
+        expiry,
+        certificate_problem,
     )
 
 
-def _certificates(tokens_directory: str) -> str:
+def _certificate_directory(tokens_directory: str) -> str:
     if sys.platform == "win32":
         return os.path.join(os.path.dirname(tokens_directory), _WINDOWS_CERTIFICATES)
     return _CERTIFICATES
 
 
-def _directory_problem(path: str) -> str:
+def _directory_problem(path: str) -> tuple[str, bool]:
+    """Return why this process cannot enter the directory, and whether it lacks permission."""
     try:
         if not os.path.isdir(path):
             os.stat(path)
-            return "it is no directory"
+            return "it is not a directory", False
     except OSError as error:
-        return error.strerror or str(error)
-    return "" if os.access(path, os.X_OK) else "Permission denied"
+        return error.strerror or str(error), error.errno == errno.EACCES
+    return ("", False) if os.access(path, os.X_OK) else (os.strerror(errno.EACCES), True)
 
 
 def _port_problem(port: int) -> str:
@@ -66,29 +62,29 @@ def _port_problem(port: int) -> str:
 
     try:
         confirm(port)
-    except SecretUnreadable as reason:
-        return reason.problem
+    except SecretUnreadable as failure:
+        return failure.problem
     return ""
 
 
-def _in_group(user: str) -> tuple[bool | None, bool]:
-    """Whether this process is in the agent's group, or root, and whether its user is."""
+def _group_membership(user: str) -> tuple[bool | None, bool]:
+    """Return whether this process is root or in the agent's group, and whether its user is."""
     if sys.platform == "win32":
         from ..._platform.windows import acts_for_administrator, acts_for_group
 
-        return acts_for_administrator() or acts_for_group(_WINDOWS_GROUP), False
+        return acts_for_administrator() or acts_for_group(WINDOWS_GROUP), False
     import grp
 
     if os.geteuid() == 0:
         return True, True
     try:
-        group = grp.getgrnam(_GROUP)
+        group = grp.getgrnam(GROUP)
     except KeyError:
         return None, False
     return group.gr_gid in (*os.getgroups(), os.getegid()), user in group.gr_mem
 
 
-def _user() -> str:
+def _user_name() -> str:
     if sys.platform == "win32":
         return os.getlogin()
     import pwd
@@ -99,17 +95,28 @@ def _user() -> str:
         return str(os.geteuid())
 
 
-def certificate_ends(directory: str) -> float | None:
-    """When the last of the certificates in a directory expires, None where there is none to see.
+def certificate_expiry(directory: str) -> tuple[float | None, str]:
+    """Return the latest expiry of the certificates in ``directory``, or why it is unknown."""
+    files = list(_read_files(directory))
+    if not files:
+        return None, "this user cannot read the agent's certificate, or it is in another directory"
+    try:
+        from cryptography import x509
+    except ImportError:
+        return None, "the expiry is unknown because the package cryptography is not installed"
+    expiries = []
+    for content in files:
+        try:
+            certificates = x509.load_pem_x509_certificates(content)
+        except ValueError:
+            continue
+        expiries += [certificate.not_valid_after_utc.timestamp() for certificate in certificates]
+    if not expiries:
+        return None, f"the directory {directory} contains no certificate in PEM format"
+    return max(expiries), ""
 
-    Args:
-        directory: where the agent keeps the certificate by which Azure knows it.
-    """
-    ends = [end for text in _texts(directory) for end in _ends(text)]
-    return max(ends, default=None)
 
-
-def _texts(directory: str) -> Iterator[str]:
+def _read_files(directory: str) -> Iterator[bytes]:
     try:
         names = sorted(os.listdir(directory))
     except OSError:
@@ -118,58 +125,7 @@ def _texts(directory: str) -> Iterator[str]:
         path = os.path.join(directory, name)
         try:
             if os.path.isfile(path):
-                with open(path, encoding="latin-1") as file:
-                    yield file.read(_LARGEST)
+                with open(path, "rb") as file:
+                    yield file.read(_MAX_FILE_SIZE)
         except OSError:
             continue
-
-
-def _ends(text: str) -> Iterator[float]:
-    import ssl
-
-    for pem in _PEM.findall(text):
-        try:
-            yield not_after(ssl.PEM_cert_to_DER_cert(pem))
-        except (ValueError, IndexError):
-            continue
-
-
-def not_after(certificate: bytes) -> float:
-    """When a certificate (X.509, DER) expires, as Unix time.
-
-    Raises:
-        ValueError: if it is none; likewise IndexError.
-    """
-    _, outer = _element(certificate)[0:2]
-    _, body = _element(outer)[0:2]
-    elements: list[tuple[int, bytes]] = []
-    while body and len(elements) < 5:
-        kind, content, body = _element(body)
-        if kind != _EXPLICIT_VERSION:
-            elements.append((kind, content))
-    kind, validity = elements[3]  # after the serial number, the algorithm and the issuer
-    if kind != _SEQUENCE:
-        raise ValueError("no certificate")
-    _, _, rest = _element(validity)
-    kind, moment, _ = _element(rest)
-    return _unix_time(moment.decode("ascii"), short=kind == _UTC_TIME)
-
-
-def _element(data: bytes) -> tuple[int, bytes, bytes]:
-    """The kind and the content of the first element in ``data``, and what comes after it."""
-    length, start = data[1], 2
-    if length & 0x80:
-        start += length & 0x7F
-        length = int.from_bytes(data[2:start], "big")
-    if len(data) < start + length:
-        raise ValueError("cut short")
-    return data[0], data[start : start + length], data[start + length :]
-
-
-def _unix_time(written: str, *, short: bool) -> float:
-    from datetime import datetime, timezone
-
-    if short:  # two digits of the year: 50 to 99 are of the last century
-        written = ("19" if written[:2] >= "50" else "20") + written
-    moment = datetime.strptime(written, "%Y%m%d%H%M%SZ")  # noqa: DTZ007 - Z is UTC
-    return moment.replace(tzinfo=timezone.utc).timestamp()

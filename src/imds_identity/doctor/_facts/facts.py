@@ -1,8 +1,8 @@
-"""The facts that checks judge: plain values, so that a test can state any machine there is."""
+"""The facts that the checks read: plain values, so that a test can describe any machine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Route(NamedTuple):
-    """One line of the machine's table of IPv4 routes.
+    """One line of the IPv4 routing table.
 
     Attributes:
-        interface: by which it goes.
-        destination: the network it leads to, as ``169.254.0.0/16``.
-        gateway: the next hop; ``0.0.0.0`` if the network is at hand.
-        metric: of two equal ones the lower is used.
+        interface: the outgoing interface: its name on Linux, its address on Windows.
+        destination: the destination network in CIDR notation, such as ``169.254.0.0/16``.
+        gateway: the next hop; ``0.0.0.0`` if the network is directly connected.
+        metric: of two routes with the same prefix, the system uses the one with the lower metric.
     """
 
     interface: str
@@ -31,21 +31,22 @@ class Route(NamedTuple):
     metric: int = 0
 
     @property
-    def length(self) -> int:
-        """Bits of the destination's prefix: 32 for an address, 0 for the default route."""
+    def prefix_length(self) -> int:
+        """The destination's prefix length: 32 for a host route, 0 for the default route."""
         return int(self.destination.partition("/")[2])
 
 
 class Network(NamedTuple):
-    """The way to the service.
+    """The network path to the service.
 
     Attributes:
-        address: the service's IPv4 address; empty if a name was given, which is not looked up here.
-        source_address: where requests would leave from, by the system's rules of routing.
-        problem: why there is no way, in the system's words.
-        routes: the main table; None where it cannot be read.
-        has_ipv4: whether there is an IPv4 address but the loopback's; None if that is unknown.
-        has_ipv6: likewise for IPv6.
+        address: the service's IPv4 address; empty if the endpoint has a host name, which the
+            doctor does not resolve.
+        source_address: the local address that the kernel selects for requests to the service.
+        problem: why the kernel has no route; empty if it has one.
+        routes: the main routing table; None if it cannot be read.
+        has_ipv4: whether the machine has an IPv4 address besides the loopback address; None if
+            that is unknown. ``has_ipv6`` is the same for IPv6.
     """
 
     address: str = ""
@@ -56,90 +57,89 @@ class Network(NamedTuple):
     has_ipv6: bool | None = None
 
 
-class Exchanged(NamedTuple):
-    """One request that was sent, without what is secret in it or its answer.
+class RequestRecord(NamedTuple):
+    """One request that was sent, without the secrets in it and in its response.
 
     Attributes:
-        path: of its URL, without the query.
-        status: the HTTP status; 0 if there was no answer.
-        headers: the answer's, by lower-case name.
-        words: how the answer begins; empty for a token.
-        problem: why there was no answer.
-        seconds: how long it took.
-        unreached: whether there was not even a connection.
-        ahead: seconds by which this machine's clock is ahead of the answer's Date; None if unknown.
+        path: the URL's path, without the query.
+        status: the HTTP status; 0 if there was no response.
+        headers: selected response headers, by lower-case name.
+        body_start: the start of a metadata response's body; empty for token responses.
+        error: why there was no response.
+        seconds: how long the request took.
+        connect_failed: whether the connection itself failed.
+        clock_offset: seconds by which this machine's clock is ahead of the response's Date; None
+            if there is no Date.
     """
 
     path: str
     status: int = 0
     headers: Mapping[str, str] = {}
-    words: str = ""
-    problem: str = ""
+    body_start: str = ""
+    error: str = ""
     seconds: float = 0.0
-    unreached: bool = False
-    ahead: float | None = None
+    connect_failed: bool = False
+    clock_offset: float | None = None
 
 
-class Contact(NamedTuple):
-    """What came of asking the service.
+class ServiceProbe(NamedTuple):
+    """The outcome of connecting to the service and of requesting its metadata and a token.
 
     Attributes:
-        connect_seconds: how long connecting took; None if it failed or was not tried by itself.
-        connect_problem: why no connection was made, at once or by any request.
-        refused: whether it was refused at once, and not lost on the way.
-        metadata: the request for the machine's metadata, if one was sent.
-        document: what that answered, if it was JSON.
-        requests: every request that was sent, in order.
-        claims: what the token says of itself; None if there is none.
+        connect_seconds: how long connecting took; None if it failed or was left to the requests.
+        connect_error: why no connection was made, by the first attempt or by any request.
+        refused: whether the connection was refused, as opposed to timing out.
+        metadata: the metadata request, if one was sent.
+        document: the metadata response, if it was a JSON object.
+        requests: all requests that were sent, in order.
+        claims: the token's claims; None if there is no token.
         failure: why there is no token.
-        default_works: whether the identity that needs no selector gets one; None if not tried.
+        default_identity_works: whether a token request without a selector succeeds; None if none
+            was sent.
     """
 
     connect_seconds: float | None = None
-    connect_problem: str = ""
+    connect_error: str = ""
     refused: bool = False
-    metadata: Exchanged | None = None
-    document: Mapping[str, Any] | None = None
-    requests: tuple[Exchanged, ...] = ()
-    claims: Mapping[str, Any] | None = None
+    metadata: RequestRecord | None = None
+    document: Mapping[str, object] | None = None
+    requests: tuple[RequestRecord, ...] = ()
+    claims: Mapping[str, object] | None = None
     failure: Failure | None = None
-    default_works: bool | None = None
+    default_identity_works: bool | None = None
 
 
 class Agent(NamedTuple):
-    """Azure Arc's agent on this machine.
+    """The Azure Arc agent on this machine.
 
     Attributes:
-        installed: whether its program is here.
-        tokens_directory: where its key files should be.
-        directory_problem: why that cannot be entered; empty if it can.
-        port_problem: why who listens on its port is not to be trusted; empty if he is.
-        in_group: whether this process is root or in the group himds; None if unknown.
-        listed: whether its user is in that group by now, though the process may not be.
-        user: who this process runs as.
-        certificate_ends: when its certificate expires (Unix time); None if it cannot be read.
+        installed: whether the agent's program exists.
+        tokens_directory: the directory for the agent's key files.
+        directory_problem: why this process cannot enter that directory; empty if it can.
+        directory_denied: whether the reason is a missing permission.
+        port_problem: why the process that listens on the agent's port is not trusted; empty if it
+            is.
+        in_group: whether this process is root or in the group himds; None if there is no group.
+        listed: whether the group database lists the user, though the process may lack the group.
+        user: the user name of this process.
+        certificate_expiry: expiry of the agent's certificate (Unix time); None if unknown.
+        certificate_problem: why the expiry is unknown.
     """
 
     installed: bool = False
     tokens_directory: str = ""
     directory_problem: str = ""
+    directory_denied: bool = False
     port_problem: str = ""
     in_group: bool | None = None
     listed: bool = False
     user: str = ""
-    certificate_ends: float | None = None
+    certificate_expiry: float | None = None
+    certificate_problem: str = ""
 
 
-class SharedToken(NamedTuple):
-    """A token in the shared cache.
-
-    Attributes:
-        resource: what for.
-        endpoint: where from.
-        selector: whose, as it was selected.
-        object_id: whose, as the token says; empty if it does not.
-        seconds_left: until it ends.
-    """
+class CachedToken(NamedTuple):
+    """A token in the shared token cache, without the token itself."""
 
     resource: str
     endpoint: str
@@ -148,56 +148,55 @@ class SharedToken(NamedTuple):
     seconds_left: float
 
 
-class Shared(NamedTuple):
-    """What this user's processes share.
+class CacheState(NamedTuple):
+    """The shared token cache of this user's processes.
 
     Attributes:
-        is_off: whether nothing is shared because somebody said so.
-        path: where it is; empty if there is no place for it.
-        problem: why it is not used.
-        tokens: what is in it.
-        failures: how many failures are in it, which spare other processes the request.
-        paused_seconds: for how long the service asked this machine to rest.
+        is_off: whether a setting turns the cache off.
+        path: the cache directory; empty if no location is suitable.
+        problem: why the directory is not used.
+        tokens: the cached tokens.
+        failures: how many failures are cached, which spare other processes a request.
+        backoff_seconds: how long this user's processes still send no requests because the service
+            throttled one of them; 0 if it did not.
     """
 
     is_off: bool = False
     path: str = ""
     problem: str = ""
-    tokens: tuple[SharedToken, ...] = ()
+    tokens: tuple[CachedToken, ...] = ()
     failures: int = 0
-    paused_seconds: float = 0.0
+    backoff_seconds: float = 0.0
 
 
-class Workload(NamedTuple):
-    """The file with a Kubernetes workload's own token.
+class WorkloadToken(NamedTuple):
+    """The federated token of a Kubernetes workload, without the token itself.
 
     Attributes:
-        path: where it should be.
-        problem: why it cannot be read.
-        expires: the token's ``exp``; None if it tells none.
-        subject: its ``sub``.
-        audience: its ``aud``.
+        path: the file that should contain it.
+        problem: why the file cannot be used.
+        expiry: the token's ``exp``; None if it has none.
+        subject: the token's ``sub``.
     """
 
     path: str = ""
     problem: str = ""
-    expires: float | None = None
+    expiry: float | None = None
     subject: str = ""
-    audience: str = ""
 
 
 class System(NamedTuple):
-    """Where this process runs.
+    """The system that this process runs on.
 
     Attributes:
-        wall: Unix time by this machine's clock.
-        python: its version.
-        platform: the operating system.
-        packages: versions by name, of those that are installed.
-        container: what kind of container it is; empty if none is seen.
+        wall_time: Unix time by this machine's clock.
+        python: the Python version.
+        platform: the operating system and its release.
+        packages: versions of installed packages, by name.
+        container: the type of container; empty if none is detected.
     """
 
-    wall: float = 0.0
+    wall_time: float = 0.0
     python: str = ""
     platform: str = ""
     packages: Mapping[str, str] = {}
@@ -205,23 +204,12 @@ class System(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """All that is known of a machine.
+    """Everything that the checks may read.
 
     Attributes:
-        resource: as it was asked for, a scope maybe.
-        is_scope: whether it was given as a scope.
-        identity: whose token.
-        source: where tokens come from.
-        source_problem: what is wrong with the source's endpoint.
-        explanation: why that source was chosen.
-        environment: the variables.
-        firmware: what the firmware says.
-        network: the way to the service.
-        contact: what came of asking.
-        agent: Arc's.
-        shared: the cache.
-        workload: a Kubernetes workload's own token.
-        system: where this runs.
+        resource: the resource or scope that the user named.
+        is_scope: whether the user named it as a scope.
+        endpoint_problem: why the source's endpoint cannot be used.
     """
 
     resource: str
@@ -231,10 +219,10 @@ class Facts(NamedTuple):
     environment: Environment
     firmware: Firmware
     is_scope: bool = False
-    source_problem: str = ""
+    endpoint_problem: str = ""
     network: Network = Network()
-    contact: Contact = Contact()
+    probe: ServiceProbe = ServiceProbe()
     agent: Agent = Agent()
-    shared: Shared = Shared()
-    workload: Workload = Workload()
+    cache: CacheState = CacheState()
+    workload: WorkloadToken = WorkloadToken()
     system: System = System()

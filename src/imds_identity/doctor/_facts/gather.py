@@ -1,4 +1,4 @@
-"""Gathers all the facts of this machine."""
+"""Gather all facts about this machine."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..._sources.explain import explain
 from ..._sources.firmware import firmware
 from ..._sources.registry import detect
 from ..._sources.sources import ArcSource, WorkloadSource
-from .agent import agent_at
-from .contact import contact_with
-from .facts import Agent, Contact, Facts, Network, Workload
-from .network import network_to
-from .shared import shared_of
-from .system import system_of, workload_in
+from .agent import gather_agent
+from .facts import Agent, Facts, ServiceProbe, WorkloadToken
+from .network import gather_network
+from .service_probe import probe_service
+from .shared_cache import gather_cache
+from .system import gather_system, read_workload_token
 
 if TYPE_CHECKING:
     import os
@@ -31,7 +31,7 @@ _AGENT = "an installed Arc agent"
 DEFAULT_RESOURCE = "https://management.azure.com/"
 
 
-def gathered(
+def gather_facts(
     resource: str | None = None,
     *,
     is_scope: bool = False,
@@ -42,62 +42,61 @@ def gathered(
     arc_tokens_directory: str | os.PathLike[str] | None = None,
     cache: bool | str | os.PathLike[str] | None = None,
 ) -> Facts:
-    """The facts; the parameters are those of `imds_identity.doctor.diagnose`.
+    """Return the facts; the parameters are those of `imds_identity.doctor.diagnose`.
 
     Raises:
-        ValueError: for a setting that is not understood.
+        ValueError: if an argument is not valid.
     """
     identity = parse_identity(client_id=client_id, object_id=object_id, resource_id=resource_id)
     environment = Environment()
-    where = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
-    wanted = resource or DEFAULT_RESOURCE
+    token_source = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
+    resource = resource or DEFAULT_RESOURCE
     facts = Facts(
-        wanted,
+        resource,
         identity,
-        where,
+        token_source,
         explain(source, environment=environment),
         environment,
         firmware(),
         is_scope,
-        shared=shared_of(cache, where, environment),
-        system=system_of(SYSTEM_CLOCK, environment),
+        cache=gather_cache(cache, token_source, environment),
+        system=gather_system(SYSTEM_CLOCK, environment),
     )
     try:
-        where.check()
-    except Failure as problem:
-        return facts._replace(source_problem=problem.problem)
-    return _asked(facts, where, identity, resource_of((wanted,)))
+        token_source.check()
+    except Failure as failure:
+        return facts._replace(endpoint_problem=failure.problem)
+    return _add_service_facts(facts, token_source, identity, resource_of((resource,)))
 
 
-def _asked(facts: Facts, where: TokenSource, identity: Identity, resource: str) -> Facts:
-    resting = facts.shared.paused_seconds > 0
-    contact = contact_with(where, identity, resource, SYSTEM_CLOCK, resting=resting)
+def _add_service_facts(
+    facts: Facts, source: TokenSource, identity: Identity, resource: str
+) -> Facts:
+    request_token = facts.cache.backoff_seconds <= 0
+    probe = probe_service(source, identity, resource, SYSTEM_CLOCK, request_token=request_token)
     return facts._replace(
-        contact=contact,
-        network=_network(where),
-        agent=_agent(facts, where, contact),
-        workload=_workload(where),
+        probe=probe,
+        network=gather_network(*_host_and_port(source)),
+        agent=_agent(facts, source, probe),
+        workload=_workload_token(source),
     )
 
 
-def _network(where: TokenSource) -> Network:
-    host, port = _host_and_port(where)
-    return network_to(host, port)
-
-
-def _host_and_port(where: TokenSource) -> tuple[str, int]:
-    parts = urlsplit(where.endpoint)
+def _host_and_port(source: TokenSource) -> tuple[str, int]:
+    parts = urlsplit(source.endpoint)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _agent(facts: Facts, where: TokenSource, contact: Contact) -> Agent:
+def _agent(facts: Facts, source: TokenSource, probe: ServiceProbe) -> Agent:
     installed = any(_AGENT in candidate.present for candidate in facts.explanation.candidates)
-    if not isinstance(where, ArcSource):
+    if not isinstance(source, ArcSource):
         return Agent(installed)
-    _, port = _host_and_port(where)
-    listening = contact.connect_seconds is not None
-    return agent_at(port, where.tokens_directory, installed=installed, listening=listening)
+    _, port = _host_and_port(source)
+    listening = probe.connect_seconds is not None
+    return gather_agent(port, source.tokens_directory, installed=installed, listening=listening)
 
 
-def _workload(where: TokenSource) -> Workload:
-    return workload_in(where.token_file) if isinstance(where, WorkloadSource) else Workload()
+def _workload_token(source: TokenSource) -> WorkloadToken:
+    if isinstance(source, WorkloadSource):
+        return read_workload_token(source.token_file)
+    return WorkloadToken()

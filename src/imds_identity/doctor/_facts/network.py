@@ -1,4 +1,4 @@
-"""The way to the service, by the system's own tables. Nothing is sent."""
+"""The network path to the service, from the system's own tables. Nothing is sent."""
 
 from __future__ import annotations
 
@@ -12,67 +12,62 @@ from .facts import Network, Route
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Of this thread: each may be in a network namespace of its own.
+# The tables of this thread, because each thread may be in a network namespace of its own.
 _TABLES = "/proc/thread-self/net/"
 _UP, _REJECT = 0x1, 0x200
 _HOST_SCOPE, _LINK_SCOPE = "10", "20"
 _ROUTE_SECONDS = 1.0
 
 
-def network_to(host: str, port: int) -> Network:
-    """The way to ``host``.
-
-    Args:
-        host: an IPv4 address; a name is not looked up, and has no way here.
-        port: the port.
-    """
+def gather_network(host: str, port: int) -> Network:
+    """Return the network path to an IPv4 address; empty for a host name, which is not resolved."""
     address = "127.0.0.1" if host == "localhost" else host
     if not _is_ipv4(address):
         return Network()
-    source, problem = _source_address(address, port)
+    source_address, problem = _source_address(address, port)
     return Network(
         address,
-        source,
+        source_address,
         problem,
         _routes(),
-        _has_ipv4(_text("fib_trie")),
-        _has_ipv6(_text("if_inet6")),
+        _has_ipv4(_read_table("fib_trie")),
+        _has_ipv6(_read_table("if_inet6")),
     )
 
 
-def best(routes: Iterable[Route], address: str) -> Route | None:
-    """The route that the system takes to ``address`` where no policy says otherwise."""
+def best_route(routes: Iterable[Route], address: str) -> Route | None:
+    """Return the route that the system uses for ``address``, if no policy rule overrides it."""
     target = ipaddress.ip_address(address)
-    fitting = [r for r in routes if target in ipaddress.ip_network(r.destination)]
-    return max(fitting, key=lambda r: (r.length, -r.metric), default=None)
+    matching = [r for r in routes if target in ipaddress.ip_network(r.destination)]
+    return max(matching, key=lambda r: (r.prefix_length, -r.metric), default=None)
 
 
-def linux_routes(table: str) -> tuple[Route, ...]:
-    """The routes in ``/proc/net/route``, whose addresses are hexadecimal in the machine's order."""
-    found = []
+def parse_linux_routes(table: str) -> tuple[Route, ...]:
+    """Parse ``/proc/net/route``, whose addresses are hexadecimal in native byte order."""
+    routes = []
     for line in table.splitlines()[1:]:
         fields = line.split()
         if len(fields) < 8 or not int(fields[3], 16) & _UP or int(fields[3], 16) & _REJECT:
             continue
-        destination, gateway, mask = (_address(fields[index]) for index in (1, 2, 7))
+        destination, gateway, mask = (_parse_address(fields[index]) for index in (1, 2, 7))
         network = ipaddress.ip_network(f"{destination}/{mask}", strict=False)
-        found.append(Route(fields[0], str(network), gateway, int(fields[6])))
-    return tuple(found)
+        routes.append(Route(fields[0], str(network), gateway, int(fields[6])))
+    return tuple(routes)
 
 
-def _address(written: str) -> str:
-    number = int(written, 16)
+def _parse_address(hexadecimal: str) -> str:
+    number = int(hexadecimal, 16)
     return str(ipaddress.IPv4Address(number.to_bytes(4, sys.byteorder)))
 
 
-def windows_routes(said: str) -> tuple[Route, ...]:
-    """The active routes in what ``route print -4`` says, in whatever language it says it.
+def parse_windows_routes(output: str) -> tuple[Route, ...]:
+    """Parse the active routes in the output of ``route print -4``, in any language.
 
-    A line of them has a network, its mask, a gateway or the word for "on-link", the interface's
-    address and a metric.
+    The columns are network, mask, gateway (or the local word for "on-link"), interface address and
+    metric.
     """
-    found = []
-    for line in said.splitlines():
+    routes = []
+    for line in output.splitlines():
         fields = line.split()
         if len(fields) != 5 or not fields[4].isdigit():
             continue
@@ -80,26 +75,26 @@ def windows_routes(said: str) -> tuple[Route, ...]:
         if all(map(_is_ipv4, (destination, mask, interface))):
             network = ipaddress.ip_network(f"{destination}/{mask}", strict=False)
             hop = gateway if _is_ipv4(gateway) else "0.0.0.0"  # noqa: S104 - nothing is bound
-            found.append(Route(interface, str(network), hop, int(metric)))
-    return tuple(found)
+            routes.append(Route(interface, str(network), hop, int(metric)))
+    return tuple(routes)
 
 
 def _routes() -> tuple[Route, ...] | None:
     try:
         if sys.platform == "win32":
-            return windows_routes(_route_print())
-        table = _text("route")
-        return None if table is None else linux_routes(table)
+            return parse_windows_routes(_run_route_print())
+        table = _read_table("route")
+        return None if table is None else parse_linux_routes(table)
     except (OSError, ValueError):
         return None
 
 
-def _route_print() -> str:
+def _run_route_print() -> str:
     import os
     import subprocess
 
     command = os.path.join(os.path.abspath(os.sep), "Windows", "System32", "route.exe")
-    done = subprocess.run(  # noqa: S603 - the system's own program, by its path
+    completed = subprocess.run(  # noqa: S603 - a system program, by its full path
         [command, "print", "-4"],
         capture_output=True,
         text=True,
@@ -107,42 +102,45 @@ def _route_print() -> str:
         timeout=_ROUTE_SECONDS,
         check=False,
     )
-    return done.stdout
+    return completed.stdout
 
 
 def _source_address(address: str, port: int) -> tuple[str, str]:
-    """Where a connection would leave from, or why it cannot; policy rules have been heeded."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+    """Return the local address for requests to ``address``, or why there is no route.
+
+    The kernel applies its policy rules.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         try:
-            asked.connect((address, port))  # UDP: that is a question to the kernel, no packet
-            return str(asked.getsockname()[0]), ""
+            udp.connect((address, port))  # a UDP connect looks up the route and sends nothing
+            return str(udp.getsockname()[0]), ""
         except OSError as error:
             return "", error.strerror or str(error)
 
 
 def _has_ipv4(table: str | None) -> bool | None:
-    """Whether ``/proc/net/fib_trie`` has an address of this machine but the loopback's."""
+    """Return whether ``/proc/net/fib_trie`` has a local address that is not a loopback address."""
     if table is None:
         return None
     address = ""
     for line in table.splitlines():
-        word = line.strip()
-        if word.startswith("|-- "):
-            address = word.removeprefix("|-- ")
-        elif word == "/32 host LOCAL" and not address.startswith("127."):
+        text = line.strip()
+        if text.startswith("|-- "):
+            address = text.removeprefix("|-- ")
+        elif text == "/32 host LOCAL" and not address.startswith("127."):
             return True
     return False
 
 
 def _has_ipv6(table: str | None) -> bool | None:
-    """Whether ``/proc/net/if_inet6`` has an address that leads farther than the next switch."""
+    """Return whether ``/proc/net/if_inet6`` has an address with more than link scope."""
     if table is None:
         return None
     scopes = {line.split()[3] for line in table.splitlines() if len(line.split()) == 6}
     return bool(scopes - {_HOST_SCOPE, _LINK_SCOPE})
 
 
-def _text(name: str) -> str | None:
+def _read_table(name: str) -> str | None:
     try:
         with open(_TABLES + name, encoding="ascii", errors="replace") as file:
             return file.read()

@@ -1,0 +1,222 @@
+"""Connect to the service, and request its metadata and a token, once each.
+
+Everything together takes less than five seconds and eight requests. No token is kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ..._core.claims import claims_in
+from ..._core.failure import Failure, Reason, Refused, Unavailable, sanitize
+from ..._core.identity import SYSTEM_ASSIGNED
+from ..._core.token_request import TokenRequest
+from ..._http.exchange import ConnectFailed, Request, Response, TransportError
+from ..._http.retry import http_date
+from ..._http.retry_options import RetryOptions
+from ..._http.runner import ExchangeRunner
+from ..._http.transport import direct_sender
+from ..._sources.sources import ArcSource, ImdsSource
+from .facts import RequestRecord, ServiceProbe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..._core.identity import Identity
+    from ..._http.runner import Sender
+    from ..._platform.clock import Clock
+    from ..._sources.sources import TokenSource
+
+MAX_REQUESTS = 8
+TOTAL_SECONDS = 4.0
+"""The deadline for all requests together."""
+_CONNECT_SECONDS = 1.5
+_METADATA_SECONDS = 1.5
+_MIN_SECONDS = 0.1
+_METADATA_PATH = "/metadata/instance"
+_METADATA_QUERY = "?api-version=2020-06-01"
+# The headers that identify the responding server. Others, such as cookies, are not kept.
+_RECORDED_HEADERS = (
+    "connection", "content-type", "date", "location", "metadata-flavor", "proxy-authenticate",
+    "retry-after", "server", "via", "www-authenticate", "x-cache", "x-envoy-upstream-service-time",
+)  # fmt: skip
+_REFUSED = (errno.ECONNREFUSED, 10061)
+
+
+class RecordingSender:
+    """A sender that limits the requests of the doctor and keeps a record of each."""
+
+    def __init__(self, send: Sender, clock: Clock, deadline: float) -> None:
+        self._send = send
+        self._clock = clock
+        self._deadline = deadline
+        self.records: list[RequestRecord] = []
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline for all requests."""
+        return self._deadline - self._clock.now()
+
+    def __call__(self, request: Request) -> Response:
+        """Send ``request``.
+
+        Raises:
+            TransportError: if there is no response, or a limit of the doctor is reached.
+        """
+        if len(self.records) >= MAX_REQUESTS:
+            raise ConnectFailed(f"the doctor sends at most {MAX_REQUESTS} requests")
+        if self.seconds_left < _MIN_SECONDS:
+            raise ConnectFailed(f"the doctor sends no requests after {TOTAL_SECONDS:g} s")
+        path = urlsplit(request.url).path
+        started = self._clock.now()
+        bounded = request.with_timeouts(
+            min(request.connect_seconds, self.seconds_left), self.seconds_left
+        )
+        try:
+            response = self._send(bounded)
+        except (TransportError, Failure) as error:
+            record = RequestRecord(
+                path,
+                error=sanitize(str(error)),
+                seconds=self._clock.now() - started,
+                connect_failed=isinstance(error, ConnectFailed),
+            )
+            self.records.append(record)
+            raise
+        self.records.append(_record(path, response))
+        return response
+
+
+def probe_service(
+    source: TokenSource, identity: Identity, resource: str, clock: Clock, *, request_token: bool
+) -> ServiceProbe:
+    """Connect to ``source``, then request its metadata and, if ``request_token``, a token."""
+    deadline = clock.now() + TOTAL_SECONDS
+    probe = _try_connect(source, clock)
+    if probe.connect_error:
+        return probe
+    with direct_sender(clock) as send:
+        sender = RecordingSender(send, clock, deadline)
+        if isinstance(source, ArcSource | ImdsSource):
+            probe = _with_metadata(probe, source, sender)
+        if request_token:
+            probe = _with_token(probe, source, identity, resource, sender, clock)
+        return _with_requests(probe, tuple(sender.records))
+
+
+def _with_requests(probe: ServiceProbe, requests: tuple[RequestRecord, ...]) -> ServiceProbe:
+    """Add the requests, and their connection error if no request was able to connect."""
+    connect_error = probe.connect_error
+    if requests and all(request.connect_failed for request in requests):
+        connect_error = requests[-1].error
+    return probe._replace(requests=requests, connect_error=connect_error)
+
+
+def _try_connect(source: TokenSource, clock: Clock) -> ServiceProbe:
+    parts = urlsplit(source.endpoint)
+    if not _is_address_or_localhost(parts.hostname):
+        # The requests resolve a host name within their timeout, and may use a proxy.
+        return ServiceProbe()
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    # As the exchange does: localhost may resolve to ::1, where the agent does not listen.
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+    started = clock.now()
+    try:
+        with socket.create_connection((host, port), _CONNECT_SECONDS):
+            return ServiceProbe(connect_seconds=clock.now() - started)
+    except TimeoutError:
+        return ServiceProbe(connect_error=f"no connection within {_CONNECT_SECONDS:g} s")
+    except OSError as error:
+        message = sanitize(error.strerror or str(error))
+        return ServiceProbe(connect_error=message, refused=error.errno in _REFUSED)
+
+
+def _is_address_or_localhost(host: str | None) -> bool:
+    return host is not None and (host == "localhost" or host.replace(".", "").isdigit())
+
+
+def _with_metadata(
+    probe: ServiceProbe, source: TokenSource, sender: RecordingSender
+) -> ServiceProbe:
+    parts = urlsplit(source.endpoint)
+    url = f"{parts.scheme}://{parts.netloc}{_METADATA_PATH}{_METADATA_QUERY}"
+    document: object = None
+    try:
+        response = sender(Request(url, {"Metadata": "true"}, seconds=_METADATA_SECONDS))
+        sender.records[-1] = sender.records[-1]._replace(body_start=_body_start(response))
+        document = response.json()
+    except (TransportError, Failure, ValueError):
+        pass
+    return probe._replace(
+        metadata=sender.records[-1], document=document if isinstance(document, dict) else None
+    )
+
+
+def _with_token(
+    probe: ServiceProbe,
+    source: TokenSource,
+    identity: Identity,
+    resource: str,
+    sender: RecordingSender,
+    clock: Clock,
+) -> ServiceProbe:
+    claims, failure = _request_token(source, identity, resource, sender, clock)
+    default_identity_works = None
+    if failure is not None and failure.status == 400 and identity.selector:
+        default_claims, _ = _request_token(source, SYSTEM_ASSIGNED, resource, sender, clock)
+        default_identity_works = default_claims is not None
+    return probe._replace(
+        claims=claims, failure=failure, default_identity_works=default_identity_works
+    )
+
+
+def _request_token(
+    source: TokenSource, identity: Identity, resource: str, sender: RecordingSender, clock: Clock
+) -> tuple[Mapping[str, object] | None, Failure | None]:
+    retry_options = RetryOptions(
+        connect_seconds=_CONNECT_SECONDS, request_seconds=sender.seconds_left, attempts=1
+    )
+    runner = ExchangeRunner(
+        sender,
+        clock,
+        random=_no_jitter,
+        seconds=sender.seconds_left,
+        retry_options=retry_options,
+    )
+    try:
+        source.check_selector(identity)
+        token = source.fetch(TokenRequest(resource, identity), runner)
+    except Failure as failure:
+        return None, failure.copy()
+    except ValueError as error:
+        return None, Refused(sanitize(str(error)), reason=Reason.UNSUPPORTED)
+    except OSError as error:
+        problem = sanitize(error.strerror or str(error))
+        return None, Unavailable(problem, reason=Reason.UNREACHABLE)
+    return claims_in(token.value), None
+
+
+def _no_jitter() -> float:
+    return 0.5
+
+
+def _record(path: str, response: Response) -> RequestRecord:
+    date = http_date(response.headers.get("date", ""))
+    return RequestRecord(
+        path,
+        response.status,
+        {
+            name: sanitize(response.headers[name], 200)
+            for name in _RECORDED_HEADERS
+            if name in response.headers
+        },
+        seconds=response.received_at - response.sent_at,
+        clock_offset=None if date is None else response.received_wall - date,
+    )
+
+
+def _body_start(response: Response) -> str:
+    return sanitize(response.body[:2000].decode("utf-8", "replace"), 300)

@@ -1,0 +1,115 @@
+"""The shared token cache, read without creating it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+from ..._core.claims import claims_in
+from ..._core.failure import sanitize
+from ..._core.identity import Identity
+from ..._shared_cache.location import default_paths, parse_setting, shared_cache_for
+from ..._shared_cache.mounts import current_mounts
+from ..._shared_cache.rate_limit import rate_limiter_for
+from .facts import CachedToken, CacheState
+
+if TYPE_CHECKING:
+    from ..._platform.environment import Environment
+    from ..._shared_cache.record import Record
+    from ..._shared_cache.store import SharedCache
+    from ..._sources.sources import TokenSource
+
+
+def gather_cache(
+    setting: bool | str | os.PathLike[str] | None, source: TokenSource, environment: Environment
+) -> CacheState:
+    """Return the state of the shared token cache.
+
+    Raises:
+        ValueError: if ``setting`` is not valid.
+    """
+    shared_cache = shared_cache_for(setting, environment=environment)
+    if shared_cache is None:
+        return CacheState(is_off=True)
+    path, problem = _choose_directory(shared_cache, setting, environment)
+    if problem or not os.path.isdir(path):
+        return CacheState(path=path, problem=problem)
+    return _read_cache(path, shared_cache, source)
+
+
+def _choose_directory(
+    shared_cache: SharedCache,
+    setting: bool | str | os.PathLike[str] | None,
+    environment: Environment,
+) -> tuple[str, str]:
+    """Return the first usable directory, or else the first one and why it is not usable."""
+    paths = [shared_cache.directory.path]
+    configured = environment["IMDS_IDENTITY_CACHE"] if setting is None else setting
+    # True means the default directory; False is handled above.
+    if isinstance(configured, bool) or parse_setting(configured, "cache") is None:
+        mounted = current_mounts()
+        defaults = default_paths(environment["XDG_RUNTIME_DIR"] or None)
+        paths = [path for path in defaults if mounted.in_memory(os.path.dirname(path))] or [""]
+    checked = [(path, directory_problem(path)) for path in paths]
+    return next((pair for pair in checked if not pair[1]), checked[0])
+
+
+def directory_problem(path: str) -> str:
+    """Return why a directory cannot be the cache; empty if it can be used or created."""
+    if not path:
+        return "there is no memory-backed file system for the cache"
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    if not stat.S_ISDIR(status.st_mode):
+        return "it is not a directory"
+    if sys.platform == "win32":
+        return _access_problem(path)
+    if status.st_uid != os.geteuid():
+        return f"it belongs to user {status.st_uid}, and this process is user {os.geteuid()}"
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        return f"other users can access it: its mode is {stat.S_IMODE(status.st_mode):o}"
+    return ""
+
+
+def _access_problem(path: str) -> str:
+    from ..._platform.windows import other_readers
+
+    try:
+        readers = other_readers(path)
+    except OSError as error:
+        return error.strerror or str(error)
+    return f"other users can access it: {', '.join(readers)}" if readers else ""
+
+
+def _read_cache(path: str, shared_cache: SharedCache, source: TokenSource) -> CacheState:
+    records = shared_cache.records()
+    now = shared_cache.clock.now()
+    rate_limiter = rate_limiter_for(shared_cache, source, _no_jitter)
+    return CacheState(
+        path=path,
+        tokens=tuple(_token(record, now) for record in records if record.token),
+        failures=sum(record.token is None for record in records),
+        backoff_seconds=rate_limiter.remaining_pause(),
+    )
+
+
+def _token(record: Record, now: float) -> CachedToken:
+    claims = claims_in(record.token.value) if record.token else {}
+    key = record.key
+    return CachedToken(
+        sanitize(key.resource),
+        sanitize(key.endpoint),
+        sanitize(str(Identity(key.selector, key.identity))),
+        sanitize(str(claims.get("oid", ""))),
+        record.token.expires_at - now if record.token else 0.0,
+    )
+
+
+def _no_jitter() -> float:
+    return 0.5
