@@ -118,5 +118,5 @@ class TestWindows:
             windows.other_readers(str(tmp_path / "none"))
 
     def test_groups_of_this_process_are_told(self) -> None:
-        assert windows.acts_for_administrator() in (True, False)
-        assert windows.acts_for_group("no such group of anybody's") is None
+        assert windows.is_administrator() in (True, False)
+        assert windows.is_group_member("no such group of anybody's") is None
