@@ -189,7 +189,7 @@ def test_cache_directory_is_checked_but_not_created(tmp_path: Path) -> None:
     directory.mkdir(mode=0o700)
     assert directory_problem(str(directory)) == ""
     directory.chmod(0o750)
-    assert "its mode is 750" in directory_problem(str(directory))
+    assert "(mode 750)" in directory_problem(str(directory))
     assert sorted(os.listdir(tmp_path)) == ["file", "mine"]
 
 
