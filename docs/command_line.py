@@ -1,4 +1,4 @@
-"""The reference of the command line, as its own parsers tell it.
+"""The command-line reference, generated from the argument parsers.
 
 python docs/command_line.py
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from imds_identity.cli import _COMMANDS, _parser
+from imds_identity.cli import COMMANDS, build_parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,69 +17,69 @@ _WIDTH = 88
 _TITLE = """\
 # Command line
 
-Every command has `--help`, which this page is made of. Tokens and other answers go to standard
-output, everything else to standard error. The exit status is 0, 1 for an error or 2 for wrong
-usage, unless the command says otherwise.
+This page has the same text as `imds-identity COMMAND --help`. Commands print tokens and other
+results to standard output, and all messages to standard error. The exit status is 0, 1 for an error
+or 2 for wrong usage, unless the command documents others.
 """
 
 
 def reference() -> str:
-    """The whole page, in Markdown."""
-    return "\n".join([_TITLE, *(_section(name) for name in _COMMANDS)])
+    """Return the page in Markdown."""
+    return "\n".join([_TITLE, *(_section(name) for name in COMMANDS)])
 
 
 def _section(name: str) -> str:
     parser = parser_of(name)
     usage = parser.format_usage().removeprefix("usage: ").replace("\n" + " " * 7, "\n")
-    said = parser.description or _COMMANDS[name].help
-    said = _prose(f"{said[0].upper()}{said[1:].rstrip('.')}.")
-    lines = [f"## {name}", said, f"```text\n{usage}```"]
-    lines += [text for group in parser._action_groups for text in _group(parser, group)]
+    text = parser.description or COMMANDS[name].help
+    text = _paragraph(f"{text[0].upper()}{text[1:].rstrip('.')}.")
+    lines = [f"## {name}", text, f"```text\n{usage}```"]
+    lines += [item for group in parser._action_groups for item in _items(parser, group)]
     if parser.epilog:
-        lines.append(_prose(parser.epilog))
+        lines.append(_paragraph(parser.epilog))
     return "\n\n".join(lines) + "\n"
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
-    """The parser of one command."""
+    """Return the parser of one command."""
     commands = next(
-        action for action in _parser([name])._actions if isinstance(action.choices, dict)
+        action for action in build_parser([name])._actions if isinstance(action.choices, dict)
     )
     parser = commands.choices[name]  # type: ignore[index]
     assert isinstance(parser, argparse.ArgumentParser)
-    parser.formatter_class = _Formatter
+    parser.formatter_class = _HelpFormatter
     return parser
 
 
-def _group(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Iterator[str]:
-    formatter = _Formatter(parser.prog)
+def _items(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Iterator[str]:
+    formatter = _HelpFormatter(parser.prog)
     for action in group._group_actions:
         if action.help == argparse.SUPPRESS or action.dest == "help":
             continue
-        said = formatter._expand_help(action) if action.help else _one_of(action)
-        yield f"`{flags_of(action)}`\n:   {_escaped(said)}"
+        text = formatter._expand_help(action) if action.help else _choices(action)
+        yield f"`{flags_of(action)}`\n:   {_escaped(text)}"
 
 
-def _one_of(action: argparse.Action) -> str:
+def _choices(action: argparse.Action) -> str:
     return f"one of: {', '.join(action.choices or ())}"
 
 
 def flags_of(action: argparse.Action) -> str:
-    """The flags of one argument, and what they take."""
-    return _Formatter("")._format_action_invocation(action)
+    """Return the flags of an argument and their values, as in the help."""
+    return _HelpFormatter("")._format_action_invocation(action)
 
 
-def _prose(said: str) -> str:
-    """A paragraph; lines of commands stay lines."""
-    return f"```text\n{said.strip()}\n```" if "\n" in said else _escaped(said)
+def _paragraph(text: str) -> str:
+    """Return a paragraph; examples keep their line breaks."""
+    return f"```text\n{text.strip()}\n```" if "\n" in text else _escaped(text)
 
 
-def _escaped(said: str) -> str:
-    """Nothing in a help's text is Markdown."""
-    return "".join(f"\\{letter}" if letter in "*_<>[]`" else letter for letter in said)
+def _escaped(text: str) -> str:
+    """Escape Markdown."""
+    return "".join(f"\\{letter}" if letter in "*_<>[]`" else letter for letter in text)
 
 
-class _Formatter(argparse.HelpFormatter):
+class _HelpFormatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=_WIDTH)
 

@@ -152,14 +152,13 @@ def start() -> Iterator[tuple[str, float]]:
     """Yield the milliseconds of each step of `imds-identity token` with a warm cache."""
     library = "json, re, threading, contextlib, contextvars"
     parser = f"{library}, argparse, gettext, locale"
-    end = "import os; os._exit(0)"  # as the command line does
     ours = f"{parser}, imds_identity.cli.token, imds_identity._token_cache.process"
-    program = "from imds_identity.cli import program; program()"
+    program = "from imds_identity.cli import main; main()"
     steps = {
         "Python itself": ["pass"],
-        "the standard library's json, re, threading": [f"import {library}; {end}"],
-        "argparse": [f"import {parser}; {end}"],
-        "this package's modules": [f"import {ours}; {end}"],
+        "the standard library's json, re, threading": [f"import {library}"],
+        "argparse": [f"import {parser}"],
+        "this package's modules": [f"import {ours}"],
         "parsing arguments, reading two files": [program, "token", VAULT],
     }
     with run_service() as (_, environment):

@@ -1,4 +1,4 @@
-"""The command line, in this process and as a process of its own."""
+"""The command line, in this process and in its own."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from typing import Any
 import jwt
 import pytest
 
+from imds_identity.cli import COMMANDS
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED, Emulator
 
 VAULT = "https://vault.azure.net"
 
 
-def test_text_is_the_token_alone(imds_emulator: Emulator, ran: Any) -> None:
+def test_text_output_is_the_token_only(imds_emulator: Emulator, ran: Any) -> None:
     status, out, err = ran("token", f"{VAULT}/.default")
     assert (status, err) == (0, "")
     assert jwt.decode(out.strip(), options={"verify_signature": False})["aud"] == VAULT
     assert out.count("\n") == 1
 
 
-def test_json_has_the_fields_of_az(imds_emulator: Emulator, ran: Any) -> None:
+def test_json_output_has_the_fields_of_az(imds_emulator: Emulator, ran: Any) -> None:
     status, out, _ = ran("token", VAULT, "--output", "json")
-    said = json.loads(out)
-    claims = jwt.decode(said["accessToken"], options={"verify_signature": False})
+    fields = json.loads(out)
+    claims = jwt.decode(fields["accessToken"], options={"verify_signature": False})
     assert status == 0
-    assert list(said) == [
+    assert list(fields) == [
         "accessToken",
         "expiresOn",
         "expires_on",
@@ -41,43 +42,45 @@ def test_json_has_the_fields_of_az(imds_emulator: Emulator, ran: Any) -> None:
         "tenant",
         "tokenType",
     ]
-    assert said["expires_on"] == claims["exp"]
-    assert said["tenant"] == claims["tid"]
-    assert said["subscription"] == claims["xms_mirid"].split("/")[2]
-    assert said["tokenType"] == "Bearer"
-    local = datetime.strptime(said["expiresOn"], "%Y-%m-%d %H:%M:%S.%f").astimezone()
+    assert fields["expires_on"] == claims["exp"]
+    assert fields["tenant"] == claims["tid"]
+    assert fields["subscription"] == claims["xms_mirid"].split("/")[2]
+    assert fields["tokenType"] == "Bearer"
+    local = datetime.strptime(fields["expiresOn"], "%Y-%m-%d %H:%M:%S.%f").astimezone()
     assert local.timestamp() == claims["exp"]
 
 
-def test_header_goes_to_curl(imds_emulator: Emulator, ran: Any) -> None:
+def test_header_output_is_an_authorization_header(imds_emulator: Emulator, ran: Any) -> None:
     _, token, _ = ran("token", VAULT)
     assert ran("token", VAULT, "--output", "header") == (0, f"Authorization: Bearer {token}", "")
 
 
-@pytest.mark.parametrize("asked", [("--resource", VAULT), ("--scope", f"{VAULT}/.default")])
-def test_it_is_asked_as_az_is(imds_emulator: Emulator, ran: Any, asked: tuple[str, str]) -> None:
-    status, out, err = ran("token", *asked, "-o", "claims")
+@pytest.mark.parametrize("flags", [("--resource", VAULT), ("--scope", f"{VAULT}/.default")])
+def test_flags_of_az_are_supported(
+    imds_emulator: Emulator, ran: Any, flags: tuple[str, str]
+) -> None:
+    status, out, err = ran("token", *flags, "-o", "claims")
     assert (status, err) == (0, "")
     assert json.loads(out)["aud"] == VAULT
 
 
-def test_claims_are_shown_without_the_token(imds_emulator: Emulator, ran: Any) -> None:
+def test_claims_output_omits_the_token(imds_emulator: Emulator, ran: Any) -> None:
     _, token, _ = ran("token", VAULT)
     _, out, _ = ran("token", VAULT, "--output", "claims")
     assert json.loads(out) == jwt.decode(token.strip(), options={"verify_signature": False})
     assert not any(part in out for part in token.strip().split("."))
 
 
-def test_a_token_without_claims_says_so(imds_emulator: Emulator, ran: Any) -> None:
+def test_opaque_token_has_no_claims(imds_emulator: Emulator, ran: Any) -> None:
     body = json.dumps({"access_token": "opaque", "expires_on": "32000000000"})
     imds_emulator.fault(category="identity", status=200, body=body, content_type="application/json")
     status, out, err = ran("token", VAULT, "-o", "claims")
     assert (status, out) == (1, "")
-    assert "is no JWT" in err
+    assert "is not a JWT" in err
     assert "opaque" not in err
 
 
-def test_the_agents_key_files_may_lie_elsewhere(
+def test_directory_of_arc_key_files_can_be_set(
     arc_emulator: Emulator, ran: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     directory = str(arc_emulator.tokens_directory)
@@ -85,7 +88,7 @@ def test_the_agents_key_files_may_lie_elsewhere(
     assert (status, out.count("\n")) == (0, 1)
 
 
-def test_the_cache_is_named_or_off(imds_emulator: Emulator, ran: Any, tmp_path: Path) -> None:
+def test_cache_directory_can_be_set(imds_emulator: Emulator, ran: Any, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     for _ in range(2):
         assert ran("token", VAULT, "--cache", str(shared))[0] == 0
@@ -94,21 +97,25 @@ def test_the_cache_is_named_or_off(imds_emulator: Emulator, ran: Any, tmp_path: 
 
 
 @pytest.mark.parametrize("claims", ['{"tid": ["a"], "xms_mirid": {}}', "[" * 40_000, "[]", "7", ""])
-def test_a_token_that_says_nonsense_of_itself_is_still_shown(
+def test_token_with_invalid_claims_is_printed(
     imds_emulator: Emulator, ran: Any, claims: str
 ) -> None:
     token = f"eyJ9.{base64.urlsafe_b64encode(claims.encode()).decode()}.x"
     body = json.dumps({"access_token": token, "expires_on": "32000000000"})
     imds_emulator.fault(category="identity", status=200, body=body, content_type="application/json")
     status, out, err = ran("token", VAULT, "--output", "json")
-    said = json.loads(out)
+    fields = json.loads(out)
     assert (status, err) == (0, "")
-    assert (said["accessToken"], said["tenant"], said["subscription"]) == (token, None, None)
+    assert (fields["accessToken"], fields["tenant"], fields["subscription"]) == (token, None, None)
 
 
-def test_no_header_of_the_service_s_own_is_written(imds_emulator: Emulator, ran: Any) -> None:
-    said = {"access_token": "t", "expires_on": "32000000000", "token_type": "X\r\nX-Evil: 1\r\nY:"}
-    body = json.dumps(said)
+def test_service_cannot_inject_headers(imds_emulator: Emulator, ran: Any) -> None:
+    response = {
+        "access_token": "t",
+        "expires_on": "32000000000",
+        "token_type": "X\r\nX-Evil: 1\r\nY:",
+    }
+    body = json.dumps(response)
     imds_emulator.fault(category="identity", status=200, body=body, content_type="application/json")
     status, out, err = ran("token", VAULT, "--output", "header")
     assert (status, out) == (1, "")
@@ -116,14 +123,14 @@ def test_no_header_of_the_service_s_own_is_written(imds_emulator: Emulator, ran:
     assert "Evil" not in err
 
 
-def test_no_example_puts_a_token_on_a_command_line_that_others_can_read() -> None:
+def test_no_example_has_a_token_on_a_command_line() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     assert re.search(r"--output header \|\s+curl -H @-", readme)
     assert "$(imds-identity token" not in readme
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
-def test_env_is_evaluated_by_a_shell(imds_emulator: Emulator, ran: Any) -> None:
+def test_env_output_can_be_evaluated_by_a_shell(imds_emulator: Emulator, ran: Any) -> None:
     _, token, _ = ran("token", VAULT)
     _, lines, _ = ran("token", VAULT, "--output", "env")
     shell = subprocess.run(
@@ -138,29 +145,32 @@ def test_env_is_evaluated_by_a_shell(imds_emulator: Emulator, ran: Any) -> None:
 
 
 @pytest.mark.parametrize("version", [None, "v1", "v1beta1"])
-def test_exec_credential_is_what_kubectl_asks_for(
+def test_exec_credential_has_the_version_that_kubectl_requests(
     imds_emulator: Emulator, ran: Any, monkeypatch: pytest.MonkeyPatch, version: str | None
 ) -> None:
     if version:
-        asked = {"apiVersion": f"client.authentication.k8s.io/{version}", "kind": "ExecCredential"}
-        monkeypatch.setenv("KUBERNETES_EXEC_INFO", json.dumps(asked))
-    said = json.loads(ran("token", VAULT, "--output", "exec-credential")[1])
-    assert said["apiVersion"] == f"client.authentication.k8s.io/{version or 'v1'}"
-    assert said["kind"] == "ExecCredential"
-    expiry = datetime.strptime(said["status"]["expirationTimestamp"], "%Y-%m-%dT%H:%M:%S%z")
-    claims = jwt.decode(said["status"]["token"], options={"verify_signature": False})
+        requested = {
+            "apiVersion": f"client.authentication.k8s.io/{version}",
+            "kind": "ExecCredential",
+        }
+        monkeypatch.setenv("KUBERNETES_EXEC_INFO", json.dumps(requested))
+    credential = json.loads(ran("token", VAULT, "--output", "exec-credential")[1])
+    assert credential["apiVersion"] == f"client.authentication.k8s.io/{version or 'v1'}"
+    assert credential["kind"] == "ExecCredential"
+    expiry = datetime.strptime(credential["status"]["expirationTimestamp"], "%Y-%m-%dT%H:%M:%S%z")
+    claims = jwt.decode(credential["status"]["token"], options={"verify_signature": False})
     assert expiry.timestamp() == claims["exp"]
 
 
 @pytest.mark.parametrize("selector", ["client_id", "object_id", "resource_id"])
-def test_a_user_assigned_identity(imds_emulator: Emulator, ran: Any, selector: str) -> None:
+def test_user_assigned_identity(imds_emulator: Emulator, ran: Any, selector: str) -> None:
     flag = f"--{selector.replace('_', '-')}"
     _, out, _ = ran("token", VAULT, flag, getattr(DEFAULT_USER_ASSIGNED, selector))
     claims = jwt.decode(out.strip(), options={"verify_signature": False})
     assert claims["oid"] == DEFAULT_USER_ASSIGNED.object_id
 
 
-def test_alone_it_lists_its_commands(ran: Any) -> None:
+def test_without_arguments_it_lists_the_commands(ran: Any) -> None:
     status, out, err = ran()
     assert (status, out) == (2, "")
     assert "print a managed identity's token" in err
@@ -185,28 +195,26 @@ def test_alone_it_lists_its_commands(ran: Any) -> None:
         ["cache", "show", "--directory", ""],
     ],
 )
-def test_wrong_usage_ends_with_2_and_a_word_of_why(ran: Any, arguments: list[str]) -> None:
+def test_wrong_usage_has_exit_status_2_and_a_message(ran: Any, arguments: list[str]) -> None:
     status, out, err = ran(*arguments)
     assert (status, out) == (2, "")
     assert "imds-identity" in err
     assert "Traceback" not in err
 
 
-def test_an_error_ends_with_1_in_plain_words(imds_emulator: Emulator, ran: Any) -> None:
+def test_error_has_exit_status_1_and_a_message(imds_emulator: Emulator, ran: Any) -> None:
     status, out, err = ran("token", VAULT, "--client-id", "nobody")
     assert (status, out) == (1, "")
     assert err.startswith("imds-identity: the service answered 400")
     assert "nobody" in err
-    assert err.count("\n") == 2  # the second line names the command that finds the cause
+    assert err.count("\n") == 2  # the second line names the doctor command
 
 
-def test_what_nobody_thought_of_is_no_traceback_either(
-    ran: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*args: object) -> None:
+def test_unexpected_error_has_no_traceback(ran: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
         raise ZeroDivisionError("Bearer eyJhbGciOiJIUzI1NiJ9.e30.c2ln")
 
-    monkeypatch.setattr("imds_identity._token_cache.client.TokenClient.token", broken)
+    monkeypatch.setattr("imds_identity._token_cache.client.TokenClient.token", fail)
     status, out, err = ran("token", VAULT)
     assert (status, out) == (1, "")
     assert err == "imds-identity: unexpected ZeroDivisionError: <hidden>\n"
@@ -219,7 +227,7 @@ def process(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str
     )
 
 
-def test_a_process_prints_a_token_without_loading_azure_core(imds_emulator: Emulator) -> None:
+def test_token_is_printed_without_importing_azure_core(imds_emulator: Emulator) -> None:
     script = (
         "import sys; from imds_identity.cli import main; status = main(sys.argv[1:]);"
         "print(status, [m for m in ('azure.core', 'msal', 'asyncio') if m in sys.modules])"
@@ -230,45 +238,33 @@ def test_a_process_prints_a_token_without_loading_azure_core(imds_emulator: Emul
     assert done.stdout.splitlines()[1] == "0 []"
 
 
-AS_A_PROGRAM = """
+EXIT_HANDLER = """
 import atexit, sys, threading
-from imds_identity.cli import program
-keeps_turning = threading.Event()
-if sys.argv[1] == "atexit":
-    atexit.register(print, "called at the end")
-elif sys.argv[1] == "thread":
-    threading.Thread(target=lambda: (keeps_turning.wait(60), print("a thread ended"))).start()
-sys.argv[1:] = sys.argv[2:]
-status = program()
-print("went on", flush=True)
-keeps_turning.set()
+from imds_identity.cli import main
+finish = threading.Event()
+atexit.register(print, "exit handler")
+threading.Thread(target=lambda: (finish.wait(60), print("thread"))).start()
+status = main(sys.argv[1:])
+finish.set()
 sys.exit(status)
 """
 
 
 @pytest.mark.parametrize(
-    ("who", "words", "status", "said"),
-    [
-        ("nobody", ["token", VAULT], 0, []),
-        ("atexit", ["token", VAULT], 0, ["went on", "called at the end"]),
-        ("thread", ["token", VAULT], 0, ["went on", "a thread ended"]),
-        ("nobody", ["token", "no resource"], 2, ["went on"]),
-    ],
+    ("words", "status"), [(["token", VAULT], 0), (["token", "no resource"], 2)]
 )
-def test_the_program_ends_at_once_if_nobody_waits_for_its_end(
-    who: str, words: list[str], status: int, said: list[str], imds_emulator: Emulator
-) -> None:
+def test_process_exits_normally(words: list[str], status: int, imds_emulator: Emulator) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", AS_A_PROGRAM, who, *words],
+        [sys.executable, "-c", EXIT_HANDLER, *words],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
     lines = done.stdout.splitlines()
-    assert [line for line in lines if not line.startswith("eyJ")] == said
-    assert len(lines) - len(said) == (status == 0)
+    assert [line for line in lines if not line.startswith("eyJ")] == ["thread", "exit handler"]
+    assert len(lines) - 2 == (status == 0)
 
 
-def test_a_reader_that_goes_away_is_no_traceback(imds_emulator: Emulator) -> None:
+def test_broken_pipe_has_no_traceback(imds_emulator: Emulator) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "imds_identity", "token", VAULT]
@@ -277,7 +273,7 @@ def test_a_reader_that_goes_away_is_no_traceback(imds_emulator: Emulator) -> Non
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_the_demo_shows_both_hosts() -> None:
+def test_demo_runs_on_both_hosts() -> None:
     done = process("demo")
     assert done.returncode == 0, done.stderr
     assert "greeting = 'hello from the vault, an Azure VM'" in done.stdout
@@ -292,24 +288,36 @@ def test_version_and_help() -> None:
         assert process(command, "--help").returncode == 0
 
 
-def test_v_tells_on_standard_error_what_is_done(imds_emulator: Emulator) -> None:
-    """In a process of its own: what is told last is not lost with the interpreter."""
+def test_verbose_logs_to_standard_error(imds_emulator: Emulator) -> None:
+    """The last lines are not lost when the process ends."""
     for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-m", "imds_identity", "token", VAULT, "-v", "--cache", "off"],
             capture_output=True, text=True, check=True, timeout=60,
             env={**os.environ, **imds_emulator.environment()},
         )  # fmt: skip
-        told = done.stderr.splitlines()
-        assert all(line.startswith("imds-identity: ") for line in told)
+        log = done.stderr.splitlines()
+        assert all(line.startswith("imds-identity: ") for line in log)
         assert [
             words
             for words in ("tokens come from", ": 200, ", "fetched a token for")
-            if not any(words in line for line in told)
+            if not any(words in line for line in log)
         ] == []
         assert done.stdout.strip() not in done.stderr
 
 
-def test_without_v_nothing_is_told(imds_emulator: Emulator, ran: Any) -> None:
+def test_without_verbose_nothing_is_logged(imds_emulator: Emulator, ran: Any) -> None:
     ran("token", VAULT, "-v", "--cache", "off")
     assert ran("token", VAULT, "--cache", "off")[2] == ""
+
+
+def test_help_lists_each_command_with_its_purpose(ran: Any) -> None:
+    lines = ran("--help")[1].splitlines()
+    for name, command in COMMANDS.items():
+        [line] = [each for each in lines if each.split()[:1] == [name]]
+        assert line.endswith(f" {command.help}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_breaks_no_flag_or_url_at_a_hyphen(ran: Any, name: str) -> None:
+    assert not re.findall(r"\w-$", ran(name, "--help")[1], re.MULTILINE)

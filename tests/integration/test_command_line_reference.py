@@ -1,4 +1,4 @@
-"""The reference of the command line leaves nothing out."""
+"""The command-line reference of the documentation is complete."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from imds_identity.cli import _COMMANDS
+from imds_identity.cli import COMMANDS
 
 SCRIPT = Path(__file__).parents[2] / "docs/command_line.py"
 
@@ -25,17 +25,18 @@ def script() -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", _COMMANDS)
-def test_each_command_has_its_section_and_each_flag_its_line(script: Any, name: str) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_a_section_with_all_its_flags(script: Any, name: str) -> None:
     section = script.reference().partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     assert f"imds-identity {name}" in section
     for action in script.parser_of(name)._actions:
         if action.help != argparse.SUPPRESS and action.dest != "help":
-            said = section.partition(f"`{script.flags_of(action)}`\n:   ")[2].split("\n")[0]
-            assert said.strip(), action
+            flags = script.flags_of(action)
+            description = section.partition(f"`{flags}`\n:   ")[2].split("\n")[0]
+            assert description.strip(), action
 
 
-def test_nothing_in_it_depends_on_the_terminal(script: Any, monkeypatch: Any) -> None:
+def test_reference_does_not_depend_on_the_terminal(script: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     wide = script.reference()
     monkeypatch.setenv("COLUMNS", "40")

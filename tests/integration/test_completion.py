@@ -1,4 +1,4 @@
-"""What shells offer at a Tab: asked of the command, and of the shells themselves."""
+"""Shell completion, tested with the command alone and with real shells."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ if TYPE_CHECKING:
 Offered = "Callable[..., list[str]]"
 CLIENT = "11111111-2222-3333-4444-555555555555"
 RESOURCE_ID = "/subscriptions/s/resourcegroups/g/providers/x/y/one"
-LONGEST = 20.0
+TIMEOUT_SECONDS = 20.0
 
 
 @pytest.fixture
 def offered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """The words that are offered for the last of some."""
+    """Return the completions of the last word of a command line."""
     monkeypatch.setattr(ExclusiveCompletionFinder, "_init_debug_stream", lambda _: None)
 
     def offer(*words: str) -> list[str]:
         line = shlex.join(["imds-identity", *words[:-1]]) + f" {words[-1]}"
-        answer = io.StringIO()
-        with monkeypatch.context() as asked:
-            for name, value in asking(line).items():
-                asked.setenv(name, value)
-            asked.setattr("argcomplete.finders.open", lambda *_: answer, raising=False)
-            with pytest.raises(SystemExit) as end:
+        output = io.StringIO()
+        with monkeypatch.context() as patched:
+            for name, value in completion_variables(line).items():
+                patched.setenv(name, value)
+            patched.setattr("argcomplete.finders.open", lambda *_: output, raising=False)
+            with pytest.raises(SystemExit) as raised:
                 cli.main([])
-        assert end.value.code == 0
-        return answer.getvalue().rstrip(" ").splitlines()
+        assert raised.value.code == 0
+        return output.getvalue().rstrip(" ").splitlines()
 
     return offer
 
 
-def asking(line: str) -> dict[str, str]:
-    """What argcomplete's scripts say of a line at whose end somebody presses Tab."""
+def completion_variables(line: str) -> dict[str, str]:
+    """Return the variables with which argcomplete's scripts request completions of a line."""
     return {
         "_ARGCOMPLETE": "1",
         "_ARGCOMPLETE_IFS": "\n",
-        "_ARGCOMPLETE_STDOUT_FILENAME": "answer",
+        "_ARGCOMPLETE_STDOUT_FILENAME": "output",
         "COMP_LINE": line,
         "COMP_POINT": str(len(line)),
     }
@@ -66,21 +66,18 @@ def asking(line: str) -> dict[str, str]:
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedCache:
-    """What this user's processes share, by default."""
+    """A shared token cache with two identities."""
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(tmp_path / "cache"))
-    machine = SharedCache(Directory.at(str(tmp_path / "cache")), SYSTEM_CLOCK)
+    cache = SharedCache(Directory.at(str(tmp_path / "cache")), SYSTEM_CLOCK)
     for selector, identity in (("client_id", CLIENT), ("resource_id", RESOURCE_ID)):
         key = KEY._replace(selector=selector, identity=identity, resource="https://one.example")
-        machine.write(Record(key, token_now(SYSTEM_CLOCK, "s3cret")))
-    return machine
+        cache.write(Record(key, token_now(SYSTEM_CLOCK, "s3cret")))
+    return cache
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    """Each command's parser, by its name."""
-    found = {}
-    for name in subparsers(cli._parser([])).choices:
-        found[name] = subparsers(cli._parser([name])).choices[name]
-    return found
+    """Return each command's parser by its name."""
+    return {name: subparsers(cli.build_parser([name])).choices[name] for name in cli.COMMANDS}
 
 
 def subparsers(parser: argparse.ArgumentParser) -> Any:
@@ -88,13 +85,13 @@ def subparsers(parser: argparse.ArgumentParser) -> Any:
     return action
 
 
-class TestWhatIsOffered:
-    def test_a_command(self, offered: Any) -> None:
+class TestCompletions:
+    def test_command(self, offered: Any) -> None:
         assert offered("") == ["--help", "--version", *commands()]
         assert offered("me") == ["metadata"]
 
     @pytest.mark.parametrize("name", list(commands()))
-    def test_each_flag_that_a_command_takes(self, offered: Any, name: str) -> None:
+    def test_flags_of_each_command(self, offered: Any, name: str) -> None:
         flags = {
             flag
             for action in commands()[name]._actions
@@ -122,13 +119,13 @@ class TestWhatIsOffered:
             (("no-such-command", "to"), ["token"]),
         ],
     )
-    def test_the_values_that_an_argument_takes(
+    def test_values_of_arguments(
         self, offered: Any, words: tuple[str, ...], values: list[str]
     ) -> None:
         assert offered(*words) == values
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="argcomplete asks bash for files")
-    def test_files_and_directories_where_the_argument_is_one(
+    @pytest.mark.skipif(sys.platform == "win32", reason="argcomplete uses bash to complete files")
+    def test_files_and_directories(
         self, offered: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -140,8 +137,8 @@ class TestWhatIsOffered:
         assert offered("attested", "--verify=some") == ["--verify=some", "--verify=somewhere/"]
         assert offered("token", "--client-id", "so") == []
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="argcomplete asks bash for files")
-    def test_what_exec_runs_is_a_program_and_then_files(
+    @pytest.mark.skipif(sys.platform == "win32", reason="argcomplete uses bash to complete files")
+    def test_exec_completes_a_program_and_then_files(
         self, offered: Any, tmp_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -152,15 +149,15 @@ class TestWhatIsOffered:
         assert offered("exec", "--", "./imds-") == ["./imds-notes"]
         assert offered("exec", "ls", "--so") == []
 
-    def test_what_was_given_or_excludes_another_is_not_offered_again(self, offered: Any) -> None:
-        after = offered("token", "--client-id", "x", "--source", "arc", "--")
-        assert not {"--object-id", "--resource-id", "--client-id", "--source"} & set(after)
+    def test_used_and_exclusive_flags_are_not_offered(self, offered: Any) -> None:
+        flags = offered("token", "--client-id", "x", "--source", "arc", "--")
+        assert not {"--object-id", "--resource-id", "--client-id", "--source"} & set(flags)
         assert "--resource" not in offered("token", "https://vault.azure.net", "--")
         assert "--allow-resource" in offered("serve", "--allow-resource", "x", "--")
 
 
-class TestWhatThisMachineKnows:
-    def test_identities_and_resources_that_have_tokens(
+class TestCachedValues:
+    def test_identities_and_resources_with_cached_tokens(
         self, offered: Any, shared: SharedCache
     ) -> None:
         assert offered("token", "--client-id", "") == [CLIENT]
@@ -168,19 +165,19 @@ class TestWhatThisMachineKnows:
         assert offered("token", "--object-id", "") == []
         assert "https://one.example" in offered("token", "")
 
-    def test_a_look_makes_no_directory(
+    def test_completion_creates_no_directory(
         self, offered: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(tmp_path / "cache"))
         assert offered("token", "--client-id", "") == []
         assert list(tmp_path.iterdir()) == []
 
-    def test_no_token_is_told(self, offered: Any, shared: SharedCache) -> None:
+    def test_no_token_is_offered(self, offered: Any, shared: SharedCache) -> None:
         for name in commands():
             for last in ("", "--", "s", "s3"):
                 assert "s3cret" not in "".join(offered(name, last))
 
-    def test_what_is_no_word_of_a_shell_is_not_offered(
+    def test_value_with_shell_syntax_is_not_offered(
         self, offered: Any, shared: SharedCache
     ) -> None:
         for hostile in ("$(reboot)", "a b", "\x1b[2J", "`x`", "a\nb", "größe", "a;b", "'"):
@@ -189,35 +186,38 @@ class TestWhatThisMachineKnows:
         assert offered("token", "--client-id", "") == [CLIENT]
 
 
-def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch, ran: Any) -> None:
+def test_missing_extra_is_reported(monkeypatch: pytest.MonkeyPatch, ran: Any) -> None:
     monkeypatch.setitem(sys.modules, "argcomplete.shell_integration", None)
     status, out, err = ran("completion", "bash")
     assert (status, out) == (1, "")
     assert "pip install 'imds-identity[completion]'" in err
 
 
-def test_who_wants_no_completion_loads_nothing_for_it() -> None:
-    script = "import sys; from imds_identity import cli; cli.main(['manual'])"
+def test_other_commands_do_not_import_argcomplete() -> None:
+    script = "import sys; from imds_identity import cli; cli.main(['cache', 'show'])"
     script += "; sys.exit('argcomplete' in sys.modules)"
     subprocess.check_output([sys.executable, "-c", script])
 
 
-def test_powershell_is_answered_in_a_file(tmp_path: Path, ran: Any) -> None:
+def test_powershell_completions_are_written_to_a_file(tmp_path: Path, ran: Any) -> None:
     status, script, _ = ran("completion", "powershell")
     assert status == 0
     assert "Register-ArgumentCompleter -Native -CommandName imds-identity" in script
-    answer = tmp_path / "answer"
-    variables = {**asking("imds-identity token --so"), "_ARGCOMPLETE_SHELL": "powershell"}
+    output = tmp_path / "output"
+    variables = {
+        **completion_variables("imds-identity token --so"),
+        "_ARGCOMPLETE_SHELL": "powershell",
+    }
     subprocess.check_output(
         [sys.executable, "-m", "imds_identity"],
-        env={**os.environ, **variables, "_ARGCOMPLETE_STDOUT_FILENAME": str(answer)},
+        env={**os.environ, **variables, "_ARGCOMPLETE_STDOUT_FILENAME": str(output)},
     )
-    assert answer.read_text() == "--source "
+    assert output.read_text() == "--source "
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of an ``imds-identity`` that a shell finds."""
+    """The directory of an ``imds-identity`` program, added to PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     file = folder / "imds-identity"
@@ -227,17 +227,17 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a shell in a terminal")
+@pytest.mark.skipif(sys.platform == "win32", reason="requires a shell in a terminal")
 @pytest.mark.usefixtures("program")
 class TestShells:
     @pytest.fixture(params=["bash", "zsh"])
     def terminal(
         self, request: pytest.FixtureRequest, tmp_path: Path, program: Path
     ) -> Iterator[Terminal]:
-        shell = needed(request.param)
+        shell = required_shell(request.param)
         script = tmp_path / "completion"
-        done = subprocess.check_output([program / "imds-identity", "completion", request.param])
-        script.write_bytes(done)
+        content = subprocess.check_output([program / "imds-identity", "completion", request.param])
+        script.write_bytes(content)
         start = {
             "bash": ["bash", "--noprofile", "--norc", "-i"],
             "zsh": ["zsh", "-f", "-i"],
@@ -266,12 +266,12 @@ class TestShells:
             ("IMDS_IDENTITY_CACHE=off imds-identity tok", "imds-identity token "),
         ],
     )
-    def test_a_tab_ends_the_word(self, terminal: Terminal, typed: str, becomes: str) -> None:
+    def test_tab_completes_the_word(self, terminal: Terminal, typed: str, becomes: str) -> None:
         terminal.type(f"{typed}\t")
         terminal.wait_for(becomes)
 
-    def test_fish_offers_words_with_their_meaning(self, program: Path, tmp_path: Path) -> None:
-        fish = needed("fish")
+    def test_fish_shows_descriptions(self, program: Path, tmp_path: Path) -> None:
+        fish = required_shell("fish")
 
         def offered(line: str) -> list[str]:
             script = f"imds-identity completion fish | source; complete -C '{line}'"
@@ -289,7 +289,7 @@ class TestShells:
         assert "imds-identity" in "".join(offered("imds-identity exec -- imds-ident"))
 
 
-def needed(shell: str) -> str:
+def required_shell(shell: str) -> str:
     found = shutil.which(shell)
     if found is None:
         pytest.skip(f"{shell} is not installed")
@@ -297,7 +297,7 @@ def needed(shell: str) -> str:
 
 
 class Terminal:
-    """A shell at a terminal of its own, and what it has written so far."""
+    """A shell in its own terminal, and its output so far."""
 
     def __init__(self, command: list[str], home: Path) -> None:
         import pty
@@ -308,17 +308,17 @@ class Terminal:
             command, stdin=inner, stdout=inner, stderr=inner, env=bare, start_new_session=True
         )
         os.close(inner)
-        self._written = ""
+        self._output = ""
 
     def type(self, text: str) -> None:
         os.write(self._terminal, text.encode())
 
     def wait_for(self, text: str) -> None:
-        end = time.monotonic() + LONGEST
-        while text not in self._written:
-            ready, _, _ = select.select([self._terminal], [], [], end - time.monotonic())
-            assert ready, self._written
-            self._written += os.read(self._terminal, 4096).decode(errors="replace")
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while text not in self._output:
+            ready, _, _ = select.select([self._terminal], [], [], deadline - time.monotonic())
+            assert ready, self._output
+            self._output += os.read(self._terminal, 4096).decode(errors="replace")
 
     def close(self) -> None:
         self._shell.kill()

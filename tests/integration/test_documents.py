@@ -13,7 +13,7 @@ import pytest
 
 from documents import ROOT, blocks
 from fake_azure import FakeAzure
-from imds_identity.cli import _parser
+from imds_identity.cli import build_parser
 from pages import RUNNERS, run_page
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_what_is_not_run_has_flags_that_are_understood(page: str) -> None:
         commands = commands.replace("\\\n", " ")
         for line in re.findall(r"(?m)^imds-identity .*", commands if block.why_not else ""):
             given = shlex.split(line.partition(" | ")[0], comments=True)[1:]
-            _parser(given).parse_args(given)
+            build_parser(given).parse_args(given)
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="there is no /proc")
@@ -102,4 +102,4 @@ def test_commands_in_configurations_have_flags_that_are_understood(page: str) ->
             r"(?<![\w\[/-])imds-identity ([a-z].*?)(?: [|>&]|[)\"']|$)", block.text, re.MULTILINE
         ):
             given = shlex.split(line)
-            _parser(given).parse_args(given)
+            build_parser(given).parse_args(given)

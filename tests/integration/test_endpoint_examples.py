@@ -1,4 +1,4 @@
-"""The examples of the endpoint are ones that it understands."""
+"""The endpoint's examples use valid flags, and its page documents all flags."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = [
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_its_flags_are_understood(name: str) -> None:
+def test_flags_of_examples_are_valid(name: str) -> None:
     lines = re.findall(r"\bimds-identity ((?:serve|exec) -.*)", (ROOT / name).read_text())
     assert lines
     for line in lines:

@@ -1,4 +1,4 @@
-"""The endpoint's server stands whatever clients do to it."""
+"""The endpoint's server stays available whatever its clients do."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 
 from imds_identity._core.secret import Secret
 from imds_identity._endpoint import server as server_module
-from imds_identity._endpoint.listen import listen_at
-from imds_identity._endpoint.policy import Rules
-from imds_identity._endpoint.responses import Answer, Wanted
-from imds_identity._endpoint.server import Server
+from imds_identity._endpoint.listen import listen_tcp
+from imds_identity._endpoint.policy import AccessPolicy
+from imds_identity._endpoint.responses import GrantedRequest, HttpResponse
+from imds_identity._endpoint.server import TokenServer
 from imds_identity._platform.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
@@ -27,30 +27,31 @@ SECRET = "f" * 64
 TARGET = "/msi/token?api-version=2019-08-01&resource=https://vault.azure.net"
 
 
-class Running:
-    """A server whose tokens are all alike, and how often one was given."""
+class RunningServer:
+    """A server that responds with the same token each time and records the granted requests."""
 
-    def __init__(self, **rules: Any) -> None:
-        self.given: list[Wanted] = []
+    def __init__(self, **policy: Any) -> None:
+        self.granted: list[GrantedRequest] = []
         self.proceed = threading.Event()
         self.proceed.set()
-        listener = listen_at("127.0.0.1")
+        listener = listen_tcp("127.0.0.1")
         self.port: int = listener.getsockname()[1]
-        self.server = Server([listener], Rules(Secret(SECRET), **rules), self.give, SYSTEM_CLOCK)
+        access_policy = AccessPolicy(Secret(SECRET), **policy)
+        self.server = TokenServer([listener], access_policy, self.handle, SYSTEM_CLOCK)
         self.thread = threading.Thread(target=self.server.serve)
 
-    def give(self, wanted: Wanted) -> Answer:
-        self.given.append(wanted)
+    def handle(self, granted: GrantedRequest) -> HttpResponse:
+        self.granted.append(granted)
         self.proceed.wait(10)
-        return Answer(200, b'{"access_token": "a-token"}')
+        return HttpResponse(200, b'{"access_token": "a-token"}')
 
-    def ask(self, headers: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+    def request(self, headers: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            sent = {"X-IDENTITY-HEADER": SECRET} if headers is None else headers
-            connection.request("GET", TARGET, headers=sent)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            fields = {"X-IDENTITY-HEADER": SECRET} if headers is None else headers
+            connection.request("GET", TARGET, headers=fields)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
         finally:
             connection.close()
 
@@ -58,18 +59,18 @@ class Running:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
     def send(self, raw: bytes) -> bytes:
-        """All that is answered to ``raw``."""
+        """Send ``raw``; return all received data."""
         with self.connect() as peer:
             peer.sendall(raw)
-            answer = b""
-            while piece := peer.recv(65536):
-                answer += piece
-            return answer
+            received = b""
+            while data := peer.recv(65536):
+                received += data
+            return received
 
 
 @contextmanager
-def started(**rules: Any) -> Iterator[Running]:
-    running = Running(**rules)
+def started(**policy: Any) -> Iterator[RunningServer]:
+    running = RunningServer(**policy)
     running.thread.start()
     try:
         yield running
@@ -81,28 +82,28 @@ def started(**rules: Any) -> Iterator[Running]:
 
 
 @pytest.fixture
-def running() -> Iterator[Running]:
-    with started() as one:
-        yield one
+def running() -> Iterator[RunningServer]:
+    with started() as server:
+        yield server
 
 
 def head(*lines: str) -> bytes:
     return "\r\n".join((*lines, "", "")).encode()
 
 
-def good(running: Running) -> tuple[str, ...]:
+def valid_headers(running: RunningServer) -> tuple[str, ...]:
     return (f"Host: 127.0.0.1:{running.port}", f"X-IDENTITY-HEADER: {SECRET}")
 
 
-def test_a_client_that_knows_the_secret_gets_a_token(running: Running) -> None:
-    assert running.ask() == (200, {"access_token": "a-token"})
+def test_client_with_the_secret_gets_a_token(running: RunningServer) -> None:
+    assert running.request() == (200, {"access_token": "a-token"})
 
 
-def test_without_the_secret_nobody_is_asked_for_a_token(running: Running) -> None:
-    status, said = running.ask({})
+def test_request_without_the_secret_fetches_no_token(running: RunningServer) -> None:
+    status, body = running.request({})
     assert status == 401
-    assert "access_token" not in said
-    assert running.given == []
+    assert "access_token" not in body
+    assert running.granted == []
 
 
 @pytest.mark.parametrize(
@@ -124,28 +125,28 @@ def test_without_the_secret_nobody_is_asked_for_a_token(running: Running) -> Non
         ("431", [f"GET {TARGET} HTTP/1.1", "X: " + "x" * 20_000]),
     ],
 )
-def test_what_is_not_sound_is_refused(running: Running, status: str, lines: list[str]) -> None:
+def test_invalid_request_is_refused(running: RunningServer, status: str, lines: list[str]) -> None:
     host = f"127.0.0.1:{running.port}"
-    sent = [line.format(host=host, port=running.port) for line in lines]
-    answer = running.send(head(*sent, f"X-IDENTITY-HEADER: {SECRET}"))
-    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-    assert running.given == []
-    assert running.ask()[0] == 200
+    formatted = [line.format(host=host, port=running.port) for line in lines]
+    response = running.send(head(*formatted, f"X-IDENTITY-HEADER: {SECRET}"))
+    assert response.startswith(f"HTTP/1.1 {status} ".encode())
+    assert running.granted == []
+    assert running.request()[0] == 200
 
 
-def test_one_connection_is_good_for_one_answer(running: Running) -> None:
-    one = head(f"GET {TARGET} HTTP/1.1", *good(running))
-    assert running.send(one + one).count(b"HTTP/1.1 ") == 1
-    assert len(running.given) == 1
+def test_connection_serves_one_request(running: RunningServer) -> None:
+    request = head(f"GET {TARGET} HTTP/1.1", *valid_headers(running))
+    assert running.send(request + request).count(b"HTTP/1.1 ") == 1
+    assert len(running.granted) == 1
 
 
-def test_a_body_that_nobody_wants_does_not_hide_the_answer(running: Running) -> None:
-    lines = head(f"POST {TARGET} HTTP/1.1", *good(running), "Content-Length: 500000")
+def test_client_that_sends_a_body_receives_the_response(running: RunningServer) -> None:
+    lines = head(f"POST {TARGET} HTTP/1.1", *valid_headers(running), "Content-Length: 500000")
     assert running.send(lines + b"x" * 500_000).startswith(b"HTTP/1.1 405 ")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
-def test_a_thousand_connections_that_say_nothing_make_place(running: Running) -> None:
+def test_thousand_silent_connections_do_not_block_others(running: RunningServer) -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -155,92 +156,94 @@ def test_a_thousand_connections_that_say_nothing_make_place(running: Running) ->
             for number in range(1000):
                 peer = stack.enter_context(running.connect())
                 peer.sendall(b"GET /msi/token HTTP/1.1\r\n"[: number % 20])
-            assert running.ask()[0] == 200
-            assert len(running.server._open) <= server_module.MOST_CONNECTIONS
+            assert running.request()[0] == 200
+            assert len(running.server._connections) <= server_module.MAX_CONNECTIONS
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_where_no_more_files_can_be_opened_it_goes_on(
-    running: Running, monkeypatch: pytest.MonkeyPatch
+def test_server_survives_too_many_open_files(
+    running: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused = iter((OSError(24, "Too many open files"),))
+    errors = iter((OSError(24, "Too many open files"),))
     accept = socket.socket.accept
 
-    def once_refused(listener: socket.socket) -> Any:
-        for error in refused:
+    def accept_after_an_error(listener: socket.socket) -> Any:
+        for error in errors:
             raise error
         return accept(listener)
 
-    monkeypatch.setattr(socket.socket, "accept", once_refused)
-    assert running.ask()[0] == 200
+    monkeypatch.setattr(socket.socket, "accept", accept_after_an_error)
+    assert running.request()[0] == 200
 
 
-def test_a_head_that_trickles_ends(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_request_is_disconnected(
+    running: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server_module, "READ_SECONDS", 0.05)
     with running.connect() as slow:
         slow.sendall(b"GET /msi/token HTTP/1.1\r\nX: ")
         assert slow.recv(1) == b""
 
 
-def test_while_one_waits_for_the_service_others_are_answered(running: Running) -> None:
+def test_waiting_client_does_not_block_others(running: RunningServer) -> None:
     running.proceed.clear()
-    waiting = threading.Thread(target=running.ask)
+    waiting = threading.Thread(target=running.request)
     waiting.start()
-    assert running.ask({})[0] == 401
+    assert running.request({})[0] == 401
     running.proceed.set()
     waiting.join(10)
-    assert len(running.given) == 1
+    assert len(running.granted) == 1
 
 
-def test_too_many_that_wait_are_told_to_come_again(
-    running: Running, monkeypatch: pytest.MonkeyPatch
+def test_too_many_waiting_clients_get_a_busy_response(
+    running: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running.server._threads = threading.Semaphore(0)
-    answer = running.send(head(f"GET {TARGET} HTTP/1.1", *good(running)))
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: " in answer
+    running.server._thread_slots = threading.Semaphore(0)
+    response = running.send(head(f"GET {TARGET} HTTP/1.1", *valid_headers(running)))
+    assert response.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: " in response
 
 
-def test_a_name_may_be_allowed() -> None:
+def test_additional_host_name_can_be_allowed() -> None:
     with started(names=["tokens.example"]) as running:
         port = running.port
         for name, status in (("tokens.example", b"200"), ("other.example", b"403")):
-            lines = (f"GET {TARGET} HTTP/1.1", f"Host: {name}:{port}", good(running)[1])
+            lines = (f"GET {TARGET} HTTP/1.1", f"Host: {name}:{port}", valid_headers(running)[1])
             assert running.send(head(*lines)).startswith(b"HTTP/1.1 " + status)
 
 
-def test_a_fault_of_its_own_is_told_without_its_words(running: Running) -> None:
-    def fail(_wanted: Wanted) -> Answer:
+def test_internal_error_hides_its_message(running: RunningServer) -> None:
+    def fail(_granted: GrantedRequest) -> HttpResponse:
         raise LookupError("something secret")
 
-    running.server._give = fail
-    status, said = running.ask()
+    running.server._handle = fail
+    status, body = running.request()
     assert status == 500
-    assert "LookupError" in said["message"]
-    assert "secret" not in str(said)
+    assert "LookupError" in body["message"]
+    assert "secret" not in str(body)
 
 
-def test_where_there_can_be_no_more_threads_clients_come_again(
-    running: Running, monkeypatch: pytest.MonkeyPatch
+def test_failure_to_start_a_thread_gets_a_busy_response(
+    running: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_run: object) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
         patched.setattr(server_module, "start_thread", refuse)
-        assert [running.ask()[0] for _ in range(3)] == [503] * 3
-    assert running.ask()[0] == 200
+        assert [running.request()[0] for _ in range(3)] == [503] * 3
+    assert running.request()[0] == 200
 
 
-def test_one_client_is_not_the_end_for_others(
-    running: Running, monkeypatch: pytest.MonkeyPatch
+def test_error_with_one_client_does_not_stop_the_server(
+    running: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_asked: object, _rules: object) -> Wanted:
+    def fail(_request: object, _policy: object) -> GrantedRequest:
         raise LookupError
 
     with monkeypatch.context() as patched:
-        patched.setattr(server_module, "wanted_of", fail)
+        patched.setattr(server_module, "authorize", fail)
         with pytest.raises(http.client.RemoteDisconnected):
-            running.ask()
-    assert running.ask()[0] == 200
+            running.request()
+    assert running.request()[0] == 200

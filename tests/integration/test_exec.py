@@ -1,4 +1,4 @@
-"""``imds-identity exec``: what the command gets, and what becomes of it."""
+"""``imds-identity exec``: the command's tokens, environment, signals and exit status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and programs
 
 EXEC = [sys.executable, "-m", "imds_identity", "exec"]
 VAULT = "https://vault.azure.net"
-ASK = """
+REQUEST = """
 import os, sys, urllib.error, urllib.request
 url = os.environ["IDENTITY_ENDPOINT"] + "?api-version=2019-08-01&resource=" + sys.argv[1]
 request = urllib.request.Request(url, headers={"X-IDENTITY-HEADER": os.environ["IDENTITY_HEADER"]})
@@ -50,7 +50,7 @@ def python(script: str, *arguments: str) -> list[str]:
 
 @contextlib.contextmanager
 def running(command: list[str], **more: Any) -> Iterator[subprocess.Popen[str]]:
-    """``exec`` with a command that has said that it is ready."""
+    """Run ``exec`` with a command that prints ``ready``."""
     process = subprocess.Popen([*EXEC, *command], stdout=subprocess.PIPE, text=True, **more)
     assert process.stdout is not None
     try:
@@ -61,36 +61,36 @@ def running(command: list[str], **more: Any) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def test_the_command_gets_tokens(imds_emulator: Emulator) -> None:
-    done = run(*python(ASK, VAULT))
+def test_command_gets_tokens(imds_emulator: Emulator) -> None:
+    done = run(*python(REQUEST, VAULT))
     assert (done.returncode, done.stderr) == (0, "")
-    said = json.loads(done.stdout)
-    claims = jwt.decode(said["access_token"], options={"verify_signature": False})
+    body = json.loads(done.stdout)
+    claims = jwt.decode(body["access_token"], options={"verify_signature": False})
     assert claims["aud"] == VAULT
-    assert said["expires_on"] == str(claims["exp"])
-    assert said["client_id"] == claims["appid"]
+    assert body["expires_on"] == str(claims["exp"])
+    assert body["client_id"] == claims["appid"]
 
 
-def test_the_flags_select_the_identity(imds_emulator: Emulator) -> None:
+def test_flags_select_the_identity(imds_emulator: Emulator) -> None:
     client_id = DEFAULT_USER_ASSIGNED.client_id
-    done = run("--client-id", client_id, *python(ASK, VAULT))
+    done = run("--client-id", client_id, *python(REQUEST, VAULT))
     assert json.loads(done.stdout)["client_id"] == client_id
-    other = run("--client-id", client_id, *python(ASK, f"{VAULT}&client_id=another"))
+    other = run("--client-id", client_id, *python(REQUEST, f"{VAULT}&client_id=another"))
     assert other.stdout.startswith("403 ")
 
 
-def test_other_resources_are_not_to_be_had(imds_emulator: Emulator) -> None:
-    done = run("--allow-resource", VAULT, *python(ASK, "https://management.azure.com"))
+def test_other_resources_are_refused(imds_emulator: Emulator) -> None:
+    done = run("--allow-resource", VAULT, *python(REQUEST, "https://management.azure.com"))
     assert done.stdout.startswith("403 ")
     assert imds_emulator.token_requests == []
 
 
-def test_a_throttled_service_is_passed_on_as_busy(imds_emulator: Emulator) -> None:
+def test_throttled_service_makes_the_endpoint_busy(imds_emulator: Emulator) -> None:
     imds_emulator.fault(category="identity", status=429, headers={"Retry-After": "300"})
-    assert run(*python(ASK, VAULT)).stdout.startswith("503 ")
+    assert run(*python(REQUEST, VAULT)).stdout.startswith("503 ")
 
 
-def test_what_would_mislead_is_removed(
+def test_variables_of_other_endpoints_are_removed(
     imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMDS_ENDPOINT", "http://127.0.0.1:1")
@@ -108,18 +108,18 @@ def test_what_would_mislead_is_removed(
     } & environment.keys()  # fmt: skip
 
 
-def test_a_pristine_environment_has_little_else(
+def test_pristine_environment_has_few_variables(
     imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SOMEBODYS_PASSWORD", "hunter2")
+    monkeypatch.setenv("ANOTHER_PASSWORD", "hunter2")
     done = run("--pristine", *python("import os; print(*os.environ)"))
-    assert "SOMEBODYS_PASSWORD" not in done.stdout
+    assert "ANOTHER_PASSWORD" not in done.stdout
     assert {"PATH", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"} <= set(done.stdout.split())
 
 
 @pytest.mark.parametrize("flags", [[], ["--client-id", "another"], ["--object-id", "leftover"]])
 @posix
-def test_a_leftover_client_id_is_named(
+def test_conflicting_client_id_is_reported(
     imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
     monkeypatch.setenv("AZURE_CLIENT_ID", "leftover")
@@ -134,12 +134,12 @@ def test_a_leftover_client_id_is_named(
     [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -KILL $$", 137), ("kill $$", 143)],
 )
 @posix
-def test_the_status_is_the_command_s(script: str, status: int) -> None:
+def test_exit_status_is_that_of_the_command(script: str, status: int) -> None:
     assert run("--", "sh", "-c", script).returncode == status
 
 
 @posix
-def test_what_cannot_be_run_is_said_as_shells_do(tmp_path: Path) -> None:
+def test_command_that_cannot_run_has_the_exit_status_of_shells(tmp_path: Path) -> None:
     assert run("--", "no-such-command").returncode == 127
     assert "no-such-command cannot be run" in run("--", "no-such-command").stderr
     assert run("--", str(tmp_path)).returncode == 126
@@ -148,14 +148,14 @@ def test_what_cannot_be_run_is_said_as_shells_do(tmp_path: Path) -> None:
 
 
 @posix
-def test_the_command_s_own_flags_are_its_own() -> None:
+def test_flags_of_the_command_are_not_parsed() -> None:
     assert run("--", "echo", "--client-id", "--", "-v").stdout == "--client-id -- -v\n"
     assert run("echo", "--cache").stdout == "--cache\n"
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "WINCH", "USR1", "USR2"])
 @posix
-def test_signals_go_to_the_command(name: str) -> None:
+def test_signal_is_forwarded_to_the_command(name: str) -> None:
     number = getattr(signal, f"SIG{name}")
     caught = f"signal.signal({int(number)}, lambda *_: sys.exit(42));"
     with running(python(LOOP.format(caught))) as process:
@@ -164,8 +164,8 @@ def test_signals_go_to_the_command(name: str) -> None:
 
 
 @posix
-def test_an_interrupted_command_is_known_by_its_status() -> None:
-    # Of Python's own making: a shell's child in the background would ignore it.
+def test_interrupted_command_has_exit_status_130() -> None:
+    # Not a shell command: in the background, a shell makes it ignore the signal.
     script = LOOP.format("signal.signal(2, signal.SIG_DFL);")
     with running(python(script)) as process:
         process.send_signal(signal.SIGINT)
@@ -173,14 +173,14 @@ def test_an_interrupted_command_is_known_by_its_status() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
-def test_the_command_has_signals_as_it_would_have_without() -> None:
-    # Without those from 32 on, which a C library has for itself.
+def test_command_has_default_signal_dispositions() -> None:
+    # Signals from 32 on belong to the C library.
     look = ["sed", "-nE", "s/^(Sig(Blk|Ign|Cgt)).*[0-9a-f](.{7})$/\\1 \\3/p", "/proc/self/status"]
     alone = subprocess.run(look, capture_output=True, text=True, check=True)
     assert run("--", *look).stdout == alone.stdout
 
 
-def test_a_killed_parent_leaves_no_server() -> None:
+def test_killing_exec_ends_its_server() -> None:
     script = "import os; print(os.environ['IDENTITY_ENDPOINT'].split(':')[2].split('/')[0]);"
     process = subprocess.Popen(
         [*EXEC, *python(script + LOOP.format(""))], stdout=subprocess.PIPE, text=True
@@ -199,7 +199,7 @@ def test_a_killed_parent_leaves_no_server() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
-def test_no_secret_is_on_a_command_line(imds_emulator: Emulator) -> None:
+def test_secret_is_on_no_command_line(imds_emulator: Emulator) -> None:
     script = """
 import os
 secret = os.environ["IDENTITY_HEADER"]
@@ -211,8 +211,8 @@ print(any(secret in line for line in lines), len(lines))
     assert run(*python(script)).stdout == "False 2\n"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells of a stopped process")
-def test_a_shell_sees_that_the_command_has_stopped() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc shows stopped processes")
+def test_shell_notices_that_the_command_has_stopped() -> None:
     script = LOOP.format("import os; print(os.getpid(), flush=True);")
     process = subprocess.Popen([*EXEC, *python(script)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -234,11 +234,11 @@ def _wait_until_not_stopped(pid: int) -> None:
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
             return
         time.sleep(0.01)
-    raise AssertionError("it is still stopped")
+    raise AssertionError("the process is still stopped")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a terminal of Linux")
-def test_a_terminal_interrupts_the_command_once() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="requires a Linux terminal")
+def test_terminal_interrupts_the_command_once() -> None:
     import pty
 
     script = (
@@ -249,20 +249,20 @@ def test_a_terminal_interrupts_the_command_once() -> None:
     if pid == 0:
         os.execv(EXEC[0], [*EXEC, *python(script)])
     try:
-        said = b""
-        while b"ready" not in said:
-            said += os.read(terminal, 1000)
+        output = b""
+        while b"ready" not in output:
+            output += os.read(terminal, 1000)
         os.write(terminal, b"\x03")
         with contextlib.suppress(OSError):
-            while piece := os.read(terminal, 1000):
-                said += piece
+            while data := os.read(terminal, 1000):
+                output += data
     finally:
         os.close(terminal)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert said.split()[-1] == b"1", said
+    assert output.split()[-1] == b"1", output
     assert status == 0
 
 
-def test_a_command_has_one_in_a_command(imds_emulator: Emulator) -> None:
-    done = run("--", *EXEC, *python(ASK, VAULT))
+def test_exec_can_be_nested(imds_emulator: Emulator) -> None:
+    done = run("--", *EXEC, *python(REQUEST, VAULT))
     assert json.loads(done.stdout)["resource"] == VAULT

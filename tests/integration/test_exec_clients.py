@@ -1,4 +1,4 @@
-"""Microsoft's Python clients, unmodified, as commands of ``exec``; and many at once."""
+"""``exec`` with Microsoft's unmodified Python clients, and with many processes at once."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ MSAL = (
 import msal, requests
 me = msal.SystemAssignedManagedIdentity()
 client = msal.ManagedIdentityClient(me, http_client=requests.Session())
-answer = client.acquire_token_for_client(resource="https://vault.azure.net")
-show(answer["access_token"])
-assert 86000 < answer["expires_in"] <= 86400, answer["expires_in"]
+response = client.acquire_token_for_client(resource="https://vault.azure.net")
+show(response["access_token"])
+assert 86000 < response["expires_in"] <= 86400, response["expires_in"]
 """
 )
 OURS = (
@@ -72,7 +72,7 @@ show(ManagedIdentityCredential().get_token("https://vault.azure.net/.default").t
 )
 
 
-def said(flags: list[str], script: str, *arguments: str, **more: Any) -> str:
+def output_of(flags: list[str], script: str, *arguments: str, **more: Any) -> str:
     done = subprocess.run(
         [*EXEC, *flags, "--", sys.executable, "-c", script, *arguments],
         capture_output=True, text=True, check=False, timeout=60, **more,
@@ -86,16 +86,16 @@ NAMES = ["azure-identity", "default", "aio", "msal", "ours"]
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=NAMES)
-def test_on_a_vm(imds_emulator: Emulator, client: str) -> None:
-    assert said([], client) == DEFAULT_SYSTEM_ASSIGNED.client_id
+def test_client_on_a_vm(imds_emulator: Emulator, client: str) -> None:
+    assert output_of([], client) == DEFAULT_SYSTEM_ASSIGNED.client_id
     user_assigned = ["--client-id", DEFAULT_USER_ASSIGNED.client_id]
-    assert said(user_assigned, client) == DEFAULT_USER_ASSIGNED.client_id
+    assert output_of(user_assigned, client) == DEFAULT_USER_ASSIGNED.client_id
 
 
 @pytest.mark.parametrize("client", [AZURE_IDENTITY, MSAL], ids=["azure-identity", "msal"])
-def test_on_an_arc_server(arc_emulator: Emulator, client: str) -> None:
+def test_client_on_an_arc_server(arc_emulator: Emulator, client: str) -> None:
     flags = ["--arc-tokens-directory", str(arc_emulator.tokens_directory)]
-    assert said(flags, client)
+    assert output_of(flags, client)
 
 
 @pytest.mark.parametrize(
@@ -105,16 +105,16 @@ def test_on_an_arc_server(arc_emulator: Emulator, client: str) -> None:
         f"identity_config={DEFAULT_USER_ASSIGNED.object_id}",
     ],
 )
-def test_a_client_may_choose(imds_emulator: Emulator, selector: str) -> None:
+def test_client_may_choose_the_identity(imds_emulator: Emulator, selector: str) -> None:
     script = AZURE_IDENTITY.replace(
         "selector =",
         "object_id = sys.argv[1].partition('identity_config=')[2]\n"
         "selector = {'identity_config': {'object_id': object_id}} if object_id else ",
     )
-    assert said([], script, selector) == DEFAULT_USER_ASSIGNED.client_id
+    assert output_of([], script, selector) == DEFAULT_USER_ASSIGNED.client_id
 
 
-def test_commands_that_start_at_once_share_one_request(
+def test_commands_started_together_share_one_request(
     imds_emulator: Emulator, tmp_path: Path
 ) -> None:
     script = """

@@ -1,4 +1,4 @@
-"""What is asked for while the interpreter goes down, when threads run no more."""
+"""Token requests while the interpreter shuts down, when threads no longer run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
 
-ASKED_LAST = """
+LATE_CALLER = """
 import os
 from imds_identity import ManagedIdentityCredential
 
-class Last:
+class LateCaller:
     def __init__(self):
         self.credential, self.write = ManagedIdentityCredential(), os.write
 
-    def ask(self):
+    def call(self):
         self.write(1, self.credential.get_token("https://vault.azure.net/.default").token.encode())
 """
 
@@ -31,12 +31,13 @@ def run(script: str, emulator: Emulator) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_at_exit_there_is_a_token(imds_emulator: Emulator) -> None:
-    done = run(f"{ASKED_LAST}\nimport atexit\natexit.register(Last().ask)", imds_emulator)
+def test_exit_handler_gets_a_token(imds_emulator: Emulator) -> None:
+    script = f"{LATE_CALLER}\nimport atexit\natexit.register(LateCaller().call)"
+    done = run(script, imds_emulator)
     assert done.stdout.count(".") == 2, done.stderr
 
 
-def test_a_finaliser_does_not_wait_for_a_thread_that_cannot_run(imds_emulator: Emulator) -> None:
-    """By then nothing can be imported, so that there is no token; but it ends."""
-    done = run(f"{ASKED_LAST}\n    __del__ = ask\n\nkept = Last()", imds_emulator)
+def test_finalizer_does_not_wait_for_a_thread_that_cannot_run(imds_emulator: Emulator) -> None:
+    """The finalizer gets no token, because imports fail by then; but the process ends."""
+    done = run(f"{LATE_CALLER}\n    __del__ = call\n\nkept = LateCaller()", imds_emulator)
     assert done.returncode == 0, done.stderr

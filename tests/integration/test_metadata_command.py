@@ -27,7 +27,7 @@ Ran = Any
 def _started(
     started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Emulator]:
-    """Starts an emulator and makes it this machine's service."""
+    """Return a function that starts an emulator as this machine's metadata service."""
 
     def start(*arguments: Any, **options: Any) -> Emulator:
         emulator = started(*arguments, **options)
@@ -38,7 +38,7 @@ def _started(
 
 
 class TestMetadata:
-    def test_a_value_is_printed_alone_and_a_branch_as_json(
+    def test_scalar_is_printed_as_text_and_an_object_as_json(
         self, started: Callable[..., Emulator], ran: Ran
     ) -> None:
         emulator = started()
@@ -49,7 +49,7 @@ class TestMetadata:
         assert json.loads(ran("metadata", "compute/vmId", "-o", "json")[1])
         assert json.loads(ran("metadata", "network/interface/0")[1])["macAddress"] == "000D3A000004"
 
-    def test_a_branch_in_text_has_a_line_for_each_value(
+    def test_object_in_text_has_a_line_for_each_value(
         self, started: Callable[..., Emulator], ran: Ran
     ) -> None:
         started(machine=Machine(tags={"a": "tab\there", "b": "\x1b[31m"}))
@@ -59,7 +59,7 @@ class TestMetadata:
         table = ran("metadata", "compute/tagsList", "-o", "table")[1]
         assert table.splitlines()[1] == "0/value  tab\\there"
 
-    def test_what_is_not_of_the_instance_has_names_of_its_own(
+    def test_documents_besides_the_instance_document(
         self, started: Callable[..., Emulator], ran: Ran
     ) -> None:
         emulator = started()
@@ -70,9 +70,7 @@ class TestMetadata:
         assert tenant == emulator.machine.tenant_id
         assert ran("metadata", "versions", "-o", "text")[1].startswith("2017-03-01\n2017-04-02\n")
 
-    def test_exit_statuses_are_as_documented(
-        self, started: Callable[..., Emulator], ran: Ran
-    ) -> None:
+    def test_exit_statuses(self, started: Callable[..., Emulator], ran: Ran) -> None:
         emulator = started()
         status, out, err = ran("metadata", "compute/NAME")
         assert (status, out) == (4, "")
@@ -85,13 +83,13 @@ class TestMetadata:
         assert ran("metadata", "--endpoint", "http://127.0.0.1:9")[0] == 3
         assert "Exit status" in ran("metadata", "--help")[1]
 
-    def test_it_waits_for_a_service_that_is_slow_to_start(
+    def test_wait_for_the_service_to_start(
         self, started: Callable[..., Emulator], ran: Ran
     ) -> None:
         started().fault(category="instance", status=404, times=1)
         assert ran("metadata", "compute/name", "--wait", "30")[0] == 0
 
-    def test_azure_stack_hub_says_what_it_lacks(
+    def test_missing_document_on_azure_stack_hub(
         self, started: Callable[..., Emulator], ran: Ran
     ) -> None:
         started("stack-hub", machine=Machine(environment="AzureStack"))
@@ -113,17 +111,17 @@ class TestAttested:
             *("--intermediate", str(tmp_path / "issuer"), "--offline"),
         ]
 
-    def test_the_machine_s_own_is_fetched_and_verified(self, trust: list[str], ran: Ran) -> None:
+    def test_own_document_is_fetched_and_verified(self, trust: list[str], ran: Ran) -> None:
         status, out, err = ran("attested", "--nonce", "abc", *trust)
         assert (status, err) == (0, "")
-        said = json.loads(out)
-        assert said["nonce"] == "abc"
-        assert said["cloud"] == "AzurePublicCloud"
+        fields = json.loads(out)
+        assert fields["nonce"] == "abc"
+        assert fields["cloud"] == "AzurePublicCloud"
         text = ran("attested", "-o", "text", *trust)[1]
-        assert f"vmId\t{said['vmId']}\n" in text
+        assert f"vmId\t{fields['vmId']}\n" in text
 
     @pytest.mark.parametrize("form", ["text", "json", "der", "utf-16", "utf-8-sig"])
-    def test_another_s_is_verified(
+    def test_document_of_another_machine_is_verified(
         self, trust: list[str], ran: Ran, tmp_path: Path, form: str
     ) -> None:
         import base64
@@ -134,9 +132,9 @@ class TestAttested:
         file = tmp_path / "document"
         encoding = form if form.startswith("utf") else "utf-8"
         file.write_bytes(base64.b64decode(out) if form == "der" else out.encode(encoding))
-        status, said, err = ran("attested", "--verify", str(file), "--nonce", "7", *trust)
+        status, out, err = ran("attested", "--verify", str(file), "--nonce", "7", *trust)
         assert (status, err) == (0, "")
-        assert json.loads(said)["nonce"] == "7"
+        assert json.loads(out)["nonce"] == "7"
         status, out, err = ran("attested", "--verify", str(file), *trust)
         assert status == 0
         assert "the nonce was not compared" in err
@@ -148,30 +146,30 @@ class TestAttested:
         assert ran("attested", "--verify", str(file), "--offline")[0] == 5
 
     @pytest.mark.parametrize("content", [b"", b"{}", b"{", b"\xff\x00", b"x", b'{"signature": 1}'])
-    def test_what_is_no_document_is_not_proven(
+    def test_invalid_document_is_not_verified(
         self, ran: Ran, tmp_path: Path, content: bytes
     ) -> None:
         (tmp_path / "document").write_bytes(content)
         assert ran("attested", "--verify", str(tmp_path / "document"), "--nonce", "1")[0] == 5
 
-    def test_wrong_usage_is_told(self, ran: Ran, tmp_path: Path) -> None:
+    def test_wrong_usage(self, ran: Ran, tmp_path: Path) -> None:
         status, _, err = ran("attested", "--verify", str(tmp_path / "none"))
         assert status == 1
         assert "No such file" in err
         assert ran("attested", "--at", "2020-01-01")[0] == 2
         assert ran("attested", "--verify", "x", "--at", "noon")[0] == 2
         assert ran("attested", "--nonce", "a-b")[0] == 2
-        assert "'noon' is no time such as 20" in ran("attested", "--verify", "x", "--at", "noon")[2]
+        assert (
+            "'noon' is not a time such as 20" in ran("attested", "--verify", "x", "--at", "noon")[2]
+        )
 
     @pytest.mark.parametrize("nonce", [["--nonce"], ["--nonce", ""]])
-    def test_a_shell_s_empty_variable_does_not_waive_the_nonce(
-        self, ran: Ran, nonce: list[str]
-    ) -> None:
+    def test_empty_nonce_is_refused(self, ran: Ran, nonce: list[str]) -> None:
         assert ran("attested", "--verify", os.devnull, *nonce)[0] == 2
 
 
 class TestEvents:
-    def test_this_machine_s_events_are_listed(
+    def test_events_of_this_machine_are_listed(
         self, started: Callable[..., Emulator], ran: Ran
     ) -> None:
         emulator = started()
@@ -191,7 +189,7 @@ class TestEvents:
             *("EVENT", "TYPE", "STATUS", "NOT", "BEFORE", "RESOURCES", "DESCRIPTION")
         ]
 
-    def test_an_event_is_started(self, started: Callable[..., Emulator], ran: Ran) -> None:
+    def test_event_is_started(self, started: Callable[..., Emulator], ran: Ran) -> None:
         emulator = started()
         event = emulator.schedule_event("Reboot")
         assert ran("events", "--start", event) == (0, "", "")
@@ -212,10 +210,10 @@ class TestEvents:
             ("--follow", "--exec", "true", "--approve", "everything"),
         ],
     )
-    def test_flags_that_do_not_go_together_are_told(self, ran: Ran, flags: tuple[str, ...]) -> None:
+    def test_incompatible_flags_are_refused(self, ran: Ran, flags: tuple[str, ...]) -> None:
         assert ran("events", *flags)[0] == 2
 
-    def test_where_there_is_no_service_following_ends(
+    def test_follow_ends_if_the_service_is_not_available(
         self, started: Callable[..., Emulator], ran: Ran
     ) -> None:
         started("stack-hub", machine=Machine(environment="AzureStack"))
@@ -223,14 +221,14 @@ class TestEvents:
 
 
 class Follower:
-    """``imds-identity events --follow`` in a process of its own."""
+    """A process that runs ``imds-identity events --follow``."""
 
     def __init__(self, *flags: str) -> None:
         command = [sys.executable, "-m", "imds_identity", "events", "--follow", *flags]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ})
 
     def line(self) -> str:
-        """The next line, or nothing if none comes in time."""
+        """Return the next line; empty if there is none in time."""
         assert self._process.stdout is not None
         timer = threading.Timer(30, self._process.kill)
         timer.start()
@@ -244,7 +242,7 @@ class Follower:
         self._process.communicate()
 
 
-def test_each_change_is_followed_once_over_restarts_of_the_watcher(
+def test_each_change_is_printed_once_despite_restarts(
     started: Callable[..., Emulator], tmp_path: Path
 ) -> None:
     emulator = started()
@@ -253,28 +251,28 @@ def test_each_change_is_followed_once_over_restarts_of_the_watcher(
     first = emulator.schedule_event("Reboot")
     assert json.loads(follower.line())["EventId"] == first
     second = emulator.schedule_event("Freeze")
-    said = json.loads(follower.line())
-    assert (said["Change"], said["EventId"]) == ("scheduled", second)
+    change = json.loads(follower.line())
+    assert (change["Change"], change["EventId"]) == ("scheduled", second)
     state = tmp_path / "state"
     deadline = time.monotonic() + 30
     while second not in _content(state):
         assert time.monotonic() < deadline
-        time.sleep(0.1)  # Windows replaces no file that is open
+        time.sleep(0.1)  # Windows cannot replace an open file
     follower.kill()
     emulator.cancel_event(first)
     follower = Follower(*flags)
-    said = json.loads(follower.line())
-    assert (said["Change"], said["EventId"]) == ("gone", first)
+    change = json.loads(follower.line())
+    assert (change["Change"], change["EventId"]) == ("gone", first)
     follower.kill()
 
 
 def _content(path: Path) -> str:
-    with contextlib.suppress(PermissionError):  # on Windows, while it is replaced
+    with contextlib.suppress(PermissionError):  # on Windows, while the file is replaced
         return path.read_text()
     return ""
 
 
-def test_a_reader_that_goes_is_no_traceback(started: Callable[..., Emulator]) -> None:
+def test_broken_pipe_has_no_traceback(started: Callable[..., Emulator]) -> None:
     emulator = started()
     emulator.schedule_event("Reboot")
     command = [sys.executable, "-m", "imds_identity", "events", "--follow"]
@@ -289,8 +287,8 @@ def test_a_reader_that_goes_is_no_traceback(started: Callable[..., Emulator]) ->
     assert process.wait(30) == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell is needed")
-def test_neither_output_takes_the_place_of_the_other_where_that_is_closed() -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="requires a POSIX shell")
+def test_closed_output_is_not_replaced_by_the_other() -> None:
     def run(closed: str) -> subprocess.CompletedProcess[bytes]:
         command = f'"{sys.executable}" -m imds_identity metadata --endpoint x {closed}'
         return subprocess.run(command, shell=True, capture_output=True, check=False)
@@ -302,7 +300,7 @@ def test_neither_output_takes_the_place_of_the_other_where_that_is_closed() -> N
     assert b"standard output is closed" in done.stderr
 
 
-def test_a_command_is_run_and_its_event_approved(
+def test_event_is_approved_after_its_command(
     started: Callable[..., Emulator], tmp_path: Path
 ) -> None:
     emulator = started()

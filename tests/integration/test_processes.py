@@ -1,4 +1,4 @@
-"""Real processes with a shared cache: many at once, kills, forks and the command line."""
+"""Real processes that share: many at once, kills, forks, and the command line's second call."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def shared(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def emulator_with_limits(emulator_factory: Any, shared: str) -> tuple[Emulator, dict[str, str]]:
-    """Return an emulator with the service's rate limits, and the environment of its clients."""
+def limited(emulator_factory: Any, shared: str) -> tuple[Emulator, dict[str, str]]:
+    """An emulator that keeps the service's limits, and the environment of its clients."""
     emulator = emulator_factory(
         "vm", limits=True, latency=0.05, key_vault=False, resources=["https://*.example"]
     )
@@ -38,23 +38,23 @@ def emulator_with_limits(emulator_factory: Any, shared: str) -> tuple[Emulator, 
     return emulator, environment
 
 
-def test_many_processes_and_threads_send_one_request(
-    emulator_with_limits: tuple[Emulator, dict[str, str]],
+def test_a_crowd_of_processes_and_threads_makes_one_request(
+    limited: tuple[Emulator, dict[str, str]],
 ) -> None:
-    emulator, environment = emulator_with_limits
+    emulator, environment = limited
     assert run_concurrently(environment, processes=8, threads=4, resources=1) == [""] * 8
     assert [request.status for request in emulator.token_requests] == [200]
 
 
-def test_many_processes_with_many_resources_are_not_throttled(
-    emulator_with_limits: tuple[Emulator, dict[str, str]],
+def test_a_crowd_with_many_resources_is_not_throttled(
+    limited: tuple[Emulator, dict[str, str]],
 ) -> None:
-    emulator, environment = emulator_with_limits
+    emulator, environment = limited
     assert run_concurrently(environment, processes=6, threads=1, resources=6) == [""] * 6
     assert [request.status for request in emulator.token_requests] == [200] * 6
 
 
-def test_processes_killed_at_any_moment_leave_the_cache_usable(
+def test_processes_killed_at_any_moment_leave_nothing_that_blocks_or_misleads(
     emulator_factory: Any, shared: str
 ) -> None:
     emulator = emulator_factory("vm", key_vault=False)
@@ -70,10 +70,10 @@ def test_processes_killed_at_any_moment_leave_the_cache_usable(
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_child_forked_during_a_fetch_gets_a_token_after_its_parent_was_killed(
-    emulator_with_limits: tuple[Emulator, dict[str, str]],
+def test_a_fork_while_a_token_is_fetched_works_though_the_parent_is_killed(
+    limited: tuple[Emulator, dict[str, str]],
 ) -> None:
-    emulator, environment = emulator_with_limits
+    emulator, environment = limited
     emulator.fault(delay=0.5, times=1)
     script = """
 import os, sys, threading, time
@@ -105,20 +105,18 @@ print([module for module in (*heavy, "http.client") if module in sys.modules])
 
 
 def test_token_command_imports_no_heavy_modules(
-    emulator_with_limits: tuple[Emulator, dict[str, str]],
+    limited: tuple[Emulator, dict[str, str]],
 ) -> None:
     command = [sys.executable, "-c", PRINT_TOKEN_AND_HEAVY_MODULES, "token", VAULT]
-    done = subprocess.run(
-        command, env=emulator_with_limits[1], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(command, env=limited[1], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[1:] == ["['http.client']"]
-    assert len(emulator_with_limits[0].token_requests) == 1
+    assert len(limited[0].token_requests) == 1
 
 
 def test_token_command_with_a_cached_token_neither_sends_a_request_nor_imports_http_client(
-    emulator_with_limits: tuple[Emulator, dict[str, str]],
+    limited: tuple[Emulator, dict[str, str]],
 ) -> None:
-    emulator, environment = emulator_with_limits
+    emulator, environment = limited
     lines = [
         subprocess.run(
             [sys.executable, "-c", PRINT_TOKEN_AND_HEAVY_MODULES, "token", VAULT],
@@ -131,10 +129,10 @@ def test_token_command_with_a_cached_token_neither_sends_a_request_nor_imports_h
     assert len(emulator.token_requests) == 1
 
 
-def test_cache_command_shows_and_clears_records_without_tokens(
-    emulator_with_limits: tuple[Emulator, dict[str, str]],
+def test_the_cache_is_shown_and_cleared_without_a_token(
+    limited: tuple[Emulator, dict[str, str]],
 ) -> None:
-    _, environment = emulator_with_limits
+    _, environment = limited
 
     def run(*arguments: str) -> str:
         return subprocess.run(
@@ -153,65 +151,62 @@ def test_cache_command_shows_and_clears_records_without_tokens(
     assert run("cache", "show").startswith("0 in")
 
 
-def test_cache_command_reports_that_sharing_is_off() -> None:
+def test_the_cache_command_says_where_nothing_is_shared() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "imds_identity", "cache", "show"],
         env={**os.environ, "IMDS_IDENTITY_CACHE": "off"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "nothing is shared" in done.stderr
+    assert "the shared token cache is off" in done.stderr
 
 
-class TestPrecedenceOfSettings:
-    """The constructor, then the environment, then the default."""
+class TestWhatDecides:
+    """The constructor, then the environment, then the default; a transport's are private."""
 
-    def requests_of_two_credentials(
+    def requests_of_two(
         self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, **settings: Any
     ) -> int:
-        from imds_identity._token_cache.process import process_token_cache
+        import imds_identity._token_cache.process as provider
 
         ManagedIdentityCredential(**settings).get_token(VAULT)
-        process_token_cache().clear()  # like a second process
+        provider.process_token_cache().clear()  # as another process has nothing in its memory
         ManagedIdentityCredential(**settings).get_token(VAULT)
         return len(emulator.token_requests)
 
-    def test_environment_turns_sharing_off(
+    def test_the_environment_turns_it_off(
         self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
-        assert self.requests_of_two_credentials(imds_emulator, monkeypatch) == 2
+        assert self.requests_of_two(imds_emulator, monkeypatch) == 2
 
-    def test_environment_selects_a_directory(
+    def test_the_environment_names_a_directory(
         self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
     ) -> None:
         monkeypatch.setenv("IMDS_IDENTITY_CACHE", shared)
-        assert self.requests_of_two_credentials(imds_emulator, monkeypatch) == 1
+        assert self.requests_of_two(imds_emulator, monkeypatch) == 1
 
-    def test_constructor_overrides_the_environment(
+    def test_the_constructor_has_the_last_word(
         self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
     ) -> None:
         monkeypatch.setenv("IMDS_IDENTITY_CACHE", shared)
-        assert self.requests_of_two_credentials(imds_emulator, monkeypatch, cache="off") == 2
+        assert self.requests_of_two(imds_emulator, monkeypatch, cache="off") == 2
 
-    def test_empty_directory_name_is_refused(self) -> None:
+    def test_an_empty_name_is_no_directory(self) -> None:
         with pytest.raises(ValueError, match="directory or 'off'"):
             ManagedIdentityCredential(cache="")
 
-    def test_cache_may_be_a_path_object(
+    def test_a_path_will_do(
         self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
     ) -> None:
-        assert self.requests_of_two_credentials(imds_emulator, monkeypatch, cache=Path(shared)) == 1
+        assert self.requests_of_two(imds_emulator, monkeypatch, cache=Path(shared)) == 1
 
-    def test_token_of_a_custom_transport_is_not_shared(
+    def test_what_a_transport_brought_is_not_shared(
         self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
     ) -> None:
         from azure.core.pipeline.transport import RequestsTransport
 
         monkeypatch.setenv("IMDS_IDENTITY_CACHE", shared)
         with RequestsTransport() as transport:
-            assert (
-                self.requests_of_two_credentials(imds_emulator, monkeypatch, transport=transport)
-                == 2
-            )
+            assert self.requests_of_two(imds_emulator, monkeypatch, transport=transport) == 2
             assert not os.path.exists(shared)

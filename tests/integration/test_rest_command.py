@@ -1,4 +1,4 @@
-"""``imds-identity rest`` on the command line, against an https service of this machine."""
+"""``imds-identity rest`` with the emulated Key Vault."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ran(imds_emulator: Emulator, capsysbinary: Any, monkeypatch: pytest.MonkeyPa
     return run
 
 
-def test_a_service_is_called_with_a_token(ran: Any, imds_emulator: Emulator) -> None:
+def test_response_of_an_api_is_printed(ran: Any, imds_emulator: Emulator) -> None:
     imds_emulator.key_vault.secrets.update(one="1", two="2")
     url = f"{imds_emulator.key_vault.url}/secrets"
     status, out, err = ran("get", f"{url}/one?api-version=7.4", "--resource", VAULT)
@@ -48,7 +48,7 @@ def test_a_service_is_called_with_a_token(ran: Any, imds_emulator: Emulator) -> 
     assert "SecretNotFound" in err
 
 
-def test_who_takes_a_token_must_be_known(ran: Any, imds_emulator: Emulator) -> None:
+def test_unknown_host_requires_a_resource(ran: Any, imds_emulator: Emulator) -> None:
     for url in ("https://example.com/", "https://management.azure.com.example.com/"):
         status, _, err = ran("GET", url)
         assert status == 2
@@ -69,39 +69,39 @@ def test_who_takes_a_token_must_be_known(ran: Any, imds_emulator: Emulator) -> N
         ["--paginate"],
     ],
 )
-def test_nonsense_is_refused(ran: Any, imds_emulator: Emulator, flags: list[str]) -> None:
+def test_invalid_flags_are_refused(ran: Any, imds_emulator: Emulator, flags: list[str]) -> None:
     assert ran("PUT", "/subscriptions", *flags)[0] == 2
     assert imds_emulator.token_requests == []
 
 
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The requests that would leave this machine."""
+def captured_requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the list of requests, which are not sent."""
     import urllib.request
 
-    calls: list[Any] = []
+    requests: list[Any] = []
 
     def open_(_self: object, request: Any, timeout: float) -> Any:
-        calls.append(request)
+        requests.append(request)
         return HttpAnswer(200, {"seen": request.full_url}, Content_Type="application/json")
 
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", open_)
-    return calls
+    return requests
 
 
-def test_a_path_is_resource_managers(
+def test_path_belongs_to_resource_manager(
     ran: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    calls = sent(monkeypatch)
+    requests = captured_requests(monkeypatch)
     body = tmp_path / "body"
     body.write_text('{"a": 1}')
     assert ran("PUT", "/subscriptions/s?api-version=1", "--body", f"@{body}")[0] == 0
-    assert calls[0].full_url == "https://management.azure.com/subscriptions/s?api-version=1"
-    assert calls[0].data == b'{"a": 1}'
-    assert calls[0].get_header("Content-type") == "application/json"
+    assert requests[0].full_url == "https://management.azure.com/subscriptions/s?api-version=1"
+    assert requests[0].data == b'{"a": 1}'
+    assert requests[0].get_header("Content-type") == "application/json"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"from a pipe")))
     flags = ("--cloud", "azurechinacloud", "--body", "@-", "--header", "content-type=text/plain")
     assert ran("POST", "/x", *flags)[0] == 0
-    assert calls[1].full_url == "https://management.chinacloudapi.cn/x"
-    assert calls[1].data == b"from a pipe"
-    assert calls[1].get_header("Content-type") == "text/plain"
-    assert calls[1].get_header("Authorization").startswith("Bearer eyJ")
+    assert requests[1].full_url == "https://management.chinacloudapi.cn/x"
+    assert requests[1].data == b"from a pipe"
+    assert requests[1].get_header("Content-type") == "text/plain"
+    assert requests[1].get_header("Authorization").startswith("Bearer eyJ")

@@ -1,4 +1,4 @@
-"""``imds-identity secret``, ``exec --env`` and ``whoami``, with the emulated vault."""
+"""``imds-identity secret``, ``exec --env`` and ``whoami`` with the emulated Key Vault."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from imds_identity._platform import windows
 from imds_identity.cli import main
-from imds_identity.cli._api.hosts import origin_of, resource_for
-from imds_identity.cli._api.vault import Address, address_in, address_of
+from imds_identity.cli._api.hosts import origin_url, resource_for
+from imds_identity.cli._api.vault import SecretAddress, parse_reference, parse_secret_url
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED
 from imds_identity.metadata.clouds import CHINA, PUBLIC
 
@@ -29,7 +29,7 @@ PROGRAM = [sys.executable, "-m", "imds_identity"]
 
 @pytest.fixture
 def vault(imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a vault with secrets, which is trusted."""
+    """The URL of a trusted vault with secrets."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", imds_emulator.key_vault.ca_file)
     imds_emulator.key_vault.secrets.update(
         {"plain": "grüße\n", "nested": '{"db": {"password": "p4ss", "ports": [1, 2]}}'}
@@ -49,27 +49,27 @@ def secret(vault: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     return run("secret", *paths, *flags, f"--resource={VAULT}")
 
 
-def test_the_exact_bytes_are_written(vault: str) -> None:
+def test_exact_bytes_are_printed(vault: str) -> None:
     done = secret(vault, "plain")
     assert (done.returncode, done.stdout, done.stderr) == (0, "grüße\n".encode(), b"")
 
 
-def test_several_are_fetched_with_one_token(vault: str, imds_emulator: Emulator) -> None:
+def test_several_secrets_are_fetched_with_one_token(vault: str, imds_emulator: Emulator) -> None:
     done = secret(vault, "plain", "nested", "plain", "-ojson")
-    said = json.loads(done.stdout)
-    assert [each["value"][0] for each in said] == ["g", "{", "g"]
-    assert said[0]["attributes"]["enabled"] is True
+    bundles = json.loads(done.stdout)
+    assert [each["value"][0] for each in bundles] == ["g", "{", "g"]
+    assert bundles[0]["attributes"]["enabled"] is True
     assert len(imds_emulator.token_requests) == 1
     assert secret(vault, "plain", "nested").returncode == 2
 
 
-def test_a_missing_secret_is_an_error(vault: str) -> None:
+def test_missing_secret_is_an_error(vault: str) -> None:
     done = secret(vault, "plain", "no-such", "-ojson")
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"SecretNotFound" in done.stderr
 
 
-def test_it_goes_to_a_private_file(vault: str, tmp_path: Path) -> None:
+def test_secret_is_written_to_a_private_file(vault: str, tmp_path: Path) -> None:
     target = tmp_path / "secret"
     target.symlink_to(tmp_path / "elsewhere")
     done = secret(vault, "plain", f"--file={target}")
@@ -84,20 +84,20 @@ def test_it_goes_to_a_private_file(vault: str, tmp_path: Path) -> None:
     assert (done.returncode, f"{tmp_path}/no/such:".encode() in done.stderr) == (1, True)
 
 
-def test_a_host_of_no_cloud_gets_no_token(vault: str, imds_emulator: Emulator) -> None:
+def test_unknown_host_gets_no_token(vault: str, imds_emulator: Emulator) -> None:
     done = run("secret", f"{vault}/secrets/plain")
     assert done.returncode == 2
     assert b"--resource" in done.stderr
     assert imds_emulator.token_requests == []
 
 
-def test_a_challenge_of_another_domain_is_told(vault: str) -> None:
+def test_challenge_for_another_resource_is_refused(vault: str) -> None:
     done = run("secret", f"{vault}/secrets/plain", "--resource", "https://vault.azure.cn")
     assert done.returncode == 1
     assert b"the vault's challenge names https://vault.azure.net" in done.stderr
 
 
-def test_a_terminal_needs_show(
+def test_terminal_requires_show(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
@@ -122,7 +122,7 @@ def test_a_terminal_needs_show(
         ("127.0.0.1", None),
     ],
 )
-def test_a_token_belongs_to_the_hosts_of_its_service(host: str, resource: str | None) -> None:
+def test_resource_is_inferred_from_the_host(host: str, resource: str | None) -> None:
     assert resource_for(host) == resource
 
 
@@ -144,32 +144,34 @@ def test_a_token_belongs_to_the_hosts_of_its_service(host: str, resource: str | 
         "",
     ],
 )
-def test_no_other_url_is_a_secret(url: str) -> None:
+def test_invalid_secret_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"https|secret|URL"):
-        address_of(url)
+        parse_secret_url(url)
 
 
-def test_references_are_read() -> None:
-    assert address_in("kv://my/a", lambda: PUBLIC) == Address("https://my.vault.azure.net", "a")
-    assert address_in("kv://my/a/1", lambda: CHINA) == Address(
+def test_references_are_parsed() -> None:
+    assert parse_reference("kv://my/a", lambda: PUBLIC) == SecretAddress(
+        "https://my.vault.azure.net", "a"
+    )
+    assert parse_reference("kv://my/a/1", lambda: CHINA) == SecretAddress(
         "https://my.vault.azure.cn", "a", "1"
     )
-    found = address_in("kv://127.0.0.1:8443/a#db.password", lambda: PUBLIC)
-    assert found == Address("https://127.0.0.1:8443", "a", "", "db.password")
-    assert origin_of("https://HOST:443/x") == "https://host"
-    for wrong in ("kv://", "kv://my", "kv://my/", "https://my/a", "kv:my/a", "kv://a@b/c"):
-        with pytest.raises(ValueError, match=r"kv://|URL|names no secret"):
-            address_in(wrong, lambda: PUBLIC)
+    found = parse_reference("kv://127.0.0.1:8443/a#db.password", lambda: PUBLIC)
+    assert found == SecretAddress("https://127.0.0.1:8443", "a", "", "db.password")
+    assert origin_url("https://HOST:443/x") == "https://host"
+    for invalid in ("kv://", "kv://my", "kv://my/", "https://my/a", "kv:my/a", "kv://a@b/c"):
+        with pytest.raises(ValueError, match=r"kv://|URL|lacks a valid secret name"):
+            parse_reference(invalid, lambda: PUBLIC)
 
 
 def exec_(vault: str, *arguments: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
     host = vault.removeprefix("https://")
-    given = [each.replace("kv://V", f"kv://{host}") for each in arguments]
-    return run("exec", "--vault-resource", VAULT, *given, **more)
+    words = [each.replace("kv://V", f"kv://{host}") for each in arguments]
+    return run("exec", "--vault-resource", VAULT, *words, **more)
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
-def test_a_command_gets_its_secrets(vault: str, imds_emulator: Emulator) -> None:
+def test_command_gets_its_secrets(vault: str, imds_emulator: Emulator) -> None:
     done = exec_(
         vault, "--env", "A=kv://V/plain", "--env", "B=kv://V/nested#db.password",
         "--env", "C=kv://V/nested#db.ports", "--file", "D=kv://V/plain",
@@ -180,8 +182,8 @@ def test_a_command_gets_its_secrets(vault: str, imds_emulator: Emulator) -> None
     assert len(imds_emulator.token_requests) == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no process becomes another there")
-def test_for_secrets_alone_the_process_is_replaced(vault: str) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot replace a process")
+def test_without_endpoint_the_process_is_replaced(vault: str) -> None:
     script = "import os; print(os.getppid(), 'IDENTITY_HEADER' in os.environ)"
     done = exec_(vault, "--env", "A=kv://V/plain", "--", sys.executable, "-c", script)
     assert done.stdout.split() == [str(os.getpid()).encode(), b"False"]
@@ -190,7 +192,7 @@ def test_for_secrets_alone_the_process_is_replaced(vault: str) -> None:
     assert both.stdout.split()[1] == b"True"
 
 
-def test_without_all_its_secrets_the_command_never_starts(vault: str, tmp_path: Path) -> None:
+def test_command_does_not_start_if_a_secret_is_missing(vault: str, tmp_path: Path) -> None:
     target = tmp_path / "started"
     for wrong in ("B=kv://V/no-such", "B=kv://V/nested#no.such", "B=kv://V/plain#no"):
         done = exec_(vault, "--env", "A=kv://V/plain", "--env", wrong, "--", "touch", str(target))
@@ -202,14 +204,14 @@ def test_without_all_its_secrets_the_command_never_starts(vault: str, tmp_path: 
     assert exec_(vault, *twice, "--", "touch", str(target)).returncode == 2
 
 
-def test_whoami_tells_whose_the_token_is(
+def test_whoami_shows_the_identity(
     imds_emulator: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["whoami", "-o", "json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["clientId"] == DEFAULT_SYSTEM_ASSIGNED.client_id
-    assert said["subscription"] == said["identity"].split("/")[2]
-    assert said["audience"] == "https://management.azure.com"
+    fields = json.loads(capsys.readouterr().out)
+    assert fields["clientId"] == DEFAULT_SYSTEM_ASSIGNED.client_id
+    assert fields["subscription"] == fields["identity"].split("/")[2]
+    assert fields["audience"] == "https://management.azure.com"
     assert main(["whoami", VAULT, "--client-id", DEFAULT_USER_ASSIGNED.client_id]) == 0
     text = capsys.readouterr().out
     assert DEFAULT_USER_ASSIGNED.client_id in text
@@ -218,7 +220,7 @@ def test_whoami_tells_whose_the_token_is(
 
 
 @pytest.mark.parametrize("token", ["opaque", "e30.W10.x"])
-def test_whoami_says_where_a_token_does_not_tell(
+def test_whoami_fails_if_the_token_has_no_claims(
     imds_emulator: Emulator, capsys: pytest.CaptureFixture[str], token: str
 ) -> None:
     body = json.dumps({"access_token": token, "expires_on": "32000000000"})

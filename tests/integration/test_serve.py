@@ -1,4 +1,4 @@
-"""``imds-identity serve``: where it listens, for whom, and how it ends."""
+"""``imds-identity serve``: listening, access and shutdown."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 SERVE = [sys.executable, "-m", "imds_identity", "serve"]
 VAULT = "https://vault.azure.net"
 SECRET = "0123456789abcdef" * 4
-ASKED = f"?api-version=2019-08-01&resource={VAULT}"
+QUERY = f"?api-version=2019-08-01&resource={VAULT}"
 
 
 @contextlib.contextmanager
 def serving(*flags: str, **more: Any) -> Iterator[str]:
-    """A server that is ready; where it listens. It ends well when asked to."""
+    """Run a server; yield its URL; stop it and check that it exits cleanly."""
     process = subprocess.Popen([*SERVE, *flags], stderr=subprocess.PIPE, text=True, **more)
     assert process.stderr is not None
     try:
         line = process.stderr.readline()
-        assert "listening at " in line, line
+        assert "listening on " in line, line
         yield line.rpartition(" ")[2].strip()
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
@@ -52,16 +52,16 @@ def variables(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in path.read_text().splitlines())
 
 
-def ask(url: str, **headers: str) -> dict[str, Any]:
+def request(url: str, **headers: str) -> dict[str, Any]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
         with urllib.request.urlopen(
             urllib.request.Request(url, headers=named), timeout=30
-        ) as answer:
-            said: dict[str, Any] = json.load(answer)
-            return said
+        ) as response:
+            body: dict[str, Any] = json.load(response)
+            return body
     except urllib.error.HTTPError as error:
-        error.close()  # it is the answer, too
+        error.close()
         raise
 
 
@@ -73,43 +73,45 @@ def secret_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_clients_learn_of_it_from_a_file(imds_emulator: Emulator, tmp_path: Path) -> None:
+def test_env_file_has_the_variables_for_clients(imds_emulator: Emulator, tmp_path: Path) -> None:
     path = tmp_path / "env"
     with serving("--env-file", str(path)) as url:
         assert path.stat().st_mode & 0o777 == 0o600
-        given = variables(path)
-        assert given["IDENTITY_ENDPOINT"] == f"{url}/msi/token"
-        said = ask(given["IDENTITY_ENDPOINT"] + ASKED, X_IDENTITY_HEADER=given["IDENTITY_HEADER"])
-        assert said["resource"] == VAULT
+        env = variables(path)
+        assert env["IDENTITY_ENDPOINT"] == f"{url}/msi/token"
+        body = request(env["IDENTITY_ENDPOINT"] + QUERY, X_IDENTITY_HEADER=env["IDENTITY_HEADER"])
+        assert body["resource"] == VAULT
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            ask(given["IDENTITY_ENDPOINT"] + ASKED)
+            request(env["IDENTITY_ENDPOINT"] + QUERY)
     assert not path.exists()
 
 
-def test_imds_is_spoken_for_who_knows_nothing_else(imds_emulator: Emulator, tmp_path: Path) -> None:
+def test_imds_protocol_is_available_under_a_secret_path(
+    imds_emulator: Emulator, tmp_path: Path
+) -> None:
     path = tmp_path / "env"
     with serving("--env-file", str(path), "--protocol", "imds") as url:
-        given = variables(path)
-        assert set(given) == {
+        env = variables(path)
+        assert set(env) == {
             "ARM_MSI_ENDPOINT", "AZURE_MSI_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST",
         }  # fmt: skip
-        asked = f"?api-version=2018-02-01&resource={VAULT}"
-        said = ask(given["ARM_MSI_ENDPOINT"] + asked, Metadata="true")
-        assert said["token_type"] == "Bearer"
+        query = f"?api-version=2018-02-01&resource={VAULT}"
+        body = request(env["ARM_MSI_ENDPOINT"] + query, Metadata="true")
+        assert body["token_type"] == "Bearer"
         for wrong in (f"{url}/metadata/identity/oauth2/token", f"{url}/msi/token"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
-                ask(wrong + asked, Metadata="true")
+                request(wrong + query, Metadata="true")
 
 
-def test_the_secret_may_be_given(imds_emulator: Emulator, secret_file: Path) -> None:
+def test_secret_can_be_configured(imds_emulator: Emulator, secret_file: Path) -> None:
     with serving("--secret-file", str(secret_file)) as url:
-        assert ask(f"{url}/msi/token{ASKED}", X_IDENTITY_HEADER=SECRET)["resource"] == VAULT
+        assert request(f"{url}/msi/token{QUERY}", X_IDENTITY_HEADER=SECRET)["resource"] == VAULT
         cmdlines = _command_lines()
         assert not any(SECRET.encode() in line for line in cmdlines)
 
 
 def _command_lines() -> list[bytes]:
-    """Those of all processes that live long enough to be looked at."""
+    """Return the command lines of all processes."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -119,30 +121,30 @@ def _command_lines() -> list[bytes]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="SO_PEERCRED")
 @pytest.mark.parametrize(("uids", "status"), [([], b"200"), (["--allow-uid", "12345"], b"403")])
-def test_over_a_unix_socket_the_uid_counts(
+def test_unix_socket_authenticates_by_uid(
     imds_emulator: Emulator, tmp_path: Path, uids: list[str], status: bytes
 ) -> None:
     path = tmp_path / "socket"
-    left = socket.socket(socket.AF_UNIX)
-    left.bind(str(path))
-    left.close()
-    with serving("--unix", str(path), *uids) as where, socket.socket(socket.AF_UNIX) as client:
-        assert where == str(path)
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(path))
+    stale.close()
+    with serving("--unix", str(path), *uids) as location, socket.socket(socket.AF_UNIX) as client:
+        assert location == str(path)
         assert path.stat().st_mode & 0o777 == (0o666 if uids else 0o600)
         client.connect(str(path))
-        client.sendall(f"GET /msi/token{ASKED} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        client.sendall(f"GET /msi/token{QUERY} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert client.recv(12) == b"HTTP/1.1 " + status
         second = subprocess.run(
             [*SERVE, "--unix", str(path)], capture_output=True, check=False, timeout=60
         )
-        assert b"another process listens there" in second.stderr
+        assert b"another process listens on this socket" in second.stderr
     assert not path.exists()
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "message"),
     [
-        ([], "clients need a secret"),
+        ([], "clients need the secret"),
         (["--bind", "0.0.0.0"], "--allow-every-interface"),
         (["--bind", "::"], "--allow-every-interface"),
         (["--bind", "0.0.0.0", "--allow-every-interface"], "--allow-resource"),
@@ -156,8 +158,8 @@ def test_over_a_unix_socket_the_uid_counts(
         (["--env-file", "x", "--allow-resource", ""], "resource"),
     ],
 )
-def test_what_is_dangerous_or_nonsense_is_refused(
-    flags: list[str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+def test_dangerous_or_invalid_flags_are_refused(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
@@ -169,12 +171,12 @@ def test_what_is_dangerous_or_nonsense_is_refused(
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     assert status == 2
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "words"),
+    ("content", "mode", "message"),
     [
         (SECRET, 0o644, b"is accessible to other users"),
         (SECRET, 0o640, b"is accessible to other users"),
@@ -183,8 +185,8 @@ def test_what_is_dangerous_or_nonsense_is_refused(
         ("x" * 100_000, 0o600, b"larger than"),
     ],
 )
-def test_a_bad_secret_file_is_refused(
-    secret_file: Path, content: str, mode: int, words: bytes
+def test_unsafe_secret_file_is_refused(
+    secret_file: Path, content: str, mode: int, message: bytes
 ) -> None:
     secret_file.write_text(content)
     secret_file.chmod(mode)
@@ -192,17 +194,19 @@ def test_a_bad_secret_file_is_refused(
         [*SERVE, "--secret-file", str(secret_file)], capture_output=True, check=False, timeout=60
     )
     assert done.returncode == 2
-    assert words in done.stderr
+    assert message in done.stderr
     assert content[:9].encode() not in done.stderr
 
 
-def test_elsewhere_it_speaks_for_one_identity(imds_emulator: Emulator, secret_file: Path) -> None:
+def test_remote_clients_cannot_choose_the_identity(
+    imds_emulator: Emulator, secret_file: Path
+) -> None:
     flags = ("--bind", "0.0.0.0", "--allow-every-interface", "--allow-resource", VAULT)
-    with serving(*flags, "--secret-file", str(secret_file)) as where:
-        url = f"http://127.0.0.1:{where.rpartition(':')[2]}/msi/token{ASKED}"
-        assert ask(url, X_IDENTITY_HEADER=SECRET)["resource"] == VAULT
+    with serving(*flags, "--secret-file", str(secret_file)) as location:
+        url = f"http://127.0.0.1:{location.rpartition(':')[2]}/msi/token{QUERY}"
+        assert request(url, X_IDENTITY_HEADER=SECRET)["resource"] == VAULT
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            ask(f"{url}&client_id=another", X_IDENTITY_HEADER=SECRET)
+            request(f"{url}&client_id=another", X_IDENTITY_HEADER=SECRET)
 
 
 SYSTEMD = """
@@ -215,7 +219,7 @@ os.execv(sys.executable, [sys.executable, "-m", "imds_identity", "serve", *sys.a
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="systemd")
-def test_a_service_manager_opens_the_socket_and_is_told(
+def test_systemd_socket_activation_and_notification(
     imds_emulator: Emulator, tmp_path: Path, secret_file: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -230,7 +234,7 @@ def test_a_service_manager_opens_the_socket_and_is_told(
             assert manager.recv(100) == b"READY=1"
             assert process.stderr is not None
             url = process.stderr.readline().rpartition(" ")[2].strip()
-            assert ask(f"{url}/msi/token{ASKED}", X_IDENTITY_HEADER=SECRET)["resource"] == VAULT
+            assert request(f"{url}/msi/token{QUERY}", X_IDENTITY_HEADER=SECRET)["resource"] == VAULT
             process.terminate()
             assert manager.recv(100) == b"STOPPING=1"
             assert process.wait(30) == 0

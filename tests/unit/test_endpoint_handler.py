@@ -1,4 +1,4 @@
-"""What the endpoint makes of what the engine gives."""
+"""The endpoint's responses to granted requests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
-from imds_identity._endpoint.handler import Desk
-from imds_identity._endpoint.responses import Wanted
+from imds_identity._endpoint.handler import TokenHandler
+from imds_identity._endpoint.responses import GrantedRequest
 from imds_identity._sources.sources import ImdsSource
 from imds_identity._token_cache.client import TokenClient
 
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
     from imds_identity._token_cache.cache import TokenCache
     from support import BackgroundQueue, FakeClock, ResponseFactory
 
-WANTED = Wanted("https://vault.azure.net", SYSTEM_ASSIGNED)
+GRANTED = GrantedRequest("https://vault.azure.net", SYSTEM_ASSIGNED)
 SOURCE = ImdsSource("http://127.0.0.1:9/token", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
 
 
 class Service:
-    """The machine's own, which answers as told."""
+    """A metadata service with scripted responses."""
 
     def __init__(
         self, clock: FakeClock, token_cache: TokenCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        self.next: list[Response] = []
-        self.made: list[Identity] = []
-        self.desk = Desk(self._client, clock)
+        self.responses: list[Response] = []
+        self.identities: list[Identity] = []
+        self.handler = TokenHandler(self._client, clock)
         self._token_cache = token_cache
         monkeypatch.setattr("imds_identity._http.transport.direct_sender", self._sender)
 
     def _client(self, identity: Identity) -> TokenClient:
-        self.made.append(identity)
-        if identity.value == "no such thing":
-            raise ValueError("it cannot select that")
+        self.identities.append(identity)
+        if identity.value == "unsupported":
+            raise ValueError("the host cannot select this identity")
         return TokenClient(SOURCE, identity, self._token_cache, None)
 
     @contextmanager
     def _sender(self, _: Clock) -> Iterator[Sender]:
         def send(_request: Request) -> Response:
-            return self.next.pop(0)
+            return self.responses.pop(0)
 
         yield send
 
 
-def test_while_a_token_is_valid_no_failure_is_seen(
+def test_failed_refresh_is_invisible_while_the_token_is_valid(
     clock: FakeClock,
     token_cache: TokenCache,
     background: BackgroundQueue,
@@ -61,34 +61,34 @@ def test_while_a_token_is_valid_no_failure_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     service = Service(clock, token_cache, monkeypatch)
-    service.next = [responses.token("first", lifetime=86400)]
-    assert json.loads(service.desk.give(WANTED).body)["access_token"] == "first"
-    clock.seconds += 80_000  # long due
-    service.next = [responses.error(400)]
+    service.responses = [responses.token("first", lifetime=86400)]
+    assert json.loads(service.handler.handle(GRANTED).body)["access_token"] == "first"
+    clock.seconds += 80_000  # past its refresh time
+    service.responses = [responses.error(400)]
     for _ in range(3):
-        answer = service.desk.give(WANTED)
-        assert (answer.status, json.loads(answer.body)["access_token"]) == (200, "first")
+        response = service.handler.handle(GRANTED)
+        assert (response.status, json.loads(response.body)["access_token"]) == (200, "first")
         background.run()
-    assert service.next == []
+    assert service.responses == []
     clock.seconds += 10_000
-    service.next = [responses.error(400)]
-    assert service.desk.give(WANTED).status == 400
+    service.responses = [responses.error(400)]
+    assert service.handler.handle(GRANTED).status == 400
 
 
-def test_a_service_that_throttles_makes_the_endpoint_busy(
+def test_throttled_service_makes_the_endpoint_busy(
     clock: FakeClock,
     token_cache: TokenCache,
     responses: ResponseFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     service = Service(clock, token_cache, monkeypatch)
-    service.next = [responses.error(429, retry_after="40")] * 50
-    answer = service.desk.give(WANTED)
-    assert answer.status == 503
-    assert 1 <= int(dict(answer.headers)["Retry-After"]) <= 60
+    service.responses = [responses.error(429, retry_after="40")] * 50
+    response = service.handler.handle(GRANTED)
+    assert response.status == 503
+    assert 1 <= int(dict(response.headers)["Retry-After"]) <= 60
 
 
-def test_each_identity_has_one_provider_and_few_are_kept(
+def test_each_identity_has_one_client_and_their_number_is_limited(
     clock: FakeClock,
     token_cache: TokenCache,
     responses: ResponseFactory,
@@ -96,16 +96,16 @@ def test_each_identity_has_one_provider_and_few_are_kept(
 ) -> None:
     service = Service(clock, token_cache, monkeypatch)
     for number in (*range(100), 99, 99):
-        service.next = [responses.token(client_id=str(number))]
-        wanted = Wanted(WANTED.resource, Identity("client_id", str(number)))
-        assert service.desk.give(wanted).status == 200
-    assert len(service.made) == 100
-    assert len(service.desk._clients) <= 64
+        service.responses = [responses.token(client_id=str(number))]
+        granted = GrantedRequest(GRANTED.resource, Identity("client_id", str(number)))
+        assert service.handler.handle(granted).status == 200
+    assert len(service.identities) == 100
+    assert len(service.handler._clients) <= 64
 
 
-def test_an_identity_that_the_host_cannot_select_is_refused(
+def test_identity_that_the_host_cannot_select_is_refused(
     clock: FakeClock, token_cache: TokenCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = Service(clock, token_cache, monkeypatch)
-    wanted = Wanted(WANTED.resource, Identity("client_id", "no such thing"))
-    assert service.desk.give(wanted).status == 400
+    granted = GrantedRequest(GRANTED.resource, Identity("client_id", "unsupported"))
+    assert service.handler.handle(granted).status == 400

@@ -1,4 +1,4 @@
-"""What the endpoint says to a request."""
+"""The endpoint's access policy and responses."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from imds_identity._core.failure import Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
-from imds_identity._endpoint.policy import Asked, Rules, wanted_of
+from imds_identity._endpoint.policy import AccessPolicy, HttpRequest, authorize
 from imds_identity._endpoint.responses import (
-    Answer,
+    GrantedRequest,
+    HttpResponse,
     Refusal,
-    Wanted,
-    failed,
-    granted,
+    failure_response,
+    token_response,
 )
 from support import FakeClock, token_now
 
@@ -27,43 +27,45 @@ SECRET = "5ec12e7" * 9
 HOST = "127.0.0.1:4711"
 VAULT = "https://vault.azure.net"
 QUERY = f"api-version=2019-08-01&resource={VAULT}"
-GOOD = {"host": HOST, "x-identity-header": SECRET}
+VALID_HEADERS = {"host": HOST, "x-identity-header": SECRET}
 
 
-def asked(
+def request(
     query: str = QUERY,
     *,
     method: str = "GET",
     path: str = "/msi/token",
     uid: int | None = None,
     **headers: str | None,
-) -> Asked:
+) -> HttpRequest:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    fields = [(name, value) for name, value in {**GOOD, **named}.items() if value is not None]
-    return Asked(method, f"{path}?{query}", fields, frozenset((HOST, "localhost:4711")), uid)
+    fields = [
+        (name, value) for name, value in {**VALID_HEADERS, **named}.items() if value is not None
+    ]
+    return HttpRequest(method, f"{path}?{query}", fields, frozenset((HOST, "localhost:4711")), uid)
 
 
-def rules(**changes: Any) -> Rules:
-    return Rules(Secret(SECRET), **changes)
+def policy(**changes: Any) -> AccessPolicy:
+    return AccessPolicy(Secret(SECRET), **changes)
 
 
-def refusal(request: Asked, **changes: Any) -> Answer:
+def refusal(refused: HttpRequest, **changes: Any) -> HttpResponse:
     with pytest.raises(Refusal) as raised:
-        wanted_of(request, rules(**changes))
-    return raised.value.answer
+        authorize(refused, policy(**changes))
+    return raised.value.response
 
 
-def test_a_good_request_is_understood() -> None:
-    assert wanted_of(asked(), rules()) == Wanted(VAULT, SYSTEM_ASSIGNED)
+def test_valid_request_is_granted() -> None:
+    assert authorize(request(), policy()) == GrantedRequest(VAULT, SYSTEM_ASSIGNED)
 
 
-def test_the_older_protocol_is_understood() -> None:
-    older = asked(
+def test_older_app_service_protocol_is_supported() -> None:
+    older = request(
         f"api-version=2017-09-01&resource={VAULT}&clientid=abc",
         secret=SECRET,
         x_identity_header=None,
     )
-    assert wanted_of(older, rules()) == Wanted(VAULT, Identity("client_id", "abc"))
+    assert authorize(older, policy()) == GrantedRequest(VAULT, Identity("client_id", "abc"))
 
 
 @pytest.mark.parametrize(
@@ -77,113 +79,113 @@ def test_the_older_protocol_is_understood() -> None:
         ("msi_res_id", "resource_id"),
     ],
 )
-def test_every_name_of_a_selector_is_understood(parameter: str, selector: str) -> None:
-    wanted = wanted_of(asked(f"{QUERY}&{parameter}=A-b"), rules())
-    assert wanted.identity == Identity(selector, "A-b")
+def test_every_name_of_a_selector_is_supported(parameter: str, selector: str) -> None:
+    granted = authorize(request(f"{QUERY}&{parameter}=A-b"), policy())
+    assert granted.identity == Identity(selector, "A-b")
 
 
-def test_who_names_no_identity_gets_the_endpoint_s() -> None:
+def test_identity_defaults_to_that_of_the_endpoint() -> None:
     mine = Identity("client_id", "mine")
-    assert wanted_of(asked(), rules(identity=mine)).identity == mine
-    assert wanted_of(asked(f"{QUERY}&client_id=MINE"), rules(identity=mine)).identity == mine
-    assert wanted_of(asked(f"{QUERY}&client_id="), rules(identity=mine)).identity == mine
+    assert authorize(request(), policy(identity=mine)).identity == mine
+    assert authorize(request(f"{QUERY}&client_id=MINE"), policy(identity=mine)).identity == mine
+    assert authorize(request(f"{QUERY}&client_id="), policy(identity=mine)).identity == mine
 
 
 @pytest.mark.parametrize("query", ["client_id=other", "object_id=mine", "mi_res_id=mine"])
 def test_another_identity_is_refused(query: str) -> None:
-    answer = refusal(asked(f"{QUERY}&{query}"), identity=Identity("client_id", "mine"))
-    assert answer.status == 403
+    response = refusal(request(f"{QUERY}&{query}"), identity=Identity("client_id", "mine"))
+    assert response.status == 403
 
 
-def test_resources_may_be_few() -> None:
-    few = {"resources": ["https://vault.azure.net/.default"]}
-    assert wanted_of(asked(), rules(**few)).resource == VAULT
+def test_resources_can_be_limited() -> None:
+    limited = {"resources": ["https://vault.azure.net/.default"]}
+    assert authorize(request(), policy(**limited)).resource == VAULT
     with_slash = f"api-version=2019-08-01&resource={VAULT}/"
-    assert wanted_of(asked(with_slash), rules(**few)).resource == f"{VAULT}/"
-    other = asked("api-version=2019-08-01&resource=https://management.azure.com")
-    assert refusal(other, **few).status == 403
+    assert authorize(request(with_slash), policy(**limited)).resource == f"{VAULT}/"
+    other = request("api-version=2019-08-01&resource=https://management.azure.com")
+    assert refusal(other, **limited).status == 403
 
 
-def test_nothing_at_all_may_be_allowed() -> None:
-    assert refusal(asked(), resources=[]).status == 403
+def test_empty_list_of_resources_allows_none() -> None:
+    assert refusal(request(), resources=[]).status == 403
 
 
 @pytest.mark.parametrize(
-    ("status", "request_"),
+    ("status", "attack"),
     [
-        (401, asked(x_identity_header=None)),
-        (401, asked(x_identity_header="")),
-        (401, asked(x_identity_header=SECRET[:-1])),
-        (401, asked(x_identity_header=SECRET + "0")),
-        (401, asked(x_identity_header=f"{SECRET}, {SECRET}")),
-        (401, asked(x_identity_header="\xe9" * 64)),
-        (401, asked(secret=SECRET)),  # twice
-        (401, asked(x_identity_header=None, authorization=f"Bearer {SECRET}")),
-        (401, asked(f"{QUERY}&x-identity-header={SECRET}", x_identity_header=None)),
-        (403, asked(host="evil.example")),
-        (403, asked(host="evil.example:4711")),
-        (403, asked(host="127.0.0.1")),
-        (403, asked(host="127.0.0.1:4712")),
-        (403, asked(host="169.254.169.254")),
-        (403, asked(host="127.0.0.1.evil.example:4711")),
-        (403, asked(host=None)),
-        (403, asked(x_forwarded_for="127.0.0.1")),
-        (403, asked(x_forwarded_for="")),
-        (403, asked(x_forwarded_host="localhost")),
-        (403, asked(forwarded="for=127.0.0.1")),
-        (403, asked(via="1.1 proxy")),
-        (403, asked(origin="https://evil.example")),
-        (403, asked(origin="null")),
-        (405, asked(method="POST")),
-        (405, asked(method="HEAD")),
-        (405, asked(method="OPTIONS")),
-        (405, asked(method="get")),
-        (404, asked(path="/")),
-        (404, asked(path="/msi/token/")),
-        (404, asked(path="//msi/token")),
-        (404, asked(path="/msi/../msi/token")),
-        (404, asked(path="/msi/%74oken")),
-        (404, asked(path="/MSI/TOKEN")),
-        (404, asked(path="http://127.0.0.1:4711/msi/token")),
-        (404, asked(path=f"/{SECRET}/metadata/identity/oauth2/token", metadata="true")),
-        (400, asked("resource=https://vault.azure.net")),
-        (400, asked("api-version=2018-02-01&resource=https://vault.azure.net")),
-        (400, asked("api-version=2019-08-01")),
-        (400, asked("api-version=2019-08-01&resource=")),
-        (400, asked("api-version=2019-08-01&resource=a%0d%0ab")),
-        (400, asked("api-version=2019-08-01&resource=%ff")),
-        (400, asked(f"{QUERY}&resource=https://other")),
-        (400, asked(f"{QUERY}&client_id=a&Client_Id=b")),
-        (400, asked(f"{QUERY}&client_id=a&clientid=b")),
-        (400, asked(f"{QUERY}&client_id=a&object_id=b")),
-        (400, asked(f"{QUERY}&client_id=a%00b")),
-        (400, asked("&".join(f"p{n}=1" for n in range(100)))),
+        (401, request(x_identity_header=None)),
+        (401, request(x_identity_header="")),
+        (401, request(x_identity_header=SECRET[:-1])),
+        (401, request(x_identity_header=SECRET + "0")),
+        (401, request(x_identity_header=f"{SECRET}, {SECRET}")),
+        (401, request(x_identity_header="\xe9" * 64)),
+        (401, request(secret=SECRET)),  # twice
+        (401, request(x_identity_header=None, authorization=f"Bearer {SECRET}")),
+        (401, request(f"{QUERY}&x-identity-header={SECRET}", x_identity_header=None)),
+        (403, request(host="evil.example")),
+        (403, request(host="evil.example:4711")),
+        (403, request(host="127.0.0.1")),
+        (403, request(host="127.0.0.1:4712")),
+        (403, request(host="169.254.169.254")),
+        (403, request(host="127.0.0.1.evil.example:4711")),
+        (403, request(host=None)),
+        (403, request(x_forwarded_for="127.0.0.1")),
+        (403, request(x_forwarded_for="")),
+        (403, request(x_forwarded_host="localhost")),
+        (403, request(forwarded="for=127.0.0.1")),
+        (403, request(via="1.1 proxy")),
+        (403, request(origin="https://evil.example")),
+        (403, request(origin="null")),
+        (405, request(method="POST")),
+        (405, request(method="HEAD")),
+        (405, request(method="OPTIONS")),
+        (405, request(method="get")),
+        (404, request(path="/")),
+        (404, request(path="/msi/token/")),
+        (404, request(path="//msi/token")),
+        (404, request(path="/msi/../msi/token")),
+        (404, request(path="/msi/%74oken")),
+        (404, request(path="/MSI/TOKEN")),
+        (404, request(path="http://127.0.0.1:4711/msi/token")),
+        (404, request(path=f"/{SECRET}/metadata/identity/oauth2/token", metadata="true")),
+        (400, request("resource=https://vault.azure.net")),
+        (400, request("api-version=2018-02-01&resource=https://vault.azure.net")),
+        (400, request("api-version=2019-08-01")),
+        (400, request("api-version=2019-08-01&resource=")),
+        (400, request("api-version=2019-08-01&resource=a%0d%0ab")),
+        (400, request("api-version=2019-08-01&resource=%ff")),
+        (400, request(f"{QUERY}&resource=https://other")),
+        (400, request(f"{QUERY}&client_id=a&Client_Id=b")),
+        (400, request(f"{QUERY}&client_id=a&clientid=b")),
+        (400, request(f"{QUERY}&client_id=a&object_id=b")),
+        (400, request(f"{QUERY}&client_id=a%00b")),
+        (400, request("&".join(f"p{n}=1" for n in range(100)))),
     ],
 )
-def test_attacks_are_refused(status: int, request_: Asked) -> None:
-    answer = refusal(request_)
-    assert answer.status == status
-    assert SECRET.encode() not in answer.body
-    said = json.loads(answer.body)
-    assert said["statusCode"] == status
-    assert said["message"] == said["error_description"]
+def test_attack_is_refused(status: int, attack: HttpRequest) -> None:
+    response = refusal(attack)
+    assert response.status == status
+    assert SECRET.encode() not in response.body
+    body = json.loads(response.body)
+    assert body["statusCode"] == status
+    assert body["message"] == body["error_description"]
 
 
-def test_a_wrong_method_is_told_the_right_one() -> None:
-    assert refusal(asked(method="POST")).headers == (("Allow", "GET"),)
+def test_wrong_method_is_answered_with_the_allowed_one() -> None:
+    assert refusal(request(method="POST")).headers == (("Allow", "GET"),)
 
 
-def test_the_secret_is_in_no_repr() -> None:
-    assert SECRET not in repr(asked()) + repr(rules()) + repr(vars(rules()))
+def test_repr_hides_the_secret() -> None:
+    assert SECRET not in repr(request()) + repr(policy()) + repr(vars(policy()))
 
 
 IMDS = f"/{SECRET}/metadata/identity/oauth2/token"
 
 
 @pytest.mark.parametrize("path", [IMDS, f"{IMDS}/"])
-def test_imds_is_spoken_under_a_secret_path(path: str) -> None:
-    request = asked(path=path, x_identity_header=None, metadata="True")
-    assert wanted_of(request, rules(imds=True)) == Wanted(VAULT, SYSTEM_ASSIGNED, imds=True)
+def test_imds_protocol_is_available_under_a_secret_path(path: str) -> None:
+    probe = request(path=path, x_identity_header=None, metadata="True")
+    assert authorize(probe, policy(imds=True)) == GrantedRequest(VAULT, SYSTEM_ASSIGNED, imds=True)
 
 
 @pytest.mark.parametrize(
@@ -198,26 +200,29 @@ def test_imds_is_spoken_under_a_secret_path(path: str) -> None:
         (400, IMDS, "false"),
     ],
 )
-def test_imds_is_not_spoken_elsewhere(status: int, path: str, metadata: str | None) -> None:
-    request = asked(path=path, metadata=metadata)
-    assert refusal(request, imds=True, app_service=False).status == status
+def test_imds_protocol_is_not_available_elsewhere(
+    status: int, path: str, metadata: str | None
+) -> None:
+    probe = request(path=path, metadata=metadata)
+    assert refusal(probe, imds=True, app_service=False).status == status
 
 
-def test_over_a_unix_socket_the_user_is_what_counts() -> None:
-    mine = asked(uid=1000, x_identity_header=None)
-    assert wanted_of(mine, rules(uids=[1000])).resource == VAULT
-    assert refusal(asked(uid=1001), uids=[1000]).status == 403
+def test_unix_socket_authenticates_by_user() -> None:
+    mine = request(uid=1000, x_identity_header=None)
+    assert authorize(mine, policy(uids=[1000])).resource == VAULT
+    assert refusal(request(uid=1001), uids=[1000]).status == 403
 
 
 def jwt(claims: object) -> str:
     return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.x"
 
 
-def test_a_token_is_given_as_app_service_gives_it(clock: FakeClock) -> None:
+def test_token_response_has_the_format_of_app_service(clock: FakeClock) -> None:
     token = token_now(clock, jwt({"appid": "an-app"}), life=3600)
-    answer = granted(Wanted(VAULT, Identity("resource_id", "/x")), token, clock.now() + 0.5)
-    assert answer.status == 200
-    assert json.loads(answer.body) == {
+    granted = GrantedRequest(VAULT, Identity("resource_id", "/x"))
+    response = token_response(granted, token, clock.now() + 0.5)
+    assert response.status == 200
+    assert json.loads(response.body) == {
         "access_token": token.value,
         "expires_on": str(token.expires_on),
         "expires_in": "3599",
@@ -226,15 +231,16 @@ def test_a_token_is_given_as_app_service_gives_it(clock: FakeClock) -> None:
         "client_id": "an-app",
         "msi_res_id": "/x",
     }
-    assert token.value not in repr(answer)
+    assert token.value not in repr(response)
 
 
-def test_imds_tells_from_when_it_is_good(clock: FakeClock) -> None:
+def test_imds_response_has_the_start_of_validity(clock: FakeClock) -> None:
     token = token_now(clock, "opaque", life=3600)
-    said = json.loads(granted(Wanted(VAULT, SYSTEM_ASSIGNED, imds=True), token, clock.now()).body)
-    assert int(said["not_before"]) == token.expires_on - 3600
-    assert said["ext_expires_in"] == said["expires_in"] == "3600"
-    assert said["client_id"] == ""
+    granted = GrantedRequest(VAULT, SYSTEM_ASSIGNED, imds=True)
+    body = json.loads(token_response(granted, token, clock.now()).body)
+    assert int(body["not_before"]) == token.expires_on - 3600
+    assert body["ext_expires_in"] == body["expires_in"] == "3600"
+    assert body["client_id"] == ""
 
 
 @pytest.mark.parametrize(
@@ -248,11 +254,11 @@ def test_imds_tells_from_when_it_is_good(clock: FakeClock) -> None:
         (Unavailable("nobody there"), 503, "5"),
     ],
 )
-def test_a_failure_is_passed_on(failure: Any, status: int, retry_after: str | None) -> None:
-    answer = failed(failure)
-    assert answer.status == status
-    assert dict(answer.headers).get("Retry-After") == retry_after
-    assert failure.problem in json.loads(answer.body)["message"]
+def test_failure_is_passed_on(failure: Any, status: int, retry_after: str | None) -> None:
+    response = failure_response(failure)
+    assert response.status == status
+    assert dict(response.headers).get("Retry-After") == retry_after
+    assert failure.problem in json.loads(response.body)["message"]
 
 
 @given(
@@ -262,6 +268,8 @@ def test_a_failure_is_passed_on(failure: Any, status: int, retry_after: str | No
         st.tuples(st.sampled_from(["host", "x-identity-header", "metadata", "secret"]), st.text())
     ),
 )
-def test_nobody_guesses_it(target: str, method: str, headers: list[tuple[str, str]]) -> None:
+def test_random_requests_are_refused(
+    target: str, method: str, headers: list[tuple[str, str]]
+) -> None:
     with pytest.raises(Refusal):
-        wanted_of(Asked(method, target, headers, frozenset((HOST,))), rules(imds=True))
+        authorize(HttpRequest(method, target, headers, frozenset((HOST,))), policy(imds=True))

@@ -109,7 +109,7 @@ def test_whatever_an_event_says_can_be_handed_on(name: str, value: Any) -> None:
     stdout = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
     with mock.patch("sys.stdout", stdout):
         for output in ("json", "text", "table"):
-            events_command._tell(change, output)
+            events_command._print_change(change, output)
 
 
 @given(JSON)

@@ -1,1 +1,1 @@
-"""A token endpoint on this machine, for programs in other languages."""
+"""A local token endpoint for programs in other languages."""

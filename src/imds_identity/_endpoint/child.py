@@ -1,4 +1,4 @@
-"""A program that is run for the user: its environment, its signals and its exit status."""
+"""The command that ``exec`` runs: its environment, signals and exit status."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
-# What would lead the program to another endpoint than the one that is meant for it.
-MISLEADING = (
+# Variables that would direct the command to another endpoint.
+ENDPOINT_VARIABLES = (
     "AZURE_POD_IDENTITY_AUTHORITY_HOST",
     "IDENTITY_ENDPOINT",
     "IDENTITY_HEADER",
@@ -24,48 +24,47 @@ MISLEADING = (
     "MSI_ENDPOINT",
     "MSI_SECRET",
 )
-_FORWARDED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGWINCH", "SIGUSR1", "SIGUSR2")
-_KERNEL = 0x80
-# Python ignores these, and a program that is run inherits that.
+_FORWARDED_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGWINCH", "SIGUSR1", "SIGUSR2")
+_SENT_BY_KERNEL = 0x80
+# Python ignores these signals, and a child process would inherit that.
 _IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")
 
 
-class Running(Protocol):
-    """A program that is seen through: started, and waited for."""
+class ChildProcess(Protocol):
+    """A command that runs in the foreground."""
 
     def __enter__(self) -> Self:
-        """From here on, what would end this process is the program's to answer."""
+        """Let the command, not this process, react to signals from here on."""
 
     def __exit__(self, *_: object) -> None:
-        """No more."""
+        """Restore this process's reaction to signals."""
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Run ``command``, found as a shell would find it."""
+        """Start ``command``, found as a shell would find it."""
 
     def wait(self) -> int:
-        """Its exit status, once it has ended."""
+        """Wait until the command has ended; return its exit status."""
 
 
-def new_child() -> Running:
-    """What sees a program through on this system."""
+def new_child() -> ChildProcess:
+    """Return an implementation of `ChildProcess` for this system."""
     if sys.platform == "win32":
-        from .child_windows import Child as WindowsChild
+        from .child_windows import WindowsChild
 
         return WindowsChild()
-    return Child()
+    return PosixChild()
 
 
-class Child:
-    """Starts a program and sees it through.
+class PosixChild:
+    """A command on a POSIX system.
 
-    The program stays in this process's group, so that a terminal's signals and job control reach
-    it as if it had been started by itself. Signals are blocked from the moment that this object is
-    entered, before there are threads, and taken by `wait`: none is lost, and none cuts into a
-    thread.
+    The command stays in this process's group, so that a terminal's signals and job control reach
+    it as if the shell had started it. `__enter__` blocks the signals before there are threads, and
+    `wait` receives them: no signal is lost, and none interrupts a thread.
     """
 
     def __init__(self) -> None:
-        self._signals = {getattr(signal, name) for name in (*_FORWARDED, "SIGCHLD")}
+        self._signals = {getattr(signal, name) for name in (*_FORWARDED_SIGNALS, "SIGCHLD")}
         self._mask: set[int] = set()
         self._pid = 0
 
@@ -77,10 +76,10 @@ class Child:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Run ``command``, found as a shell would find it.
+        """Start ``command``, found as a shell would find it.
 
         Raises:
-            OSError: if it cannot be run.
+            OSError: if the command cannot be run.
         """
         self._pid = os.posix_spawnp(
             command[0],
@@ -91,19 +90,19 @@ class Child:
         )
 
     def wait(self) -> int:
-        """Pass signals on until the program has ended.
+        """Forward signals until the command has ended.
 
         Returns:
-            Its exit status, or 128 and the number of the signal that ended it.
+            Its exit status, or 128 plus the number of the signal that ended it.
         """
         while True:
-            signaled, of_the_terminal = _next_signal(self._signals)
-            if signaled == signal.SIGCHLD:
+            number, from_terminal = _next_signal(self._signals)
+            if number == signal.SIGCHLD:
                 status = self._status()
                 if status is not None:
                     return status
-            elif not of_the_terminal:
-                os.kill(self._pid, signaled)
+            elif not from_terminal:
+                os.kill(self._pid, number)
 
     def _status(self) -> int | None:
         pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
@@ -113,15 +112,15 @@ class Child:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
         if os.WSTOPSIG(status) == signal.SIGSTOP:
-            # Whoever stopped it alone: a shell sees this process only.
+            # The shell waits for this process only: stop, too, so that it notices.
             os.kill(os.getpid(), signal.SIGSTOP)
             os.kill(self._pid, signal.SIGCONT)
         return None
 
 
 def _next_signal(signals: set[int]) -> tuple[int, bool]:
-    """The next signal, and whether a terminal has sent it to the program, too."""
-    if sys.platform == "darwin":  # which does not tell who sent it
+    """Return the next signal, and whether the terminal sent it to the command as well."""
+    if sys.platform == "darwin":  # it has no sigwaitinfo, which returns the sender
         number = signal.sigwait(signals)
         return number, number in (
             signal.SIGINT,
@@ -129,11 +128,11 @@ def _next_signal(signals: set[int]) -> tuple[int, bool]:
             signal.SIGWINCH,
         ) and _has_terminal()
     info = signal.sigwaitinfo(signals)
-    return info.si_signo, info.si_code == _KERNEL
+    return info.si_signo, info.si_code == _SENT_BY_KERNEL
 
 
 def _has_terminal() -> bool:
-    """Whether this process is in the foreground of a terminal."""
+    """Return whether this process is in the foreground of a terminal."""
     try:
         descriptor = os.open("/dev/tty", os.O_RDONLY)
     except OSError:
@@ -144,17 +143,17 @@ def _has_terminal() -> bool:
         os.close(descriptor)
 
 
-def become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Run ``command`` in place of this process.
+def replace_process(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Replace this process by ``command``.
 
     Raises:
-        OSError: if it cannot be run.
+        OSError: if the command cannot be run.
     """
     for name in _IGNORED_BY_PYTHON:
         signal.signal(getattr(signal, name), signal.SIG_DFL)
-    os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - what the user asked for
+    os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - the user names the command
 
 
-def status_of(error: OSError) -> int:
-    """The exit status of a shell that could not run a program for ``error``."""
+def exit_status_of(error: OSError) -> int:
+    """Return the exit status with which a shell reports ``error``."""
     return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE

@@ -1,4 +1,4 @@
-"""Where granted requests are served: what the endpoint knows of the engine."""
+"""Gets tokens for granted requests: the endpoint's only link to the token cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from .._core.failure import Failure, Refused
-from .responses import failed, granted
+from .responses import failure_response, token_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,40 +14,41 @@ if TYPE_CHECKING:
     from .._core.identity import Identity
     from .._platform.clock import Clock
     from .._token_cache.client import TokenClient
-    from .responses import Answer, Wanted
+    from .responses import GrantedRequest, HttpResponse
 
-_MOST_IDENTITIES = 64
+_MAX_CLIENTS = 64
 
 
-class Desk:
-    """Gives tokens.
+class TokenHandler:
+    """Responds to granted requests with tokens.
 
     Args:
-        client_of: makes what gets an identity's tokens; a ValueError says that there are none.
-        clock: tells what is left of a token.
+        client_for: makes the token client of an identity; raises ValueError if the host cannot
+            select that identity.
+        clock: tells the remaining lifetime of a token.
     """
 
-    def __init__(self, client_of: Callable[[Identity], TokenClient], clock: Clock) -> None:
-        self._provider_of = client_of
+    def __init__(self, client_for: Callable[[Identity], TokenClient], clock: Clock) -> None:
+        self._client_for = client_for
         self._clock = clock
         self._clients: dict[Identity, TokenClient] = {}
         self._lock = threading.Lock()
 
-    def give(self, wanted: Wanted) -> Answer:
-        """The answer to a request that is granted."""
+    def handle(self, granted: GrantedRequest) -> HttpResponse:
+        """Return the response to a granted request."""
         try:
-            client = self._client(wanted.identity)
-            token = client.token(client.entry(wanted.resource))
+            client = self._client(granted.identity)
+            token = client.token(client.entry(granted.resource))
         except ValueError as error:
-            return failed(Refused(str(error), status=400))
+            return failure_response(Refused(str(error), status=400))
         except Failure as failure:
-            return failed(failure)
-        return granted(wanted, token, self._clock.now())
+            return failure_response(failure)
+        return token_response(granted, token, self._clock.now())
 
     def _client(self, identity: Identity) -> TokenClient:
         with self._lock:
             if identity not in self._clients:
-                if len(self._clients) >= _MOST_IDENTITIES:
+                if len(self._clients) >= _MAX_CLIENTS:
                     self._clients.clear()
-                self._clients[identity] = self._provider_of(identity)
+                self._clients[identity] = self._client_for(identity)
             return self._clients[identity]

@@ -1,4 +1,4 @@
-"""Sockets that listen."""
+"""Listening sockets, and the protocol of service managers."""
 
 from __future__ import annotations
 
@@ -8,60 +8,54 @@ import socket
 import stat
 from contextlib import suppress
 
-BACKLOG = 1024
 LOOPBACK = "127.0.0.1"
-# Of the service manager: https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html
+_BACKLOG = 1024
+# https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html
 _FIRST_INHERITED = 3
 
 
-def listen_at(address: str, port: int = 0) -> socket.socket:
-    """A socket that listens at an address of this machine.
-
-    Args:
-        address: an IP address.
-        port: 0 for any that is free.
+def listen_tcp(address: str, port: int = 0) -> socket.socket:
+    """Return a socket that listens on an IP address of this machine; port 0 means any free one.
 
     Raises:
-        OSError: if that cannot be had.
+        OSError: if that fails.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.create_server((address, port), family=family, backlog=BACKLOG)
+    return socket.create_server((address, port), family=family, backlog=_BACKLOG)
 
 
-def listen_on(path: str, mode: int) -> socket.socket:
-    """A Unix socket that listens.
+def listen_unix(path: str, mode: int) -> socket.socket:
+    """Return a listening Unix socket with the file mode ``mode``.
 
-    Args:
-        path: where it is; one that a killed process has left there is replaced.
-        mode: who may connect to it.
+    It replaces a socket that a killed process has left.
 
     Raises:
-        OSError: if it cannot be had, or another process listens there.
+        OSError: if that fails, or another process listens on the socket.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
+    previous_umask = os.umask(0o177)
     try:
-        _remove_left(path)
+        _remove_stale_socket(path)
         listener.bind(path)
         os.chmod(path, mode)
-        listener.listen(BACKLOG)
+        listener.listen(_BACKLOG)
     except BaseException:
         listener.close()
         raise
     finally:
-        os.umask(before)
+        os.umask(previous_umask)
     return listener
 
 
-def inherited(pid: str, count: str) -> list[socket.socket]:
-    """The sockets that the service manager has opened for this process.
+def inherited_sockets(pid: str, count: str) -> list[socket.socket]:
+    """Return the listening sockets that the service manager passes to this process.
 
     Args:
-        pid: what ``LISTEN_PID`` says.
-        count: what ``LISTEN_FDS`` says.
+        pid: the value of ``LISTEN_PID``.
+        count: the value of ``LISTEN_FDS``.
 
     Raises:
-        ValueError: if one of them does not listen.
+        ValueError: if one of them is not a listening stream socket.
     """
     if pid != str(os.getpid()) or not (count.isascii() and count.isdigit()):
         return []
@@ -69,18 +63,18 @@ def inherited(pid: str, count: str) -> list[socket.socket]:
     for descriptor in range(_FIRST_INHERITED, _FIRST_INHERITED + int(count[:3])):
         try:
             listener = socket.socket(fileno=descriptor)
-            is_logged = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         except OSError:
-            is_logged = 0
-        if not is_logged or listener.type != socket.SOCK_STREAM:
-            raise ValueError(f"descriptor {descriptor} of LISTEN_FDS is no socket that listens")
+            listens = 0
+        if not listens or listener.type != socket.SOCK_STREAM:
+            raise ValueError(f"descriptor {descriptor} of LISTEN_FDS is not a listening socket")
         os.set_inheritable(descriptor, False)
         sockets.append(listener)
     return sockets
 
 
-def address_of(listener: socket.socket) -> tuple[str, int] | None:
-    """The IP address and port of ``listener``; None if it is a Unix socket."""
+def ip_address_of(listener: socket.socket) -> tuple[str, int] | None:
+    """Return the IP address and port of ``listener``; None if it is a Unix socket."""
     if listener.family not in (socket.AF_INET, socket.AF_INET6):
         return None
     address, port = listener.getsockname()[:2]
@@ -88,39 +82,35 @@ def address_of(listener: socket.socket) -> tuple[str, int] | None:
 
 
 def base_url(address: str, port: int) -> str:
-    """The URL of an endpoint, without a path."""
+    """Return the URL of an endpoint, without a path."""
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
-def notify(where: str, state: str) -> None:
-    """Tell the service manager.
-
-    Args:
-        where: what ``NOTIFY_SOCKET`` says.
-        state: such as ``READY=1``.
-    """
-    if not where:
+def notify_service_manager(notify_socket: str, state: str) -> None:
+    """Send ``state``, such as ``READY=1``, to the socket of ``NOTIFY_SOCKET``, if it is set."""
+    if not notify_socket:
         return
+    address = f"\0{notify_socket[1:]}" if notify_socket.startswith("@") else notify_socket
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.sendto(state.encode(), f"\0{where[1:]}" if where.startswith("@") else where)
+        manager.sendto(state.encode(), address)
 
 
-def _remove_left(path: str) -> None:
-    """Remove a socket that nobody listens on any more.
+def _remove_stale_socket(path: str) -> None:
+    """Remove a socket on which no process listens any more.
 
     Raises:
-        OSError: if somebody does, or something else is there.
+        OSError: if a process listens on it, or the file is not a socket.
     """
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise FileExistsError(errno.EEXIST, "something else is there", path)
+        raise FileExistsError(errno.EEXIST, "the file exists and is not a socket", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         try:
             other.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
             return
-    raise OSError(errno.EADDRINUSE, "another process listens there", path)
+    raise OSError(errno.EADDRINUSE, "another process listens on this socket", path)

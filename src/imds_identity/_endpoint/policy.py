@@ -1,6 +1,6 @@
-"""Which requests are granted, decided without sockets, clocks and tokens.
+"""The access policy: which requests are granted. It needs no sockets, clocks or tokens.
 
-App Service's protocol is understood, and IMDS's under a path that is as secret as a header.
+The endpoint supports App Service's protocol, and IMDS's under a path that contains the secret.
 https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
 https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
 """
@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from .._core.failure import sanitize
 from .._core.identity import SYSTEM_ASSIGNED, Identity, ascii_lower, parse_identity
 from .._core.scope import resource_of
-from .responses import Refusal, Wanted
+from .responses import GrantedRequest, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,18 +33,18 @@ _SELECTORS = {
     "mi_res_id": "resource_id",
     "msi_res_id": "resource_id",
 }
-_MOST_PARAMETERS = 20
+_MAX_PARAMETERS = 20
 
 
-class Asked:
-    """A request as it came. Its repr shows no header: one is secret.
+class HttpRequest:
+    """A request as received. Its repr omits the headers, because one contains the secret.
 
     Attributes:
         method: the HTTP method.
-        target: path and query, as they were sent.
-        headers: header fields, names in lower case.
-        hosts: what this connection's Host field may say.
-        uid: who is at the other end of a Unix socket.
+        target: path and query, unmodified.
+        headers: header fields, with names in lower case.
+        hosts: values that this connection's Host field may have.
+        uid: the client's user id, if it uses a Unix socket.
     """
 
     __slots__ = ("headers", "hosts", "method", "target", "uid")
@@ -64,21 +64,21 @@ class Asked:
         self.uid = uid
 
     def values(self, name: str) -> list[str]:
-        """All values of a header field."""
+        """Return all values of a header field."""
         return [value for field, value in self.headers if field == name]
 
 
-class Rules:
-    """Who gets tokens here, and which.
+class AccessPolicy:
+    """Which clients may get which tokens.
 
     Args:
-        secret: what a request must know, in a header or (IMDS's protocol) in its path.
-        identity: whose tokens are given; None for whichever the request names.
-        resources: what tokens are given for; None for any.
-        app_service: whether App Service's protocol is spoken.
-        imds: whether IMDS's is.
-        names: host names under which this machine is known to its clients.
-        uids: who may ask over a Unix socket; they need no secret.
+        secret: a client must send it in a header, or (IMDS's protocol) in the path.
+        identity: the only identity with tokens; None lets the client choose.
+        resources: the only resources with tokens; None allows all.
+        app_service: whether App Service's protocol is enabled.
+        imds: whether IMDS's protocol is enabled.
+        names: additional host names of this machine.
+        uids: users that may connect to the Unix socket; they need no secret.
     """
 
     def __init__(
@@ -94,103 +94,105 @@ class Rules:
     ) -> None:
         self.secret = secret
         self.identity = identity
-        self.resources = None if resources is None else frozenset(map(_bare, resources))
+        self.resources = None if resources is None else frozenset(map(_normalized, resources))
         self.app_service = app_service
         self.imds = imds
         self.names = frozenset(name.lower() for name in names)
         self.uids = frozenset(uids)
 
 
-def wanted_of(asked: Asked, rules: Rules) -> Wanted:
-    """The token that ``asked`` is about.
+def authorize(request: HttpRequest, policy: AccessPolicy) -> GrantedRequest:
+    """Return the token request that ``policy`` grants.
 
     Raises:
-        Refusal: if it is not to be had by this request.
+        Refusal: if the policy does not grant the request.
     """
-    _check_origin(asked, rules)
-    if asked.method != "GET":
-        raise Refusal(405, "Only GET is understood here.", Allow="GET")
-    path, _, query = asked.target.partition("?")
-    imds = _is_imds(path, asked, rules)
+    _check_origin(request, policy)
+    if request.method != "GET":
+        raise Refusal(405, "Only GET is supported.", Allow="GET")
+    path, _, query = request.target.partition("?")
+    imds = _is_imds(path, request, policy)
     values = _parameters(query)
     if not imds and values.get("api-version") not in _APP_SERVICE_VERSIONS:
         raise Refusal(400, f"api-version must be one of {', '.join(_APP_SERVICE_VERSIONS)}.")
-    return Wanted(_resource(values, rules), _identity(values, rules), imds)
+    return GrantedRequest(_resource(values, policy), _identity(values, policy), imds)
 
 
-def _check_origin(asked: Asked, rules: Rules) -> None:
-    """Refuse what comes by way of a proxy, of a web page, or of a user who is not meant."""
-    for name, _ in asked.headers:
+def _check_origin(request: HttpRequest, policy: AccessPolicy) -> None:
+    """Refuse requests of proxies, web pages and users that are not allowed."""
+    for name, _ in request.headers:
         if name in ("origin", "forwarded", "via") or name.startswith("x-forwarded-"):
-            raise Refusal(403, f"A request with {sanitize(name)} does not come from this machine.")
-    if asked.uid is not None and asked.uid not in rules.uids:
-        raise Refusal(403, f"The user with uid {asked.uid} may not ask here.")
-    # A web page can make a browser ask any address, but only under a name of its own.
-    hosts = [host.lower() for host in asked.values("host")]
-    if len(hosts) != 1 or hosts[0] not in asked.hosts:
-        raise Refusal(403, "The Host field does not name this endpoint.")
+            raise Refusal(
+                403, f"The header {sanitize(name)} shows that a proxy or web page sent the request."
+            )
+    if request.uid is not None and request.uid not in policy.uids:
+        raise Refusal(403, f"The user with uid {request.uid} may not use this endpoint.")
+    # DNS rebinding: a web page can send requests to any address, but under its own host name only.
+    hosts = [host.lower() for host in request.values("host")]
+    if len(hosts) != 1 or hosts[0] not in request.hosts:
+        raise Refusal(403, "The Host header does not name this endpoint.")
 
 
-def _is_imds(path: str, asked: Asked, rules: Rules) -> bool:
-    """Whether ``asked`` speaks IMDS's protocol, once it is clear that it knows the secret."""
-    if rules.app_service and path == APP_SERVICE_PATH:
-        given = [value for name in _SECRET_HEADERS for value in asked.values(name)]
-        if asked.uid is None and not (len(given) == 1 and _is_secret(given[0], rules)):
+def _is_imds(path: str, request: HttpRequest, policy: AccessPolicy) -> bool:
+    """Return whether the request uses IMDS's protocol, after checking the secret."""
+    if policy.app_service and path == APP_SERVICE_PATH:
+        given = [value for name in _SECRET_HEADERS for value in request.values(name)]
+        if request.uid is None and not (len(given) == 1 and _is_secret(given[0], policy)):
             raise Refusal(
                 401, "The header X-IDENTITY-HEADER with this endpoint's secret is missing."
             )
         return False
-    # Some clients put a slash after it.
+    # Some clients append a slash.
     prefix, found, rest = path.removesuffix("/").partition(IMDS_PATH)
-    if not rules.imds or not found or rest or not _is_secret(prefix[1:], rules):
-        raise Refusal(404, "There is no such path here.")
-    if [value.lower() for value in asked.values("metadata")] != ["true"]:
+    if not policy.imds or not found or rest or not _is_secret(prefix[1:], policy):
+        raise Refusal(404, "Path not found.")
+    if [value.lower() for value in request.values("metadata")] != ["true"]:
         raise Refusal(400, "Bad request. Required metadata header not specified")
     return True
 
 
-def _is_secret(given: str, rules: Rules) -> bool:
-    return hmac.compare_digest(given.encode(), rules.secret.reveal().encode())
+def _is_secret(given: str, policy: AccessPolicy) -> bool:
+    return hmac.compare_digest(given.encode(), policy.secret.reveal().encode())
 
 
 def _parameters(query: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(
-            query, errors="strict", max_num_fields=_MOST_PARAMETERS, keep_blank_values=True
+            query, errors="strict", max_num_fields=_MAX_PARAMETERS, keep_blank_values=True
         )
     except ValueError:
-        raise Refusal(400, "The query is not understood.") from None
+        raise Refusal(400, "The query cannot be parsed.") from None
     values = {name.lower(): value for name, value in pairs}
     if len(values) != len(pairs):
-        raise Refusal(400, "A parameter is given twice.")
+        raise Refusal(400, "A query parameter is repeated.")
     return values
 
 
-def _resource(values: dict[str, str], rules: Rules) -> str:
+def _resource(values: dict[str, str], policy: AccessPolicy) -> str:
     try:
         resource = resource_of((values.get("resource", ""),))
     except ValueError as error:
         raise Refusal(400, sanitize(f"resource: {error}")) from None
-    if rules.resources is not None and _bare(resource) not in rules.resources:
-        raise Refusal(403, f"This endpoint gives no tokens for {sanitize(resource)}.")
+    if policy.resources is not None and _normalized(resource) not in policy.resources:
+        raise Refusal(403, f"This endpoint does not allow tokens for {sanitize(resource)}.")
     return resource
 
 
-def _identity(values: dict[str, str], rules: Rules) -> Identity:
+def _identity(values: dict[str, str], policy: AccessPolicy) -> Identity:
     given = [(_SELECTORS[name], values[name]) for name in _SELECTORS if values.get(name)]
     if len(given) > 1:
-        raise Refusal(400, "An identity is selected by one parameter only.")
+        raise Refusal(400, "Select an identity by one parameter only.")
     try:
-        asked = parse_identity(identity_config=dict(given)) if given else None
+        requested = parse_identity(identity_config=dict(given)) if given else None
     except ValueError as error:
         raise Refusal(400, sanitize(str(error))) from None
-    if rules.identity is None or asked is None:
-        return asked or rules.identity or SYSTEM_ASSIGNED
-    if (asked.selector, ascii_lower(asked.value)) != _comparable(rules.identity):
+    if policy.identity is None or requested is None:
+        return requested or policy.identity or SYSTEM_ASSIGNED
+    if _comparable(requested) != _comparable(policy.identity):
         raise Refusal(
-            403, f"This endpoint speaks for the {_described(rules.identity)} and for no other."
+            403, f"This endpoint allows tokens of the {_described(policy.identity)} only."
         )
-    return rules.identity
+    return policy.identity
 
 
 def _comparable(identity: Identity) -> tuple[str, str]:
@@ -201,5 +203,5 @@ def _described(identity: Identity) -> str:
     return f"identity with {identity}" if identity.selector else str(identity)
 
 
-def _bare(resource: str) -> str:
+def _normalized(resource: str) -> str:
     return ascii_lower(resource.removesuffix("/.default").rstrip("/"))

@@ -1,10 +1,10 @@
-"""What the endpoint sends back, as App Service or IMDS would."""
+"""The endpoint's responses, in the format of App Service or IMDS."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.claims import claims_in
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from .._core.identity import Identity
     from .._core.token import Token
 
-_PATIENCE = 5
+_DEFAULT_RETRY_AFTER = 5
 _THROTTLED = 429
 _CODES = {400: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
 
 
-class Answer:
-    """What is sent back. It is no tuple, because error trackers look into those.
+class HttpResponse:
+    """A response. It is not a tuple, because error trackers print the items of tuples.
 
     Attributes:
         status: the HTTP status.
-        body: sent as JSON; it may hold a token.
-        headers: header fields besides those that every answer has.
+        body: JSON, which may contain a token.
+        headers: header fields in addition to those of every response.
     """
 
     __slots__ = ("body", "headers", "status")
@@ -35,25 +35,25 @@ class Answer:
         self.headers = headers
 
     def __repr__(self) -> str:
-        return f"Answer({self.status}, {len(self.body)} bytes)"
+        return f"HttpResponse({self.status}, {len(self.body)} bytes)"
 
 
 class Refusal(Exception):
-    """The request is not granted; ``answer`` says why."""
+    """The endpoint refuses a request; ``response`` gives the reason."""
 
-    def __init__(self, status: int, problem: str, **headers: str) -> None:
-        super().__init__(problem)
+    def __init__(self, status: int, message: str, **headers: str) -> None:
+        super().__init__(message)
         named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-        self.answer = Answer(status, _error(status, problem), named)
+        self.response = HttpResponse(status, _error_body(status, message), named)
 
 
-class Wanted(NamedTuple):
-    """A token that may be given.
+class GrantedRequest(NamedTuple):
+    """A request that the access policy allows.
 
     Attributes:
-        resource: what it is for.
-        identity: whose it is.
-        imds: whether it is asked for as of IMDS.
+        resource: the resource of the token.
+        identity: the identity of the token.
+        imds: whether the response has IMDS's format instead of App Service's.
     """
 
     resource: str
@@ -61,66 +61,51 @@ class Wanted(NamedTuple):
     imds: bool = False
 
 
-def granted(wanted: Wanted, token: Token, now: float) -> Answer:
-    """The answer with a token.
-
-    Args:
-        wanted: what was asked for.
-        token: what there is.
-        now: the time (``Clock.now``).
-    """
-    selector = dict(wanted.identity.query)
+def token_response(granted: GrantedRequest, token: Token, now: float) -> HttpResponse:
+    """Return the response with a token; ``now`` is ``Clock.now``."""
     client_id = claims_in(token.value).get("appid")
-    said = {
+    fields = {
         "access_token": token.value,
-        # Strings, as the services have them: some clients take no numbers.
+        # Strings, as the services send them: some clients do not accept numbers.
         "expires_on": str(token.expires_on),
         "expires_in": str(max(int(token.expires_at - now), 0)),
-        "resource": wanted.resource,
+        "resource": granted.resource,
         "token_type": token.token_type,
         "client_id": client_id if isinstance(client_id, str) else "",
-        **selector,
+        **dict(granted.identity.query),
     }
-    if wanted.imds:
-        said["ext_expires_in"] = said["expires_in"]
-        said["not_before"] = str(int(token.expires_on - (token.expires_at - token.received_at)))
-    return Answer(200, json.dumps(said).encode())
+    if granted.imds:
+        fields["ext_expires_in"] = fields["expires_in"]
+        fields["not_before"] = str(int(token.expires_on - (token.expires_at - token.received_at)))
+    return HttpResponse(200, json.dumps(fields).encode())
 
 
-def failed(failure: Failure) -> Answer:
-    """The answer where the machine's own service gives no token."""
+def failure_response(failure: Failure) -> HttpResponse:
+    """Return the response for a failure to get a token from the metadata service."""
     status = failure.status or 0
     if 400 <= status < 500 and status != _THROTTLED and failure.retry_after is None:
-        return Answer(400, _error(400, str(failure)))
-    return busy(str(failure), failure.retry_after)
+        return HttpResponse(400, _error_body(400, str(failure)))
+    return busy_response(str(failure), failure.retry_after)
 
 
-def busy(problem: str, retry_after: float | None = None) -> Answer:
-    """The answer where the request may well be made once more.
-
-    Args:
-        problem: what is the matter.
-        retry_after: seconds after which.
-    """
-    seconds = max(math.ceil(retry_after or _PATIENCE), 1)
-    return Answer(503, _error(503, problem), (("Retry-After", str(seconds)),))
+def busy_response(message: str, retry_after: float | None = None) -> HttpResponse:
+    """Return a response that invites the client to retry after ``retry_after`` seconds."""
+    seconds = max(math.ceil(retry_after or _DEFAULT_RETRY_AFTER), 1)
+    return HttpResponse(503, _error_body(503, message), (("Retry-After", str(seconds)),))
 
 
-def broken(what: str) -> Answer:
-    """The answer where this very program is at fault.
-
-    Args:
-        what: the kind of error.
-    """
-    return Answer(500, _error(500, f"imds-identity met with an unexpected {what}."))
+def internal_error_response(error: Exception) -> HttpResponse:
+    """Return the response for a bug of this program. Only the error's class is safe to show."""
+    message = f"imds-identity failed with an unexpected {type(error).__name__}."
+    return HttpResponse(500, _error_body(500, message))
 
 
-def _error(status: int, problem: str) -> bytes:
-    said: dict[str, Any] = {
+def _error_body(status: int, message: str) -> bytes:
+    fields = {
         "error": _CODES.get(status, "access_denied"),
-        "error_description": problem,
-        # As App Service has them.
+        "error_description": message,
+        # App Service's names.
         "statusCode": status,
-        "message": problem,
+        "message": message,
     }
-    return json.dumps(said).encode()
+    return json.dumps(fields).encode()

@@ -1,4 +1,4 @@
-"""What clients must know."""
+"""The secret that clients of the endpoint send."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from .._core.secret import Secret
 from .._platform.files import read_private
 
 _BYTES = 32
-_LEAST = 32
-_FIT = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.~")
+_SHORTEST = 32
+_ALLOWED = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.~")
 
 
 def new_secret() -> Secret:
-    """256 random bits, in letters that fit into a header and a path."""
+    """Return 256 random bits as hexadecimal digits, which fit into a header and a path."""
     return Secret(os.urandom(_BYTES).hex())
 
 
-def secret_in(path: str) -> Secret:
-    """The secret that a file of mode 0600 holds.
+def read_secret(path: str) -> Secret:
+    """Read the secret from a file of mode 0600.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if others may read it, or what it holds is short or fits into no header.
+        ValueError: if other users may read the file, or the secret is too short or has characters
+            that do not fit into a header.
     """
     secret = Secret(read_private(path).decode("latin-1").strip())
-    if len(secret) < _LEAST or not _FIT.issuperset(secret.reveal()):
+    if len(secret) < _SHORTEST or not _ALLOWED.issuperset(secret.reveal()):
         raise ValueError(
-            f"{path} must hold at least {_LEAST} letters, digits or -_.~ such as: "
-            "openssl rand -hex 32"
+            f"{path} must hold at least {_SHORTEST} letters, digits or -_.~; "
+            "create one with: openssl rand -hex 32"
         )
     return secret

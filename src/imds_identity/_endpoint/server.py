@@ -1,8 +1,8 @@
-"""Listens, and keeps listening whatever clients do.
+"""The endpoint's server, which stays available whatever its clients do.
 
-One thread reads requests, which are small and come at once from whoever means well. Who is slow, or
-comes in a crowd, makes place for others: the oldest of too many connections is cut. Only a request
-that is granted gets a thread, because it may have to wait for the machine's own service.
+One thread reads all requests: they are small, and a well-behaved client sends its request at once.
+The server closes slow connections, and the oldest one if there are too many. Only a granted
+request gets its own thread, because it may have to wait for the metadata service.
 """
 
 from __future__ import annotations
@@ -14,169 +14,173 @@ import struct
 import threading
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .._platform.threads import start_thread
-from .connection import Connection, Gone
-from .policy import wanted_of
-from .responses import Refusal, broken, busy
+from .connection import ClientConnection, ClientDisconnected
+from .policy import authorize
+from .responses import Refusal, busy_response, internal_error_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._platform.clock import Clock
-    from .policy import Asked, Rules
-    from .responses import Answer, Wanted
+    from .policy import AccessPolicy, HttpRequest
+    from .responses import GrantedRequest, HttpResponse
 
-MOST_CONNECTIONS = 256
-MOST_THREADS = 128
+MAX_CONNECTIONS = 256
+MAX_THREADS = 128
 READ_SECONDS = 5.0
 _DISCARD_SECONDS = 1.0
-_ROUND = 1.0
-_BREATH = 0.05
+_POLL_SECONDS = 1.0
+_NO_DESCRIPTOR_SECONDS = 0.05
 # struct ucred: pid, uid, gid
 _CREDENTIALS = struct.Struct("3i")
 
 
-class Server:
-    """Answers requests for tokens.
+class TokenServer:
+    """Responds to token requests.
 
     Args:
-        listeners: sockets that listen already.
-        rules: who gets which token.
-        give: fetches one that may be given.
+        listeners: listening sockets.
+        policy: decides which requests are granted.
+        handle: responds to a granted request.
         clock: times the clients.
     """
 
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        rules: Rules,
-        give: Callable[[Wanted], Answer],
+        policy: AccessPolicy,
+        handle: Callable[[GrantedRequest], HttpResponse],
         clock: Clock,
     ) -> None:
         self._listeners = listeners
-        self._rules = rules
-        self._give = give
+        self._policy = policy
+        self._handle = handle
         self._clock = clock
-        self._threads = threading.Semaphore(MOST_THREADS)
+        self._thread_slots = threading.Semaphore(MAX_THREADS)
         self._selector = selectors.DefaultSelector()
-        # In the order in which they came.
-        self._open: dict[socket.socket, Connection] = {}
-        self._waker, self._woken = socket.socketpair()
+        # From the oldest to the newest.
+        self._connections: dict[socket.socket, ClientConnection] = {}
+        self._stop_sender, self._stop_receiver = socket.socketpair()
         self._stopped = False
 
     def serve(self) -> None:
         """Serve until `stop` is called."""
-        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._selector.register(self._stop_receiver, selectors.EVENT_READ)
         for listener in self._listeners:
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ)
         while not self._stopped:
-            for key, _ in self._selector.select(_ROUND):
-                with suppress(Exception):  # one client must not be the end for all others
-                    self._attend(key.fileobj)  # type: ignore[arg-type]
-            self._cut_late(self._clock.now())
-        self._cut_late(math.inf)
+            for key, _ in self._selector.select(_POLL_SECONDS):
+                with suppress(Exception):  # an error with one client must not stop the server
+                    self._on_readable(cast("socket.socket", key.fileobj))
+            self._close_expired(self._clock.now())
+        self._close_expired(math.inf)
         self._selector.close()
-        for end in (*self._listeners, self._waker, self._woken):
-            end.close()
+        for each in (*self._listeners, self._stop_sender, self._stop_receiver):
+            each.close()
 
     def stop(self) -> None:
-        """End `serve`, from another thread."""
+        """Make `serve` return; another thread calls this."""
         self._stopped = True
         with suppress(OSError):
-            self._waker.send(b"x")
+            self._stop_sender.send(b"x")
 
-    def _attend(self, ready: socket.socket) -> None:
+    def _on_readable(self, ready: socket.socket) -> None:
         if ready in self._listeners:
             self._accept(ready)
-        elif ready in self._open:  # else it was cut a moment ago
-            self._read(self._open[ready])
+        elif ready in self._connections:  # it may have been closed in this round
+            self._receive(self._connections[ready])
 
-    def _cut_late(self, now: float) -> None:
-        for late in [each for each in self._open.values() if each.ends <= now]:
-            self._cut(late)
+    def _close_expired(self, now: float) -> None:
+        for each in [each for each in self._connections.values() if each.deadline <= now]:
+            self._close(each)
 
     def _accept(self, listener: socket.socket) -> None:
-        if len(self._open) >= MOST_CONNECTIONS:
-            self._cut(next(iter(self._open.values())))
+        if len(self._connections) >= MAX_CONNECTIONS:
+            self._close_oldest()
         try:
             peer, _ = listener.accept()
         except OSError:
-            # Too many files are open, maybe elsewhere in this process: one fewer is needed here.
-            if self._open:
-                self._cut(next(iter(self._open.values())))
+            # Probably too many open files, maybe of another part of the process: free one here.
+            if self._connections:
+                self._close_oldest()
             else:
-                self._clock.sleep(_BREATH)
+                self._clock.sleep(_NO_DESCRIPTOR_SECONDS)
             return
         peer.setblocking(False)
         with suppress(OSError):
-            hosts, uid = _hosts_of(peer, self._rules), _uid_of(peer)
-            ends = self._clock.now() + READ_SECONDS
-            self._open[peer] = Connection(peer, hosts, uid, ends)
+            hosts, uid = _allowed_hosts(peer, self._policy), _uid_of(peer)
+            deadline = self._clock.now() + READ_SECONDS
+            self._connections[peer] = ClientConnection(peer, hosts, uid, deadline)
             self._selector.register(peer, selectors.EVENT_READ)
             return
         peer.close()
 
-    def _read(self, connection: Connection) -> None:
+    def _receive(self, connection: ClientConnection) -> None:
         try:
-            asked = connection.read()
-            if asked is not None:
-                self._grant(connection, asked)
+            request = connection.receive()
+            if request is not None:
+                self._dispatch(connection, request)
         except Refusal as refusal:
-            self._answer_and_discard(connection, refusal.answer)
-        except Gone:
-            self._cut(connection)
+            self._respond_and_discard(connection, refusal.response)
+        except ClientDisconnected:
+            self._close(connection)
         except Exception:
-            self._cut(connection)
+            self._close(connection)
             raise
 
-    def _grant(self, connection: Connection, asked: Asked) -> None:
-        wanted = wanted_of(asked, self._rules)
-        if not self._threads.acquire(blocking=False):
-            self._answer_and_discard(connection, busy("Too many requests wait for tokens."))
+    def _dispatch(self, connection: ClientConnection, request: HttpRequest) -> None:
+        granted = authorize(request, self._policy)
+        if not self._thread_slots.acquire(blocking=False):
+            busy = busy_response("Too many requests are waiting for tokens.")
+            self._respond_and_discard(connection, busy)
             return
 
         self._forget(connection)
         try:
-            start_thread(partial(self._serve_one, connection, wanted))
-        except RuntimeError:  # there can be no more threads
-            self._finish(connection, busy("There can be no more threads."))
+            start_thread(partial(self._run_handler, connection, granted))
+        except RuntimeError:
+            self._respond_and_close(connection, busy_response("Cannot start another thread."))
 
-    def _serve_one(self, connection: Connection, wanted: Wanted) -> None:
+    def _run_handler(self, connection: ClientConnection, granted: GrantedRequest) -> None:
         try:
-            answer = self._give(wanted)
-        except Exception as error:  # noqa: BLE001 - what it says may be secret
-            answer = broken(type(error).__name__)
-        self._finish(connection, answer)
+            response = self._handle(granted)
+        except Exception as error:  # noqa: BLE001 - its message may contain a secret
+            response = internal_error_response(error)
+        self._respond_and_close(connection, response)
 
-    def _finish(self, connection: Connection, answer: Answer) -> None:
+    def _respond_and_close(self, connection: ClientConnection, response: HttpResponse) -> None:
         connection.peer.settimeout(READ_SECONDS)
-        connection.answer(answer)
+        connection.respond(response)
         connection.peer.close()
-        self._threads.release()
+        self._thread_slots.release()
 
-    def _answer_and_discard(self, connection: Connection, answer: Answer) -> None:
-        connection.answer(answer)
-        connection.ends = min(connection.ends, self._clock.now() + _DISCARD_SECONDS)
+    def _respond_and_discard(self, connection: ClientConnection, response: HttpResponse) -> None:
+        connection.respond(response)
+        connection.deadline = min(connection.deadline, self._clock.now() + _DISCARD_SECONDS)
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: ClientConnection) -> None:
         self._selector.unregister(connection.peer)
-        del self._open[connection.peer]
+        del self._connections[connection.peer]
 
-    def _cut(self, connection: Connection) -> None:
+    def _close_oldest(self) -> None:
+        self._close(next(iter(self._connections.values())))
+
+    def _close(self, connection: ClientConnection) -> None:
         self._forget(connection)
         connection.peer.close()
 
 
-def _hosts_of(peer: socket.socket, rules: Rules) -> frozenset[str]:
-    """What the Host field of a request over ``peer`` may say."""
+def _allowed_hosts(peer: socket.socket, policy: AccessPolicy) -> frozenset[str]:
+    """Return the values that the Host field of a request over ``peer`` may have."""
     if peer.family not in (socket.AF_INET, socket.AF_INET6):
         return frozenset(("localhost",))
     address, port = peer.getsockname()[:2]
     plain = address.removeprefix("::ffff:")
-    names = [f"[{plain}]" if ":" in plain else plain, *rules.names]
+    names = [f"[{plain}]" if ":" in plain else plain, *policy.names]
     if plain.startswith("127.") or plain == "::1":
         names.append("localhost")
     return frozenset(f"{name}:{port}" for name in names) | (
@@ -185,7 +189,7 @@ def _hosts_of(peer: socket.socket, rules: Rules) -> frozenset[str]:
 
 
 def _uid_of(peer: socket.socket) -> int | None:
-    """Who is at the other end of a Unix socket; None for another kind of socket."""
+    """Return the user id of a Unix socket's client; None for another kind of socket."""
     if peer.family in (socket.AF_INET, socket.AF_INET6):
         return None
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)

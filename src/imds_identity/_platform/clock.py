@@ -1,4 +1,4 @@
-"""The system's clocks. All other modules get a clock as an argument."""
+"""Time, and the only caller of the time module; everything else is handed a clock."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Clock(Protocol):
-        """Time in seconds."""
+        """What the engine needs of time, in seconds."""
 
         def now(self) -> float:
-            """Return the time of a clock that is never set; its zero is arbitrary."""
+            """Seconds on a clock that never steps; its zero means nothing."""
             ...
 
         def tick(self) -> float:
-            """Return the time of the fastest clock, which may stop while a machine is suspended."""
+            """Seconds on the cheapest clock, which may stand still in a suspended machine."""
             ...
 
         def wall(self) -> float:
-            """Return the Unix time according to this machine."""
+            """Unix time as this machine believes it to be."""
             ...
 
         def sleep(self, seconds: float) -> None:
-            """Wait for ``seconds``."""
+            """Wait."""
             ...
 
 
 if sys.platform == "linux":
-    # Tokens also expire while a machine is suspended: CLOCK_MONOTONIC stops then.
+    # Unlike CLOCK_MONOTONIC it goes on while a machine is suspended, as tokens do.
     _steady = functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 elif sys.platform == "darwin":
     _steady = functools.partial(time.clock_gettime, time.CLOCK_MONOTONIC)
@@ -40,7 +40,7 @@ else:
 
 
 class SystemClock:
-    """The clocks of the operating system."""
+    """The machine's own clocks."""
 
     now = staticmethod(_steady)
     tick = staticmethod(time.monotonic)

@@ -1,4 +1,4 @@
-"""Environment variables. No other module reads ``os.environ``."""
+"""The environment's variables, read once: nothing else looks at ``os.environ``."""
 
 from __future__ import annotations
 
@@ -45,31 +45,31 @@ VARIABLES = (
     "https_proxy",
     "no_proxy",
 )
-"""All variables that this package reads."""
+"""All that this package reads."""
 _KNOWN = frozenset(VARIABLES)
 
 
 class Environment:
-    """A snapshot of the variables that this package reads.
+    """The variables that this package knows, as they were at one moment.
 
-    An empty variable counts as unset. The repr shows only names, because some values are secrets.
+    One that is empty is as good as not set. The repr shows names only, because some are secrets.
 
     Args:
-        values: by name; by default those of this process.
+        values: by name; those of this process by default.
     """
 
     __slots__ = ("_values",)
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         source = os.environ if values is None else values
-        # os.environ.get is slow for the many unset ones. Another thread may unset one in between.
+        # Most are not set, and os.environ.get is slow about those. Another thread may unset one.
         self._values = {name: source.get(name, "") for name in VARIABLES if name in source}
 
     def __getitem__(self, name: str) -> str:
-        """Return the value of a variable; an empty string if it is not set.
+        """The value of a variable, empty where it is not set.
 
         Raises:
-            KeyError: if it is not one of `VARIABLES`.
+            KeyError: for one that is not among `VARIABLES`.
         """
         if name not in _KNOWN:
             raise KeyError(name)
@@ -80,18 +80,30 @@ class Environment:
 
 
 def variable_value(name: str) -> str:
-    """Return the current value of a single variable, as `Environment` does."""
+    """The present value of one of `VARIABLES`, for who needs no other; empty where it is not set.
+
+    Raises:
+        KeyError: for one that is not among them.
+    """
     return Environment({name: os.environ.get(name, "")})[name]
 
 
 def for_child(values: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a child process: that of this process and ``values``."""
+    """The whole environment of a process that this one starts.
+
+    Args:
+        values: what it gets beside this process's own, by name.
+    """
     return {**os.environ, **values}
 
 
 @contextmanager
 def patched_environ(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables during a ``with`` block."""
+    """Set variables of this process for as long as a ``with`` block lasts.
+
+    Args:
+        values: by name.
+    """
     before = dict(os.environ)
     os.environ.update(values)
     try:

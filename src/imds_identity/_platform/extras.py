@@ -1,15 +1,15 @@
-"""Optional dependencies."""
+"""Packages that only some users install."""
 
 from __future__ import annotations
 
 
 def not_installed(package: str, extra: str, purpose: str) -> ModuleNotFoundError:
-    """Return an error that says which extra of this distribution installs ``package``.
+    """What to raise where a package is not there: it says what to install.
 
     Args:
-        package: the missing package.
-        extra: the name of the extra.
-        purpose: the feature that needs the package, the subject of the message.
+        package: what is imported.
+        extra: the extra of this distribution that has it.
+        purpose: what it is needed for.
     """
     return ModuleNotFoundError(
         f"{purpose} needs {package}: pip install 'imds-identity[{extra}]'", name=package

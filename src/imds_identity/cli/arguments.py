@@ -1,4 +1,4 @@
-"""Flags that several commands share, and what is built of them."""
+"""Flags that several commands share, and the token client that they configure."""
 
 from __future__ import annotations
 
@@ -14,64 +14,60 @@ if TYPE_CHECKING:
     from .._token_cache.client import TokenClient
 
 _SELECTORS = ("client_id", "object_id", "resource_id")
-_OF_A_TOKEN = (*_SELECTORS, "source", "arc_tokens_directory", "cache")
+_CREDENTIAL_OPTIONS = (*_SELECTORS, "source", "arc_tokens_directory", "cache")
 _OUTPUT_HELP = "one of: %(choices)s (default: %(default)s)"
 
 
 def add_identity(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that select an identity; without one it is the system-assigned identity."""
+    """Add the flags that select an identity; the default is the system-assigned identity."""
     selectors = parser.add_mutually_exclusive_group()
     for name in ("client", "object", "resource"):
         selectors.add_argument(
             f"--{name}-id",
-            type=filled,
+            type=not_empty,
             metavar="ID",
-            help=f"a user-assigned identity, by its {name} id, in place of the system-assigned",
+            help=f"select a user-assigned identity by its {name} ID "
+            "(default: the system-assigned identity)",
         )
 
 
-def filled(value: str) -> str:
-    """A shell's variable that is not set must not mean something else, such as another identity."""
+def not_empty(value: str) -> str:
+    """Refuse an empty value: an unset shell variable must not select another identity."""
     if not value.strip():
         from argparse import ArgumentTypeError
 
-        raise ArgumentTypeError("it is empty; leave the flag out for the default")
+        raise ArgumentTypeError("the value is empty; omit the flag to use the default")
     return value
 
 
 def add_host(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say who is asked for tokens."""
+    """Add the flags that select the token source."""
     parser.add_argument(
         "--source",
         choices=(IMDS, ARC),
-        help="ask an Azure VM's service or the Azure Arc agent (default: what is detected)",
+        help="use an Azure VM's metadata service or the Azure Arc agent (default: detected)",
     )
     parser.add_argument(
         "--arc-tokens-directory",
         metavar="DIRECTORY",
-        help="where the Azure Arc agent keeps its key files, if not where it usually does",
+        help="the directory of the Azure Arc agent's key files, if not the default one",
     )
 
 
 def add_cache(parser: argparse.ArgumentParser, *aliases: str) -> None:
-    """Add the flag that says where this user's processes share tokens.
-
-    Args:
-        parser: takes it.
-        aliases: other names of the flag.
-    """
+    """Add the flag of the shared token cache; ``aliases`` are other names of it."""
     parser.add_argument(
         "--cache",
         *aliases,
         dest="cache",
         metavar="DIRECTORY",
-        help="where this user's processes share tokens, or off (default: what "
-        "IMDS_IDENTITY_CACHE says, else a private directory in memory)",
+        help="the directory of the shared token cache, or off (default: the value of "
+        "IMDS_IDENTITY_CACHE, or else a private directory in memory)",
     )
 
 
-def add_source_of_tokens(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say whose tokens are asked for, of whom, and where they are shared."""
+def add_token_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that select the identity, the token source and the shared token cache."""
     add_identity(parser)
     add_host(parser)
     add_cache(parser)
@@ -83,14 +79,7 @@ def add_output(
     default: str,
     explanation: str = _OUTPUT_HELP,
 ) -> None:
-    """Add the flag that says in which format to write.
-
-    Args:
-        parser: takes it.
-        formats: to choose from.
-        default: one of them.
-        explanation: what each of them is, if their names do not tell.
-    """
+    """Add the flag that selects the output format; ``explanation`` describes the formats."""
     parser.add_argument(
         "--output",
         "-o",
@@ -102,48 +91,48 @@ def add_output(
 
 
 def add_verbosity(parser: argparse.ArgumentParser) -> None:
-    """Add the flag that shows on standard error what is done."""
-    parser.add_argument(
-        "--verbose", "-v", action="store_true", help="say on standard error what is done"
-    )
+    """Add the flag that shows the log."""
+    parser.add_argument("--verbose", "-v", action="store_true", help="log debug output to stderr")
 
 
 def doctor_command(args: argparse.Namespace, resource: str) -> str:
-    """The command that finds out why there is no token for ``resource`` with the same flags."""
+    """Return the command that diagnoses why there is no token for ``resource``."""
     import shlex
 
     command = ["imds-identity", "doctor", "--resource", resource]
-    for name, value in settings_of(args).items():
+    for name, value in credential_options(args).items():
         command += [f"--{name.replace('_', '-')}", value] if value else []
     return shlex.join(command)
 
 
-def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What the flags of `add_source_of_tokens` say, by the names of a credential's keywords."""
-    return {name: getattr(args, name) for name in _OF_A_TOKEN}
+def credential_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of `add_token_options` by the names of a credential's keywords."""
+    return {name: getattr(args, name) for name in _CREDENTIAL_OPTIONS}
 
 
-def client_of(
+def token_client(
     args: argparse.Namespace, identity: Identity | None = None, *, preload: bool = False
 ) -> TokenClient:
-    """What gets tokens as the flags of all that is added here say.
+    """Return the token client that the flags configure.
 
     Args:
-        args: of the command line.
-        identity: whose tokens, where the flags do not say it.
+        args: the arguments of the command line.
+        identity: overrides the selector of the flags.
+        preload: whether to import everything that a fetch needs. Commands that mostly return a
+            cached token do not, to be fast.
 
     Raises:
-        ValueError: for a flag that is not understood.
+        ValueError: if a flag's value is invalid.
     """
-    # Not sooner: what needs no token is not to wait for what gets one.
+    # Imported here, because `--help` and commands that need no token do without it.
     from .._token_cache.options import CallOptions
     from .._token_cache.process import client_for
 
-    settings = settings_of(args)
+    options = credential_options(args)
     if identity is not None:
-        settings |= {**dict.fromkeys(_SELECTORS), **identity.setting}
+        options |= {**dict.fromkeys(_SELECTORS), **identity.setting}
     return client_for(
-        **settings,
+        **options,
         call_options=CallOptions(logs_requests=True) if args.verbose else None,
         preload=preload,
     )

@@ -1,4 +1,4 @@
-"""``imds-identity attested``: a proof of which machine this is, and whether another's holds."""
+"""``imds-identity attested``: fetch or verify an attested document."""
 
 from __future__ import annotations
 
@@ -7,80 +7,86 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_output, filled
-from .output import complain
-from .service import add_service, client_of, reported, write_json, write_rows
+from .arguments import add_output, not_empty
+from .metadata_options import (
+    add_service,
+    exit_status_of,
+    metadata_client,
+    write_json,
+    write_rows,
+)
+from .output import print_error
 
 if TYPE_CHECKING:
     import argparse
 
     from ..metadata import AttestedDocument
 
-_LARGEST = 1024 * 1024
+_MAX_BYTES = 1024 * 1024
 _RANDOM = ""
-"""What ``--nonce`` says without a nonce."""
+"""The value of ``--nonce`` without an argument."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments to its parser."""
+    """Add this command's arguments."""
     parser.description = (
-        "Fetches an attested document, verifies it and prints what it says; or verifies one that "
-        "came from elsewhere."
+        "Fetches this VM's attested document, verifies it and prints its content; or verifies the "
+        "document of another VM."
     )
     parser.add_argument(
         "--nonce",
         nargs="?",
         const=_RANDOM,
-        type=filled,
+        type=not_empty,
         metavar="NONCE",
-        help="what the document is to repeat; random by default",
+        help="the nonce that the document must contain (default: random)",
     )
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--verify", metavar="FILE", help="verify this document, in base64 or JSON; - reads it"
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
+        "--verify",
+        metavar="FILE",
+        help="verify this document, in base64, JSON or DER; - reads standard input",
     )
-    what.add_argument(
+    action.add_argument(
         "--signature",
         action="store_true",
-        help="print the document alone, which is not verified here, for somebody else to verify",
+        help="print the signed document without verifying it, so that another machine can",
     )
     parser.add_argument(
-        "--at", metavar="TIME", type=_time, help="verify for this time (ISO 8601), not for now"
+        "--at", metavar="TIME", type=_time, help="verify for this time (ISO 8601; default: now)"
     )
-    parser.add_argument("--ca-file", metavar="FILE", help="trust these certificates, and no others")
+    parser.add_argument("--ca-file", metavar="FILE", help="trust only these root certificates")
     parser.add_argument(
         "--intermediate",
         metavar="FILE",
         action="append",
         default=[],
-        help="certificates that the chain may be built of; may be repeated",
+        help="additional intermediate certificates; may be repeated",
     )
     parser.add_argument(
-        "--cloud", metavar="NAME", help="the only cloud to accept, as azEnvironment"
+        "--cloud", metavar="NAME", help="accept this cloud only, such as AzureUSGovernmentCloud"
     )
     parser.add_argument(
-        "--offline", action="store_true", help="do not ask issuers for missing certificates"
+        "--offline",
+        action="store_true",
+        help="do not download missing certificates from their issuers",
     )
     add_output(parser, ("json", "text", "table"), "json")
     add_service(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what ``args`` say; the exit status.
-
-    Raises:
-        ValueError: if they make no sense.
-    """
+    """Fetch or verify a document; return the exit status."""
     if args.at is not None and args.verify is None:
-        raise ValueError("--at is for a document that --verify names")
+        raise ValueError("--at requires --verify")
     if args.verify is not None and args.nonce == _RANDOM:
-        raise ValueError("--nonce takes the nonce that the document must repeat, with --verify")
+        raise ValueError("with --verify, --nonce requires the nonce that the document must contain")
     args.nonce = args.nonce or None
-    return reported(lambda: _signature(args) if args.signature else _proof(args))
+    return exit_status_of(lambda: _signature(args) if args.signature else _document(args))
 
 
 def _signature(args: argparse.Namespace) -> int:
-    signature = client_of(args).attested_signature(nonce=args.nonce)
+    signature = metadata_client(args).attested_signature(nonce=args.nonce)
     if args.output == "json":
         write_json({"encoding": "pkcs7", "signature": signature})
     else:
@@ -88,40 +94,40 @@ def _signature(args: argparse.Namespace) -> int:
     return 0
 
 
-def _proof(args: argparse.Namespace) -> int:
+def _document(args: argparse.Namespace) -> int:
     try:
-        document = _verified(args)
+        document = _verified_document(args)
     except ModuleNotFoundError as error:
-        return complain(error)
-    said = _said(document)
+        return print_error(error)
+    fields = _fields(document)
     if args.output == "json":
-        write_json(said)
+        write_json(fields)
     else:
         write_rows(
-            ((name, value or "") for name, value in said.items()), table=args.output == "table"
+            ((name, value or "") for name, value in fields.items()), table=args.output == "table"
         )
     return 0
 
 
-def _verified(args: argparse.Namespace) -> AttestedDocument:
-    settings: dict[str, Any] = {
+def _verified_document(args: argparse.Namespace) -> AttestedDocument:
+    options: dict[str, Any] = {
         "nonce": args.nonce,
         "ca_file": args.ca_file,
-        "intermediates": [_content(path) for path in args.intermediate],
+        "intermediates": [_read(path) for path in args.intermediate],
         "cloud": args.cloud,
         "offline": args.offline,
     }
     if args.verify is None:
-        return client_of(args).attested_document(**settings)
+        return metadata_client(args).attested_document(**options)
     from ..metadata import verify_attested_document
 
-    document = verify_attested_document(_document(_content(args.verify)), at=args.at, **settings)
+    document = verify_attested_document(_base64_document(_read(args.verify)), at=args.at, **options)
     if args.nonce is None:
-        complain("the nonce was not compared, so this document may be an old one: give --nonce")
+        print_error("the nonce was not compared, so this may be an old document; pass --nonce")
     return document
 
 
-def _said(document: AttestedDocument) -> dict[str, str | None]:
+def _fields(document: AttestedDocument) -> dict[str, str | None]:
     return {
         "vmId": document.vm_id,
         "subscriptionId": document.subscription_id,
@@ -137,25 +143,25 @@ def _said(document: AttestedDocument) -> dict[str, str | None]:
     }
 
 
-def _content(path: str) -> bytes:
+def _read(path: str) -> bytes:
     if path == "-":
-        return sys.stdin.buffer.read(_LARGEST)
+        return sys.stdin.buffer.read(_MAX_BYTES)
     with open(path, "rb") as file:
-        return file.read(_LARGEST)
+        return file.read(_MAX_BYTES)
 
 
-def _document(content: bytes) -> bytes:
-    """The document in base64, from the service's answer, from base64 or from DER."""
+def _base64_document(content: bytes) -> bytes:
+    """Return the document in base64, from the service's JSON, base64 or DER."""
     from ..metadata._models.parsing import signature_in
 
-    content = _without_mark(content)
+    content = _decoded(content)
     if not content.isascii():
         return base64.b64encode(content)
     return signature_in(content) if content.lstrip()[:1] == b"{" else content
 
 
-def _without_mark(content: bytes) -> bytes:
-    """Text as others write it, where a PowerShell has written it."""
+def _decoded(content: bytes) -> bytes:
+    """Return UTF-8 without a byte order mark; PowerShell writes one, or UTF-16."""
     import codecs
 
     if content.startswith(codecs.BOM_UTF16_LE):
@@ -169,4 +175,4 @@ def _time(text: str) -> datetime:
     except ValueError:
         from argparse import ArgumentTypeError
 
-        raise ArgumentTypeError(f"{text!r} is no time such as 2026-11-01T12:00:00Z") from None
+        raise ArgumentTypeError(f"{text!r} is not a time such as 2026-11-01T12:00:00Z") from None

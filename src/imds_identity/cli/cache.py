@@ -1,4 +1,4 @@
-"""``imds-identity cache``: what the processes of this user share, without the tokens."""
+"""``imds-identity cache``: show or clear the shared token cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._core.failure import sanitize
 from .._core.identity import Identity
 from .._shared_cache.location import shared_cache_for
 from .arguments import add_cache, add_verbosity
-from .output import complain
+from .output import print_error
 
 if TYPE_CHECKING:
     import argparse
@@ -19,37 +19,34 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments to its parser."""
-    parser.description = "Shows or clears the tokens that this user's processes share."
+    """Add this command's arguments."""
+    parser.description = "Shows or clears the cache in which this user's processes share tokens."
     parser.add_argument(
-        "action", choices=("show", "clear"), help="tell what is shared, but no token; or remove it"
+        "action", choices=("show", "clear"), help="list the entries, without tokens; or remove them"
     )
     add_cache(parser, "--directory")
     add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what ``args`` say; the exit status.
-
-    Raises:
-        ValueError: if they name no directory.
-    """
+    """Show or clear the cache; return the exit status."""
     if args.cache is not None and not os.path.isdir(args.cache):
-        raise ValueError(f"{args.cache!r} is no directory")
+        raise ValueError(f"{args.cache!r} is not a directory")
     shared_cache = shared_cache_for(os.path.abspath(args.cache) if args.cache else None)
     if shared_cache is None:
-        return complain("nothing is shared: IMDS_IDENTITY_CACHE is off")
+        return print_error("the shared token cache is off: unset IMDS_IDENTITY_CACHE to enable it")
     if not shared_cache.usable():
-        return complain(
-            f"{sanitize(shared_cache.directory.path) or 'no private directory in memory'} cannot "
-            "be used; IMDS_IDENTITY_CACHE=DIRECTORY names another"
+        path = sanitize(shared_cache.directory.path) or "no private directory in memory"
+        return print_error(
+            f"the shared token cache cannot be used ({path}): set IMDS_IDENTITY_CACHE to a private "
+            "directory"
         )
-    where = sanitize(shared_cache.directory.path)
+    path = sanitize(shared_cache.directory.path)
     if args.action == "clear":
-        print(f"{shared_cache.clear()} removed from {where}")
+        print(f"{shared_cache.clear()} removed from {path}")
         return 0
     records = shared_cache.records()
-    print(f"{len(records)} in {where}")
+    print(f"{len(records)} in {path}")
     for record in records:
         print("\n".join(_lines(record, shared_cache)))
     return 0
@@ -57,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _lines(record: Record, shared_cache: SharedCache) -> list[str]:
     key, now = record.key, shared_cache.clock.now()
-    # Whatever wrote the entry: nothing in it is to be a command to the terminal.
+    # Another process wrote the entry, so it may contain escape sequences.
     lines = [
         sanitize(key.resource),
         f"  identity  {sanitize(str(Identity(key.selector, key.identity)))}",
@@ -70,7 +67,7 @@ def _lines(record: Record, shared_cache: SharedCache) -> list[str]:
         *lines,
         f"  age       {_duration(now - token.received_at)}",
         f"  refresh   {_until(token.refresh_at - now, 'due')}",
-        f"  expires   {_until(token.expires_at - now, 'has expired')}",
+        f"  expires   {_until(token.expires_at - now, 'expired')}",
     ]
 
 

@@ -1,11 +1,11 @@
-"""Values that can be told of arguments, as argcomplete asks for them; never a token or a secret."""
+"""Values that argcomplete offers for arguments; never a token or a secret."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from .._core.key import Key
 
     Completer = Callable[..., Iterable[str]]
-    """Takes the beginning of a value as ``prefix``; tells values, and their meanings by a dict."""
+    """Takes the typed characters as ``prefix``; returns values, or a dict with descriptions."""
 
-_PLAIN = re.compile(r"[A-Za-z0-9/_.:@%+-]+")
-_COMMON = (
+_SHELL_SAFE = re.compile(r"[A-Za-z0-9/_.:@%+-]+")
+_COMMON_RESOURCES = (
     PUBLIC.resource_manager,
     f"https://{PUBLIC.key_vault_suffix}",
     "https://storage.azure.com",
@@ -32,12 +32,12 @@ _COMMON = (
 )
 
 
-def tell_values(parser: argparse.ArgumentParser) -> None:
-    """Let the arguments of a parser and of its subcommands tell their values to argcomplete."""
+def add_completers(parser: argparse.ArgumentParser) -> None:
+    """Set the completers of all arguments of a parser and its subcommands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for subparser in action.choices.values():
-                tell_values(subparser)
+                add_completers(subparser)
         elif completer := _completer_of(action):
             action.completer = completer  # type: ignore[attr-defined]
 
@@ -48,8 +48,8 @@ def _completer_of(action: argparse.Action) -> Completer | None:
     return _BY_DEST.get(action.dest) or _BY_METAVAR.get(str(action.metavar))
 
 
-def _command_line(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
-    """A program, and files after it."""
+def _command_line(prefix: str, parsed_args: argparse.Namespace, **_: object) -> Iterable[str]:
+    """Complete a program and then files."""
     is_program = parsed_args.words in ([], ["--"]) and os.sep not in prefix
     return _programs(prefix) if is_program else FilesCompleter()(prefix)
 
@@ -64,27 +64,27 @@ def _programs(prefix: str) -> Iterator[str]:
         )
 
 
-def _seen(value: Callable[[Key], str]) -> list[str]:
-    """What the keys say for which this user's processes share tokens."""
-    machine = shared_cache_for()
-    # A look makes no directory where there is none.
-    is_there = machine is not None and os.path.isdir(machine.directory.path)
-    records = machine.records() if machine and is_there and machine.usable() else []
-    found = {value(entry.key) for entry in records}
-    # Whoever wrote an entry: it is to be no command to a shell.
-    return sorted(each for each in found if _PLAIN.fullmatch(each))
+def _cached(value: Callable[[Key], str]) -> list[str]:
+    """Return a value of each key in the shared token cache."""
+    cache = shared_cache_for()
+    # Completion must not create the cache's directory.
+    exists = cache is not None and os.path.isdir(cache.directory.path)
+    records = cache.records() if cache and exists and cache.usable() else []
+    found = {value(record.key) for record in records}
+    # Another process wrote the records: a shell must not execute them.
+    return sorted(each for each in found if _SHELL_SAFE.fullmatch(each))
 
 
 def _identities(selector: str) -> dict[str, str]:
-    found = _seen(lambda key: key.identity if key.selector == selector else "")
-    return dict.fromkeys(found, "has a token on this machine")
+    found = _cached(lambda key: key.identity if key.selector == selector else "")
+    return dict.fromkeys(found, "has a cached token")
 
 
-def _resources(ending: str = "") -> dict[str, str]:
-    shared = _seen(lambda key: key.resource.rstrip("/"))
+def _resources(suffix: str = "") -> dict[str, str]:
+    cached = _cached(lambda key: key.resource.rstrip("/"))
     return {
-        **{each + ending: "" for each in _COMMON},
-        **{each + ending: "has a token on this machine" for each in shared},
+        **{each + suffix: "" for each in _COMMON_RESOURCES},
+        **{each + suffix: "has a cached token" for each in cached},
     }
 
 

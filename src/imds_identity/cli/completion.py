@@ -1,4 +1,4 @@
-"""``imds-identity completion``: what shells offer at a Tab, which is argcomplete's work."""
+"""``imds-identity completion``: print a shell completion script, made by argcomplete."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from .._platform.environment import Environment
 from .._platform.extras import not_installed
-from .output import complain
+from .output import print_error
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
 _PROGRAM = "imds-identity"
-# argcomplete takes all that stands on zsh's line for one command: zsh knows which words are ours.
+# argcomplete reads the whole line of zsh as one command. zsh knows which words belong to it.
 _ZSH_WORDS = {
     '"$BUFFER"': '"${(j: :)words[1,CURRENT]}"',
     '"$CURSOR"': '"${#${(j: :)words[1,CURRENT]}}"',
@@ -28,11 +28,11 @@ pwsh:  imds-identity completion powershell >> $PROFILE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments to its parser."""
+    """Add this command's arguments."""
     parser.description = (
-        "Prints a script by which a shell completes this program's commands, flags and their "
-        "values, among them identities and resources that have a token on this machine. It needs "
-        "argcomplete, which the extra completion installs."
+        "Prints a script that lets a shell complete this program's commands, flags and values, "
+        "including identities and resources with a token in the shared token cache. It requires "
+        "argcomplete: pip install 'imds-identity[completion]'."
     )
     parser.epilog = _EPILOG
     parser.add_argument(
@@ -44,36 +44,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the script; the exit status."""
+    """Print the script; return the exit status."""
     try:
         from argcomplete.shell_integration import shellcode
     except ModuleNotFoundError:
-        return complain(not_installed("argcomplete", "completion", "completion in a shell"))
-    # A value of which nothing is known is no file's name either: bash is to offer none.
+        return print_error(not_installed("argcomplete", "completion", "completion in a shell"))
+    # An unknown value is not a file name: bash must not offer files for it.
     script = shellcode([_PROGRAM], use_defaults=False, shell=args.shell)
     if args.shell == "zsh":
-        for whole, ours in _ZSH_WORDS.items():
-            script = script.replace(whole, ours)
+        for whole_line, own_words in _ZSH_WORDS.items():
+            script = script.replace(whole_line, own_words)
     sys.stdout.write(script)
     return 0
 
 
-def offer(parser_of: Callable[[list[str]], argparse.ArgumentParser]) -> None:
-    """Answer the shell, and end this process.
-
-    Args:
-        parser_of: the parser for a command line, of which it is given the beginning.
-    """
+def complete(build_parser: Callable[[list[str]], argparse.ArgumentParser]) -> None:
+    """Print completions for the shell and exit; ``build_parser`` takes the words so far."""
     from argcomplete.completers import SuppressCompleter
     from argcomplete.finders import ExclusiveCompletionFinder
     from argcomplete.lexers import split_line
 
-    from .completers import tell_values
+    from .completers import add_completers
 
     environment = Environment()
     words = split_line(environment["COMP_LINE"], int(environment["COMP_POINT"]))[3]
-    parser = parser_of(words[int(environment["_ARGCOMPLETE"]) :])
-    tell_values(parser)
+    parser = build_parser(words[int(environment["_ARGCOMPLETE"]) :])
+    add_completers(parser)
     ExclusiveCompletionFinder()(
         parser,
         always_complete_options="long",

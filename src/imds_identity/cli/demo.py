@@ -1,14 +1,16 @@
-"""``imds-identity demo``: a real Azure SDK client, once on a VM and once on an Arc server."""
+"""``imds-identity demo``: an Azure SDK client on an emulated VM and on an emulated Arc server."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._platform.environment import patched_environ
-from .output import complain
+from .output import print_error
 
 if TYPE_CHECKING:
     import argparse
+
+    from azure.keyvault.secrets import SecretClient
 
     from ..emulator import Emulator
     from ..emulator._settings import Profile
@@ -17,26 +19,26 @@ _HOSTS: tuple[tuple[Profile, str, str], ...] = (
     ("vm", "imds", "an Azure VM"),
     ("arc", "arc", "an Azure Arc server"),
 )
-_AGAIN = 1000
+_CACHED_REQUESTS = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments, of which there are none."""
+    """Add a description; the command has no arguments."""
     parser.description = (
-        "Lets azure.keyvault.secrets.SecretClient fetch a secret with a ManagedIdentityCredential, "
-        "once as on an Azure VM and once as on an Azure Arc server. Both are emulated on this "
-        "machine, and so is the Key Vault, which verifies the token."
+        "Reads a secret with azure.keyvault.secrets.SecretClient and a ManagedIdentityCredential, "
+        "first on an Azure VM and then on an Azure Arc server. This machine emulates both hosts "
+        "and the Key Vault, which verifies the token."
     )
 
 
 def run(_args: argparse.Namespace) -> int:
-    """Show it; the exit status."""
+    """Run the demo; return the exit status."""
     try:
         import azure.keyvault.secrets
 
         from ..emulator import Emulator
     except ModuleNotFoundError as error:
-        return complain(f"{error}; the demo needs: pip install 'imds-identity[demo]'")
+        return print_error(f"{error}; the demo needs: pip install 'imds-identity[demo]'")
     for profile, source, host in _HOSTS:
         secrets = {"greeting": f"hello from the vault, {host}"}
         with (
@@ -48,31 +50,31 @@ def run(_args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(emulator: Emulator, source: str, secret_client: Any) -> None:
+def _show(emulator: Emulator, source: str, secret_client: type[SecretClient]) -> None:
     from .. import ManagedIdentityCredential
 
     directory = emulator.tokens_directory
     credential = ManagedIdentityCredential(
         source=source,
         arc_tokens_directory=str(directory) if directory else None,
-        cache="off",  # nothing of a demo is to stay
+        cache="off",  # the demo leaves no tokens behind
     )
     client = secret_client(
         emulator.key_vault.url,
         credential,
-        # The vault is on this machine: its name is not the one in its challenge, and its
-        # certificate was made a moment ago.
+        # The vault runs on this machine: its host name differs from the one in its challenge, and
+        # its certificate is new.
         verify_challenge_resource=False,
         connection_verify=emulator.key_vault.ca_file,
     )
     with client:
         secret = client.get_secret("greeting")
-    for _ in range(_AGAIN):
+    for _ in range(_CACHED_REQUESTS):
         credential.get_token("https://vault.azure.net/.default")
     print(f"  the metadata service   {emulator.endpoint}")
     print(f"  the Key Vault          {emulator.key_vault.url}")
     print(f"  its secret             {secret.name} = {secret.value!r}")
-    print(f"  tokens asked for       {_AGAIN + 1}")
+    print(f"  get_token calls        {_CACHED_REQUESTS + 1}")
     for number, request in enumerate(emulator.token_requests, 1):
         print(
             f"  request {number}              {request.method} {request.path} -> {request.status}"

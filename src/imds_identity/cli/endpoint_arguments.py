@@ -1,4 +1,4 @@
-"""Flags of the commands that have a token endpoint, and what is built of them."""
+"""Flags of the commands that run a token endpoint."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def add_endpoint(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say whose tokens the endpoint gives, and for what."""
+    """Add the flags that restrict the endpoint's tokens and select their source."""
     add_identity(parser)
     parser.add_argument(
         "--allow-resource",
         action="append",
         metavar="RESOURCE",
-        help="give tokens for this resource and no other; may be repeated",
+        help="allow tokens for this resource only; may be repeated (default: all resources)",
     )
     add_host(parser)
     add_cache(parser)
@@ -29,22 +29,22 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def identity_of(args: argparse.Namespace) -> Identity | None:
-    """The one identity that the flags select; None where clients choose.
+    """Return the identity that the flags select; None lets clients choose.
 
     Raises:
-        ValueError: if they select none that there can be.
+        ValueError: if the selector is invalid.
     """
-    chosen = parse_identity(
+    selected = parse_identity(
         client_id=args.client_id, object_id=args.object_id, resource_id=args.resource_id
     )
-    return None if chosen == SYSTEM_ASSIGNED else chosen
+    return None if selected == SYSTEM_ASSIGNED else selected
 
 
 def resources_of(args: argparse.Namespace) -> list[str] | None:
-    """What tokens are given for; None for anything.
+    """Return the allowed resources; None allows all.
 
     Raises:
-        ValueError: if one names no resource.
+        ValueError: if a resource is invalid.
     """
     if args.allow_resource is None:
         return None

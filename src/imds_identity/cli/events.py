@@ -1,4 +1,4 @@
-"""``imds-identity events``: what awaits this machine, and what to do about it."""
+"""``imds-identity events``: print, follow or approve scheduled events."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from .arguments import add_output, filled
-from .output import complain
-from .service import add_service, client_of, reported, write_json, write_rows
+from .arguments import add_output, not_empty
+from .metadata_options import (
+    add_service,
+    exit_status_of,
+    metadata_client,
+    write_json,
+    write_rows,
+)
+from .output import print_error
 
 if TYPE_CHECKING:
     import argparse
@@ -18,78 +24,77 @@ if TYPE_CHECKING:
     from ..metadata._events.hook import Hook
 
 _OWN, _SHARED = "own", "shared"
-_MARGIN = 5.0
+_MARGIN_SECONDS = 5.0
 _HEADER = ("EVENT", "TYPE", "STATUS", "NOT BEFORE", "RESOURCES", "DESCRIPTION")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments to its parser."""
+    """Add this command's arguments."""
     parser.description = (
-        "Prints this machine's scheduled events, or each change of them as it comes, or approves "
-        "one."
+        "Prints this machine's scheduled events, follows their changes, or approves an event."
     )
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--follow", action="store_true", help="go on, and print each change once")
-    what.add_argument("--start", metavar="EVENT_ID", help="approve this event, so that it starts")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
+        "--follow", action="store_true", help="keep running and print each change once"
+    )
+    action.add_argument(
+        "--start", metavar="EVENT_ID", help="approve this event, so that it starts now"
+    )
     parser.add_argument(
         "--exec",
         dest="command_line",
-        type=filled,
+        type=not_empty,
         metavar="COMMAND",
-        help="with --follow: run this for each change; it gets the event as JSON on standard input "
-        "and in variables, IMDS_EVENT_CHANGE, _ID, _TYPE, _STATUS, _NOT_BEFORE, _RESOURCES, "
-        "_SOURCE, _DURATION and _DESCRIPTION",
+        help="with --follow: run this command for each change, with the event as JSON on standard "
+        "input and in the variables IMDS_EVENT_CHANGE, _ID, _TYPE, _STATUS, _NOT_BEFORE, "
+        "_RESOURCES, _SOURCE, _DURATION and _DESCRIPTION",
     )
     parser.add_argument(
         "--approve",
         nargs="?",
         const=_OWN,
         choices=(_OWN, _SHARED),
-        help="with --exec: approve an event when its command has ended with 0 in time; own "
-        "(default): only if it hits no other machine; shared: even then",
+        help="with --exec: approve an event if its command exits with 0 in time; own (default): "
+        "only if the event affects no other machine; shared: also if it does",
     )
     parser.add_argument(
         "--margin",
         type=float,
-        default=_MARGIN,
+        default=_MARGIN_SECONDS,
         metavar="SECONDS",
-        help="with --approve: how long before an event starts that is too late (default: 5)",
+        help="with --approve: do not approve an event in its last SECONDS before it starts "
+        "(default: 5)",
     )
     parser.add_argument(
         "--state",
-        type=filled,
+        type=not_empty,
         metavar="FILE",
-        help="with --follow: keep there what was told, for a restart",
+        help="with --follow: record the printed changes in this file, so that a restart does not "
+        "repeat them",
     )
-    parser.add_argument("--all", action="store_true", help="other machines' events, too")
+    parser.add_argument("--all", action="store_true", help="include events of other machines")
     add_output(
         parser,
         ("json", "text", "table"),
         "text",
-        "text (default): a line for each, with tabs; json: as the service says it, with --follow a "
-        "line for each change; table: for people",
+        "text (default): a line for each event, with tabs; json: as returned by the service, with "
+        "--follow a line for each change; table: aligned columns",
     )
     add_service(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what ``args`` say; the exit status.
-
-    Raises:
-        ValueError: if they make no sense.
-    """
-    for needs, given, flags in (
-        (args.follow, args.command_line or args.state, "--exec and --state go with --follow"),
-        (args.command_line, args.approve, "--approve goes with --exec"),
-    ):
-        if given and not needs:
-            raise ValueError(flags)
+    """Print, follow or approve events; return the exit status."""
+    if (args.command_line or args.state) and not args.follow:
+        raise ValueError("--exec and --state require --follow")
+    if args.approve and not args.command_line:
+        raise ValueError("--approve requires --exec")
     if not args.margin >= 0:
-        raise ValueError(f"--margin takes seconds, not {args.margin}")
-    client = client_of(args)
+        raise ValueError(f"--margin takes a number of seconds, not {args.margin}")
+    client = metadata_client(args)
     if args.start is not None:
-        return reported(lambda: _start(client, args.start))
-    return reported(lambda: _follow(client, args) if args.follow else _list(client, args))
+        return exit_status_of(lambda: _start(client, args.start))
+    return exit_status_of(lambda: _follow(client, args) if args.follow else _list(client, args))
 
 
 def _start(client: MetadataClient, event_id: str) -> int:
@@ -115,16 +120,16 @@ def _list(client: MetadataClient, args: argparse.Namespace) -> int:
 def _follow(client: MetadataClient, args: argparse.Namespace) -> int:
     watcher = client.watch(every_machine=args.all, state_file=args.state)
     hook = _hook(client, watcher, args)
-    is_ill = False
+    is_failing = False
     while True:
         if (seconds := watcher.seconds_left()) > 0:
             watcher.clock.sleep(seconds)
         watcher.ask()
-        if is_ill != (watcher.failure is not None):
-            is_ill = not is_ill
-            complain(watcher.failure or "the service answers again")
+        if is_failing != (watcher.failure is not None):
+            is_failing = not is_failing
+            print_error(watcher.failure or "the service responds again")
         while (change := watcher.next_ready()) is not None:
-            _tell(change, args.output)
+            _print_change(change, args.output)
             if hook is None:
                 watcher.done(change)
             else:
@@ -136,7 +141,7 @@ def _hook(client: MetadataClient, watcher: Watcher, args: argparse.Namespace) ->
         return None
     from ..metadata._events.hook import Hook
 
-    return Hook(args.command_line, client, watcher, _rule(args), complain)
+    return Hook(args.command_line, client, watcher, _rule(args), print_error)
 
 
 def _rule(args: argparse.Namespace) -> ApprovalRule | None:
@@ -147,7 +152,7 @@ def _rule(args: argparse.Namespace) -> ApprovalRule | None:
     return ApprovalRule(args.margin, shared=args.approve == _SHARED)
 
 
-def _tell(change: Change, output: str) -> None:
+def _print_change(change: Change, output: str) -> None:
     from ..metadata._events.hook import as_document
 
     if output == "json":

@@ -1,24 +1,23 @@
-"""``imds-identity exec``: a program with a token endpoint of its own."""
+"""``imds-identity exec``: run a command with its own token endpoint."""
 
 from __future__ import annotations
 
-import os
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from .._core.failure import sanitize
 from .._core.identity import SYSTEM_ASSIGNED, ascii_lower
-from .._endpoint.child import MISLEADING, become, new_child, status_of
-from .._endpoint.listen import LOOPBACK, base_url, listen_at
+from .._endpoint.child import ENDPOINT_VARIABLES, exit_status_of, new_child, replace_process
+from .._endpoint.listen import LOOPBACK, base_url, listen_tcp
 from .._endpoint.secret import new_secret
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import for_child
-from .._platform.fork import load
 from .._platform.threads import start_thread
-from .arguments import client_of
+from .arguments import token_client
 from .endpoint_arguments import add_endpoint, identity_of, resources_of
-from .output import complain, tell
+from .output import print_error, print_notice
 
 if TYPE_CHECKING:
     import argparse
@@ -33,24 +32,24 @@ examples:
   imds-identity exec -- terraform plan
   imds-identity exec --env PASSWORD=kv://my-vault/db -- ./app
 """
-_KEPT: tuple[str, ...] = (
+_PRISTINE: tuple[str, ...] = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "TMPDIR",
 )  # fmt: skip
-if sys.platform == "win32":  # where programs do not even start without the first ones
-    _KEPT = (
+if sys.platform == "win32":  # programs cannot even start without the first ones
+    _PRISTINE = (
         "PATH", "SYSTEMROOT", "SYSTEMDRIVE", "COMSPEC", "PATHEXT", "TEMP", "TMP", "USERNAME",
         "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "PROGRAMFILES", "WINDIR",
     )  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments to its parser."""
+    """Add this command's arguments."""
     parser.usage = "imds-identity exec [FLAGS] -- COMMAND [ARGUMENT ...]"
     parser.epilog = _EXAMPLES
     parser.description = (
-        "Runs a command with a token endpoint of its own, which every Azure SDK knows: App "
-        "Service's. It listens on 127.0.0.1 while the command runs, and gives tokens to whoever "
-        "knows the secret in the command's environment."
+        "Runs a command with its own token endpoint, which has App Service's protocol and so works "
+        "with every Azure SDK. The endpoint listens on 127.0.0.1 while the command runs and "
+        "requires the secret in the command's environment."
     )
     add_endpoint(parser)
     parser.add_argument(
@@ -58,89 +57,89 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=kv://VAULT/SECRET[/VERSION][#JSON.KEY]",
-        help="a variable with a secret of a key vault; may be repeated. With it or --file there "
-        "is no token endpoint but by --endpoint or --allow-resource",
+        help="set a variable to a Key Vault secret; may be repeated. --env and --file disable the "
+        "token endpoint, unless --endpoint or --allow-resource is given",
     )
     parser.add_argument(
         "--file",
         action="append",
         default=[],
         metavar="NAME=kv://...",
-        help="a variable with the path of a file in memory that holds the secret; may be repeated",
+        help="set a variable to the path of a file in memory with the secret; may be repeated",
     )
     parser.add_argument(
         "--vault-resource",
         metavar="RESOURCE",
-        help="what the vault's token is for, where the vault has a name of your own",
+        help="the token's resource, for a vault with a custom domain",
     )
     parser.add_argument(
-        "--cloud", metavar="NAME", help="where kv://VAULT is (default: in the machine's own cloud)"
+        "--cloud", metavar="NAME", help="the cloud of kv://VAULT (default: this machine's cloud)"
     )
     parser.add_argument(
         "--endpoint",
         action="store_true",
-        help="give a token endpoint, too, where secrets are asked for",
+        help="provide a token endpoint in addition to --env or --file",
     )
     parser.add_argument(
         "--pristine",
         action="store_true",
-        help=f"give the command of this environment {', '.join(_KEPT)} and LC_* alone",
+        help=f"pass only {', '.join(_PRISTINE)} and LC_* of this environment to the command",
     )
-    parser.add_argument("words", nargs="...", metavar="COMMAND", help="what to run, after --")
+    parser.add_argument("words", nargs="...", metavar="COMMAND", help="the command, after --")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command that ``args`` name.
+    """Run the command.
 
     Returns:
-        Its exit status; 128 and the number of the signal that ended it; 127 if there is no such
-        command, and 126 if it cannot be run. On Windows, what Ctrl-C has ended has 0xC000013A.
-
-    Raises:
-        ValueError: if they ask for nonsense.
+        Its exit status; 128 plus the number of the signal that ended it; 127 if it does not exist,
+        126 if it cannot be run. On Windows, 0xC000013A after Ctrl-C.
     """
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not command:
-        raise ValueError("exec takes a command to run: imds-identity exec -- COMMAND")
+        raise ValueError("a command is missing: imds-identity exec -- COMMAND")
     identity = identity_of(args)
     environment = _environment(args)
     has_secrets = bool(args.env or args.file)
     has_endpoint = args.endpoint or args.allow_resource is not None or not has_secrets
     if has_secrets:
-        from .secret_variables import SecretsMissing, variables_with_secrets
+        from ._api.client import ApiError
+        from .secret_variables import UnusableSecret, secret_variables
 
         try:
-            environment |= variables_with_secrets(args, inheritable=not has_endpoint)
-        except SecretsMissing as missing:
-            return complain(missing)
+            environment |= secret_variables(args, inheritable=not has_endpoint)
+        except (ApiError, UnusableSecret) as error:
+            return print_error(error)
     if not has_endpoint:
-        if sys.platform == "win32":  # where no process becomes another
-            return _see_through(command, environment)
+        if sys.platform == "win32":  # it has no system call that replaces a process
+            return _run_in_foreground(command, environment)
         return _replace_process(command, environment)
-    _warn_of_another(identity, environment)
+    _warn_about_client_id(identity, environment)
     return _run_with_endpoint(args, identity, command, environment)
 
 
 def _environment(args: argparse.Namespace) -> dict[str, str]:
-    """What the command gets of this process's environment."""
+    """Return the variables that the command inherits from this process."""
     return {
         name: value
         for name, value in for_child({}).items()
-        if not args.pristine or name in _KEPT or name.startswith("LC_")
+        if not args.pristine or name in _PRISTINE or name.startswith("LC_")
     }
 
 
-def _warn_of_another(identity: Identity | None, environment: dict[str, str]) -> None:
-    named = environment.get("AZURE_CLIENT_ID", "")
-    if not named or (
+def _warn_about_client_id(identity: Identity | None, environment: dict[str, str]) -> None:
+    client_id = environment.get("AZURE_CLIENT_ID", "")
+    if not client_id or (
         identity
-        and (identity.selector, ascii_lower(identity.value)) == ("client_id", ascii_lower(named))
+        and (identity.selector, ascii_lower(identity.value))
+        == ("client_id", ascii_lower(client_id))
     ):
         return
-    meant = f"identity with {identity}" if identity else "system-assigned identity"
-    tell(
-        f"warning: AZURE_CLIENT_ID={sanitize(named)!r} is set and makes many programs ask for that "
-        f"identity, not for the {meant}; unset it, or pass --client-id with the same"
+    selected = f"identity with {identity}" if identity else "system-assigned identity"
+    print_notice(
+        f"warning: AZURE_CLIENT_ID={sanitize(client_id)!r} is set, so many programs will request "
+        f"tokens for that identity instead of the {selected}; unset it, or pass the same value "
+        "with --client-id"
     )
 
 
@@ -152,44 +151,43 @@ def _run_with_endpoint(
 ) -> int:
     secret, resources = new_secret(), resources_of(args)
     if any((identity, args.source, args.arc_tokens_directory, args.cache)):
-        # What is wrong with the flags is said before anything runs.
-        client_of(args, identity or SYSTEM_ASSIGNED)
-    listener = listen_at(LOOPBACK)
-    for name in MISLEADING:
+        # Report invalid flags before the command starts.
+        token_client(args, identity or SYSTEM_ASSIGNED)
+    listener = listen_tcp(LOOPBACK)
+    for name in ENDPOINT_VARIABLES:
         environment.pop(name, None)
     environment["IDENTITY_ENDPOINT"] = f"{base_url(*listener.getsockname())}/msi/token"
     environment["IDENTITY_HEADER"] = secret.reveal()
-    # Until the first request is read, the system keeps it: what serves is loaded while the command
-    # starts.
+    # The server starts while the command does: until then, the system queues connections.
     serve = partial(_serve, args, listener, secret, identity, resources)
-    return _see_through(command, environment, serve)
+    return _run_in_foreground(command, environment, serve)
 
 
-def _see_through(
-    command: list[str], environment: dict[str, str], beside: Callable[[], None] | None = None
+def _run_in_foreground(
+    command: list[str], environment: dict[str, str], serve: Callable[[], None] | None = None
 ) -> int:
-    """Run ``command``, and ``beside`` in a thread meanwhile; the command's exit status."""
+    """Run ``command`` and, in a thread, ``serve``; return the command's exit status."""
     with new_child() as child:
         try:
             child.start(command, environment)
         except OSError as error:
             return _cannot_run(command, error)
-        if beside is not None:
-            start_thread(beside)
+        if serve is not None:
+            start_thread(serve)
         return child.wait()
 
 
 def _replace_process(command: list[str], environment: dict[str, str]) -> int:
-    """Become ``command``; the exit status if that cannot be."""
+    """Replace this process by ``command``; return the exit status if that fails."""
     try:
-        become(command, environment)
+        replace_process(command, environment)
     except OSError as error:
         return _cannot_run(command, error)
 
 
 def _cannot_run(command: list[str], error: OSError) -> int:
-    complain(f"{sanitize(command[0])} cannot be run: {error.strerror}")
-    return status_of(error)
+    print_error(f"{sanitize(command[0])} cannot be run: {error.strerror}")
+    return exit_status_of(error)
 
 
 def _serve(
@@ -199,22 +197,12 @@ def _serve(
     identity: Identity | None,
     resources: list[str] | None,
 ) -> None:
-    from .._endpoint.handler import Desk
-    from .._endpoint.policy import Rules
-    from .._endpoint.server import Server
+    from .._endpoint.handler import TokenHandler
+    from .._endpoint.policy import AccessPolicy
+    from .._endpoint.server import TokenServer
 
-    start_thread(_warm_up)
-    rules = Rules(secret, identity=identity, resources=resources)
-    desk = Desk(partial(client_of, args, preload=True), SYSTEM_CLOCK)
-    Server([listener], rules, desk.give, SYSTEM_CLOCK).serve()
-
-
-def _warm_up() -> None:
-    """Load what gets tokens before the first one is asked for."""
-    load("imds_identity._token_cache.process")
-    shared = load("imds_identity._shared_cache.location").shared_cache_for()
-    # Where other processes have left tokens, one of those will mostly do. On a busy machine, it
-    # would take its time from the command itself.
-    is_busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1)
-    if (shared is None or not shared.records()) and not is_busy:
-        load("imds_identity._http.transport")
+    with suppress(ValueError):
+        token_client(args, identity or SYSTEM_ASSIGNED, preload=True)  # before the first request
+    policy = AccessPolicy(secret, identity=identity, resources=resources)
+    handler = TokenHandler(partial(token_client, args, preload=True), SYSTEM_CLOCK)
+    TokenServer([listener], policy, handler.handle, SYSTEM_CLOCK).serve()

@@ -1,12 +1,19 @@
-"""``imds-identity metadata``: what this machine is, and where it runs."""
+"""``imds-identity metadata``: print instance metadata."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .arguments import add_output
-from .service import add_service, client_of, reported, shown, write_json, write_rows
+from .metadata_options import (
+    add_service,
+    escape,
+    exit_status_of,
+    metadata_client,
+    write_json,
+    write_rows,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -16,7 +23,7 @@ if TYPE_CHECKING:
 
 _AUTOMATIC = "auto"
 _FORMATS = (_AUTOMATIC, "json", "text", "table")
-_OTHERS: dict[str, Callable[[MetadataClient], Any]] = {
+_OTHER_DOCUMENTS: dict[str, Callable[[MetadataClient], object]] = {
     "versions": lambda client: list(client.versions()),
     "loadbalancer": lambda client: dict(client.load_balancer().raw),
     "identity/info": lambda client: {"tenantId": client.identity_info()},
@@ -25,68 +32,65 @@ _OTHERS: dict[str, Callable[[MetadataClient], Any]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments to its parser."""
+    """Add this command's arguments."""
     parser.description = "Prints the instance document, or an element of it."
     parser.add_argument(
         "path",
         nargs="?",
         default="",
         metavar="PATH",
-        help="such as compute/vmId or network/interface/0/macAddress, as the service names them; "
-        f"or one of {', '.join(_OTHERS)}; all of the instance document by default",
+        help="a path of the instance document, such as compute/vmId or "
+        f"network/interface/0/macAddress; or one of {', '.join(_OTHER_DOCUMENTS)} (default: the "
+        "whole instance document)",
     )
     add_output(
         parser,
         _FORMATS,
         _AUTOMATIC,
-        "json: as the service says it; text: the value alone, or a line for each with its path, a "
-        "tab between; table: the same for people; auto (default): text for a value, else json",
+        "json: as returned by the service; text: the value only, or a line with path, tab and "
+        "value for each; table: aligned columns; auto (default): text for a value, otherwise json",
     )
     parser.add_argument(
         "--wait",
         type=float,
         metavar="SECONDS",
-        help="wait so long for a service that is slow to start",
+        help="wait up to this long for the service to start",
     )
     add_service(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what ``args`` ask for; the exit status.
-
-    Raises:
-        ValueError: if they ask for nonsense.
-    """
+    """Print metadata; return the exit status."""
     if args.wait is not None and not args.wait >= 0:
-        raise ValueError(f"--wait takes seconds, not {args.wait}")
-    client = client_of(args)
-    return reported(lambda: _print(client, args))
+        raise ValueError(f"--wait takes a number of seconds, not {args.wait}")
+    client = metadata_client(args)
+    return exit_status_of(lambda: _print(client, args))
 
 
 def _print(client: MetadataClient, args: argparse.Namespace) -> int:
     if args.wait is not None:
         client.require(args.wait)
     path = args.path.strip("/").removeprefix("metadata/").strip("/")
-    other = _OTHERS.get(path)
-    _write(other(client) if other else client.get(path), args.output)
+    other_document = _OTHER_DOCUMENTS.get(path)
+    _write(other_document(client) if other_document else client.get(path), args.output)
     return 0
 
 
-def _write(value: Any, output: str) -> None:
-    is_value = not isinstance(value, dict | list)
-    if output == "json" or (output == _AUTOMATIC and not is_value):
+def _write(value: object, output: str) -> None:
+    is_scalar = not isinstance(value, dict | list)
+    if output == "json" or (output == _AUTOMATIC and not is_scalar):
         write_json(value)
-    elif is_value:
-        # To a file or a pipe it goes as it is; to a terminal it is not to be a command.
+    elif is_scalar:
+        # A terminal could execute escape sequences; a file or a pipe gets the exact value.
         text = _text(value)
-        sys.stdout.write((shown(text) if sys.stdout.isatty() else text) + "\n")
+        sys.stdout.write((escape(text) if sys.stdout.isatty() else text) + "\n")
     elif isinstance(value, list) and not any(isinstance(each, dict | list) for each in value):
         write_rows([[_text(each)] for each in value], table=output == "table")
     else:
         write_rows(_rows(value), table=output == "table")
 
 
-def _rows(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def _rows(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     if not isinstance(value, dict | list):
         yield path.lstrip("/"), _text(value)
         return
@@ -95,8 +99,8 @@ def _rows(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield from _rows(inner, f"{path}/{name}")
 
 
-def _text(value: Any) -> str:
-    """A value as the service writes it in text."""
+def _text(value: object) -> str:
+    """Return a scalar as the service formats it in text."""
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""How every command says that it has failed."""
+"""Messages on standard error, in the format that all commands share."""
 
 from __future__ import annotations
 
@@ -9,24 +9,20 @@ FAILED = 1
 """The exit status of an error."""
 
 
-def tell(message: object) -> None:
-    """Tell the user, in a line on standard error, what is no error."""
+def print_notice(message: object) -> None:
+    """Print a message that is not an error to standard error."""
     print(f"imds-identity: {message}", file=sys.stderr, flush=True)
 
 
-def complain(message: object) -> int:
-    """Tell the user, in a line on standard error.
-
-    Returns:
-        `FAILED`.
-    """
-    if sys.stderr is not None:  # closed: print() would write to standard output in its place
+def print_error(message: object) -> int:
+    """Print an error to standard error; return `FAILED`."""
+    if sys.stderr is not None:  # closed: print() would write to standard output instead
         print(f"imds-identity: {message}", file=sys.stderr)
     return FAILED
 
 
-def reader_is_gone(error: BaseException) -> bool:
-    """Whether ``error`` came of writing to a pipe that nobody reads any more."""
+def is_broken_pipe(error: BaseException) -> bool:
+    """Return whether ``error`` means that the reader of standard output is gone."""
     if sys.platform == "win32" and isinstance(error, OSError):
         return error.errno in (errno.EINVAL, errno.EPIPE) and error.filename is None
     return isinstance(error, BrokenPipeError)

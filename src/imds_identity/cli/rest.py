@@ -1,4 +1,4 @@
-"""``imds-identity rest``: calls of Azure's services from scripts, as ``az rest`` makes them.
+"""``imds-identity rest``: call an Azure REST API, like ``az rest``.
 
 https://learn.microsoft.com/rest/api/azure/
 """
@@ -12,19 +12,19 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ._api.hosts import add_cloud, cloud_of, origin_of, resource_for
-from ._api.operation import Operation
+from ._api.client import ApiError, ApiRequest, api_client, error_text
+from ._api.hosts import add_cloud, cloud_of, origin_url, resource_for
+from ._api.operation import LongRunningOperation
 from ._api.paging import all_pages
-from ._api.sending import Call, Problem, caller_for, words_of
-from .arguments import add_source_of_tokens, add_verbosity
-from .output import FAILED, complain
+from .arguments import add_token_options, add_verbosity
+from .output import FAILED, print_error
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
     from http.client import HTTPResponse
 
-    from ._api.sending import Caller
+    from ._api.client import ApiClient
 
 _EXAMPLES = """\
 examples:
@@ -32,17 +32,17 @@ examples:
   imds-identity rest PUT URL --body @group.json --wait
 """
 _METHODS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS")
-_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=([\x20-\x7e]*)")
-_OURS = ("authorization", "host", "content-length", "transfer-encoding", "connection")
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=([\x20-\x7e]*)")
+_RESERVED_HEADERS = ("authorization", "host", "content-length", "transfer-encoding", "connection")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments to its parser."""
+    """Add this command's arguments."""
     parser.epilog = _EXAMPLES
     parser.description = (
-        "Calls a service of Azure with a managed identity's token and writes what it answers. The "
-        "token goes to the URL's host by https, and to no other. Exit status: 0; 1 where the "
-        "service refuses, 2 for wrong usage."
+        "Calls an Azure REST API with a managed identity's token and prints the response. The "
+        "token is sent only to the host of the URL, and only over https. Exit status: 0; 1 if the "
+        "service returns an error, 2 for wrong usage."
     )
     parser.add_argument(
         "method", type=str.upper, choices=_METHODS, metavar="METHOD", help="%(choices)s"
@@ -50,79 +50,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "url",
         metavar="URL",
-        help="an https URL, or a path of Resource Manager such as "
+        help="an https URL, or a path of Azure Resource Manager such as "
         "/subscriptions?api-version=2022-12-01",
     )
-    parser.add_argument("--body", help="what to send; @FILE sends a file, @- standard input")
+    parser.add_argument("--body", help="the body; @FILE reads a file, @- standard input")
     parser.add_argument(
         "--header",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a header field; may be repeated",
+        help="a header; may be repeated",
     )
     parser.add_argument(
-        "--resource", help="what the host's token is for, where its name does not tell"
+        "--resource", help="the token's resource, if it cannot be inferred from the host"
     )
     parser.add_argument(
-        "--paginate", action="store_true", help="follow nextLink, and write one list of all values"
+        "--paginate", action="store_true", help="follow nextLink and print the values of all pages"
     )
     parser.add_argument(
         "--wait",
         action="store_true",
-        help="wait for the end of the operation that this begins, and write its outcome",
+        help="wait until the long-running operation has ended, and print its result",
     )
-    add_cloud(parser)
-    add_source_of_tokens(parser)
+    add_cloud(parser, "a path")
+    add_token_options(parser)
     add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the call that ``args`` ask for; the exit status.
-
-    Raises:
-        ValueError: if they ask for nonsense.
-    """
+    """Send the request; return the exit status."""
     if args.paginate and args.method != "GET":
-        raise ValueError("--paginate is for GET")
-    call, resource = _call(args)
+        raise ValueError("--paginate requires GET")
+    request, resource = _request(args)
     try:
-        return _made(caller_for(args, resource), call, args)
-    except Problem as problem:
-        return complain(problem)
+        return _send(api_client(args, resource), request, args)
+    except ApiError as error:
+        return print_error(error)
 
 
-def _call(args: argparse.Namespace) -> tuple[Call, str]:
-    """The call, and whose token it needs."""
+def _request(args: argparse.Namespace) -> tuple[ApiRequest, str]:
+    """Return the request and the resource of its token."""
     url = args.url
     if url.startswith("/") and not url.startswith("//"):
         url = cloud_of(args).resource_manager + url
-    host = urlsplit(origin_of(url)).hostname or ""
+    host = urlsplit(origin_url(url)).hostname or ""
     resource = args.resource or resource_for(host)
     if resource is None:
-        raise ValueError(
-            f"{host} is no well-known host of Azure: say with --resource whose token it may see"
-        )
+        raise ValueError(f"cannot infer the resource of {host}; pass --resource")
     headers = dict(_header(each) for each in args.header)
     body = _body(args.body)
     if body is not None and not any(name.lower() == "content-type" for name in headers):
         headers["Content-Type"] = "application/json"
-    return Call(args.method, url, body, headers), resource
+    return ApiRequest(args.method, url, body, headers), resource
 
 
-def _made(caller: Caller, call: Call, args: argparse.Namespace) -> int:
+def _send(client: ApiClient, request: ApiRequest, args: argparse.Namespace) -> int:
     if args.paginate:
-        values = all_pages(caller, call)
+        values = all_pages(client, request)
         sys.stdout.write(json.dumps({"value": values}, indent=2) + "\n")
         return 0
-    answer = caller.call(call)
+    response = client.request(request)
     if args.wait:
-        answer = Operation(caller, call, _progress()).wait(answer)
-    with answer:
-        if answer.status >= 400:
-            complain(words_of(answer))
+        response = LongRunningOperation(client, request, _progress()).wait(response)
+    with response:
+        if response.status >= 400:
+            print_error(error_text(response))
             return FAILED
-        _write(answer)
+        _write(response)
     return 0
 
 
@@ -132,35 +126,37 @@ def _progress() -> Callable[[str], None]:
     return lambda line: print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
-def _write(answer: HTTPResponse) -> None:
-    """Write the body; JSON so that people can read it, too."""
-    if "json" not in answer.headers.get("Content-Type", ""):
+def _write(response: HTTPResponse) -> None:
+    """Print the body; JSON is indented."""
+    if "json" not in response.headers.get("Content-Type", ""):
         sys.stdout.flush()
-        shutil.copyfileobj(answer, sys.stdout.buffer)
+        shutil.copyfileobj(response, sys.stdout.buffer)
         return
-    text = answer.read()
+    body = response.read()
     try:
-        shown = json.dumps(json.loads(text), indent=2) + "\n"
+        text = json.dumps(json.loads(body), indent=2) + "\n"
     except (ValueError, RecursionError):
-        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.write(body)
     else:
-        sys.stdout.write(shown)
+        sys.stdout.write(text)
 
 
-def _header(given: str) -> tuple[str, str]:
-    field = _FIELD.fullmatch(given)
-    if field is None or field[1].lower() in _OURS:
-        raise ValueError(f"--header {given!r} is not NAME=VALUE of a field that may be set")
-    return field[1], field[2]
+def _header(argument: str) -> tuple[str, str]:
+    match = _HEADER.fullmatch(argument)
+    if match is None:
+        raise ValueError(f"--header {argument!r} is not NAME=VALUE")
+    if match[1].lower() in _RESERVED_HEADERS:
+        raise ValueError(f"--header cannot set {match[1]}")
+    return match[1], match[2]
 
 
-def _body(given: str | None) -> bytes | None:
-    if given is None or not given.startswith("@"):
-        return given.encode() if given is not None else None
-    if given == "@-":
+def _body(argument: str | None) -> bytes | None:
+    if argument is None or not argument.startswith("@"):
+        return argument.encode() if argument is not None else None
+    if argument == "@-":
         return sys.stdin.buffer.read()
     try:
-        with open(given[1:], "rb") as file:
+        with open(argument[1:], "rb") as file:
             return file.read()
     except OSError as error:
-        raise ValueError(f"--body: {given[1:]}: {error.strerror}") from None
+        raise ValueError(f"--body: {argument[1:]}: {error.strerror}") from None

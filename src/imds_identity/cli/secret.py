@@ -1,4 +1,4 @@
-"""``imds-identity secret``: a secret of a key vault, for scripts."""
+"""``imds-identity secret``: print a Key Vault secret."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .arguments import add_output, add_source_of_tokens, add_verbosity
-from .output import complain, reader_is_gone
+from ._api.client import ApiError, api_client
+from ._api.hosts import add_cloud, cloud_of
+from ._api.vault import fetch_secrets, parse_reference, parse_secret_url
+from .arguments import add_output, add_token_options, add_verbosity
+from .output import is_broken_pipe, print_error
 
 if TYPE_CHECKING:
     import argparse
@@ -20,11 +23,11 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments to its parser."""
+    """Add this command's arguments."""
     parser.epilog = _EXAMPLES
     parser.description = (
-        "Writes a secret of a key vault: its exact bytes, without a line end. Exit status: 0; 1 if "
-        "it cannot be had, 2 for wrong usage."
+        "Prints a Key Vault secret: its exact bytes, without a line break. Exit status: 0; 1 if "
+        "the secret cannot be fetched, 2 for wrong usage."
     )
     parser.add_argument(
         "secrets",
@@ -33,59 +36,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="https://VAULT.vault.azure.net/secrets/NAME[/VERSION], or "
         "kv://VAULT/NAME[/VERSION][#JSON.KEY]",
     )
-    parser.add_argument("--show", action="store_true", help="write it to a terminal, too")
+    parser.add_argument("--show", action="store_true", help="allow printing to a terminal")
     parser.add_argument(
-        "--file", metavar="FILE", help="write it to this file instead, which is given mode 0600"
+        "--file", metavar="FILE", help="write the secret to this file, with mode 0600"
     )
     parser.add_argument(
         "--resource",
-        help="what the vault's token is for, where the vault has a name of your own: "
-        "https://vault.azure.net or another cloud's",
+        help="the token's resource, for a vault with a custom domain: https://vault.azure.net or "
+        "another cloud's",
     )
-    parser.add_argument(
-        "--cloud", metavar="NAME", help="where kv://VAULT is (default: in the machine's own cloud)"
-    )
-    add_source_of_tokens(parser)
+    add_cloud(parser, "kv://VAULT")
+    add_token_options(parser)
     add_output(
         parser,
         ("text", "json"),
         "text",
-        "text: the secret alone (default); json: with its attributes; a list of several",
+        "text: the secret only (default); json: with its attributes; a list if there are several",
     )
     add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write what ``args`` ask for; the exit status.
-
-    Raises:
-        ValueError: if they ask for nonsense.
-    """
+    """Print the secrets; return the exit status."""
     if args.file is None and not args.show and sys.stdout.isatty():
-        raise ValueError("this is a terminal, where others may see the secret: pass --show")
+        raise ValueError("standard output is a terminal; pass --show to print the secret anyway")
     if len(args.secrets) > 1 and args.output == "text":
-        raise ValueError("several secrets are written with -o json only")
-    from ._api.hosts import cloud_of
-    from ._api.sending import Problem, caller_for
-    from ._api.vault import address_in, address_of, fetched
-
+        raise ValueError("several secrets require -o json")
     addresses = [
-        address_of(each) if each.startswith("https:") else address_in(each, partial(cloud_of, args))
+        parse_secret_url(each)
+        if each.startswith("https:")
+        else parse_reference(each, partial(cloud_of, args))
         for each in args.secrets
     ]
     try:
-        bundles = fetched(addresses, partial(caller_for, args), args.resource)
-        _write(_written(bundles, args.output), args.file)
-    except Problem as problem:
-        return complain(problem)
+        bundles = fetch_secrets(addresses, partial(api_client, args), args.resource)
+        _write(_formatted(bundles, args.output), args.file)
+    except ApiError as error:
+        return print_error(error)
     except OSError as error:
-        if reader_is_gone(error):
+        if is_broken_pipe(error):
             raise
-        return complain(f"{args.file}: {error.strerror}")
+        return print_error(f"{args.file}: {error.strerror}")
     return 0
 
 
-def _written(bundles: list[dict[str, object]], output: str) -> bytes:
+def _formatted(bundles: list[dict[str, object]], output: str) -> bytes:
     if output == "text":
         return str(bundles[0]["value"]).encode("utf-8", "surrogatepass")
     import json

@@ -1,4 +1,4 @@
-"""Variables with secrets of key vaults, for a command."""
+"""Environment variables with Key Vault secrets, for ``exec``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ._api.client import api_client
 from ._api.hosts import cloud_of
-from ._api.sending import Problem, caller_for
-from ._api.vault import address_in, fetched
+from ._api.vault import fetch_secrets, parse_reference
 
 if TYPE_CHECKING:
     import argparse
@@ -17,52 +17,50 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class SecretsMissing(Exception):
-    """The command must not start: the message says which secret it would lack."""
+class UnusableSecret(Exception):
+    """A secret cannot be passed in a variable."""
 
 
-def variables_with_secrets(args: argparse.Namespace, *, inheritable: bool) -> dict[str, str]:
-    """The variables that ``--env`` and ``--file`` ask for, all of them.
+def secret_variables(args: argparse.Namespace, *, inheritable: bool) -> dict[str, str]:
+    """Return the variables of ``--env`` and ``--file``.
 
     Args:
-        args: of the command line.
-        inheritable: whether this process is to be replaced and its files must outlive that.
+        args: the arguments of the command line.
+        inheritable: whether the files must survive the replacement of this process.
 
     Raises:
-        ValueError: for what is not understood.
-        SecretsMissing: if one cannot be had.
+        ValueError: if a flag's value is invalid.
+        ApiError: if a secret cannot be fetched.
+        UnusableSecret: if a variable cannot hold a secret.
     """
-    asked = [_split(each) for each in (*args.env, *args.file)]
-    if len({name for name, _ in asked}) < len(asked):
-        raise ValueError("--env and --file give a variable twice")
+    pairs = [_split(each) for each in (*args.env, *args.file)]
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("--env and --file set the same variable twice")
     if args.file and not hasattr(os, "memfd_create"):
-        raise ValueError("--file needs Linux; elsewhere use: imds-identity secret --file PATH")
-    addresses = [address_in(reference, partial(cloud_of, args)) for _, reference in asked]
-    try:
-        bundles = fetched(addresses, partial(caller_for, args), args.vault_resource)
-    except Problem as problem:
-        raise SecretsMissing(problem) from None
-    values = {name: str(bundle["value"]) for (name, _), bundle in zip(asked, bundles, strict=True)}
-    for name, _ in asked[len(args.env) :]:
-        values[name] = _file_in_memory(name, values[name].encode(), inheritable=inheritable)
+        raise ValueError("--file requires Linux; use: imds-identity secret --file PATH")
+    addresses = [parse_reference(reference, partial(cloud_of, args)) for _, reference in pairs]
+    bundles = fetch_secrets(addresses, partial(api_client, args), args.vault_resource)
+    values = {name: str(bundle["value"]) for (name, _), bundle in zip(pairs, bundles, strict=True)}
+    for name, _ in pairs[len(args.env) :]:
+        values[name] = _memory_file(name, values[name].encode(), inheritable=inheritable)
     with_null = [name for name, value in values.items() if "\0" in value]
     if with_null:
-        raise SecretsMissing(f"{with_null[0]}: a variable cannot hold this secret; use --file")
+        raise UnusableSecret(f"{with_null[0]}: the secret contains a NUL character; use --file")
     return values
 
 
-def _split(given: str) -> tuple[str, str]:
-    name, _, reference = given.partition("=")
+def _split(argument: str) -> tuple[str, str]:
+    name, _, reference = argument.partition("=")
     if not _VARIABLE.fullmatch(name):
-        raise ValueError(f"{given!r} is not NAME=kv://VAULT/SECRET")
+        raise ValueError(f"{argument!r} is not NAME=kv://VAULT/SECRET")
     return name, reference
 
 
-def _file_in_memory(name: str, content: bytes, *, inheritable: bool) -> str:
-    """The path of a file that is on no disk and ends with this process, whatever ends that."""
+def _memory_file(name: str, content: bytes, *, inheritable: bool) -> str:
+    """Return the path of a file in memory, which disappears when this process ends."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
     os.write(descriptor, content)
     os.fchmod(descriptor, 0o400)
     os.set_inheritable(descriptor, inheritable)
-    # By way of this process, because programs do not pass their descriptors on.
+    # The path of this process, because children of the command do not inherit the descriptor.
     return f"/proc/{os.getpid()}/fd/{descriptor}"

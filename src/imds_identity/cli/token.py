@@ -1,4 +1,4 @@
-"""``imds-identity token``: a token for scripts, pipes, curl and kubectl."""
+"""``imds-identity token``: print a token for scripts, curl or kubectl."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from .._core.scope import resource_of
 from .._platform.environment import Environment
 from .arguments import (
     add_output,
-    add_source_of_tokens,
+    add_token_options,
     add_verbosity,
-    client_of,
     doctor_command,
+    token_client,
 )
-from .output import complain
+from .output import print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Mapping
 
     from .._core.token import Token
 
@@ -35,54 +34,50 @@ _KUBERNETES_API = "client.authentication.k8s.io/v1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments to its parser."""
+    """Add this command's arguments."""
     parser.usage = "imds-identity token [FLAGS] RESOURCE_OR_SCOPE"
     parser.description = "Prints a managed identity's token for a resource."
     parser.epilog = _EXAMPLES
-    wanted = parser.add_mutually_exclusive_group(required=True)
-    wanted.add_argument(
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument(
         "resource_or_scope",
         nargs="?",
         metavar="RESOURCE_OR_SCOPE",
-        help="what the token is for, such as https://management.azure.com/ or "
+        help="the token's resource or scope, such as https://management.azure.com/ or "
         "https://vault.azure.net/.default",
     )
-    wanted.add_argument("--resource", help="the same, by the flag that az has")
-    wanted.add_argument("--scope", help="the same, as a scope")
-    add_source_of_tokens(parser)
+    target.add_argument("--resource", help="the resource, as for az account get-access-token")
+    target.add_argument("--scope", help="the scope, as for az account get-access-token")
+    add_token_options(parser)
     add_output(
         parser,
         _OUTPUTS,
         "text",
-        "text: the token alone (default); json: as `az account get-access-token`; header: an "
-        "Authorization header; env: lines for a shell to evaluate; exec-credential: for kubectl; "
-        "claims: what the token says of itself, without the token",
+        "text: the token only (default); json: like `az account get-access-token`; header: an "
+        "Authorization header; env: export statements for a shell; exec-credential: for kubectl; "
+        "claims: the token's claims, without the token",
     )
     add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the token that ``args`` ask for; the exit status.
-
-    Raises:
-        ValueError: if they ask for nonsense.
-    """
-    client = client_of(args)
-    resource = resource_of((_wanted(args),))
+    """Print the token; return the exit status."""
+    client = token_client(args)
+    resource = resource_of((_resource_or_scope(args),))
     entry = client.entry(resource)
     try:
         token = client.token(entry)
-        written = _OUTPUTS[args.output](token)
+        output = _OUTPUTS[args.output](token)
     except Failure as failure:
-        complain(failure)
-        return complain(f"what is the cause? {doctor_command(args, resource)}")
-    sys.stdout.write(written + "\n")
+        print_error(failure)
+        return print_error(f"to diagnose this, run: {doctor_command(args, resource)}")
+    sys.stdout.write(output + "\n")
     return 0
 
 
-def _wanted(args: argparse.Namespace) -> str:
-    given = (args.resource_or_scope, args.resource, args.scope)
-    return str(next(name for name in given if name is not None))
+def _resource_or_scope(args: argparse.Namespace) -> str:
+    values = (args.resource_or_scope, args.resource, args.scope)
+    return str(next(value for value in values if value is not None))
 
 
 def _text(token: Token) -> str:
@@ -106,14 +101,14 @@ def _json(token: Token) -> str:
     from datetime import datetime
 
     claims = claims_in(token.value)
-    # A token is the service's, and what it says of itself may be anything.
+    # Claims are not validated, so they may have any type.
     tenant, resource_id = claims.get("tid"), claims.get("xms_mirid")
     # /subscriptions/<id>/resourcegroups/...
     path = resource_id.split("/") if isinstance(resource_id, str) else []
     return _dump(
         {
             "accessToken": token.value,
-            # Local time with no zone, as az writes it; expires_on is the one to rely on.
+            # Local time without a zone, as az prints it; scripts should use expires_on.
             "expiresOn": datetime.fromtimestamp(token.expires_on).isoformat(  # noqa: DTZ006
                 sep=" ", timespec="microseconds"
             ),
@@ -141,15 +136,15 @@ def _exec_credential(token: Token) -> str:
     )
 
 
-def _claims_alone(token: Token) -> str:
+def _claims(token: Token) -> str:
     claims = claims_in(token.value)
     if not claims:
-        raise Malformed("the token is no JWT: there are no claims to show", "Leave out -o claims.")
+        raise Malformed("the token is not a JWT, so it has no claims", "Omit -o claims.")
     return _dump(claims)
 
 
 def _kubernetes_api() -> str:
-    """The version that kubectl asks in; it takes no other in answer.
+    """Return the API version that kubectl requests; it accepts no other.
 
     https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
     """
@@ -161,7 +156,7 @@ def _kubernetes_api() -> str:
         return _KUBERNETES_API
 
 
-def _dump(value: dict[str, Any]) -> str:
+def _dump(value: Mapping[str, object]) -> str:
     import json
 
     return json.dumps(value, indent=2)
@@ -173,5 +168,5 @@ _OUTPUTS: dict[str, Callable[[Token], str]] = {
     "header": _header,
     "env": _env,
     "exec-credential": _exec_credential,
-    "claims": _claims_alone,
+    "claims": _claims,
 }

@@ -1,4 +1,4 @@
-"""``imds-identity whoami``: as whom this machine gets tokens."""
+"""``imds-identity whoami``: show which identity tokens are issued for."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .._core.failure import Failure, Malformed, sanitize
 from .._core.scope import resource_of
 from .arguments import (
     add_output,
-    add_source_of_tokens,
+    add_token_options,
     add_verbosity,
-    client_of,
     doctor_command,
+    token_client,
 )
-from .output import complain
+from .output import print_error
 
 if TYPE_CHECKING:
     import argparse
@@ -26,73 +26,69 @@ _RESOURCE = "https://management.azure.com"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds this command's arguments to its parser."""
+    """Add this command's arguments."""
     parser.description = (
-        "Tells which identity this machine's tokens are of, as they say themselves; never the "
-        "token."
+        "Shows which identity this machine's tokens are issued for, according to their claims. "
+        "It never prints a token."
     )
     parser.add_argument(
         "resource",
         nargs="?",
         default=_RESOURCE,
         metavar="RESOURCE",
-        help="what the token is for (default: %(default)s)",
+        help="the resource of the token (default: %(default)s)",
     )
-    add_source_of_tokens(parser)
+    add_token_options(parser)
     add_output(parser, ("text", "json"), "text")
     add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tell what ``args`` ask for; the exit status.
-
-    Raises:
-        ValueError: if they ask for nonsense.
-    """
-    client = client_of(args)
+    """Print the identity; return the exit status."""
+    client = token_client(args)
     resource = resource_of((args.resource,))
     entry = client.entry(resource)
     try:
         token = client.token(entry)
-        told = {**_told(token), "source": str(client.source)}
+        fields = {**_identity_fields(token), "source": str(client.source)}
     except Failure as failure:
-        complain(failure)
-        return complain(f"what is the cause? {doctor_command(args, resource)}")
+        print_error(failure)
+        return print_error(f"to diagnose this, run: {doctor_command(args, resource)}")
     if args.output == "json":
         import json
 
-        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        sys.stdout.write(json.dumps(fields, indent=2) + "\n")
     else:
-        rows = [(name, value) for name, value in told.items() if value is not None]
+        rows = [(name, value) for name, value in fields.items() if value is not None]
         sys.stdout.writelines(f"{name:14}{sanitize(str(value))}\n" for name, value in rows)
     return 0
 
 
-def _told(token: Token) -> dict[str, str | int | None]:
+def _identity_fields(token: Token) -> dict[str, str | int | None]:
     claims = claims_in(token.value)
     if not claims:
-        raise Malformed("the token is no JWT: it does not tell whose it is")
+        raise Malformed("the token is not a JWT, so it does not name its identity")
 
-    def text(*names: str) -> str | None:
-        # A token is the service's, and what it says of itself may be anything.
+    def claim(*names: str) -> str | None:
+        # Claims are not validated, so they may have any type.
         values = (claims.get(name) for name in names)
         return next((sanitize(value) for value in values if isinstance(value, str) and value), None)
 
-    identity = text("xms_mirid")
+    identity = claim("xms_mirid")
     path = (identity or "").split("/")
     return {
-        "clientId": text("appid", "azp"),
-        "objectId": text("oid", "sub"),
-        "tenant": text("tid"),
+        "clientId": claim("appid", "azp"),
+        "objectId": claim("oid", "sub"),
+        "tenant": claim("tid"),
         "subscription": path[2] if path[1:2] == ["subscriptions"] and path[2:] else None,
         "identity": identity,
-        "audience": text("aud"),
-        "expiresOn": _moment(token.expires_on),
+        "audience": claim("aud"),
+        "expiresOn": _timestamp(token.expires_on),
         "expires_on": token.expires_on,
     }
 
 
-def _moment(seconds: int) -> str:
+def _timestamp(seconds: int) -> str:
     from datetime import datetime, timezone
 
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

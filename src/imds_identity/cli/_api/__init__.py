@@ -1,1 +1,1 @@
-"""Commands that use tokens against Azure's services."""
+"""An HTTP client for Azure's REST APIs, for the commands ``rest``, ``secret`` and ``exec``."""

@@ -1,10 +1,11 @@
-"""Which token belongs to which host: of Azure's own services this follows from the name."""
+"""Which hosts may receive a token, and for which resource."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ..._azure_core.bearer import origin_of
 from ..._core.failure import sanitize
 from ...metadata.clouds import CLOUDS, PUBLIC, cloud_named
 
@@ -19,69 +20,71 @@ _GRAPHS = (
     "https://dod-graph.microsoft.us",
     "https://microsoftgraph.chinacloudapi.cn",
 )
-_STORES = ("blob", "dfs", "file", "queue", "table")
+_STORAGE_SERVICES = ("blob", "dfs", "file", "queue", "table")
 
 
-def add_cloud(parser: argparse.ArgumentParser) -> None:
-    """Add the flag that says in which cloud this machine is."""
+def add_cloud(parser: argparse.ArgumentParser, of: str) -> None:
+    """Add the flag that selects the cloud ``of`` something."""
     parser.add_argument(
         "--cloud",
         metavar="NAME",
-        help="the cloud that is meant, such as AzureUSGovernmentCloud (default: the machine's own)",
+        help=f"the cloud of {of}, such as AzureUSGovernmentCloud (default: this machine's cloud)",
     )
 
 
 def cloud_of(args: argparse.Namespace) -> Cloud:
-    """The cloud that the flag names, else the machine's; the public one where nothing tells.
+    """Return the cloud of ``--cloud``, else this machine's, else the public one.
 
     Raises:
-        ValueError: if it is none that is known.
+        ValueError: if there is no such cloud.
     """
     if args.cloud is not None:
         return cloud_named(args.cloud)
     from ...metadata import MetadataClient, MetadataError
 
     try:
-        said = MetadataClient().get("compute/azEnvironment")
+        name = MetadataClient().get("compute/azEnvironment")
     except MetadataError:
         return PUBLIC
-    return cloud_named(said) if isinstance(said, str) and said else PUBLIC
+    return cloud_named(name) if isinstance(name, str) and name else PUBLIC
 
 
 def resource_for(host: str) -> str | None:
-    """The resource whose token ``host`` takes; None where the name does not tell."""
+    """Return the resource whose tokens ``host`` accepts; None if it is not a host of Azure."""
     host = host.lower()
     for cloud in CLOUDS:
         if host == urlsplit(cloud.resource_manager).hostname:
             return cloud.resource_manager
-        if _is_below(host, cloud.key_vault_suffix):
+        if _is_subdomain(host, cloud.key_vault_suffix):
             return f"https://{cloud.key_vault_suffix}"
-        if any(_is_below(host, f"{store}.{cloud.storage_suffix}") for store in _STORES):
+        if any(_is_subdomain(host, f"{s}.{cloud.storage_suffix}") for s in _STORAGE_SERVICES):
             return "https://storage.azure.com"
     return next((graph for graph in _GRAPHS if host == urlsplit(graph).hostname), None)
 
 
-def origin_of(url: str) -> str:
-    """Scheme, host and port of an https URL.
+def origin_url(url: str) -> str:
+    """Return scheme, host and port of a URL to which a token may be sent.
+
+    Not even this machine gets a token over http: an environment's proxy would see it.
 
     Raises:
-        ValueError: if it is none, or one that is read in two ways.
+        ValueError: if it is not an https URL, or programs could parse it differently.
     """
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        scheme, host, port = origin_of(url)
     except ValueError:
-        raise ValueError(f"{sanitize(url)!r} is no URL") from None
+        raise ValueError(f"invalid URL: {sanitize(url)!r}") from None
+    if scheme != "https":
+        raise ValueError(f"a token must not be sent unencrypted: {sanitize(url)!r} is not https")
     is_plain = url.isascii() and url.isprintable() and not any(c in url for c in ' \\"<>')
-    if parts.scheme.lower() != "https":
+    if not is_plain or not host or "@" in urlsplit(url).netloc:
         raise ValueError(
-            f"a token travels by https only, and {sanitize(url)!r} does not begin with https://"
+            f"invalid URL: {sanitize(url)!r}; use https://HOST/PATH without a user name, and "
+            "percent-encode special characters"
         )
-    if not is_plain or not parts.hostname or "@" in parts.netloc:
-        raise ValueError(f"{sanitize(url)!r} is no plain https URL")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"https://{host}" if port in (None, 443) else f"https://{host}:{port}"
+    host = f"[{host}]" if ":" in host else host
+    return f"https://{host}" if port == 443 else f"https://{host}:{port}"
 
 
-def _is_below(host: str, suffix: str) -> bool:
+def _is_subdomain(host: str, suffix: str) -> bool:
     return host.endswith(f".{suffix}") and host.count(".") == suffix.count(".") + 1

@@ -1,4 +1,4 @@
-"""Operations that a service goes on with after its answer.
+"""Long-running operations.
 
 https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations
 """
@@ -8,112 +8,113 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..._core.failure import sanitize
-from .sending import Call, Problem, json_of, led_to, retry_after, words_of
+from .client import ApiError, ApiRequest, error_text, json_of, retry_after, same_origin_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from http.client import HTTPResponse
 
-    from .sending import Caller
+    from .client import ApiClient
 
-_PAUSE = 10.0
+_DEFAULT_PAUSE = 10.0
 _LONGEST_PAUSE = 60.0
-_LONGEST = 24 * 3600.0
+_TIMEOUT_SECONDS = 24 * 3600.0
 _SUCCEEDED = "succeeded"
-_ENDED_BADLY = ("failed", "canceled", "cancelled")
+_FAILED = ("failed", "canceled", "cancelled")
 
 
-class Operation:
-    """What one call has begun.
+class LongRunningOperation:
+    """The operation that a request has started.
 
     Args:
-        caller: made it.
-        call: the call.
-        progress: is told where things stand, in a line.
+        client: sends requests.
+        request: the request that started the operation.
+        progress: is called with a line about the operation's state.
     """
 
-    def __init__(self, caller: Caller, call: Call, progress: Callable[[str], None]) -> None:
-        self._caller = caller
-        self._call = call
+    def __init__(
+        self, client: ApiClient, request: ApiRequest, progress: Callable[[str], None]
+    ) -> None:
+        self._client = client
+        self._request = request
         self._progress = progress
-        self._started = caller.clock.now()
+        self._started = client.clock.now()
 
-    def wait(self, answer: HTTPResponse) -> HTTPResponse:
-        """Wait until it is over.
+    def wait(self, response: HTTPResponse) -> HTTPResponse:
+        """Wait until the operation ends; return the response with its result.
 
         Args:
-            answer: to the call.
-
-        Returns:
-            The answer that holds its outcome.
+            response: the response to the request.
 
         Raises:
-            Problem: if it fails, or leads to another host, or takes more than a day.
+            ApiError: if the operation fails, leads to another host or takes longer than a day.
         """
-        if answer.status not in (200, 201, 202):
-            return answer
+        if response.status not in (200, 201, 202):
+            return response
         names = ("Azure-AsyncOperation", "Operation-Location")
-        status_url = next(filter(None, (self._link(answer, name) for name in names)), "")
-        location = self._link(answer, "Location")
+        status_url = next(filter(None, (self._link(response, name) for name in names)), "")
+        location = self._link(response, "Location")
         try:
             if status_url:
-                return self._by_status(answer, status_url, location)
-            if location and answer.status == 202:
-                return self._by_location(answer, location)
-            if self._call.method in ("PUT", "PATCH"):
-                return self._by_resource(answer)
-            return answer
+                return self._poll_status(response, status_url, location)
+            if location and response.status == 202:
+                return self._poll_location(response, location)
+            if self._request.method in ("PUT", "PATCH"):
+                return self._poll_resource(response)
+            return response
         finally:
             self._progress("")
 
-    def _by_status(self, answer: HTTPResponse, url: str, location: str) -> HTTPResponse:
+    def _poll_status(self, response: HTTPResponse, url: str, location: str) -> HTTPResponse:
         while True:
-            answer = self._after_a_pause(answer, url)
-            said = json_of(answer)
-            status = said.get("status") if isinstance(said, dict) else None
-            if self._is_over(status, said):
+            response = self._poll(response, url)
+            body = json_of(response)
+            status = body.get("status") if isinstance(body, dict) else None
+            if self._has_succeeded(status, body):
                 break
-        if self._call.method in ("PUT", "PATCH"):
-            return self._caller.call(Call("GET", self._call.url))
-        return self._caller.call(Call("GET", location)) if location else answer
+        if self._request.method in ("PUT", "PATCH"):
+            return self._client.request(ApiRequest("GET", self._request.url))
+        return self._client.request(ApiRequest("GET", location)) if location else response
 
-    def _by_location(self, answer: HTTPResponse, url: str) -> HTTPResponse:
-        while answer.status == 202:
-            answer = self._after_a_pause(answer, self._link(answer, "Location") or url)
-        return answer
+    def _poll_location(self, response: HTTPResponse, url: str) -> HTTPResponse:
+        while response.status == 202:
+            response = self._poll(response, self._link(response, "Location") or url)
+        return response
 
-    def _by_resource(self, answer: HTTPResponse) -> HTTPResponse:
+    def _poll_resource(self, response: HTTPResponse) -> HTTPResponse:
         while True:
-            said = json_of(answer)
-            properties = said.get("properties") if isinstance(said, dict) else None
+            body = json_of(response)
+            properties = body.get("properties") if isinstance(body, dict) else None
             state = properties.get("provisioningState") if isinstance(properties, dict) else None
-            if state is None or self._is_over(state, said):
-                return self._caller.call(Call("GET", self._call.url))
-            answer = self._after_a_pause(answer, self._call.url)
+            if state is None or self._has_succeeded(state, body):
+                return self._client.request(ApiRequest("GET", self._request.url))
+            response = self._poll(response, self._request.url)
 
-    def _is_over(self, status: object, said: object) -> bool:
+    def _has_succeeded(self, status: object, body: object) -> bool:
         if not isinstance(status, str):
-            raise Problem("the service does not say how the operation stands")
-        if status.lower() in _ENDED_BADLY:
-            error = said.get("error") if isinstance(said, dict) else None
-            raise Problem(
-                f"the operation has {sanitize(status.lower())}: {sanitize(str(error or said))}"
+            raise ApiError("the response lacks the operation's status")
+        if status.lower() in _FAILED:
+            error = body.get("error") if isinstance(body, dict) else None
+            raise ApiError(
+                f"the operation has {sanitize(status.lower())}: {sanitize(str(error or body))}"
             )
-        self._progress(f"{sanitize(status)} after {self._caller.clock.now() - self._started:.0f} s")
+        self._progress(f"{sanitize(status)} after {self._client.clock.now() - self._started:.0f} s")
         return status.lower() == _SUCCEEDED
 
-    def _after_a_pause(self, answer: HTTPResponse, url: str) -> HTTPResponse:
-        if self._caller.clock.now() - self._started > _LONGEST:
-            raise Problem("the operation is not over after a day")
-        answer.close()
-        said = retry_after(answer, self._caller.clock)
-        self._caller.clock.sleep(min(_PAUSE if said is None else said, _LONGEST_PAUSE))
-        answer = self._caller.call(Call("GET", url))
-        if answer.status >= 400:
-            raise Problem(words_of(answer))
-        return answer
+    def _poll(self, response: HTTPResponse, url: str) -> HTTPResponse:
+        """Wait as long as ``response`` asks for, and get the next one."""
+        clock = self._client.clock
+        if clock.now() - self._started > _TIMEOUT_SECONDS:
+            raise ApiError("the operation has not ended within a day")
+        response.close()
+        seconds = retry_after(response, clock)
+        clock.sleep(min(_DEFAULT_PAUSE if seconds is None else seconds, _LONGEST_PAUSE))
+        response = self._client.request(ApiRequest("GET", url))
+        if response.status >= 400:
+            raise ApiError(error_text(response))
+        return response
 
-    def _link(self, answer: HTTPResponse, name: str) -> str:
-        """The URL in a header field of ``answer``; empty if there is none."""
-        given = answer.headers.get(name)
-        return led_to(self._call, given) if given else ""
+    def _link(self, response: HTTPResponse, name: str) -> str:
+        """Return the URL in a header field of ``response``; empty if there is none."""
+        value = response.headers.get(name)
+        return same_origin_url(self._request, value) if value else ""

@@ -1,44 +1,44 @@
-"""Lists that a service gives in pages.
+"""Lists that a service returns in pages.
 
 https://learn.microsoft.com/rest/api/azure/#async-operations-throttling-and-paging
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .sending import Problem, json_of, led_to, words_of
+from .client import ApiError, error_text, json_of, same_origin_url
 
 if TYPE_CHECKING:
-    from .sending import Call, Caller
+    from .client import ApiClient, ApiRequest
 
 _LINKS = ("nextLink", "@odata.nextLink", "odata.nextLink")
 
 
-def all_pages(caller: Caller, call: Call) -> list[Any]:
-    """The values of all pages.
+def all_pages(client: ApiClient, request: ApiRequest) -> list[object]:
+    """Return the values of all pages.
 
     Raises:
-        Problem: if one cannot be had, or the next is on another host.
+        ApiError: if a request fails, or a link leads to another host.
     """
-    values: list[Any] = []
+    values: list[object] = []
     seen: set[str] = set()
-    while call.url not in seen:
-        seen.add(call.url)
-        page = _page(caller, call)
-        values += page["value"]
-        link = next((page[name] for name in _LINKS if isinstance(page.get(name), str)), "")
+    while request.url not in seen:
+        seen.add(request.url)
+        page, link = _page(client, request)
+        values += page
         if not link:
             return values
-        call = call.at(led_to(call, link))
-    raise Problem("the pages lead back to one that was there already")
+        request = request.with_url(same_origin_url(request, link))
+    raise ApiError("the pages form a loop: a link leads to an earlier page")
 
 
-def _page(caller: Caller, call: Call) -> dict[str, Any]:
-    with caller.call(call) as answer:
-        if answer.status != 200:
-            raise Problem(words_of(answer))
-        page = json_of(answer)
+def _page(client: ApiClient, request: ApiRequest) -> tuple[list[object], str]:
+    """Return the values of a page and the link to the next one, which is empty on the last page."""
+    with client.request(request) as response:
+        if response.status != 200:
+            raise ApiError(error_text(response))
+        page = json_of(response)
     if not isinstance(page, dict) or not isinstance(page.get("value"), list):
-        raise Problem("the answer is no list of values: leave out --paginate")
-    return page
+        raise ApiError("the response is not a list of values: omit --paginate")
+    return page["value"], next((page[k] for k in _LINKS if isinstance(page.get(k), str)), "")

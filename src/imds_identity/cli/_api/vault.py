@@ -1,4 +1,4 @@
-"""Secrets of key vaults.
+"""Key Vault secrets.
 
 https://learn.microsoft.com/rest/api/keyvault/secrets/get-secret/get-secret
 """
@@ -11,163 +11,166 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..._core.failure import sanitize
-from .hosts import origin_of, resource_for
-from .sending import Call, Problem, json_of, words_of
+from .client import ApiError, ApiRequest, error_text, json_of
+from .hosts import origin_url, resource_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...metadata.clouds import Cloud
-    from .sending import Caller
+    from .client import ApiClient
 
 _API_VERSION = "7.4"
 _NAME = re.compile(r"[0-9A-Za-z-]{1,127}")
-_MOST_AT_ONCE = 8
-_REPORTED = ("id", "value", "contentType", "attributes", "tags")
+_MAX_THREADS = 8
+_FIELDS = ("id", "value", "contentType", "attributes", "tags")
 
 
-class Address(NamedTuple):
-    """Where a secret is.
+class SecretAddress(NamedTuple):
+    """The address of a secret.
 
     Attributes:
         vault: the vault's URL.
-        name: the secret's.
-        version: of the secret; empty for the newest.
-        field: the way to a value in the JSON that the secret is; empty for all of it.
+        name: the secret's name.
+        version: the secret's version; empty for the newest.
+        json_path: the keys of a value in a secret that is JSON; empty for the whole secret.
     """
 
     vault: str
     name: str
     version: str = ""
-    field: str = ""
+    json_path: str = ""
 
     @property
     def url(self) -> str:
-        """The URL of the secret itself."""
+        """The secret's URL."""
         path = f"{self.name}/{self.version}" if self.version else self.name
         return f"{self.vault}/secrets/{path}"
 
-    def resource(self, given: str | None) -> str:
-        """The resource whose token the vault takes.
-
-        Args:
-            given: by the user, for a vault under a name of their own.
+    def resource(self, override: str | None) -> str:
+        """Return the resource whose tokens the vault accepts; ``override`` is the user's.
 
         Raises:
-            ValueError: if the user must say.
+            ValueError: if it cannot be inferred.
         """
         host = urlsplit(self.vault).hostname or ""
-        known = given or resource_for(host)
-        if known is None:
+        resource = override or resource_for(host)
+        if resource is None:
             raise ValueError(
-                f"{sanitize(host)} is no name of a key vault in a cloud of Azure: say whose token "
-                "it may see, such as --resource https://vault.azure.net"
+                f"cannot infer the resource of the vault {sanitize(host)}; pass its resource, "
+                "such as --resource https://vault.azure.net"
             )
-        return known
+        return resource
 
 
-def address_of(url: str) -> Address:
-    """The secret at ``https://VAULT/secrets/NAME[/VERSION]``.
+def parse_secret_url(url: str) -> SecretAddress:
+    """Parse ``https://VAULT/secrets/NAME[/VERSION]``.
 
     Raises:
-        ValueError: if that is no such URL.
+        ValueError: if it is another URL.
     """
-    vault = origin_of(url)
+    vault = origin_url(url)
     parts = urlsplit(url)
-    kind, _, rest = parts.path.removeprefix("/").partition("/")
-    if kind != "secrets" or parts.query or parts.fragment:
+    collection, _, path = parts.path.removeprefix("/").partition("/")
+    if collection != "secrets" or parts.query or parts.fragment:
         raise ValueError(f"{sanitize(url)!r} is not https://VAULT/secrets/NAME[/VERSION]")
-    return _checked(url, vault, rest)
+    return _address(url, vault, path)
 
 
-def address_in(reference: str, cloud: Callable[[], Cloud]) -> Address:
-    """The secret at ``kv://VAULT/NAME[/VERSION][#JSON.KEY]``.
+def parse_reference(reference: str, cloud: Callable[[], Cloud]) -> SecretAddress:
+    """Parse ``kv://VAULT/NAME[/VERSION][#JSON.KEY]``.
 
     Args:
-        reference: where VAULT is a name in ``cloud``, or a host.
-        cloud: the machine's, asked only where it matters.
+        reference: a reference, in which VAULT is a name or a host.
+        cloud: returns the cloud of vaults that have only a name.
 
     Raises:
-        ValueError: if that is no such reference.
+        ValueError: if the reference is invalid.
     """
     scheme, found, rest = reference.partition("://")
-    where, _, field = rest.partition("#")
-    host, _, path = where.partition("/")
+    location, _, json_path = rest.partition("#")
+    host, _, path = location.partition("/")
     if scheme != "kv" or not found or not host:
         raise ValueError(f"{sanitize(reference)!r} is not kv://VAULT/NAME[/VERSION][#JSON.KEY]")
     if _NAME.fullmatch(host):
         host = f"{host}.{cloud().key_vault_suffix}"
-    return _checked(reference, origin_of(f"https://{host}"), path)._replace(field=field)
+    address = _address(reference, origin_url(f"https://{host}"), path)
+    return address._replace(json_path=json_path)
 
 
-def _checked(given: str, vault: str, path: str) -> Address:
+def _address(reference: str, vault: str, path: str) -> SecretAddress:
     name, _, version = path.removesuffix("/").partition("/")
     if not _NAME.fullmatch(name) or (version and not _NAME.fullmatch(version)):
-        raise ValueError(f"{sanitize(given)!r} names no secret: it is the NAME of kv://VAULT/NAME")
-    return Address(vault, name, version)
+        raise ValueError(f"{sanitize(reference)!r} lacks a valid secret name")
+    return SecretAddress(vault, name, version)
 
 
-def fetched(
-    addresses: Sequence[Address], caller_of: Callable[[str], Caller], resource: str | None = None
+def fetch_secrets(
+    addresses: Sequence[SecretAddress],
+    client_for: Callable[[str], ApiClient],
+    resource: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The secrets at ``addresses``, all of them or none.
+    """Fetch all secrets at ``addresses``.
 
     Args:
-        addresses: where they are.
-        caller_of: makes what calls services with a resource's token.
-        resource: whose token the vaults take, where their names do not tell.
+        addresses: the secrets.
+        client_for: returns a client with tokens for a resource.
+        resource: the vaults' resource, if it cannot be inferred.
 
     Raises:
-        ValueError: for a vault that may not see a token.
-        Problem: if one of the secrets cannot be had.
+        ValueError: if a vault's resource cannot be inferred.
+        ApiError: if a secret cannot be fetched.
     """
     resources = [address.resource(resource) for address in addresses]
-    callers = {each: caller_of(each) for each in resources}
+    clients = {each: client_for(each) for each in resources}
     if len(addresses) == 1:
-        return [_fetched(callers[resources[0]], addresses[0], resources[0])]
+        return [_fetch(clients[resources[0]], addresses[0], resources[0])]
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
-        jobs = [
-            pool.submit(_fetched, callers[each], address, each)
+    with ThreadPoolExecutor(_MAX_THREADS) as pool:
+        futures = [
+            pool.submit(_fetch, clients[each], address, each)
             for each, address in zip(resources, addresses, strict=True)
         ]
-        return [job.result() for job in jobs]
+        return [future.result() for future in futures]
 
 
-def _fetched(caller: Caller, address: Address, resource: str) -> dict[str, Any]:
-    with caller.call(Call("GET", f"{address.url}?api-version={_API_VERSION}")) as answer:
-        if answer.status == 401:
-            _check_challenge(answer.headers.get("WWW-Authenticate", ""), resource)
-        if answer.status != 200:
-            raise Problem(f"{address.url}: {words_of(answer)}")
-        said = json_of(answer)
-    value = said.get("value") if isinstance(said, dict) else None
+def _fetch(client: ApiClient, address: SecretAddress, resource: str) -> dict[str, Any]:
+    request = ApiRequest("GET", f"{address.url}?api-version={_API_VERSION}")
+    with client.request(request) as response:
+        if response.status == 401:
+            _check_challenge(response.headers.get("WWW-Authenticate", ""), resource)
+        if response.status != 200:
+            raise ApiError(f"{address.url}: {error_text(response)}")
+        bundle = json_of(response)
+    value = bundle.get("value") if isinstance(bundle, dict) else None
     if not isinstance(value, str):
-        raise Problem(f"{address.url}: the vault's answer holds no secret")
-    if address.field:
-        value = _within(value, address)
-    return {name: said[name] for name in _REPORTED if name in said} | {"value": value}
+        raise ApiError(f"{address.url}: the vault's response has no secret value")
+    if address.json_path:
+        value = _value_at(address, value)
+    return {name: bundle[name] for name in _FIELDS if name in bundle} | {"value": value}
 
 
 def _check_challenge(challenge: str, resource: str) -> None:
-    named = re.search(r'\b(?:resource|scope)="?([^",\s]+)', challenge)
-    if named is None:
+    match = re.search(r'\b(?:resource|scope)="?([^",\s]+)', challenge)
+    if match is None:
         return
-    said = named[1].removesuffix("/.default").rstrip("/")
-    if said.lower() != resource.rstrip("/").lower():
-        raise Problem(
-            f"the vault's challenge names {sanitize(said)}, which is not the resource of its "
-            f"domain, {resource}: it gets no token"
+    expected = match[1].removesuffix("/.default").rstrip("/")
+    if expected.lower() != resource.rstrip("/").lower():
+        raise ApiError(
+            f"the vault's challenge names {sanitize(expected)}, but its domain belongs to "
+            f"{resource}: refusing to send it a token"
         )
 
 
-def _within(value: str, address: Address) -> str:
-    """The value at the address's field of the JSON that ``value`` is."""
+def _value_at(address: SecretAddress, secret: str) -> str:
+    """Return the value at the address's JSON path of a secret."""
     try:
-        found: Any = json.loads(value)
-        for key in address.field.split("."):
+        found: Any = json.loads(secret)
+        for key in address.json_path.split("."):
             found = found[int(key)] if isinstance(found, list) else found[key]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        raise Problem(f"{address.url}: the secret has no {sanitize(address.field)!r}") from None
+        raise ApiError(
+            f"{address.url}: the secret has no {sanitize(address.json_path)!r}"
+        ) from None
     return found if isinstance(found, str) else json.dumps(found)

@@ -1,12 +1,12 @@
-"""What the commands for instance metadata, attested documents and events have in common."""
+"""Flags, exit statuses and output that the commands for IMDS metadata share."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .output import FAILED, complain, reader_is_gone
+from .output import FAILED, is_broken_pipe, print_error
 
 if TYPE_CHECKING:
     import argparse
@@ -15,41 +15,41 @@ if TYPE_CHECKING:
     from ..metadata import MetadataClient
 
 UNAVAILABLE = 3
-NO_SUCH_ELEMENT = 4
-NOT_PROVEN = 5
+NOT_FOUND = 4
+NOT_VERIFIED = 5
 
 EXIT_STATUS = (
-    "Exit status: 0 if all went well, 1 for an error, 2 for wrong usage, 3 where there is no such "
-    "service, 4 if it has no such element, 5 if an attested document is not proven."
+    "Exit status: 0 for success, 1 for an error, 2 for wrong usage, 3 if the service is not "
+    "available, 4 if it has no such element, 5 if an attested document cannot be verified."
 )
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say which service is asked, and how."""
+    """Add the flags that select the metadata service and its API version."""
     parser.epilog = EXIT_STATUS
     parser.add_argument(
-        "--endpoint", metavar="URL", help="the service to ask (default: this machine's)"
+        "--endpoint", metavar="URL", help="the metadata service (default: this machine's)"
     )
     parser.add_argument(
         "--api-version",
         metavar="VERSION",
-        help="the version to ask in (default: the newest that both sides know)",
+        help="the API version (default: the newest that this program and the service support)",
     )
 
 
-def client_of(args: argparse.Namespace) -> MetadataClient:
-    """The client that the flags of `add_service` ask for.
+def metadata_client(args: argparse.Namespace) -> MetadataClient:
+    """Return the client that the flags of `add_service` configure.
 
     Raises:
-        ValueError: for a flag that is not understood.
+        ValueError: if a flag's value is invalid.
     """
     from ..metadata import MetadataClient
 
     return MetadataClient(endpoint=args.endpoint, api_version=args.api_version)
 
 
-def reported(run: Callable[[], int]) -> int:
-    """The exit status of ``run``, or of the error that it ended with, which the user is told."""
+def exit_status_of(run: Callable[[], int]) -> int:
+    """Return the exit status of ``run``; print its error, if it fails."""
     from ..metadata import (
         AttestedDocumentError,
         MetadataError,
@@ -60,26 +60,26 @@ def reported(run: Callable[[], int]) -> int:
     try:
         return run()
     except MetadataError as error:
-        complain(error)
+        print_error(error)
         if isinstance(error, MetadataUnavailableError):
             return UNAVAILABLE
         if isinstance(error, MetadataNotFoundError):
-            return NO_SUCH_ELEMENT
-        return NOT_PROVEN if isinstance(error, AttestedDocumentError) else FAILED
+            return NOT_FOUND
+        return NOT_VERIFIED if isinstance(error, AttestedDocumentError) else FAILED
     except OSError as error:
-        if reader_is_gone(error):
+        if is_broken_pipe(error):
             raise
-        return complain(f"{error.filename}: {error.strerror}" if error.filename else error)
+        return print_error(f"{error.filename}: {error.strerror}" if error.filename else error)
 
 
-def write_json(value: Any) -> None:
-    """Write ``value`` as JSON that people can read, too."""
+def write_json(value: object) -> None:
+    """Print ``value`` as indented JSON."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
 
 
 def write_rows(rows: Iterable[Sequence[str]], *, table: bool) -> None:
-    """Write ``rows``: for shells with a tab between fields, or for people as a table."""
-    lines = [[shown(field) for field in row] for row in rows]
+    """Print ``rows`` as aligned columns if ``table``, else with tabs between the fields."""
+    lines = [[escape(field) for field in row] for row in rows]
     if not table:
         sys.stdout.writelines("\t".join(row) + "\n" for row in lines)
         return
@@ -89,6 +89,6 @@ def write_rows(rows: Iterable[Sequence[str]], *, table: bool) -> None:
         sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
 
-def shown(text: str) -> str:
-    """``text`` in one line, with what is not to be printed spelled as Python spells it."""
+def escape(text: str) -> str:
+    """Return ``text`` in one line, with unprintable characters escaped as in Python."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

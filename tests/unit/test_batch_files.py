@@ -1,16 +1,16 @@
-"""How arguments reach a batch file of Windows unharmed."""
+"""Arguments of Windows batch files."""
 
 from __future__ import annotations
 
 import pytest
 
-from imds_identity._endpoint.batch import batch_line
+from imds_identity._endpoint.batch_files import batch_command_line
 
 SHELL = r"C:\Windows\System32\cmd.exe"
 
 
-def handed(*arguments: str) -> str:
-    line = batch_line(SHELL, r"C:\az.cmd", arguments)
+def quoted(*arguments: str) -> str:
+    line = batch_command_line(SHELL, r"C:\az.cmd", arguments)
     head = rf'"{SHELL}" /d /e:on /v:off /c "C:\az.cmd '
     assert line.startswith(head)
     assert line.endswith('"')
@@ -18,7 +18,7 @@ def handed(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("argument", "written"),
+    ("argument", "expected"),
     [
         ("account", "account"),
         ("--url", "--url"),
@@ -36,15 +36,15 @@ def handed(*arguments: str) -> str:
         ("grüße", '"grüße"'),
     ],
 )
-def test_each_is_one_argument_and_no_command(argument: str, written: str) -> None:
-    assert handed(argument) == written
+def test_argument_is_quoted_and_runs_no_command(argument: str, expected: str) -> None:
+    assert quoted(argument) == expected
 
 
-def test_they_stand_one_after_the_other() -> None:
-    assert handed("rest", "--query", "a b") == 'rest --query "a b"'
+def test_arguments_keep_their_order() -> None:
+    assert quoted("rest", "--query", "a b") == 'rest --query "a b"'
 
 
 @pytest.mark.parametrize("argument", ["a\nb", "a\r", "\0"])
-def test_the_end_of_a_line_is_refused(argument: str) -> None:
-    with pytest.raises(ValueError, match="cannot have the end of a line"):
-        batch_line(SHELL, "x.cmd", [argument])
+def test_line_break_is_refused(argument: str) -> None:
+    with pytest.raises(ValueError, match="cannot contain a line break"):
+        batch_command_line(SHELL, "x.cmd", [argument])

@@ -1,0 +1,256 @@
+"""Requests to Azure's REST APIs. A token is sent to the host it was requested for and no other.
+
+This uses the standard library, because importing ``requests`` takes three times as long and scripts
+call these commands often.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import urllib.request
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
+
+from ..._azure_core.bearer import claims_of
+from ..._core.failure import Failure, sanitize
+from ..._core.scope import resource_of
+from ..._http import retry
+from ..._http.exchange import Response
+from ..._platform.clock import SYSTEM_CLOCK
+from ..._platform.environment import Environment
+from ..._version import __version__
+from ..arguments import doctor_command, token_client
+from .hosts import origin_url
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping
+    from http.client import HTTPResponse
+
+    from ..._platform.clock import Clock
+
+_TIMEOUT_SECONDS = 60.0
+_MAX_ATTEMPTS = 6
+_FIRST_PAUSE = 2.0
+_LONGEST_RETRY_AFTER = 300.0
+_MAX_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_SAFE_METHODS = ("GET", "HEAD")
+_MAX_ERROR_BYTES = 64 * 1024
+
+
+class ApiError(Exception):
+    """A request failed; the message gives the reason."""
+
+
+class ApiRequest:
+    """A request. It is not a tuple, because error trackers print the items of tuples.
+
+    Args:
+        method: the HTTP method.
+        url: the URL.
+        body: the body, if there is one.
+        headers: header fields in addition to the default ones.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.body = body
+        self.headers = dict(headers or {})
+
+    def with_url(self, url: str) -> ApiRequest:
+        """Return the same request with another URL."""
+        return ApiRequest(self.method, url, self.body, self.headers)
+
+
+class ApiClient:
+    """Sends requests to one service.
+
+    Args:
+        send: sends a request with a token and returns the response, whatever its status.
+        get_token: returns the token; takes the claims challenge that rejected the previous token.
+        clock: times the pauses.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[ApiRequest, str], HTTPResponse],
+        get_token: Callable[[str | None], str],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._send = send
+        self._get_token = get_token
+        self.clock = clock
+
+    def request(self, request: ApiRequest) -> HTTPResponse:
+        """Send a request, with retries if the service throttles or is unavailable.
+
+        Raises:
+            ValueError: if a token must not be sent to the URL.
+            ApiError: if there is no response, or it redirects to another host.
+        """
+        for attempt in range(_MAX_ATTEMPTS):
+            response = self._follow_redirects(request)
+            seconds = retry_after(response, self.clock)
+            seconds = _FIRST_PAUSE * 2**attempt if seconds is None else seconds
+            is_last = attempt == _MAX_ATTEMPTS - 1 or seconds > _LONGEST_RETRY_AFTER
+            if is_last or not _is_retryable(request.method, response.status):
+                break
+            response.close()
+            self.clock.sleep(seconds)
+        return response
+
+    def _follow_redirects(self, request: ApiRequest) -> HTTPResponse:
+        origin_url(request.url)  # before a token is requested
+        for _ in range(_MAX_REDIRECTS):
+            response = self._send_authorized(request)
+            if response.status not in _REDIRECTS:
+                return response
+            response.close()
+            url = same_origin_url(request, response.headers.get("Location", ""))
+            if request.method not in _SAFE_METHODS:
+                raise ApiError(
+                    f"the service redirects to {sanitize(url)}: send the request to this URL"
+                )
+            request = request.with_url(url)
+        raise ApiError(f"the service redirects more than {_MAX_REDIRECTS} times")
+
+    def _send_authorized(self, request: ApiRequest) -> HTTPResponse:
+        response = self._send_once(request, None)
+        claims = claims_of(response.status, dict(response.headers.items()))
+        if claims is None:
+            return response
+        response.close()
+        return self._send_once(request, claims)
+
+    def _send_once(self, request: ApiRequest, claims: str | None) -> HTTPResponse:
+        try:
+            token = self._get_token(claims)
+        except Failure as failure:
+            raise ApiError(str(failure)) from None
+        try:
+            return self._send(request, token)
+        except (OSError, HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            text = sanitize(str(getattr(reason, "strerror", None) or reason))
+            api_error = ApiError(f"{origin_url(request.url)}: {text or type(error).__name__}")
+        # Raised outside the handler: the exception's context has frames that hold the token.
+        raise api_error
+
+
+def api_client(args: argparse.Namespace, resource: str) -> ApiClient:
+    """Return a client with the tokens of the selected identity for ``resource``.
+
+    Raises:
+        ValueError: if a flag's value is invalid.
+    """
+    client = token_client(args)
+    entry = client.entry(resource_of((resource,)))
+
+    def get_token(claims: str | None) -> str:
+        try:
+            return client.token(entry, claims).value
+        except Failure as failure:
+            command = doctor_command(args, resource)
+            api_error = ApiError(f"{failure} To diagnose this, run: {command}")
+        raise api_error
+
+    return ApiClient(_sender(), get_token)
+
+
+def retry_after(response: HTTPResponse, clock: Clock) -> float | None:
+    """Return the seconds of the response's Retry-After header, if there is a valid one."""
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    now = clock.now()
+    return retry.retry_after(Response(response.status, headers, b"", now, now, clock.wall()))
+
+
+def error_text(response: HTTPResponse) -> str:
+    """Return an error response in one line."""
+    body = response.read(_MAX_ERROR_BYTES)
+    try:
+        error = json.loads(body)["error"]
+        text = f"{error['code']}: {error['message']}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        text = body.decode("utf-8", "replace")
+    return f"{response.status} {sanitize(response.reason or '')}: {sanitize(text)}"
+
+
+def json_of(response: HTTPResponse) -> Any:
+    """Return the body as JSON; None if it is something else."""
+    try:
+        return json.loads(response.read())
+    except (ValueError, RecursionError):
+        return None
+
+
+def same_origin_url(request: ApiRequest, link: str) -> str:
+    """Return the URL of a link in the response to ``request``.
+
+    Raises:
+        ApiError: if it is on another host, which must not receive the token.
+    """
+    try:
+        url = urljoin(request.url, link)
+        if origin_url(url) == origin_url(request.url):
+            return url
+    except ValueError:
+        pass
+    raise ApiError(f"refusing to follow a link to another host ({sanitize(link)})")
+
+
+class _KeepErrorResponses(urllib.request.HTTPErrorProcessor):
+    """Return responses of all statuses, instead of raising errors and following redirects."""
+
+    def http_response(self, request: Any, response: Any) -> Any:  # noqa: ARG002 - urllib's names
+        return response
+
+    https_response = http_response
+
+
+def _sender() -> Callable[[ApiRequest, str], HTTPResponse]:
+    https_handler = urllib.request.HTTPSHandler(context=_tls_context())
+    opener = urllib.request.build_opener(_KeepErrorResponses(), https_handler)
+
+    def send(request: ApiRequest, token: str) -> HTTPResponse:
+        headers = {
+            "User-Agent": f"imds-identity/{__version__}",
+            "Accept": "application/json",
+            **request.headers,
+            "Authorization": f"Bearer {token}",
+        }
+        response: HTTPResponse = opener.open(
+            urllib.request.Request(  # noqa: S310 - `origin_url` has checked the scheme
+                request.url, data=request.body, headers=headers, method=request.method
+            ),
+            timeout=_TIMEOUT_SECONDS,
+        )
+        return response
+
+    return send
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Return a context that trusts the same certificates as ``requests``."""
+    bundle = Environment()["REQUESTS_CA_BUNDLE"]
+    if not bundle:
+        import certifi
+
+        bundle = certifi.where()
+    if os.path.isdir(bundle):
+        return ssl.create_default_context(capath=bundle)
+    return ssl.create_default_context(cafile=bundle)
+
+
+def _is_retryable(method: str, status: int) -> bool:
+    return status == 429 or (status in (502, 503, 504) and method in _SAFE_METHODS)
