@@ -1,13 +1,12 @@
-"""How many token requests a fleet of machines sends, with this package's jitter and without.
+"""Simulate the token requests of a fleet of machines, with this package's jitter and without.
 
     python docs/fleet.py                        prints the tables of fleet.md
-    python docs/fleet.py --write                puts them there
-    python docs/fleet.py --plot docs/images     draws its pictures, too; that takes matplotlib
+    python docs/fleet.py --write                updates them in fleet.md
+    python docs/fleet.py --plot docs/images     also draws its charts; needs matplotlib
 
-Each machine holds one token and uses it all the time. When it asks again is for the package's own
-rules to say: `refresh_delay` after a token, `Backoff` between the attempts of one exchange and
-`back_off` after an exchange that failed. "No jitter" are the same rules with every throw of the
-dice at its middle.
+Each machine has one token and uses it all the time. The package's own functions decide when it
+sends the next request: `refresh_delay` after a token, `Backoff` between the attempts of one
+exchange and `back_off` after a failed exchange. "No jitter" means that each random number is 0.5.
 """
 
 from __future__ import annotations
@@ -34,29 +33,31 @@ if TYPE_CHECKING:
     Machine: TypeAlias = Generator[float, Response, None]
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-LIFE = DAY
-WAVE = refresh_delay(LIFE, None, 0.5)
-"""Seconds between two requests of one machine, on average."""
-FIRST_WAVE = (0.9 * LIFE / 2, LIFE / 2 + MINUTE)
-IN_THE_WAVE = (10.9 * HOUR, 11.9 * HOUR)
-"""The hour in which most of a fleet that started together falls due, with jitter or without."""
-FLEETS = [10**power for power in range(7)]
-MOST_FAILING = 20_000
-"""Machines. In a larger fleet, each that goes through an outage here stands for several."""
+LIFETIME = DAY
+REFRESH_INTERVAL = refresh_delay(LIFETIME, None, 0.5)
+"""Mean seconds between two requests of one machine."""
+FIRST_WAVE = (0.9 * LIFETIME / 2, LIFETIME / 2 + MINUTE)
+FIRST_WAVE_HOUR = (10.9 * HOUR, 11.9 * HOUR)
+"""The hour in which most tokens of a fleet that started together become due."""
+FLEET_SIZES = [10**power for power in range(7)]
+MAX_SIMULATED = 20_000
+"""Of a larger fleet, an outage simulates this many machines, each for several."""
 SAMPLE = 5_000
-NARROW = 10 * SAMPLE / WAVE
-"""Tokens in a second for those: ten times what they ask for on average."""
+LIMITED_CAPACITY = 10 * SAMPLE / REFRESH_INTERVAL
+"""Tokens per second for a sample: ten times its mean rate."""
 
-OK, DOWN, BUSY = (Response(status, {}, b"", 0.0, 0.0, 0.0) for status in (200, 503, 429))
+OK, UNAVAILABLE, THROTTLED = (
+    Response(status, {}, b"", 0.0, 0.0, 0.0) for status in (200, 503, 429)
+)
 
 
 class Fleet(NamedTuple):
-    """Machines that are alike.
+    """A fleet of identical machines.
 
     Attributes:
         machines: how many.
-        jitter: whether they throw dice.
-        started_within: seconds in which they started, evenly spread.
+        jitter: whether they use random numbers.
+        started_within: seconds over which their starts are evenly spread.
     """
 
     machines: int
@@ -64,136 +65,138 @@ class Fleet(NamedTuple):
     started_within: float = MINUTE
 
     def starts(self) -> Iterator[tuple[float, Random]]:
-        """When each machine started, and its dice."""
-        dice = random.Random(1)
+        """Yield when each machine started, and its random numbers."""
+        rng = random.Random(1)
         for _ in range(self.machines):
-            yield dice.uniform(0, self.started_within), dice.random if self.jitter else _middle
+            yield rng.uniform(0, self.started_within), rng.random if self.jitter else _no_jitter
 
-    def members(self) -> Iterator[Machine]:
-        """Each machine."""
-        return (machine(start, dice) for start, dice in self.starts())
+    def simulated_machines(self) -> Iterator[Machine]:
+        """Yield each machine of the simulation."""
+        return (machine(start, random_number) for start, random_number in self.starts())
 
 
-def _middle() -> float:
+def _no_jitter() -> float:
     return 0.5
 
 
-def machine(start: float, dice: Random) -> Machine:
-    """One machine: yields the moment of each request, and is sent the answer.
+def machine(start: float, random_number: Random) -> Machine:
+    """Simulate one machine: yield the time of each request, and receive the response.
 
     Args:
-        start: when it first wants a token.
-        dice: as the package's.
+        start: when it first needs a token.
+        random_number: returns numbers from 0 to 1.
     """
     now, token = start, None
     while True:
         response = yield now
         if response is not OK:
-            backoff = Backoff(dice)
+            backoff = Backoff(random_number)
             while response is not OK and (pause := backoff.after_response(response)) is not None:
                 now += pause
                 response = yield now
         if response is OK:
-            due = now + refresh_delay(LIFE, None, dice())
-            token = Token("", "Bearer", round(now + LIFE), round(due), now, due, now + LIFE)
+            due = now + refresh_delay(LIFETIME, None, random_number())
+            token = Token("", "Bearer", round(now + LIFETIME), round(due), now, due, now + LIFETIME)
         elif token is not None:
-            token = back_off(token, now, dice(), retry_after(response))
+            token = back_off(token, now, random_number(), retry_after(response))
         now = token.refresh_at if token else now + FAILURE_SECONDS
 
 
 class Service:
-    """The metadata service of a region: down from some moment to another, and what it was asked.
+    """A region's metadata service with one outage; it counts the requests.
 
     Args:
-        down: when it begins and ends to answer 503.
-        per_second: how many tokens it gives in a second from then on; it answers 429 beyond that.
+        down: when the outage begins and ends; meanwhile it returns 503.
+        capacity: tokens per second after the outage; it returns 429 to further requests.
     """
 
-    def __init__(self, down: tuple[float, float], per_second: float = math.inf) -> None:
+    def __init__(self, down: tuple[float, float], capacity: float = math.inf) -> None:
         self.begin, self.end = down
-        self.per_second = per_second
+        self.capacity = capacity
         self.minutes: Counter[int] = Counter()
         self.recovered: list[float] = []
-        self._room, self._looked = 1.0, 0.0
+        self._available, self._updated_at = 1.0, 0.0
 
-    def answer(self, moment: float, failing_since: float) -> Response:
-        """What a request at ``moment`` is answered.
+    def respond(self, time: float, failing_since: float) -> Response:
+        """Return the response to a request.
 
         Args:
-            moment: when it comes.
-            failing_since: when the first of those failed that it is to make good for.
+            time: of the request.
+            failing_since: when the machine's first request since its last success failed.
         """
-        self.minutes[int((moment - self.begin) // MINUTE)] += 1
-        if self.begin <= moment < self.end:
-            return DOWN
-        if moment >= self.end and not self._has_room(moment):
-            return BUSY
+        self.minutes[int((time - self.begin) // MINUTE)] += 1
+        if self.begin <= time < self.end:
+            return UNAVAILABLE
+        if time >= self.end and not self._has_capacity(time):
+            return THROTTLED
         if failing_since < self.end:
-            self.recovered.append((moment - self.end) / MINUTE)
+            self.recovered.append((time - self.end) / MINUTE)
         return OK
 
-    def _has_room(self, moment: float) -> bool:
-        if self.per_second == math.inf:
+    def _has_capacity(self, time: float) -> bool:
+        if self.capacity == math.inf:
             return True
-        since, self._looked = moment - self._looked, moment
-        self._room = min(self._room + since * self.per_second, max(self.per_second, 1.0))
-        if self._room < 1:
+        elapsed, self._updated_at = time - self._updated_at, time
+        limit = max(self.capacity, 1.0)
+        self._available = min(self._available + elapsed * self.capacity, limit)
+        if self._available < 1:
             return False
-        self._room -= 1
+        self._available -= 1
         return True
 
 
-def play(machines: Iterable[Machine], service: Service, until: float) -> None:
-    """Have machines ask one service until some moment."""
-    heap = [(next(member), number, member, math.inf) for number, member in enumerate(machines)]
+def simulate(machines: Iterable[Machine], service: Service, until: float) -> None:
+    """Let machines send requests to one service until a point in time."""
+    heap = [(next(each), number, each, math.inf) for number, each in enumerate(machines)]
     heapify(heap)
     while heap[0][0] < until:
-        moment, number, member, failing_since = heap[0]
-        response = service.answer(moment, failing_since)
-        since = math.inf if response is OK else min(failing_since, moment)
-        heapreplace(heap, (member.send(response), number, member, since))
+        time, number, each, failing_since = heap[0]
+        response = service.respond(time, failing_since)
+        since = math.inf if response is OK else min(failing_since, time)
+        heapreplace(heap, (each.send(response), number, each, since))
 
 
 class Outage(NamedTuple):
-    """What came of an hour without the service.
+    """The results of an outage of one hour.
 
     Attributes:
-        due: machines that wanted a token in it.
-        asked: requests in it.
-        busiest_within: those of its busiest minute.
-        busiest_after: those of the busiest minute after it.
-        minutes: after which all those machines had a fresh token.
-        series: requests by the minute, from half an hour before it.
-        recovered: minutes after which each had one.
+        due: machines that needed a token during the outage.
+        requests: requests during the outage.
+        peak_during: requests of the busiest minute of the outage.
+        peak_after: requests of the busiest minute after it.
+        minutes: minutes after the outage until all those machines had a new token.
+        series: requests per minute, from half an hour before the outage.
+        recovered: minutes after the outage when each machine had a new token.
     """
 
     due: int
-    asked: int
-    busiest_within: int
-    busiest_after: int
+    requests: int
+    peak_during: int
+    peak_after: int
     minutes: float
     series: list[int]
     recovered: list[float]
 
 
 def outage(
-    fleet: Fleet, down: tuple[float, float] = IN_THE_WAVE, per_second: float = math.inf
+    fleet: Fleet, down: tuple[float, float] = FIRST_WAVE_HOUR, capacity: float = math.inf
 ) -> Outage:
-    """What an outage does to ``fleet``; the other arguments are those of `Service`."""
-    weight = math.ceil(fleet.machines / MOST_FAILING)
+    """Simulate an outage; `Service` documents ``down`` and ``capacity``."""
+    weight = math.ceil(fleet.machines / MAX_SIMULATED)
     fleet = fleet._replace(machines=fleet.machines // weight)
-    service = Service(down, per_second / weight)
+    service = Service(down, capacity / weight)
     until = service.end + 8 * HOUR
-    # Machines whose answers do not depend on each other are played one by one, which saves memory.
-    alone = per_second == math.inf
-    for group in ([member] for member in fleet.members()) if alone else [list(fleet.members())]:
-        play(group, service, until)
+    machines = fleet.simulated_machines()
+    # Without a limit, machines do not affect each other: one after another takes less memory.
+    groups = ([each] for each in machines) if capacity == math.inf else [list(machines)]
+    for group in groups:
+        simulate(group, service, until)
     series = [weight * service.minutes[minute] for minute in range(-30, 300)]
     return Outage(
         due=weight * len(service.recovered),
-        asked=sum(series[30:90]),
-        busiest_within=max(series[30:90]),
-        busiest_after=max(series[90:]),
+        requests=sum(series[30:90]),
+        peak_during=max(series[30:90]),
+        peak_after=max(series[90:]),
         minutes=max(service.recovered, default=0.0),
         series=series,
         recovered=sorted(service.recovered),
@@ -201,70 +204,70 @@ def outage(
 
 
 def refreshes(fleet: Fleet, until: float) -> Counter[int]:
-    """Requests of ``fleet`` by the minute, where nothing fails: a machine's life in short."""
+    """Return the requests per minute without failures, which needs no full simulation."""
     minutes: Counter[int] = Counter()
-    for start, dice in fleet.starts():
-        moment = start
-        while moment < until:
-            minutes[int(moment // MINUTE)] += 1
-            moment += refresh_delay(LIFE, None, dice())
+    for start, random_number in fleet.starts():
+        time = start
+        while time < until:
+            minutes[int(time // MINUTE)] += 1
+            time += refresh_delay(LIFETIME, None, random_number())
     return minutes
 
 
-def busiest(minutes: Counter[int], begin: float, end: float) -> int:
-    """The requests of the busiest minute between two moments."""
+def peak(minutes: Counter[int], begin: float, end: float) -> int:
+    """Return the requests of the busiest minute between two times."""
     return max(minutes[n] for n in range(int(begin // MINUTE), int(end // MINUTE)))
 
 
 def steady_row(machines: int) -> str:
-    """A fleet that started within a minute, in its first week."""
-    plain = refreshes(Fleet(machines, jitter=False), 2 * DAY)
-    spread = refreshes(Fleet(machines, jitter=True), 7 * DAY)
-    mean = machines / (WAVE / MINUTE)
-    first, last = busiest(spread, *FIRST_WAVE), busiest(spread, 6 * DAY, 7 * DAY)
+    """Return a row for the first week of a fleet that started within a minute."""
+    without = refreshes(Fleet(machines, jitter=False), 2 * DAY)
+    with_jitter = refreshes(Fleet(machines, jitter=True), 7 * DAY)
+    mean = machines / (REFRESH_INTERVAL / MINUTE)
+    first, last = peak(with_jitter, *FIRST_WAVE), peak(with_jitter, 6 * DAY, 7 * DAY)
     return (
         f"| {machines:,} | {mean:,.{0 if mean >= 10 else 3}f} "
-        f"| {busiest(plain, *FIRST_WAVE):,} | {first:,} | {last:,} |"
+        f"| {peak(without, *FIRST_WAVE):,} | {first:,} | {last:,} |"
     )
 
 
 def outage_row(machines: int) -> str:
-    """The same fleet, when its first wave falls into an outage."""
-    plain, spread = (outage(Fleet(machines, jitter=jitter)) for jitter in (False, True))
+    """Return a row for such a fleet with an outage during its first refreshes."""
+    without, with_jitter = (outage(Fleet(machines, jitter=jitter)) for jitter in (False, True))
     return (
-        f"| {machines:,} | {plain.busiest_after:,} | {spread.busiest_after:,} "
-        f"| {plain.minutes:.1f} | {spread.minutes:.1f} |"
+        f"| {machines:,} | {without.peak_after:,} | {with_jitter.peak_after:,} "
+        f"| {without.minutes:.1f} | {with_jitter.minutes:.1f} |"
     )
 
 
 KINDS = {
-    "in step, first wave": (MINUTE, IN_THE_WAVE),
-    "spread evenly": (WAVE, (2 * WAVE, 2 * WAVE + HOUR)),
-    "started in the outage": (MINUTE, (0.0, HOUR)),
+    "synchronized, first wave": (MINUTE, FIRST_WAVE_HOUR),
+    "spread evenly": (REFRESH_INTERVAL, (2 * REFRESH_INTERVAL, 2 * REFRESH_INTERVAL + HOUR)),
+    "started during the outage": (MINUTE, (0.0, HOUR)),
 }
 
 
 def kind_row(name: str, *, jitter: bool) -> str:
-    """One kind of fleet in an outage."""
-    within, down = KINDS[name]
-    fleet = Fleet(SAMPLE, jitter, within)
-    free, narrow = outage(fleet, down), outage(fleet, down, NARROW)
+    """Return a row for one kind of fleet with an outage."""
+    started_within, down = KINDS[name]
+    fleet = Fleet(SAMPLE, jitter, started_within)
+    unlimited, limited = outage(fleet, down), outage(fleet, down, LIMITED_CAPACITY)
     return (
-        f"| {name} | {'yes' if jitter else 'no'} | {free.due / SAMPLE:.0%} "
-        f"| {free.asked / free.due:.0f} | {free.busiest_within / SAMPLE:.1%} "
-        f"| {free.busiest_after / SAMPLE:.1%} | {free.minutes:.1f} | {narrow.minutes:.0f} |"
+        f"| {name} | {'yes' if jitter else 'no'} | {unlimited.due / SAMPLE:.0%} "
+        f"| {unlimited.requests / unlimited.due:.0f} | {unlimited.peak_during / SAMPLE:.1%} "
+        f"| {unlimited.peak_after / SAMPLE:.1%} | {unlimited.minutes:.1f} | {limited.minutes:.0f} |"
     )
 
 
 def tables() -> Iterator[tuple[str, list[str]]]:
-    """The rows of each table in fleet.md, by its name."""
-    yield "steady", [steady_row(machines) for machines in FLEETS]
-    yield "outage", [outage_row(machines) for machines in FLEETS]
-    yield "kinds", [kind_row(n, jitter=j) for n in KINDS for j in (False, True)]
+    """Yield the name and the rows of each table in fleet.md."""
+    yield "steady", [steady_row(machines) for machines in FLEET_SIZES]
+    yield "outage", [outage_row(machines) for machines in FLEET_SIZES]
+    yield "kinds", [kind_row(name, jitter=jitter) for name in KINDS for jitter in (False, True)]
 
 
 def main(arguments: list[str]) -> None:
-    """Print the rows of fleet.md's tables, and put them there if asked to."""
+    """Print the tables of fleet.md, and update them with --write."""
     page = Path(__file__).with_name("fleet.md")
     for name, rows in tables():
         print(name, *rows, sep="\n")

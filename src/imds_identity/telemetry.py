@@ -1,17 +1,16 @@
-"""Ready-made ``on_event`` hooks: metrics by OpenTelemetry, or in a file for Prometheus.
+"""Metrics of token fetches: ``on_event`` hooks for OpenTelemetry and Prometheus.
 
     ManagedIdentityCredential(on_event=PrometheusTextFile("/var/lib/node_exporter/app.prom"))
 
-Each counts fetches by event, source and outcome, and knows how long they take and until when the
-last of them has brought a token. No resource, identity or token is in any metric, so that there
-are few series.
+Both count fetches by event, source and outcome, and record their duration and the expiry of the
+last token. No metric contains a resource, an identity or a token, so there are few time series.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._core.event import Event
 from ._platform.clock import SYSTEM_CLOCK
@@ -19,28 +18,30 @@ from ._platform.extras import not_installed
 from ._platform.files import write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from opentelemetry.metrics import MeterProvider
 
 __all__ = ["Event", "OpenTelemetryMetrics", "PrometheusTextFile"]
 
 _PID = "{pid}"
-_FETCHES = "Fetches of managed-identity tokens that are over."
-_SECONDS = "How long fetches of managed-identity tokens took."
-_EXPIRY = "When the token ends that there was after the last fetch, in Unix time; 0 for none."
+_FETCHES = "Completed fetches of managed identity tokens."
+_SECONDS = "Duration of fetches of managed identity tokens."
+_EXPIRY = "Expiry of the token after the last fetch, in Unix time; 0 if there is no token."
 
 
 class OpenTelemetryMetrics:
-    """An ``on_event`` hook that records by OpenTelemetry (``pip install imds-identity[otel]``).
+    """An ``on_event`` hook for OpenTelemetry (``pip install imds-identity[otel]``).
 
     ``imds_identity.fetches`` is a counter, ``imds_identity.fetch.duration`` a histogram in seconds
-    and ``imds_identity.token.expiry`` a gauge in seconds of Unix time, all by ``event``,
-    ``source`` and ``outcome`` (the gauge by ``source`` alone).
+    and ``imds_identity.token.expiry`` a gauge in seconds of Unix time. Their attributes are
+    ``event``, ``source`` and ``outcome``; the gauge only has ``source``.
 
     Args:
-        meter_provider: in place of the global one.
+        meter_provider: used instead of the global one.
 
     Raises:
-        ModuleNotFoundError: without the package ``opentelemetry-api``.
+        ModuleNotFoundError: if the package ``opentelemetry-api`` is not installed.
     """
 
     def __init__(self, meter_provider: MeterProvider | None = None) -> None:
@@ -62,28 +63,32 @@ class OpenTelemetryMetrics:
 
 
 class PrometheusTextFile:
-    """An ``on_event`` hook that keeps a file for the text-file collector of node_exporter.
+    """An ``on_event`` hook that writes a file for the textfile collector of node_exporter.
 
-    The file is replaced as a whole after each event. Each process needs a file of its own:
-    ``{pid}`` in its name is the process's number, and without that a child of a fork writes none.
+    It replaces the file atomically after each event. Each process needs a separate file: ``{pid}``
+    in the path is replaced by the process ID. Without it, a forked child does not write a file.
     https://github.com/prometheus/node_exporter#textfile-collector
 
     Args:
-        path: of the file, which ends in ``.prom``; its directory must be there.
+        path: of the file. It must end in ``.prom``, and its directory must exist.
 
     Raises:
-        ValueError: for a path that the collector would not read.
+        ValueError: if the path does not end in ``.prom``.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.path.abspath(os.fspath(path))
         if not self._path.endswith(".prom"):
-            raise ValueError(f"the collector reads files that end in .prom, not {self._path!r}")
-        # By process: what a fork copies may be in the middle of a change, its lock held for ever.
+            raise ValueError(f"{self._path!r} must end in .prom, or the collector does not read it")
+        # By process, because a fork may copy a lock that is held and counts that are incomplete.
         self._counts = {os.getpid(): _Counts()}
 
     def __call__(self, event: Event) -> None:
-        """Count ``event``, and write the file anew."""
+        """Count ``event`` and replace the file.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
         process = os.getpid()
         if process not in self._counts and _PID not in self._path:
             return
@@ -95,7 +100,7 @@ class PrometheusTextFile:
 
 
 class _Counts:
-    """What has happened in one process."""
+    """The metrics of one process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -132,7 +137,7 @@ def _family(name: str, kind: str, explanation: str) -> list[str]:
     return [f"# HELP {name} {explanation}", f"# TYPE {name} {kind}"]
 
 
-def _series(name: str, labels: list[str], values: Any) -> list[str]:
+def _series(name: str, labels: list[str], values: Iterable[float]) -> list[str]:
     return [f"{name}{{{label}}} {value}" for label, value in zip(labels, values, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""``imds-identity cache``, and where processes look for what they share."""
+"""The command ``imds-identity cache``, and settings of the shared cache."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOSTILE = "\x1b]0;you\x07\x1b[2J\r\u202egnp\x9b31m"
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> SharedCache:
+def shared_cache(tmp_path: Path) -> SharedCache:
     return SharedCache(Directory.at(str(tmp_path / "cache")), SYSTEM_CLOCK)
 
 
@@ -37,27 +37,27 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_what_is_shown_is_no_command_to_a_terminal(
-    machine: SharedCache, capsys: pytest.CaptureFixture[str]
+def test_terminal_control_sequences_are_removed(
+    shared_cache: SharedCache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hostile = KEY._replace(resource=HOSTILE, identity=HOSTILE, endpoint=HOSTILE, source=HOSTILE)
-    machine.write(Record(hostile, token_now(SYSTEM_CLOCK)))
-    machine.write(Record(KEY, failure=Refused("no", "Do.", status=500)))
-    path = Path(machine.directory.path) / f"{machine.name_of(KEY)}.json"
+    shared_cache.write(Record(hostile, token_now(SYSTEM_CLOCK)))
+    shared_cache.write(Record(KEY, failure=Refused("no", "Do.", status=500)))
+    path = Path(shared_cache.directory.path) / f"{shared_cache.name_of(KEY)}.json"
     document = json.loads(path.read_text())
     document["failure"]["problem"] = document["failure"]["request_summary"] = HOSTILE
     path.write_text(json.dumps(document))
-    lines = shown(capsys, "show", "--directory", machine.directory.path).split("\n")
-    assert lines[0] == f"2 in {machine.directory.path}"
+    lines = shown(capsys, "show", "--directory", shared_cache.directory.path).split("\n")
+    assert lines[0] == f"2 in {shared_cache.directory.path}"
     assert all(line.isprintable() for line in lines)
     assert any("no token" in line for line in lines)
 
 
-def test_a_terminal_of_few_letters_is_shown_all(machine: SharedCache) -> None:
-    machine.write(Record(KEY._replace(resource="https://größe"), token_now(SYSTEM_CLOCK)))
+def test_characters_that_the_terminal_cannot_show_are_escaped(shared_cache: SharedCache) -> None:
+    shared_cache.write(Record(KEY._replace(resource="https://größe"), token_now(SYSTEM_CLOCK)))
     command = [sys.executable, "-m", "imds_identity", "cache", "show", "--directory"]
     done = subprocess.run(
-        [*command, machine.directory.path],
+        [*command, shared_cache.directory.path],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,
@@ -66,18 +66,20 @@ def test_a_terminal_of_few_letters_is_shown_all(machine: SharedCache) -> None:
     assert "https://gr\\xf6\\xdfe" in done.stdout
 
 
-def test_clear_leaves_what_is_foreign(
-    machine: SharedCache, capsys: pytest.CaptureFixture[str]
+def test_clear_keeps_files_of_other_programs(
+    shared_cache: SharedCache, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    machine.write(Record(KEY, token_now(SYSTEM_CLOCK)))
+    shared_cache.write(Record(KEY, token_now(SYSTEM_CLOCK)))
     foreign = ["azureProfile.json", "clouds.config", "msal_token_cache.json", "half.new"]
     for name in foreign:
-        (Path(machine.directory.path) / name).touch()
-    assert shown(capsys, "clear", "--directory", machine.directory.path).startswith("1 removed")
-    assert sorted(os.listdir(machine.directory.path)) == sorted(foreign)
+        (Path(shared_cache.directory.path) / name).touch()
+    assert shown(capsys, "clear", "--directory", shared_cache.directory.path).startswith(
+        "1 removed"
+    )
+    assert sorted(os.listdir(shared_cache.directory.path)) == sorted(foreign)
 
 
-def test_a_directory_that_is_not_there_is_not_made(
+def test_missing_directory_is_not_created(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["cache", "show", "--directory", str(tmp_path / "typo")]) == 2
@@ -85,36 +87,36 @@ def test_a_directory_that_is_not_there_is_not_made(
     assert not (tmp_path / "typo").exists()
 
 
-def test_a_directory_below_the_working_one_may_be_named(
-    machine: SharedCache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_directory_may_be_a_relative_path(
+    shared_cache: SharedCache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine.write(Record(KEY, token_now(SYSTEM_CLOCK)))
-    monkeypatch.chdir(Path(machine.directory.path).parent)
+    shared_cache.write(Record(KEY, token_now(SYSTEM_CLOCK)))
+    monkeypatch.chdir(Path(shared_cache.directory.path).parent)
     assert shown(capsys, "show", "--directory", "cache").startswith("1 in ")
 
 
-@pytest.mark.parametrize("said", ["OFF", "False", "0", "No", "NONE"])
-def test_whatever_means_off_writes_nothing(
-    imds_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+@pytest.mark.parametrize("value", ["OFF", "False", "0", "No", "NONE"])
+def test_off_values_write_no_file(
+    imds_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("IMDS_IDENTITY_CACHE", said)
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", value)
     ManagedIdentityCredential().get_token("https://vault.azure.net/.default")
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("said", ["cache", "~/cache", "oof"])
-def test_a_setting_that_is_no_absolute_path_is_refused_by_its_name(
-    monkeypatch: pytest.MonkeyPatch, said: str
+@pytest.mark.parametrize("value", ["cache", "~/cache", "oof"])
+def test_setting_that_is_not_an_absolute_path_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
-    monkeypatch.setenv("IMDS_IDENTITY_CACHE", said)
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", value)
     with pytest.raises(ValueError, match=r"IMDS_IDENTITY_CACHE is .* absolute path"):
         ManagedIdentityCredential()
     with pytest.raises(ValueError, match=r"cache is .* absolute path"):
-        ManagedIdentityCredential(cache=Path(said))
+        ManagedIdentityCredential(cache=Path(value))
 
 
-def test_strange_mounts_disturb_no_construction(
+def test_constructor_does_not_read_mounts(
     imds_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from imds_identity._shared_cache import mounts as memory
@@ -133,4 +135,4 @@ def test_strange_mounts_disturb_no_construction(
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "on")
     for _ in range(100):
         ManagedIdentityCredential()
-    assert reads == []  # that is looked up when it is needed
+    assert reads == []  # they are read when the cache is first used

@@ -424,7 +424,7 @@ def test_cache_directory_of_another_user(
     assert diagnose().status == "ok"
     if os.geteuid() != 0:
         Path(shared_cache.directory.path).chmod(0o755)
-        problem = "other users can access it: its mode is 755"
+        problem = "it is accessible to other users (mode 755)"
     else:
         os.chown(shared_cache.directory.path, 4711, 4711)
         problem = "it belongs to user 4711"

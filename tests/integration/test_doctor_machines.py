@@ -159,7 +159,7 @@ def test_user_who_is_not_in_the_agents_group() -> None:
 def test_untrusted_listener_on_the_agents_port() -> None:
     document = diagnose(LOOPBACK + AGENT + TOKENS, "untrusted_listener")
     assert document["cause"] == "II031"
-    assert "another process than the Azure Arc agent listens" in document["headline"]
+    assert "a process other than the Azure Arc agent listens" in document["headline"]
 
 
 # The machines of the transcripts in docs/doctor.md, in their order.

@@ -1,4 +1,4 @@
-"""Real processes that share: many at once, kills, forks, and the command line's second call."""
+"""Real processes with a shared cache: many at once, kills, forks and the command line."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def shared(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def limited(emulator_factory: Any, shared: str) -> tuple[Emulator, dict[str, str]]:
-    """An emulator that keeps the service's limits, and the environment of its clients."""
+def emulator_with_limits(emulator_factory: Any, shared: str) -> tuple[Emulator, dict[str, str]]:
+    """Return an emulator with the service's rate limits, and the environment of its clients."""
     emulator = emulator_factory(
         "vm", limits=True, latency=0.05, key_vault=False, resources=["https://*.example"]
     )
@@ -38,23 +38,23 @@ def limited(emulator_factory: Any, shared: str) -> tuple[Emulator, dict[str, str
     return emulator, environment
 
 
-def test_a_crowd_of_processes_and_threads_makes_one_request(
-    limited: tuple[Emulator, dict[str, str]],
+def test_many_processes_and_threads_send_one_request(
+    emulator_with_limits: tuple[Emulator, dict[str, str]],
 ) -> None:
-    emulator, environment = limited
+    emulator, environment = emulator_with_limits
     assert run_concurrently(environment, processes=8, threads=4, resources=1) == [""] * 8
     assert [request.status for request in emulator.token_requests] == [200]
 
 
-def test_a_crowd_with_many_resources_is_not_throttled(
-    limited: tuple[Emulator, dict[str, str]],
+def test_many_processes_with_many_resources_are_not_throttled(
+    emulator_with_limits: tuple[Emulator, dict[str, str]],
 ) -> None:
-    emulator, environment = limited
+    emulator, environment = emulator_with_limits
     assert run_concurrently(environment, processes=6, threads=1, resources=6) == [""] * 6
     assert [request.status for request in emulator.token_requests] == [200] * 6
 
 
-def test_processes_killed_at_any_moment_leave_nothing_that_blocks_or_misleads(
+def test_processes_killed_at_any_moment_leave_the_cache_usable(
     emulator_factory: Any, shared: str
 ) -> None:
     emulator = emulator_factory("vm", key_vault=False)
@@ -70,10 +70,10 @@ def test_processes_killed_at_any_moment_leave_nothing_that_blocks_or_misleads(
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_fork_while_a_token_is_fetched_works_though_the_parent_is_killed(
-    limited: tuple[Emulator, dict[str, str]],
+def test_child_forked_during_a_fetch_gets_a_token_after_its_parent_was_killed(
+    emulator_with_limits: tuple[Emulator, dict[str, str]],
 ) -> None:
-    emulator, environment = limited
+    emulator, environment = emulator_with_limits
     emulator.fault(delay=0.5, times=1)
     script = """
 import os, sys, threading, time
@@ -105,18 +105,20 @@ print([module for module in (*heavy, "http.client") if module in sys.modules])
 
 
 def test_token_command_imports_no_heavy_modules(
-    limited: tuple[Emulator, dict[str, str]],
+    emulator_with_limits: tuple[Emulator, dict[str, str]],
 ) -> None:
     command = [sys.executable, "-c", PRINT_TOKEN_AND_HEAVY_MODULES, "token", VAULT]
-    done = subprocess.run(command, env=limited[1], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, env=emulator_with_limits[1], capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[1:] == ["['http.client']"]
-    assert len(limited[0].token_requests) == 1
+    assert len(emulator_with_limits[0].token_requests) == 1
 
 
 def test_token_command_with_a_cached_token_neither_sends_a_request_nor_imports_http_client(
-    limited: tuple[Emulator, dict[str, str]],
+    emulator_with_limits: tuple[Emulator, dict[str, str]],
 ) -> None:
-    emulator, environment = limited
+    emulator, environment = emulator_with_limits
     lines = [
         subprocess.run(
             [sys.executable, "-c", PRINT_TOKEN_AND_HEAVY_MODULES, "token", VAULT],
@@ -129,10 +131,10 @@ def test_token_command_with_a_cached_token_neither_sends_a_request_nor_imports_h
     assert len(emulator.token_requests) == 1
 
 
-def test_the_cache_is_shown_and_cleared_without_a_token(
-    limited: tuple[Emulator, dict[str, str]],
+def test_cache_command_shows_and_clears_records_without_tokens(
+    emulator_with_limits: tuple[Emulator, dict[str, str]],
 ) -> None:
-    _, environment = limited
+    _, environment = emulator_with_limits
 
     def run(*arguments: str) -> str:
         return subprocess.run(
@@ -151,7 +153,7 @@ def test_the_cache_is_shown_and_cleared_without_a_token(
     assert run("cache", "show").startswith("0 in")
 
 
-def test_the_cache_command_says_where_nothing_is_shared() -> None:
+def test_cache_command_reports_that_sharing_is_off() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "imds_identity", "cache", "show"],
         env={**os.environ, "IMDS_IDENTITY_CACHE": "off"},
@@ -161,52 +163,55 @@ def test_the_cache_command_says_where_nothing_is_shared() -> None:
     assert "the shared token cache is off" in done.stderr
 
 
-class TestWhatDecides:
-    """The constructor, then the environment, then the default; a transport's are private."""
+class TestPrecedenceOfSettings:
+    """The constructor, then the environment, then the default."""
 
-    def requests_of_two(
+    def requests_of_two_credentials(
         self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, **settings: Any
     ) -> int:
-        import imds_identity._token_cache.process as provider
+        from imds_identity._token_cache.process import process_token_cache
 
         ManagedIdentityCredential(**settings).get_token(VAULT)
-        provider.process_token_cache().clear()  # as another process has nothing in its memory
+        process_token_cache().clear()  # like a second process
         ManagedIdentityCredential(**settings).get_token(VAULT)
         return len(emulator.token_requests)
 
-    def test_the_environment_turns_it_off(
+    def test_environment_turns_sharing_off(
         self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
-        assert self.requests_of_two(imds_emulator, monkeypatch) == 2
+        assert self.requests_of_two_credentials(imds_emulator, monkeypatch) == 2
 
-    def test_the_environment_names_a_directory(
+    def test_environment_selects_a_directory(
         self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
     ) -> None:
         monkeypatch.setenv("IMDS_IDENTITY_CACHE", shared)
-        assert self.requests_of_two(imds_emulator, monkeypatch) == 1
+        assert self.requests_of_two_credentials(imds_emulator, monkeypatch) == 1
 
-    def test_the_constructor_has_the_last_word(
+    def test_constructor_overrides_the_environment(
         self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
     ) -> None:
         monkeypatch.setenv("IMDS_IDENTITY_CACHE", shared)
-        assert self.requests_of_two(imds_emulator, monkeypatch, cache="off") == 2
+        assert self.requests_of_two_credentials(imds_emulator, monkeypatch, cache="off") == 2
 
-    def test_an_empty_name_is_no_directory(self) -> None:
+    def test_empty_directory_name_is_refused(self) -> None:
         with pytest.raises(ValueError, match="directory or 'off'"):
             ManagedIdentityCredential(cache="")
 
-    def test_a_path_will_do(
+    def test_cache_may_be_a_path_object(
         self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
     ) -> None:
-        assert self.requests_of_two(imds_emulator, monkeypatch, cache=Path(shared)) == 1
+        assert self.requests_of_two_credentials(imds_emulator, monkeypatch, cache=Path(shared)) == 1
 
-    def test_what_a_transport_brought_is_not_shared(
+    def test_token_of_a_custom_transport_is_not_shared(
         self, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, shared: str
     ) -> None:
         from azure.core.pipeline.transport import RequestsTransport
 
         monkeypatch.setenv("IMDS_IDENTITY_CACHE", shared)
         with RequestsTransport() as transport:
-            assert self.requests_of_two(imds_emulator, monkeypatch, transport=transport) == 2
+            assert (
+                self.requests_of_two_credentials(imds_emulator, monkeypatch, transport=transport)
+                == 2
+            )
             assert not os.path.exists(shared)

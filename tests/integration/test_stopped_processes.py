@@ -1,4 +1,4 @@
-"""Real processes that are stopped (SIGSTOP, `docker pause`), and those that go on beside them."""
+"""Other processes continue while real processes are stopped (SIGSTOP, `docker pause`)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
 
-# The same as in earnest, but for how long another process is waited for.
-ASK = """
+# The longest lease is shorter than in production.
+PRINT_TOKEN = """
 import sys, imds_identity
 from imds_identity._token_cache import flight
 from imds_identity._shared_cache import lease
@@ -45,13 +45,13 @@ def environment(emulator_factory: Any, tmp_path: Path) -> tuple[Emulator, dict[s
 
 def start(environment: dict[str, str], resource: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", ASK, resource], env=environment, text=True,
+        [sys.executable, "-c", PRINT_TOKEN, resource], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
-def ask(environment: dict[str, str], resource: str) -> None:
-    """A new process gets its token, and soon: it does not wait for the one that is stopped."""
+def get_token_in_new_process(environment: dict[str, str], resource: str) -> None:
+    """Assert that a new process gets a token and does not wait for a stopped one."""
     out, errors = start(environment, resource).communicate(timeout=30)
     assert out.count(".") == 2, errors
 
@@ -60,14 +60,14 @@ def ask(environment: dict[str, str], resource: str) -> None:
 def stopped(
     emulator: Emulator, environment: dict[str, str], resources: list[str]
 ) -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that are stopped while their requests are under way."""
+    """Yield processes that are stopped while their requests are under way."""
     emulator.fault(delay=1.0, times=len(resources))
     processes = [start(environment, resource) for resource in resources]
     try:
         deadline = time.monotonic() + 20
         directory = environment["IMDS_IDENTITY_CACHE"]
         for process in processes:
-            while not holds_a_lane(process.pid, directory) and time.monotonic() < deadline:
+            while not holds_a_permit(process.pid, directory) and time.monotonic() < deadline:
                 time.sleep(0.005)
             process.send_signal(signal.SIGSTOP)
         yield processes
@@ -79,7 +79,7 @@ def stopped(
             process.communicate()
 
 
-def holds_a_lane(pid: int, directory: str) -> bool:
+def holds_a_permit(pid: int, directory: str) -> bool:
     try:
         names = [
             os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")
@@ -89,35 +89,35 @@ def holds_a_lane(pid: int, directory: str) -> bool:
     return any(name.startswith(directory) and "-permit-" in name for name in names)
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks on at processes by /proc")
-class TestStopped:
-    def test_while_it_fetches_nobody_waits_for_longer_than_its_request(
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+class TestStoppedProcess:
+    def test_others_wait_no_longer_than_the_request_of_a_stopped_process(
         self, environment: tuple[Emulator, dict[str, str]]
     ) -> None:
         emulator, variables = environment
         with stopped(emulator, variables, ["https://a.example"]) as [process]:
-            ask(variables, "https://a.example")
+            get_token_in_new_process(variables, "https://a.example")
             assert len(emulator.token_requests) <= 2
             process.send_signal(signal.SIGCONT)
             out, errors = process.communicate(timeout=30)
             assert out.count(".") == 2, errors
-        # What came late is in nobody's way.
-        ask(variables, "https://a.example")
+        # Its late result is harmless.
+        get_token_in_new_process(variables, "https://a.example")
 
-    def test_requests_in_the_air_do_not_keep_the_machine_s_lanes(
+    def test_stopped_processes_do_not_keep_all_permits(
         self, environment: tuple[Emulator, dict[str, str]]
     ) -> None:
         emulator, variables = environment
         resources = [f"https://{letter}.example" for letter in "abcd"]
         with stopped(emulator, variables, resources):
-            time.sleep(1.0)  # their terms are over, and their lanes are not given back
-            ask(variables, "https://e.example")
+            time.sleep(1.0)  # their permits have expired and are not released
+            get_token_in_new_process(variables, "https://e.example")
 
 
-def test_what_one_network_fetched_is_nothing_to_another(tmp_path: Path) -> None:
-    """Two containers with one /dev/shm, and a metadata service each at the same address."""
+def test_token_of_one_network_is_not_used_in_another(tmp_path: Path) -> None:
+    """Two containers may share /dev/shm and have different services at the same address."""
     if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no namespace to be had here")
+        pytest.skip("cannot create a network namespace")
     shared_cache = SharedCache(Directory.at(str(tmp_path / "cache")), SYSTEM_CLOCK)
     shared_cache.write(Record(KEY, token_now(SYSTEM_CLOCK)))
     script = f"""

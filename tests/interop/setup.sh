@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the interoperability tests need: `setup.sh PYTHON`. Quick the second time.
-# A part that cannot be installed is said so, and its tests are skipped.
+# Install the dependencies of the interoperability tests: `setup.sh PYTHON`. A second run is fast.
+# The script reports parts that it cannot install; their tests are skipped.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 python=$1
@@ -11,18 +11,23 @@ part() {
     local name=$1 key
     shift
     key="$home/$name.installed"
-    # What goes into the given environment is looked for there.
+    # This part is installed in the given environment, so its marker file is there.
     if [ "$name" = clients ]; then key="$("$python" -c 'import sys; print(sys.prefix)')/.interop-$name"; fi
     if [ -e "$key" ] && [ "$key" -nt tests/interop/setup.sh ]; then return; fi
     echo "installing $name"
-    if "$@" >"$home/$name.log" 2>&1; then touch "$key" "$home/$name.installed"; else echo "  not installed: see $home/$name.log"; fi
+    if "$@" >"$home/$name.log" 2>&1; then touch "$key" "$home/$name.installed"; else echo "  failed: see $home/$name.log"; fi
 }
 
 clients() {
     "$python" -m pip install -r tests/interop/requirements.txt
 }
 
-# azure-identity's own tests, and the plugins they want, apart from ours.
+# PyInstaller needs objdump.
+binutils() {
+    command -v objdump || { [ "$(id -u)" = 0 ] && apt-get update && apt-get install -y binutils; }
+}
+
+# azure-identity's tests and the plugins that they need, in their own environment.
 azure_identity_suite() {
     local version
     version=$("$python" -c 'import importlib.metadata as m; print(m.version("azure-identity"))') &&
@@ -40,7 +45,7 @@ npm_packages() {
         @azure/msal-node @opentelemetry/resource-detector-azure @opentelemetry/resources
 }
 
-# Clients of other projects, which must not change what the package itself is tested with.
+# More clients, in their own environment: their dependencies must not change the tested versions.
 more() {
     "$python" -m venv "$home/more" &&
         "$home/more/bin/python" -m pip install opentelemetry-resource-detector-azure newrelic \
@@ -49,13 +54,13 @@ more() {
             distro pyyaml jinja2 configobj jsonpatch jsonschema oauthlib
 }
 
-# DuckDB's extensions are packages for one version of it each.
+# Each version of DuckDB needs its own package of extensions.
 duckdb() {
     "$python" -m venv "$home/duckdb" &&
         "$home/duckdb/bin/python" -m pip install duckdb-extension-azure duckdb-extensions
 }
 
-# Packages of Debian are unpacked, not installed: `debian FOLDER PACKAGE...`.
+# Unpack Debian packages without installing them: `debian FOLDER PACKAGE...`.
 debian() {
     local folder=$home/$1
     shift
@@ -65,7 +70,7 @@ debian() {
             for package in *.deb; do dpkg -x "$package" .; done)
 }
 
-# Dask, Ray and Spark bring hundreds of megabytes and pins of their own.
+# Dask, Ray and Spark each get an environment: they are large and pin their dependencies.
 framework() {
     "$python" -m venv "$home/$1" &&
         "$home/$1/bin/python" -m pip install --editable . azure-storage-blob "$2"
@@ -84,6 +89,7 @@ chromium() {
 }
 
 part clients clients
+part binutils binutils
 part azure-identity-suite azure_identity_suite
 part npm npm_packages
 part azure-cli azure_cli

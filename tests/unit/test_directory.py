@@ -1,4 +1,4 @@
-"""Which directory processes share, whom it must belong to, and what becomes of it."""
+"""The choice of the shared directory, its access checks, and its removal."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shared by default on Linux only")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the default directory needs Linux")
 
 AS_ROOT = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give things away"
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change owners"
 )
 
 
-class TestWhatIsRefused:
+class TestRefusedDirectories:
     def refused(self, path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> str:
-        machine = shared_cache_in(path, clock)
+        shared_cache = shared_cache_in(path, clock)
         for _ in range(3):
-            machine.write(Record(KEY, token_now(clock)))
-            assert machine.read(KEY) is None
-            assert machine.version(KEY) is None
-            assert machine.records() == []
-            assert machine.clear() == 0
-            with machine.leased("x") as lease:
+            shared_cache.write(Record(KEY, token_now(clock)))
+            assert shared_cache.read(KEY) is None
+            assert shared_cache.version(KEY) is None
+            assert shared_cache.records() == []
+            assert shared_cache.clear() == 0
+            with shared_cache.leased("x") as lease:
                 assert lease is None
         [record] = caplog.records
         return record.getMessage()
 
-    def test_an_open_one(
+    def test_directory_that_other_users_can_access_is_refused(
         self, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         for mode in (0o777, 0o1777, 0o750, 0o701):
@@ -60,7 +60,7 @@ class TestWhatIsRefused:
             assert "is accessible to other users" in self.refused(path, clock, caplog)
             assert list(path.iterdir()) == []
 
-    def test_a_link(
+    def test_symbolic_link_is_refused(
         self, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "real").mkdir(mode=0o700)
@@ -68,101 +68,102 @@ class TestWhatIsRefused:
         assert "cannot be used" in self.refused(tmp_path / "link", clock, caplog)
         assert list((tmp_path / "real").iterdir()) == []
 
-    def test_a_file(
+    def test_file_is_refused(
         self, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "file").touch(mode=0o600)
         assert "Not a directory" in self.refused(tmp_path / "file", clock, caplog)
 
     @AS_ROOT
-    def test_another_user_s(
+    def test_directory_of_another_user_is_refused(
         self, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "theirs").mkdir(mode=0o700)
         os.chown(tmp_path / "theirs", 12345, 12345)
         assert "belongs to user 12345" in self.refused(tmp_path / "theirs", clock, caplog)
 
-    def test_one_that_cannot_be_made(
+    def test_directory_without_a_parent_is_refused(
         self, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         missing = tmp_path / "missing" / "below"
         assert "cannot be used" in self.refused(missing, clock, caplog)
 
 
-class TestHowItIsHeld:
-    def test_removed_it_is_made_anew(self, tmp_path: Path, clock: FakeClock) -> None:
-        machine = shared_cache_in(tmp_path / "cache", clock)
+class TestOpenDirectory:
+    def test_removed_directory_is_created_again(self, tmp_path: Path, clock: FakeClock) -> None:
+        shared_cache = shared_cache_in(tmp_path / "cache", clock)
         for _ in range(3):
-            machine.write(Record(KEY, token_now(clock)))
-            assert machine.read(KEY) == Record(KEY, token_now(clock))
+            shared_cache.write(Record(KEY, token_now(clock)))
+            assert shared_cache.read(KEY) == Record(KEY, token_now(clock))
             shutil.rmtree(tmp_path / "cache")
-            assert machine.read(KEY) is None
-            with machine.leased("x") as lease:
+            assert shared_cache.read(KEY) is None
+            with shared_cache.leased("x") as lease:
                 assert lease is not None
             shutil.rmtree(tmp_path / "cache")
-            assert machine.version(KEY) is None
+            assert shared_cache.version(KEY) is None
 
-    def test_another_in_its_place_is_not_followed(self, tmp_path: Path, clock: FakeClock) -> None:
-        machine = shared_cache_in(tmp_path / "cache", clock)
-        assert machine.usable()
+    def test_directory_that_replaces_the_open_one_is_not_used(
+        self, tmp_path: Path, clock: FakeClock
+    ) -> None:
+        shared_cache = shared_cache_in(tmp_path / "cache", clock)
+        assert shared_cache.usable()
         os.rename(tmp_path / "cache", tmp_path / "ours")
         (tmp_path / "cache").mkdir(mode=0o700)
-        machine.write(Record(KEY, token_now(clock)))
-        assert machine.read(KEY) == Record(KEY, token_now(clock))
-        with machine.leased("x") as lease:
+        shared_cache.write(Record(KEY, token_now(clock)))
+        assert shared_cache.read(KEY) == Record(KEY, token_now(clock))
+        with shared_cache.leased("x") as lease:
             assert lease is not None
         assert os.listdir(tmp_path / "cache") == []
 
-    def test_removed_and_made_anew_by_another_it_is_judged_as_at_the_start(
+    def test_removed_directory_that_another_user_creates_is_refused(
         self, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
-        machine = shared_cache_in(tmp_path / "cache", clock)
-        assert machine.usable()
+        shared_cache = shared_cache_in(tmp_path / "cache", clock)
+        assert shared_cache.usable()
         os.rmdir(tmp_path / "cache")
         (tmp_path / "cache").mkdir()
         (tmp_path / "cache").chmod(0o777)
-        machine.write(Record(KEY, token_now(clock)))
+        shared_cache.write(Record(KEY, token_now(clock)))
         assert os.listdir(tmp_path / "cache") == []
         assert "is accessible to other users" in caplog.text
 
-    def test_opened_to_others_later_it_is_used_no_more(
+    def test_directory_that_becomes_accessible_to_other_users_is_no_longer_used(
         self, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
-        machine = shared_cache_in(tmp_path / "cache", clock)
-        machine.write(Record(KEY, token_now(clock)))
+        shared_cache = shared_cache_in(tmp_path / "cache", clock)
+        shared_cache.write(Record(KEY, token_now(clock)))
         (tmp_path / "cache").chmod(0o755)
-        assert machine.read(KEY) is None
+        assert shared_cache.read(KEY) is None
         assert "is accessible to other users" in caplog.text
 
-    def test_who_closes_all_descriptors_may_reuse_ours(
+    def test_descriptor_that_a_daemon_has_closed_and_reused_is_left_alone(
         self, tmp_path: Path, clock: FakeClock
     ) -> None:
-        """As those do who make a daemon of a process."""
-        machine = shared_cache_in(tmp_path / "cache", clock)
-        assert machine.usable()
-        held = machine.directory._opened
-        assert held is not None
-        assert held.descriptor is not None
+        shared_cache = shared_cache_in(tmp_path / "cache", clock)
+        assert shared_cache.usable()
+        opened = shared_cache.directory._opened
+        assert opened is not None
+        assert opened.descriptor is not None
         (tmp_path / "foreign").mkdir(mode=0o700)
         foreign = os.open(tmp_path / "foreign", os.O_RDONLY)
-        os.dup2(foreign, held.descriptor)
-        number = held.descriptor
-        del held
-        machine.write(Record(KEY, token_now(clock)))
-        assert machine.read(KEY) == Record(KEY, token_now(clock))
+        os.dup2(foreign, opened.descriptor)
+        number = opened.descriptor
+        del opened
+        shared_cache.write(Record(KEY, token_now(clock)))
+        assert shared_cache.read(KEY) == Record(KEY, token_now(clock))
         assert os.listdir(tmp_path / "foreign") == []
-        os.close(number)  # is still theirs
+        os.close(number)  # it is still open
         os.close(foreign)
 
     @pytest.mark.parametrize("umask", [0o777, 0o000, 0o277])
-    def test_no_umask_makes_a_dead_directory_or_file(
+    def test_directory_and_files_are_usable_whatever_the_umask_is(
         self, tmp_path: Path, clock: FakeClock, umask: int
     ) -> None:
-        machine = shared_cache_in(tmp_path / "cache", clock)
+        shared_cache = shared_cache_in(tmp_path / "cache", clock)
         before = os.umask(umask)
         try:
-            machine.write(Record(KEY, token_now(clock)))
-            with machine.leased("x"):
+            shared_cache.write(Record(KEY, token_now(clock)))
+            with shared_cache.leased("x"):
                 pass
         finally:
             os.umask(before)
@@ -171,7 +172,7 @@ class TestHowItIsHeld:
         assert modes == {0o600}
 
     @AS_ROOT
-    def test_a_process_that_becomes_another_user_leaves_it(self) -> None:
+    def test_process_that_becomes_another_user_changes_its_directory(self) -> None:
         script = """
 import os, sys
 from imds_identity._platform.clock import SYSTEM_CLOCK
@@ -182,15 +183,15 @@ os.setgid(65534); os.setuid(65534)
 assert directory.usable()
 directory.open_or_create("a").close()
 """
-        with tempfile.TemporaryDirectory() as path:  # pytest's own is closed to others
+        with tempfile.TemporaryDirectory() as path:  # other users cannot access pytest's
             os.chmod(path, 0o777)
             subprocess.run([sys.executable, "-c", script, path], check=True)
             assert os.listdir(f"{path}/of-0") == []
             assert os.listdir(f"{path}/of-65534") == ["a"]
 
 
-class TestTheDefault:
-    """A list of private places, of which the first that will do is used."""
+class TestDefaultDirectory:
+    """The first usable one of several private directories is used."""
 
     @pytest.fixture(autouse=True)
     def _memory(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -206,24 +207,26 @@ class TestTheDefault:
     def default(self, runtime: str | None = None) -> Directory:
         return Directory(lambda: default_paths(runtime), in_memory=True)
 
-    def test_the_runtime_directory_is_the_first_choice(self) -> None:
+    def test_runtime_directory_is_preferred(self) -> None:
         directory = self.default(str(self.runtime))
         assert directory.usable()
         assert directory.path == str(self.runtime / "imds-identity")
 
     @pytest.mark.parametrize("runtime", [None, "", "relative", "/nonexistent", "/\0"])
-    def test_shared_memory_is_the_second(self, runtime: str | None) -> None:
+    def test_shared_memory_is_used_without_a_valid_runtime_directory(
+        self, runtime: str | None
+    ) -> None:
         directory = self.default(runtime)
         assert directory.usable()
         assert directory.path == str(self.shared_memory / f"imds-identity-{os.geteuid()}")
 
     @AS_ROOT
-    def test_another_user_s_runtime_directory_is_left_alone(self) -> None:
+    def test_runtime_directory_of_another_user_is_not_used(self) -> None:
         os.chown(self.runtime, 12345, 12345)
         assert self.default(str(self.runtime)).usable()
         assert list(self.runtime.iterdir()) == []
 
-    def test_what_somebody_made_beforehand_costs_one_warning_and_all_share_the_next(
+    def test_directory_created_by_another_user_causes_one_warning_and_all_processes_use_the_next(
         self, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         first = self.shared_memory / f"imds-identity-{os.geteuid()}"
@@ -238,16 +241,14 @@ class TestTheDefault:
         assert "is accessible to other users" in caplog.text
         assert " instead" in caplog.text
 
-    def test_a_disk_is_no_place(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_directory_on_a_disk_is_not_used(self, caplog: pytest.LogCaptureFixture) -> None:
         self.mounts = Mounts(frozenset(), frozenset())
         assert not self.default(str(self.runtime)).usable()
         assert list(self.shared_memory.iterdir()) == []
         assert caplog.records == []
 
-    def test_what_is_mounted_on_the_directory_itself_is_not_even_looked_at(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A FUSE file system may claim that all in it is ours, and answer when it likes."""
+    def test_mount_point_is_never_opened(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A FUSE file system may report any owner, and may block its users."""
         first = self.shared_memory / f"imds-identity-{os.geteuid()}"
         first.mkdir(mode=0o700)
         self.mounts = self.mounts._replace(others=frozenset({os.fsencode(first)}))
@@ -264,7 +265,7 @@ class TestTheDefault:
         assert directory.path == f"{first}-1"
         assert str(first) not in opened
 
-    def test_what_is_on_another_device_than_its_parent_is_looked_up_as_well(
+    def test_device_of_the_directory_is_checked_and_not_only_of_its_parent(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first = self.shared_memory / f"imds-identity-{os.geteuid()}"
@@ -281,14 +282,14 @@ class TestTheDefault:
         assert directory.usable()
         assert directory.path == f"{first}-1"
 
-    def test_where_there_is_no_place_mounts_are_looked_through_once(
+    def test_mounts_are_read_once_while_no_directory_is_usable(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        looked: list[int] = []
+        reads: list[int] = []
         self.mounts = Mounts(frozenset(), frozenset())
 
         def counted() -> Mounts:
-            looked.append(1)
+            reads.append(1)
             return self.mounts
 
         monkeypatch.setattr(directory_module, "current_mounts", counted)
@@ -296,12 +297,12 @@ class TestTheDefault:
         for _ in range(5):
             assert directory.stat("x") is None
             assert not directory.usable()
-        assert len(looked) == 1
+        assert len(reads) == 1
         self.mounts = Mounts(frozenset({os.stat(self.runtime).st_dev}), frozenset())
-        self.runtime.chmod(0o700)  # something has changed there
+        self.runtime.chmod(0o700)  # its status changes
         assert directory.usable()
 
-    def test_elsewhere_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_other_systems_have_no_default_directory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "platform", "win32")
         assert list(default_paths(None)) == []
         assert self.default().path == ""
@@ -309,8 +310,8 @@ class TestTheDefault:
 
 
 @AS_ROOT
-def test_a_disk_mounted_on_the_directory_is_refused(tmp_path: Path) -> None:
-    """The parent alone says nothing: an empty place, and then another with ramfs."""
+def test_disk_mounted_on_the_directory_is_refused(tmp_path: Path) -> None:
+    """It is not sufficient that the parent directory is in memory."""
     script = f"""
 set -e
 mount -t tmpfs none {tmp_path}
@@ -335,17 +336,17 @@ END
 class TestMounts:
     LINE = b"36 35 0:25 / /dev/shm rw,nosuid shared:4 - tmpfs tmpfs rw"
 
-    def test_memory_is_told_from_disk(self) -> None:
+    def test_file_systems_in_memory_are_recognized(self) -> None:
         disk = b"37 35 8:1 / /data rw - ext4 /dev/sda1 rw"
         found = parse_mounts(b"\n".join([self.LINE, disk, b""]))
         assert found == Mounts(frozenset({os.makedev(0, 25)}), frozenset({b"/data"}))
 
-    def test_one_device_in_two_kinds_is_not_in_memory(self) -> None:
+    def test_device_of_two_file_system_types_is_not_in_memory(self) -> None:
         other = self.LINE.replace(b"- tmpfs", b"- fuse.tmpfs")
         assert parse_mounts(self.LINE + b"\n" + other).devices == frozenset()
 
     @pytest.mark.parametrize(
-        "strange",
+        "mount_point",
         [
             b"/mnt/\x85\x1c\x0b\x0c",
             b"/mnt/\xff\xfe",
@@ -355,19 +356,19 @@ class TestMounts:
             b"/mnt/\\040-\\040tmpfs",
         ],
     )
-    def test_a_strange_name_changes_nothing(self, strange: bytes) -> None:
-        line = b"38 35 0:99 / " + strange + b" rw - fuse evil rw"
+    def test_unusual_mount_point_name_does_not_affect_other_lines(self, mount_point: bytes) -> None:
+        line = b"38 35 0:99 / " + mount_point + b" rw - fuse evil rw"
         found = parse_mounts(line + b"\n" + self.LINE + b"\n" + line)
         assert found.devices == frozenset({os.makedev(0, 25)})
-        assert found.others == {strange}
+        assert found.others == {mount_point}
 
     @given(st.binary())
-    def test_any_bytes_will_do(self, table: bytes) -> None:
+    def test_any_bytes_are_skipped(self, table: bytes) -> None:
         found = parse_mounts(table + b"\n" + self.LINE)
         assert os.makedev(0, 25) in found.devices
 
     @given(st.lists(st.sampled_from([b"1", b"0:25", b"-", b"", b"tmpfs", b":", b"9" * 30 + b":1"])))
-    def test_any_fields_will_do(self, fields: list[bytes]) -> None:
+    def test_any_fields_are_accepted_without_an_error(self, fields: list[bytes]) -> None:
         parse_mounts(b" ".join(fields))
 
     def test_without_proc_nothing_is_in_memory(
@@ -377,36 +378,36 @@ class TestMounts:
         assert current_mounts() == Mounts(frozenset(), frozenset())
 
     @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no shared memory")
-    def test_this_machine_s_are_understood(self) -> None:
+    def test_mounts_of_this_machine_are_parsed(self) -> None:
         assert current_mounts().in_memory("/dev/shm")
         assert not current_mounts().in_memory("/proc")
         assert b"/proc" in current_mounts().others
 
 
-class TestTheSetting:
-    @pytest.mark.parametrize("said", ["off", "OFF", "0", "False", "no", "None", " off "])
-    def test_off(self, said: str) -> None:
-        assert parse_setting(said, "X") == OFF
+class TestSetting:
+    @pytest.mark.parametrize("value", ["off", "OFF", "0", "False", "no", "None", " off "])
+    def test_off_values(self, value: str) -> None:
+        assert parse_setting(value, "X") == OFF
 
-    @pytest.mark.parametrize("said", ["", "on", "1", "TRUE", "yes", None])
-    def test_the_default(self, said: str | None) -> None:
-        assert parse_setting(said, "X") is None
+    @pytest.mark.parametrize("value", ["", "on", "1", "TRUE", "yes", None])
+    def test_default_values(self, value: str | None) -> None:
+        assert parse_setting(value, "X") is None
 
-    def test_a_path(self, tmp_path: Path) -> None:
+    def test_path_is_normalized(self, tmp_path: Path) -> None:
         assert parse_setting(tmp_path, "X") == str(tmp_path)
         assert parse_setting(f"{tmp_path}/a/../b/", "X") == str(tmp_path / "b")
 
-    @pytest.mark.parametrize("said", ["cache", "./cache", "~/cache", "oof", "of", "/a\0b"])
-    def test_anything_else_is_refused_by_name(self, said: str) -> None:
+    @pytest.mark.parametrize("value", ["cache", "./cache", "~/cache", "oof", "of", "/a\0b"])
+    def test_other_values_are_refused_with_the_variable_name(self, value: str) -> None:
         with pytest.raises(ValueError, match=r"IMDS_IDENTITY_CACHE is '.*absolute path, or off"):
-            parse_setting(said, "IMDS_IDENTITY_CACHE")
+            parse_setting(value, "IMDS_IDENTITY_CACHE")
 
 
-def test_a_lock_file_is_opened_only_if_it_is_a_file_of_ours(
+def test_lock_file_that_another_user_may_have_created_is_not_opened(
     tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    machine = shared_cache_in(tmp_path / "cache", clock)
-    assert machine.usable()
+    shared_cache = shared_cache_in(tmp_path / "cache", clock)
+    assert shared_cache.usable()
     lock, elsewhere = tmp_path / "cache" / "x.lock", tmp_path / "elsewhere"
     elsewhere.touch(mode=0o600)
     before = elsewhere.stat().st_mtime_ns
@@ -419,12 +420,12 @@ def test_a_lock_file_is_opened_only_if_it_is_a_file_of_ours(
     ]
     for plant in plants:
         plant()
-        with machine.leased("x") as lease:
+        with shared_cache.leased("x") as lease:
             assert lease is None
         lock.unlink()
     assert len(caplog.records) == 1
     assert "cannot be locked" in caplog.text
     assert elsewhere.stat().st_mtime_ns == before
     assert not (tmp_path / "dangling").exists()
-    with machine.leased("x") as lease:
+    with shared_cache.leased("x") as lease:
         assert lease is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from imds_identity.doctor._facts.network import (
     best_route,
     parse_linux_routes,
     parse_windows_routes,
+    run_route_print,
 )
 from imds_identity.doctor._facts.service_probe import (
     MAX_REQUESTS,
@@ -98,6 +100,17 @@ def test_windows_routes_of_a_failover_cluster_are_parsed_in_any_language() -> No
     chosen = best_route(routes, IMDS)
     assert chosen is not None
     assert chosen.interface == "169.254.1.156"
+
+
+def test_slow_route_print_means_that_the_routes_are_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def time_out(command: list[str], **options: object) -> None:
+        raise subprocess.TimeoutExpired(command, 1.0)
+
+    monkeypatch.setattr(subprocess, "run", time_out)
+    with pytest.raises(TimeoutError):  # an OSError, for which gather_network has no routes
+        run_route_print()
 
 
 @given(st.text())
@@ -189,7 +202,7 @@ def test_cache_directory_is_checked_but_not_created(tmp_path: Path) -> None:
     directory.mkdir(mode=0o700)
     assert directory_problem(str(directory)) == ""
     directory.chmod(0o750)
-    assert "its mode is 750" in directory_problem(str(directory))
+    assert "(mode 750)" in directory_problem(str(directory))
     assert sorted(os.listdir(tmp_path)) == ["file", "mine"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from imds_identity._platform.environment import Environment, patched_environ
 
 
-def test_it_is_what_it_was_when_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_is_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSI_ENDPOINT", "http://before")
     environment = Environment()
     monkeypatch.setenv("MSI_ENDPOINT", "http://after")
@@ -16,14 +16,14 @@ def test_it_is_what_it_was_when_it_was_read(monkeypatch: pytest.MonkeyPatch) -> 
     assert Environment()["MSI_ENDPOINT"] == "http://after"
 
 
-def test_a_variable_that_is_not_set_is_empty_and_one_that_nobody_declared_an_error() -> None:
+def test_unset_variable_is_empty_and_unknown_variable_is_an_error() -> None:
     environment = Environment({"HOME": "/root"})
     assert environment["MSI_ENDPOINT"] == ""
     with pytest.raises(KeyError):
         environment["HOME"]
 
 
-def test_a_variable_may_be_unset_by_another_thread_meanwhile() -> None:
+def test_another_thread_may_unset_a_variable_during_the_snapshot() -> None:
     class Vanishing(dict[str, str]):
         def __getitem__(self, name: str) -> str:
             raise KeyError(name)
@@ -34,18 +34,18 @@ def test_a_variable_may_be_unset_by_another_thread_meanwhile() -> None:
     assert Environment(Vanishing(MSI_ENDPOINT="http://m"))["MSI_ENDPOINT"] == ""
 
 
-def test_its_repr_names_variables_and_shows_none() -> None:
+def test_repr_contains_names_and_no_values() -> None:
     environment = Environment({"MSI_ENDPOINT": "http://m", "MSI_SECRET": "s3cret", "HOME": "/x"})
     assert repr(environment) == "Environment(['MSI_ENDPOINT', 'MSI_SECRET'])"
 
 
-def test_what_is_lent_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patched_environ_restores_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSI_ENDPOINT", "http://own")
     before = dict(os.environ)
     with (
         pytest.raises(LookupError),
-        patched_environ({"MSI_ENDPOINT": "http://lent", "MSI_SECRET": "s"}),
+        patched_environ({"MSI_ENDPOINT": "http://patched", "MSI_SECRET": "s"}),
     ):
-        assert (os.environ["MSI_ENDPOINT"], os.environ["MSI_SECRET"]) == ("http://lent", "s")
+        assert (os.environ["MSI_ENDPOINT"], os.environ["MSI_SECRET"]) == ("http://patched", "s")
         raise LookupError
     assert dict(os.environ) == before

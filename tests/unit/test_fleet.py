@@ -1,4 +1,4 @@
-"""docs/fleet.py goes by the package's rules, and docs/fleet.md says what it finds."""
+"""docs/fleet.py follows the package's rules, and docs/fleet.md shows its results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MACHINES = 1000
 
 @pytest.fixture(scope="module")
 def fleet() -> Any:
-    """The simulation."""
+    """Import the simulation."""
     spec = importlib.util.spec_from_file_location("fleet", DOCS / "fleet.py")
     assert spec
     assert spec.loader
@@ -43,103 +43,110 @@ def fleet() -> Any:
     return module
 
 
-def moments_simulated(fleet: Any, dice: Callable[[], float], is_down: Any) -> Iterator[float]:
-    member = fleet.machine(0.0, dice)
-    moment = next(member)
+def simulated_times(fleet: Any, random: Callable[[], float], is_down: Any) -> Iterator[float]:
+    """Yield when the simulated machine sends a request."""
+    machine = fleet.machine(0.0, random)
+    time = next(machine)
     while True:
-        yield moment
-        moment = member.send(fleet.DOWN if is_down(moment) else fleet.OK)
+        yield time
+        time = machine.send(fleet.UNAVAILABLE if is_down(time) else fleet.OK)
 
 
-def moments_of_the_engine(dice: Callable[[], float], is_down: Any, count: int) -> list[float]:
-    """When the engine itself asks, used all the time, on a clock that stands still otherwise."""
+def real_times(random: Callable[[], float], is_down: Any, count: int) -> list[float]:
+    """Return when the token cache sends requests, called at each time when it may send one."""
     clock, background = FakeClock(), BackgroundQueue()
-    responses, token_cache = ResponseFactory(clock), TokenCache(clock, dice, background)
+    responses, token_cache = ResponseFactory(clock), TokenCache(clock, random, background)
     start = clock.seconds
-    moments: list[float] = []
+    times: list[float] = []
 
     def send(request: Request) -> Response:
-        moments.append(clock.seconds - start)
-        return responses.error(503) if is_down(moments[-1]) else responses.token()
+        times.append(clock.seconds - start)
+        return responses.error(503) if is_down(times[-1]) else responses.token()
 
     def fetch() -> Token:
-        wanted = TokenRequest("https://vault", SYSTEM_ASSIGNED)
-        return ExchangeRunner(send, clock, random=dice).run(exchange("http://x/", wanted, dice))
+        request = TokenRequest("https://vault", SYSTEM_ASSIGNED)
+        return ExchangeRunner(send, clock, random=random).run(
+            exchange("http://x/", request, random)
+        )
 
     entry = token_cache.entry(KEY)
-    while len(moments) < count:
+    while len(times) < count:
         with suppress(Failure):
             token_cache.get(entry, fetch)
         background.run()
         clock.seconds = entry.token.refresh_at if entry.token else entry.failure_until
-    return moments[:count]
+    return times[:count]
 
 
-def gaps(moments: list[float]) -> list[float]:
-    return [later - sooner for sooner, later in pairwise(moments)]
+def intervals(times: list[float]) -> list[float]:
+    return [later - earlier for earlier, later in pairwise(times)]
 
 
-@pytest.mark.parametrize("throw", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize("number", [0.0, 0.3, 0.99])
 @pytest.mark.parametrize("begin", [0.0, 10.9, 22.0])
-def test_a_machine_asks_when_the_engine_does(fleet: Any, throw: float, begin: float) -> None:
-    def is_down(moment: float) -> bool:
-        hours = moment / 3600
+def test_simulated_machine_sends_requests_when_the_token_cache_does(
+    fleet: Any, number: float, begin: float
+) -> None:
+    def is_down(time: float) -> bool:
+        hours = time / 3600
         return begin <= hours < begin + 1.5
 
-    dice, count = (lambda: throw), 60
-    simulated = list(islice(moments_simulated(fleet, dice, is_down), count))
-    asked = moments_of_the_engine(dice, is_down, count)
-    # Between two requests, since answers tell the time in whole seconds, and that adds up.
-    assert gaps(asked) == pytest.approx(gaps(simulated), abs=1)
+    random, count = (lambda: number), 60
+    simulated = list(islice(simulated_times(fleet, random, is_down), count))
+    real = real_times(random, is_down, count)
+    # Compare intervals: responses contain whole seconds, and the differences would add up.
+    assert intervals(real) == pytest.approx(intervals(simulated), abs=1)
 
 
-def test_a_life_in_short_is_that_of_a_machine(fleet: Any) -> None:
+def test_refreshes_equal_a_full_simulation_without_failures(fleet: Any) -> None:
     for jitter in (False, True):
         service = fleet.Service((0.0, 0.0))
-        for member in fleet.Fleet(50, jitter=jitter).members():
-            fleet.play([member], service, fleet.DAY)
+        for machine in fleet.Fleet(50, jitter=jitter).simulated_machines():
+            fleet.simulate([machine], service, fleet.DAY)
         assert service.minutes == fleet.refreshes(fleet.Fleet(50, jitter=jitter), fleet.DAY)
 
 
-def test_the_tables_are_what_the_simulation_finds(fleet: Any) -> None:
+def test_tables_show_the_results_of_the_simulation(fleet: Any) -> None:
     page = (DOCS / "fleet.md").read_text(encoding="utf-8")
-    rows = [fleet.steady_row(machines) for machines in fleet.FLEETS[:4]]
-    rows += [fleet.outage_row(machines) for machines in fleet.FLEETS[:2]]
+    rows = [fleet.steady_row(machines) for machines in fleet.FLEET_SIZES[:4]]
+    rows += [fleet.outage_row(machines) for machines in fleet.FLEET_SIZES[:2]]
     assert [row for row in rows if row not in page] == []
 
 
-def test_jitter_spreads_a_wave_over_72_minutes_and_each_that_follows_wider(fleet: Any) -> None:
+def test_jitter_spreads_the_first_wave_over_72_minutes_and_later_waves_further(fleet: Any) -> None:
     week = fleet.refreshes(fleet.Fleet(MACHINES, jitter=True), 7 * fleet.DAY)
-    plain = fleet.refreshes(fleet.Fleet(MACHINES, jitter=False), 7 * fleet.DAY)
+    without = fleet.refreshes(fleet.Fleet(MACHINES, jitter=False), 7 * fleet.DAY)
     first, last = (
-        fleet.busiest(week, *fleet.FIRST_WAVE),
-        fleet.busiest(week, 6 * fleet.DAY, 7 * fleet.DAY),
+        fleet.peak(week, *fleet.FIRST_WAVE),
+        fleet.peak(week, 6 * fleet.DAY, 7 * fleet.DAY),
     )
     begin, end = fleet.FIRST_WAVE
     assert end - begin == pytest.approx(72 * 60 + 60)
-    assert fleet.busiest(plain, 6 * fleet.DAY, 7 * fleet.DAY) == MACHINES
+    assert fleet.peak(without, 6 * fleet.DAY, 7 * fleet.DAY) == MACHINES
     assert last < first < MACHINES / 30
-    assert sum(week.values()) / (MACHINES * 7 * fleet.DAY / fleet.WAVE) == pytest.approx(1, abs=0.1)
+    assert sum(week.values()) / (
+        MACHINES * 7 * fleet.DAY / fleet.REFRESH_INTERVAL
+    ) == pytest.approx(1, abs=0.1)
 
 
-def test_the_price_of_jitter_is_one_request_in_twenty(fleet: Any) -> None:
-    assert refresh_delay(fleet.LIFE, None, 0.5) == 0.95 * fleet.LIFE / 2
+def test_jitter_costs_one_request_in_twenty(fleet: Any) -> None:
+    assert refresh_delay(fleet.LIFETIME, None, 0.5) == 0.95 * fleet.LIFETIME / 2
 
 
-def test_all_have_fresh_tokens_eight_minutes_after_an_outage(fleet: Any) -> None:
-    found = fleet.outage(fleet.Fleet(MACHINES // 5, jitter=True))
-    assert found.due > 0.7 * MACHINES / 5
-    assert 2 < found.minutes < 8
-    # The longest back-off, and the longest pause of the exchange that it follows.
+def test_all_machines_have_new_tokens_eight_minutes_after_an_outage(fleet: Any) -> None:
+    result = fleet.outage(fleet.Fleet(MACHINES // 5, jitter=True))
+    assert result.due > 0.7 * MACHINES / 5
+    assert 2 < result.minutes < 8
+    # The longest back-off, after the longest pause of the exchange.
     assert back_off_delay(100, 1.0) <= 7.5 * 60
-    assert found.busiest_after < 0.5 * MACHINES / 5
-    plain = fleet.outage(fleet.Fleet(MACHINES // 5, jitter=False))
-    assert plain.busiest_within > 4 * found.busiest_within
+    assert result.peak_after < 0.5 * MACHINES / 5
+    without = fleet.outage(fleet.Fleet(MACHINES // 5, jitter=False))
+    assert without.peak_during > 4 * result.peak_during
 
 
-def test_machines_in_step_wait_longer_for_a_service_that_comes_back_slow(
+def test_synchronized_machines_recover_later_when_capacity_is_limited(
     fleet: Any,
 ) -> None:
-    narrow = partial(fleet.outage, per_second=10 * 200 / fleet.WAVE)
-    plain, spread = (narrow(fleet.Fleet(200, jitter=jitter)) for jitter in (False, True))
-    assert plain.minutes > 3 * spread.minutes
+    limited = partial(fleet.outage, capacity=10 * 200 / fleet.REFRESH_INTERVAL)
+    without, with_jitter = (limited(fleet.Fleet(200, jitter=jitter)) for jitter in (False, True))
+    assert without.minutes > 3 * with_jitter.minutes

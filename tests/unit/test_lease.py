@@ -1,4 +1,4 @@
-"""Leases: who holds one, who waits and for how long, and who is passed over."""
+"""Leases: holders, waiting processes, expiry and successors."""
 
 from __future__ import annotations
 
@@ -29,121 +29,129 @@ def shared_cache(tmp_path: Path, clock: FakeClock) -> SharedCache:
 
 @pytest.fixture(params=["flock", "filelock"], autouse=True)
 def _system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on POSIX, and as on Windows, as far as that can be had here."""
+    """Run each test with the locks of POSIX and with those that Windows uses."""
     if request.param == "filelock":
         monkeypatch.setattr(flock, "fcntl", None)
 
 
-def held_by_a_frozen_process(
+def attempt_of_a_suspended_process(
     shared_cache: SharedCache, expiry: float = FIRST_LEASE_SECONDS
 ) -> LeaseAttempt:
-    """A claim whose lease was had, and whose holder is not heard of again."""
-    lease_attempt = shared_cache.lease_attempt("x")
-    lease = lease_attempt.try_acquire()
+    """Return the attempt of a process that acquires the lease and is then suspended."""
+    attempt = shared_cache.lease_attempt("x")
+    lease = attempt.try_acquire()
     assert lease is not None
     lease.extend(expiry)
-    return lease_attempt
+    return attempt
 
 
 def waited(shared_cache: SharedCache, clock: FakeClock, name: str = "x") -> tuple[float, bool]:
-    """For how long somebody waits for the lease, and whether it is had."""
+    """Return how long a process waits for the lease, and whether it acquires it."""
     started = clock.now()
     with shared_cache.leased(name) as lease:
         return clock.now() - started, lease is not None
 
 
-def test_a_free_lease_is_had_at_once_and_again(shared_cache: SharedCache, clock: FakeClock) -> None:
+def test_free_lease_is_acquired_without_waiting(
+    shared_cache: SharedCache, clock: FakeClock
+) -> None:
     assert [waited(shared_cache, clock) for _ in range(3)] == [(0, True)] * 3
 
 
-def test_whoever_waits_gets_it_once_it_is_given_back(
+def test_waiting_process_acquires_a_released_lease(
     shared_cache: SharedCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen = held_by_a_frozen_process(shared_cache)
+    suspended = attempt_of_a_suspended_process(shared_cache)
     sleep = clock.sleep
 
     def released_after_a_second(seconds: float) -> None:
         sleep(seconds)
         if clock.now() > 1001:
-            frozen.close()
+            suspended.close()
 
     monkeypatch.setattr(clock, "sleep", released_after_a_second)
-    seconds, had = waited(shared_cache, clock)
+    seconds, acquired = waited(shared_cache, clock)
     assert 1 < seconds < 1.5
-    assert had
+    assert acquired
     assert not (Path(shared_cache.directory.path) / "x.lock.1").exists()
 
 
 @pytest.mark.parametrize("expiry", [FIRST_LEASE_SECONDS, 15.0, 60.0])
-def test_nobody_waits_longer_than_the_holder_s_term(
+def test_process_waits_no_longer_than_until_the_expiry(
     shared_cache: SharedCache, clock: FakeClock, expiry: float
 ) -> None:
-    frozen = held_by_a_frozen_process(shared_cache, expiry)
-    seconds, had = waited(shared_cache, clock)
+    suspended = attempt_of_a_suspended_process(shared_cache, expiry)
+    seconds, acquired = waited(shared_cache, clock)
     assert expiry <= seconds < expiry + 1
-    assert had
-    # Who comes later sees at once that it is overdue.
-    seconds, had = waited(shared_cache, clock)
+    assert acquired
+    # The next process does not wait, because the lease has expired already.
+    seconds, acquired = waited(shared_cache, clock)
     assert seconds < 1
-    assert had
-    frozen.close()
+    assert acquired
+    suspended.close()
     assert waited(shared_cache, clock) == (0, True)
 
 
-def test_no_term_is_longer_than_a_fetch_can_be(shared_cache: SharedCache, clock: FakeClock) -> None:
-    frozen = held_by_a_frozen_process(shared_cache, 1e12)
-    assert waited(shared_cache, clock)[0] < LONGEST_LEASE_SECONDS + 1
-    frozen.close()
-
-
-def test_a_successor_is_waited_for_in_the_same_way(
+def test_expiry_is_limited_to_the_longest_fetch(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
-    frozen = held_by_a_frozen_process(shared_cache)
+    suspended = attempt_of_a_suspended_process(shared_cache, 1e12)
+    assert waited(shared_cache, clock)[0] < LONGEST_LEASE_SECONDS + 1
+    suspended.close()
+
+
+def test_process_waits_for_a_successor_in_the_same_way(
+    shared_cache: SharedCache, clock: FakeClock
+) -> None:
+    suspended = attempt_of_a_suspended_process(shared_cache)
     clock.seconds += FIRST_LEASE_SECONDS + 1
     with shared_cache.leased("x") as second:
         assert second
         second.extend(20)
-        seconds, had = waited(shared_cache, clock)
+        seconds, acquired = waited(shared_cache, clock)
         assert 20 <= seconds < 21
-        assert had
-    frozen.close()
+        assert acquired
+    suspended.close()
 
 
-def test_when_all_are_overdue_one_goes_without(shared_cache: SharedCache, clock: FakeClock) -> None:
-    frozen = []
+def test_lease_is_unavailable_after_all_successors_have_expired(
+    shared_cache: SharedCache, clock: FakeClock
+) -> None:
+    suspended = []
     for _ in range(4):
-        frozen.append(shared_cache.lease_attempt("x"))
-        while frozen[-1].try_acquire() is None:
+        suspended.append(shared_cache.lease_attempt("x"))
+        while suspended[-1].try_acquire() is None:
             clock.sleep(0.2)
-    seconds, had = waited(shared_cache, clock)
+    seconds, acquired = waited(shared_cache, clock)
     assert seconds < FIRST_LEASE_SECONDS + 1
-    assert not had
-    for lease_attempt in frozen:
-        lease_attempt.close()
+    assert not acquired
+    for attempt in suspended:
+        attempt.close()
 
 
-def test_a_holder_that_has_not_noted_its_term_yet_is_not_passed_over(
+def test_holder_that_has_not_set_its_expiry_yet_is_waited_for(
     shared_cache: SharedCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between taking a lock and noting a term lies a moment."""
+    """A process first locks the file and then sets the expiry."""
     assert waited(shared_cache, clock) == (0, True)
     clock.seconds += 1000
     file = shared_cache.directory.open("x.lock", "r+")
     assert flock.try_lock(file)
-    lease_attempt = shared_cache.lease_attempt("x")
-    assert lease_attempt.try_acquire() is None
+    attempt = shared_cache.lease_attempt("x")
+    assert attempt.try_acquire() is None
     os.utime(Path(shared_cache.directory.path) / "x.lock", (0, clock.now() + 10))
     clock.seconds += 5
-    assert lease_attempt.try_acquire() is None
-    lease_attempt.close()
+    assert attempt.try_acquire() is None
+    attempt.close()
     file.close()
 
 
-@pytest.mark.parametrize("what", ["unlinked", "replaced", "moved away", "gone with its directory"])
+@pytest.mark.parametrize(
+    "change", ["unlinked", "replaced", "moved away", "gone with its directory"]
+)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps the name of an open file")
-def test_a_lock_whose_file_is_exchanged_in_the_meantime_is_taken_anew(
-    shared_cache: SharedCache, monkeypatch: pytest.MonkeyPatch, what: str
+def test_lease_whose_file_was_replaced_is_acquired_again(
+    shared_cache: SharedCache, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     assert shared_cache.usable()
     lock = Path(shared_cache.directory.path) / "x.lock"
@@ -152,14 +160,14 @@ def test_a_lock_whose_file_is_exchanged_in_the_meantime_is_taken_anew(
 
     def exchanged(file: Any) -> bool:
         if not done:
-            done.append(what)
-            if what == "moved away":
+            done.append(change)
+            if change == "moved away":
                 lock.rename(lock.with_name("elsewhere"))
             else:
                 lock.unlink()
-            if what == "replaced":
+            if change == "replaced":
                 lock.touch(mode=0o600)
-            if what == "gone with its directory":
+            if change == "gone with its directory":
                 lock.parent.rmdir()
         return take(file)
 
@@ -170,25 +178,25 @@ def test_a_lock_whose_file_is_exchanged_in_the_meantime_is_taken_anew(
         assert lock.stat().st_ino == inode
 
 
-@pytest.mark.skipif(WINE, reason="wine keeps no time of access")
-def test_a_rest_is_kept_even_if_the_lease_is_free(
+@pytest.mark.skipif(WINE, reason="wine does not store access times")
+def test_lease_is_not_acquired_during_its_cooldown(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     with shared_cache.leased("x") as lease:
         assert lease
         lease.cooldown(2)
         lease.extend(1)
-    seconds, had = waited(shared_cache, clock)
+    seconds, acquired = waited(shared_cache, clock)
     assert 2 <= seconds < 2.5
-    assert had
+    assert acquired
 
 
 class Stopped(BaseException):
-    """What a handler of signals raises."""
+    """The exception of a signal handler."""
 
 
-def moments(work: Callable[[], object]) -> int:
-    """How many lines of the package are run."""
+def line_count(work: Callable[[], object]) -> int:
+    """Return how many lines of the package ``work`` executes."""
     return _traced(work, -1)
 
 
@@ -196,7 +204,7 @@ def _traced(work: Callable[[], object], stop: int) -> int:
     return lines_run(work, lambda file, _line: "imds_identity" in file, stop, Stopped)
 
 
-def test_a_signal_that_raises_at_any_moment_leaves_no_lock_held(
+def test_signal_handler_that_raises_at_any_moment_leaves_no_lock(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     def work() -> None:
@@ -205,9 +213,9 @@ def test_a_signal_that_raises_at_any_moment_leaves_no_lock_held(
             lease.extend(10)
 
     work()
-    raised: list[BaseException] = []  # they are kept, as error trackers do
+    raised: list[BaseException] = []  # kept, because error trackers keep exceptions
     descriptors = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
-    for moment in range(1, moments(work) + 1):
+    for moment in range(1, line_count(work) + 1):
         try:
             _traced(work, moment)
         except Stopped as error:
@@ -220,7 +228,7 @@ def test_a_signal_that_raises_at_any_moment_leaves_no_lock_held(
         assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
-def test_a_file_system_without_locks_is_gone_without(
+def test_file_system_without_locks_causes_one_warning(
     shared_cache: SharedCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def unsupported(file: object) -> bool:
@@ -236,10 +244,10 @@ def test_a_file_system_without_locks_is_gone_without(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_forked_child_holds_nothing_and_gives_nothing_back(
+def test_forked_child_neither_keeps_nor_releases_a_lease(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
-    ready, told = os.pipe()
+    ready, is_ready = os.pipe()
     end, over = os.pipe()
     with shared_cache.leased("x") as lease:
         assert lease
@@ -247,16 +255,16 @@ def test_a_forked_child_holds_nothing_and_gives_nothing_back(
         if not child:
             lease.extend(5)
             flock.release(lease._file)
-            os.write(told, b"r")
+            os.write(is_ready, b"r")
             os.close(over)
             os.read(end, 1)
             os._exit(0)
         os.read(ready, 1)
-        lease_attempt = shared_cache.lease_attempt("x")
-        assert lease_attempt.try_acquire() is None  # the child gave nothing back
-        lease_attempt.close()
-    assert waited(shared_cache, clock) == (0, True)  # and keeps nothing, while it lives
+        attempt = shared_cache.lease_attempt("x")
+        assert attempt.try_acquire() is None  # the child has not released it
+        attempt.close()
+    assert waited(shared_cache, clock) == (0, True)  # and it does not keep it
     os.close(over)
     os.waitpid(child, 0)
-    for descriptor in (ready, told, end):
+    for descriptor in (ready, is_ready, end):
         os.close(descriptor)

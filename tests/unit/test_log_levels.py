@@ -1,4 +1,4 @@
-"""Whether somebody listens to the log: as `logging` says it, but without its locks."""
+"""`is_logged` returns the same as `logging`, but without its locks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEVELS = st.sampled_from([0, 1, 9, 10, 11, 20, 30, 50, 60])
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
+def restore_levels() -> Iterator[None]:
     logger, root = logging.getLogger("imds_identity"), logging.getLogger()
     before = logger.level, logger.disabled, root.level, root.manager.disable
     yield
@@ -32,7 +32,9 @@ def as_before() -> Iterator[None]:
 
 
 @given(own=LEVELS, roots=LEVELS, disabled_below=LEVELS, disabled=st.booleans())
-def test_it_is_what_logging_says(own: int, roots: int, disabled_below: int, disabled: bool) -> None:
+def test_result_equals_that_of_logging(
+    own: int, roots: int, disabled_below: int, disabled: bool
+) -> None:
     logger = logging.getLogger("imds_identity")
     logger.setLevel(own)
     logger.disabled = disabled
@@ -42,19 +44,19 @@ def test_it_is_what_logging_says(own: int, roots: int, disabled_below: int, disa
         assert is_logged(level) == logger.isEnabledFor(getattr(logging, level))
 
 
-@pytest.mark.parametrize("there", [None, logging.PlaceHolder(logging.getLogger("elsewhere"))])
-def test_a_logger_that_nobody_has_made_has_the_root_s_level(there: Any) -> None:
+@pytest.mark.parametrize("existing", [None, logging.PlaceHolder(logging.getLogger("elsewhere"))])
+def test_missing_logger_has_the_level_of_the_root_logger(existing: Any) -> None:
     known = logging.getLogger().manager.loggerDict
     del known["imds_identity"]
-    if there is not None:
-        known["imds_identity"] = there
+    if existing is not None:
+        known["imds_identity"] = existing
     for level in (logging.DEBUG, logging.INFO):
         logging.getLogger().setLevel(level)
         assert is_logged() == (level == logging.DEBUG)
         assert is_logged("INFO")
 
 
-def test_half_of_logging_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partially_imported_logging_does_not_log(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "logging", ModuleType("logging"))
         assert not is_logged()

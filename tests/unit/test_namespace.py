@@ -1,4 +1,4 @@
-"""What tells the services of one address apart."""
+"""The namespace that distinguishes services of the same address."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from imds_identity._shared_cache import namespace as place_module
+from imds_identity._shared_cache import namespace as namespace_module
 from imds_identity._shared_cache.namespace import Namespace, current_namespace
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such thing")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has network namespaces")
 
 SCRIPT = """
 from imds_identity._shared_cache.namespace import current_namespace
@@ -19,25 +19,25 @@ print(*current_namespace())
 """
 
 
-def place_of(*command: str) -> Namespace:
+def namespace_of(*command: str) -> Namespace:
     done = subprocess.run(
         [*command, sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
     )
     return Namespace(*done.stdout.split())
 
 
-def test_processes_of_one_network_are_in_one_place() -> None:
-    assert place_of() == current_namespace() == current_namespace()
+def test_processes_of_one_network_have_the_same_namespace() -> None:
+    assert namespace_of() == current_namespace() == current_namespace()
     assert all(current_namespace())
 
 
-def test_each_network_namespace_is_a_place_that_never_comes_again() -> None:
+def test_each_network_has_a_namespace_that_is_never_reused() -> None:
     if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no namespace to be had here")
-    # Its number comes again as soon as a namespace is gone.
-    places = {place_of("unshare", "-n") for _ in range(4)}
-    assert len(places | {current_namespace()}) == 5
-    assert {namespace.boot for namespace in places} == {current_namespace().boot}
+        pytest.skip("cannot create a network namespace")
+    # The kernel uses an inode number again as soon as its namespace is gone.
+    namespaces = {namespace_of("unshare", "-n") for _ in range(4)}
+    assert len(namespaces | {current_namespace()}) == 5
+    assert {namespace.boot for namespace in namespaces} == {current_namespace().boot}
 
 
 @pytest.mark.parametrize("error", [OSError(92, "Protocol not available"), RuntimeError("blocked")])
@@ -55,13 +55,13 @@ def test_without_a_cookie_the_inode_number_identifies_a_network(
     assert ":" in first.network
 
 
-def test_where_proc_is_masked_there_is_still_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_namespace_without_proc_has_no_boot_id(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*args: object) -> None:
         raise OSError(2, "No such file or directory")
 
-    place_module._boot.cache_clear()
+    namespace_module._boot.cache_clear()
     monkeypatch.setattr("builtins.open", missing)
     try:
         assert current_namespace().boot == ""
     finally:
-        place_module._boot.cache_clear()
+        namespace_module._boot.cache_clear()

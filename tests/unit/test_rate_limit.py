@@ -1,4 +1,4 @@
-"""The limits of a service, kept by all processes of a machine together."""
+"""Rate limits that all processes of a machine share."""
 
 from __future__ import annotations
 
@@ -31,89 +31,91 @@ def shared_cache(tmp_path: Path, clock: FakeClock) -> SharedCache:
 
 
 @pytest.fixture
-def gates(shared_cache: SharedCache) -> list[RateLimiter]:
+def rate_limiters(shared_cache: SharedCache) -> list[RateLimiter]:
     return [RateLimiter(shared_cache, "service", no_jitter) for _ in range(40)]
 
 
-def nobody(seconds: float) -> None:
-    """Nobody waits."""
+def no_heartbeat(seconds: float) -> None:
+    """Ignore the heartbeat."""
 
 
-def send(rate_limiter: RateLimiter, answer: Response | None = None) -> None:
-    with rate_limiter.acquire(15, nobody):
+def send(rate_limiter: RateLimiter, response: Response | None = None) -> None:
+    with rate_limiter.acquire(15, no_heartbeat):
         pass
-    rate_limiter.observe(answer or ResponseFactory(FakeClock()).raw(200))
+    rate_limiter.observe(response or ResponseFactory(FakeClock()).raw(200))
 
 
-def test_no_more_than_four_are_under_way(gates: list[RateLimiter], clock: FakeClock) -> None:
+def test_no_more_than_four_requests_are_under_way(
+    rate_limiters: list[RateLimiter], clock: FakeClock
+) -> None:
     with (
-        gates[0].acquire(15, nobody),
-        gates[1].acquire(15, nobody),
-        gates[2].acquire(15, nobody),
+        rate_limiters[0].acquire(15, no_heartbeat),
+        rate_limiters[1].acquire(15, no_heartbeat),
+        rate_limiters[2].acquire(15, no_heartbeat),
     ):
         assert clock.slept == []
-        with gates[3].acquire(15, nobody):
+        with rate_limiters[3].acquire(15, no_heartbeat):
             assert clock.slept == []
-            # A fifth waits, until those before it are overdue.
-            with gates[4].acquire(15, nobody):
+            # The fifth waits until one of the first four expires.
+            with rate_limiters[4].acquire(15, no_heartbeat):
                 assert clock.now() >= 1000 + 15
 
 
-def test_a_stopped_process_does_not_keep_its_lane(
-    gates: list[RateLimiter], clock: FakeClock
+def test_stopped_process_loses_its_permit_at_its_expiry(
+    rate_limiters: list[RateLimiter], clock: FakeClock
 ) -> None:
-    with gates[0].acquire(15, nobody):
+    with rate_limiters[0].acquire(15, no_heartbeat):
         clock.seconds += 20
         started = clock.now()
         with (
-            gates[1].acquire(15, nobody),
-            gates[2].acquire(15, nobody),
-            gates[3].acquire(15, nobody),
-            gates[4].acquire(15, nobody),
+            rate_limiters[1].acquire(15, no_heartbeat),
+            rate_limiters[2].acquire(15, no_heartbeat),
+            rate_limiters[3].acquire(15, no_heartbeat),
+            rate_limiters[4].acquire(15, no_heartbeat),
         ):
             assert clock.now() - started < 1
 
 
-def test_where_everybody_is_overdue_nobody_waits(
-    gates: list[RateLimiter], clock: FakeClock
+def test_request_is_sent_without_a_permit_if_all_holders_have_expired(
+    rate_limiters: list[RateLimiter], clock: FakeClock
 ) -> None:
     with ExitStack() as stopped:
-        for rate_limiter in gates[:16]:
-            stopped.enter_context(rate_limiter.acquire(15, nobody))
+        for rate_limiter in rate_limiters[:16]:
+            stopped.enter_context(rate_limiter.acquire(15, no_heartbeat))
             clock.seconds += 1
         clock.seconds += 30
         started = clock.now()
-        with gates[16].acquire(15, nobody):
+        with rate_limiters[16].acquire(15, no_heartbeat):
             assert clock.now() - started < 1
 
 
 @pytest.mark.parametrize(("limits", "most"), [(IDENTITY_LIMITS, 20), (METADATA_LIMITS, 5)])
-@pytest.mark.skipif(WINE, reason="wine keeps no time of access")
-def test_so_many_a_second_are_not_exceeded(
+@pytest.mark.skipif(WINE, reason="wine does not store access times")
+def test_requests_per_second_stay_below_the_limit(
     shared_cache: SharedCache, clock: FakeClock, limits: Limits, most: int
 ) -> None:
     starts: list[float] = []
     for _ in range(3 * most):
-        with RateLimiter(shared_cache, "service", no_jitter, limits).acquire(15, nobody):
+        with RateLimiter(shared_cache, "service", no_jitter, limits).acquire(15, no_heartbeat):
             starts.append(clock.now())
     for start in starts:
         assert sum(start <= other < start + 1 for other in starts) <= most
     assert starts[-1] - starts[0] < 6
 
 
-def test_where_at_once_is_not_limited_slow_requests_keep_nobody_waiting(
+def test_slow_requests_do_not_delay_others_without_a_limit_at_once(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     rate_limiter = RateLimiter(shared_cache, "service", no_jitter, METADATA_LIMITS)
     with (
-        rate_limiter.acquire(15, nobody),
-        rate_limiter.acquire(15, nobody),
-        rate_limiter.acquire(15, nobody),
+        rate_limiter.acquire(15, no_heartbeat),
+        rate_limiter.acquire(15, no_heartbeat),
+        rate_limiter.acquire(15, no_heartbeat),
     ):
         assert clock.now() - 1000 < 0.6
 
 
-def test_a_pause_asked_of_one_is_kept_by_all_and_ends_spread(
+def test_all_processes_pause_after_retry_after_and_continue_with_jitter(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     send(
@@ -121,83 +123,83 @@ def test_a_pause_asked_of_one_is_kept_by_all_and_ends_spread(
         ResponseFactory(clock).error(429, retry_after="20"),
     )
     waits = []
-    for dice in (0.1, 0.5, 0.9):
+    for jitter in (0.1, 0.5, 0.9):
         clock.seconds = 1000.3
         clock.slept.clear()
-        send(RateLimiter(shared_cache, "service", functools.partial(float, dice)))
+        send(RateLimiter(shared_cache, "service", functools.partial(float, jitter)))
         waits.append(clock.slept[0])
     assert min(waits) >= 19.7
     assert len(set(waits)) == 3
 
 
 @pytest.mark.parametrize("status", [410, 429])
-def test_a_pause_without_a_length_is_about_two_seconds(
-    gates: list[RateLimiter], clock: FakeClock, status: int
+def test_pause_without_retry_after_is_about_two_seconds(
+    rate_limiters: list[RateLimiter], clock: FakeClock, status: int
 ) -> None:
-    send(gates[0], ResponseFactory(clock).error(status))
-    send(gates[1])
+    send(rate_limiters[0], ResponseFactory(clock).error(status))
+    send(rate_limiters[1])
     assert clock.slept[0] == pytest.approx(2 + 1)
 
 
-def test_nobody_else_s_wish_makes_a_machine_pause(
-    gates: list[RateLimiter], clock: FakeClock
+def test_response_that_is_not_from_the_service_causes_no_pause(
+    rate_limiters: list[RateLimiter], clock: FakeClock
 ) -> None:
     for body in ("slow down", "<html>", '{"message": "busy"}', '{"error": {"code": 429}}', "[]"):
-        send(gates[0], ResponseFactory(clock).raw(429, body, retry_after="60"))
-    send(gates[1])
+        send(rate_limiters[0], ResponseFactory(clock).raw(429, body, retry_after="60"))
+    send(rate_limiters[1])
     assert sum(clock.slept) < 2
 
 
-def test_other_answers_ask_for_no_pause(gates: list[RateLimiter], clock: FakeClock) -> None:
+def test_other_statuses_cause_no_pause(rate_limiters: list[RateLimiter], clock: FakeClock) -> None:
     for status in (200, 400, 404, 500):
-        send(gates[0], ResponseFactory(clock).error(status))
+        send(rate_limiters[0], ResponseFactory(clock).error(status))
     assert sum(clock.slept) < 1
 
 
-def test_a_pause_only_grows_while_it_lasts(gates: list[RateLimiter], clock: FakeClock) -> None:
-    gates[0].observe(ResponseFactory(clock).error(429, retry_after="30"))
-    gates[1].observe(ResponseFactory(clock).error(429))
-    gates[2].observe(ResponseFactory(clock).error(429, retry_after="5"))
-    send(gates[3])
+def test_pause_is_never_shortened(rate_limiters: list[RateLimiter], clock: FakeClock) -> None:
+    rate_limiters[0].observe(ResponseFactory(clock).error(429, retry_after="30"))
+    rate_limiters[1].observe(ResponseFactory(clock).error(429))
+    rate_limiters[2].observe(ResponseFactory(clock).error(429, retry_after="5"))
+    send(rate_limiters[3])
     assert clock.slept[0] == pytest.approx(31)
-    gates[0].observe(ResponseFactory(clock).error(429, retry_after="5"))
-    gates[1].observe(ResponseFactory(clock).error(429, retry_after="30"))
-    send(gates[3])
+    rate_limiters[0].observe(ResponseFactory(clock).error(429, retry_after="5"))
+    rate_limiters[1].observe(ResponseFactory(clock).error(429, retry_after="30"))
+    send(rate_limiters[3])
     assert clock.slept[-1] == pytest.approx(31)
 
 
-@pytest.mark.parametrize("asked", ["121", "600", "999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_no_pause_is_longer_than_two_minutes(
-    gates: list[RateLimiter], clock: FakeClock, asked: str
+@pytest.mark.parametrize("value", ["121", "600", "999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_pause_is_limited_to_two_minutes(
+    rate_limiters: list[RateLimiter], clock: FakeClock, value: str
 ) -> None:
-    gates[0].observe(ResponseFactory(clock).error(429, retry_after=asked))
+    rate_limiters[0].observe(ResponseFactory(clock).error(429, retry_after=value))
     with pytest.raises(Refused, match=r"throttled by the service .*: retry in 120 s") as caught:
-        send(gates[1])
+        send(rate_limiters[1])
     assert "Tried" not in str(caught.value)
     assert caught.value.retry_after == pytest.approx(120)
     clock.seconds += 120
-    send(gates[1])
+    send(rate_limiters[1])
 
 
-@pytest.mark.skipif(WINE, reason="wine keeps no time of access")
-def test_a_pause_that_begins_while_one_waits_for_a_lane_is_kept(
-    gates: list[RateLimiter], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.skipif(WINE, reason="wine does not store access times")
+def test_pause_that_begins_during_the_wait_for_a_permit_is_respected(
+    rate_limiters: list[RateLimiter], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for rate_limiter in gates[:4]:
+    for rate_limiter in rate_limiters[:4]:
         send(rate_limiter)
     sleep = clock.sleep
 
     def and_then(seconds: float) -> None:
         sleep(seconds)
         if len(clock.slept) == 1:
-            gates[5].observe(ResponseFactory(clock).error(429, retry_after="20"))
+            rate_limiters[5].observe(ResponseFactory(clock).error(429, retry_after="20"))
 
     monkeypatch.setattr(clock, "sleep", and_then)
-    send(gates[6])
+    send(rate_limiters[6])
     assert clock.now() >= 1020
 
 
-def test_clear_ends_a_pause(shared_cache: SharedCache, clock: FakeClock) -> None:
+def test_clearing_the_cache_ends_a_pause(shared_cache: SharedCache, clock: FakeClock) -> None:
     name = "0" * 40
     rate_limiter = RateLimiter(shared_cache, name, no_jitter)
     rate_limiter.observe(ResponseFactory(clock).error(429, retry_after="20"))
@@ -206,54 +208,56 @@ def test_clear_ends_a_pause(shared_cache: SharedCache, clock: FakeClock) -> None
     assert clock.slept == []
 
 
-def test_another_endpoint_has_a_gate_of_its_own(
-    shared_cache: SharedCache, gates: list[RateLimiter], clock: FakeClock
+def test_endpoints_have_separate_pauses(
+    shared_cache: SharedCache, rate_limiters: list[RateLimiter], clock: FakeClock
 ) -> None:
-    send(gates[0], ResponseFactory(clock).error(429, retry_after="20"))
+    send(rate_limiters[0], ResponseFactory(clock).error(429, retry_after="20"))
     send(RateLimiter(shared_cache, "another", no_jitter))
     assert clock.slept == []
 
 
-def test_where_nothing_can_be_written_requests_leave_all_the_same(
-    gates: list[RateLimiter], monkeypatch: pytest.MonkeyPatch
+def test_requests_are_sent_if_the_disk_is_full(
+    rate_limiters: list[RateLimiter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: object, **kwargs: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "open", full)
-    for rate_limiter in gates:
+    for rate_limiter in rate_limiters:
         send(rate_limiter, ResponseFactory(FakeClock()).error(429))
 
 
-def test_a_moment_from_nowhere_is_ignored(
-    shared_cache: SharedCache, gates: list[RateLimiter], clock: FakeClock
+def test_pause_file_with_the_wall_clock_s_time_is_ignored(
+    shared_cache: SharedCache, rate_limiters: list[RateLimiter], clock: FakeClock
 ) -> None:
     assert shared_cache.usable()
-    (Path(shared_cache.directory.path) / "service.pause").touch(mode=0o600)  # the wall clock's time
-    send(gates[0])
+    (Path(shared_cache.directory.path) / "service.pause").touch(
+        mode=0o600
+    )  # as created, with the wall clock's time
+    send(rate_limiters[0])
     assert clock.slept == []
 
 
-def test_whoever_waits_in_the_gate_keeps_telling(
-    gates: list[RateLimiter], clock: FakeClock
+def test_waiting_process_keeps_calling_its_heartbeat(
+    rate_limiters: list[RateLimiter], clock: FakeClock
 ) -> None:
-    """Or the others would take it for stopped, and fetch as well."""
-    heard_until = clock.now()
+    """Without heartbeats, its lease for the fetch would expire."""
+    next_call = clock.now()
 
     def heartbeat(seconds: float) -> None:
-        nonlocal heard_until
-        assert clock.now() <= heard_until
-        heard_until = clock.now() + seconds
+        nonlocal next_call
+        assert clock.now() <= next_call
+        next_call = clock.now() + seconds
 
     with (
-        gates[0].acquire(15, nobody),
-        gates[1].acquire(15, nobody),
-        gates[2].acquire(15, nobody),
-        gates[3].acquire(15, nobody),
-        gates[4].acquire(15, heartbeat),
+        rate_limiters[0].acquire(15, no_heartbeat),
+        rate_limiters[1].acquire(15, no_heartbeat),
+        rate_limiters[2].acquire(15, no_heartbeat),
+        rate_limiters[3].acquire(15, no_heartbeat),
+        rate_limiters[4].acquire(15, heartbeat),
     ):
-        assert clock.now() <= heard_until
-    gates[0].observe(ResponseFactory(clock).error(429, retry_after="20"))
-    heard_until = clock.now()
-    with gates[5].acquire(15, heartbeat):
-        assert clock.now() <= heard_until
+        assert clock.now() <= next_call
+    rate_limiters[0].observe(ResponseFactory(clock).error(429, retry_after="20"))
+    next_call = clock.now()
+    with rate_limiters[5].acquire(15, heartbeat):
+        assert clock.now() <= next_call

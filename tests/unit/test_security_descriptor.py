@@ -1,4 +1,4 @@
-"""Whom a file of Windows lets in, by its security descriptor."""
+"""Windows security descriptors, and private files on Windows."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 USER = "S-1-5-21-1-2-3-1001"
 OTHER = "S-1-5-21-1-2-3-1002"
-ALLOWS, REFUSES, ALLOWS_AN_OBJECT = 0, 1, 5
-INHERITED_ONLY = 0x08
+ALLOWED, DENIED, ALLOWED_OBJECT = 0, 1, 5
+INHERIT_ONLY = 0x08
 
 
 def sid(text: str) -> bytes:
@@ -35,8 +35,8 @@ def sid(text: str) -> bytes:
     return head + struct.pack(f"<{len(rest)}I", *rest)
 
 
-def entry(who: str, kind: int = ALLOWS, flags: int = 3) -> bytes:
-    return struct.pack("<BBHI", kind, flags, 8 + len(sid(who)), 0x1F01FF) + sid(who)
+def entry(user: str, kind: int = ALLOWED, flags: int = 3) -> bytes:
+    return struct.pack("<BBHI", kind, flags, 8 + len(sid(user)), 0x1F01FF) + sid(user)
 
 
 def descriptor(owner: str, *entries: bytes, control: int = 0x8004) -> bytes:
@@ -52,40 +52,40 @@ def descriptor(owner: str, *entries: bytes, control: int = 0x8004) -> bytes:
     [
         (USER, [entry(USER), entry(SYSTEM), entry(ADMINISTRATORS)], []),
         (ADMINISTRATORS, [entry(USER)], []),
-        (USER, [entry("S-1-3-0", flags=INHERITED_ONLY)], []),
+        (USER, [entry("S-1-3-0", flags=INHERIT_ONLY)], []),
         (USER, [], []),
         (USER, [entry(USER), entry(EVERYONE)], [EVERYONE]),
-        (USER, [entry(OTHER, flags=INHERITED_ONLY)], [OTHER]),
-        (USER, [entry(OTHER, kind=REFUSES)], []),
-        (USER, [entry(OTHER, kind=ALLOWS_AN_OBJECT)], ["?"]),
+        (USER, [entry(OTHER, flags=INHERIT_ONLY)], [OTHER]),
+        (USER, [entry(OTHER, kind=DENIED)], []),
+        (USER, [entry(OTHER, kind=ALLOWED_OBJECT)], ["?"]),
         (OTHER, [entry(USER)], [OTHER]),
         (OTHER, [entry(OTHER), entry(EVERYONE)], [OTHER, EVERYONE]),
     ],
 )
-def test_all_but_the_user_and_the_system_are_strangers(
+def test_everyone_except_the_user_and_the_system_is_reported(
     owner: str, entries: list[bytes], expected: list[str]
 ) -> None:
     assert other_readers_in(descriptor(owner, *entries), USER) == expected
 
 
-def test_without_an_access_list_everyone_is_let_in() -> None:
+def test_file_without_an_access_list_is_open_to_everyone() -> None:
     assert other_readers_in(descriptor(USER, control=0x8000), USER) == [EVERYONE]
 
 
 @given(st.binary(max_size=200))
-def test_what_is_no_descriptor_lets_in_who_is_not_known(content: bytes) -> None:
+def test_invalid_descriptor_is_reported_as_not_private(content: bytes) -> None:
     assert other_readers_in(content, USER)
 
 
 @given(st.integers(min_value=0, max_value=90))
-def test_a_torn_one_is_never_taken_for_private(size: int) -> None:
-    whole = descriptor(USER, entry(SYSTEM), entry(USER), entry(EVERYONE))
-    assert other_readers_in(whole[: min(size, len(whole) - 1)], USER)
+def test_truncated_descriptor_is_never_private(size: int) -> None:
+    complete = descriptor(USER, entry(SYSTEM), entry(USER), entry(EVERYONE))
+    assert other_readers_in(complete[: min(size, len(complete) - 1)], USER)
 
 
-@pytest.mark.skipif(sys.platform != "win32", reason="asks Windows")
+@pytest.mark.skipif(sys.platform != "win32", reason="needs Windows")
 class TestWindows:
-    def test_a_file_is_kept_for_this_user(self, tmp_path: Path) -> None:
+    def test_file_is_restricted_to_this_user(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
         path.touch()
         windows.restrict_to_user(str(path))
@@ -93,7 +93,7 @@ class TestWindows:
         assert windows.user_of().startswith("S-1-5-")
         assert f"*{windows.user_of()}:F" in windows.how_to_restrict(str(path))
 
-    def test_one_that_everybody_may_read_holds_no_secret(self, tmp_path: Path) -> None:
+    def test_secret_is_not_read_from_a_file_that_everyone_can_read(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
         path.touch()
         windows.set_access(str(path), f"D:P(A;;FA;;;{windows.user_of()})(A;;FR;;;WD)")
@@ -103,7 +103,7 @@ class TestWindows:
         write_atomically(str(path), b"s3cret")
         assert read_private(str(path)) == b"s3cret"
 
-    def test_a_shared_directory_is_this_user_s_or_not_used(
+    def test_directory_with_access_for_everyone_is_not_used(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = str(tmp_path / "shared")
@@ -113,10 +113,10 @@ class TestWindows:
         assert not Directory.at(path).usable()
         assert f"is accessible to other users ({EVERYONE}): run icacls" in caplog.text
 
-    def test_what_is_not_there_has_no_descriptor(self, tmp_path: Path) -> None:
+    def test_missing_file_raises_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             windows.other_readers(str(tmp_path / "none"))
 
-    def test_groups_of_this_process_are_told(self) -> None:
-        assert windows.acts_for_administrator() in (True, False)
-        assert windows.acts_for_group("no such group of anybody's") is None
+    def test_groups_of_this_process_are_returned(self) -> None:
+        assert windows.is_administrator() in (True, False)
+        assert windows.is_group_member("no such group") is None

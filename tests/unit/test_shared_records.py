@@ -1,4 +1,4 @@
-"""What one process leaves for another, and what of it is believed."""
+"""Records that processes share, and their validation."""
 
 from __future__ import annotations
 
@@ -32,19 +32,17 @@ def shared_cache(tmp_path: Path, clock: FakeClock) -> SharedCache:
     return shared_cache_in(tmp_path / "cache", clock)
 
 
-def entry_file(shared_cache: SharedCache) -> Path:
+def record_file(shared_cache: SharedCache) -> Path:
     return Path(shared_cache.directory.path) / f"{shared_cache.name_of(KEY)}.json"
 
 
-def change(shared_cache: SharedCache, **changes: Any) -> None:
-    """Plant what no process of ours would have written."""
-    document = {**json.loads(entry_file(shared_cache).read_text()), **changes}
-    entry_file(shared_cache).write_text(json.dumps(document))
+def change_document(shared_cache: SharedCache, **changes: Any) -> None:
+    """Change the fields of a stored record."""
+    document = {**json.loads(record_file(shared_cache).read_text()), **changes}
+    record_file(shared_cache).write_text(json.dumps(document))
 
 
-def test_what_is_written_is_read_by_another_process(
-    shared_cache: SharedCache, clock: FakeClock
-) -> None:
+def test_record_is_read_by_another_process(shared_cache: SharedCache, clock: FakeClock) -> None:
     record = Record(KEY, token_now(clock), challenge=Challenge("claims", clock.now() + 5))
     shared_cache.write(record)
     other = shared_cache_in(shared_cache.directory.path, clock)
@@ -52,8 +50,8 @@ def test_what_is_written_is_read_by_another_process(
     assert other.records() == [record]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are POSIX's")
-def test_nobody_else_can_read_it_from_its_first_byte(
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX modes and owners")
+def test_record_is_private_from_its_first_byte(
     shared_cache: SharedCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes: list[int] = []
@@ -73,30 +71,30 @@ def test_nobody_else_can_read_it_from_its_first_byte(
     assert stat.S_IMODE(os.stat(shared_cache.directory.path).st_mode) == 0o700
 
 
-def test_names_show_nothing(shared_cache: SharedCache, clock: FakeClock) -> None:
+def test_file_names_reveal_no_part_of_the_key(shared_cache: SharedCache, clock: FakeClock) -> None:
     shared_cache.write(Record(KEY, token_now(clock)))
     with shared_cache.leased(shared_cache.name_of(KEY)) as lease:
         assert lease
-    shown = " ".join(os.listdir(shared_cache.directory.path))
-    assert not any(part in shown for part in KEY if part)
+    names = " ".join(os.listdir(shared_cache.directory.path))
+    assert not any(part in names for part in KEY if part)
 
 
 @pytest.mark.parametrize(
     "namespace", [Namespace("next", NAMESPACE.network), Namespace(NAMESPACE.boot, "other")]
 )
-def test_an_entry_of_another_boot_or_network_is_none(
+def test_record_of_another_boot_or_network_is_ignored(
     shared_cache: SharedCache, clock: FakeClock, namespace: Namespace
 ) -> None:
     shared_cache.write(Record(KEY, token_now(clock)))
     other = shared_cache_in(shared_cache.directory.path, clock, namespace)
     assert other.read(KEY) is None
-    os.rename(entry_file(shared_cache), entry_file(other))
+    os.rename(record_file(shared_cache), record_file(other))
     assert other.usable()
     assert other.read(KEY) is None
     assert other.records() == []
 
 
-def test_processes_of_two_places_are_not_in_one_another_s_way(
+def test_processes_of_two_networks_do_not_affect_each_other(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     other = shared_cache_in(
@@ -108,42 +106,40 @@ def test_processes_of_two_places_are_not_in_one_another_s_way(
         cache.write(record)
     for cache, record in records.items():
         assert cache.read(KEY) == record
-    assert shared_cache.name_of(KEY) != other.name_of(
-        KEY
-    )  # and they have leases and pauses of their own
+    assert shared_cache.name_of(KEY) != other.name_of(KEY)  # so leases and pauses are separate
 
 
-def test_an_entry_of_another_endpoint_is_none_even_under_the_right_name(
+def test_record_of_another_endpoint_is_ignored_even_under_the_right_name(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     other = KEY._replace(endpoint="http://127.0.0.1:1234/token")
     shared_cache.write(Record(other, token_now(clock)))
     os.rename(
         Path(shared_cache.directory.path) / f"{shared_cache.name_of(other)}.json",
-        entry_file(shared_cache),
+        record_file(shared_cache),
     )
     assert shared_cache.read(KEY) is None
 
 
-def test_a_token_from_the_future_is_none(shared_cache: SharedCache, clock: FakeClock) -> None:
+def test_token_from_the_future_is_ignored(shared_cache: SharedCache, clock: FakeClock) -> None:
     shared_cache.write(Record(KEY, token_now(clock)))
     clock.seconds -= 10
     assert shared_cache.read(KEY) is None
 
 
 @pytest.mark.parametrize("days", [0.1, 13])
-def test_where_nothing_tells_boots_apart_a_token_of_the_last_one_is_none(
+def test_token_of_the_last_boot_is_ignored_without_a_boot_id(
     tmp_path: Path, clock: FakeClock, days: float
 ) -> None:
     clock.seconds = 600.0
     shared_cache = shared_cache_in(tmp_path / "cache", clock, Namespace())
     shared_cache.write(Record(KEY, token_now(clock)))
-    clock.seconds = 700.0  # ten minutes after the next start
+    clock.seconds = 700.0  # the next boot
     clock.skew = days * 86400
     assert shared_cache.read(KEY) is None
 
 
-def test_a_token_that_has_expired_by_the_wall_clock_is_none(
+def test_token_that_has_expired_by_the_wall_clock_is_ignored(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     shared_cache.write(Record(KEY, token_now(clock, life=30)))
@@ -151,7 +147,7 @@ def test_a_token_that_has_expired_by_the_wall_clock_is_none(
     assert shared_cache.read(KEY) is None
 
 
-def test_a_wall_clock_that_is_set_right_slowly_spoils_nothing(
+def test_token_survives_a_gradual_correction_of_the_wall_clock(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     shared_cache.write(Record(KEY, token_now(clock)))
@@ -160,11 +156,11 @@ def test_a_wall_clock_that_is_set_right_slowly_spoils_nothing(
     assert shared_cache.read(KEY) is not None
 
 
-def test_every_truncation_is_none(shared_cache: SharedCache, clock: FakeClock) -> None:
+def test_every_truncation_is_ignored(shared_cache: SharedCache, clock: FakeClock) -> None:
     shared_cache.write(Record(KEY, token_now(clock)))
-    whole = entry_file(shared_cache).read_bytes()
-    for length in range(len(whole)):
-        entry_file(shared_cache).write_bytes(whole[:length])
+    complete = record_file(shared_cache).read_bytes()
+    for length in range(len(complete)):
+        record_file(shared_cache).write_bytes(complete[:length])
         assert shared_cache.read(KEY) is None
 
 
@@ -177,39 +173,39 @@ HYPOTHESIS = settings(max_examples=150, suppress_health_check=[HealthCheck.funct
 
 @HYPOTHESIS
 @given(content=st.binary() | ANYTHING.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_are_none(shared_cache: SharedCache, clock: FakeClock, content: bytes) -> None:
+def test_any_bytes_are_ignored(shared_cache: SharedCache, clock: FakeClock, content: bytes) -> None:
     assert shared_cache.usable()
-    entry_file(shared_cache).write_bytes(content)
-    entry_file(shared_cache).chmod(0o600)
+    record_file(shared_cache).write_bytes(content)
+    record_file(shared_cache).chmod(0o600)
     assert shared_cache.read(KEY) is None
 
 
-def whole_document(clock: FakeClock, shared_cache: SharedCache) -> dict[str, Any]:
+def document_with_all_fields(clock: FakeClock, shared_cache: SharedCache) -> dict[str, Any]:
     failure = Refused("no", "Do this.", status=500, retry_after=3.0)
     challenge = Challenge("claims", clock.now() + 5, failure)
     record = Record(KEY, token_now(clock), failure, clock.now() + 2, challenge)
-    entry_file(shared_cache).unlink(missing_ok=True)
+    record_file(shared_cache).unlink(missing_ok=True)
     shared_cache.write(record)
-    document: dict[str, Any] = json.loads(entry_file(shared_cache).read_text())
+    document: dict[str, Any] = json.loads(record_file(shared_cache).read_text())
     return document
 
 
-ODD = ANYTHING | st.sampled_from(
+UNUSUAL_VALUES = ANYTHING | st.sampled_from(
     [float("nan"), float("inf"), -1, 10**400, -(10**30), True, "\x1b]0;x\x07", "\ud800", [], {}]
 )
 
 
 @HYPOTHESIS
 @given(data=st.data())
-def test_any_field_may_hold_anything(
+def test_record_with_any_value_in_a_field_is_ignored_or_harmless(
     shared_cache: SharedCache, clock: FakeClock, data: st.DataObject
 ) -> None:
-    document = whole_document(clock, shared_cache)
+    document = document_with_all_fields(clock, shared_cache)
     where: dict[str, Any] = data.draw(
         st.sampled_from([document, document["token"], document["failure"]])
     )
-    where[data.draw(st.sampled_from(sorted(where)))] = data.draw(ODD)
-    entry_file(shared_cache).write_text(json.dumps(document))
+    where[data.draw(st.sampled_from(sorted(where)))] = data.draw(UNUSUAL_VALUES)
+    record_file(shared_cache).write_text(json.dumps(document))
     found = shared_cache.read(KEY)
     if found is not None:
         assert str(found.failure).isprintable()
@@ -242,11 +238,11 @@ def test_any_field_may_hold_anything(
         {"more": 1},
     ],
 )
-def test_a_token_that_cannot_be_is_none(
+def test_impossible_token_is_ignored(
     shared_cache: SharedCache, clock: FakeClock, changes: dict[str, Any]
 ) -> None:
     shared_cache.write(Record(KEY, token_now(clock)))
-    change(shared_cache, token={**token_now(clock).facts(), **changes})
+    change_document(shared_cache, token={**token_now(clock).facts(), **changes})
     assert shared_cache.read(KEY) is None
 
 
@@ -264,49 +260,49 @@ def test_a_token_that_cannot_be_is_none(
         {"challenge": ["c", "soon", None]},
     ],
 )
-def test_a_document_of_another_kind_is_none(
+def test_document_of_another_format_is_ignored(
     shared_cache: SharedCache, clock: FakeClock, changes: dict[str, Any]
 ) -> None:
     shared_cache.write(Record(KEY, token_now(clock)))
-    change(shared_cache, **changes)
+    change_document(shared_cache, **changes)
     assert shared_cache.read(KEY) is None
 
 
-def test_deep_json_is_none(shared_cache: SharedCache) -> None:
+def test_deeply_nested_json_is_ignored(shared_cache: SharedCache) -> None:
     assert shared_cache.usable()
-    entry_file(shared_cache).write_text("[" * 100_000)
-    entry_file(shared_cache).chmod(0o600)
+    record_file(shared_cache).write_text("[" * 100_000)
+    record_file(shared_cache).chmod(0o600)
     assert shared_cache.read(KEY) is None
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are POSIX's")
-def test_what_is_planted_is_none_and_is_overwritten(
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX modes and owners")
+def test_planted_file_is_ignored_and_overwritten(
     shared_cache: SharedCache, clock: FakeClock, tmp_path: Path
 ) -> None:
     shared_cache.write(Record(KEY, token_now(clock)))
-    path, elsewhere = entry_file(shared_cache), tmp_path / "elsewhere"
+    path, elsewhere = record_file(shared_cache), tmp_path / "elsewhere"
     os.rename(path, elsewhere)
 
     def as_link() -> None:
         path.symlink_to(elsewhere)
 
-    def as_second_name() -> None:
+    def as_hard_link() -> None:
         os.link(elsewhere, path)
 
     def as_fifo() -> None:
         os.mkfifo(path, 0o600)
 
-    def as_open_file() -> None:
+    def as_accessible_file() -> None:
         path.write_bytes(elsewhere.read_bytes())
         path.chmod(0o644)
 
-    def as_anothers() -> None:
+    def as_file_of_another_user() -> None:
         path.write_bytes(elsewhere.read_bytes())
         path.chmod(0o600)
         os.chown(path, 12345, 12345)
 
-    hostile: list[Callable[[], None]] = [as_link, as_second_name, as_fifo, as_open_file]
-    for plant in [*hostile, *([as_anothers] if os.geteuid() == 0 else [])]:
+    hostile: list[Callable[[], None]] = [as_link, as_hard_link, as_fifo, as_accessible_file]
+    for plant in [*hostile, *([as_file_of_another_user] if os.geteuid() == 0 else [])]:
         plant()
         assert shared_cache.read(KEY) is None, plant
         shared_cache.write(Record(KEY, token_now(clock, "mine")))
@@ -317,21 +313,21 @@ def test_what_is_planted_is_none_and_is_overwritten(
         path.unlink()
 
 
-@pytest.mark.parametrize("wrong", ["an error", "a short write"])
-def test_a_write_that_fails_leaves_what_was_there(
+@pytest.mark.parametrize("problem", ["an error", "a partial write"])
+def test_failed_write_keeps_the_old_record(
     shared_cache: SharedCache,
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    wrong: str,
+    problem: str,
 ) -> None:
     shared_cache.write(Record(KEY, token_now(clock, "old")))
     write = os.write
-    room = [7] if wrong == "a short write" else []
+    free = [7] if problem == "a partial write" else []
 
     def full(descriptor: int, content: bytes) -> int:
-        if room:
-            return write(descriptor, content[: room.pop()])
+        if free:
+            return write(descriptor, content[: free.pop()])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
@@ -346,7 +342,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert "new" not in " ".join(os.listdir(shared_cache.directory.path))
 
 
-def test_a_write_that_is_done_in_parts_is_whole(
+def test_partial_writes_are_completed(
     shared_cache: SharedCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.write
@@ -356,9 +352,7 @@ def test_a_write_that_is_done_in_parts_is_whole(
     assert shared_cache.read(KEY) == record
 
 
-def test_what_a_killed_writer_left_is_in_nobody_s_way_and_is_removed(
-    shared_cache: SharedCache, clock: FakeClock
-) -> None:
+def test_draft_of_a_killed_process_is_removed(shared_cache: SharedCache, clock: FakeClock) -> None:
     assert shared_cache.usable()
     left = Path(shared_cache.directory.path) / f"{shared_cache.name_of(KEY)}.0a0a0a0a.new"
     left.write_bytes(b"half of a tok")
@@ -368,7 +362,7 @@ def test_what_a_killed_writer_left_is_in_nobody_s_way_and_is_removed(
     assert not left.exists()
 
 
-def test_whoever_was_stopped_until_his_draft_was_swept_away_does_not_complain(
+def test_process_whose_draft_was_removed_logs_no_warning(
     shared_cache: SharedCache,
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -386,32 +380,32 @@ def test_whoever_was_stopped_until_his_draft_was_swept_away_does_not_complain(
     assert not caplog.records
 
 
-def test_who_writes_while_another_is_about_to_is_noticed(
+def test_record_published_during_a_write_is_not_overwritten_by_an_earlier_one(
     shared_cache: SharedCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     early = token_now(clock, "early")
     clock.seconds += 60
     later = Record(KEY, token_now(clock, "later"))
     other, version = shared_cache_in(shared_cache.directory.path, clock), shared_cache.version
-    looked: list[object] = []
+    calls: list[object] = []
 
     def overtaken(key: Any) -> object:
-        if len(looked) == 1:
+        if len(calls) == 1:
             other.write(later)
-        looked.append(key)
+        calls.append(key)
         return version(key)
 
     monkeypatch.setattr(shared_cache, "version", overtaken)
     shared_cache.write(Record(KEY, early))
-    assert len(looked) > 1
+    assert len(calls) > 1
     assert other.read(KEY) == later
     assert not any(name.endswith(".new") for name in shared_cache.directory.names())
 
 
-def test_a_token_is_never_replaced_by_an_earlier_one(
+def test_token_is_never_replaced_by_an_earlier_one(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
-    """A process that was stopped comes late with what it got, or with why it got nothing."""
+    """A process that was stopped publishes its old result late."""
     early = token_now(clock, "early")
     clock.seconds += 60
     later = token_now(clock, "later")
@@ -421,7 +415,7 @@ def test_a_token_is_never_replaced_by_an_earlier_one(
         assert shared_cache.read(KEY) == Record(KEY, later)
 
 
-def test_a_token_that_is_set_back_replaces_itself(
+def test_token_with_a_postponed_refresh_replaces_itself(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     token = token_now(clock)
@@ -433,22 +427,18 @@ def test_a_token_that_is_set_back_replaces_itself(
     assert found.token.failed_refreshes == 1
 
 
-def test_a_stamp_changes_whenever_somebody_writes(
-    shared_cache: SharedCache, clock: FakeClock
-) -> None:
+def test_version_changes_with_each_write(shared_cache: SharedCache, clock: FakeClock) -> None:
     other = shared_cache_in(shared_cache.directory.path, clock)
-    stamps = [shared_cache.version(KEY)]
+    versions = [shared_cache.version(KEY)]
     for number in range(3):
         other.write(Record(KEY, token_now(clock, f"token-{number}")))
-        stamps.append(shared_cache.version(KEY))
-        assert shared_cache.version(KEY) == stamps[-1]
-    assert stamps[0] is None
-    assert len(set(stamps)) == 4
+        versions.append(shared_cache.version(KEY))
+        assert shared_cache.version(KEY) == versions[-1]
+    assert versions[0] is None
+    assert len(set(versions)) == 4
 
 
-def test_clear_removes_what_is_ours_by_name_and_no_lock(
-    shared_cache: SharedCache, clock: FakeClock
-) -> None:
+def test_clear_removes_own_files_except_locks(shared_cache: SharedCache, clock: FakeClock) -> None:
     shared_cache.write(Record(KEY, token_now(clock)))
     directory = Path(shared_cache.directory.path)
     foreign = ["azureProfile.json", "x.new", "msal_token_cache.json", "0" * 39 + ".json"]
@@ -464,7 +454,7 @@ def test_clear_removes_what_is_ours_by_name_and_no_lock(
     assert shared_cache.clear() == 0
 
 
-def test_a_failure_travels(shared_cache: SharedCache) -> None:
+def test_failure_is_read_by_another_process(shared_cache: SharedCache) -> None:
     failure = Unavailable("no such identity", "Assign it.", status=400)
     failure.reason = Reason.IDENTITY_NOT_FOUND
     failure.request_summary, failure.attempts, failure.seconds = "IMDS", 2, 1.5

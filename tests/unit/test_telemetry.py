@@ -1,4 +1,4 @@
-"""The ready-made hooks, by what they record of given events."""
+"""The metrics that the hooks record."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def noon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(SYSTEM_CLOCK), "wall", staticmethod(lambda: 1_800_000_000.0))
 
 
-def test_each_kind_of_failure_has_a_name_of_its_own() -> None:
+def test_each_failure_class_has_an_outcome() -> None:
     kinds: list[type[Failure]] = [Unavailable, Refused, Malformed, SecretUnreadable]
     assert [outcome_of(kind("x")) for kind in kinds] == [
         "unavailable", "refused", "malformed", "arc-secret",
@@ -36,7 +36,7 @@ def test_each_kind_of_failure_has_a_name_of_its_own() -> None:
 
 
 class TestPrometheus:
-    def test_the_file_says_what_has_happened(self, tmp_path: Path) -> None:
+    def test_file_contains_all_metrics(self, tmp_path: Path) -> None:
         hook = PrometheusTextFile(tmp_path / "app.prom")
         for event in (FETCH, FETCH, FAILURE):
             hook(event)
@@ -55,26 +55,26 @@ class TestPrometheus:
         types = [line.split()[2:] for line in lines if line.startswith("# TYPE")]
         assert [kind for _, kind in types] == ["counter", "summary", "gauge"]
 
-    def test_the_end_of_a_token_is_a_moment_that_does_not_grow_old(self, tmp_path: Path) -> None:
+    def test_token_expiry_is_an_absolute_time(self, tmp_path: Path) -> None:
         PrometheusTextFile(tmp_path / "a.prom")(FETCH)
         assert 'expiry_seconds{source="imds"} 1800003600.0' in (tmp_path / "a.prom").read_text()
 
-    def test_the_collector_never_sees_half_a_file(self, tmp_path: Path) -> None:
+    def test_concurrent_events_leave_one_complete_file(self, tmp_path: Path) -> None:
         hook = PrometheusTextFile(str(tmp_path / "a.prom"))
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(hook, [FETCH] * 200))
         assert [path.name for path in tmp_path.iterdir()] == ["a.prom"]
         assert re.search(r'fetches_total\{.*"fetched"\} 200\n', (tmp_path / "a.prom").read_text())
 
-    def test_a_directory_that_is_gone_leaves_nothing_behind(self, tmp_path: Path) -> None:
+    def test_missing_directory_raises_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="No such file"):
             PrometheusTextFile(tmp_path / "gone" / "a.prom")(FETCH)
 
-    def test_a_file_that_the_collector_would_not_read_is_refused(self, tmp_path: Path) -> None:
+    def test_path_that_the_collector_does_not_read_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"end in \.prom"):
             PrometheusTextFile(tmp_path / "a.txt")
 
-    def test_a_child_of_a_fork_writes_nothing_over_its_parent_s(
+    def test_forked_child_does_not_overwrite_the_file_of_its_parent(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hook = PrometheusTextFile(tmp_path / "a.prom")
@@ -82,7 +82,7 @@ class TestPrometheus:
         hook(FETCH)
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_name_may_have_the_number_of_the_process(
+    def test_path_may_contain_the_process_id(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hook = PrometheusTextFile(tmp_path / "app-{pid}.prom")
@@ -94,10 +94,10 @@ class TestPrometheus:
 
 
 class Meter:
-    """Notes what its instruments are given."""
+    """A meter that keeps the values of its instruments."""
 
     def __init__(self) -> None:
-        self.given: dict[str, list[tuple[float, dict[str, str]]]] = {}
+        self.recorded: dict[str, list[tuple[float, dict[str, str]]]] = {}
 
     def __getattr__(self, name: str) -> Any:
         assert name in ("create_counter", "create_histogram", "create_gauge")
@@ -105,27 +105,27 @@ class Meter:
 
     def _instrument(self, name: str, unit: str, description: str) -> Any:
         instrument = ModuleType(name)
-        given = self.given.setdefault(name, [])
+        recorded = self.recorded.setdefault(name, [])
         for method in ("add", "record", "set"):
-            setattr(instrument, method, lambda value, labels: given.append((value, labels)))
+            setattr(instrument, method, lambda value, labels: recorded.append((value, labels)))
         return instrument
 
 
 class TestOpenTelemetry:
-    def test_an_event_is_recorded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_event_is_recorded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         meter, api = Meter(), ModuleType("opentelemetry.metrics")
         monkeypatch.setattr(api, "get_meter", lambda *_, **__: meter, raising=False)
         monkeypatch.setitem(sys.modules, "opentelemetry", ModuleType("opentelemetry"))
         monkeypatch.setitem(sys.modules, "opentelemetry.metrics", api)
         OpenTelemetryMetrics()(FETCH)
         labels = {"event": "fetch", "source": "imds", "outcome": "fetched"}
-        assert meter.given == {
+        assert meter.recorded == {
             "imds_identity.fetches": [(1, labels)],
             "imds_identity.fetch.duration": [(0.25, labels)],
             "imds_identity.token.expiry": [(1_800_003_600.0, {"source": "imds"})],
         }
 
-    def test_the_real_one_takes_it(self) -> None:
+    def test_event_is_recorded_by_the_opentelemetry_sdk(self) -> None:
         metrics = pytest.importorskip("opentelemetry.sdk.metrics")
         export = pytest.importorskip("opentelemetry.sdk.metrics.export")
         reader = export.InMemoryMetricReader()

@@ -1,4 +1,4 @@
-"""Time, and the only caller of the time module; everything else is handed a clock."""
+"""The system's clocks. All other modules get a clock as an argument."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Clock(Protocol):
-        """What the engine needs of time, in seconds."""
+        """Time in seconds."""
 
         def now(self) -> float:
-            """Seconds on a clock that never steps; its zero means nothing."""
+            """Return the time of a clock that is never set; its zero is arbitrary."""
             ...
 
         def tick(self) -> float:
-            """Seconds on the cheapest clock, which may stand still in a suspended machine."""
+            """Return the time of the fastest clock, which may stop while a machine is suspended."""
             ...
 
         def wall(self) -> float:
-            """Unix time as this machine believes it to be."""
+            """Return the Unix time according to this machine."""
             ...
 
         def sleep(self, seconds: float) -> None:
-            """Wait."""
+            """Wait for ``seconds``."""
             ...
 
 
 if sys.platform == "linux":
-    # Unlike CLOCK_MONOTONIC it goes on while a machine is suspended, as tokens do.
+    # Tokens also expire while a machine is suspended: CLOCK_MONOTONIC stops then.
     _steady = functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 elif sys.platform == "darwin":
     _steady = functools.partial(time.clock_gettime, time.CLOCK_MONOTONIC)
@@ -40,7 +40,7 @@ else:
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of the operating system."""
 
     now = staticmethod(_steady)
     tick = staticmethod(time.monotonic)

@@ -1,4 +1,4 @@
-"""The environment's variables, read once: nothing else looks at ``os.environ``."""
+"""Environment variables. No other module reads ``os.environ``."""
 
 from __future__ import annotations
 
@@ -45,31 +45,31 @@ VARIABLES = (
     "https_proxy",
     "no_proxy",
 )
-"""All that this package reads."""
+"""All variables that this package reads."""
 _KNOWN = frozenset(VARIABLES)
 
 
 class Environment:
-    """The variables that this package knows, as they were at one moment.
+    """A snapshot of the variables that this package reads.
 
-    One that is empty is as good as not set. The repr shows names only, because some are secrets.
+    An empty variable counts as unset. The repr shows only names, because some values are secrets.
 
     Args:
-        values: by name; those of this process by default.
+        values: by name; by default those of this process.
     """
 
     __slots__ = ("_values",)
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         source = os.environ if values is None else values
-        # Most are not set, and os.environ.get is slow about those. Another thread may unset one.
+        # os.environ.get is slow for the many unset ones. Another thread may unset one in between.
         self._values = {name: source.get(name, "") for name in VARIABLES if name in source}
 
     def __getitem__(self, name: str) -> str:
-        """The value of a variable, empty where it is not set.
+        """Return the value of a variable; an empty string if it is not set.
 
         Raises:
-            KeyError: for one that is not among `VARIABLES`.
+            KeyError: if it is not one of `VARIABLES`.
         """
         if name not in _KNOWN:
             raise KeyError(name)
@@ -80,30 +80,18 @@ class Environment:
 
 
 def variable_value(name: str) -> str:
-    """The present value of one of `VARIABLES`, for who needs no other; empty where it is not set.
-
-    Raises:
-        KeyError: for one that is not among them.
-    """
+    """Return the current value of a single variable, as `Environment` does."""
     return Environment({name: os.environ.get(name, "")})[name]
 
 
 def for_child(values: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of a process that this one starts.
-
-    Args:
-        values: what it gets beside this process's own, by name.
-    """
+    """Return the environment for a child process: that of this process and ``values``."""
     return {**os.environ, **values}
 
 
 @contextmanager
 def patched_environ(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process for as long as a ``with`` block lasts.
-
-    Args:
-        values: by name.
-    """
+    """Set environment variables during a ``with`` block."""
     before = dict(os.environ)
     os.environ.update(values)
     try:

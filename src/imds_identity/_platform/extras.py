@@ -1,15 +1,15 @@
-"""Packages that only some users install."""
+"""Optional dependencies."""
 
 from __future__ import annotations
 
 
 def not_installed(package: str, extra: str, purpose: str) -> ModuleNotFoundError:
-    """What to raise where a package is not there: it says what to install.
+    """Return an error that says which extra of this distribution installs ``package``.
 
     Args:
-        package: what is imported.
-        extra: the extra of this distribution that has it.
-        purpose: what it is needed for.
+        package: the missing package.
+        extra: the name of the extra.
+        purpose: the feature that needs the package, the subject of the message.
     """
     return ModuleNotFoundError(
         f"{purpose} needs {package}: pip install 'imds-identity[{extra}]'", name=package

@@ -1,4 +1,4 @@
-"""Who may open a file of Windows, by its security descriptor as bytes.
+"""A parser of Windows security descriptors: which users can access a file.
 
 https://learn.microsoft.com/openspecs/windows_protocols/ms-dtyp/7d4dac05-9cef-4563-a058-f108abecce1d
 """
@@ -7,54 +7,53 @@ from __future__ import annotations
 
 import struct
 
-_HEADER = struct.Struct("<BBHIIII")  # revision, unused, control, owner, group, auditing, access
-_LIST = struct.Struct("<BBHHH")  # revision, unused, size, count, unused
-_ENTRY = struct.Struct("<BBHI")  # kind, flags, size, rights; then whom it is about
-_ALLOWS = 0
-_REFUSES = frozenset({1, 6, 10, 12})
-_HAS_LIST = 0x0004
+_HEADER = struct.Struct("<BBHIIII")  # revision, unused, control, owner, group, SACL, DACL
+_ACL = struct.Struct("<BBHHH")  # revision, unused, size, count, unused
+_ACE = struct.Struct("<BBHI")  # type, flags, size, rights; then the SID
+_ACCESS_ALLOWED = 0
+_ACCESS_DENIED = frozenset({1, 6, 10, 12})
+_DACL_PRESENT = 0x0004
 
 SYSTEM = "S-1-5-18"
 ADMINISTRATORS = "S-1-5-32-544"
 EVERYONE = "S-1-1-0"
-# Who makes a file in the directory, and who owns it.
-_STAND_INS = frozenset({"S-1-3-0", "S-1-3-4"})
+_CREATOR_AND_OWNER = frozenset({"S-1-3-0", "S-1-3-4"})
 
 
 def other_readers_in(descriptor: bytes, user: str) -> list[str]:
-    """Who may open or change what ``descriptor`` is of, beside its user and the system.
+    """Return who can access a file except ``user``, SYSTEM and Administrators.
 
     Args:
-        descriptor: self-relative, with owner and access list.
-        user: the SID of whom it should belong to.
+        descriptor: in self-relative form, with owner and DACL.
+        user: the SID of the expected owner.
 
     Returns:
-        SIDs, and ``?`` for what is not understood. SYSTEM and Administrators open everything.
+        SIDs, and ``?`` for each entry that is not understood.
     """
     try:
-        named = _named_in(descriptor)
+        sids = _sids_in(descriptor)
     except (struct.error, IndexError):
-        named = ["?"]
-    trusted = _STAND_INS | {SYSTEM, ADMINISTRATORS, user}
-    return [each for each in dict.fromkeys(named) if each not in trusted]
+        sids = ["?"]
+    trusted = _CREATOR_AND_OWNER | {SYSTEM, ADMINISTRATORS, user}
+    return [sid for sid in dict.fromkeys(sids) if sid not in trusted]
 
 
-def _named_in(descriptor: bytes) -> list[str]:
-    """The owner, and whom the access list lets in."""
-    _, _, control, owner, _, _, access = _HEADER.unpack_from(descriptor)
-    named = [_sid_at(descriptor, owner) if owner else "?"]
-    if not control & _HAS_LIST or not access:
-        return [*named, EVERYONE]
-    count = _LIST.unpack_from(descriptor, access)[3]
-    position = access + _LIST.size
+def _sids_in(descriptor: bytes) -> list[str]:
+    """Return the owner and everyone to whom the DACL grants any access."""
+    _, _, control, owner, _, _, acl = _HEADER.unpack_from(descriptor)
+    sids = [_sid_at(descriptor, owner) if owner else "?"]
+    if not control & _DACL_PRESENT or not acl:
+        return [*sids, EVERYONE]
+    count = _ACL.unpack_from(descriptor, acl)[3]
+    position = acl + _ACL.size
     for _ in range(count):
-        kind, _, size, _ = _ENTRY.unpack_from(descriptor, position)
-        if kind == _ALLOWS:
-            named.append(_sid_at(descriptor, position + _ENTRY.size))
-        elif kind not in _REFUSES:
-            named.append("?")
+        kind, _, size, _ = _ACE.unpack_from(descriptor, position)
+        if kind == _ACCESS_ALLOWED:
+            sids.append(_sid_at(descriptor, position + _ACE.size))
+        elif kind not in _ACCESS_DENIED:
+            sids.append("?")
         position += size
-    return named
+    return sids
 
 
 def _sid_at(descriptor: bytes, position: int) -> str:

@@ -98,7 +98,7 @@ def check_agent_port(facts: Facts) -> Verdict:
     if facts.agent.port_problem:
         return failure(
             facts.agent.port_problem,
-            "another process than the Azure Arc agent listens on the agent's port, and would "
+            "a process other than the Azure Arc agent listens on the agent's port and would "
             "receive the agent's secret",
             f"{_terms(facts).show_listener}; stop that process, then {_terms(facts).restart}",
         )

@@ -99,8 +99,15 @@ class Diagnosis(NamedTuple):
 
     def shortened(self) -> Diagnosis:
         """Return a copy to share with others, with each GUID cut to its first four digits."""
-        findings = (Finding(*map(_short, finding)) for finding in self.findings)
-        return self._replace(headline=_short(self.headline), findings=tuple(findings))
+        findings = (
+            finding._replace(
+                seen=_shorten(finding.seen),
+                meaning=_shorten(finding.meaning),
+                remedy=_shorten(finding.remedy),
+            )
+            for finding in self.findings
+        )
+        return self._replace(headline=_shorten(self.headline), findings=tuple(findings))
 
 
 def run_checks(facts: Facts) -> Diagnosis:
@@ -139,5 +146,5 @@ def _worst(findings: tuple[Finding, ...], facts: Facts) -> tuple[Status, str]:
     return "ok", f"no fault was found: {facts.source} issued a token"
 
 
-def _short(text: str) -> Any:
+def _shorten(text: str) -> str:
     return _GUID.sub(r"\1…", text)

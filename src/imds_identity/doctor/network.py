@@ -51,7 +51,7 @@ def check_route(facts: Facts) -> Verdict:
             f"{network.address}: {network.problem}",
             f"there is no route to {network.address}: {network.problem}",
             f"ip route get {network.address}; ip rule; "
-            f"ip route add {network.address}/32 via THE_DEFAULT_GATEWAY",
+            f"ip route add {network.address}/32 via DEFAULT_GATEWAY",
         )
     if _is_loopback(network.address):
         return ok("loopback")
@@ -77,8 +77,8 @@ def check_network_interface(facts: Facts) -> Verdict:
 def _add_route_command(network: Network) -> str:
     """Return the command that routes requests through the primary interface."""
     default = _default_route(network)
-    interface = default.interface if default else "THE_PRIMARY_INTERFACE"
-    gateway = default.gateway if default else "THE_DEFAULT_GATEWAY"
+    interface = default.interface if default else "PRIMARY_INTERFACE"
+    gateway = default.gateway if default else "DEFAULT_GATEWAY"
     if interface.replace(".", "").isdigit():  # Windows identifies interfaces by address
         return f"route add {network.address}/32 {interface} metric 1 -p"
     return f"sudo ip route add {network.address}/32 via {gateway} dev {interface}"

@@ -168,8 +168,8 @@ def check_shared_backoff(facts: Facts) -> Verdict:
     if seconds > 0:
         return failure(
             f"{seconds:.0f} s are left of the back-off in {sanitize(facts.cache.path)}",
-            "the service throttled another process of this user, so all of them send no requests "
-            f"for {seconds:.0f} s; the doctor requested no token",
+            "the service throttled another process of this user, so this user's processes send no "
+            f"requests for {seconds:.0f} s, and the doctor requested no token",
             "wait; then find the process that sends too many requests: ss -tnp dst 169.254.169.254",
         )
     return ok("no process is backing off")

@@ -70,9 +70,9 @@ def _port_problem(port: int) -> str:
 def _group_membership(user: str) -> tuple[bool | None, bool]:
     """Return whether this process is root or in the agent's group, and whether its user is."""
     if sys.platform == "win32":
-        from ..._platform.windows import acts_for_administrator, acts_for_group
+        from ..._platform.windows import is_administrator, is_group_member
 
-        return acts_for_administrator() or acts_for_group(WINDOWS_GROUP), False
+        return is_administrator() or is_group_member(WINDOWS_GROUP), False
     import grp
 
     if os.geteuid() == 0:

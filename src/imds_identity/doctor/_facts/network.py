@@ -82,26 +82,34 @@ def parse_windows_routes(output: str) -> tuple[Route, ...]:
 def _routes() -> tuple[Route, ...] | None:
     try:
         if sys.platform == "win32":
-            return parse_windows_routes(_run_route_print())
+            return parse_windows_routes(run_route_print())
         table = _read_table("route")
         return None if table is None else parse_linux_routes(table)
     except (OSError, ValueError):
         return None
 
 
-def _run_route_print() -> str:
+def run_route_print() -> str:
+    """Return the output of ``route print -4``.
+
+    Raises:
+        OSError: if the program cannot run, or does not finish in time.
+    """
     import os
     import subprocess
 
     command = os.path.join(os.path.abspath(os.sep), "Windows", "System32", "route.exe")
-    completed = subprocess.run(  # noqa: S603 - a system program, by its full path
-        [command, "print", "-4"],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=_ROUTE_SECONDS,
-        check=False,
-    )
+    try:
+        completed = subprocess.run(  # noqa: S603 - a system program, by its full path
+            [command, "print", "-4"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ROUTE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(str(error)) from None
     return completed.stdout
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from typing import TYPE_CHECKING
 
 from ..._core.claims import claims_in
 from ..._core.failure import sanitize
 from ..._core.identity import Identity
+from ..._platform.files import access_problem
 from ..._shared_cache.location import default_paths, parse_setting, shared_cache_for
 from ..._shared_cache.mounts import current_mounts
 from ..._shared_cache.rate_limit import rate_limiter_for
@@ -62,29 +62,14 @@ def directory_problem(path: str) -> str:
         return "there is no memory-backed file system for the cache"
     try:
         status = os.lstat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            return "it is not a directory"
+        problem = access_problem(path, status)
     except FileNotFoundError:
         return ""
     except OSError as error:
         return error.strerror or str(error)
-    if not stat.S_ISDIR(status.st_mode):
-        return "it is not a directory"
-    if sys.platform == "win32":
-        return _access_problem(path)
-    if status.st_uid != os.geteuid():
-        return f"it belongs to user {status.st_uid}, and this process is user {os.geteuid()}"
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        return f"other users can access it: its mode is {stat.S_IMODE(status.st_mode):o}"
-    return ""
-
-
-def _access_problem(path: str) -> str:
-    from ..._platform.windows import other_readers
-
-    try:
-        readers = other_readers(path)
-    except OSError as error:
-        return error.strerror or str(error)
-    return f"other users can access it: {', '.join(readers)}" if readers else ""
+    return f"it {problem}" if problem else ""
 
 
 def _read_cache(path: str, shared_cache: SharedCache, source: TokenSource) -> CacheState:

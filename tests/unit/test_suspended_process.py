@@ -1,4 +1,4 @@
-"""A process that is stopped (SIGSTOP, `docker pause`) at any moment, and those that go on."""
+"""Other processes continue while one is stopped (SIGSTOP, `docker pause`) at any moment."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from support import FakeClock
 
 
-PACKAGES = ("_token_cache", "_shared_cache", "_http", "files.py")
+TRACED = ("_token_cache", "_shared_cache", "_http", "files.py")
 ONE_FETCH = REQUEST_SECONDS + MARGIN + 1.0
 
 
 class Process:
-    """A process of the machine that asks for one token, by one request."""
+    """A process that fetches one token by one request."""
 
     sent = 0
 
@@ -61,8 +61,8 @@ class Process:
         return token_now(self.shared_cache.clock, f"token-{self.sent}")
 
 
-class Frozen:
-    """Work that stops before the line ``moment`` of ours that it runs, until it is let go."""
+class SuspendedThread:
+    """A thread that stops before it executes the package's line number ``moment``."""
 
     def __init__(self, work: Callable[[], object], moment: int) -> None:
         self.moments = 0
@@ -70,65 +70,65 @@ class Frozen:
         self.error: BaseException | None = None
         self._work = work
         self._moment = moment
-        self._stands = threading.Event()
-        self._go = threading.Event()
+        self._stopped = threading.Event()
+        self._continue = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        assert self._stands.wait(10)
+        assert self._stopped.wait(10)
 
     def _run(self) -> None:
         sys.settrace(self._trace)
         try:
             self._work()
-        except BaseException as error:  # noqa: BLE001 - the test looks at it
+        except BaseException as error:  # noqa: BLE001 - asserted in `resume`
             self.error = error
         finally:
             sys.settrace(None)
             self.is_over = True
-            self._stands.set()
+            self._stopped.set()
 
     def _trace(self, frame: Any, event: str, _: object) -> Any:
-        if not any(room in Path(frame.f_code.co_filename).parts for room in PACKAGES):
+        if not any(name in Path(frame.f_code.co_filename).parts for name in TRACED):
             return None
         if event == "line":
             self.moments += 1
             if self.moments == self._moment:
-                self._stands.set()
-                self._go.wait(30)
+                self._stopped.set()
+                self._continue.wait(30)
         return self._trace
 
-    def let_go(self) -> None:
-        self._go.set()
+    def resume(self) -> None:
+        self._continue.set()
         self._thread.join(10)
         assert self.is_over
         assert self.error is None
 
 
-@pytest.mark.skipif(WINE, reason="wine keeps no time of access")
-def test_whenever_one_process_is_stopped_nobody_waits_longer_than_one_fetch(
+@pytest.mark.skipif(WINE, reason="wine does not store access times")
+def test_other_processes_wait_no_longer_than_one_fetch_whenever_one_is_stopped(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Files have the time of this machine, and what is being written is not to be swept away.
+    # Drafts have the real time, so that another process would remove them as old ones.
     monkeypatch.setattr("imds_identity._shared_cache.store._DRAFT_SECONDS", 1e12)
-    replaced_by_an_earlier = 0
+    replaced_by_earlier = 0
     for moment in range(1, 1000):
         directory = tmp_path / str(moment)
         stopped = Process(directory, clock)
-        frozen = Frozen(stopped.get, moment)
+        suspended = SuspendedThread(stopped.get, moment)
         started, sent = clock.now(), Process.sent
         tokens = [Process(directory, clock).get() for _ in range(2)]
         assert clock.now() - started <= ONE_FETCH, moment
         assert Process.sent - sent <= 1, moment
-        clock.seconds += 1000  # what it knows is of long ago by then
-        frozen.let_go()
+        clock.seconds += 1000  # its result is old when it continues
+        suspended.resume()
         assert stopped.entry.token is not None
         latest = max([*tokens, stopped.entry.token], key=lambda token: token.received_at)
         started = clock.now()
-        replaced_by_an_earlier += Process(directory, clock).get().value != latest.value
+        replaced_by_earlier += Process(directory, clock).get().value != latest.value
         assert clock.now() == started, moment
-        if frozen.moments < moment:
+        if suspended.moments < moment:
             assert moment > 100
-            # Only between the last look and the renaming, which comes next.
-            assert replaced_by_an_earlier < 30
+            # Only if it was stopped between the last check and the rename.
+            assert replaced_by_earlier < 30
             return
-    raise AssertionError("it never came to an end")
+    raise AssertionError("the fetch executes too many lines")

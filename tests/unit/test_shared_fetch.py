@@ -1,4 +1,4 @@
-"""One fetch for all processes of a machine: who fetches, who waits, and what they are told."""
+"""One fetch for all processes of a machine: its token, its failure, and claims challenges."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shared_cache(tmp_path: Path, clock: FakeClock) -> SharedCache:
 
 
 class Process:
-    """A process of the machine: a broker of its own, and the shared cache."""
+    """A process with its own token cache and the shared cache."""
 
     def __init__(
         self, shared_cache: SharedCache, service: Service, background: BackgroundQueue
@@ -68,12 +68,14 @@ def processes(
     return [Process(shared_cache, service, background) for _ in range(60)]
 
 
-class TestSharing:
-    def test_one_process_fetches_for_all(self, processes: list[Process], service: Service) -> None:
+class TestSharedFetch:
+    def test_one_process_fetches_for_all_processes(
+        self, processes: list[Process], service: Service
+    ) -> None:
         assert {process.get() for process in processes} == {"token-1"}
         assert service.fetches == 1
 
-    def test_a_due_token_is_refreshed_by_one_and_picked_up_by_the_others(
+    def test_due_token_is_refreshed_by_one_process_and_used_by_all(
         self,
         processes: list[Process],
         service: Service,
@@ -88,7 +90,7 @@ class TestSharing:
         assert {process.get() for process in processes} == {"token-2"}
         assert service.fetches == 2
 
-    def test_in_an_outage_one_process_tries_for_all(
+    def test_one_process_retries_for_all_during_an_outage(
         self,
         processes: list[Process],
         service: Service,
@@ -110,7 +112,7 @@ class TestSharing:
         assert {process.get() for process in processes} == {"token-3"}
         assert service.fetches == 3
 
-    def test_a_failure_is_everybody_s_for_two_seconds(
+    def test_failure_is_shared_for_two_seconds(
         self, processes: list[Process], service: Service, clock: FakeClock
     ) -> None:
         service.error = Malformed("nonsense", status=200)
@@ -122,7 +124,7 @@ class TestSharing:
         clock.seconds += 2
         assert {process.get() for process in processes} == {"token-2"}
 
-    def test_claims_bypass_what_is_shared_and_replace_it(
+    def test_claims_challenge_bypasses_and_replaces_the_shared_token(
         self, processes: list[Process], service: Service
     ) -> None:
         first, second, third = processes[:3]
@@ -131,7 +133,7 @@ class TestSharing:
         assert third.get() == "token-2"
         assert service.fetches == 2
 
-    def test_what_claims_have_brought_answers_them_in_a_process_that_held_nothing(
+    def test_token_fetched_for_claims_satisfies_them_in_another_process(
         self, processes: list[Process], service: Service, clock: FakeClock
     ) -> None:
         assert processes[0].get() == "token-1"
@@ -139,10 +141,12 @@ class TestSharing:
         assert processes[2].get(claims="c") == "token-2"
         assert processes[3].get(claims="d") == "token-3"
         clock.seconds += ANSWER_SECONDS
-        assert processes[4].get(claims="d") == "token-4"  # that one was refused later
+        assert (
+            processes[4].get(claims="d") == "token-4"
+        )  # the resource may have refused the earlier token since
         assert service.fetches == 4
 
-    def test_what_is_older_than_the_claims_answers_them_for_nobody_however_late_it_came(
+    def test_token_issued_before_the_claims_never_satisfies_them(
         self, processes: list[Process], shared_cache: SharedCache, clock: FakeClock
     ) -> None:
         first = processes[0]
@@ -153,12 +157,12 @@ class TestSharing:
         claims = '{"access_token": {"nbf": {"value": "%d"}}}'
         assert first.get(claims % 1000) == "token-2"
 
-    def test_who_asks_without_claims_does_not_wait_for_those_who_come_with_some(
+    def test_request_without_claims_does_not_wait_for_one_with_claims(
         self, processes: list[Process], service: Service, clock: FakeClock
     ) -> None:
         first, second, third = processes[:3]
         assert first.get() == "token-1"
-        clock.seconds += LIFE  # nobody has anything any more
+        clock.seconds += LIFE  # all tokens have expired
         slow, seen = first.service, []
 
         def fetch() -> Token:
@@ -171,7 +175,7 @@ class TestSharing:
         assert first.get(claims="c") == "token-3"
         assert seen == ["token-2", "token-2"]
 
-    def test_what_was_cleared_during_a_fetch_is_not_shared(
+    def test_token_is_not_shared_if_the_cache_was_cleared_during_the_fetch(
         self, processes: list[Process], shared_cache: SharedCache
     ) -> None:
         process = processes[0]
@@ -185,7 +189,7 @@ class TestSharing:
         process.get()
         assert shared_cache.read(KEY) is None
 
-    def test_who_cannot_lock_goes_without_and_leaves_nothing(
+    def test_process_without_a_lease_fetches_and_shares_nothing(
         self,
         processes: list[Process],
         shared_cache: SharedCache,
@@ -201,8 +205,8 @@ class TestSharing:
         assert shared_cache.read(KEY) is None
         assert service.fetches == 1
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="fcntl is POSIX's")
-    def test_a_file_system_without_locks_is_gone_without(
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs fcntl")
+    def test_file_system_without_locks_causes_one_warning(
         self,
         processes: list[Process],
         monkeypatch: pytest.MonkeyPatch,
