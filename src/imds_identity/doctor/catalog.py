@@ -152,7 +152,8 @@ CATALOG = {
         "Mount the tokens directory into the container, or update the agent.", _ARC,
     ),
     "II034": CatalogEntry(
-        "Azure Arc agent's certificate", "the certificates in /var/opt/azcmagent/certs",
+        "Azure Arc agent's certificate",
+        "the certificates in /var/opt/azcmagent/certs, if the package cryptography is installed",
         "The server was off or not connected to Azure for 90 days.",
         "azcmagent show reports Expired.",
         "sudo azcmagent disconnect --force-local-only; sudo azcmagent connect", _AGENT,
