@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from imds_identity._core.freshness import FAILURE_SECONDS, back_off, refresh_delay
 from imds_identity._core.token import Token
-from imds_identity._http.exchange import Response
-from imds_identity._http.retry import Backoff, retry_after
+from imds_identity._http.messages import Response
+from imds_identity._http.retry import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -98,7 +98,7 @@ def machine(start: float, random_number: Random) -> Machine:
             due = now + refresh_delay(LIFETIME, None, random_number())
             token = Token("", "Bearer", round(now + LIFETIME), round(due), now, due, now + LIFETIME)
         elif token is not None:
-            token = back_off(token, now, random_number(), retry_after(response))
+            token = back_off(token, now, random_number(), response.retry_after)
         now = token.refresh_at if token else now + FAILURE_SECONDS
 
 

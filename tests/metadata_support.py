@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from imds_identity._http.exchange import Response
+from imds_identity._http.messages import Response
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity.metadata import MetadataClient
 from support import FakeClock, ResponseFactory
@@ -16,7 +16,8 @@ from support import FakeClock, ResponseFactory
 if TYPE_CHECKING:
     import random
 
-    from imds_identity._http.exchange import Request, TransportError
+    from imds_identity._http.exchange import TransportError
+    from imds_identity._http.messages import Request
     from imds_identity.emulator import Emulator
 
 NOON = "Mon, 19 Sep 2016 12:00:00 GMT"

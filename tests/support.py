@@ -21,7 +21,7 @@ from azure.core.credentials import AccessToken
 
 from imds_identity._core.key import Key
 from imds_identity._core.token import Token
-from imds_identity._http.exchange import Response
+from imds_identity._http.messages import Response
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._shared_cache.directory import Directory
 from imds_identity._shared_cache.namespace import Namespace

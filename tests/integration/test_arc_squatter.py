@@ -15,7 +15,7 @@ import pytest
 from azure.core.pipeline.transport import AioHttpTransport
 
 from imds_identity import ManagedIdentityCredential, aio
-from imds_identity._http import key_file as secret_file
+from imds_identity._sources.arc import key_file as secret_file
 from imds_identity.errors import ArcSecretError
 
 if TYPE_CHECKING:

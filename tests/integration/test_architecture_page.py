@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from imds_identity._http.exchange import Request, Response
+    from imds_identity._http.messages import Request, Response
     from imds_identity._http.runner import Sender
     from imds_identity._platform.clock import Clock
 

@@ -20,7 +20,7 @@ from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._http.exchange import Request
+from imds_identity._http.messages import Request
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._http.transport import direct_sender
 from imds_identity._sources import app_hosts
@@ -322,7 +322,7 @@ def test_service_fabric_has_one_deadline(
 ) -> None:
     monkeypatch.setattr(app_hosts, "Request", functools.partial(Request, seconds=0.3))
     fabric(first, then, hold=True)
-    with pytest.raises(Unavailable, match=r"no complete answer within|no answer within"):
+    with pytest.raises(Unavailable, match=r"no complete response within|no response within"):
         fetched()
 
 

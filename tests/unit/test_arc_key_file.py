@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.failure import SecretUnreadable
-from imds_identity._http import key_file as secret_file
-from imds_identity._http.key_file import read_secret
+from imds_identity._sources.arc import key_file as secret_file
+from imds_identity._sources.arc.key_file import read_secret
 from support import WINE
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_another_directory_is_refused(tokens: Path, name: str) -> None:
 
 def test_another_name_is_refused(tokens: Path) -> None:
     (tokens / "a.txt").write_text("s3cret")
-    assert "extension '.key'" in refused(tokens / "a.txt", tokens)
+    assert "its extension is not '.key'" in refused(tokens / "a.txt", tokens)
 
 
 @posix
@@ -137,7 +137,7 @@ def test_without_dir_fd_links_and_exchanges_are_found_by_looking_twice(
     (tokens / "d.key").mkdir()
     assert "not a regular file" in refused(tokens / "d.key", tokens)
     monkeypatch.setattr(os, "lstat", lambda path: other)
-    assert "replaced by another file" in refused(tokens / "a.key", tokens)
+    assert "another file replaced it" in refused(tokens / "a.key", tokens)
 
 
 class Watched:

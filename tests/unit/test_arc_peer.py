@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.failure import SecretUnreadable
-from imds_identity._http import peer as listener
-from imds_identity._http import peer_windows as listener_windows
-from imds_identity._http.peer import confirm, owners
+from imds_identity._sources.arc import peer as listener
+from imds_identity._sources.arc import peer_windows as listener_windows
+from imds_identity._sources.arc.peer import confirm, owners
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,7 +154,7 @@ def test_tables_that_cannot_be_read_are_a_refusal_with_advice(
         raise error
 
     linux_anywhere.setattr(builtins, "open", denied)
-    with pytest.raises(SecretUnreadable, match=r"cannot be told who listens.*container"):
+    with pytest.raises(SecretUnreadable, match=r"cannot determine which user listens.*container"):
         confirm(PORT)
 
 

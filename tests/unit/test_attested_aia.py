@@ -17,7 +17,7 @@ from imds_identity.metadata._attestation.chain import Certificates, check_chain
 from imds_identity.metadata.errors import MissingIntermediateError, UntrustedSignerError
 
 if TYPE_CHECKING:
-    from imds_identity._http.exchange import Request, Response
+    from imds_identity._http.messages import Request, Response
     from support import FakeClock, ResponseFactory
 
 BASE = "http://www.microsoft.com/pkiops/certs/"

@@ -37,14 +37,9 @@ from imds_identity._azure_core.transports.sender import (
     sync_sender,
 )
 from imds_identity._core.failure import Malformed, Refused, Unavailable
-from imds_identity._http.connection import LARGEST_BODY
-from imds_identity._http.exchange import (
-    ConnectFailed,
-    ReadFailed,
-    Request,
-    Response,
-    TransportError,
-)
+from imds_identity._http.bounded import MAX_BODY
+from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError
+from imds_identity._http.messages import Request, Response
 from imds_identity._token_cache.flight import Interrupted
 from support import RawServer, RunningClock
 
@@ -199,7 +194,7 @@ def test_a_redirect_leads_nowhere_and_is_not_inflated(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_body_is_read_to_its_bound_and_no_further(kind: str) -> None:
-    with RawServer(HEAD + b"\r\n", b"x" * LARGEST_BODY, every=0) as server:
+    with RawServer(HEAD + b"\r\n", b"x" * MAX_BODY, every=0) as server:
         with pytest.raises(Malformed, match="larger than"):
             sent(KINDS[kind](), Request(server.url, {}))
         assert server.closed.wait(5)
@@ -368,7 +363,7 @@ def test_nobody_there_is_unreached(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_endpoint_that_is_no_url_is_said_to_be_wrong(kind: str) -> None:
-    with pytest.raises(Unavailable, match="cannot be asked"):
+    with pytest.raises(Unavailable, match="no request can be sent to"):
         sent(KINDS[kind](), Request("http://127.0.0.1:99999/", {}))
 
 
@@ -609,7 +604,7 @@ def test_sending_imports_nothing(kind: str) -> None:
 import asyncio, sys
 from imds_identity import aio
 from imds_identity._platform.clock import SYSTEM_CLOCK
-from imds_identity._http.exchange import Request
+from imds_identity._http.messages import Request
 from azure.core.pipeline.transport import {kind if kind != "hooks only" else "HttpTransport"}
 hook = lambda response: None
 transport = None if {kind!r} == "hooks only" else {kind if kind != "hooks only" else None}()

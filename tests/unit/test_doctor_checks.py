@@ -20,7 +20,7 @@ from imds_identity._core.failure import (
     Unavailable,
 )
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
-from imds_identity._http.exchange import Response
+from imds_identity._http.messages import Response
 from imds_identity._platform.environment import VARIABLES, Environment
 from imds_identity._sources.explain import explain
 from imds_identity._sources.firmware import Firmware

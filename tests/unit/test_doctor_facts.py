@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.claims import claims_in
-from imds_identity._http.exchange import ConnectFailed, Request, Response
+from imds_identity._http.exchange import ConnectFailed
+from imds_identity._http.messages import Request, Response
 from imds_identity._platform.environment import Environment
 from imds_identity.doctor._facts.agent import certificate_expiry
 from imds_identity.doctor._facts.facts import Route

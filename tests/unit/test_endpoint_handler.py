@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from imds_identity._http.exchange import Request, Response
+    from imds_identity._http.messages import Request, Response
     from imds_identity._http.runner import Sender
     from imds_identity._platform.clock import Clock
     from imds_identity._token_cache.cache import TokenCache

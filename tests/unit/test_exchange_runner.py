@@ -1,34 +1,31 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_identity._core.failure import Failure, Refused, SecretUnreadable, Unavailable
 from imds_identity._core.identity import parse_identity
+from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._http import peer as listener
-from imds_identity._http.exchange import (
-    ReadFailed,
-    Request,
-    Response,
-    Steps,
-    pause,
-    read_secret,
-    send,
-)
+from imds_identity._http.exchange import ReadFailed, Steps, pause, send
+from imds_identity._http.messages import Request, Response
 from imds_identity._http.retry import with_retries
 from imds_identity._http.retry_options import RetryOptions
 from imds_identity._http.runner import MARGIN, ExchangeRunner
-from imds_identity._sources import arc, imds
+from imds_identity._http.transport_errors import plain_headers
+from imds_identity._sources import imds
+from imds_identity._sources.arc import exchange as arc
+from imds_identity._sources.arc.auth import KeyFileAuth
 from imds_identity._token_cache.flight import LONGEST_EXCHANGE, LONGEST_FETCH
 from support import no_jitter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
+    from imds_identity._core.token import Token
     from imds_identity._http.runner import Heartbeat
     from support import FakeClock, ResponseFactory
 
@@ -39,26 +36,20 @@ def never(request: Request) -> Response:
     raise AssertionError("nothing is to be sent")
 
 
-def test_every_step_is_done(clock: FakeClock, responses: ResponseFactory, tmp_path: Path) -> None:
-    (tmp_path / "a.key").write_text("s3cret")
-
-    def steps() -> Steps[tuple[Response, str]]:
+def test_runner_executes_all_steps(clock: FakeClock, responses: ResponseFactory) -> None:
+    def steps() -> Steps[Response]:
         yield from pause(7)
-        respond = yield from send(REQUEST)
-        return respond, (yield from read_secret(f"{tmp_path}/a.key")).reveal()
+        return (yield from send(REQUEST))
 
-    respond = responses.token()
-    assert ExchangeRunner(lambda _: respond, clock).run(steps(), str(tmp_path)) == (
-        respond,
-        "s3cret",
-    )
+    response = responses.token()
+    assert ExchangeRunner(lambda _: response, clock).run(steps()) is response
     assert clock.slept == [7]
 
 
-def test_who_listens_is_looked_up_each_time_that_a_secret_is_about_to_be_sent(
-    clock: FakeClock, responses: ResponseFactory, monkeypatch: pytest.MonkeyPatch
+def test_request_is_authenticated_immediately_before_each_send(
+    clock: FakeClock, responses: ResponseFactory
 ) -> None:
-    done: list[Any] = []
+    done: list[str] = []
 
     class RateLimiter:
         @contextmanager
@@ -69,21 +60,35 @@ def test_who_listens_is_looked_up_each_time_that_a_secret_is_about_to_be_sent(
         def observe(self, _: object) -> None:
             pass
 
-    def confirm(port: int) -> None:
-        done.append(port)
-        if done.count(port) > 2:
-            raise SecretUnreadable("another listens there")
+    def auth(request: Request) -> Request:
+        done.append("authenticated")
+        if done.count("authenticated") > 2:
+            raise SecretUnreadable("another user listens there")
+        return request.with_header("Authorization", Secret("s3cret"))
 
     def send(request: Request) -> Response:
+        assert plain_headers(request)["Authorization"] == "s3cret"
         done.append("sent")
         return responses.error(500)
 
-    monkeypatch.setattr(listener, "confirm", confirm)
-    steps = with_retries(Request("http://x", {}, listener=7), no_jitter, "nobody")
+    steps = with_retries(Request("http://x", {}, auth=auth), no_jitter, "no service")
     with pytest.raises(SecretUnreadable) as caught:
         ExchangeRunner(send, clock, RateLimiter()).run(steps)
-    assert done == ["admitted", 7, "sent"] * 2 + ["admitted", 7]
+    assert done == ["admitted", "authenticated", "sent"] * 2 + ["admitted", "authenticated"]
     assert caught.value.attempts == 2
+
+
+def test_failure_does_not_contain_secrets_that_were_sent(clock: FakeClock) -> None:
+    def fail(request: Request) -> Response:
+        raise Refused("the service returned s3cret-value", "Check other-s3cret!")
+
+    request = Request("http://x", {"X-Secret": Secret("s3cret-value")})
+    request.auth = lambda request: request.with_header("Authorization", Secret("other-s3cret"))
+    with pytest.raises(Refused) as caught:
+        ExchangeRunner(fail, clock).run(send(request))
+    assert str(caught.value) == (
+        "the service returned <hidden>. Tried once in 0.0 s. Check <hidden>!"
+    )
 
 
 def test_transport_errors_are_thrown_in_with_how_long_it_took(clock: FakeClock) -> None:
@@ -99,11 +104,6 @@ def test_transport_errors_are_thrown_in_with_how_long_it_took(clock: FakeClock) 
         raise AssertionError("no error came")
 
     assert ExchangeRunner(fail, clock).run(steps()) == 3
-
-
-def test_a_secret_that_cannot_be_read_ends_the_exchange(clock: FakeClock, tmp_path: Path) -> None:
-    with pytest.raises(SecretUnreadable, match="does not exist"):
-        ExchangeRunner(never, clock).run(read_secret(f"{tmp_path}/a.key"), str(tmp_path))
 
 
 def test_a_failure_says_how_often_and_how_long_it_was_tried(
@@ -187,7 +187,10 @@ def test_every_silent_stretch_is_told_before_it_begins(
 
 
 ENDPOINT = "http://127.0.0.1:40342/metadata/identity/oauth2/token"
-EXCHANGES = {"imds": imds.exchange, "arc": arc.exchange}
+EXCHANGES: dict[str, Callable[..., Steps[Token]]] = {
+    "imds": imds.exchange,
+    "arc": partial(arc.exchange, auth_for=lambda path: KeyFileAuth(path, "/")),
+}
 
 
 @pytest.mark.parametrize("kind", EXCHANGES)
@@ -231,7 +234,7 @@ def test_whoever_has_no_time_for_a_pause_says_what_the_last_answer_was(
             seen.append(failure)
             raise
 
-    with pytest.raises(Refused, match="within 100 s: its last answer was 429") as caught:
+    with pytest.raises(Refused, match="within 100 s: the last response was HTTP 429") as caught:
         ExchangeRunner(lambda _: responses.error(429), clock, seconds=100).run(steps())
     assert seen == [caught.value]
     assert (caught.value.retry_after, caught.value.attempts) == (40, 3)

@@ -24,7 +24,7 @@ from imds_identity._core.failure import (
 from imds_identity._core.identity import SYSTEM_ASSIGNED
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._http.exchange import Response
+from imds_identity._http.messages import Response
 from imds_identity._sources.refusals import refusal
 
 SCALARS = (

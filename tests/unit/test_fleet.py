@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from imds_identity._core.token import Token
-    from imds_identity._http.exchange import Request, Response
+    from imds_identity._http.messages import Request, Response
 
 DOCS = Path(__file__).parents[2] / "docs"
 MACHINES = 1000

@@ -16,16 +16,10 @@ import pytest
 
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.secret import Secret
-from imds_identity._http import connection
-from imds_identity._http.connection import LARGEST_BODY
-from imds_identity._http.exchange import (
-    ConnectFailed,
-    ReadFailed,
-    Request,
-    Response,
-    TransportError,
-    send,
-)
+from imds_identity._http import bounded
+from imds_identity._http.bounded import MAX_BODY
+from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError, send
+from imds_identity._http.messages import Request, Response
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._http.transport import direct_sender
 from support import WINE, FakeClock, RawServer, RunningClock
@@ -227,10 +221,10 @@ def test_a_reset_is_dropped() -> None:
 
 @pytest.mark.parametrize("framed", [True, False])
 def test_a_body_may_have_so_many_bytes_and_not_one_more(framed: bool) -> None:
-    for size in (LARGEST_BODY, LARGEST_BODY + 1):
+    for size in (MAX_BODY, MAX_BODY + 1):
         length = f"Content-Length: {size}\r\n" if framed else ""
         with RawServer(f"HTTP/1.1 200 OK\r\n{length}\r\n".encode() + bytes(size)) as server:
-            if size == LARGEST_BODY:
+            if size == MAX_BODY:
                 assert len(sent(server.url).body) == size
                 continue
             with pytest.raises(Malformed, match="larger than 262144 bytes"):
@@ -242,7 +236,7 @@ def test_a_huge_body_is_not_read_to_its_end() -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         try:
             for _ in range(1000):
-                connection.sendall(b"x" * LARGEST_BODY)
+                connection.sendall(b"x" * MAX_BODY)
         except OSError:
             return
         raise AssertionError("all of it was read")
@@ -273,7 +267,7 @@ def test_a_whole_request_has_one_deadline(what: str) -> None:
     with RawServer(*ENDLESS[what], hold=True) as server:
         clock = RunningClock()
         started = clock.now()
-        with pytest.raises(ReadFailed, match=r"no complete answer within 0\.\d"):
+        with pytest.raises(ReadFailed, match=r"no complete response within 0\.\d"):
             sent(server.url, clock=clock, seconds=0.3)
         assert clock.now() - started < 5
         assert server.closed.wait(5), "the connection was not closed"
@@ -291,7 +285,8 @@ def test_the_deadline_is_of_the_clock_that_was_given() -> None:
         except OSError:
             return
 
-    with serving(drip) as server, pytest.raises(ReadFailed, match="no complete answer within 12 s"):
+    late = "no complete response within 12 s"
+    with serving(drip) as server, pytest.raises(ReadFailed, match=late):
         sent(server.url, clock=clock)
 
 
@@ -326,7 +321,7 @@ def test_a_name_with_a_dead_address_is_reached_by_its_next(monkeypatch: pytest.M
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", where)
             for where in (dead.getsockname(), ("127.0.0.1", server.port))
         ]
-        monkeypatch.setattr(connection, "_addresses", lambda *_: found)
+        monkeypatch.setattr(bounded, "_resolve", lambda *_: found)
         assert sent(f"http://two.example:{server.port}/", clock=RunningClock()).body == b"{}"
 
 
@@ -368,7 +363,7 @@ def test_the_target_is_what_the_url_says(url: str, target: bytes) -> None:
     ],
 )
 def test_an_endpoint_that_is_no_url_is_said_to_be_wrong_at_once(url: str) -> None:
-    with pytest.raises(Unavailable, match="cannot be asked"):
+    with pytest.raises(Unavailable, match="no request can be sent to"):
         sent(url)
 
 
@@ -409,7 +404,7 @@ def test_broken_header_fields_are_refused_and_in_no_log(
     caplog.set_level("DEBUG")
     with (
         RawServer(f"HTTP/1.1 200 OK\r\n{field}\r\n\r\n{{}}".encode()) as server,
-        pytest.raises(Malformed, match="header fields are broken"),
+        pytest.raises(Malformed, match="header fields are invalid"),
     ):
         sent(server.url)
     assert "s3cret" not in caplog.text
@@ -429,7 +424,7 @@ def test_an_error_that_nobody_thought_of_is_one_of_ours(monkeypatch: pytest.Monk
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(connection.Connection, "request", broken)
+    monkeypatch.setattr(bounded.BoundedConnection, "request", broken)
     with pytest.raises(Refused, match="RuntimeError: can't start new thread") as caught:
         sent("http://127.0.0.1:9/")
     assert caught.value.__context__ is None
@@ -440,7 +435,8 @@ def test_sending_imports_nothing() -> None:
     script = """
 import sys
 from imds_identity._platform.clock import SYSTEM_CLOCK
-from imds_identity._http.exchange import Request, TransportError
+from imds_identity._http.exchange import TransportError
+from imds_identity._http.messages import Request
 from imds_identity._http.transport import direct_sender
 before = set(sys.modules)
 with direct_sender(SYSTEM_CLOCK) as send:
@@ -476,7 +472,7 @@ def test_a_connect_time_out_is_unreached(monkeypatch: pytest.MonkeyPatch) -> Non
     def late(*args: object, **kwargs: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(connection, "_connected", late)
+    monkeypatch.setattr(bounded, "_connected", late)
     with pytest.raises(ConnectFailed, match="no connection within 2 s"):
         sent("http://127.0.0.1:9/")
 
@@ -487,7 +483,7 @@ def test_a_connect_time_out_is_unreached(monkeypatch: pytest.MonkeyPatch) -> Non
         b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nbroken\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
-        b"HTTP/1.1 200 OK\r\n\r\n" + bytes(LARGEST_BODY + 1),
+        b"HTTP/1.1 200 OK\r\n\r\n" + bytes(MAX_BODY + 1),
     ],
 )  # fmt: skip
 def test_an_error_carries_neither_request_nor_secret(said: bytes) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_identity._core.failure import Refused
-from imds_identity._http.exchange import Pause, ReadFailed, Request, Response
+from imds_identity._http.exchange import Pause, ReadFailed
+from imds_identity._http.messages import Request, Response
 from imds_identity._shared_cache.rate_limit import RateLimiter
 from imds_identity.emulator import Emulator
 from imds_identity.metadata import MetadataClient, MetadataError

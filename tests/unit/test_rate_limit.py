@@ -21,7 +21,7 @@ from imds_identity._shared_cache.rate_limit import (
 from support import WINE, FakeClock, ResponseFactory, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
-    from imds_identity._http.exchange import Response
+    from imds_identity._http.messages import Response
     from imds_identity._shared_cache.store import SharedCache
 
 

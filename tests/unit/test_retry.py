@@ -8,21 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.failure import Failure, Unavailable
-from imds_identity._http.exchange import (
-    CONNECT_SECONDS,
-    ConnectFailed,
-    Pause,
-    ReadFailed,
-    Request,
-    Response,
-    Send,
-)
-from imds_identity._http.retry import (
-    TOKEN_RULES,
-    Rule,
-    retry_after,
-    with_retries,
-)
+from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed, Send
+from imds_identity._http.messages import CONNECT_SECONDS, Request, Response
+from imds_identity._http.retry import TOKEN_RULES, RetryRule, with_retries
 from imds_identity._http.retry_options import DEFAULT_RETRY, RetryOptions
 from support import FakeClock, ResponseFactory, no_jitter
 
@@ -36,12 +24,12 @@ Outcome = Response | Exception
 def pauses(
     outcome: Callable[[int], Outcome],
     random: Callable[[], float] = no_jitter,
-    rules: Mapping[int, Rule] = TOKEN_RULES,
+    rules: Mapping[int, RetryRule] = TOKEN_RULES,
     retry_options: RetryOptions = DEFAULT_RETRY,
 ) -> tuple[list[float], Any]:
     """All pauses of a leg whose n-th request has this outcome, and how the leg ends."""
     steps = with_retries(
-        REQUEST, random, absent="no service", rules=rules, retry_options=retry_options
+        REQUEST, random, unreachable_hint="no service", rules=rules, retry_options=retry_options
     )
     taken: list[float] = []
     try:
@@ -138,13 +126,13 @@ def test_retry_after_may_be_a_date_by_the_service_s_clock(responses: ResponseFac
         "retry_after": formatdate(service + 30, usegmt=True),
         "date": formatdate(service, usegmt=True),
     }
-    assert retry_after(responses.error(429, **dates)) == 30
+    assert responses.error(429, **dates).retry_after == 30
 
 
 @given(st.text())
 def test_a_retry_after_from_a_stranger_is_seconds_or_nothing(value: str) -> None:
     respond = ResponseFactory(FakeClock()).raw(429, retry_after=value)
-    seconds = retry_after(respond)
+    seconds = respond.retry_after
     assert seconds is None or seconds >= 0
 
 

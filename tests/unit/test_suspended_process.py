@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity._http.exchange import REQUEST_SECONDS, Request, send
+from imds_identity._http.exchange import send
+from imds_identity._http.messages import REQUEST_SECONDS, Request
 from imds_identity._http.runner import MARGIN, ExchangeRunner
 from imds_identity._shared_cache.rate_limit import RateLimiter
 from imds_identity._token_cache.cache import TokenCache
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from imds_identity._core.token import Token
-    from imds_identity._http.exchange import Response, Steps
+    from imds_identity._http.exchange import Steps
+    from imds_identity._http.messages import Response
     from imds_identity._http.runner import Heartbeat
     from support import FakeClock
 
@@ -51,7 +53,7 @@ class Process:
 
     def _send(self, request: Request) -> Response:
         type(self).sent += 1
-        from imds_identity._http.exchange import Response
+        from imds_identity._http.messages import Response
 
         now = self.shared_cache.clock.now()
         return Response(200, {}, b"", now, now, self.shared_cache.clock.wall())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imds_identity._core.key import Key
-    from imds_identity._http.exchange import Request, Response
+    from imds_identity._http.messages import Request, Response
     from imds_identity._http.runner import Sender
     from imds_identity._platform.clock import Clock
     from support import FakeClock, ResponseFactory

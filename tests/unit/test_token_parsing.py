@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from imds_identity._core.failure import Failure, Malformed, Unavailable
 from imds_identity._core.freshness import back_off
-from imds_identity._http.retry import http_date
+from imds_identity._http.dates import http_date
 from imds_identity._sources.token_parsing import token_from
 from support import EPOCH, FakeClock, ResponseFactory, no_jitter
 
 if TYPE_CHECKING:
     from imds_identity._core.token import Token
-    from imds_identity._http.exchange import Response
+    from imds_identity._http.messages import Response
 
 
 def test_the_lifetime_comes_from_expires_on(clock: FakeClock, responses: ResponseFactory) -> None:
@@ -278,7 +278,7 @@ def test_a_token_shows_itself_neither_in_its_repr_nor_in_a_pickle(
     assert "secret" not in repr(token)
     assert "secret" not in f"{token}"
     assert "secret" not in repr(responses.token("secret"))
-    with pytest.raises(TypeError, match="not to be pickled"):
+    with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(token)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from imds_identity._core.token import Token
-    from imds_identity._http.exchange import Request, Response
+    from imds_identity._http.messages import Request, Response
     from imds_identity._http.runner import Sender
     from imds_identity._platform.clock import Clock
 
@@ -198,7 +198,7 @@ def test_the_next_scope_costs_nothing(
     world: World, clock: FakeClock, responses: ResponseFactory
 ) -> None:
     for resource in ("a", "b", "c"):
-        with pytest.raises(Unavailable, match=f"nothing answers.*for '{resource}'"):
+        with pytest.raises(Unavailable, match=f"no connection.*for '{resource}'"):
             world.ask(resource)
     assert len(world.requests) == 1
     clock.seconds += UNAVAILABLE_SECONDS - 1

@@ -28,7 +28,7 @@ from support import ExchangeDriver, FakeClock, RawServer, ResponseFactory, TlsSe
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imds_identity._http.exchange import Request, Response
+    from imds_identity._http.messages import Request, Response
 
 ASSERTION = "the-w0rkloads-own-token"
 AUTHORITY = "https://login.microsoftonline.com/a-tenant"
@@ -281,7 +281,7 @@ def test_it_goes_by_the_environment_s_proxy_as_the_internet_does(
     with RawServer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as proxy:
         workload(monkeypatch, tmp_path, AZURE_AUTHORITY_HOST="entra.invalid", AZURE_CLIENT_ID="c")
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        monkeypatch.setattr("imds_identity._http.retry._ATTEMPTS", 1)
+        monkeypatch.setattr("imds_identity._http.retry._MAX_ATTEMPTS", 1)
         with contextlib.suppress(TokenRefusedError, Exception):
             ManagedIdentityCredential().get_token("https://vault.azure.net")
     assert proxy.requests[0].startswith(b"CONNECT entra.invalid:443 HTTP/1.")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from .._core.failure import sanitize
-from .._http.exchange import CONNECT_SECONDS, REQUEST_SECONDS
+from .._http.messages import CONNECT_SECONDS, REQUEST_SECONDS
 from .._http.retry_options import RetryOptions
 
 if TYPE_CHECKING:

@@ -81,4 +81,4 @@ class Token:
         return f"Token(<hidden>, expires_on={self.expires_on})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a token is not to be pickled; pickle the credential instead")
+        raise TypeError("a token cannot be pickled; pickle the credential instead")

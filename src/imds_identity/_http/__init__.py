@@ -1,1 +1,1 @@
-"""The one HTTP path: exchanges that do no I/O, and what runs them."""
+"""HTTP: exchanges without I/O, and the runner and transport that execute them."""

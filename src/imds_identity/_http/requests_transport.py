@@ -1,4 +1,4 @@
-"""`requests` with an end to everything: time, size, and how far a request may travel."""
+"""`requests` with limits: on time, on size, and on the hosts that receive a request."""
 
 from __future__ import annotations
 
@@ -17,47 +17,54 @@ from urllib3.exceptions import LocationValueError, NewConnectionError
 
 from .._core.failure import Reason, Unavailable
 from .._platform.threads import is_internal_thread
-from .connection import Answer, Deadline, bounded_answer, check_encoding, connect_within, read_all
-from .exchange import ConnectFailed, ReadFailed, Response
+from .bounded import (
+    BoundedResponse,
+    Deadline,
+    bounded_response,
+    check_encoding,
+    connect,
+    read_all,
+)
+from .exchange import ConnectFailed, ReadFailed
+from .messages import Request, Response
 from .transport_errors import invalid_url, plain_headers, system_message
 
 if TYPE_CHECKING:
     import socket
 
     from .._platform.clock import Clock
-    from .exchange import Request
 
-_WRONG = (
+_INVALID = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     requests.exceptions.MissingSchema,
     requests.exceptions.InvalidHeader,
     LocationValueError,
 )
-# urllib3's own is about a certificate by its fingerprint; what fails in a handshake is ssl's.
+# urllib3's is about a fingerprint; the ssl module's is about a handshake.
 _UNTRUSTED = (ssl.SSLCertVerificationError, urllib3.exceptions.SSLError)
 REQUESTS_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
-"""What requests raises, and what it lets through."""
+"""Exceptions that requests raises, and those of urllib3 that it passes on."""
 
 
-def _is_not_ours(_: logging.LogRecord) -> bool:
-    """Whether a record of urllib3's may go to handlers.
+def _is_not_internal(_: logging.LogRecord) -> bool:
+    """Whether handlers may receive a record of urllib3.
 
-    A handler that uses the credential holds its own lock while it waits for the fetch, and would
-    wait for ever if the fetch had something to log for it.
+    A handler that uses the credential holds its own lock while it waits for the fetch: it would
+    deadlock if the fetch logged to it.
     """
     return not is_internal_thread()
 
 
-logging.getLogger("urllib3.connectionpool").addFilter(_is_not_ours)
+logging.getLogger("urllib3.connectionpool").addFilter(_is_not_internal)
 
 
 def send_by_requests(request: Request, clock: Clock) -> Response:
-    """Send ``request`` by a session of its own, which is left to no fork, proxy or cookie.
+    """Send ``request`` in a session of its own, and return the response.
 
     Raises:
-        TransportError: if there is no answer.
-        Failure: for one that cannot be used.
+        TransportError: if there is no complete response.
+        Failure: for a response that cannot be used.
     """
     with BoundedSession(clock) as session:
         session.trust_env = request.over_internet
@@ -73,11 +80,11 @@ def send_by_requests(request: Request, clock: Clock) -> Response:
                 timeout=(request.connect_seconds, request.seconds),
                 allow_redirects=False,
                 stream=True,
-            ) as answer:
+            ) as response:
                 return Response(
-                    status=answer.status_code,
-                    headers={name.lower(): value for name, value in answer.headers.items()},
-                    body=_body_of(answer),
+                    status=response.status_code,
+                    headers={name.lower(): value for name, value in response.headers.items()},
+                    body=_body_of(response),
                     sent_at=sent_at,
                     received_at=clock.now(),
                     received_wall=clock.wall(),
@@ -87,19 +94,15 @@ def send_by_requests(request: Request, clock: Clock) -> Response:
 
 
 def transport_error_from_requests(error: Exception, request: Request) -> Exception:
-    """What ``error``, one of `REQUESTS_ERRORS`, is to the engine.
-
-    Args:
-        error: what came of sending.
-        request: what was sent; no secret of its headers gets into the words.
-    """
+    """Return the TransportError or Failure for ``error``, one of `REQUESTS_ERRORS`."""
     reason = _innermost(error)
-    if isinstance(error, _WRONG):
+    if isinstance(error, _INVALID):
         return invalid_url(request)
     if isinstance(reason, _UNTRUSTED):
         return Unavailable(
-            f"the certificate of who answers is not trusted: {system_message(reason, request)}",
-            "Something else may answer there; else name its authority in REQUESTS_CA_BUNDLE.",
+            f"TLS certificate verification failed: {system_message(reason, request)}",
+            "Another program may listen there. If its certificate authority is to be trusted, "
+            "name it in REQUESTS_CA_BUNDLE.",
             reason=Reason.TLS,
         )
     if isinstance(error, requests.ConnectTimeout):
@@ -107,12 +110,12 @@ def transport_error_from_requests(error: Exception, request: Request) -> Excepti
     if isinstance(reason, NewConnectionError):
         return ConnectFailed(system_message(reason, request))
     if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
-        return ReadFailed(f"no answer within {request.seconds:g} s")
+        return ReadFailed(f"no response within {request.seconds:g} s")
     return ReadFailed(system_message(reason, request))
 
 
 def _innermost(error: Exception) -> Exception:
-    """What urllib3 and requests have wrapped, each in its own way."""
+    """Return the exception that urllib3 and requests wrapped, each in its own way."""
     inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
     if not isinstance(inner, Exception):
         return error
@@ -120,21 +123,17 @@ def _innermost(error: Exception) -> Exception:
 
 
 class BoundedSession(requests.Session):
-    """Sends what it is given to whom it is meant for, and to nobody else.
+    """A session that follows no redirect, keeps no cookie, and reads no ``.netrc``.
 
-    Follows no redirect, keeps no cookie and reads no ``.netrc``. Of a time-out ``(connect, whole)``
-    the second number bounds the whole request. The environment's proxies and certificates are used
-    only while ``trust_env`` says so.
-
-    Args:
-        clock: times the answers.
+    The second number of a timeout ``(connect, total)`` limits the whole request. The environment's
+    proxies and certificates are used only if ``trust_env`` is set.
     """
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.trust_env = False
-        # With any auth at all, requests does not look into .netrc.
-        self.auth = _as_it_is
+        # With any auth, requests does not read .netrc.
+        self.auth = _unchanged
         self.headers.clear()
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = BoundedAdapter(clock)
@@ -142,29 +141,29 @@ class BoundedSession(requests.Session):
             self.mount(scheme, adapter)
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
-        """None: a redirect is an answer like any other, and its body is read by us alone."""
+        """Return None: a redirect is a response like any other, and only we read its body."""
         return
 
 
-def _body_of(answer: requests.Response) -> bytes:
-    """The whole body of a streamed answer, as it came.
+def _body_of(response: requests.Response) -> bytes:
+    """Return the whole body of a streamed response.
 
     Raises:
         Malformed: if it is compressed or too large.
         ReadFailed: if it is not complete in time.
     """
-    check_encoding(answer.headers)
-    chunks = iter(functools.partial(answer.raw.read, 65536, decode_content=False), b"")
+    check_encoding(response.headers)
+    chunks = iter(functools.partial(response.raw.read, 65536, decode_content=False), b"")
     return read_all(chunks)
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Sends for a session; ``whole`` of its time-out ``(connect, whole)`` is kept.
+    """An adapter that respects ``total`` of a timeout ``(connect, total)``.
 
     Args:
-        clock: times the answers.
-        certificate: the fingerprint of the only one that a server may have, in place of those
-            that the system trusts.
+        clock: measures it.
+        certificate: the fingerprint that the server's certificate must have, if not the system's
+            certificate authorities decide.
     """
 
     def __init__(self, clock: Clock, certificate: str = "") -> None:
@@ -173,19 +172,19 @@ class BoundedAdapter(HTTPAdapter):
         super().__init__()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
-        """Send ``request``, as `HTTPAdapter.send` does."""
+        """Send ``request`` as `HTTPAdapter.send` does."""
         timeout = kwargs.get("timeout")
         if isinstance(timeout, tuple) and None not in timeout:
-            connect, whole = timeout
-            kwargs["timeout"] = urllib3.Timeout(connect=min(connect, whole), total=whole)
+            connect_seconds, total = timeout
+            kwargs["timeout"] = urllib3.Timeout(connect=min(connect_seconds, total), total=total)
         if self._certificate:
-            kwargs["verify"] = False  # by no authority: its fingerprint is looked at instead
+            kwargs["verify"] = False  # urllib3 compares the fingerprint instead
         return super().send(request, *args, **kwargs)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        """The pool of connections for a request, ours."""
+        """Return the pool of bounded connections for a request."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        # A pool that somebody else has changed, such as a test's recorder, stays as it is.
+        # A pool that other code has replaced, such as a test's recorder, stays as it is.
         if bounded := _BOUNDED.get(pool.ConnectionCls):
             pool.ConnectionCls = functools.partial(bounded, clock=self._clock)
         if self._certificate:
@@ -193,14 +192,14 @@ class BoundedAdapter(HTTPAdapter):
         return pool
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-class BoundedConnection(HTTPConnection):
-    """Connects within its time-out, however many addresses a name has, and bounds each answer."""
+class BoundedUrllib3Connection(HTTPConnection):
+    """A connection with limits like those of `bounded.BoundedConnection`."""
 
-    debuglevel = 0  # as for `Connection`
+    debuglevel = 0  # for the same reason
 
     def __init__(self, *args: Any, clock: Clock, **kwargs: Any) -> None:
         self._clock = clock
@@ -210,20 +209,20 @@ class BoundedConnection(HTTPConnection):
         seconds = float(self.timeout or 0)
         sys.audit("http.client.connect", self, self.host, self.port)
         port = self.port or self.default_port
-        connection = connect_within(self._dns_host, port, seconds, self._clock)
+        connection = connect(self._dns_host, port, seconds, self._clock)
         connection.settimeout(seconds)
         return connection
 
-    def response_class(self, sock: Any, **kwargs: Any) -> Answer:  # type: ignore[override]
-        """How http.client reads an answer from ``sock``."""
-        return bounded_answer(sock, Deadline(self._clock, float(self.timeout or 0)), **kwargs)
+    def response_class(self, sock: Any, **kwargs: Any) -> BoundedResponse:  # type: ignore[override]
+        """Return the response that http.client reads from ``sock``."""
+        return bounded_response(sock, Deadline(self._clock, float(self.timeout or 0)), **kwargs)
 
 
-class BoundedTlsConnection(BoundedConnection, HTTPSConnection):
-    pass
+class BoundedUrllib3TlsConnection(BoundedUrllib3Connection, HTTPSConnection):
+    """The same with TLS."""
 
 
-_BOUNDED: dict[Any, type[BoundedConnection]] = {
-    HTTPConnection: BoundedConnection,
-    HTTPSConnection: BoundedTlsConnection,
+_BOUNDED: dict[object, type[BoundedUrllib3Connection]] = {
+    HTTPConnection: BoundedUrllib3Connection,
+    HTTPSConnection: BoundedUrllib3TlsConnection,
 }

@@ -1,25 +1,25 @@
-"""How patiently a service is asked, as far as the caller has a say in it."""
+"""The caller's timeouts and retry policy."""
 
 from __future__ import annotations
 
-from .._platform.named_tuple import NamedTuple
+from typing import NamedTuple
 
 
 class RetryOptions(NamedTuple):
-    """What the caller wants otherwise than the schedule has it. None means: as it is.
+    """What a caller changes of the retry policy. None keeps the default.
 
     Attributes:
-        connect_seconds: for one attempt to connect.
-        request_seconds: for one whole request.
-        seconds: for all requests of one fetch and what lies between them.
-        attempts: how many requests, whatever came of them; likewise the next three.
-        connect_attempts: how many of them may find nobody at the address.
-        read_attempts: how many may get no complete answer.
-        status_attempts: how many may get an answer that asking again may change.
-        first_pause: seconds between the first two.
-        longest_pause: seconds between any two, unless the service asks for more.
-        growth: how much longer each pause is than the one before.
-        statuses: answers that are worth asking again, besides those of the operation's rules.
+        connect_seconds: timeout of one attempt to connect.
+        request_seconds: timeout of one request.
+        seconds: timeout of all requests of one fetch, with pauses.
+        attempts: maximum number of requests.
+        connect_attempts: maximum number of attempts that fail to connect.
+        read_attempts: maximum number of requests without a complete response.
+        status_attempts: maximum number of responses that would be retried.
+        first_pause: seconds before the first retry.
+        longest_pause: maximum seconds between two requests, unless ``Retry-After`` is longer.
+        growth: the factor from each pause to the next.
+        statuses: HTTP statuses to retry in addition to those of the operation.
     """
 
     connect_seconds: float | None = None
@@ -35,22 +35,16 @@ class RetryOptions(NamedTuple):
     statuses: frozenset[int] | None = None
 
     def with_defaults(self, other: RetryOptions) -> RetryOptions:
-        """This, and ``other`` where this has no wish."""
-        overrides = {name: wish for name, wish in self._asdict().items() if wish is not None}
+        """Return these options, with those of ``other`` where they are None."""
+        overrides = {name: value for name, value in self._asdict().items() if value is not None}
         return other._replace(**overrides)
 
-    def pause(self, usual: float, longest: float, doublings: int) -> float:
-        """Seconds between two attempts.
-
-        Args:
-            usual: those between the first two, if the caller does not say.
-            longest: those between any two, likewise.
-            doublings: how many pauses there have been.
-        """
-        first = usual if self.first_pause is None else self.first_pause
-        most = longest if self.longest_pause is None else self.longest_pause
+    def pause(self, default_first: float, default_longest: float, doublings: int) -> float:
+        """Return the seconds of the next pause after ``doublings`` others, without jitter."""
+        first = default_first if self.first_pause is None else self.first_pause
+        longest = default_longest if self.longest_pause is None else self.longest_pause
         growth = 2.0 if self.growth is None else self.growth
-        return min(first * growth**doublings, most)
+        return min(first * growth**doublings, longest)
 
 
 DEFAULT_RETRY = RetryOptions()

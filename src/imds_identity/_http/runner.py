@@ -1,4 +1,4 @@
-"""Runs exchanges: the only place that sends, sleeps and reads the secret file."""
+"""Runs exchanges: the only place that sends requests and sleeps."""
 
 from __future__ import annotations
 
@@ -7,56 +7,56 @@ import random
 from collections.abc import Callable
 
 from .._core.failure import Failure, Reason, Refused, Unavailable
-from .._platform.fork import fork_safe
-from .exchange import ConfirmListener, Pause, ReadSecret, Request, Response, Send, TransportError
+from .._core.secret import Secret
+from .exchange import Send, TransportError
+from .messages import Request, Response
 from .retry_options import DEFAULT_RETRY, RetryOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from typing import Any, Protocol, TypeAlias, TypeVar
+    from typing import Protocol, TypeAlias, TypeVar
 
-    from .._core.secret import Secret
     from .._platform.clock import Clock
-    from .exchange import Random, Step, Steps
+    from .exchange import Pause, Random, Step, Steps
 
     T = TypeVar("T")
 
     class RateLimiter(Protocol):
-        """What keeps the limits that a service sets to all who ask it from this machine."""
+        """Keeps a machine's processes within the limits of a service."""
 
         def acquire(self, seconds: float, heartbeat: Heartbeat) -> AbstractContextManager[object]:
-            """Wait until a request that takes up to ``seconds`` may be under way."""
+            """Wait until a request that takes up to ``seconds`` may be sent."""
             ...
 
         def observe(self, response: Response) -> None:
-            """Keep to what ``response`` says of when to come again."""
+            """Respect what ``response`` says about the next request."""
             ...
 
 
 Sender: TypeAlias = Callable[[Request], Response]
-"""Sends a request and gives its answer, or raises a TransportError."""
+"""Sends a request and returns the response, or raises a `TransportError`."""
 Heartbeat: TypeAlias = Callable[[float], object]
-"""Is told for how many seconds nothing may be heard of an exchange."""
+"""Receives the number of seconds until the next heartbeat at the latest."""
 
 MARGIN = 3.0
-"""Seconds in which a busy machine gets from one step to the next."""
-_SHORTEST_REQUEST = 0.05
-_LONGEST_STEP = 75.0
-"""Seconds: a minute before the gate, and a request."""
+"""Seconds that a busy machine may need between two steps."""
+_MIN_REQUEST_SECONDS = 0.05
+_MAX_STEP_SECONDS = 75.0
+"""A minute in the rate limiter, and a request."""
 
 
 class ExchangeRunner:
-    """All that it takes to speak to one endpoint.
+    """Runs exchanges with one endpoint.
 
     Args:
         send: sends one request.
-        clock: times the attempts and sleeps.
-        rate_limiter: what every request waits at, if anything.
-        heartbeat: is told of each silent stretch before it begins, if anybody waits.
-        random: spreads what would otherwise be done in step.
-        seconds: how long an exchange may take; what would begin or be waited for after that is not.
-        retry_options: what the caller wants otherwise than the exchanges have it.
+        clock: measures and sleeps.
+        rate_limiter: delays requests, if there is one.
+        heartbeat: is called before each step that takes time, if another process waits.
+        random: adds jitter.
+        seconds: the timeout of an exchange; a step that would exceed it does not start.
+        retry_options: the caller's timeouts and retry policy.
     """
 
     def __init__(
@@ -79,23 +79,20 @@ class ExchangeRunner:
         )
         self.retry_options = retry_options
 
-    def run(self, steps: Steps[T], tokens_directory: str = "") -> T:
-        """Do what ``steps`` ask for until they give their result.
-
-        Args:
-            steps: an exchange.
-            tokens_directory: the only directory that a secret is read from, whatever they ask for.
+    def run(self, steps: Steps[T]) -> T:
+        """Execute the steps of an exchange and return its result.
 
         Raises:
-            Failure: as the exchange raises it, with how often and how long it was tried.
+            Failure: the exchange's, without the secrets that were sent, and with the number and
+                duration of attempts.
         """
-        steps_done = _StepRunner(self, tokens_directory)
+        step_runner = _StepRunner(self)
         started = self.clock.now()
         try:
             step = next(steps)
             while True:
                 try:
-                    outcome = steps_done.do(step)
+                    outcome = step_runner.run(step)
                 except (TransportError, Failure) as error:
                     step = steps.throw(error)
                 else:
@@ -104,105 +101,90 @@ class ExchangeRunner:
             result: T = done.value
             return result
         except Failure as failure:
-            failure.attempts, failure.seconds = steps_done.attempts, self.clock.now() - started
+            for secret in step_runner.secrets:  # a service may echo what it received
+                failure.redact(secret)
+            failure.attempts, failure.seconds = step_runner.attempts, self.clock.now() - started
             raise
 
 
 class _StepRunner:
-    """Does the single steps of one exchange."""
+    """Executes the steps of one exchange."""
 
-    def __init__(self, runner: ExchangeRunner, tokens_directory: str) -> None:
+    def __init__(self, runner: ExchangeRunner) -> None:
         self.attempts = 0
-        self._channel = runner
-        self._tokens_directory = tokens_directory
-        self._left = runner.seconds
-        self._status: int | None = None
+        self.secrets: list[Secret] = []
+        self._runner = runner
+        self._remaining = runner.seconds
+        self._last_status: int | None = None
 
-    def do(self, step: Step) -> Any:
-        """What ``step`` asks for."""
-        started = self._channel.clock.now()
+    def run(self, step: Step) -> Response | None:
+        started = self._runner.clock.now()
         try:
-            return _HANDLERS[type(step)](self, step)
+            if isinstance(step, Send):
+                return self._send(step.request)
+            self._pause(step)
+            return None
         finally:
-            # No step takes longer, unless this process was stopped, which is no fault of its peer.
-            self._left -= min(self._channel.clock.now() - started, _LONGEST_STEP)
+            # A longer step means that this process was stopped, which is not the service's fault.
+            elapsed = self._runner.clock.now() - started
+            self._remaining -= min(elapsed, _MAX_STEP_SECONDS)
 
-    def send(self, step: Send) -> Response:
-        self._check_time(0.0)
-        request, rate_limiter = self._in_time(step.request), self._channel.rate_limiter
+    def _send(self, request: Request) -> Response:
+        self._check_remaining(0.0)
+        request, rate_limiter = self._with_timeout(request), self._runner.rate_limiter
         seconds = request.seconds + MARGIN
-        self._status = None
+        self._last_status = None
         if rate_limiter is None:
-            response = self._timed(request, seconds)
+            response = self._send_now(request, seconds)
         else:
-            with rate_limiter.acquire(seconds, self._channel.heartbeat):
-                response = self._timed(request, seconds)
+            with rate_limiter.acquire(seconds, self._runner.heartbeat):
+                response = self._send_now(request, seconds)
             rate_limiter.observe(response)
-        self._status = response.status
+        self._last_status = response.status
         return response
 
-    def pause(self, step: Pause) -> None:
-        self._check_time(step.seconds)
-        self._channel.heartbeat(step.seconds + MARGIN)
-        self._channel.clock.sleep(step.seconds)
+    def _pause(self, step: Pause) -> None:
+        self._check_remaining(step.seconds)
+        self._runner.heartbeat(step.seconds + MARGIN)
+        self._runner.clock.sleep(step.seconds)
 
-    def confirm_listener(self, step: ConfirmListener) -> None:
-        _confirm(step.port)
-
-    def read_secret(self, step: ReadSecret) -> Secret:
-        with fork_safe():
-            from .key_file import read_secret
-
-        return read_secret(step.path, self._tokens_directory)
-
-    def _in_time(self, request: Request) -> Request:
-        """``request``, to end when the caller wants the whole exchange to."""
-        if self._channel.retry_options.seconds is None:
+    def _with_timeout(self, request: Request) -> Request:
+        """Return ``request`` with a timeout within the caller's own for the whole exchange."""
+        if self._runner.retry_options.seconds is None:
             return request
-        return request.with_timeouts(None, min(request.seconds, max(self._left, _SHORTEST_REQUEST)))
+        remaining = max(self._remaining, _MIN_REQUEST_SECONDS)
+        return request.with_timeouts(None, min(request.seconds, remaining))
 
-    def _check_time(self, seconds: float) -> None:
-        """Give up where there is not so much time left."""
-        if self._left < seconds:
-            last = f"its last answer was {self._status}" if self._status else "none was complete"
-            kind = Refused if self._status else Unavailable
-            reason = Reason.SERVICE_FAILING if self._status else Reason.NO_RESPONSE
-            raise kind(
-                f"the service gave no final answer within {self._channel.seconds:.0f} s: {last}",
-                "It is being updated or is overloaded; that mostly passes within minutes.",
-                reason=Reason.THROTTLED if self._status == 429 else reason,
-                status=self._status,
-                retry_after=seconds or None,
-            )
+    def _check_remaining(self, seconds: float) -> None:
+        """Raise a Failure if fewer than ``seconds`` remain."""
+        if self._remaining >= seconds:
+            return
+        status = self._last_status
+        kind = Refused if status else Unavailable
+        reason = Reason.SERVICE_FAILING if status else Reason.NO_RESPONSE
+        last = f"the last response was HTTP {status}" if status else "no response was complete"
+        raise kind(
+            f"the service returned no final response within {self._runner.seconds:.0f} s: {last}",
+            "It is being updated or is overloaded. Try again in a few minutes.",
+            reason=Reason.THROTTLED if status == 429 else reason,
+            status=status,
+            retry_after=seconds or None,
+        )
 
-    def _timed(self, request: Request, seconds: float) -> Response:
-        self._channel.heartbeat(seconds)
-        if request.listener:  # not before: waiting in the gate gives others time to take the port
-            _confirm(request.listener)
+    def _send_now(self, request: Request, seconds: float) -> Response:
+        self._runner.heartbeat(seconds)
+        if request.auth is not None:  # not earlier: the rate limiter may have waited for long
+            request = request.auth(request)
+        self.secrets += [value for value in request.headers.values() if isinstance(value, Secret)]
         self.attempts += 1
-        clock = self._channel.clock
+        clock = self._runner.clock
         started = clock.now()
         try:
-            return self._channel.send(request)
+            return self._runner.send(request)
         except TransportError as error:
             error.seconds = clock.now() - started
             raise
 
 
-_HANDLERS: dict[type, Callable[[_StepRunner, Any], Any]] = {
-    Send: _StepRunner.send,
-    Pause: _StepRunner.pause,
-    ConfirmListener: _StepRunner.confirm_listener,
-    ReadSecret: _StepRunner.read_secret,
-}
-
-
-def _confirm(port: int) -> None:
-    with fork_safe():
-        from .peer import confirm
-
-    confirm(port)
-
-
 def _no_heartbeat(_seconds: float) -> None:
-    """Nobody waits for this exchange."""
+    """Do nothing: no other process waits."""

@@ -1,8 +1,8 @@
-"""Sends to the services of a machine: never by a proxy, and nothing without a bound.
+"""Sends requests to the services of a machine: without proxies, and with limits.
 
-What goes in the clear has a connection of http.client's to itself. There is no session that could
-follow a redirect, keep a cookie or read ``.netrc``, and half of the time that one takes is saved.
-What needs TLS, or leaves the machine's own network, goes by `requests`.
+Plain HTTP uses http.client and one connection per request: no session that could follow redirects,
+keep cookies, or read ``.netrc``, in half the time. `requests` handles TLS and requests that leave
+the machine's network.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import http.client
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from .._platform.fork import fork_safe
-from .connection import Connection, check_encoding, read_all
-from .exchange import ReadFailed, Request, Response
+from .bounded import BoundedConnection, check_encoding, read_all
+from .exchange import ReadFailed
+from .messages import Request, Response
 from .transport_errors import invalid_url, plain_headers, transport_error_from
 
 TYPE_CHECKING = False
@@ -30,67 +30,71 @@ _CHUNK = 64 * 1024
 
 @contextmanager
 def direct_sender(clock: Clock) -> Iterator[Sender]:
-    """Sends by a new connection each time; nothing of it is left for a fork.
+    """Send each request over a new connection, so that a forked process inherits none.
 
-    A kept connection may belong to a process that gave up its port before `ConfirmListener` looked
-    who listens there, and would get Arc's secret.
-
-    Args:
-        clock: times the answers.
+    A reused connection may also belong to a process that left its port to the Azure Arc agent, and
+    would receive Arc's secret.
     """
 
     def send(request: Request) -> Response:
         try:
             return _send(request, clock)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as one of ours
-            problem = transport_error_from(error, request)
+        except Exception as error:  # noqa: BLE001 - each becomes one of ours
+            converted = transport_error_from(error, request)
         # Not inside the handler: an exception's context holds frames, and those hold secrets.
-        raise problem
+        raise converted
 
     yield send
 
 
+def uses_requests(url: str, *, over_internet: bool = False) -> bool:
+    """Whether `requests` sends to ``url``."""
+    return over_internet or not url.lower().startswith("http:")
+
+
 def parts_of(request: Request) -> SplitResult:
-    """The parts of the URL that ``request`` goes to.
+    """Return the parts of the request's URL.
 
     Raises:
-        Unavailable: unless it is one of http or https, with a host and a sound port.
+        Unavailable: unless it is an http or https URL with a host and a valid port.
     """
     url = request.url
     try:
         parts = urlsplit(url)
-        sound = parts.port != 0 and parts.scheme in ("http", "https") and parts.hostname
+        is_valid = parts.port != 0 and parts.scheme in ("http", "https") and parts.hostname
     except ValueError:
-        sound = False
-    if not sound or not url.isascii() or not url.isprintable() or " " in url:
+        is_valid = False
+    if not is_valid or not url.isascii() or not url.isprintable() or " " in url:
         raise invalid_url(request)
     return parts
 
 
 def _send(request: Request, clock: Clock) -> Response:
     parts = parts_of(request)
-    if parts.scheme == "http" and not request.over_internet:
+    if not uses_requests(request.url, over_internet=request.over_internet):
         return _send_plain(request, parts, clock)
-    with fork_safe():
-        from .requests_transport import send_by_requests
+    # Not at the top: `requests` is heavy, and most hosts do not need it. A source that needs it
+    # imports it in `preload`.
+    from .requests_transport import send_by_requests
+
     return send_by_requests(request, clock)
 
 
 def _send_plain(request: Request, parts: SplitResult, clock: Clock) -> Response:
     target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     host, port = parts.hostname or "", parts.port or http.client.HTTP_PORT
-    connection = Connection(host, port, clock, request.connect_seconds, request.seconds)
+    connection = BoundedConnection(host, port, clock, request.connect_seconds, request.seconds)
     sent_at = clock.now()
     try:
         try:
             connection.request(request.method, target, request.body, plain_headers(request))
         except (ValueError, http.client.InvalidURL):
             raise invalid_url(request) from None
-        answer = connection.getresponse()
+        response = connection.getresponse()
         return Response(
-            status=answer.status,
-            headers=_headers_of(answer),
-            body=_body_of(answer),
+            status=response.status,
+            headers=_headers_of(response),
+            body=_body_of(response),
             sent_at=sent_at,
             received_at=clock.now(),
             received_wall=clock.wall(),
@@ -99,23 +103,23 @@ def _send_plain(request: Request, parts: SplitResult, clock: Clock) -> Response:
         connection.close()
 
 
-def _headers_of(answer: http.client.HTTPResponse) -> dict[str, str]:
+def _headers_of(response: http.client.HTTPResponse) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for name, value in answer.headers.items():
+    for name, value in response.headers.items():
         key = name.lower()
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
     return headers
 
 
-def _body_of(answer: http.client.HTTPResponse) -> bytes:
-    """The whole body, as it came.
+def _body_of(response: http.client.HTTPResponse) -> bytes:
+    """Return the whole body.
 
     Raises:
         Malformed: if it is compressed or too large.
         ReadFailed: if it is not complete in time.
     """
-    check_encoding(answer.headers)
-    body = read_all(iter(functools.partial(answer.read, _CHUNK), b""))
-    if answer.length:
-        raise ReadFailed(f"the answer broke off, {answer.length} bytes before its end")
+    check_encoding(response.headers)
+    body = read_all(iter(functools.partial(response.read, _CHUNK), b""))
+    if response.length:
+        raise ReadFailed(f"the response ended {response.length} bytes early")
     return body

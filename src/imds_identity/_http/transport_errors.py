@@ -1,6 +1,6 @@
-"""What came of sending, as the engine knows it: words, and none of the objects that hold a secret.
+"""Converts errors of transports: to texts, without the objects that hold secrets.
 
-Also what every request carries: the words of a problem leave that out again.
+Also the headers of each request, because error texts must not contain their secrets.
 """
 
 from __future__ import annotations
@@ -9,22 +9,26 @@ import errno
 import http.client
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from .._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from .._core.secret import Secret
 from .._version import __version__
-from .connection import timed_out
-from .exchange import ConnectFailed, ReadFailed, Request, TransportError
+from .bounded import timed_out
+from .exchange import ConnectFailed, ReadFailed, TransportError
+
+if TYPE_CHECKING:
+    from .messages import Request
 
 USER_AGENT = f"imds-identity/{__version__} Python/{sys.version_info[0]}.{sys.version_info[1]}"
 
-# identity means uncompressed: the metadata service has no reason to compress a few kilobytes.
+# "identity" means uncompressed.
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"}
 _NO_ROUTE = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
 
 
 def plain_headers(request: Request) -> dict[str, str]:
-    """The header fields as they are sent; here, and nowhere else, is a secret one revealed."""
+    """Return the header fields to send. Secrets are revealed only here."""
     plain = {
         name: value.reveal() if isinstance(value, Secret) else value
         for name, value in request.headers.items()
@@ -33,14 +37,12 @@ def plain_headers(request: Request) -> dict[str, str]:
 
 
 def transport_error_from(error: Exception, request: Request) -> Exception:
-    """``error`` as the engine knows it, without the objects in it: they hold the request.
+    """Return the TransportError or Failure for ``error``, without the objects that it holds.
 
-    Args:
-        error: what came of sending.
-        request: what was sent; no secret of its headers gets into the words.
+    Its text contains no secret of ``request``.
     """
     if isinstance(error, TransportError | Failure):
-        # What was raised deep inside must not carry the frames that it came through.
+        # The frames that it passed through hold secrets.
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
     if isinstance(error, OSError):
@@ -50,19 +52,19 @@ def transport_error_from(error: Exception, request: Request) -> Exception:
     error_text = redacted(str(error), request)
     return Refused(
         f"the transport or one of its hooks raised {type(error).__name__}: {error_text}",
-        "Such an error is not one of the service's: correct what sends, or leave it out.",
+        "This is not an error of the service: correct the transport or hook, or omit it.",
         reason=Reason.TRANSPORT_ERROR,
     )
 
 
 def system_message(error: object, request: Request) -> str:
-    """The system's own words, without the address of the object that met with it."""
+    """Return the system's text, without the repr of the object that urllib3 puts before it."""
     error_text = str(error).rsplit(": ", 1)[-1].strip("()'\" ")
     return redacted(error_text, request) or type(error).__name__
 
 
 def redacted(text: str, request: Request) -> str:
-    """``text`` fit for a message, without what ``request`` carries that is secret."""
+    """Return ``text`` for a message, without the secrets of ``request``."""
     for name, value in request.headers.items():
         if isinstance(value, Secret):
             text = value.redacted(text)
@@ -72,13 +74,13 @@ def redacted(text: str, request: Request) -> str:
 
 
 def invalid_url(request: Request) -> Unavailable:
-    """What is raised for a request that no number of retries would get anywhere."""
+    """Return the failure of a request that cannot be sent."""
     where = sanitize(request.url.partition("?")[0].rpartition("@")[2])
     return Unavailable(
-        f"the endpoint {where} cannot be asked: it is no URL of http or https, or a header of the "
-        "request is none",
-        "Correct the variable that names it; a port is a number from 1 to 65535, and a name with "
-        "letters beyond ASCII is written in its xn-- form.",
+        f"no request can be sent to {where}: it is not a valid http or https URL, or a header is "
+        "not valid",
+        "Correct the variable that names it. A port is a number from 1 to 65535; a name with "
+        "non-ASCII letters must be in its xn-- form.",
         reason=Reason.INVALID_SETTING,
     )
 

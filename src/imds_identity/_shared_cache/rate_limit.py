@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from .._core.failure import Reason, Refused
 from .._core.key import Key
-from .._http.retry import retry_after
 from .._http.runner import MARGIN
 from .lease import LeaseUnavailable
 from .open_directory import Untrusted
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .._core.source import Source
-    from .._http.exchange import Random, Response
+    from .._http.exchange import Random
+    from .._http.messages import Response
     from .._http.runner import Heartbeat
     from .lease import Lease, LeaseAttempt
     from .store import SharedCache
@@ -120,7 +120,7 @@ class RateLimiter:
         """Make all processes pause, if ``response`` is the service's own and says so."""
         if response.status not in _THROTTLED or not response.is_metadata_error:
             return
-        seconds = retry_after(response)
+        seconds = response.retry_after
         if seconds is None:
             seconds = _DEFAULT_PAUSE * (0.5 + self._random())
         seconds = min(seconds, LONGEST_PAUSE)

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import Failure, Reason, Refused, Unavailable
-from .._http.exchange import Random, Request, Response, Steps, url_with
+from .._http.messages import Request, Response, url_with
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
 from .refusals import check_identity, reason_of, refusal
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .._core.secret import Secret
     from .._core.token import Token
     from .._core.token_request import TokenRequest
+    from .._http.exchange import Random, Steps
 
 HEADERS = {"Metadata": "true"}
 
@@ -97,7 +98,7 @@ def exchange(
         response = yield from with_retries(
             request,
             random,
-            absent=f"{HOSTS[name].variable} says where the host is.",
+            unreachable_hint=f"{HOSTS[name].variable} says where the host is.",
             retry_options=retry_options,
         )
         if response.status != 200:

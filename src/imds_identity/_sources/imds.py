@@ -6,7 +6,7 @@ https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/ho
 from __future__ import annotations
 
 from .._core.failure import Failure, Malformed, Reason, Unavailable, sanitize
-from .._http.exchange import Random, Request, Response, Steps, url_with
+from .._http.messages import Request, Response, url_with
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
 from .refusals import check_identity, refusal
@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._core.token import Token
     from .._core.token_request import TokenRequest
+    from .._http.exchange import Random, Steps
 
 API_VERSION = "2018-02-01"
 HEADERS = {"Metadata": "true"}
@@ -79,13 +80,17 @@ def _own_answer(
     """
     try:
         response = yield from with_retries(
-            request, random, absent=absent, retry_options=retry_options, is_own=_is_its_own
+            request,
+            random,
+            unreachable_hint=absent,
+            retry_options=retry_options,
+            is_authentic=_is_its_own,
         )
     except Malformed as failure:  # packed, too large, or no sound HTTP
         raise Unavailable(failure.problem, absent, reason=Reason.WRONG_SERVICE) from None
     if _is_its_own(response):
         return response
-    if 300 <= response.status < 400:
+    if response.is_redirect:
         raise refusal(response, token_request)
     kind = sanitize(response.headers.get("content-type", "")) or "no content type"
     said = (
@@ -113,7 +118,7 @@ def _has_token(response: Response) -> bool:
 
 def _refusal(response: Response, token_request: TokenRequest, absent: str) -> Failure:
     status, error_text = response.status, response.error_text
-    if status == 403 and "unreachable" in error_text:  # Docker Desktop, in its place
+    if response.is_from_docker:
         problem = f"the service answered 403, {error_text}"
         return Unavailable(problem, absent, reason=Reason.PROXY, status=status)
     return refusal(response, token_request)

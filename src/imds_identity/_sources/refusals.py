@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from .._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
 from .._core.identity import ascii_lower
-from .._http.retry import retry_after
 from .token_parsing import fields_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._core.identity import Identity
     from .._core.token_request import TokenRequest
-    from .._http.exchange import Response
+    from .._http.messages import Response
 
 _ECHOES = {
     "client_id": ("client_id",),
@@ -64,14 +63,9 @@ def refusal(response: Response, token_request: TokenRequest) -> Failure:
         response: the answer.
         token_request: what was asked for.
     """
-    status, error_text, rest = response.status, response.error_text, retry_after(response)
-    if 300 <= status < 400:
-        return Unavailable(
-            f"the answer is a redirect ({status}), which was not followed",
-            "The metadata service never redirects: something else answers at this address.",
-            reason=Reason.REDIRECT,
-            status=status,
-        )
+    status, error_text, rest = response.status, response.error_text, response.retry_after
+    if response.is_redirect:
+        return redirect_failure(response)
     if status == 400:
         return Unavailable(
             f"the service answered 400, {error_text}",
@@ -106,6 +100,16 @@ def refusal(response: Response, token_request: TokenRequest) -> Failure:
         reason=reason_of(response),
         status=status,
         service_code=response.service_code,
+    )
+
+
+def redirect_failure(response: Response) -> Unavailable:
+    """Return the failure for a redirect."""
+    return Unavailable(
+        f"the response is a redirect (HTTP {response.status}), which was not followed",
+        "The metadata service never redirects: another program responds at this address.",
+        reason=Reason.REDIRECT,
+        status=response.status,
     )
 
 

@@ -106,9 +106,16 @@ class ArcSource(TokenSource):
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """One token, by two requests if all is well: the first is met with a challenge."""
         with fork_safe():
-            from .arc import exchange
-        steps = exchange(self.endpoint, token_request, runner.random, runner.retry_options)
-        return runner.run(steps, self.tokens_directory)
+            from .arc.auth import KeyFileAuth
+            from .arc.exchange import exchange
+
+        def auth_for(path: str) -> KeyFileAuth:
+            return KeyFileAuth(path, self.tokens_directory)
+
+        steps = exchange(
+            self.endpoint, token_request, runner.random, auth_for, runner.retry_options
+        )
+        return runner.run(steps)
 
 
 class AppSource(TokenSource):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .._core.failure import Malformed, Reason, Unavailable, sanitize
 from .._core.token_response import REPORT, Fields, check_token, token_of
-from .._http.retry import http_date
+from .._http.dates import http_date
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .._core.token import Token
-    from .._http.exchange import Response
+    from .._http.messages import Response
 
 # The Date header counts whole seconds and is written before the answer travels.
 _SKEW_TOLERANCE = 2.0

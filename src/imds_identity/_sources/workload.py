@@ -18,7 +18,7 @@ import msal
 from .._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
 from .._core.secret import Secret
 from .._core.token_response import REPORT, check_token, token_of
-from .._http.exchange import Random, Request, Response, Steps
+from .._http.messages import Request, Response
 from .._http.retry import TOKEN_RULES, with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
 from .refusals import reason_of, refusal
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .._core.token import Token
     from .._core.token_request import TokenRequest
+    from .._http.exchange import Random, Steps
 
 _PATH = "/oauth2/v2.0/token"
 _LONGEST_ASSERTION = 65536
@@ -73,7 +74,7 @@ def exchange(
         response = yield from with_retries(
             _request(authority, token_request, assertion),
             random,
-            absent=f"{variable} says where Microsoft Entra ID is.",
+            unreachable_hint=f"{variable} says where Microsoft Entra ID is.",
             rules=_RULES,
             retry_options=retry_options,
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .._core.token import Token
     from .._core.token_request import TokenRequest
-    from .._http.exchange import Request, Response
+    from .._http.messages import Request, Response
     from .._http.runner import ExchangeRunner, Heartbeat, Sender
     from .._platform.clock import Clock
     from .._shared_cache.store import SharedCache

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import Reason, sanitize
 from .._core.source import ARC
-from ._facts.agent import GROUP, WINDOWS_GROUP
+from .._sources.arc.key_file import LINUX_GROUP, WINDOWS_GROUP
 from .finding import Verdict, failure, ok, skipped, unknown
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ class _SystemTerms(NamedTuple):
 
 _LINUX = _SystemTerms(
     "root",
-    GROUP,
+    LINUX_GROUP,
     "sudo systemctl start himdsd",
     "sudo systemctl restart himdsd",
     "sudo ss -ltnp 'sport = :40342'",
-    f"sudo usermod -aG {GROUP} {{user}}, then log in again or restart the service",
+    f"sudo usermod -aG {LINUX_GROUP} {{user}}, then log in again or restart the service",
 )
 _WINDOWS = _SystemTerms(
     "an administrator",

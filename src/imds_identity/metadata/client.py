@@ -6,7 +6,7 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .._http.exchange import REQUEST_SECONDS
+from .._http.messages import REQUEST_SECONDS
 from .._platform.fork import fork_safe
 from ._events.events import approval, events_from
 from ._models.instance import instance_from

@@ -45,18 +45,19 @@ from azure.core.rest import HttpRequest
 import imds_identity
 import imds_identity.aio
 from imds_identity._azure_core.transports import sender as transport
-from imds_identity._http import key_file as secret_file
-from imds_identity._http import peer as listener
 from imds_identity._http.transport_errors import USER_AGENT, plain_headers
 from imds_identity._platform import environment
-from imds_identity._sources import app_hosts, arc
+from imds_identity._sources import app_hosts
 from imds_identity._sources import sources as kinds
+from imds_identity._sources.arc import exchange as arc
+from imds_identity._sources.arc import key_file as secret_file
+from imds_identity._sources.arc import peer as listener
 from imds_identity._token_cache import process
 from imds_identity._token_cache.cache import TokenCache
 
 if TYPE_CHECKING:
     from imds_identity._core.secret import Secret
-    from imds_identity._http.exchange import Request
+    from imds_identity._http.messages import Request
 
 _ANYWHERE = "http://localhost:40342/metadata/identity/oauth2/token"
 _TABLE = Path(__file__).parents[3] / "docs/azure-identity-tests.md"
@@ -66,7 +67,7 @@ LEFT_OUT = {row["part"]: row["why"] for row in _ROW.finditer(_TABLE.read_text(en
 
 _VALIDATE_KEY_FILE = their_arc._validate_key_file
 _HTTP = transport._http
-_MET = arc._met
+_AUTHENTICATED = arc._authenticated_response
 _READ_SECRET = secret_file.read_secret
 
 
@@ -137,12 +138,12 @@ class AsyncCredential(imds_identity.aio.ManagedIdentityCredential):
         return await super().get_token_info(*named(scopes), **options)
 
 
-def met(request: Request, *rest: Any) -> Any:
-    """Arc's two requests, or the one that is enough for a fixture of all hosts."""
+def authenticated_response(request: Request, *rest: Any) -> Any:
+    """Send Arc's two requests, or the one that is enough for a fixture of all hosts."""
     if not request.url.startswith(_ANYWHERE):
-        return (yield from _MET(request, *rest))
-    _, ask, _ = rest
-    return (yield from ask(request))
+        return (yield from _AUTHENTICATED(request, *rest))
+    *_, send = rest
+    return (yield from send(request))
 
 
 def http(request: Request) -> HttpRequest:
@@ -168,11 +169,11 @@ def _install() -> None:
     kinds._firmware_says_azure = lambda: True  # type: ignore[assignment]
     process.Environment = Variables  # type: ignore[attr-defined]
     transport._http = http
-    arc._met = met  # type: ignore[assignment]
+    arc._authenticated_response = authenticated_response  # type: ignore[assignment]
     app_hosts._certificate = lambda *_: "ab" * 20
     transport.check_certificate = lambda *_: None  # type: ignore[attr-defined]
     # Their transports insist on the host as it was named; ours means 127.0.0.1 by localhost.
-    arc._on_127 = lambda endpoint: endpoint
+    arc._by_address = lambda endpoint: endpoint
 
 
 class _TestTools(ModuleType):

@@ -9,8 +9,8 @@ from azure.core.pipeline.transport import AsyncHttpResponse as OldAsyncHttpRespo
 from azure.core.pipeline.transport import HttpResponse as OldHttpResponse
 from azure.core.rest import AsyncHttpResponse, HttpResponse
 
-from ..._http.connection import LARGEST_BODY, check_encoding, timed_out, too_large
-from ..._http.exchange import Response
+from ..._http.bounded import MAX_BODY, check_encoding, timed_out, too_large
+from ..._http.messages import Response
 
 if TYPE_CHECKING:
     from ..._platform.clock import Clock
@@ -48,7 +48,7 @@ class ResponseBody:
             ReadFailed: if it comes too late.
         """
         self._body += chunk
-        if len(self._body) > LARGEST_BODY:
+        if len(self._body) > MAX_BODY:
             raise too_large()
         if self._clock.now() > self._ends:
             raise timed_out(self._seconds)

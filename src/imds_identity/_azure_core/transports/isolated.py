@@ -31,7 +31,7 @@ from ..._core.failure import Reason, Refused
 from ..._http.requests_transport import BoundedAdapter, BoundedSession
 
 if TYPE_CHECKING:
-    from ..._http.exchange import Request
+    from ..._http.messages import Request
     from ..._platform.clock import Clock
 
 _ISOLATED_TYPES = (RequestsTransport, AsyncioRequestsTransport)

@@ -17,8 +17,8 @@ from azure.core.exceptions import (
 from azure.core.pipeline.transport import AsyncioRequestsTransport, RequestsTransport
 from azure.core.rest import HttpRequest
 
-from ..._http.connection import in_time, timed_out
-from ..._http.exchange import ConnectFailed, ReadFailed, Response
+from ..._http.bounded import call_with_timeout, timed_out
+from ..._http.exchange import ConnectFailed, ReadFailed
 from ..._http.requests_transport import REQUESTS_ERRORS, transport_error_from_requests
 from ..._http.transport import parts_of
 from ..._http.transport_errors import plain_headers, system_message, transport_error_from
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-    from ..._http.exchange import Request
+    from ..._http.messages import Request, Response
     from ..._http.runner import Sender
     from ..._platform.clock import Clock
     from ..._token_cache.token_exchange import OpenSender
@@ -120,7 +120,7 @@ def _run(transport: Any, policies: Policies, request: Request, clock: Clock) -> 
     bound_requests(transport, request, clock)
     # Nothing is known of what it does with time-outs.
     send = functools.partial(_send, transport, policies, request, clock)
-    return in_time(send, request.seconds, timed_out(request.seconds))
+    return call_with_timeout(send, request.seconds, timed_out(request.seconds))
 
 
 def _send(transport: Any, policies: Policies, request: Request, clock: Clock) -> Response:

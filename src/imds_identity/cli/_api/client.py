@@ -17,8 +17,7 @@ from urllib.parse import urljoin
 from ..._azure_core.bearer import claims_of
 from ..._core.failure import Failure, sanitize
 from ..._core.scope import resource_of
-from ..._http import retry
-from ..._http.exchange import Response
+from ..._http.messages import Response
 from ..._platform.clock import SYSTEM_CLOCK
 from ..._platform.environment import Environment
 from ..._version import __version__
@@ -172,7 +171,7 @@ def retry_after(response: HTTPResponse, clock: Clock) -> float | None:
     """Return the seconds of the response's Retry-After header, if there is a valid one."""
     headers = {name.lower(): value for name, value in response.headers.items()}
     now = clock.now()
-    return retry.retry_after(Response(response.status, headers, b"", now, now, clock.wall()))
+    return Response(response.status, headers, b"", now, now, clock.wall()).retry_after
 
 
 def error_text(response: HTTPResponse) -> str:

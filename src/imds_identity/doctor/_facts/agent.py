@@ -8,13 +8,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..._core.failure import SecretUnreadable
+from ..._sources.arc.key_file import LINUX_GROUP, WINDOWS_GROUP
 from .facts import Agent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GROUP = "himds"
-WINDOWS_GROUP = "Hybrid agent extension applications"
 _CERTIFICATES = "/var/opt/azcmagent/certs"
 _WINDOWS_CERTIFICATES = "Certs"  # next to the directory of the key files
 _MAX_FILE_SIZE = 65536
@@ -58,7 +57,7 @@ def _directory_problem(path: str) -> tuple[str, bool]:
 
 
 def _port_problem(port: int) -> str:
-    from ..._http.peer import confirm
+    from ..._sources.arc.peer import confirm
 
     try:
         confirm(port)
@@ -78,7 +77,7 @@ def _group_membership(user: str) -> tuple[bool | None, bool]:
     if os.geteuid() == 0:
         return True, True
     try:
-        group = grp.getgrnam(GROUP)
+        group = grp.getgrnam(LINUX_GROUP)
     except KeyError:
         return None, False
     return group.gr_gid in (*os.getgroups(), os.getegid()), user in group.gr_mem

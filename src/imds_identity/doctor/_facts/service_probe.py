@@ -14,8 +14,9 @@ from ..._core.claims import claims_in
 from ..._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from ..._core.identity import SYSTEM_ASSIGNED
 from ..._core.token_request import TokenRequest
-from ..._http.exchange import ConnectFailed, Request, Response, TransportError
-from ..._http.retry import http_date
+from ..._http.dates import http_date
+from ..._http.exchange import ConnectFailed, TransportError
+from ..._http.messages import Request, Response
 from ..._http.retry_options import RetryOptions
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender

@@ -122,7 +122,8 @@ def download(url: str) -> bytes:
     from urllib.parse import urlsplit
 
     from ..._core.failure import Failure
-    from ..._http.exchange import Request, TransportError
+    from ..._http.exchange import TransportError
+    from ..._http.messages import Request
     from ..._http.transport import direct_sender
 
     host = urlsplit(url).hostname or ""
@@ -148,10 +149,10 @@ def public_address(host: str) -> str:
     """
     import socket
 
-    from ..._http.connection import in_time
+    from ..._http.bounded import call_with_timeout
 
     try:
-        found = in_time(
+        found = call_with_timeout(
             lambda: socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM),
             _LOOK_UP_SECONDS,
             NotDownloaded(f"{host} was not resolved within {_LOOK_UP_SECONDS:.0f} s"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from ..._core.failure import Malformed
-from ..._http.retry import http_date
+from ..._http.dates import http_date
 from .._models.node import Node, as_number, as_text, field_of, list_of, text, wrong_shape
 
 if TYPE_CHECKING:

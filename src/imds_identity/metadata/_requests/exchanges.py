@@ -18,17 +18,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
-from ..._http.exchange import (
-    REQUEST_SECONDS,
-    ConnectFailed,
-    Random,
-    Request,
-    Response,
-    Steps,
-    TransportError,
-    url_with,
-)
-from ..._http.retry import TOKEN_RULES, fresh_response, retry_after, with_retries
+from ..._http.exchange import ConnectFailed, Random, Steps, TransportError
+from ..._http.messages import REQUEST_SECONDS, Request, Response, url_with
+from ..._http.retry import TOKEN_RULES, fresh_response, unreachable, with_retries
+from ..._sources.refusals import redirect_failure
 from .._models.load_balancer import LoadBalancer
 from .._models.parsing import from_json
 from .failures import NotFound, NotOffered, UnknownVersion
@@ -181,8 +174,7 @@ def _once(service: Service, request: Request) -> Steps[Response]:
     try:
         return (yield from fresh_response(request))
     except ConnectFailed as error:
-        problem = f"nothing answers at this address ({sanitize(str(error))})"
-        raise Unavailable(problem, _ABSENT, reason=Reason.UNREACHABLE) from None
+        raise unreachable(error, _ABSENT) from None
     except TransportError as error:
         problem = f"the service did not answer ({sanitize(str(error))})"
         raise Refused(problem, reason=Reason.NO_RESPONSE) from None
@@ -267,18 +259,13 @@ def refusal(response: Response, category: str) -> Failure:
         return NotFound(
             said, "Names are case-sensitive, and newer than some api-versions.", status=404
         )
-    if 300 <= status < 400:
-        return Unavailable(
-            f"the answer is a redirect ({status}), which was not followed",
-            "The metadata service never redirects: something else answers at this address.",
-            reason=Reason.REDIRECT,
-            status=status,
-        )
-    if status == 403 and "unreachable" in words:
+    if response.is_redirect:
+        return redirect_failure(response)
+    if response.is_from_docker:
         return Unavailable(said, _ABSENT, reason=Reason.PROXY, status=status)
     if _complains_of_version(response):
         return UnknownVersion(said, "Leave api_version out to use one that is known.", status=400)
-    wait = retry_after(response)
+    wait = response.retry_after
     if status == 429:
         hint = "A VM may send five requests a second to each category: find what asks so often."
         return Refused(said, hint, reason=Reason.THROTTLED, status=status, retry_after=wait)

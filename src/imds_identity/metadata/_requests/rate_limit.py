@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..._http.exchange import Response
+    from ..._http.messages import Response
     from ..._http.runner import Heartbeat
     from ..._platform.clock import Clock
 

@@ -1,4 +1,4 @@
-"""Arc's key file: opened so that a hostile realm can make us read nothing else."""
+"""Reads the agent's key file, and no other file that a hostile challenge may name."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import os
 import stat
 import sys
 
-from .._core.failure import Reason, SecretUnreadable, sanitize
-from .._core.secret import Secret
+from ..._core.failure import Reason, SecretUnreadable, sanitize
+from ..._core.secret import Secret
 
-_LARGEST = 4096
-_LONGEST_PATH = 4096
+WINDOWS_GROUP = "Hybrid agent extension applications"
+LINUX_GROUP = "himds"
+"""Members of the agent's group may read its key files."""
+
+_MAX_BYTES = 4096
+_MAX_PATH = 4096
 _FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0)
-    # Without O_NONBLOCK a FIFO in the file's place would hold us for ever.
+    # Without O_NONBLOCK, opening a FIFO would block forever.
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT")
 )
-# O_PATH: members of the group may search the directory, and need not be able to list it.
+# O_PATH: the group may search the directory but not list it.
 _DIRECTORY_FLAGS = (
     getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 )
 
 
 def read_secret(path: str, directory: str) -> Secret:
-    """The content of the key file ``path``, as it is.
-
-    Args:
-        path: what the agent's challenge named.
-        directory: where this platform's agent keeps its key files.
+    """Return the content of the key file ``path``.
 
     Raises:
-        SecretUnreadable: unless ``path`` is a regular file of at most 4096 bytes, itself in
-            ``directory`` and no link, that ends in ``.key`` and that this user may read.
+        SecretUnreadable: unless ``path`` is a readable regular file directly in ``directory``,
+            not a link, of at most 4096 bytes, with the extension ``.key``.
     """
     name = _name_in(path, directory)
     try:
@@ -40,13 +40,13 @@ def read_secret(path: str, directory: str) -> Secret:
     except FileNotFoundError:
         raise SecretUnreadable(
             f"the challenge names a key file that does not exist: {sanitize(path)!r}",
-            "Is this process on the machine itself, or in a container that cannot see its files?",
+            "If this process is in a container, mount the agent's directory of key files.",
             reason=Reason.ARC_KEY_FILE_MISSING,
         ) from None
     except PermissionError:
         raise SecretUnreadable(
             f"this user may not read {sanitize(path)!r}",
-            _how_to_be_let_in(),
+            _permission_hint(),
             reason=Reason.ARC_KEY_FILE_DENIED,
         ) from None
     except OSError as error:
@@ -60,24 +60,23 @@ def read_secret(path: str, directory: str) -> Secret:
 
 
 def _name_in(path: str, directory: str) -> str:
-    """The name of ``path`` in ``directory``, found in the text alone.
+    """Return the name of ``path`` in ``directory``, without any access to the file system.
 
-    Outside the directory nothing is so much as looked at: on Windows a look at another host's
-    share is enough to authenticate there.
+    On Windows, any access to a share of another host authenticates there.
     """
-    if len(path) > _LONGEST_PATH or not path.isprintable():
-        raise _not_a_key_file(path, "that is no path")
+    if len(path) > _MAX_PATH or not path.isprintable():
+        raise _not_a_key_file(path, "not a valid path")
     parent, name = os.path.split(path)
     if os.path.normcase(parent) != os.path.normcase(directory.rstrip("/\\")) or name in ("", ".."):
-        raise _not_a_key_file(path, f"Unexpected file path: it is not in {directory!r}")
-    # On Windows a colon would name a stream of another file.
+        raise _not_a_key_file(path, f"Unexpected file path: not in {directory!r}")
+    # On Windows, a colon names an alternate stream of another file.
     if not name.endswith(".key") or ":" in name:
-        raise _not_a_key_file(path, "it has not the extension '.key'")
+        raise _not_a_key_file(path, "its extension is not '.key'")
     return name
 
 
 def _open(name: str, directory: str, path: str) -> int:
-    """Open ``name`` in ``directory`` itself, whatever becomes of the path in the meantime."""
+    """Open ``name`` relative to ``directory``, so that no part of the path can be replaced."""
     if os.open not in os.supports_dir_fd:
         return _open_by_path(os.path.join(directory, name), path)
     parent = os.open(directory, _DIRECTORY_FLAGS)
@@ -88,7 +87,7 @@ def _open(name: str, directory: str, path: str) -> int:
 
 
 def _open_by_path(file: str, path: str) -> int:
-    """Where a name cannot be opened relative to a directory, and links can only be looked for."""
+    """Open ``file`` on systems that cannot open it relative to a directory."""
     before = os.lstat(file)
     if stat.S_ISLNK(before.st_mode):
         raise OSError(errno.ELOOP, "a symbolic link")
@@ -97,37 +96,38 @@ def _open_by_path(file: str, path: str) -> int:
     descriptor = os.open(file, _FLAGS)
     if not os.path.samestat(before, os.fstat(descriptor)):
         os.close(descriptor)
-        raise _not_a_key_file(path, "it was replaced by another file while it was opened")
+        raise _not_a_key_file(path, "another file replaced it while it was opened")
     return descriptor
 
 
 def _content(descriptor: int, path: str) -> Secret:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise _not_a_key_file(path, "it is not a regular file")
-    # Never in a variable as it is: tools that report errors show the variables of a failed frame.
-    secret = Secret(os.read(descriptor, _LARGEST + 1).decode("latin-1"))
-    if len(secret) > _LARGEST:
-        raise _not_a_key_file(path, f"its file size is more than {_LARGEST} bytes")
+    # Not in a variable of its own: error trackers show the variables of a failed frame.
+    secret = Secret(os.read(descriptor, _MAX_BYTES + 1).decode("latin-1"))
+    if len(secret) > _MAX_BYTES:
+        raise _not_a_key_file(path, f"its file size is more than {_MAX_BYTES} bytes")
     if not secret.fits_a_header():
-        raise _not_a_key_file(path, "its content cannot go into an Authorization header")
+        raise _not_a_key_file(path, "its content cannot be sent in an Authorization header")
     return secret
 
 
 def _not_a_key_file(path: str, reason: str) -> SecretUnreadable:
     return SecretUnreadable(
-        f"the challenge names {sanitize(path, 200)!r}, which is no key file of the agent: {reason}",
-        "It was not used. If the agent really answers there, update it.",
+        f"the challenge names {sanitize(path, 200)!r}, which is not a key file of the agent: "
+        f"{reason}",
+        "The file was not used. If the agent did send this challenge, update the agent.",
         reason=Reason.ARC_KEY_FILE_INVALID,
     )
 
 
-def _how_to_be_let_in() -> str:
+def _permission_hint() -> str:
     if sys.platform == "win32":
         return (
-            "Run as a member of Administrators or of the group 'Hybrid agent extension "
-            'applications\': net localgroup "Hybrid agent extension applications" /add <user>'
+            f"Run as a member of Administrators or of the group '{WINDOWS_GROUP}': "
+            f'net localgroup "{WINDOWS_GROUP}" /add <user>'
         )
     return (
-        "Only root and the group 'himds' may: run `sudo usermod -aG himds <user>` for the user of "
-        "this process, then log in again or restart the service."
+        f"Only root and the group '{LINUX_GROUP}' may read it: run `sudo usermod -aG {LINUX_GROUP} "
+        "<user>` for the user of this process, then log in again or restart the service."
     )

@@ -1,4 +1,4 @@
-"""Which process listens on a port, and whose it is, as Windows tells.
+"""Determines on Windows which process listens on a port, and its user.
 
 https://learn.microsoft.com/windows/win32/api/iphlpapi/nf-iphlpapi-getextendedtcptable
 """
@@ -9,8 +9,8 @@ import ctypes
 import struct
 from typing import Any
 
-from .._platform.security_descriptor import SYSTEM
-from .._platform.windows import library, user_of
+from ..._platform.security_descriptor import SYSTEM
+from ..._platform.windows import library, user_of
 
 _SERVICE = "himds"
 _IPV4, _IPV6 = 2, 23
@@ -27,26 +27,26 @@ _PROCESS_ID = 7  # the eighth number of SERVICE_STATUS_PROCESS
 
 
 def owners(port: int) -> set[int]:
-    """The processes whose sockets may take a connection to ``port`` of 127.0.0.1."""
+    """Return the processes whose sockets may accept a connection to ``port`` of 127.0.0.1."""
     return listening(port, _table(_IPV4), _table(_IPV6))
 
 
 def is_trusted(process: int) -> bool:
-    """Whether ``process`` is the agent's service, or runs as SYSTEM or as this very user."""
+    """Whether ``process`` is the agent's service, or runs as SYSTEM or as this user."""
     return process == _service_process() or user_of(process) in {SYSTEM, user_of()} - {""}
 
 
 def listening(port: int, ipv4: bytes, ipv6: bytes) -> set[int]:
-    """The processes that listen on ``port``, by the tables of listeners.
+    """Return the processes that listen on ``port``, from the tables of listeners.
 
-    Those on 127.0.0.1 or on every IPv4 address; else those on every IPv6 address, which may take
-    connections of IPv4, too.
+    They listen on 127.0.0.1 or on every IPv4 address, else on every IPv6 address, which may accept
+    IPv4 connections.
     """
     found: dict[bytes, set[int]] = {}
     for _, address, its_port, _, _, process in _rows(_ROW_IPV4, ipv4):
-        _note(found, struct.pack("<I", address), its_port, port, process)
+        _add(found, struct.pack("<I", address), its_port, port, process)
     for address, _, its_port, _, _, _, _, process in _rows(_ROW_IPV6, ipv6):
-        _note(found, address, its_port, port, process)
+        _add(found, address, its_port, port, process)
     of_ipv4 = (_LOOPBACK, _EVERY_IPV4, _MAPPED + _LOOPBACK, _MAPPED + _EVERY_IPV4)
     return set().union(*(found.get(a, set()) for a in of_ipv4)) or found.get(_EVERY_IPV6, set())
 
@@ -59,8 +59,8 @@ def _rows(row: struct.Struct, table: bytes) -> list[tuple[Any, ...]]:
     return [row.unpack_from(table, 4 + i * row.size) for i in range(count)]
 
 
-def _note(found: dict[bytes, set[int]], address: bytes, its: int, port: int, process: int) -> None:
-    # The two low bytes hold the port as it travels, the high one first.
+def _add(found: dict[bytes, set[int]], address: bytes, its: int, port: int, process: int) -> None:
+    # The two low bytes are the port in network byte order.
     if ((its & 0xFF) << 8 | its >> 8 & 0xFF) == port:
         found.setdefault(address, set()).add(process)
 
@@ -68,7 +68,7 @@ def _note(found: dict[bytes, set[int]], address: bytes, its: int, port: int, pro
 def _table(family: int) -> bytes:
     get = library("iphlpapi").GetExtendedTcpTable
     size = ctypes.c_ulong(0)
-    for _ in range(8):  # it may grow between asking for its size and for itself
+    for _ in range(8):  # it may grow between the two calls
         buffer = ctypes.create_string_buffer(size.value)
         error = get(buffer, ctypes.byref(size), 0, family, _LISTENERS_WITH_PROCESS, 0)
         if error == 0:
@@ -79,7 +79,7 @@ def _table(family: int) -> bytes:
 
 
 def _service_process() -> int | None:
-    """The process of the agent's service, which only an administrator can have installed."""
+    """Return the process of the agent's service: only an administrator can install a service."""
     services = library("advapi32")
     for name in ("OpenSCManagerW", "OpenServiceW"):
         getattr(services, name).restype = ctypes.c_void_p
@@ -88,7 +88,7 @@ def _service_process() -> int | None:
     status = (ctypes.c_ulong * 9)()
     needed = ctypes.c_ulong(0)
     size = ctypes.sizeof(status)
-    told = services.QueryServiceStatusEx(service, 0, status, size, ctypes.byref(needed))
+    succeeded = services.QueryServiceStatusEx(service, 0, status, size, ctypes.byref(needed))
     for handle in (service, manager):
         services.CloseServiceHandle(handle)
-    return (status[_PROCESS_ID] or None) if told else None
+    return (status[_PROCESS_ID] or None) if succeeded else None

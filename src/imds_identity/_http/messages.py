@@ -1,0 +1,218 @@
+"""HTTP requests and responses, as exchanges see them."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+from .._core.failure import sanitize
+from .._core.token_response import Fields
+from .dates import http_date, retry_after_seconds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeAlias
+
+    from .._core.secret import Secret
+
+    Auth: TypeAlias = Callable[["Request"], "Request"]
+
+CONNECT_SECONDS = 2.0
+"""Timeout of one attempt to connect, in seconds."""
+REQUEST_SECONDS = 12.0
+"""Timeout of a whole request, from resolving the name to the last byte of the response."""
+# OAuth 2 uses the first two, other Azure services the last two.
+_ERROR_FIELDS = ("error", "error_description", "code", "message")
+_SERVICE_CODE = r"\bAADSTS[0-9]{4,7}\b"
+
+
+class Request:
+    """One HTTP request. Its repr shows header names only: a header may contain a secret.
+
+    It is not a tuple: error trackers show the local variables of a failed frame, and look into
+    tuples but not into objects.
+
+    Attributes:
+        url: the URL.
+        headers: header fields; the transport reveals a `Secret`.
+        method: the HTTP method.
+        body: the body, if there is one.
+        seconds: the timeout of the whole request; past it the attempt fails with `ReadFailed`.
+        certificate: the SHA-1 fingerprint, in hexadecimal digits, that the server's certificate
+            must have; empty for any certificate that the system trusts.
+        auth: returns the request with its credentials, as in `requests`. The runner calls it
+            immediately before each send.
+        connect_seconds: the part of ``seconds`` for one attempt to connect.
+        over_internet: whether the request leaves this machine's network and therefore uses the
+            proxies and certificates that the environment names.
+    """
+
+    __slots__ = (
+        "auth", "body", "certificate", "connect_seconds", "headers", "method", "over_internet",
+        "seconds", "url",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str | Secret],
+        method: str = "GET",
+        body: bytes | None = None,
+        seconds: float = REQUEST_SECONDS,
+        certificate: str = "",
+        auth: Auth | None = None,
+        connect_seconds: float = CONNECT_SECONDS,
+        *,
+        over_internet: bool = False,
+    ) -> None:
+        self.url = url
+        self.headers = headers
+        self.method = method
+        self.body = body
+        self.seconds = seconds
+        self.certificate = certificate
+        self.auth = auth
+        self.connect_seconds = connect_seconds
+        self.over_internet = over_internet
+
+    def with_timeouts(self, connect_seconds: float | None, seconds: float | None) -> Request:
+        """Return the same request with other timeouts; None keeps one."""
+        if connect_seconds is None and seconds is None:
+            return self
+        copied = copy.copy(self)
+        copied.connect_seconds = connect_seconds or self.connect_seconds
+        copied.seconds = seconds or self.seconds
+        return copied
+
+    def with_header(self, name: str, value: str | Secret) -> Request:
+        """Return the same request with another header field."""
+        copied = copy.copy(self)
+        copied.headers = {**self.headers, name: value}
+        return copied
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.url!r}, headers={sorted(self.headers)})"
+
+
+class Response:
+    """A response and its times. Its repr hides the body, which may be a token.
+
+    Like `Request`, it is not a tuple.
+
+    Attributes:
+        status: the HTTP status.
+        headers: header fields by lower-case name.
+        body: the whole body; the transport limits its size.
+        sent_at: ``Clock.now()`` just before the request was sent.
+        received_at: ``Clock.now()`` when the response was complete.
+        received_wall: ``Clock.wall()`` at the same moment.
+    """
+
+    __slots__ = ("body", "headers", "received_at", "received_wall", "sent_at", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        sent_at: float,
+        received_at: float,
+        received_wall: float,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.sent_at = sent_at
+        self.received_at = received_at
+        self.received_wall = received_wall
+
+    def __repr__(self) -> str:
+        return f"Response({self.status}, {len(self.body)} bytes)"
+
+    def json(self) -> object:
+        """Return the body as JSON; ValueError if it is not JSON or is nested too deeply."""
+        try:
+            value: object = json.loads(self.body)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return value
+        # Not inside the handler: the parser's own exception holds the whole text.
+        raise ValueError("not JSON")
+
+    def fields(self) -> Fields | None:
+        """Return the fields of the JSON object in the body; None for another kind of JSON.
+
+        Raises:
+            ValueError: if it is not JSON.
+        """
+        values = self.json()
+        return Fields(values) if isinstance(values, dict) else None
+
+    @property
+    def is_metadata_error(self) -> bool:
+        """Whether it is a JSON object with an ``error``, as IMDS and the Arc agent return.
+
+        Another cloud's metadata service, a proxy, or a captive portal returns something else.
+        """
+        try:
+            fields = self.fields()
+        except ValueError:
+            return False
+        return fields is not None and isinstance(fields.get("error"), str)
+
+    @property
+    def error_text(self) -> str:
+        """The service's error text for a message. Not for HTTP 200: that body is a token."""
+        try:
+            fields = self.fields() or Fields({})
+            nested = fields.get("error")
+            fields = Fields(nested) if isinstance(nested, dict) else fields
+            parts = [fields.get(name) for name in _ERROR_FIELDS]
+            text = ": ".join(str(part) for part in parts if part)
+        except (ValueError, RecursionError):
+            text = ""
+        return sanitize(text or self.body.decode("utf-8", "replace")) or "nothing"
+
+    @property
+    def service_code(self) -> str:
+        """Microsoft Entra ID's code in the error text, such as ``AADSTS500011``; else empty."""
+        import re
+
+        match = re.search(_SERVICE_CODE, self.error_text)
+        return match[0] if match else ""
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds of ``Retry-After``, if the header is there and valid."""
+        value = self.headers.get("retry-after", "")
+        if not value:
+            return None
+        return retry_after_seconds(
+            value, http_date(self.headers.get("date", "")) or self.received_wall
+        )
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether it is a redirect. None is followed: the metadata service never redirects."""
+        return 300 <= self.status < 400
+
+    @property
+    def is_from_docker(self) -> bool:
+        """Whether Docker Desktop responded in place of IMDS, with 403 and "unreachable"."""
+        return self.status == 403 and "unreachable" in self.error_text.lower()
+
+    @property
+    def content(self) -> str:
+        """Size and media type of the body, for a message."""
+        kind = sanitize(self.headers.get("content-type", "")) or "unknown type"
+        return f"{len(self.body)} bytes of {kind}"
+
+
+def url_with(endpoint: str, query: Mapping[str, str]) -> str:
+    """Return ``endpoint`` with ``query``, each value percent-encoded."""
+    from urllib.parse import quote
+
+    pairs = (f"{name}={quote(value, safe='')}" for name, value in query.items())
+    return f"{endpoint}{'&' if '?' in endpoint else '?'}{'&'.join(pairs)}"

@@ -1,0 +1,1 @@
+"""Azure Arc: a challenge that names a key file, and the process that may receive its content."""

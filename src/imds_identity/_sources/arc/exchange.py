@@ -1,0 +1,136 @@
+"""The token exchange with the Azure Arc agent (HIMDS), which responds with a challenge first.
+
+https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authentication
+"""
+
+from __future__ import annotations
+
+import functools
+from urllib.parse import urlsplit
+
+from ..._core.failure import Failure, Reason, Refused, SecretUnreadable, sanitize
+from ..._http.messages import Request, Response, url_with
+from ..._http.retry import with_retries
+from ..._http.retry_options import DEFAULT_RETRY, RetryOptions
+from ..refusals import check_identity, refusal
+from ..token_parsing import token_from
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from ..._core.token import Token
+    from ..._core.token_request import TokenRequest
+    from ..._http.exchange import Random, Steps
+    from ..._http.messages import Auth
+
+    SendWithRetries: TypeAlias = Callable[[Request], Steps[Response]]
+    AuthFor: TypeAlias = Callable[[str], Auth]
+
+API_VERSION = "2020-06-01"
+HEADERS = {"Metadata": "true"}
+
+# The agent replaces its key files often: one may be gone before it is read.
+_MAX_CHALLENGES = 3
+_AGENT_HINT = "Is the Azure Connected Machine agent running? Run `azcmagent show`."
+
+
+def exchange(
+    endpoint: str,
+    token_request: TokenRequest,
+    random: Random,
+    auth_for: AuthFor,
+    retry_options: RetryOptions = DEFAULT_RETRY,
+) -> Steps[Token]:
+    """Request one token from the agent.
+
+    Args:
+        endpoint: the URL of the agent's token endpoint.
+        token_request: the resource and the identity.
+        random: adds jitter.
+        auth_for: returns what authenticates with the key file of the given path.
+        retry_options: the caller's timeouts and retry policy.
+    """
+    if not is_loopback(endpoint):
+        raise SecretUnreadable(
+            "the endpoint is not on this machine; Arc's secret must not be sent there",
+            "IDENTITY_ENDPOINT and IMDS_ENDPOINT must name localhost or 127.0.0.1.",
+            reason=Reason.ARC_ENDPOINT_NOT_LOCAL,
+        )
+    query = {
+        "api-version": API_VERSION,
+        "resource": token_request.resource,
+        **token_request.identity.query,
+    }
+    # The Host header keeps the name, in case that the agent checks it.
+    headers = {**HEADERS, "Host": urlsplit(endpoint).netloc}
+    request = Request(url_with(_by_address(endpoint), query), headers)
+    send = functools.partial(
+        with_retries, random=random, unreachable_hint=_AGENT_HINT, retry_options=retry_options
+    )
+    response = yield from _authenticated_response(request, token_request, auth_for, send)
+    if response.status != 200:
+        raise refusal(response, token_request)
+    check_identity(response, token_request.identity, required=True)
+    return token_from(response, random())
+
+
+def _authenticated_response(
+    request: Request, token_request: TokenRequest, auth_for: AuthFor, send: SendWithRetries
+) -> Steps[Response]:
+    for remaining in reversed(range(_MAX_CHALLENGES)):
+        challenge = yield from send(request)
+        if challenge.status != 401:
+            raise _no_challenge(challenge, token_request)
+        auth = auth_for(_realm(challenge))
+        response = yield from send(Request(request.url, request.headers, auth=auth))
+        if response.status != 401 or not remaining:
+            return response
+    raise AssertionError("unreachable")
+
+
+def _no_challenge(response: Response, token_request: TokenRequest) -> Failure:
+    if response.status == 200:
+        return Refused(
+            "HTTP 200 instead of a 401 challenge",
+            "The Azure Arc agent does not respond like this: the token was discarded. "
+            + _AGENT_HINT,
+            reason=Reason.ARC_NOT_CHALLENGED,
+            status=200,
+        )
+    return refusal(response, token_request)
+
+
+def _realm(challenge: Response) -> str:
+    """Return the path in ``Basic realm=<path>``, with or without quotation marks."""
+    header = challenge.headers.get("www-authenticate", "")
+    scheme, _, parameter = header.strip().partition(" ")
+    name, _, value = parameter.partition("=")
+    path = value.strip()
+    if path.startswith('"'):
+        path = path[1:].partition('"')[0]
+    if scheme.lower() != "basic" or name.strip().lower() != "realm" or not path:
+        raise SecretUnreadable(
+            "the challenge does not name a key file: its WWW-Authenticate header is "
+            + (repr(sanitize(header, 200)) if header else "missing"),
+            _AGENT_HINT,
+            reason=Reason.ARC_CHALLENGE_MALFORMED,
+            status=401,
+        )
+    return path
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether ``endpoint`` names localhost or the address on which the agent listens.
+
+    Neither ``::1`` nor other addresses of 127.0.0.0/8: any user may listen there.
+    """
+    return urlsplit(endpoint).hostname in ("localhost", "127.0.0.1")
+
+
+def _by_address(endpoint: str) -> str:
+    """Return ``endpoint`` by address: the name may resolve to ``::1``."""
+    parts = urlsplit(endpoint)
+    port = f":{parts.port}" if parts.port else ""
+    return parts._replace(netloc=f"127.0.0.1{port}").geturl()
