@@ -1,4 +1,4 @@
-"""What the emulator's tests share: one client and the ways to ask for a token."""
+"""Fixtures for the emulator's tests: emulators, a client and token requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from emulator.support import TOKEN_PATH, VAULT, Ask, key_file
+from emulator.support import TOKEN_PATH, VAULT, Send, key_file
 from imds_identity.emulator import Emulator, ManualClock
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def http() -> Iterator[requests.Session]:
 
 
 @pytest.fixture
-def get(http: requests.Session) -> Ask:
-    """Asks an emulator for a metadata path, by default as a well-behaved client would."""
+def get(http: requests.Session) -> Send:
+    """A function that gets a metadata path from an emulator."""
 
     def send(emulator: Emulator, path: str, /, *, headers: Any = None, **query: str) -> Any:
         query = {name.replace("api_version", "api-version"): text for name, text in query.items()}
@@ -39,8 +39,8 @@ def get(http: requests.Session) -> Ask:
 
 
 @pytest.fixture
-def ask(get: Ask) -> Ask:
-    """Asks an emulator for a token as a VM's client does."""
+def request_token(get: Send) -> Send:
+    """A function that requests a token like a client on a VM."""
 
     def send(emulator: Emulator, **query: Any) -> requests.Response:
         return get(
@@ -51,22 +51,22 @@ def ask(get: Ask) -> Ask:
 
 
 @pytest.fixture
-def ask_arc(ask: Ask) -> Ask:
-    """Asks an emulated Arc server for a token, passing its challenge."""
+def request_arc_token(request_token: Send) -> Send:
+    """A function that requests a token from an Arc server, including the challenge."""
 
     def send(emulator: Emulator, **query: Any) -> requests.Response:
         query = {"api_version": "2020-06-01", **query}
-        challenge = ask(emulator, **query)
+        challenge = request_token(emulator, **query)
         assert challenge.status_code == 401, challenge.text
         secret = key_file(challenge).read_text()
-        return ask(emulator, headers={"Authorization": f"Basic {secret}"}, **query)
+        return request_token(emulator, headers={"Authorization": f"Basic {secret}"}, **query)
 
     return send
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[..., Emulator]]:
-    """Starts emulators without a Key Vault, unless one is asked for."""
+def start_emulator() -> Iterator[Callable[..., Emulator]]:
+    """A function that starts an emulator, by default without a Key Vault."""
     running: list[Emulator] = []
 
     def start(profile: Any = "vm", **arguments: Any) -> Emulator:

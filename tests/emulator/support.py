@@ -1,4 +1,4 @@
-"""Types and helpers that the emulator's tests share."""
+"""Types and helpers for the emulator's tests."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from imds_identity.emulator._cli.command import add_arguments, run
 
 VAULT = "https://vault.azure.net"
 TOKEN_PATH = "/metadata/identity/oauth2/token"
-Ask = Callable[..., requests.Response]
+Send = Callable[..., requests.Response]
 Start = Callable[..., Emulator]
 Claims = dict[str, Any]
 
 
-def claims_of(answer: requests.Response) -> Claims:
-    """What the token in an answer says, unverified."""
-    return jwt.decode(answer.json()["access_token"], options={"verify_signature": False})
+def claims_of(response: requests.Response) -> Claims:
+    """Return the claims of the token in a response without verifying it."""
+    return jwt.decode(response.json()["access_token"], options={"verify_signature": False})
 
 
 def key_file(challenge: requests.Response) -> Path:
-    """The file that an Arc challenge names."""
+    """Return the key file that an Arc challenge names."""
     scheme, _, path = challenge.headers["WWW-Authenticate"].partition("=")
     assert scheme == "Basic realm"
     return Path(path)
 
 
-def ran(*flags: str) -> int:
-    """The exit status of ``imds-identity emulator``, run in this process."""
+def run_command(*flags: str) -> int:
+    """Run ``imds-identity emulator`` in this process and return its exit status."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     return run(parser.parse_args(flags))

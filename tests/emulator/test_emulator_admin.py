@@ -13,44 +13,44 @@ import requests
 
 from emulator.support import VAULT
 from imds_identity.emulator import Fault
-from imds_identity.emulator._admin import words
-from imds_identity.emulator._state.faults import Standing
+from imds_identity.emulator._admin import text
+from imds_identity.emulator._state.faults import ActiveFault
 
 if TYPE_CHECKING:
-    from emulator.support import Ask, Start
+    from emulator.support import Send, Start
     from imds_identity.emulator import Emulator, ManualClock
 
 
 @pytest.fixture
-def emulator(started: Start, clock: ManualClock) -> Any:
-    return started(admin_port=0, clock=clock, resources=["*"])
+def emulator(start_emulator: Start, clock: ManualClock) -> Any:
+    return start_emulator(admin_port=0, clock=clock, resources=["*"])
 
 
 @pytest.fixture
 def admin(emulator: Emulator) -> Any:
-    def send(method: Any, path: Any, **how: Any) -> Any:
+    def send(method: Any, path: Any, **options: Any) -> Any:
         return requests.request(
-            method, emulator.admin_url + path, timeout=10, allow_redirects=False, **how
+            method, emulator.admin_url + path, timeout=10, allow_redirects=False, **options
         )
 
     return send
 
 
-def test_faults_are_set_and_cleared(emulator: Emulator, admin: Ask, ask: Ask) -> None:
-    answer = admin("POST", "/api/faults", json={"status": 503, "times": 5})
-    assert answer.status_code == 201
-    assert ask(emulator).status_code == 503
+def test_faults_are_set_and_cleared(emulator: Emulator, admin: Send, request_token: Send) -> None:
+    response = admin("POST", "/api/faults", json={"status": 503, "times": 5})
+    assert response.status_code == 201
+    assert request_token(emulator).status_code == 503
     (shown,) = admin("GET", "/api/faults").json()["faults"]
     assert shown == {
-        "number": answer.json()["number"],
+        "number": response.json()["number"],
         "category": "identity",
         "does": "status=503",
     }
     admin("DELETE", f"/api/faults?number={shown['number']}")
-    assert ask(emulator).status_code == 200
+    assert request_token(emulator).status_code == 200
 
 
-def test_events_are_scheduled_and_cancelled(emulator: Emulator, admin: Ask) -> None:
+def test_events_are_scheduled_and_canceled(emulator: Emulator, admin: Send) -> None:
     event_id = admin("POST", "/api/events", json={"event_type": "Freeze"}).json()["event_id"]
     (shown,) = admin("GET", "/api/events").json()["events"]
     assert (shown["event_id"], shown["status"]) == (event_id, "Scheduled")
@@ -58,11 +58,11 @@ def test_events_are_scheduled_and_cancelled(emulator: Emulator, admin: Ask) -> N
     assert emulator.events == []
 
 
-def test_requests_and_tokens_are_listed_without_any_token(
-    emulator: Emulator, admin: Ask, ask: Ask
+def test_requests_and_tokens_are_listed_without_secrets(
+    emulator: Emulator, admin: Send, request_token: Send
 ) -> None:
-    token = ask(emulator).json()["access_token"]
-    ask(emulator, headers={"Authorization": "Basic hunter2"})
+    token = request_token(emulator).json()["access_token"]
+    request_token(emulator, headers={"Authorization": "Basic hunter2"})
     listed = admin("GET", "/api/requests?after=1").json()["requests"]
     assert [record["number"] for record in listed] == [2]
     (shown,) = admin("GET", "/api/tokens").json()["tokens"]
@@ -74,31 +74,31 @@ def test_requests_and_tokens_are_listed_without_any_token(
         assert "hunter2" not in text
 
 
-def test_revoke_and_reset(emulator: Emulator, admin: Ask, ask: Ask) -> None:
-    ask(emulator)
+def test_revoke_and_reset(emulator: Emulator, admin: Send, request_token: Send) -> None:
+    request_token(emulator)
     assert admin("POST", "/api/revoke").status_code == 200
     assert admin("POST", "/api/reset").status_code == 200
     assert emulator.requests == []
 
 
-def test_the_page_shows_what_happened_and_escapes_it(
-    emulator: Emulator, admin: Ask, ask: Ask
+def test_page_shows_and_escapes_requests_faults_and_events(
+    emulator: Emulator, admin: Send, request_token: Send
 ) -> None:
-    ask(emulator, resource="<script>alert(1)</script>", headers={"X-Bad": "<b>&"})
+    request_token(emulator, resource="<script>alert(1)</script>", headers={"X-Bad": "<b>&"})
     emulator.fault(status=500, body="<i>")
     emulator.schedule_event(description="<u>")
-    answer = admin("GET", "/")
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    response = admin("GET", "/")
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     for raw in ("<script>alert", "<b>&", "<i>", "<u>"):
-        assert raw not in answer.text
-    assert "&lt;script&gt;" in answer.text
-    assert "script-src 'self';" in answer.headers["Content-Security-Policy"]
+        assert raw not in response.text
+    assert "&lt;script&gt;" in response.text
+    assert "script-src 'self';" in response.headers["Content-Security-Policy"]
 
 
-def test_the_page_s_buttons_work(emulator: Emulator, admin: Ask) -> None:
+def test_buttons_of_the_page_work(emulator: Emulator, admin: Send) -> None:
     form = {"category": "identity", "status": "429", "times": "2", "delay": "", "body": ""}
-    answer = admin("POST", "/do/fault", data=form)
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    response = admin("POST", "/do/fault", data=form)
+    assert (response.status_code, response.headers["Location"]) == (303, "/")
     ((number, fault),) = emulator.faults
     assert (fault.status, fault.times) == (429, 2)
     admin("POST", "/do/clear-fault", data={"number": number})
@@ -111,7 +111,7 @@ def test_the_page_s_buttons_work(emulator: Emulator, admin: Ask) -> None:
     assert admin("POST", "/do/reset").status_code == 303
 
 
-def test_its_own_origin_is_welcome(emulator: Emulator, admin: Ask) -> None:
+def test_requests_from_its_own_origin_are_accepted(emulator: Emulator, admin: Send) -> None:
     headers = {"Origin": emulator.admin_url, "Sec-Fetch-Site": "same-origin"}
     assert admin("POST", "/do/reset", headers=headers).status_code == 303
 
@@ -127,10 +127,10 @@ def test_its_own_origin_is_welcome(emulator: Emulator, admin: Ask) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/do/fault", "/do/reset", "/api/faults", "/api/reset"])
-def test_other_sites_change_nothing(
-    emulator: Emulator, admin: Ask, ask: Ask, headers: Any, path: Any
+def test_other_sites_cannot_change_anything(
+    emulator: Emulator, admin: Send, request_token: Send, headers: Any, path: Any
 ) -> None:
-    ask(emulator)
+    request_token(emulator)
     assert admin("POST", path, headers=headers, json={"status": 500}).status_code == 403
     assert len(emulator.requests) == 1
     assert emulator.faults == []
@@ -138,16 +138,14 @@ def test_other_sites_change_nothing(
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_name_that_was_rebound_to_this_machine_is_refused(
-    admin: Ask, host: Any, method: Any
-) -> None:
+def test_rebound_dns_name_is_rejected(admin: Send, host: Any, method: Any) -> None:
     assert admin(method, "/api/requests", headers={"Host": host}).status_code in (400, 421)
 
 
-def test_a_form_cannot_pass_for_json(admin: Ask, emulator: Emulator) -> None:
+def test_form_is_not_accepted_as_json(admin: Send, emulator: Emulator) -> None:
     body = json.dumps({"status": 500})
-    answer = admin("POST", "/api/faults", data=body, headers={"Content-Type": "text/plain"})
-    assert answer.status_code == 415
+    response = admin("POST", "/api/faults", data=body, headers={"Content-Type": "text/plain"})
+    assert response.status_code == 415
     assert emulator.faults == []
 
 
@@ -173,58 +171,60 @@ def test_a_form_cannot_pass_for_json(admin: Ask, emulator: Emulator) -> None:
         ("GET", "/do/reset", None, 405),
     ],
 )
-def test_what_makes_no_sense_is_answered_in_plain_words(
-    admin: Ask, method: Any, path: Any, body: Any, status: Any
+def test_invalid_api_request_gets_an_error_message(
+    admin: Send, method: Any, path: Any, body: Any, status: Any
 ) -> None:
-    answer = admin(method, path, json=body)
-    assert answer.status_code == status
-    assert answer.json()["error"]
+    response = admin(method, path, json=body)
+    assert response.status_code == status
+    assert response.json()["error"]
     assert admin("GET", "/").status_code == 200
 
 
-def test_no_admin_port_no_page(started: Start) -> None:
-    assert started().admin_url is None
+def test_there_is_no_page_without_an_admin_port(start_emulator: Start) -> None:
+    assert start_emulator().admin_url is None
 
 
 @pytest.mark.parametrize(
     ("path", "field", "value", "message"),
     [
         ("/do/fault", "status", "often", "This must be a whole number."),
-        ("/do/fault", "status", "99", "lies between 200 and 599"),
+        ("/do/fault", "status", "99", "must be between 200 and 599"),
         ("/do/fault", "times", "0", "cannot be 0"),
         ("/do/fault", "delay", "soon", "This must be a number."),
         ("/do/event", "notice", "-1", "between 0 and ten years"),
         ("/do/event", "duration", "long", "This must be a whole number."),
     ],
 )
-def test_a_wrong_field_is_answered_beside_it(
-    admin: Ask, emulator: Emulator, path: str, field: str, value: str, message: str
+def test_error_is_shown_next_to_its_field(
+    admin: Send, emulator: Emulator, path: str, field: str, value: str, message: str
 ) -> None:
-    answer = admin(
+    response = admin(
         "POST", path, data={"status": "503", field: value} if "fault" in path else {field: value}
     )
-    assert answer.status_code == 400
-    _, _, after = answer.text.partition(f'<input name="{field}"')
+    assert response.status_code == 400
+    _, _, after = response.text.partition(f'<input name="{field}"')
     assert message in after[:400]
     assert f'value="{value}"' in after[:100]
     assert emulator.faults == []
     assert emulator.events == []
 
 
-def test_a_fault_that_does_nothing_is_answered_above_the_form(admin: Ask) -> None:
-    answer = admin("POST", "/do/fault", data={"times": "1"})
-    assert "This fault does nothing" in answer.text
+def test_fault_without_effect_is_rejected(admin: Send) -> None:
+    response = admin("POST", "/do/fault", data={"times": "1"})
+    assert "This fault has no effect" in response.text
 
 
-def test_an_event_is_approved_on_the_page(admin: Ask, emulator: Emulator) -> None:
+def test_event_can_be_approved_on_the_page(admin: Send, emulator: Emulator) -> None:
     event_id = emulator.schedule_event()
     admin("POST", "/do/approve-event", data={"event_id": event_id})
     assert emulator.events[0].status == "Started"
 
 
 @pytest.mark.parametrize("profile", ["vm", "arc", "app-service", "stack-hub"])
-def test_the_page_tells_clients_how_to_find_each_host(started: Start, profile: str) -> None:
-    emulator = started(profile, admin_port=0)
+def test_page_shows_environment_variables_and_identities(
+    start_emulator: Start, profile: str
+) -> None:
+    emulator = start_emulator(profile, admin_port=0)
     text = html.unescape(requests.get(f"{emulator.admin_url}/", timeout=10).text)
     for name, value in emulator.environment().items():
         assert f"export {name}={value}" in text
@@ -235,68 +235,74 @@ def test_the_page_tells_clients_how_to_find_each_host(started: Start, profile: s
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("profile", ["vm", "arc", "app-service"])
 @pytest.mark.parametrize("number", [0, 1])
-def test_the_line_for_curl_gets_the_token(started: Start, profile: str, number: int) -> None:
-    emulator = started(profile, admin_port=0)
+def test_curl_snippet_gets_a_token(start_emulator: Start, profile: str, number: int) -> None:
+    emulator = start_emulator(profile, admin_port=0)
     text = requests.get(f"{emulator.admin_url}/", timeout=10).text
     line = re.findall(r"<strong>curl</strong>.*?<pre[^>]*>(.*?)</pre>", text, re.DOTALL)[number]
-    said = subprocess.check_output(["sh", "-c", html.unescape(line)], text=True)
-    token = json.loads(said)["access_token"]
+    output = subprocess.check_output(["sh", "-c", html.unescape(line)], text=True)
+    token = json.loads(output)["access_token"]
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["appid"] == emulator.identities[number].client_id
 
 
-def test_nothing_but_static_files_is_served_as_one(admin: Ask) -> None:
+def test_only_static_files_are_served_below_static(admin: Send) -> None:
     assert "css" in admin("GET", "/static/page.css").headers["Content-Type"]
     for path in ("/static/../api.py", "/static/%2e%2e/api.py", "/static/", "/static/x.css"):
         assert admin("GET", path).status_code == 404
 
 
 @pytest.mark.parametrize(
-    ("fault", "effect"),
+    ("fault", "effects"),
     [
-        (Fault(status=429, retry_after=2), "Answers 429, says Retry-After: 2 s"),
+        (Fault(status=429, retry_after=2), "Responds with status 429, sends Retry-After: 2 s"),
         (Fault(reset=True), "Resets the connection"),
-        (Fault(no_answer=True), "Never answers"),
-        (Fault(token_lifetime=-60), "Hands out a token expired"),
-        (Fault(delay=5, truncate=3), "Waits 5 s first, closes after 3 bytes of the body"),
-        (Fault(document="tampered"), "Changes the attested document after it was signed"),
+        (Fault(no_answer=True), "Never responds"),
+        (Fault(token_lifetime=-60), "Returns an expired token"),
+        (
+            Fault(delay=5, truncate=3),
+            "Waits 5 s first, closes the connection after 3 bytes of the body",
+        ),
+        (Fault(document="tampered"), "Changes the attested document after signing it"),
         (
             Fault(body="ab", date_skew=3600, content_type="text/plain"),
-            "Sends another body of 2 bytes, calls it text/plain, moves the Date header by 3600 s",
+            (
+                "Sends another body of 2 bytes, sends the Content-Type text/plain, "
+                "shifts the Date header by 3600 s"
+            ),
         ),
     ],
 )
-def test_a_fault_is_described_in_plain_words(fault: Fault, effect: str) -> None:
-    assert words.effect(fault) == effect
+def test_effects_of_a_fault_are_described(fault: Fault, effects: str) -> None:
+    assert text.describe_effects(fault) == effects
 
 
 @pytest.mark.parametrize(
-    ("fault", "reach"),
+    ("fault", "scope"),
     [
         (Fault(status=500), "every identity request"),
         (Fault(status=500, times=1), "the next identity request"),
-        (Fault(status=500, times=3, after=2), "the next 3 identity requests, after 2 good ones"),
+        (Fault(status=500, times=3, after=2), "the next 3 identity requests, after skipping 2"),
         (
             Fault(status=500, category="*", probability=0.1),
-            "every request, each with a chance of 10%",
+            "every request, each with a probability of 10%",
         ),
         (Fault(status=500, leg="answer"), "every identity request (answer leg)"),
     ],
 )
-def test_its_reach_is_described_in_plain_words(fault: Fault, reach: str) -> None:
-    assert words.reach(Standing(1, fault, 0, 0, None)) == reach
+def test_scope_of_a_fault_is_described(fault: Fault, scope: str) -> None:
+    assert text.describe_scope(ActiveFault(1, fault)) == scope
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
+    ("seconds", "expected"),
     [
-        (None, "under way"),
-        (0, "under 1 ms"),
+        (None, "pending"),
+        (0, "< 1 ms"),
         (0.02, "20 ms"),
         (1.5, "1.5 s"),
         (899, "14 min 59 s"),
         (86340, "23 h 59 min"),
     ],
 )
-def test_durations_have_units(seconds: float | None, text: str) -> None:
-    assert words.duration(seconds) == text
+def test_durations_have_units(seconds: float | None, expected: str) -> None:
+    assert text.format_duration(seconds) == expected

@@ -17,7 +17,7 @@ from imds_identity.emulator import Machine, ManualClock
 if TYPE_CHECKING:
     import requests
 
-    from emulator.support import Ask, Start
+    from emulator.support import Send, Start
 
 PATH = "/metadata/attested/document"
 INTERMEDIATE = "/emulator/attested/intermediate.cer"
@@ -35,24 +35,24 @@ def openssl_verifies(document: bytes, root_file: str, intermediate: bytes, tmp_p
     return subprocess.run([*command, "-CAfile", str(trusted)], capture_output=True, check=False)
 
 
-def content_of(answer: Any) -> Any:
-    """The signed content, unverified."""
-    der = signature_of(answer)
+def content_of(response: Any) -> Any:
+    """Return the signed content without verifying it."""
+    der = signature_of(response)
     start = der.index(b'{"')
     return json.JSONDecoder().raw_decode(der[start:].decode("latin-1"))[0]
 
 
-def signature_of(answer: Any) -> Any:
-    body = answer.json()
+def signature_of(response: Any) -> Any:
+    body = response.json()
     assert body["encoding"] == "pkcs7"
     return base64.b64decode(body["signature"])
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
-def test_openssl_verifies_the_document_against_the_root(
-    started: Start, get: Ask, http: requests.Session, tmp_path: Path
+def test_openssl_verifies_the_document_with_the_root(
+    start_emulator: Start, get: Send, http: requests.Session, tmp_path: Path
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     document = signature_of(get(emulator, PATH, api_version="2020-09-01", nonce="1234567890"))
     intermediate = http.get(emulator.endpoint + INTERMEDIATE).content
     done = openssl_verifies(document, emulator.attested_root_file, intermediate, tmp_path)
@@ -61,8 +61,8 @@ def test_openssl_verifies_the_document_against_the_root(
     assert content["nonce"] == "1234567890"
     assert content["vmId"] == emulator.machine.vm_id
     assert content["subscriptionId"] == emulator.machine.subscription_id
-    stranger = started().attested_root_file
-    assert openssl_verifies(document, stranger, intermediate, tmp_path).returncode != 0
+    other_signer = start_emulator().attested_root_file
+    assert openssl_verifies(document, other_signer, intermediate, tmp_path).returncode != 0
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_openssl_verifies_the_document_against_the_root(
         ("AzureGermanCloud", "metadata.microsoftazure.de"),
     ],
 )
-def test_the_signer_is_named_as_its_cloud_s(
-    started: Start, get: Ask, environment: Any, domain: Any
+def test_signer_has_the_domain_of_its_cloud(
+    start_emulator: Start, get: Send, environment: Any, domain: Any
 ) -> None:
-    emulator = started(machine=Machine(environment=environment))
+    emulator = start_emulator(machine=Machine(environment=environment))
     der = signature_of(get(emulator, PATH, api_version="2020-09-01"))
     names = [
         name
@@ -87,10 +87,10 @@ def test_the_signer_is_named_as_its_cloud_s(
     assert any(str(name).endswith("." + domain) for name in names)
 
 
-def test_the_intermediate_is_served_where_the_signer_s_certificate_says(
-    started: Start, get: Ask, http: requests.Session
+def test_intermediate_is_served_at_the_url_in_the_signer_s_certificate(
+    start_emulator: Start, get: Send, http: requests.Session
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     der = signature_of(get(emulator, PATH, api_version="2020-09-01"))
     [leaf] = pkcs7.load_der_pkcs7_certificates(der)
     access = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
@@ -103,41 +103,43 @@ def test_the_intermediate_is_served_where_the_signer_s_certificate_says(
     assert x509.load_pem_x509_certificate(served) == root
 
 
-def test_the_intermediate_is_a_file_too(started: Start, http: requests.Session) -> None:
-    emulator = started()
+def test_intermediate_is_available_as_a_file(start_emulator: Start, http: requests.Session) -> None:
+    emulator = start_emulator()
     file = Path(emulator.attested_intermediate_file)
     intermediate = x509.load_pem_x509_certificate(file.read_bytes())
     served = http.get(emulator.endpoint + INTERMEDIATE).content
     assert intermediate == x509.load_der_x509_certificate(served)
 
 
-def test_fetching_certificates_is_no_request_to_the_service(
-    started: Start, get: Ask, http: requests.Session
+def test_certificate_requests_are_not_limited_and_use_no_fault_of_documents(
+    start_emulator: Start, get: Send, http: requests.Session
 ) -> None:
-    emulator = started(limits=True)
+    emulator = start_emulator(limits=True)
     emulator.fault(category="attested", document="wrong-nonce", times=1)
     for _ in range(9):
         assert http.get(emulator.endpoint + INTERMEDIATE).status_code == 200
-    answer = get(emulator, PATH, api_version="2020-09-01", nonce="1234567890")
-    assert content_of(answer)["nonce"] == "0" * 10
+    response = get(emulator, PATH, api_version="2020-09-01", nonce="1234567890")
+    assert content_of(response)["nonce"] == "0" * 10
 
 
 @pytest.mark.parametrize("nonce", ["", "x" * 33, "a-b", "ü", "a b"])
-def test_a_nonce_that_is_none_is_refused(started: Start, get: Ask, nonce: Any) -> None:
-    assert get(started(), PATH, api_version="2020-09-01", nonce=nonce).status_code == 400
+def test_invalid_nonce_is_rejected(start_emulator: Start, get: Send, nonce: Any) -> None:
+    assert get(start_emulator(), PATH, api_version="2020-09-01", nonce=nonce).status_code == 400
 
 
-def test_the_times_are_the_clock_s(started: Start, get: Ask, clock: ManualClock) -> None:
-    emulator = started(clock=clock)
+def test_times_of_the_document_follow_the_clock(
+    start_emulator: Start, get: Send, clock: ManualClock
+) -> None:
+    emulator = start_emulator(clock=clock)
     der = signature_of(get(emulator, PATH, api_version="2020-09-01"))
     assert b'"createdOn":"01/15/27 08:00:00 -0000"' in der
     assert b'"expiresOn":"01/15/27 14:00:00 -0000"' in der
     assert b'"nonce":"20270115-140000"' in der
 
 
-def test_other_profiles_have_none(started: Start) -> None:
+def test_other_profiles_have_no_attested_documents(start_emulator: Start) -> None:
     with pytest.raises(RuntimeError, match="no attested documents"):
-        _ = started("arc").attested_root_file
+        _ = start_emulator("arc").attested_root_file
 
 
 @pytest.mark.parametrize(
@@ -149,43 +151,49 @@ def test_other_profiles_have_none(started: Start) -> None:
         ("2020-09-01", {"subscriptionId", "sku", "licenseType"}),
     ],
 )
-def test_a_version_attests_what_it_knows(
-    started: Start, get: Ask, version: str, fields: set[str]
+def test_document_has_the_fields_of_the_api_version(
+    start_emulator: Start, get: Send, version: str, fields: set[str]
 ) -> None:
-    content = content_of(get(started(), PATH, api_version=version))
+    content = content_of(get(start_emulator(), PATH, api_version=version))
     assert set(content) == {"nonce", "plan", "timeStamp", "vmId"} | fields
 
 
-def test_the_digest_is_named_as_oddly_as_in_real_documents(started: Start, get: Ask) -> None:
-    der = signature_of(get(started(), PATH, api_version="2020-09-01"))
+def test_digest_algorithm_is_as_unusual_as_in_real_documents(
+    start_emulator: Start, get: Send
+) -> None:
+    der = signature_of(get(start_emulator(), PATH, api_version="2020-09-01"))
     assert der.count(SHA256_WITH_RSA) == 4  # twice for the digest, twice in the certificate
 
 
-def test_a_document_can_be_wrong_in_each_way(started: Start, get: Ask, clock: ManualClock) -> None:
-    emulator = started(clock=clock)
+def test_document_can_have_each_defect(
+    start_emulator: Start, get: Send, clock: ManualClock
+) -> None:
+    emulator = start_emulator(clock=clock)
 
-    def asked(wrong: str) -> Any:
-        emulator.fault(category="attested", document=wrong, times=1)
+    def get_defective(defect: str) -> Any:
+        emulator.fault(category="attested", document=defect, times=1)
         return get(emulator, PATH, api_version="2020-09-01", nonce="1234567890")
 
-    assert content_of(asked("tampered"))["vmId"] != emulator.machine.vm_id
-    assert content_of(asked("expired"))["timeStamp"]["expiresOn"] == "01/15/27 02:00:00 -0000"
-    assert content_of(asked("wrong-nonce"))["nonce"] != "1234567890"
-    [misnamed] = pkcs7.load_der_pkcs7_certificates(signature_of(asked("wrong-name")))
-    assert not misnamed.subject.rfc4514_string().endswith(".metadata.azure.com")
-    [stranger] = pkcs7.load_der_pkcs7_certificates(signature_of(asked("unknown-root")))
-    assert stranger.subject.rfc4514_string().endswith(".metadata.azure.com")
-    assert len(pkcs7.load_der_pkcs7_certificates(signature_of(asked("decoy-signer")))) == 2
+    assert content_of(get_defective("tampered"))["vmId"] != emulator.machine.vm_id
+    assert (
+        content_of(get_defective("expired"))["timeStamp"]["expiresOn"] == "01/15/27 02:00:00 -0000"
+    )
+    assert content_of(get_defective("wrong-nonce"))["nonce"] != "1234567890"
+    [wrong_name] = pkcs7.load_der_pkcs7_certificates(signature_of(get_defective("wrong-name")))
+    assert not wrong_name.subject.rfc4514_string().endswith(".metadata.azure.com")
+    [other_signer] = pkcs7.load_der_pkcs7_certificates(signature_of(get_defective("unknown-root")))
+    assert other_signer.subject.rfc4514_string().endswith(".metadata.azure.com")
+    assert len(pkcs7.load_der_pkcs7_certificates(signature_of(get_defective("decoy-signer")))) == 2
     with pytest.raises(ValueError, match="document"):
         emulator.fault(category="attested", document="nice")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 @pytest.mark.parametrize("wrong", ["tampered", "unknown-root", "decoy-signer"])
-def test_openssl_believes_no_wrong_document(
-    started: Start, get: Ask, http: requests.Session, tmp_path: Path, wrong: str
+def test_openssl_rejects_defective_documents(
+    start_emulator: Start, get: Send, http: requests.Session, tmp_path: Path, wrong: str
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     emulator.fault(category="attested", document=wrong)
     document = signature_of(get(emulator, PATH, api_version="2020-09-01"))
     intermediate = http.get(emulator.endpoint + INTERMEDIATE).content

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.support import ran
+from emulator.support import run_command
 from imds_identity.emulator import ConfigError, Emulator, load_config
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from emulator.support import Ask
+    from emulator.support import Send
 
-WHOLE = """\
+COMPLETE = """\
 profile = "arc"
 token_lifetime = 3600
 limits = true
@@ -64,31 +64,31 @@ def load(tmp_path: Path) -> Any:
     return read
 
 
-def test_a_whole_file_starts_an_emulator(load: Any, ask: Ask) -> None:
-    with Emulator(**load(WHOLE)) as emulator:
+def test_file_with_all_tables_starts_an_emulator(load: Any, request_token: Send) -> None:
+    with Emulator(**load(COMPLETE)) as emulator:
         assert emulator.profile == "arc"
         assert emulator.machine.name == "server-1"
         assert emulator.machine.tags == {"role": "test"}
         assert len(emulator.identities) == 3
         assert emulator.key_vault.secrets == {"greeting": "hi"}
         assert emulator.events[0].event_type == "Freeze"
-        assert [ask(emulator).status_code for _ in range(3)] == [429, 429, 401]
+        assert [request_token(emulator).status_code for _ in range(3)] == [429, 429, 401]
 
 
-def test_an_empty_file_changes_nothing(load: Any) -> None:
+def test_empty_file_sets_no_argument(load: Any) -> None:
     assert load("") == {}
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "words"),
+    ("text", "line", "message"),
     [
         ("profile = ", 1, "not TOML"),
         ("a = 1\nprofile = 'vm'\n\n[", 4, "not TOML"),
-        ("\nprofil = 'vm'", 2, "not known"),
+        ("\nprofil = 'vm'", 2, "not a known key"),
         ("limits = true\nprofile = 'gcp'", 2, "profile"),
         ("limits = true\nhost = '0.0.0.0'", 2, "allow_remote"),
         ("limits = true\nport = 70000", 2, "65535"),
-        ("limits = true\nnewest_version = '1999'", 2, "never one"),
+        ("limits = true\nnewest_version = '1999'", 2, "no api-version 1999"),
         ("limits = true\ntoken_lifetime = 0", 2, "above zero"),
         ("port = '1'", 1, "whole number"),
         ("port = true", 1, "whole number"),
@@ -103,7 +103,7 @@ def test_an_empty_file_changes_nothing(load: Any) -> None:
         ("[[identity]]\nname = 'x'\n[[identity]]\nname = 'x'", 1, "same client_id"),
         ("[identity]\nname = 'x'", 1, "list"),
         ("identity = [1]", 1, "tables"),
-        ("[[fault]]\nstatus = 500\n\n[[fault]]\ntimes = 3", 4, "does nothing"),
+        ("[[fault]]\nstatus = 500\n\n[[fault]]\ntimes = 3", 4, "has no effect"),
         ("[[fault]]\ntimes = 1\nstatus = 99", 3, "status"),
         ('[[fault]]\nstatus = 500\nheaders = {a = "b\\n"}', 3, "header"),
         ("[[event]]\ntype = 'Party'", 2, "type"),
@@ -111,48 +111,50 @@ def test_an_empty_file_changes_nothing(load: Any) -> None:
         ("[key_vault]\nsecrets = {a = 1}", 2, "secrets"),
     ],
 )
-def test_every_error_names_its_line(load: Any, text: Any, line: Any, words: Any) -> None:
-    with pytest.raises(ConfigError, match=words) as caught:
+def test_every_error_names_its_line(load: Any, text: Any, line: Any, message: Any) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
         load(text)
     assert f"emulator.toml, line {line}: " in str(caught.value)
 
 
-def test_a_file_that_is_not_text_names_its_line(tmp_path: Path) -> None:
+def test_file_that_is_not_utf8_is_an_error_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "x.toml"
     file.write_bytes(b"profile = 'vm'\n\xff")
-    with pytest.raises(ConfigError, match="line 2: this is not UTF-8"):
+    with pytest.raises(ConfigError, match="line 2: the file is not UTF-8"):
         load_config(file)
 
 
 @given(text=st.text(st.sampled_from("abe[]=\"'\n .1tfidentyul-#{},"), max_size=60))
-def test_any_text_is_read_or_refused(tmp_path_factory: Any, text: Any) -> None:
+def test_any_text_is_loaded_or_rejected(tmp_path_factory: Any, text: Any) -> None:
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_text(text)
     with contextlib.suppress(ConfigError):
         load_config(file)
 
 
-def test_flags_go_before_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "x.toml"
-    file.write_text("profile = 'arc'\nport = 1111")
-    assert ran("--config", str(file), "--port", "2222", "--print-env") == 0
-    assert "export IMDS_ENDPOINT=http://127.0.0.1:2222" in capsys.readouterr().out
-
-
-def test_a_flag_may_complete_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "x.toml"
-    file.write_text("host = '0.0.0.0'")
-    assert ran("--config", str(file), "--print-env") == 2
-    assert "line 1" in capsys.readouterr().err
-    assert ran("--config", str(file), "--print-env", "--allow-remote") == 0
-
-
-def test_a_bad_or_missing_file_is_explained(
+def test_flags_take_precedence_over_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "x.toml"
-    assert ran("--config", str(file)) == 1
+    file.write_text("profile = 'arc'\nport = 1111")
+    assert run_command("--config", str(file), "--port", "2222", "--print-env") == 0
+    assert "export IMDS_ENDPOINT=http://127.0.0.1:2222" in capsys.readouterr().out
+
+
+def test_flag_can_make_a_file_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text("host = '0.0.0.0'")
+    assert run_command("--config", str(file), "--print-env") == 2
+    assert "line 1" in capsys.readouterr().err
+    assert run_command("--config", str(file), "--print-env", "--allow-remote") == 0
+
+
+def test_invalid_or_missing_file_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.toml"
+    assert run_command("--config", str(file)) == 1
     assert "x.toml: No such file" in capsys.readouterr().err
     file.write_text("port = 'x'")
-    assert ran("--config", str(file)) == 2
+    assert run_command("--config", str(file)) == 2
     assert "line 1" in capsys.readouterr().err

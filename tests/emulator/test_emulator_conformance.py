@@ -1,4 +1,4 @@
-"""Every route, header rule, version rule and error that the documentation has, a row each."""
+"""All documented routes, checks of headers and versions, and errors, as one table."""
 
 from __future__ import annotations
 
@@ -29,83 +29,83 @@ NO_HEADER = "Bad request. Required metadata header not specified"
 TRUE = {"Metadata": "true"}
 
 
-class Row(NamedTuple):
-    """A request, and how it must be answered.
+class Case(NamedTuple):
+    """A request, and the expected response.
 
     Attributes:
-        profile: the kind of host that is asked.
-        target: path and query.
-        status: the status of the answer.
-        says: part of the answer's body.
-        headers: those of the request.
-        method: that of the request.
-        body: that of the request.
+        profile: the kind of host.
+        target: path and query of the request.
+        status: the status of the response.
+        text: a part of the response's body.
+        headers: the headers of the request.
+        method: the method of the request.
+        body: the body of the request.
     """
 
     profile: str
     target: str
     status: int
-    says: str = ""
+    text: str = ""
     headers: dict[str, str] = TRUE
     method: str = "GET"
     body: str = ""
 
 
-def ask(path: str, version: str, *more: str) -> str:
+def target(path: str, version: str, *more: str) -> str:
     return f"{path}?{'&'.join((f'api-version={version}', *more))}"
 
 
-# What each host serves, and what it does not.
+# The paths that each host has, and those that it lacks.
 ROUTES = [
-    Row("vm", ask(INSTANCE, "2021-02-01"), 200, '"compute"'),
-    Row("vm", ask(f"{INSTANCE}/compute", "2021-02-01"), 200, '"vmId"'),
-    Row("vm", ask(f"{INSTANCE}/network/interface/0", "2021-02-01"), 200, '"macAddress"'),
-    Row("vm", VERSIONS, 200, '"apiVersions"'),
-    Row("vm", ask(ATTESTED, "2018-10-01"), 200, '"pkcs7"'),
-    Row("vm", ask(BALANCER, "2020-10-01"), 200, '"inboundRules"'),
-    Row("vm", ask(EVENTS, "2020-07-01"), 200, '"DocumentIncarnation"'),
-    Row("vm", ask(INFO, "2018-02-01"), 200, '"tenantId"'),
-    Row("vm", ask(TOKEN_PATH, "2018-02-01", VAULT), 200, '"expires_on":"'),
-    Row("vm", ask(TOKEN_PATH + "/", "2018-02-01", VAULT), 200, '"access_token"'),
-    Row("vm", ask("/metadata/nothing", "2021-02-01"), 404),
-    Row("vm", ask(APP, "2019-08-01", VAULT), 404),
-    Row("arc", ask(INSTANCE, "2020-06-01"), 200, '"compute"'),
-    Row("arc", VERSIONS, 200, '"apiVersions"'),
-    Row("arc", ask(TOKEN_PATH, "2020-06-01", VAULT), 401),
-    Row("arc", ask(TOKEN_PATH, "2019-11-01", VAULT), 401),
-    Row("arc", ask(ATTESTED, "2020-09-01"), 404),
-    Row("arc", ask(EVENTS, "2020-07-01"), 404),
-    Row("stack-hub", ask(INSTANCE, "2021-05-01"), 200, '"AzureStack"'),
-    Row("stack-hub", VERSIONS, 200, '"2021-05-01"'),
-    Row("stack-hub", ask(ATTESTED, "2020-09-01"), 404),
-    Row("stack-hub", ask(BALANCER, "2020-10-01"), 404),
-    Row("stack-hub", ask(EVENTS, "2020-07-01"), 404),
-    Row("stack-hub", ask(TOKEN_PATH, "2018-02-01", VAULT), 404),
-    Row("app-service", ask(INSTANCE, "2021-02-01"), 404),
+    Case("vm", target(INSTANCE, "2021-02-01"), 200, '"compute"'),
+    Case("vm", target(f"{INSTANCE}/compute", "2021-02-01"), 200, '"vmId"'),
+    Case("vm", target(f"{INSTANCE}/network/interface/0", "2021-02-01"), 200, '"macAddress"'),
+    Case("vm", VERSIONS, 200, '"apiVersions"'),
+    Case("vm", target(ATTESTED, "2018-10-01"), 200, '"pkcs7"'),
+    Case("vm", target(BALANCER, "2020-10-01"), 200, '"inboundRules"'),
+    Case("vm", target(EVENTS, "2020-07-01"), 200, '"DocumentIncarnation"'),
+    Case("vm", target(INFO, "2018-02-01"), 200, '"tenantId"'),
+    Case("vm", target(TOKEN_PATH, "2018-02-01", VAULT), 200, '"expires_on":"'),
+    Case("vm", target(TOKEN_PATH + "/", "2018-02-01", VAULT), 200, '"access_token"'),
+    Case("vm", target("/metadata/nothing", "2021-02-01"), 404),
+    Case("vm", target(APP, "2019-08-01", VAULT), 404),
+    Case("arc", target(INSTANCE, "2020-06-01"), 200, '"compute"'),
+    Case("arc", VERSIONS, 200, '"apiVersions"'),
+    Case("arc", target(TOKEN_PATH, "2020-06-01", VAULT), 401),
+    Case("arc", target(TOKEN_PATH, "2019-11-01", VAULT), 401),
+    Case("arc", target(ATTESTED, "2020-09-01"), 404),
+    Case("arc", target(EVENTS, "2020-07-01"), 404),
+    Case("stack-hub", target(INSTANCE, "2021-05-01"), 200, '"AzureStack"'),
+    Case("stack-hub", VERSIONS, 200, '"2021-05-01"'),
+    Case("stack-hub", target(ATTESTED, "2020-09-01"), 404),
+    Case("stack-hub", target(BALANCER, "2020-10-01"), 404),
+    Case("stack-hub", target(EVENTS, "2020-07-01"), 404),
+    Case("stack-hub", target(TOKEN_PATH, "2018-02-01", VAULT), 404),
+    Case("app-service", target(INSTANCE, "2021-02-01"), 404),
 ]
 CATEGORIES = [
-    ask(INSTANCE, "2021-02-01"),
+    target(INSTANCE, "2021-02-01"),
     VERSIONS,
-    ask(ATTESTED, "2021-02-01"),
-    ask(BALANCER, "2021-02-01"),
-    ask(EVENTS, "2020-07-01"),
-    ask(INFO, "2021-02-01"),
-    ask(TOKEN_PATH, "2021-02-01", VAULT),
+    target(ATTESTED, "2021-02-01"),
+    target(BALANCER, "2021-02-01"),
+    target(EVENTS, "2020-07-01"),
+    target(INFO, "2021-02-01"),
+    target(TOKEN_PATH, "2021-02-01", VAULT),
 ]
 HEADERS = [
-    row
-    for target in CATEGORIES
-    for row in (
-        Row("vm", target, 200, headers={"Metadata": "True"}),
-        Row("vm", target, 400, "metadata header not specified", headers={}),
-        Row("vm", target, 400, "metadata header not specified", headers={"Metadata": "false"}),
-        Row("vm", target, 400, headers={**TRUE, "X-Forwarded-For": "10.0.0.1"}),
-        Row("vm", f"{target}{'&' if '?' in target else '?'}a=1&a=2", 400, "more than once"),
-        Row("vm", target, 405, method="DELETE"),
-        Row("vm", target, 405, method="PUT"),
+    case
+    for each in CATEGORIES
+    for case in (
+        Case("vm", each, 200, headers={"Metadata": "True"}),
+        Case("vm", each, 400, "metadata header not specified", headers={}),
+        Case("vm", each, 400, "metadata header not specified", headers={"Metadata": "false"}),
+        Case("vm", each, 400, headers={**TRUE, "X-Forwarded-For": "10.0.0.1"}),
+        Case("vm", f"{each}{'&' if '?' in each else '?'}a=1&a=2", 400, "more than once"),
+        Case("vm", each, 405, method="DELETE"),
+        Case("vm", each, 405, method="PUT"),
     )
 ]
-# The first version of each category that needs one, and a real one from before it.
+# The first version of each category that requires one, and an older version.
 SINCE = [
     (INSTANCE, "2017-03-01", ""),
     (EVENTS, "2017-03-01", ""),
@@ -115,59 +115,71 @@ SINCE = [
     (BALANCER, "2020-10-01", "2020-09-01"),
 ]
 READ_ON = "For more information refer to aka.ms/azureimds"
-RULES_OF_VERSIONS = [
-    row
+VERSION_CHECKS = [
+    case
     for path, first, before in SINCE
-    for row in (
-        Row("vm", ask(path, first, VAULT), 200),
-        Row("vm", f"{path}?{VAULT}", 400, READ_ON),
-        Row("vm", f"{path}?{VAULT}", 400, "newest-versions"),
-        Row("vm", ask(path, "", VAULT), 400, "api-version was not specified"),
-        Row("vm", ask(path, "1999-01-01", VAULT), 400, "invalid or not supported in this region"),
-        Row("vm", ask(path, "latest", VAULT), 400, "invalid or not supported in this region"),
-        *([Row("vm", ask(path, before, VAULT), 400, "newest-versions")] if before else []),
+    for case in (
+        Case("vm", target(path, first, VAULT), 200),
+        Case("vm", f"{path}?{VAULT}", 400, READ_ON),
+        Case("vm", f"{path}?{VAULT}", 400, "newest-versions"),
+        Case("vm", target(path, "", VAULT), 400, "api-version was not specified"),
+        Case(
+            "vm", target(path, "1999-01-01", VAULT), 400, "invalid or not supported in this region"
+        ),
+        Case("vm", target(path, "latest", VAULT), 400, "invalid or not supported in this region"),
+        *([Case("vm", target(path, before, VAULT), 400, "newest-versions")] if before else []),
     )
 ] + [
-    Row("vm", INSTANCE, 400, f'"error":"{NOT_SPECIFIED}. {READ_ON}"'),
-    Row("vm", ask(INSTANCE, "2099-01-01"), 400, f'"error":"{NOT_SUPPORTED}. {READ_ON}"'),
-    Row("vm", ask(INSTANCE, "2021-02-01"), 400, f'{{"error":"{NO_HEADER}"}}', headers={}),
-    Row("stack-hub", ask(INSTANCE, "2021-08-01"), 400, '"2021-05-01","2021-03-01","2021-02-01"'),
-    Row("vm", ask(VERSIONS, "1999-01-01"), 200),
+    Case("vm", INSTANCE, 400, f'"error":"{NOT_SPECIFIED}. {READ_ON}"'),
+    Case("vm", target(INSTANCE, "2099-01-01"), 400, f'"error":"{NOT_SUPPORTED}. {READ_ON}"'),
+    Case("vm", target(INSTANCE, "2021-02-01"), 400, f'{{"error":"{NO_HEADER}"}}', headers={}),
+    Case(
+        "stack-hub", target(INSTANCE, "2021-08-01"), 400, '"2021-05-01","2021-03-01","2021-02-01"'
+    ),
+    Case("vm", target(VERSIONS, "1999-01-01"), 200),
 ]
 LEAF = f"{INSTANCE}/compute/vmId"
 PATHS_AND_FORMATS = [
-    Row("vm", ask(LEAF, "2021-02-01", "format=text"), 200, "02aab8a4-"),
-    Row("vm", ask(LEAF, "2021-02-01"), 400),
-    Row("vm", ask(LEAF, "2021-02-01", "format=json"), 400),
-    Row("vm", ask(INSTANCE, "2021-02-01", "format=text"), 200, "compute/\nnetwork/"),
-    Row("vm", ask(INSTANCE, "2021-02-01", "format=xml"), 400),
-    Row("vm", ask(f"{INSTANCE}/Compute", "2021-02-01"), 404),
-    Row("vm", ask(f"{INSTANCE}/compute/nothing", "2021-02-01"), 404),
-    Row("vm", ask(f"{INSTANCE}/network/interface/9", "2021-02-01"), 404),
-    Row("vm", ask(f"{INSTANCE}/compute/tagsList", "2019-06-01"), 404),
-    Row("vm", ask(f"{INSTANCE}/compute/tagsList", "2019-06-04"), 200, '"name":"environment"'),
+    Case("vm", target(LEAF, "2021-02-01", "format=text"), 200, "02aab8a4-"),
+    Case("vm", target(LEAF, "2021-02-01"), 400),
+    Case("vm", target(LEAF, "2021-02-01", "format=json"), 400),
+    Case("vm", target(INSTANCE, "2021-02-01", "format=text"), 200, "compute/\nnetwork/"),
+    Case("vm", target(INSTANCE, "2021-02-01", "format=xml"), 400),
+    Case("vm", target(f"{INSTANCE}/Compute", "2021-02-01"), 404),
+    Case("vm", target(f"{INSTANCE}/compute/nothing", "2021-02-01"), 404),
+    Case("vm", target(f"{INSTANCE}/network/interface/9", "2021-02-01"), 404),
+    Case("vm", target(f"{INSTANCE}/compute/tagsList", "2019-06-01"), 404),
+    Case("vm", target(f"{INSTANCE}/compute/tagsList", "2019-06-04"), 200, '"name":"environment"'),
     *[
-        Row("vm", ask(path, "2021-02-01", VAULT, "format=text"), 400)
+        Case("vm", target(path, "2021-02-01", VAULT, "format=text"), 400)
         for path in (ATTESTED, BALANCER, TOKEN_PATH, INFO)
     ],
-    Row("vm", ask(EVENTS, "2020-07-01", "format=text"), 400),
+    Case("vm", target(EVENTS, "2020-07-01", "format=text"), 400),
 ]
 TOKENS = [
-    Row("vm", ask(TOKEN_PATH, "2018-02-01"), 400, '"error":"invalid_request"'),
-    Row("vm", ask(TOKEN_PATH, "2018-02-01"), 400, "'resource' is missing"),
-    Row("vm", ask(TOKEN_PATH, "2018-02-01", "resource=nobody"), 400, '"invalid_resource"'),
-    Row("vm", ask(TOKEN_PATH, "2018-02-01", "resource=nobody"), 400, "AADSTS500011: "),
-    Row("vm", ask(TOKEN_PATH, "2018-02-01", VAULT, "client_id=nobody"), 400, "Identity not found"),
-    Row("vm", ask(TOKEN_PATH, "2018-02-01", VAULT, "object_id=nobody"), 400, "Identity not found"),
-    Row("vm", ask(TOKEN_PATH, "2018-02-01", VAULT, "msi_res_id=/no"), 400, "Identity not found"),
-    Row("vm", ask(TOKEN_PATH, "2018-02-01", VAULT, "client_id=a", "object_id=b"), 400, "At most"),
-    Row("vm", ask(TOKEN_PATH, "2018-02-01", VAULT, "client_id="), 400, "is empty"),
-    Row("vm", ask(TOKEN_PATH, "2018-02-01", VAULT, "bypass_cache=true"), 200),
-    Row("vm", ask(TOKEN_PATH, "2018-02-01", VAULT, "bypass_cache=no"), 400),
+    Case("vm", target(TOKEN_PATH, "2018-02-01"), 400, '"error":"invalid_request"'),
+    Case("vm", target(TOKEN_PATH, "2018-02-01"), 400, "'resource' is missing"),
+    Case("vm", target(TOKEN_PATH, "2018-02-01", "resource=nobody"), 400, '"invalid_resource"'),
+    Case("vm", target(TOKEN_PATH, "2018-02-01", "resource=nobody"), 400, "AADSTS500011: "),
+    Case(
+        "vm", target(TOKEN_PATH, "2018-02-01", VAULT, "client_id=nobody"), 400, "Identity not found"
+    ),
+    Case(
+        "vm", target(TOKEN_PATH, "2018-02-01", VAULT, "object_id=nobody"), 400, "Identity not found"
+    ),
+    Case(
+        "vm", target(TOKEN_PATH, "2018-02-01", VAULT, "msi_res_id=/no"), 400, "Identity not found"
+    ),
+    Case(
+        "vm", target(TOKEN_PATH, "2018-02-01", VAULT, "client_id=a", "object_id=b"), 400, "At most"
+    ),
+    Case("vm", target(TOKEN_PATH, "2018-02-01", VAULT, "client_id="), 400, "is empty"),
+    Case("vm", target(TOKEN_PATH, "2018-02-01", VAULT, "bypass_cache=true"), 200),
+    Case("vm", target(TOKEN_PATH, "2018-02-01", VAULT, "bypass_cache=no"), 400),
     *[
-        Row(
+        Case(
             "vm",
-            ask(TOKEN_PATH, "2018-02-01", VAULT, f"{name}={value}"),
+            target(TOKEN_PATH, "2018-02-01", VAULT, f"{name}={value}"),
             200,
             f'"{name}":"{value}"',
         )
@@ -178,10 +190,10 @@ TOKENS = [
             ("mi_res_id", USER.resource_id),
         )
     ],
-    Row("vm", ask(TOKEN_PATH, "2018-02-01", VAULT), 405, method="POST"),
+    Case("vm", target(TOKEN_PATH, "2018-02-01", VAULT), 405, method="POST"),
 ]
 NONCES = [
-    Row("vm", ask(ATTESTED, "2018-10-01", f"nonce={nonce}"), status)
+    Case("vm", target(ATTESTED, "2018-10-01", f"nonce={nonce}"), status)
     for nonce, status in (
         ("1234567890", 200),
         ("a" * 32, 200),
@@ -190,7 +202,7 @@ NONCES = [
     )
 ]
 APPROVALS = [
-    Row("vm", ask(EVENTS, "2020-07-01"), 400, "Bad request", method="POST", body=body)
+    Case("vm", target(EVENTS, "2020-07-01"), 400, "Bad request", method="POST", body=body)
     for body in (
         "",
         "{",
@@ -204,7 +216,7 @@ APPROVALS = [
 TABLE = [
     *ROUTES,
     *HEADERS,
-    *RULES_OF_VERSIONS,
+    *VERSION_CHECKS,
     *PATHS_AND_FORMATS,
     *TOKENS,
     *NONCES,
@@ -214,7 +226,7 @@ TABLE = [
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Callable[[str], Emulator]]:
-    """The emulator of a profile; one serves all rows that ask for it."""
+    """Return the emulator of a profile, which all its cases share."""
     running: dict[str, Emulator] = {}
 
     def find(profile: Any) -> Emulator:
@@ -227,21 +239,21 @@ def host() -> Iterator[Callable[[str], Emulator]]:
         emulator.stop()
 
 
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.method} {row.target}"[:90])
-def test_a_request_is_answered_as_documented(
-    host: Callable[[str], Emulator], http: requests.Session, row: Row
+@pytest.mark.parametrize("case", TABLE, ids=lambda case: f"{case.method} {case.target}"[:90])
+def test_response_is_as_documented(
+    host: Callable[[str], Emulator], http: requests.Session, case: Case
 ) -> None:
     http.headers.clear()
-    answer = http.request(
-        row.method,
-        host(row.profile).endpoint + row.target,
-        headers=row.headers,
-        data=row.body or None,
+    response = http.request(
+        case.method,
+        host(case.profile).endpoint + case.target,
+        headers=case.headers,
+        data=case.body or None,
         timeout=10,
     )
-    assert (answer.status_code, row.says in answer.text) == (row.status, True), answer.text
-    if answer.status_code >= 400:
-        assert isinstance(answer.json(), dict)
-        assert "error" in answer.json()
-    if answer.status_code == 405:
-        assert "GET" in answer.headers["Allow"]
+    assert (response.status_code, case.text in response.text) == (case.status, True), response.text
+    if response.status_code >= 400:
+        assert isinstance(response.json(), dict)
+        assert "error" in response.json()
+    if response.status_code == 405:
+        assert "GET" in response.headers["Allow"]

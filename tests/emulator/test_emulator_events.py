@@ -7,23 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity.emulator import Emulator, ManualClock, ScaledClock
-from imds_identity.emulator._state.events import Announcement, Events, NoSuchEventError
+from imds_identity.emulator._state.events import Events, EventSpec, NoSuchEventError
 
 if TYPE_CHECKING:
     import requests
 
-    from emulator.support import Ask, Start
+    from emulator.support import Send, Start
 
 PATH = "/metadata/scheduledevents"
 
 
 @pytest.fixture
-def emulator(started: Start, clock: ManualClock) -> Any:
-    return started(clock=clock)
+def emulator(start_emulator: Start, clock: ManualClock) -> Any:
+    return start_emulator(clock=clock)
 
 
 @pytest.fixture
-def read(emulator: Emulator, get: Ask) -> Any:
+def read(emulator: Emulator, get: Send) -> Any:
     return lambda version="2020-07-01": get(emulator, PATH, api_version=version).json()
 
 
@@ -36,11 +36,11 @@ def approve(emulator: Emulator, http: requests.Session) -> Any:
     return send
 
 
-def test_nothing_is_announced_at_first(read: Any) -> None:
+def test_there_are_no_events_at_first(read: Any) -> None:
     assert read() == {"DocumentIncarnation": 1, "Events": []}
 
 
-def test_an_event_is_announced_begins_and_is_over(
+def test_event_is_scheduled_then_started_then_gone(
     emulator: Emulator, read: Any, clock: ManualClock
 ) -> None:
     event_id = emulator.schedule_event("Reboot", runs=30, description="Host maintenance")
@@ -69,7 +69,7 @@ def test_an_event_is_announced_begins_and_is_over(
     assert read() == {"DocumentIncarnation": 4, "Events": []}
 
 
-def test_changes_that_nobody_saw_are_counted(
+def test_incarnation_counts_changes_between_two_requests(
     emulator: Emulator, read: Any, clock: ManualClock
 ) -> None:
     emulator.schedule_event("Freeze")
@@ -77,24 +77,24 @@ def test_changes_that_nobody_saw_are_counted(
     assert read() == {"DocumentIncarnation": 4, "Events": []}
 
 
-def test_older_versions_show_less(emulator: Emulator, read: Any) -> None:
+def test_older_versions_have_fewer_fields(emulator: Emulator, read: Any) -> None:
     emulator.schedule_event("Preempt", source="User")
     (event,) = read("2019-01-01")["Events"]
     assert "EventSource" not in event
     assert "Description" not in event
 
 
-def test_an_approved_event_starts_at_once(emulator: Emulator, read: Any, approve: Ask) -> None:
+def test_approved_event_starts_immediately(emulator: Emulator, read: Any, approve: Send) -> None:
     event_id = emulator.schedule_event("Redeploy")
-    answer = approve(json={"StartRequests": [{"EventId": event_id.lower()}]})
-    assert answer.status_code == 200
+    response = approve(json={"StartRequests": [{"EventId": event_id.lower()}]})
+    assert response.status_code == 200
     assert read()["Events"][0]["EventStatus"] == "Started"
     again = approve(json={"StartRequests": [{"EventId": event_id}]})
     assert again.status_code == 200
     assert read()["DocumentIncarnation"] == 3
 
 
-def test_a_chunked_approval_is_understood(emulator: Emulator, read: Any, approve: Ask) -> None:
+def test_approval_can_be_chunked(emulator: Emulator, read: Any, approve: Send) -> None:
     event_id = emulator.schedule_event("Redeploy")
     body = [b'{"StartRequests": [{"Eve', b'ntId": "', event_id.encode(), b'"}]}']
     assert approve(data=iter(body)).status_code == 200
@@ -116,15 +116,15 @@ def test_a_chunked_approval_is_understood(emulator: Emulator, read: Any, approve
         b"\xff\xfe\x00",
     ],
 )
-def test_a_malformed_approval_gets_400_and_starts_nothing(
-    emulator: Emulator, read: Any, approve: Ask, body: Any
+def test_malformed_approval_gets_400_and_starts_no_event(
+    emulator: Emulator, read: Any, approve: Send, body: Any
 ) -> None:
     emulator.schedule_event()
     assert approve(data=body).status_code == 400
     assert read()["Events"][0]["EventStatus"] == "Scheduled"
 
 
-def test_an_event_can_be_cancelled(emulator: Emulator, read: Any) -> None:
+def test_event_can_be_canceled(emulator: Emulator, read: Any) -> None:
     emulator.cancel_event(emulator.schedule_event())
     assert read() == {"DocumentIncarnation": 3, "Events": []}
     with pytest.raises(LookupError):
@@ -135,22 +135,22 @@ def test_an_event_can_be_cancelled(emulator: Emulator, read: Any) -> None:
     "wrong",
     [{"event_type": "Party"}, {"source": "Me"}, {"notice": -1}, {"runs": -1}],
 )
-def test_an_event_that_makes_no_sense_is_refused(emulator: Emulator, wrong: Any) -> None:
+def test_invalid_event_is_rejected(emulator: Emulator, wrong: Any) -> None:
     with pytest.raises(ValueError, match="event"):
         emulator.schedule_event(**wrong)
 
 
-def test_events_may_run_on_a_faster_clock_than_the_rest(
-    started: Start, get: Ask, clock: ManualClock
+def test_events_can_have_a_faster_clock(
+    start_emulator: Start, get: Send, clock: ManualClock
 ) -> None:
     fast = ManualClock()
-    emulator = started(clock=clock, events_clock=fast)
+    emulator = start_emulator(clock=clock, events_clock=fast)
     emulator.schedule_event("Freeze")
     fast.advance(900)
     assert emulator.events[0].status == "Started"
 
 
-def test_a_scaled_clock_starts_at_the_present_and_runs_faster() -> None:
+def test_scaled_clock_starts_now_and_runs_faster() -> None:
     clock = ScaledClock(1_000_000)
     first = clock.time()
     while clock.time() < first + 1000:
@@ -172,14 +172,14 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_the_incarnation_changes_exactly_when_the_events_do(steps: Any) -> None:
+def test_incarnation_changes_exactly_when_the_events_do(steps: Any) -> None:
     clock = ManualClock(0)
     events = Events(clock, "machine")
     seen = (events.current(), events.incarnation)
     for step, value in steps:
         ids = [event.event_id for event in events.current()]
         if step == "schedule":
-            events.schedule(Announcement(value))
+            events.schedule(EventSpec(value))
         elif step == "advance":
             clock.advance(value)
         elif step == "approve" and value < len(ids):

@@ -8,25 +8,25 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from emulator.support import Ask
+    from emulator.support import Send
     from imds_identity.emulator import Emulator
 
 pytest_plugins = ["pytester"]
 
 
-def test_the_vm_fixture_leads_the_environment_to_it(imds_emulator: Emulator, ask: Ask) -> None:
+def test_vm_fixture_sets_the_environment(imds_emulator: Emulator, request_token: Send) -> None:
     assert os.environ["AZURE_POD_IDENTITY_AUTHORITY_HOST"] == imds_emulator.endpoint
     assert "IDENTITY_ENDPOINT" not in os.environ
-    assert ask(imds_emulator).status_code == 200
+    assert request_token(imds_emulator).status_code == 200
 
 
-def test_the_arc_fixture_leads_the_environment_to_it(arc_emulator: Emulator, ask_arc: Ask) -> None:
+def test_arc_fixture_sets_the_environment(arc_emulator: Emulator, request_arc_token: Send) -> None:
     assert os.environ["IMDS_ENDPOINT"] == arc_emulator.endpoint
     assert "AZURE_POD_IDENTITY_AUTHORITY_HOST" not in os.environ
-    assert ask_arc(arc_emulator).status_code == 200
+    assert request_arc_token(arc_emulator).status_code == 200
 
 
-def test_the_factory_makes_any_and_leaves_the_environment_alone(
+def test_factory_starts_any_profile_and_keeps_the_environment(
     emulator_factory: Callable[..., Emulator],
 ) -> None:
     before = dict(os.environ)
@@ -35,7 +35,7 @@ def test_the_factory_makes_any_and_leaves_the_environment_alone(
     assert dict(os.environ) == before
 
 
-def test_without_the_extra_a_fixture_fails_with_what_to_install(
+def test_fixture_fails_without_the_extra_and_says_what_to_install(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytester.makepyfile("def test_it(imds_emulator): pass")
@@ -46,8 +46,10 @@ def test_without_the_extra_a_fixture_fails_with_what_to_install(
 
 
 @pytest.fixture
-def passed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
-    """How many tests of a file pass, in an environment that leads nowhere."""
+def count_passed(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], int]:
+    """A function that runs a test file and returns how many of its tests pass."""
     for name in ("IMDS_IDENTITY_CACHE", "AZURE_POD_IDENTITY_AUTHORITY_HOST"):
         monkeypatch.delenv(name, raising=False)
 
@@ -59,23 +61,23 @@ def passed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callab
     return run
 
 
-def test_what_a_test_changes_of_the_environment_is_as_before_afterwards(
-    passed: Callable[[str], int],
+def test_environment_is_restored_after_a_test_that_changes_it(
+    count_passed: Callable[[str], int],
 ) -> None:
     tests = """
 import os
 
 def test_one(monkeypatch, imds_emulator):
-    monkeypatch.setenv("IMDS_IDENTITY_CACHE", "elsewhere")
-    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "elsewhere")
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", "other")
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "other")
 
 def test_two():
     assert not {"IMDS_IDENTITY_CACHE", "AZURE_POD_IDENTITY_AUTHORITY_HOST"} & set(os.environ)
 """
-    assert passed(tests) == 2
+    assert count_passed(tests) == 2
 
 
-def test_fixtures_may_last_for_a_session(passed: Callable[[str], int]) -> None:
+def test_session_fixtures_last_for_the_session(count_passed: Callable[[str], int]) -> None:
     tests = """
 import os
 
@@ -91,4 +93,4 @@ def test_three():
     assert os.environ["IMDS_IDENTITY_CACHE"] == "off"
     assert "IDENTITY_ENDPOINT" not in os.environ
 """
-    assert passed(tests) == 3
+    assert count_passed(tests) == 3

@@ -7,13 +7,13 @@ import pytest
 from imds_identity.emulator import Machine
 
 if TYPE_CHECKING:
-    from emulator.support import Ask, Start
+    from emulator.support import Send, Start
 
 PATH = "/metadata/instance"
 NEWEST = "2025-04-07"
 
 
-def test_the_document_is_whole_and_every_primitive_is_a_string(started: Start, get: Ask) -> None:
+def test_document_is_complete_and_every_value_is_a_string(start_emulator: Start, get: Send) -> None:
     def check(element: Any) -> Any:
         if isinstance(element, dict):
             for value in element.values():
@@ -24,7 +24,7 @@ def test_the_document_is_whole_and_every_primitive_is_a_string(started: Start, g
         else:
             assert isinstance(element, str)
 
-    emulator = started(machine=Machine(name="n", tags={"a": "b;c", "d": "e:f"}, zone="3"))
+    emulator = start_emulator(machine=Machine(name="n", tags={"a": "b;c", "d": "e:f"}, zone="3"))
     document = get(emulator, PATH, api_version=NEWEST).json()
     check(document)
     assert set(document) == {"compute", "network"}
@@ -52,28 +52,28 @@ def test_the_document_is_whole_and_every_primitive_is_a_string(started: Start, g
         ("physicalZone", "2023-07-01", "2023-11-15"),
     ],
 )
-def test_a_field_is_there_since_the_version_that_introduced_it(
-    started: Start, get: Ask, field: Any, before: Any, since: Any
+def test_field_exists_since_its_version(
+    start_emulator: Start, get: Send, field: Any, before: Any, since: Any
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     path = f"{PATH}/compute/{field}"
     assert get(emulator, path, api_version=since, format="text").status_code == 200
     if before is not None:
         assert get(emulator, path, api_version=before, format="text").status_code == 404
 
 
-def test_a_path_walks_the_document(started: Start, get: Ask) -> None:
-    emulator = started()
+def test_path_selects_an_element(start_emulator: Start, get: Send) -> None:
+    emulator = start_emulator()
     path = f"{PATH}/network/interface/0/ipv4/ipAddress/0/publicIpAddress"
-    answer = get(emulator, path, api_version=NEWEST, format="text")
-    assert answer.text == "203.0.113.4"
-    assert answer.headers["Content-Type"].startswith("text/plain")
+    response = get(emulator, path, api_version=NEWEST, format="text")
+    assert response.text == "203.0.113.4"
+    assert response.headers["Content-Type"].startswith("text/plain")
     branch = get(emulator, f"{PATH}/network/interface/0/ipv4/", api_version=NEWEST).json()
     assert set(branch) == {"ipAddress", "subnet"}
 
 
-def test_a_branch_as_text_lists_its_names(started: Start, get: Ask) -> None:
-    emulator = started()
+def test_branch_as_text_lists_its_names(start_emulator: Start, get: Send) -> None:
+    emulator = start_emulator()
     assert get(emulator, PATH, api_version=NEWEST, format="text").text == "compute/\nnetwork/"
     path = f"{PATH}/network/interface"
     assert get(emulator, path, api_version=NEWEST, format="text").text == "0/"
@@ -95,57 +95,53 @@ def test_a_branch_as_text_lists_its_names(started: Start, get: Ask) -> None:
         ("", {"api_version": ""}, 400),
     ],
 )
-def test_what_is_not_there_or_not_allowed(
-    started: Start, get: Ask, path: Any, query: Any, status: Any
+def test_invalid_path_or_parameter_gets_an_error(
+    start_emulator: Start, get: Send, path: Any, query: Any, status: Any
 ) -> None:
-    answer = get(started(), PATH + path, **{"api_version": NEWEST, **query})
-    assert answer.status_code == status
-    assert answer.json()["error"]
+    response = get(start_emulator(), PATH + path, **{"api_version": NEWEST, **query})
+    assert response.status_code == status
+    assert response.json()["error"]
 
 
-def test_an_unknown_version_lists_the_newest_in_the_documented_body(
-    started: Start, get: Ask
-) -> None:
-    body = get(started(), PATH, api_version="2099-01-01").json()
+def test_unknown_version_gets_the_documented_error(start_emulator: Start, get: Send) -> None:
+    body = get(start_emulator(), PATH, api_version="2099-01-01").json()
     assert body["error"].startswith("Bad request. api-version ")
     assert body["newest-versions"] == ["2025-04-07", "2024-07-17", "2024-03-15"]
 
 
-def test_a_missing_header_gets_the_documented_body(started: Start, get: Ask) -> None:
-    answer = get(started(), PATH, api_version=NEWEST, headers={"Metadata": None})
-    assert answer.status_code == 400
-    assert answer.json() == {"error": "Bad request. Required metadata header not specified"}
+def test_missing_header_gets_the_documented_error(start_emulator: Start, get: Send) -> None:
+    response = get(start_emulator(), PATH, api_version=NEWEST, headers={"Metadata": None})
+    assert response.status_code == 400
+    assert response.json() == {"error": "Bad request. Required metadata header not specified"}
 
 
-def test_versions_needs_no_version(started: Start, get: Ask) -> None:
-    versions = get(started(), "/metadata/versions").json()["apiVersions"]
+def test_versions_requires_no_api_version(start_emulator: Start, get: Send) -> None:
+    versions = get(start_emulator(), "/metadata/versions").json()["apiVersions"]
     assert versions[0] == "2017-03-01"
     assert versions[-1] == NEWEST
     assert versions == sorted(versions)
 
 
-def test_a_stack_hub_has_two_categories_and_leaves_three_fields_empty(
-    started: Start, get: Ask
-) -> None:
-    emulator = started("stack-hub")
+def test_stack_hub_has_two_categories_and_empty_fields(start_emulator: Start, get: Send) -> None:
+    emulator = start_emulator("stack-hub")
     versions = get(emulator, "/metadata/versions").json()["apiVersions"]
     assert versions[-1] == "2021-05-01"
     compute = get(emulator, PATH, api_version="2021-05-01").json()["compute"]
     assert (compute["customData"], compute["zone"]) == ("", "")
     assert compute["plan"] == {"name": "", "product": "", "publisher": ""}
     for path in ("identity/oauth2/token", "identity/info", "attested/document", "loadbalancer"):
-        answer = get(emulator, f"/metadata/{path}", api_version="2021-05-01")
-        assert answer.status_code == 404
+        response = get(emulator, f"/metadata/{path}", api_version="2021-05-01")
+        assert response.status_code == 404
 
 
-def test_an_arc_server_serves_its_instance_too(started: Start, get: Ask) -> None:
-    compute = get(started("arc"), PATH, api_version=NEWEST).json()["compute"]
+def test_arc_server_has_an_instance_document(start_emulator: Start, get: Send) -> None:
+    compute = get(start_emulator("arc"), PATH, api_version=NEWEST).json()["compute"]
     assert "/Microsoft.HybridCompute/machines/" in compute["resourceId"]
 
 
-def test_the_rest_of_the_document_may_be_given(started: Start, get: Ask) -> None:
+def test_other_fields_of_the_document_can_be_set(start_emulator: Start, get: Send) -> None:
     machine = Machine(compute={"osProfile": {"adminUsername": "me"}, "sku": "own"})
-    compute = get(started(machine=machine), PATH, api_version=NEWEST).json()["compute"]
+    compute = get(start_emulator(machine=machine), PATH, api_version=NEWEST).json()["compute"]
     assert compute["sku"] == "own"
     assert compute["osProfile"]["adminUsername"] == "me"
     assert compute["osProfile"]["computerName"] == machine.name
@@ -155,16 +151,16 @@ def test_the_rest_of_the_document_may_be_given(started: Start, get: Ask) -> None
     "wrong",
     [{"compute": {"osProfile": {"x": 1}}}, {"tags": {"a": 1}}, {"environment": "AzureMoonCloud"}],
 )
-def test_a_machine_that_no_document_describes_is_refused(wrong: Any) -> None:
+def test_invalid_machine_is_rejected(wrong: Any) -> None:
     with pytest.raises(ValueError, match=r"string|environment"):
         Machine(**wrong)
 
 
-def test_the_load_balancer_or_its_absence(started: Start, get: Ask) -> None:
+def test_machine_with_and_without_load_balancer(start_emulator: Start, get: Send) -> None:
     path = "/metadata/loadbalancer"
-    shown = get(started(), path, api_version="2020-10-01").json()["loadbalancer"]
+    shown = get(start_emulator(), path, api_version="2020-10-01").json()["loadbalancer"]
     assert set(shown) == {"publicIpAddresses", "inboundRules", "outboundRules"}
-    bare = started(machine=Machine(load_balancer=None))
+    bare = start_emulator(machine=Machine(load_balancer=None))
     assert get(bare, path, api_version="2020-10-01").status_code == 404
     assert get(bare, path, api_version="2020-09-01").status_code == 400
-    assert get(started(), path, api_version="2020-10-01", format="text").status_code == 400
+    assert get(start_emulator(), path, api_version="2020-10-01", format="text").status_code == 400

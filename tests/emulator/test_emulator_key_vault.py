@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from emulator.support import VAULT
 
 if TYPE_CHECKING:
-    from emulator.support import Ask, Start
+    from emulator.support import Send, Start
     from imds_identity.emulator import Emulator, ManualClock
 
 
 @pytest.fixture
-def emulator(started: Start, clock: ManualClock) -> Any:
-    return started(key_vault=True, clock=clock, secrets={"greeting": "hello"})
+def emulator(start_emulator: Start, clock: ManualClock) -> Any:
+    return start_emulator(key_vault=True, clock=clock, secrets={"greeting": "hello"})
 
 
 @pytest.fixture
@@ -38,31 +38,31 @@ def read(emulator: Emulator, http: requests.Session) -> Any:
     return send
 
 
-def test_a_request_without_a_token_is_challenged_as_key_vault_does(
-    read: Ask, emulator: Emulator
-) -> None:
-    answer = read()
-    assert answer.status_code == 401
+def test_request_without_a_token_gets_key_vault_s_challenge(read: Send, emulator: Emulator) -> None:
+    response = read()
+    assert response.status_code == 401
     tenant = emulator.machine.tenant_id
-    assert answer.headers["WWW-Authenticate"] == (
+    assert response.headers["WWW-Authenticate"] == (
         f'Bearer authorization="https://login.windows.net/{tenant}", resource="{VAULT}"'
     )
 
 
 @pytest.mark.parametrize("resource", [VAULT, VAULT + "/"])
-def test_a_good_token_reads_a_secret(
-    read: Ask, emulator: Emulator, ask: Ask, resource: Any
+def test_valid_token_reads_a_secret(
+    read: Send, emulator: Emulator, request_token: Send, resource: Any
 ) -> None:
-    token = ask(emulator, resource=resource).json()["access_token"]
-    answer = read(token).json()
-    assert answer["value"] == "hello"
-    version = answer["id"].rpartition("/")[2]
-    assert answer["id"].startswith(emulator.key_vault.url + "/secrets/greeting/")
-    assert read(token, f"/secrets/greeting/{version}").json() == answer
+    token = request_token(emulator, resource=resource).json()["access_token"]
+    response = read(token).json()
+    assert response["value"] == "hello"
+    version = response["id"].rpartition("/")[2]
+    assert response["id"].startswith(emulator.key_vault.url + "/secrets/greeting/")
+    assert read(token, f"/secrets/greeting/{version}").json() == response
 
 
-def test_the_rules_of_the_secrets_api(read: Ask, emulator: Emulator, ask: Ask) -> None:
-    token = ask(emulator).json()["access_token"]
+def test_secrets_api_lists_secrets_and_reports_errors(
+    read: Send, emulator: Emulator, request_token: Send
+) -> None:
+    token = request_token(emulator).json()["access_token"]
     assert read(token, "/secrets/absent").status_code == 404
     assert read(token, "/secrets/greeting/0").status_code == 404
     assert read(token, unrelated="x").status_code == 400
@@ -71,36 +71,38 @@ def test_the_rules_of_the_secrets_api(read: Ask, emulator: Emulator, ask: Ask) -
     assert [one.rpartition("/")[2] for one in ids] == ["greeting", "later"]
 
 
-def test_a_token_for_another_audience_is_refused(read: Ask, emulator: Emulator, ask: Ask) -> None:
-    token = ask(emulator, resource="https://management.azure.com/").json()["access_token"]
-    answer = read(token)
-    assert answer.status_code == 401
-    assert "Invalid audience" in answer.text
-
-
-def test_an_expired_token_is_refused(
-    read: Ask, emulator: Emulator, ask: Ask, clock: ManualClock
+def test_token_for_another_audience_is_rejected(
+    read: Send, emulator: Emulator, request_token: Send
 ) -> None:
-    token = ask(emulator).json()["access_token"]
+    token = request_token(emulator, resource="https://management.azure.com/").json()["access_token"]
+    response = read(token)
+    assert response.status_code == 401
+    assert "Invalid audience" in response.text
+
+
+def test_expired_token_is_rejected(
+    read: Send, emulator: Emulator, request_token: Send, clock: ManualClock
+) -> None:
+    token = request_token(emulator).json()["access_token"]
     clock.advance(86400)
     assert "expired" in read(token).text
 
 
-def test_a_token_from_the_future_is_refused(
-    read: Ask, emulator: Emulator, ask: Ask, clock: ManualClock
+def test_token_from_the_future_is_rejected(
+    read: Send, emulator: Emulator, request_token: Send, clock: ManualClock
 ) -> None:
-    token = ask(emulator).json()["access_token"]
+    token = request_token(emulator).json()["access_token"]
     clock.advance(-60)
     assert "not valid yet" in read(token).text
 
 
-def test_a_token_of_another_tenant_is_refused(
-    read: Ask, started: Start, ask: Ask, clock: ManualClock
+def test_token_of_another_tenant_is_rejected(
+    read: Send, start_emulator: Start, request_token: Send, clock: ManualClock
 ) -> None:
     from imds_identity.emulator import Machine
 
-    other = started(machine=Machine(tenant_id="another"), clock=clock)
-    assert "another tenant" in read(ask(other).json()["access_token"]).text
+    other = start_emulator(machine=Machine(tenant_id="another"), clock=clock)
+    assert "another tenant" in read(request_token(other).json()["access_token"]).text
 
 
 def forged(token: Any, key: Any, algorithm: Any, **changes: Any) -> Any:
@@ -108,39 +110,39 @@ def forged(token: Any, key: Any, algorithm: Any, **changes: Any) -> Any:
     return jwt.encode({**claims, **changes}, key, algorithm=algorithm)
 
 
-def test_a_token_that_another_key_signed_is_refused(
-    read: Ask, emulator: Emulator, ask: Ask
+def test_token_signed_with_another_key_is_rejected(
+    read: Send, emulator: Emulator, request_token: Send
 ) -> None:
-    token = ask(emulator).json()["access_token"]
-    stranger = rsa.generate_private_key(65537, 2048)
+    token = request_token(emulator).json()["access_token"]
+    other_key = rsa.generate_private_key(65537, 2048)
     for bad in (
-        forged(token, stranger, "RS256"),
+        forged(token, other_key, "RS256"),
         forged(token, "", "none"),
         token[:-20],
         "not.a.token",
         "x",
     ):
-        answer = read(bad)
-        assert answer.status_code == 401
-        assert bad not in answer.text
+        response = read(bad)
+        assert response.status_code == 401
+        assert bad not in response.text
 
 
-def test_a_revoked_token_gets_a_claims_challenge_until_the_cache_is_bypassed(
-    read: Ask, emulator: Emulator, ask: Ask
+def test_revoked_token_gets_a_claims_challenge_until_the_cache_is_bypassed(
+    read: Send, emulator: Emulator, request_token: Send
 ) -> None:
-    old = ask(emulator).json()["access_token"]
+    old = request_token(emulator).json()["access_token"]
     emulator.revoke_tokens()
     challenge = read(old).headers["WWW-Authenticate"]
     assert 'error="insufficient_claims"' in challenge
     claims = json.loads(base64.b64decode(challenge.partition('claims="')[2].rstrip('"')))
     assert claims["access_token"]["nbf"]["value"] == "1800000000"
-    assert ask(emulator).json()["access_token"] == old
-    new = ask(emulator, bypass_cache="true").json()["access_token"]
+    assert request_token(emulator).json()["access_token"] == old
+    new = request_token(emulator, bypass_cache="true").json()["access_token"]
     assert read(new).status_code == 200
     assert read(old).status_code == 401
 
 
-def test_the_certificate_is_good_for_both_loopback_names_and_no_others_trust_it(
+def test_certificate_is_valid_for_loopback_names_and_trusted_with_its_root_only(
     emulator: Emulator, http: requests.Session
 ) -> None:
     port = emulator.key_vault.url.rpartition(":")[2]

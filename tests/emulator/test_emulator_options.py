@@ -9,80 +9,82 @@ from typing import Any
 import pytest
 
 from imds_identity.emulator import Emulator, Machine, load_config
-from imds_identity.emulator._cli.flags import arguments
-from imds_identity.emulator._cli.options import Row, add_flags, documented, rows
+from imds_identity.emulator._cli.flag_parsing import emulator_arguments
+from imds_identity.emulator._cli.options import OptionInfo, add_flags, all_options, update_table
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "emulator.md"
-SAID: dict[str, Any] = {
+VALUES: dict[str, Any] = {
     "host": "127.0.0.2",
     "admin_host": "127.0.0.3",
     "newest_version": "2021-02-01",
     "profile": "arc",
     "replay": os.devnull,
 }
-SCALARS = [row for row in rows() if row.option.flag is None and row.flag]
+SCALARS = [option for option in all_options() if option.spec.flag is None and option.flag]
 
 
-def value_of(row: Row) -> Any:
-    """Something that the option may be and is not by default."""
-    if row.name in SAID:
-        return SAID[row.name]
-    if row.choices:
-        return row.choices[-1]
-    if row.is_switch:
-        return not row.default
-    return 7 if int in row.kinds else "seven"
+def value_of(option: OptionInfo) -> Any:
+    """Return a valid value of an option that is not its default."""
+    if option.name in VALUES:
+        return VALUES[option.name]
+    if option.choices:
+        return option.choices[-1]
+    if option.is_switch:
+        return not option.default
+    return 7 if int in option.types else "seven"
 
 
 @pytest.mark.skipif(not DOCUMENT.is_file(), reason="an installed package has no documents")
-def test_the_documentation_lists_every_option_as_it_is() -> None:
+def test_table_of_options_in_the_documentation_is_current() -> None:
     text = DOCUMENT.read_text()
-    assert documented(text) == text, (
+    assert update_table(text) == text, (
         "run: python -m imds_identity.emulator._cli.options docs/emulator.md"
     )
 
 
 def test_every_option_is_a_parameter_of_the_emulator() -> None:
-    assert list(inspect.signature(Emulator).parameters) == [row.name for row in rows()]
+    assert list(inspect.signature(Emulator).parameters) == [option.name for option in all_options()]
 
 
-@pytest.mark.parametrize("row", SCALARS, ids=lambda row: row.name)
-def test_an_option_means_the_same_as_a_flag_and_in_the_file(row: Row, tmp_path: Path) -> None:
-    value = value_of(row)
+@pytest.mark.parametrize("option", SCALARS, ids=lambda option: option.name)
+def test_option_has_the_same_meaning_as_a_flag_and_in_the_file(
+    option: OptionInfo, tmp_path: Path
+) -> None:
+    value = value_of(option)
     parser = argparse.ArgumentParser()
     add_flags(parser)
-    flag = row.flag if value is not False else f"--no-{row.flag.removeprefix('--')}"
-    flags = [flag] if row.is_switch else [flag, str(value)]
-    assert arguments(parser.parse_args(flags)) == {row.name: value}
+    flag = option.flag if value is not False else f"--no-{option.flag.removeprefix('--')}"
+    flags = [flag] if option.is_switch else [flag, str(value)]
+    assert emulator_arguments(parser.parse_args(flags)) == {option.name: value}
 
-    table, _, name = row.key.rpartition(".")
+    table, _, name = option.key.rpartition(".")
     spelled = str(value).lower() if isinstance(value, bool) else repr(value)
     file = tmp_path / "emulator.toml"
     file.write_text(f"{f'[{table}]' if table else ''}\n{name} = {spelled}\n")
-    assert load_config(file, profile="arc") == {"profile": "arc", row.name: value}
+    assert load_config(file, profile="arc") == {"profile": "arc", option.name: value}
 
 
-def test_help_says_what_the_command_does_by_default() -> None:
+def test_help_has_the_command_defaults() -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser)
-    words = " ".join(parser.format_help().split())
-    assert "0 is any (default: 16925)" in words
-    assert "--limits, --no-limits" in words
+    text = " ".join(parser.format_help().split())
+    assert "0 for any (default: 16925)" in text
+    assert "--limits, --no-limits" in text
 
 
-def flags(*words: str) -> dict[str, Any]:
+def parse(*flags: str) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
     add_flags(parser)
-    return arguments(parser.parse_args(words))
+    return emulator_arguments(parser.parse_args(flags))
 
 
-def test_flags_describe_the_machine() -> None:
-    machine = flags("--machine", "name=web,zone=", "--machine", "os_type=Windows")["machine"]
+def test_flags_set_attributes_of_the_machine() -> None:
+    machine = parse("--machine", "name=web,zone=", "--machine", "os_type=Windows")["machine"]
     assert machine == Machine(name="web", zone="", os_type="Windows")
-    assert flags("--no-load-balancer")["machine"] == Machine(load_balancer=None)
+    assert parse("--no-load-balancer")["machine"] == Machine(load_balancer=None)
 
 
 @pytest.mark.parametrize("text", ["size=7", "tags=a", "environment=Mars", ""])
-def test_a_machine_that_cannot_be_is_refused(text: str) -> None:
+def test_invalid_machine_flag_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"machine|environment"):
-        flags("--machine", text)
+        parse("--machine", text)

@@ -12,12 +12,12 @@ from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNE
 if TYPE_CHECKING:
     import requests
 
-    from emulator.support import Ask, Start
+    from emulator.support import Send, Start
 
 
 @pytest.fixture
-def app_service(started: Start, http: requests.Session) -> Any:
-    emulator = started("app-service")
+def app_service(start_emulator: Start, http: requests.Session) -> Any:
+    emulator = start_emulator("app-service")
     environment = emulator.environment()
 
     def send(secret: Any = environment["IDENTITY_HEADER"], **query: Any) -> Any:
@@ -28,7 +28,7 @@ def app_service(started: Start, http: requests.Session) -> Any:
     return send
 
 
-def test_app_service_answers_who_knows_its_header(app_service: Ask) -> None:
+def test_app_service_requires_its_header(app_service: Send) -> None:
     body = app_service().json()
     assert set(body) == {"access_token", "expires_on", "resource", "token_type", "client_id"}
     assert body["client_id"] == DEFAULT_SYSTEM_ASSIGNED.client_id
@@ -45,7 +45,9 @@ def test_app_service_answers_who_knows_its_header(app_service: Ask) -> None:
         ("mi_res_id", "resource_id"),
     ],
 )
-def test_app_service_s_selectors(app_service: Ask, selector: Any, attribute: Any) -> None:
+def test_app_service_finds_an_identity_by_each_selector(
+    app_service: Send, selector: Any, attribute: Any
+) -> None:
     body = app_service(**{selector: getattr(DEFAULT_USER_ASSIGNED, attribute)}).json()
     assert body["client_id"] == DEFAULT_USER_ASSIGNED.client_id
 
@@ -54,14 +56,16 @@ def test_app_service_s_selectors(app_service: Ask, selector: Any, attribute: Any
     "query",
     [{"client_id": "nobody"}, {"resource": ""}, {"api-version": "2018-02-01"}, {"resource": "a"}],
 )
-def test_app_service_s_refusals(app_service: Ask, query: Any) -> None:
-    answer = app_service(**query)
-    assert answer.status_code == 400
-    assert answer.json()["message"]
+def test_app_service_rejects_invalid_requests(app_service: Send, query: Any) -> None:
+    response = app_service(**query)
+    assert response.status_code == 400
+    assert response.json()["message"]
 
 
-def test_microsoft_s_client_on_app_service(started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    emulator = started("app-service")
+def test_microsoft_s_client_gets_a_token_on_app_service(
+    start_emulator: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = start_emulator("app-service")
     for name, value in emulator.environment().items():
         monkeypatch.setenv(name, value)
     with ManagedIdentityCredential() as credential:
@@ -70,13 +74,11 @@ def test_microsoft_s_client_on_app_service(started: Start, monkeypatch: pytest.M
     assert "hidden" in emulator.token_requests[0].headers["x-identity-header"]
 
 
-def test_a_form_is_understood_where_older_clients_post_one(
-    started: Start, http: requests.Session
-) -> None:
-    emulator = started()
+def test_older_clients_can_post_a_form(start_emulator: Start, http: requests.Session) -> None:
+    emulator = start_emulator()
     url = emulator.endpoint + "/oauth2/token"
-    answer = http.post(url, data=iter([b"resource=https%3A%2F%2Fvault.", b"azure.net"]))
-    assert answer.json()["resource"] == VAULT
+    response = http.post(url, data=iter([b"resource=https%3A%2F%2Fvault.", b"azure.net"]))
+    assert response.json()["resource"] == VAULT
     assert http.get(url, params={"resource": VAULT}).json()["resource"] == VAULT
     assert http.post(url, data=b"resource=a&resource=b").status_code == 400
     assert http.post(url, data=b"\xff").status_code == 400

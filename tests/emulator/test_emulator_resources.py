@@ -1,4 +1,4 @@
-"""Which resources a token can be had for: those that Entra knows, and those allowed beside."""
+"""The resources that tokens are issued for: those that Entra knows, and additional ones."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emulator.support import claims_of
-from imds_identity.emulator._machine.resources import is_known
+from imds_identity.emulator._machine.resources import is_known_resource
 
 if TYPE_CHECKING:
-    from emulator.support import Ask, Start
+    from emulator.support import Send, Start
 
 
 @pytest.mark.parametrize(
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
         "00000003-0000-0000-c000-000000000000",
     ],
 )
-def test_what_every_tenant_knows_gets_a_token(started: Start, ask: Ask, resource: str) -> None:
-    answer = ask(started(), resource=resource)
-    assert answer.status_code == 200
-    assert claims_of(answer)["aud"] == resource
+def test_resources_of_every_tenant_get_a_token(
+    start_emulator: Start, request_token: Send, resource: str
+) -> None:
+    response = request_token(start_emulator(), resource=resource)
+    assert response.status_code == 200
+    assert claims_of(response)["aud"] == resource
 
 
 @pytest.mark.parametrize(
@@ -45,28 +47,32 @@ def test_what_every_tenant_knows_gets_a_token(started: Start, ask: Ask, resource
     ],
 )
 @pytest.mark.parametrize("profile", ["vm", "arc"])
-def test_what_entra_would_not_know_is_refused_in_its_words(
-    started: Start, ask: Ask, ask_arc: Ask, resource: str, profile: str
+def test_unknown_resource_gets_the_error_of_entra(
+    start_emulator: Start, request_token: Send, request_arc_token: Send, resource: str, profile: str
 ) -> None:
-    emulator = started(profile)
-    answer = (ask_arc if profile == "arc" else ask)(emulator, resource=resource)
-    assert answer.status_code == 400
-    words = f"AADSTS500011: The resource principal named {resource} was not found in the tenant"
-    assert words in answer.text
-    assert answer.json()["error"] == "invalid_resource"
+    emulator = start_emulator(profile)
+    response = (request_arc_token if profile == "arc" else request_token)(
+        emulator, resource=resource
+    )
+    assert response.status_code == 400
+    message = f"AADSTS500011: The resource principal named {resource} was not found in the tenant"
+    assert message in response.text
+    assert response.json()["error"] == "invalid_resource"
 
 
-def test_more_resources_can_be_allowed(started: Start, ask: Ask) -> None:
-    emulator = started(resources=["api://6c5b", "https://*.example"])
-    assert ask(emulator, resource="api://6c5b").status_code == 200
-    assert ask(emulator, resource="https://somebody.example/").status_code == 200
-    assert ask(emulator, resource="https://example").status_code == 400
+def test_additional_resources_can_be_allowed(start_emulator: Start, request_token: Send) -> None:
+    emulator = start_emulator(resources=["api://6c5b", "https://*.example"])
+    assert request_token(emulator, resource="api://6c5b").status_code == 200
+    assert request_token(emulator, resource="https://service.example/").status_code == 200
+    assert request_token(emulator, resource="https://example").status_code == 400
 
 
-def test_a_star_allows_every_resource() -> None:
-    assert is_known("whatever", ["*"])
+def test_star_allows_every_resource() -> None:
+    assert is_known_resource("whatever", ["*"])
 
 
-def test_no_identity_is_told_of_before_the_resource(started: Start, ask: Ask) -> None:
-    refused = ask(started(identities=()), resource="https://nobody.example")
+def test_missing_identity_is_reported_before_an_unknown_resource(
+    start_emulator: Start, request_token: Send
+) -> None:
+    refused = request_token(start_emulator(identities=()), resource="https://nobody.example")
     assert "Identity not found" in refused.text

@@ -1,4 +1,4 @@
-"""The samples of Microsoft's documentation, asked as they stand there and answered as they say."""
+"""The samples of Microsoft's documentation: requests, scripts and expected responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imds_identity.emulator import Emulator, Machine, ManualClock
 if TYPE_CHECKING:
     import requests
 
-    from emulator.support import Ask, Start
+    from emulator.support import Send, Start
 
 SAMPLES = Path(__file__).parent / "samples"
 ARM = "https://management.azure.com/"
@@ -39,7 +39,7 @@ def sample(name: str) -> Any:
 
 
 def machine_of(document: dict[str, Any]) -> Machine:
-    """The machine that an instance document describes."""
+    """Return the machine that an instance document describes."""
     compute = dict(document["compute"])
     tags = dict(pair.split(":") for pair in compute.pop("tags").split(";") if pair)
     compute.pop("tagsList", None)
@@ -65,14 +65,14 @@ def machine_of(document: dict[str, Any]) -> Machine:
         ("stack-hub", "2021-05-01", "stack-hub-2021-05-01"),
     ],
 )
-def test_the_instance_document_is_that_of_the_sample(
-    started: Start, get: Ask, profile: str, version: str, name: str
+def test_instance_document_equals_the_sample(
+    start_emulator: Start, get: Send, profile: str, version: str, name: str
 ) -> None:
-    shown = sample(name)
-    emulator = started(profile, machine=machine_of(shown))
-    assert get(emulator, INSTANCE, api_version=version).json() == shown
-    assert get(emulator, f"{INSTANCE}/compute", api_version=version).json() == shown["compute"]
-    assert get(emulator, f"{INSTANCE}/network", api_version=version).json() == shown["network"]
+    expected = sample(name)
+    emulator = start_emulator(profile, machine=machine_of(expected))
+    assert get(emulator, INSTANCE, api_version=version).json() == expected
+    assert get(emulator, f"{INSTANCE}/compute", api_version=version).json() == expected["compute"]
+    assert get(emulator, f"{INSTANCE}/network", api_version=version).json() == expected["network"]
 
 
 @pytest.mark.parametrize(
@@ -86,18 +86,20 @@ def test_the_instance_document_is_that_of_the_sample(
         ("network/interface/0", "2017-04-02", "ipv4/\nipv6/\nmacAddress"),
     ],
 )
-def test_a_leaf_is_text(started: Start, get: Ask, path: str, version: str, text: str) -> None:
-    emulator = started(machine=machine_of(sample("vm-2019-06-01")))
-    answer = get(emulator, f"{INSTANCE}/{path}", api_version=version, format="text")
-    assert (answer.status_code, answer.text) == (200, text)
+def test_leaf_is_available_as_text_only(
+    start_emulator: Start, get: Send, path: str, version: str, text: str
+) -> None:
+    emulator = start_emulator(machine=machine_of(sample("vm-2019-06-01")))
+    response = get(emulator, f"{INSTANCE}/{path}", api_version=version, format="text")
+    assert (response.status_code, response.text) == (200, text)
     if "\n" not in text:
         assert get(emulator, f"{INSTANCE}/{path}", api_version=version).status_code == 400
 
 
-def test_tags_are_a_list_too(started: Start, get: Ask) -> None:
-    emulator = started(machine=machine_of(sample("vm-2019-06-01")))
-    answer = get(emulator, f"{INSTANCE}/compute/tagsList", api_version="2019-06-04")
-    assert answer.json() == [
+def test_tags_are_available_as_a_list(start_emulator: Start, get: Send) -> None:
+    emulator = start_emulator(machine=machine_of(sample("vm-2019-06-01")))
+    response = get(emulator, f"{INSTANCE}/compute/tagsList", api_version="2019-06-04")
+    assert response.json() == [
         {"name": "Department", "value": "IT"},
         {"name": "Environment", "value": "Prod"},
         {"name": "Role", "value": "WorkerRole"},
@@ -111,36 +113,34 @@ def test_tags_are_a_list_too(started: Start, get: Ask) -> None:
         ("2020-10-01", ["2020-10-01", "2020-09-01", "2020-07-15"]),
     ],
 )
-def test_without_a_version_the_newest_are_listed(
-    started: Start, get: Ask, newest: str, listed: list[str]
+def test_error_without_api_version_lists_the_newest_versions(
+    start_emulator: Start, get: Send, newest: str, listed: list[str]
 ) -> None:
-    answer = get(started(newest_version=newest), INSTANCE)
-    assert answer.status_code == 400
-    assert answer.json() == {
+    response = get(start_emulator(newest_version=newest), INSTANCE)
+    assert response.status_code == 400
+    assert response.json() == {
         "error": "Bad request. api-version was not specified in the request. "
         "For more information refer to aka.ms/azureimds",
         "newest-versions": listed,
     }
 
 
-def test_azure_stack_hub_s_versions_end_where_its_documentation_says(
-    started: Start, get: Ask
-) -> None:
-    versions = get(started("stack-hub"), "/metadata/versions").json()["apiVersions"]
+def test_azure_stack_hub_has_its_documented_versions(start_emulator: Start, get: Send) -> None:
+    versions = get(start_emulator("stack-hub"), "/metadata/versions").json()["apiVersions"]
     assert (versions[0], versions[-1], len(versions)) == ("2017-03-01", "2021-05-01", 25)
 
 
 @pytest.mark.parametrize(
     "path", ["attested/document", "identity/oauth2/token", "loadbalancer", "scheduledevents"]
 )
-def test_azure_stack_hub_has_no_other_category(started: Start, get: Ask, path: str) -> None:
-    answer = get(started("stack-hub"), f"/metadata/{path}", api_version="2021-05-01")
-    assert answer.status_code == 404
+def test_azure_stack_hub_has_no_other_category(start_emulator: Start, get: Send, path: str) -> None:
+    response = get(start_emulator("stack-hub"), f"/metadata/{path}", api_version="2021-05-01")
+    assert response.status_code == 404
 
 
-def test_a_disk_shows_its_newer_fields_from_their_version_on(started: Start, get: Ask) -> None:
+def test_disk_has_newer_fields_in_newer_versions_only(start_emulator: Start, get: Send) -> None:
     disk = sample("disk-2021-05-01")
-    emulator = started(machine=Machine(compute={"storageProfile": {"dataDisks": [disk]}}))
+    emulator = start_emulator(machine=Machine(compute={"storageProfile": {"dataDisks": [disk]}}))
     path = f"{INSTANCE}/compute/storageProfile/dataDisks/0"
     assert get(emulator, path, api_version="2021-05-01").json() == disk
     before = get(emulator, path, api_version="2021-03-01").json()
@@ -153,11 +153,11 @@ def test_a_disk_shows_its_newer_fields_from_their_version_on(started: Start, get
     }
 
 
-def test_a_live_migration_of_two_machines_runs_as_in_the_sample(
-    started: Start, get: Ask, http: requests.Session, clock: ManualClock
+def test_live_migration_of_two_machines_goes_as_in_the_sample(
+    start_emulator: Start, get: Send, http: requests.Session, clock: ManualClock
 ) -> None:
-    shown = sample("event-2020-07-01")
-    emulator = started(machine=Machine(scale_set="WestNO"), clock=clock)
+    expected = sample("event-2020-07-01")
+    emulator = start_emulator(machine=Machine(scale_set="WestNO"), clock=clock)
 
     def document() -> Any:
         return get(emulator, EVENTS, api_version="2020-07-01").json()
@@ -165,18 +165,18 @@ def test_a_live_migration_of_two_machines_runs_as_in_the_sample(
     first = document()
     assert first["Events"] == []
     event_id = emulator.schedule_event(
-        "Freeze", resources=shown["Resources"], description=shown["Description"], duration=5
+        "Freeze", resources=expected["Resources"], description=expected["Description"], duration=5
     )
     second = document()
     [event] = second["Events"]
     assert event.pop("NotBefore").endswith(" GMT")
-    assert event == {**shown, "EventId": event_id, "EventStatus": "Scheduled"}
+    assert event == {**expected, "EventId": event_id, "EventStatus": "Scheduled"}
     body = f'{{"StartRequests": [{{"EventId": "{event_id}"}}]}}'
     url = f"{emulator.endpoint}{EVENTS}?api-version=2020-07-01"
     assert http.post(url, data=body).status_code == 200
     third = document()
     assert third["Events"] == [
-        {**shown, "EventId": event_id, "EventStatus": "Started", "NotBefore": ""}
+        {**expected, "EventId": event_id, "EventStatus": "Started", "NotBefore": ""}
     ]
     clock.advance(600)
     fourth = document()
@@ -185,7 +185,7 @@ def test_a_live_migration_of_two_machines_runs_as_in_the_sample(
     assert steps == [steps[0] + number for number in range(4)]
 
 
-# The connectivity tests of a VM: each must be answered 200.
+# The requests of a VM's connectivity test: each must get the status 200.
 @pytest.mark.parametrize(
     "query",
     [
@@ -199,10 +199,10 @@ def test_a_live_migration_of_two_machines_runs_as_in_the_sample(
         "/metadata/loadbalancer?api-version=2020-10-01",
     ],
 )
-def test_a_vm_passes_its_connectivity_test(
-    started: Start, http: requests.Session, query: str
+def test_vm_passes_the_connectivity_test(
+    start_emulator: Start, http: requests.Session, query: str
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     resource_id = getattr(emulator.identities[1], "resource_id", "")
     assert http.get(emulator.endpoint + query.format(resource_id=resource_id)).status_code == 200
 
@@ -214,14 +214,14 @@ def test_a_vm_passes_its_connectivity_test(
         "/metadata/attested/document?api-version=2019-03-11&nonce=1234576",
     ],
 )
-def test_the_azureimds_samples_are_answered(
-    started: Start, http: requests.Session, query: str
+def test_azureimds_samples_succeed(
+    start_emulator: Start, http: requests.Session, query: str
 ) -> None:
-    answer = http.get(started().endpoint + query, headers={"Metadata": "True"})
-    assert answer.status_code == 200
+    response = http.get(start_emulator().endpoint + query, headers={"Metadata": "True"})
+    assert response.status_code == 200
     if "nonce" in query:
-        # The sample looks for its nonce in the decoded document, and trusts that.
-        assert b"1234576" in base64.b64decode(answer.json()["signature"])
+        # The sample only looks for its nonce in the decoded document.
+        assert b"1234576" in base64.b64decode(response.json()["signature"])
 
 
 ARC_SAMPLE = """
@@ -259,32 +259,34 @@ def shell(script: str, directory: Path, emulator: Emulator, **variables: str) ->
 
 
 @needs_shell
-def test_an_arc_server_passes_the_script_of_its_documentation(
-    started: Start, tmp_path: Path
-) -> None:
-    answer = json.loads(shell(ARC_SAMPLE, tmp_path, started("arc")))
-    assert answer["resource"] == "https://management.azure.com"
-    assert answer["token_type"] == "Bearer"
+def test_arc_script_of_the_documentation_succeeds(start_emulator: Start, tmp_path: Path) -> None:
+    response = json.loads(shell(ARC_SAMPLE, tmp_path, start_emulator("arc")))
+    assert response["resource"] == "https://management.azure.com"
+    assert response["token_type"] == "Bearer"
 
 
 @needs_shell
-def test_an_attested_document_passes_the_script_of_its_documentation(
-    started: Start, tmp_path: Path
+def test_attested_document_script_of_the_documentation_succeeds(
+    start_emulator: Start, tmp_path: Path
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     content = shell(ATTESTED_SAMPLE, tmp_path, emulator, ROOT=emulator.attested_root_file)
     assert set(json.loads(content)) == {"nonce", "plan", "subscriptionId", "timeStamp", "vmId"}
     assert "successful" in (tmp_path / "verified").read_text()
 
 
-def test_the_intermediate_is_found_with_a_line_feed_after_its_address(
-    started: Start, http: requests.Session
+def test_intermediate_url_may_end_with_a_line_feed(
+    start_emulator: Start, http: requests.Session
 ) -> None:
-    url = started().endpoint + "/emulator/attested/intermediate.cer"
+    url = start_emulator().endpoint + "/emulator/attested/intermediate.cer"
     assert http.get(f"{url}%0A").content == http.get(url).content
 
 
-def test_an_arc_server_passes_its_connectivity_test(started: Start, get: Ask, ask_arc: Ask) -> None:
-    emulator = started("arc")
+def test_arc_server_passes_the_connectivity_test(
+    start_emulator: Start, get: Send, request_arc_token: Send
+) -> None:
+    emulator = start_emulator("arc")
     assert get(emulator, INSTANCE, api_version="2019-11-01", format="json").status_code == 200
-    assert claims_of(ask_arc(emulator, api_version="2019-11-01", resource=ARM))["aud"] == ARM
+    assert (
+        claims_of(request_arc_token(emulator, api_version="2019-11-01", resource=ARM))["aud"] == ARM
+    )

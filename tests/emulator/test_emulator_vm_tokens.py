@@ -17,17 +17,17 @@ from imds_identity.emulator import (
 if TYPE_CHECKING:
     import requests
 
-    from emulator.support import Ask, Start
+    from emulator.support import Send, Start
 
 ONE, TWO = UserAssigned.named("one"), UserAssigned.named("two")
 
 
-def test_a_token_answer_has_the_documented_fields_with_numbers_as_strings(
-    started: Start, ask: Ask, clock: ManualClock
+def test_token_response_has_the_documented_fields_with_numbers_as_strings(
+    start_emulator: Start, request_token: Send, clock: ManualClock
 ) -> None:
-    answer = ask(started(clock=clock, token_lifetime=3600))
-    assert answer.status_code == 200
-    body = answer.json()
+    response = request_token(start_emulator(clock=clock, token_lifetime=3600))
+    assert response.status_code == 200
+    body = response.json()
     assert body.pop("access_token")
     assert body == {
         "expires_in": "3600",
@@ -39,9 +39,11 @@ def test_a_token_answer_has_the_documented_fields_with_numbers_as_strings(
     }
 
 
-def test_a_token_has_the_claims_of_a_v1_token(started: Start, ask: Ask, clock: ManualClock) -> None:
-    emulator = started(clock=clock)
-    claims = claims_of(ask(emulator))
+def test_token_has_the_claims_of_a_v1_token(
+    start_emulator: Start, request_token: Send, clock: ManualClock
+) -> None:
+    emulator = start_emulator(clock=clock)
+    claims = claims_of(request_token(emulator))
     assert claims.pop("uti")
     assert claims == {
         "aud": VAULT,
@@ -61,24 +63,22 @@ def test_a_token_has_the_claims_of_a_v1_token(started: Start, ask: Ask, clock: M
     }
 
 
-def test_a_token_verifies_with_the_published_key(
-    started: Start, ask: Ask, http: requests.Session
+def test_published_key_verifies_a_token(
+    start_emulator: Start, request_token: Send, http: requests.Session
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     configuration = http.get(emulator.openid_configuration_url).json()
     assert configuration["issuer"] == emulator.issuer
     assert configuration["jwks_uri"] == emulator.jwks_url
     keys = jwt.PyJWKSet.from_dict(http.get(emulator.jwks_url).json())
-    token = ask(emulator).json()["access_token"]
+    token = request_token(emulator).json()["access_token"]
     key = keys[jwt.get_unverified_header(token)["kid"]]
     claims = jwt.decode(token, key, ["RS256"], audience=VAULT, issuer=emulator.issuer)
     assert claims["aud"] == VAULT
 
 
-def test_only_the_public_half_of_the_key_is_published(
-    started: Start, http: requests.Session
-) -> None:
-    (key,) = http.get(started().jwks_url).json()["keys"]
+def test_only_the_public_key_is_published(start_emulator: Start, http: requests.Session) -> None:
+    (key,) = http.get(start_emulator().jwks_url).json()["keys"]
     assert set(key) == {"kty", "use", "alg", "kid", "x5t", "n", "e"}
 
 
@@ -86,13 +86,13 @@ def test_only_the_public_half_of_the_key_is_published(
     ("selector", "attribute"),
     [("client_id", "client_id"), ("object_id", "object_id"), ("msi_res_id", "resource_id")],
 )
-def test_an_identity_is_found_and_echoed_by_each_selector(
-    started: Start, ask: Ask, selector: Any, attribute: Any
+def test_identity_is_found_and_echoed_by_each_selector(
+    start_emulator: Start, request_token: Send, selector: Any, attribute: Any
 ) -> None:
     value = getattr(DEFAULT_USER_ASSIGNED, attribute)
-    answer = ask(started(), **{selector: value.upper()})
-    assert answer.json()[selector] == value
-    claims = claims_of(answer)
+    response = request_token(start_emulator(), **{selector: value.upper()})
+    assert response.json()[selector] == value
+    claims = claims_of(response)
     assert claims["appid"] == DEFAULT_USER_ASSIGNED.client_id
     assert claims["xms_mirid"] == DEFAULT_USER_ASSIGNED.resource_id
 
@@ -106,15 +106,15 @@ def test_an_identity_is_found_and_echoed_by_each_selector(
         ([], None),
     ],
 )
-def test_which_identity_answers_when_none_is_named(
-    started: Start, ask: Ask, identities: Any, expected: Any
+def test_default_identity_without_a_selector(
+    start_emulator: Start, request_token: Send, identities: Any, expected: Any
 ) -> None:
-    answer = ask(started(identities=identities))
+    response = request_token(start_emulator(identities=identities))
     if expected is None:
-        assert answer.status_code == 400
-        assert answer.json()["error"] == "invalid_request"
+        assert response.status_code == 400
+        assert response.json()["error"] == "invalid_request"
     else:
-        assert claims_of(answer)["appid"] == expected
+        assert claims_of(response)["appid"] == expected
 
 
 @pytest.mark.parametrize(
@@ -132,24 +132,26 @@ def test_which_identity_answers_when_none_is_named(
         {"bypass_cache": "yes"},
     ],
 )
-def test_a_bad_parameter_gets_400_in_the_identity_category_s_words(
-    started: Start, ask: Ask, query: Any
+def test_invalid_parameter_gets_400_in_the_format_of_the_identity_category(
+    start_emulator: Start, request_token: Send, query: Any
 ) -> None:
-    answer = ask(started(identities=[ONE]), **query)
-    assert answer.status_code == 400
-    assert answer.json()["error"] == "invalid_request"
-    assert answer.json()["error_description"]
+    response = request_token(start_emulator(identities=[ONE]), **query)
+    assert response.status_code == 400
+    assert response.json()["error"] == "invalid_request"
+    assert response.json()["error_description"]
 
 
-def test_an_unknown_api_version_lists_the_newest_ones(started: Start, ask: Ask) -> None:
-    body = ask(started(), api_version="2099-01-01").json()
+def test_unknown_api_version_lists_the_newest_ones(
+    start_emulator: Start, request_token: Send
+) -> None:
+    body = request_token(start_emulator(), api_version="2099-01-01").json()
     assert body["newest-versions"] == ["2025-04-07", "2024-07-17", "2024-03-15"]
 
 
-def test_a_region_may_lag_behind(started: Start, ask: Ask) -> None:
-    emulator = started(newest_version="2021-12-13")
-    assert ask(emulator, api_version="2023-07-01").status_code == 400
-    assert ask(emulator, api_version="2021-12-13").status_code == 200
+def test_newest_version_can_be_limited(start_emulator: Start, request_token: Send) -> None:
+    emulator = start_emulator(newest_version="2021-12-13")
+    assert request_token(emulator, api_version="2023-07-01").status_code == 400
+    assert request_token(emulator, api_version="2021-12-13").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -160,46 +162,48 @@ def test_a_region_may_lag_behind(started: Start, ask: Ask) -> None:
         {"X-Forwarded-For": "10.0.0.1"},
     ],
 )
-def test_a_request_that_may_have_been_forged_or_forwarded_is_refused(
-    started: Start, ask: Ask, headers: Any
+def test_request_that_may_be_forged_or_forwarded_is_rejected(
+    start_emulator: Start, request_token: Send, headers: Any
 ) -> None:
-    assert ask(started(), headers=headers).status_code == 400
+    assert request_token(start_emulator(), headers=headers).status_code == 400
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
-def test_only_get_is_allowed(started: Start, http: requests.Session, method: Any) -> None:
-    answer = http.request(method, started().endpoint + TOKEN_PATH)
-    assert answer.status_code == 405
-    assert answer.headers["Allow"] == "GET"
+def test_only_get_is_allowed(start_emulator: Start, http: requests.Session, method: Any) -> None:
+    response = http.request(method, start_emulator().endpoint + TOKEN_PATH)
+    assert response.status_code == 405
+    assert response.headers["Allow"] == "GET"
 
 
-def test_the_service_answers_from_its_cache_and_counts_expires_in_from_issuance(
-    started: Start, ask: Ask, clock: ManualClock
+def test_cached_token_is_returned_and_expires_in_counts_from_issuance(
+    start_emulator: Start, request_token: Send, clock: ManualClock
 ) -> None:
-    emulator = started(clock=clock, token_lifetime=7200)
-    first = ask(emulator).json()
+    emulator = start_emulator(clock=clock, token_lifetime=7200)
+    first = request_token(emulator).json()
     clock.advance(7000)
-    assert ask(emulator).json() == first
+    assert request_token(emulator).json() == first
     clock.advance(200)
-    later = ask(emulator).json()
+    later = request_token(emulator).json()
     assert later["access_token"] != first["access_token"]
     assert later["expires_on"] == "1800014400"
 
 
-def test_bypass_cache_gets_a_new_token_and_caches_it(started: Start, ask: Ask) -> None:
-    emulator = started()
-    old = ask(emulator).json()["access_token"]
-    new = ask(emulator, bypass_cache="true").json()["access_token"]
+def test_bypass_cache_gets_a_new_token_and_caches_it(
+    start_emulator: Start, request_token: Send
+) -> None:
+    emulator = start_emulator()
+    old = request_token(emulator).json()["access_token"]
+    new = request_token(emulator, bypass_cache="true").json()["access_token"]
     assert new != old
-    assert ask(emulator).json()["access_token"] == new
+    assert request_token(emulator).json()["access_token"] == new
 
 
-def test_identity_info_gives_the_tenant(started: Start, get: Ask) -> None:
-    emulator = started()
-    answer = get(emulator, "/metadata/identity/info", api_version="2018-02-01")
-    assert answer.json() == {"tenantId": emulator.machine.tenant_id}
+def test_identity_info_returns_the_tenant(start_emulator: Start, get: Send) -> None:
+    emulator = start_emulator()
+    response = get(emulator, "/metadata/identity/info", api_version="2018-02-01")
+    assert response.json() == {"tenantId": emulator.machine.tenant_id}
     assert get(emulator, "/metadata/identity/info").status_code == 400
 
 
-def test_an_unknown_path_gets_404(started: Start, get: Ask) -> None:
-    assert get(started(), "/metadata/nothing", api_version="2018-02-01").status_code == 404
+def test_unknown_path_gets_404(start_emulator: Start, get: Send) -> None:
+    assert get(start_emulator(), "/metadata/nothing", api_version="2018-02-01").status_code == 404

@@ -25,7 +25,7 @@ from imds_identity.cli import main
 from imds_identity.doctor import SCHEMA, Diagnosis, diagnose
 from imds_identity.doctor._facts import service_probe, system
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED, UserAssigned
-from imds_identity.emulator._profiles.profiles import MISLEADING
+from imds_identity.emulator._profiles.profiles import MISLEADING_VARIABLES
 from support import FakeClock, RawServer, ResponseFactory, token_now
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def cause(diagnosis: Diagnosis) -> str:
 
 
 def use_emulator(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> Emulator:
-    for name in MISLEADING:
+    for name in MISLEADING_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name, value in emulator.environment().items():
         monkeypatch.setenv(name, value)

@@ -167,7 +167,7 @@ def test_a_wrong_field_answers_beside_the_field(emulator: Emulator, devtools: Pa
     async def visit(evaluate: Evaluate) -> None:
         await evaluate("document.querySelector('#fault [name=status]').value = 'often'")
         await evaluate("document.querySelector('#fault button').click()")
-        beside = "document.querySelector('#fault [name=status]+.wrong')?.innerText"
+        beside = "document.querySelector('#fault [name=status]+.error')?.innerText"
         assert await until(lambda: evaluate(beside)) == "This must be a whole number."
         assert await evaluate("document.querySelector('#fault [name=status]').value") == "often"
         await until(lambda: evaluate("document.activeElement.name === 'status'"))
@@ -198,7 +198,7 @@ def test_what_is_copied_is_what_is_shown(emulator: Emulator, devtools: Path) -> 
             "Object.defineProperty(navigator, 'clipboard',"
             " {value: {writeText: async (text) => { window.written = text; }}})"
         )
-        await evaluate("document.querySelector('#identities .copied [data-copy]').click()")
+        await evaluate("document.querySelector('#identities .copyable [data-copy]').click()")
         written = await until(lambda: evaluate("window.written"))
         assert f"AZURE_POD_IDENTITY_AUTHORITY_HOST={emulator.endpoint}" in written
 

@@ -1,7 +1,8 @@
-"""A stand-in for the services that managed-identity clients talk to.
+"""An emulator of the services that managed-identity clients use.
 
-It speaks the token and metadata endpoints of an Azure VM (IMDS), an Azure Arc server (HIMDS), Azure
-Stack Hub and App Service over real sockets, with real faults, and a Key Vault that verifies tokens.
+It serves the token and metadata endpoints of an Azure VM (IMDS), an Azure Arc server (HIMDS), Azure
+Stack Hub or App Service over real sockets, can inject faults, and has a Key Vault that verifies
+tokens.
 
     from imds_identity.emulator import Emulator
 
@@ -12,7 +13,7 @@ Stack Hub and App Service over real sockets, with real faults, and a Key Vault t
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._cli.config import ConfigError, load_config
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ._running import KeyVault
     from ._state.events import ScheduledEvent
     from ._state.fault import Fault
-    from ._state.records import RecordedRequest
+    from ._state.request_log import RecordedRequest
 
 __all__ = [
     "DEFAULT_IDENTITIES",
@@ -55,8 +56,8 @@ __all__ = [
     "serve",
 ]
 
-# Every pytest run loads this package for its plugin, so names are imported when first used.
-_HOMES = {
+# Every pytest run loads this package for its plugin, so names are imported at their first use.
+_NAMES = {
     "_clock": ("Clock", "ManualClock", "ScaledClock", "SystemClock"),
     "_cli.config": ("ConfigError", "load_config"),
     "_emulator": ("Emulator",),
@@ -72,12 +73,12 @@ _HOMES = {
     ),
     "_machine.machine": ("Machine",),
     "_running": ("KeyVault",),
-    "_state.records": ("RecordedRequest",),
+    "_state.request_log": ("RecordedRequest",),
     "_cli.serve": ("serve",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
-_NEEDED = (
+_REQUIRED = (
     "aiohttp",
     "cryptography",
     "jinja2",
@@ -86,24 +87,24 @@ _NEEDED = (
 )
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     _check_extra()
-    return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
 
 
 def _check_extra() -> None:
     from importlib.util import find_spec
 
-    for needed in _NEEDED:
-        if find_spec(needed) is None:
+    for required in _REQUIRED:
+        if find_spec(required) is None:
             raise ModuleNotFoundError(
-                f"The emulator needs {needed}, which is not installed. "
+                f"The emulator needs {required}, which is not installed. "
                 "Install it with: pip install 'imds-identity[emulator]'",
-                name=needed,
+                name=required,
             )
 
 

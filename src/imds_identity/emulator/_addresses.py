@@ -1,41 +1,43 @@
-"""Addresses, ports and names: where an emulator listens, and how it is called."""
+"""Checks of the addresses, ports and host names that an emulator listens on."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 
-# Addresses to listen on but none to connect to, each with one to connect to.
-EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+# Addresses that a server can listen on but a client cannot connect to, with the loopback address.
+WILDCARD_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def url(scheme: str, host: str, port: int) -> str:
-    """The URL of a port on an address."""
-    host = EVERY_ADDRESS.get(host, host)
+    """Return the URL of a port on an address."""
+    host = WILDCARD_ADDRESSES.get(host, host)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def check_port(name: str, port: int | None) -> None:
-    """Refuse what is no port; the error names the option."""
+def check_port(option: str, port: int | None) -> None:
+    """Raise ValueError if a port number is out of range."""
     if port is not None and not 0 <= port <= 65535:
-        raise ValueError(f"{name} must lie between 0 and 65535; {port} does not.")
+        raise ValueError(f"{option} must be between 0 and 65535, not {port}.")
 
 
-def check_host(name: str, host: str, *, allow_remote: bool) -> None:
-    """Refuse what is no address, or one that is reached from elsewhere where that is not meant."""
+def check_host(option: str, host: str, *, allow_remote: bool) -> None:
+    """Raise ValueError if a host is not an address, or not a loopback address unless allowed."""
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        raise ValueError(f"{name} must be an IP address such as 127.0.0.1, not {host!r}.") from None
+        raise ValueError(
+            f"{option} must be an IP address such as 127.0.0.1, not {host!r}."
+        ) from None
     if not loopback and not allow_remote:
         raise ValueError(
-            f"{name} {host} is reachable from other machines, and whoever reaches the emulator "
-            "gets its tokens. Say allow_remote=True, or --allow-remote, if that is meant."
+            f"{option} {host} can be reached from other machines, and every client that reaches "
+            "the emulator gets its tokens. To allow that, use allow_remote=True or --allow-remote."
         )
 
 
 def check_name(option: str, name: str) -> None:
-    """Refuse what no request could name as its host; the error names the option."""
+    """Raise ValueError if a name is not a host name."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{option} are names alone, with no port; {name!r} is none.")
+        raise ValueError(f"{option} must be host names without a port; {name!r} is not one.")

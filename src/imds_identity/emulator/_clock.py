@@ -1,4 +1,4 @@
-"""The emulator's time: everything that expires, runs or is limited asks one of these."""
+"""Clocks: the emulator's time for everything that expires, runs or is limited."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Clock(Protocol):
-    """What tells the emulator the time."""
+    """A source of time for the emulator."""
 
     def time(self) -> float:
-        """The time in Unix seconds."""
+        """Return the time in Unix seconds."""
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The machine's clock."""
 
     def time(self) -> float:
-        """The time in Unix seconds."""
+        """Return the time in Unix seconds."""
         return time.time()
 
 
 class ManualClock:
-    """Time that moves only when a test moves it.
+    """A clock that moves only when a test advances it.
 
     Args:
-        start: its first answer, in Unix seconds; the machine's time when
-            left out.
+        start: the initial time in Unix seconds; by default the machine's time.
     """
 
     def __init__(self, start: float | None = None) -> None:
@@ -36,24 +35,24 @@ class ManualClock:
         self._lock = threading.Lock()
 
     def time(self) -> float:
-        """The time in Unix seconds."""
+        """Return the time in Unix seconds."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move the time on.
+        """Move the time forward.
 
         Args:
-            seconds: how far; negative moves it back.
+            seconds: how far; a negative number moves the time back.
         """
         with self._lock:
             self._now += seconds
 
 
 class ScaledClock:
-    """The machine's time, sped up: starts at the present and runs ``factor`` times as fast.
+    """A clock that starts at the machine's time and runs ``factor`` times as fast.
 
     Args:
-        factor: emulated seconds in one real second; above zero.
+        factor: emulated seconds per real second; above zero.
 
     Raises:
         ValueError: if the factor is zero or negative.
@@ -67,5 +66,5 @@ class ScaledClock:
         self._zero = time.monotonic()
 
     def time(self) -> float:
-        """The time in Unix seconds."""
+        """Return the time in Unix seconds."""
         return self._start + (time.monotonic() - self._zero) * self._factor

@@ -1,4 +1,4 @@
-"""The emulator as code uses it: started, configured, asked what it saw, stopped."""
+"""`Emulator`, the Python interface of the emulator."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ._assembly import world_of
 from ._profiles.profiles import TOKEN_PATHS, environment
 from ._services.openid import JWKS_PATH, configuration_path
 from ._settings import Settings, with_options_of
-from ._state.events import Announcement
+from ._state.events import EventSpec
 from ._state.fault import Fault
-from ._state.tokens import issuer_of
+from ._state.tokens import issuer_url
+from ._state_builder import build_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,60 +23,60 @@ if TYPE_CHECKING:
 
     from ._machine.identities import Identity
     from ._machine.machine import Machine
-    from ._running import KeyVault, Running
+    from ._running import KeyVault, RunningEmulator
     from ._settings import Profile
     from ._state.events import ScheduledEvent
-    from ._state.records import RecordedRequest
+    from ._state.request_log import RecordedRequest
     from ._state.tokens import IssuedToken
 
 
 class Emulator:
-    """A real server that speaks what managed-identity clients expect of their machine.
+    """A server that emulates the services a managed-identity client uses on its machine.
 
-    It serves from a thread of its own between `start` and `stop`, or within a ``with`` block. Its
-    parameters are the options in the table of docs/emulator.md: ``profile`` first, the others by
-    name.
+    It serves from a background thread between `start` and `stop`, or within a ``with`` block. Its
+    parameters are the options in the table of docs/emulator.md: ``profile`` is positional, the
+    others are keyword arguments.
 
     Raises:
-        ValueError: if an option makes no sense; the message says which.
+        ValueError: if an option is not valid; the message names it.
     """
 
     @with_options_of(Settings)
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._world = world_of(settings)
-        self._running: Running | None = None
+        self._state = build_state(settings)
+        self._running: RunningEmulator | None = None
 
     def start(self) -> Self:
-        """Begin to serve.
+        """Start to serve.
 
         Returns:
             The emulator itself.
 
         Raises:
-            OSError: if a port or a directory cannot be had.
-            RuntimeError: if it is running already.
+            OSError: if a port or directory is not available.
+            RuntimeError: if it is already running.
         """
         if self._running is not None:
-            raise RuntimeError("This emulator is running already.")
-        self._world.keys.prepare()
-        # The key is made while the HTTP library is imported: each takes most of a start.
-        key = threading.Thread(target=self._make_key)
+            raise RuntimeError("This emulator is already running.")
+        self._state.keys.prepare()
+        # Generate the key while the HTTP library is imported: both are slow.
+        key = threading.Thread(target=self._generate_key)
         key.start()
-        from ._running import Running
+        from ._running import RunningEmulator
 
         key.join()
-        self._world.tokens.key()
-        self._world.begin()
-        self._running = Running(self._settings, self._world)
+        self._state.tokens.key()
+        self._state.begin()
+        self._running = RunningEmulator(self._settings, self._state)
         return self
 
-    def _make_key(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # start() meets them again and raises them
-            self._world.tokens.key()
+    def _generate_key(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # start() raises them again
+            self._state.tokens.key()
 
     def stop(self) -> None:
-        """Stop serving and leave nothing behind; harmless when it is not running."""
+        """Stop serving and remove temporary files; does nothing when it is not running."""
         running, self._running = self._running, None
         if running is not None:
             running.stop()
@@ -86,9 +86,9 @@ class Emulator:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -98,93 +98,99 @@ class Emulator:
 
     @property
     def profile(self) -> Profile:
-        """The kind of host."""
+        """The kind of host that it emulates."""
         return self._settings.profile
 
     @property
     def machine(self) -> Machine:
-        """What the machine is."""
-        return self._world.machine
+        """The emulated machine."""
+        return self._state.machine
 
     @property
     def identities(self) -> tuple[Identity, ...]:
         """The machine's managed identities."""
-        return self._world.identities
+        return self._state.identities
 
     @property
     def endpoint(self) -> str:
         """The URL of the token and metadata endpoint, without a path."""
-        return self._alive().endpoint
+        return self._require_running().endpoint
 
     @property
     def tokens_directory(self) -> Path | None:
-        """Where Arc's key files lie; None for any other profile."""
-        keys = self._alive().keys
+        """The directory of Arc's key files; None for other profiles."""
+        keys = self._require_running().keys
         return keys.directory if keys is not None else None
 
     @property
     def has_key_vault(self) -> bool:
-        """Whether there is a Key Vault beside the machine."""
+        """Whether it serves a Key Vault."""
         return self._settings.key_vault
 
     @property
     def key_vault(self) -> KeyVault:
-        """The Key Vault beside the machine."""
-        vault = self._alive().key_vault
+        """The Key Vault.
+
+        Raises:
+            RuntimeError: if it has none.
+        """
+        vault = self._require_running().key_vault
         if vault is None:
-            raise RuntimeError("This emulator has no Key Vault: it was made with key_vault=False.")
+            raise RuntimeError(
+                "This emulator has no Key Vault: it was created with key_vault=False."
+            )
         return vault
 
     @property
     def admin_url(self) -> str | None:
-        """Where the admin page and API are; None without an ``admin_port``."""
-        return self._alive().admin_url
+        """The URL of the admin page and API; None without an ``admin_port``."""
+        return self._require_running().admin_url
 
     @property
     def issuer(self) -> str:
         """The ``iss`` claim of its tokens."""
-        return issuer_of(self._world.machine.tenant_id)
+        return issuer_url(self._state.machine.tenant_id)
 
     @property
     def jwks_url(self) -> str:
-        """Where the public key of its tokens is served (RFC 7517)."""
+        """The URL of the public key that verifies its tokens (RFC 7517)."""
         return self.endpoint + JWKS_PATH
 
     @property
     def openid_configuration_url(self) -> str:
-        """Where the tenant's OpenID configuration is served."""
-        return self.endpoint + configuration_path(self._world.machine.tenant_id)
+        """The URL of the tenant's OpenID configuration."""
+        return self.endpoint + configuration_path(self._state.machine.tenant_id)
 
     @property
     def attested_root_file(self) -> str:
-        """The root certificate to trust for attested documents, a PEM file (``vm`` only)."""
+        """The path of the root certificate of attested documents, in PEM (``vm`` only)."""
         return self._attested_files()[0]
 
     @property
     def attested_intermediate_file(self) -> str:
-        """The certificate between root and signer, a PEM file, for who does not fetch it by AIA."""
+        """The path of their intermediate certificate, for clients that do not fetch it by AIA."""
         return self._attested_files()[1]
 
     def _attested_files(self) -> tuple[str, str]:
-        files = self._alive().attested_files()
+        files = self._require_running().attested_files()
         if files is None:
             raise RuntimeError(f"The profile {self.profile} has no attested documents.")
         return files
 
     def environment(self) -> dict[str, str]:
-        """The environment variables that lead a client to this emulator."""
-        return environment(self.profile, self.endpoint, self._world.identity_header)
+        """Return the environment variables that direct clients to this emulator."""
+        return environment(self.profile, self.endpoint, self._state.identity_header)
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The latest requests, oldest first, without their secrets."""
-        return self._world.recorded_requests()
+        """The latest requests, oldest first, without secrets."""
+        return self._state.recorded_requests()
 
     @property
     def token_requests(self) -> list[RecordedRequest]:
-        """Those of `requests` that asked for a token.
+        """The token requests among `requests`.
 
-        On Arc each leg is one of them: the challenge has status 401, the token 200.
+        On Arc a token takes two requests: the challenge has status 401, the token 200.
         """
         return [record for record in self.requests if record.path in TOKEN_PATHS]
 
@@ -192,85 +198,95 @@ class Emulator:
         """Call a function with each request from now on.
 
         Args:
-            listener: called on the serving thread, so it must be quick.
+            listener: the function. It runs on the serving thread, so it must not block.
         """
-        self._world.on_request(listener)
+        self._state.on_request(listener)
 
     @property
     def issued_tokens(self) -> list[IssuedToken]:
         """The latest tokens issued, oldest first; their repr hides the token."""
-        return self._world.issued_tokens()
+        return self._state.issued_tokens()
 
     def revoke_tokens(self) -> None:
-        """Revoke every token issued so far.
+        """Revoke all tokens issued so far.
 
-        The Key Vault refuses them from now on with a claims challenge. The token endpoint keeps
-        them in its cache, as the real one does, until a request bypasses it.
+        The Key Vault rejects them from now on with a claims challenge. The token endpoint still
+        returns them from its cache, as the real one does, until a request bypasses the cache.
         """
-        self._world.revoke_tokens()
+        self._state.revoke_tokens()
 
     @property
     def faults(self) -> list[tuple[int, Fault]]:
-        """The faults that are set, with their numbers."""
-        return self._world.active_faults()
+        """The active faults, with their numbers."""
+        return self._state.active_faults()
 
     def fault(self, fault: Fault | None = None, /, **attributes: Any) -> int:
-        """Set a fault, behind those already set; the first that matches a request applies.
+        """Inject a fault. The first active fault that matches a request applies to it.
 
         Args:
-            fault: the fault, or else
-            attributes: those of `Fault`: ``emulator.fault(status=429, retry_after=3, times=2)``.
+            fault: the fault.
+            attributes: the attributes of a `Fault`, in place of ``fault``:
+                ``emulator.fault(status=429, retry_after=3, times=2)``.
 
         Returns:
             Its number, for `clear_faults`.
 
         Raises:
-            ValueError: if the fault makes no sense.
+            ValueError: if an attribute is not valid.
         """
-        return self._world.set_fault(fault if fault is not None else Fault(**attributes))
+        return self._state.set_fault(fault if fault is not None else Fault(**attributes))
 
     def clear_faults(self, number: int | None = None) -> None:
-        """Lift faults.
+        """Remove faults.
 
         Args:
-            number: the one to lift; all of them when left out.
+            number: the number of the fault to remove; by default all are removed.
         """
-        self._world.clear_faults(number)
+        self._state.clear_faults(number)
 
     @property
     def events(self) -> list[ScheduledEvent]:
-        """The events that are announced or under way."""
-        return self._world.current_events()
+        """The events that are scheduled or started."""
+        return self._state.current_events()
 
     def schedule_event(self, event_type: str = "Reboot", **details: Any) -> str:
-        """Announce a scheduled event.
+        """Schedule an event.
 
         Args:
             event_type: ``Freeze``, ``Reboot``, ``Redeploy``, ``Preempt`` or ``Terminate``.
-            details: ``notice`` in seconds, ``runs`` in seconds, ``resources``, ``description``,
-                ``source`` (``Platform`` or ``User``) and ``duration`` in seconds.
+            details: ``notice`` (seconds until it starts), ``runs`` (seconds until it is over),
+                ``resources`` (names of machines), ``description``, ``source`` (``Platform`` or
+                ``User``) and ``duration`` (the announced duration in seconds).
 
         Returns:
             Its EventId.
 
         Raises:
-            ValueError: if an argument makes no sense.
+            ValueError: if an argument is not valid.
         """
-        return self._world.schedule_event(Announcement(event_type, **details))
+        return self._state.schedule_event(EventSpec(event_type, **details))
 
     def cancel_event(self, event_id: str) -> None:
-        """Take a scheduled event back.
+        """Cancel a scheduled event.
+
+        Args:
+            event_id: its EventId.
 
         Raises:
-            LookupError: if it is not there.
+            LookupError: if there is no event with this id.
         """
-        self._world.cancel_event(event_id)
+        self._state.cancel_event(event_id)
 
     def reset(self) -> None:
-        """Forget requests, tokens, events, and all faults but those given to the constructor."""
-        self._world.reset()
+        """Forget all requests, tokens, events and faults.
 
-    def _alive(self) -> Running:
+        The faults and events of the constructor are set again.
+        """
+        self._state.reset()
+
+    def _require_running(self) -> RunningEmulator:
         if self._running is None:
-            raise RuntimeError("This emulator is not running: start() it, or use it in a with.")
+            raise RuntimeError(
+                "This emulator is not running: call start(), or use it in a with statement."
+            )
         return self._running

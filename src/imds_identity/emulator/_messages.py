@@ -1,25 +1,25 @@
-"""HTTP messages as the emulator's services see them: values, no I/O."""
+"""HTTP requests and responses as values, without I/O."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_MOST_QUERY_FIELDS = 100
+_MAX_QUERY_PARAMETERS = 100
 
 
 class BadTargetError(ValueError):
-    """The request target is no path and no URL, or its query is beyond reason."""
+    """The request target is neither a path nor a URL, or has too many query parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, complete with its body."""
+    """A request with its body; header names are in lower case."""
 
     method: str
     target: str
@@ -38,28 +38,15 @@ class Request:
         body: bytes = b"",
         peer: str = "",
     ) -> Request:
-        """Take a request line apart.
+        """Parse a request target; BadTargetError if it is malformed.
 
-        Absolute-form targets are understood because clients behind a proxy setting send them, and
-        a trailing slash is dropped because Azure's JavaScript client sends one.
-
-        Args:
-            method: the method, as sent.
-            target: the request target, as sent: origin-form or absolute-form.
-            headers: names in lower case, with values.
-            body: the body, already free of its transfer coding.
-            peer: the client's address, for the records.
-
-        Returns:
-            The request.
-
-        Raises:
-            BadTargetError: if the target cannot be taken apart.
+        Clients behind a proxy setting send absolute-form targets. Azure's JavaScript client sends
+        a trailing slash, which is dropped.
         """
         try:
             parts = urlsplit(target)
             query = parse_qsl(
-                parts.query, keep_blank_values=True, max_num_fields=_MOST_QUERY_FIELDS
+                parts.query, keep_blank_values=True, max_num_fields=_MAX_QUERY_PARAMETERS
             )
         except ValueError as error:
             raise BadTargetError("The request target is malformed.") from error
@@ -69,25 +56,25 @@ class Request:
         return cls(method, target, path, tuple(query), tuple(headers), body, peer)
 
     def header(self, name: str) -> str | None:
-        """The first header field of that lower-case name."""
+        """Return the first header field with a name in lower case."""
         for key, value in self.headers:
             if key == name:
                 return value
         return None
 
     def header_values(self, name: str) -> list[str]:
-        """Every header field of that lower-case name."""
+        """Return all header fields with a name in lower case."""
         return [value for key, value in self.headers if key == name]
 
     def parameter(self, name: str) -> str | None:
-        """The first query parameter of that name."""
+        """Return the first query parameter with a name."""
         for key, value in self.query:
             if key == name:
                 return value
         return None
 
     def repeated_parameter(self) -> str | None:
-        """The name of a query parameter that was given more than once."""
+        """Return the name of a query parameter that occurs more than once."""
         seen = set()
         for key, _ in self.query:
             if key in seen:
@@ -96,21 +83,21 @@ class Request:
         return None
 
     def bearer_token(self) -> str | None:
-        """What follows ``Bearer`` in the Authorization header."""
+        """Return the bearer token of the Authorization header."""
         scheme, _, token = (self.header("authorization") or "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How an answer travels, where that is not simply at once and whole.
+    """How a response is sent, if not immediately and completely.
 
     Attributes:
         delay: seconds before anything is sent.
-        slow_body: seconds over which the body trickles.
+        slow_body: seconds over which the body is sent.
         truncate: bytes of the body after which the connection closes; None sends them all.
-        reset: the connection is reset in place of an answer.
-        no_answer: nothing is ever sent.
+        reset: reset the connection and send no response.
+        no_answer: never send anything.
         date_skew: seconds added to the Date header.
     """
 
@@ -122,27 +109,29 @@ class Delivery:
     date_skew: float = 0.0
 
 
-AT_ONCE = Delivery()
+IMMEDIATE = Delivery()
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer, with how it is to travel."""
+    """A response; ``finished`` is called once it has been sent or given up."""
 
     status: int
     body: bytes = b""
     content_type: str = "application/json; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
-    delivery: Delivery = AT_ONCE
+    delivery: Delivery = IMMEDIATE
     finished: Callable[[], None] | None = None
 
 
-def json_response(status: int, document: Any, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer, its keys in alphabetical order as the metadata service has them."""
+def json_response(
+    status: int, document: object, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a JSON response, its keys sorted as the metadata service does."""
     body = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
     return Response(status, body, headers=headers or {})
 
 
 def text_response(status: int, text: str) -> Response:
-    """A plain-text answer."""
+    """Return a plain-text response."""
     return Response(status, text.encode(), content_type="text/plain; charset=utf-8")

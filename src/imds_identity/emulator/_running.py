@@ -1,4 +1,4 @@
-"""What exists only between an emulator's start and stop: sockets, endpoints, files."""
+"""A running emulator: the sockets, endpoints and files that exist from start to stop."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from ._addresses import url
 from ._clock import SystemClock
-from ._http.background import Background
 from ._http.server import HttpServer
-from ._pki.certificates import kept_authority, server_context
+from ._http.server_thread import ServerThread
+from ._pki.certificates import load_or_create_authority, server_context
 from ._pki.certificates import pem as pem_of
 from ._pki.key_store import ATTESTED_CA, ATTESTED_ROOT, VAULT_CA
 from ._profiles import profiles
-from ._profiles.exports import shell_lines
-from ._profiles.names import HostNames
-from ._profiles.service import Routes, Service
+from ._profiles.allowed_hosts import AllowedHosts
+from ._profiles.exports import export_lines
+from ._profiles.request_handler import RequestHandler, Routes
 from ._services.attested import AttestedEndpoint
 from ._services.key_vault import KeyVaultEndpoint
 from ._services.openid import OpenIdEndpoint
@@ -28,25 +28,25 @@ from ._state.recording import Recording
 
 if TYPE_CHECKING:
     from ._settings import Settings
-    from ._state.state import World
+    from ._state.state import EmulatorState
 
 
 class KeyVault:
-    """The Key Vault beside the emulated machine.
+    """The Key Vault of an emulator.
 
     Attributes:
         url: its https URL.
-        ca_file: the root certificate that clients must trust for it, a PEM file.
-        client_options: what Microsoft's clients must be told to believe the vault:
+        ca_file: the path of the root certificate that clients must trust, in PEM.
+        client_options: the keyword arguments with which Microsoft's clients accept the vault:
             ``SecretClient(vault.url, credential, **vault.client_options)``.
-        secrets: names and values of its secrets; may be changed at any time.
+        secrets: the values of its secrets by name; they may be changed at any time.
     """
 
     def __init__(self, url: str, ca_file: Path, secrets: dict[str, str]) -> None:
         self.url = url
         self.client_options: dict[str, Any] = {
             "connection_verify": str(ca_file),
-            # The vault's address is no subdomain of the resource that its challenge names.
+            # The vault's host is not a subdomain of the resource in its challenge.
             "verify_challenge_resource": False,
         }
         self.ca_file = str(ca_file)
@@ -56,24 +56,16 @@ class KeyVault:
         return f"KeyVault({self.url!r})"
 
 
-class Running:
-    """A serving emulator.
+class RunningEmulator:
+    """An emulator that serves; OSError if a port or directory is not available."""
 
-    Args:
-        settings: where it listens and what it serves.
-        world: the shared state.
-
-    Raises:
-        OSError: if a port or a directory cannot be had.
-    """
-
-    def __init__(self, settings: Settings, world: World) -> None:
+    def __init__(self, settings: Settings, state: EmulatorState) -> None:
         self._settings = settings
-        self._world = world
-        self._background = Background()
+        self._state = state
+        self._server_thread = ServerThread()
         self._directory: Path | None = None
         self._process = os.getpid()
-        self._names = HostNames(settings.allowed_hosts)
+        self._hosts = AllowedHosts(settings.allowed_hosts)
         self.endpoint = ""
         self.admin_url: str | None = None
         self.keys: KeyFiles | None = None
@@ -83,15 +75,15 @@ class Running:
         try:
             if settings.record is not None:
                 self._recording = Recording(settings.record)
-                world.on_request(self._recording.add)
+                state.on_request(self._recording.add)
             self._assemble()
-            self._background.start()
+            self._server_thread.start()
         except BaseException:
             self.stop()
             raise
 
     def directory(self) -> Path:
-        """A private temporary directory, made when first asked for."""
+        """Return a private temporary directory, created at the first call."""
         if self._directory is None:
             self._directory = Path(tempfile.mkdtemp(prefix="imds-identity-"))
             self._remove_directory = weakref.finalize(
@@ -100,29 +92,29 @@ class Running:
         return self._directory
 
     def attested_files(self) -> tuple[str, str] | None:
-        """Root and intermediate of attested documents, PEM files; None for hosts without them."""
+        """Return PEM files of the root and intermediate of attested documents, if it has them."""
         if self.attested is None:
             return None
-        with self._world.lock:
+        with self._state.lock:
             signer = self.attested.signer
             root = self._certificate_file(ATTESTED_ROOT, signer.root_pem)
             return str(root), str(self._certificate_file(ATTESTED_CA, signer.intermediate_pem))
 
     def _certificate_file(self, name: str, data: bytes) -> Path:
-        """Where a certificate lies for clients to read: with what is kept, if anything is."""
-        kept = self._world.keys.directory
-        path = (kept or self.directory()) / f"{name}.pem"
-        if kept is None:
+        """Return the file of a certificate: in the state directory, if there is one."""
+        state_directory = self._state.keys.directory
+        path = (state_directory or self.directory()) / f"{name}.pem"
+        if state_directory is None:
             path.write_bytes(data)
         return path
 
     def stop(self) -> None:
-        """Free everything; in a forked child everything is still the parent's."""
+        """Free everything; in a forked child do nothing, because it all belongs to the parent."""
         if os.getpid() != self._process:
             return
-        self._background.stop()
+        self._server_thread.stop()
         if self._recording is not None:
-            self._world.log.listeners.remove(self._recording.add)
+            self._state.log.listeners.remove(self._recording.add)
             self._recording.close()
         if self.keys is not None:
             self.keys.remove_all()
@@ -130,75 +122,75 @@ class Running:
             self._remove_directory()
 
     def _assemble(self) -> None:
-        settings, world = self._settings, self._world
-        listener = self._background.bind(settings.host, settings.port)
+        settings, state = self._settings, self._state
+        listener = self._server_thread.bind(settings.host, settings.port)
         self.endpoint = settings.url("http", listener.port)
         routes = self._machine_routes()
-        openid = OpenIdEndpoint(world, self.endpoint)
+        openid = OpenIdEndpoint(state, self.endpoint)
         _add_openid(routes, openid)
-        name = profiles.server_name(settings.profile)
-        service = Service(world, routes, self._names)
-        listener.serve(HttpServer(service.handle, world.clock, name=name))
+        server_header = profiles.server_header(settings.profile)
+        handler = RequestHandler(state, routes, self._hosts)
+        listener.serve(HttpServer(handler.handle, state.clock, name=server_header))
         if settings.key_vault:
             self._add_key_vault(openid)
         if settings.admin_port is not None:
             self._add_admin(settings.admin_port)
 
     def _machine_routes(self) -> Routes:
-        world, profile = self._world, self._settings.profile
+        state, profile = self._state, self._settings.profile
         if profile == "app-service":
-            return profiles.app_service_routes(world)
+            return profiles.app_service_routes(state)
         if profile == "stack-hub":
-            return profiles.stack_hub_routes(world)
+            return profiles.stack_hub_routes(state)
         if profile == "arc":
             self.keys = self._key_files()
             older = self._settings.arc_agent == "older"
-            return profiles.arc_routes(world, self.keys, ignores_selector=older)
-        self.attested = AttestedEndpoint(world, self.endpoint)
-        return profiles.vm_routes(world, self.attested)
+            return profiles.arc_routes(state, self.keys, ignores_selector=older)
+        self.attested = AttestedEndpoint(state, self.endpoint)
+        return profiles.vm_routes(state, self.attested)
 
     def _key_files(self) -> KeyFiles:
-        given = self._settings.tokens_directory
-        directory = self.directory() / "tokens" if given is None else Path(given)
+        option = self._settings.tokens_directory
+        directory = self.directory() / "tokens" if option is None else Path(option)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Only a file that is really made shows that key files can be: no client has asked yet.
+        # Creating a file now reports a directory without write access at the start.
         tempfile.TemporaryFile(dir=directory).close()
-        # Clients compare the realm's path with a resolved one, so it must hold no links.
+        # Clients compare the realm's path with a resolved one, so it must not contain links.
         resolved = directory.resolve()
-        return KeyFiles(resolved, self._settings.arc_secret_lifetime, self._world.clock)
+        return KeyFiles(resolved, self._settings.arc_secret_lifetime, self._state.clock)
 
     def _add_key_vault(self, openid: OpenIdEndpoint) -> None:
-        settings, world = self._settings, self._world
-        listener = self._background.bind(settings.host, settings.key_vault_port)
+        settings, state = self._settings, self._state
+        listener = self._server_thread.bind(settings.host, settings.key_vault_port)
         url = settings.url("https", listener.port)
         routes = Routes()
-        routes.add("/secrets", "key-vault", KeyVaultEndpoint(world, url), below=True)
+        routes.add("/secrets", "key-vault", KeyVaultEndpoint(state, url), prefix=True)
         _add_openid(routes, openid)
-        service = Service(world, routes, self._names)
-        server = HttpServer(service.handle, world.clock, name=profiles.NAME)
-        authority = kept_authority(world.keys, VAULT_CA, "imds-identity emulator root")
+        handler = RequestHandler(state, routes, self._hosts)
+        server = HttpServer(handler.handle, state.clock, name=profiles.SERVER_NAME)
+        authority = load_or_create_authority(state.keys, VAULT_CA, "imds-identity emulator root")
         tls = server_context(authority, self.directory(), settings.host, settings.allowed_hosts)
         listener.serve(server, tls)
         ca_file = self._certificate_file(VAULT_CA, pem_of(authority.certificate))
-        self.key_vault = KeyVault(url, ca_file, world.secrets)
+        self.key_vault = KeyVault(url, ca_file, state.secrets)
 
-    def _add_admin(self, wanted: int) -> None:
-        # Most emulators in tests have no page, and start sooner without it.
-        from ._admin.api import Admin
-        from ._admin.page import Place
+    def _add_admin(self, port: int) -> None:
+        # Most emulators in tests have no page and start faster without these imports.
+        from ._admin.api import AdminHandler
+        from ._admin.page import PageContext
 
         host = self._settings.admin_host
-        listener = self._background.bind(host, wanted)
+        listener = self._server_thread.bind(host, port)
         self.admin_url = url("http", host, listener.port)
         vault = self.key_vault
-        known = (vault.url, vault.ca_file) if vault is not None else None
+        vault_location = (vault.url, vault.ca_file) if vault is not None else None
         variables = profiles.environment(
-            self._settings.profile, self.endpoint, self._world.identity_header
+            self._settings.profile, self.endpoint, self._state.identity_header
         )
-        exports = "\n".join(shell_lines(variables, self.endpoint, known))
-        place = Place(self.endpoint, exports, vault.url if vault is not None else "")
-        admin = Admin(self._world, place, self._names)
-        listener.serve(HttpServer(admin.handle, SystemClock(), name=profiles.NAME))
+        exports = "\n".join(export_lines(variables, self.endpoint, vault_location))
+        context = PageContext(self.endpoint, exports, vault.url if vault is not None else "")
+        admin = AdminHandler(self._state, context, self._hosts)
+        listener.serve(HttpServer(admin.handle, SystemClock(), name=profiles.SERVER_NAME))
 
 
 def _add_openid(routes: Routes, openid: OpenIdEndpoint) -> None:

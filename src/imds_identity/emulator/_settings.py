@@ -1,7 +1,7 @@
-"""The emulator's options, each spelled once.
+"""The options of the emulator.
 
 `Emulator`'s parameters, the command's flags, the keys of its file and the table in
-docs/emulator.md are all made from the fields below.
+docs/emulator.md are all generated from the fields of `Settings`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar, get_args
 
-from ._addresses import EVERY_ADDRESS, check_host, check_name, check_port, url
+from ._addresses import WILDCARD_ADDRESSES, check_host, check_name, check_port, url
 from ._clock import Clock
-from ._kinds import check_fields
-from ._machine.identities import DEFAULT_IDENTITIES, Identity, checked_identities
+from ._field_types import validate_fields
+from ._machine.identities import DEFAULT_IDENTITIES, Identity, validate_identities
 from ._machine.machine import Machine
 from ._machine.versions import supported_versions
-from ._state.events import Announcement
+from ._state.events import EventSpec
 from ._state.fault import Fault
 
 _P = ParamSpec("_P")
@@ -27,8 +27,8 @@ _S = TypeVar("_S")
 Profile = Literal["vm", "arc", "stack-hub", "app-service"]
 ArcAgent = Literal["current", "older"]
 DEFAULT_SECRETS: Mapping[str, str] = {"greeting": "Hello from the emulated vault"}
-UNCHANGED: Any = object()
-_LISTED: Mapping[str, Any] = {
+SAME_AS_PARAMETER = object()
+_ITEM_TYPES: Mapping[str, Any] = {
     "allowed_hosts": str,
     "events": Mapping,
     "faults": Fault,
@@ -38,50 +38,49 @@ _LISTED: Mapping[str, Any] = {
 
 
 class Option(NamedTuple):
-    """What is to be known of an option beside its name, type and default.
+    """The documentation of an option, and its form on the command line and in the file.
 
     Attributes:
-        help: what it is, as a noun phrase.
-        unit: what its flag takes.
-        flag: where it does not follow from the name; none where empty.
-        switch: a second flag, which takes no value, and what that does.
-        key: its key in the file, where that is not its name; none where empty.
-        command: the command's default, where it differs.
+        help: a noun phrase.
+        metavar: the placeholder for the value of its flag.
+        flag: its flag, if it does not follow from the name; empty if it has none.
+        switch: a second flag without a value, with its help.
+        key: its key in the file, if it is not the name; empty if it has none.
+        command_default: the command's default, if it differs.
     """
 
     help: str
-    unit: str = ""
+    metavar: str = ""
     flag: str | None = None
     switch: tuple[str, str] = ("", "")
     key: str | None = None
-    command: Any = UNCHANGED
+    command_default: object = SAME_AS_PARAMETER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How one emulator is to be served: checked once, then only read.
+    """The validated options of one emulator; ValueError names the option that is not valid."""
 
-    Raises:
-        ValueError: if a value makes no sense; the message names the option.
-    """
-
-    profile: Annotated[Profile, Option("the kind of host")] = field(default="vm", kw_only=False)
+    profile: Annotated[Profile, Option("the kind of host to emulate")] = field(
+        default="vm", kw_only=False
+    )
     host: Annotated[str, Option("the address to listen on", "ADDRESS")] = "127.0.0.1"
     port: Annotated[
-        int, Option("the port of the token and metadata endpoint; 0 is any", command=16925)
+        int,
+        Option("the port of the token and metadata endpoint; 0 for any", command_default=16925),
     ] = 0
     allow_remote: Annotated[
         bool,
         Option(
-            "whether the host may be an address that other machines reach; whoever reaches the "
+            "allow an address that other machines can reach; every client that reaches the "
             "emulator gets its tokens"
         ),
     ] = False
     allowed_hosts: Annotated[
         Iterable[str],
         Option(
-            "names that requests may name as their Host, beside addresses and localhost, such as "
-            "that of a container",
+            "host names to accept in the Host header, such as that of a container, in addition to "
+            "addresses and localhost",
             "NAME",
             flag="--allow-host",
         ),
@@ -89,101 +88,107 @@ class Settings:
     machine: Annotated[
         Machine | None,
         Option(
-            "what the machine is, such as name=web,os_type=Windows; a small Linux VM by default",
+            "the attributes of the machine, such as name=web,os_type=Windows; by default a small "
+            "Linux VM",
             "ATTRIBUTE=VALUE[,...]",
             flag="--machine",
-            switch=("--no-load-balancer", "put the machine behind no load balancer"),
+            switch=("--no-load-balancer", "emulate a machine without a load balancer"),
         ),
     ] = None
     identities: Annotated[
         Iterable[Identity],
         Option(
-            "its managed identities, by name or in full; by default a system-assigned and a "
-            "user-assigned one",
+            "the managed identities; by default a system-assigned and a user-assigned one. The "
+            "flag takes the name of a user-assigned identity",
             "NAME",
             flag="--user-assigned",
-            switch=("--no-system-assigned", "give the machine no system-assigned identity"),
+            switch=("--no-system-assigned", "emulate a machine without system-assigned identity"),
             key="identity",
         ),
     ] = DEFAULT_IDENTITIES
     resources: Annotated[
         Iterable[str],
         Option(
-            "resources that tokens may be had for, beside those that Entra knows in every tenant, "
-            "such as api://mine or https://*.example; * is any",
+            "additional resources to issue tokens for, such as api://mine or https://*.example; "
+            "* allows every resource",
             "URI",
             flag="--resource",
             key="resources",
         ),
     ] = ()
-    token_lifetime: Annotated[int, Option("seconds that a token lives", "SECONDS")] = 86400
+    token_lifetime: Annotated[int, Option("the lifetime of a token in seconds", "SECONDS")] = 86400
     limits: Annotated[
         bool,
         Option(
-            "whether the limits per VM hold: 20 identity requests in a second and 5 at once, "
-            "5 requests in a second elsewhere",
-            command=True,
+            "enforce the rate limits of a VM: 20 identity requests per second and 5 concurrently, "
+            "5 other requests per second",
+            command_default=True,
         ),
     ] = False
     latency: Annotated[
         float | None,
         Option(
-            "seconds that an identity answer takes; by default 0.01 with limits, so that requests "
-            "overlap at all, else 0",
+            "the duration of an identity request in seconds; by default 0.01 with limits, so that "
+            "requests can be concurrent, and 0 without",
             "SECONDS",
         ),
     ] = None
     tokens_directory: Annotated[
         str | os.PathLike[str] | None,
-        Option("where Arc's key files go; by default a private temporary directory", "DIR"),
+        Option("the directory of Arc's key files; by default a private temporary one", "DIR"),
     ] = None
     arc_agent: Annotated[
         ArcAgent,
-        Option("a current agent echoes the identity asked for, an older one ignores it"),
+        Option("a current agent returns the selected identity; an older one ignores the selector"),
     ] = "current"
-    arc_secret_lifetime: Annotated[float, Option("seconds that an Arc secret holds", "SECONDS")] = (
-        60.0
-    )
+    arc_secret_lifetime: Annotated[
+        float, Option("the lifetime of an Arc secret in seconds", "SECONDS")
+    ] = 60.0
     identity_header: Annotated[
-        str | None, Option("App Service's IDENTITY_HEADER; a random one by default", "SECRET")
+        str | None, Option("App Service's IDENTITY_HEADER; by default a random one", "SECRET")
     ] = field(default=None, repr=False)
     newest_version: Annotated[
         str | None,
-        Option("the newest api-version that the region knows; by default every one", "VERSION"),
+        Option("the newest supported api-version; by default all are supported", "VERSION"),
     ] = None
     key_vault: Annotated[
-        bool, Option("whether there is a Key Vault beside the machine", key="key_vault.enabled")
+        bool, Option("serve a Key Vault in addition to the machine", key="key_vault.enabled")
     ] = True
     key_vault_port: Annotated[
-        int, Option("its https port; 0 is any", key="key_vault.port", command=16926)
+        int,
+        Option(
+            "the https port of the Key Vault; 0 for any",
+            key="key_vault.port",
+            command_default=16926,
+        ),
     ] = 0
     secrets: Annotated[
         Mapping[str, str],
-        Option("its secrets, names and values", flag="", key="key_vault.secrets"),
+        Option("the secrets of the Key Vault, by name", flag="", key="key_vault.secrets"),
     ] = field(default_factory=lambda: dict(DEFAULT_SECRETS), repr=False)
     admin_port: Annotated[
         int | None,
         Option(
-            "the port of the admin page and API; 0 is any, none serves neither",
-            switch=("--no-admin", "serve neither page nor API"),
-            command=16927,
+            "the port of the admin page and API; 0 for any, none to serve neither",
+            switch=("--no-admin", "serve neither the admin page nor its API"),
+            command_default=16927,
         ),
     ] = None
-    admin_host: Annotated[str, Option("the address that page and API listen on", "ADDRESS")] = (
-        "127.0.0.1"
-    )
+    admin_host: Annotated[
+        str, Option("the address that the admin page and API listen on", "ADDRESS")
+    ] = "127.0.0.1"
     state: Annotated[
         str | os.PathLike[str] | None,
         Option(
-            "where keys and certificates are kept across restarts; by default they are new at "
-            "every start",
+            "the directory that keeps keys and certificates across restarts; by default they are "
+            "new at every start",
             "DIR",
         ),
     ] = None
     faults: Annotated[
         Iterable[Fault],
         Option(
-            "faults set from the start, such as status=429,retry_after=2,times=3",
+            "faults to set at the start, such as status=429,retry_after=2,times=3",
             "ATTRIBUTE=VALUE[,...]",
             flag="--fault",
             key="fault",
@@ -192,7 +197,7 @@ class Settings:
     events: Annotated[
         Iterable[Mapping[str, Any]],
         Option(
-            "events announced at every start, such as Reboot,notice=60",
+            "events to schedule at every start, such as Reboot,notice=60",
             "TYPE[,ATTRIBUTE=VALUE...]",
             flag="--event",
             key="event",
@@ -200,32 +205,34 @@ class Settings:
     ] = ()
     record: Annotated[
         str | os.PathLike[str] | None,
-        Option("a file to which every request is written, for replay", "FILE"),
+        Option("a file to record every request in, for replay", "FILE"),
     ] = None
     replay: Annotated[
         str | os.PathLike[str] | None,
-        Option("a recorded file, whose failures happen again at the same requests", "FILE"),
+        Option("a recorded file whose failures are repeated for the same requests", "FILE"),
     ] = None
-    seed: Annotated[int | None, Option("makes random faults repeat themselves", "NUMBER")] = None
+    seed: Annotated[
+        int | None, Option("a seed that makes faults with a probability reproducible", "NUMBER")
+    ] = None
     clock: Annotated[
         Clock | None,
-        Option("the time for whatever expires, runs or is limited", flag="", key=""),
+        Option("the clock for everything that expires, runs or is limited", flag="", key=""),
     ] = None
     events_clock: Annotated[
         Clock | None,
         Option(
-            "the time for scheduled events; as a flag and in the file, how much faster than real "
-            "time they run",
+            "the clock for scheduled events; as a flag and in the file, the factor by which they "
+            "run faster than real time",
             "FACTOR",
             flag="--events-speed",
             key="events_speed",
         ),
     ] = None
-    log_size: Annotated[int, Option("how many requests are remembered", "NUMBER")] = 5000
+    log_size: Annotated[int, Option("how many requests the log keeps", "NUMBER")] = 5000
 
     def __post_init__(self) -> None:
-        """Check every value."""
-        check_fields(self)
+        """Validate the values."""
+        validate_fields(self)
         _check_choice("profile", self.profile, get_args(Profile))
         _check_choice("arc_agent", self.arc_agent, get_args(ArcAgent))
         for name in ("host", "admin_host"):
@@ -236,29 +243,29 @@ class Settings:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above zero, not {getattr(self, name)}.")
         if self.latency is not None and self.latency < 0:
-            raise ValueError(f"latency cannot be negative; {self.latency} is.")
+            raise ValueError(f"latency cannot be negative: {self.latency}.")
         supported_versions(self.newest_version)
         self._check_lists()
 
     def _check_lists(self) -> None:
-        # Iterables may be generators, which can be read only once.
-        for name, kind in _LISTED.items():
+        # An iterable may be a generator, which can be read only once.
+        for name, item_type in _ITEM_TYPES.items():
             items = tuple(getattr(self, name))
             for item in items:
-                if not isinstance(item, kind):
-                    raise ValueError(  # noqa: TRY004 - a bad value, like every other here
+                if not isinstance(item, item_type):
+                    raise ValueError(  # noqa: TRY004 - callers expect ValueError
                         f"{name} cannot hold {item!r}."
                     )
             object.__setattr__(self, name, items)
-        checked_identities(self.identities)
+        validate_identities(self.identities)
         for name in self.allowed_hosts:
             check_name("allowed_hosts", name)
         for event in self.events:
-            Announcement(**event)
+            EventSpec(**event)
 
     def url(self, scheme: str, port: int) -> str:
-        """The URL of a port on the host, by the first name allowed if it is on every address."""
-        if self.host in EVERY_ADDRESS and self.allowed_hosts:
+        """Return the URL of a port; on a wildcard address with the first allowed host name."""
+        if self.host in WILDCARD_ADDRESSES and self.allowed_hosts:
             return url(scheme, next(iter(self.allowed_hosts)), port)
         return url(scheme, self.host, port)
 
@@ -266,7 +273,7 @@ class Settings:
 def with_options_of(
     settings: Callable[_P, Settings],
 ) -> Callable[[Callable[[_S, Settings], None]], Callable[Concatenate[_S, _P], None]]:
-    """Give a constructor that takes settings the parameters that settings are made of."""
+    """Replace a constructor's ``settings`` parameter with the fields of `Settings`."""
 
     def decorate(
         construct: Callable[[_S, Settings], None],

@@ -1,7 +1,7 @@
-"""pytest fixtures: an emulated VM, an emulated Arc server, and a factory for anything else.
+"""pytest fixtures: an emulated VM, an emulated Arc server, and a factory for other emulators.
 
-pytest loads this module in every run of a project that has the package, so it imports nothing else
-until a fixture is used.
+pytest loads this module in every environment in which the package is installed, so it imports the
+emulator only when a fixture is used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
 
 
-def _started(stack: ExitStack, **arguments: Any) -> Emulator:
+def _start(stack: ExitStack, **arguments: Any) -> Emulator:
     try:
         from imds_identity.emulator import Emulator
     except ModuleNotFoundError as error:
@@ -25,10 +25,10 @@ def _started(stack: ExitStack, **arguments: Any) -> Emulator:
     return stack.enter_context(Emulator(**arguments))
 
 
-def _point_at(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imds_identity.emulator._profiles.profiles import MISLEADING
+def _set_environment(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    from imds_identity.emulator._profiles.profiles import MISLEADING_VARIABLES
 
-    for name in MISLEADING:
+    for name in MISLEADING_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name, value in emulator.environment().items():
         monkeypatch.setenv(name, value)
@@ -36,59 +36,59 @@ def _point_at(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def emulator_factory() -> Iterator[Callable[..., Emulator]]:
-    """A function that starts emulators; it takes `Emulator`'s arguments.
+    """A function that starts an emulator; it takes the arguments of `Emulator`.
 
-    They stop at the end of the test. The environment is left as it is: use
+    The emulators stop at the end of the test. The fixture does not change the environment: use
     ``emulator.environment()``.
     """
     with ExitStack() as stack:
-        yield lambda profile="vm", **arguments: _started(stack, profile=profile, **arguments)
+        yield lambda profile="vm", **arguments: _start(stack, profile=profile, **arguments)
 
 
 @contextmanager
-def _leading(profile: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+def _emulator_in_environment(profile: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     with ExitStack() as stack:
-        emulator = _started(stack, profile=profile)
-        _point_at(emulator, monkeypatch)
+        emulator = _start(stack, profile=profile)
+        _set_environment(emulator, monkeypatch)
         yield emulator
 
 
 @pytest.fixture
 def imds_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulated Azure VM that the test's environment leads to."""
-    with _leading("vm", monkeypatch) as emulator:
+    """An emulated Azure VM, to which the environment variables direct clients during a test."""
+    with _emulator_in_environment("vm", monkeypatch) as emulator:
         yield emulator
 
 
 @pytest.fixture
 def arc_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulated Azure Arc server that the test's environment leads to.
+    """An emulated Azure Arc server, to which the environment variables direct clients.
 
-    Clients must be told of its `tokens_directory`, because no variable may name that.
+    Pass its `tokens_directory` to clients, because there is no environment variable for it.
     """
-    with _leading("arc", monkeypatch) as emulator:
+    with _emulator_in_environment("arc", monkeypatch) as emulator:
         yield emulator
 
 
 @pytest.fixture(scope="session")
 def _session_monkeypatch() -> Iterator[pytest.MonkeyPatch]:
-    # pytest's own ends with each test.
+    # The fixture of pytest undoes its changes after each test.
     with pytest.MonkeyPatch.context() as monkeypatch:
         yield monkeypatch
 
 
 @pytest.fixture(scope="session")
 def imds_emulator_session(_session_monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulated Azure VM that the environment leads to from its first use to the last test.
+    """An emulated Azure VM, like `imds_emulator`, for the whole test session.
 
-    ``imds_emulator_session.reset()`` forgets what earlier tests did.
+    ``imds_emulator_session.reset()`` removes the requests, events and faults of earlier tests.
     """
-    with _leading("vm", _session_monkeypatch) as emulator:
+    with _emulator_in_environment("vm", _session_monkeypatch) as emulator:
         yield emulator
 
 
 @pytest.fixture(scope="session")
 def arc_emulator_session(_session_monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulated Azure Arc server, as `imds_emulator_session` is a VM."""
-    with _leading("arc", _session_monkeypatch) as emulator:
+    """An emulated Azure Arc server, like `arc_emulator`, for the whole test session."""
+    with _emulator_in_environment("arc", _session_monkeypatch) as emulator:
         yield emulator

@@ -1,1 +1,1 @@
-"""The page and the API that a person steers the emulator by."""
+"""The admin page and API, which show and change an emulator while it runs."""

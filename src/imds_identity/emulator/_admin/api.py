@@ -1,8 +1,7 @@
-"""The admin port: an API and a page that show and change the emulator while it runs.
+"""The handler of the admin port: a page and an API that show and change the emulator.
 
-It listens on the loopback interface only. What browsers of this machine are made to send by other
-sites is refused: by the Host header (DNS rebinding), by Origin and by Sec-Fetch-Site (forged
-posts).
+By default it listens on the loopback interface only. Requests that other web sites make a browser
+send are rejected by the Host header (DNS rebinding), Origin and Sec-Fetch-Site (forged posts).
 """
 
 from __future__ import annotations
@@ -14,47 +13,41 @@ from typing import TYPE_CHECKING, Any
 from .._messages import Response, json_response
 from .._profiles.health import PATH as HEALTH_PATH
 from .._profiles.health import health
-from .._state.events import Announcement
+from .._state.events import EventSpec
 from .._state.fault import Fault
-from .forms import BadFormError, fields_of, made
-from .page import Mistake, live, page, static
+from .forms import FormError, build_from_form, parse_form
+from .page import RejectedForm, render_live, render_page, static_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._messages import Request
-    from .._profiles.names import HostNames
-    from .._state.state import World
-    from .page import Place
+    from .._profiles.allowed_hosts import AllowedHosts
+    from .._state.state import EmulatorState
+    from .page import PageContext
 
 _SAFE = {"GET", "HEAD"}
 
 
-class _RefusedError(Exception):
-    """A request that is answered with a status and a sentence."""
+class _HttpError(Exception):
+    """An error response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
-class Admin:
-    """Answers on the admin port.
+class AdminHandler:
+    """Handles the requests of the admin port."""
 
-    Args:
-        world: what is shown and changed.
-        place: where the emulator is.
-        names: under which names it may be asked.
-    """
-
-    def __init__(self, world: World, place: Place, names: HostNames) -> None:
-        self._world = world
-        self._place = place
-        self._names = names
-        self._answers: dict[tuple[str, str], Callable[[Request], Response]] = {
-            ("GET", "/"): lambda _: page(world, place),
-            ("GET", "/live"): lambda _: live(world),
-            ("GET", HEALTH_PATH): lambda _: health(world.profile),
+    def __init__(self, state: EmulatorState, context: PageContext, hosts: AllowedHosts) -> None:
+        self._state = state
+        self._context = context
+        self._hosts = hosts
+        self._handlers: dict[tuple[str, str], Callable[[Request], Response]] = {
+            ("GET", "/"): lambda _: render_page(state, context),
+            ("GET", "/live"): lambda _: render_live(state),
+            ("GET", HEALTH_PATH): lambda _: health(state.profile),
             ("GET", "/api/requests"): self._list_requests,
             ("GET", "/api/tokens"): self._list_tokens,
             ("GET", "/api/faults"): self._list_faults,
@@ -67,37 +60,39 @@ class Admin:
             ("POST", "/api/reset"): self._reset,
         }
         self._forms: dict[str, Callable[[dict[str, str]], object]] = {
-            "/do/fault": lambda form: world.set_fault(made(Fault, form)),
-            "/do/clear-fault": lambda form: world.clear_faults(int(form["number"])),
-            "/do/event": lambda form: world.schedule_event(made(Announcement, form)),
-            "/do/approve-event": lambda form: world.approve_event(form["event_id"]),
-            "/do/cancel-event": lambda form: world.cancel_event(form["event_id"]),
-            "/do/revoke": lambda _: world.revoke_tokens(),
-            "/do/reset": lambda _: world.reset(),
+            "/do/fault": lambda form: state.set_fault(build_from_form(Fault, form)),
+            "/do/clear-fault": lambda form: state.clear_faults(int(form["number"])),
+            "/do/event": lambda form: state.schedule_event(build_from_form(EventSpec, form)),
+            "/do/approve-event": lambda form: state.approve_event(form["event_id"]),
+            "/do/cancel-event": lambda form: state.cancel_event(form["event_id"]),
+            "/do/revoke": lambda _: state.revoke_tokens(),
+            "/do/reset": lambda _: state.reset(),
         }
 
     def handle(self, request: Request) -> Response:
-        """Answer one request."""
+        """Return the response to a request."""
         try:
-            self._check_source(request)
-            return self._secured(self._route(request))
-        except _RefusedError as error:
-            return self._secured(json_response(error.status, {"error": str(error)}))
+            self._check_origin(request)
+            return self._with_security_headers(self._route(request))
+        except _HttpError as error:
+            return self._with_security_headers(json_response(error.status, {"error": str(error)}))
         except (ValueError, TypeError, LookupError) as error:
-            return self._secured(json_response(400, {"error": f"That makes no sense: {error}"}))
+            return self._with_security_headers(
+                json_response(400, {"error": f"Invalid request: {error}"})
+            )
 
-    def _check_source(self, request: Request) -> None:
-        if not self._names.admit(request):
-            raise _RefusedError(
-                421, "Use an address, localhost or a name given with --allow-host for this page."
+    def _check_origin(self, request: Request) -> None:
+        if not self._hosts.allows(request):
+            raise _HttpError(
+                421, "Open this page by an IP address, localhost or a name set with --allow-host."
             )
         if request.method in _SAFE:
             return
         origin = request.header("origin")
         if origin is not None and origin != f"http://{request.header('host')}":
-            raise _RefusedError(403, "Other sites may not change anything here.")
+            raise _HttpError(403, "Requests from other web sites are not allowed.")
         if request.header("sec-fetch-site") not in (None, "same-origin", "none"):
-            raise _RefusedError(403, "Other sites may not change anything here.")
+            raise _HttpError(403, "Requests from other web sites are not allowed.")
 
     def _route(self, request: Request) -> Response:
         form = self._forms.get(request.path)
@@ -105,15 +100,15 @@ class Admin:
             return self._submit(request, form)
         if request.path.startswith("/static/") and request.method == "GET":
             return self._static(request)
-        found = self._answers.get((request.method, request.path))
+        found = self._handlers.get((request.method, request.path))
         if found is not None:
             return found(request)
         known = request.path in self._forms or any(
-            path == request.path for _, path in self._answers
+            path == request.path for _, path in self._handlers
         )
-        raise _RefusedError(405 if known else 404, "There is no such thing here.")
+        raise _HttpError(405 if known else 404, "Method not allowed." if known else "Not found.")
 
-    def _secured(self, response: Response) -> Response:
+    def _with_security_headers(self, response: Response) -> Response:
         headers = {
             "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff",
@@ -128,18 +123,18 @@ class Admin:
         )
 
     def _static(self, request: Request) -> Response:
-        found = static(request.path.removeprefix("/static/"))
+        found = static_file(request.path.removeprefix("/static/"))
         if found is None:
-            raise _RefusedError(404, "There is no such thing here.")
+            raise _HttpError(404, "Not found.")
         return found
 
-    def _submit(self, request: Request, act: Callable[[dict[str, str]], object]) -> Response:
-        fields = fields_of(request.body)
+    def _submit(self, request: Request, action: Callable[[dict[str, str]], object]) -> Response:
+        fields = parse_form(request.body)
         try:
-            act(fields)
-        except BadFormError as error:
-            mistake = Mistake(request.path.rpartition("/")[2], fields, error.errors)
-            return page(self._world, self._place, mistake)
+            action(fields)
+        except FormError as error:
+            rejected = RejectedForm(request.path.rpartition("/")[2], fields, error.errors)
+            return render_page(self._state, self._context, rejected)
         return Response(303, headers={"Location": "/"})
 
     # The API.
@@ -147,75 +142,75 @@ class Admin:
     def _list_requests(self, request: Request) -> Response:
         after = int(request.parameter("after") or 0)
         records = [
-            asdict(record) for record in self._world.recorded_requests() if record.number > after
+            asdict(record) for record in self._state.recorded_requests() if record.number > after
         ]
         return json_response(200, {"requests": records})
 
     def _list_tokens(self, request: Request) -> Response:
         del request
-        shown = [
+        listed = [
             {
                 "resource": token.resource,
                 "client_id": token.client_id,
                 "issued": token.issued,
                 "expires": token.expires,
             }
-            for token in self._world.issued_tokens()
+            for token in self._state.issued_tokens()
         ]
-        return json_response(200, {"tokens": shown})
+        return json_response(200, {"tokens": listed})
 
     def _list_faults(self, request: Request) -> Response:
         del request
-        shown = [
+        listed = [
             {"number": number, "category": fault.category, "does": fault.describe()}
-            for number, fault in self._world.active_faults()
+            for number, fault in self._state.active_faults()
         ]
-        return json_response(200, {"faults": shown})
+        return json_response(200, {"faults": listed})
 
     def _add_fault(self, request: Request) -> Response:
-        return json_response(201, {"number": self._world.set_fault(Fault(**_json_of(request)))})
+        return json_response(201, {"number": self._state.set_fault(Fault(**_json_body(request)))})
 
     def _clear_faults(self, request: Request) -> Response:
         number = request.parameter("number")
-        self._world.clear_faults(int(number) if number is not None else None)
+        self._state.clear_faults(int(number) if number is not None else None)
         return json_response(200, {})
 
     def _list_events(self, request: Request) -> Response:
         del request
         return json_response(
-            200, {"events": [asdict(event) for event in self._world.current_events()]}
+            200, {"events": [asdict(event) for event in self._state.current_events()]}
         )
 
     def _add_event(self, request: Request) -> Response:
-        announcement = Announcement(**_json_of(request))
-        return json_response(201, {"event_id": self._world.schedule_event(announcement)})
+        spec = EventSpec(**_json_body(request))
+        return json_response(201, {"event_id": self._state.schedule_event(spec)})
 
     def _cancel_event(self, request: Request) -> Response:
         event_id = request.parameter("event_id")
         if event_id is None:
-            raise _RefusedError(400, "Say which event, as /api/events?event_id=…")
-        self._world.cancel_event(event_id)
+            raise _HttpError(400, "The parameter event_id is missing: /api/events?event_id=…")
+        self._state.cancel_event(event_id)
         return json_response(200, {})
 
     def _revoke(self, request: Request) -> Response:
         del request
-        self._world.revoke_tokens()
+        self._state.revoke_tokens()
         return json_response(200, {})
 
     def _reset(self, request: Request) -> Response:
         del request
-        self._world.reset()
+        self._state.reset()
         return json_response(200, {})
 
 
-def _json_of(request: Request) -> dict[str, Any]:
-    # A form of another site cannot send this type, and a script needs a preflight that fails.
+def _json_body(request: Request) -> dict[str, Any]:
+    # A form on another site cannot send this type; a script needs a preflight request, which fails.
     if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
-        raise _RefusedError(415, "The body must be application/json.")
+        raise _HttpError(415, "The body must be application/json.")
     try:
         document = json.loads(request.body)
     except (ValueError, RecursionError):
-        raise _RefusedError(400, "The body is not JSON.") from None
+        raise _HttpError(400, "The body is not JSON.") from None
     if not isinstance(document, dict):
-        raise _RefusedError(400, "The body must be a JSON object.")
+        raise _HttpError(400, "The body must be a JSON object.")
     return document

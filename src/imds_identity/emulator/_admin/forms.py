@@ -1,24 +1,25 @@
-"""The page's forms, and what was wrong with one, field by field."""
+"""The forms of the admin page, and the errors in their fields."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
-from .._kinds import from_text, in_words, kinds_of
+from .._field_types import describe_types, field_types, parse_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_MOST_FIELDS = 50
+_T = TypeVar("_T")
+_MAX_FIELDS = 50
 
 
-class BadFormError(ValueError):
-    """A form that makes no sense.
+class FormError(ValueError):
+    """A form that is not valid.
 
     Attributes:
-        errors: what is wrong, by field; the whole form's under an empty name.
+        errors: the errors by field; an error of the whole form has an empty name.
     """
 
     def __init__(self, errors: Mapping[str, str]) -> None:
@@ -26,40 +27,32 @@ class BadFormError(ValueError):
         self.errors = errors
 
 
-def fields_of(body: bytes) -> dict[str, str]:
-    """The fields of a form that were filled in."""
-    return dict(parse_qsl(body.decode(), max_num_fields=_MOST_FIELDS))
+def parse_form(body: bytes) -> dict[str, str]:
+    """Return the fields of a form that are not empty."""
+    return dict(parse_qsl(body.decode(), max_num_fields=_MAX_FIELDS))
 
 
-def made(make: Callable[..., Any], fields: Mapping[str, str]) -> Any:
-    """What a dataclass makes of the fields of a form.
-
-    Args:
-        make: the dataclass.
-        fields: its attributes as texts.
-
-    Raises:
-        BadFormError: if it makes nothing of them; it says which are wrong.
-    """
-    kinds = kinds_of(make)
+def build_from_form(cls: Callable[..., _T], fields: Mapping[str, str]) -> _T:
+    """Build a dataclass from the fields of a form; FormError if they are not valid."""
+    types = field_types(cls)
     errors: dict[str, str] = {}
     values: dict[str, Any] = {}
     for name, text in fields.items():
-        if name not in kinds:
-            raise BadFormError({"": f"There is no field {name!r}."})
+        if name not in types:
+            raise FormError({"": f"There is no field {name!r}."})
         try:
-            values[name] = from_text(text.strip(), kinds[name])
+            values[name] = parse_value(text.strip(), types[name])
         except ValueError:
-            errors[name] = f"This must be {in_words(kinds[name])}."
+            errors[name] = f"This must be {describe_types(types[name])}."
     if errors:
-        raise BadFormError(errors)
+        raise FormError(errors)
     try:
-        return make(**values)
+        return cls(**values)
     except ValueError as error:
-        raise BadFormError({_named(str(error), kinds): str(error)}) from None
+        raise FormError({_mentioned(str(error), types): str(error)}) from None
 
 
-def _named(message: str, names: Mapping[str, Any]) -> str:
-    """The field that a message speaks of; empty if it speaks of none."""
-    spoken = re.findall(r"\w+", message)
-    return next((word for word in spoken if word in names), "")
+def _mentioned(message: str, names: Mapping[str, object]) -> str:
+    """Return the first field that a message mentions, or an empty string."""
+    words = re.findall(r"\w+", message)
+    return next((word for word in words if word in names), "")

@@ -1,16 +1,16 @@
-"""The admin page: what happened, and controls for what may happen."""
+"""The admin page: requests, faults, events, tokens and identities, with controls."""
 
 from __future__ import annotations
 
 import functools
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._machine.identities import SystemAssigned
 from .._messages import Response
 from .._state.events import NOTICE, SOURCES
 from .._state.fault import CATEGORIES, DOCUMENTS
-from . import words
+from . import text
 from .snippets import snippets
 
 if TYPE_CHECKING:
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
     import jinja2
 
-    from .._state.state import World
+    from .._state.state import EmulatorState
 
-_SHOWN = 100
-_MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+_MAX_ROWS = 100
+_MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-# What people ask for most, as the fields of the form.
-_USUAL_FAULTS: tuple[tuple[str, Mapping[str, str]], ...] = (
+# The most common faults, as the fields of the form.
+_PRESETS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("429, three times", {"status": "429", "retry_after": "2", "times": "3"}),
     ("500, once", {"status": "500", "times": "1"}),
     ("410 for 70 s", {"status": "410", "seconds": "70"}),
-    ("Connection reset", {"reset": "on", "times": "1"}),
-    ("5 s slower, once", {"delay": "5", "times": "1"}),
-    ("Expired token", {"token_lifetime": "-60", "times": "1"}),
+    ("Connection reset, once", {"reset": "on", "times": "1"}),
+    ("5 s delay, once", {"delay": "5", "times": "1"}),
+    ("Expired token, once", {"token_lifetime": "-60", "times": "1"}),
 )
 
 
-class Place(NamedTuple):
-    """Where the emulator is, as the page tells it.
+class PageContext(NamedTuple):
+    """The addresses that the page shows.
 
     Attributes:
         endpoint: the URL of the emulated host.
-        exports: what clients must export, as shell lines.
-        vault: the URL of the Key Vault; empty without one.
+        exports: the shell lines that export the environment variables for clients.
+        vault: the URL of the Key Vault; empty if there is none.
     """
 
     endpoint: str
@@ -51,13 +51,13 @@ class Place(NamedTuple):
     vault: str
 
 
-class Mistake(NamedTuple):
-    """A form that made no sense, to be shown again with what was wrong.
+class RejectedForm(NamedTuple):
+    """A form with errors, to be shown again.
 
     Attributes:
-        form: which one.
-        values: what was typed.
-        errors: what is wrong, by field; the whole form's under an empty name.
+        form: the name of the form.
+        values: the values of its fields.
+        errors: the errors by field; an error of the whole form has an empty name.
     """
 
     form: str = ""
@@ -77,84 +77,80 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        moment=words.moment, machine=words.machine_moment, duration=words.duration
+        time=text.format_time, rfc3339=text.rfc3339_time, duration=text.format_duration
     )
     return environment
 
 
-def page(world: World, place: Place, mistake: Mistake | None = None) -> Response:
-    """The whole page.
-
-    Args:
-        world: what it shows.
-        place: where the emulator is.
-        mistake: a form to show again, with what was wrong.
-    """
-    shown = (
+def render_page(
+    state: EmulatorState, context: PageContext, rejected: RejectedForm | None = None
+) -> Response:
+    """Return the whole page, perhaps with a form that has errors."""
+    content = (
         _templates()
         .get_template("page.html")
         .render(
-            place=place,
-            identities=[_identity(world, place, number) for number in range(len(world.identities))],
-            usual_faults=_USUAL_FAULTS,
+            context=context,
+            identities=[_identity(state, context, n) for n in range(len(state.identities))],
+            presets=_PRESETS,
             categories=(*CATEGORIES, "*"),
             documents=DOCUMENTS,
             event_types=tuple(NOTICE),
             sources=SOURCES,
-            mistake=mistake or Mistake(),
-            **_live_parts(world),
+            rejected=rejected or RejectedForm(),
+            **_live_values(state),
         )
     )
-    return _html(shown, 200 if mistake is None else 400)
+    return _html(content, 200 if rejected is None else 400)
 
 
-def live(world: World) -> Response:
-    """The part of the page that changes by itself."""
-    return _html(_templates().get_template("live.html").render(**_live_parts(world)), 200)
+def render_live(state: EmulatorState) -> Response:
+    """Return the part of the page that is refreshed."""
+    return _html(_templates().get_template("live.html").render(**_live_values(state)), 200)
 
 
-def static(name: str) -> Response | None:
-    """A style sheet or a script; None where there is none of that name."""
-    kind = _MEDIA.get(name[name.rfind(".") :])
+def static_file(name: str) -> Response | None:
+    """Return a style sheet or script, or None if there is none with this name."""
+    media_type = _MEDIA_TYPES.get(name[name.rfind(".") :])
     file = files(__package__ or "").joinpath("static").joinpath(name)
-    if kind is None or "/" in name or not file.is_file():
+    if media_type is None or "/" in name or not file.is_file():
         return None
-    return Response(200, file.read_bytes(), kind)
+    return Response(200, file.read_bytes(), media_type)
 
 
-def _html(text: str, status: int) -> Response:
-    body = text.encode("utf-8", "replace")
+def _html(content: str, status: int) -> Response:
+    body = content.encode("utf-8", "replace")
     headers = {"Content-Security-Policy": _POLICY}
     return Response(status, body, "text/html; charset=utf-8", headers)
 
 
-def _live_parts(world: World) -> dict[str, Any]:
-    now = world.clock.time()
-    with world.lock:
+def _live_values(state: EmulatorState) -> dict[str, object]:
+    now = state.clock.time()
+    with state.lock:
         return {
-            "world": world,
+            "state": state,
             "now": now,
             "faults": [
                 {
-                    "number": standing.number,
-                    "effect": words.effect(standing.fault),
-                    "reach": words.reach(standing),
-                    "spoiled": standing.spoiled,
-                    "left": None if standing.ends is None else max(0.0, standing.ends - now),
+                    "number": active.number,
+                    "effects": text.describe_effects(active.fault),
+                    "scope": text.describe_scope(active),
+                    "applied": active.applied,
+                    "left": None if active.ends is None else max(0.0, active.ends - now),
                 }
-                for standing in world.faults.standing()
+                for active in state.faults.active()
             ],
-            "events": sorted(world.current_events(), key=lambda event: event.not_before),
-            "tokens": list(reversed(world.issued_tokens()))[:_SHOWN],
-            "revoked_to": world.tokens.revoked_to,
-            "requests": list(reversed(world.recorded_requests()[-_SHOWN:])),
+            "events": sorted(state.current_events(), key=lambda event: event.not_before),
+            "tokens": list(reversed(state.issued_tokens()))[:_MAX_ROWS],
+            "revoked_up_to": state.tokens.revoked_up_to,
+            "requests": list(reversed(state.recorded_requests()[-_MAX_ROWS:])),
         }
 
 
-def _identity(world: World, place: Place, number: int) -> dict[str, Any]:
-    identity = world.identities[number]
+def _identity(state: EmulatorState, context: PageContext, number: int) -> dict[str, object]:
+    identity = state.identities[number]
     system = isinstance(identity, SystemAssigned)
-    principal = world.principal(identity)
+    principal = state.principal(identity)
     return {
         "name": "System-assigned" if system else principal.resource_id.rpartition("/")[2],
         "ids": (
@@ -162,5 +158,5 @@ def _identity(world: World, place: Place, number: int) -> dict[str, Any]:
             ("object_id", identity.object_id),
             ("resource id", principal.resource_id),
         ),
-        "snippets": snippets(world, place.endpoint, identity),
+        "snippets": snippets(state, context.endpoint, identity),
     }

@@ -1,1 +1,1 @@
-"""``imds-identity emulator``."""
+"""The emulator on the command line, with its flags and its file."""

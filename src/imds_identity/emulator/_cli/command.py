@@ -1,8 +1,8 @@
 """``imds-identity emulator``: the emulator on the command line.
 
-Standard output carries shell lines and nothing else, so that it can be evaluated; requests and
-errors go to standard error. Ports are fixed unless 0 is asked for, so that ``--print-env`` can
-print the lines and exit while the emulator runs, or is yet to run, elsewhere.
+Standard output gets shell lines only, so that a shell can evaluate it; requests and errors go to
+standard error. Ports are fixed by default, so that ``--print-env`` can print the lines for an
+emulator that runs elsewhere or has not started yet.
 """
 
 from __future__ import annotations
@@ -25,47 +25,36 @@ _PORTS = ("port", "key_vault_port", "admin_port")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the emulator's flags to a parser.
-
-    Args:
-        parser: of the subcommand.
-    """
+    """Add the emulator's flags to the parser of the subcommand."""
     from .options import add_flags
 
     parser.description = (
-        "Serves what managed-identity clients expect of an Azure VM, an Azure Arc server, Azure "
-        "Stack Hub or App Service, until Ctrl-C, SIGTERM or SIGHUP. What clients must export is "
-        "printed to standard output as shell lines; each request is one line on standard error. "
-        "A flag may be an environment variable too: --token-lifetime is "
-        "IMDS_EMULATOR_TOKEN_LIFETIME."
+        "Emulates the services that managed-identity clients use on an Azure VM, an Azure Arc "
+        "server, Azure Stack Hub or App Service, until Ctrl-C, SIGTERM or SIGHUP. Prints the "
+        "environment variables for clients to stdout as shell lines, and each request to stderr. "
+        "Every flag can also be set by an environment variable, such as "
+        "IMDS_EMULATOR_TOKEN_LIFETIME for --token-lifetime."
     )
     add_flags(parser)
     parser.add_argument(
-        "--config", metavar="FILE", help="a TOML file; flags go before what it says"
+        "--config", metavar="FILE", help="a TOML file with options; flags take precedence"
     )
     parser.add_argument(
         "--port-base",
         type=int,
         metavar="NUMBER",
-        help="the first of three ports in a row, where none is given: endpoint, Key Vault, page "
+        help="the first of three consecutive ports, for endpoint, Key Vault and admin page "
         f"(default: {_PORT_BASE})",
     )
     parser.add_argument(
         "--print-env",
         action="store_true",
-        help="print what clients must export, and exit; needs fixed ports",
+        help="print the environment variables for clients and exit; requires fixed ports",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the subcommand.
-
-    Args:
-        args: what the parser made of the flags.
-
-    Returns:
-        The exit status: 0, 1 when it cannot serve, 2 when the flags make no sense.
-    """
+    """Run the subcommand; return 1 if the emulator cannot serve, 2 if the flags are not valid."""
     try:
         from .._emulator import Emulator
         from .._settings import Settings
@@ -75,27 +64,28 @@ def run(args: argparse.Namespace) -> int:
             return _print_environment(Settings(**arguments))
         return _serve(Emulator(**arguments))
     except ModuleNotFoundError as error:
-        return _complain(
-            f"the emulator needs {error.name}: pip install 'imds-identity[emulator]'", _FAILED
+        return _fail(
+            f"the emulator requires {error.name}: pip install 'imds-identity[emulator]'", _FAILED
         )
     except ValueError as error:
-        return _complain(str(error), _USAGE)
+        return _fail(str(error), _USAGE)
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
-            reason += " If another emulator runs there, --port-base 17000 puts this one beside it."
-        named = f"{error.filename}: {reason}" if error.filename else reason
-        return _complain(named, _FAILED)
+            reason += " If another emulator uses the port, try --port-base 17000."
+        message = f"{error.filename}: {reason}" if error.filename else reason
+        return _fail(message, _FAILED)
 
 
 def _arguments(args: argparse.Namespace) -> dict[str, Any]:
-    from . import flags, variables
+    from .env_flags import flags_from_environment
+    from .flag_parsing import emulator_arguments
     from .options import command_defaults
 
-    for name, value in variables.given(os.environ).items():
+    for name, value in flags_from_environment(os.environ).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    given = flags.arguments(args)
+    given = emulator_arguments(args)
     if args.config is not None:
         from .config import load_config
 
@@ -106,29 +96,29 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print_environment(settings: Settings) -> int:
-    from .._profiles.exports import shell_lines
-    from .plan import planned_endpoint, planned_environment, planned_key_vault
+    from .._profiles.exports import export_lines
+    from .print_env import fixed_endpoint, fixed_environment, fixed_key_vault
 
-    environment = planned_environment(settings)
-    _print_lines(shell_lines(environment, planned_endpoint(settings), planned_key_vault(settings)))
+    environment = fixed_environment(settings)
+    _print_lines(export_lines(environment, fixed_endpoint(settings), fixed_key_vault(settings)))
     return 0
 
 
 def _serve(emulator: Emulator) -> int:
-    from .lines import Lines
-    from .serve import introduction, request_line, serve
+    from .line_writer import LineWriter
+    from .serve import request_line, serve, startup_lines
 
-    lines = Lines(sys.stderr)
+    lines = LineWriter(sys.stderr)
 
-    def introduce(emulator: Emulator) -> None:
+    def print_startup(emulator: Emulator) -> None:
         _print_lines(_exports(emulator))
-        for line in introduction(emulator):
+        for line in startup_lines(emulator):
             lines.add(line)
 
     try:
         serve(
             emulator,
-            started=introduce,
+            started=print_startup,
             requested=lambda record: lines.add(request_line(record)),
         )
     finally:
@@ -137,21 +127,21 @@ def _serve(emulator: Emulator) -> int:
 
 
 def _exports(emulator: Emulator) -> list[str]:
-    from .._profiles.exports import shell_lines
+    from .._profiles.exports import export_lines
 
     vault = None
     if emulator.has_key_vault:
         vault = (emulator.key_vault.url, emulator.key_vault.ca_file)
-    return shell_lines(emulator.environment(), emulator.endpoint, vault)
+    return export_lines(emulator.environment(), emulator.endpoint, vault)
 
 
 def _print_lines(lines: list[str]) -> None:
-    if sys.stdout is not None:  # it is None where whoever started this closed it
+    if sys.stdout is not None:  # None if the parent process closed it
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
 
 
-def _complain(message: str, status: int) -> int:
+def _fail(message: str, status: int) -> int:
     if sys.stderr is not None:
         sys.stderr.write(f"imds-identity emulator: {message}\n")
     return status

@@ -1,4 +1,4 @@
-"""The emulator's TOML file, read into `Emulator`'s arguments; every error names its line."""
+"""The emulator's TOML file, converted to `Emulator`'s arguments; every error names its line."""
 
 from __future__ import annotations
 
@@ -8,51 +8,52 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._clock import ScaledClock
-from .._kinds import fits, in_words, kinds_of
-from .._machine.identities import SystemAssigned, UserAssigned, checked_identities
+from .._field_types import describe_types, field_types, has_type
+from .._machine.identities import SystemAssigned, UserAssigned, validate_identities
 from .._machine.machine import Machine
-from .._state.events import Announcement
+from .._state.events import EventSpec
 from .._state.fault import Fault
-from .options import rows
-from .positions import Positions
+from .options import all_options
+from .toml_lines import TomlLines
 
 if TYPE_CHECKING:
     import os
 
-    from .._kinds import Kinds
+    from .._field_types import FieldTypes
     from .._machine.identities import Identity
 
-# The standard library has tomllib since 3.11; for 3.10 the package tomli is the same code.
+_T = TypeVar("_T")
+# tomllib is part of Python since 3.11; for 3.10 the package tomli has the same code.
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-_IDENTITY: Mapping[str, Kinds] = dict.fromkeys(
+_IDENTITY: Mapping[str, FieldTypes] = dict.fromkeys(
     ("kind", "name", "client_id", "object_id", "resource_id"), (str,)
 )
-_EVENT: Mapping[str, Kinds] = {
-    "type" if name == "event_type" else name: kinds
-    for name, kinds in kinds_of(Announcement).items()
+_EVENT: Mapping[str, FieldTypes] = {
+    "type" if name == "event_type" else name: types
+    for name, types in field_types(EventSpec).items()
 }
 
 
 class ConfigError(ValueError):
-    """The file cannot be used; the message says where and why."""
+    """The file is not valid; the message has the line and the reason."""
 
 
 def load_config(path: str | os.PathLike[str], **overrides: Any) -> dict[str, Any]:
-    """Read a file into `Emulator`'s arguments.
+    """Read a TOML file and return `Emulator`'s arguments.
 
     Args:
         path: the TOML file.
-        overrides: arguments that go before what the file says.
+        overrides: arguments that take precedence over the file.
 
     Returns:
-        The arguments that it gives, and the overrides; those never mentioned are left out.
+        The arguments in the file and the overrides; options in neither are left out.
 
     Raises:
-        ConfigError: if it is not TOML, or says what makes no sense; the message names the line.
-        OSError: if it cannot be read.
+        ConfigError: if the file is not valid; the message names the line.
+        OSError: if the file cannot be read.
     """
     with open(path, "rb") as file:
         data = file.read()
@@ -61,134 +62,121 @@ def load_config(path: str | os.PathLike[str], **overrides: Any) -> dict[str, Any
         document = tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}, line {line}: this is not UTF-8.") from None
+        raise ConfigError(f"{path}, line {line}: the file is not UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_syntax_message(str(path), text, str(error))) from None
-    return _Reader(str(path), text).checked(document, overrides)
+    return _Converter(str(path), text).convert(document, overrides)
 
 
 def _syntax_message(path: str, text: str, message: str) -> str:
     found = re.search(r"line (\d+)", message)
     line = int(found.group(1)) if found else text.count("\n") + 1
-    words = re.sub(r"\s*\(at .*\)$", "", message)
-    return f"{path}, line {line}: this is not TOML: {words}."
+    reason = re.sub(r"\s*\(at .*\)$", "", message)
+    return f"{path}, line {line}: the file is not TOML: {reason}."
 
 
-class _Reader:
-    """Turns a document into arguments, and knows where its keys stand.
-
-    Args:
-        path: of the file, for messages.
-        text: the file.
-    """
+class _Converter:
+    """Converts a document to arguments; ``path`` and ``text`` are for its messages."""
 
     def __init__(self, path: str, text: str) -> None:
         self._path = path
-        self._positions = Positions(text)
-        # Options that the file does not write as one value: how it does, and what reads that.
-        self._readers: Mapping[str, tuple[Kinds, Callable[[Any], Any]]] = {
+        self._toml_lines = TomlLines(text)
+        # Options whose form in the file differs from the parameter: the types, and the conversion.
+        self._converters: Mapping[str, tuple[FieldTypes, Callable[[Any], Any]]] = {
             "machine": ((Mapping,), self._machine),
             "identity": ((list,), self._identities),
             "key_vault.secrets": ((Mapping,), self._secrets),
-            "fault": (
-                (list,),
-                functools.partial(self._tables, "fault", kinds_of(Fault), Fault),
-            ),
-            "event": (
-                (list,),
-                functools.partial(self._tables, "event", _EVENT, event_arguments),
-            ),
+            "fault": ((list,), functools.partial(self._tables, "fault", field_types(Fault), Fault)),
+            "event": ((list,), functools.partial(self._tables, "event", _EVENT, event_arguments)),
             "events_speed": ((int, float), self._events_clock),
         }
 
-    def checked(self, document: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-        """The arguments, of which `Emulator` approves."""
+    def convert(self, document: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments after validation by `Emulator`."""
         from .._emulator import Emulator
 
         arguments = {**self._arguments(document), **overrides}
-        self._made("", "", functools.partial(Emulator, **arguments))
+        self._build("", functools.partial(Emulator, **arguments))
         return arguments
 
     def _arguments(self, document: dict[str, Any]) -> dict[str, Any]:
-        given: dict[str, Any] = {}
-        for table, kinds in self._known().items():
-            values = document.get(table, {}) if table else document
-            self._check(table, values, kinds)
-            given.update({_key(table, name): value for name, value in values.items()})
+        values: dict[str, Any] = {}
+        for table, types in self._known_keys().items():
+            own = document.get(table, {}) if table else document
+            self._check(table, own, types)
+            values.update({_key(table, name): value for name, value in own.items()})
         return {
-            row.name: self._readers[row.key][1](given[row.key])
-            if row.key in self._readers
-            else given[row.key]
-            for row in rows()
-            if row.key in given
+            option.name: self._converters[option.key][1](values[option.key])
+            if option.key in self._converters
+            else values[option.key]
+            for option in all_options()
+            if option.key in values
         }
 
-    def _known(self) -> dict[str, dict[str, Kinds]]:
-        """The keys of each table of options, with what they may be; the first is the file's own."""
-        known: dict[str, dict[str, Kinds]] = {"": {}}
-        for row in rows():
-            table, _, name = row.key.rpartition(".")
+    def _known_keys(self) -> dict[str, dict[str, FieldTypes]]:
+        """Return the keys of each table with their types; the first table is the top level."""
+        known: dict[str, dict[str, FieldTypes]] = {"": {}}
+        for option in all_options():
+            table, _, name = option.key.rpartition(".")
             if table:
                 known[""][table] = (Mapping,)
             if name:
-                read = self._readers.get(row.key)
-                known.setdefault(table, {})[name] = row.kinds if read is None else read[0]
+                converter = self._converters.get(option.key)
+                types = option.types if converter is None else converter[0]
+                known.setdefault(table, {})[name] = types
         return known
 
     def _machine(self, table: dict[str, Any]) -> Machine:
-        self._check("machine", table, kinds_of(Machine))
-        made: Machine = self._made("machine", "", lambda: Machine(**table))
-        return made
+        self._check("machine", table, field_types(Machine))
+        return self._build("machine", lambda: Machine(**table))
 
     def _events_clock(self, factor: float) -> ScaledClock:
-        made: ScaledClock = self._made("", "events_speed", lambda: ScaledClock(factor))
-        return made
+        return self._build("", lambda: ScaledClock(factor), "events_speed")
 
-    def _secrets(self, table: dict[str, Any]) -> dict[str, str]:
+    def _secrets(self, table: dict[str, str]) -> dict[str, str]:
         for name, value in table.items():
             if not isinstance(value, str):
                 raise self._error("key_vault.secrets", name, f"secrets.{name} must be a string.")
         return table
 
-    def _identities(self, tables: list[Any]) -> tuple[Identity, ...]:
+    def _identities(self, tables: list[object]) -> tuple[Identity, ...]:
         found = self._tables("identity", _IDENTITY, _identity, tables)
-        made: tuple[Identity, ...] = self._made("identity#0", "", lambda: checked_identities(found))
-        return made
+        return self._build("identity#0", lambda: validate_identities(found))
 
     def _tables(
         self,
         name: str,
-        known: Mapping[str, Kinds],
-        make: Callable[..., Any],
-        tables: list[Any],
-    ) -> list[Any]:
-        made = []
+        known: Mapping[str, FieldTypes],
+        build: Callable[..., _T],
+        tables: list[object],
+    ) -> list[_T]:
+        built = []
         for index, table in enumerate(tables):
             where = f"{name}#{index}"
             if not isinstance(table, dict):
-                raise self._error("", name, f"{name} must be tables, written [[{name}]].")
+                raise self._error("", name, f"{name} must be a list of tables: [[{name}]].")
             self._check(where, table, known)
-            made.append(self._made(where, "", functools.partial(make, **table)))
-        return made
+            built.append(self._build(where, functools.partial(build, **table)))
+        return built
 
-    def _check(self, where: str, table: dict[str, Any], known: Mapping[str, Kinds]) -> None:
+    def _check(self, where: str, table: dict[str, object], known: Mapping[str, FieldTypes]) -> None:
         for name, value in table.items():
             if name not in known:
                 raise self._error(
-                    where, name, f"{name!r} is not known here; known are {', '.join(known)}."
+                    where, name, f"{name!r} is not a known key; use one of {', '.join(known)}."
                 )
-            if not fits(value, known[name]):
-                raise self._error(where, name, f"{name} must be {in_words(known[name])}.")
+            if not has_type(value, known[name]):
+                raise self._error(where, name, f"{name} must be {describe_types(known[name])}.")
 
-    def _made(self, where: str, name: str, make: Callable[[], Any]) -> Any:
+    def _build(self, where: str, build: Callable[[], _T], name: str = "") -> _T:
         try:
-            return make()
+            return build()
         except ValueError as error:
-            named = name or self._positions.mentioned(where, str(error))
-            raise self._error(where, named, str(error)) from None
+            key = name or self._toml_lines.mentioned(where, str(error))
+            raise self._error(where, key, str(error)) from None
 
     def _error(self, where: str, name: str, message: str) -> ConfigError:
-        return ConfigError(f"{self._path}, line {self._positions.line(where, name)}: {message}")
+        return ConfigError(f"{self._path}, line {self._toml_lines.line(where, name)}: {message}")
 
 
 def _key(table: str, name: str) -> str:
@@ -196,22 +184,16 @@ def _key(table: str, name: str) -> str:
 
 
 def event_arguments(**table: Any) -> dict[str, Any]:
-    """An event of the file or of a flag as `Emulator` takes it.
-
-    Raises:
-        ValueError: if it makes no sense.
-    """
+    """Return an event from the file or a flag in the form of `Emulator`'s argument."""
     details = {("event_type" if name == "type" else name): value for name, value in table.items()}
-    Announcement(**details)
+    EventSpec(**details)
     return details
 
 
 def _identity(kind: str = "user-assigned", **table: str) -> Identity:
     if kind == "system-assigned":
         if "name" in table or "resource_id" in table:
-            raise ValueError(
-                "a system-assigned identity has neither name nor resource_id; its machine has."
-            )
+            raise ValueError("a system-assigned identity cannot have a name or resource_id.")
         return SystemAssigned(**table)
     if kind != "user-assigned":
         raise ValueError(f"kind must be system-assigned or user-assigned, not {kind!r}.")
@@ -220,5 +202,5 @@ def _identity(kind: str = "user-assigned", **table: str) -> Identity:
         return dataclasses.replace(UserAssigned.named(name), **table)
     missing = [field for field in ("client_id", "object_id", "resource_id") if field not in table]
     if missing:
-        raise ValueError(f"a user-assigned identity needs a name, or else {', '.join(missing)}.")
+        raise ValueError(f"a user-assigned identity needs a name or {', '.join(missing)}.")
     return UserAssigned(**table)

@@ -1,6 +1,6 @@
-"""The table of options, read from `Settings`: what flags and documentation are made from.
+"""The options of the emulator, read from `Settings`, for flags and documentation.
 
-``python -m imds_identity.emulator._cli.options FILE`` puts the table into a document.
+``python -m imds_identity.emulator._cli.options FILE`` writes the table of options into a document.
 """
 
 from __future__ import annotations
@@ -10,66 +10,68 @@ import dataclasses
 import functools
 import re
 import sys
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from .._kinds import is_scalar, kinds_of
-from .._settings import UNCHANGED, Option, Settings
+from .._field_types import FieldTypes, field_types, is_scalar
+from .._settings import SAME_AS_PARAMETER, Option, Settings
 
-if TYPE_CHECKING:
-    from .._kinds import Kinds
-
-_MARKED = re.compile(r"(<!-- options -->\n).*(<!-- end of options -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- options -->\n).*(<!-- end of options -->)", re.DOTALL)
 
 
-class Row(NamedTuple):
+class OptionInfo(NamedTuple):
     """One option.
 
     Attributes:
-        name: what the parameter is called.
-        kinds: what it may be.
-        choices: the words that it may be, where only some are.
-        default: what it is when nobody says.
-        option: what else `Settings` says of it.
+        name: the name of the parameter.
+        types: the types of its value.
+        choices: the possible values, if they are limited.
+        default: the default of the parameter.
+        spec: its documentation and form.
     """
 
     name: str
-    kinds: Kinds
+    types: FieldTypes
     choices: tuple[str, ...]
-    default: Any
-    option: Option
+    default: object
+    spec: Option
 
     @property
     def flag(self) -> str:
-        """The flag that takes its value; empty if it has none."""
-        if self.option.flag is not None:
-            return self.option.flag
-        return f"--{self.name.replace('_', '-')}" if is_scalar(self.kinds) else ""
+        """The flag for its value; empty if it has none."""
+        if self.spec.flag is not None:
+            return self.spec.flag
+        return f"--{self.name.replace('_', '-')}" if is_scalar(self.types) else ""
 
     @property
     def key(self) -> str:
-        """Its key in the file; a dot stands between a table and its key."""
-        return self.name if self.option.key is None else self.option.key
+        """Its key in the file, with a dot between table and key."""
+        return self.name if self.spec.key is None else self.spec.key
 
     @property
     def is_switch(self) -> bool:
-        """Whether its flag takes no value."""
-        return self.kinds == (bool,)
+        """Whether its flag has no value."""
+        return self.types == (bool,)
 
     @property
-    def command_default(self) -> Any:
-        """What it is for the command when nobody says."""
-        return self.default if self.option.command is UNCHANGED else self.option.command
+    def has_command_default(self) -> bool:
+        """Whether the command has another default than the parameter."""
+        return self.spec.command_default is not SAME_AS_PARAMETER
+
+    @property
+    def command_default(self) -> object:
+        """The command's default."""
+        return self.spec.command_default if self.has_command_default else self.default
 
 
 @functools.cache
-def rows() -> tuple[Row, ...]:
-    """All options, in the order of `Settings`."""
+def all_options() -> tuple[OptionInfo, ...]:
+    """Return the options in the order of `Settings`."""
     hints = get_type_hints(Settings, include_extras=True)
-    kinds = kinds_of(Settings)
+    types = field_types(Settings)
     return tuple(
-        Row(
+        OptionInfo(
             field.name,
-            kinds[field.name],
+            types[field.name],
             get_args(hint.__origin__) if get_origin(hint.__origin__) is Literal else (),
             None if field.default is dataclasses.MISSING else field.default,
             hint.__metadata__[0],
@@ -80,77 +82,85 @@ def rows() -> tuple[Row, ...]:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flag of every option that has one; each defaults to None, for not given."""
-    for row in rows():
-        switch, effect = row.option.switch
-        if row.flag:
-            parser.add_argument(row.flag, dest=row.name, help=_help(row), **_form(row))
+    """Add the flags of all options to a parser, with the default None."""
+    for option in all_options():
+        if option.flag:
+            arguments = _argument_settings(option)
+            parser.add_argument(option.flag, dest=option.name, help=_help(option), **arguments)
+        switch, switch_help = option.spec.switch
         if switch:
-            parser.add_argument(switch, action="store_true", default=None, help=effect)
+            parser.add_argument(switch, action="store_true", default=None, help=switch_help)
 
 
-def command_defaults() -> dict[str, Any]:
-    """What the command sets where nobody says, unlike the constructor."""
-    changed = [row for row in rows() if row.option.command is not UNCHANGED]
-    return {row.name: row.option.command for row in changed}
+def command_defaults() -> dict[str, object]:
+    """Return the defaults of the command that differ from those of the parameters."""
+    return {
+        option.name: option.command_default
+        for option in all_options()
+        if option.has_command_default
+    }
 
 
-def _form(row: Row) -> dict[str, Any]:
-    if row.is_switch:
+def _argument_settings(option: OptionInfo) -> dict[str, Any]:
+    if option.is_switch:
         return {"action": argparse.BooleanOptionalAction, "default": None}
-    if not is_scalar(row.kinds):
-        repeated = row.name != "events_clock"
-        return {"metavar": row.option.unit, **({"action": "append"} if repeated else {})}
-    form: dict[str, Any] = {"type": next(k for k in (float, int, str) if k in row.kinds)}
-    if row.choices:
-        return {**form, "choices": row.choices}
-    return {**form, "metavar": row.option.unit or "NUMBER"}
+    metavar = option.spec.metavar
+    if not is_scalar(option.types):
+        return {"metavar": metavar, **({"action": "append"} if _is_repeatable(option) else {})}
+    parse = next(each for each in (float, int, str) if each in option.types)
+    if option.choices:
+        return {"type": parse, "choices": option.choices}
+    return {"type": parse, "metavar": metavar or "NUMBER"}
 
 
-def _help(row: Row) -> str:
-    words = row.option.help
-    if not is_scalar(row.kinds) and row.name != "events_clock":
-        words += "; repeat for more"
-    shown = _shown(row.command_default)
-    return f"{words} (default: {shown})" if shown else words
+def _is_repeatable(option: OptionInfo) -> bool:
+    return not is_scalar(option.types) and option.name != "events_clock"
 
 
-def _shown(default: Any) -> str:
-    if default is None or not isinstance(default, (bool, int, float, str)):
-        return ""
-    return {True: "yes", False: "no"}[default] if isinstance(default, bool) else str(default)
+def _help(option: OptionInfo) -> str:
+    text = option.spec.help
+    if _is_repeatable(option):
+        text += "; repeatable"
+    default = _format_default(option.command_default)
+    return f"{text} (default: {default})" if default else text
+
+
+def _format_default(default: object) -> str:
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return str(default) if isinstance(default, int | float | str) else ""
 
 
 def markdown() -> str:
-    """The table for the documentation."""
+    """Return the table of options for the documentation."""
     lines = [
-        "| Parameter | Default | Flag | Key in the file | What it is |",
+        "| Parameter | Default | Flag | Key in the file | Meaning |",
         "|---|---|---|---|---|",
     ]
-    for row in rows():
-        default = _shown(row.default)
-        if row.option.command is not UNCHANGED:
-            default += f" (command: {_shown(row.option.command)})"
-        flags = ", ".join(f"`{flag}`" for flag in _flags(row))
-        key = f"`{row.key}`" if row.key else ""
-        cells = (f"`{row.name}`", default.strip(), flags, key, row.option.help)
+    for option in all_options():
+        default = _format_default(option.default)
+        if option.has_command_default:
+            default += f" (command: {_format_default(option.command_default)})"
+        flags = ", ".join(f"`{flag}`" for flag in _flags(option))
+        key = f"`{option.key}`" if option.key else ""
+        cells = (f"`{option.name}`", default.strip(), flags, key, option.spec.help)
         lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     return "\n".join(lines) + "\n"
 
 
-def _flags(row: Row) -> list[str]:
-    opposite = f"--no-{row.flag.removeprefix('--')}" if row.is_switch else ""
-    return [flag for flag in (row.flag, opposite, row.option.switch[0]) if flag]
+def _flags(option: OptionInfo) -> list[str]:
+    negation = f"--no-{option.flag.removeprefix('--')}" if option.is_switch else ""
+    return [flag for flag in (option.flag, negation, option.spec.switch[0]) if flag]
 
 
-def documented(text: str) -> str:
-    """A document with the table put between its marks."""
-    return _MARKED.sub(lambda found: found.group(1) + markdown() + found.group(2), text)
+def update_table(text: str) -> str:
+    """Return a document with the current table between its markers."""
+    return _TABLE.sub(lambda found: found.group(1) + markdown() + found.group(2), text)
 
 
 if __name__ == "__main__":
     with open(sys.argv[1], "r+", encoding="utf-8") as file:
-        new = documented(file.read())
+        updated = update_table(file.read())
         file.seek(0)
-        file.write(new)
+        file.write(updated)
         file.truncate()

@@ -1,4 +1,4 @@
-"""The emulator as a program: serves until a signal, and says what clients must export."""
+"""Serving until a signal, and the lines that the command prints."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
     from .._emulator import Emulator
     from .._machine.identities import Identity
-    from .._state.records import RecordedRequest
+    from .._state.request_log import RecordedRequest
 
 
-def introduction(emulator: Emulator) -> list[str]:
-    """What a person wants to know of an emulator that has just begun to serve."""
-    lines = [_identity_line(identity) for identity in emulator.identities]
-    lines.append(f"To verify tokens: {emulator.jwks_url}")
+def startup_lines(emulator: Emulator) -> list[str]:
+    """Return the lines to print when an emulator has started."""
+    lines = [_describe_identity(identity) for identity in emulator.identities]
+    lines.append(f"Keys to verify tokens: {emulator.jwks_url}")
     if emulator.profile == "vm":
-        lines.append(f"The root of attested documents: {emulator.endpoint}{ROOT_PATH}")
+        lines.append(f"Root certificate of attested documents: {emulator.endpoint}{ROOT_PATH}")
     if emulator.tokens_directory is not None:
-        lines.append(f"Arc's key files: {emulator.tokens_directory}")
+        lines.append(f"Arc key files: {emulator.tokens_directory}")
     if emulator.admin_url is not None:
-        lines.append(f"The page is at {emulator.admin_url}/")
-    lines.append(f"Serving {emulator.profile} on {emulator.endpoint}; Ctrl-C stops it.")
+        lines.append(f"Admin page: {emulator.admin_url}/")
+    lines.append(f"Serving {emulator.profile} on {emulator.endpoint}; press Ctrl-C to stop.")
     return lines
 
 
-def _identity_line(identity: Identity) -> str:
+def _describe_identity(identity: Identity) -> str:
     ids = f"client_id {identity.client_id}, object_id {identity.object_id}"
     if isinstance(identity, SystemAssigned):
         return f"System-assigned identity: {ids}"
@@ -47,50 +47,50 @@ def serve(
     started: Callable[[Emulator], None] | None = None,
     requested: Callable[[RecordedRequest], None] | None = None,
 ) -> None:
-    """Serve until SIGINT, SIGTERM or SIGHUP, then stop cleanly. To be called on the main thread.
+    """Serve until SIGINT, SIGTERM or SIGHUP, then stop. Must be called on the main thread.
 
     Args:
-        emulator: what to serve; not yet started.
-        started: called once it serves.
+        emulator: the emulator, not yet started.
+        started: called when it has started to serve.
         requested: called with each request, on the serving thread.
     """
     if requested is not None:
         emulator.on_request(requested)
-    with _end_signal() as end, emulator:
+    with _stop_signal() as received, emulator:
         if started is not None:
             started(emulator)
-        end.recv(1)
+        received.recv(1)
 
 
 @contextlib.contextmanager
-def _end_signal() -> Iterator[socket.socket]:
-    """A socket that has something to read once a signal has come.
+def _stop_signal() -> Iterator[socket.socket]:
+    """Yield a socket that becomes readable when a signal arrives.
 
-    Python's own handlers run in the main thread when it next runs Python. One that is about to
-    wait for a lock, or whose signal reached another thread, would not do so until the next signal.
+    Python's own signal handlers run only when the main thread executes Python code. A main thread
+    that waits for a lock, or a signal that another thread receives, would delay them.
     """
-    kinds = [signal.SIGINT, signal.SIGTERM]
+    signals = [signal.SIGINT, signal.SIGTERM]
     hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
-    # Under nohup it is ignored, and stays so: the terminal may go, the emulator stays.
+    # nohup ignores the signal, so that the emulator keeps running without its terminal.
     if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
-        kinds.append(hang_up)
+        signals.append(hang_up)
     reader, writer = socket.socketpair()
     with reader, writer:
         writer.setblocking(False)
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        before = [signal.signal(kind, lambda *_: None) for kind in kinds]
+        before = [signal.signal(number, lambda *_: None) for number in signals]
         try:
             yield reader
         finally:
-            for kind, handler in zip(kinds, before, strict=True):
-                signal.signal(kind, handler)
+            for number, handler in zip(signals, before, strict=True):
+                signal.signal(number, handler)
             signal.set_wakeup_fd(wakeup)
 
 
 def request_line(record: RecordedRequest) -> str:
-    """One line about a request, printable whatever the client sent."""
-    moment = time.strftime("%H:%M:%S", time.gmtime(record.time))
+    """Return the log line of a request, without control characters."""
+    timestamp = time.strftime("%H:%M:%S", time.gmtime(record.time))
     status = record.status or "---"
     note = f"  [{record.note}]" if record.note else ""
     target = record.target.encode("ascii", "backslashreplace").decode()
-    return f"{moment} {status} {record.method} {target}{note}"
+    return f"{timestamp} {status} {record.method} {target}{note}"

@@ -1,1 +1,1 @@
-"""The HTTP server that services stand on."""
+"""The HTTP server."""

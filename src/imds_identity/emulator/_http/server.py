@@ -1,7 +1,7 @@
-"""Serves a handler over HTTP: aiohttp speaks the protocol, this module sends what faults ask for.
+"""An HTTP server on top of aiohttp, which can also send the broken responses of faults.
 
-A client that goes away ends the work on its request. Idle connections are closed after a while,
-and the oldest one makes room where there would be too many.
+When a client disconnects, its request is canceled. Idle connections are closed after a while, and
+the oldest connection is closed when there are too many.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from .._clock import Clock
 
 _LOG = logging.getLogger(__name__)
-# aiohttp would log a traceback for each malformed request; failures of ours are logged here.
-_SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 - it stays outside the tree
-_LARGEST_HEAD = 16 * 1024
-_LARGEST_BODY = 256 * 1024
-_MOST_CONNECTIONS = 400
+# aiohttp would log a traceback for each malformed request; this module logs its own errors.
+_SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 - not part of the logger hierarchy
+_MAX_HEAD_SIZE = 16 * 1024
+_MAX_BODY_SIZE = 256 * 1024
+_MAX_CONNECTIONS = 400
 _IDLE_SECONDS = 120.0
 _BODY_SECONDS = 60.0
 _HANDSHAKE_SECONDS = 10.0
-_TRICKLES = 10
-_BODILESS = frozenset({204, 304})
-# On, for no time. Windows has two short numbers there, others two of the usual size.
+_SLOW_CHUNKS = 10
+_STATUSES_WITHOUT_BODY = frozenset({204, 304})
+# SO_LINGER on, for zero seconds; the struct has two shorts on Windows, and two ints elsewhere.
 _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
@@ -44,8 +44,8 @@ class HttpServer:
     """Serves one handler on one listening socket.
 
     Args:
-        handler: answers a request; called on the loop, so it must not block.
-        clock: tells the Date header the time.
+        handler: returns the response to a request; it runs on the loop, so it must not block.
+        clock: the clock of the Date header.
         name: the Server header.
     """
 
@@ -54,12 +54,12 @@ class HttpServer:
         self._clock = clock
         self._name = name
         self._date = (0, "")
-        self._http: _BoundedServer | None = None
+        self._http: _LimitedServer | None = None
         self._listening: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
-        """Begin to accept connections on a bound socket, which it then owns."""
-        self._http = _BoundedServer(
+        """Start to accept connections on a bound socket, and take ownership of it."""
+        self._http = _LimitedServer(
             self._serve,
             request_factory=_request_factory(asyncio.get_running_loop()),
             handler_cancellation=True,
@@ -67,8 +67,8 @@ class HttpServer:
             logger=_SILENT,
             keepalive_timeout=_IDLE_SECONDS,
             lingering_time=1.0,
-            max_line_size=_LARGEST_HEAD,
-            max_field_size=_LARGEST_HEAD,
+            max_line_size=_MAX_HEAD_SIZE,
+            max_field_size=_MAX_HEAD_SIZE,
             auto_decompress=False,
         )
         self._listening = await asyncio.get_running_loop().create_server(
@@ -80,7 +80,7 @@ class HttpServer:
         )
 
     async def stop(self) -> None:
-        """Stop accepting and drop every connection."""
+        """Stop accepting and close all connections."""
         if self._listening is not None:
             self._listening.close()
         for transport in self._transports():
@@ -89,36 +89,38 @@ class HttpServer:
             await self._http.shutdown(0)
 
     def descriptors(self) -> list[int]:
-        """File descriptors of the open connections."""
+        """Return the file descriptors of the open connections."""
         connections = [transport.get_extra_info("socket") for transport in self._transports()]
         return [connection.fileno() for connection in connections if connection is not None]
 
     def _transports(self) -> list[asyncio.Transport]:
         connections = self._http.connections if self._http is not None else []
-        return [open_.transport for open_ in connections if open_.transport is not None]
+        return [each.transport for each in connections if each.transport is not None]
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        response = await self._answer(request)
+        response = await self._respond(request)
         try:
-            return await self._deliver(request, response)
+            return await self._send(request, response)
         finally:
             if response.finished is not None:
                 response.finished()
 
-    async def _answer(self, request: web.BaseRequest) -> Response:
+    async def _respond(self, request: web.BaseRequest) -> Response:
         try:
-            return self._handler(await _message_of(request))
+            return self._handler(await _read_request(request))
         except (BadTargetError, asyncio.TimeoutError) as error:
-            return json_response(400, {"error": str(error) or "The request body did not come."})
+            return json_response(
+                400, {"error": str(error) or "The request body did not arrive in time."}
+            )
         except web.HTTPRequestEntityTooLarge:
             return json_response(413, {"error": "The request body is too large."})
         except web.RequestPayloadError:
             return json_response(400, {"error": "The request body is not valid HTTP."})
-        except Exception:  # noqa: BLE001 - one bad request must not end the server
-            _LOG.exception("The emulator failed to answer %s %s", request.method, request.raw_path)
-            return json_response(500, {"error": "The emulator failed; its log says how."})
+        except Exception:  # noqa: BLE001 - one request must not stop the server
+            _LOG.exception("The emulator failed to handle %s %s", request.method, request.raw_path)
+            return json_response(500, {"error": "Internal error of the emulator; see its log."})
 
-    async def _deliver(self, request: web.BaseRequest, response: Response) -> web.StreamResponse:
+    async def _send(self, request: web.BaseRequest, response: Response) -> web.StreamResponse:
         delivery = response.delivery
         if delivery.no_answer:
             await asyncio.Event().wait()
@@ -128,31 +130,35 @@ class HttpServer:
         if delivery.reset:
             _reset(request)
         elif delivery.truncate is not None:
-            return await _send_in_part(request, response, headers, delivery.truncate)
-        elif delivery.slow_body > 0 and response.body and response.status not in _BODILESS:
-            return await _trickle(request, response, headers, delivery.slow_body)
+            return await _send_truncated(request, response, headers, delivery.truncate)
+        elif (
+            delivery.slow_body > 0
+            and response.body
+            and response.status not in _STATUSES_WITHOUT_BODY
+        ):
+            return await _send_slowly(request, response, headers, delivery.slow_body)
         return web.Response(status=response.status, body=response.body, headers=headers)
 
     def _headers(self, response: Response) -> dict[str, str]:
         return {
             "Content-Type": response.content_type,
             "Server": self._name,
-            "Date": self._date_field(response.delivery.date_skew),
+            "Date": self._date_header(response.delivery.date_skew),
             **response.headers,
         }
 
-    def _date_field(self, skew: float) -> str:
+    def _date_header(self, skew: float) -> str:
         second = int(self._clock.time() + skew)
         if self._date[0] != second:
             self._date = (second, formatdate(second, usegmt=True))
         return self._date[1]
 
 
-class _BoundedServer(web.Server):
+class _LimitedServer(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         connections = self.connections
-        if len(connections) > _MOST_CONNECTIONS:
+        if len(connections) > _MAX_CONNECTIONS:
             connections[0].force_close()
 
 
@@ -160,18 +166,18 @@ def _request_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., web.BaseR
     def make(message: Any, payload: Any, *connection: Any) -> web.BaseRequest:
         protocol, writer, task = connection
         return web.BaseRequest(
-            message, payload, protocol, writer, task, loop, client_max_size=_LARGEST_BODY
+            message, payload, protocol, writer, task, loop, client_max_size=_MAX_BODY_SIZE
         )
 
     return make
 
 
-async def _message_of(request: web.BaseRequest) -> Request:
+async def _read_request(request: web.BaseRequest) -> Request:
     body = b""
     if request.can_read_body:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            # aiohttp sends no error answer once it counts output; the interim line is no answer.
+            # aiohttp sends no error response after output; the interim response must not count.
             request.writer.output_size = 0
         body = await asyncio.wait_for(request.read(), _BODY_SECONDS)
     headers = [
@@ -191,7 +197,7 @@ def _reset(request: web.BaseRequest) -> None:
         transport.abort()
 
 
-async def _send_in_part(
+async def _send_truncated(
     request: web.BaseRequest, response: Response, headers: dict[str, str], size: int
 ) -> web.StreamResponse:
     headers["Content-Length"] = str(len(response.body))
@@ -203,15 +209,15 @@ async def _send_in_part(
     return sent
 
 
-async def _trickle(
+async def _send_slowly(
     request: web.BaseRequest, response: Response, headers: dict[str, str], seconds: float
 ) -> web.StreamResponse:
     sent = web.StreamResponse(status=response.status, headers=headers)
     sent.content_length = len(response.body)
     await sent.prepare(request)
-    size = -(-len(response.body) // _TRICKLES)
+    size = -(-len(response.body) // _SLOW_CHUNKS)
     for start in range(0, len(response.body), size):
         if start:
-            await asyncio.sleep(seconds / _TRICKLES)
+            await asyncio.sleep(seconds / _SLOW_CHUNKS)
         await sent.write(response.body[start : start + size])
     return sent

@@ -1,1 +1,1 @@
-"""What the emulated machine is: values that do not change while it runs."""
+"""The emulated machine: values that do not change while the emulator runs."""

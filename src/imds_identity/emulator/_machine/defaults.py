@@ -1,4 +1,4 @@
-"""What an instance document says of a machine that nobody described further."""
+"""The default values of a machine's instance document."""
 
 from __future__ import annotations
 

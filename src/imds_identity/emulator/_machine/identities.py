@@ -1,4 +1,4 @@
-"""Who may ask: the managed identities of the emulated machine."""
+"""The managed identities of the emulated machine."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# The namespace in which a name is hashed to identifiers: equal names give equal ones.
+# The namespace of the UUIDs that are generated from names.
 _NAMESPACE = uuid.UUID("6d1f9a54-3f0b-4d0c-9f0e-1d5f3f6f7a10")
 DEFAULT_SUBSCRIPTION = "8d10da13-8125-4ba9-a717-bf7490507b3d"
 DEFAULT_RESOURCE_GROUP = "emulated-group"
 
 
 class IdentityNotFoundError(LookupError):
-    """The machine has no identity of that description, or too many to choose from."""
+    """The machine has no such identity, or several without a selector to choose one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SystemAssigned:
-    """The identity that lives and dies with its machine.
+    """The system-assigned identity of a machine.
 
     Attributes:
         client_id: the application id, a GUID.
@@ -34,7 +34,7 @@ class SystemAssigned:
 
 @dataclass(frozen=True, slots=True)
 class UserAssigned:
-    """An identity that is a resource of its own.
+    """A user-assigned identity.
 
     Attributes:
         client_id: the application id, a GUID.
@@ -54,15 +54,15 @@ class UserAssigned:
         subscription_id: str = DEFAULT_SUBSCRIPTION,
         resource_group: str = DEFAULT_RESOURCE_GROUP,
     ) -> UserAssigned:
-        """An identity whose identifiers follow from its name.
+        """Return an identity whose ids are generated from its name.
 
         Args:
-            name: the resource's name.
-            subscription_id: the subscription it lies in.
-            resource_group: the resource group it lies in.
+            name: the name of the identity's resource.
+            subscription_id: the resource's subscription.
+            resource_group: the resource's resource group.
 
         Returns:
-            The identity; equal for equal arguments.
+            The identity; the same ids for the same arguments.
         """
         return cls(
             client_id=str(uuid.uuid5(_NAMESPACE, f"client:{name}")),
@@ -82,12 +82,12 @@ DEFAULT_IDENTITIES: tuple[Identity, ...] = (DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USE
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which identity a request names.
+    """The identity selector of a request.
 
     Attributes:
-        parameter: the query parameter that named it, as it is to be echoed.
-        attribute: ``client_id``, ``object_id`` or ``resource_id``.
-        value: what it named.
+        parameter: the name of its query parameter.
+        attribute: the attribute of `Identity` to compare.
+        value: the value to compare it with.
     """
 
     parameter: str
@@ -95,21 +95,11 @@ class Selector:
     value: str
 
 
-def checked_identities(identities: Iterable[Identity]) -> tuple[Identity, ...]:
-    """The identities as a tuple.
-
-    Args:
-        identities: at most one of them system-assigned.
-
-    Returns:
-        The same, in the same order.
-
-    Raises:
-        ValueError: if two are system-assigned, one lacks an identifier, or two share one.
-    """
+def validate_identities(identities: Iterable[Identity]) -> tuple[Identity, ...]:
+    """Return the identities; ValueError if they cannot belong to one machine."""
     found = tuple(identities)
     if sum(isinstance(identity, SystemAssigned) for identity in found) > 1:
-        raise ValueError("A machine has at most one system-assigned identity; two were given.")
+        raise ValueError("A machine has at most one system-assigned identity, not two.")
     seen: set[tuple[str, str]] = set()
     for identity in found:
         for attribute in ("client_id", "object_id", "resource_id"):
@@ -117,7 +107,7 @@ def checked_identities(identities: Iterable[Identity]) -> tuple[Identity, ...]:
             if value is None:
                 continue
             if not value or not isinstance(value, str):
-                raise ValueError(f"An identity's {attribute} is empty; give it a value.")
+                raise ValueError(f"An identity's {attribute} is empty.")
             if (attribute, value.lower()) in seen:
                 raise ValueError(f"Two identities have the same {attribute}, {value}.")
             seen.add((attribute, value.lower()))
@@ -125,19 +115,9 @@ def checked_identities(identities: Iterable[Identity]) -> tuple[Identity, ...]:
 
 
 def find_identity(identities: Sequence[Identity], selector: Selector | None) -> Identity:
-    """Find the identity that a request means.
+    """Return the selected identity; IdentityNotFoundError if there is none.
 
-    With none named it is the system-assigned identity, else the only user-assigned one.
-
-    Args:
-        identities: the machine's identities.
-        selector: what the request names, if anything; compared case-insensitively.
-
-    Returns:
-        The identity.
-
-    Raises:
-        IdentityNotFoundError: if there is none such, or a selector is required.
+    Without a selector it is the system-assigned identity, else the only user-assigned one.
     """
     if selector is not None:
         for identity in identities:

@@ -1,4 +1,4 @@
-"""What the emulated machine is, and what its instance document says of it."""
+"""The emulated machine, and the ``compute`` part of its instance document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._kinds import check_fields
+from .._field_types import validate_fields
 from .defaults import (
     DEFAULT_COMPUTE,
     DEFAULT_LOAD_BALANCER,
@@ -43,16 +43,19 @@ class Machine:
         vm_id: its unique id.
         vm_size: its size.
         os_type: ``Linux`` or ``Windows``.
-        environment: its cloud, as ``azEnvironment`` names it.
+        environment: its cloud, as in ``azEnvironment``.
         zone: its availability zone; empty for none.
-        scale_set: the scale set that it is an instance of; empty for none. It is then called as
-            the first instance, such as ``web_0``, unless a name is given.
+        scale_set: the name of its scale set; empty for none. Unless a name is given, the machine
+            is the first instance, such as ``web_0``.
         tags: its tags.
         user_data: its user data, in base64.
-        compute: anything else of the instance document's ``compute``, merged over the defaults.
+        compute: other fields of the instance document's ``compute``, merged over the defaults.
         network: the instance document's ``network``.
-        load_balancer: what the load balancer category shows; None, or an
-            empty one, for a machine behind none.
+        load_balancer: the document of the load balancer category; None or empty for a machine
+            without a load balancer.
+
+    Raises:
+        ValueError: if an attribute is not valid; the message names it.
     """
 
     name: str = DEFAULT_NAME
@@ -75,8 +78,8 @@ class Machine:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what no machine's document can say."""
-        check_fields(self, "A machine's ")
+        """Validate the fields."""
+        validate_fields(self, "A machine's ")
         if self.scale_set and self.name == DEFAULT_NAME:
             object.__setattr__(self, "name", f"{self.scale_set}_0")
         if self.environment not in ENVIRONMENTS:
@@ -89,10 +92,12 @@ class Machine:
             _require_strings(value, name)
         _require_strings(self.tags, "tags")
         if not {"tags", "tagsList"}.isdisjoint(self.compute):
-            raise ValueError("compute shows tags in two forms: give tags, and both are right.")
+            raise ValueError(
+                "compute cannot include tags or tagsList: set tags, from which both are generated."
+            )
 
     def resource_id(self, provider: str) -> str:
-        """Its ARM resource id.
+        """Return its ARM resource id.
 
         Args:
             provider: the provider and type, such as ``Microsoft.Compute/virtualMachines``.
@@ -103,7 +108,7 @@ class Machine:
         return self._resource(provider, self.name)
 
     def _scale_set_instance(self) -> int | None:
-        """Its number in a uniform scale set; in a flexible one machines have no number."""
+        """Return its number in a uniform scale set; None for other machines."""
         number = self.name.removeprefix(f"{self.scale_set}_")
         return int(number) if self.scale_set and number.isdecimal() else None
 
@@ -114,7 +119,7 @@ class Machine:
         )
 
     def full_compute(self, resource_id: str) -> dict[str, Any]:
-        """``compute`` with every field that any api-version has.
+        """Return ``compute`` with the fields of all api-versions.
 
         Args:
             resource_id: the machine's ARM resource id.
@@ -142,16 +147,16 @@ class Machine:
                     "osType": self.os_type,
                 }
             },
-            **self._membership(),
+            **self._scale_set_fields(),
         }
-        installed = WINDOWS_COMPUTE if self.os_type == "Windows" else {}
-        return _merged(DEFAULT_COMPUTE, installed, own, self.compute)
+        os_defaults = WINDOWS_COMPUTE if self.os_type == "Windows" else {}
+        return _merged(DEFAULT_COMPUTE, os_defaults, own, self.compute)
 
     def _computer_name(self) -> str:
         instance = self._scale_set_instance()
         return self.name if instance is None else f"{self.scale_set}{instance:06}"
 
-    def _membership(self) -> dict[str, Any]:
+    def _scale_set_fields(self) -> dict[str, Any]:
         if not self.scale_set:
             return {}
         group = uuid.uuid5(uuid.NAMESPACE_URL, self.scale_set)
@@ -163,7 +168,7 @@ class Machine:
 
 
 def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of all layers together, where what a later one says goes before."""
+    """Return a copy of the layers merged; later layers take precedence."""
     result: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
@@ -174,7 +179,7 @@ def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _require_strings(value: Any, where: str) -> None:
+def _require_strings(value: object, where: str) -> None:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             _require_strings(inner, f"{where}.{name}")
@@ -182,6 +187,6 @@ def _require_strings(value: Any, where: str) -> None:
         for index, inner in enumerate(value):
             _require_strings(inner, f"{where}[{index}]")
     elif not isinstance(value, str):
-        raise ValueError(  # noqa: TRY004 - a bad value, like every other here
-            f"{where} must be a string, as every value of the document is."
+        raise ValueError(  # noqa: TRY004 - callers expect ValueError
+            f"{where} must be a string, like every value of the document."
         )

@@ -1,4 +1,4 @@
-"""The resources that tokens can be had for."""
+"""The resources that tokens are issued for."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def is_known(resource: str, more: Iterable[str] = ()) -> bool:
-    """Whether a tenant has a service principal for a resource.
+def is_known_resource(resource: str, additional: Iterable[str] = ()) -> bool:
+    """Return whether a tenant has a service principal for a resource.
 
     Args:
-        resource: what a token is asked for; a slash at its end and case make no difference.
-        more: resources that this tenant knows beside those of every tenant; ``*`` stands for any
-            text.
+        resource: the resource; case and a trailing slash make no difference.
+        additional: resources that this tenant knows in addition to those of every tenant; ``*``
+            matches any text.
     """
-    asked = resource.lower().removesuffix("/")
-    exact, patterns = _in_every_tenant()
-    if asked in exact:
+    normalized = resource.lower().removesuffix("/")
+    exact, patterns = _known_in_every_tenant()
+    if normalized in exact:
         return True
-    named = (pattern.lower().removesuffix("/") for pattern in more)
-    return any(fnmatchcase(asked, pattern) for pattern in (*patterns, *named))
+    own_patterns = (pattern.lower().removesuffix("/") for pattern in additional)
+    return any(fnmatchcase(normalized, pattern) for pattern in (*patterns, *own_patterns))
 
 
 @functools.cache
-def _in_every_tenant() -> tuple[frozenset[str], tuple[str, ...]]:
+def _known_in_every_tenant() -> tuple[frozenset[str], tuple[str, ...]]:
     text = files(__package__).joinpath("resources.txt").read_text("utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     patterns = tuple(line for line in lines if "*" in line)

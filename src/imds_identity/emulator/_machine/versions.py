@@ -1,4 +1,4 @@
-"""The api-versions that the metadata service knows, and what came with them."""
+"""The api-versions of the metadata service."""
 
 from __future__ import annotations
 
@@ -44,44 +44,33 @@ _LISTED_IN_ERRORS = 3
 
 
 def supported_versions(newest: str | None = None) -> list[str]:
-    """The versions that a region knows.
-
-    Args:
-        newest: the newest one that it knows; every one when left out.
-
-    Returns:
-        The versions, oldest first.
-
-    Raises:
-        ValueError: if no such version was ever published.
-    """
+    """Return the versions up to the newest one, oldest first; ValueError if there is none such."""
     if newest is None:
         return list(API_VERSIONS)
     if newest not in API_VERSIONS:
-        raise ValueError(f"newest_version: {newest} was never one; the newest is 2025-04-07.")
+        raise ValueError(
+            f"newest_version: there is no api-version {newest}; the newest is {API_VERSIONS[-1]}."
+        )
     return [version for version in API_VERSIONS if version <= newest]
 
 
-def version_complaint(asked: str | None, introduced: str, supported: list[str]) -> str | None:
-    """Say what is wrong with an api-version.
+def version_error(requested: str | None, introduced: str, supported: list[str]) -> str | None:
+    """Return the error message for an api-version, or None if it is valid.
 
     Args:
-        asked: what the request gave, if anything.
-        introduced: the version that introduced the category asked for.
-        supported: what the region knows.
-
-    Returns:
-        The complaint, or None when the version is good.
+        requested: the api-version of the request, if any.
+        introduced: the version that introduced the requested category.
+        supported: the supported versions.
     """
-    if not asked:
+    if not requested:
         return "Bad request. api-version was not specified in the request"
-    if asked not in supported:
+    if requested not in supported:
         return "Bad request. api-version is invalid or not supported in this region"
-    if asked < introduced:
+    if requested < introduced:
         return f"Bad request. api-version must be {introduced} or newer for this request"
     return None
 
 
 def newest_versions(supported: list[str]) -> list[str]:
-    """What an error lists for the client to fall back to, newest first."""
+    """Return the versions to list in an error, newest first."""
     return sorted(supported, reverse=True)[:_LISTED_IN_ERRORS]

@@ -1,1 +1,1 @@
-"""Keys and certificates that the emulator makes itself."""
+"""The keys and certificates of the emulator."""

@@ -1,4 +1,4 @@
-"""Signs attested documents as the cloud's own signer does (RFC 2315, RFC 5652)."""
+"""Signatures of attested documents, like those of the real service (RFC 2315, RFC 5652)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from .certificates import Authority, common_name, kept_authority, pem
+from .certificates import Authority, common_name, load_or_create_authority, pem
 from .key_store import ATTESTED_CA, ATTESTED_ROOT, KeyStore
 from .signing_key import rsa_key
 
@@ -29,7 +29,7 @@ _OPTIONS = (pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.NoAttributes)
 
 
 class _Signer:
-    """A key, with a certificate for one name."""
+    """A key with a certificate for one name."""
 
     def __init__(self, issuer: Authority, name: str, issuer_url: str) -> None:
         self._key = rsa_key()
@@ -44,26 +44,26 @@ class _Signer:
         )
         self.certificate = issuer.sign(builder)
 
-    def sign(self, content: bytes, beside: x509.Certificate | None = None) -> bytes:
-        """SignedData that holds the content and the signer's certificate, and ``beside``."""
+    def sign(self, content: bytes, additional: x509.Certificate | None = None) -> bytes:
+        """Return SignedData with the content, the signer's certificate and an additional one."""
         builder = pkcs7.PKCS7SignatureBuilder().set_data(content)
         builder = builder.add_signer(self.certificate, self._key, hashes.SHA256())
-        if beside is not None:
-            builder = builder.add_certificate(beside)
+        if additional is not None:
+            builder = builder.add_certificate(additional)
         signed = builder.sign(serialization.Encoding.DER, _OPTIONS)
-        # The real documents name a signature algorithm where the digest's belongs. Both names are
-        # equally long, so that no length around them changes.
+        # The real documents have a signature algorithm in place of the digest algorithm. Both OIDs
+        # have the same length, so the enclosing lengths stay correct.
         return signed.replace(_SHA256, _SHA256_WITH_RSA)
 
 
 class AttestationSigner:
-    """A root, an intermediate, and a signer named as the cloud's real one.
+    """A root, an intermediate, and a signer whose name is like that of the cloud's real signer.
 
     Args:
-        environment: the cloud, as ``azEnvironment`` names it.
-        now: a moment inside the certificates' validity.
-        intermediate_url: where the intermediate is served, which the signer's certificate names.
-        store: what keeps the authorities.
+        environment: the cloud, as in ``azEnvironment``.
+        now: a time at which the certificates are valid.
+        intermediate_url: the URL of the intermediate, which the signer's certificate contains.
+        store: the store of the authorities.
     """
 
     def __init__(
@@ -77,46 +77,46 @@ class AttestationSigner:
 
     @property
     def root_pem(self) -> bytes:
-        """The root that a verifier must trust, in PEM."""
+        """The root certificate in PEM."""
         return pem(self._root.certificate)
 
     @property
     def intermediate_pem(self) -> bytes:
-        """The authority between the root and the signer, in PEM."""
+        """The intermediate certificate in PEM."""
         return pem(self._intermediate.certificate)
 
     @property
     def intermediate_der(self) -> bytes:
-        """The authority between the root and the signer, in DER."""
+        """The intermediate certificate in DER."""
         return self._intermediate.certificate.public_bytes(serialization.Encoding.DER)
 
-    def sign(self, content: bytes, wrong: str | None = None) -> bytes:
-        """PKCS#7 SignedData, in DER, that holds the content and the signer's certificate.
+    def sign(self, content: bytes, defect: str | None = None) -> bytes:
+        """Return PKCS#7 SignedData in DER, with the content and the signer's certificate.
 
         Args:
-            content: what is signed.
-            wrong: ``tampered``, ``wrong-name``, ``unknown-root`` or ``decoy-signer``, for a
-                document that no verifier may believe.
+            content: the content to sign.
+            defect: ``tampered``, ``wrong-name``, ``unknown-root`` or ``decoy-signer``, for a
+                document that verifiers must reject.
         """
-        if wrong == "tampered":
+        if defect == "tampered":
             return self._signer.sign(content).replace(content, _tampered(content))
-        if wrong == "wrong-name":
+        if defect == "wrong-name":
             name = "emulator.metadata.azure.com.example.net"
             return _Signer(self._intermediate, name, self._url).sign(content)
-        if wrong in ("unknown-root", "decoy-signer"):
-            stranger = _Signer(_authorities(self._now, KeyStore())[1], self._name, self._url)
-            decoy = self._signer.certificate if wrong == "decoy-signer" else None
-            return stranger.sign(content, decoy)
+        if defect in ("unknown-root", "decoy-signer"):
+            other_signer = _Signer(_authorities(self._now, KeyStore())[1], self._name, self._url)
+            decoy = self._signer.certificate if defect == "decoy-signer" else None
+            return other_signer.sign(content, decoy)
         return self._signer.sign(content)
 
 
 def _authorities(now: dt.datetime, store: KeyStore) -> tuple[Authority, Authority]:
     title = "imds-identity emulator attestation"
-    root = kept_authority(store, ATTESTED_ROOT, f"{title} root", None, now, rsa_key)
-    return root, kept_authority(store, ATTESTED_CA, f"{title} CA", root, now, rsa_key)
+    root = load_or_create_authority(store, ATTESTED_ROOT, f"{title} root", None, now, rsa_key)
+    return root, load_or_create_authority(store, ATTESTED_CA, f"{title} CA", root, now, rsa_key)
 
 
 def _tampered(content: bytes) -> bytes:
-    """The content with another vmId, and just as long."""
-    head, mark, value = content.partition(b'"vmId":"')
-    return head + mark + (b"1" if value[:1] == b"0" else b"0") + value[1:]
+    """Return the content with another vmId of the same length."""
+    head, key, value = content.partition(b'"vmId":"')
+    return head + key + (b"1" if value[:1] == b"0" else b"0") + value[1:]

@@ -1,4 +1,4 @@
-"""Certificate chains that the emulator makes itself (RFC 5280)."""
+"""Certificate chains (RFC 5280)."""
 
 from __future__ import annotations
 
@@ -28,20 +28,19 @@ _SERVER_DAYS = 365
 
 
 def new_ec_key() -> ec.EllipticCurvePrivateKey:
-    """A new key on the curve P-256."""
+    """Return a new key on the curve P-256."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 class Authority:
-    """A certificate authority: its certificate and the key that signs with it.
+    """A certificate authority.
 
     Args:
         name: its common name.
-        parent: who signs it; itself when left out.
-        today: a moment inside the validity of everything it signs; the machine's time when
-            left out.
-        key: what it signs with; a new one when left out.
-        certificate: its certificate; a new one when left out.
+        parent: the authority that signs it; by default it signs itself.
+        today: a time at which everything it signs is valid; by default now.
+        key: its key; by default a new one.
+        certificate: its certificate; by default a new one.
     """
 
     def __init__(
@@ -55,9 +54,9 @@ class Authority:
         self.today = today or dt.datetime.now(dt.timezone.utc)
         self._key = key or new_ec_key()
         self._name = common_name(name)
-        self.certificate = certificate or self._certified_by(parent or self)
+        self.certificate = certificate or self._new_certificate(parent or self)
 
-    def _certified_by(self, signer: Authority) -> x509.Certificate:
+    def _new_certificate(self, signer: Authority) -> x509.Certificate:
         builder = signer.prepare(self._name, self._key.public_key(), _AUTHORITY_DAYS)
         usage = x509.KeyUsage(
             digital_signature=True,
@@ -79,14 +78,8 @@ class Authority:
         key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
         days: int = _SERVER_DAYS,
     ) -> x509.CertificateBuilder:
-        """A certificate with all but its purpose filled in.
-
-        Args:
-            subject: whom it is for.
-            key: the public key that it is for.
-            days: how long it holds.
-        """
-        own = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        """Return a builder of a certificate with everything but its purpose."""
+        issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -96,7 +89,7 @@ class Authority:
             .not_valid_before(self.today - _DAY)
             .not_valid_after(self.today + days * _DAY)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)
-            .add_extension(own, False)
+            .add_extension(issuer_key, False)
         )
 
     def sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
@@ -104,38 +97,33 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256())
 
     def issue_for_server(
-        self, host: str, more: Iterable[str] = ()
+        self, host: str, names: Iterable[str] = ()
     ) -> tuple[PrivateKey, x509.Certificate]:
-        """A key and a certificate for a server on an address, and on the loopback.
-
-        Args:
-            host: the address.
-            more: further names that it is reached by.
-        """
+        """Return a key and a certificate for an address, the loopback addresses and more names."""
         key = new_ec_key()
         addresses = {ipaddress.ip_address(text) for text in ("127.0.0.1", "::1", host)}
-        names: list[x509.GeneralName] = [x509.DNSName(name) for name in ("localhost", *more)]
-        names += [x509.IPAddress(address) for address in addresses]
+        subjects: list[x509.GeneralName] = [x509.DNSName(name) for name in ("localhost", *names)]
+        subjects += [x509.IPAddress(address) for address in addresses]
         builder = (
             self.prepare(common_name("localhost"), key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
-            .add_extension(x509.SubjectAlternativeName(names), False)
+            .add_extension(x509.SubjectAlternativeName(subjects), False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
         )
         return key, self.sign(builder)
 
 
 def common_name(name: str) -> x509.Name:
-    """A distinguished name of nothing but a common name."""
+    """Return a distinguished name that consists of a common name."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def pem(certificate: x509.Certificate) -> bytes:
-    """A certificate as PEM."""
+    """Return a certificate in PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def kept_authority(
+def load_or_create_authority(
     store: KeyStore,
     name: str,
     title: str,
@@ -143,47 +131,46 @@ def kept_authority(
     today: dt.datetime | None = None,
     make_key: Callable[[], PrivateKey] = new_ec_key,
 ) -> Authority:
-    """The authority that a store keeps; made and kept if it keeps none.
+    """Load an authority from a store, or create it there; ValueError if its files are damaged.
 
     Args:
         store: the store.
-        name: of its files.
+        name: the name of its files.
         title: its common name.
-        parent: who signs it; itself when left out.
-        today: a moment inside its validity; the machine's time when left out.
-        make_key: makes its key.
-
-    Raises:
-        ValueError: if what was kept is damaged.
+        parent: the authority that signs it; by default it signs itself.
+        today: a time at which it is valid; by default now.
+        make_key: generates its key.
     """
-    key = store.kept_key(name, make_key)
-    data = store.kept(f"{name}.pem", lambda: pem(Authority(title, parent, today, key).certificate))
+    key = store.load_or_create_key(name, make_key)
+    data = store.load_or_create(
+        f"{name}.pem", lambda: pem(Authority(title, parent, today, key).certificate)
+    )
     try:
         certificate = x509.load_pem_x509_certificate(data)
     except ValueError:
         raise ValueError(
-            f"state: {name}.pem in {store.directory} is no certificate; remove it."
+            f"state: {name}.pem in {store.directory} is not a certificate; remove it."
         ) from None
-    _check_kept(store, name, certificate, key, parent)
+    _check_stored(store, name, certificate, key, parent)
     return Authority(title, parent, today, key, certificate)
 
 
-def _check_kept(
+def _check_stored(
     store: KeyStore,
     name: str,
     certificate: x509.Certificate,
     key: PrivateKey,
     parent: Authority | None,
 ) -> None:
-    """Refuse a kept certificate of another key or issuer: nobody could verify what it signs."""
-    own = certificate.public_key() == key.public_key()
+    """Raise ValueError if a certificate belongs to another key or issuer."""
+    valid = certificate.public_key() == key.public_key()
     try:
         certificate.verify_directly_issued_by(parent.certificate if parent else certificate)
     except (InvalidSignature, ValueError):
-        own = False
-    if not own:
+        valid = False
+    if not valid:
         raise ValueError(
-            f"state: {name}.pem in {store.directory} does not belong to the keys beside it; "
+            f"state: {name}.pem in {store.directory} does not belong to the keys next to it; "
             "remove it."
         )
 
@@ -191,16 +178,13 @@ def _check_kept(
 def server_context(
     authority: Authority, directory: Path, host: str, names: Iterable[str] = ()
 ) -> ssl.SSLContext:
-    """Make a certificate for a server.
+    """Return a TLS context with a new certificate for a server.
 
     Args:
-        authority: who signs it.
-        directory: a private one, where the key lies while it is read.
-        host: the address that it listens on, for which the certificate is good.
-        names: further names that the certificate is good for.
-
-    Returns:
-        A TLS context that serves with the chain.
+        authority: the authority that signs it.
+        directory: a private directory, which holds the key for a moment.
+        host: the server's address.
+        names: the server's other names.
     """
     key, certificate = authority.issue_for_server(host, names)
     combined = directory / "server.pem"
@@ -210,6 +194,6 @@ def server_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(combined)
-    # ssl reads keys from files only, so the file is there for just this moment.
+    # ssl reads keys from files only; the file is not needed any more.
     combined.unlink()
     return context

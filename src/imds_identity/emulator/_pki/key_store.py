@@ -1,4 +1,4 @@
-"""Where keys and certificates are kept across restarts, if anywhere."""
+"""The store that keeps keys and certificates across restarts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Names of files whose certificates clients are told to trust.
+# The names of the files of certificates that clients must trust.
 ATTESTED_CA = "attested-ca"
 ATTESTED_ROOT = "attested-root"
 VAULT_CA = "key-vault-ca"
@@ -23,32 +23,21 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """A directory of keys, which only their owner may read, and of certificates, in PEM.
+    """A directory of PEM files; keys are readable by their owner only.
 
-    Attributes:
-        directory: the directory; with None nothing is kept.
+    Without a directory it stores nothing: it creates everything again.
     """
 
     directory: Path | None = None
 
     def prepare(self) -> None:
-        """Make the directory.
-
-        Raises:
-            OSError: if it cannot be made or written.
-        """
+        """Create the directory; OSError if it cannot be created or written to."""
         if self.directory is not None:
             self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.directory).close()
 
-    def kept(self, name: str, make: Callable[[], bytes], mode: int = 0o644) -> bytes:
-        """What was kept under a name; made and kept if nothing was.
-
-        Args:
-            name: the name of its file.
-            make: makes it anew.
-            mode: who may read the file.
-        """
+    def load_or_create(self, name: str, make: Callable[[], bytes], mode: int = 0o644) -> bytes:
+        """Return the content of a file; create the file if it is missing."""
         if self.directory is None:
             return make()
         path = self.directory / name
@@ -61,39 +50,34 @@ class KeyStore:
             _publish(temporary, path)
         return path.read_bytes()
 
-    def kept_key(self, name: str, make: Callable[[], PrivateKey]) -> PrivateKey:
-        """The private key that was kept under a name; made and kept if none was.
-
-        Raises:
-            ValueError: if what was kept is no such key.
-        """
-        data = self.kept(f"{name}.key", lambda: pem_of_key(make()), 0o600)
+    def load_or_create_key(self, name: str, make: Callable[[], PrivateKey]) -> PrivateKey:
+        """Return a private key from the store, or a new one; ValueError if the file is damaged."""
+        data = self.load_or_create(f"{name}.key", lambda: pem_of_key(make()), 0o600)
         try:
             key = serialization.load_pem_private_key(data, None)
         except ValueError:
             key = None
         if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-            where = f"{name}.key in {self.directory}"
-            raise ValueError(  # noqa: TRY004 - what the file holds is wrong, no argument
-                f"state: {where} is no private key; remove it."
+            raise ValueError(  # noqa: TRY004 - the file's content is wrong, not an argument
+                f"state: {name}.key in {self.directory} is not a private key; remove it."
             )
         return key
 
 
 def _publish(temporary: str, path: Path) -> None:
-    """Give a file its name; another emulator's that has it already counts for both."""
+    """Give a file its name, unless another emulator has created the file in the meantime."""
     try:
         os.link(temporary, path)
     except FileExistsError:
         pass
-    except OSError:  # a volume without hard links, as of many virtual machines
+    except OSError:  # a volume without hard links, as in many virtual machines
         os.replace(temporary, path)
         return
     os.unlink(temporary)
 
 
 def pem_of_key(key: PrivateKey) -> bytes:
-    """A private key as PEM, without a password."""
+    """Return a private key in PEM, without a password."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

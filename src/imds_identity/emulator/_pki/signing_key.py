@@ -1,4 +1,4 @@
-"""The key that signs tokens, with its public half for those who verify them."""
+"""The key that signs tokens."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 if TYPE_CHECKING:
     from .key_store import KeyStore
 
-_MAKING = threading.Lock()
+_LOCK = threading.Lock()
 
 
 class SigningKey:
-    """An RSA key, with its public half as a JSON Web Key (RFC 7517).
-
-    Args:
-        private: the key.
-    """
+    """An RSA key, with its public key as a JSON Web Key (RFC 7517)."""
 
     def __init__(self, private: rsa.RSAPrivateKey) -> None:
         self.private = private
@@ -41,20 +37,17 @@ class SigningKey:
 
 
 def signing_key(store: KeyStore) -> SigningKey:
-    """The signing key that a store keeps.
+    """Return the signing key from a store; ValueError if the file is damaged.
 
-    All emulators of a process that keep nothing share one, because making a key is slow.
-
-    Raises:
-        ValueError: if what the store keeps is no such key.
+    Emulators without a store share one key per process, because key generation is slow.
     """
     if store.directory is None:
-        with _MAKING:
+        with _LOCK:
             return _shared()
-    key = store.kept_key("token-signing", rsa_key)
+    key = store.load_or_create_key("token-signing", rsa_key)
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise ValueError(  # noqa: TRY004 - what the file holds is wrong, no argument
-            f"state: token-signing.key in {store.directory} is no RSA key; remove it."
+        raise ValueError(  # noqa: TRY004 - the file's content is wrong, not an argument
+            f"state: token-signing.key in {store.directory} is not an RSA key; remove it."
         )
     return SigningKey(key)
 
@@ -65,7 +58,7 @@ def _shared() -> SigningKey:
 
 
 def rsa_key() -> rsa.RSAPrivateKey:
-    """A new RSA key."""
+    """Return a new RSA key."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 

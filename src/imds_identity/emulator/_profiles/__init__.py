@@ -1,1 +1,1 @@
-"""The kinds of host: which endpoints each has, and the path that every request takes."""
+"""The kinds of host with their endpoints, and the handling of their requests."""

@@ -1,27 +1,24 @@
-"""What clients must export to be led to an emulator, as lines for a POSIX shell."""
+"""Shell lines that export the environment variables for clients of an emulator."""
 
 from __future__ import annotations
 
 import shlex
 
 from .._services.token import TOKEN_PATH
-from .profiles import MISLEADING
+from .profiles import MISLEADING_VARIABLES
 
 
-def shell_lines(
+def export_lines(
     environment: dict[str, str], endpoint: str, vault: tuple[str, str | None] | None = None
 ) -> list[str]:
-    """What clients must export, as lines that a POSIX shell can evaluate.
+    """Return lines that a POSIX shell can evaluate.
 
     Args:
         environment: the variables that the Azure SDKs read.
         endpoint: the emulator's URL.
         vault: the URL of the Key Vault and the file of its root certificate, as far as known.
-
-    Returns:
-        The lines.
     """
-    unset = [name for name in MISLEADING if name not in environment]
+    unset = [name for name in MISLEADING_VARIABLES if name not in environment]
     lines = [f"unset {' '.join(unset)}"]
     lines += [_export(name, value) for name, value in environment.items()]
     if "AZURE_POD_IDENTITY_AUTHORITY_HOST" in environment:

@@ -1,4 +1,4 @@
-"""``/health``: whether the emulator serves, for whatever starts it and waits for it."""
+"""``/health``: the health check of the emulator itself."""
 
 from __future__ import annotations
 
@@ -13,9 +13,5 @@ PATH = "/health"
 
 
 def health(profile: str) -> Response:
-    """The answer: it serves, and as what.
-
-    Args:
-        profile: the kind of host.
-    """
+    """Return the response for an emulator that serves."""
     return json_response(200, {"profile": profile, "status": "ok"})

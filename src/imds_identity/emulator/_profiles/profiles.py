@@ -1,4 +1,4 @@
-"""What each kind of host serves, and the variables that lead a client to it."""
+"""The endpoints and the environment variables of each kind of host."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .._services.instance import (
     VERSIONS_PATH,
     InstanceEndpoint,
     VersionsEndpoint,
-    as_on_a_vm,
-    as_on_arc,
-    as_on_stack_hub,
+    arc_view,
+    stack_hub_view,
+    vm_view,
 )
 from .._services.load_balancer import PATH as BALANCER_PATH
 from .._services.load_balancer import LoadBalancerEndpoint
@@ -30,18 +30,18 @@ from .._services.token import (
     InfoEndpoint,
     TokenEndpoint,
 )
-from .service import Routes
+from .request_handler import Routes
 
 if TYPE_CHECKING:
     from .._services.attested import AttestedEndpoint
-    from .._services.instance import Adapt
+    from .._services.instance import DocumentView
     from .._settings import Profile
     from .._state.key_files import KeyFiles
-    from .._state.state import World
+    from .._state.state import EmulatorState
 
-NAME = "imds-identity emulator"
-# Any of these, left over in an environment, would lead a client somewhere else.
-MISLEADING = (
+SERVER_NAME = "imds-identity emulator"
+# Variables that would direct a client to another endpoint.
+MISLEADING_VARIABLES = (
     "AZURE_FEDERATED_TOKEN_FILE",
     "AZURE_POD_IDENTITY_AUTHORITY_HOST",
     "IDENTITY_ENDPOINT",
@@ -51,82 +51,73 @@ MISLEADING = (
     "MSI_ENDPOINT",
     "MSI_SECRET",
 )
-# A token of an emulator must not be served to clients of the next one at the same port.
-_UNSHARED = {"IMDS_IDENTITY_CACHE": "off"}
+# A later emulator may use the same port, so tokens must not get into the shared cache.
+_CACHE_OFF = {"IMDS_IDENTITY_CACHE": "off"}
 TOKEN_PATHS = (TOKEN_PATH, FORM_TOKEN_PATH, APP_SERVICE_PATH)
 
 
-def app_service_routes(world: World) -> Routes:
-    """The endpoints of App Service."""
+def app_service_routes(state: EmulatorState) -> Routes:
+    """Return the endpoints of App Service."""
     routes = Routes()
-    routes.add(APP_SERVICE_PATH, "identity", AppServiceTokenEndpoint(world))
+    routes.add(APP_SERVICE_PATH, "identity", AppServiceTokenEndpoint(state))
     return routes
 
 
-def arc_routes(world: World, keys: KeyFiles, *, ignores_selector: bool) -> Routes:
-    """The endpoints of Azure Arc's agent.
-
-    Args:
-        world: the shared state.
-        keys: the files of its challenge.
-        ignores_selector: whether it is an older agent.
-    """
-    routes = _instance_routes(world, as_on_arc)
-    endpoint = ArcTokenEndpoint(world, keys, ignores_selector=ignores_selector)
+def arc_routes(state: EmulatorState, keys: KeyFiles, *, ignores_selector: bool) -> Routes:
+    """Return the endpoints of Azure Arc's agent, in an older version with ``ignores_selector``."""
+    routes = _instance_routes(state, arc_view)
+    endpoint = ArcTokenEndpoint(state, keys, ignores_selector=ignores_selector)
     routes.add(TOKEN_PATH, "identity", endpoint)
     return routes
 
 
-def stack_hub_routes(world: World) -> Routes:
-    """The endpoints of a VM on Azure Stack Hub, which has no managed identities."""
-    return _instance_routes(world, as_on_stack_hub)
+def stack_hub_routes(state: EmulatorState) -> Routes:
+    """Return the endpoints of a VM on Azure Stack Hub, which has no managed identities."""
+    return _instance_routes(state, stack_hub_view)
 
 
-def vm_routes(world: World, attested: AttestedEndpoint) -> Routes:
-    """The endpoints of an Azure VM."""
-    routes = _instance_routes(world, as_on_a_vm)
-    routes.add(TOKEN_PATH, "identity", TokenEndpoint(world))
-    routes.add(FORM_TOKEN_PATH, "identity", FormTokenEndpoint(world))
-    routes.add(INFO_PATH, "identity", InfoEndpoint(world))
+def vm_routes(state: EmulatorState, attested: AttestedEndpoint) -> Routes:
+    """Return the endpoints of an Azure VM."""
+    routes = _instance_routes(state, vm_view)
+    routes.add(TOKEN_PATH, "identity", TokenEndpoint(state))
+    routes.add(FORM_TOKEN_PATH, "identity", FormTokenEndpoint(state))
+    routes.add(INFO_PATH, "identity", InfoEndpoint(state))
     routes.add(ATTESTED_PATH, "attested", attested)
-    # Microsoft's Python sample leaves a line feed at the end of the address that it asks.
+    # Microsoft's Python sample sends a line feed at the end of the path.
     for path in (INTERMEDIATE_PATH, INTERMEDIATE_PATH + "\n"):
         routes.add(path, "certificates", attested.serve_intermediate)
     routes.add(ROOT_PATH, "certificates", attested.serve_root)
-    routes.add(BALANCER_PATH, "loadbalancer", LoadBalancerEndpoint(world))
-    routes.add(EVENTS_PATH, "scheduledevents", EventsEndpoint(world))
+    routes.add(BALANCER_PATH, "loadbalancer", LoadBalancerEndpoint(state))
+    routes.add(EVENTS_PATH, "scheduledevents", EventsEndpoint(state))
     return routes
 
 
-def _instance_routes(world: World, adapt: Adapt) -> Routes:
+def _instance_routes(state: EmulatorState, view: DocumentView) -> Routes:
     routes = Routes()
-    routes.add(INSTANCE_PATH, "instance", InstanceEndpoint(world, adapt), below=True)
-    routes.add(VERSIONS_PATH, "versions", VersionsEndpoint(world))
+    routes.add(INSTANCE_PATH, "instance", InstanceEndpoint(state, view), prefix=True)
+    routes.add(VERSIONS_PATH, "versions", VersionsEndpoint(state))
     return routes
 
 
-def server_name(profile: Profile) -> str:
-    """The Server header of a host."""
-    return "himds" if profile == "arc" else f"IMDS/0 ({NAME})"
+def server_header(profile: Profile) -> str:
+    """Return the Server header of a host."""
+    return "himds" if profile == "arc" else f"IMDS/0 ({SERVER_NAME})"
 
 
 def environment(profile: Profile, endpoint: str, identity_header: str) -> dict[str, str]:
-    """The variables that lead a client to a host, and keep its tokens out of the shared cache.
-
-    Args:
-        profile: the kind of host.
-        endpoint: its URL, without a path.
-        identity_header: App Service's ``IDENTITY_HEADER``.
-    """
+    """Return the variables that direct a client to a host and turn off the shared cache."""
     if profile == "arc":
-        found = {"IDENTITY_ENDPOINT": endpoint + TOKEN_PATH, "IMDS_ENDPOINT": endpoint}
-        return {**found, **_UNSHARED}
+        return {
+            "IDENTITY_ENDPOINT": endpoint + TOKEN_PATH,
+            "IMDS_ENDPOINT": endpoint,
+            **_CACHE_OFF,
+        }
     if profile == "app-service":
         return {
             "IDENTITY_ENDPOINT": endpoint + APP_SERVICE_PATH,
             "IDENTITY_HEADER": identity_header,
-            **_UNSHARED,
+            **_CACHE_OFF,
         }
     if profile == "stack-hub":
-        return dict(_UNSHARED)
-    return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": endpoint, **_UNSHARED}
+        return dict(_CACHE_OFF)
+    return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": endpoint, **_CACHE_OFF}

@@ -1,1 +1,1 @@
-"""What the emulated machine serves: one file an endpoint."""
+"""The emulated endpoints, one module each."""

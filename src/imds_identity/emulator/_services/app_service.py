@@ -12,7 +12,7 @@ from .token import BadTokenRequestError, UnknownResourceError, issue, resource_o
 if TYPE_CHECKING:
     from .._messages import Request, Response
     from .._state.fault import Fault
-    from .._state.state import World
+    from .._state.state import EmulatorState
 
 PATH = "/msi/token"
 _VERSION = "2019-08-01"
@@ -25,35 +25,31 @@ _SELECTORS = {
 
 
 class AppServiceTokenEndpoint:
-    """``/msi/token``, opened by the secret in the ``X-IDENTITY-HEADER`` header.
+    """``/msi/token``, which requires the secret in the ``X-IDENTITY-HEADER`` header."""
 
-    Args:
-        world: the shared state.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: EmulatorState) -> None:
+        self._state = state
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answer a token request."""
+        """Return the response to a token request."""
         if request.method != "GET":
-            return _refusal(405, "Method not allowed")
-        offered = (request.header("x-identity-header") or "").encode()
-        if not hmac.compare_digest(offered, self._world.identity_header.encode()):
-            return _refusal(401, "The X-IDENTITY-HEADER header is missing or wrong")
+            return _error(405, "Method not allowed")
+        secret = (request.header("x-identity-header") or "").encode()
+        if not hmac.compare_digest(secret, self._state.identity_header.encode()):
+            return _error(401, "The X-IDENTITY-HEADER header is missing or wrong")
         if request.repeated_parameter() is not None:
-            return _refusal(400, "A query parameter was given more than once")
+            return _error(400, "A query parameter was given more than once")
         if request.parameter("api-version") != _VERSION:
-            return _refusal(400, f"The api-version must be {_VERSION}")
+            return _error(400, f"The api-version must be {_VERSION}")
         try:
             return self._token(request, fault)
         except (BadTokenRequestError, IdentityNotFoundError, UnknownResourceError) as error:
-            return _refusal(400, str(error))
+            return _error(400, str(error))
 
     def _token(self, request: Request, fault: Fault | None) -> Response:
         resource = resource_of(request)
-        identity = find_identity(self._world.identities, selector_of(request, _SELECTORS))
-        token = issue(self._world, identity, request, resource, fault)
+        identity = find_identity(self._state.identities, selector_of(request, _SELECTORS))
+        token = issue(self._state, identity, request, resource, fault)
         return json_response(
             200,
             {
@@ -66,5 +62,5 @@ class AppServiceTokenEndpoint:
         )
 
 
-def _refusal(status: int, message: str) -> Response:
+def _error(status: int, message: str) -> Response:
     return json_response(status, {"statusCode": status, "message": message})

@@ -1,47 +1,43 @@
-"""The token endpoint of Azure Arc's agent (HIMDS): a challenge that only privileged users pass."""
+"""The token endpoint of Azure Arc's agent (HIMDS), with its challenge for privileged users."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from .._machine.identities import find_identity
-from .rules import Complaint, identity_error
+from .request_checks import ApiError
 from .token import TokenEndpoint
 
 if TYPE_CHECKING:
     from .._machine.identities import Identity, Selector
-    from .._messages import Request, Response
+    from .._messages import Request
     from .._state.key_files import KeyFiles
-    from .._state.state import World
+    from .._state.state import EmulatorState
 
 
 class ArcTokenEndpoint(TokenEndpoint):
-    """``/metadata/identity/oauth2/token`` as Arc's agent has it.
+    """``/metadata/identity/oauth2/token`` of Arc's agent.
 
-    Args:
-        world: the shared state.
-        keys: the challenge's files.
-        ignores_selector: as older agents do, answer for the system-assigned identity whatever the
-            request names, and echo nothing.
+    With ``ignores_selector`` it behaves like older agents: it always returns a token for the
+    system-assigned identity, and does not echo the selector.
     """
 
-    def __init__(self, world: World, keys: KeyFiles, *, ignores_selector: bool) -> None:
-        super().__init__(world)
+    def __init__(self, state: EmulatorState, keys: KeyFiles, *, ignores_selector: bool) -> None:
+        super().__init__(state)
         self._keys = keys
         self._ignores_selector = ignores_selector
 
-    def refuse(self, request: Request) -> Response | None:
-        """The challenge, unless the request carries the secret of an earlier one."""
+    def authorize(self, request: Request) -> None:
+        """Raise the challenge, unless the request has the secret of an earlier one."""
         scheme, _, secret = (request.header("authorization") or "").partition(" ")
-        if scheme.lower() == "basic" and self._keys.use(secret.strip().encode()):
-            return None
-        missing = not scheme
-        words = "Missing Basic Authorization header" if missing else "Invalid or expired secret"
+        if scheme.lower() == "basic" and self._keys.redeem(secret.strip().encode()):
+            return
+        message = "Invalid or expired secret" if scheme else "Missing Basic Authorization header"
         challenge = {"Www-Authenticate": f"Basic realm={self._keys.create()}"}
-        return identity_error(Complaint(401, words, headers=challenge))
+        raise ApiError(401, message, headers=challenge)
 
-    def choose(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
-        """The identity, and what of the selector the answer echoes."""
+    def select_identity(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
+        """Return the selected identity, and the part of the selector to echo."""
         if self._ignores_selector:
-            return find_identity(self.world.identities, None), {}
-        return super().choose(selector)
+            return find_identity(self.state.identities, None), {}
+        return super().select_identity(selector)

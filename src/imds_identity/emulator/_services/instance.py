@@ -1,4 +1,4 @@
-"""``/metadata/instance``: the machine's description, by path, as each api-version had it."""
+"""``/metadata/instance``: the machine's instance document and the parts of it, by api-version."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .._messages import json_response, text_response
-from .rules import Complaint, metadata_error, request_complaint
+from .request_checks import ApiError, check_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._messages import Request, Response
     from .._state.fault import Fault
-    from .._state.state import World
+    from .._state.state import EmulatorState
 
     Document = dict[str, Any]
-    Adapt = Callable[[Document], Document]
+    DocumentView = Callable[[Document], Document]
 
 PATH = "/metadata/instance"
 VERSIONS_PATH = "/metadata/versions"
@@ -37,8 +37,8 @@ _EMPTY_ON_STACK_HUB = (
 )
 _EMPTY_ON_ARC = ("provider", "vmSize", "zone")
 
-# Which api-version introduced a field of compute; those not listed came with the first.
-_FIELDS_OF: dict[str, str] = {
+# The fields of compute by the api-version that introduced them; the first version had the others.
+_NEW_FIELDS: dict[str, str] = {
     "2017-08-01": "placementGroupId resourceGroupName subscriptionId tags",
     "2017-12-01": "vmScaleSetName zone",
     "2018-04-02": "plan publicKeys",
@@ -72,42 +72,35 @@ _FIELDS_OF: dict[str, str] = {
     ),
     "2023-11-15": "physicalZone",
 }
-_INTRODUCED = {name: version for version, names in _FIELDS_OF.items() for name in names.split()}
+_INTRODUCED = {name: version for version, names in _NEW_FIELDS.items() for name in names.split()}
 
 
 class NoSuchElementError(LookupError):
-    """The path leads nowhere in the document."""
+    """The document has no element with this path."""
 
 
-def compute_at(compute: dict[str, Any], version: str, prefix: str = "") -> dict[str, Any]:
-    """What an api-version shows of ``compute``.
-
-    Args:
-        compute: all that any version has.
-        version: the api-version asked for.
-        prefix: the path of ``compute`` within itself, for nested fields.
-    """
-    shown = {}
+def compute_for_version(compute: Document, version: str, prefix: str = "") -> Document:
+    """Return the fields of ``compute``, or below ``prefix`` in it, that an api-version has."""
+    fields = {}
     for name, value in compute.items():
         path = prefix + name
         if _INTRODUCED.get(path, INTRODUCED) <= version:
-            shown[name] = _value_at(value, version, path + ".")
-    return shown
+            fields[name] = _value_for_version(value, version, path + ".")
+    return fields
 
 
-def _value_at(value: Any, version: str, prefix: str) -> Any:
+def _value_for_version(value: Any, version: str, prefix: str) -> Any:
     if isinstance(value, dict):
-        return compute_at(value, version, prefix)
+        return compute_for_version(value, version, prefix)
     if isinstance(value, list):
-        return [_value_at(item, version, prefix) for item in value]
+        return [_value_for_version(item, version, prefix) for item in value]
     return value
 
 
-def element_at(document: Any, path: str) -> Any:
-    """The element that a path leads to; names are case-sensitive, indices decimal.
+def element_at(document: object, path: str) -> object:
+    """Return the element with a path; NoSuchElementError if there is none.
 
-    Raises:
-        NoSuchElementError: if there is none.
+    Names are case-sensitive, indices decimal.
     """
     for step in path.split("/"):
         if isinstance(document, dict) and step in document:
@@ -119,13 +112,13 @@ def element_at(document: Any, path: str) -> Any:
     return document
 
 
-def _has(items: list[Any], step: str) -> bool:
-    # int() raises for thousands of digits, and no list here is that long.
+def _has(items: list[object], step: str) -> bool:
+    # int() raises an error for thousands of digits.
     return len(step) < 6 and int(step) < len(items)
 
 
-def as_text(element: Any) -> str:
-    """An element as ``format=text`` shows it: a leaf as it is, a branch as its names."""
+def format_text(element: object) -> str:
+    """Return an element in ``format=text``: the value of a leaf, or the names in a branch."""
     if isinstance(element, dict):
         return "\n".join(_child(name, element[name]) for name in sorted(element))
     if isinstance(element, list):
@@ -133,30 +126,30 @@ def as_text(element: Any) -> str:
     return element if isinstance(element, str) else json.dumps(element)
 
 
-def _child(name: str, value: Any) -> str:
+def _child(name: str, value: object) -> str:
     return name + "/" if isinstance(value, dict | list) else name
 
 
-def as_on_a_vm(document: Document) -> Document:
-    """The document as an Azure VM shows it."""
+def vm_view(document: Document) -> Document:
+    """Return the document as an Azure VM has it."""
     return document
 
 
-def as_on_stack_hub(document: Document) -> Document:
-    """The document as Azure Stack Hub shows it: what it does not support is empty."""
+def stack_hub_view(document: Document) -> Document:
+    """Return the document as Azure Stack Hub has it: fields that it does not support are empty."""
     compute = document["compute"]
     for path in _EMPTY_ON_STACK_HUB:
         *parents, name = path.split(".")
-        holder = functools.reduce(lambda inner, parent: inner.get(parent, {}), parents, compute)
-        if name in holder:
-            holder[name] = ""
+        parent = functools.reduce(lambda inner, key: inner.get(key, {}), parents, compute)
+        if name in parent:
+            parent[name] = ""
     if "azEnvironment" in compute:
         compute["azEnvironment"] = "AzureStack"
     return document
 
 
-def as_on_arc(document: Document) -> Document:
-    """The document as Azure Arc's agent shows it, which knows little of the hardware."""
+def arc_view(document: Document) -> Document:
+    """Return the document as Azure Arc's agent has it, with little about the hardware."""
     compute = document["compute"]
     compute.update({name: "" for name in _EMPTY_ON_ARC if name in compute})
     if "storageProfile" in compute:
@@ -165,61 +158,45 @@ def as_on_arc(document: Document) -> Document:
 
 
 class InstanceEndpoint:
-    """Answers for the document and every path in it.
+    """Returns the document or an element of it, in the view of the kind of host."""
 
-    Args:
-        world: the shared state.
-        adapt: changes the document to what this kind of host shows.
-    """
-
-    def __init__(self, world: World, adapt: Adapt) -> None:
-        self._world = world
-        self._adapt = adapt
+    def __init__(self, state: EmulatorState, view: DocumentView) -> None:
+        self._state = state
+        self._view = view
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answer a request for the document or a part of it."""
+        """Return the response to a request."""
         del fault
-        complaint = request_complaint(
-            request, introduced=INTRODUCED, supported=self._world.versions
-        )
-        if complaint is not None:
-            return metadata_error(complaint)
+        check_request(request, introduced=INTRODUCED, supported=self._state.versions)
         form = request.parameter("format") or "json"
         if form not in ("json", "text"):
-            return metadata_error(Complaint(400, "Bad request. format must be json or text"))
+            raise ApiError(400, "Bad request. format must be json or text")
         document = self._document(request.parameter("api-version") or "")
         path = request.path[len(PATH) + 1 :]
         try:
             element = element_at(document, path) if path else document
         except NoSuchElementError:
-            return metadata_error(Complaint(404, "Not found"))
+            raise ApiError(404, "Not found") from None
         if form == "text":
-            return text_response(200, as_text(element))
+            return text_response(200, format_text(element))
         if not isinstance(element, dict | list):
-            message = "Bad request. A leaf is available with format=text only"
-            return metadata_error(Complaint(400, message))
+            raise ApiError(400, "Bad request. A leaf is available with format=text only")
         return json_response(200, element)
 
-    def _document(self, version: str) -> dict[str, Any]:
-        machine = self._world.machine
-        compute = compute_at(machine.full_compute(self._world.resource_id), version)
-        return self._adapt({"compute": compute, "network": dict(machine.network)})
+    def _document(self, version: str) -> Document:
+        machine = self._state.machine
+        compute = compute_for_version(machine.full_compute(self._state.resource_id), version)
+        return self._view({"compute": compute, "network": dict(machine.network)})
 
 
 class VersionsEndpoint:
-    """``/metadata/versions``: the api-versions that the region knows.
+    """``/metadata/versions``: the supported api-versions."""
 
-    Args:
-        world: the shared state.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: EmulatorState) -> None:
+        self._state = state
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answer with the list."""
+        """Return the response to a request."""
         del fault
-        complaint = request_complaint(request, introduced=None, supported=self._world.versions)
-        if complaint is not None:
-            return metadata_error(complaint)
-        return json_response(200, {"apiVersions": self._world.versions})
+        check_request(request, introduced=None, supported=self._state.versions)
+        return json_response(200, {"apiVersions": self._state.versions})

@@ -1,11 +1,11 @@
-"""A Key Vault that holds secrets: the receiving end, which believes no token unverified."""
+"""A Key Vault with secrets, which verifies the tokens of its clients."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._messages import json_response
 from .._state.tokens import RefusedTokenError, RevokedTokenError
@@ -13,31 +13,26 @@ from .._state.tokens import RefusedTokenError, RevokedTokenError
 if TYPE_CHECKING:
     from .._messages import Request, Response
     from .._state.fault import Fault
-    from .._state.state import World
+    from .._state.state import EmulatorState
 
 AUDIENCE = "https://vault.azure.net"
 _SECRETS = "/secrets"
 
 
 class KeyVaultEndpoint:
-    """The secrets of one vault, for reading.
+    """The read-only API of a vault's secrets; ``url`` is the vault's URL."""
 
-    Args:
-        world: the shared state.
-        url: the vault's URL.
-    """
-
-    def __init__(self, world: World, url: str) -> None:
-        self._world = world
-        self._secrets = world.secrets
+    def __init__(self, state: EmulatorState, url: str) -> None:
+        self._state = state
+        self._secrets = state.secrets
         self._base = url
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answer a request for a secret or for the list of them."""
+        """Return the response to a request for a secret or the list of secrets."""
         del fault
-        refusal = self._unauthorized(request)
-        if refusal is not None:
-            return refusal
+        challenge = self._authorize(request)
+        if challenge is not None:
+            return challenge
         if request.method != "GET":
             return _error(405, "MethodNotAllowed", "This vault is read-only.", {"Allow": "GET"})
         if not request.parameter("api-version"):
@@ -50,12 +45,12 @@ class KeyVaultEndpoint:
             return self._versions(name)
         return self._secret(name, version)
 
-    def _unauthorized(self, request: Request) -> Response | None:
+    def _authorize(self, request: Request) -> Response | None:
         token = request.bearer_token()
         if token is None:
             return self._challenge("AKV10000: Request is missing a Bearer or PoP token.")
         try:
-            self._world.tokens.check(token, AUDIENCE, self._world.machine.tenant_id)
+            self._state.tokens.check(token, AUDIENCE, self._state.machine.tenant_id)
         except RevokedTokenError as error:
             return self._challenge(str(error), self._claims())
         except RefusedTokenError as error:
@@ -63,7 +58,7 @@ class KeyVaultEndpoint:
         return None
 
     def _challenge(self, message: str, claims: str | None = None) -> Response:
-        tenant = self._world.machine.tenant_id
+        tenant = self._state.machine.tenant_id
         challenge = (
             f'Bearer authorization="https://login.windows.net/{tenant}", resource="{AUDIENCE}"'
         )
@@ -72,10 +67,10 @@ class KeyVaultEndpoint:
         return _error(401, "Unauthorized", message, {"WWW-Authenticate": challenge})
 
     def _claims(self) -> str:
-        # A challenge of continuous access evaluation asks for a token issued from now on.
-        now = str(int(self._world.clock.time()))
-        wanted = {"access_token": {"nbf": {"essential": True, "value": now}}}
-        return base64.b64encode(json.dumps(wanted).encode()).decode()
+        # Continuous access evaluation requires a token that was issued from now on.
+        now = str(int(self._state.clock.time()))
+        claims = {"access_token": {"nbf": {"essential": True, "value": now}}}
+        return base64.b64encode(json.dumps(claims).encode()).decode()
 
     def _list(self) -> Response:
         items = [
@@ -106,7 +101,7 @@ class KeyVaultEndpoint:
             },
         )
 
-    def _attributes(self) -> dict[str, Any]:
+    def _attributes(self) -> dict[str, object]:
         created = 1_700_000_000
         return {
             "enabled": True,
@@ -117,7 +112,7 @@ class KeyVaultEndpoint:
 
 
 def _version_of(name: str) -> str:
-    # The id of the only version is made from the name: from the value it would give that away.
+    # The id of the only version is a hash of the name: a hash of the value would reveal the value.
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 

@@ -1,40 +1,33 @@
-"""``/metadata/loadbalancer``: what stands in front of the machine."""
+"""``/metadata/loadbalancer``: the load balancer of the machine."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from .._messages import json_response
-from .rules import Complaint, json_only_complaint, metadata_error, request_complaint
+from .request_checks import ApiError, check_json_format, check_request
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
     from .._state.fault import Fault
-    from .._state.state import World
+    from .._state.state import EmulatorState
 
 PATH = "/metadata/loadbalancer"
 INTRODUCED = "2020-10-01"
 
 
 class LoadBalancerEndpoint:
-    """Answers for the load balancer.
+    """Returns the machine's load balancer."""
 
-    Args:
-        world: the shared state.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: EmulatorState) -> None:
+        self._state = state
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answer with the machine's load balancer."""
+        """Return the response to a request."""
         del fault
-        complaint = request_complaint(
-            request, introduced=INTRODUCED, supported=self._world.versions
-        ) or json_only_complaint(request)
-        balancer = self._world.machine.load_balancer
-        if complaint is None and not balancer:
-            complaint = Complaint(404, "No load balancer metadata is found")
-        if complaint is not None:
-            return metadata_error(complaint)
+        check_request(request, introduced=INTRODUCED, supported=self._state.versions)
+        check_json_format(request)
+        balancer = self._state.machine.load_balancer
+        if not balancer:
+            raise ApiError(404, "No load balancer metadata is found")
         return json_response(200, {"loadbalancer": balancer})

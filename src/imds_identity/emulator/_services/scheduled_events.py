@@ -1,26 +1,26 @@
-"""``/metadata/scheduledevents``: what is announced, and the machine's agreement to it."""
+"""``/metadata/scheduledevents``: the scheduled events, and their approval by the machine."""
 
 from __future__ import annotations
 
 import json
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._messages import Response, json_response
 from .._state.events import NoSuchEventError
-from .rules import Complaint, json_only_complaint, metadata_error, request_complaint
+from .request_checks import ApiError, check_json_format, check_request
 
 if TYPE_CHECKING:
     from .._messages import Request
     from .._state.events import ScheduledEvent
     from .._state.fault import Fault
-    from .._state.state import World
+    from .._state.state import EmulatorState
 
 PATH = "/metadata/scheduledevents"
 INTRODUCED = "2017-03-01"
-# This category has versions that the others never had.
-_OWN_VERSIONS = ("2017-11-01", "2019-01-01", "2019-04-01", "2020-07-01")
-# Before that, the name of a machine had an underscore before it.
+# The api-versions of this category only.
+_ADDITIONAL_VERSIONS = ("2017-11-01", "2019-01-01", "2019-04-01", "2020-07-01")
+# Before this version, the name of a machine started with an underscore.
 _PLAIN_NAMES_SINCE = "2017-08-01"
 _TYPES_SINCE = {"Preempt": "2017-11-01", "Terminate": "2019-01-01"}
 _FIELDS_SINCE = {
@@ -30,10 +30,10 @@ _FIELDS_SINCE = {
 }
 
 
-def event_document(event: ScheduledEvent, version: str) -> dict[str, Any]:
-    """An event as an api-version shows it."""
+def event_document(event: ScheduledEvent, version: str) -> dict[str, object]:
+    """Return an event in the form of an api-version."""
     started = event.status == "Started"
-    mark = "_" if version < _PLAIN_NAMES_SINCE else ""
+    prefix = "_" if version < _PLAIN_NAMES_SINCE else ""
     document = {
         "Description": event.description,
         "DurationInSeconds": event.duration,
@@ -42,55 +42,47 @@ def event_document(event: ScheduledEvent, version: str) -> dict[str, Any]:
         "EventStatus": event.status,
         "EventType": event.event_type,
         "NotBefore": "" if started else formatdate(event.not_before, usegmt=True),
-        "Resources": [mark + name for name in event.resources],
+        "Resources": [prefix + name for name in event.resources],
         "ResourceType": "VirtualMachine",
     }
     return {name: document[name] for name in document if _FIELDS_SINCE.get(name, "") <= version}
 
 
 class EventsEndpoint:
-    """Answers for the events, and takes approvals.
+    """Returns the events, and accepts approvals."""
 
-    Args:
-        world: the shared state.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        newest = world.versions[-1]
-        own = {version for version in _OWN_VERSIONS if version <= newest}
-        self._versions = sorted({*world.versions, *own})
+    def __init__(self, state: EmulatorState) -> None:
+        self._state = state
+        newest = state.versions[-1]
+        additional = {version for version in _ADDITIONAL_VERSIONS if version <= newest}
+        self._versions = sorted({*state.versions, *additional})
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answer a request."""
+        """Return the response to a request."""
         del fault
-        complaint = request_complaint(
-            request,
-            methods=("GET", "POST"),
-            introduced=INTRODUCED,
-            supported=self._versions,
-        ) or json_only_complaint(request)
-        if complaint is not None:
-            return metadata_error(complaint)
+        check_request(
+            request, methods=("GET", "POST"), introduced=INTRODUCED, supported=self._versions
+        )
+        check_json_format(request)
         if request.method == "POST":
             return self._approve(request.body)
         return json_response(200, self._document(request.parameter("api-version") or ""))
 
-    def _document(self, version: str) -> dict[str, Any]:
-        shown = [
+    def _document(self, version: str) -> dict[str, object]:
+        events = [
             event_document(event, version)
-            for event in self._world.events.current()
+            for event in self._state.events.current()
             if _TYPES_SINCE.get(event.event_type, "") <= version
         ]
-        return {"DocumentIncarnation": self._world.events.incarnation, "Events": shown}
+        return {"DocumentIncarnation": self._state.events.incarnation, "Events": events}
 
     def _approve(self, body: bytes) -> Response:
         try:
-            self._world.events.approve(_approved_ids(body))
+            self._state.events.approve(_approved_ids(body))
         except ValueError as error:
-            return metadata_error(Complaint(400, f"Bad request. {error}"))
+            raise ApiError(400, f"Bad request. {error}") from None
         except NoSuchEventError:
-            return metadata_error(Complaint(400, "Bad request. No event of that EventId exists"))
+            raise ApiError(400, "Bad request. No event of that EventId exists") from None
         return Response(200)
 
 

@@ -1,27 +1,27 @@
-"""The identity category: tokens and the tenant, on a VM and behind other hosts' front doors."""
+"""The identity category: tokens and the tenant of a VM, and functions for other hosts."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from .._machine.identities import IdentityNotFoundError, Selector, find_identity
-from .._machine.resources import is_known
+from .._machine.resources import is_known_resource
 from .._messages import json_response
-from .rules import Complaint, identity_error, json_only_complaint, request_complaint
+from .request_checks import ApiError, check_json_format, check_request
 
 if TYPE_CHECKING:
     from .._machine.identities import Identity
     from .._messages import Request, Response
     from .._state.fault import Fault
-    from .._state.state import World
+    from .._state.state import EmulatorState
     from .._state.tokens import IssuedToken
 
 TOKEN_PATH = "/metadata/identity/oauth2/token"  # noqa: S105 - a path
-# The older endpoint of Azure VM extensions and Cloud Shell, which go-autorest still posts to.
+# The older endpoint of Azure VM extensions and Cloud Shell, which go-autorest still uses.
 FORM_TOKEN_PATH = "/oauth2/token"  # noqa: S105 - a path
 INFO_PATH = "/metadata/identity/info"
 INTRODUCED = "2018-02-01"
@@ -31,29 +31,23 @@ _SELECTORS = {
     "msi_res_id": "resource_id",
     "mi_res_id": "resource_id",
 }
-_LONGEST_RESOURCE = 1024
+_MAX_RESOURCE_LENGTH = 1024
 
 
 class BadTokenRequestError(ValueError):
-    """A token request that names no resource, or its identity wrongly."""
+    """A token request without a resource, or with wrong parameters."""
 
 
 class UnknownResourceError(ValueError):
-    """No service principal of the tenant stands for the resource; in the words of Entra."""
+    """The tenant has no service principal for the resource; the message is Entra's."""
 
 
 def selector_of(request: Request, parameters: dict[str, str] | None = None) -> Selector | None:
-    """Which identity a token request names.
+    """Return the identity selector of a request; BadTokenRequestError if it has several.
 
     Args:
         request: the request.
-        parameters: the names of its selectors, each with the identity's attribute.
-
-    Returns:
-        The selector, or None when it names none.
-
-    Raises:
-        BadTokenRequestError: if it names an identity twice, or emptily.
+        parameters: the selectors by the name of their parameter, with the identity's attribute.
     """
     found = [
         Selector(name, attribute, request.parameter(name) or "")
@@ -69,23 +63,19 @@ def selector_of(request: Request, parameters: dict[str, str] | None = None) -> S
 
 
 def resource_of(request: Request) -> str:
-    """The resource that a token is asked for.
-
-    Raises:
-        BadTokenRequestError: if there is none.
-    """
+    """Return the requested resource; BadTokenRequestError if there is none."""
     resource = request.parameter("resource")
     if not resource:
         raise BadTokenRequestError("Required query variable 'resource' is missing")
-    if len(resource) > _LONGEST_RESOURCE:
+    if len(resource) > _MAX_RESOURCE_LENGTH:
         raise BadTokenRequestError("Query variable 'resource' is too long")
     return resource
 
 
-def token_document(token: IssuedToken) -> dict[str, Any]:
-    """A token as the identity category answers it: every number is a string.
+def token_document(token: IssuedToken) -> dict[str, str]:
+    """Return the response body for a token, with numbers as strings.
 
-    ``expires_in`` counts from issuance, as the real service's does for a token out of its cache.
+    ``expires_in`` counts from issuance, as in the real service's responses for cached tokens.
     """
     return {
         "access_token": token.value,
@@ -99,79 +89,61 @@ def token_document(token: IssuedToken) -> dict[str, Any]:
 
 
 def issue(
-    world: World, identity: Identity, request: Request, resource: str, fault: Fault | None
+    state: EmulatorState, identity: Identity, request: Request, resource: str, fault: Fault | None
 ) -> IssuedToken:
-    """A token for an identity, as the cache, the request and a fault have it.
-
-    Raises:
-        UnknownResourceError: if the tenant knows no such resource.
-    """
-    if not is_known(resource, world.resources):
-        raise UnknownResourceError(_unknown(resource, world))
-    principal = world.principal(identity)
+    """Return a token for an identity; UnknownResourceError if the tenant lacks the resource."""
+    if not is_known_resource(resource, state.resources):
+        raise UnknownResourceError(_unknown_resource_message(resource, state))
+    principal = state.principal(identity)
     if fault is not None and fault.token_lifetime is not None:
-        return world.tokens.token_with_left(principal, resource, fault.token_lifetime)
+        return state.tokens.token_expiring_in(principal, resource, fault.token_lifetime)
     bypass = request.parameter("bypass_cache") == "true"
-    return world.tokens.token(principal, resource, bypass_cache=bypass)
+    return state.tokens.token(principal, resource, bypass_cache=bypass)
 
 
-def _unknown(resource: str, world: World) -> str:
-    moment = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(world.clock.time()))
+def _unknown_resource_message(resource: str, state: EmulatorState) -> str:
+    timestamp = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(state.clock.time()))
     return (
         f"AADSTS500011: The resource principal named {resource} was not found in the tenant named "
-        f"{world.machine.tenant_id}. This can happen if the application has not been installed by "
+        f"{state.machine.tenant_id}. This can happen if the application has not been installed by "
         "the administrator of the tenant or consented to by any user in the tenant. You might "
         f"have sent your authentication request to the wrong tenant. Trace ID: {uuid.uuid4()} "
-        f"Correlation ID: {uuid.uuid4()} Timestamp: {moment}"
+        f"Correlation ID: {uuid.uuid4()} Timestamp: {timestamp}"
     )
 
 
 class TokenEndpoint:
-    """``/metadata/identity/oauth2/token`` as a VM has it.
+    """``/metadata/identity/oauth2/token`` of a VM."""
 
-    Args:
-        world: the shared state.
-    """
-
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, state: EmulatorState) -> None:
+        self.state = state
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answer a token request."""
-        complaint = request_complaint(
-            request, introduced=INTRODUCED, supported=self.world.versions
-        ) or json_only_complaint(request)
-        if complaint is not None:
-            return identity_error(complaint)
+        """Return the response to a token request."""
+        check_request(request, introduced=INTRODUCED, supported=self.state.versions)
+        check_json_format(request)
         try:
             resource = resource_of(request)
             selector = selector_of(request)
             _check_bypass(request)
-            refusal = self.refuse(request)
-            return refusal or self._token(request, resource, selector, fault)
+            self.authorize(request)
+            identity, echo = self.select_identity(selector)
+            token = issue(self.state, identity, request, resource, fault)
         except (BadTokenRequestError, IdentityNotFoundError) as error:
-            return identity_error(Complaint(400, str(error)))
+            raise ApiError(400, str(error)) from None
         except UnknownResourceError as error:
-            return identity_error(Complaint(400, str(error), code="invalid_resource"))
+            raise ApiError(400, str(error), code="invalid_resource") from None
+        return json_response(200, {**token_document(token), **echo})
 
-    def refuse(self, request: Request) -> Response | None:
-        """The refusal of a request that keeps every rule; a VM has none."""
-        del request
-        return None
+    def authorize(self, request: Request) -> None:
+        """Raise ApiError if a valid request is not authorized; a VM authorizes all."""
 
-    def choose(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
-        """The identity, and what of the selector the answer echoes."""
-        identity = find_identity(self.world.identities, selector)
+    def select_identity(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
+        """Return the selected identity, and the part of the selector to echo."""
+        identity = find_identity(self.state.identities, selector)
         if selector is None:
             return identity, {}
         return identity, {selector.parameter: getattr(identity, selector.attribute)}
-
-    def _token(
-        self, request: Request, resource: str, selector: Selector | None, fault: Fault | None
-    ) -> Response:
-        identity, echo = self.choose(selector)
-        token = issue(self.world, identity, request, resource, fault)
-        return json_response(200, {**token_document(token), **echo})
 
 
 def _check_bypass(request: Request) -> None:
@@ -180,23 +152,19 @@ def _check_bypass(request: Request) -> None:
 
 
 class FormTokenEndpoint:
-    """``/oauth2/token`` as VM extensions and Cloud Shell had it: a GET, or a form in a POST.
+    """``/oauth2/token`` of VM extensions and Cloud Shell: a GET request, or a POST with a form."""
 
-    Args:
-        world: the shared state.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._endpoint = TokenEndpoint(world)
+    def __init__(self, state: EmulatorState) -> None:
+        self._endpoint = TokenEndpoint(state)
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answer a token request."""
+        """Return the response to a token request."""
         query = list(request.query)
         if request.method == "POST":
             try:
                 form = parse_qsl(request.body.decode(), keep_blank_values=True, max_num_fields=100)
             except ValueError:
-                return identity_error(Complaint(400, "The body is no form"))
+                raise ApiError(400, "The body is no form") from None
             query += form
         if request.parameter("api-version") is None:
             query.append(("api-version", INTRODUCED))
@@ -205,21 +173,14 @@ class FormTokenEndpoint:
 
 
 class InfoEndpoint:
-    """``/metadata/identity/info``: the tenant.
+    """``/metadata/identity/info``: the tenant."""
 
-    Args:
-        world: the shared state.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: EmulatorState) -> None:
+        self._state = state
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Answer an info request."""
+        """Return the response to a request."""
         del fault
-        complaint = request_complaint(
-            request, introduced=INTRODUCED, supported=self._world.versions
-        ) or json_only_complaint(request)
-        if complaint is not None:
-            return identity_error(complaint)
-        return json_response(200, {"tenantId": self._world.machine.tenant_id})
+        check_request(request, introduced=INTRODUCED, supported=self._state.versions)
+        check_json_format(request)
+        return json_response(200, {"tenantId": self._state.machine.tenant_id})

@@ -1,1 +1,1 @@
-"""The state of the emulated machine and its operations."""
+"""The state of an emulator."""

@@ -1,4 +1,4 @@
-"""Scheduled events: maintenance that is announced, begins and is over."""
+"""Scheduled events: maintenance that is announced, starts and ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .._kinds import check_fields
+from .._field_types import validate_fields
 
 if TYPE_CHECKING:
     from .._clock import Clock
@@ -15,29 +15,26 @@ if TYPE_CHECKING:
 # Seconds of notice that the real service gives, by type.
 NOTICE = {"Freeze": 900, "Reboot": 900, "Redeploy": 600, "Preempt": 30, "Terminate": 300}
 SOURCES = ("Platform", "User")
-_MOST_EVENTS = 200
-_LONGEST = 10 * 365 * 86400
+_MAX_EVENTS = 200
+_MAX_SECONDS = 10 * 365 * 86400
 
 
 class NoSuchEventError(LookupError):
-    """No event of that id is scheduled."""
+    """There is no event with this id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
-    """What is to be announced.
+class EventSpec:
+    """A description of an event to schedule.
 
     Attributes:
         event_type: ``Freeze``, ``Reboot``, ``Redeploy``, ``Preempt`` or ``Terminate``.
-        notice: seconds until it starts by itself; by default what the real service gives.
-        runs: seconds that it stays Started before it is gone.
-        resources: names of the machines it hits; this one by default.
-        description: what it is, in words.
+        notice: seconds until it starts by itself; by default as long as the real service gives.
+        runs: seconds in the status Started before it is gone.
+        resources: names of the affected machines; by default this machine.
+        description: free text.
         source: ``Platform`` or ``User``.
-        duration: seconds that it is announced to last; -1 when unknown.
-
-    Raises:
-        ValueError: if an attribute makes no sense.
+        duration: the announced duration in seconds; -1 if unknown.
     """
 
     event_type: str = "Reboot"
@@ -49,33 +46,33 @@ class Announcement:
     duration: int = -1
 
     def __post_init__(self) -> None:
-        """Refuse what no service announces."""
-        check_fields(self, "An event's ")
+        """Validate the fields; raises ValueError."""
+        validate_fields(self, "An event's ")
         if self.event_type not in NOTICE:
             known = ", ".join(NOTICE)
-            raise ValueError(f"An event's type is one of {known}, not {self.event_type!r}.")
+            raise ValueError(f"An event's type must be one of {known}, not {self.event_type!r}.")
         if self.source not in SOURCES:
-            raise ValueError(f"An event's source is Platform or User, not {self.source!r}.")
+            raise ValueError(f"An event's source must be Platform or User, not {self.source!r}.")
         if not all(isinstance(name, str) for name in self.resources or ()):
-            raise ValueError("An event's resources are a list of names.")
+            raise ValueError("An event's resources must be a list of names.")
         for name, seconds in (("notice", self.notice or 0), ("runs", self.runs)):
-            if not 0 <= seconds <= _LONGEST:
-                raise ValueError(f"An event's {name} lies between 0 and ten years, in seconds.")
+            if not 0 <= seconds <= _MAX_SECONDS:
+                raise ValueError(f"An event's {name} must be between 0 and ten years, in seconds.")
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledEvent:
-    """One event as it stands now.
+    """A scheduled event in its current state.
 
     Attributes:
         event_id: its id.
         event_type: ``Freeze``, ``Reboot``, ``Redeploy``, ``Preempt`` or ``Terminate``.
         status: ``Scheduled`` or ``Started``.
-        not_before: the earliest it may start, in Unix seconds.
-        resources: names of the machines it hits.
-        description: what it is, in words.
+        not_before: the earliest start, in Unix seconds.
+        resources: names of the affected machines.
+        description: free text.
         source: ``Platform`` or ``User``.
-        duration: seconds that it is announced to last; -1 when unknown.
+        duration: the announced duration in seconds; -1 if unknown.
     """
 
     event_id: str
@@ -88,111 +85,93 @@ class ScheduledEvent:
     duration: int
 
 
-class _Timed:
-    """An event with the moment of its next change."""
+class _TrackedEvent:
+    """An event with the time of its next change."""
 
     def __init__(self, event: ScheduledEvent, runs: float) -> None:
         self.event = event
         self.runs = runs
         self.next_change = event.not_before
 
-    def start(self, moment: float) -> None:
+    def start(self, at: float) -> None:
         self.event = replace(self.event, status="Started")
-        self.next_change = moment + self.runs
+        self.next_change = at + self.runs
 
 
 class Events:
-    """The events of the machine. Each runs through Scheduled, Started, gone.
-
-    Args:
-        clock: the time; it may run faster than everybody else's.
-        resource: the name of the machine.
+    """The events of the machine; each is first Scheduled, then Started, then gone.
 
     Attributes:
-        incarnation: the DocumentIncarnation, which grows with every change. Ask for `current`
-            first: what changed meanwhile is caught up with then.
+        incarnation: the DocumentIncarnation, which grows with every change. It is up to date only
+            after a call of `current`.
     """
 
-    def __init__(self, clock: Clock, resource: str) -> None:
+    def __init__(self, clock: Clock, machine_name: str) -> None:
         self._clock = clock
-        self._resource = resource
-        self._events: list[_Timed] = []
+        self._machine_name = machine_name
+        self._events: list[_TrackedEvent] = []
         self.incarnation = 1
 
-    def schedule(self, announcement: Announcement) -> str:
-        """Announce an event; its id.
-
-        Raises:
-            ValueError: if there are too many already.
-        """
+    def schedule(self, spec: EventSpec) -> str:
+        """Schedule an event and return its id; ValueError if there are too many."""
         self._catch_up()
-        if len(self._events) >= _MOST_EVENTS:
-            raise ValueError(f"There are {_MOST_EVENTS} events already; cancel some.")
-        notice = announcement.notice
-        if notice is None:
-            notice = NOTICE[announcement.event_type]
-        resources = announcement.resources
+        if len(self._events) >= _MAX_EVENTS:
+            raise ValueError(f"There are already {_MAX_EVENTS} events; cancel some.")
+        notice = NOTICE[spec.event_type] if spec.notice is None else spec.notice
+        resources = (self._machine_name,) if spec.resources is None else tuple(spec.resources)
         event = ScheduledEvent(
             event_id=str(uuid.uuid4()).upper(),
-            event_type=announcement.event_type,
+            event_type=spec.event_type,
             status="Scheduled",
             not_before=self._clock.time() + notice,
-            resources=(self._resource,) if resources is None else tuple(resources),
-            description=announcement.description,
-            source=announcement.source,
-            duration=announcement.duration,
+            resources=resources,
+            description=spec.description,
+            source=spec.source,
+            duration=spec.duration,
         )
-        self._events.append(_Timed(event, announcement.runs))
+        self._events.append(_TrackedEvent(event, spec.runs))
         self.incarnation += 1
         return event.event_id
 
     def approve(self, event_ids: Iterable[str]) -> None:
-        """Start events before their time, as their machine agreed to.
-
-        Raises:
-            NoSuchEventError: if one of them is not there; then none is started.
-        """
+        """Start events early; if one of the ids is unknown, NoSuchEventError and none starts."""
         self._catch_up()
         approved = [self._find(event_id) for event_id in event_ids]
-        for timed in approved:
-            if timed.event.status == "Scheduled":
-                timed.start(self._clock.time())
+        for tracked in approved:
+            if tracked.event.status == "Scheduled":
+                tracked.start(self._clock.time())
                 self.incarnation += 1
 
     def cancel(self, event_id: str) -> None:
-        """Take an event back.
-
-        Raises:
-            NoSuchEventError: if it is not there.
-        """
+        """Cancel an event; NoSuchEventError if there is none with this id."""
         self._catch_up()
         self._events.remove(self._find(event_id))
         self.incarnation += 1
 
     def clear(self) -> None:
-        """Take every event back."""
+        """Cancel all events."""
         if self._events:
             self._events.clear()
             self.incarnation += 1
 
     def current(self) -> list[ScheduledEvent]:
-        """The events that are announced or under way."""
+        """Return the events that are scheduled or started."""
         self._catch_up()
-        return [timed.event for timed in self._events]
+        return [tracked.event for tracked in self._events]
 
-    def _find(self, event_id: str) -> _Timed:
-        for timed in self._events:
-            if timed.event.event_id.lower() == event_id.lower():
-                return timed
-        raise NoSuchEventError(f"No event has the id {event_id!r}.")
+    def _find(self, event_id: str) -> _TrackedEvent:
+        for tracked in self._events:
+            if tracked.event.event_id.lower() == event_id.lower():
+                return tracked
+        raise NoSuchEventError(f"There is no event with the id {event_id!r}.")
 
     def _catch_up(self) -> None:
-        # No timer runs for an event, so changes that are due are made when somebody looks.
+        # Events have no timers: changes that are due are made when the events are next accessed.
         now = self._clock.time()
-        for timed in list(self._events):
-            while timed in self._events and timed.next_change <= now:
-                if timed.event.status == "Scheduled":
-                    timed.start(timed.next_change)
+        for tracked in list(self._events):
+            while tracked in self._events and tracked.next_change <= now:
+                if tracked.event.status == "Scheduled":
+                    tracked.start(tracked.next_change)
                 else:
-                    self._events.remove(timed)
+                    self._events.remove(tracked)
                 self.incarnation += 1

@@ -1,4 +1,4 @@
-"""A fault: what goes wrong, on which requests, and for how long."""
+"""The definition of a fault: its effects, and the requests that it applies to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .._kinds import check_fields
+from .._field_types import validate_fields
 from .._messages import Delivery, Response, json_response
 
 EVERY_CATEGORY = "*"
@@ -35,31 +35,35 @@ _LEGS = ("challenge", "answer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault. When it applies comes first, then what it does; effects may be combined.
+    """A fault to inject. Its effects can be combined.
+
+    The first attributes select requests, the others are its effects.
 
     Attributes:
-        category: the category of requests it applies to; ``*`` is all of them.
-        times: how many requests it spoils; None is all until it is cleared.
-        after: how many matching requests pass first.
-        probability: the chance that a matching request is spoiled, from 0 to 1.
-        seconds: how long it lasts from the moment it is set, by the emulator's clock; with
-            ``times`` left out, every matching request in that time is spoiled.
+        category: the category of requests it applies to; ``*`` for all categories.
+        times: how many requests it applies to; None for no limit.
+        after: how many matching requests it skips first.
+        probability: the probability, from 0 to 1, that it applies to a matching request.
+        seconds: how long it lasts from the moment it is set, by the emulator's clock.
         leg: on Arc, ``challenge`` for requests without a secret, ``answer`` for those with one.
-        status: the status sent in place of the answer.
+        status: the HTTP status to send.
         retry_after: the Retry-After header, in seconds or as text.
-        headers: further header fields.
-        body: the body sent in place of the answer's.
-        content_type: the Content-Type header in place of the right one.
-        delay: seconds before anything is sent.
-        slow_body: seconds over which the body trickles.
-        truncate: bytes of the body after which the connection closes.
-        reset: reset the connection in place of an answer.
-        no_answer: never answer.
+        headers: additional header fields.
+        body: the body to send.
+        content_type: the Content-Type header to send.
+        delay: seconds to wait before sending anything.
+        slow_body: seconds over which the body is sent.
+        truncate: number of bytes of the body after which the connection is closed.
+        reset: reset the connection and send no response.
+        no_answer: never send a response.
         date_skew: seconds added to the Date header.
-        token_lifetime: seconds that are left of the token handed out; zero or less is expired.
-        document: what is wrong with an attested document: ``tampered``, ``expired``,
-            ``wrong-name``, ``wrong-nonce``, ``decoy-signer`` (another's signature beside the
+        token_lifetime: seconds until the returned token expires; zero or less for an expired one.
+        document: the defect of an attested document: ``tampered``, ``expired``, ``wrong-name``,
+            ``wrong-nonce``, ``decoy-signer`` (signed with another key, but accompanied by the
             right signer's certificate) or ``unknown-root``.
+
+    Raises:
+        ValueError: if an attribute is not valid; the message names it.
     """
 
     category: str = "identity"
@@ -83,35 +87,36 @@ class Fault:
     document: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what could never apply or makes no sense, so that a slip is found at once."""
-        check_fields(self, "A fault's ")
+        """Validate the fields, so that a mistake is reported where it is made."""
+        validate_fields(self, "A fault's ")
         self._check_headers()
         if self.category != EVERY_CATEGORY and self.category not in CATEGORIES:
             raise ValueError(
-                f"No category is called {self.category!r}; use one of {', '.join(CATEGORIES)} or *."
+                f"A fault's category must be one of {', '.join(CATEGORIES)} or *, "
+                f"not {self.category!r}."
             )
         if self.leg is not None and self.leg not in _LEGS:
-            raise ValueError(f"A leg is 'challenge' or 'answer', not {self.leg!r}.")
+            raise ValueError(f"A fault's leg must be challenge or answer, not {self.leg!r}.")
         self._check_numbers()
         if not self.effects():
-            raise ValueError(
-                "This fault does nothing: give it a status, a delay or another effect."
-            )
+            raise ValueError("This fault has no effect: set a status, a delay or another effect.")
 
     def _check_numbers(self) -> None:
         if self.document is not None and self.document not in DOCUMENTS:
             known = ", ".join(DOCUMENTS)
-            raise ValueError(f"A fault's document is one of {known}, not {self.document!r}.")
+            raise ValueError(f"A fault's document must be one of {known}, not {self.document!r}.")
         if self.status is not None and not 200 <= self.status <= 599:
-            raise ValueError(f"A fault's status lies between 200 and 599; {self.status} does not.")
+            raise ValueError(f"A fault's status must be between 200 and 599, not {self.status}.")
         if not 0 <= self.probability <= 1:
-            raise ValueError(f"A probability lies between 0 and 1; {self.probability} does not.")
+            raise ValueError(
+                f"A fault's probability must be between 0 and 1, not {self.probability}."
+            )
         for name in ("times", "after", "seconds", "delay", "slow_body", "truncate"):
             value = getattr(self, name)
             if value is not None and value < 0:
-                raise ValueError(f"A fault's {name} cannot be negative; {value} is.")
+                raise ValueError(f"A fault's {name} cannot be negative: {value}.")
         if self.times == 0:
-            raise ValueError("A fault's times cannot be 0, for it would never apply.")
+            raise ValueError("A fault's times cannot be 0, because it would never apply.")
 
     def _check_headers(self) -> None:
         fields: dict[str, object] = {
@@ -120,22 +125,24 @@ class Fault:
         }
         fields.setdefault("Retry-After", self.retry_after)
         if {str(name).lower() for name in fields} & _FRAMING:
-            raise ValueError("A fault's headers cannot include framing; truncate breaks an answer.")
+            raise ValueError(
+                "A fault's headers cannot change the framing; to cut off a response, use truncate."
+            )
         for name, text in fields.items():
             if not _HEADER_NAME.fullmatch(str(name)) or not _HEADER_VALUE.fullmatch(str(text)):
                 raise ValueError(f"A fault's headers cannot include {name!r}: {text!r}.")
 
     def effects(self) -> dict[str, Any]:
-        """What it does, by attribute name."""
+        """Return its effects, by attribute name."""
         return {
             name: getattr(self, name)
             for name in _EFFECTS
             if getattr(self, name) is not None and getattr(self, name) is not False
-            if name not in _ZERO_IS_NOTHING or getattr(self, name)
+            if name not in _NO_EFFECT_IF_ZERO or getattr(self, name)
         }
 
     def describe(self) -> str:
-        """What it does in a few words."""
+        """Return its effects as one line of text."""
         parts = []
         for name, value in self.effects().items():
             if name in {"body", "headers"}:
@@ -145,24 +152,22 @@ class Fault:
         return " ".join(parts)
 
     def replaces_answer(self) -> bool:
-        """Whether the right answer is not needed, and must not be worked out."""
+        """Return whether it replaces the whole response, so that no endpoint must be called."""
         return self.status is not None or self.reset or self.no_answer
 
     def applied_to(self, response: Response) -> Response:
-        """The answer as this fault leaves it."""
-        spoiled = self._replacement(response)
+        """Return the response with the effects of this fault."""
+        base = self._replacement(response)
         own = self.headers or {}
-        replaced = {name.lower() for name in own}
-        kept = {
-            name: text for name, text in spoiled.headers.items() if name.lower() not in replaced
-        }
+        overridden = {name.lower() for name in own}
+        kept = {name: text for name, text in base.headers.items() if name.lower() not in overridden}
         headers = {**kept, **own}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         return Response(
-            spoiled.status,
-            spoiled.body,
-            self.content_type or spoiled.content_type,
+            base.status,
+            base.body,
+            self.content_type or base.content_type,
             headers,
             Delivery(
                 self.delay,
@@ -189,10 +194,10 @@ class Fault:
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e\xa0-\xff]?(?:[\t\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa0-\xff])?")
 _FRAMING = {"content-length", "transfer-encoding", "connection"}
-_WHEN = {"category", "times", "after", "probability", "seconds", "leg"}
-_ZERO_IS_NOTHING = {"delay", "slow_body", "date_skew"}
-_EFFECTS = tuple(field.name for field in fields(Fault) if field.name not in _WHEN)
-# The codes that the published OpenAPI lists for identity answers, by status.
+_SELECTORS = {"category", "times", "after", "probability", "seconds", "leg"}
+_NO_EFFECT_IF_ZERO = {"delay", "slow_body", "date_skew"}
+_EFFECTS = tuple(field.name for field in fields(Fault) if field.name not in _SELECTORS)
+# The error codes of identity responses in the published OpenAPI document, by status.
 _ERROR_CODES = {
     400: "invalid_request",
     401: "unauthorized_client",
@@ -207,4 +212,7 @@ _ERROR_CODES = {
 
 def _error_document(status: int) -> dict[str, str]:
     code = _ERROR_CODES.get(status, "server_error" if status >= 500 else "bad_request")
-    return {"error": code, "error_description": f"The emulator was told to answer {status}."}
+    return {
+        "error": code,
+        "error_description": f"A fault set in the emulator responds with {status}.",
+    }

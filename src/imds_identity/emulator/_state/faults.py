@@ -1,9 +1,10 @@
-"""The faults that are set, and which of them spoils a request."""
+"""The list of active faults, and the choice of the one that applies to a request."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .fault import EVERY_CATEGORY
 
@@ -12,101 +13,86 @@ if TYPE_CHECKING:
     from .fault import Fault
 
 
-class Standing(NamedTuple):
-    """How a fault that is set stands.
+@dataclass(slots=True)
+class ActiveFault:
+    """A fault that is set, with its counters.
 
     Attributes:
         number: its number.
         fault: the fault.
-        passed: how many matching requests it let pass.
-        spoiled: how many requests it has spoiled.
-        ends: when it ends by itself, in Unix seconds; None for never.
+        ends: the time at which it ends, in Unix seconds; None for no end.
+        skipped: how many matching requests it has let pass.
+        applied: how many requests it has affected.
     """
 
     number: int
     fault: Fault
-    passed: int
-    spoiled: int
-    ends: float | None
+    ends: float | None = None
+    skipped: int = 0
+    applied: int = 0
 
-
-class _Scheduled:
-    """A fault that is set, with how often it has applied."""
-
-    def __init__(self, number: int, fault: Fault, ends: float | None) -> None:
-        self.number = number
-        self.fault = fault
-        self.ends = ends
-        self.passed = 0
-        self.spoiled = 0
-
-    def over(self, now: float) -> bool:
+    def is_over(self, now: float) -> bool:
+        """Return whether the fault will never apply again."""
         times = self.fault.times
-        return (times is not None and self.spoiled >= times) or (
-            self.ends is not None and now >= self.ends
-        )
+        used_up = times is not None and self.applied >= times
+        return used_up or (self.ends is not None and now >= self.ends)
 
 
 class Faults:
-    """The faults that are set. The first one that matches a request spoils it.
+    """The active faults; the first one that matches a request applies to it.
 
     Args:
-        clock: ends those that last for a time.
-        seed: makes the random ones repeat themselves.
+        clock: the clock for faults that last a number of seconds.
+        seed: makes faults with a probability reproducible.
     """
 
     def __init__(self, clock: Clock, seed: int | None = None) -> None:
         self._clock = clock
         self._seed = seed
-        self._random = random.Random(seed)  # noqa: S311 - chance, not secrecy
-        self._scheduled: list[_Scheduled] = []
+        self._random = random.Random(seed)  # noqa: S311 - not used for secrets
+        self._faults: list[ActiveFault] = []
         self._count = 0
 
     def add(self, fault: Fault) -> int:
-        """Set a fault, behind those already set; its number."""
+        """Append a fault and return its number."""
         ends = None if fault.seconds is None else self._clock.time() + fault.seconds
         self._count += 1
-        self._scheduled.append(_Scheduled(self._count, fault, ends))
+        self._faults.append(ActiveFault(self._count, fault, ends))
         return self._count
 
     def clear(self, number: int | None = None) -> None:
-        """Lift one fault, or all of them."""
-        self._scheduled = [
-            entry for entry in self._scheduled if number is not None and entry.number != number
+        """Remove one fault, or all."""
+        self._faults = [
+            active for active in self._faults if number is not None and active.number != number
         ]
 
-    def restart(self) -> None:
-        """Lift every fault and let chance begin anew."""
+    def reset(self) -> None:
+        """Remove all faults and seed the random numbers again."""
         self.clear()
         self._random.seed(self._seed)
 
-    def standing(self) -> list[Standing]:
-        """The faults still set."""
+    def active(self) -> list[ActiveFault]:
+        """Return the faults that may still apply."""
         now = self._clock.time()
-        return [
-            Standing(entry.number, entry.fault, entry.passed, entry.spoiled, entry.ends)
-            for entry in self._scheduled
-            if not entry.over(now)
-        ]
+        self._faults = [active for active in self._faults if not active.is_over(now)]
+        return self._faults
 
-    def take(self, category: str, leg: str | None = None) -> Fault | None:
-        """Take the fault that spoils this request, if any; it counts as used."""
-        if not self._scheduled:
+    def match(self, category: str, leg: str | None = None) -> Fault | None:
+        """Return the fault that applies to a request, if any, and count it as applied."""
+        if not self._faults:  # saves every request of most emulators the rest
             return None
-        now = self._clock.time()
-        self._scheduled = [entry for entry in self._scheduled if not entry.over(now)]
-        for entry in self._scheduled:
-            if _matches(entry.fault, category, leg) and self._spoils(entry):
-                return entry.fault
+        for active in self.active():
+            if _matches(active.fault, category, leg) and self._applies(active):
+                return active.fault
         return None
 
-    def _spoils(self, entry: _Scheduled) -> bool:
-        if entry.passed < entry.fault.after:
-            entry.passed += 1
+    def _applies(self, active: ActiveFault) -> bool:
+        if active.skipped < active.fault.after:
+            active.skipped += 1
             return False
-        if self._random.random() >= entry.fault.probability:
+        if self._random.random() >= active.fault.probability:
             return False
-        entry.spoiled += 1
+        active.applied += 1
         return True
 
 

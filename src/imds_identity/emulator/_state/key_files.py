@@ -1,4 +1,4 @@
-"""The files of Azure Arc's challenge, which only privileged users may read."""
+"""The key files of Azure Arc's challenge, which only privileged users may read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .._clock import Clock
 
-_MOST_OUTSTANDING = 64
+_MAX_FILES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,7 @@ class _Key:
 
 
 class KeyFiles:
-    """The files that prove that a client may read what only privileged users may.
-
-    Each holds a secret that opens one request, within its lifetime.
-
-    Args:
-        directory: where they lie; made when missing.
-        lifetime: seconds that one holds.
-        clock: the time.
-    """
+    """Files with secrets; each secret authorizes one request within ``lifetime`` seconds."""
 
     def __init__(self, directory: Path, lifetime: float, clock: Clock) -> None:
         self.directory = directory
@@ -43,8 +35,8 @@ class KeyFiles:
         self._keys: OrderedDict[str, _Key] = OrderedDict()
 
     def create(self) -> str:
-        """Write a new file and remove those that are spent; its path."""
-        self._remove_spent()
+        """Write a new file, remove those that have expired, and return the new file's path."""
+        self._remove_expired()
         path = os.path.join(self.directory, f"{uuid.uuid4()}.key")
         secret = secrets.token_urlsafe(96).encode()
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
@@ -54,28 +46,28 @@ class KeyFiles:
         self._keys[path] = _Key(secret, self._clock.time() + self._lifetime)
         return path
 
-    def use(self, secret: bytes) -> bool:
-        """Whether a secret opens a request; it does so once."""
-        opened = None
+    def redeem(self, secret: bytes) -> bool:
+        """Return whether a secret is valid, and remove it."""
+        found = None
         for path, key in self._keys.items():
             if hmac.compare_digest(key.secret, secret):
-                opened = path
-        if opened is None:
+                found = path
+        if found is None:
             return False
-        key = self._keys[opened]
-        self._remove(opened)
+        key = self._keys[found]
+        self._remove(found)
         return self._clock.time() < key.expires
 
     def remove_all(self) -> None:
-        """Remove every file that was written and is still there."""
+        """Remove every file."""
         for path in list(self._keys):
             self._remove(path)
 
-    def _remove_spent(self) -> None:
+    def _remove_expired(self) -> None:
         now = self._clock.time()
         for path in [path for path, key in self._keys.items() if key.expires <= now]:
             self._remove(path)
-        while len(self._keys) >= _MOST_OUTSTANDING:
+        while len(self._keys) >= _MAX_FILES:
             self._remove(next(iter(self._keys)))
 
     def _remove(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""The limits that each VM has: requests in a second, and requests at once."""
+"""The rate limits of a VM: requests per second, and concurrent requests."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ if TYPE_CHECKING:
     from .._clock import Clock
 
 _IDENTITY_PER_SECOND = 20
-_IDENTITY_AT_ONCE = 5
+_IDENTITY_CONCURRENT = 5
 _OTHERS_PER_SECOND = 5
 _UNLIMITED = frozenset({"certificates", "key-vault", "openid"})
 
 
 class Limits:
-    """Counts requests against the limits per VM.
+    """Counts requests against the limits of a VM.
 
-    Managed identity: 20 requests in any second and 5 at once. All other metadata categories
+    Managed identity: 20 requests in any second and 5 concurrently. All other metadata categories
     together: 5 requests in any second.
-
-    Args:
-        clock: the time.
-        enabled: whether anything is ever refused.
     """
 
     def __init__(self, clock: Clock, *, enabled: bool) -> None:
@@ -30,38 +26,38 @@ class Limits:
         self._clock = clock
         self._identity: deque[float] = deque()
         self._others: deque[float] = deque()
-        self._at_once = 0
+        self._concurrent = 0
 
     def admit(self, category: str) -> bool:
-        """Count a request; whether it is within the limits."""
+        """Count a request and return whether it is within the limits."""
         if not self.enabled or category in _UNLIMITED:
             return True
         if category == "identity":
-            if self._at_once >= _IDENTITY_AT_ONCE:
+            if self._concurrent >= _IDENTITY_CONCURRENT:
                 return False
-            return self._within(self._identity, _IDENTITY_PER_SECOND)
-        return self._within(self._others, _OTHERS_PER_SECOND)
+            return self._count(self._identity, _IDENTITY_PER_SECOND)
+        return self._count(self._others, _OTHERS_PER_SECOND)
 
     def begin(self, category: str) -> None:
-        """Note that an admitted request is being answered."""
+        """Record that the response to an admitted request is under way."""
         if category == "identity":
-            self._at_once += 1
+            self._concurrent += 1
 
     def end(self, category: str) -> None:
-        """Note that it was answered, or given up."""
+        """Record that a response was sent or given up."""
         if category == "identity":
-            self._at_once -= 1
+            self._concurrent -= 1
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Forget the requests of the last second."""
         self._identity.clear()
         self._others.clear()
 
-    def _within(self, recent: deque[float], most: int) -> bool:
+    def _count(self, recent: deque[float], limit: int) -> bool:
         now = self._clock.time()
         while recent and not now - 1.0 < recent[0] <= now:
             recent.popleft()
-        if len(recent) >= most:
+        if len(recent) >= limit:
             return False
         recent.append(now)
         return True

@@ -1,6 +1,6 @@
-"""What went wrong in a session, kept in a file, and the faults that make it go wrong again.
+"""Recordings: the failures of a session in a file, and the faults that repeat them.
 
-Each request is one line of JSON, with what a fault or the limits did to its answer.
+Each request is one line of JSON, with the effects of a fault or of the rate limits on its response.
 """
 
 from __future__ import annotations
@@ -8,25 +8,18 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .fault import Fault
 
 if TYPE_CHECKING:
     import os
 
-    from .records import RecordedRequest
+    from .request_log import RecordedRequest
 
 
 class Recording:
-    """Writes each request to a file as it is answered.
-
-    Args:
-        path: the file; it is written anew.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
+    """Writes each request to a file; an existing file is overwritten."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - open until the emulator stops
@@ -36,7 +29,7 @@ class Recording:
         """Write a request."""
         line = {
             "category": record.category,
-            "effects": {name: _plain(value) for name, value in record.effects.items()},
+            "effects": {name: _to_json(value) for name, value in record.effects.items()},
             "leg": record.leg,
             "method": record.method,
             "status": record.status,
@@ -53,37 +46,34 @@ class Recording:
             self._file.close()
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: object) -> object:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def replayed(path: str | os.PathLike[str]) -> list[Fault]:
-    """The faults that spoil the requests that were spoiled in a recorded session.
+def load_faults(path: str | os.PathLike[str]) -> list[Fault]:
+    """Return faults that repeat the failures of a recorded session.
 
-    The third token request of the recording that failed lets the third one fail again, however
-    much time lies between.
-
-    Args:
-        path: the file that a recording wrote.
+    If the third token request of the recording failed, the third one fails again, whenever it
+    comes.
 
     Raises:
-        OSError: if it cannot be read.
-        ValueError: if it is no recording; the message names the line.
+        OSError: if the file cannot be read.
+        ValueError: if the file is not a recording; the message names the line.
     """
     faults = []
-    passed: Counter[tuple[str, str]] = Counter()
+    succeeded: Counter[tuple[str, str]] = Counter()
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             try:
                 entry = json.loads(line)
                 category, leg, effects = entry["category"], entry["leg"], entry["effects"]
                 if not effects:
-                    passed[category, leg] += 1
+                    succeeded[category, leg] += 1
                     continue
-                after = passed[category, leg]
+                after = succeeded[category, leg]
                 faults.append(Fault(category=category, leg=leg, after=after, times=1, **effects))
             except (ValueError, TypeError, LookupError) as error:
                 raise ValueError(
-                    f"replay: {path}, line {number} is no recorded request: {error}"
+                    f"replay: {path}, line {number} is not a recorded request: {error}"
                 ) from None
     return faults

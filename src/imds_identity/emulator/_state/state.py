@@ -1,4 +1,4 @@
-"""The state of one emulator, and everything that may be done to it."""
+"""The state of one emulator, and the operations on it."""
 
 from __future__ import annotations
 
@@ -15,41 +15,31 @@ if TYPE_CHECKING:
     from .._machine.identities import Identity
     from .._machine.machine import Machine
     from .._pki.key_store import KeyStore
-    from .events import Announcement, Events, ScheduledEvent
+    from .events import Events, EventSpec, ScheduledEvent
     from .fault import Fault
     from .faults import Faults
     from .limits import Limits
-    from .records import RecordedRequest, RequestLog
+    from .request_log import RecordedRequest, RequestLog
     from .tokens import IssuedToken, TokenService
 
 
 @dataclass
-class World:
-    """What all services of one emulator share.
+class EmulatorState:
+    """The state that all endpoints of one emulator share.
 
-    Services answer on the loop's thread and hold the lock for as long as one answer takes; the
-    operations here are for every other thread, and take it themselves.
+    Endpoints run on the server's thread, which holds the lock while it prepares a response. The
+    operations here are for all other threads; they take the lock themselves.
 
     Attributes:
-        profile: the kind of host.
-        clock: the time.
-        machine: what the emulated machine is.
-        resource_id: its ARM resource id, which an Arc server and a VM spell differently.
-        identities: its managed identities.
-        resources: what tokens may be had for, beside what every tenant knows.
-        identity_header: App Service's ``IDENTITY_HEADER``.
-        versions: the api-versions that its region knows, oldest first.
-        keys: keeps keys and certificates.
-        tokens: issues and checks tokens.
+        resource_id: the machine's ARM resource id, whose form differs between an Arc server and a
+            VM.
+        resources: resources that this tenant knows in addition to those of every tenant.
+        versions: the supported api-versions, oldest first.
         secrets: the Key Vault's secrets; they may change while it serves.
-        faults: what goes wrong.
-        first_faults: those that are set again at a reset.
-        limits: how much may be asked.
-        events: what is going to happen to the machine.
-        first_events: what is announced at every start and reset.
-        log: what was asked.
-        latency: seconds that an identity answer takes.
-        lock: held to read or change any of this.
+        first_faults: faults that are set at the start and after a reset.
+        first_events: events that are scheduled at every start and after a reset.
+        latency: seconds before the response to an identity request is sent.
+        lock: must be held to read or change any of this.
     """
 
     profile: str
@@ -67,7 +57,7 @@ class World:
     first_faults: Sequence[Fault]
     limits: Limits
     events: Events
-    first_events: Sequence[Announcement]
+    first_events: Sequence[EventSpec]
     log: RequestLog
     latency: float = 0.0
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -77,31 +67,31 @@ class World:
         self._set_first_faults()
 
     def principal(self, identity: Identity) -> Principal:
-        """Whom a token for an identity is about."""
+        """Return the subject of an identity's tokens."""
         resource_id = getattr(identity, "resource_id", self.resource_id)
         return Principal(
             self.machine.tenant_id, identity.client_id, identity.object_id, resource_id
         )
 
     def begin(self) -> None:
-        """Announce the first events, as at every start."""
+        """Schedule the first events, at every start."""
         with self.lock:
             self.events.clear()
-            for announcement in self.first_events:
-                self.events.schedule(announcement)
+            for spec in self.first_events:
+                self.events.schedule(spec)
 
     def reset(self) -> None:
         """Forget requests, tokens, events, and all faults but the first."""
         with self.lock:
             self.log.clear()
-            self.tokens.forget()
-            self.limits.forget()
-            self.faults.restart()
+            self.tokens.reset()
+            self.limits.reset()
+            self.faults.reset()
             self._set_first_faults()
             self.begin()
 
     def recorded_requests(self) -> list[RecordedRequest]:
-        """The latest requests, oldest first."""
+        """Return the latest requests, oldest first."""
         with self.lock:
             return self.log.snapshot()
 
@@ -111,55 +101,47 @@ class World:
             self.log.listeners.append(listener)
 
     def set_fault(self, fault: Fault) -> int:
-        """Set a fault, behind those already set; its number."""
+        """Append a fault and return its number."""
         with self.lock:
             return self.faults.add(fault)
 
     def clear_faults(self, number: int | None = None) -> None:
-        """Lift the fault of that number, or all of them."""
+        """Remove the fault with this number, or all."""
         with self.lock:
             self.faults.clear(number)
 
     def active_faults(self) -> list[tuple[int, Fault]]:
-        """The faults that are set, with their numbers."""
+        """Return the active faults with their numbers."""
         with self.lock:
-            return [(standing.number, standing.fault) for standing in self.faults.standing()]
+            return [(active.number, active.fault) for active in self.faults.active()]
 
     def issued_tokens(self) -> list[IssuedToken]:
-        """The latest tokens, oldest first."""
+        """Return the latest tokens, oldest first."""
         with self.lock:
             return list(self.tokens.issued)
 
     def revoke_tokens(self) -> None:
-        """Revoke every token issued so far."""
+        """Revoke all tokens issued so far."""
         with self.lock:
             self.tokens.revoke()
 
-    def schedule_event(self, announcement: Announcement) -> str:
-        """Announce an event; its id."""
+    def schedule_event(self, spec: EventSpec) -> str:
+        """Schedule an event and return its id."""
         with self.lock:
-            return self.events.schedule(announcement)
+            return self.events.schedule(spec)
 
     def approve_event(self, event_id: str) -> None:
-        """Start an event before its time.
-
-        Raises:
-            NoSuchEventError: if it is not there.
-        """
+        """Start an event early; NoSuchEventError if there is none with this id."""
         with self.lock:
             self.events.approve([event_id])
 
     def cancel_event(self, event_id: str) -> None:
-        """Take an event back.
-
-        Raises:
-            NoSuchEventError: if it is not there.
-        """
+        """Cancel an event; NoSuchEventError if there is none with this id."""
         with self.lock:
             self.events.cancel(event_id)
 
     def current_events(self) -> list[ScheduledEvent]:
-        """The events that are announced or under way."""
+        """Return the events that are scheduled or started."""
         with self.lock:
             return self.events.current()
 

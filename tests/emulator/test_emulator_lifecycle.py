@@ -15,18 +15,18 @@ import requests
 from imds_identity.emulator import Emulator, RecordedRequest, SystemAssigned, UserAssigned
 
 if TYPE_CHECKING:
-    from emulator.support import Ask, Start
+    from emulator.support import Send, Start
 
 ONE = UserAssigned.named("one")
 
 
-def test_it_leaves_nothing_behind(
-    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_stop_removes_files_and_threads(
+    request_token: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = threading.active_count()
     with Emulator("arc") as emulator:
-        ask(emulator)
+        request_token(emulator)
         assert emulator.key_vault.ca_file.startswith(str(tmp_path))
         endpoint = emulator.endpoint
     assert threading.active_count() == before
@@ -35,7 +35,7 @@ def test_it_leaves_nothing_behind(
         requests.get(endpoint)
 
 
-def test_it_stops_at_once_whatever_is_under_way() -> None:
+def test_stop_does_not_wait_for_pending_requests() -> None:
     with Emulator(key_vault=False) as emulator:
         emulator.fault(category="*", delay=600)
         host, port = emulator.endpoint.removeprefix("http://").split(":")
@@ -47,39 +47,39 @@ def test_it_stops_at_once_whatever_is_under_way() -> None:
         assert client.recv(1) == b""
 
 
-def test_it_can_be_started_again(ask: Ask) -> None:
+def test_it_can_be_started_again(request_token: Send) -> None:
     emulator = Emulator(key_vault=False)
     for _ in range(2):
         with emulator:
-            assert ask(emulator).status_code == 200
+            assert request_token(emulator).status_code == 200
     emulator.stop()
 
 
-def test_many_run_side_by_side(started: Start, ask: Ask) -> None:
-    emulators = [started() for _ in range(8)]
+def test_several_emulators_run_at_the_same_time(start_emulator: Start, request_token: Send) -> None:
+    emulators = [start_emulator() for _ in range(8)]
     for emulator in emulators:
-        assert ask(emulator).status_code == 200
+        assert request_token(emulator).status_code == 200
     assert [len(emulator.requests) for emulator in emulators] == [1] * 8
 
 
-def test_what_needs_it_running_says_so() -> None:
+def test_error_says_that_it_is_not_running() -> None:
     emulator = Emulator()
     with pytest.raises(RuntimeError, match="not running"):
         _ = emulator.endpoint
-    with emulator, pytest.raises(RuntimeError, match="running already"):
+    with emulator, pytest.raises(RuntimeError, match="already running"):
         emulator.start()
     with Emulator(key_vault=False) as bare, pytest.raises(RuntimeError, match="key_vault=False"):
         _ = bare.key_vault
 
 
-def test_a_port_that_is_taken_is_named(started: Start) -> None:
-    port = int(started().endpoint.rpartition(":")[2])
+def test_error_names_the_port_in_use(start_emulator: Start) -> None:
+    port = int(start_emulator().endpoint.rpartition(":")[2])
     with pytest.raises(OSError, match=str(port)):
         Emulator(port=port).start()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ({"profile": "gcp"}, "profile"),
         ({"arc_agent": "ancient"}, "arc_agent"),
@@ -96,7 +96,7 @@ def test_a_port_that_is_taken_is_named(started: Start) -> None:
         ({"events": ["Reboot"]}, "events cannot hold 'Reboot'"),
         ({"resources": "api://mine"}, "resources must be a list"),
         ({"allowed_hosts": "imds"}, "allowed_hosts must be a list"),
-        ({"allowed_hosts": ["imds:16925"]}, "no port; 'imds:16925' is none"),
+        ({"allowed_hosts": ["imds:16925"]}, "without a port; 'imds:16925' is not one"),
         ({"allowed_hosts": ["http://imds"]}, "allowed_hosts"),
         ({"allowed_hosts": ["one,two"]}, "allowed_hosts"),
         ({"port": "80"}, "port must be a whole number"),
@@ -109,13 +109,13 @@ def test_a_port_that_is_taken_is_named(started: Start) -> None:
         ({"clock": 5}, "clock"),
     ],
 )
-def test_an_argument_that_makes_no_sense_is_refused(arguments: Any, words: Any) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_invalid_argument_is_rejected(arguments: Any, message: Any) -> None:
+    with pytest.raises(ValueError, match=message):
         Emulator(**arguments)
 
 
-def test_the_environment_of_each_profile(started: Start) -> None:
-    vm, arc, app = started(), started("arc"), started("app-service")
+def test_environment_of_each_profile(start_emulator: Start) -> None:
+    vm, arc, app = start_emulator(), start_emulator("arc"), start_emulator("app-service")
     assert vm.environment() == {
         "AZURE_POD_IDENTITY_AUTHORITY_HOST": vm.endpoint,
         "IMDS_IDENTITY_CACHE": "off",
@@ -129,9 +129,9 @@ def test_the_environment_of_each_profile(started: Start) -> None:
     assert app.environment()["IDENTITY_HEADER"]
 
 
-def test_requests_are_recorded_without_their_secrets(started: Start, ask: Ask) -> None:
-    emulator = started()
-    ask(emulator, headers={"Authorization": "Basic hunter2", "X-Own": "shown"})
+def test_requests_are_logged_without_secrets(start_emulator: Start, request_token: Send) -> None:
+    emulator = start_emulator()
+    request_token(emulator, headers={"Authorization": "Basic hunter2", "X-Own": "shown"})
     (record,) = emulator.token_requests
     assert record.method == "GET"
     assert record.target.startswith("/metadata/identity/oauth2/token?")
@@ -144,21 +144,23 @@ def test_requests_are_recorded_without_their_secrets(started: Start, ask: Ask) -
     assert "hunter2" not in repr(record)
 
 
-def test_answers_are_recorded_without_what_they_grant(started: Start, ask: Ask) -> None:
-    emulator = started()
-    token = ask(emulator).json()["access_token"]
-    ask(emulator, client_id="nobody")
+def test_responses_are_logged_without_tokens(start_emulator: Start, request_token: Send) -> None:
+    emulator = start_emulator()
+    token = request_token(emulator).json()["access_token"]
+    request_token(emulator, client_id="nobody")
     granted, refused = emulator.requests
     assert '"access_token":"(hidden)"' in granted.answer
     assert token[:20] not in repr(emulator.requests)
     assert "Identity not found" in refused.answer
 
 
-def test_a_record_says_who_asked_and_how_long_it_took(started: Start, ask: Ask) -> None:
-    emulator = started()
+def test_log_has_client_and_duration_of_a_request(
+    start_emulator: Start, request_token: Send
+) -> None:
+    emulator = start_emulator()
     emulator.fault(delay=0.05, times=1)
-    ask(emulator)
-    ask(emulator)
+    request_token(emulator)
+    request_token(emulator)
     slow = emulator.requests[0]
     assert slow.client == "127.0.0.1"
     assert slow.seconds is not None
@@ -166,23 +168,23 @@ def test_a_record_says_who_asked_and_how_long_it_took(started: Start, ask: Ask) 
     assert slow.effects == {"delay": 0.05}
 
 
-def test_the_record_of_requests_is_bounded(started: Start, ask: Ask) -> None:
-    emulator = started(log_size=3)
+def test_log_keeps_a_limited_number_of_requests(start_emulator: Start, request_token: Send) -> None:
+    emulator = start_emulator(log_size=3)
     for _ in range(5):
-        ask(emulator)
+        request_token(emulator)
     assert [record.number for record in emulator.requests] == [3, 4, 5]
 
 
-def test_a_listener_that_fails_is_not_the_client_s_concern(
-    started: Start, ask: Ask, caplog: pytest.LogCaptureFixture
+def test_failing_listener_does_not_affect_the_client(
+    start_emulator: Start, request_token: Send, caplog: pytest.LogCaptureFixture
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     emulator.on_request(lambda record: 1 // 0)
-    assert ask(emulator).status_code == 200
-    assert "A listener failed" in caplog.text
+    assert request_token(emulator).status_code == 200
+    assert "A request listener of the emulator failed" in caplog.text
 
 
-def test_an_unfinished_tls_handshake_does_not_outlive_it() -> None:
+def test_stop_closes_connections_in_a_tls_handshake() -> None:
     with Emulator() as emulator:
         port = int(emulator.key_vault.url.rpartition(":")[2])
         silent = socket.create_connection(("127.0.0.1", port))
@@ -193,17 +195,17 @@ def test_an_unfinished_tls_handshake_does_not_outlive_it() -> None:
         assert silent.recv(1) == b""
 
 
-def test_listeners_hear_of_each_request(started: Start, ask: Ask) -> None:
-    emulator = started()
-    heard: list[RecordedRequest] = []
-    emulator.on_request(heard.append)
-    ask(emulator)
-    assert [record.status for record in heard] == [200]
+def test_listeners_get_each_request(start_emulator: Start, request_token: Send) -> None:
+    emulator = start_emulator()
+    received: list[RecordedRequest] = []
+    emulator.on_request(received.append)
+    request_token(emulator)
+    assert [record.status for record in received] == [200]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_neither_hangs_nor_disturbs_its_parent(ask: Ask) -> None:
-    # In a process of its own: forking one with other tests' threads in it proves little.
+def test_forked_child_does_not_affect_its_parent(request_token: Send) -> None:
+    # In a new process, because a fork of this one would copy the locks of other tests' threads.
     program = """
 import os, socket, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
@@ -245,7 +247,7 @@ assert not directory.exists()
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-def test_the_package_loads_nothing_until_a_name_is_used() -> None:
+def test_pytest_plugin_imports_no_heavy_modules() -> None:
     program = (
         "import sys, imds_identity.emulator.pytest_plugin;"
         "heavy = {'aiohttp', 'cryptography', 'jwt'} & set(sys.modules); assert not heavy, heavy"
@@ -253,7 +255,7 @@ def test_the_package_loads_nothing_until_a_name_is_used() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-def test_the_emulator_does_not_know_the_client() -> None:
+def test_emulator_does_not_import_the_client() -> None:
     program = (
         "import sys, pkgutil, importlib, imds_identity\n"
         "client = set(sys.modules)\n"
@@ -262,15 +264,15 @@ def test_the_emulator_does_not_know_the_client() -> None:
         "for module in pkgutil.walk_packages(package.__path__, prefix):\n"
         "    importlib.import_module(module.name)\n"
         "own = set(sys.modules) - client\n"
-        "known = [name for name in own if name.startswith('imds_identity.')]\n"
+        "imported = [name for name in own if name.startswith('imds_identity.')]\n"
         "ours = (package.__name__, 'imds_identity._version')\n"
-        "strangers = [name for name in known if not name.startswith(ours)]\n"
-        "assert not strangers, strangers"
+        "others = [name for name in imported if not name.startswith(ours)]\n"
+        "assert not others, others"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-def test_without_the_extra_the_error_says_what_to_install() -> None:
+def test_error_without_the_extra_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['aiohttp'] = None\n"
         "import imds_identity.emulator as package\n"
@@ -281,15 +283,15 @@ def test_without_the_extra_the_error_says_what_to_install() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-def test_it_listens_on_ipv6_loopback(ask: Ask) -> None:
+def test_it_listens_on_ipv6_loopback(request_token: Send) -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
-        pytest.skip("no IPv6 on this machine")
+        pytest.skip("there is no IPv6 here")
     with Emulator(host="::1", key_vault=False) as emulator:
         assert emulator.endpoint.startswith("http://[::1]:")
-        assert ask(emulator).status_code == 200
+        assert request_token(emulator).status_code == 200
 
 
-def test_paths_are_paths(started: Start) -> None:
-    assert isinstance(started("arc").tokens_directory, pathlib.Path)
+def test_tokens_directory_is_a_path(start_emulator: Start) -> None:
+    assert isinstance(start_emulator("arc").tokens_directory, pathlib.Path)

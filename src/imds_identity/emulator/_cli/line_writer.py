@@ -1,4 +1,4 @@
-"""Lines for a reader who may be slow, or gone."""
+"""A writer of log lines that does not block when its reader is slow or gone."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import TextIO
 
-_MOST_WAITING = 10_000
-_LAST_WORDS_SECONDS = 1.0
+_MAX_WAITING = 10_000
+_CLOSE_SECONDS = 1.0
 
 
-class Lines:
-    """Writes lines from a thread of its own, so that a full pipe stops nobody else.
+class LineWriter:
+    """Writes lines from a background thread, so that a full pipe does not block the server.
 
-    Lines that find too many before them are dropped, and the reader is told how many.
+    When too many lines are waiting, it drops new ones and writes how many were dropped.
 
     Args:
-        stream: where they go; None, as for a closed standard error, is nowhere.
+        stream: the stream; None, as for a closed standard error, discards the lines.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
-        self._waiting: queue.Queue[str | None] = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue[str | None] = queue.Queue(_MAX_WAITING)
         self._dropped = 0
-        self._thread = threading.Thread(target=self._write_all, name="lines", daemon=True)
+        self._thread = threading.Thread(target=self._write_all, name="line-writer", daemon=True)
         self._thread.start()
 
     def add(self, line: str) -> None:
-        """Write a line, soon; never waits."""
+        """Write a line in the background; never blocks."""
         try:
             self._waiting.put_nowait(line)
         except queue.Full:
             self._dropped += 1
 
     def close(self) -> None:
-        """Write what is waiting, as far as the reader takes it within a second."""
+        """Write the waiting lines, for at most a second."""
         try:
             self._waiting.put_nowait(None)
         except queue.Full:
             return
-        self._thread.join(_LAST_WORDS_SECONDS)
+        self._thread.join(_CLOSE_SECONDS)
 
     def _write_all(self) -> None:
         while (line := self._waiting.get()) is not None:
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                line += f"\n({dropped} lines were dropped: nobody read them)"
+                line += f"\n({dropped} lines were dropped because the output was not read)"
             try:
                 self._write(line + "\n")
-            except (OSError, ValueError):  # the reader is gone, or the stream closed
+            except (OSError, ValueError):  # the reader is gone, or the stream is closed
                 self._stream = None
 
     def _write(self, text: str) -> None:
         stream = self._stream
         if stream is None:
             return
-        # Past the stream's buffer, whose lock a write that never ends would hold at exit.
+        # Bypass the stream's buffer: a write that never ends would hold its lock at exit.
         data = memoryview(text.encode("utf-8", "backslashreplace"))
         descriptor = stream.fileno()
         while data:

@@ -15,11 +15,11 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.support import ran
+from emulator.support import run_command
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, Fault, UserAssigned
-from imds_identity.emulator._cli import flags as _flags
-from imds_identity.emulator._cli.lines import Lines
-from imds_identity.emulator._cli.serve import introduction
+from imds_identity.emulator._cli.flag_parsing import build_identities, parse_event, parse_fault
+from imds_identity.emulator._cli.line_writer import LineWriter
+from imds_identity.emulator._cli.serve import startup_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def free_port() -> int:
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
 def test_print_env_prints_shell_lines_and_exits(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ran("--print-env", "--port", "12345") == 0
+    assert run_command("--print-env", "--port", "12345") == 0
     lines = capsys.readouterr().out
     shell = subprocess.run(
         ["/bin/sh", "-c", lines + "env"],
@@ -66,20 +66,18 @@ def test_print_env_prints_shell_lines_and_exits(capsys: pytest.CaptureFixture[st
         ("--token-lifetime", "0"),
     ],
 )
-def test_flags_that_make_no_sense_are_explained(
-    capsys: pytest.CaptureFixture[str], flags: Any
-) -> None:
-    assert ran(*flags) == 2
+def test_invalid_flags_are_explained(capsys: pytest.CaptureFixture[str], flags: Any) -> None:
+    assert run_command(*flags) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("imds-identity emulator: ")
 
 
-def test_a_port_that_is_taken_is_an_error_in_plain_words(
-    capsys: pytest.CaptureFixture[str], started: Start
+def test_port_in_use_is_explained(
+    capsys: pytest.CaptureFixture[str], start_emulator: Start
 ) -> None:
-    port = started().endpoint.rpartition(":")[2]
-    assert ran("--port", port, "--no-key-vault") == 1
+    port = start_emulator().endpoint.rpartition(":")[2]
+    assert run_command("--port", port, "--no-key-vault") == 1
     message = capsys.readouterr().err
     assert port in message
     assert "--port-base" in message
@@ -87,12 +85,12 @@ def test_a_port_that_is_taken_is_an_error_in_plain_words(
 
 @contextlib.contextmanager
 def serving(
-    *flags: str, hang_up: Any = "SIG_DFL", **options: Any
+    *flags: str, sighup: Any = "SIG_DFL", **options: Any
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command in a process of its own, once it serves, and its endpoint."""
-    own = f"import signal; signal.signal(signal.SIGHUP, signal.{hang_up}); "
+    """Run the command in a process; yields the process and its endpoint once it serves."""
+    setup = f"import signal; signal.signal(signal.SIGHUP, signal.{sighup}); "
     with subprocess.Popen(
-        [sys.executable, "-c", own + PROGRAM, "--port", "0", "--key-vault-port", "0", *flags],
+        [sys.executable, "-c", setup + PROGRAM, "--port", "0", "--key-vault-port", "0", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -139,14 +137,14 @@ serve(Emulator(key_vault=False), started=lambda _: threading.Thread(target=end).
 
 
 @POSIX
-def test_a_signal_that_reaches_another_thread_ends_it() -> None:
+def test_signal_that_another_thread_receives_stops_it() -> None:
     done = subprocess.run([sys.executable, "-c", IN_ANOTHER_THREAD], check=False, timeout=30)
     assert done.returncode == 0
 
 
 @POSIX
-def test_under_nohup_it_outlives_its_terminal() -> None:
-    with serving("--no-key-vault", "--no-admin", hang_up="SIG_IGN") as (process, endpoint):
+def test_it_keeps_running_under_nohup() -> None:
+    with serving("--no-key-vault", "--no-admin", sighup="SIG_IGN") as (process, endpoint):
         process.send_signal(signal.SIGHUP)
         for _ in range(3):
             assert requests.get(endpoint + "/health", timeout=10).status_code == 200
@@ -155,13 +153,13 @@ def test_under_nohup_it_outlives_its_terminal() -> None:
 
 
 @POSIX
-def test_it_serves_and_stops_though_nobody_reads_what_it_says() -> None:
+def test_it_serves_and_stops_when_its_output_is_not_read() -> None:
     target = "/metadata/versions?padding=" + "x" * 1900
     with serving("--no-key-vault", "--no-admin", "--no-limits") as (process, endpoint):
         with requests.Session() as session:
             for _ in range(60):  # more than a pipe holds
-                answer = session.get(endpoint + target, headers={"Metadata": "true"}, timeout=10)
-                assert answer.status_code == 200
+                response = session.get(endpoint + target, headers={"Metadata": "true"}, timeout=10)
+                assert response.status_code == 200
         process.terminate()
         assert process.wait(30) == 0
 
@@ -183,52 +181,52 @@ def test_it_serves_without_standard_streams(tmp_path: Path) -> None:
             process.kill()
 
 
-def test_at_start_it_tells_every_id_of_its_identities(started: Start) -> None:
+def test_startup_lines_have_all_ids_of_the_identities(start_emulator: Start) -> None:
     one = UserAssigned.named("one")
-    told = "\n".join(introduction(started(identities=[DEFAULT_SYSTEM_ASSIGNED, one])))
+    text = "\n".join(startup_lines(start_emulator(identities=[DEFAULT_SYSTEM_ASSIGNED, one])))
     for identity in (DEFAULT_SYSTEM_ASSIGNED, one):
-        assert identity.client_id in told
-        assert identity.object_id in told
-    assert one.resource_id in told
+        assert identity.client_id in text
+        assert identity.object_id in text
+    assert one.resource_id in text
 
 
 @given(st.lists(st.text(max_size=20), max_size=20))
-def test_lines_come_as_they_were_said(said: list[str]) -> None:
+def test_line_writer_writes_lines_unchanged(lines_in: list[str]) -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as reader:
         with os.fdopen(writing, "w", encoding="utf-8") as stream:
-            lines = Lines(stream)
-            for line in said:
+            lines = LineWriter(stream)
+            for line in lines_in:
                 lines.add(line)
             lines.close()
-        assert reader.read() == "".join(line + "\n" for line in said).encode(
+        assert reader.read() == "".join(line + "\n" for line in lines_in).encode(
             "utf-8", "backslashreplace"
         )
 
 
-def test_lines_that_nobody_reads_are_dropped_and_counted() -> None:
+def test_line_writer_drops_and_counts_lines_that_are_not_read() -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
-        lines = Lines(stream)
+        lines = LineWriter(stream)
         for _ in range(12_000):
             lines.add("x" * 1000)
         with os.fdopen(reading, "rb") as reader:
             while b"lines were dropped" not in reader.readline():
                 pass
-        lines.add("to a reader who is gone")
+        lines.add("after the reader is gone")
         lines.close()
 
 
-def test_faults_events_and_identities_may_be_flags() -> None:
-    assert _flags.fault("status=429,retry_after=2,times=3,probability=0.5") == Fault(
+def test_faults_events_and_identities_can_be_set_by_flags() -> None:
+    assert parse_fault("status=429,retry_after=2,times=3,probability=0.5") == Fault(
         status=429, retry_after=2, times=3, probability=0.5
     )
-    assert _flags.fault("reset=true,category=*") == Fault(reset=True, category="*")
-    event = _flags.event("Freeze,notice=60,description=two words")
+    assert parse_fault("reset=true,category=*") == Fault(reset=True, category="*")
+    event = parse_event("Freeze,notice=60,description=two words")
     assert event == {"event_type": "Freeze", "notice": 60, "description": "two words"}
     one = UserAssigned.named("one")
-    assert _flags.identities(["one"], system_assigned=False) == (one,)
-    assert _flags.identities(["one"], system_assigned=True) == (DEFAULT_SYSTEM_ASSIGNED, one)
+    assert build_identities(["one"], system_assigned=False) == (one,)
+    assert build_identities(["one"], system_assigned=True) == (DEFAULT_SYSTEM_ASSIGNED, one)
 
 
 @pytest.mark.parametrize(
@@ -245,13 +243,13 @@ def test_faults_events_and_identities_may_be_flags() -> None:
         ("--events-speed", "0"),
     ],
 )
-def test_a_flag_that_describes_nothing_is_explained(
+def test_invalid_value_of_a_flag_is_explained(
     capsys: pytest.CaptureFixture[str], flags: Any
 ) -> None:
-    assert ran(*flags, "--print-env") == 2
+    assert run_command(*flags, "--print-env") == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_flags_reach_the_emulator(capsys: pytest.CaptureFixture[str]) -> None:
+def test_combined_flags_are_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--user-assigned", "a", "--no-system-assigned", "--fault", "status=500"]
-    assert ran(*flags, "--event", "Reboot", "--events-speed", "60", "--print-env") == 0
+    assert run_command(*flags, "--event", "Reboot", "--events-speed", "60", "--print-env") == 0

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     import requests
 
-    from emulator.support import Ask, Start
+    from emulator.support import Send, Start
 
 QUERY = "?api-version=2018-02-01&resource=https://vault.azure.net"
 PATH = "/metadata/identity/oauth2/token"
 HEAD = "Host: 127.0.0.1\r\nMetadata: true\r\n"
-ANSWERED_BY_NEWER_AIOHTTP = pytest.mark.skipif(
+NEEDS_AIOHTTP_3_14_4 = pytest.mark.skipif(
     tuple(map(int, aiohttp.__version__.split(".")[:3])) < (3, 14, 4),
-    reason="before 3.14.4 aiohttp answers these otherwise, and reads on from who reads nothing",
+    reason="before 3.14.4 aiohttp responds differently and does not throttle its reading",
 )
 GOOD = f"GET {PATH}{QUERY} HTTP/1.1\r\n{HEAD}\r\n".encode()
 
@@ -44,7 +44,7 @@ def connect(emulator: Emulator) -> Any:
     return client
 
 
-def read_answer(client: Any) -> Any:
+def read_response(client: Any) -> Any:
     data = b""
     while b"\r\n\r\n" not in data:
         part = client.recv(65536)
@@ -66,7 +66,7 @@ def exchange(emulator: Emulator, *parts: Any) -> Any:
     with connect(emulator) as client:
         for part in parts:
             client.sendall(part)
-        return read_answer(client)
+        return read_response(client)
 
 
 @pytest.mark.parametrize(
@@ -79,33 +79,33 @@ def exchange(emulator: Emulator, *parts: Any) -> Any:
         PATH + QUERY.replace("://", "%3A%2F%2F"),
     ],
 )
-def test_targets_that_real_clients_send(shared: Emulator, target: Any) -> None:
-    answer = exchange(shared, f"GET {target} HTTP/1.1\r\n{HEAD}\r\n".encode())
-    assert answer.startswith(b"HTTP/1.1 200")
+def test_targets_of_real_clients_are_accepted(shared: Emulator, target: Any) -> None:
+    response = exchange(shared, f"GET {target} HTTP/1.1\r\n{HEAD}\r\n".encode())
+    assert response.startswith(b"HTTP/1.1 200")
 
 
-def test_a_request_may_come_byte_by_byte(shared: Emulator) -> None:
+def test_request_can_arrive_byte_by_byte(shared: Emulator) -> None:
     assert exchange(shared, *[bytes([byte]) for byte in GOOD]).startswith(b"HTTP/1.1 200")
 
 
-def test_http_1_0_is_answered_and_closed(shared: Emulator) -> None:
+def test_http_1_0_connection_is_closed_after_the_response(shared: Emulator) -> None:
     with connect(shared) as client:
         client.sendall(f"GET {PATH}{QUERY} HTTP/1.0\r\nMetadata: true\r\n\r\n".encode())
-        assert read_answer(client).startswith(b"HTTP/1.0 200")
+        assert read_response(client).startswith(b"HTTP/1.0 200")
         assert client.recv(1) == b""
 
 
-def test_a_connection_is_kept(shared: Emulator) -> None:
+def test_connection_is_kept_alive(shared: Emulator) -> None:
     with connect(shared) as client:
         for _ in range(3):
             client.sendall(GOOD)
-            assert read_answer(client).startswith(b"HTTP/1.1 200")
+            assert read_response(client).startswith(b"HTTP/1.1 200")
 
 
-def test_connection_close_is_honoured(shared: Emulator) -> None:
+def test_connection_close_is_honored(shared: Emulator) -> None:
     with connect(shared) as client:
         client.sendall(GOOD.replace(b"Host", b"Connection: close\r\nHost"))
-        assert b"connection: close" in read_answer(client).lower()
+        assert b"connection: close" in read_response(client).lower()
         assert client.recv(1) == b""
 
 
@@ -118,29 +118,31 @@ def test_pipelined_requests_are_answered_in_order(shared: Emulator) -> None:
     assert [part[:3] for part in everything.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]
 
 
-def test_a_client_that_expects_100_continue_gets_it(shared: Emulator) -> None:
+def test_client_that_expects_100_continue_gets_it(shared: Emulator) -> None:
     head = f"POST {PATH}{QUERY} HTTP/1.1\r\n{HEAD}Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
     with connect(shared) as client:
         client.sendall(head.encode())
         assert client.recv(65536).startswith(b"HTTP/1.1 100")
         client.sendall(b"abc")
-        assert read_answer(client).startswith(b"HTTP/1.1 405")
+        assert read_response(client).startswith(b"HTTP/1.1 405")
 
 
-def test_a_client_that_closes_its_side_is_gone(started: Start, ask: Ask) -> None:
-    emulator = started(limits=True, latency=0, clock=ManualClock())
+def test_half_closed_connection_counts_as_disconnected(
+    start_emulator: Start, request_token: Send
+) -> None:
+    emulator = start_emulator(limits=True, latency=0, clock=ManualClock())
     emulator.fault(delay=600, times=5)
     for _ in range(5):
         with connect(emulator) as client:
             client.sendall(GOOD)
             client.shutdown(socket.SHUT_WR)
             assert client.recv(1) == b""
-    assert ask(emulator).status_code == 200
+    assert request_token(emulator).status_code == 200
 
 
-@pytest.mark.skipif(WINE, reason="wine resets no connection")
-def test_a_reset_is_seen_as_one_by_the_socket(started: Start) -> None:
-    emulator = started()
+@pytest.mark.skipif(WINE, reason="wine does not reset connections")
+def test_reset_fault_resets_the_connection(start_emulator: Start) -> None:
+    emulator = start_emulator()
     emulator.fault(reset=True)
     with connect(emulator) as client:
         client.sendall(GOOD)
@@ -149,8 +151,10 @@ def test_a_reset_is_seen_as_one_by_the_socket(started: Start) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 10])
-def test_a_truncated_answer_has_its_head_and_so_many_bytes(started: Start, size: int) -> None:
-    emulator = started()
+def test_truncated_response_has_its_headers_and_part_of_its_body(
+    start_emulator: Start, size: int
+) -> None:
+    emulator = start_emulator()
     emulator.fault(truncate=size)
     with connect(emulator) as client, client.makefile("rb") as stream:
         client.sendall(GOOD)
@@ -159,8 +163,8 @@ def test_a_truncated_answer_has_its_head_and_so_many_bytes(started: Start, size:
     assert len(body) == size
 
 
-def test_a_slow_body_comes_in_pieces(started: Start) -> None:
-    emulator = started()
+def test_slow_body_arrives_in_chunks(start_emulator: Start) -> None:
+    emulator = start_emulator()
     emulator.fault(slow_body=600)
     with connect(emulator) as client:
         client.sendall(GOOD)
@@ -173,13 +177,15 @@ def test_a_slow_body_comes_in_pieces(started: Start) -> None:
         assert b"Content-Length: 1" in received
 
 
-def test_a_client_that_gives_up_waiting_harms_nobody(started: Start, ask: Ask) -> None:
-    emulator = started()
+def test_disconnected_clients_do_not_affect_others(
+    start_emulator: Start, request_token: Send
+) -> None:
+    emulator = start_emulator()
     emulator.fault(delay=0.05, times=20)
     for _ in range(20):
         with connect(emulator) as client:
             client.sendall(GOOD)
-    assert ask(emulator).status_code == 200
+    assert request_token(emulator).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -187,12 +193,12 @@ def test_a_client_that_gives_up_waiting_harms_nobody(started: Start, ask: Ask) -
     [
         (b"nonsense\r\n\r\n", b"400"),
         (b"GET /\x00 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"400"),
-        pytest.param(b"GET / HTTP/1.1\r\n\r\n", b"400", marks=ANSWERED_BY_NEWER_AIOHTTP),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", b"400", marks=NEEDS_AIOHTTP_3_14_4),
         (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nBad Header: y\r\n\r\n", b"400"),
         pytest.param(
             b"GET http://[ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
             b"400",
-            marks=ANSWERED_BY_NEWER_AIOHTTP,
+            marks=NEEDS_AIOHTTP_3_14_4,
         ),
         (b"GET /?" + b"a=b&" * 200 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"y" * 40_000 + b"\r\n\r\n", b"400"),
@@ -209,12 +215,12 @@ def test_a_client_that_gives_up_waiting_harms_nobody(started: Start, ask: Ask) -
         (b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"404"),
     ],
 )
-def test_what_is_not_http_is_answered_in_kind(
-    shared: Emulator, ask: Ask, request_bytes: Any, status: Any
+def test_invalid_http_gets_an_error_response(
+    shared: Emulator, request_token: Send, request_bytes: Any, status: Any
 ) -> None:
-    answer = exchange(shared, request_bytes)
-    assert answer[9:12] == status
-    assert ask(shared).status_code == 200
+    response = exchange(shared, request_bytes)
+    assert response[9:12] == status
+    assert request_token(shared).status_code == 200
 
 
 FRAGMENTS = [
@@ -246,11 +252,13 @@ FRAGMENTS = [
 ]
 
 
-def test_ten_thousand_malformed_requests_are_survived(started: Start, ask: Ask) -> None:
-    emulator = started(log_size=100)
+def test_ten_thousand_malformed_requests_are_survived(
+    start_emulator: Start, request_token: Send
+) -> None:
+    emulator = start_emulator(log_size=100)
     chance = random.Random(20261121)
 
-    def storm(seed: Any) -> Any:
+    def send_malformed(seed: Any) -> Any:
         own = random.Random(seed)
         for _ in range(2500):
             body = b"".join(own.choices(FRAGMENTS, k=own.randint(1, 9)))
@@ -264,30 +272,30 @@ def test_ten_thousand_malformed_requests_are_survived(started: Start, ask: Ask) 
                 except OSError:
                     pass
 
-    threads = [threading.Thread(target=storm, args=(chance.random(),)) for _ in range(4)]
+    threads = [threading.Thread(target=send_malformed, args=(chance.random(),)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert ask(emulator).status_code == 200
+    assert request_token(emulator).status_code == 200
     assert not any(record.status >= 500 for record in emulator.requests)
     assert len(emulator.requests) <= 100
 
 
-def test_half_open_connections_do_not_shut_others_out(shared: Emulator, ask: Ask) -> None:
+def test_idle_connections_do_not_block_new_ones(shared: Emulator, request_token: Send) -> None:
     clients = [connect(shared) for _ in range(450)]
     try:
         for client in clients[:50]:
             client.sendall(b"GET / HT")
-        assert ask(shared).status_code == 200
+        assert request_token(shared).status_code == 200
     finally:
         for client in clients:
             client.close()
 
 
-@ANSWERED_BY_NEWER_AIOHTTP
-def test_a_client_that_never_reads_costs_no_memory_and_stops_nobody(
-    shared: Emulator, ask: Ask
+@NEEDS_AIOHTTP_3_14_4
+def test_client_that_never_reads_is_throttled_and_does_not_block_others(
+    shared: Emulator, request_token: Send
 ) -> None:
     with connect(shared) as client:
         client.settimeout(0.2)
@@ -298,12 +306,12 @@ def test_a_client_that_never_reads_costs_no_memory_and_stops_nobody(
         except TimeoutError:
             pass
         assert sent < 200_000_000
-        assert ask(shared).status_code == 200
+        assert request_token(shared).status_code == 200
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.binary(max_size=200))
-def test_any_bytes_are_answered_or_closed(shared: Emulator, data: Any) -> None:
+def test_any_bytes_get_a_response_or_a_closed_connection(shared: Emulator, data: Any) -> None:
     with connect(shared) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
@@ -312,7 +320,7 @@ def test_any_bytes_are_answered_or_closed(shared: Emulator, data: Any) -> None:
 
 
 @given(target=st.text(max_size=200))
-def test_any_target_is_taken_apart_or_refused(target: Any) -> None:
+def test_any_target_is_parsed_or_rejected(target: Any) -> None:
     try:
         request = Request.parse("GET", target)
     except BadTargetError:
@@ -342,8 +350,8 @@ def test_any_target_is_taken_apart_or_refused(target: Any) -> None:
         st.one_of(st.sampled_from(["2021-12-13", "json", "text", "true"]), st.text(max_size=20)),
     ),
 )
-def test_any_parameters_get_an_answer_below_500(
+def test_no_parameters_cause_an_internal_error(
     shared: Emulator, http: requests.Session, path: Any, query: Any
 ) -> None:
-    answer = http.get(shared.endpoint + path, params=query)
-    assert answer.status_code in {200, 400, 404}
+    response = http.get(shared.endpoint + path, params=query)
+    assert response.status_code in {200, 400, 404}

@@ -1,4 +1,4 @@
-"""The names under which requests may come."""
+"""The check of the Host header."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 
 
-class HostNames:
-    """Which Host headers are meant for this machine.
+class AllowedHosts:
+    """Accepts requests for this machine only.
 
-    A web page can make a browser reach any port of this machine, but only under the name of its own
-    site (DNS rebinding). Addresses and ``localhost`` belong to no site.
+    A web page can make a browser send requests to any port of this machine, but only under the
+    host name of its own site (DNS rebinding). IP addresses and ``localhost`` are safe to accept.
 
     Args:
-        names: further names that are this machine's.
+        names: other host names to accept.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = frozenset(name.lower() for name in names)
 
-    def admit(self, request: Request) -> bool:
-        """Whether a request names this machine, or no host at all."""
-        given = request.header_values("host")
-        return not given or (len(given) == 1 and self._is_ours(given[0]))
+    def allows(self, request: Request) -> bool:
+        """Return whether a request is for this machine, or has no Host header."""
+        values = request.header_values("host")
+        return not values or (len(values) == 1 and self._is_allowed(values[0]))
 
-    def _is_ours(self, given: str) -> bool:
-        found = _HOST.fullmatch(given.strip().lower())
+    def _is_allowed(self, host: str) -> bool:
+        found = _HOST.fullmatch(host.strip().lower())
         if found is None:
             return False
         name = found.group(1)

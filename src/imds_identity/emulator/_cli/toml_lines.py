@@ -1,4 +1,4 @@
-"""Where the keys of a TOML file stand."""
+"""The line numbers of the keys of a TOML file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ _HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
 _KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?(?:\s*\.[^=]*)?\s*=""")
 
 
-class Positions:
-    """The line of each table and key, by names: tomllib tells of none.
+class TomlLines:
+    """The line numbers of tables and keys, which tomllib does not report.
 
-    Headers and keys at the start of a line are all that it takes. The tables of an array are
-    called ``name#0``, ``name#1`` and so on.
-
-    Args:
-        text: the file.
+    It recognizes only headers and keys at the start of a line. The tables of an array are called
+    ``name#0``, ``name#1`` and so on.
     """
 
     def __init__(self, text: str) -> None:
@@ -34,17 +31,17 @@ class Positions:
             self._counts[table] = self._counts.get(table, -1) + 1
             table = f"{table}#{self._counts[table]}"
         parent, _, last = table.rpartition(".")
-        for place in ((table, ""), (parent, last), ("", table.partition("#")[0])):
-            self._lines.setdefault(place, number)
+        for key in ((table, ""), (parent, last), ("", table.partition("#")[0])):
+            self._lines.setdefault(key, number)
         return table
 
     def line(self, table: str, name: str) -> int:
-        """The line of a key, else of its table, else of what holds that, else the first."""
+        """Return the line of a key, else of its table, else of the parent table, else 1."""
         parent, _, last = table.rpartition(".")
-        places = ((table, name), (table, ""), (parent, last), (parent, ""))
-        return next((self._lines[place] for place in places if place in self._lines), 1)
+        keys = ((table, name), (table, ""), (parent, last), (parent, ""))
+        return next((self._lines[key] for key in keys if key in self._lines), 1)
 
     def mentioned(self, table: str, message: str) -> str:
-        """The key of a table that a message speaks of; empty if it speaks of none."""
+        """Return the key of a table that a message mentions, or an empty string."""
         words = set(re.findall(r"\w+", message))
-        return next((name for at, name in self._lines if at == table and name in words), "")
+        return next((name for own, name in self._lines if own == table and name in words), "")

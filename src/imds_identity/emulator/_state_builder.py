@@ -1,4 +1,4 @@
-"""Builds the state of an emulator as its settings want it."""
+"""Builds the state of an emulator from its settings."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from ._machine.machine import Machine
 from ._machine.versions import NEWEST_ON_STACK_HUB, supported_versions
 from ._pki.key_store import KeyStore
 from ._pki.signing_key import signing_key
-from ._state.events import Announcement, Events
+from ._state.events import Events, EventSpec
 from ._state.faults import Faults
 from ._state.limits import Limits
-from ._state.recording import replayed
-from ._state.records import RequestLog
-from ._state.state import World
+from ._state.recording import load_faults
+from ._state.request_log import RequestLog
+from ._state.state import EmulatorState
 from ._state.tokens import TokenService
 
 if TYPE_CHECKING:
     from ._settings import Settings
-    from ._state.fault import Fault
 
-_LIMITED_LATENCY = 0.01
+_LATENCY_WITH_LIMITS = 0.01
 _VM_TYPE = "Microsoft.Compute/virtualMachines"
 _ARC_TYPE = "Microsoft.HybridCompute/machines"
 
 
-def world_of(settings: Settings) -> World:
-    """The state that an emulator begins with."""
+def build_state(settings: Settings) -> EmulatorState:
+    """Return the initial state of an emulator."""
     clock = settings.clock or SystemClock()
     machine = settings.machine or Machine()
     newest = settings.newest_version
@@ -38,9 +37,10 @@ def world_of(settings: Settings) -> World:
         newest = NEWEST_ON_STACK_HUB
     latency = settings.latency
     if latency is None:
-        latency = _LIMITED_LATENCY if settings.limits else 0.0
+        latency = _LATENCY_WITH_LIMITS if settings.limits else 0.0
     keys = KeyStore(Path(settings.state).absolute() if settings.state is not None else None)
-    return World(
+    recorded = () if settings.replay is None else load_faults(settings.replay)
+    return EmulatorState(
         profile=settings.profile,
         clock=clock,
         machine=machine,
@@ -55,15 +55,10 @@ def world_of(settings: Settings) -> World:
         ),
         secrets=dict(settings.secrets),
         faults=Faults(clock, settings.seed),
-        first_faults=_first_faults(settings),
+        first_faults=(*settings.faults, *recorded),
         limits=Limits(clock, enabled=settings.limits),
         events=Events(settings.events_clock or clock, machine.name),
-        first_events=[Announcement(**event) for event in settings.events],
+        first_events=[EventSpec(**event) for event in settings.events],
         log=RequestLog(settings.log_size),
         latency=latency,
     )
-
-
-def _first_faults(settings: Settings) -> tuple[Fault, ...]:
-    recorded = () if settings.replay is None else replayed(settings.replay)
-    return (*settings.faults, *recorded)

@@ -1,4 +1,4 @@
-"""Runs HTTP servers on a thread of their own, in processes that may fork."""
+"""A thread that runs HTTP servers, in processes that may fork."""
 
 from __future__ import annotations
 
@@ -16,21 +16,15 @@ if TYPE_CHECKING:
     from .server import HttpServer
 
 _STOP_SECONDS = 10.0
-_running: weakref.WeakSet[Background] = weakref.WeakSet()
+_live_threads: weakref.WeakSet[ServerThread] = weakref.WeakSet()
 
 
 class Listener:
-    """A bound socket, which does not listen before its server starts.
+    """A bound socket, which starts to listen when its server starts.
 
     Args:
-        host: the address to bind.
-        port: the port; 0 is any.
-
-    Attributes:
-        port: the port that it got.
-
-    Raises:
-        OSError: if the address cannot be bound.
+        host: the address to bind; OSError if that fails.
+        port: the port; 0 for any. The attribute ``port`` has the actual one.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -49,16 +43,16 @@ class Listener:
         self.port = int(self._socket.getsockname()[1])
 
     def serve(self, server: HttpServer, tls: ssl.SSLContext | None = None) -> None:
-        """Name what will serve here, over https where there is a TLS context."""
+        """Set the server of this socket; it uses https if there is a TLS context."""
         self._server, self._tls = server, tls
 
     async def start(self) -> None:
-        """Begin to accept connections."""
+        """Start to accept connections."""
         assert self._server is not None
         await self._server.start(self._socket, self._tls)
 
     async def stop(self) -> None:
-        """Stop accepting and drop every connection."""
+        """Stop accepting and close all connections."""
         if self._server is not None:
             await self._server.stop()
 
@@ -67,15 +61,15 @@ class Listener:
         self._socket.close()
 
     def descriptors(self) -> list[int]:
-        """File descriptors of the socket and of its connections."""
+        """Return the file descriptors of the socket and of its connections."""
         found = [self._socket.fileno()]
         if self._server is not None:
             found += self._server.descriptors()
         return [descriptor for descriptor in found if descriptor >= 0]
 
 
-class Background:
-    """A thread with an event loop that serves until it is stopped."""
+class ServerThread:
+    """A thread with an event loop that serves until `stop`."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
@@ -86,13 +80,13 @@ class Background:
         self._failure: BaseException | None = None
 
     def bind(self, host: str, port: int) -> Listener:
-        """A new listener, which lives until `stop`."""
+        """Bind a socket and return it; `stop` closes it."""
         listener = Listener(host, port)
         self._listeners.append(listener)
         return listener
 
     def start(self) -> None:
-        """Begin to serve; returns when every socket accepts."""
+        """Start to serve; return when all sockets accept connections."""
         self._thread = threading.Thread(
             target=self._run, name="imds-identity-emulator", daemon=True
         )
@@ -101,11 +95,11 @@ class Background:
         if self._failure is not None:
             self._thread.join()
             raise self._failure
-        _running.add(self)
+        _live_threads.add(self)
 
     def stop(self) -> None:
-        """Stop serving and free every socket; does nothing in a forked child."""
-        _running.discard(self)
+        """Stop serving and close all sockets."""
+        _live_threads.discard(self)
         thread, self._thread = self._thread, None
         if thread is not None and self._loop is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
@@ -115,12 +109,12 @@ class Background:
         self._listeners.clear()
 
     def _run(self) -> None:
-        # Windows has another kind by default, whose connections in a TLS handshake are nobody's.
+        # The default loop on Windows does not close connections that are in a TLS handshake.
         loop = asyncio.SelectorEventLoop()
         self._loop = loop
         try:
             loop.run_until_complete(self._serve())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+        except BaseException as error:  # noqa: BLE001 - start() raises it
             self._failure = error
         finally:
             loop.close()
@@ -136,33 +130,33 @@ class Background:
         finally:
             for listener in self._listeners:
                 await listener.stop()
-            # A connection in its TLS handshake belongs to no server yet, only to a task.
+            # During a TLS handshake a connection belongs to a task, not yet to a server.
             handshakes = asyncio.all_tasks() - {asyncio.current_task()}
             for task in handshakes:
                 task.cancel()
             await asyncio.gather(*handshakes, return_exceptions=True)
-            # TLS transports close their sockets in the loop's next round.
+            # TLS transports close their sockets in the next iteration of the loop.
             await asyncio.sleep(0)
 
-    def leave_to_parent(self) -> None:
-        """Let go, in a forked child, of sockets that only the parent serves.
+    def detach_in_child(self) -> None:
+        """Release the sockets in a forked child, because only the parent serves them.
 
-        Were they left open, clients of the parent would not see its connections close.
+        Otherwise clients would not notice when the parent closes a connection.
         """
         self._thread = None
         null = os.open(os.devnull, os.O_RDWR)
         for listener in self._listeners:
             for descriptor in listener.descriptors():
-                # The number is kept busy, because Python objects that own it will close it later.
+                # Reuse the number: Python objects that own it will close it later.
                 with contextlib.suppress(OSError):
                     os.dup2(null, descriptor, inheritable=False)
         os.close(null)
 
 
 def _after_fork() -> None:
-    for background in list(_running):
-        background.leave_to_parent()
-    _running.clear()
+    for thread in list(_live_threads):
+        thread.detach_in_child()
+    _live_threads.clear()
 
 
 if hasattr(os, "register_at_fork"):

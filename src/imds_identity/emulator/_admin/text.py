@@ -1,0 +1,108 @@
+"""Texts of the admin page: faults in words, times and durations with units."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .._state.fault import Fault
+    from .._state.faults import ActiveFault
+
+_DEFECTS = {
+    "tampered": "changes the attested document after signing it",
+    "expired": "signs an expired attested document",
+    "wrong-name": "signs the attested document with a certificate for another name",
+    "wrong-nonce": "signs another nonce in the attested document",
+    "decoy-signer": "signs the attested document with another key, next to the right certificate",
+    "unknown-root": "signs the attested document under an unknown root",
+}
+
+
+def describe_effects(fault: Fault) -> str:
+    """Return the effects of a fault as a phrase."""
+    phrase = ", ".join([*_replacements(fault), *_changes(fault), *_delivery(fault)])
+    return phrase[:1].upper() + phrase[1:]
+
+
+def _replacements(fault: Fault) -> list[str]:
+    if fault.reset:
+        return ["resets the connection"]
+    if fault.no_answer:
+        return ["never responds"]
+    return [f"responds with status {fault.status}"] if fault.status is not None else []
+
+
+def _changes(fault: Fault) -> list[str]:
+    parts = []
+    if fault.retry_after is not None:
+        seconds = isinstance(fault.retry_after, (int, float))
+        parts.append(f"sends Retry-After: {fault.retry_after}" + (" s" if seconds else ""))
+    if fault.headers:
+        parts.append("adds the headers " + ", ".join(fault.headers))
+    if fault.body is not None:
+        parts.append(f"sends another body of {len(fault.body)} bytes")
+    if fault.content_type:
+        parts.append(f"sends the Content-Type {fault.content_type}")
+    if fault.date_skew:
+        parts.append(f"shifts the Date header by {fault.date_skew:g} s")
+    if fault.token_lifetime is not None:
+        expiry = f"that expires in {fault.token_lifetime:g} s"
+        parts.append(f"returns a token {expiry}" if fault.token_lifetime > 0 else _EXPIRED)
+    return parts + ([_DEFECTS[fault.document]] if fault.document else [])
+
+
+_EXPIRED = "returns an expired token"
+
+
+def _delivery(fault: Fault) -> list[str]:
+    parts = []
+    if fault.delay:
+        parts.append(f"waits {fault.delay:g} s first")
+    if fault.slow_body:
+        parts.append(f"sends the body over {fault.slow_body:g} s")
+    if fault.truncate is not None:
+        parts.append(f"closes the connection after {fault.truncate} bytes of the body")
+    return parts
+
+
+def describe_scope(active: ActiveFault) -> str:
+    """Return the requests that a fault will apply to, as a phrase."""
+    fault = active.fault
+    kind = "request" if fault.category == "*" else f"{fault.category} request"
+    if fault.leg is not None:
+        kind = f"{kind} ({fault.leg} leg)"
+    if fault.times is None:
+        scope = f"every {kind}"
+    else:
+        left = fault.times - active.applied
+        scope = f"the next {kind}" if left == 1 else f"the next {left} {kind}s"
+    if fault.probability < 1:
+        scope += f", each with a probability of {fault.probability:.0%}"
+    skip = fault.after - active.skipped
+    return f"{scope}, after skipping {skip}" if skip > 0 else scope
+
+
+def format_time(seconds: float) -> str:
+    """Return a date and time in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def rfc3339_time(seconds: float) -> str:
+    """Return a date and time in the format of RFC 3339."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def format_duration(seconds: float | None) -> str:
+    """Return a duration with its unit."""
+    if seconds is None:
+        return "pending"
+    if seconds < 0.0005:
+        return "< 1 ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,130 @@
+"""The types of dataclass fields, read from their annotations.
+
+Code, files, flags and forms validate a field by the one annotation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+FieldTypes = tuple[type, ...]
+_BOOLEANS = {"true": True, "on": True, "false": False, "off": False}
+_SCALARS = frozenset({bool, int, float, str})
+
+if TYPE_CHECKING:
+
+    class DataclassInstance(Protocol):
+        """An instance of any dataclass."""
+
+        __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+@functools.cache
+def field_types(cls: Any) -> Mapping[str, FieldTypes]:
+    """Return the types that each field of a dataclass accepts, by the field's name."""
+    hints = get_type_hints(cls)
+    return {field.name: _types(hints[field.name]) for field in dataclasses.fields(cls)}
+
+
+@functools.cache
+def _optional(cls: Any) -> frozenset[str]:
+    hints = get_type_hints(cls)
+    return frozenset(name for name in hints if NoneType in get_args(hints[name]))
+
+
+def _types(hint: Any) -> FieldTypes:
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return tuple(each for part in get_args(hint) for each in _types(part))
+    if origin is Literal:
+        return (str,)
+    if hint is NoneType:
+        return ()
+    if hint is float:
+        return (int, float)
+    return (origin or hint,)
+
+
+def has_type(value: object, types: FieldTypes) -> bool:
+    """Return whether a value has one of the types.
+
+    A boolean is not a number here, and neither a string nor a table is a list.
+    """
+    for strict in (bool, str, Mapping):
+        if isinstance(value, strict):
+            return strict in types
+    return isinstance(value, types)
+
+
+def is_scalar(types: FieldTypes) -> bool:
+    """Return whether a single word of text can express such a value."""
+    return not _SCALARS.isdisjoint(types)
+
+
+def describe_types(types: FieldTypes) -> str:
+    """Return a description of the types for messages."""
+    if str in types:
+        return "a number or a string" if float in types else "a string"
+    for each, description in _DESCRIPTIONS:
+        if each in types:
+            return description
+    return "a value of another type"
+
+
+_DESCRIPTIONS = (
+    (bool, "true or false"),
+    (float, "a number"),
+    (int, "a whole number"),
+    (Mapping, "a table"),
+    (list, "a list of tables"),
+    (Iterable, "a list"),
+)
+
+
+def validate_fields(instance: DataclassInstance, prefix: str = "") -> None:
+    """Raise ValueError if a field has a value of the wrong type or a number that is not finite.
+
+    Args:
+        instance: the instance of a dataclass.
+        prefix: precedes the field's name in the message, as ``"A fault's "``.
+    """
+    cls = type(instance)
+    types, optional = field_types(cls), _optional(cls)
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if value is None and field.name in optional:
+            continue
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if not (finite and has_type(value, types[field.name])):
+            expected = describe_types(types[field.name])
+            raise ValueError(f"{prefix}{field.name} must be {expected}, not {value!r}.")
+
+
+def parse_value(text: str, types: FieldTypes) -> bool | float | str:
+    """Parse the text of a flag, form or variable; ValueError if it has none of the types."""
+    if bool in types:
+        if text.lower() not in _BOOLEANS:
+            raise ValueError(text)
+        return _BOOLEANS[text.lower()]
+    if int in types and text.lstrip("-").isdecimal():
+        return int(text)
+    if float in types and str not in types:
+        return float(text)
+    if str not in types:
+        raise ValueError(text)
+    return text

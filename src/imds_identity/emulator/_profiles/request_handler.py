@@ -1,0 +1,155 @@
+"""The handling of a request: limits, then faults, then the endpoint, then the log."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .._messages import Response, json_response
+from .._services.request_checks import ApiError
+from .._state.request_log import Outcome, leg_of
+from .health import PATH as HEALTH_PATH
+from .health import health
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._messages import Request
+    from .._state.fault import Fault
+    from .._state.request_log import RecordedRequest
+    from .._state.state import EmulatorState
+    from .allowed_hosts import AllowedHosts
+
+    Endpoint = Callable[[Request, Fault | None], Response]
+
+_EMPTY = Response(0)
+_UNKNOWN = "unknown"
+_MAX_NAME_LENGTH = 256
+
+
+class Routes:
+    """The endpoints by path: an exact path takes precedence, then the longest prefix."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, tuple[str, Endpoint]] = {}
+        self._prefixes: dict[str, tuple[str, Endpoint]] = {}
+
+    def add(self, path: str, category: str, endpoint: Endpoint, *, prefix: bool = False) -> None:
+        """Add an endpoint.
+
+        Args:
+            path: its path, without a trailing slash.
+            category: the category of its requests in the log, for limits and for faults.
+            endpoint: returns the response to a request.
+            prefix: whether it also handles all paths below.
+        """
+        self._exact[path] = (category, endpoint)
+        if prefix:
+            self._prefixes[path + "/"] = (category, endpoint)
+
+    def find(self, path: str) -> tuple[str, Endpoint]:
+        """Return the category and endpoint of a path."""
+        found = self._exact.get(path)
+        if found is not None:
+            return found
+        for prefix in sorted(self._prefixes, key=len, reverse=True):
+            if path.startswith(prefix):
+                return self._prefixes[prefix]
+        return _UNKNOWN, _not_found
+
+
+def _not_found(request: Request, fault: Fault | None) -> Response:
+    del request, fault
+    return json_response(404, {"error": "Not found"})
+
+
+class RequestHandler:
+    """Handles the requests of one listening socket."""
+
+    def __init__(self, state: EmulatorState, routes: Routes, hosts: AllowedHosts) -> None:
+        self._state = state
+        self._routes = routes
+        self._hosts = hosts
+
+    def handle(self, request: Request) -> Response:
+        """Return the response to a request, and log both."""
+        if request.path == HEALTH_PATH:
+            # A health check is not a client's request: it is not logged and faults do not apply.
+            return health(self._state.profile)
+        started = time.monotonic()
+        state = self._state
+        with state.lock:
+            response, outcome = self._process(request)
+            record = state.log.add(request, response, outcome, state.clock.time())
+        return replace(
+            response, finished=functools.partial(self._finish, response, record, started)
+        )
+
+    def _process(self, request: Request) -> tuple[Response, Outcome]:
+        category, endpoint = self._routes.find(request.path)
+        if not self._hosts.allows(request):
+            return _misdirected(request), Outcome(category, "refused")
+        if not self._state.limits.admit(category):
+            return _too_many_requests(category), Outcome(category, "limited", {"status": 429})
+        return self._respond(request, category, endpoint)
+
+    def _finish(self, response: Response, record: RecordedRequest, started: float) -> None:
+        with self._state.lock:
+            self._state.log.finish(record, time.monotonic() - started)
+            if response.finished is not None:
+                response.finished()
+
+    def _respond(
+        self, request: Request, category: str, endpoint: Endpoint
+    ) -> tuple[Response, Outcome]:
+        state = self._state
+        fault = state.faults.match(category, leg_of(request))
+        outcome = Outcome(category)
+        if fault is None:
+            response = _call(endpoint, request, category, None)
+        else:
+            original = _EMPTY
+            if not fault.replaces_answer():
+                original = _call(endpoint, request, category, fault)
+            response = fault.applied_to(original)
+            outcome = Outcome(category, f"fault: {fault.describe()}", fault.effects())
+        if category == "identity":
+            response = self._add_latency(response)
+            if state.limits.enabled:
+                state.limits.begin(category)
+                response = replace(response, finished=lambda: state.limits.end(category))
+        return response, outcome
+
+    def _add_latency(self, response: Response) -> Response:
+        if not self._state.latency:
+            return response
+        delivery = response.delivery
+        longer = replace(delivery, delay=delivery.delay + self._state.latency)
+        return replace(response, delivery=longer)
+
+
+def _call(endpoint: Endpoint, request: Request, category: str, fault: Fault | None) -> Response:
+    try:
+        return endpoint(request, fault)
+    except ApiError as error:
+        return error.response(category)
+
+
+def _misdirected(request: Request) -> Response:
+    name = (request.header("host") or "")[:_MAX_NAME_LENGTH]
+    message = (
+        f"The Host {name!r} is not a name of this machine; a web page may have sent the request. "
+        "To accept this name, start the emulator with --allow-host."
+    )
+    return json_response(421, {"error": message})
+
+
+def _too_many_requests(category: str) -> Response:
+    message = "Too many requests"
+    if category == "identity":
+        document = {"error": "too_many_requests", "error_description": message}
+    else:
+        document = {"error": message}
+    return json_response(429, document)

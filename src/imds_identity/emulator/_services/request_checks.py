@@ -1,0 +1,103 @@
+"""The checks that metadata requests must pass, and the error responses to those that fail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._machine.versions import newest_versions, version_error
+from .._messages import json_response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .._messages import Request, Response
+
+_READ_ON = "For more information refer to aka.ms/azureimds"
+_IDENTITY_CODES = {401: "unauthorized_client", 404: "not_found", 405: "method_not_allowed"}
+
+
+class ApiError(Exception):
+    """An error response.
+
+    Args:
+        status: the HTTP status.
+        message: the text of the error.
+        code: the error code in the identity category, if it does not follow from the status.
+        extra: additional fields of the body.
+        headers: additional header fields.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str = "",
+        extra: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.extra = extra or {}
+        self.headers = headers or {}
+
+    def response(self, category: str) -> Response:
+        """Return the response in the format of a category."""
+        if category == "identity":
+            document: dict[str, object] = {
+                "error": self.code or _IDENTITY_CODES.get(self.status, "invalid_request"),
+                "error_description": self.message.removeprefix("Bad request. "),
+            }
+        else:
+            document = {"error": self.message}
+        return json_response(self.status, {**document, **self.extra}, self.headers)
+
+
+def check_request(
+    request: Request,
+    *,
+    methods: Sequence[str] = ("GET",),
+    introduced: str | None,
+    supported: list[str],
+) -> None:
+    """Raise ApiError if a request fails a check that all categories share.
+
+    Args:
+        request: the request.
+        methods: the methods that its endpoint supports.
+        introduced: the api-version that introduced its category; None if none is required.
+        supported: the supported api-versions.
+    """
+    check_method(request, methods)
+    _check_headers(request)
+    repeated = request.repeated_parameter()
+    if repeated is not None:
+        raise ApiError(400, f"Bad request. Query parameter {repeated!r} was given more than once")
+    if introduced is None:
+        return
+    error = version_error(request.parameter("api-version"), introduced, supported)
+    if error is not None:
+        newest = {"newest-versions": newest_versions(supported)}
+        raise ApiError(400, f"{error}. {_READ_ON}", extra=newest)
+
+
+def check_method(request: Request, methods: Sequence[str] = ("GET",)) -> None:
+    """Raise ApiError if the endpoint does not support a request's method."""
+    if request.method not in methods:
+        raise ApiError(405, "Method not allowed", headers={"Allow": ", ".join(methods)})
+
+
+def _check_headers(request: Request) -> None:
+    if request.header("x-forwarded-for") is not None:
+        raise ApiError(400, "Bad request. Requests with an X-Forwarded-For header are rejected")
+    values = request.header_values("metadata")
+    if not values or any(value.strip().lower() != "true" for value in values):
+        raise ApiError(400, "Bad request. Required metadata header not specified")
+
+
+def check_json_format(request: Request) -> None:
+    """Raise ApiError if a request asks for another format than JSON."""
+    if request.parameter("format") not in (None, "json"):
+        raise ApiError(400, "Bad request. Only format=json is supported for this request")

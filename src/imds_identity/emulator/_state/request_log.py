@@ -1,0 +1,152 @@
+"""The log of the latest requests and responses, without secrets."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .._messages import Request, Response
+
+_LOG = logging.getLogger(__name__)
+HIDDEN = "(hidden)"
+_SECRET_HEADERS = frozenset(
+    {"authorization", "cookie", "proxy-authorization", "secret", "x-identity-header"}
+)
+_MAX_VALUE_LENGTH = 512
+_MAX_TARGET_LENGTH = 2048
+_MAX_BODY_LENGTH = 4096
+_MAX_FIELDS = 40
+_TOKEN = re.compile(r'("access_token"\s*:\s*")[^"]*')
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """A request and its response, without secrets.
+
+    Attributes:
+        number: counts from 1.
+        time: when it arrived, in Unix seconds by the emulator's clock.
+        method: as sent.
+        target: as sent.
+        category: the category of its endpoint: ``identity``, ``instance``, ``key-vault`` and so on.
+        path: the target's path, decoded, without a trailing slash.
+        query: the last value of each query parameter.
+        headers: names in lower case; the values of secret ones are ``(hidden)``.
+        status: the status of the response; 0 when a fault sent no response.
+        client: the client's address.
+        leg: on Arc, ``challenge`` for a request without a secret, ``answer`` for one with it.
+        answer: the body of the response, shortened, without tokens and secrets.
+        note: why the response is not the usual one, such as a fault; otherwise empty.
+        effects: the effects of a fault or of the rate limits, by the attribute names of `Fault`.
+        seconds: how long the response took; None until it has been sent.
+    """
+
+    number: int
+    time: float
+    method: str
+    target: str
+    category: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    status: int
+    client: str = ""
+    leg: str = ""
+    answer: str = ""
+    note: str = ""
+    effects: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The category, note and effects of a request; see `RecordedRequest`."""
+
+    category: str
+    note: str = ""
+    effects: Mapping[str, object] = field(default_factory=dict)
+
+
+class RequestLog:
+    """The latest requests, at most ``size``."""
+
+    def __init__(self, size: int) -> None:
+        self._records: deque[RecordedRequest] = deque(maxlen=size)
+        self._count = 0
+        self.listeners: list[Callable[[RecordedRequest], object]] = []
+
+    def add(
+        self, request: Request, response: Response, outcome: Outcome, time: float
+    ) -> RecordedRequest:
+        """Record a request and its response, and call the listeners."""
+        sent = not (response.delivery.reset or response.delivery.no_answer)
+        self._count += 1
+        record = RecordedRequest(
+            self._count,
+            time,
+            request.method,
+            request.target[:_MAX_TARGET_LENGTH],
+            outcome.category,
+            request.path[:_MAX_TARGET_LENGTH],
+            {
+                key[:_MAX_VALUE_LENGTH]: value[:_MAX_VALUE_LENGTH]
+                for key, value in request.query[:_MAX_FIELDS]
+            },
+            _headers_without_secrets(request.headers),
+            response.status if sent else 0,
+            request.peer,
+            leg_of(request),
+            _body_without_secrets(response, outcome.category) if sent else "",
+            outcome.note,
+            outcome.effects,
+        )
+        self._records.append(record)
+        for listener in self.listeners:
+            try:
+                listener(record)
+            except Exception:  # noqa: BLE001 - a listener's failure must not affect the client
+                _LOG.exception("A request listener of the emulator failed")
+        return record
+
+    def finish(self, record: RecordedRequest, seconds: float) -> None:
+        """Record how long the response to a request took."""
+        index = record.number - self._count + len(self._records) - 1
+        # After a reset another request may have the same number.
+        if 0 <= index < len(self._records) and self._records[index] is record:
+            self._records[index] = replace(record, seconds=seconds)
+
+    def snapshot(self) -> list[RecordedRequest]:
+        """Return the records, oldest first."""
+        return list(self._records)
+
+    def clear(self) -> None:
+        """Forget all records and count from 1 again."""
+        self._records.clear()
+        self._count = 0
+
+
+def leg_of(request: Request) -> str:
+    """Return the leg of Arc's challenge that a request belongs to."""
+    return "challenge" if request.header("authorization") is None else "answer"
+
+
+def _body_without_secrets(response: Response, category: str) -> str:
+    if response.status < 400 and category == "key-vault":
+        return HIDDEN
+    body = response.body[: _MAX_BODY_LENGTH + 1]
+    # The pattern needs no closing quote, because a token may be longer than the part kept here.
+    text = _TOKEN.sub(rf"\1{HIDDEN}", body.decode("utf-8", "replace"))
+    return text if len(text) <= _MAX_BODY_LENGTH else text[:_MAX_BODY_LENGTH] + "…"
+
+
+def _headers_without_secrets(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    return {
+        name[:_MAX_VALUE_LENGTH]: HIDDEN if name in _SECRET_HEADERS else value[:_MAX_VALUE_LENGTH]
+        for name, value in headers[:_MAX_FIELDS]
+    }
