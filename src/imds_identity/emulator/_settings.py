@@ -41,12 +41,13 @@ class Option(NamedTuple):
     """The documentation of an option, and its form on the command line and in the file.
 
     Attributes:
-        help: a noun phrase.
+        help: a phrase that describes the parameter.
         metavar: the placeholder for the value of its flag.
         flag: its flag, if it does not follow from the name; empty if it has none.
         switch: a second flag without a value, with its help.
         key: its key in the file, if it is not the name; empty if it has none.
         command_default: the command's default, if it differs.
+        flag_help: the help of the flag, if it differs.
     """
 
     help: str
@@ -55,6 +56,7 @@ class Option(NamedTuple):
     switch: tuple[str, str] = ("", "")
     key: str | None = None
     command_default: object = SAME_AS_PARAMETER
+    flag_help: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,8 @@ class Settings:
             "addresses and localhost",
             "NAME",
             flag="--allow-host",
+            flag_help="a host name to accept in the Host header, such as that of a container, in "
+            "addition to addresses and localhost",
         ),
     ] = ()
     machine: Annotated[
@@ -98,12 +102,12 @@ class Settings:
     identities: Annotated[
         Iterable[Identity],
         Option(
-            "the managed identities; by default a system-assigned and a user-assigned one. The "
-            "flag takes the name of a user-assigned identity",
+            "the managed identities; by default a system-assigned and a user-assigned one",
             "NAME",
             flag="--user-assigned",
-            switch=("--no-system-assigned", "emulate a machine without system-assigned identity"),
+            switch=("--no-system-assigned", "emulate a machine without a system-assigned identity"),
             key="identity",
+            flag_help="the name of a user-assigned identity; by default there is one",
         ),
     ] = DEFAULT_IDENTITIES
     resources: Annotated[
@@ -114,6 +118,8 @@ class Settings:
             "URI",
             flag="--resource",
             key="resources",
+            flag_help="an additional resource to issue tokens for, such as api://mine or "
+            "https://*.example; * allows every resource",
         ),
     ] = ()
     token_lifetime: Annotated[int, Option("the lifetime of a token in seconds", "SECONDS")] = 86400
@@ -139,7 +145,7 @@ class Settings:
     ] = None
     arc_agent: Annotated[
         ArcAgent,
-        Option("a current agent returns the selected identity; an older one ignores the selector"),
+        Option("the Arc agent to emulate; an older one ignores the identity that a request selects"),
     ] = "current"
     arc_secret_lifetime: Annotated[
         float, Option("the lifetime of an Arc secret in seconds", "SECONDS")
@@ -169,9 +175,10 @@ class Settings:
     admin_port: Annotated[
         int | None,
         Option(
-            "the port of the admin page and API; 0 for any, none to serve neither",
+            "the port of the admin page and API; 0 for any. Without a port they are not served",
             switch=("--no-admin", "serve neither the admin page nor its API"),
             command_default=16927,
+            flag_help="the port of the admin page and API; 0 for any",
         ),
     ] = None
     admin_host: Annotated[
@@ -192,6 +199,7 @@ class Settings:
             "ATTRIBUTE=VALUE[,...]",
             flag="--fault",
             key="fault",
+            flag_help="a fault to set at the start, such as status=429,retry_after=2,times=3",
         ),
     ] = ()
     events: Annotated[
@@ -201,6 +209,7 @@ class Settings:
             "TYPE[,ATTRIBUTE=VALUE...]",
             flag="--event",
             key="event",
+            flag_help="an event to schedule at the start, such as Reboot,notice=60",
         ),
     ] = ()
     record: Annotated[
@@ -221,11 +230,12 @@ class Settings:
     events_clock: Annotated[
         Clock | None,
         Option(
-            "the clock for scheduled events; as a flag and in the file, the factor by which they "
-            "run faster than real time",
+            "the clock for scheduled events; in the file, how many times faster than real time "
+            "they run",
             "FACTOR",
             flag="--events-speed",
             key="events_speed",
+            flag_help="how many times faster than real time scheduled events run",
         ),
     ] = None
     log_size: Annotated[int, Option("how many requests the log keeps", "NUMBER")] = 5000

@@ -80,7 +80,7 @@ def describe_scope(active: ActiveFault) -> str:
     if fault.probability < 1:
         scope += f", each with a probability of {fault.probability:.0%}"
     skip = fault.after - active.skipped
-    return f"{scope}, after skipping {skip}" if skip > 0 else scope
+    return f"{scope}, after skipping {skip} requests" if skip > 0 else scope
 
 
 def format_time(seconds: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._field_types import is_scalar, parse_value
+from .._field_types import describe_types, is_scalar, parse_value
 from .options import all_options
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def flags_from_environment(environment: Mapping[str, str]) -> dict[str, object]:
             try:
                 found[attribute] = _value(text, types)
             except ValueError:
-                raise ValueError(f"{name} cannot be {text!r}.") from None
+                expected = describe_types(types)
+                raise ValueError(f"{name} must be {expected}, not {text!r}.") from None
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._clock import ScaledClock
-from .._field_types import field_types, is_scalar, parse_value
+from .._field_types import describe_types, field_types, is_scalar, parse_value
 from .._machine.identities import DEFAULT_SYSTEM_ASSIGNED, UserAssigned
 from .._machine.machine import Machine
 from .._state.events import EventSpec
@@ -86,5 +86,6 @@ def _parse_attributes(
         try:
             found[name] = parse_value(value, known[name])
         except ValueError:
-            raise ValueError(f"{flag}: {name} cannot be {value!r}.") from None
+            expected = describe_types(known[name])
+            raise ValueError(f"{flag}: {name} must be {expected}, not {value!r}.") from None
     return found

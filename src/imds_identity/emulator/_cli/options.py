@@ -118,7 +118,7 @@ def _is_repeatable(option: OptionInfo) -> bool:
 
 
 def _help(option: OptionInfo) -> str:
-    text = option.spec.help
+    text = option.spec.flag_help or option.spec.help
     if _is_repeatable(option):
         text += "; repeatable"
     default = _format_default(option.command_default)
