@@ -1,1 +1,1 @@
-"""Tests of the emulator: a package, so that its conftest has a name of its own."""
+"""Tests of the emulator; a package, so that its conftest does not clash with another one."""

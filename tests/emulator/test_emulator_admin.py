@@ -281,7 +281,10 @@ def test_effects_of_a_fault_are_described(fault: Fault, effects: str) -> None:
     [
         (Fault(status=500), "every identity request"),
         (Fault(status=500, times=1), "the next identity request"),
-        (Fault(status=500, times=3, after=2), "the next 3 identity requests, after skipping 2 requests"),
+        (
+            Fault(status=500, times=3, after=2),
+            "the next 3 identity requests, after skipping 2 requests",
+        ),
         (
             Fault(status=500, category="*", probability=0.1),
             "every request, each with a probability of 10%",

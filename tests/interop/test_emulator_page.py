@@ -1,4 +1,4 @@
-"""The admin page in a real browser: Chromium, driven over its DevTools protocol."""
+"""The admin page of the emulator in Chromium, controlled over the DevTools protocol."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 
 pytestmark = [
     pytest.mark.interop,
@@ -38,7 +38,7 @@ def emulator() -> Iterator[Emulator]:
 
 @pytest.fixture
 def devtools(tmp_path: Path) -> Iterator[Path]:
-    """Starts a browser; yields the file in which it says where its DevTools listen."""
+    """Start a browser; yields the file with the port of its DevTools."""
     assert CHROMIUM is not None
     flags = [
         "--headless",
@@ -49,7 +49,7 @@ def devtools(tmp_path: Path) -> Iterator[Path]:
         f"--user-data-dir={tmp_path / 'profile'}",
         "about:blank",
     ]
-    # The profile must not land in the home of whoever runs the tests.
+    # Chromium must not write to the home directory of the user who runs the tests.
     environment = {**os.environ, "HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
     with subprocess.Popen(
         [CHROMIUM, *flags],
@@ -64,12 +64,12 @@ def devtools(tmp_path: Path) -> Iterator[Path]:
 
 
 async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
-    """Waits for what another process is about to do."""
-    for _ in range(PATIENCE_SECONDS * 20):
+    """Wait until a condition is true and return its result."""
+    for _ in range(TIMEOUT_SECONDS * 20):
         if result := await condition():
             return result
         await asyncio.sleep(0.05)
-    pytest.fail("The browser did not do it in time.")
+    pytest.fail("The condition was not met in time.")
 
 
 async def browse(port_file: Path, url: str, visit: Callable[[Evaluate], Awaitable[None]]) -> None:
@@ -92,15 +92,17 @@ async def browse(port_file: Path, url: str, visit: Callable[[Evaluate], Awaitabl
                 await socket.send_json(
                     {"id": number, "method": "Runtime.evaluate", "params": parameters}
                 )
-                while (answer := await socket.receive_json()).get("id") != number:
+                while (message := await socket.receive_json()).get("id") != number:
                     pass
-                return answer.get("result", {}).get("result", {}).get("value")
+                return message.get("result", {}).get("result", {}).get("value")
 
             await until(lambda: evaluate("document.readyState === 'complete' && !!window.live"))
             await visit(evaluate)
 
 
-def ask(emulator: Emulator, resource: str = "https://vault.azure.net") -> requests.Response:
+def request_token(
+    emulator: Emulator, resource: str = "https://vault.azure.net"
+) -> requests.Response:
     return requests.get(
         emulator.endpoint + "/metadata/identity/oauth2/token",
         params={"api-version": "2018-02-01", "resource": resource},
@@ -113,14 +115,12 @@ def run(coroutine: Any) -> None:
     asyncio.run(coroutine)
 
 
-def test_requests_appear_as_they_come_and_nothing_in_them_is_run(
-    emulator: Emulator, devtools: Path
-) -> None:
+def test_requests_appear_and_are_escaped(emulator: Emulator, devtools: Path) -> None:
     attack = "<img src=x onerror=document.title='stolen'>"
 
     async def visit(evaluate: Evaluate) -> None:
         await evaluate("document.querySelector('#fault input').value = 'being typed'")
-        token = (await asyncio.to_thread(ask, emulator, attack)).json()["access_token"]
+        token = (await asyncio.to_thread(request_token, emulator, attack)).json()["access_token"]
         text = "document.getElementById('live').innerText"
         await until(lambda: evaluate(f"{text}.includes('onerror')"))
         assert await evaluate("document.title") == "imds-identity emulator"
@@ -137,7 +137,7 @@ def test_requests_appear_as_they_come_and_nothing_in_them_is_run(
     run(browse(devtools, emulator.admin_url + "/", visit))
 
 
-def test_its_buttons_set_faults_and_schedule_events(emulator: Emulator, devtools: Path) -> None:
+def test_forms_set_faults_and_schedule_events(emulator: Emulator, devtools: Path) -> None:
     async def visit(evaluate: Evaluate) -> None:
         async def faults() -> Any:
             return emulator.faults
@@ -149,7 +149,7 @@ def test_its_buttons_set_faults_and_schedule_events(emulator: Emulator, devtools
         await evaluate("document.querySelector('#fault button').click()")
         ((_, fault),) = await until(faults)
         assert (fault.status, fault.times) == (418, 1)
-        assert (await asyncio.to_thread(ask, emulator)).status_code == 418
+        assert (await asyncio.to_thread(request_token, emulator)).status_code == 418
         await until(lambda: evaluate("document.readyState === 'complete' && !!window.live"))
         await until(lambda: evaluate("document.querySelector('#live').innerText.includes('418')"))
         await evaluate(
@@ -163,12 +163,12 @@ def test_its_buttons_set_faults_and_schedule_events(emulator: Emulator, devtools
     run(browse(devtools, emulator.admin_url + "/", visit))
 
 
-def test_a_wrong_field_answers_beside_the_field(emulator: Emulator, devtools: Path) -> None:
+def test_error_is_shown_next_to_its_field(emulator: Emulator, devtools: Path) -> None:
     async def visit(evaluate: Evaluate) -> None:
         await evaluate("document.querySelector('#fault [name=status]').value = 'often'")
         await evaluate("document.querySelector('#fault button').click()")
-        beside = "document.querySelector('#fault [name=status]+.error')?.innerText"
-        assert await until(lambda: evaluate(beside)) == "This must be a whole number."
+        error = "document.querySelector('#fault [name=status]+.error')?.innerText"
+        assert await until(lambda: evaluate(error)) == "This must be a whole number."
         assert await evaluate("document.querySelector('#fault [name=status]').value") == "often"
         await until(lambda: evaluate("document.activeElement.name === 'status'"))
         assert emulator.faults == []
@@ -177,7 +177,7 @@ def test_a_wrong_field_answers_beside_the_field(emulator: Emulator, devtools: Pa
     run(browse(devtools, emulator.admin_url + "/", visit))
 
 
-def test_a_keyboard_is_enough(emulator: Emulator, devtools: Path) -> None:
+def test_page_can_be_used_with_the_keyboard(emulator: Emulator, devtools: Path) -> None:
     async def visit(evaluate: Evaluate) -> None:
         press = "new KeyboardEvent('keydown', {key: '/', bubbles: true})"
         await evaluate(f"document.body.dispatchEvent({press})")
@@ -191,9 +191,9 @@ def test_a_keyboard_is_enough(emulator: Emulator, devtools: Path) -> None:
     run(browse(devtools, emulator.admin_url + "/", visit))
 
 
-def test_what_is_copied_is_what_is_shown(emulator: Emulator, devtools: Path) -> None:
+def test_copy_button_copies_the_text(emulator: Emulator, devtools: Path) -> None:
     async def visit(evaluate: Evaluate) -> None:
-        # A headless browser lets no page write to its clipboard, so the page's call is watched.
+        # A headless browser does not allow clipboard access, so the call is replaced.
         await evaluate(
             "Object.defineProperty(navigator, 'clipboard',"
             " {value: {writeText: async (text) => { window.written = text; }}})"

@@ -6,9 +6,10 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ._option import with_options_of
 from ._profiles.profiles import TOKEN_PATHS, environment
 from ._services.openid import JWKS_PATH, configuration_path
-from ._settings import Settings, with_options_of
+from ._settings import Settings
 from ._state.events import EventSpec
 from ._state.fault import Fault
 from ._state.tokens import issuer_url

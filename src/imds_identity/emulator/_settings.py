@@ -6,12 +6,10 @@ docs/emulator.md are all generated from the fields of `Settings`.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from ._addresses import WILDCARD_ADDRESSES, check_host, check_name, check_port, url
 from ._clock import Clock
@@ -19,15 +17,13 @@ from ._field_types import validate_fields
 from ._machine.identities import DEFAULT_IDENTITIES, Identity, validate_identities
 from ._machine.machine import Machine
 from ._machine.versions import supported_versions
+from ._option import Option
 from ._state.events import EventSpec
 from ._state.fault import Fault
 
-_P = ParamSpec("_P")
-_S = TypeVar("_S")
 Profile = Literal["vm", "arc", "stack-hub", "app-service"]
 ArcAgent = Literal["current", "older"]
 DEFAULT_SECRETS: Mapping[str, str] = {"greeting": "Hello from the emulated vault"}
-SAME_AS_PARAMETER = object()
 _ITEM_TYPES: Mapping[str, Any] = {
     "allowed_hosts": str,
     "events": Mapping,
@@ -35,28 +31,6 @@ _ITEM_TYPES: Mapping[str, Any] = {
     "identities": Identity,
     "resources": str,
 }
-
-
-class Option(NamedTuple):
-    """The documentation of an option, and its form on the command line and in the file.
-
-    Attributes:
-        help: a phrase that describes the parameter.
-        metavar: the placeholder for the value of its flag.
-        flag: its flag, if it does not follow from the name; empty if it has none.
-        switch: a second flag without a value, with its help.
-        key: its key in the file, if it is not the name; empty if it has none.
-        command_default: the command's default, if it differs.
-        flag_help: the help of the flag, if it differs.
-    """
-
-    help: str
-    metavar: str = ""
-    flag: str | None = None
-    switch: tuple[str, str] = ("", "")
-    key: str | None = None
-    command_default: object = SAME_AS_PARAMETER
-    flag_help: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +119,9 @@ class Settings:
     ] = None
     arc_agent: Annotated[
         ArcAgent,
-        Option("the Arc agent to emulate; an older one ignores the identity that a request selects"),
+        Option(
+            "the Arc agent to emulate; an older one ignores the identity that a request selects"
+        ),
     ] = "current"
     arc_secret_lifetime: Annotated[
         float, Option("the lifetime of an Arc secret in seconds", "SECONDS")
@@ -278,26 +254,6 @@ class Settings:
         if self.host in WILDCARD_ADDRESSES and self.allowed_hosts:
             return url(scheme, next(iter(self.allowed_hosts)), port)
         return url(scheme, self.host, port)
-
-
-def with_options_of(
-    settings: Callable[_P, Settings],
-) -> Callable[[Callable[[_S, Settings], None]], Callable[Concatenate[_S, _P], None]]:
-    """Replace a constructor's ``settings`` parameter with the fields of `Settings`."""
-
-    def decorate(
-        construct: Callable[[_S, Settings], None],
-    ) -> Callable[Concatenate[_S, _P], None]:
-        @functools.wraps(construct)
-        def constructor(this: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-            construct(this, settings(*args, **kwargs))
-
-        own = list(inspect.signature(construct).parameters.values())[:1]
-        options = list(inspect.signature(settings).parameters.values())
-        constructor.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
-        return constructor
-
-    return decorate
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

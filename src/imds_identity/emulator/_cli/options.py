@@ -13,7 +13,8 @@ import sys
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from .._field_types import FieldTypes, field_types, is_scalar
-from .._settings import SAME_AS_PARAMETER, Option, Settings
+from .._option import SAME_AS_PARAMETER, Option
+from .._settings import Settings
 
 _TABLE = re.compile(r"(<!-- options -->\n).*(<!-- end of options -->)", re.DOTALL)
 

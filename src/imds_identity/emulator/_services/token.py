@@ -164,7 +164,7 @@ class FormTokenEndpoint:
             try:
                 form = parse_qsl(request.body.decode(), keep_blank_values=True, max_num_fields=100)
             except ValueError:
-                raise ApiError(400, "The body is no form") from None
+                raise ApiError(400, "The body is not a form") from None
             query += form
         if request.parameter("api-version") is None:
             query.append(("api-version", INTRODUCED))

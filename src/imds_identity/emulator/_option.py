@@ -1,0 +1,57 @@
+"""The description of an option, and the decorator that makes options parameters."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_P = ParamSpec("_P")
+_S = TypeVar("_S")
+_T = TypeVar("_T")
+SAME_AS_PARAMETER = object()
+
+
+class Option(NamedTuple):
+    """The documentation of an option, and its form on the command line and in the file.
+
+    Attributes:
+        help: a phrase that describes the parameter.
+        metavar: the placeholder for the value of its flag.
+        flag: its flag, if it does not follow from the name; empty if it has none.
+        switch: a second flag without a value, with its help.
+        key: its key in the file, if it is not the name; empty if it has none.
+        command_default: the command's default, if it differs.
+        flag_help: the help of the flag, if it differs.
+    """
+
+    help: str
+    metavar: str = ""
+    flag: str | None = None
+    switch: tuple[str, str] = ("", "")
+    key: str | None = None
+    command_default: object = SAME_AS_PARAMETER
+    flag_help: str = ""
+
+
+def with_options_of(
+    settings: Callable[_P, _T],
+) -> Callable[[Callable[[_S, _T], None]], Callable[Concatenate[_S, _P], None]]:
+    """Replace a constructor's ``settings`` parameter with the fields of a dataclass."""
+
+    def decorate(
+        construct: Callable[[_S, _T], None],
+    ) -> Callable[Concatenate[_S, _P], None]:
+        @functools.wraps(construct)
+        def constructor(this: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+            construct(this, settings(*args, **kwargs))
+
+        own = list(inspect.signature(construct).parameters.values())[:1]
+        options = list(inspect.signature(settings).parameters.values())
+        constructor.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+        return constructor
+
+    return decorate
