@@ -1,9 +1,10 @@
-"""A Dask worker on a Spot VM that hands its work over in the thirty seconds before it is evicted.
+"""Drains a Dask worker on a Spot VM in the thirty seconds before its eviction.
 
     python examples/drain_on_preempt.py tcp://scheduler:8786 tcp://10.0.0.4:40331
 
-runs beside the worker, whose address comes second. Retiring a worker moves its results to others
-and gives it no more tasks; then the eviction is approved, so that a new VM comes sooner.
+runs next to the worker, whose address is the second argument. Retiring a worker moves its results
+to other workers and assigns no more tasks to it. Then the script approves the eviction, so that a
+new VM starts sooner.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from imds_identity.metadata import MetadataClient
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ENDINGS = ("Preempt", "Terminate")
+EVICTIONS = ("Preempt", "Terminate")
 
 
-def drain_at_the_end(client: MetadataClient, drain: Callable[[], object]) -> str | None:
-    """Wait until this machine is about to go, and drain it first.
+def drain_before_eviction(client: MetadataClient, drain: Callable[[], object]) -> str | None:
+    """Wait until this machine will be evicted, and drain it first.
 
     Args:
-        client: tells of scheduled events.
-        drain: what to do before; it has thirty seconds if the VM is evicted.
+        client: the metadata client.
+        drain: is called before the eviction; a Spot VM has thirty seconds.
 
     Returns:
-        The id of the event.
+        The ID of the event.
     """
     for change in client.watch():
         event = change.event
-        if event.event_type in ENDINGS and change.kind in ("scheduled", "started"):
+        if event.event_type in EVICTIONS and change.kind in ("scheduled", "started"):
             drain()
             if change.kind == "scheduled" and event.event_id is not None:
                 client.start(event.event_id)
@@ -40,7 +41,7 @@ def drain_at_the_end(client: MetadataClient, drain: Callable[[], object]) -> str
 
 
 def retire(scheduler: str, worker: str) -> None:
-    """Have the worker's work go to others."""
+    """Move the work of the worker to other workers."""
     from distributed import Client
 
     with Client(scheduler) as dask:
@@ -48,4 +49,4 @@ def retire(scheduler: str, worker: str) -> None:
 
 
 if __name__ == "__main__":
-    drain_at_the_end(MetadataClient(), lambda: retire(sys.argv[1], sys.argv[2]))
+    drain_before_eviction(MetadataClient(), lambda: retire(sys.argv[1], sys.argv[2]))

@@ -1,10 +1,10 @@
-"""Replicas that do not fail together: each server learns its place, and replicas are spread.
+"""Spreads replicas over availability zones and fault domains, so that they do not fail together.
 
     python examples/replica_placement.py
 
-prints this machine's rack, for a setting such as Kafka's ``broker.rack`` or Cassandra's rack file.
-Machines of one availability zone share its power and network; within a zone, or where there are no
-zones, machines of one fault domain share a rack.
+prints the rack of this machine, for a setting such as Kafka's ``broker.rack`` or Cassandra's rack
+file. Machines in one availability zone share power and network. Within a zone, or in a region
+without zones, machines in one fault domain share a rack.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 
 def rack(client: MetadataClient) -> str:
-    """Where a machine is, as ``region/zone/fault domain``; ``-`` where there is none."""
+    """Return the location of a machine: ``region/zone/fault domain``, ``-`` for a missing part."""
     compute = client.compute()
-    places = (compute.location, compute.zone, compute.platform_fault_domain)
-    return "/".join("-" if place is None else str(place) for place in places)
+    parts = (compute.location, compute.zone, compute.platform_fault_domain)
+    return "/".join("-" if part is None else str(part) for part in parts)
 
 
 def spread(replicas: int, racks: Mapping[str, str]) -> list[str]:
-    """The servers to put replicas on, in as many zones and then fault domains as there are.
+    """Return servers for replicas, in as many zones and then fault domains as possible.
 
     Args:
-        replicas: how many there are to be.
+        replicas: the number of replicas.
         racks: the rack of each server.
     """
     chosen: list[str] = []
     used: Counter[str] = Counter()
 
-    def crowd(server: str) -> tuple[int, int, str]:
+    def load(server: str) -> tuple[int, int, str]:
         zone = racks[server].rpartition("/")[0]
         return used[zone], used[racks[server]], server
 
     while len(chosen) < min(replicas, len(racks)):
-        server = min(racks.keys() - set(chosen), key=crowd)
+        server = min(racks.keys() - set(chosen), key=load)
         chosen.append(server)
         used.update((racks[server], racks[server].rpartition("/")[0]))
     return chosen

@@ -1,8 +1,8 @@
-"""What a support case asks of a machine first, in one file, and without what is secret.
+"""Collects the metadata of a machine for a support case, without secrets.
 
     python examples/support_report.py > report.json
 
-Each part is what the service says, or why it does not say it.
+Each part is a document of the service, or the error in its place.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from imds_identity.metadata import MetadataClient, MetadataError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Scripts and settings that were given to the machine, which often hold passwords; and keys.
+# Custom data and user data often contain passwords.
 HIDDEN = ("customData", "userData", "publicKeys")
 
 
 def report(client: MetadataClient) -> dict[str, Any]:
-    """The report, as JSON can carry it."""
+    """Return the report as JSON-serializable values."""
     parts: dict[str, Callable[[], Any]] = {
         "versions": lambda: list(client.versions()),
         "instance": lambda: _without_secrets(client.instance().raw),
@@ -29,10 +29,10 @@ def report(client: MetadataClient) -> dict[str, Any]:
         "tenant": client.identity_info,
         "scheduledEvents": lambda: client.scheduled_events().raw,
     }
-    return {name: _said(part) for name, part in parts.items()}
+    return {name: _result(part) for name, part in parts.items()}
 
 
-def _said(part: Callable[[], Any]) -> Any:
+def _result(part: Callable[[], Any]) -> Any:
     try:
         return part()
     except MetadataError as error:

@@ -1,4 +1,4 @@
-"""A metadata service in memory, whose answers and time a test decides."""
+"""Helpers for tests of instance metadata and scheduled events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MACHINE = "vm-7"
 
 
 def event(name: str = "A", status: str = "Scheduled", **other: Any) -> dict[str, Any]:
-    """An event, as the service writes it."""
+    """Return an event as the service writes it."""
     return {
         "EventId": name,
         "EventStatus": status,
@@ -41,126 +41,127 @@ def event(name: str = "A", status: str = "Scheduled", **other: Any) -> dict[str,
 
 
 def document(*events: dict[str, Any], incarnation: Any = 1) -> dict[str, Any]:
-    """A document of events."""
+    """Return a document of scheduled events."""
     return {"DocumentIncarnation": incarnation, "Events": list(events)}
 
 
-class Service:
-    """Answers a client.
+class FakeService:
+    """A metadata service in memory.
 
     Attributes:
-        events: what is scheduled.
-        bad: what comes in place of the next answers for scheduled events.
-        instance_bad: the same for the instance document.
-        asked: method and path of every request.
-        bodies: what was posted.
+        events: the scheduled events.
+        outcomes: replace the next responses for scheduled events.
+        instance_outcomes: replace the next responses for the instance document.
+        requested: method and path of every request.
+        bodies: the bodies of POST requests.
+        compute: the compute document.
     """
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.events: list[dict[str, Any]] = []
-        self.bad: list[Response | TransportError] = []
-        self.instance_bad: list[Response | TransportError] = []
-        self.asked: list[str] = []
-        self.seconds: list[float] = []
+        self.outcomes: list[Response | TransportError] = []
+        self.instance_outcomes: list[Response | TransportError] = []
+        self.requested: list[str] = []
         self.bodies: list[Any] = []
         self.compute: dict[str, Any] = {"name": MACHINE}
-        self._answers = ResponseFactory(clock)
+        self._responses = ResponseFactory(clock)
 
     def client(self) -> MetadataClient:
-        """A client of this service."""
+        """Return a client of this service."""
         client = MetadataClient(endpoint="http://service")
         connection = client._connection
         connection.clock = self.clock
-        connection.run = lambda steps, seconds=100.0: connection.read(  # type: ignore[method-assign]
+        connection.run = lambda steps, seconds=100.0: connection.convert(  # type: ignore[method-assign]
             ExchangeRunner(self.send, self.clock, seconds=seconds).run, steps
         )
         return client
 
     def send(self, request: Request) -> Response:
-        """The answer to one request."""
+        """Respond to one request."""
         path = urlsplit(request.url).path.removeprefix("/metadata/")
-        self.asked.append(f"{request.method} {path}")
-        self.seconds.append(self.clock.now())
-        bad = self.instance_bad if path == "instance" else self.bad
-        if bad:
-            return _outcome(bad.pop(0))
+        self.requested.append(f"{request.method} {path}")
+        outcomes = self.instance_outcomes if path == "instance" else self.outcomes
+        if outcomes:
+            return _response_or_raise(outcomes.pop(0))
         if path == "instance":
-            return self._answers.json(200, {"compute": self.compute})
+            return self._responses.json(200, {"compute": self.compute})
         if request.method == "POST":
             self.bodies.append(json.loads(request.body or b""))
-            return self._answers.raw(200)
-        return self._answers.json(200, document(*self.events))
+            return self._responses.raw(200)
+        return self._responses.json(200, document(*self.events))
 
 
-def _outcome(planned: Response | TransportError) -> Response:
+def _response_or_raise(planned: Response | TransportError) -> Response:
     if isinstance(planned, Response):
         return planned
     raise planned
 
 
-class Day:
-    """Many events, one change after another.
+class RandomEvents:
+    """Random events that change one at a time.
 
     Attributes:
-        dice: throws what happens.
-        due: what is to be told until now, kind and event.
+        random: decides what happens.
+        expected: the changes so far, as kind and event ID.
 
     Args:
-        dice: throws what happens.
-        number: of events.
+        generator: decides what happens.
+        number: the number of events.
     """
 
-    def __init__(self, dice: random.Random, number: int) -> None:
-        self.dice = dice
-        self.due: list[tuple[str, str]] = []
+    def __init__(self, generator: random.Random, number: int) -> None:
+        self.random = generator
+        self.expected: list[tuple[str, str]] = []
         self._number = number
-        self._born = 0
-        self._alive: dict[str, dict[str, Any]] = {}
+        self._created = 0
+        self._existing: dict[str, dict[str, Any]] = {}
 
     @property
     def is_over(self) -> bool:
-        """Whether all events have come and gone."""
-        return self._born == self._number and not self._alive
+        """Whether all events are gone."""
+        return self._created == self._number and not self._existing
 
     def next_document(self) -> list[dict[str, Any]]:
-        """The events after one more change, or none."""
-        name = self.dice.choice(list(self._alive) or [""])
-        if self._born < self._number and (not name or self.dice.random() < 0.4):
-            self._announce()
-        elif self._alive[name]["EventStatus"] == "Started" or self.dice.random() < 0.3:
-            self._tell("gone", self._alive.pop(name))
+        """Return the events after at most one more change."""
+        name = self.random.choice(list(self._existing) or [""])
+        if self._created < self._number and (not name or self.random.random() < 0.4):
+            self._schedule()
+        elif self._existing[name]["EventStatus"] == "Started" or self.random.random() < 0.3:
+            self._expect("gone", self._existing.pop(name))
         else:
-            self._go_on(self._alive[name])
-        return [dict(each) for each in self._alive.values()]
+            self._continue(self._existing[name])
+        return [dict(each) for each in self._existing.values()]
 
-    def _announce(self) -> None:
-        name = f"event-{self._born}"
-        self._born += 1
-        status = self.dice.choice(["Scheduled", "Scheduled", "Started"])
-        self._alive[name] = event(name, status, Resources=[self.dice.choice([MACHINE, "vm-8"])])
-        self._tell(status.lower(), self._alive[name])
+    def _schedule(self) -> None:
+        name = f"event-{self._created}"
+        self._created += 1
+        status = self.random.choice(["Scheduled", "Scheduled", "Started"])
+        self._existing[name] = event(
+            name, status, Resources=[self.random.choice([MACHINE, "vm-8"])]
+        )
+        self._expect(status.lower(), self._existing[name])
 
-    def _go_on(self, one: dict[str, Any]) -> None:
-        if self.dice.random() < 0.5:
-            one |= {"EventStatus": "Started", "NotBefore": ""}
-            self._tell("started", one)
+    def _continue(self, each: dict[str, Any]) -> None:
+        if self.random.random() < 0.5:
+            each |= {"EventStatus": "Started", "NotBefore": ""}
+            self._expect("started", each)
         else:
-            one["Description"] += "again "
-            self._tell("changed", one)
+            each["Description"] += "again "
+            self._expect("changed", each)
 
-    def _tell(self, kind: str, one: dict[str, Any]) -> None:
-        if one["Resources"] == [MACHINE]:
-            self.due.append((kind, one["EventId"]))
+    def _expect(self, kind: str, each: dict[str, Any]) -> None:
+        if each["Resources"] == [MACHINE]:
+            self.expected.append((kind, each["EventId"]))
 
 
 def client_of(emulator: Emulator, **arguments: Any) -> MetadataClient:
-    """A client of an emulator."""
+    """Return a client of an emulator."""
     return MetadataClient(endpoint=emulator.endpoint, **arguments)
 
 
-def trust_in(emulator: Emulator) -> dict[str, Any]:
-    """What it takes to verify the emulator's documents, whose issuer is at no public address."""
+def trust_arguments(emulator: Emulator) -> dict[str, Any]:
+    """Return the arguments that verify the emulator's documents."""
     url = f"{emulator.endpoint}/emulator/attested/intermediate.cer"
     issuer = requests.get(url, headers={"Metadata": "true"}, timeout=10).content
     return {

@@ -8,7 +8,7 @@ import pytest
 
 from imds_identity.emulator import Emulator, Machine
 from imds_identity.metadata import errors
-from metadata_support import client_of, trust_in
+from metadata_support import client_of, trust_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,40 +25,44 @@ if TYPE_CHECKING:
         ("unknown-root", errors.UntrustedSignerError),
     ],
 )
-def test_each_kind_of_bad_document_is_refused_for_the_right_reason(
+def test_each_kind_of_invalid_document_is_refused_with_its_error(
     started: Callable[..., Emulator], wrong: str, error: type[Exception]
 ) -> None:
     emulator = started()
     emulator.fault(category="attested", document=wrong)
     with pytest.raises(error):
-        client_of(emulator).attested_document(**trust_in(emulator))
+        client_of(emulator).attested_document(**trust_arguments(emulator))
 
 
-def test_another_cloud_s_document_is_refused(started: Callable[..., Emulator]) -> None:
+def test_a_document_of_another_cloud_is_refused(started: Callable[..., Emulator]) -> None:
     emulator = started(machine=Machine(environment="AzureChinaCloud"))
     client = client_of(emulator)
-    proof = client.attested_document(cloud="AZURECHINACLOUD", **trust_in(emulator))
+    proof = client.attested_document(cloud="AZURECHINACLOUD", **trust_arguments(emulator))
     assert proof.cloud == client.compute().cloud
     with pytest.raises(errors.WrongCloudError):
-        client.attested_document(cloud="AzurePublicCloud", **trust_in(emulator))
+        client.attested_document(cloud="AzurePublicCloud", **trust_arguments(emulator))
 
 
-def test_a_nonce_that_is_stale_once_is_asked_for_again(started: Callable[..., Emulator]) -> None:
+def test_a_document_with_a_stale_nonce_is_fetched_again(started: Callable[..., Emulator]) -> None:
     emulator = started()
     emulator.fault(category="attested", document="wrong-nonce", times=1)
-    assert client_of(emulator).attested_document(nonce="9", **trust_in(emulator)).nonce == "9"
+    assert (
+        client_of(emulator).attested_document(nonce="9", **trust_arguments(emulator)).nonce == "9"
+    )
 
 
 def test_an_attested_document_is_fetched_and_verified(started: Callable[..., Emulator]) -> None:
     emulator = started()
     client = client_of(emulator)
-    proof = client.attested_document(**trust_in(emulator))
+    proof = client.attested_document(**trust_arguments(emulator))
     assert proof.vm_id == emulator.machine.vm_id
     assert proof.nonce is not None
     assert len(proof.nonce) == 10
     with pytest.raises(errors.MissingIntermediateError):
         client.attested_document(nonce="abc", ca_file=emulator.attested_root_file)
     with pytest.raises(errors.UnknownRootError):
-        client.attested_document(intermediates=trust_in(emulator)["intermediates"], offline=True)
+        client.attested_document(
+            intermediates=trust_arguments(emulator)["intermediates"], offline=True
+        )
     with pytest.raises(ValueError, match="letters and digits"):
         client.attested_document(nonce="a-b")

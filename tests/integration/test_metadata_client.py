@@ -1,4 +1,4 @@
-"""The metadata client against the emulator."""
+"""The metadata client with the emulator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import requests
 from imds_identity.emulator import Emulator, Machine
 from imds_identity.metadata import MetadataClient, errors
 from imds_identity.metadata.aio import MetadataClient as AsyncMetadataClient
-from metadata_support import client_of, trust_in
+from metadata_support import client_of, trust_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,7 +59,7 @@ KINDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_leaf_paths_are_read(started: Callable[..., Emulator], kind: str) -> None:
+def test_every_leaf_can_be_read_by_its_path(started: Callable[..., Emulator], kind: str) -> None:
     profile, version, compute = KINDS[kind]
     emulator = started(profile, machine=Machine(compute=compute))
     client = client_of(emulator, api_version=version)
@@ -70,18 +70,16 @@ def test_all_leaf_paths_are_read(started: Callable[..., Emulator], kind: str) ->
     assert client.get("/metadata/instance/compute") == document["compute"]
     with pytest.raises(errors.MetadataNotFoundError, match="there is no 'NAME'"):
         client.get("compute/NAME")
-    # They are the paths that the service knows, and what it says for each.
+    # The service has the same paths and values.
     for path, value in random.Random(kind).sample(paths, 5):
         query = {"api-version": version or "2021-02-01", "format": "text"}
         url = f"{emulator.endpoint}/metadata/instance/{path}"
-        answer = requests.get(url, params=query, headers={"Metadata": "true"}, timeout=10)
-        assert answer.status_code == 404 or answer.text == value
+        response = requests.get(url, params=query, headers={"Metadata": "true"}, timeout=10)
+        assert response.status_code == 404 or response.text == value
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_leaf_that_says_something_has_a_typed_field(
-    started: Callable[..., Emulator], kind: str
-) -> None:
+def test_every_leaf_has_a_typed_field(started: Callable[..., Emulator], kind: str) -> None:
     profile, version, compute = KINDS[kind]
     emulator = started(profile, machine=Machine(compute=compute))
     instance = client_of(emulator, api_version=version).instance()
@@ -89,7 +87,7 @@ def test_every_leaf_that_says_something_has_a_typed_field(
 
 
 def extras(node: Any, path: str = "") -> Iterator[str]:
-    """Fields of a document that have no typed counterpart."""
+    """Yield the fields of a document without a typed field."""
     if isinstance(node, tuple):
         for index, item in enumerate(node):
             yield from extras(item, f"{path}/{index}")
@@ -100,7 +98,7 @@ def extras(node: Any, path: str = "") -> Iterator[str]:
                 yield from extras(getattr(node, each.name), f"{path}/{each.name}")
 
 
-def test_one_fetch_feeds_all_the_parts(started: Callable[..., Emulator]) -> None:
+def test_one_request_provides_all_parts(started: Callable[..., Emulator]) -> None:
     emulator = started(machine=Machine(tags={"a": "b;c:d"}))
     client = client_of(emulator)
     assert client.compute().vm_id == emulator.machine.vm_id
@@ -115,14 +113,14 @@ def test_one_fetch_feeds_all_the_parts(started: Callable[..., Emulator]) -> None
 def test_public_addresses_come_from_both_documents(started: Callable[..., Emulator]) -> None:
     client = client_of(started())
     assert client.public_ips() == ("203.0.113.4", "203.0.113.10")
-    alone = client_of(started(machine=Machine(load_balancer=None)))
-    assert not alone.load_balancer()
-    assert alone.public_ips() == ("203.0.113.4",)
+    without = client_of(started(machine=Machine(load_balancer=None)))
+    assert not without.load_balancer()
+    assert without.public_ips() == ("203.0.113.4",)
     hub = client_of(started("stack-hub", machine=Machine(environment="AzureStack")))
     assert hub.public_ips() == ("203.0.113.4",)
 
 
-def test_threads_that_ask_at_once_share_one_fetch(started: Callable[..., Emulator]) -> None:
+def test_concurrent_threads_share_one_request(started: Callable[..., Emulator]) -> None:
     emulator = started()
     client = client_of(emulator)
     with ThreadPoolExecutor(20) as threads:
@@ -132,43 +130,45 @@ def test_threads_that_ask_at_once_share_one_fetch(started: Callable[..., Emulato
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_child_that_was_forked_in_the_middle_can_ask(started: Callable[..., Emulator]) -> None:
+def test_a_child_that_was_forked_during_a_request_can_send_requests(
+    started: Callable[..., Emulator],
+) -> None:
     emulator = started()
     client = client_of(emulator)
     emulator.fault(category="instance", delay=0.5, times=1)
-    asking = threading.Thread(target=client.instance)
-    asking.start()
-    lock = client._one_at_a_time._lock
+    requesting = threading.Thread(target=client.instance)
+    requesting.start()
+    lock = client._lock._lock
     while lock.acquire(blocking=False):
         lock.release()
     child = os.fork()
     if not child:
         os._exit(0 if client.compute().vm_id == emulator.machine.vm_id else 1)
-    asking.join(20)
+    requesting.join(20)
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_what_the_service_knows_is_told(started: Callable[..., Emulator]) -> None:
+def test_versions_and_tenant_are_returned(started: Callable[..., Emulator]) -> None:
     emulator = started()
     client = client_of(emulator)
     assert client.versions()[-1] == "2025-04-07"
     assert client.identity_info() == emulator.machine.tenant_id
 
 
-def test_an_old_region_is_asked_by_what_it_knows(started: Callable[..., Emulator]) -> None:
+def test_an_old_version_is_negotiated(started: Callable[..., Emulator]) -> None:
     emulator = started(newest_version="2019-04-30")
     client = client_of(emulator)
     assert client.compute().resource_id
     client.instance(refresh=True)
     assert len(emulator.requests) == 3
-    with pytest.raises(errors.NotOfferedError, match="loadbalancer came with 2020-10-01"):
+    with pytest.raises(errors.UnsupportedOnHostError, match="loadbalancer requires 2020-10-01"):
         client.load_balancer()
     with pytest.raises(errors.UnsupportedVersionError):
         client_of(emulator, api_version="2021-02-01").instance()
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call",
     [
         lambda client: client.load_balancer(),
         lambda client: client.attested_document(),
@@ -178,15 +178,15 @@ def test_an_old_region_is_asked_by_what_it_knows(started: Callable[..., Emulator
     ],
     ids=["loadbalancer", "attested", "identity", "events", "approval"],
 )
-def test_what_azure_stack_hub_lacks_has_an_error_of_its_own(
-    started: Callable[..., Emulator], ask: Callable[[MetadataClient], Any]
+def test_unsupported_categories_on_azure_stack_hub_raise(
+    started: Callable[..., Emulator], call: Callable[[MetadataClient], Any]
 ) -> None:
     emulator = started("stack-hub", machine=Machine(environment="AzureStack"))
-    with pytest.raises(errors.NotOfferedError, match="not available on Azure Stack Hub"):
-        ask(client_of(emulator))
+    with pytest.raises(errors.UnsupportedOnHostError, match="not available on Azure Stack Hub"):
+        call(client_of(emulator))
 
 
-def test_what_azure_arc_lacks_has_it_too(
+def test_unsupported_categories_on_azure_arc_raise(
     started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator = started("arc")
@@ -194,13 +194,13 @@ def test_what_azure_arc_lacks_has_it_too(
         monkeypatch.setenv(name, value)
     client = MetadataClient()
     assert client.compute().name == emulator.machine.name
-    for ask in (client.load_balancer, client.scheduled_events, client.attested_document):
-        with pytest.raises(errors.NotOfferedError, match="not available on Azure Arc"):
-            ask()
+    for call in (client.load_balancer, client.scheduled_events, client.attested_document):
+        with pytest.raises(errors.UnsupportedOnHostError, match="not available on Azure Arc"):
+            call()
     assert client.public_ips() == ()
 
 
-def test_scheduled_events_are_read_and_started(started: Callable[..., Emulator]) -> None:
+def test_scheduled_events_are_fetched_and_started(started: Callable[..., Emulator]) -> None:
     emulator = started()
     client = client_of(emulator)
     assert client.scheduled_events().events == ()
@@ -214,7 +214,7 @@ def test_scheduled_events_are_read_and_started(started: Callable[..., Emulator])
         client.start("no-such-event")
 
 
-def test_neither_a_proxy_nor_a_redirect_leads_elsewhere(
+def test_proxies_and_redirects_are_not_followed(
     started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator = started()
@@ -229,31 +229,31 @@ def test_neither_a_proxy_nor_a_redirect_leads_elsewhere(
     assert elsewhere.requests == []
 
 
-def test_a_client_travels_as_its_settings() -> None:
+def test_a_client_is_pickled_as_its_settings() -> None:
     client = MetadataClient(endpoint="http://127.0.0.1:9", api_version="2021-02-01")
-    twin = pickle.loads(pickle.dumps(client))
-    assert twin._service.base == "http://127.0.0.1:9"
-    assert twin._service.pinned == "2021-02-01"
+    copy = pickle.loads(pickle.dumps(client))
+    assert copy._endpoint.base == "http://127.0.0.1:9"
+    assert copy._endpoint.pinned_version == "2021-02-01"
 
 
-def test_news_come_with_the_next_answer(started: Callable[..., Emulator]) -> None:
+def test_a_change_is_returned_after_the_next_request(started: Callable[..., Emulator]) -> None:
     emulator = started()
     changes = iter(client_of(emulator).watch())
     emulator.schedule_event("Freeze")
     next(changes)
-    asked = len(emulator.requests)
+    requested = len(emulator.requests)
     event_id = emulator.schedule_event("Preempt")
     assert next(changes).event.event_id == event_id
-    assert len(emulator.requests) - asked == 1
+    assert len(emulator.requests) - requested == 1
 
 
-def test_nothing_there_is_unavailable() -> None:
+def test_an_unused_port_raises_unavailable() -> None:
     client = MetadataClient(endpoint="http://127.0.0.1:9")
     with pytest.raises(errors.MetadataUnavailableError, match=r"http://127\.0\.0\.1:9"):
         client.instance()
 
 
-def test_wrong_arguments_are_told_so() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="api_version must look like"):
         MetadataClient(api_version="latest")
     with pytest.raises(ValueError, match="http or https URL"):
@@ -270,14 +270,14 @@ def test_wrong_arguments_are_told_so() -> None:
             MetadataClient(endpoint="http://127.0.0.1:9").attested_document(nonce=wrong)
 
 
-def test_a_password_in_the_endpoint_stays_out_of_messages() -> None:
+def test_messages_omit_a_password_in_the_endpoint() -> None:
     client = MetadataClient(endpoint="http://user:hunter2@127.0.0.1:9")
     with pytest.raises(errors.MetadataUnavailableError) as caught:
         client.instance()
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_service_of_this_machine_is_found(
+def test_the_endpoint_comes_from_the_environment(
     started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator = started()
@@ -285,18 +285,18 @@ def test_the_service_of_this_machine_is_found(
     assert MetadataClient().compute().vm_id == emulator.machine.vm_id
 
 
-def test_coroutines_have_a_twin_with_the_same_methods(started: Callable[..., Emulator]) -> None:
+def test_the_asynchronous_client_has_the_same_methods(started: Callable[..., Emulator]) -> None:
     emulator = started()
     emulator.schedule_event("Freeze")
 
-    async def ask() -> None:
+    async def call() -> None:
         client = AsyncMetadataClient(endpoint=emulator.endpoint)
         assert (await client.compute()).vm_id == emulator.machine.vm_id
         assert await client.get("compute/vmId") == emulator.machine.vm_id
         assert len((await client.scheduled_events()).events) == 1
-        proof = await client.attested_document(**trust_in(emulator))
+        proof = await client.attested_document(**trust_arguments(emulator))
         assert proof.vm_id == emulator.machine.vm_id
 
-    asyncio.run(ask())
+    asyncio.run(call())
     public = {name for name in vars(MetadataClient) if not name.startswith("_")}
     assert public == {name for name in vars(AsyncMetadataClient) if not name.startswith("_")}

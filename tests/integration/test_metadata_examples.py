@@ -1,4 +1,4 @@
-"""Each example of instance metadata does what it says, against the emulator."""
+"""The examples of instance metadata work with the emulator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from imds_identity.emulator import Emulator, Machine
-from metadata_support import client_of, trust_in
+from metadata_support import client_of, trust_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def example(name: str) -> Any:
     ("zone", "domain", "rack"),
     [("2", "1", "westeurope/2/1"), ("", "0", "westeurope/-/0"), ("", "", "westeurope/-/-")],
 )
-def test_a_machine_knows_its_rack(
+def test_the_rack_of_a_machine_is_its_location(
     started: Callable[..., Emulator], zone: str, domain: str, rack: str
 ) -> None:
     machine = Machine(zone=zone, compute={"platformFaultDomain": domain})
@@ -48,7 +48,7 @@ def test_replicas_are_spread_over_zones_and_then_fault_domains() -> None:
     assert sorted(spread(9, racks)) == ["a", "b", "c", "d", "e"]
 
 
-class TestLicences:
+class TestLicenses:
     @pytest.fixture
     def emulator(self, started: Callable[..., Emulator]) -> Emulator:
         return started()
@@ -56,31 +56,33 @@ class TestLicences:
     @pytest.fixture
     def server(self, emulator: Emulator) -> Iterator[Any]:
         customers = {emulator.machine.subscription_id}
-        server = example("licence_check").LicenceServer(0, customers, **trust_in(emulator))
+        server = example("license_check").LicenseServer(0, customers, **trust_arguments(emulator))
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         server.url = f"http://127.0.0.1:{server.server_address[1]}"
         yield server
         server.shutdown()
         server.server_close()
 
-    def test_a_customer_s_machine_gets_one(self, emulator: Emulator, server: Any) -> None:
-        licence = example("licence_check").fetch_licence(server.url, client_of(emulator))
-        assert licence["vm"] == emulator.machine.vm_id
+    def test_a_machine_of_a_customer_receives_a_license(
+        self, emulator: Emulator, server: Any
+    ) -> None:
+        received = example("license_check").fetch_license(server.url, client_of(emulator))
+        assert received["vm"] == emulator.machine.vm_id
 
-    def test_nobody_else_does(
+    def test_other_machines_are_refused(
         self, emulator: Emulator, server: Any, started: Callable[..., Emulator]
     ) -> None:
-        fetch = example("licence_check").fetch_licence
+        fetch = example("license_check").fetch_license
         with pytest.raises(PermissionError, match="not"):
             fetch(server.url, client_of(started()))
         emulator.fault(category="attested", document="tampered", times=1)
-        with pytest.raises(PermissionError, match="was changed"):
+        with pytest.raises(PermissionError, match="was modified"):
             fetch(server.url, client_of(emulator))
         server.customers = set()
-        with pytest.raises(PermissionError, match="no customer's"):
+        with pytest.raises(PermissionError, match="not a customer"):
             fetch(server.url, client_of(emulator))
 
-    def test_a_proof_is_good_once(self, emulator: Emulator, server: Any) -> None:
+    def test_a_proof_is_accepted_only_once(self, emulator: Emulator, server: Any) -> None:
         nonce = requests.get(server.url, timeout=10).json()["nonce"]
         signature = client_of(emulator).attested_signature(nonce=nonce)
         proof = {"nonce": nonce, "signature": signature}
@@ -90,7 +92,7 @@ class TestLicences:
 
 
 @pytest.mark.parametrize("kind", ["Preempt", "Terminate"])
-def test_a_worker_is_drained_before_its_machine_goes(
+def test_a_worker_is_drained_before_its_machine_is_evicted(
     started: Callable[..., Emulator], kind: str
 ) -> None:
     emulator = started()
@@ -102,23 +104,23 @@ def test_a_worker_is_drained_before_its_machine_goes(
     def drain() -> None:
         drained.append({each.event_id: each.status for each in emulator.events}[event])
 
-    assert example("drain_on_preempt").drain_at_the_end(client_of(emulator), drain) == event
+    assert example("drain_on_preempt").drain_before_eviction(client_of(emulator), drain) == event
     assert drained == ["Scheduled"]
     assert {each.event_id: each.status for each in emulator.events}[event] == "Started"
 
 
-def test_a_report_says_what_there_is_and_hides_what_is_secret(
+def test_a_report_contains_the_documents_without_secrets(
     started: Callable[..., Emulator],
 ) -> None:
     emulator = started(machine=Machine(user_data="cGFzc3dvcmQ="))
     report = example("support_report").report
-    said = report(client_of(emulator))
-    assert said["instance"]["compute"]["vmId"] == emulator.machine.vm_id
-    assert said["publicAddresses"] == ["203.0.113.4", "203.0.113.10"]
-    assert said["scheduledEvents"]["Events"] == []
-    written = json.dumps(said)
-    assert "cGFzc3dvcmQ=" not in written
-    assert "ssh-ed25519" not in written
+    document = report(client_of(emulator))
+    assert document["instance"]["compute"]["vmId"] == emulator.machine.vm_id
+    assert document["publicAddresses"] == ["203.0.113.4", "203.0.113.10"]
+    assert document["scheduledEvents"]["Events"] == []
+    text = json.dumps(document)
+    assert "cGFzc3dvcmQ=" not in text
+    assert "ssh-ed25519" not in text
     hub = report(client_of(started("stack-hub", machine=Machine(environment="AzureStack"))))
     assert "not available on Azure Stack Hub" in hub["loadBalancer"]["error"]
     assert hub["instance"]["compute"]["azEnvironment"] == "AzureStack"

@@ -1,4 +1,4 @@
-"""What has changed between documents of scheduled events."""
+"""Changes between documents of scheduled events."""
 
 from __future__ import annotations
 
@@ -13,79 +13,83 @@ from hypothesis import strategies as st
 
 from imds_identity._core.failure import Malformed
 from imds_identity.metadata._events.events import (
-    ApprovalRule,
+    ApprovalPolicy,
     Change,
     Differ,
     ScheduledEvent,
-    approval,
-    events_from,
+    events_from_json,
     own_names,
-    why_not_approve,
+    reason_not_to_approve,
+    start_request,
 )
 from imds_identity.metadata._models.compute import Compute
 from metadata_support import document, event
 
 
-def told(differ: Differ, *events: dict[str, Any], incarnation: Any = 1) -> list[tuple[str, str]]:
-    changes = differ.changes(events_from(document(*events, incarnation=incarnation)))
+def changes_of(
+    differ: Differ, *events: dict[str, Any], incarnation: Any = 1
+) -> list[tuple[str, str]]:
+    changes = differ.changes(events_from_json(document(*events, incarnation=incarnation)))
     return [(change.kind, change.event.event_id or "") for change in changes]
 
 
-def test_an_event_is_read_with_its_types() -> None:
-    (read,) = events_from(document(event(DurationInSeconds=9, New="x"))).events
-    assert read.not_before == dt.datetime(2016, 9, 19, 12, tzinfo=dt.timezone.utc)
-    assert read.duration == 9
-    assert read.resources == ("vm-7",)
-    assert read.extra == {"New": "x"}
-    (started,) = events_from(document(event(status="Started"))).events
+def test_the_fields_of_an_event_are_converted() -> None:
+    (parsed,) = events_from_json(document(event(DurationInSeconds=9, New="x"))).events
+    assert parsed.not_before == dt.datetime(2016, 9, 19, 12, tzinfo=dt.timezone.utc)
+    assert parsed.duration == 9
+    assert parsed.resources == ("vm-7",)
+    assert parsed.extra == {"New": "x"}
+    (started,) = events_from_json(document(event(status="Started"))).events
     assert started.not_before is None
     assert started.duration is None
     assert started.has_started
 
 
-def test_an_event_is_told_once_as_it_goes_on() -> None:
+def test_each_change_of_an_event_is_returned_once() -> None:
     differ = Differ()
-    assert told(differ) == []
-    assert told(differ, event()) == [("scheduled", "A")]
-    assert told(differ, event(), incarnation=2) == []
-    assert told(differ, event(NotBefore="Mon, 19 Sep 2016 13:00:00 GMT")) == [("changed", "A")]
-    assert told(differ, event(status="Started")) == [("started", "A")]
-    assert told(differ, event(status="Started")) == []
-    assert told(differ) == [("gone", "A")]
-    assert told(differ) == []
+    assert changes_of(differ) == []
+    assert changes_of(differ, event()) == [("scheduled", "A")]
+    assert changes_of(differ, event(), incarnation=2) == []
+    assert changes_of(differ, event(NotBefore="Mon, 19 Sep 2016 13:00:00 GMT")) == [
+        ("changed", "A")
+    ]
+    assert changes_of(differ, event(status="Started")) == [("started", "A")]
+    assert changes_of(differ, event(status="Started")) == []
+    assert changes_of(differ) == [("gone", "A")]
+    assert changes_of(differ) == []
 
 
-def test_an_event_may_be_heard_of_first_when_it_has_started() -> None:
-    assert told(Differ(), event(status="Started")) == [("started", "A")]
+def test_the_first_change_of_an_event_may_be_started() -> None:
+    assert changes_of(Differ(), event(status="Started")) == [("started", "A")]
 
 
-def test_what_is_gone_is_told_before_what_is_new() -> None:
+def test_gone_events_come_before_new_ones() -> None:
     differ = Differ()
-    told(differ, event("A"), event("B"))
-    assert told(differ, event("C"), event("B", "Started")) == [
+    changes_of(differ, event("A"), event("B"))
+    assert changes_of(differ, event("C"), event("B", "Started")) == [
         ("gone", "A"),
         ("scheduled", "C"),
         ("started", "B"),
     ]
 
 
-def test_neither_order_nor_case_nor_incarnation_is_a_change() -> None:
+def test_order_case_and_incarnation_do_not_count_as_changes() -> None:
     differ = Differ()
-    told(differ, event("A", Resources=["a", "b"]), event("B"), incarnation=7)
-    again = (event("b"), event("a", Resources=["B", "A"]))
-    assert told(differ, *again, incarnation=1) == []
+    changes_of(differ, event("A", Resources=["a", "b"]), event("B"), incarnation=7)
+    reordered = (event("b"), event("a", Resources=["B", "A"]))
+    assert changes_of(differ, *reordered, incarnation=1) == []
 
 
-def test_only_this_machine_s_events_are_told() -> None:
+def test_only_events_of_this_machine_are_returned() -> None:
     differ = Differ(["scaleset_3"])
     others = (event("A", Resources=["scaleset_30"]), event("B", Resources=["scaleset"]))
-    assert told(differ, *others) == []
+    assert changes_of(differ, *others) == []
     mine = event("C", Resources=["scaleset_2", "ScaleSet_3"])
-    assert told(differ, *others, mine) == [("scheduled", "C")]
-    assert told(differ, event("C", Resources=["scaleset_2"])) == [("gone", "C")]
+    assert changes_of(differ, *others, mine) == [("scheduled", "C")]
+    assert changes_of(differ, event("C", Resources=["scaleset_2"])) == [("gone", "C")]
 
 
-def test_a_machine_is_meant_by_its_name_and_by_its_number_in_a_scale_set() -> None:
+def test_a_machine_has_its_name_and_its_instance_name_in_a_scale_set() -> None:
     def names(**compute: str) -> frozenset[str]:
         return own_names(Compute.parse(compute))
 
@@ -98,22 +102,22 @@ def test_a_machine_is_meant_by_its_name_and_by_its_number_in_a_scale_set() -> No
     assert names() == frozenset()
 
 
-def test_who_else_is_hit_is_known() -> None:
-    (shared, own, nobodys) = events_from(
+def test_an_event_knows_whether_it_affects_other_machines() -> None:
+    (shared, own, unassigned) = events_from_json(
         document(event("A", Resources=["a", "VM-7"]), event("B"), event("C", Resources=[]))
     ).events
     assert shared.concerns("vm-7")
     assert not shared.concerns_only("vm-7")
     assert own.concerns_only("vm-7")
-    assert not nobodys.concerns("vm-7")
-    assert not nobodys.concerns_only("vm-7")
+    assert not unassigned.concerns("vm-7")
+    assert not unassigned.concerns_only("vm-7")
 
 
-def test_it_goes_on_after_a_restart_where_it_was() -> None:
+def test_handled_events_are_not_returned_again_after_a_restart() -> None:
     differ = Differ()
-    told(differ, event("A"), event("B"))
-    restarted = Differ(seen=events_from(document(event("A"), event("B"))).events)
-    assert told(restarted, event("B", "Started"), event("C")) == [
+    changes_of(differ, event("A"), event("B"))
+    restarted = Differ(handled=events_from_json(document(event("A"), event("B"))).events)
+    assert changes_of(restarted, event("B", "Started"), event("C")) == [
         ("gone", "A"),
         ("started", "B"),
         ("scheduled", "C"),
@@ -121,7 +125,7 @@ def test_it_goes_on_after_a_restart_where_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "malformed",
     [
         None,
         [],
@@ -134,37 +138,37 @@ def test_it_goes_on_after_a_restart_where_it_was() -> None:
         {"Events": [{"EventId": "A", "Resources": {}}]},
     ],
 )
-def test_what_is_no_document_is_never_one_without_events(said: Any) -> None:
+def test_a_malformed_document_never_counts_as_one_without_events(malformed: Any) -> None:
     with pytest.raises(Malformed):
-        events_from(said)
+        events_from_json(malformed)
 
 
-def test_a_day_of_two_hundred_events_is_told_once_and_in_order() -> None:
-    dice = random.Random(7)
-    differ, heard, due = Differ(), list[tuple[str, str]](), list[tuple[str, str]]()
-    told_of: tuple[ScheduledEvent, ...] = ()
-    alive: dict[str, dict[str, Any]] = {}
-    born = 0
-    while born < 200 or alive:
-        turn = dice.random()
-        if turn < 0.4 and born < 200:
-            born += 1
-            alive[str(born)] = event(str(born))
-            due.append(("scheduled", str(born)))
-        elif alive:
-            name = dice.choice(list(alive))
-            if alive[name]["EventStatus"] == "Scheduled" and turn < 0.8:
-                alive[name] = event(name, "Started")
-                due.append(("started", name))
+def test_changes_of_two_hundred_events_are_returned_once_and_in_order() -> None:
+    generator = random.Random(7)
+    differ, found, expected = Differ(), list[tuple[str, str]](), list[tuple[str, str]]()
+    handled: tuple[ScheduledEvent, ...] = ()
+    existing: dict[str, dict[str, Any]] = {}
+    created = 0
+    while created < 200 or existing:
+        chance = generator.random()
+        if chance < 0.4 and created < 200:
+            created += 1
+            existing[str(created)] = event(str(created))
+            expected.append(("scheduled", str(created)))
+        elif existing:
+            name = generator.choice(list(existing))
+            if existing[name]["EventStatus"] == "Scheduled" and chance < 0.8:
+                existing[name] = event(name, "Started")
+                expected.append(("started", name))
             else:
-                del alive[name]
-                due.append(("gone", name))
-        if dice.random() < 0.3:  # the watcher is started anew
-            differ = Differ(seen=told_of)
-        for _ in range(dice.choice([1, 1, 2])):  # the same document may come again
-            heard += told(differ, *alive.values(), incarnation=dice.randrange(9))
-        told_of = events_from(document(*alive.values())).events
-    assert heard == due
+                del existing[name]
+                expected.append(("gone", name))
+        if generator.random() < 0.3:  # the watcher restarts
+            differ = Differ(handled=handled)
+        for _ in range(generator.choice([1, 1, 2])):  # the same document may come again
+            found += changes_of(differ, *existing.values(), incarnation=generator.randrange(9))
+        handled = events_from_json(document(*existing.values())).events
+    assert found == expected
 
 
 EVENTS = st.lists(
@@ -180,10 +184,10 @@ EVENTS = st.lists(
 
 
 @given(st.lists(EVENTS, max_size=8))
-def test_replaying_the_changes_gives_the_last_document(documents: list[Any]) -> None:
+def test_replaying_the_changes_results_in_the_last_document(documents: list[Any]) -> None:
     differ, known = Differ(), dict[str, ScheduledEvent]()
     for events in documents:
-        for kind, changed in differ.changes(events_from(document(*events))):
+        for kind, changed in differ.changes(events_from_json(document(*events))):
             name = changed.event_id or ""
             assert (name in known) == (kind in ("changed", "gone")) or kind == "started"
             if kind == "gone":
@@ -195,49 +199,49 @@ def test_replaying_the_changes_gives_the_last_document(documents: list[Any]) -> 
         }
 
 
-def test_approval_names_the_events() -> None:
-    assert json.loads(approval(["A"])) == {"StartRequests": [{"EventId": "A"}]}
-    assert json.loads(approval("A")) == json.loads(approval(["A"]))
+def test_an_approval_contains_the_event_ids() -> None:
+    assert json.loads(start_request(["A"])) == {"StartRequests": [{"EventId": "A"}]}
+    assert json.loads(start_request("A")) == json.loads(start_request(["A"]))
     for wrong in ([], [""], [None]):
-        with pytest.raises(ValueError, match="ids of one event or more"):
-            approval(wrong)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="ID of at least one event"):
+            start_request(wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "may"), [(-60, True), (-11, True), (-10, False), (0, False), (60, False)]
+    ("seconds", "approved"), [(-60, True), (-11, True), (-10, False), (0, False), (60, False)]
 )
-def test_approval_comes_before_the_start_less_a_margin(seconds: float, may: bool) -> None:
-    (read,) = events_from(document(event())).events
-    assert read.not_before is not None
-    at = read.not_before + dt.timedelta(seconds=seconds)
-    objection = why_not_approve(read, at, ApprovalRule(margin=10), ["vm-7"])
-    assert objection == (None if may else "less than 10 s are left before it starts")
+def test_approval_requires_a_margin_before_the_start(seconds: float, approved: bool) -> None:
+    (parsed,) = events_from_json(document(event())).events
+    assert parsed.not_before is not None
+    at = parsed.not_before + dt.timedelta(seconds=seconds)
+    reason = reason_not_to_approve(parsed, at, ApprovalPolicy(margin=10), ["vm-7"])
+    assert reason == (None if approved else "it starts in less than 10 s")
 
 
 @pytest.mark.parametrize(
-    ("fields", "shared", "objection"),
+    ("fields", "shared", "reason"),
     [
         ({"status": "Started"}, True, "has started"),
-        ({"NotBefore": ""}, True, "does not say when"),
-        ({"NotBefore": "soon"}, True, "does not say when"),
-        ({"Resources": ["vm-7", "vm-8"]}, False, "hits other machines"),
-        ({"Resources": ["vm-8"]}, False, "hits other machines"),
-        ({"Resources": []}, False, "hits other machines"),
+        ({"NotBefore": ""}, True, "start time is unknown"),
+        ({"NotBefore": "soon"}, True, "start time is unknown"),
+        ({"Resources": ["vm-7", "vm-8"]}, False, "affects other machines"),
+        ({"Resources": ["vm-8"]}, False, "affects other machines"),
+        ({"Resources": []}, False, "affects other machines"),
         ({"Resources": ["vm-7", "vm-8"]}, True, None),
         ({"Resources": ["VM-7"]}, False, None),
     ],
 )
-def test_what_is_not_approved_is_told_why(
-    fields: dict[str, Any], shared: bool, objection: str | None
+def test_the_reason_for_not_approving_is_returned(
+    fields: dict[str, Any], shared: bool, reason: str | None
 ) -> None:
     at = dt.datetime(2016, 9, 19, tzinfo=dt.timezone.utc)
-    (read,) = events_from(document(event(**fields))).events
-    said = why_not_approve(read, at, ApprovalRule(shared=shared), ["vm-7"])
-    assert said is None if objection is None else objection in (said or "")
-    assert why_not_approve(None, at, ApprovalRule(), ["vm-7"]) == "it is gone"
+    (parsed,) = events_from_json(document(event(**fields))).events
+    actual = reason_not_to_approve(parsed, at, ApprovalPolicy(shared=shared), ["vm-7"])
+    assert actual is None if reason is None else reason in (actual or "")
+    assert reason_not_to_approve(None, at, ApprovalPolicy(), ["vm-7"]) == "it is gone"
 
 
-def test_a_change_names_its_event() -> None:
-    (change,) = Differ().changes(events_from(document(event())))
+def test_a_change_contains_its_event() -> None:
+    (change,) = Differ().changes(events_from_json(document(event())))
     assert isinstance(change, Change)
     assert change.event.event_type == "Reboot"

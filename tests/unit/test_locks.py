@@ -13,7 +13,7 @@ from imds_identity._core.key import Key
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._platform.locks import locked
 from imds_identity._token_cache.cache import TokenCache
-from imds_identity.metadata._requests.connection import OneAtATime
+from imds_identity.metadata._requests.connection import ForkAwareLock
 from support import no_jitter
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ def test_a_lock_that_is_held_already_is_held_on() -> None:
 @pytest.mark.parametrize("name", ["token cache", "metadata"])
 def test_signals_leave_nothing_locked(name: str) -> None:
     """Since Python 3.14 ``with lock`` does not hold what this does."""
-    token_cache, alone = TokenCache(SYSTEM_CLOCK, no_jitter), OneAtATime()
+    token_cache, alone = TokenCache(SYSTEM_CLOCK, no_jitter), ForkAwareLock()
 
     work: Callable[[], object] = {
         "token cache": lambda: token_cache.entry(Key("imds", "http://service")),
-        "metadata": lambda: alone.do(int),
+        "metadata": lambda: alone.run(int),
     }[name]
 
     def time_up(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Whatever a hostile service says, every method answers or fails as documented."""
+"""For any response of a hostile service, every method returns or raises as documented."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from imds_identity._core.failure import Malformed
 from imds_identity.cli import events as events_command
 from imds_identity.cli import metadata as metadata_command
 from imds_identity.metadata import MetadataClient, MetadataError, parse_instance
-from imds_identity.metadata._events.events import Change, events_from
-from imds_identity.metadata._events.hook import as_document, as_variables
-from metadata_support import Service, event
+from imds_identity.metadata._events.command_hook import change_to_dict, change_to_environment
+from imds_identity.metadata._events.events import Change, events_from_json
+from metadata_support import FakeService, event
 from support import FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
@@ -70,23 +70,25 @@ BODIES = (
 )
 
 
-def answering(status: int, body: bytes) -> MetadataClient:
+def client_with_response(status: int, body: bytes) -> MetadataClient:
     clock = FakeClock()
-    service = Service(clock)
-    answer = ResponseFactory(clock).raw(status, body)
-    service.send = lambda request: answer  # type: ignore[method-assign]
+    service = FakeService(clock)
+    response = ResponseFactory(clock).raw(status, body)
+    service.send = lambda request: response  # type: ignore[method-assign]
     return service.client()
 
 
 @pytest.mark.parametrize("method", METHODS)
 @given(status=st.sampled_from([200, 200, 200, 400, 404, 500]), body=BODIES)
-def test_every_method_answers_or_fails_as_documented(method: str, status: int, body: bytes) -> None:
+def test_every_method_returns_or_raises_as_documented(
+    method: str, status: int, body: bytes
+) -> None:
     with contextlib.suppress(MetadataError):
-        METHODS[method](answering(status, body))
+        METHODS[method](client_with_response(status, body))
 
 
 @given(document=JSON, output=st.sampled_from(["auto", "json", "text", "table"]))
-def test_whatever_was_read_can_be_printed(document: Any, output: str) -> None:
+def test_any_document_can_be_printed(document: Any, output: str) -> None:
     stdout = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
     with mock.patch("sys.stdout", stdout):
         metadata_command._write(document, output)
@@ -94,15 +96,15 @@ def test_whatever_was_read_can_be_printed(document: Any, output: str) -> None:
 
 
 @given(name=st.text(max_size=4), value=JSON)
-def test_whatever_an_event_says_can_be_handed_on(name: str, value: Any) -> None:
-    said = {"Events": [event("A", Description=value, EventType=name, NotBefore=value)]}
+def test_any_event_can_be_passed_to_a_command(name: str, value: Any) -> None:
+    document = {"Events": [event("A", Description=value, EventType=name, NotBefore=value)]}
     try:
-        (read,) = events_from(said).events
+        (parsed,) = events_from_json(document).events
     except Malformed:
         return
-    change = Change("scheduled", read)
-    assert json.loads(json.dumps(as_document(change)))["Change"] == "scheduled"
-    for variable in as_variables(change).values():
+    change = Change("scheduled", parsed)
+    assert json.loads(json.dumps(change_to_dict(change)))["Change"] == "scheduled"
+    for variable in change_to_environment(change).values():
         assert "\0" not in variable
         assert variable.isprintable()
         variable.encode()
@@ -113,7 +115,7 @@ def test_whatever_an_event_says_can_be_handed_on(name: str, value: Any) -> None:
 
 
 @given(JSON)
-def test_what_was_read_is_kept_losslessly(document: Any) -> None:
+def test_documents_are_kept_without_loss(document: Any) -> None:
     try:
         instance = parse_instance(json.dumps(document))
     except MetadataError:
@@ -121,5 +123,5 @@ def test_what_was_read_is_kept_losslessly(document: Any) -> None:
     assert json.dumps(instance.raw) == json.dumps(json.loads(json.dumps(document)))
 
 
-def test_a_number_without_end_is_none() -> None:
+def test_a_number_of_thousands_of_digits_is_none() -> None:
     assert parse_instance({"compute": {"vmId": 10**5000}}).compute.vm_id is None

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from imds_identity.metadata import parse_instance
 from imds_identity.metadata._models.load_balancer import LoadBalancer, public_ips
-from imds_identity.metadata._models.tags import read_tags
+from imds_identity.metadata._models.tags import parse_tags
 from imds_identity.metadata.errors import MalformedMetadataError, MetadataError
 
 OPENAPI = Path(__file__).parents[3] / "shared/reference/imds-openapi"
 EXAMPLES = sorted(OPENAPI.glob("*/examples/*etInstanceMetadata.json"))
 
-TODAY: dict[str, Any] = {
+DOCUMENT: dict[str, Any] = {
     "compute": {
         "azEnvironment": "AzurePublicCloud",
         "isHostCompatibilityLayerVm": "false",
@@ -70,8 +70,8 @@ TODAY: dict[str, Any] = {
 }
 
 
-def test_strings_of_numbers_and_truth_become_numbers_and_truth() -> None:
-    compute = parse_instance(TODAY).compute
+def test_strings_become_numbers_and_booleans() -> None:
+    compute = parse_instance(DOCUMENT).compute
     assert compute.platform_fault_domain == 2
     assert compute.is_host_compatibility_layer_vm is False
     assert compute.security_profile.secure_boot_enabled is True
@@ -82,16 +82,16 @@ def test_strings_of_numbers_and_truth_become_numbers_and_truth() -> None:
     assert compute.zone == "1"
 
 
-def test_the_network_reads_as_people_write_it() -> None:
-    (interface,) = parse_instance(TODAY).network.interfaces
+def test_network_values_are_converted() -> None:
+    (interface,) = parse_instance(DOCUMENT).network.interfaces
     assert interface.mac_address == "00:0d:3a:00:00:fe"
     assert interface.ipv4.ip_addresses[0].private_ip_address == "10.0.0.4"
     assert interface.ipv4.subnets[0].prefix == 24
     assert interface.ipv6.ip_addresses == ()
 
 
-def test_what_is_empty_is_none_and_what_is_missing_is_no_error() -> None:
-    compute = parse_instance(TODAY).compute
+def test_empty_values_are_none_and_missing_objects_are_empty() -> None:
+    compute = parse_instance(DOCUMENT).compute
     assert compute.platform_sub_fault_domain is None
     assert compute.plan.name is None
     assert not compute.plan
@@ -101,23 +101,23 @@ def test_what_is_empty_is_none_and_what_is_missing_is_no_error() -> None:
     assert compute.security_profile
 
 
-def test_unknown_fields_and_the_whole_document_are_kept() -> None:
-    given_document = copy.deepcopy(TODAY)
+def test_unknown_fields_and_the_raw_document_are_kept() -> None:
+    given_document = copy.deepcopy(DOCUMENT)
     instance = parse_instance(given_document)
     assert instance.compute.extra == {"newField": {"deep": ["1"]}}
-    assert instance.raw == TODAY
-    assert parse_instance(json.dumps(TODAY)) == instance
-    assert given_document == TODAY
+    assert instance.raw == DOCUMENT
+    assert parse_instance(json.dumps(DOCUMENT)) == instance
+    assert given_document == DOCUMENT
 
 
-def test_a_compute_document_alone_is_an_instance() -> None:
-    instance = parse_instance(TODAY["compute"])
-    assert instance.compute == parse_instance(TODAY).compute
-    assert instance.raw == TODAY["compute"]
+def test_a_compute_document_alone_is_accepted() -> None:
+    instance = parse_instance(DOCUMENT["compute"])
+    assert instance.compute == parse_instance(DOCUMENT).compute
+    assert instance.raw == DOCUMENT["compute"]
     assert not instance.network
 
 
-def test_the_sparse_document_of_an_arc_server_parses() -> None:
+def test_the_sparse_document_of_an_arc_server_is_parsed() -> None:
     instance = parse_instance(
         {"compute": {"name": "pi", "provider": "", "storageProfile": {}}, "network": {}}
     )
@@ -126,12 +126,12 @@ def test_the_sparse_document_of_an_arc_server_parses() -> None:
     assert instance.network.interfaces == ()
 
 
-def test_tags_come_from_the_list_that_is_not_ambiguous() -> None:
-    assert parse_instance(TODAY).compute.tags == {"a": "b;c:d"}
+def test_tags_come_from_the_unambiguous_list() -> None:
+    assert parse_instance(DOCUMENT).compute.tags == {"a": "b;c:d"}
 
 
 @pytest.mark.parametrize(
-    ("written", "tags"),
+    ("text", "tags"),
     [
         ("", {}),
         ("baz:bash;foo:bar", {"baz": "bash", "foo": "bar"}),
@@ -141,47 +141,50 @@ def test_tags_come_from_the_list_that_is_not_ambiguous() -> None:
         (";;", {}),
     ],
 )
-def test_tags_of_old_versions_are_read_from_text(written: str, tags: dict[str, str]) -> None:
-    assert read_tags(written) == tags
-    assert parse_instance({"compute": {"tags": written}}).compute.tags == tags
+def test_tags_of_old_versions_are_parsed_from_text(text: str, tags: dict[str, str]) -> None:
+    assert parse_tags(text) == tags
+    assert parse_instance({"compute": {"tags": text}}).compute.tags == tags
 
 
-def test_it_can_be_pickled_hashed_and_shown_without_the_user_s_data() -> None:
-    instance = parse_instance(TODAY)
+def test_instances_can_be_pickled_and_hashed_and_their_repr_omits_user_data() -> None:
+    instance = parse_instance(DOCUMENT)
     assert pickle.loads(pickle.dumps(instance)) == instance
-    assert len({instance, parse_instance(copy.deepcopy(TODAY))}) == 1
+    assert len({instance, parse_instance(copy.deepcopy(DOCUMENT))}) == 1
     assert "c2VjcmV0" not in repr(instance)
     assert instance.compute.user_data == "c2VjcmV0"
 
 
-def test_it_cannot_be_changed() -> None:
-    instance = parse_instance(TODAY)
+def test_instances_are_immutable() -> None:
+    instance = parse_instance(DOCUMENT)
     with pytest.raises(AttributeError):
         instance.compute.name = "other"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "message"),
     [
-        ({}, "no compute and no network"),
-        ({"loadbalancer": {}}, "no compute and no network"),
-        ([], "the document is a JSON list where an object was due"),
-        ({"compute": ["x"]}, "/compute is a JSON list where an object was due"),
-        ({"network": {"interface": {"x": 1}}}, "/network/interface is a JSON dict where a list"),
+        ({}, "neither compute nor network"),
+        ({"loadbalancer": {}}, "neither compute nor network"),
+        ([], "the document is a JSON list; expected an object"),
+        ({"compute": ["x"]}, "/compute is a JSON list; expected an object"),
+        (
+            {"network": {"interface": {"x": 1}}},
+            "/network/interface is a JSON dict; expected a list",
+        ),
         ({"network": {"interface": ["x"]}}, "/network/interface/0 is a JSON str"),
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
         (b"\xff\xfe\x00", "not JSON"),
-        (None, "a JSON NoneType where an object was due"),
+        (None, "a JSON NoneType; expected an object"),
         ("", "not JSON"),
     ],
 )
-def test_a_wrong_shape_is_refused_with_its_place(document: Any, said: str) -> None:
-    with pytest.raises(MalformedMetadataError, match=said):
+def test_a_wrong_structure_is_refused_with_its_path(document: Any, message: str) -> None:
+    with pytest.raises(MalformedMetadataError, match=message):
         parse_instance(document)
 
 
-def test_what_is_empty_has_no_wrong_shape() -> None:
+def test_empty_values_of_any_type_are_accepted() -> None:
     rewritten = {
         "compute": {
             "name": "a",
@@ -201,14 +204,14 @@ def test_what_is_empty_has_no_wrong_shape() -> None:
 
 
 @pytest.mark.parametrize("value", ["many", "", "1.5", "9" * 5000, True, None, [], {}, "٣"])
-def test_a_leaf_that_does_not_read_as_its_type_is_none(value: Any) -> None:
+def test_a_leaf_that_cannot_be_converted_is_none(value: Any) -> None:
     instance = parse_instance({"compute": {"platformFaultDomain": value}})
     assert instance.compute.platform_fault_domain is None
     assert instance.compute.raw == {"platformFaultDomain": value}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.parts[-3])
-def test_every_published_example_parses_and_loses_nothing(path: Path) -> None:
+def test_every_published_example_is_parsed_without_loss(path: Path) -> None:
     document = json.loads(path.read_text())["responses"]["200"]["body"]
     instance = parse_instance(document)
     assert instance.raw == document
@@ -219,7 +222,7 @@ def test_every_published_example_parses_and_loses_nothing(path: Path) -> None:
 
 
 def flat(document: Any, path: str = "") -> list[str]:
-    """Paths of all leaves that say something."""
+    """Return the paths of all leaves that are not empty."""
     if isinstance(document, dict):
         return [leaf for name, value in document.items() for leaf in flat(value, f"{path}/{name}")]
     if isinstance(document, list):
@@ -228,7 +231,7 @@ def flat(document: Any, path: str = "") -> list[str]:
 
 
 def leaves(value: Any) -> int:
-    """How many typed leaves are set."""
+    """Return the number of typed leaves that are set."""
     if isinstance(value, tuple):
         return sum(map(leaves, value))
     names = [n for n in getattr(value, "__dataclass_fields__", ()) if n != "raw"]
@@ -249,7 +252,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_whatever_a_hostile_service_sends_is_parsed_or_refused(document: Any) -> None:
+def test_any_document_is_parsed_or_refused(document: Any) -> None:
     try:
         instance = parse_instance(document)
     except MetadataError:
@@ -258,7 +261,7 @@ def test_whatever_a_hostile_service_sends_is_parsed_or_refused(document: Any) ->
     assert isinstance(instance.compute.tags, dict)
 
 
-def test_public_addresses_of_both_skus_are_found() -> None:
+def test_public_addresses_of_both_skus_are_returned() -> None:
     balancer = LoadBalancer.parse(
         {
             "publicIpAddresses": [
@@ -268,7 +271,7 @@ def test_public_addresses_of_both_skus_are_found() -> None:
             "inboundRules": [{"frontendPort": 443, "backendPort": "8443", "protocol": "tcp"}],
         }
     )
-    assert public_ips(parse_instance(TODAY), balancer) == ("203.0.113.4", "203.0.113.10")
+    assert public_ips(parse_instance(DOCUMENT), balancer) == ("203.0.113.4", "203.0.113.10")
     assert public_ips(parse_instance({"network": {}}), LoadBalancer()) == ()
     assert balancer.inbound_rules[0].frontend_port == 443
     assert balancer.inbound_rules[0].backend_port == 8443

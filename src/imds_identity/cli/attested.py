@@ -152,12 +152,12 @@ def _read(path: str) -> bytes:
 
 def _base64_document(content: bytes) -> bytes:
     """Return the document in base64, from the service's JSON, base64 or DER."""
-    from ..metadata._models.parsing import signature_in
+    from ..metadata._models.parsing import signature_from_response
 
     content = _decoded(content)
     if not content.isascii():
         return base64.b64encode(content)
-    return signature_in(content) if content.lstrip()[:1] == b"{" else content
+    return signature_from_response(content) if content.lstrip()[:1] == b"{" else content
 
 
 def _decoded(content: bytes) -> bytes:

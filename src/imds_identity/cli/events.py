@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import argparse
 
     from ..metadata import Change, MetadataClient, ScheduledEvent, Watcher
-    from ..metadata._events.events import ApprovalRule
-    from ..metadata._events.hook import Hook
+    from ..metadata._events.command_hook import CommandHook
+    from ..metadata._events.events import ApprovalPolicy
 
 _OWN, _SHARED = "own", "shared"
 _MARGIN_SECONDS = 5.0
@@ -133,30 +133,30 @@ def _follow(client: MetadataClient, args: argparse.Namespace) -> int:
             if hook is None:
                 watcher.done(change)
             else:
-                hook.take(change)
+                hook.submit(change)
 
 
-def _hook(client: MetadataClient, watcher: Watcher, args: argparse.Namespace) -> Hook | None:
+def _hook(client: MetadataClient, watcher: Watcher, args: argparse.Namespace) -> CommandHook | None:
     if args.command_line is None:
         return None
-    from ..metadata._events.hook import Hook
+    from ..metadata._events.command_hook import CommandHook
 
-    return Hook(args.command_line, client, watcher, _rule(args), print_error)
+    return CommandHook(args.command_line, client, watcher, _rule(args), print_error)
 
 
-def _rule(args: argparse.Namespace) -> ApprovalRule | None:
+def _rule(args: argparse.Namespace) -> ApprovalPolicy | None:
     if args.approve is None:
         return None
-    from ..metadata._events.events import ApprovalRule
+    from ..metadata._events.events import ApprovalPolicy
 
-    return ApprovalRule(args.margin, shared=args.approve == _SHARED)
+    return ApprovalPolicy(args.margin, shared=args.approve == _SHARED)
 
 
 def _print_change(change: Change, output: str) -> None:
-    from ..metadata._events.hook import as_document
+    from ..metadata._events.command_hook import change_to_dict
 
     if output == "json":
-        sys.stdout.write(json.dumps(as_document(change)) + "\n")
+        sys.stdout.write(json.dumps(change_to_dict(change)) + "\n")
     else:
         write_rows([(change.kind, *_row(change.event))], table=output == "table")
     sys.stdout.flush()

@@ -1,11 +1,11 @@
-"""The Instance Metadata Service but for tokens: what this machine is, and what awaits it.
+"""Instance metadata, attested documents, and scheduled events of this machine.
 
-Names are loaded when first used.
+Names are imported when they are first used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._attestation.document import (
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
         verify_attested_document,
     )
     from ._events.events import Change, EventsDocument, ScheduledEvent
-    from ._events.watch import Watcher
+    from ._events.watcher import Watcher
     from ._models.compute import Compute, StorageProfile
     from ._models.instance import Instance, Network
     from ._models.load_balancer import LoadBalancer, public_ips
     from ._models.parsing import parse_instance
-    from ._requests.presence import detect
+    from ._requests.detection import detect
     from .client import MetadataClient
     from .clouds import CLOUDS, Cloud, cloud_named, stack_hub_cloud
     from .errors import (
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
         MetadataRefusedError,
         MetadataUnavailableError,
         MissingIntermediateError,
-        NotOfferedError,
         NotYetValidError,
         SignerNotFoundError,
         UnknownRootError,
+        UnsupportedOnHostError,
         UnsupportedVersionError,
         UntrustedSignerError,
         WrongCloudError,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         WrongSignerError,
     )
 
-_HOMES = {
+_NAMES_OF_MODULES = {
     "client": ("MetadataClient",),
     "_attestation.document": (
         "AttestedDocument",
@@ -57,11 +57,11 @@ _HOMES = {
     "_models.instance": ("Instance", "Network"),
     "_models.load_balancer": ("LoadBalancer", "public_ips"),
     "_models.compute": ("Compute", "StorageProfile"),
-    "_requests.presence": ("detect",),
+    "_requests.detection": ("detect",),
     "_events.events": ("Change", "EventsDocument", "ScheduledEvent"),
-    "_events.watch": ("Watcher",),
+    "_events.watcher": ("Watcher",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
 
 __all__ = [
     "CLOUDS",
@@ -84,12 +84,12 @@ __all__ = [
     "MetadataUnavailableError",
     "MissingIntermediateError",
     "Network",
-    "NotOfferedError",
     "NotYetValidError",
     "ScheduledEvent",
     "SignerNotFoundError",
     "StorageProfile",
     "UnknownRootError",
+    "UnsupportedOnHostError",
     "UnsupportedVersionError",
     "UntrustedSignerError",
     "Watcher",
@@ -107,12 +107,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f".{_HOME_OF.get(name, 'errors')}", __name__), name)
+    value: object = getattr(import_module(f".{_MODULES.get(name, 'errors')}", __name__), name)
     globals()[name] = value
     return value
 

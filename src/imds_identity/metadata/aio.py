@@ -1,7 +1,7 @@
-"""The client of the metadata service for coroutines: the same one, in threads.
+"""The asynchronous metadata client: it runs the synchronous client in threads.
 
-A metadata request is rare and short, so a thread is all it takes. It is none of the loop's
-executor, whose threads a loop that ends waits for.
+Metadata requests are rare and short, so a thread for each is cheap. The threads do not come from
+the event loop's default executor, because a loop waits for its executor when it closes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .._platform.clock import Clock
     from ._attestation.document import AttestedDocument
     from ._events.events import Change, EventsDocument
-    from ._events.watch import Watcher as _Watcher
+    from ._events.watcher import Watcher as _Watcher
     from ._models.compute import Compute, StorageProfile
     from ._models.instance import Instance, Network
     from ._models.load_balancer import LoadBalancer
@@ -34,13 +34,18 @@ T = TypeVar("T")
 
 
 class MetadataClient:
-    """What the Instance Metadata Service says of this machine, for coroutines.
+    """An asynchronous client for the Instance Metadata Service.
 
-    Each method is that of `imds_identity.metadata.MetadataClient`, which its name leads to.
+    Each method has the parameters, result and errors of the method with the same name in
+    `imds_identity.metadata.MetadataClient`.
 
     Args:
-        endpoint: another service than this machine's.
-        api_version: the version to ask by, come what may.
+        endpoint: the URL of the service; by default this machine's service.
+        api_version: the API version of every request; by default the newest that both sides
+            support.
+
+    Raises:
+        ValueError: if ``endpoint`` or ``api_version`` is malformed.
     """
 
     def __init__(self, *, endpoint: str | None = None, api_version: str | None = None) -> None:
@@ -48,128 +53,127 @@ class MetadataClient:
 
     @property
     def clock(self) -> Clock:
-        """The time that the client goes by."""
+        """The clock of the client."""
         return self._client.clock
 
     async def instance(self, *, refresh: bool = False) -> Instance:
-        """The whole instance document."""
+        """Return the instance document."""
         return await _in_thread(self._client.instance, refresh=refresh)
 
     async def compute(self, *, refresh: bool = False) -> Compute:
-        """What the machine is, and where it runs."""
+        """Return the properties and the location of the machine."""
         return await _in_thread(self._client.compute, refresh=refresh)
 
     async def network(self, *, refresh: bool = False) -> Network:
-        """The machine's network interfaces."""
+        """Return the network interfaces of the machine."""
         return await _in_thread(self._client.network, refresh=refresh)
 
     async def storage_profile(self, *, refresh: bool = False) -> StorageProfile:
-        """The machine's disks and image."""
+        """Return the disks and the image of the machine."""
         return await _in_thread(self._client.storage_profile, refresh=refresh)
 
     async def tags(self, *, refresh: bool = False) -> dict[str, str]:
-        """The machine's tags by name."""
+        """Return the tags of the machine by name."""
         return await _in_thread(self._client.tags, refresh=refresh)
 
     async def get(self, path: str, *, refresh: bool = False) -> Any:
-        """One element of the instance document."""
+        """Return one element of the instance document."""
         return await _in_thread(self._client.get, path, refresh=refresh)
 
     async def versions(self) -> tuple[str, ...]:
-        """The api-versions that the service knows."""
+        """Return the API versions that the service supports."""
         return await _in_thread(self._client.versions)
 
     async def load_balancer(self) -> LoadBalancer:
-        """What stands in front of the machine."""
+        """Return the load balancer of the machine."""
         return await _in_thread(self._client.load_balancer)
 
     async def public_ips(self) -> tuple[str, ...]:
-        """The machine's public addresses."""
+        """Return the public IP addresses of the machine."""
         return await _in_thread(self._client.public_ips)
 
     async def identity_info(self) -> str:
-        """The id of the Microsoft Entra tenant of the machine's identities."""
+        """Return the Microsoft Entra tenant ID of the machine's identities."""
         return await _in_thread(self._client.identity_info)
 
     async def attested_document(self, **arguments: Any) -> AttestedDocument:
-        """Fetch a proof of which machine this is, and verify it."""
+        """Fetch a signed proof of the machine's identity, verify it, and return it."""
         return await _in_thread(self._client.attested_document, **arguments)
 
     async def attested_signature(self, *, nonce: str | None = None) -> str:
-        """An attested document as the service gives it, for another to verify."""
+        """Fetch an attested document for another party to verify."""
         return await _in_thread(self._client.attested_signature, nonce=nonce)
 
     async def scheduled_events(self, *, retry: bool = True) -> EventsDocument:
-        """What awaits this machine and its neighbours."""
+        """Return the scheduled events of this machine and its scale set or availability set."""
         return await _in_thread(self._client.scheduled_events, retry=retry)
 
     def watch(
         self, *, every_machine: bool = False, state_file: str | os.PathLike[str] | None = None
     ) -> Watcher:
-        """Hear of scheduled events as they come: ``async for change in client.watch():``."""
+        """Watch scheduled events: ``async for change in client.watch():``."""
         return Watcher(self._client.watch(every_machine=every_machine, state_file=state_file))
 
     async def start(self, *event_ids: str) -> None:
-        """Approve events, so that they start at once."""
+        """Approve scheduled events, so that they start before their notice ends."""
         await _in_thread(self._client.start, *event_ids)
 
     async def detect(self) -> bool:
-        """Whether Azure's service answers, at once."""
+        """Return whether this is an Azure VM, within 0.3 seconds."""
         return await _in_thread(self._client.detect)
 
     async def require(self, seconds: float = 120.0) -> Instance:
-        """Wait for a service that is slow to start."""
+        """Wait for a service that starts slowly, and return the instance document."""
         return await _in_thread(self._client.require, seconds)
 
 
 class Watcher:
-    """Gives the changes of scheduled events, as `imds_identity.metadata.watch.Watcher` does.
+    """An async iterator of the changes of scheduled events.
 
-    It is an async iterator: ``anext(watcher)`` gives the next change. A change counts as told once
-    the next one is asked for, or the watcher is dropped or stopped.
+    It has the rules of `imds_identity.metadata.Watcher`. A change counts as handled when the next
+    one is requested, or when the watcher is stopped or deleted.
 
     Args:
-        watcher: asks the service, in a thread.
+        watcher: the synchronous watcher, which runs in threads.
     """
 
     def __init__(self, watcher: _Watcher) -> None:
         self._watcher = watcher
-        self._told = _told(watcher)
-        self._asking: asyncio.Future[None] | None = None
+        self._ready = _ready_changes(watcher)
+        self._poll: asyncio.Future[None] | None = None
 
     def __aiter__(self) -> Watcher:
         return self
 
     async def __anext__(self) -> Change:
-        """The next change.
+        """Return the next change.
 
         Raises:
             MetadataError: if there is no such service.
         """
         while True:
-            change = next(self._told, None)
+            change = next(self._ready, None)
             if change is not None:
                 return change
             if self._watcher.stopped:
                 raise StopAsyncIteration
-            self._told = _told(self._watcher)
-            if self._asking is None:
+            self._ready = _ready_changes(self._watcher)
+            if self._poll is None:
                 await asyncio.sleep(max(0.0, self._watcher.seconds_left()))
-                self._asking = asyncio.ensure_future(_in_thread(self._watcher.ask))
-            # Who is cancelled leaves the request to whoever asks next: nothing that it hears of
-            # is lost.
-            await asyncio.wait([self._asking])
-            asked, self._asking = self._asking, None
-            asked.result()
+                self._poll = asyncio.ensure_future(_in_thread(self._watcher.ask))
+            # A canceled task leaves the request to the next call, so that no change is lost.
+            await asyncio.wait([self._poll])
+            finished, self._poll = self._poll, None
+            finished.result()
 
     def stop(self) -> None:
         """End the iteration."""
-        self._told.close()
+        self._ready.close()
         self._watcher.stop()
 
 
-def _told(watcher: _Watcher) -> Generator[Change, None, None]:
-    """What is known already, each until the next is asked for or this is dropped."""
+def _ready_changes(watcher: _Watcher) -> Generator[Change, None, None]:
+    """Yield the received changes; each is done when the next is requested or this is closed."""
     while (change := watcher.next_ready()) is not None:
         try:
             yield change
@@ -178,17 +182,18 @@ def _told(watcher: _Watcher) -> Generator[Change, None, None]:
 
 
 async def _in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """What ``call`` returns, without waiting for it any longer than this task is."""
+    """Return the result of ``call``; a canceled task stops waiting for it."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
     run = functools.partial(contextvars.copy_context().run, call, *args, **kwargs)
 
     def work() -> None:
+        deliver: Callable[[], None]
         try:
-            deliver: Any = functools.partial(future.set_result, run())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the caller waits
+            deliver = functools.partial(future.set_result, run())
+        except BaseException as error:  # noqa: BLE001 - the waiting task raises it
             deliver = functools.partial(future.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(lambda: None if future.done() else deliver())
 
     start_thread(work)

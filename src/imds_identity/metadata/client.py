@@ -1,4 +1,4 @@
-"""The client of the metadata service."""
+"""The client for instance metadata, attested documents, and scheduled events."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._http.messages import REQUEST_SECONDS
-from .._platform.fork import fork_safe
-from ._events.events import approval, events_from
-from ._models.instance import instance_from
+from ._events.events import events_from_json, start_request
+from ._models.instance import instance_from_json
 from ._models.load_balancer import LoadBalancer, public_ips
-from ._models.parsing import checked_nonce, element_at
+from ._models.parsing import element_at, validated_nonce
 from ._requests import exchanges
-from ._requests.connection import LONGEST_EXCHANGE, Connection, OneAtATime, wait_for
-from ._requests.versions import checked
-from .errors import MetadataError, NotOfferedError, WrongNonceError
+from ._requests.connection import (
+    EXCHANGE_SECONDS,
+    ForkAwareLock,
+    MetadataConnection,
+    poll_until_available,
+)
+from ._requests.versions import validated_version
+from .errors import MetadataError, UnsupportedOnHostError, WrongNonceError
 
 if TYPE_CHECKING:
     import os
@@ -24,132 +28,139 @@ if TYPE_CHECKING:
     from .._http.exchange import Steps
     from .._platform.clock import Clock
     from ._attestation.document import AttestedDocument
-    from ._attestation.trust import Given
+    from ._attestation.trust import CertificateInput
     from ._events.events import EventsDocument
-    from ._events.watch import Watcher
+    from ._events.watcher import Watcher
     from ._models.compute import Compute, StorageProfile
     from ._models.instance import Instance, Network
     from .clouds import Cloud
 
-_NOT_OFFERED = (400, 404, 405)
-_TRIES_FOR_A_FRESH_NONCE = 3
+_MAYBE_UNSUPPORTED = (400, 404, 405)
+_NONCE_ATTEMPTS = 3
 
 
 class MetadataClient:
-    """What the Instance Metadata Service says of this machine.
+    """A client for the Instance Metadata Service. It is thread-safe.
 
-    The instance document is fetched once and kept; its parts come out of it. Any thread may use a
-    client. https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
+    The instance document is fetched once and cached; its parts are read from it.
+    https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
 
     Args:
-        endpoint: another service than this machine's, such as ``http://127.0.0.1:8080``.
-        api_version: the version to ask by, come what may; by default the newest that the library
-            and the service both know.
+        endpoint: the URL of the service, for example ``http://127.0.0.1:8080``; by default this
+            machine's service.
+        api_version: the API version of every request; by default the newest version that both the
+            library and the service support.
 
     Raises:
-        ValueError: if ``api_version`` is none.
+        ValueError: if ``endpoint`` or ``api_version`` is malformed.
     """
 
     def __init__(self, *, endpoint: str | None = None, api_version: str | None = None) -> None:
-        pinned = None if api_version is None else checked(api_version)
+        pinned = None if api_version is None else validated_version(api_version)
         self._given_endpoint = endpoint
-        self._connection = Connection(endpoint)
+        self._connection = MetadataConnection(endpoint)
         base, host = self._connection.base, self._connection.host
-        self._service = exchanges.Service(base, random.random, pinned, host)
-        self._agreed: dict[str, str] = {}
+        self._endpoint = exchanges.ServiceEndpoint(base, random.random, pinned, host)
+        self._versions: dict[str, str] = {}
         self._instance: Instance | None = None
-        self._one_at_a_time = OneAtATime()
-        self._has_asked_for_events = False
+        self._lock = ForkAwareLock()
+        self._events_enabled = False
 
-    def __reduce__(self) -> Any:
-        settings = {"endpoint": self._given_endpoint, "api_version": self._service.pinned}
+    def __reduce__(self) -> tuple[object, ...]:
+        pinned = self._endpoint.pinned_version
+        settings = {"endpoint": self._given_endpoint, "api_version": pinned}
         return partial(type(self), **settings), ()
 
     @property
     def clock(self) -> Clock:
-        """The time that the client goes by."""
+        """The clock of the client."""
         return self._connection.clock
 
     def instance(self, *, refresh: bool = False) -> Instance:
-        """The whole instance document.
+        """Return the instance document, which is cached after the first call.
 
         Args:
-            refresh: whether to ask the service again.
+            refresh: whether to fetch it again.
 
         Raises:
-            MetadataError: if it cannot be had.
+            MetadataError: if it cannot be fetched.
         """
         known = self._instance
         if known is not None and not refresh:
             return known
 
-        def newer() -> Instance:
+        def fetch() -> Instance:
             if self._instance is None or self._instance is known:
-                document = self._ask("instance", exchanges.instance)
-                self._instance = self._connection.read(instance_from, document)
+                document = self._fetch("instance", exchanges.instance)
+                self._instance = self._connection.convert(instance_from_json, document)
             return self._instance
 
-        return self._one_at_a_time.do(newer)
+        return self._lock.run(fetch)
 
     def compute(self, *, refresh: bool = False) -> Compute:
-        """What the machine is, and where it runs; as `instance`."""
+        """Return the properties and the location of the machine; see `instance`."""
         return self.instance(refresh=refresh).compute
 
     def network(self, *, refresh: bool = False) -> Network:
-        """The machine's network interfaces; as `instance`."""
+        """Return the network interfaces of the machine; see `instance`."""
         return self.instance(refresh=refresh).network
 
     def storage_profile(self, *, refresh: bool = False) -> StorageProfile:
-        """The machine's disks and image; as `instance`."""
+        """Return the disks and the image of the machine; see `instance`."""
         return self.compute(refresh=refresh).storage_profile
 
     def tags(self, *, refresh: bool = False) -> dict[str, str]:
-        """The machine's tags by name; as `instance`."""
+        """Return the tags of the machine by name; see `instance`."""
         return self.compute(refresh=refresh).tags
 
     def get(self, path: str, *, refresh: bool = False) -> Any:
-        """One element of the instance document.
+        """Return one element of the instance document.
 
         Args:
-            path: such as ``network/interface/0/macAddress``; names are case-sensitive.
-            refresh: whether to ask the service again.
+            path: for example ``network/interface/0/macAddress``; names are case-sensitive.
+            refresh: whether to fetch the document again.
 
         Returns:
-            The text of a leaf; a branch as ``json.loads`` gives it.
+            A string for a leaf, else the JSON as ``json.loads`` returns it.
 
         Raises:
             MetadataNotFoundError: if there is no such element.
-            MetadataError: if the document cannot be had.
+            MetadataError: if the document cannot be fetched.
         """
         return element_at(self.instance(refresh=refresh).raw, path)
 
     def versions(self) -> tuple[str, ...]:
-        """The api-versions that the service knows."""
-        return self._connection.run(exchanges.versions(self._service))
+        """Return the API versions that the service supports."""
+        return self._connection.run(exchanges.versions(self._endpoint))
 
     def load_balancer(self) -> LoadBalancer:
-        """What stands in front of the machine; empty, and so false, where nothing does.
+        """Return the load balancer of the machine; empty, and so false, if there is none.
 
         Raises:
-            NotOfferedError: on Azure Stack Hub and Azure Arc.
-            MetadataError: if it cannot be had.
+            UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
+            MetadataError: if it cannot be fetched.
         """
-        balancer: LoadBalancer = self._ask("loadbalancer", exchanges.load_balancer)
+        balancer: LoadBalancer = self._fetch("loadbalancer", exchanges.load_balancer)
         if not balancer:
-            self._refuse_stack_hub("The load balancer's metadata")
+            self._raise_on_stack_hub("loadbalancer")
         return balancer
 
     def public_ips(self) -> tuple[str, ...]:
-        """The machine's public addresses, of Basic and of Standard SKU."""
+        """Return the public IP addresses of the machine, of Basic and Standard SKU."""
         try:
             balancer = self.load_balancer()
-        except NotOfferedError:
+        except UnsupportedOnHostError:
             balancer = LoadBalancer()
         return public_ips(self.instance(), balancer)
 
     def identity_info(self) -> str:
-        """The id of the Microsoft Entra tenant of the machine's identities."""
-        tenant: str = self._ask("identity", exchanges.identity_info)
+        """Return the Microsoft Entra tenant ID of the machine's identities.
+
+        Raises:
+            UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
+            MetadataError: if it cannot be fetched.
+        """
+        tenant: str = self._fetch("identity", exchanges.identity_info)
         return tenant
 
     def attested_document(
@@ -157,152 +168,162 @@ class MetadataClient:
         *,
         nonce: str | None = None,
         ca_file: str | os.PathLike[str] | None = None,
-        intermediates: Iterable[Given] = (),
+        intermediates: Iterable[CertificateInput] = (),
         cloud: Cloud | str | None = None,
         offline: bool = False,
     ) -> AttestedDocument:
-        """Fetch a proof of which machine this is, and verify it.
+        """Fetch a signed proof of the machine's identity, verify it, and return it.
 
         Args:
-            nonce: up to 32 letters and digits that it shall repeat; ten random digits by default.
-            ca_file: as for `verify_attested_document`, like what follows.
-            intermediates: likewise.
-            cloud: likewise.
-            offline: likewise.
+            nonce: up to 32 letters and digits for the document; ten random digits by default.
+            ca_file: as for `verify_attested_document`, like the parameters below.
+            intermediates: more certificates for the chain.
+            cloud: the only cloud to accept.
+            offline: whether not to download missing intermediates.
 
         Raises:
-            AttestedDocumentError: if it does not prove anything.
-            MetadataError: if it cannot be had.
-            ValueError: if an argument is wrong.
+            AttestedDocumentError: if the verification fails.
+            UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
+            MetadataError: if the document cannot be fetched.
+            ValueError: if an argument is invalid.
         """
-        with fork_safe():
-            from ._attestation.document import verify_attested_document
+        from ._attestation.document import verify_attested_document
 
-        wanted = checked_nonce(nonce)
-        given = tuple(intermediates)
-        for left in reversed(range(_TRIES_FOR_A_FRESH_NONCE)):
-            signature = self.attested_signature(nonce=wanted)
+        nonce = validated_nonce(nonce)
+        intermediates = tuple(intermediates)
+        for attempts_left in reversed(range(_NONCE_ATTEMPTS)):
+            signature = self.attested_signature(nonce=nonce)
             try:
                 return verify_attested_document(
                     signature,
-                    nonce=wanted,
+                    nonce=nonce,
                     ca_file=ca_file,
-                    intermediates=given,
+                    intermediates=intermediates,
                     cloud=cloud,
                     offline=offline,
                 )
             except WrongNonceError:
-                # The service may answer from a cache of its own, with somebody's older nonce.
-                if not left:
+                # The service may return a cached document with the nonce of another request.
+                if not attempts_left:
                     raise
                 self.clock.sleep(1.0)
         raise AssertionError("unreachable")
 
     def attested_signature(self, *, nonce: str | None = None) -> str:
-        """An attested document as the service gives it, for another to verify.
+        """Fetch an attested document for another party to verify.
 
         Args:
-            nonce: what that other wants it to repeat.
+            nonce: the nonce of the verifying party.
 
         Returns:
-            The ``signature`` of the answer, in base64 and not verified.
+            The ``signature`` of the response: base64, not verified.
+
+        Raises:
+            UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
+            MetadataError: if it cannot be fetched.
+            ValueError: if the nonce is invalid.
         """
-        wanted = None if nonce is None else checked_nonce(nonce)
-        signature: str = self._ask(
-            "attested", lambda service, version: exchanges.attested(service, wanted, version)
+        nonce = None if nonce is None else validated_nonce(nonce)
+        signature: str = self._fetch(
+            "attested", lambda endpoint, version: exchanges.attested(endpoint, nonce, version)
         )
         return signature
 
     def scheduled_events(self, *, retry: bool = True) -> EventsDocument:
-        """What awaits this machine and those that it shares a scale set or availability set with.
+        """Return the scheduled events of this machine and its scale set or availability set.
 
-        The first request ever from a machine may take two minutes, as it enables the service.
+        The first request of a machine may take two minutes, because it enables the service.
 
         Args:
-            retry: whether to ask again until there is an answer; False is for who asks every
-                second anyway.
+            retry: whether to retry failed requests; pass False when polling.
 
         Raises:
-            NotOfferedError: on Azure Stack Hub and Azure Arc.
-            MetadataError: if they cannot be had, which does not mean that there are none.
+            UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
+            MetadataError: if they cannot be fetched, which does not mean that there are no events.
         """
-        first = not self._has_asked_for_events
-        longer = exchanges.FIRST_EVENTS_SECONDS if first else 0.0
+        first = not self._events_enabled
+        more_seconds = exchanges.FIRST_EVENTS_SECONDS if first else 0.0
         exchange = partial(exchanges.events, first=first, retry=retry)
-        document = self._ask("scheduledevents", exchange, longer)
-        self._has_asked_for_events = True
-        return self._connection.read(events_from, document)
+        document = self._fetch("scheduledevents", exchange, more_seconds)
+        self._events_enabled = True
+        return self._connection.convert(events_from_json, document)
 
     def watch(
         self, *, every_machine: bool = False, state_file: str | os.PathLike[str] | None = None
     ) -> Watcher:
-        """Hear of scheduled events as they come, change by change.
+        """Return an iterator that waits for scheduled events and returns each change.
 
         Args:
-            every_machine: whether to hear of the neighbours' events, too.
-            state_file: where to keep what was told, to go on after a restart.
+            every_machine: whether to include events of other machines in the scale set or
+                availability set.
+            state_file: a file for the handled events, so that a restarted process continues.
 
         Raises:
             OSError: if the file cannot be read or written.
-            ValueError: if it holds something else.
+            ValueError: if it is not a state file.
         """
-        with fork_safe():
-            from ._events.watch import Watcher
+        from ._events.watcher import Watcher
 
         return Watcher(self, every_machine=every_machine, state_file=state_file)
 
     def start(self, *event_ids: str) -> None:
-        """Approve events, so that they start at once and not when their notice is over.
+        """Approve scheduled events, so that they start before their notice ends.
 
         Args:
-            event_ids: their ids.
+            event_ids: the IDs of the events.
 
         Raises:
-            MetadataRefusedError: if one of them is not there any more.
+            MetadataRefusedError: if an event no longer exists.
+            MetadataError: if the request fails.
+            ValueError: if there are no IDs.
         """
-        body = approval(event_ids)
-        self._ask("scheduledevents", partial(exchanges.start_events, body=body))
+        body = start_request(event_ids)
+        self._fetch("scheduledevents", partial(exchanges.start_events, body=body))
 
     def detect(self) -> bool:
-        """Whether Azure's service answers, at once: see `imds_identity.metadata.detect`."""
-        with fork_safe():
-            from ._requests.presence import detect
+        """Return whether this is an Azure VM, within 0.3 s: see `imds_identity.metadata.detect`."""
+        from ._requests.detection import detect
 
         return detect(endpoint=self._given_endpoint)
 
     def require(self, seconds: float = 120.0) -> Instance:
-        """Wait for a service that is slow to start, as it can be while a machine boots.
+        """Wait until the service has started, and return the instance document.
 
         Args:
-            seconds: for how long.
+            seconds: the timeout.
 
         Raises:
-            MetadataError: if it has not answered by then, or what it answers will not change.
+            MetadataError: if the timeout elapses, or the service returns a permanent error.
         """
 
-        def ask(left: float) -> Instance:
-            exchange = partial(exchanges.instance_once, seconds=min(left, REQUEST_SECONDS))
-            return self._connection.read(instance_from, self._ask("instance", exchange))
+        def attempt(seconds_left: float) -> Instance:
+            timeout = min(seconds_left, REQUEST_SECONDS)
+            exchange = partial(exchanges.instance_once, seconds=timeout)
+            document = self._fetch("instance", exchange)
+            return self._connection.convert(instance_from_json, document)
 
-        self._instance = wait_for(ask, seconds, self.clock)
+        self._instance = poll_until_available(attempt, seconds, self.clock)
         return self._instance
 
-    def _ask(
-        self, category: str, exchange: Callable[..., Steps[exchanges.Answer]], longer: float = 0.0
+    def _fetch(
+        self,
+        category: str,
+        exchange: Callable[..., Steps[exchanges.VersionedDocument]],
+        more_seconds: float = 0.0,
     ) -> Any:
-        """What ``category`` says, by the version agreed on before; it may take ``longer``."""
+        """Run an exchange with the API version negotiated for ``category``."""
         if self._connection.is_arc and category != "instance":
-            raise NotOfferedError(f"{category} is not available on Azure Arc.")
+            raise UnsupportedOnHostError(f"{category} is not available on Azure Arc.")
         try:
-            steps = exchange(self._service, self._agreed.get(category))
-            answer = self._connection.run(steps, LONGEST_EXCHANGE + longer)
+            steps = exchange(self._endpoint, self._versions.get(category))
+            found = self._connection.run(steps, EXCHANGE_SECONDS + more_seconds)
         except MetadataError as error:
-            if category != "instance" and error.status_code in _NOT_OFFERED:
-                self._refuse_stack_hub(category)
+            if category != "instance" and error.status_code in _MAYBE_UNSUPPORTED:
+                self._raise_on_stack_hub(category)
             raise
-        self._agreed[category] = answer.version
-        return answer.document
+        self._versions[category] = found.version
+        return found.document
 
-    def _refuse_stack_hub(self, what: str) -> None:
+    def _raise_on_stack_hub(self, category: str) -> None:
         if self.compute().is_stack_hub:
-            raise NotOfferedError(f"{what} is not available on Azure Stack Hub.")
+            raise UnsupportedOnHostError(f"{category} is not available on Azure Stack Hub.")

@@ -1,4 +1,4 @@
-"""Azure's clouds: what ``azEnvironment`` means for the endpoints and scopes that a program needs.
+"""Azure clouds: the endpoints and scopes of each ``azEnvironment``.
 
 https://learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure#guidance-for-developers
 https://learn.microsoft.com/azure/china/resources-developer-guide
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """One cloud.
+    """An Azure cloud.
 
     Attributes:
-        name: as ``azEnvironment`` of the instance document says it.
-        authority: the Microsoft Entra authority that signs in, a URL.
-        resource_manager: the Resource Manager endpoint, a URL.
-        resource_manager_scope: the scope of its tokens.
-        key_vault_suffix: what the host names of key vaults end in.
-        key_vault_scope: the scope of Key Vault's tokens.
-        storage_suffix: what the host names of storage accounts end in, after ``blob.`` and such.
-        storage_scope: the scope of Storage's tokens, which is the same in every cloud.
-        attestation_domain: whom the signer of attested documents is named after, or None where
-            there are none.
+        name: its name in ``azEnvironment`` of the instance document.
+        authority: the URL of the Microsoft Entra authority.
+        resource_manager: the URL of Azure Resource Manager.
+        resource_manager_scope: the token scope of Azure Resource Manager.
+        key_vault_suffix: the domain of key vaults.
+        key_vault_scope: the token scope of Key Vault.
+        storage_suffix: the domain of storage accounts, without ``blob.`` and similar labels.
+        storage_scope: the token scope of Azure Storage, which is the same in every cloud.
+        attestation_domain: the domain in the certificates that sign attested documents; None if
+            the cloud does not have attested documents.
     """
 
     name: str
@@ -98,29 +98,32 @@ _BY_NAME = {cloud.name.upper(): cloud for cloud in CLOUDS}
 
 
 def is_stack_hub(environment: str | None) -> bool:
-    """Whether ``azEnvironment`` says Azure Stack Hub, whose endpoints its operator chooses."""
+    """Return whether an ``azEnvironment`` is Azure Stack Hub, whose operator chooses endpoints."""
     return environment is not None and environment.upper() == STACK_HUB.upper()
 
 
 def stack_hub_cloud(region: str, domain: str, authority: str) -> Cloud:
-    """The cloud that an operator runs on Azure Stack Hub.
+    """Return the cloud of an Azure Stack Hub operator.
 
-    Its Resource Manager tells the audience of its tokens at ``/metadata/endpoints``, which differs
-    from stamp to stamp: `resource_manager_scope` holds the endpoint's own, and is to be replaced
-    (``dataclasses.replace``) where that says otherwise.
+    The Resource Manager of a stamp returns the audience of its tokens at ``/metadata/endpoints``.
+    It differs between stamps: `resource_manager_scope` is derived from the endpoint, so replace it
+    (``dataclasses.replace``) if the stamp returns another audience.
     https://learn.microsoft.com/azure-stack/user/azure-stack-version-profiles-python
 
     Args:
-        region: the stamp's region, as ``location`` of the instance document says it.
-        domain: its external domain name, such as ``azurestack.contoso.com``.
-        authority: the URL that signs in: Microsoft Entra's, or that of AD FS.
+        region: the region of the stamp, from ``location`` of the instance document.
+        domain: its external domain name, for example ``azurestack.contoso.com``.
+        authority: the URL of Microsoft Entra ID or AD FS.
+
+    Returns:
+        The cloud.
 
     Raises:
-        ValueError: if one of them is no name, or no URL.
+        ValueError: if a name or the URL is invalid.
     """
-    for what, value in (("region", region), ("domain", domain)):
+    for name, value in (("region", region), ("domain", domain)):
         if not value or not all(c.isascii() and (c.isalnum() or c in ".-") for c in value):
-            raise ValueError(f"{what} must be a DNS name, not {value!r}")
+            raise ValueError(f"{name} must be a DNS name, not {value!r}")
     if not authority.startswith("https://"):
         raise ValueError(f"authority must be an https URL, not {authority!r}")
     base = f"{region}.{domain}"
@@ -138,21 +141,24 @@ def stack_hub_cloud(region: str, domain: str, authority: str) -> Cloud:
 
 
 def cloud_named(environment: str) -> Cloud:
-    """The cloud that ``azEnvironment`` names, in any case.
+    """Return the cloud for an ``azEnvironment``, ignoring case.
 
     Args:
-        environment: such as ``AzurePublicCloud``, or ``AZUREPUBLICCLOUD`` of older answers.
+        environment: for example ``AzurePublicCloud``, or ``AZUREPUBLICCLOUD`` in older documents.
+
+    Returns:
+        The cloud.
 
     Raises:
-        ValueError: if it names none, or Azure Stack Hub: see `stack_hub_cloud`.
+        ValueError: if the name is unknown, or Azure Stack Hub: see `stack_hub_cloud`.
     """
     cloud = _BY_NAME.get(environment.upper())
     if cloud is not None:
         return cloud
     if is_stack_hub(environment):
         raise ValueError(
-            "Azure Stack Hub's endpoints are its operator's: build them with stack_hub_cloud()."
+            "The operator of Azure Stack Hub chooses its endpoints: use stack_hub_cloud()."
         )
     raise ValueError(
-        f"{environment!r} is no cloud of Azure; known are {', '.join(c.name for c in CLOUDS)}."
+        f"{environment!r} is not an Azure cloud; known: {', '.join(c.name for c in CLOUDS)}."
     )

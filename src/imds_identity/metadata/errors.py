@@ -1,26 +1,26 @@
-"""What users of instance metadata, scheduled events and attested documents catch.
+"""Exceptions of instance metadata, scheduled events, and attested documents.
 
 azure.core.exceptions.AzureError
 └── MetadataError                           any of the below
-    ├── MetadataUnavailableError            no Instance Metadata Service answers here
-    │   └── NotOfferedError                 this kind of machine has no such category
-    ├── MetadataNotFoundError               the service has no element of that name
-    ├── UnsupportedVersionError             the service does not know that api-version
-    ├── MetadataRefusedError                the service answered, and would not say
-    ├── MalformedMetadataError              it answered with something that is none
-    └── AttestedDocumentError               a document is not proven
-        ├── MalformedDocumentError          it is no signed document, or its content is none
-        ├── SignerNotFoundError             it does not hold exactly one signer's certificate
-        ├── WrongSignatureError             the signature is not its signer's over its content
-        ├── WrongSignerError                the signer is not Azure's metadata service
-        │   └── WrongCloudError             it is that of another cloud than expected
-        ├── UntrustedSignerError            the signer's chain is broken
-        │   ├── MissingIntermediateError    a certificate between signer and root is missing
+    ├── MetadataUnavailableError            no Instance Metadata Service is available here
+    │   └── UnsupportedOnHostError          this kind of host does not have the category
+    ├── MetadataNotFoundError               the service has no element with that name
+    ├── UnsupportedVersionError             the service does not support the API version
+    ├── MetadataRefusedError                the service refused the request
+    ├── MalformedMetadataError              the response is not a document of the category
+    └── AttestedDocumentError               a document failed verification
+        ├── MalformedDocumentError          not a signed document, or its content is malformed
+        ├── SignerNotFoundError             it must contain exactly one signer's certificate
+        ├── WrongSignatureError             the signature does not match the content
+        ├── WrongSignerError                the signer is not an Azure metadata service
+        │   └── WrongCloudError             the signer belongs to another cloud than expected
+        ├── UntrustedSignerError            the certificate chain of the signer is not valid
+        │   ├── MissingIntermediateError    an intermediate certificate is missing
         │   └── UnknownRootError            the chain ends at a root that is not trusted
-        ├── DocumentExpiredError            the document was for an earlier time
-        │   └── CertificateExpiredError     a certificate of its chain was
-        ├── NotYetValidError                the document, or a certificate, is for a later time
-        └── WrongNonceError                 the document answers another request
+        ├── DocumentExpiredError            the document has expired
+        │   └── CertificateExpiredError     a certificate of its chain has expired
+        ├── NotYetValidError                the document, or a certificate, is not valid yet
+        └── WrongNonceError                 the document was created for another request
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import AzureError
 
 from .._core.failure import ErrorDetails, Malformed, Unavailable, error_details
-from ._requests.failures import NotFound, NotOffered, UnknownVersion
+from ._requests.failures import ElementNotFound, UnsupportedOnHost, UnsupportedVersion
 
 if TYPE_CHECKING:
     from .._core.failure import Failure
@@ -46,10 +46,10 @@ __all__ = [
     "MetadataRefusedError",
     "MetadataUnavailableError",
     "MissingIntermediateError",
-    "NotOfferedError",
     "NotYetValidError",
     "SignerNotFoundError",
     "UnknownRootError",
+    "UnsupportedOnHostError",
     "UnsupportedVersionError",
     "UntrustedSignerError",
     "WrongCloudError",
@@ -60,74 +60,75 @@ __all__ = [
 
 
 class MetadataError(ErrorDetails, AzureError):
-    """Something of the metadata service could not be had, or not be believed.
+    """A request to the metadata service failed, or a document cannot be trusted.
 
     Attributes:
-        message: what went wrong, and what to do about it.
-        status_code: the HTTP status that the service answered last, or None if it answered none.
-        attempts: how many requests were sent.
-        seconds: how long it was tried.
-        retry_after: seconds for which the service asked to be left alone, or None.
+        message: what failed, and what to do about it.
+        status_code: the HTTP status of the last response; None if there was none.
+        attempts: the number of requests that were sent.
+        seconds: the seconds that they took, pauses included.
+        retry_after: seconds of the last Retry-After header, or None.
+        reason_code: the cause of the failure in a word that does not change between versions.
     """
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _rebuilt, (type(self), str(self.message), self._facts())
 
 
 class MetadataUnavailableError(MetadataError):
-    """No Instance Metadata Service answers here."""
+    """No Instance Metadata Service is available here."""
 
 
-class NotOfferedError(MetadataUnavailableError):
-    """This kind of machine, or this region's service, does not have what was asked for."""
+class UnsupportedOnHostError(MetadataUnavailableError):
+    """This kind of host, or the service in this region, does not have the requested category."""
 
 
 class MetadataNotFoundError(MetadataError):
-    """The service has no element of that name."""
+    """The service has no element with that name."""
 
 
 class UnsupportedVersionError(MetadataError):
-    """The service does not know the api-version that was asked for."""
+    """The service does not support the requested API version."""
 
 
 class MetadataRefusedError(MetadataError):
-    """The service answered, and would not say."""
+    """The service refused the request."""
 
 
 class MalformedMetadataError(MetadataError):
-    """What the service said is not what this category says."""
+    """The response is not a document of the requested category."""
 
 
 class AttestedDocumentError(MetadataError):
-    """An attested document is not proven, so nothing in it may be believed."""
+    """An attested document failed verification: trust nothing in it."""
 
 
 class MalformedDocumentError(AttestedDocumentError):
-    """This is no signed document as Azure writes them, or its content is none."""
+    """The document is not signed data in Azure's form, or its content is malformed."""
 
 
 class SignerNotFoundError(AttestedDocumentError):
-    """The document does not hold the certificate of exactly one signer."""
+    """The document does not contain exactly one certificate of its signer."""
 
 
 class WrongSignatureError(AttestedDocumentError):
-    """The signature is not the signer's over this content."""
+    """The signature does not match the content and the signer's key."""
 
 
 class WrongSignerError(AttestedDocumentError):
-    """The signer's certificate does not name a metadata service of Azure."""
+    """The signer's certificate does not name an Azure metadata service."""
 
 
 class WrongCloudError(WrongSignerError):
-    """The signer is the metadata service of another cloud than the one expected."""
+    """The signer is the metadata service of another cloud than expected."""
 
 
 class UntrustedSignerError(AttestedDocumentError):
-    """The chain from the signer's certificate to a trusted root is broken."""
+    """The certificate chain from the signer to a trusted root is not valid."""
 
 
 class MissingIntermediateError(UntrustedSignerError):
-    """A certificate between the signer's and a trusted root is not at hand."""
+    """An intermediate certificate between the signer and a trusted root is missing."""
 
 
 class UnknownRootError(UntrustedSignerError):
@@ -135,38 +136,38 @@ class UnknownRootError(UntrustedSignerError):
 
 
 class DocumentExpiredError(AttestedDocumentError):
-    """The document was good until an earlier time."""
+    """The document had expired at the time of verification."""
 
 
 class CertificateExpiredError(DocumentExpiredError):
-    """A certificate of the document's chain was good until an earlier time."""
+    """A certificate of the document's chain had expired at the time of verification."""
 
 
 class NotYetValidError(AttestedDocumentError):
-    """The document, or a certificate of its chain, is good from a later time on."""
+    """The document, or a certificate of its chain, was not valid yet."""
 
 
 class WrongNonceError(AttestedDocumentError):
-    """The document answers another request than this one."""
+    """The document was created for another request."""
 
 
 _CLASSES: dict[type[Failure], type[MetadataError]] = {
-    NotOffered: NotOfferedError,
-    NotFound: MetadataNotFoundError,
-    UnknownVersion: UnsupportedVersionError,
+    UnsupportedOnHost: UnsupportedOnHostError,
+    ElementNotFound: MetadataNotFoundError,
+    UnsupportedVersion: UnsupportedVersionError,
     Unavailable: MetadataUnavailableError,
     Malformed: MalformedMetadataError,
 }
 
 
 def error_from(failure: Failure) -> MetadataError:
-    """What users catch, for what an exchange says."""
+    """Return the public exception for a failure."""
     return error_details(_CLASSES.get(type(failure), MetadataRefusedError), failure)
 
 
-def may_pass(error: MetadataError) -> bool:
-    """Whether asking again later may help: a service can be slow to start, updated or ill."""
-    if isinstance(error, NotOfferedError | UnsupportedVersionError):
+def is_transient(error: MetadataError) -> bool:
+    """Return whether a later request may succeed: the service may be starting or failing."""
+    if isinstance(error, UnsupportedOnHostError | UnsupportedVersionError):
         return False
     status = error.status_code
     return (

@@ -1,1 +1,1 @@
-"""Scheduled events: what they are, who watches them and what is done about them."""
+"""Scheduled events: their documents, the watcher, and commands that run for changes."""

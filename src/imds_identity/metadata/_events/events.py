@@ -1,7 +1,7 @@
-"""Scheduled events: what the service says of them, and what has changed since it was last heard.
+"""Documents of scheduled events, and the changes between two documents.
 
-All here is values and rules. An answer that is no document never gets here, so it is never taken
-for one without events.
+A response that is not such a document is an error before it gets here, so it never counts as a
+document without events.
 https://learn.microsoft.com/azure/virtual-machines/linux/scheduled-events
 """
 
@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from ..._core.failure import Malformed
 from ..._http.dates import http_date
-from .._models.node import Node, as_number, as_text, field_of, list_of, text, wrong_shape
+from .._models.json_object import (
+    JsonObject,
+    converted_field,
+    list_items,
+    text_field,
+    to_int,
+    to_text,
+    wrong_type,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -28,94 +36,103 @@ Kind: TypeAlias = Literal["scheduled", "changed", "started", "gone"]
 _SET = 8
 _INSTANCE = 10
 
-NOTICE = {"Freeze": 900.0, "Reboot": 900.0, "Redeploy": 600.0, "Preempt": 30.0, "Terminate": 300.0}
-"""Seconds between the announcement of an event and its start, by type; what Azure promises."""
 
-
-def folded_names(names: Iterable[str]) -> frozenset[str]:
-    """Resource names as they are compared: their case does not count."""
+def lower_names(names: Iterable[str]) -> frozenset[str]:
+    """Return resource names for comparison, which ignores case."""
     return frozenset(name.lower() for name in names)
 
 
 def own_names(compute: Compute) -> frozenset[str]:
-    """The names by which events mean the machine: ``scaleset_3`` for number 3 of a scale set."""
+    """Return the machine's names in events: ``scaleset_3`` for instance 3 of a scale set."""
     names = [compute.name] if compute.name else []
     path = (compute.resource_id or "").split("/")
     if len(path) > _INSTANCE and path[_SET - 1].lower() == "virtualmachinescalesets":
         names.append(f"{path[_SET]}_{path[_INSTANCE]}")
-    return folded_names(names)
+    return lower_names(names)
 
 
-def _moment(value: object, path: str = "") -> dt.datetime | None:
-    seconds = http_date(as_text(value, path) or "")
+def _to_datetime(value: object, path: str = "") -> dt.datetime | None:
+    seconds = http_date(to_text(value, path) or "")
     return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.timezone.utc)
 
 
-def _names(value: object, path: str) -> tuple[str, ...]:
-    if isinstance(value, dict):  # even an empty one: an event of nobody would count as gone
-        raise wrong_shape(value, path, "a list")
-    return tuple(name for _, item in list_of(value, path) if (name := as_text(item, path)))
+def _to_names(value: object, path: str) -> tuple[str, ...]:
+    if isinstance(value, dict):  # even if empty: without resources the event would count as gone
+        raise wrong_type(value, path, "a list")
+    return tuple(name for _, item in list_items(value, path) if (name := to_text(item, path)))
 
 
-def _duration(value: object, path: str = "") -> int | None:
-    seconds = as_number(value, path)
+def _to_duration(value: object, path: str = "") -> int | None:
+    seconds = to_int(value, path)
     return None if seconds is None or seconds < 0 else seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduledEvent(Node):
-    """One event, as a document has it.
+class ScheduledEvent(JsonObject):
+    """A scheduled event.
 
     Attributes:
-        event_id: its id.
+        event_id: its ID.
         event_type: ``Freeze``, ``Reboot``, ``Redeploy``, ``Preempt`` or ``Terminate``.
         status: ``Scheduled`` or ``Started``.
-        not_before: the earliest that it may start; None once it has.
-        resources: names of the machines that it hits.
+        not_before: the earliest time of its start; None after it has started.
+        resources: names of the affected machines.
         resource_type: ``VirtualMachine``.
-        description: what it is, in words; since 2019-04-01.
+        description: a description; since API version 2019-04-01.
         source: ``Platform`` or ``User``; since 2019-08-01.
-        duration: seconds that it is expected to last, None if that is unknown; since 2020-07-01.
+        duration: the expected duration in seconds, None if unknown; since 2020-07-01.
     """
 
-    event_id: str | None = text("EventId")
-    event_type: str | None = text("EventType")
-    status: str | None = text("EventStatus")
-    not_before: dt.datetime | None = field_of("NotBefore", _moment)
-    resources: tuple[str, ...] = field_of("Resources", _names, ())
-    resource_type: str | None = text("ResourceType")
-    description: str | None = text("Description")
-    source: str | None = text("EventSource")
-    duration: int | None = field_of("DurationInSeconds", _duration)
+    event_id: str | None = text_field("EventId")
+    event_type: str | None = text_field("EventType")
+    status: str | None = text_field("EventStatus")
+    not_before: dt.datetime | None = converted_field("NotBefore", _to_datetime, None)
+    resources: tuple[str, ...] = converted_field("Resources", _to_names, ())
+    resource_type: str | None = text_field("ResourceType")
+    description: str | None = text_field("Description")
+    source: str | None = text_field("EventSource")
+    duration: int | None = converted_field("DurationInSeconds", _to_duration, None)
 
     @property
     def has_started(self) -> bool:
-        """Whether it is under way."""
+        """Whether the event has started."""
         return (self.status or "").lower() == "started"
 
     @property
     def key(self) -> str:
-        """What tells it from others: its id, whose case does not count."""
+        """The ID for comparison, which ignores case."""
         return (self.event_id or "").lower()
 
     def concerns(self, *names: str) -> bool:
-        """Whether it hits a machine of one of these resource names."""
-        return not folded_names(self.resources).isdisjoint(folded_names(names))
+        """Return whether the event affects a machine with one of these names.
+
+        Args:
+            names: resource names, in any case.
+        """
+        return not lower_names(self.resources).isdisjoint(lower_names(names))
 
     def concerns_only(self, *names: str) -> bool:
-        """Whether it hits a machine of one of these resource names, and no other."""
-        return bool(self.resources) and folded_names(self.resources) <= folded_names(names)
+        """Return whether the event affects machines with these names and no others.
+
+        Args:
+            names: resource names, in any case.
+        """
+        return bool(self.resources) and lower_names(self.resources) <= lower_names(names)
 
     def same_as(self, other: ScheduledEvent) -> bool:
-        """Whether nothing that we know of an event differs."""
-        return self._facts() == other._facts()
+        """Return whether all known fields are equal.
 
-    def _facts(self) -> tuple[object, ...]:
+        Args:
+            other: an event with the same ID.
+        """
+        return self._comparable() == other._comparable()
+
+    def _comparable(self) -> tuple[object, ...]:
         return (
             self.event_type,
             self.status,
             self.not_before,
-            folded_names(self.resources),
+            lower_names(self.resources),
             self.description,
             self.source,
             self.duration,
@@ -123,12 +140,12 @@ class ScheduledEvent(Node):
 
 
 class Change(NamedTuple):
-    """Something that happened to an event.
+    """A change of an event.
 
     Attributes:
-        kind: ``scheduled``, ``changed``, ``started`` or ``gone``. An event that is short of notice
-            may be heard of first when it has started.
-        event: the event as it is now; as it was last, if it is gone.
+        kind: ``scheduled``, ``changed``, ``started`` or ``gone``. If the notice is short, the first
+            change of an event may be ``started``.
+        event: the current event; its last state if it is gone.
     """
 
     kind: Kind
@@ -136,11 +153,11 @@ class Change(NamedTuple):
 
 
 class EventsDocument(NamedTuple):
-    """What the service says of all events of a machine and its neighbours.
+    """All events of a machine and of its scale set or availability set.
 
     Attributes:
-        incarnation: grows when an event changes; a service that was restarted may start over.
-        events: the events, as the service orders them.
+        incarnation: increases when an event changes; a restarted service may start at 1 again.
+        events: the events in the order of the service.
         raw: the document as the service wrote it.
     """
 
@@ -149,63 +166,63 @@ class EventsDocument(NamedTuple):
     raw: Mapping[str, Any]
 
 
-def events_from(document: Any) -> EventsDocument:
-    """The events that ``document`` lists.
+def events_from_json(document: object) -> EventsDocument:
+    """Return the typed form of a document of scheduled events.
 
     Raises:
-        Malformed: if it is no document of events, which is not the same as one without events.
+        Malformed: if it is not such a document; a document without events is valid.
     """
     if not isinstance(document, dict):
-        raise wrong_shape(document, "", "an object")
+        raise wrong_type(document, "", "an object")
     if not isinstance(document.get("Events"), list):
         raise Malformed("the document of scheduled events has no list of Events")
     found: dict[str, ScheduledEvent] = {}
-    for index, item in list_of(document["Events"], "Events"):
+    for index, item in list_items(document["Events"], "Events"):
         event = ScheduledEvent.parse(item, f"Events/{index}")
         if event.event_id is None:
             raise Malformed(f"Events/{index} has no EventId")
         found.setdefault(event.key, event)
-    incarnation = as_number(document.get("DocumentIncarnation"))
+    incarnation = to_int(document.get("DocumentIncarnation"))
     return EventsDocument(incarnation, tuple(found.values()), document)
 
 
 class Differ:
-    """Tells what is new in a document, each change once.
+    """Finds the changes between successive documents.
 
-    Whole documents are compared, never their incarnations: those start over when the service does.
+    It compares whole documents, not their incarnations, which a restarted service may reset.
 
     Args:
-        names: resource names of the machine whose events matter; None for every machine's.
-        seen: the events that were told of before a restart.
+        names: resource names of the machine; None to include the events of every machine.
+        handled: the events that were handled before a restart.
     """
 
     def __init__(
-        self, names: Collection[str] | None = None, seen: Iterable[ScheduledEvent] = ()
+        self, names: Collection[str] | None = None, handled: Iterable[ScheduledEvent] = ()
     ) -> None:
         self._names = names
-        self._seen = _by_id(filter(self._matters, seen))
+        self._last = _by_key(filter(self._is_included, handled))
 
     def changes(self, document: EventsDocument) -> list[Change]:
-        """What has happened since the last document: what is gone first, then in its order."""
-        current = _by_id(filter(self._matters, document.events))
-        gone = [Change("gone", old) for key, old in self._seen.items() if key not in current]
+        """Return the changes since the last document: first ``gone``, then in document order."""
+        current = _by_key(filter(self._is_included, document.events))
+        gone = [Change("gone", old) for key, old in self._last.items() if key not in current]
         found = [
             Change(kind, event)
             for key, event in current.items()
-            if (kind := _kind(self._seen.get(key), event)) is not None
+            if (kind := _kind(self._last.get(key), event)) is not None
         ]
-        self._seen = current
+        self._last = current
         return gone + found
 
-    def _matters(self, event: ScheduledEvent) -> bool:
+    def _is_included(self, event: ScheduledEvent) -> bool:
         return self._names is None or event.concerns(*self._names)
 
-    def known(self, event_id: str | None) -> ScheduledEvent | None:
-        """The event of this id as the last document had it; None if it had none."""
-        return self._seen.get((event_id or "").lower())
+    def get(self, event_id: str | None) -> ScheduledEvent | None:
+        """Return an event of the last document, or None."""
+        return self._last.get((event_id or "").lower())
 
 
-def _by_id(events: Iterable[ScheduledEvent]) -> dict[str, ScheduledEvent]:
+def _by_key(events: Iterable[ScheduledEvent]) -> dict[str, ScheduledEvent]:
     return {event.key: event for event in events}
 
 
@@ -217,39 +234,39 @@ def _kind(old: ScheduledEvent | None, new: ScheduledEvent) -> Kind | None:
     return None if new.same_as(old) else "changed"
 
 
-def approval(event_ids: Iterable[str]) -> bytes:
-    """The body of the request that lets events start at once.
+def start_request(event_ids: Iterable[str]) -> bytes:
+    """Return the body of the request that approves events.
 
     Raises:
-        ValueError: if there are no ids.
+        ValueError: if there are no IDs.
     """
     ids = [event_ids] if isinstance(event_ids, str) else list(event_ids)
     if not ids or not all(isinstance(each, str) and each for each in ids):
-        raise ValueError("event_ids must be the ids of one event or more")
+        raise ValueError("event_ids must contain the ID of at least one event")
     return json.dumps({"StartRequests": [{"EventId": each} for each in ids]}).encode()
 
 
-class ApprovalRule(NamedTuple):
+class ApprovalPolicy(NamedTuple):
     """Which events may be approved.
 
     Attributes:
-        margin: seconds before its start in which approving an event is too late.
-        shared: whether those may be that hit other machines, too: they would start there as well.
+        margin: minimum seconds between the approval of an event and its announced start.
+        shared: whether to approve events of several machines, which then start on all of them.
     """
 
     margin: float = 5.0
     shared: bool = False
 
 
-def why_not_approve(
-    event: ScheduledEvent | None, at: dt.datetime, rule: ApprovalRule, names: Iterable[str]
+def reason_not_to_approve(
+    event: ScheduledEvent | None, at: dt.datetime, policy: ApprovalPolicy, names: Iterable[str]
 ) -> str | None:
-    """Why ``event`` is not to be approved; None if it may be.
+    """Return why ``event`` must not be approved, or None if it may be.
 
     Args:
-        event: the event as it was last heard of; None if it is gone.
-        at: now.
-        rule: which may be.
+        event: the event in its last known state; None if it is gone.
+        at: the current time.
+        policy: which events may be approved.
         names: the machine's own names.
     """
     if event is None:
@@ -257,9 +274,9 @@ def why_not_approve(
     if event.has_started:
         return "it has started already"
     if event.not_before is None:
-        return "it does not say when it starts"
-    if (event.not_before - at).total_seconds() <= rule.margin:
-        return f"less than {rule.margin:g} s are left before it starts"
-    if not rule.shared and not event.concerns_only(*names):
-        return "it hits other machines, which would be hit at once as well"
+        return "its start time is unknown"
+    if (event.not_before - at).total_seconds() <= policy.margin:
+        return f"it starts in less than {policy.margin:g} s"
+    if not policy.shared and not event.concerns_only(*names):
+        return "it also affects other machines, where it would start immediately"
     return None

@@ -1,1 +1,1 @@
-"""The documents of the metadata service as typed objects."""
+"""Documents of the Instance Metadata Service as typed objects."""

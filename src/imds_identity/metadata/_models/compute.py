@@ -1,8 +1,8 @@
-"""The documents of the metadata service as typed objects.
+"""The compute document.
 
-Names are the service's own in Python's spelling: ``vmId`` is `vm_id`. An object that a document
-does not have is an empty one, which is false, so ``compute.storage_profile.os_disk.name`` is None
-and never an error; what an empty string says is None as well.
+Attributes have the service's names in snake case: ``vmId`` is `vm_id`. An object that is missing in
+a document is empty, and so false. So ``compute.storage_profile.os_disk.name`` never raises; it is
+None if an object is missing or the string is empty.
 
 https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
 """
@@ -12,242 +12,242 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..clouds import Cloud, cloud_named, is_stack_hub
-from .node import Node, flag, node, nodes, number, text
-from .tags import read_tags
+from .json_object import JsonObject, bool_field, int_field, list_field, object_field, text_field
+from .tags import parse_tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reference(Node):
-    """Another resource of Azure."""
+class Reference(JsonObject):
+    """A reference to another Azure resource."""
 
-    id: str | None = text("id")
+    id: str | None = text_field("id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan(Node):
+class Plan(JsonObject):
     """The plan of a Marketplace image."""
 
-    name: str | None = text("name")
-    product: str | None = text("product")
-    publisher: str | None = text("publisher")
+    name: str | None = text_field("name")
+    product: str | None = text_field("product")
+    publisher: str | None = text_field("publisher")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublicKey(Node):
-    """An SSH key and the file it was put into."""
+class PublicKey(JsonObject):
+    """An SSH public key and the path of the file that contains it."""
 
-    key_data: str | None = text("keyData")
-    path: str | None = text("path")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OsProfile(Node):
-    """How the operating system was set up."""
-
-    admin_username: str | None = text("adminUsername")
-    computer_name: str | None = text("computerName")
-    disable_password_authentication: bool | None = flag("disablePasswordAuthentication")
+    key_data: str | None = text_field("keyData")
+    path: str | None = text_field("path")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecurityProfile(Node):
-    """What protects the machine."""
+class OsProfile(JsonObject):
+    """Settings of the operating system."""
 
-    encryption_at_host: bool | None = flag("encryptionAtHost")
-    secure_boot_enabled: bool | None = flag("secureBootEnabled")
-    security_type: str | None = text("securityType")
-    virtual_tpm_enabled: bool | None = flag("virtualTpmEnabled")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtendedLocation(Node):
-    """The edge zone that the machine is in."""
-
-    name: str | None = text("name")
-    type: str | None = text("type")
+    admin_username: str | None = text_field("adminUsername")
+    computer_name: str | None = text_field("computerName")
+    disable_password_authentication: bool | None = bool_field("disablePasswordAuthentication")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdditionalCapabilities(Node):
-    """What was switched on for the machine."""
+class SecurityProfile(JsonObject):
+    """Security settings of the machine."""
 
-    hibernation_enabled: bool | None = flag("hibernationEnabled")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageReference(Node):
-    """The image that the machine was made from."""
-
-    community_gallery_image_id: str | None = text("communityGalleryImageId")
-    exact_version: str | None = text("exactVersion")
-    id: str | None = text("id")
-    offer: str | None = text("offer")
-    publisher: str | None = text("publisher")
-    shared_gallery_image_id: str | None = text("sharedGalleryImageId")
-    sku: str | None = text("sku")
-    version: str | None = text("version")
+    encryption_at_host: bool | None = bool_field("encryptionAtHost")
+    secure_boot_enabled: bool | None = bool_field("secureBootEnabled")
+    security_type: str | None = text_field("securityType")
+    virtual_tpm_enabled: bool | None = bool_field("virtualTpmEnabled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiskFile(Node):
-    """A virtual hard disk in a storage account."""
+class ExtendedLocation(JsonObject):
+    """The edge zone of the machine."""
 
-    uri: str | None = text("uri")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManagedDisk(Node):
-    """A disk that Azure manages."""
-
-    id: str | None = text("id")
-    storage_account_type: str | None = text("storageAccountType")
+    name: str | None = text_field("name")
+    type: str | None = text_field("type")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiskEncryptionKey(Node):
-    """A secret of a key vault that encrypts a disk."""
+class AdditionalCapabilities(JsonObject):
+    """Optional capabilities of the machine."""
 
-    secret_url: str | None = text("secretUrl")
-    source_vault: Reference = node("sourceVault", Reference)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyEncryptionKey(Node):
-    """A key of a key vault that encrypts the key of a disk."""
-
-    key_url: str | None = text("keyUrl")
-    source_vault: Reference = node("sourceVault", Reference)
+    hibernation_enabled: bool | None = bool_field("hibernationEnabled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncryptionSettings(Node):
-    """How a disk is encrypted."""
+class ImageReference(JsonObject):
+    """The image that the machine was created from."""
 
-    disk_encryption_key: DiskEncryptionKey = node("diskEncryptionKey", DiskEncryptionKey)
-    enabled: bool | None = flag("enabled")
-    key_encryption_key: KeyEncryptionKey = node("keyEncryptionKey", KeyEncryptionKey)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiffDiskSettings(Node):
-    """Where an ephemeral disk lies."""
-
-    option: str | None = text("option")
+    community_gallery_image_id: str | None = text_field("communityGalleryImageId")
+    exact_version: str | None = text_field("exactVersion")
+    id: str | None = text_field("id")
+    offer: str | None = text_field("offer")
+    publisher: str | None = text_field("publisher")
+    shared_gallery_image_id: str | None = text_field("sharedGalleryImageId")
+    sku: str | None = text_field("sku")
+    version: str | None = text_field("version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Disk(Node):
-    caching: str | None = text("caching")
-    create_option: str | None = text("createOption")
-    disk_size_gb: int | None = number("diskSizeGB")
-    image: DiskFile = node("image", DiskFile)
-    managed_disk: ManagedDisk = node("managedDisk", ManagedDisk)
-    name: str | None = text("name")
-    vhd: DiskFile = node("vhd", DiskFile)
-    write_accelerator_enabled: bool | None = flag("writeAcceleratorEnabled")
+class DiskFile(JsonObject):
+    """A virtual hard disk file in a storage account."""
+
+    uri: str | None = text_field("uri")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedDisk(JsonObject):
+    """A managed disk."""
+
+    id: str | None = text_field("id")
+    storage_account_type: str | None = text_field("storageAccountType")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskEncryptionKey(JsonObject):
+    """The Key Vault secret that encrypts a disk."""
+
+    secret_url: str | None = text_field("secretUrl")
+    source_vault: Reference = object_field("sourceVault", Reference)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyEncryptionKey(JsonObject):
+    """The Key Vault key that encrypts the disk encryption key."""
+
+    key_url: str | None = text_field("keyUrl")
+    source_vault: Reference = object_field("sourceVault", Reference)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptionSettings(JsonObject):
+    """Encryption settings of a disk."""
+
+    disk_encryption_key: DiskEncryptionKey = object_field("diskEncryptionKey", DiskEncryptionKey)
+    enabled: bool | None = bool_field("enabled")
+    key_encryption_key: KeyEncryptionKey = object_field("keyEncryptionKey", KeyEncryptionKey)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffDiskSettings(JsonObject):
+    """The placement of an ephemeral disk."""
+
+    option: str | None = text_field("option")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Disk(JsonObject):
+    caching: str | None = text_field("caching")
+    create_option: str | None = text_field("createOption")
+    disk_size_gb: int | None = int_field("diskSizeGB")
+    image: DiskFile = object_field("image", DiskFile)
+    managed_disk: ManagedDisk = object_field("managedDisk", ManagedDisk)
+    name: str | None = text_field("name")
+    vhd: DiskFile = object_field("vhd", DiskFile)
+    write_accelerator_enabled: bool | None = bool_field("writeAcceleratorEnabled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OsDisk(_Disk):
-    """The disk that the machine starts from; its size is in GiB."""
+    """The operating system disk; its size is in GiB."""
 
-    diff_disk_settings: DiffDiskSettings = node("diffDiskSettings", DiffDiskSettings)
-    encryption_settings: EncryptionSettings = node("encryptionSettings", EncryptionSettings)
-    os_type: str | None = text("osType")
+    diff_disk_settings: DiffDiskSettings = object_field("diffDiskSettings", DiffDiskSettings)
+    encryption_settings: EncryptionSettings = object_field("encryptionSettings", EncryptionSettings)
+    os_type: str | None = text_field("osType")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataDisk(_Disk):
-    """A disk for data; its size is in GiB, its capacity in bytes."""
+    """A data disk; its size is in GiB, its capacity in bytes."""
 
-    bytes_per_second_throttle: int | None = number("bytesPerSecondThrottle")
-    disk_capacity_bytes: int | None = number("diskCapacityBytes")
-    is_shared_disk: bool | None = flag("isSharedDisk")
-    is_ultra_disk: bool | None = flag("isUltraDisk")
-    lun: int | None = number("lun")
-    ops_per_second_throttle: int | None = number("opsPerSecondThrottle")
+    bytes_per_second_throttle: int | None = int_field("bytesPerSecondThrottle")
+    disk_capacity_bytes: int | None = int_field("diskCapacityBytes")
+    is_shared_disk: bool | None = bool_field("isSharedDisk")
+    is_ultra_disk: bool | None = bool_field("isUltraDisk")
+    lun: int | None = int_field("lun")
+    ops_per_second_throttle: int | None = int_field("opsPerSecondThrottle")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceDisk(Node):
+class ResourceDisk(JsonObject):
     """The local temporary disk; its size is in kB."""
 
-    size: int | None = number("size")
+    size: int | None = int_field("size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StorageProfile(Node):
-    """The machine's disks and image."""
+class StorageProfile(JsonObject):
+    """The disks and the image of the machine."""
 
-    data_disks: tuple[DataDisk, ...] = nodes("dataDisks", DataDisk)
-    image_reference: ImageReference = node("imageReference", ImageReference)
-    os_disk: OsDisk = node("osDisk", OsDisk)
-    resource_disk: ResourceDisk = node("resourceDisk", ResourceDisk)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tag(Node):
-    """A tag, as ``tagsList`` has it."""
-
-    name: str | None = text("name")
-    value: str | None = text("value")
+    data_disks: tuple[DataDisk, ...] = list_field("dataDisks", DataDisk)
+    image_reference: ImageReference = object_field("imageReference", ImageReference)
+    os_disk: OsDisk = object_field("osDisk", OsDisk)
+    resource_disk: ResourceDisk = object_field("resourceDisk", ResourceDisk)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compute(Node):
-    """What the machine is, and where it runs.
+class Tag(JsonObject):
+    """A tag of ``tagsList``."""
 
-    `custom_data` and `user_data`, in base64, may hold secrets and stay out of the repr.
+    name: str | None = text_field("name")
+    value: str | None = text_field("value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute(JsonObject):
+    """The properties and the location of the machine.
+
+    `custom_data` and `user_data` (base64) may contain secrets; the repr omits them.
     """
 
-    additional_capabilities: AdditionalCapabilities = node(
+    additional_capabilities: AdditionalCapabilities = object_field(
         "additionalCapabilities", AdditionalCapabilities
     )
-    az_environment: str | None = text("azEnvironment")
-    custom_data: str | None = text("customData", shown=False)
-    eviction_policy: str | None = text("evictionPolicy")
-    extended_location: ExtendedLocation = node("extendedLocation", ExtendedLocation)
-    host: Reference = node("host", Reference)
-    host_group: Reference = node("hostGroup", Reference)
-    is_host_compatibility_layer_vm: bool | None = flag("isHostCompatibilityLayerVm")
-    license_type: str | None = text("licenseType")
-    location: str | None = text("location")
-    name: str | None = text("name")
-    offer: str | None = text("offer")
-    os_profile: OsProfile = node("osProfile", OsProfile)
-    os_type: str | None = text("osType")
-    physical_zone: str | None = text("physicalZone")
-    placement_group_id: str | None = text("placementGroupId")
-    plan: Plan = node("plan", Plan)
-    platform_fault_domain: int | None = number("platformFaultDomain")
-    platform_sub_fault_domain: int | None = number("platformSubFaultDomain")
-    platform_update_domain: int | None = number("platformUpdateDomain")
-    priority: str | None = text("priority")
-    provider: str | None = text("provider")
-    public_keys: tuple[PublicKey, ...] = nodes("publicKeys", PublicKey)
-    publisher: str | None = text("publisher")
-    resource_group_name: str | None = text("resourceGroupName")
-    resource_id: str | None = text("resourceId")
-    security_profile: SecurityProfile = node("securityProfile", SecurityProfile)
-    sku: str | None = text("sku")
-    storage_profile: StorageProfile = node("storageProfile", StorageProfile)
-    subscription_id: str | None = text("subscriptionId")
-    tags_text: str | None = text("tags")
-    tags_list: tuple[Tag, ...] = nodes("tagsList", Tag)
-    user_data: str | None = text("userData", shown=False)
-    version: str | None = text("version")
-    virtual_machine_scale_set: Reference = node("virtualMachineScaleSet", Reference)
-    vm_id: str | None = text("vmId")
-    vm_scale_set_name: str | None = text("vmScaleSetName")
-    vm_size: str | None = text("vmSize")
-    zone: str | None = text("zone")
+    az_environment: str | None = text_field("azEnvironment")
+    custom_data: str | None = text_field("customData", in_repr=False)
+    eviction_policy: str | None = text_field("evictionPolicy")
+    extended_location: ExtendedLocation = object_field("extendedLocation", ExtendedLocation)
+    host: Reference = object_field("host", Reference)
+    host_group: Reference = object_field("hostGroup", Reference)
+    is_host_compatibility_layer_vm: bool | None = bool_field("isHostCompatibilityLayerVm")
+    license_type: str | None = text_field("licenseType")
+    location: str | None = text_field("location")
+    name: str | None = text_field("name")
+    offer: str | None = text_field("offer")
+    os_profile: OsProfile = object_field("osProfile", OsProfile)
+    os_type: str | None = text_field("osType")
+    physical_zone: str | None = text_field("physicalZone")
+    placement_group_id: str | None = text_field("placementGroupId")
+    plan: Plan = object_field("plan", Plan)
+    platform_fault_domain: int | None = int_field("platformFaultDomain")
+    platform_sub_fault_domain: int | None = int_field("platformSubFaultDomain")
+    platform_update_domain: int | None = int_field("platformUpdateDomain")
+    priority: str | None = text_field("priority")
+    provider: str | None = text_field("provider")
+    public_keys: tuple[PublicKey, ...] = list_field("publicKeys", PublicKey)
+    publisher: str | None = text_field("publisher")
+    resource_group_name: str | None = text_field("resourceGroupName")
+    resource_id: str | None = text_field("resourceId")
+    security_profile: SecurityProfile = object_field("securityProfile", SecurityProfile)
+    sku: str | None = text_field("sku")
+    storage_profile: StorageProfile = object_field("storageProfile", StorageProfile)
+    subscription_id: str | None = text_field("subscriptionId")
+    tags_text: str | None = text_field("tags")
+    tags_list: tuple[Tag, ...] = list_field("tagsList", Tag)
+    user_data: str | None = text_field("userData", in_repr=False)
+    version: str | None = text_field("version")
+    virtual_machine_scale_set: Reference = object_field("virtualMachineScaleSet", Reference)
+    vm_id: str | None = text_field("vmId")
+    vm_scale_set_name: str | None = text_field("vmScaleSetName")
+    vm_size: str | None = text_field("vmSize")
+    zone: str | None = text_field("zone")
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags by name: from ``tagsList``, or from ``tags`` of versions before 2019-06-04."""
+        """The tags by name: from ``tagsList``, or from ``tags`` before API version 2019-06-04."""
         if "tagsList" in self.raw:
             return {tag.name: tag.value or "" for tag in self.tags_list if tag.name}
-        return read_tags(self.tags_text or "")
+        return parse_tags(self.tags_text or "")
 
     @property
     def is_stack_hub(self) -> bool:
@@ -256,7 +256,7 @@ class Compute(Node):
 
     @property
     def cloud(self) -> Cloud | None:
-        """The cloud's endpoints; None where the document names no cloud that has fixed ones."""
+        """The endpoints of the cloud; None if it is unknown or has no fixed endpoints."""
         try:
             return cloud_named(self.az_environment or "")
         except ValueError:

@@ -1,77 +1,84 @@
-"""The instance document as a whole, and the machine's network."""
+"""The instance document and its network part."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 from ..._core.failure import Malformed
 from .compute import Compute
-from .node import Node, mac, node, nodes, number, text, wrong_shape
+from .json_object import (
+    JsonObject,
+    int_field,
+    list_field,
+    mac_field,
+    object_field,
+    text_field,
+    wrong_type,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IpAddress(Node):
-    """An address of an interface. A public one of Standard SKU is only in the load balancer's."""
+class IpAddress(JsonObject):
+    """An IP address. Public addresses of Standard SKU are in the load balancer document only."""
 
-    private_ip_address: str | None = text("privateIpAddress")
-    public_ip_address: str | None = text("publicIpAddress")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subnet(Node):
-    """A subnet; its prefix is a number of bits."""
-
-    address: str | None = text("address")
-    prefix: int | None = number("prefix")
+    private_ip_address: str | None = text_field("privateIpAddress")
+    public_ip_address: str | None = text_field("publicIpAddress")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IpConfiguration(Node):
-    """An interface's addresses of one IP version."""
+class Subnet(JsonObject):
+    """A subnet; its prefix is the number of bits."""
 
-    ip_addresses: tuple[IpAddress, ...] = nodes("ipAddress", IpAddress)
-    subnets: tuple[Subnet, ...] = nodes("subnet", Subnet)
+    address: str | None = text_field("address")
+    prefix: int | None = int_field("prefix")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interface(Node):
+class IpConfiguration(JsonObject):
+    """The addresses and subnets of an interface for one IP version."""
+
+    ip_addresses: tuple[IpAddress, ...] = list_field("ipAddress", IpAddress)
+    subnets: tuple[Subnet, ...] = list_field("subnet", Subnet)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface(JsonObject):
     """A network interface."""
 
-    ipv4: IpConfiguration = node("ipv4", IpConfiguration)
-    ipv6: IpConfiguration = node("ipv6", IpConfiguration)
-    mac_address: str | None = mac("macAddress")
+    ipv4: IpConfiguration = object_field("ipv4", IpConfiguration)
+    ipv6: IpConfiguration = object_field("ipv6", IpConfiguration)
+    mac_address: str | None = mac_field("macAddress")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Network(Node):
-    """The machine's network interfaces."""
+class Network(JsonObject):
+    """The network interfaces of the machine."""
 
-    interfaces: tuple[Interface, ...] = nodes("interface", Interface)
+    interfaces: tuple[Interface, ...] = list_field("interface", Interface)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Instance(Node):
+class Instance(JsonObject):
     """The document of ``/metadata/instance``."""
 
-    compute: Compute = node("compute", Compute)
-    network: Network = node("network", Network)
+    compute: Compute = object_field("compute", Compute)
+    network: Network = object_field("network", Network)
 
 
-_OF_COMPUTE = frozenset(each.metadata["json"] for each in fields(Compute) if each.metadata)
+_COMPUTE_FIELDS = frozenset(each.metadata["json"] for each in fields(Compute) if each.metadata)
 
 
-def instance_from(document: Any) -> Instance:
-    """The instance that ``document`` describes: a whole document, or one of compute alone.
+def instance_from_json(document: object) -> Instance:
+    """Return the typed form of an instance document, or of a compute document alone.
 
     Raises:
         Malformed: if it is neither.
     """
     if not isinstance(document, Mapping):
-        raise wrong_shape(document, "", "an object")
+        raise wrong_type(document, "", "an object")
     if document.keys() & {"compute", "network"}:
         return Instance.parse(document)
-    if document.keys() & _OF_COMPUTE:
+    if document.keys() & _COMPUTE_FIELDS:
         return Instance(raw=document, compute=Compute.parse(document, "compute"))
-    raise Malformed("the document has no compute and no network, so it is no instance's")
+    raise Malformed("not an instance document: it has neither compute nor network")

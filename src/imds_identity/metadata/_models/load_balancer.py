@@ -1,50 +1,54 @@
-"""The load balancer's document, and the public addresses that only it knows."""
+"""The load balancer document, and the public IP addresses of a machine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .node import Node, nodes, number, text
+from .json_object import JsonObject, int_field, list_field, text_field
 
 if TYPE_CHECKING:
     from .instance import Instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frontend(Node):
-    """A public address in front of one of the machine's own."""
+class Frontend(JsonObject):
+    """A public IP address and the private address that it forwards to."""
 
-    frontend_ip_address: str | None = text("frontendIpAddress")
-    private_ip_address: str | None = text("privateIpAddress")
+    frontend_ip_address: str | None = text_field("frontendIpAddress")
+    private_ip_address: str | None = text_field("privateIpAddress")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundRule(Frontend):
-    """What is let through to the machine."""
+    """A rule that forwards a port to the machine."""
 
-    backend_port: int | None = number("backendPort")
-    frontend_port: int | None = number("frontendPort")
-    protocol: str | None = text("protocol")
+    backend_port: int | None = int_field("backendPort")
+    frontend_port: int | None = int_field("frontendPort")
+    protocol: str | None = text_field("protocol")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadBalancer(Node):
-    """What stands in front of the machine; empty, and so false, where nothing does.
+class LoadBalancer(JsonObject):
+    """The load balancer of the machine; empty, and so false, if there is none.
 
     https://learn.microsoft.com/azure/load-balancer/instance-metadata-service-load-balancer
     """
 
-    public_ip_addresses: tuple[Frontend, ...] = nodes("publicIpAddresses", Frontend)
-    inbound_rules: tuple[InboundRule, ...] = nodes("inboundRules", InboundRule)
-    outbound_rules: tuple[Frontend, ...] = nodes("outboundRules", Frontend)
+    public_ip_addresses: tuple[Frontend, ...] = list_field("publicIpAddresses", Frontend)
+    inbound_rules: tuple[InboundRule, ...] = list_field("inboundRules", InboundRule)
+    outbound_rules: tuple[Frontend, ...] = list_field("outboundRules", Frontend)
 
 
 def public_ips(instance: Instance, balancer: LoadBalancer) -> tuple[str, ...]:
-    """The machine's public addresses, each once: its interfaces', then the load balancer's.
+    """Return the machine's public IP addresses without duplicates.
 
-    An address of Standard SKU is in the load balancer's document only, one of Basic SKU in the
-    instance's only.
+    Addresses of Basic SKU come first. They are in the instance document only, addresses of
+    Standard SKU in the load balancer document only.
+
+    Args:
+        instance: the instance document.
+        balancer: the load balancer document.
     """
     own = (
         address.public_ip_address

@@ -1,4 +1,4 @@
-"""Documents of the metadata service that came from anywhere: a file, a log, a support case."""
+"""Parsing of documents and parameters of the metadata service."""
 
 from __future__ import annotations
 
@@ -13,63 +13,66 @@ if TYPE_CHECKING:
 
     from .instance import Instance
 
-
-_DEEPEST = 100
-"""Levels. Documents have ten; Python's own functions fail at about a thousand."""
+# Levels of nesting. Documents have ten; Python's own functions fail at about a thousand.
+_MAX_DEPTH = 100
 _NONCE_DIGITS = 10
-_LONGEST_NONCE = 32
-_NONCE = re.compile(rf"[0-9A-Za-z]{{1,{_LONGEST_NONCE}}}")
+_MAX_NONCE = 32
+_NONCE = re.compile(rf"[0-9A-Za-z]{{1,{_MAX_NONCE}}}")
 
 
 def parse_instance(document: Mapping[str, Any] | str | bytes) -> Instance:
-    """Read an instance document.
+    """Parse an instance document from any source, such as a file or a support case.
 
     Args:
-        document: the document of ``/metadata/instance`` of any api-version, or only its
-            ``compute``; as JSON, or as ``json.loads`` gives it.
+        document: the document of ``/metadata/instance`` of any API version, or only its
+            ``compute`` part: JSON text, or the result of ``json.loads``.
 
     Returns:
-        The typed document, whose ``raw`` is ``document`` itself, losslessly.
+        The typed document; its ``raw`` is ``document`` without loss.
 
     Raises:
-        MalformedMetadataError: if it is no such document.
+        MalformedMetadataError: if it is not an instance document.
     """
     from ..errors import error_from
-    from .instance import instance_from
+    from .instance import instance_from_json
 
     try:
-        return instance_from(from_json(document) if isinstance(document, str | bytes) else document)
+        return instance_from_json(
+            from_json(document) if isinstance(document, str | bytes) else document
+        )
     except Failure as failure:
         raise error_from(failure) from None
 
 
-def signature_in(answer: bytes) -> bytes:
-    """The signature of an attested document, from the JSON that the service answers with.
+def signature_from_response(body: bytes) -> bytes:
+    """Return the ``signature`` of the service's JSON response with an attested document.
 
     Raises:
-        MalformedDocumentError: if there is none.
+        MalformedDocumentError: if it has none.
     """
     from ..errors import MalformedDocumentError
 
     try:
-        said = from_json(answer)
+        document = from_json(body)
     except Malformed:
-        said = None
-    signature = said.get("signature") if isinstance(said, dict) else None
+        document = None
+    signature = document.get("signature") if isinstance(document, dict) else None
     if not isinstance(signature, str) or not signature.isascii():
-        raise MalformedDocumentError("This JSON is no answer of the service: it has no signature.")
+        raise MalformedDocumentError(
+            "This JSON is not a response of the metadata service: it has no signature."
+        )
     return signature.encode()
 
 
 def element_at(document: Any, path: str) -> Any:
-    """The element of an instance document that ``path`` leads to.
+    """Return the element of an instance document at ``path``.
 
     Args:
-        document: the document, as ``json.loads`` gives it.
-        path: such as ``network/interface/0/macAddress``, or with ``/metadata/instance`` before it.
+        document: the document, as ``json.loads`` returns it.
+        path: for example ``network/interface/0/macAddress``, also after ``/metadata/instance``.
 
     Raises:
-        MetadataNotFoundError: if there is none.
+        MetadataNotFoundError: if there is no such element.
     """
     from ..errors import MetadataNotFoundError
 
@@ -80,53 +83,55 @@ def element_at(document: Any, path: str) -> Any:
         except (LookupError, TypeError, ValueError):
             raise MetadataNotFoundError(
                 f"The instance document has no {sanitize(path)!r}: there is no {sanitize(step)!r}. "
-                "Names are case-sensitive, and newer than some api-versions."
+                "Names are case-sensitive, and some exist in newer API versions only."
             ) from None
     return document
 
 
 def _index(step: str) -> int:
-    """The number that ``step`` is, by which elements of lists are named: never from the end."""
+    """Return a list index; negative ones are not supported."""
     if not step.isascii() or not step.isdigit():
-        raise ValueError("no number")
+        raise ValueError("not an index")
     return int(step)
 
 
-def checked_nonce(nonce: str | None) -> str:
-    """``nonce`` if it is one, or a new one.
+def validated_nonce(nonce: str | None) -> str:
+    """Return ``nonce`` if it is valid, or a random one if it is None.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not valid.
     """
     if nonce is None:
         import secrets
 
         return "".join(secrets.choice("0123456789") for _ in range(_NONCE_DIGITS))
     if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
-        raise ValueError(f"nonce must be 1 to {_LONGEST_NONCE} letters and digits, not {nonce!r}")
+        raise ValueError(f"nonce must be 1 to {_MAX_NONCE} letters and digits, not {nonce!r}")
     return nonce
 
 
-def from_json(text: str | bytes) -> Any:
-    """What ``text`` says in JSON.
+def from_json(text: str | bytes) -> object:
+    """Parse JSON.
 
     Raises:
-        Malformed: if it is none, or nested without end.
+        Malformed: if it is not JSON, or nested too deeply.
     """
     try:
-        # Files of Windows start with a mark, which json drops from bytes only.
-        document = json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
+        # Files from Windows start with a byte order mark, which json removes from bytes only.
+        document: object = json.loads(
+            text.removeprefix("\ufeff") if isinstance(text, str) else text
+        )
     except (ValueError, RecursionError):
         raise Malformed("this is not JSON") from None
     level = [document]
-    for _ in range(_DEEPEST):
-        level = [inner for outer in level for inner in _inside(outer)]
+    for _ in range(_MAX_DEPTH):
+        level = [inner for outer in level for inner in _children(outer)]
         if not level:
             return document
-    raise Malformed(f"this JSON is nested deeper than {_DEEPEST} levels")
+    raise Malformed(f"this JSON is nested deeper than {_MAX_DEPTH} levels")
 
 
-def _inside(outer: object) -> Iterable[object]:
+def _children(outer: object) -> Iterable[object]:
     if isinstance(outer, dict):
         return outer.values()
     return outer if isinstance(outer, list) else ()

@@ -1,17 +1,17 @@
-"""``tags`` of the old api-versions: ``name:value;name:value``."""
+"""The ``tags`` text of API versions before 2019-06-04: ``name:value;name:value``."""
 
 from __future__ import annotations
 
 
-def read_tags(written: str) -> dict[str, str]:
-    """The tags that ``written`` lists, by name.
+def parse_tags(text: str) -> dict[str, str]:
+    """Parse the tags into a mapping by name.
 
-    The form is ambiguous. A part without a colon is taken for the rest of the value before it,
-    which had a semicolon in it; a value's further colons belong to it.
+    The format is ambiguous. A part without a colon continues the value before it, which contained
+    a semicolon. Further colons belong to the value.
     """
     tags: dict[str, str] = {}
     last = None
-    for part in written.split(";"):
+    for part in text.split(";"):
         name, colon, value = part.partition(":")
         if colon and name:
             last = name

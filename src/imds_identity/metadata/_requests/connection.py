@@ -1,4 +1,4 @@
-"""How a client reaches the metadata service: its address, its limits, and who runs exchanges."""
+"""Access to the metadata service: its endpoint, its rate limit, and running exchanges."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..._core.failure import Failure, sanitize
 from ..._core.source import ARC, IMDS, Source
+from ..._http.runner import ExchangeRunner
+from ..._http.transport import direct_sender
 from ..._platform.clock import SYSTEM_CLOCK
-from ..._platform.fork import fork_safe
 from ..._platform.locks import locked
 from ..._shared_cache.location import shared_cache_for
 from ..._shared_cache.rate_limit import METADATA_LIMITS, rate_limiter_for
 from ..._sources.registry import detect
-from ..errors import MetadataError, error_from, may_pass
-from .rate_limit import Pace
+from ..errors import MetadataError, error_from, is_transient
+from .rate_limit import ProcessRateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,25 +29,25 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 T = TypeVar("T")
 
-LONGEST_EXCHANGE = 100.0
-"""Seconds for what is not said otherwise: an update may take 70."""
-_PAUSE = 1.0
+EXCHANGE_SECONDS = 100.0
+"""The default timeout of an exchange with its retries: an update of the service may take 70 s."""
+_POLL_SECONDS = 1.0
 
 
-class Connection:
-    """One service, as all clients of it in this process share it.
+class MetadataConnection:
+    """Sends the requests of a client; all clients of a process share the rate limit.
 
     Attributes:
-        base: its address, such as ``http://169.254.169.254``.
-        host: its name, if that differs.
-        is_arc: whether it is an Azure Arc agent's.
+        base: the URL of the service, for example ``http://169.254.169.254``.
+        host: the value of the Host header, if it differs from the address in `base`.
+        is_arc: whether the service is an Azure Arc agent.
         clock: the time.
 
     Args:
-        endpoint: its address; this machine's service by default.
+        endpoint: the URL of the service; this machine's service by default.
 
     Raises:
-        ValueError: if that is no address, or the environment's setting of the cache is none.
+        ValueError: if the URL, or the environment's setting of the shared cache, is invalid.
     """
 
     def __init__(self, endpoint: str | None = None) -> None:
@@ -54,83 +55,79 @@ class Connection:
         self.is_arc = source.name == ARC
         self.base, self.host = source.endpoint, ""
         if self.is_arc:
-            # By address: the name may lead to ::1 as well, where anybody may listen.
+            # By address: the name may also resolve to ::1, where any process may listen.
             self.base = self.base.replace("://localhost", "://127.0.0.1", 1)
             self.host = source.endpoint.partition("://")[2]
         self.clock: Clock = SYSTEM_CLOCK
         self._rate_limiter = _rate_limiter(source)
 
-    def run(self, steps: Steps[T], seconds: float = LONGEST_EXCHANGE) -> T:
-        """What an exchange gives.
+    def run(self, steps: Steps[T], seconds: float = EXCHANGE_SECONDS) -> T:
+        """Return the result of an exchange.
 
         Args:
             steps: the exchange.
-            seconds: how long it may take, with all its requests and pauses.
+            seconds: the timeout of the whole exchange with its retries.
 
         Raises:
-            MetadataError: as it fails.
+            MetadataError: if it fails.
         """
-        with fork_safe():
-            from ..._http.runner import ExchangeRunner
-            from ..._http.transport import direct_sender
-
         with direct_sender(self.clock) as send:
             runner = ExchangeRunner(send, self.clock, self._rate_limiter, seconds=seconds)
-            return self.read(runner.run, steps)
+            return self.convert(runner.run, steps)
 
-    def read(self, read: Callable[[D], T], document: D) -> T:
-        """What ``read`` makes of ``document``.
+    def convert(self, function: Callable[[D], T], value: D) -> T:
+        """Return ``function(value)``.
 
         Raises:
-            MetadataError: as it fails.
+            MetadataError: in place of a Failure.
         """
         try:
-            return read(document)
+            return function(value)
         except Failure as failure:
             failure.request_summary = failure.request_summary or sanitize(self.base)
             reason = failure
-        # Not inside the handler: an exception's context holds frames, and those hold documents.
+        # Outside the handler: the context of an exception holds frames with whole documents.
         raise error_from(reason)
 
 
-class OneAtATime:
-    """A lock that nobody holds in a child that was forked while another thread held it."""
+class ForkAwareLock:
+    """A reentrant lock that is free in a forked child, even if another thread held it."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
         self._lock = threading.RLock()
 
-    def do(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns, once nobody else is at it."""
+    def run(self, work: Callable[[], T]) -> T:
+        """Return the result of ``work``, called under the lock."""
         if self._process != os.getpid():
             self._process, self._lock = os.getpid(), threading.RLock()
         return locked(self._lock, work)
 
 
-def wait_for(ask: Callable[[float], T], seconds: float, clock: Clock) -> T:
-    """What ``ask`` gives, asked once a second until it does.
+def poll_until_available(attempt: Callable[[float], T], seconds: float, clock: Clock) -> T:
+    """Call ``attempt`` once a second until it succeeds.
 
     Args:
-        ask: is told how many seconds it has.
-        seconds: for how long to wait.
+        attempt: is called with the seconds that it may take.
+        seconds: the overall timeout.
         clock: the time.
 
     Raises:
-        MetadataError: as it was last, or if it says what waiting will not change.
+        MetadataError: the last error, or the first that is permanent.
     """
     deadline = clock.now() + seconds
     while True:
-        due = clock.now() + _PAUSE
+        due = clock.now() + _POLL_SECONDS
         try:
-            return ask(max(deadline - clock.now(), _PAUSE))
+            return attempt(max(deadline - clock.now(), _POLL_SECONDS))
         except MetadataError as error:
-            if due >= deadline or not may_pass(error):
+            if due >= deadline or not is_transient(error):
                 raise
         clock.sleep(max(0.0, due - clock.now()))
 
 
 def _source(endpoint: str | None) -> Source:
-    """Where the service is, and whether it is Azure Arc's."""
+    """Return the metadata service: that of ``endpoint``, or else this machine's."""
     if endpoint is not None:
         if not isinstance(endpoint, str):
             raise ValueError(f"endpoint must be an http or https URL, not {endpoint!r}")
@@ -140,23 +137,20 @@ def _source(endpoint: str | None) -> Source:
         found = found if found.is_per_machine else detect(IMDS)
         source = Source(found.name, found.endpoint.partition("/metadata/")[0], found.variable)
     if not source.endpoint.startswith(("http://", "https://")):
-        what = source.variable or "endpoint"
-        raise ValueError(f"{what} must be an http or https URL, not {sanitize(source.endpoint)!r}")
+        name = source.variable or "endpoint"
+        raise ValueError(f"{name} must be an http or https URL, not {sanitize(source.endpoint)!r}")
     return source
 
 
 def _rate_limiter(source: Source) -> RateLimiter:
-    """What keeps the limit of all that are not tokens, which have one of their own."""
+    """Return the limiter for metadata requests; token requests have a separate limit."""
     shared_cache = shared_cache_for()
     if shared_cache is None or not shared_cache.usable():
-        return _pace(source.endpoint)
-    others = Source(source.name, f"{source.endpoint}/metadata")
-    return rate_limiter_for(shared_cache, others, random.random, METADATA_LIMITS)
+        # Not functools.cache: threads that start together would each get another limiter.
+        limiter = ProcessRateLimiter(SYSTEM_CLOCK, METADATA_LIMITS.per_second)
+        return _process_limiters.setdefault(source.endpoint, limiter)
+    metadata = Source(source.name, f"{source.endpoint}/metadata")
+    return rate_limiter_for(shared_cache, metadata, random.random, METADATA_LIMITS)
 
 
-def _pace(endpoint: str) -> Pace:
-    # Not a cached function, which threads that begin together would each call.
-    return _paces.setdefault(endpoint, Pace(SYSTEM_CLOCK, METADATA_LIMITS.per_second))
-
-
-_paces: dict[str, Pace] = {}
+_process_limiters: dict[str, ProcessRateLimiter] = {}

@@ -1,14 +1,14 @@
 """One exchange for each category of the metadata service, each with its own retry rules.
 
-| category        | a 404 means                     | and it may take                      |
+| category        | a 404 means                     | timeout of a request                 |
 |-----------------|---------------------------------|--------------------------------------|
-| instance        | there is no such element: final | as long as any request               |
-| loadbalancer    | there is no load balancer       | as long as any request               |
-| attested        | it has none: final              | as long as any request               |
-| identity/info   | it has none: final              | as long as any request               |
-| scheduledevents | it has none: final              | 130 s the first time, for a machine  |
+| instance        | no such element: final          | default                              |
+| loadbalancer    | no load balancer                | default                              |
+| attested        | not supported: final            | default                              |
+| identity/info   | not supported: final            | default                              |
+| scheduledevents | not supported: final            | 130 s for the first of a machine     |
 
-All of them are asked again after 410, 429 and 5xx, as tokens are.
+All are retried after 410, 429, and 5xx, as token requests are.
 https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#errors-and-debugging
 """
 
@@ -24,206 +24,223 @@ from ..._http.retry import TOKEN_RULES, fresh_response, unreachable, with_retrie
 from ..._sources.refusals import redirect_failure
 from .._models.load_balancer import LoadBalancer
 from .._models.parsing import from_json
-from .failures import NotFound, NotOffered, UnknownVersion
-from .versions import INTRODUCED, known_to, newest_of_both
+from .failures import ElementNotFound, UnsupportedOnHost, UnsupportedVersion
+from .versions import INTRODUCED_IN, newest_common_version, versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-RULES = {status: rule for status, rule in TOKEN_RULES.items() if status != 404}
+RETRY_RULES = {status: rule for status, rule in TOKEN_RULES.items() if status != 404}
 FIRST_EVENTS_SECONDS = 130.0
-"""Seconds that the first answer of scheduled events may take: the service is being enabled."""
+"""The timeout of the first request for scheduled events, which enables the service."""
 
-_ABSENT = (
+_NO_SERVICE = (
     "This does not look like an Azure VM, or something (a firewall rule, a container network, a "
-    "pod without access) keeps the Instance Metadata Service from this process."
+    "pod without access) blocks the Instance Metadata Service for this process."
 )
 
 
-class Service(NamedTuple):
-    """The service to ask.
+class ServiceEndpoint(NamedTuple):
+    """The endpoint of a metadata service.
 
     Attributes:
-        base: its address, such as ``http://169.254.169.254``.
-        random: spreads the pauses.
-        pinned: the api-version to ask with, come what may; None to agree on one.
-        host: its name, if `base` has its address in place of that.
+        base: its URL, for example ``http://169.254.169.254``.
+        random: the source of jitter.
+        pinned_version: the API version of every request; None to negotiate it.
+        host: the value of the Host header, if it differs from the address in `base`.
     """
 
     base: str
     random: Random
-    pinned: str | None = None
+    pinned_version: str | None = None
     host: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header fields of every request."""
+        """The headers of every request."""
         return {"Metadata": "true", **({"Host": self.host} if self.host else {})}
 
 
-class Answer(NamedTuple):
-    """What a category said, and the api-version that it said it by, to be remembered."""
+class VersionedDocument(NamedTuple):
+    """The document of a category, and the API version that it was requested with."""
 
     document: Any
     version: str
 
 
-def versions(service: Service) -> Steps[tuple[str, ...]]:
-    """The api-versions that the service knows."""
-    request = Request(f"{service.base}/metadata/versions", service.headers)
-    response = yield from _persistently(service, request)
-    document = _json_of(response, "versions")
+def versions(
+    endpoint: ServiceEndpoint, seconds: float = REQUEST_SECONDS, *, retry: bool = True
+) -> Steps[tuple[str, ...]]:
+    """Fetch the API versions that the service supports."""
+    url = f"{endpoint.base}/metadata/versions"
+    request = Request(url, endpoint.headers, seconds=seconds)
+    response = yield from (_send_with_retries if retry else _send_once)(endpoint, request)
+    document = _parse(response, "versions")
     listed = document.get("apiVersions") if isinstance(document, dict) else None
     if not isinstance(listed, list):
-        raise Malformed("the answer lists no apiVersions", status=response.status)
+        raise Malformed("the response has no list apiVersions", status=response.status)
     return tuple(each for each in listed if isinstance(each, str))
 
 
-def instance(service: Service, version: str | None = None) -> Steps[Answer]:
-    """The instance document.
+def instance(endpoint: ServiceEndpoint, version: str | None = None) -> Steps[VersionedDocument]:
+    """Fetch the instance document.
 
     Args:
-        service: whom to ask.
-        version: the api-version agreed on before, if there was one.
+        endpoint: the service.
+        version: the API version that was negotiated before, if any.
     """
-    return (yield from _asked(service, "instance", "instance", version))
+    return (yield from _fetch(endpoint, "instance", "instance", version))
 
 
-def instance_once(service: Service, version: str | None = None, *, seconds: float) -> Steps[Answer]:
-    """The instance document for who asks again soon anyway: one try, of so many seconds."""
-    return (yield from _asked(service, "instance", "instance", version, seconds=seconds, ask=_once))
+def instance_once(
+    endpoint: ServiceEndpoint, version: str | None = None, *, seconds: float
+) -> Steps[VersionedDocument]:
+    """Fetch the instance document without retries, for a caller that polls."""
+    return (
+        yield from _fetch(
+            endpoint, "instance", "instance", version, seconds=seconds, send=_send_once
+        )
+    )
 
 
-def identity_info(service: Service, version: str | None = None) -> Steps[Answer]:
-    """The tenant of the machine's identities."""
-    answer = yield from _asked(service, "identity", "identity/info", version)
-    tenant = answer.document.get("tenantId") if isinstance(answer.document, dict) else None
+def identity_info(
+    endpoint: ServiceEndpoint, version: str | None = None
+) -> Steps[VersionedDocument]:
+    """Fetch the tenant of the machine's identities."""
+    found = yield from _fetch(endpoint, "identity", "identity/info", version)
+    tenant = found.document.get("tenantId") if isinstance(found.document, dict) else None
     if not isinstance(tenant, str) or not tenant:
-        raise Malformed("the answer has no tenantId")
-    return answer._replace(document=tenant)
+        raise Malformed("the response has no tenantId")
+    return found._replace(document=tenant)
 
 
-def load_balancer(service: Service, version: str | None = None) -> Steps[Answer]:
-    """What stands in front of the machine: an empty `LoadBalancer` where nothing does."""
+def load_balancer(
+    endpoint: ServiceEndpoint, version: str | None = None
+) -> Steps[VersionedDocument]:
+    """Fetch the load balancer document: an empty `LoadBalancer` if there is none."""
     try:
-        answer = yield from _asked(service, "loadbalancer", "loadbalancer", version)
-    except NotFound:
-        return Answer(LoadBalancer(), version or known_to("loadbalancer")[-1])
-    if not isinstance(answer.document, dict):
-        raise Malformed("the answer is no JSON object")
-    return answer._replace(document=LoadBalancer.parse(answer.document.get("loadbalancer")))
+        found = yield from _fetch(endpoint, "loadbalancer", "loadbalancer", version)
+    except ElementNotFound:
+        return VersionedDocument(LoadBalancer(), version or versions_of("loadbalancer")[-1])
+    if not isinstance(found.document, dict):
+        raise Malformed("the response is not a JSON object")
+    return found._replace(document=LoadBalancer.parse(found.document.get("loadbalancer")))
 
 
-def attested(service: Service, nonce: str | None, version: str | None = None) -> Steps[Answer]:
-    """The signature of an attested document, which is verified elsewhere.
+def attested(
+    endpoint: ServiceEndpoint, nonce: str | None, version: str | None = None
+) -> Steps[VersionedDocument]:
+    """Fetch the signature of an attested document without verifying it.
 
     Args:
-        service: whom to ask.
-        nonce: what the document shall repeat; the service puts the time if there is none.
-        version: the api-version agreed on before, if there was one.
+        endpoint: the service.
+        nonce: the nonce for the document; without one the service uses the time.
+        version: the API version that was negotiated before, if any.
     """
     query = {} if nonce is None else {"nonce": nonce}
-    answer = yield from _asked(service, "attested", "attested/document", version, query)
-    document = answer.document if isinstance(answer.document, dict) else {}
+    found = yield from _fetch(endpoint, "attested", "attested/document", version, query)
+    document = found.document if isinstance(found.document, dict) else {}
     signature = document.get("signature")
     if document.get("encoding") != "pkcs7" or not isinstance(signature, str):
-        raise Malformed("the answer has no signature in the encoding pkcs7")
-    return answer._replace(document=signature)
+        raise Malformed("the response has no signature in the encoding pkcs7")
+    return found._replace(document=signature)
 
 
 def events(
-    service: Service, version: str | None = None, *, first: bool, retry: bool = True
-) -> Steps[Answer]:
-    """The document of scheduled events.
+    endpoint: ServiceEndpoint, version: str | None = None, *, first: bool, retry: bool = True
+) -> Steps[VersionedDocument]:
+    """Fetch the document of scheduled events.
 
     Args:
-        service: whom to ask.
-        version: the api-version agreed on before, if there was one.
-        first: whether the machine may never have asked before, which enables the service.
-        retry: whether to ask until there is an answer; False is for who asks every second anyway.
+        endpoint: the service.
+        version: the API version that was negotiated before, if any.
+        first: whether this may be the machine's first request, which enables the service.
+        retry: whether to retry; False for a caller that polls.
     """
     seconds = FIRST_EVENTS_SECONDS if first else REQUEST_SECONDS
-    path, ask = "scheduledevents", _persistently if retry else _once
-    return (yield from _asked(service, path, path, version, seconds=seconds, ask=ask))
+    path, send = "scheduledevents", _send_with_retries if retry else _send_once
+    return (yield from _fetch(endpoint, path, path, version, seconds=seconds, send=send))
 
 
-def start_events(service: Service, version: str | None = None, *, body: bytes) -> Steps[Answer]:
-    """Approve events, so that they start at once.
+def start_events(
+    endpoint: ServiceEndpoint, version: str | None = None, *, body: bytes
+) -> Steps[VersionedDocument]:
+    """Approve events, so that they start immediately.
 
     Args:
-        service: whom to ask.
-        version: the api-version that the events were read by.
-        body: what `events.approval` makes.
+        endpoint: the service.
+        version: the API version that the events were fetched with.
+        body: the result of `events.start_request`.
     """
-    asked_by = service.pinned or version or known_to("scheduledevents")[-1]
-    url = url_with(f"{service.base}/metadata/scheduledevents", {"api-version": asked_by})
-    headers = {**service.headers, "Content-Type": "application/json"}
+    version = endpoint.pinned_version or version or versions_of("scheduledevents")[-1]
+    url = url_with(f"{endpoint.base}/metadata/scheduledevents", {"api-version": version})
+    headers = {**endpoint.headers, "Content-Type": "application/json"}
     request = Request(url, headers, method="POST", body=body)
-    response = yield from _persistently(service, request)
+    response = yield from _send_with_retries(endpoint, request)
     if response.status not in (200, 202, 204):
         raise refusal(response, "scheduledevents")
-    return Answer(None, asked_by)
+    return VersionedDocument(None, version)
 
 
-def _persistently(service: Service, request: Request) -> Steps[Response]:
-    return (yield from with_retries(request, service.random, _ABSENT, RULES))
+def _send_with_retries(endpoint: ServiceEndpoint, request: Request) -> Steps[Response]:
+    return (yield from with_retries(request, endpoint.random, _NO_SERVICE, RETRY_RULES))
 
 
-def _once(service: Service, request: Request) -> Steps[Response]:
-    del service
+def _send_once(endpoint: ServiceEndpoint, request: Request) -> Steps[Response]:
+    del endpoint
     try:
         return (yield from fresh_response(request))
     except ConnectFailed as error:
-        raise unreachable(error, _ABSENT) from None
+        raise unreachable(error, _NO_SERVICE) from None
     except TransportError as error:
-        problem = f"the service did not answer ({sanitize(str(error))})"
+        problem = f"the metadata service did not respond ({sanitize(str(error))})"
         raise Refused(problem, reason=Reason.NO_RESPONSE) from None
 
 
-def _asked(
-    service: Service,
+def _fetch(
+    endpoint: ServiceEndpoint,
     category: str,
     path: str,
     version: str | None,
     query: Mapping[str, str] | None = None,
     seconds: float = REQUEST_SECONDS,
-    ask: Callable[[Service, Request], Steps[Response]] = _persistently,
-) -> Steps[Answer]:
-    """Ask by the version that is pinned or was agreed on; else agree on one and ask by that."""
+    send: Callable[[ServiceEndpoint, Request], Steps[Response]] = _send_with_retries,
+) -> Steps[VersionedDocument]:
+    """Fetch a document with the pinned or negotiated API version; else negotiate one first."""
 
-    def by(number: str) -> Steps[Response]:
-        url = url_with(f"{service.base}/metadata/{path}", {"api-version": number, **(query or {})})
-        return (yield from ask(service, Request(url, service.headers, seconds=seconds)))
+    def request_with(number: str) -> Steps[Response]:
+        url = url_with(f"{endpoint.base}/metadata/{path}", {"api-version": number, **(query or {})})
+        return (yield from send(endpoint, Request(url, endpoint.headers, seconds=seconds)))
 
-    asked_by = service.pinned or version or known_to(category)[-1]
-    response = yield from by(asked_by)
-    if service.pinned is None and _complains_of_version(response):
-        asked_by = yield from _agreed(service, category, response)
-        response = yield from by(asked_by)
-    return Answer(_json_of(response, category), asked_by)
+    used = endpoint.pinned_version or version or versions_of(category)[-1]
+    response = yield from request_with(used)
+    if endpoint.pinned_version is None and _is_version_error(response):
+        used = yield from _negotiate_version(endpoint, category, response)
+        response = yield from request_with(used)
+    return VersionedDocument(_parse(response, category), used)
 
 
-def _agreed(service: Service, category: str, response: Response) -> Steps[str]:
-    """The version to ask by, after this complaint of another one."""
-    known = known_to(category)
-    offered: Iterable[object] = _newest_versions(response) or (yield from versions(service))
-    version = newest_of_both(known, offered)
+def _negotiate_version(endpoint: ServiceEndpoint, category: str, response: Response) -> Steps[str]:
+    """Return the version to use after the service refused another one."""
+    known = versions_of(category)
+    offered: Iterable[object] = _newest_versions(response) or (yield from versions(endpoint))
+    version = newest_common_version(known, offered)
     if version is not None and version not in offered:
-        # Only the newest are listed and we know none of them: all of them may tell more.
+        # The error lists only the newest versions, all unknown here: the full list may have others.
         with suppress(Refused, Malformed):
-            version = newest_of_both(known, (yield from versions(service)))
+            version = newest_common_version(known, (yield from versions(endpoint)))
     if version is None:
         newest = sanitize(str(max(map(str, offered), default="none")))
-        raise NotOffered(
-            f"the service here knows api-versions up to {newest}, and {category} came with "
-            f"{INTRODUCED[category]}",
-            "Not every region, nor Azure Stack Hub, has every category.",
+        raise UnsupportedOnHost(
+            f"the service supports API versions up to {newest}, but {category} requires "
+            f"{INTRODUCED_IN[category]}",
+            "Some regions, and Azure Stack Hub, do not have every category.",
             status=response.status,
         )
     return version
 
 
-def _complains_of_version(response: Response) -> bool:
+def _is_version_error(response: Response) -> bool:
     return response.status == 400 and (
         bool(_newest_versions(response)) or "api-version" in response.error_text
     )
@@ -238,41 +255,47 @@ def _newest_versions(response: Response) -> list[object]:
     return listed if isinstance(listed, list) else []
 
 
-def _json_of(response: Response, category: str) -> Any:
+def _parse(response: Response, category: str) -> object:
     if response.status != 200:
         raise refusal(response, category)
     try:
         return from_json(response.body)
     except Malformed:
         raise Malformed(
-            f"the answer of {category} is not JSON",
-            "Something else than the metadata service may answer in its place.",
+            f"the response for {category} is not JSON",
+            "It may have come from another service at this address.",
             status=200,
         ) from None
 
 
 def refusal(response: Response, category: str) -> Failure:
-    """Why an answer other than 200 is none."""
-    status, words = response.status, response.error_text
-    said = f"the service answered {status} for {category}, {words}"
+    """Return the failure for a response other than 200."""
+    status, error_text = response.status, response.error_text
+    problem = f"the metadata service returned HTTP {status} for {category}: {error_text}"
     if status == 404:
-        return NotFound(
-            said, "Names are case-sensitive, and newer than some api-versions.", status=404
-        )
+        hint = "Names are case-sensitive, and some exist in newer API versions only."
+        return ElementNotFound(problem, hint, status=404)
     if response.is_redirect:
         return redirect_failure(response)
     if response.is_from_docker:
-        return Unavailable(said, _ABSENT, reason=Reason.PROXY, status=status)
-    if _complains_of_version(response):
-        return UnknownVersion(said, "Leave api_version out to use one that is known.", status=400)
+        return Unavailable(problem, _NO_SERVICE, reason=Reason.PROXY, status=status)
+    if _is_version_error(response):
+        hint = "Leave out api_version to use a supported version."
+        return UnsupportedVersion(problem, hint, status=400)
     wait = response.retry_after
     if status == 429:
-        hint = "A VM may send five requests a second to each category: find what asks so often."
-        return Refused(said, hint, reason=Reason.THROTTLED, status=status, retry_after=wait)
+        hint = (
+            "A VM may send five requests a second to each category: find the process that sends "
+            "more."
+        )
+        return Refused(problem, hint, reason=Reason.THROTTLED, status=status, retry_after=wait)
     hint, reason = "", Reason.REFUSED
     if status == 410 or status >= 500:
-        hint = "It is being updated or is ill; that mostly passes within minutes."
+        hint = "The service is being updated or is failing; this usually ends within minutes."
         reason = Reason.SERVICE_FAILING
     elif status == 403:
-        hint = "Something else may answer in its place: imds-identity doctor finds out what."
-    return Refused(said, hint, reason=reason, status=status, retry_after=wait)
+        hint = (
+            "Another service may have responded at this address: run imds-identity doctor to "
+            "find out."
+        )
+    return Refused(problem, hint, reason=reason, status=status, retry_after=wait)

@@ -1,26 +1,23 @@
-"""Why a category gave no answer, as exchanges say it; errors.py turns these into what users catch.
-
-They add to the failures of tokens what only metadata can answer.
-"""
+"""Failures that only the metadata service reports; errors.py maps them to public exceptions."""
 
 from __future__ import annotations
 
 from ..._core.failure import Reason, Refused, Unavailable
 
 
-class NotOffered(Unavailable):
-    """This kind of machine, or this region's service, does not have the category."""
+class UnsupportedOnHost(Unavailable):
+    """This kind of host, or the service in this region, does not have the category."""
 
     default_reason = Reason.UNSUPPORTED
 
 
-class NotFound(Refused):
-    """The service has no element of that name."""
+class ElementNotFound(Refused):
+    """The service has no element with that name."""
 
     default_reason = Reason.NOT_FOUND
 
 
-class UnknownVersion(Refused):
-    """The service does not know the api-version that was asked for."""
+class UnsupportedVersion(Refused):
+    """The service does not support the requested API version."""
 
     default_reason = Reason.UNSUPPORTED_VERSION

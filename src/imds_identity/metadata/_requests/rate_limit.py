@@ -1,4 +1,4 @@
-"""The service's limit within one process, for where processes share no directory."""
+"""The service's rate limit within one process, for processes that share no directory."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ if TYPE_CHECKING:
     from ..._http.runner import Heartbeat
     from ..._platform.clock import Clock
 
-_MOST_REMEMBERED = 64
+_MAX_RESERVATIONS = 64
 
 
-class Pace:
-    """Lets so many requests begin in a second, and no more.
+class ProcessRateLimiter:
+    """Limits how many requests of this process start in a second.
 
-    Time is cut into intervals, each of which one request may take. There is no lock: a fork or a
-    signal handler could leave one locked.
+    Time is divided into intervals, and each request reserves one. There is no lock, because a fork
+    or a signal handler could leave it locked.
 
     Args:
         clock: the time.
-        per_second: how many requests may begin in a second.
+        per_second: how many requests may start in a second.
     """
 
     def __init__(self, clock: Clock, per_second: float) -> None:
         self._clock = clock
         self._interval = 1 / per_second
-        self._takers: dict[int, object] = {}
+        self._reservations: dict[int, object] = {}
 
     @contextmanager
     def acquire(self, seconds: float, heartbeat: Heartbeat) -> Iterator[None]:
-        """Wait until a request may begin.
+        """Wait until a request may start.
 
         Args:
-            seconds: how long it takes at the most.
-            heartbeat: is told how long nothing may be heard of the caller.
+            seconds: the maximum duration of the request.
+            heartbeat: is called with the seconds until the caller's next sign of life.
         """
         now = self._clock.now()
-        wait = self._taken(int(now / self._interval)) * self._interval - now
+        wait = self._reserve(int(now / self._interval)) * self._interval - now
         if wait > 0:
             heartbeat(wait + seconds)
             self._clock.sleep(wait)
         yield
 
     def observe(self, response: Response) -> None:
-        """Nothing: the caller's own retry rules make it pause."""
+        """Ignore the response: the retry rules of the caller make it pause."""
 
-    def _taken(self, present: int) -> int:
-        """The first interval from ``present`` on that nobody had taken."""
-        taker, number = object(), present
-        while self._takers.setdefault(number, taker) is not taker:
+    def _reserve(self, current: int) -> int:
+        """Reserve the first free interval from ``current`` on, and return its number."""
+        owner, number = object(), current
+        while self._reservations.setdefault(number, owner) is not owner:
             number += 1
-        if len(self._takers) > _MOST_REMEMBERED:
-            for past in [each for each in list(self._takers) if each < present]:
-                self._takers.pop(past, None)
+        if len(self._reservations) > _MAX_RESERVATIONS:
+            for past in [each for each in list(self._reservations) if each < current]:
+                self._reservations.pop(past, None)
         return number

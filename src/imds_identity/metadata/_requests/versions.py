@@ -1,4 +1,4 @@
-"""The api-versions of the metadata service: which there are, what came with them, which to use.
+"""The API versions of the metadata service, and the choice between them.
 
 https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#versions
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-KNOWN = (
+KNOWN_VERSIONS = (
     *("2017-03-01", "2017-04-02", "2017-08-01", "2017-10-01", "2017-12-01"),
     *("2018-02-01", "2018-04-02", "2018-10-01"),
     *("2019-02-01", "2019-03-11", "2019-04-30", "2019-06-01", "2019-06-04"),
@@ -21,43 +21,43 @@ KNOWN = (
     *("2021-10-01", "2021-11-01", "2021-11-15", "2021-12-13"),
     *("2023-07-01", "2023-11-15", "2024-03-15", "2024-07-17", "2025-04-07"),
 )
-"""Oldest first. Newer ones are not in every region."""
+"""Oldest first. The newest are not available in every region."""
 
-EVENTS_KNOWN = (
+KNOWN_EVENTS_VERSIONS = (
     *("2017-03-01", "2017-08-01", "2017-11-01"),
     *("2019-01-01", "2019-04-01", "2019-08-01", "2020-07-01"),
 )
-"""Those of scheduled events, which has some of its own."""
+"""Scheduled events have separate versions."""
 
-INTRODUCED = {
+INTRODUCED_IN = {
     "instance": "2017-03-01",
     "scheduledevents": "2017-03-01",
     "identity": "2018-02-01",
     "attested": "2018-10-01",
     "loadbalancer": "2020-10-01",
 }
-"""The version that each category came with."""
+"""The first version with each category."""
 
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-def known_to(category: str) -> tuple[str, ...]:
-    """The versions of ``category``, oldest first."""
-    known = EVENTS_KNOWN if category == "scheduledevents" else KNOWN
-    return tuple(version for version in known if version >= INTRODUCED[category])
+def versions_of(category: str) -> tuple[str, ...]:
+    """Return the known versions of ``category``, oldest first."""
+    known = KNOWN_EVENTS_VERSIONS if category == "scheduledevents" else KNOWN_VERSIONS
+    return tuple(version for version in known if version >= INTRODUCED_IN[category])
 
 
-def newest_of_both(known: Iterable[str], offered: Iterable[object]) -> str | None:
-    """The newest version that both sides know.
+def newest_common_version(known: Iterable[str], offered: Iterable[object]) -> str | None:
+    """Return the newest version that both sides support.
 
     Args:
-        known: our side's versions.
-        offered: what the service lists, all or its newest ones.
+        known: the versions of this library.
+        offered: the versions that the service lists, all or only its newest.
 
     Returns:
-        The newest in both lists. If there is none, which happens where only the newest three are
-        listed, the newest of ours that is older than what the service lists: services go on
-        knowing old ones. None if ours are all newer.
+        The newest version in both lists. If they have none in common, which happens when the
+        service lists only its newest three, the newest known version that is older than the listed
+        ones: services keep supporting old versions. None if all known versions are newer.
     """
     theirs = {each for each in offered if isinstance(each, str) and _VERSION.fullmatch(each)}
     ours = set(known)
@@ -68,11 +68,11 @@ def newest_of_both(known: Iterable[str], offered: Iterable[object]) -> str | Non
     )
 
 
-def checked(version: str) -> str:
-    """``version``, if it can be one.
+def validated_version(version: str) -> str:
+    """Return ``version`` if it is well-formed.
 
     Raises:
-        ValueError: if it cannot.
+        ValueError: if it is not.
     """
     if not isinstance(version, str) or not _VERSION.fullmatch(version):
         raise ValueError(f"api_version must look like 2021-12-13, not {version!r}")

@@ -1,4 +1,4 @@
-"""The metadata room as a whole."""
+"""The package imds_identity.metadata."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from imds_identity import metadata
 
 
 @pytest.mark.parametrize("name", metadata.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_can_be_imported(name: str) -> None:
     assert getattr(metadata, name).__name__ == name if name != "CLOUDS" else metadata.CLOUDS
 
 
-def test_the_room_costs_nothing_until_it_is_used() -> None:
+def test_importing_the_package_imports_nothing_heavy() -> None:
     heavy = ("azure", "requests", "cryptography", "asn1crypto", "dataclasses")
     script = f"import imds_identity.metadata, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
@@ -24,7 +24,7 @@ def test_the_room_costs_nothing_until_it_is_used() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_without_the_extra_it_is_told_what_to_install() -> None:
+def test_a_missing_extra_is_reported_with_the_command_to_install_it() -> None:
     script = (
         "import sys; sys.modules['asn1crypto'] = None\n"
         "import importlib.util as u; real = u.find_spec\n"

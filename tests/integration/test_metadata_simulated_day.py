@@ -1,4 +1,4 @@
-"""A day of scheduled events on an emulated machine, whose time goes by as the watcher sleeps."""
+"""Many scheduled events on an emulated machine, whose time advances while the watcher sleeps."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ FAULTS: tuple[dict[str, Any], ...] = (
 )
 
 
-class Linked:
-    """A clock whose sleepers move the emulator's."""
+class LinkedClock:
+    """A clock whose `sleep` advances the clock of the emulator."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
@@ -46,31 +46,31 @@ class Linked:
         self._clock.advance(seconds)
 
 
-class Diary:
-    """What happens to events, and what a watcher tells of it."""
+class EventLog:
+    """The scheduled events, and the changes that a watcher returns."""
 
     def __init__(self, emulator: Emulator, clock: ManualClock, state: Path) -> None:
         self.found: list[tuple[str, str]] = []
-        self.due: dict[str, list[str]] = {}
+        self.expected: dict[str, list[str]] = {}
         self._emulator = emulator
         self._clock = clock
         self._state = state
         self._watcher = self._new_watcher()
 
-    def announce(self, dice: random.Random) -> None:
-        """An event of this machine, or of another one."""
-        is_internal_thread = dice.random() < 0.8
+    def schedule(self, generator: random.Random) -> None:
+        """Schedule an event of this machine, or of another."""
+        is_own = generator.random() < 0.8
         event_id = self._emulator.schedule_event(
-            dice.choice(TYPES),
-            notice=dice.choice([0, 10, 30]),
-            runs=dice.choice([10, 20]),
-            resources=None if is_internal_thread else ["another"],
+            generator.choice(TYPES),
+            notice=generator.choice([0, 10, 30]),
+            runs=generator.choice([10, 20]),
+            resources=None if is_own else ["another"],
         )
-        if is_internal_thread:
-            self.due[event_id] = []
+        if is_own:
+            self.expected[event_id] = []
 
-    def listen(self, seconds: int) -> None:
-        """Watch for so long."""
+    def watch(self, seconds: int) -> None:
+        """Watch for ``seconds``."""
         for _ in range(seconds):
             self._clock.advance(max(0.0, self._watcher.seconds_left()))
             self._watcher.ask()
@@ -79,34 +79,36 @@ class Diary:
                 self._watcher.done(change)
 
     def restart(self) -> None:
-        """Another process takes over."""
+        """Continue in another watcher, as after a restart."""
         self._watcher = self._new_watcher()
 
     def _new_watcher(self) -> Watcher:
         client: MetadataClient = client_of(self._emulator)
-        client._connection.clock = Linked(self._clock)
+        client._connection.clock = LinkedClock(self._clock)
         client._connection._rate_limiter = None  # type: ignore[assignment]
         return client.watch(state_file=self._state)
 
 
-def test_each_change_of_two_hundred_events_is_told_once_and_in_order(
+def test_each_change_of_two_hundred_events_is_returned_once_and_in_order(
     started: Callable[..., Emulator], tmp_path: Path
 ) -> None:
-    dice, clock = random.Random(3), ManualClock(1_800_000_000.0)
+    generator, clock = random.Random(3), ManualClock(1_800_000_000.0)
     emulator = started(clock=clock, log_size=10)
-    diary = Diary(emulator, clock, tmp_path / "state")
+    log = EventLog(emulator, clock, tmp_path / "state")
     for _ in range(200):
-        diary.announce(dice)
-        if dice.random() < 0.3:
+        log.schedule(generator)
+        if generator.random() < 0.3:
             emulator.fault(
-                category="scheduledevents", times=dice.randrange(1, 4), **dice.choice(FAULTS)
+                category="scheduledevents",
+                times=generator.randrange(1, 4),
+                **generator.choice(FAULTS),
             )
-        if dice.random() < 0.1:
-            diary.restart()
-        diary.listen(dice.choice([2, 3, 4]))
-    diary.listen(60)
-    for kind, event_id in diary.found:
-        diary.due[event_id].append(kind)
-    whole, short = ["scheduled", "started", "gone"], ["started", "gone"]
-    assert len(diary.due) > 150
-    assert all(kinds in (whole, short) for kinds in diary.due.values())
+        if generator.random() < 0.1:
+            log.restart()
+        log.watch(generator.choice([2, 3, 4]))
+    log.watch(60)
+    for kind, event_id in log.found:
+        log.expected[event_id].append(kind)
+    complete, short = ["scheduled", "started", "gone"], ["started", "gone"]
+    assert len(log.expected) > 150
+    assert all(kinds in (complete, short) for kinds in log.expected.values())

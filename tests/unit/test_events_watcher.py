@@ -1,4 +1,4 @@
-"""The watcher of scheduled events, against a service in memory."""
+"""The watcher of scheduled events, with a fake service."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ import pytest
 
 from imds_identity._http.exchange import ConnectFailed, ReadFailed
 from imds_identity.metadata import errors
-from metadata_support import Day, Service, document, event
+from metadata_support import FakeService, RandomEvents, document, event
 from support import FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from imds_identity.metadata._events.watch import Watcher
+    from imds_identity.metadata._events.watcher import Watcher
 
 
 @pytest.fixture
-def service(clock: FakeClock) -> Service:
-    return Service(clock)
+def service(clock: FakeClock) -> FakeService:
+    return FakeService(clock)
 
 
-def told(changes: Iterator[Any], number: int) -> list[tuple[str, str]]:
+def take(changes: Iterator[Any], number: int) -> list[tuple[str, str]]:
     return [(c.kind, c.event.event_id) for _, c in zip(range(number), changes, strict=False)]
 
 
-def heard(watcher: Watcher, polls: int = 1) -> list[tuple[str, str]]:
-    """What the watcher tells in so many requests."""
+def poll(watcher: Watcher, polls: int = 1) -> list[tuple[str, str]]:
+    """Return the changes of ``polls`` requests, and record them as handled."""
     found: list[tuple[str, str]] = []
     for _ in range(polls):
         watcher.ask()
@@ -45,9 +45,7 @@ def heard(watcher: Watcher, polls: int = 1) -> list[tuple[str, str]]:
     return found
 
 
-def test_a_change_is_told_and_the_service_asked_once_a_second(
-    service: Service, clock: FakeClock
-) -> None:
+def test_the_service_is_polled_once_a_second(service: FakeService, clock: FakeClock) -> None:
     changes = iter(service.client().watch())
     service.events = [event("A")]
     assert next(changes).event.event_id == "A"
@@ -57,24 +55,26 @@ def test_a_change_is_told_and_the_service_asked_once_a_second(
         ("scheduled", "B"),
     ]
     service.events = []
-    before, asked = clock.now(), len(service.asked)
+    before, requested = clock.now(), len(service.requested)
     assert next(changes).kind == "gone"
     assert clock.now() - before == 1
-    assert len(service.asked) - asked == 1
-    # While nothing happens it goes on like that.
-    service.bad = [ResponseFactory(clock).json(200, document(incarnation=n)) for n in range(50)]
+    assert len(service.requested) - requested == 1
+    # Polling continues while nothing changes.
+    service.outcomes = [
+        ResponseFactory(clock).json(200, document(incarnation=n)) for n in range(50)
+    ]
     assert next(changes).event.event_id == "B"
     service.events = [event("C")]
-    before, asked = clock.now(), len(service.asked)
+    before, requested = clock.now(), len(service.requested)
     assert next(changes).event.event_id == "C"
-    assert clock.now() - before == len(service.asked) - asked == 51
+    assert clock.now() - before == len(service.requested) - requested == 51
 
 
-def test_a_failure_is_never_no_events(service: Service, clock: FakeClock) -> None:
+def test_a_failure_never_counts_as_no_events(service: FakeService, clock: FakeClock) -> None:
     responses = ResponseFactory(clock)
     watcher = service.client().watch()
     service.events = [event("A")]
-    assert heard(watcher) == [("scheduled", "A")]
+    assert poll(watcher) == [("scheduled", "A")]
     for bad in (
         ReadFailed("reset"),
         ConnectFailed("refused"),
@@ -90,42 +90,42 @@ def test_a_failure_is_never_no_events(service: Service, clock: FakeClock) -> Non
         responses.json(200, {"Events": [{"EventStatus": "Started"}]}),
         responses.raw(302, location="http://elsewhere"),
     ):
-        service.bad = [bad]
-        assert heard(watcher) == []
+        service.outcomes = [bad]
+        assert poll(watcher) == []
         assert watcher.failure is not None
-    assert heard(watcher) == []
+    assert poll(watcher) == []
     assert watcher.failure is None
     service.events = []
-    assert heard(watcher) == [("gone", "A")]
+    assert poll(watcher) == [("gone", "A")]
 
 
-def test_a_service_that_wants_to_rest_is_left_alone_so_long(
-    service: Service, clock: FakeClock
+def test_retry_after_delays_the_next_request_by_at_most_a_minute(
+    service: FakeService, clock: FakeClock
 ) -> None:
     watcher = service.client().watch()
     watcher.ask()
-    service.bad = [ResponseFactory(clock).error(429, retry_after="20")]
+    service.outcomes = [ResponseFactory(clock).error(429, retry_after="20")]
     watcher.ask()
     assert watcher.seconds_left() == 21
-    service.bad = [ResponseFactory(clock).error(429, retry_after="9999")]
+    service.outcomes = [ResponseFactory(clock).error(429, retry_after="9999")]
     watcher.ask()
     assert watcher.seconds_left() == 61
 
 
-def test_the_first_answer_may_take_its_time(service: Service, clock: FakeClock) -> None:
+def test_the_first_requests_may_fail(service: FakeService, clock: FakeClock) -> None:
     responses = ResponseFactory(clock)
-    service.bad = [*[responses.error(410)] * 3, ReadFailed("reset"), responses.error(503)]
+    service.outcomes = [*[responses.error(410)] * 3, ReadFailed("reset"), responses.error(503)]
     service.events = [event("A")]
     watcher = service.client().watch()
-    assert heard(watcher, 5) == []
-    assert heard(watcher) == [("scheduled", "A")]
+    assert poll(watcher, 5) == []
+    assert poll(watcher) == [("scheduled", "A")]
 
 
-def test_even_the_first_request_is_not_slow_to_be_sent_again(
-    service: Service, clock: FakeClock
+def test_failed_first_requests_are_repeated_after_a_second(
+    service: FakeService, clock: FakeClock
 ) -> None:
-    """Thirty seconds' notice are no time for patience."""
-    service.bad = [ResponseFactory(clock).error(500)] * 3
+    """A notice of thirty seconds leaves no time for longer pauses."""
+    service.outcomes = [ResponseFactory(clock).error(500)] * 3
     service.events = [event("A")]
     next(iter(service.client().watch()))
     assert clock.now() - 1000 == 3
@@ -139,73 +139,79 @@ def test_even_the_first_request_is_not_slow_to_be_sent_again(
         (404, errors.MetadataNotFoundError),
     ],
 )
-def test_what_waiting_does_not_help_is_told_at_once(
-    service: Service, clock: FakeClock, status: int, kind: type[Exception]
+def test_a_permanent_error_is_raised_immediately(
+    service: FakeService, clock: FakeClock, status: int, kind: type[Exception]
 ) -> None:
-    service.bad = [ResponseFactory(clock).error(status)]
+    service.outcomes = [ResponseFactory(clock).error(status)]
     with pytest.raises(kind):
         next(iter(service.client().watch()))
 
 
-def test_a_service_may_take_two_minutes_to_come_up(service: Service, clock: FakeClock) -> None:
+def test_a_service_may_take_two_minutes_to_start(service: FakeService, clock: FakeClock) -> None:
     service.events = [event("A")]
-    service.bad = [ConnectFailed("refused")] * 20
-    assert told(iter(service.client().watch()), 1) == [("scheduled", "A")]
-    service.bad = [ConnectFailed("refused")] * 500
+    service.outcomes = [ConnectFailed("refused")] * 20
+    assert take(iter(service.client().watch()), 1) == [("scheduled", "A")]
+    service.outcomes = [ConnectFailed("refused")] * 500
     before = clock.now()
     with pytest.raises(errors.MetadataUnavailableError):
         next(iter(service.client().watch()))
     assert 120 <= clock.now() - before < 150
 
 
-def test_azure_stack_hub_has_none(service: Service, clock: FakeClock) -> None:
+def test_azure_stack_hub_does_not_support_scheduled_events(
+    service: FakeService, clock: FakeClock
+) -> None:
     service.compute = {"azEnvironment": "AzureStack"}
-    service.bad = [ResponseFactory(clock).error(404)]
-    with pytest.raises(errors.NotOfferedError, match="not available on Azure Stack Hub"):
+    service.outcomes = [ResponseFactory(clock).error(404)]
+    with pytest.raises(errors.UnsupportedOnHostError, match="not available on Azure Stack Hub"):
         next(iter(service.client().watch()))
 
 
-def test_an_outage_of_hours_at_the_start_is_waited_out(service: Service, clock: FakeClock) -> None:
-    service.bad = [ResponseFactory(clock).error(500)] * 1000
+def test_polling_continues_during_an_outage_at_the_start(
+    service: FakeService, clock: FakeClock
+) -> None:
+    service.outcomes = [ResponseFactory(clock).error(500)] * 1000
     service.events = [event("A")]
-    assert told(iter(service.client().watch()), 1) == [("scheduled", "A")]
+    assert take(iter(service.client().watch()), 1) == [("scheduled", "A")]
 
 
-def test_only_this_machine_s_events_are_told_unless_all_are_wanted(service: Service) -> None:
+def test_events_of_other_machines_are_returned_only_on_request(service: FakeService) -> None:
     service.events = [event("A", Resources=["vm-70"]), event("B", Resources=["other", "VM-7"])]
-    assert heard(service.client().watch()) == [("scheduled", "B")]
-    assert heard(service.client().watch(every_machine=True)) == [
+    assert poll(service.client().watch()) == [("scheduled", "B")]
+    assert poll(service.client().watch(every_machine=True)) == [
         ("scheduled", "A"),
         ("scheduled", "B"),
     ]
 
 
-def test_a_machine_that_does_not_know_its_name_hears_of_everything(service: Service) -> None:
+def test_all_events_are_returned_if_the_name_of_the_machine_is_unknown(
+    service: FakeService,
+) -> None:
     service.compute = {"location": "westeurope"}
     service.events = [event("A", Resources=["vm-70"])]
-    assert heard(service.client().watch()) == [("scheduled", "A")]
+    assert poll(service.client().watch()) == [("scheduled", "A")]
 
 
-def test_what_was_told_of_other_machines_is_not_told_as_gone(
-    service: Service, tmp_path: Path
+def test_handled_events_of_other_machines_are_not_returned_as_gone(
+    service: FakeService, tmp_path: Path
 ) -> None:
     service.events = [event("A", Resources=["vm-70"]), event("B")]
-    heard(service.client().watch(every_machine=True, state_file=tmp_path / "state"))
-    assert heard(service.client().watch(state_file=tmp_path / "state")) == []
+    poll(service.client().watch(every_machine=True, state_file=tmp_path / "state"))
+    assert poll(service.client().watch(state_file=tmp_path / "state")) == []
 
 
-def test_a_region_that_falls_back_to_an_older_version_is_followed(
-    service: Service, clock: FakeClock
+def test_the_version_is_negotiated_again_after_a_version_error(
+    service: FakeService, clock: FakeClock
 ) -> None:
     watcher = service.client().watch()
     watcher.ask()
-    complaint = {"error": "Bad request. api-version is invalid", "newest-versions": ["2019-08-01"]}
-    service.bad = [ResponseFactory(clock).json(400, complaint)]
+    error = {"error": "Bad request. api-version is invalid", "newest-versions": ["2019-08-01"]}
+    service.outcomes = [ResponseFactory(clock).json(400, error)]
     service.events = [event("A")]
-    assert heard(watcher) == [("scheduled", "A")]
+    assert poll(watcher) == [("scheduled", "A")]
 
 
-def test_a_loop_that_is_left_has_told_its_last_change(service: Service, tmp_path: Path) -> None:
+def test_leaving_the_loop_records_the_last_change(service: FakeService, tmp_path: Path) -> None:
     file = tmp_path / "state"
     service.events = [event("A"), event("B"), event("C")]
     for number in range(3):
@@ -216,28 +222,30 @@ def test_a_loop_that_is_left_has_told_its_last_change(service: Service, tmp_path
     with pytest.raises(RuntimeError, match="in the loop"):
         for _ in service.client().watch(state_file=file):
             raise RuntimeError("in the loop")
-    assert told(iter(service.client().watch(state_file=file)), 2) == [("gone", "B"), ("gone", "C")]
+    assert take(iter(service.client().watch(state_file=file)), 2) == [("gone", "B"), ("gone", "C")]
 
 
-def test_what_was_not_done_is_told_again_after_a_restart(service: Service, tmp_path: Path) -> None:
+def test_a_change_that_was_not_done_is_returned_again_after_a_restart(
+    service: FakeService, tmp_path: Path
+) -> None:
     file = tmp_path / "state"
     service.events = [event("A"), event("B")]
     first = service.client().watch(state_file=file)
     changes = first.changes()
     a, b = next(changes), next(changes)
     first.done(b)
-    assert heard(service.client().watch(state_file=file)) == [("scheduled", "A")]
+    assert poll(service.client().watch(state_file=file)) == [("scheduled", "A")]
     assert a.event.event_id == "A"
 
 
-def test_the_state_is_private_json_that_is_replaced_at_once(
-    service: Service, tmp_path: Path
+def test_the_state_file_is_private_json_that_is_replaced_atomically(
+    service: FakeService, tmp_path: Path
 ) -> None:
     file = tmp_path / "state"
     watcher = service.client().watch(state_file=file)
     assert json.loads(file.read_text()) == {"Events": []}
     service.events = [event("A", New="x")]
-    heard(watcher)
+    poll(watcher)
     assert json.loads(file.read_text()) == {"Events": [event("A", New="x")]}
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     if sys.platform != "win32":
@@ -245,8 +253,8 @@ def test_the_state_is_private_json_that_is_replaced_at_once(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_child_that_was_forked_while_the_state_was_written_can_write_it(
-    service: Service, tmp_path: Path
+def test_a_child_that_was_forked_during_a_write_can_write(
+    service: FakeService, tmp_path: Path
 ) -> None:
     watcher = service.client().watch(state_file=tmp_path / "state")
     service.events = [event("A")]
@@ -259,7 +267,7 @@ def test_a_child_that_was_forked_while_the_state_was_written_can_write_it(
         held.set()
         over.wait()
 
-    holder = threading.Thread(target=watcher._memory._lock.do, args=(hold,))
+    holder = threading.Thread(target=watcher._handled._lock.run, args=(hold,))
     holder.start()
     held.wait()
     child = os.fork()
@@ -273,31 +281,31 @@ def test_a_child_that_was_forked_while_the_state_was_written_can_write_it(
     assert "A" in (tmp_path / "state").read_text()
 
 
-def test_what_a_killed_watcher_left_half_written_is_removed(
-    service: Service, tmp_path: Path
+def test_temporary_files_of_a_killed_watcher_are_removed(
+    service: FakeService, tmp_path: Path
 ) -> None:
     (tmp_path / "state.0123abcd.new").write_text("{")
-    (tmp_path / "state.of-mine.new").write_text("{")
+    (tmp_path / "state.other.new").write_text("{")
     service.client().watch(state_file=tmp_path / "state")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "state.of-mine.new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "state.other.new"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links take a privilege there")
-def test_a_link_to_the_state_stays_one(service: Service, tmp_path: Path) -> None:
+def test_a_symbolic_link_to_the_state_file_is_kept(service: FakeService, tmp_path: Path) -> None:
     (tmp_path / "volume").mkdir()
     (tmp_path / "state").symlink_to(tmp_path / "volume" / "state")
     service.events = [event("A")]
-    heard(service.client().watch(state_file=tmp_path / "state"))
+    poll(service.client().watch(state_file=tmp_path / "state"))
     assert (tmp_path / "state").is_symlink()
     assert json.loads((tmp_path / "volume" / "state").read_text()) == {"Events": [event("A")]}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000])
-def test_a_file_that_is_no_state_is_refused(
-    service: Service, tmp_path: Path, content: bytes
+def test_anything_but_a_state_file_is_refused(
+    service: FakeService, tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "state").write_bytes(content)
-    with pytest.raises(ValueError, match="remove it, or name another file"):
+    with pytest.raises(ValueError, match="remove it, or choose another file"):
         service.client().watch(state_file=tmp_path / "state")
     with pytest.raises(OSError, match="none") as caught:
         service.client().watch(state_file=tmp_path / "none" / "state")
@@ -306,20 +314,20 @@ def test_a_file_that_is_no_state_is_refused(
         service.client().watch(state_file="")
 
 
-def test_a_state_that_cannot_be_written_any_more_does_not_end_the_watch(
-    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_failed_write_does_not_end_the_watch(
+    service: FakeService, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "place").mkdir()
-    file = tmp_path / "place" / "state"
+    (tmp_path / "directory").mkdir()
+    file = tmp_path / "directory" / "state"
     watcher = service.client().watch(state_file=file)
     file.unlink()
-    (tmp_path / "place").rmdir()
+    (tmp_path / "directory").rmdir()
     service.events = [event("A")]
-    assert heard(watcher) == [("scheduled", "A")]
-    assert "cannot be written" in caplog.text
+    assert poll(watcher) == [("scheduled", "A")]
+    assert "cannot write" in caplog.text
 
 
-def test_a_watch_can_be_ended(service: Service) -> None:
+def test_a_watch_can_be_stopped(service: FakeService) -> None:
     watcher = service.client().watch()
     service.events = [event("A"), event("B")]
     seen = []
@@ -330,9 +338,12 @@ def test_a_watch_can_be_ended(service: Service) -> None:
     assert watcher.stopped
 
 
-def test_a_day_of_two_hundred_events(service: Service, clock: FakeClock, tmp_path: Path) -> None:
-    """Restarts of service and watcher, 410s, resets, lost answers: each change once, in order."""
-    day, responses, file = Day(random.Random(11), 200), ResponseFactory(clock), tmp_path / "state"
+def test_changes_of_two_hundred_events_are_returned_once_and_in_order(
+    service: FakeService, clock: FakeClock, tmp_path: Path
+) -> None:
+    """The service and the watcher restart, and requests fail in many ways."""
+    random_events = RandomEvents(random.Random(11), 200)
+    responses, file = ResponseFactory(clock), tmp_path / "state"
     failures: list[Any] = [
         *(
             ReadFailed("reset"),
@@ -344,14 +355,14 @@ def test_a_day_of_two_hundred_events(service: Service, clock: FakeClock, tmp_pat
     ]
     found: list[tuple[str, str]] = []
     watcher = service.client().watch(state_file=file)
-    while not day.is_over:
-        service.events = day.next_document()
-        # Whatever happens in between, a sound answer comes before the next change.
-        for _ in range(day.dice.choice([0, 0, 1, 5])):
-            service.bad = [day.dice.choice(failures)]
-            found += heard(watcher)
-        if day.dice.random() < 0.1:
+    while not random_events.is_over:
+        service.events = random_events.next_document()
+        # A valid response always comes before the next change.
+        for _ in range(random_events.random.choice([0, 0, 1, 5])):
+            service.outcomes = [random_events.random.choice(failures)]
+            found += poll(watcher)
+        if random_events.random.random() < 0.1:
             watcher = service.client().watch(state_file=file)
-        found += heard(watcher, day.dice.choice([1, 1, 2]))
-    assert len(day.due) > 250
-    assert found == day.due
+        found += poll(watcher, random_events.random.choice([1, 1, 2]))
+    assert len(random_events.expected) > 250
+    assert found == random_events.expected

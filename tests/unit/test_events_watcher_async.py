@@ -1,4 +1,4 @@
-"""The watcher for coroutines, against a service in memory."""
+"""The asynchronous watcher, with a fake service."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 
 from imds_identity.metadata import errors
 from imds_identity.metadata.aio import MetadataClient
-from metadata_support import Service, event
+from metadata_support import FakeService, event
 from support import FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Hurried(FakeClock):
-    """Time that goes on by itself, a second at each look, so that nothing is slept away."""
+class FastClock(FakeClock):
+    """A clock that advances a second with each reading, so that nothing sleeps."""
 
     def now(self) -> float:
         self.seconds += 1
@@ -26,17 +26,17 @@ class Hurried(FakeClock):
 
 
 @pytest.fixture
-def service() -> Service:
-    return Service(Hurried())
+def service() -> FakeService:
+    return FakeService(FastClock())
 
 
-def client_of(service: Service) -> MetadataClient:
+def client_of(service: FakeService) -> MetadataClient:
     client = MetadataClient(endpoint="http://service")
     client._client = service.client()
     return client
 
 
-def test_changes_come_one_after_another(service: Service) -> None:
+def test_changes_are_returned_in_order(service: FakeService) -> None:
     async def listen() -> list[tuple[str, Any]]:
         found: list[tuple[str, Any]] = []
         async for change in client_of(service).watch():
@@ -50,7 +50,7 @@ def test_changes_come_one_after_another(service: Service) -> None:
     assert asyncio.run(listen()) == [("scheduled", "A"), ("started", "A"), ("gone", "A")]
 
 
-def test_a_loop_that_is_left_has_told_its_last_change(service: Service, tmp_path: Path) -> None:
+def test_leaving_the_loop_records_the_last_change(service: FakeService, tmp_path: Path) -> None:
     async def first() -> Any:
         async for change in client_of(service).watch(state_file=tmp_path / "state"):
             return change.event.event_id
@@ -60,15 +60,15 @@ def test_a_loop_that_is_left_has_told_its_last_change(service: Service, tmp_path
     assert [asyncio.run(first()) for _ in range(3)] == ["A", "B", "C"]
 
 
-def test_a_cancelled_wait_loses_nothing(service: Service) -> None:
-    answering = threading.Event()
+def test_canceling_a_wait_loses_no_change(service: FakeService) -> None:
+    responding = threading.Event()
     send = service.send
 
     def slow(request: Any) -> Any:
-        answer = send(request)
+        response = send(request)
         if "scheduledevents" in request.url:
-            answering.wait(10)
-        return answer
+            responding.wait(10)
+        return response
 
     service.send = slow  # type: ignore[method-assign]
 
@@ -76,20 +76,20 @@ def test_a_cancelled_wait_loses_nothing(service: Service) -> None:
         watcher = client_of(service).watch()
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(watcher.__anext__(), 0.05)
-        answering.set()
+        responding.set()
         return await watcher.__anext__()
 
     service.events = [event("A")]
     assert asyncio.run(listen()).event.event_id == "A"
-    assert service.asked.count("GET scheduledevents") == 1
+    assert service.requested.count("GET scheduledevents") == 1
 
 
-def test_a_loop_may_end_while_a_request_is_under_way(service: Service) -> None:
-    answering = threading.Event()
+def test_an_event_loop_may_end_during_a_request(service: FakeService) -> None:
+    responding = threading.Event()
     send = service.send
 
     def never(request: Any) -> Any:
-        answering.wait(30)
+        responding.wait(30)
         return send(request)
 
     service.send = never  # type: ignore[method-assign]
@@ -102,11 +102,11 @@ def test_a_loop_may_end_while_a_request_is_under_way(service: Service) -> None:
             await asyncio.wait_for(client.instance(), 0.05)
 
     asyncio.run(listen())
-    assert not answering.is_set()
-    answering.set()
+    assert not responding.is_set()
+    responding.set()
 
 
-def test_a_watch_can_be_ended(service: Service) -> None:
+def test_a_watch_can_be_stopped(service: FakeService) -> None:
     async def listen() -> list[Any]:
         watcher = client_of(service).watch()
         found = []
@@ -119,7 +119,7 @@ def test_a_watch_can_be_ended(service: Service) -> None:
     assert asyncio.run(listen()) == ["A", "B"]
 
 
-def test_an_error_reaches_who_waits(service: Service) -> None:
-    service.bad = [ResponseFactory(FakeClock()).error(404)]
+def test_an_error_is_raised_in_the_waiting_task(service: FakeService) -> None:
+    service.outcomes = [ResponseFactory(FakeClock()).error(404)]
     with pytest.raises(errors.MetadataNotFoundError):
         asyncio.run(client_of(service).watch().__anext__())

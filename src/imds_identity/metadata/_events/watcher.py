@@ -1,0 +1,184 @@
+"""Watches scheduled events: polls the service once a second and returns each change once."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import (
+    MetadataError,
+    MetadataNotFoundError,
+    MetadataUnavailableError,
+    is_transient,
+)
+from .events import Differ, own_names
+from .handled_events import HandledEvents
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from ..._platform.clock import Clock
+    from .._models.instance import Instance
+    from .events import Change, EventsDocument, ScheduledEvent
+
+POLL_SECONDS = 1.0
+"""Seconds between two requests, as Azure recommends."""
+_MAX_RETRY_AFTER = 60.0
+_STARTUP_SECONDS = 120.0
+_INSTANCE_SECONDS = 5.0
+
+
+class EventsClient(Protocol):
+    """The part of a client that a watcher uses."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the client."""
+        ...
+
+    def require(self, seconds: float) -> Instance:
+        """Return the instance document."""
+        ...
+
+    def scheduled_events(self, *, retry: bool) -> EventsDocument:
+        """Return the scheduled events."""
+        ...
+
+
+class Watcher:
+    """An endless iterator of the changes of scheduled events.
+
+    A change counts as handled when the next one is requested, or when the loop ends. If the
+    process stops before that, a restarted process with the same state file receives it again.
+
+    A failed request does not mean that there are no events: the watcher returns nothing and tries
+    again a second later. Only before the first response can it raise an error: if there is no such
+    service, or if it has not started within two minutes.
+
+    Attributes:
+        failure: the error of the last request, or None.
+        names: the machine's names in events, in lower case; None until they are known.
+        clock: the clock of the client.
+
+    Args:
+        client: the client of the service.
+        every_machine: whether to include events of other machines in the scale set or
+            availability set.
+        state_file: a file for the handled events.
+
+    Raises:
+        OSError: if the file cannot be read or written.
+        ValueError: if it is not a state file.
+    """
+
+    def __init__(
+        self,
+        client: EventsClient,
+        *,
+        every_machine: bool = False,
+        state_file: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.failure: MetadataError | None = None
+        self.names: frozenset[str] | None = None
+        self._client = client
+        self.clock = client.clock
+        self._every_machine = every_machine
+        self._handled = HandledEvents(state_file)
+        self._differ: Differ | None = None
+        self._ready: deque[Change] = deque()
+        self._due = self._started = self.clock.now()
+        self._stopped = False
+
+    def __iter__(self) -> Iterator[Change]:
+        """Yield each change, and record it as handled.
+
+        Raises:
+            MetadataError: if there is no such service.
+        """
+        for change in self.changes():
+            try:
+                yield change
+            finally:
+                self.done(change)
+
+    def changes(self) -> Iterator[Change]:
+        """Yield each change for a caller that calls `done` itself.
+
+        Raises:
+            MetadataError: if there is no such service.
+        """
+        while True:
+            while self._ready:
+                yield self._ready.popleft()
+            if self._stopped:
+                return
+            if (seconds := self.seconds_left()) > 0:
+                self.clock.sleep(seconds)
+            self.ask()
+
+    def done(self, change: Change) -> None:
+        """Record that ``change`` was handled.
+
+        Args:
+            change: the change.
+        """
+        self._handled.record(change)
+
+    def stop(self) -> None:
+        """End the iteration within a second; another thread may call this."""
+        self._stopped = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the iteration has ended."""
+        return self._stopped and not self._ready
+
+    def known(self, event_id: str | None) -> ScheduledEvent | None:
+        """Return an event as the last document had it.
+
+        Args:
+            event_id: the ID of the event.
+
+        Returns:
+            The event; None if it does not exist, or no longer.
+        """
+        return None if self._differ is None else self._differ.get(event_id)
+
+    def seconds_left(self) -> float:
+        """Return the seconds until the next request is due."""
+        return self._due - self.clock.now()
+
+    def next_ready(self) -> Change | None:
+        """Return the next change that was received already, or None."""
+        return self._ready.popleft() if self._ready else None
+
+    def ask(self) -> None:
+        """Send one request, and keep the changes for `next_ready`.
+
+        Raises:
+            MetadataError: if there is no such service.
+        """
+        self._due = self.clock.now() + POLL_SECONDS
+        try:
+            if self.names is None:
+                self.names = own_names(self._client.require(_INSTANCE_SECONDS).compute)
+            document = self._client.scheduled_events(retry=False)
+        except MetadataError as error:
+            if self._differ is None and not self._is_transient(error):
+                raise
+            self.failure = error
+            self._due += min(error.retry_after or 0.0, _MAX_RETRY_AFTER)
+            return
+        self.failure = None
+        if self._differ is None:
+            # If the machine's name is unknown, report all events rather than none.
+            names = None if self._every_machine else self.names or None
+            self._differ = Differ(names, self._handled.events)
+        self._ready.extend(self._differ.changes(document))
+
+    def _is_transient(self, error: MetadataError) -> bool:
+        """Return whether a later request may succeed: machine or service may be starting."""
+        if isinstance(error, MetadataUnavailableError):
+            return is_transient(error) and self.clock.now() < self._started + _STARTUP_SECONDS
+        return is_transient(error) and not isinstance(error, MetadataNotFoundError)
