@@ -1,0 +1,64 @@
+"""Detection of Azure VMs, for programs that must not wait for a timeout elsewhere."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from ..._core.failure import Failure
+from ..._core.source import IMDS
+from ..._http.runner import ExchangeRunner
+from ..._http.transport import direct_sender
+from ..._platform.clock import SYSTEM_CLOCK
+from ..._sources.firmware import firmware
+from ..._sources.registry import detect as detect_source
+from . import exchanges
+from .versions import KNOWN_VERSIONS
+
+if TYPE_CHECKING:
+    from ..._platform.clock import Clock
+    from ..._sources.firmware import Firmware
+
+SECONDS = 0.25
+"""The timeout of the request. On an Azure VM the service responds within a few milliseconds."""
+
+
+def detect(*, endpoint: str | None = None) -> bool:
+    """Return whether this is an Azure VM, within 0.3 seconds.
+
+    The firmware identifies an Azure VM immediately. Only where it does not, for example in a
+    container that hides it, the metadata service is asked for its API versions. No other service
+    gives that response: neither those of other clouds at the same address nor an Azure Arc agent.
+    ``False`` may also mean that the service has not started yet: see `MetadataClient.require`.
+
+    Args:
+        endpoint: the URL of the service to ask instead of the firmware; by default the environment
+            variable ``AZURE_POD_IDENTITY_AUTHORITY_HOST``.
+
+    Returns:
+        Whether this is an Azure VM, or ``endpoint`` is Azure's metadata service.
+    """
+    source = detect_source(IMDS)
+    base = source.endpoint.partition("/metadata/")[0]
+    return _is_azure_vm(endpoint or (source.variable and base) or None, firmware(), base)
+
+
+def _is_azure_vm(configured: str | None, vendor: Firmware, default: str) -> bool:
+    if configured is None and vendor.is_azure is not None:
+        return vendor.is_azure
+    return is_azure_service(configured or default)
+
+
+def is_azure_service(endpoint: str, seconds: float = SECONDS, clock: Clock = SYSTEM_CLOCK) -> bool:
+    """Return whether Azure's metadata service responds at an http URL within ``seconds``."""
+    if not endpoint.startswith("http://"):  # the service does not support TLS
+        return False
+    steps = exchanges.versions(
+        exchanges.ServiceEndpoint(endpoint.rstrip("/"), random.random), seconds, retry=False
+    )
+    try:
+        with direct_sender(clock) as send:
+            versions = ExchangeRunner(send, clock, seconds=seconds).run(steps)
+    except Failure:
+        return False
+    return any(version in KNOWN_VERSIONS for version in versions)
