@@ -1,4 +1,4 @@
-"""Mints attested documents, right ones and each kind of wrong one."""
+"""Creates attested documents: valid ones and each kind of invalid one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AT = dt.datetime(2026, 11, 1, 12, tzinfo=dt.timezone.utc)
-AS_AZURE_WRITES_IT = "1.2.840.113549.1.1.11"
+AZURE_DIGEST = "1.2.840.113549.1.1.11"
 
 
 def content(**other: Any) -> bytes:
-    """What a document says."""
-    said = {
+    """Return the content of a document."""
+    document = {
         "licenseType": "",
         "nonce": "42",
         "plan": {"name": "", "product": "", "publisher": ""},
@@ -36,23 +36,23 @@ def content(**other: Any) -> bytes:
         "vmId": "02aab8a4-74ef-476e-8182-f6d2ba4166a6",
         **other,
     }
-    return json.dumps(said, separators=(",", ":")).encode()
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
-class Holder:
-    """A certificate with its key."""
+class CertifiedKey:
+    """A certificate with its private key."""
 
     def __init__(self, certificate: x509.Certificate, key: Any) -> None:
         self.certificate = certificate
         self.key = key
 
-    def issue(self, name: str, **form: Any) -> Holder:
-        return issued(name, self, **form)
+    def issue(self, name: str, **form: Any) -> CertifiedKey:
+        return issue_certificate(name, self, **form)
 
 
-def issued(
+def issue_certificate(
     name: str,
-    issuer: Holder | None = None,
+    issuer: CertifiedKey | None = None,
     *,
     names: list[str] | None = None,
     ca: bool = False,
@@ -65,20 +65,24 @@ def issued(
     serial: int | None = None,
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | None = None,
     key_size: int = 2048,
-    places: list[str] | None = None,
-) -> Holder:
-    own = key or rsa.generate_private_key(65537, key_size)
+    issuer_urls: list[str] | None = None,
+) -> CertifiedKey:
+    private_key = key or rsa.generate_private_key(65537, key_size)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(own.public_key())
+        .public_key(private_key.public_key())
         .serial_number(serial or x509.random_serial_number())
         .not_valid_before(AT + dt.timedelta(days=days[0]))
         .not_valid_after(AT + dt.timedelta(days=days[1]))
         .add_extension(x509.BasicConstraints(ca, path_length), critical=True)
     )
+    if issuer:
+        # cryptography's verifier requires it, as the CA/Browser Forum does.
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+        builder = builder.add_extension(identifier, critical=False)
     if names:
         builder = builder.add_extension(
             x509.SubjectAlternativeName([x509.DNSName(each) for each in names]), critical=False
@@ -89,20 +93,22 @@ def issued(
         purposes = x509.ExtendedKeyUsage([x509.ObjectIdentifier(purpose)])
         builder = builder.add_extension(purposes, critical=False)
     if critical:
-        strange = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
-        builder = builder.add_extension(strange, critical=True)
+        unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+        builder = builder.add_extension(unknown, critical=True)
     if constrained:
         limits = x509.NameConstraints([x509.DNSName("example.com")], None)
         builder = builder.add_extension(limits, critical=False)
-    if places:
+    if issuer_urls:
         issuers = [
             x509.AccessDescription(
                 AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(url)
             )
-            for url in places
+            for url in issuer_urls
         ]
         builder = builder.add_extension(x509.AuthorityInformationAccess(issuers), critical=False)
-    return Holder(builder.sign(issuer.key if issuer else own, hashes.SHA256()), own)
+    return CertifiedKey(
+        builder.sign(issuer.key if issuer else private_key, hashes.SHA256()), private_key
+    )
 
 
 def _usage(usage: str) -> x509.KeyUsage:
@@ -120,10 +126,10 @@ def _usage(usage: str) -> x509.KeyUsage:
 
 
 class DocumentFactory:
-    """A root, an authority, and documents in the form that Azure gives them."""
+    """A root, an authority, and documents in Azure's form."""
 
     def __init__(self) -> None:
-        self.root = issued("root", ca=True, usage="certificates")
+        self.root = issue_certificate("root", ca=True, usage="certificates")
         self.authority = self.root.issue("authority", ca=True, usage="certificates")
         self._key = rsa.generate_private_key(65537, 2048)
 
@@ -133,51 +139,51 @@ class DocumentFactory:
         *,
         common_name: str = "metadata.azure.com",
         **form: Any,
-    ) -> Holder:
+    ) -> CertifiedKey:
         names = [name] if name else None
         return self.authority.issue(common_name, names=names, key=self._key, **form)
 
     def document(
         self,
-        signer: Holder | None = None,
+        signer: CertifiedKey | None = None,
         *,
-        said: bytes | None = None,
+        signed: bytes | None = None,
         shown: bytes | None = None,
-        certificates: list[Holder] | None = None,
-        digest: str = AS_AZURE_WRITES_IT,
+        certificates: list[CertifiedKey] | None = None,
+        digest: str = AZURE_DIGEST,
     ) -> str:
         signer = signer or self.signer()
-        said = content() if said is None else said
-        return signed_data(signer, said, certificates or [signer], shown=shown, digest=digest)
+        signed = content() if signed is None else signed
+        return signed_data(signer, signed, certificates or [signer], shown=shown, digest=digest)
 
-    def write(self, path: Path, holder: Holder) -> str:
-        path.write_bytes(holder.certificate.public_bytes(serialization.Encoding.PEM))
+    def write(self, path: Path, certified: CertifiedKey) -> str:
+        path.write_bytes(certified.certificate.public_bytes(serialization.Encoding.PEM))
         return str(path)
 
 
 def signed_data(
-    signer: Holder,
-    said: bytes,
-    certificates: list[Holder],
+    signer: CertifiedKey,
+    signed: bytes,
+    certificates: list[CertifiedKey],
     *,
     shown: bytes | None = None,
-    digest: str = AS_AZURE_WRITES_IT,
+    digest: str = AZURE_DIGEST,
     signature_algorithm: str = "1.2.840.113549.1.1.1",
     version: str = "v1",
     signed_attrs: bool = False,
     unsigned_attrs: bool = False,
     signers: int = 1,
 ) -> str:
-    """PKCS#7 SignedData in base64."""
-    own = asn1_x509.Certificate.load(_der(signer))
-    issued_by = {"issuer": own.issuer, "serial_number": own.serial_number}
+    """Return PKCS#7 SignedData in base64."""
+    certificate = asn1_x509.Certificate.load(_der(signer))
+    issued_by = {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
     algorithm = {"algorithm": digest, "parameters": None}
     info: dict[str, Any] = {
         "version": version,
         "sid": cms.SignerIdentifier("issuer_and_serial_number", issued_by),
         "digest_algorithm": cms.DigestAlgorithm(algorithm),
         "signature_algorithm": {"algorithm": signature_algorithm, "parameters": None},
-        "signature": signer.key.sign(said, padding.PKCS1v15(), hashes.SHA256()),
+        "signature": signer.key.sign(signed, padding.PKCS1v15(), hashes.SHA256()),
     }
     attribute = {"type": "content_type", "values": ["data"]}
     if signed_attrs:
@@ -192,7 +198,7 @@ def signed_data(
                 "digest_algorithms": [cms.DigestAlgorithm(algorithm)],
                 "encap_content_info": {
                     "content_type": "data",
-                    "content": said if shown is None else shown,
+                    "content": signed if shown is None else shown,
                 },
                 "certificates": [asn1_x509.Certificate.load(_der(each)) for each in certificates],
                 "signer_infos": [info] * signers,
@@ -202,5 +208,5 @@ def signed_data(
     return base64.b64encode(document.dump()).decode()
 
 
-def _der(holder: Holder) -> bytes:
-    return holder.certificate.public_bytes(serialization.Encoding.DER)
+def _der(certified: CertifiedKey) -> bytes:
+    return certified.certificate.public_bytes(serialization.Encoding.DER)

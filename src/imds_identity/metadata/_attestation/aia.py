@@ -1,8 +1,8 @@
-"""Issuers' certificates from where their subjects say that they are (RFC 5280, 4.2.2.1).
+"""Downloads of issuers' certificates from the URLs in certificates (RFC 5280, section 4.2.2.1).
 
-What a certificate says is believed only once it is verified, and this is asked before: so only
-certain hosts are asked, over the plain http that they publish by, at public addresses, for little,
-a few times. What comes back is believed no more than what the document itself brought.
+The URLs come from certificates that are not verified yet. So only certain hosts are allowed, over
+plain http as they publish, at public addresses, with few and small downloads. A downloaded
+certificate is trusted no more than one in the document.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from ..._platform.clock import SYSTEM_CLOCK
-from .trust import UNREADABLE, certificates
+from .trust import CERTIFICATE_ERRORS, certificates_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,84 +21,84 @@ if TYPE_CHECKING:
     from ..._platform.clock import Clock
 
 Download: TypeAlias = "Callable[[str], bytes]"
-"""Gives what is at a URL; raises `NotDownloaded`."""
+"""Returns the content of a URL; raises `DownloadFailed`."""
 
-MOST_HOPS = 4
-LARGEST = 16 * 1024
-_REMEMBERED_FAILURE = 300.0
-_MOST_REMEMBERED = 64
-_LOOK_UP_SECONDS = 5.0
+MAX_DOWNLOADS = 4
+MAX_BYTES = 16 * 1024
+_FAILURE_SECONDS = 300.0
+_MAX_CACHED = 64
+_RESOLVE_SECONDS = 5.0
 _WIRE_SERVER = "168.63.129.16"
-"""A public address at which every Azure VM has its host's own services."""
+"""A public address for services of the host of every Azure VM."""
 _NAT64 = bytes.fromhex("0064ff9b0000000000000000")
 _UNICAST_IPV6 = 0b001
-_HOSTS = ("microsoft.com", "digicert.com")
+_ALLOWED_DOMAINS = ("microsoft.com", "digicert.com")
 
 
-class NotDownloaded(Exception):
-    """There is no certificate to be had from there."""
+class DownloadFailed(Exception):
+    """The URL did not return a certificate."""
 
 
-class Issuers:
-    """Fetches issuers, and remembers for the process what it found and what it did not.
+class IssuerCache:
+    """Downloads issuers, and caches results and failures for the process.
 
     Args:
-        download: gives what is at a URL.
-        clock: tells when a failure is old enough to try again.
+        download: returns the content of a URL.
+        clock: times how long failures are cached.
     """
 
     def __init__(self, download: Download, clock: Clock = SYSTEM_CLOCK) -> None:
         self._download = download
         self._clock = clock
-        self._known: dict[str, tuple[float, tuple[x509.Certificate, ...]]] = {}
+        self._cached: dict[str, tuple[float, tuple[x509.Certificate, ...]]] = {}
 
-    def trip(self) -> Callable[[x509.Certificate], Iterator[x509.Certificate]]:
-        """What fetches for one verification, at most `MOST_HOPS` times."""
-        left = MOST_HOPS
+    def fetcher(self) -> Callable[[x509.Certificate], Iterator[x509.Certificate]]:
+        """Return a function that yields issuers: at most `MAX_DOWNLOADS` for one verification."""
+        left = MAX_DOWNLOADS
 
-        def fetched(certificate: x509.Certificate) -> Iterator[x509.Certificate]:
+        def fetch(certificate: x509.Certificate) -> Iterator[x509.Certificate]:
             nonlocal left
-            for url in places_of(certificate):
+            for url in issuer_urls(certificate):
                 if left <= 0:
                     return
                 left -= 1
-                yield from self._at(url)
+                yield from self._fetch(url)
 
-        return fetched
+        return fetch
 
-    def _at(self, url: str) -> tuple[x509.Certificate, ...]:
+    def _fetch(self, url: str) -> tuple[x509.Certificate, ...]:
         now = self._clock.now()
-        until, found = self._known.get(url, (now, ()))
+        until, found = self._cached.get(url, (now, ()))
         if found or now < until:
             return found
         try:
             data = self._download(url)
-            found = certificates(data) if len(data) <= LARGEST else ()
-        except (NotDownloaded, ValueError):
+            found = certificates_from(data) if len(data) <= MAX_BYTES else ()
+        except (DownloadFailed, ValueError):
             found = ()
-        for oldest in list(self._known)[: 1 - _MOST_REMEMBERED]:
-            self._known.pop(oldest, None)
-        self._known[url] = (now + _REMEMBERED_FAILURE, found)
+        for oldest in list(self._cached)[: 1 - _MAX_CACHED]:
+            self._cached.pop(oldest, None)
+        self._cached[url] = (now + _FAILURE_SECONDS, found)
         return found
 
 
-def places_of(certificate: x509.Certificate) -> list[str]:
-    """Where ``certificate`` says its issuer's is, as far as that may be asked."""
+def issuer_urls(certificate: x509.Certificate) -> list[str]:
+    """Return the allowed URLs of the issuer's certificate."""
     try:
         access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess)
-    except (x509.ExtensionNotFound, *UNREADABLE):
+    except (x509.ExtensionNotFound, *CERTIFICATE_ERRORS):
         return []
     return [
-        place.access_location.value
-        for place in access.value
-        if place.access_method == AuthorityInformationAccessOID.CA_ISSUERS
-        and isinstance(place.access_location, x509.UniformResourceIdentifier)
-        and may_be_asked(place.access_location.value)
+        each.access_location.value
+        for each in access.value
+        if each.access_method == AuthorityInformationAccessOID.CA_ISSUERS
+        and isinstance(each.access_location, x509.UniformResourceIdentifier)
+        and is_allowed_url(each.access_location.value)
     ]
 
 
-def may_be_asked(url: str) -> bool:
-    """Whether ``url`` is one of Microsoft's or DigiCert's, by plain http at the usual port."""
+def is_allowed_url(url: str) -> bool:
+    """Return whether ``url`` is plain http on port 80 at a host of Microsoft or DigiCert."""
     from urllib.parse import urlsplit
 
     if not url.isascii() or not url.isprintable() or " " in url:
@@ -110,14 +110,14 @@ def may_be_asked(url: str) -> bool:
         return False
     if parts.scheme != "http" or port not in (None, 80) or "@" in parts.netloc:
         return False
-    return any(host == known or host.endswith(f".{known}") for known in _HOSTS)
+    return any(host == domain or host.endswith(f".{domain}") for domain in _ALLOWED_DOMAINS)
 
 
 def download(url: str) -> bytes:
-    """What is at ``url``, asked for at an address of its host that was looked at before.
+    """Return the content of ``url``, from an address that was checked first.
 
     Raises:
-        NotDownloaded: if there is nothing to be had.
+        DownloadFailed: if there is none.
     """
     from urllib.parse import urlsplit
 
@@ -128,24 +128,24 @@ def download(url: str) -> bytes:
 
     host = urlsplit(url).hostname or ""
     address = public_address(host)
-    shown = f"[{address}]" if ":" in address else address
-    # By address, or a name server could answer differently the second time.
-    request = Request(url.replace(f"//{urlsplit(url).netloc}", f"//{shown}", 1), {"Host": host})
+    netloc = f"[{address}]" if ":" in address else address
+    # By address: a name server could return another address the second time.
+    request = Request(url.replace(f"//{urlsplit(url).netloc}", f"//{netloc}", 1), {"Host": host})
     try:
         with direct_sender(SYSTEM_CLOCK) as send:
             response = send(request)
     except (TransportError, Failure) as error:
-        raise NotDownloaded(str(error)) from None
+        raise DownloadFailed(str(error)) from None
     if response.status != 200:
-        raise NotDownloaded(f"the answer is {response.status}")
+        raise DownloadFailed(f"HTTP {response.status}")
     return response.body
 
 
 def public_address(host: str) -> str:
-    """An address of ``host``, none of whose addresses is private.
+    """Return an address of ``host``, if all its addresses are public.
 
     Raises:
-        NotDownloaded: if there is none.
+        DownloadFailed: if there is none, or one is not public.
     """
     import socket
 
@@ -154,22 +154,22 @@ def public_address(host: str) -> str:
     try:
         found = call_with_timeout(
             lambda: socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM),
-            _LOOK_UP_SECONDS,
-            NotDownloaded(f"{host} was not resolved within {_LOOK_UP_SECONDS:.0f} s"),
+            _RESOLVE_SECONDS,
+            DownloadFailed(f"{host} was not resolved within {_RESOLVE_SECONDS:.0f} s"),
         )
     except (OSError, UnicodeError) as error:
-        raise NotDownloaded(str(error)) from None
+        raise DownloadFailed(str(error)) from None
     addresses = [str(each[4][0]) for each in found]
     if not addresses or not all(map(_is_public, addresses)):
-        raise NotDownloaded(f"{host} has an address that is not public")
+        raise DownloadFailed(f"{host} has an address that is not public")
     return addresses[0]
 
 
-def _is_public(written: str) -> bool:
-    """Whether an address is one of the Internet's, and leads to no other address."""
+def _is_public(text: str) -> bool:
+    """Return whether an address, or the IPv4 address in it, is public."""
     from ipaddress import IPv4Address, IPv6Address, ip_address
 
-    address = ip_address(written)
+    address = ip_address(text)
     if isinstance(address, IPv6Address):
         if address.packed.startswith(_NAT64):
             address = IPv4Address(address.packed[len(_NAT64) :])
@@ -180,4 +180,4 @@ def _is_public(written: str) -> bool:
     return address.is_global and not address.is_multicast and str(address) != _WIRE_SERVER
 
 
-ISSUERS = Issuers(download)
+ISSUER_CACHE = IssuerCache(download)

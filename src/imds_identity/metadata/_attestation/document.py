@@ -1,4 +1,4 @@
-"""Attested documents: a machine's proof, signed by Azure, of which machine it is.
+"""Attested documents: proofs of a machine's identity that Azure signs.
 
 https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#attested-data
 """
@@ -11,51 +11,50 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from ..._core.failure import Failure, sanitize
 from ..._platform.clock import SYSTEM_CLOCK
 from .._models.compute import Plan
-from .._models.node import as_text
+from .._models.json_object import to_text
 from .._models.parsing import from_json
 from ..clouds import CLOUDS, Cloud, cloud_named, is_stack_hub
 from ..errors import (
     DocumentExpiredError,
     MalformedDocumentError,
-    NotOfferedError,
     NotYetValidError,
+    UnsupportedOnHostError,
     WrongCloudError,
     WrongNonceError,
     WrongSignerError,
 )
 from . import aia, trust
-from .chain import SKEW, Certificates, check_chain
-from .signed_data import content_of, open_signed
+from .chain import SKEW, TrustMaterial, check_chain
+from .signed_data import open_signed_data, unverified_content
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
-    from .trust import Given
+    from .trust import CertificateInput
 
-_MOMENT = re.compile(r"(\d\d)/(\d\d)/(\d\d) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)", re.ASCII)
+_TIME = re.compile(r"(\d\d)/(\d\d)/(\d\d) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttestedDocument:
-    """What Azure has signed about a machine.
+    """The content that Azure signed for a machine.
 
     Attributes:
-        vm_id: the machine's unique id.
-        subscription_id: its subscription; None before 2019-04-30.
-        nonce: what the request for the document gave, or the time where it gave none.
-        created_on: when it was signed.
-        expires_on: until when it is good, six hours later.
-        sku: the SKU of its image; None if it has none, or before 2019-11-01.
-        license_type: its Azure Hybrid Benefit; None if it has none, or before 2020-09-01.
-        plan: the plan of its Marketplace image; empty, and so false, if it has none.
-        cloud: whose metadata service has signed it; None if that was not verified.
-        raw: what was signed, as JSON.
+        vm_id: the unique ID of the machine.
+        subscription_id: its subscription; None before API version 2019-04-30.
+        nonce: the nonce of the request, or the time if the request had none.
+        created_on: the time of the signature.
+        expires_on: the end of the validity, six hours later.
+        sku: the SKU of the machine's image; None if there is none, or before 2019-11-01.
+        license_type: its Azure Hybrid Benefit; None if there is none, or before 2020-09-01.
+        plan: the plan of its Marketplace image; empty, and so false, if there is none.
+        cloud: the cloud of the signer; None if the signer was not verified.
+        raw: the signed content as JSON.
     """
 
     vm_id: str
@@ -76,81 +75,89 @@ def verify_attested_document(
     nonce: str | None,
     at: dt.datetime | float | None = None,
     ca_file: str | os.PathLike[str] | None = None,
-    intermediates: Iterable[Given] = (),
+    intermediates: Iterable[CertificateInput] = (),
     cloud: Cloud | str | None = None,
     offline: bool = False,
 ) -> AttestedDocument:
-    """Verify an attested document that a machine has sent.
+    """Verify an attested document that a machine sent.
 
-    It is verified that Azure's metadata service has signed it, for this request, for this time.
-    Who sent it is not: a document can be passed on. A nonce that is used once, and the machine's
-    ``vm_id`` looked up in Azure, are what keeps a stolen one from being used.
+    The verification proves that Azure's metadata service signed the document, with this nonce and
+    for this time. It does not prove who sent it, because a document can be passed on. To prevent
+    the use of a stolen document, use each nonce once and look up its ``vm_id`` in Azure.
 
     Args:
-        signature: the answer's ``signature``, base64.
-        nonce: what the machine was told to ask with; None to take any.
-        at: the time to verify for, a datetime (UTC if it names no zone) or seconds since 1970;
-            now by default.
-        ca_file: a file of certificates in PEM or DER to trust instead of the usual roots, each as
-            it is, self-signed or not.
-        intermediates: more certificates to build the chain of, each a certificate, PEM or DER.
-        cloud: the only cloud to accept, as `Cloud` or ``azEnvironment``; any of Azure's by default.
-        offline: whether to go without asking Microsoft and DigiCert for missing intermediates.
+        signature: the ``signature`` of the service's response, in base64.
+        nonce: the nonce that the machine was given; None to accept any.
+        at: the time to verify for, as a datetime (UTC if it has no time zone) or in seconds since
+            1970; now by default.
+        ca_file: a PEM or DER file of certificates to trust instead of the usual roots; they need
+            not be self-signed.
+        intermediates: more certificates for the chain, each a certificate, PEM or DER.
+        cloud: the only cloud to accept, as `Cloud` or ``azEnvironment``; by default any cloud.
+        offline: whether not to download missing intermediates from Microsoft and DigiCert.
 
     Returns:
-        What was signed.
+        The verified content.
 
     Raises:
-        AttestedDocumentError: of the kind that says what is wrong with it.
-        ValueError: if an argument is wrong.
+        AttestedDocumentError: if the verification fails; its class states the reason.
+        ValueError: if an argument is invalid.
         OSError: if ``ca_file`` cannot be read.
     """
     if nonce is not None and not isinstance(nonce, str):
-        raise ValueError(f"nonce must be text, or None to take any, not {nonce!r}")
-    moment, wanted = _moment(at), _wanted(cloud)
-    known = _certificates(ca_file, intermediates, offline=offline)
-    opened = open_signed(signature)
-    document = _document(opened.content, _cloud_of(_names(opened.signer), wanted))
+        raise ValueError(f"nonce must be a string, or None to accept any, not {nonce!r}")
+    moment, clouds = _to_datetime(at), _accepted_clouds(cloud)
+    material = _trust_material(ca_file, intermediates, offline=offline)
+    signed = open_signed_data(signature)
+    signer_cloud, host = _cloud_and_host(_host_names(signed.signer), clouds)
+    document = _document(signed.content, signer_cloud)
     _check_times(document, moment)
     check_chain(
-        opened.signer,
+        signed.signer,
+        host,
         moment,
-        known._replace(intermediates=(*known.intermediates, *opened.others)),
+        material._replace(intermediates=(*material.intermediates, *signed.others)),
     )
     if nonce is not None and document.nonce != nonce:
         raise WrongNonceError(
-            f"The document answers the nonce {sanitize(str(document.nonce))!r}, not "
-            f"{sanitize(nonce)!r}: it was made for another request."
+            f"The document has the nonce {sanitize(str(document.nonce))!r}, not "
+            f"{sanitize(nonce)!r}: it was created for another request."
         )
     return document
 
 
 def read_attested_document_without_verifying(signature: str | bytes) -> AttestedDocument:
-    """Read a document that anybody may have written. Believe nothing that it says.
+    """Parse a document without verifying it. Trust nothing in it: anyone may have written it.
 
     Args:
-        signature: the answer's ``signature``, base64.
+        signature: the ``signature`` of the service's response, in base64.
+
+    Returns:
+        The content; its ``cloud`` is None.
 
     Raises:
-        AttestedDocumentError: if it cannot be read.
+        AttestedDocumentError: if it is malformed.
     """
-    return _document(content_of(signature), None)
+    return _document(unverified_content(signature), None)
 
 
-def _certificates(
-    ca_file: str | os.PathLike[str] | None, intermediates: Iterable[Given], *, offline: bool
-) -> Certificates:
+def _trust_material(
+    ca_file: str | os.PathLike[str] | None,
+    intermediates: Iterable[CertificateInput],
+    *,
+    offline: bool,
+) -> TrustMaterial:
     if isinstance(intermediates, str | bytes | x509.Certificate):
         intermediates = (intermediates,)
-    given = [found for each in intermediates for found in trust.certificates(each)]
-    return Certificates(
-        anchors=trust.roots() if ca_file is None else trust.anchors_in(ca_file),
+    given = [found for each in intermediates for found in trust.certificates_from(each)]
+    return TrustMaterial(
+        anchors=trust.roots() if ca_file is None else trust.load_anchors(ca_file),
         intermediates=(*trust.intermediates(), *given),
-        fetched=(lambda _: ()) if offline else aia.ISSUERS.trip(),
+        fetch_issuers=(lambda _: ()) if offline else aia.ISSUER_CACHE.fetcher(),
     )
 
 
-def _moment(at: dt.datetime | float | None) -> dt.datetime:
+def _to_datetime(at: dt.datetime | float | None) -> dt.datetime:
     if isinstance(at, dt.datetime):
         return at.replace(tzinfo=dt.timezone.utc) if at.tzinfo is None else at
     seconds = SYSTEM_CLOCK.wall() if at is None else at
@@ -160,84 +167,86 @@ def _moment(at: dt.datetime | float | None) -> dt.datetime:
         raise ValueError(f"at must be a datetime or seconds since 1970, not {at!r}") from None
 
 
-def _wanted(cloud: Cloud | str | None) -> tuple[Cloud, ...]:
+def _accepted_clouds(cloud: Cloud | str | None) -> tuple[Cloud, ...]:
     if cloud is None:
         return CLOUDS
     if not isinstance(cloud, str | Cloud):
         raise ValueError(f"cloud must be a Cloud or its azEnvironment, not {cloud!r}")  # noqa: TRY004
     name = cloud if isinstance(cloud, str) else cloud.name
     if is_stack_hub(name):
-        raise NotOfferedError("Attested documents are not available on Azure Stack Hub.")
+        raise UnsupportedOnHostError("Attested documents are not available on Azure Stack Hub.")
     return (cloud_named(cloud) if isinstance(cloud, str) else cloud,)
 
 
-def _names(signer: x509.Certificate) -> list[str]:
-    """The host names of a certificate; its common name counts only where it lists none."""
+def _host_names(signer: x509.Certificate) -> list[str]:
     try:
-        listed = signer.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return [str(name).lower() for name in listed.get_values_for_type(x509.DNSName)]
+        names = signer.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        named = signer.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        return [str(name.value).lower() for name in named]
+        return []
+    return [str(name).lower() for name in names.get_values_for_type(x509.DNSName)]
 
 
-def _cloud_of(names: list[str], wanted: tuple[Cloud, ...]) -> Cloud:
-    for cloud in wanted:
-        if any(_names_service_of(name, cloud) for name in names):
-            return cloud
-    shown = sanitize(", ".join(names)) or "nobody"
-    other = [each for each in CLOUDS if any(_names_service_of(name, each) for name in names)]
+def _cloud_and_host(names: list[str], clouds: tuple[Cloud, ...]) -> tuple[Cloud, str]:
+    """Return the cloud of the signer, and the host name that identifies it."""
+    for cloud in clouds:
+        for name in names:
+            if _is_host_of(name, cloud):
+                return cloud, name
+    shown = sanitize(", ".join(names)) or "no host"
+    other = [each for each in CLOUDS if any(_is_host_of(name, each) for name in names)]
     if other:
         raise WrongCloudError(
             f"The signer is {shown}, the metadata service of {other[0].name}, not of "
-            f"{wanted[0].name}."
+            f"{clouds[0].name}."
         )
-    raise WrongSignerError(f"The signer's certificate names {shown}, no metadata service of Azure.")
+    raise WrongSignerError(
+        f"The signer's certificate names {shown}, which is not an Azure metadata service."
+    )
 
 
-def _names_service_of(name: str, cloud: Cloud) -> bool:
+def _is_host_of(name: str, cloud: Cloud) -> bool:
     domain = cloud.attestation_domain
     return domain is not None and (name == domain or name.endswith(f".{domain}"))
 
 
 def _document(content: bytes, cloud: Cloud | None) -> AttestedDocument:
     try:
-        said = from_json(content)
-        if not isinstance(said, dict) or not isinstance(said.get("timeStamp"), dict):
-            raise MalformedDocumentError("The signed content is no JSON object with a timeStamp.")
-        plan = Plan.parse(said.get("plan"), "plan")
+        raw = from_json(content)
+        if not isinstance(raw, dict) or not isinstance(raw.get("timeStamp"), dict):
+            raise MalformedDocumentError(
+                "The signed content is not a JSON object with a timeStamp."
+            )
+        plan = Plan.parse(raw.get("plan"), "plan")
     except Failure as failure:
-        raise MalformedDocumentError(f"The signed content is none: {failure}") from None
-    vm_id = as_text(said.get("vmId"))
+        raise MalformedDocumentError(f"The signed content is malformed: {failure}") from None
+    vm_id = to_text(raw.get("vmId"))
     if vm_id is None:
         raise MalformedDocumentError("The signed content has no vmId.")
     return AttestedDocument(
         vm_id=vm_id,
-        subscription_id=as_text(said.get("subscriptionId")),
-        nonce=as_text(said.get("nonce")),
-        created_on=_time(said["timeStamp"].get("createdOn")),
-        expires_on=_time(said["timeStamp"].get("expiresOn")),
-        sku=as_text(said.get("sku")),
-        license_type=as_text(said.get("licenseType")),
+        subscription_id=to_text(raw.get("subscriptionId")),
+        nonce=to_text(raw.get("nonce")),
+        created_on=_parse_time(raw["timeStamp"].get("createdOn")),
+        expires_on=_parse_time(raw["timeStamp"].get("expiresOn")),
+        sku=to_text(raw.get("sku")),
+        license_type=to_text(raw.get("licenseType")),
         plan=plan,
         cloud=cloud,
-        raw=said,
+        raw=raw,
     )
 
 
-def _time(written: object) -> dt.datetime:
-    match = _MOMENT.fullmatch(written) if isinstance(written, str) else None
+def _parse_time(text: object) -> dt.datetime:
+    match = _TIME.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise MalformedDocumentError("The signed content has a timeStamp that is no time.")
+        raise MalformedDocumentError("The signed content has an invalid timeStamp.")
     month, day, year, hour, minute, second = (int(match[i]) for i in range(1, 7))
     offset = dt.timedelta(hours=int(match[8]), minutes=int(match[9]))
     try:
         zone = dt.timezone(-offset if match[7] == "-" else offset)
         return dt.datetime(2000 + year, month, day, hour, minute, second, tzinfo=zone)
     except ValueError:
-        raise MalformedDocumentError(
-            "The signed content has a timeStamp that is no time."
-        ) from None
+        raise MalformedDocumentError("The signed content has an invalid timeStamp.") from None
 
 
 def _check_times(document: AttestedDocument, at: dt.datetime) -> None:

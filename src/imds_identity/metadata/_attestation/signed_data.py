@@ -1,15 +1,15 @@
-"""PKCS#7 SignedData as Azure writes it (RFC 2315, RFC 5652), and in no other form.
+"""PKCS#7 SignedData (RFC 2315, RFC 5652), only in the form that Azure writes.
 
-A signature covers the content only. All else in the document is held to the one form that the
-metadata service gives it: what was read is written again, and must come out the same to the byte.
-So there is nothing in a document that somebody could change on the way.
+The signature covers only the content. For the rest, the document must have exactly the form of the
+metadata service: the parsed data is encoded again and must match byte for byte. So a document
+cannot be modified anywhere.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from asn1crypto import cms
 from asn1crypto import x509 as asn1_x509
@@ -18,34 +18,34 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ..errors import MalformedDocumentError, SignerNotFoundError, WrongSignatureError
-from .trust import UNREADABLE, from_der
+from .trust import CERTIFICATE_ERRORS, from_der
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-LARGEST = 32 * 1024
-"""Characters. A document is four thousand, and two more for each certificate that comes along.
+MAX_CHARACTERS = 32 * 1024
+"""A document has four thousand characters, plus two thousand for each further certificate.
 
-To read an object identifier takes time with the square of its length: seconds, for 100,000.
+Parsing an object identifier takes quadratic time: seconds for 100,000 bytes.
 """
 
 _SHA256 = "2.16.840.1.101.3.4.2.1"
 _RSA = "1.2.840.113549.1.1.1"
 _SHA256_WITH_RSA = "1.2.840.113549.1.1.11"
-# The service names a signature algorithm where a digest belongs; SHA-256 itself is what standards
-# want there. The signature's algorithm it has always named so. The newer name is one byte away from
-# it: to take both would be to take a document with a byte changed.
+# As the digest, the service names a signature algorithm; the standard requires SHA-256. As the
+# signature algorithm it has always named RSA. The newer name differs from it in one byte: accepting
+# both would accept a document with a modified byte.
 _DIGESTS = frozenset({_SHA256, _SHA256_WITH_RSA})
-_SMALLEST_KEY = 2048
+_MIN_KEY_BITS = 2048
 
 
 class SignedData(NamedTuple):
-    """A document whose signature fits its content; whose signature it is, is for others to ask.
+    """A document with a valid signature of a signer that is not verified yet.
 
     Attributes:
-        content: what was signed.
-        signer: the certificate of the key that signed it.
-        others: certificates that came along.
+        content: the signed content.
+        signer: the certificate of the signing key.
+        others: the other certificates in the document.
     """
 
     content: bytes
@@ -53,38 +53,38 @@ class SignedData(NamedTuple):
     others: tuple[x509.Certificate, ...]
 
 
-def open_signed(signature: str | bytes) -> SignedData:
-    """Read SignedData in base64 and hold its signature against its content.
+def open_signed_data(signature: str | bytes) -> SignedData:
+    """Parse base64 SignedData, and verify the signature over its content.
 
     Raises:
-        MalformedDocumentError: if it is not in the form that Azure gives it.
-        SignerNotFoundError: if it does not hold exactly one certificate of its signer.
-        WrongSignatureError: if the signer has not signed this content.
+        MalformedDocumentError: if it does not have Azure's form.
+        SignerNotFoundError: if it does not contain exactly one certificate of its signer.
+        WrongSignatureError: if the signature does not match the content.
     """
     parts = _parts(_from_base64(signature))
     certificates = [_certificate(der) for der in parts.certificates]
-    theirs = [
+    matches = [
         certificate
         for certificate in certificates
         if certificate.issuer.public_bytes() == parts.issuer
         and certificate.serial_number == parts.serial
     ]
-    if len(theirs) != 1:
+    if len(matches) != 1:
         raise SignerNotFoundError(
-            f"The document holds {len(theirs)} certificates of the issuer and serial number that "
-            "its signature names; it must hold one."
+            f"The document contains {len(matches)} certificates with the issuer and serial number "
+            "of its signer; it must contain one."
         )
-    (signer,) = theirs
+    (signer,) = matches
     _check_signature(signer, parts)
     others = tuple(certificate for certificate in certificates if certificate is not signer)
     return SignedData(parts.content, signer, others)
 
 
-def content_of(signature: str | bytes) -> bytes:
-    """What a document says, whoever has written it.
+def unverified_content(signature: str | bytes) -> bytes:
+    """Return the content of a document without verifying its signature.
 
     Raises:
-        MalformedDocumentError: if it is not in the form that Azure gives it.
+        MalformedDocumentError: if it does not have Azure's form.
     """
     return _parts(_from_base64(signature)).content
 
@@ -100,8 +100,8 @@ class _Parts(NamedTuple):
 def _from_base64(signature: str | bytes) -> bytes:
     if not isinstance(signature, str | bytes):
         raise TypeError(f"signature must be base64 text, not {type(signature).__name__}")
-    if len(signature) > LARGEST:
-        raise MalformedDocumentError(f"The document is larger than {LARGEST} characters.")
+    if len(signature) > MAX_CHARACTERS:
+        raise MalformedDocumentError(f"The document is larger than {MAX_CHARACTERS} characters.")
     try:
         text = signature if isinstance(signature, bytes) else signature.encode("ascii")
         # Some tools wrap lines.
@@ -110,30 +110,30 @@ def _from_base64(signature: str | bytes) -> bytes:
     except (UnicodeEncodeError, binascii.Error, ValueError):
         raise MalformedDocumentError("The document is not base64.") from None
     if base64.b64encode(der) != text:
-        raise MalformedDocumentError("The document is not base64 as everybody writes it.")
+        raise MalformedDocumentError("The document is not canonical base64.")
     return der
 
 
 def _parts(der: bytes) -> _Parts:
     try:
-        parts, written_again = _read_and_write(der)
+        parts, encoded = _parse_and_encode(der)
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
-        parts, written_again = None, b""
-    if parts is None or written_again != der:
+        parts, encoded = None, b""
+    if parts is None or encoded != der:
         raise MalformedDocumentError(
-            "The document is not PKCS#7 SignedData of one signer as Azure writes it."
+            "The document is not PKCS#7 SignedData with one signer in Azure's form."
         )
     return parts
 
 
-def _read_and_write(der: bytes) -> tuple[_Parts, bytes]:
+def _parse_and_encode(der: bytes) -> tuple[_Parts, bytes]:
     signed = cms.ContentInfo.load(der, strict=True)["content"]
     (info,) = signed["signer_infos"]
     digest, algorithm = info["digest_algorithm"], info["signature_algorithm"]
     if digest["algorithm"].dotted not in _DIGESTS or algorithm["algorithm"].dotted != _RSA:
-        raise ValueError("other algorithms")
+        raise ValueError("unexpected algorithm")
     if any(each["parameters"].dump() not in (b"", b"\x05\x00") for each in (digest, algorithm)):
-        raise ValueError("algorithms with parameters")
+        raise ValueError("algorithm with parameters")
     issued = info["sid"].chosen
     content = signed["encap_content_info"]["content"].native
     signature = info["signature"].native
@@ -145,7 +145,7 @@ def _read_and_write(der: bytes) -> tuple[_Parts, bytes]:
         "signature_algorithm": algorithm,
         "signature": signature,
     }
-    written = cms.ContentInfo(
+    encoded = cms.ContentInfo(
         {
             "content_type": "signed_data",
             "content": {
@@ -160,45 +160,44 @@ def _read_and_write(der: bytes) -> tuple[_Parts, bytes]:
     parts = _Parts(
         content, certificates, issued["issuer"].dump(), issued["serial_number"].native, signature
     )
-    return parts, written.dump()
+    return parts, encoded.dump()
 
 
 def _certificate(der: bytes) -> x509.Certificate:
     try:
         certificate = from_der(der)
-        if _written_again(certificate) == der:
+        if _encoded(certificate) == der:
             return certificate
     except ValueError:
         pass
-    raise MalformedDocumentError("The document holds a certificate that is none.")
+    raise MalformedDocumentError("The document contains a malformed certificate.")
 
 
-def _written_again(certificate: x509.Certificate) -> bytes:
-    """The certificate in the one form that its issuer can have given it."""
+def _encoded(certificate: x509.Certificate) -> bytes:
+    """Return the canonical encoding of the certificate."""
     body = asn1_x509.TbsCertificate.load(certificate.tbs_certificate_bytes)
-    whole: Any = asn1_x509.Certificate(
+    encoded: bytes = asn1_x509.Certificate(
         {
             "tbs_certificate": body,
             "signature_algorithm": body["signature"],
             "signature_value": certificate.signature,
         }
-    )
-    written: bytes = whole.dump()
-    return written
+    ).dump()
+    return encoded
 
 
 def _check_signature(signer: x509.Certificate, parts: _Parts) -> None:
     try:
         key = signer.public_key()
-    except UNREADABLE:
+    except CERTIFICATE_ERRORS:
         key = None
-    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < _SMALLEST_KEY:
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < _MIN_KEY_BITS:
         raise WrongSignatureError(
-            f"The signer's key is not an RSA key of {_SMALLEST_KEY} bits or more."
+            f"The signer's key is not an RSA key of at least {_MIN_KEY_BITS} bits."
         )
     try:
         key.verify(parts.signature, parts.content, padding.PKCS1v15(), SHA256())
     except InvalidSignature:
         raise WrongSignatureError(
-            "The signature is not the signer's over this content: one of them was changed."
+            "The signature does not match the content: the document was modified."
         ) from None

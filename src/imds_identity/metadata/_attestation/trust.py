@@ -1,4 +1,4 @@
-"""The certificates that chains are built of: this package's own, certifi's and the caller's."""
+"""The certificates that chains may consist of: this package's, certifi's, and the caller's."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-Given: TypeAlias = "x509.Certificate | bytes | str"
-"""A certificate, or PEM of some, or DER of one."""
+CertificateInput: TypeAlias = "x509.Certificate | bytes | str"
+"""A certificate, PEM with any number of certificates, or the DER of one."""
 
-UNREADABLE = (
+CERTIFICATE_ERRORS = (
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
@@ -28,10 +28,10 @@ UNREADABLE = (
     KeyError,
     Warning,
 )
-"""What cryptography raises for a certificate that is none.
+"""The exceptions of cryptography for malformed certificates.
 
-Warnings where those are errors; KeyError by 42 and older, for a name whose type of string they
-do not know.
+Warning for callers that turn warnings into errors; KeyError from version 42 and older, for names
+with an unknown string type.
 """
 
 _PEM = b"-----BEGIN CERTIFICATE-----"
@@ -39,45 +39,45 @@ _PEM = b"-----BEGIN CERTIFICATE-----"
 
 @functools.cache
 def roots() -> tuple[x509.Certificate, ...]:
-    """The roots of this package, and those of certifi."""
+    """Return the roots of this package and of certifi."""
     import certifi
 
     with open(certifi.where(), "rb") as file:
-        return _each_once((*_bundled("roots.pem"), *_readable(file.read())))
+        return _unique((*_bundled("roots.pem"), *_readable(file.read())))
 
 
 @functools.cache
 def intermediates() -> tuple[x509.Certificate, ...]:
-    """The authorities between those roots and Azure's signers."""
+    """Return the authorities between those roots and Azure's signers."""
     return _bundled("intermediates.pem")
 
 
-def anchors_in(path: str | os.PathLike[str]) -> tuple[x509.Certificate, ...]:
-    """The certificates of a file in PEM or DER.
+def load_anchors(path: str | os.PathLike[str]) -> tuple[x509.Certificate, ...]:
+    """Return the certificates of a PEM or DER file.
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if there are none in it.
+        ValueError: if it has no valid certificates.
     """
-    # What cannot be read is trusted by nobody; systems' bundles have some of those.
+    # Skips malformed certificates, which are never trusted: bundles of some systems have them.
     with open(path, "rb") as file:
         found = _readable(file.read())
     if not found:
-        raise ValueError(f"{path} has no certificates in it that can be read, in PEM or DER")
-    return _each_once(found)
+        raise ValueError(f"{path} contains no valid certificates in PEM or DER")
+    return _unique(found)
 
 
-def certificates(given: Given) -> tuple[x509.Certificate, ...]:
-    """The certificates of ``given``.
+def certificates_from(given: CertificateInput) -> tuple[x509.Certificate, ...]:
+    """Return the certificates in ``given``.
 
     Raises:
-        ValueError: if it holds something else.
+        ValueError: if it is not a certificate, or a certificate is malformed.
     """
     if isinstance(given, x509.Certificate):
         return (given,)
     if not isinstance(given, str | bytes):
-        raise ValueError(  # noqa: TRY004 - one error for whatever is no certificate
-            f"a certificate is given as PEM, DER or x509.Certificate, not {type(given).__name__}"
+        raise ValueError(  # noqa: TRY004 - one error for any invalid certificate
+            f"a certificate must be PEM, DER or x509.Certificate, not {type(given).__name__}"
         )
     data = given.encode() if isinstance(given, str) else given
     if _PEM not in data:
@@ -87,43 +87,43 @@ def certificates(given: Given) -> tuple[x509.Certificate, ...]:
 
 
 def from_der(der: bytes) -> x509.Certificate:
-    """The certificate that ``der`` is.
+    """Parse a certificate.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is malformed.
     """
     try:
-        # cryptography warns of such numbers today and will refuse them one day.
+        # cryptography warns of such serial numbers now, and will refuse them later.
         if asn1_x509.Certificate.load(der).serial_number <= 0:
             raise ValueError("its serial number is not positive")
         certificate = x509.load_der_x509_certificate(der)
-        # What is wrong inside is found by looking.
+        # cryptography parses these on first access.
         _ = certificate.subject, certificate.issuer, certificate.extensions
-    except UNREADABLE as error:
+    except CERTIFICATE_ERRORS as error:
         reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"this is no certificate in PEM or DER ({reason})") from None
+        raise ValueError(f"not a certificate in PEM or DER ({reason})") from None
     return certificate
 
 
 def _readable(bundle: bytes) -> list[x509.Certificate]:
-    """The certificates of ``bundle`` but for those that cryptography cannot or will not read."""
+    """Return the certificates of ``bundle`` without malformed ones."""
     return [
         certificate
         for block in ([_PEM + each for each in bundle.split(_PEM)[1:]] or [bundle])
-        for certificate in _readable_one(block)
+        for certificate in _readable_block(block)
     ]
 
 
-def _readable_one(block: bytes) -> tuple[x509.Certificate, ...]:
+def _readable_block(block: bytes) -> tuple[x509.Certificate, ...]:
     try:
-        return certificates(block)
+        return certificates_from(block)
     except ValueError:
         return ()
 
 
 def _bundled(name: str) -> tuple[x509.Certificate, ...]:
-    return certificates(resources.files(__package__).joinpath(name).read_bytes())
+    return certificates_from(resources.files(__package__).joinpath(name).read_bytes())
 
 
-def _each_once(found: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+def _unique(found: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
     return tuple(dict.fromkeys(found))
