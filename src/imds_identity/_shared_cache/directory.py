@@ -13,7 +13,7 @@ from .mounts import current_mounts
 from .open_directory import (
     BY_DESCRIPTOR,
     OpenDirectory,
-    Untrusted,
+    UntrustedPath,
     check_file,
     open_or_create_directory,
 )
@@ -28,7 +28,7 @@ _ATTEMPTS = 5
 _FIX = "make it a directory of your own" + " with mode 700" * (sys.platform != "win32")
 
 
-class Unusable(OSError):
+class NoUsableDirectory(OSError):
     """There is no directory in which to share anything."""
 
 
@@ -64,7 +64,7 @@ class Directory:
         """Return whether it can be used; if not, a warning has reported the reason."""
         try:
             self._current()
-        except Unusable:
+        except NoUsableDirectory:
             return False
         return True
 
@@ -75,12 +75,7 @@ class Directory:
             log_in_thread("WARNING", "%s", reason)
 
     def open(self, name: str, mode: str) -> FileIO:
-        """Open a private file, with mode ``r`` or ``r+``, or create it, with ``x`` or ``x+``.
-
-        Raises:
-            Untrusted: if another user may have created it or can access it.
-            OSError: if it cannot be opened.
-        """
+        """Open a private file, with mode ``r`` or ``r+``, or create it, with ``x`` or ``x+``."""
         opened = self._current()
         before = None
         if "x" not in mode:
@@ -91,41 +86,27 @@ class Directory:
             restore_mode(file.fileno())
         elif BY_DESCRIPTOR and not os.path.samestat(before, os.fstat(file.fileno())):
             file.close()
-            raise Untrusted(f"{name} was replaced while it was opened")
+            raise UntrustedPath(f"{name} was replaced while it was opened")
         return file
 
     def open_or_create(self, name: str) -> FileIO:
-        """Open a private file for reading and writing.
-
-        Raises:
-            Untrusted: if another user may have created it or can access it.
-            OSError: if it cannot be opened.
-        """
+        """Open a private file for reading and writing."""
         for _ in range(_ATTEMPTS):
             with suppress(FileNotFoundError):
                 return self.open(name, "r+")
             with suppress(FileExistsError):
                 return self.open(name, "x+")
-        raise Untrusted(f"{name} can be neither opened nor created")
+        raise UntrustedPath(f"{name} can be neither opened nor created")
 
     def write(self, name: str, content: bytes, confirm: Callable[[], bool]) -> None:
-        """Replace a file atomically, if ``confirm`` still agrees after the content was written.
-
-        Raises:
-            OSError: if it cannot be written.
-        """
+        """Replace a file atomically, if ``confirm`` returns True immediately before that."""
         opened = self._current()
-        write_atomically(
-            opened.path_of(name),
-            content,
-            inherit_access=True,
-            directory=opened.descriptor,
-            confirm=confirm,
-        )
+        path, descriptor = opened.path_of(name), opened.descriptor
+        write_atomically(path, content, inherit_access=True, directory=descriptor, confirm=confirm)
 
     def set_mtime(self, name: str, moment: float) -> None:
         """Set the modification time of a file to ``moment`` (``Clock.now``), if possible."""
-        with suppress(OSError, Untrusted), self.open_or_create(name) as file:
+        with suppress(OSError), self.open_or_create(name) as file:
             set_times(file, moment, moment)
 
     def stat(self, name: str) -> os.stat_result | None:
@@ -165,7 +146,7 @@ class Directory:
             if opened := self._try_each(paths):
                 return opened
             self._unusable_state = state
-        raise Unusable("no directory can be used")
+        raise NoUsableDirectory("no directory can be used")
 
     def _try_each(self, paths: list[str]) -> OpenDirectory | None:
         mounts = current_mounts() if self._in_memory else None
@@ -175,10 +156,10 @@ class Directory:
                 continue
             try:
                 opened = open_or_create_directory(path, mounts)
+            except UntrustedPath as reason:
+                reasons.append(f"{reason}; {_FIX}")
             except OSError as error:
                 reasons.append(f"{path} cannot be used: {error.strerror}")
-            except Untrusted as reason:
-                reasons.append(f"{reason}; {_FIX}")
             else:
                 if reasons:
                     self.warn_once(f"{reasons[0]}. Tokens are shared in {path} instead")
@@ -203,8 +184,7 @@ def _state_of(path: str) -> list[int]:
     for name in (os.path.dirname(path), path):
         with suppress(OSError, ValueError):
             status = os.lstat(name)
-            values += [status.st_dev, status.st_ino, status.st_mode, status.st_uid]
-            values.append(status.st_ctime_ns)
+            values += [*status[:5], status.st_ctime_ns]  # from the mode to the owner
     return values
 
 

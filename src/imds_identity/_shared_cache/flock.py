@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 def try_lock(file: FileIO) -> bool:
-    """Lock ``file`` without waiting, and return whether it is locked now.
-
-    Raises:
-        OSError: if the file system does not support locks.
-    """
+    """Lock ``file`` without waiting, and return whether it is locked now."""
     if fcntl is None:
         from filelock import lock_descriptor
 

@@ -66,15 +66,10 @@ class Lease:
 
 
 class LeaseAttempt:
-    """An attempt of this process to get a lease.
+    """An attempt of this process to get the lease ``name``.
 
     It keeps every file that it may have locked, so that closing it releases the lease at whatever
     point a signal handler has raised.
-
-    Args:
-        directory: where the files are.
-        name: of the first file; the names of its successors end in a number.
-        clock: the time.
     """
 
     def __init__(self, directory: Directory, name: str, clock: Clock) -> None:
@@ -88,8 +83,7 @@ class LeaseAttempt:
 
         Raises:
             LeaseUnavailable: if all holders have expired.
-            Untrusted: if another user may have created a file or can access it.
-            OSError: if a file cannot be locked.
+            OSError: if a file cannot be opened or locked.
         """
         now = self._clock.now()
         for number in range(1 + _SUCCESSORS):

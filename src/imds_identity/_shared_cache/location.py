@@ -29,13 +29,8 @@ _SPARE_NAMES = 3
 def parse_setting(setting: bool | str | os.PathLike[str] | None, variable: str) -> str | None:
     """Return `OFF`, None for the default, or an absolute path.
 
-    Args:
-        setting: False or an "off" word in any case; True, an "on" word, an empty string or None
-            for the default; or an absolute path.
-        variable: where it was set, for the message.
-
     Raises:
-        ValueError: if it is invalid.
+        ValueError: if ``setting`` is invalid; the message names ``variable``.
     """
     if setting is None or isinstance(setting, bool):
         return OFF if setting is False else None
@@ -108,9 +103,6 @@ def default_paths(runtime_directory: str | None) -> Iterator[str]:
 
     Every user can write to /dev/shm. If another user has created the directory there beforehand,
     all processes of this user use the next name.
-
-    Args:
-        runtime_directory: the value of XDG_RUNTIME_DIR.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import NamedTuple
 
 _IN_MEMORY = frozenset({b"tmpfs", b"ramfs"})
@@ -12,15 +13,12 @@ _FIRST_OPTIONAL_FIELD = 6
 
 
 class Mounts(NamedTuple):
-    """Mounted file systems.
-
-    Attributes:
-        devices: numbers (``st_dev``) of file systems in memory.
-        others: mount points of all other file systems.
-    """
+    """Mounted file systems."""
 
     devices: frozenset[int]
+    """Numbers (``st_dev``) of the file systems in memory."""
     others: frozenset[bytes]
+    """Mount points of all other file systems."""
 
     def in_memory(self, path: str) -> bool:
         """Return whether ``path`` exists in a file system in memory."""
@@ -32,13 +30,10 @@ class Mounts(NamedTuple):
 
 def current_mounts() -> Mounts:
     """Return the mounts that this process sees; none on systems other than Linux."""
-    if not sys.platform.startswith("linux"):
-        return parse_mounts(b"")
-    try:
-        with open(_MOUNTS, "rb") as file:
+    if sys.platform.startswith("linux"):
+        with suppress(OSError), open(_MOUNTS, "rb") as file:
             return parse_mounts(file.read())
-    except OSError:
-        return parse_mounts(b"")
+    return parse_mounts(b"")
 
 
 def parse_mounts(table: bytes) -> Mounts:

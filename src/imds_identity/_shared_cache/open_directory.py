@@ -18,7 +18,7 @@ BY_DESCRIPTOR = os.open in os.supports_dir_fd
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_DIRECTORY", "O_NOFOLLOW"))
 
 
-class Untrusted(Exception):
+class UntrustedPath(OSError):
     """Another user may have created, or can access, a directory or a file."""
 
 
@@ -34,14 +34,14 @@ class OpenDirectory:
         self._identity = (status.st_dev, status.st_ino)
         check_directory(status, path)
         if sys.platform == "win32" and (problem := access_problem(path, status)):
-            raise Untrusted(f"{path} {problem}")
+            raise UntrustedPath(f"{path} {problem}")
 
     def is_unchanged(self) -> bool:
         """Return whether it is still this directory: a daemon may close all descriptors."""
         try:
             status = self._status()
             check_directory(status, self.path)
-        except (OSError, Untrusted):
+        except OSError:
             return False
         return status.st_nlink > 0 and self._identity == (status.st_dev, status.st_ino)
 
@@ -77,22 +77,17 @@ class OpenDirectory:
 
 
 def open_or_create_directory(path: str, mounts: Mounts | None) -> OpenDirectory:
-    """Open or create the directory ``path``; in memory only, if ``mounts`` is given.
-
-    Raises:
-        Untrusted: if another user may have created it or can access it.
-        OSError: if it cannot be opened or created.
-    """
+    """Open or create the directory ``path``; in memory only, if ``mounts`` is given."""
     # Checked before opening, because a FUSE file system can block its users.
     if mounts and os.fsencode(path) in mounts.others:
-        raise Untrusted(f"{path} is a mount point")
+        raise UntrustedPath(f"{path} is a mount point")
     try:
         opened = OpenDirectory(path)
     except FileNotFoundError:
         _create(path)
         opened = OpenDirectory(path)
     if mounts and opened.device not in mounts.devices:
-        raise Untrusted(f"{path} is not in memory")
+        raise UntrustedPath(f"{path} is not in memory")
     return opened
 
 
@@ -108,22 +103,22 @@ def _create(path: str) -> None:
 
 
 def check_directory(status: os.stat_result, path: str) -> None:
-    """Raise Untrusted unless ``path`` is a directory that only this user can access."""
+    """Raise UntrustedPath unless ``path`` is a directory that only this user can access."""
     if not stat.S_ISDIR(status.st_mode):
-        raise Untrusted(f"{path} is not a directory (links are not followed)")
+        raise UntrustedPath(f"{path} is not a directory (links are not followed)")
     _check_access(status, path)
 
 
 def check_file(status: os.stat_result, path: str) -> None:
-    """Raise Untrusted unless ``path`` is a file that only this user can access."""
+    """Raise UntrustedPath unless ``path`` is a file that only this user can access."""
     if not stat.S_ISREG(status.st_mode):
-        raise Untrusted(f"{path} is not a regular file (links are not followed)")
+        raise UntrustedPath(f"{path} is not a regular file (links are not followed)")
     if status.st_nlink > 1:
-        raise Untrusted(f"{path} has another hard link")
+        raise UntrustedPath(f"{path} has another hard link")
     _check_access(status, path)
 
 
 def _check_access(status: os.stat_result, path: str) -> None:
     # On Windows files inherit the access list of their directory, which was checked when opened.
     if sys.platform != "win32" and (problem := access_problem(path, status)):
-        raise Untrusted(f"{path} {problem}")
+        raise UntrustedPath(f"{path} {problem}")

@@ -19,7 +19,6 @@ from .._core.failure import Reason, Refused
 from .._core.key import Key
 from .._http.runner import MARGIN
 from .lease import LeaseUnavailable
-from .open_directory import Untrusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,14 +75,7 @@ def rate_limiter_for(
 
 
 class RateLimiter:
-    """Limits the requests of all of a user's processes to one endpoint.
-
-    Args:
-        shared_cache: whose directory the processes share.
-        name: of the endpoint, for file names.
-        random: jitter, so that waiting processes do not continue at the same moment.
-        limits: of the endpoint.
-    """
+    """Limits the requests of all of a user's processes to the endpoint ``name``."""
 
     def __init__(
         self, shared_cache: SharedCache, name: str, random: Random, limits: Limits = IDENTITY_LIMITS
@@ -139,7 +131,7 @@ class RateLimiter:
         deadline = self._clock.now() + _LONGEST_WAIT
         self._wait_for_pause(deadline, heartbeat)
         while True:
-            permit = self._permit(attempts, deadline, heartbeat)
+            permit = self._wait_for_permit(attempts, deadline, heartbeat)
             if self.remaining_pause() <= 0:
                 break
             _close(attempts)  # another process was throttled while this one waited for a permit
@@ -166,22 +158,21 @@ class RateLimiter:
         heartbeat(seconds + MARGIN)
         self._clock.sleep(seconds)
 
-    def _permit(
+    def _wait_for_permit(
         self, attempts: list[LeaseAttempt], deadline: float, heartbeat: Heartbeat
     ) -> Lease | None:
         """Wait for a permit; return None to proceed without one."""
-        first, permits = int(self._random() * self._limits.permits), self._limits.permits
-        order = ((first + number) % permits for number in range(permits))
-        attempts[:] = [
-            self._shared_cache.lease_attempt(f"{self._name}-permit-{number}") for number in order
-        ]
+        permits = self._limits.permits
+        first = int(self._random() * permits)
+        names = [f"{self._name}-permit-{(first + n) % permits}" for n in range(permits)]
+        attempts[:] = map(self._shared_cache.lease_attempt, names)
         try:
             while attempts and self._clock.now() < deadline:
                 if permit := _first_available(attempts):
                     return permit
                 heartbeat(MARGIN)
                 self._clock.sleep(_POLL * (0.5 + self._random()))
-        except (OSError, ValueError, Untrusted):  # there is no usable directory
+        except (OSError, ValueError):  # there is no usable directory
             pass
         return None
 

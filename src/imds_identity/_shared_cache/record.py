@@ -33,21 +33,15 @@ corrects the wall clock gradually, they differ by less."""
 
 
 class Record(NamedTuple):
-    """A token, or the reason why none was fetched a moment ago.
-
-    Attributes:
-        key: of the token.
-        token: the token, if there is one.
-        failure: why there is no token.
-        failure_until: the moment until which ``failure`` is reported (``Clock.now``).
-        challenge: the last claims challenge that was sent to the service.
-    """
+    """A token, or the reason why none was fetched a moment ago."""
 
     key: Key
     token: Token | None = None
     failure: Failure | None = None
     failure_until: float = 0.0
+    """The moment until which ``failure`` is reported (``Clock.now``)."""
     challenge: Challenge | None = None
+    """The last claims challenge that was sent to the service."""
 
 
 def dumps(record: Record, namespace: Namespace) -> bytes:

@@ -13,10 +13,9 @@ import os
 from contextlib import contextmanager
 
 from .._core.claims import is_later
-from .directory import Unusable
+from .directory import NoUsableDirectory
 from .lease import LONGEST_LEASE_SECONDS, LeaseAttempt, LeaseUnavailable
 from .namespace import current_namespace
-from .open_directory import Untrusted
 from .record import FORMAT, Record, dumps, loads
 
 TYPE_CHECKING = False
@@ -39,13 +38,7 @@ _DRAFT_SECONDS = 60.0
 
 
 class SharedCache:
-    """A directory of records and leases.
-
-    Args:
-        directory: where the files are.
-        clock: the time, the same in all processes of this boot.
-        namespace: of the records; by default that of this process.
-    """
+    """A directory of records and leases. Its clock is the same in all processes of this boot."""
 
     def __init__(
         self, directory: Directory, clock: Clock, namespace: Namespace | None = None
@@ -80,19 +73,14 @@ class SharedCache:
         try:
             self._remove_old_drafts()
             self.directory.write(name, dumps(record, self._namespace), is_latest)
-        except (Unusable, FileNotFoundError):
-            # Not found: this process was stopped, and another one has removed its draft.
-            return
+        except (NoUsableDirectory, FileNotFoundError):
+            return  # not found: this process was stopped, and another one has removed its draft
         except OSError as error:
             self._warn_not_shared(f"{name} cannot be written: {error.strerror}")
 
     @contextmanager
     def leased(self, name: str) -> Iterator[Lease | None]:
-        """Hold the lease ``name``, after waiting for its holder or the holder's expiry.
-
-        Yields:
-            The lease, or None to proceed without one.
-        """
+        """Wait for the lease ``name`` and hold it; yield None to proceed without one."""
         attempt = self.lease_attempt(name)
         try:
             try:
@@ -126,7 +114,7 @@ class SharedCache:
         try:
             with self.directory.open(name, "r") as file:
                 content = os.read(file.fileno(), _MAX_SIZE)
-        except (OSError, Untrusted):
+        except OSError:
             return None
         return loads(content, self._namespace, self.clock)
 
@@ -134,7 +122,7 @@ class SharedCache:
         """Return whether no other process has published a later token.
 
         It is called immediately before the rename, because this process may have been stopped
-        while it fetched the token. A stopped process would keep a lock from all others.
+        since it fetched the token. A lock would not help: a stopped process keeps it.
         """
         version = self.version(record.key)
         while version is None or not self._is_outdated(record):
@@ -169,9 +157,9 @@ class SharedCache:
                 if lease is not None or waited > LONGEST_LEASE_SECONDS:
                     return lease
                 self.clock.sleep(min(max(_SHORTEST_POLL, waited / 10), _LONGEST_POLL) * _jitter())
-        except (LeaseUnavailable, Unusable):
+        except (LeaseUnavailable, NoUsableDirectory):
             return None
-        except (OSError, Untrusted, ValueError) as error:
+        except (OSError, ValueError) as error:
             self._warn_not_shared(f"{name}.lock cannot be locked ({type(error).__name__})")
             return None
 
