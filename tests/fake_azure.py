@@ -1,7 +1,7 @@
-"""A world in which documented code runs as it is written, though Azure is not there.
+"""A fake Azure in which documented code runs unchanged.
 
-The names of Azure's services lead to servers of this machine, over TLS that its programs trust;
-the metadata service is the emulator; and programs that are not installed have stand-ins.
+A proxy connects the host names of Azure's services to local servers, whose TLS certificates the
+programs trust. The emulator is the metadata service. Programs that may not be installed are faked.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
-from fake_programs import IMDS_IDENTITY, PIP, PYODBC, PYTHON, STAND_IN
-from fake_sites import SITES, Proxy, Sites, started
+from fake_programs import IMDS_IDENTITY, PIP, PYODBC, PYTHON, RECORDING_PROGRAM
+from fake_sites import SITES, Proxy, Sites, serve
 from imds_identity.emulator import Emulator
 from imds_identity.emulator._pki.certificates import Authority, pem, server_context
 
@@ -33,23 +33,23 @@ SECRETS = {
 
 
 class FakeAzure:
-    """The world, while it is entered.
+    """Runs the fake services as a context manager.
 
     Args:
-        directory: an empty one, in which shell commands run.
-        stand_ins: names of programs that note in `calls` how they were called.
+        directory: an empty directory, in which commands run.
+        programs: names of fake programs that record their calls in `calls`.
 
     Attributes:
-        emulator: the metadata service, and the vault.
-        environment: the variables of programs that live in this world.
-        sites: Azure's services but the vault.
-        port_base: of emulators that are started in this world, in place of 16925.
+        emulator: the metadata service and the Key Vault.
+        environment: the environment variables of the commands.
+        sites: the other services of Azure.
+        port_base: the first port of emulators that commands start, instead of 16925.
     """
 
-    def __init__(self, directory: Path, *stand_ins: str) -> None:
+    def __init__(self, directory: Path, *programs: str) -> None:
         self.port_base = _free_ports()
         self._directory = directory
-        self._stand_ins = stand_ins
+        self._programs = programs
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -57,9 +57,9 @@ class FakeAzure:
             self.emulator = stack.enter_context(Emulator(secrets=SECRETS, allowed_hosts=[VAULT]))
             ports = {VAULT: int(self.emulator.key_vault.url.rpartition(":")[2])}
             ports.update(dict.fromkeys(SITES, self._serve_sites(stack)))
-            proxy = started(stack, Proxy(ports))
-            for name in self._stand_ins:
-                self._write_program(name, STAND_IN)
+            proxy = serve(stack, Proxy(ports))
+            for name in self._programs:
+                self._write_program(name, RECORDING_PROGRAM)
             self._write_program("imds-identity", IMDS_IDENTITY)
             self._write_program("pip", PIP)
             self._write_program("python", PYTHON)
@@ -72,19 +72,19 @@ class FakeAzure:
         self._stack.close()
 
     def shell(self, commands: str) -> subprocess.CompletedProcess[str]:
-        """Run commands of a shell, until one fails; what they export holds for those of later."""
-        kept = 'test ! -f .exported || . ./.exported; trap "export -p > .exported" EXIT'
-        return self.run("sh", "-eu", "-c", f"{kept}\n{commands}")
+        """Run shell commands until one fails; later calls see the variables that they export."""
+        keep_exports = 'test ! -f .exported || . ./.exported; trap "export -p > .exported" EXIT'
+        return self.run("sh", "-eu", "-c", f"{keep_exports}\n{commands}")
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end, at most five minutes."""
+        """Run a program until it exits, for at most five minutes."""
         return subprocess.run(
             command, cwd=self._directory, env={**os.environ, **self.environment},
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a program that runs beside others."""
+        """Start a program in the background."""
         return subprocess.Popen(
             command, cwd=self._directory, env={**os.environ, **self.environment},
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -92,32 +92,32 @@ class FakeAzure:
 
     @property
     def calls(self) -> list[dict[str, Any]]:
-        """How stand-ins were called: argv, the resource they had a token for, and PASSWORD."""
+        """Return the calls of fake programs: argv, the resource of their token, and PASSWORD."""
         log = self._directory / "calls"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def _serve_sites(self, stack: contextlib.ExitStack) -> int:
         self.sites = Sites()
-        authority = Authority("pretend Azure")
+        authority = Authority("fake Azure")
         context = server_context(authority, self._directory, "127.0.0.1", SITES)
         self.sites.socket = context.wrap_socket(self.sites.socket, server_side=True)
         vault = Path(self.emulator.key_vault.ca_file).read_bytes()
         (self._directory / "bundle.pem").write_bytes(vault + pem(authority.certificate))
-        return started(stack, self.sites)
+        return serve(stack, self.sites)
 
     def _variables(self, proxy: int) -> dict[str, str]:
-        here = str(self._directory)
-        bundle = f"{here}/bundle.pem"
+        directory = str(self._directory)
+        bundle = f"{directory}/bundle.pem"
         return {
             "CURL_CA_BUNDLE": bundle,
             "HTTPS_PROXY": f"http://127.0.0.1:{proxy}",
             "IMDS_EMULATOR_PORT_BASE": str(self.port_base),
-            "IMDS_IDENTITY_CACHE": f"{here}/cache",
+            "IMDS_IDENTITY_CACHE": f"{directory}/cache",
             "NO_PROXY": "127.0.0.1,localhost",
-            "PATH": os.pathsep.join((here, os.environ["PATH"])),
+            "PATH": os.pathsep.join((directory, os.environ["PATH"])),
             "REQUESTS_CA_BUNDLE": bundle,
             "SSL_CERT_FILE": bundle,
-            "XDG_RUNTIME_DIR": here,
+            "XDG_RUNTIME_DIR": directory,
         }
 
     def _write_program(self, name: str, text: str) -> None:
@@ -127,7 +127,7 @@ class FakeAzure:
 
 
 def _free_ports() -> int:
-    """The first of three ports in a row that nobody has, none of which the system gives away."""
+    """Return the first of three consecutive free ports below the ephemeral range."""
     while True:
         first = SystemRandom().randrange(20_000, 32_000)
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):

@@ -1,38 +1,38 @@
-"""Programs of a world without Azure, as text: `{python}` and `{log}` are filled in."""
+"""Templates of fake programs, with the placeholders `{python}` and `{log}`."""
 
 from __future__ import annotations
 
-# What runs until somebody stops it is stopped once it has said that it serves.
+# A server is stopped as soon as it has printed that it is serving.
 IMDS_IDENTITY = """#!{python}
 import subprocess, sys
 command = [sys.executable, "-m", "imds_identity", *sys.argv[1:]]
 if sys.argv[1] not in ("serve", "emulator") or {{"--print-env", "--help"}} & {{*sys.argv}}:
     sys.exit(subprocess.run(command).returncode)
-with subprocess.Popen(command, stderr=subprocess.PIPE) as serving:
-    said = serving.stderr.readline()
-    serving.terminate()
-    said += serving.stderr.read()
-sys.stderr.buffer.write(said)
-sys.exit(0 if serving.returncode in (0, -15, 143) else 1)
+with subprocess.Popen(command, stderr=subprocess.PIPE) as server:
+    output = server.stderr.readline()
+    server.terminate()
+    output += server.stderr.read()
+sys.stderr.buffer.write(output)
+sys.exit(0 if server.returncode in (0, -15, 143) else 1)
 """
 
-# What is installed already is not installed again, but an extra must be one that there is.
+# The packages are installed already, but each extra must exist.
 PIP = """#!{python}
 import re, sys
 from importlib.metadata import metadata
 extras = {{*metadata("imds-identity").get_all("Provides-Extra")}}
-for given in sys.argv[2:]:
-    named = re.fullmatch(r"imds-identity(?:\\[(.*)\\])?", given)
-    if named and not {{*filter(None, (named[1] or "").split(","))}} <= extras:
-        sys.exit(f"there is no {{given}}")
+for requirement in sys.argv[2:]:
+    match = re.fullmatch(r"imds-identity(?:\\[(.*)\\])?", requirement)
+    if match and not {{*filter(None, (match[1] or "").split(","))}} <= extras:
+        sys.exit(f"unknown extra: {{requirement}}")
 """
 
-# The interpreter of the tests, by the name that pages call it.
+# The interpreter of the tests, under the name that pages use.
 PYTHON = """#!/bin/sh
 exec {python} "$@"
 """
 
-# A driver whose database looks at the token and at nothing else.
+# A driver whose database checks only the token.
 PYODBC = """
 import base64, json, struct
 
@@ -55,17 +55,17 @@ class Connection:
 connect = Connection
 """
 
-# What other programs do with a token endpoint of their own, as App Service documents it.
-STAND_IN = """#!{python}
+# Requests a token from the endpoint that App Service documents, and records its call.
+RECORDING_PROGRAM = """#!{python}
 import json, os, sys, urllib.request
-said = {{"argv": [os.path.basename(sys.argv[0]), *sys.argv[1:]], "resource": None}}
-said["password"] = os.environ.get("PASSWORD")
+call = {{"argv": [os.path.basename(sys.argv[0]), *sys.argv[1:]], "resource": None}}
+call["password"] = os.environ.get("PASSWORD")
 if "IDENTITY_ENDPOINT" in os.environ:
     url = os.environ["IDENTITY_ENDPOINT"]
     url += "?api-version=2019-08-01&resource=https://management.azure.com/"
     headers = {{"X-IDENTITY-HEADER": os.environ["IDENTITY_HEADER"]}}
-    answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers))
-    said["resource"] = json.load(answer)["resource"]
+    response = urllib.request.urlopen(urllib.request.Request(url, headers=headers))
+    call["resource"] = json.load(response)["resource"]
 with open({log!r}, "a") as log:
-    log.write(json.dumps(said) + "\\n")
+    log.write(json.dumps(call) + "\\n")
 """

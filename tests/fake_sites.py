@@ -1,4 +1,4 @@
-"""Azure's services, as far as documented code asks them, and the proxy that leads to them."""
+"""Fakes of the Azure services that documented code calls, and a proxy to them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ TENANT = "https://login.windows.net/b7a2c51c-9d5e-4d0c-8a6a-5cf9a0c64fd1"
 
 
 class Site(NamedTuple):
-    """One of Azure's services: whose tokens it takes, and what it says to all who bring one.
+    """A fake service of Azure.
 
-    What it says may depend on the path: then it is a dict by paths.
+    Attributes:
+        audience: the audience of the tokens that it accepts.
+        body: the JSON response, or a dict of responses by path.
     """
 
     audience: str
-    answer: Any
+    body: Any
 
 
 SITES = {
@@ -59,8 +61,8 @@ SITES = {
 }
 
 
-def started(stack: contextlib.ExitStack, server: ThreadingHTTPServer) -> int:
-    """Let a server serve until the stack is closed; its port."""
+def serve(stack: contextlib.ExitStack, server: ThreadingHTTPServer) -> int:
+    """Run a server until the stack is closed; return its port."""
     stack.callback(server.server_close)
     threading.Thread(target=server.serve_forever, args=(0.01,)).start()
     stack.callback(server.shutdown)
@@ -68,31 +70,31 @@ def started(stack: contextlib.ExitStack, server: ThreadingHTTPServer) -> int:
 
 
 class Proxy(ThreadingHTTPServer):
-    """Leads connections to names to ports of this machine."""
+    """A proxy that connects host names to local ports."""
 
     daemon_threads = True
 
     def __init__(self, ports: Mapping[str, int]) -> None:
-        super().__init__(("127.0.0.1", 0), _Tunnel)
+        super().__init__(("127.0.0.1", 0), _TunnelHandler)
         self.ports = ports
 
 
-class _Tunnel(BaseHTTPRequestHandler):
-    """What a proxy does for CONNECT (RFC 9110, section 9.3.6)."""
+class _TunnelHandler(BaseHTTPRequestHandler):
+    """Handles CONNECT (RFC 9110, section 9.3.6)."""
 
     def do_CONNECT(self) -> None:
         ports = cast("Proxy", self.server).ports
         name = self.path.partition(":")[0]
         if name not in ports:
-            self.send_error(502, f"{name} is not in this world")
+            self.send_error(502, f"{name} is not faked")
             return
         self.send_response(200)
         self.end_headers()
         with socket.create_connection(("127.0.0.1", ports[name])) as service:
-            back = threading.Thread(target=_copy, args=(service, self.connection), daemon=True)
-            back.start()
+            reverse = threading.Thread(target=_copy, args=(service, self.connection), daemon=True)
+            reverse.start()
             _copy(self.connection, service)
-            back.join()
+            reverse.join()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
@@ -106,23 +108,23 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 
 
 class Sites(ThreadingHTTPServer):
-    """All of `SITES`, told apart by the Host field.
+    """Serves all of `SITES`; the Host header selects one.
 
     Attributes:
-        on_request: called with the token of each request, while its sender waits.
-        granted: method, host and path of each request that had a token for the service.
-        refused: those of the others.
+        on_request: called with the token of each request before the response.
+        authorized: method, host and path of each request with a token for the service.
+        unauthorized: method, host and path of all other requests.
     """
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
+        super().__init__(("127.0.0.1", 0), _SiteHandler)
         self.on_request: Callable[[str], object] = lambda _: None
-        self.granted: list[tuple[str, str, str]] = []
-        self.refused: list[tuple[str, str, str]] = []
+        self.authorized: list[tuple[str, str, str]] = []
+        self.unauthorized: list[tuple[str, str, str]] = []
 
 
-class _Answer(BaseHTTPRequestHandler):
-    """Answers whoever brings a token for the very service that it asks."""
+class _SiteHandler(BaseHTTPRequestHandler):
+    """Returns the site's response to requests with a token for that site."""
 
     def do_GET(self) -> None:
         server = cast("Sites", self.server)
@@ -130,13 +132,14 @@ class _Answer(BaseHTTPRequestHandler):
         host = self.headers["Host"].partition(":")[0]
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         server.on_request(token)
-        granted = scheme == "Bearer" and _audience(token) == SITES[host].audience
-        (server.granted if granted else server.refused).append((self.command, host, self.path))
-        answer = SITES[host].answer
-        answer = answer.get(self.path.partition("?")[0], answer)
-        body = json.dumps(answer).encode() if granted else b""
-        self.send_response(200 if granted else 401)
-        if not granted:
+        authorized = scheme == "Bearer" and _audience(token) == SITES[host].audience
+        requests = server.authorized if authorized else server.unauthorized
+        requests.append((self.command, host, self.path))
+        response = SITES[host].body
+        response = response.get(self.path.partition("?")[0], response)
+        body = json.dumps(response).encode() if authorized else b""
+        self.send_response(200 if authorized else 401)
+        if not authorized:
             self.send_header("WWW-Authenticate", f'Bearer authorization_uri="{TENANT}"')
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -155,4 +158,4 @@ def _audience(token: str) -> str | None:
         audience = jwt.decode(token, options={"verify_signature": False})["aud"]
     except jwt.InvalidTokenError:
         return None
-    return str(audience).rstrip("/")  # as Azure's services take it
+    return str(audience).rstrip("/")  # Azure's services accept both forms

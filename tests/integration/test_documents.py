@@ -1,4 +1,4 @@
-"""What a page shows is run as it is written there, in a world where Azure is this machine."""
+"""The code on documentation pages runs unchanged, against a fake Azure."""
 
 from __future__ import annotations
 
@@ -11,76 +11,76 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from documents import ROOT, blocks
 from fake_azure import FakeAzure
 from imds_identity.cli import build_parser
-from pages import RUNNERS, run_page
+from markdown_blocks import ROOT, blocks
+from page_runner import RUNNERS, run_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GENERATED = {"reference/command-line.md"}  # pages that only the site has
-OF_OTHERS = {"docs/how-to/openai.md"}  # `make interop` has what they need
+GENERATED = {"reference/command-line.md"}  # pages that exist only on the site
+INTEROP_PAGES = {"docs/how-to/openai.md"}  # `make interop` installs their dependencies
 PAGES = sorted(
     {"README.md", *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))}
-    - OF_OTHERS
+    - INTEROP_PAGES
 )
-SHOWN = {"text", "mermaid", "json", "http", "yaml"}  # nothing that a reader would run
+NOT_RUN = {"text", "mermaid", "json", "http", "yaml"}  # languages that readers do not run
 
 
-# README's each time; the others take as long as half of all other tests.
-RUN = [
+# The other pages take half as long as all other tests, so that only `make docs` runs them.
+PAGES_TO_RUN = [
     page if page == "README.md" else pytest.param(page, marks=pytest.mark.docs) for page in PAGES
 ]
 
 
-@pytest.mark.skipif(not shutil.which("sh"), reason="there is no sh")
-@pytest.mark.parametrize("page", RUN)
-def test_the_blocks_of_a_page_run_one_after_the_other(page: str, tmp_path: Path) -> None:
+@pytest.mark.skipif(not shutil.which("sh"), reason="needs sh")
+@pytest.mark.parametrize("page", PAGES_TO_RUN)
+def test_code_blocks_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
     run_page(page, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_says_what_it_is(page: str) -> None:
-    unknown = [block for block in blocks(page) if block.language not in {*RUNNERS, *SHOWN}]
+def test_every_code_block_has_a_known_language(page: str) -> None:
+    unknown = [block for block in blocks(page) if block.language not in {*RUNNERS, *NOT_RUN}]
     assert [str(block) for block in unknown] == []
     text = re.sub(r"(?ms)^ *```.*?^ *```$", "", (ROOT / page).read_text(encoding="utf-8"))
     indented = re.findall(r"^\n(?: {4}|\t)\S.*", text, re.MULTILINE)
-    assert indented == [], "an indented block has no language; use a fence"
+    assert indented == [], "an indented code block has no language; use a fence"
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_is_not_run_has_flags_that_are_understood(page: str) -> None:
+def test_commands_that_are_not_run_have_valid_options(page: str) -> None:
     for block in blocks(page, "console", "sh"):
         commands = block.commands if block.language == "console" else block.text
         commands = commands.replace("\\\n", " ")
-        for line in re.findall(r"(?m)^imds-identity .*", commands if block.why_not else ""):
-            given = shlex.split(line.partition(" | ")[0], comments=True)[1:]
-            build_parser(given).parse_args(given)
+        for line in re.findall(r"(?m)^imds-identity .*", commands if block.skip_reason else ""):
+            arguments = shlex.split(line.partition(" | ")[0], comments=True)[1:]
+            build_parser(arguments).parse_args(arguments)
 
 
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="there is no /proc")
-@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
-def test_a_token_that_goes_to_curl_is_on_no_command_line_and_in_no_environment(
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_token_for_curl_is_not_visible_in_command_lines_or_environments(
     tmp_path: Path,
 ) -> None:
-    shown = "".join(block.text for block in blocks("README.md", "sh"))
-    commands = re.findall(r"imds-identity token .*\|\s+curl .*", shown)
+    text = "".join(block.text for block in blocks("README.md", "sh"))
+    commands = re.findall(r"imds-identity token .*\|\s+curl .*", text)
     seen: list[tuple[bool, bool]] = []
 
-    def look(token: str) -> None:
-        shown = list(_shown_by_the_system())
-        curl_waits = any(words.startswith(b"curl\0-H\0@-\0") for words in shown)
-        seen.append((curl_waits, any(token.encode() in words for words in shown)))
+    def inspect_processes(token: str) -> None:
+        visible = list(_command_lines_and_environments())
+        curl_runs = any(text.startswith(b"curl\0-H\0@-\0") for text in visible)
+        seen.append((curl_runs, any(token.encode() in text for text in visible)))
 
-    with FakeAzure(tmp_path) as world:
-        world.sites.on_request = look
-        done = world.shell(*commands)
+    with FakeAzure(tmp_path) as azure:
+        azure.sites.on_request = inspect_processes
+        done = azure.shell(*commands)
     assert '"displayName": "Production"' in done.stdout, done.stderr
     assert seen == [(True, False)]
 
 
-def _shown_by_the_system() -> Iterator[bytes]:
+def _command_lines_and_environments() -> Iterator[bytes]:
     for kind in ("cmdline", "environ"):
         for file in Path("/proc").glob(f"[0-9]*/{kind}"):
             with contextlib.suppress(OSError):
@@ -88,18 +88,18 @@ def _shown_by_the_system() -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_links_to_is_there(page: str) -> None:
-    written = (ROOT / page).read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)|(?:src|srcset)=\"([^\"]+)\"", written)
+def test_local_links_of_a_page_exist(page: str) -> None:
+    markdown = (ROOT / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)|(?:src|srcset)=\"([^\"]+)\"", markdown)
     local = {a or b for a, b in targets if "://" not in (a or b)} - GENERATED
     assert [path for path in local if not (ROOT / page).parent.joinpath(path).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_in_configurations_have_flags_that_are_understood(page: str) -> None:
+def test_commands_in_yaml_have_valid_options(page: str) -> None:
     for block in blocks(page, "yaml"):
         for line in re.findall(
             r"(?<![\w\[/-])imds-identity ([a-z].*?)(?: [|>&]|[)\"']|$)", block.text, re.MULTILINE
         ):
-            given = shlex.split(line)
-            build_parser(given).parse_args(given)
+            arguments = shlex.split(line)
+            build_parser(arguments).parse_args(arguments)

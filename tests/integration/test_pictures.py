@@ -6,7 +6,7 @@ import re
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from documents import ROOT
+from markdown_blocks import ROOT
 
 TEXT = "{http://www.w3.org/2000/svg}text"
 

@@ -1,4 +1,4 @@
-"""Azurite, Microsoft's storage emulator, run beside a test."""
+"""Azurite, Microsoft's storage emulator, for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from interop_support import node, part
+from interop_support import require_node, require_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,15 +24,15 @@ def _free_port() -> int:
 
 
 @contextmanager
-def running_azurite(folder: Path) -> Iterator[dict[str, Any]]:
-    """URLs of the three services, and the certificate to trust; a skip if it is not installed."""
-    main = part("npm") / "npm/node_modules/azurite/dist/src/azurite.js"
+def run_azurite(folder: Path) -> Iterator[dict[str, Any]]:
+    """Run Azurite; yield the URLs of its services and its CA file. Skip if it is missing."""
+    main = require_part("npm") / "npm/node_modules/azurite/dist/src/azurite.js"
     key, certificate = _certificate(folder)
     ports = {name: _free_port() for name in _PORTS}
     flags = [f"--{name}{what}" for name in _PORTS for what in ("Host", "Port")]
     values = [value for name in _PORTS for value in ("127.0.0.1", str(ports[name]))]
     process = subprocess.Popen(
-        [node(), main, "--silent", "--inMemoryPersistence", "--skipApiVersionCheck",
+        [require_node(), main, "--silent", "--inMemoryPersistence", "--skipApiVersionCheck",
          "--disableTelemetry", "--oauth", "basic", "--cert", certificate, "--key", key,
          *(word for pair in zip(flags, values, strict=True) for word in pair)],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -60,7 +60,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     for _ in range(600):
-        assert process.poll() is None, "azurite has ended"
+        assert process.poll() is None, "azurite exited"
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return

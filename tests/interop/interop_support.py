@@ -1,4 +1,4 @@
-"""Where the parts that `setup.sh` installs are, and how to run something in a world of its own."""
+"""Access to the parts that `setup.sh` installs, and scripts in Linux namespaces."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ HOME = REPOSITORY / ".interop"
 VAULT = "https://vault.azure.net/.default"
 
 
-def part(name: str) -> Path:
-    """The folder of what was installed; the test is skipped if it was not."""
+def require_part(name: str) -> Path:
+    """Return the folder of all installed parts, or skip the test if this one is missing."""
     if not (HOME / f"{name}.installed").exists():
         pytest.skip(f"{name} is not installed: run make interop")
     return HOME
 
 
-def node() -> str:
-    """Node.js, or a skip."""
-    found = shutil.which("node")
-    if found is None:
-        pytest.skip("no node")
-    part("npm")
-    return found
+def require_node() -> str:
+    """Return the path of Node.js, or skip the test if it or its packages are missing."""
+    path = shutil.which("node")
+    if path is None:
+        pytest.skip("node is not installed")
+    require_part("npm")
+    return path
 
 
-def in_namespace(flags: list[str], prepare: str, script: Path, *arguments: str) -> str:
-    """What a Python script prints in Linux namespaces of its own, or a skip.
+def in_namespace(flags: list[str], setup: str, script: Path, *arguments: str) -> str:
+    """Run a Python script in new Linux namespaces and return its output, or skip the test.
 
     Args:
-        flags: of ``unshare``.
-        prepare: shell commands that make the world what the script expects.
+        flags: the options of ``unshare``.
+        setup: shell commands to run first in the namespaces.
         script: the script.
         arguments: its arguments.
     """
     if sys.platform != "linux" or shutil.which("unshare") is None:
-        pytest.skip("no namespaces here")
+        pytest.skip("needs Linux namespaces")
     allowed = subprocess.run(["unshare", *flags, "true"], capture_output=True, check=False)
     if allowed.returncode:
         pytest.skip(f"namespaces are not allowed: {allowed.stderr.decode().strip()}")
     done = subprocess.run(
-        ["unshare", *flags, "sh", "-ec", f'{prepare}\nexec "$@"', "sh", sys.executable,
+        ["unshare", *flags, "sh", "-ec", f'{setup}\nexec "$@"', "sh", sys.executable,
          str(script), *arguments],
         capture_output=True, text=True, check=False, timeout=180,
         env={**os.environ, "IMDS_IDENTITY_CACHE": "off"},
@@ -55,5 +55,5 @@ def in_namespace(flags: list[str], prepare: str, script: Path, *arguments: str) 
     return done.stdout
 
 
-ARC_WORLD = "mount -t tmpfs none /var/opt\nmkdir -p /var/opt/azcmagent/tokens\n"
-DEFAULT_ADDRESS_WORLD = "ip link set lo up\nip address add 169.254.169.254/32 dev lo\n"
+ARC_SETUP = "mount -t tmpfs none /var/opt\nmkdir -p /var/opt/azcmagent/tokens\n"
+DEFAULT_ADDRESS_SETUP = "ip link set lo up\nip address add 169.254.169.254/32 dev lo\n"

@@ -1,4 +1,4 @@
-"""``az login --identity``, as far as its token."""
+"""``az login --identity`` gets a token."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from interop_support import part
+from interop_support import require_part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.interop
 
 
-def test_az_gets_its_token(imds_emulator: Emulator, tmp_path: Path) -> None:
-    az = part("azure-cli") / "az/bin/az"
+def test_az_login_gets_a_token(imds_emulator: Emulator, tmp_path: Path) -> None:
+    az = require_part("azure-cli") / "az/bin/az"
     environment = {
         **os.environ,
         **imds_emulator.environment(),
         "AZURE_CONFIG_DIR": str(tmp_path),
         "AZURE_CORE_COLLECT_TELEMETRY": "no",
-        # What follows the token is a call of ARM, which is not there.
+        # After the token, az calls Azure Resource Manager, which cannot be reached.
         "HTTPS_PROXY": "http://127.0.0.1:9",
         "NO_PROXY": "127.0.0.1",
     }
@@ -38,8 +38,8 @@ def test_az_gets_its_token(imds_emulator: Emulator, tmp_path: Path) -> None:
     assert (200, "https://management.core.windows.net/") in statuses, done.stderr
 
 
-def test_each_process_of_az_asks_anew(imds_emulator: Emulator, tmp_path: Path) -> None:
-    python = part("azure-cli") / "az/bin/python"
+def test_each_az_process_requests_its_own_token(imds_emulator: Emulator, tmp_path: Path) -> None:
+    python = require_part("azure-cli") / "az/bin/python"
     environment = {
         **os.environ, **imds_emulator.environment(), "AZURE_CONFIG_DIR": str(tmp_path)
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Azurite, Microsoft's storage emulator, takes the emulator's token from this credential."""
+"""Azurite, Microsoft's storage emulator, accepts tokens from this credential."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
-from azurite_support import running_azurite
+from azurite_support import run_azurite
 
 import imds_identity
 import imds_identity.aio
@@ -27,12 +27,12 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as started:
-        yield started
+    with run_azurite(tmp_path_factory.mktemp("azurite")) as settings:
+        yield settings
 
 
 @pytest.mark.usefixtures("imds_emulator")
-def test_blobs_are_listed(azurite: dict[str, Any]) -> None:
+def test_sync_blob_client_lists_blobs(azurite: dict[str, Any]) -> None:
     from azure.storage.blob import BlobServiceClient
 
     credential = imds_identity.ManagedIdentityCredential()
@@ -45,7 +45,7 @@ def test_blobs_are_listed(azurite: dict[str, Any]) -> None:
         assert [blob.name for blob in container.list_blobs()] == ["a", "b"]
 
 
-def test_blobs_are_listed_with_one_token_request(
+def test_async_blob_client_lists_blobs_with_one_token_request(
     azurite: dict[str, Any], imds_emulator: Emulator
 ) -> None:
     from azure.storage.blob.aio import BlobServiceClient
@@ -64,7 +64,7 @@ def test_blobs_are_listed_with_one_token_request(
 
 
 @pytest.mark.usefixtures("imds_emulator")
-def test_messages_are_sent_and_received(azurite: dict[str, Any]) -> None:
+def test_queue_client_sends_and_receives_messages(azurite: dict[str, Any]) -> None:
     from azure.storage.queue import QueueServiceClient
 
     credential = imds_identity.ManagedIdentityCredential()
@@ -77,7 +77,7 @@ def test_messages_are_sent_and_received(azurite: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("imds_emulator")
-def test_table_entities_are_read(azurite: dict[str, Any]) -> None:
+def test_table_client_reads_entities(azurite: dict[str, Any]) -> None:
     from azure.data.tables import TableServiceClient
 
     credential = imds_identity.ManagedIdentityCredential()
@@ -93,7 +93,7 @@ def test_table_entities_are_read(azurite: dict[str, Any]) -> None:
 def test_a_token_for_another_service_is_refused(azurite: dict[str, Any]) -> None:
     from azure.storage.blob import BlobServiceClient
 
-    class Astray(imds_identity.ManagedIdentityCredential):
+    class WrongResourceCredential(imds_identity.ManagedIdentityCredential):
         def get_token(self, *scopes: str, **kwargs: Any) -> Any:
             return super().get_token("https://vault.azure.net/.default")
 
@@ -102,7 +102,10 @@ def test_a_token_for_another_service_is_refused(azurite: dict[str, Any]) -> None
 
     with (
         BlobServiceClient(
-            azurite["blob"], Astray(), connection_verify=azurite["verify"], retry_total=0
+            azurite["blob"],
+            WrongResourceCredential(),
+            connection_verify=azurite["verify"],
+            retry_total=0,
         ) as client,
         pytest.raises(HttpResponseError),
     ):

@@ -1,4 +1,4 @@
-"""Clients as they are published, at the service's own address: docs/emulator.md lists them."""
+"""Published clients accept the emulator at 169.254.169.254: docs/emulator.md lists them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from interop_support import DEFAULT_ADDRESS_WORLD, REPOSITORY, in_namespace, part
+from interop_support import DEFAULT_ADDRESS_SETUP, REPOSITORY, in_namespace, require_part
 
 pytestmark = pytest.mark.interop
 HERE = Path(__file__).parent
 CLIENTS = HERE / "clients"
-WORLD = HERE / "machine_clients.py"
-# Each client with what was installed for it, and the category that it must have been answered for.
-TABLE = [
+SCRIPT = HERE / "namespace_clients.py"
+# Each client, the installed part that it needs, and the category of its successful request.
+CLIENT_TABLE = [
     ("walinuxagent.py", "debian", "instance"),
     ("cloud_init.py", "debian", "instance"),
     ("opentelemetry_python.py", "more", "instance"),
@@ -32,38 +32,38 @@ TABLE = [
 
 
 def command(client: str, installed: str) -> list[str]:
-    """How a client is run by what was installed for it."""
-    home = part(installed)
+    """Return the command that runs a client with the installed part."""
+    home = require_part(installed)
     if client.endswith(".mjs"):
         node = shutil.which("node")
         if node is None:
-            pytest.skip("no node")
-        # Node looks for packages beside the script, so the script goes there.
+            pytest.skip("node is not installed")
+        # Node.js looks for packages in the folder of the script.
         script = home / "npm" / client
         shutil.copy(CLIENTS / client, script)
         return [node, str(script)]
     python = home / ("duckdb" if installed == "duckdb" else "more") / "bin" / "python"
     if installed != "debian":
         return [str(python), str(CLIENTS / client)]
-    part("more")
+    require_part("more")
     packages = home / "debian" / "usr" / "lib" / "python3" / "dist-packages"
     return ["env", f"PYTHONPATH={packages}", str(python), str(CLIENTS / client)]
 
 
-@pytest.mark.parametrize(("client", "installed", "category"), TABLE)
-def test_a_client_believes_it(
+@pytest.mark.parametrize(("client", "installed", "category"), CLIENT_TABLE)
+def test_client_accepts_the_emulator(
     client: str, installed: str, category: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))
-    said = in_namespace(["-n"], DEFAULT_ADDRESS_WORLD, WORLD, *command(client, installed))
-    found = json.loads(said.splitlines()[-1])
-    assert found["status"] == 0, found["said"]
-    assert [200, category] in found["asked"], found
+    output = in_namespace(["-n"], DEFAULT_ADDRESS_SETUP, SCRIPT, *command(client, installed))
+    result = json.loads(output.splitlines()[-1])
+    assert result["status"] == 0, result["output"]
+    assert [200, category] in result["requests"], result
 
 
-def test_every_client_is_in_the_table_of_the_documentation() -> None:
+def test_documentation_lists_every_client() -> None:
     text = (REPOSITORY / "docs" / "emulator.md").read_text()
     for client in CLIENTS.iterdir():
         assert f"`{client.name}`" in text
-    assert {client.name for client in CLIENTS.iterdir()} == {name for name, _, _ in TABLE}
+    assert {client.name for client in CLIENTS.iterdir()} == {name for name, _, _ in CLIENT_TABLE}

@@ -1,4 +1,4 @@
-"""The Dockerfile: built where an engine runs, else its commands run in a bare environment."""
+"""The Dockerfile: its image, if a container engine runs, and its commands without one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def engine_runs() -> bool:
 
 
 def free_ports() -> int:
-    """The first of three ports in a row that nobody has."""
+    """Return the first of three consecutive free ports."""
     for base in range(21000, 22000, 3):
         try:
             for port in range(base, base + 3):
@@ -45,20 +45,20 @@ def free_ports() -> int:
         except OSError:
             continue
         return base
-    pytest.fail("no three ports in a row are free")
+    pytest.fail("no three consecutive ports are free")
 
 
-def served(port: int, header: str) -> None:
-    """A token by the container's name, and the page."""
+def check_served(port: int, host: str) -> None:
+    """Request a token with the container's host name, and the admin page."""
     query = "api-version=2018-02-01&resource=https://vault.azure.net"
     url = f"http://127.0.0.1:{port}/metadata/identity/oauth2/token?{query}"
-    answer = requests.get(url, headers={"Metadata": "true", "Host": header}, timeout=10)
-    assert answer.json()["token_type"] == "Bearer"
+    response = requests.get(url, headers={"Metadata": "true", "Host": host}, timeout=10)
+    assert response.json()["token_type"] == "Bearer"
     page = requests.get(f"http://127.0.0.1:{port + 2}/", timeout=10)
     assert "http://imds:" in page.text
 
 
-def healthy(url: str) -> bool:
+def becomes_healthy(url: str) -> bool:
     for _ in range(200):
         try:
             return requests.get(url, timeout=1).status_code == 200
@@ -67,33 +67,33 @@ def healthy(url: str) -> bool:
     return False
 
 
-@pytest.mark.skipif(not engine_runs(), reason="no container engine runs here")
-def test_the_image_serves() -> None:
+@pytest.mark.skipif(not engine_runs(), reason="no container engine runs")
+def test_image_serves_tokens() -> None:
     subprocess.run(["docker", "build", "-t", "imds-emulator-test", "."], cwd=REPOSITORY, check=True)
     base = free_ports()
     flags = [f"-p127.0.0.1:{base + offset}:{16925 + offset}" for offset in range(3)]
     command = ["docker", "run", "--rm", "-d", *flags, "imds-emulator-test"]
     container = subprocess.check_output(command, text=True).strip()
     try:
-        assert healthy(f"http://127.0.0.1:{base}/health")
-        served(base, "imds")
+        assert becomes_healthy(f"http://127.0.0.1:{base}/health")
+        check_served(base, "imds")
     finally:
         subprocess.run(["docker", "stop", container], check=True)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX environment")
-def test_its_commands_serve_in_a_bare_environment(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX environment")
+def test_dockerfile_commands_serve_tokens_in_an_empty_environment(tmp_path: Path) -> None:
     source, venv, state = tmp_path / "source", tmp_path / "venv", tmp_path / "state"
     for line in instruction("COPY"):
         *names, target = line.split()
         for name in names:
-            goal = tmp_path / target.strip("/")
-            goal.mkdir(parents=True, exist_ok=True)
+            destination = tmp_path / target.strip("/")
+            destination.mkdir(parents=True, exist_ok=True)
             path = REPOSITORY / name
             if path.is_dir():
-                shutil.copytree(path, goal, dirs_exist_ok=True)
+                shutil.copytree(path, destination, dirs_exist_ok=True)
             else:
-                shutil.copy(path, goal)
+                shutil.copy(path, destination)
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     environment = {"PATH": f"{venv}/bin:{os.environ['PATH']}", "HOME": str(tmp_path)}
     install, _, _ = instruction("RUN")[0].partition(" && ")
@@ -109,10 +109,10 @@ def test_its_commands_serve_in_a_bare_environment(tmp_path: Path) -> None:
     [entry], [check] = instruction("ENTRYPOINT"), instruction("HEALTHCHECK")
     with subprocess.Popen(json.loads(entry), env=environment, cwd=tmp_path) as process:
         try:
-            assert healthy(f"http://127.0.0.1:{base}/health")
+            assert becomes_healthy(f"http://127.0.0.1:{base}/health")
             command = json.loads(check[check.index("[") :].replace("16925", str(base)))
             subprocess.run(command, env=environment, check=True, timeout=20)
-            served(base, "imds")
+            check_served(base, "imds")
             assert (state / "key-vault-ca.pem").is_file()
         finally:
             process.terminate()

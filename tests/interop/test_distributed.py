@@ -1,4 +1,4 @@
-"""Dask, Ray and Spark: one token request a machine, however many workers each of them has there."""
+"""Dask, Ray and Spark send one token request per machine, for any number of workers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from azurite_support import running_azurite
-from interop_support import REPOSITORY, part
+from azurite_support import run_azurite
+from interop_support import REPOSITORY, require_part
 
-from documents import blocks
 from fake_azure import FakeAzure
 from imds_identity import ManagedIdentityCredential
+from markdown_blocks import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,8 +36,8 @@ WORKERS = 4
 PAGE = "docs/how-to/distributed.md"
 
 
-def settings(python: Path) -> dict[str, str]:
-    """The variables with which programs for ``python`` are run."""
+def framework_variables(python: Path) -> dict[str, str]:
+    """Return the environment variables of programs that run with ``python``."""
     return {
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(CLUSTERS)]),
         "PYSPARK_PYTHON": str(python),
@@ -49,8 +49,8 @@ def settings(python: Path) -> dict[str, str]:
 def run(
     framework: str, emulator: Emulator, cache: Path, *command: str, **variables: str
 ) -> list[str]:
-    """The lines that a Python program prints, run where ``framework`` is installed."""
-    python = part(framework) / framework / "bin/python"
+    """Run a Python program in the environment of ``framework``; return its lines of output."""
+    python = require_part(framework) / framework / "bin/python"
     done = subprocess.run(
         [python, *command],
         env={
@@ -58,7 +58,7 @@ def run(
             **emulator.environment(),
             **variables,
             "IMDS_IDENTITY_CACHE": str(cache),
-            **settings(python),
+            **framework_variables(python),
         },
         capture_output=True, text=True, check=False, timeout=500,
     )  # fmt: skip
@@ -67,31 +67,31 @@ def run(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_workers_and_those_that_replace_them_cause_one_request_a_token(
+def test_workers_and_their_replacements_send_one_request_per_token(
     framework: str, emulator_factory: Callable[..., Emulator], tmp_path: Path
 ) -> None:
     emulator = emulator_factory(key_vault=False)
-    emulator.fault(token_lifetime=20, times=1)  # the first token falls due while all work
+    emulator.fault(token_lifetime=20, times=1)  # the first token is due while all workers run
     command = [str(CLUSTERS), framework, str(WORKERS)]
-    found: dict[str, Any] = json.loads(run(framework, emulator, tmp_path / "shared", *command)[-1])
-    assert len(found["outlived"]) == WORKERS
-    assert len({tuple(tokens) for tokens in found["outlived"]}) == 1
-    assert len(found["outlived"][0]) == 2
-    visits = found["before"] + found["after"]
-    assert len({process for process, _ in visits}) == 2 * WORKERS
-    assert {token for _, token in visits} == {found["outlived"][0][1]}
-    assert not found["a token is pickled"]
+    result: dict[str, Any] = json.loads(run(framework, emulator, tmp_path / "shared", *command)[-1])
+    assert len(result["renewed"]) == WORKERS
+    assert len({tuple(tokens) for tokens in result["renewed"]}) == 1
+    assert len(result["renewed"][0]) == 2
+    reports = result["before"] + result["after"]
+    assert len({process for process, _ in reports}) == 2 * WORKERS
+    assert {token for _, token in reports} == {result["renewed"][0][1]}
+    assert not result["token is pickled"]
     assert len(emulator.token_requests) == 2
 
 
 @pytest.fixture(scope="module")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as started:
-        yield started
+    with run_azurite(tmp_path_factory.mktemp("azurite")) as settings:
+        yield settings
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_example_counts_lines_with_one_token_request(
+def test_example_counts_lines_with_one_token_request(
     framework: str, imds_emulator: Emulator, azurite: dict[str, Any], tmp_path: Path
 ) -> None:
     storage = pytest.importorskip("azure.storage.blob")
@@ -106,25 +106,25 @@ def test_the_example_counts_lines_with_one_token_request(
             container.upload_blob(name, content)
     before = len(imds_emulator.token_requests)
     example = str(REPOSITORY / "examples" / EXAMPLES[framework])
-    said = run(
+    lines = run(
         framework, imds_emulator, tmp_path / "shared", example, azurite["blob"], framework,
         REQUESTS_CA_BUNDLE=azurite["verify"],
     )  # fmt: skip
-    assert set(said) >= {f"{day} day-{day}.csv" for day in range(1, 6)}
+    assert set(lines) >= {f"{day} day-{day}.csv" for day in range(1, 6)}
     assert len(imds_emulator.token_requests) == before + 1
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_page_of_documentation_shows_what_runs(framework: str, tmp_path: Path) -> None:
-    python = part(framework) / framework / "bin/python"
+def test_code_on_the_documentation_page_runs(framework: str, tmp_path: Path) -> None:
+    python = require_part(framework) / framework / "bin/python"
     program = tmp_path / "program.py"
-    imported = {"dask": "from distributed import", "ray": "import ray", "spark": "from pyspark"}
-    [shown] = [each.text for each in blocks(PAGE, "python") if imported[framework] in each.text]
-    program.write_text(shown)
-    with FakeAzure(tmp_path) as world:
-        world.environment |= settings(python)
-        done = world.run(str(python), str(program))
+    imports = {"dask": "from distributed import", "ray": "import ray", "spark": "from pyspark"}
+    [code] = [each.text for each in blocks(PAGE, "python") if imports[framework] in each.text]
+    program.write_text(code)
+    with FakeAzure(tmp_path) as azure:
+        azure.environment |= framework_variables(python)
+        done = azure.run(str(python), str(program))
         assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
-        assert world.sites.refused == []
-        assert len(world.sites.granted) == len(re.findall(r"day-\d", program.read_text()))
-        assert len(world.emulator.token_requests) == 1
+        assert azure.sites.unauthorized == []
+        assert len(azure.sites.authorized) == len(re.findall(r"day-\d", program.read_text()))
+        assert len(azure.emulator.token_requests) == 1

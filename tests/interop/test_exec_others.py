@@ -1,4 +1,4 @@
-"""Clients in other languages, unmodified, as commands of ``imds-identity exec``."""
+"""Unmodified clients in several languages get tokens under ``imds-identity exec``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from interop_support import node, part
+from interop_support import require_node, require_part
 
 if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
@@ -31,10 +31,10 @@ except Exception as error:
 """
 
 
-def executed(flags: list[str], command: list[str], **variables: str) -> str:
+def run_under_exec(flags: list[str], command: list[str], **variables: str) -> str:
     environment = {
         **os.environ,
-        # What follows the token is a service that is not there.
+        # After the token, clients call a service that cannot be reached.
         "HTTPS_PROXY": "http://127.0.0.1:9",
         "NO_PROXY": "127.0.0.1",
         **variables,
@@ -47,48 +47,48 @@ def executed(flags: list[str], command: list[str], **variables: str) -> str:
 
 
 def test_azure_identity_for_javascript(imds_emulator: Emulator) -> None:
-    packages = part("npm") / "npm/node_modules"
-    said = executed([], [node(), str(HERE / "token.mjs"), str(packages)])
-    assert said.split() == ["3", "true"]
+    packages = require_part("npm") / "npm/node_modules"
+    output = run_under_exec([], [require_node(), str(HERE / "token.mjs"), str(packages)])
+    assert output.split() == ["3", "true"]
 
 
 def test_azure_identity_for_javascript_on_an_arc_server(arc_emulator: Emulator) -> None:
-    packages = part("npm") / "npm/node_modules"
+    packages = require_part("npm") / "npm/node_modules"
     flags = ["--arc-tokens-directory", str(arc_emulator.tokens_directory)]
-    said = executed(flags, [node(), str(HERE / "token.mjs"), str(packages)])
-    assert said.split() == ["3", "true"]
+    output = run_under_exec(flags, [require_node(), str(HERE / "token.mjs"), str(packages)])
+    assert output.split() == ["3", "true"]
 
 
 def test_msal_for_node(imds_emulator: Emulator) -> None:
-    # Node looks for packages beside the script, so the script goes there.
-    script = part("npm") / "npm/msal_node_exec.mjs"
+    # Node.js looks for packages in the folder of the script.
+    script = require_part("npm") / "npm/msal_node_exec.mjs"
     shutil.copy(HERE / "clients/msal_node.mjs", script)
-    assert executed([], [node(), str(script)]).split() == ["Bearer"]
+    assert run_under_exec([], [require_node(), str(script)]).split() == ["Bearer"]
 
 
 def test_az(imds_emulator: Emulator, tmp_path: Path) -> None:
-    az = part("azure-cli") / "az/bin/az"
-    executed(
+    az = require_part("azure-cli") / "az/bin/az"
+    run_under_exec(
         [], [str(az), "login", "--identity", "--allow-no-subscriptions"],
         AZURE_CONFIG_DIR=str(tmp_path), AZURE_CORE_COLLECT_TELEMETRY="no",
     )  # fmt: skip
-    asked = [request.query.get("resource") for request in imds_emulator.token_requests]
-    assert asked == ["https://management.core.windows.net/"]
+    resources = [request.query.get("resource") for request in imds_emulator.token_requests]
+    assert resources == ["https://management.core.windows.net/"]
 
 
 def test_obstore(imds_emulator: Emulator) -> None:
     pytest.importorskip("obstore")
-    # It has its token and asks the store, which cannot be reached.
-    assert "blob.core.windows.net" in executed([], [sys.executable, "-c", OBSTORE])
-    asked = [request.query.get("resource") for request in imds_emulator.token_requests]
-    assert asked == ["https://storage.azure.com"]
+    # With its token, it sends a request to the store, which cannot be reached.
+    assert "blob.core.windows.net" in run_under_exec([], [sys.executable, "-c", OBSTORE])
+    resources = [request.query.get("resource") for request in imds_emulator.token_requests]
+    assert resources == ["https://storage.azure.com"]
 
 
 def test_curl_and_a_shell(imds_emulator: Emulator) -> None:
     if shutil.which("curl") is None:
-        pytest.skip("no curl")
+        pytest.skip("curl is not installed")
     script = (
         'curl -sS -H "X-IDENTITY-HEADER: $IDENTITY_HEADER" '
         '"$IDENTITY_ENDPOINT?api-version=2019-08-01&resource=https://vault.azure.net"'
     )
-    assert json.loads(executed([], ["sh", "-c", script]))["token_type"] == "Bearer"
+    assert json.loads(run_under_exec([], ["sh", "-c", script]))["token_type"] == "Bearer"

@@ -1,4 +1,4 @@
-"""azure-keyvault-secrets, sync and aio, with this credential, as a VM and as an Arc server."""
+"""azure-keyvault-secrets with this credential, sync and async, on a VM and on an Arc server."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def emulator(
     emulator_factory: Callable[..., Emulator],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Emulator:
-    started = emulator_factory(request.param)
-    for name, value in started.environment().items():
+    emulator = emulator_factory(request.param)
+    for name, value in emulator.environment().items():
         monkeypatch.setenv(name, value)
-    return started
+    return emulator
 
 
-def settings(emulator: Emulator) -> dict[str, Any]:
+def credential_settings(emulator: Emulator) -> dict[str, Any]:
     directory = emulator.tokens_directory
     return {"arc_tokens_directory": str(directory)} if directory else {}
 
@@ -45,27 +45,27 @@ def client_settings(emulator: Emulator) -> dict[str, Any]:
     }
 
 
-def granted(emulator: Emulator) -> int:
+def count_issued(emulator: Emulator) -> int:
     return sum(request.status == 200 for request in emulator.token_requests)
 
 
-def test_a_revoked_token_is_replaced_by_the_sync_client(emulator: Emulator) -> None:
-    credential = imds_identity.ManagedIdentityCredential(**settings(emulator))
+def test_sync_client_replaces_a_revoked_token(emulator: Emulator) -> None:
+    credential = imds_identity.ManagedIdentityCredential(**credential_settings(emulator))
     with SecretClient(credential=credential, **client_settings(emulator)) as client:
         assert client.get_secret("greeting").value == emulator.key_vault.secrets["greeting"]
-        assert granted(emulator) == 1
-        if emulator.profile == "vm":  # an Arc agent knows no way to skip its cache
+        assert count_issued(emulator) == 1
+        if emulator.profile == "vm":  # the cache of an Arc agent cannot be bypassed
             emulator.revoke_tokens()
             assert client.get_secret("greeting").value
-            assert granted(emulator) == 2
+            assert count_issued(emulator) == 2
 
 
-def test_many_secrets_cost_the_async_client_one_token(emulator: Emulator) -> None:
+def test_async_client_reads_many_secrets_with_one_token(emulator: Emulator) -> None:
     async def main() -> None:
-        credential = imds_identity.aio.ManagedIdentityCredential(**settings(emulator))
+        credential = imds_identity.aio.ManagedIdentityCredential(**credential_settings(emulator))
         async with AsyncSecretClient(credential=credential, **client_settings(emulator)) as client:
-            got = await asyncio.gather(*(client.get_secret("greeting") for _ in range(20)))
-        assert {secret.value for secret in got} == {emulator.key_vault.secrets["greeting"]}
+            secrets = await asyncio.gather(*(client.get_secret("greeting") for _ in range(20)))
+        assert {secret.value for secret in secrets} == {emulator.key_vault.secrets["greeting"]}
 
     asyncio.run(main())
-    assert granted(emulator) == 1
+    assert count_issued(emulator) == 1

@@ -1,4 +1,4 @@
-"""Every answer has the shape that Microsoft's published OpenAPI gives it, for its api-version."""
+"""Responses match Microsoft's published OpenAPI files for their api-version."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "imds-openapi"
-# Microsoft's documentation has these, its OpenAPI files do not.
-DOCUMENTED_ELSEWHERE = {"customData", "tagsList"}
+# Properties in Microsoft's documentation that its OpenAPI files lack.
+UNPUBLISHED_PROPERTIES = {"customData", "tagsList"}
 VERSIONS = ("2018-02-01", "2019-11-01", "2021-12-13", "2023-07-01")
 
 pytestmark = [
     pytest.mark.interop,
-    pytest.mark.skipif(not REFERENCE.is_dir(), reason="the published OpenAPI files are not here"),
+    pytest.mark.skipif(not REFERENCE.is_dir(), reason="needs the published OpenAPI files"),
 ]
 
 
 class Specification:
-    """One published file, in as much of OpenAPI 2.0 as those files use."""
+    """One published file; supports the subset of OpenAPI 2.0 that the files use."""
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -35,25 +35,25 @@ class Specification:
     def has(self, path: str) -> bool:
         return path in self.document["paths"]
 
-    def check(self, path: str, answer: requests.Response) -> None:
+    def check(self, path: str, response: requests.Response) -> None:
         responses = self.document["paths"][path]["get"]["responses"]
-        schema = responses.get(str(answer.status_code), responses["default"])["schema"]
-        assert answer.headers["Content-Type"].startswith("application/json")
-        strict = answer.status_code == 200
-        self._check(answer.json(), schema, path, strict=strict)
+        schema = responses.get(str(response.status_code), responses["default"])["schema"]
+        assert response.headers["Content-Type"].startswith("application/json")
+        strict = response.status_code == 200
+        self._check(response.json(), schema, path, strict=strict)
 
     def _check(self, value: Any, schema: dict[str, Any], where: str, *, strict: bool) -> None:
         if "$ref" in schema:
             schema = self.document["definitions"][schema["$ref"].rpartition("/")[2]]
         kinds = {"object": dict, "array": list, "string": str}
-        assert isinstance(value, kinds[schema["type"]]), f"{where} is no {schema['type']}"
+        assert isinstance(value, kinds[schema["type"]]), f"{where}: expected {schema['type']}"
         if "enum" in schema:
             assert value in schema["enum"], f"{where} is {value!r}"
         if isinstance(value, dict):
             for name, inner in value.items():
                 known = schema.get("properties", {})
-                excused = not strict or name in DOCUMENTED_ELSEWHERE
-                assert name in known or excused, f"{where}.{name} is not in {self.version}"
+                allowed = not strict or name in UNPUBLISHED_PROPERTIES
+                assert name in known or allowed, f"{where}.{name} is not in {self.version}"
                 if name in known:
                     self._check(inner, known[name], f"{where}.{name}", strict=strict)
         if isinstance(value, list):
@@ -93,8 +93,8 @@ PUBLISHED = [
     for path in PATHS
     if version >= PUBLISHED_SINCE.get(path, "")
 ]
-# Each of these spoils an otherwise good request.
-SPOILERS: list[dict[str, str]] = [
+# Each of these makes a valid request invalid.
+INVALID_PARAMETERS: list[dict[str, str]] = [
     {"Metadata": "false"},
     {"api-version": ""},
     {"api-version": "1999-01-01"},
@@ -106,33 +106,33 @@ SPOILERS: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize(("version", "path"), PUBLISHED)
-def test_an_answer_has_its_published_shape(emulator: Emulator, version: str, path: str) -> None:
+def test_response_matches_the_schema(emulator: Emulator, version: str, path: str) -> None:
     specification = Specification(version)
-    answer = get(emulator, path, **{"api-version": version, **PATHS[path]})
-    assert answer.status_code == 200
-    specification.check(path, answer)
+    response = get(emulator, path, **{"api-version": version, **PATHS[path]})
+    assert response.status_code == 200
+    specification.check(path, response)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("selector", ["client_id", "object_id", "msi_res_id"])
-def test_a_token_for_a_named_identity_has_its_published_shape(
+def test_token_response_for_a_selected_identity_matches_the_schema(
     emulator: Emulator, version: str, selector: str
 ) -> None:
     attribute = {"msi_res_id": "resource_id"}.get(selector, selector)
     path = "/identity/oauth2/token"
     parameters = {selector: getattr(DEFAULT_USER_ASSIGNED, attribute), **PATHS[path]}
-    answer = get(emulator, path, **{"api-version": version, **parameters})
-    assert answer.status_code == 200
-    Specification(version).check(path, answer)
+    response = get(emulator, path, **{"api-version": version, **parameters})
+    assert response.status_code == 200
+    Specification(version).check(path, response)
 
 
 @pytest.mark.parametrize(("version", "path"), PUBLISHED)
-@pytest.mark.parametrize("spoiler", SPOILERS, ids=str)
-def test_a_refusal_has_its_published_shape(
-    emulator: Emulator, arc: Emulator, version: str, path: str, spoiler: dict[str, str]
+@pytest.mark.parametrize("invalid", INVALID_PARAMETERS, ids=str)
+def test_error_response_matches_the_schema(
+    emulator: Emulator, arc: Emulator, version: str, path: str, invalid: dict[str, str]
 ) -> None:
     specification = Specification(version)
-    parameters = {"api-version": version, **PATHS[path], **spoiler}
+    parameters = {"api-version": version, **PATHS[path], **invalid}
     specification.check(path, get(emulator, path, **parameters))
     if path == "/identity/oauth2/token":
         specification.check(path, get(arc, path, **parameters))
@@ -140,7 +140,7 @@ def test_a_refusal_has_its_published_shape(
 
 @pytest.mark.parametrize("status", [400, 404, 410, 429, 500, 503])
 @pytest.mark.parametrize("path", PATHS)
-def test_a_fault_s_body_has_the_published_shape(path: str, status: int) -> None:
+def test_fault_response_matches_the_schema(path: str, status: int) -> None:
     with Emulator(key_vault=False) as emulator:
         emulator.fault(category="*", status=status)
         for version in VERSIONS:

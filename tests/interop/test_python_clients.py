@@ -1,4 +1,4 @@
-"""Python clients that know nothing of this package take tokens from the emulator."""
+"""Other Python clients get tokens from the emulator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interop_support import ARC_WORLD, VAULT, in_namespace
+from interop_support import ARC_SETUP, VAULT, in_namespace
 
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED, Emulator
 
@@ -87,15 +87,15 @@ def test_msal_on_a_vm(imds_emulator: Emulator) -> None:
 
 
 def test_azure_identity_and_msal_on_an_arc_server() -> None:
-    """Both insist on the platform's tokens directory, so they get a machine of their own."""
-    script = Path(__file__).parent / "machine_arc.py"
-    said = in_namespace(["-m", "--propagation", "private"], ARC_WORLD, script, "python")
-    assert said.split() == ["azure-identity", "azure-identity-aio", "msal", "imds-identity"]
+    """Both require the default tokens directory, so they run in a mount namespace."""
+    script = Path(__file__).parent / "namespace_arc.py"
+    output = in_namespace(["-m", "--propagation", "private"], ARC_SETUP, script, "python")
+    assert output.split() == ["azure-identity", "azure-identity-aio", "msal", "imds-identity"]
 
 
 @pytest.mark.parametrize("account", ["devstoreaccount1"])
 def test_obstore(imds_emulator: Emulator, account: str) -> None:
-    """object_store, in Rust, asks for a token before a storage service that is not there."""
+    """obstore (Rust) gets a token, then fails to reach the storage service."""
     store = pytest.importorskip("obstore.store")
     azure = store.AzureStore(
         "container",

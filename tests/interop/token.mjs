@@ -1,4 +1,4 @@
-// Prints the length of a token that @azure/identity got, unmodified.
+// Prints the number of parts of a token from the unmodified @azure/identity.
 import { createRequire } from "node:module";
 const require = createRequire(process.argv[2] + "/");
 const { ManagedIdentityCredential } = require("@azure/identity");

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from documents import ROOT
+from markdown_blocks import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""adlfs, which fsspec, pandas and dask read Azure storage with."""
+"""adlfs, the Azure storage library of fsspec, pandas and dask."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Azure Monitor's exporter for OpenTelemetry: which machine its own statistics come from."""
+"""Azure Monitor's OpenTelemetry exporter: the VM that its internal statistics name."""
 
 from azure.monitor.opentelemetry.exporter.statsbeat import _statsbeat_metrics as statsbeat
 

@@ -1,4 +1,4 @@
-"""cloud-init's Azure data source: the whole instance document."""
+"""cloud-init's Azure data source: the complete instance metadata."""
 
 from cloudinit.sources import DataSourceAzure
 

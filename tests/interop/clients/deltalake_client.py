@@ -1,4 +1,4 @@
-"""delta-rs: opens a table with the managed identity, no variable set."""
+"""delta-rs: open a table with the managed identity, without environment variables."""
 
 import os
 

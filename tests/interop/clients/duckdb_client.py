@@ -1,4 +1,4 @@
-"""DuckDB's azure extension, with the managed identity and no variable set."""
+"""DuckDB's azure extension with the managed identity, without environment variables."""
 
 import duckdb
 from duckdb_extensions import import_extension

@@ -1,4 +1,4 @@
-"""GDAL through rasterio: looks for a file in a storage account, with the managed identity."""
+"""GDAL through rasterio: open a file in a storage account with the managed identity."""
 
 import rasterio
 

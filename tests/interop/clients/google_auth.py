@@ -1,4 +1,4 @@
-"""google-auth: a federated credential whose subject is this VM's managed identity."""
+"""google-auth: a federated credential whose subject is the VM's managed identity."""
 
 import json
 

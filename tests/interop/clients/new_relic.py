@@ -1,7 +1,7 @@
-"""New Relic's Python agent: which cloud does it run in."""
+"""New Relic's Python agent: its detection of the cloud."""
 
 from newrelic.common.utilization import AzureUtilization
 
-found = AzureUtilization.detect()
-print(found)
-assert found["name"] == "emulated-machine"
+detected = AzureUtilization.detect()
+print(detected)
+assert detected["name"] == "emulated-machine"

@@ -1,8 +1,8 @@
-// OpenTelemetry's detector of Azure VMs, for JavaScript.
+// OpenTelemetry's Azure VM detector for JavaScript.
 import { azureVmDetector } from "@opentelemetry/resource-detector-azure";
 
-const found = await azureVmDetector.detect();
+const resource = await azureVmDetector.detect();
 const attributes = {};
-for (const [name, value] of Object.entries(found.attributes ?? {})) attributes[name] = await value;
+for (const [name, value] of Object.entries(resource.attributes ?? {})) attributes[name] = await value;
 console.log(attributes);
 if (attributes["host.name"] !== "emulated-machine") process.exit(1);

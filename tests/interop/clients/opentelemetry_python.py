@@ -1,4 +1,4 @@
-"""OpenTelemetry's detector of Azure VMs, for Python."""
+"""OpenTelemetry's Azure VM detector for Python."""
 
 from opentelemetry.resource.detector.azure.vm import AzureVMResourceDetector
 

@@ -1,4 +1,4 @@
-"""Apache Arrow's Azure file system (the SDK for C++), with the managed identity."""
+"""Apache Arrow's Azure file system (Azure SDK for C++) with the managed identity."""
 
 from pyarrow.fs import AzureFileSystem
 

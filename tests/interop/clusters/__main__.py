@@ -1,6 +1,6 @@
-"""``python clusters FRAMEWORK WORKERS``: a cluster of workers uses one credential, as jobs.py says.
+"""``python clusters FRAMEWORK WORKERS``: run the jobs of jobs.py on the workers of a cluster.
 
-Prints as JSON what each worker has seen.
+Prints the results of all workers as JSON.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ import importlib
 import json
 import sys
 
-from jobs import SCOPE, arrive, see_it_replaced, token_digest
+from jobs import SCOPE, import_dependencies, token_digest, wait_for_renewal
 
 from imds_identity import ManagedIdentityCredential
 
 
-def work(cluster):
-    """All ask at once, outlive a token, end, and those that are started in their place ask."""
+def run_jobs(cluster):
+    """Request tokens on all workers, wait for a renewal, restart the workers, and request again."""
     credential = ManagedIdentityCredential()
-    cluster.each(arrive)
-    found = {"outlived": cluster.each(see_it_replaced, credential)}
-    found["before"] = cluster.each(token_digest, credential)
+    cluster.run(import_dependencies)
+    results = {"renewed": cluster.run(wait_for_renewal, credential)}
+    results["before"] = cluster.run(token_digest, credential)
     cluster.restart()
-    found["after"] = cluster.each(token_digest, credential)
+    results["after"] = cluster.run(token_digest, credential)
     token = credential.get_token(SCOPE).token
-    found["a token is pickled"] = token.encode() in cluster.dumps(credential)
-    return found
+    results["token is pickled"] = token.encode() in cluster.dumps(credential)
+    return results
 
 
 if __name__ == "__main__":
     framework, workers = sys.argv[1:]
     with importlib.import_module(f"{framework}_cluster").cluster(int(workers)) as cluster:
-        found = work(cluster)
-    print(json.dumps(found))
+        results = run_jobs(cluster)
+    print(json.dumps(results))

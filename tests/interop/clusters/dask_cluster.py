@@ -1,4 +1,4 @@
-"""Dask's workers."""
+"""A local Dask cluster."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Cluster:
     def __init__(self, client):
         self._client = client
 
-    def each(self, job, *arguments):
+    def run(self, job, *arguments):
         workers = list(self._client.scheduler_info(n_workers=-1)["workers"])
-        sent = [
+        futures = [
             self._client.submit(job, *arguments, workers=[worker], pure=False) for worker in workers
         ]
-        return self._client.gather(sent)
+        return self._client.gather(futures)
 
     def restart(self):
         self._client.restart(timeout=300)

@@ -1,4 +1,4 @@
-"""What the workers of a cluster are sent to do."""
+"""The jobs that run on the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from imds_identity import ManagedIdentityCredential
 
 SCOPE = "https://storage.azure.com/.default"
-LONGEST = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
-def arrive() -> None:
-    """Load what a token takes, slow as that may be; the first token lives for seconds."""
+def import_dependencies() -> None:
+    """Import slow dependencies now, because the first token expires after seconds."""
     import azure.core.credentials
     import requests
 
@@ -24,15 +24,15 @@ def arrive() -> None:
 
 
 def token_digest(credential: ManagedIdentityCredential) -> tuple[int, str]:
-    """This process, and a digest of the token that it is given."""
+    """Return this process's id and a digest of its token."""
     token = credential.get_token(SCOPE).token
     return os.getpid(), hashlib.sha256(token.encode()).hexdigest()
 
 
-def see_it_replaced(credential: ManagedIdentityCredential) -> list[str]:
-    """Digests of the present token and of the next, asking all the time, as a busy worker does."""
+def wait_for_renewal(credential: ManagedIdentityCredential) -> list[str]:
+    """Call `get_token` until the token changes; return the digests of both tokens."""
     seen = [token_digest(credential)[1]]
-    end = time.monotonic() + LONGEST
+    end = time.monotonic() + TIMEOUT_SECONDS
     while len(seen) < 2 and time.monotonic() < end:
         time.sleep(0.01)
         digest = token_digest(credential)[1]

@@ -1,4 +1,4 @@
-"""Ray's actors."""
+"""A local Ray cluster of actors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ray import cloudpickle
 
 
 class Actor:
-    def do(self, job, *arguments):
+    def run_job(self, job, *arguments):
         return job(*arguments)
 
-    def end(self):
+    def exit(self):
         os._exit(1)
 
 
@@ -26,18 +26,18 @@ class Cluster:
         kind = ray.remote(Actor).options(num_cpus=1, max_restarts=-1, max_task_retries=-1)
         self._actors = [kind.remote() for _ in range(workers)]
 
-    def each(self, job, *arguments):
-        return ray.get([actor.do.remote(job, *arguments) for actor in self._actors])
+    def run(self, job, *arguments):
+        return ray.get([actor.run_job.remote(job, *arguments) for actor in self._actors])
 
     def restart(self):
-        for ended in [actor.end.options(max_task_retries=0).remote() for actor in self._actors]:
+        for exited in [actor.exit.options(max_task_retries=0).remote() for actor in self._actors]:
             with suppress(ray.exceptions.RayActorError):
-                ray.get(ended)
+                ray.get(exited)
 
 
 @contextmanager
 def cluster(workers):
-    folder = tempfile.mkdtemp(dir="/tmp")  # a socket's path must be short
+    folder = tempfile.mkdtemp(dir="/tmp")  # the paths of sockets must be short
     ray.init(
         num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="error",
         object_store_memory=100_000_000, _temp_dir=folder,

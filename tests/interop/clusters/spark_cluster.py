@@ -1,4 +1,4 @@
-"""The Python workers of Spark's executors: two executors, each a JVM and half of the workers."""
+"""A local Spark cluster: two executors, each a JVM with half of the Python workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXECUTORS = 2
 
 
 def executor():
-    """The process id of this worker's executor: workers are forked by its one Python child."""
+    """Return the process id of this worker's executor, whose one Python child forks all workers."""
     stat = Path(f"/proc/{os.getppid()}/stat").read_text()
     return int(stat.rpartition(")")[2].split()[1])
 
@@ -27,21 +27,21 @@ class Cluster:
         self._context = context
         self._workers = workers
 
-    def each(self, job, *arguments):
-        # In barrier mode all tasks of a stage run at the same time.
+    def run(self, job, *arguments):
+        # In barrier mode, all tasks of a stage run at the same time.
         stage = self._context.parallelize(range(self._workers), self._workers).barrier()
         return stage.mapPartitions(lambda _: [job(*arguments)]).collect()
 
     def restart(self):
-        before = self._known()
-        for process in set(self.each(executor)):
+        before = self._addresses()
+        for process in set(self.run(executor)):
             os.kill(process, signal.SIGKILL)
-        # A stage in barrier mode that meets an executor's end fails as a whole.
-        while len(self._known()) < EXECUTORS + 1 or len(self._known() - before) < EXECUTORS:
+        # A stage in barrier mode fails if an executor exits, so wait for the new executors.
+        while len(self._addresses()) < EXECUTORS + 1 or len(self._addresses() - before) < EXECUTORS:
             time.sleep(0.1)
 
-    def _known(self):
-        """The addresses of the executors, and the driver's, as the driver has them."""
+    def _addresses(self):
+        """Return the addresses of the driver and the executors, from the driver."""
         return set(self._context._jsc.sc().getExecutorMemoryStatus().keySet().mkString(" ").split())
 
 

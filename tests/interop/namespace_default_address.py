@@ -1,4 +1,4 @@
-"""Run in a network namespace: the service at its own address, and clients with no variable set."""
+"""Run in a network namespace: the emulator at 169.254.169.254, and clients without variables."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Run in a network namespace: Packer's Azure builder on a machine with an identity.
+"""Run in a network namespace: Packer's Azure builder on a machine with a managed identity.
 
-It asks the metadata service for its subscription, Azure's resource manager for the tenant, and the
-metadata service again for the token with which it calls the resource manager. Nothing is built: it
-is ended as soon as it has called. Prints what was asked.
+Packer requests its subscription from the metadata service, the tenant from Azure Resource Manager,
+and a token for Resource Manager from the metadata service. The script kills Packer after its first
+call with the token, before it builds anything, and prints the requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from fake_azure import FakeAzure
 from imds_identity.emulator import Emulator
 
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 BUILDER = {
     "type": "azure-arm",
     "managed_image_resource_group_name": "images",
@@ -32,26 +32,26 @@ BUILDER = {
 }
 
 
-def called(packer: str, world: FakeAzure, folder: Path) -> str:
-    """What Packer says until it has called the resource manager with a token."""
+def run_packer(packer: str, azure: FakeAzure, folder: Path) -> str:
+    """Run Packer until it calls Resource Manager with a token; return its output."""
     template = folder / "template.json"
     template.write_text(json.dumps({"builders": [BUILDER]}))
     environment = {
         "CHECKPOINT_DISABLE": "1",
         "HOME": str(folder),
-        "HTTPS_PROXY": world.environment["HTTPS_PROXY"],
+        "HTTPS_PROXY": azure.environment["HTTPS_PROXY"],
         "PATH": os.defpath,
-        "SSL_CERT_FILE": world.environment["SSL_CERT_FILE"],
+        "SSL_CERT_FILE": azure.environment["SSL_CERT_FILE"],
     }
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [packer, "build", str(template)], cwd=folder, env=environment, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not world.sites.granted and process.poll() is None and time.monotonic() < end:
+        end = time.monotonic() + TIMEOUT_SECONDS
+        while not azure.sites.authorized and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
-        # Its plugins are in its session, and outlive it otherwise.
+        # Its plugins are separate processes in its session.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     return (folder / "log").read_text()
@@ -61,11 +61,11 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as name,
         Emulator(host="169.254.169.254", port=80, allow_remote=True, limits=True) as emulator,
-        FakeAzure(Path(name)) as world,
+        FakeAzure(Path(name)) as azure,
     ):
-        said = called(sys.argv[1], world, Path(name))
-        asked = [(record.status, record.category) for record in emulator.requests]
-        print(json.dumps({"said": said, "asked": asked, "called": world.sites.granted}))
+        output = run_packer(sys.argv[1], azure, Path(name))
+        requests = [(record.status, record.category) for record in emulator.requests]
+        print(json.dumps({"output": output, "requests": requests, "calls": azure.sites.authorized}))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Run in a network namespace: the service at its own address, and one client that knows no other.
+"""Run in a network namespace: the emulator at 169.254.169.254, and a client without configuration.
 
-Prints what the client asked for, and how that was answered. Storage accounts have no name here, so
-clients of storage get their token and no further.
+Prints the requests of the client and their statuses. The host names of storage accounts do not
+resolve here, so storage clients fail after they have their token.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from imds_identity.emulator import Emulator
 
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 
 
 class Storage(BaseHTTPRequestHandler):
-    """A storage account that has nothing, for clients that can be told where theirs is."""
+    """An empty storage account, for clients with a configurable endpoint."""
 
     def do_GET(self) -> None:
         self.send_response(404)
@@ -28,8 +28,8 @@ class Storage(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 - http.server's names
 
-    def log_message(self, *words: object) -> None:
-        del words
+    def log_message(self, *args: object) -> None:
+        del args
 
 
 def main() -> None:
@@ -52,12 +52,18 @@ def main() -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
             env=environment,
         )
-        asked = [(record.status, record.category) for record in emulator.requests]
+        requests = [(record.status, record.category) for record in emulator.requests]
     print(
-        json.dumps({"status": done.returncode, "said": done.stdout + done.stderr, "asked": asked})
+        json.dumps(
+            {
+                "status": done.returncode,
+                "output": done.stdout + done.stderr,
+                "requests": requests,
+            }
+        )
     )
 
 

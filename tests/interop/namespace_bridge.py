@@ -1,4 +1,4 @@
-"""A host with a bridge, and a network namespace that has that bridge's address and nothing else."""
+"""Run in a network namespace with a bridge, and a guest that can reach only the bridge."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from imds_identity.emulator import Emulator
 
 SECRET = "a-secret-of-the-bridge-0123456789abcdef"
 VAULT = "https://vault.azure.net"
-ASK = f"""
+GUEST_SCRIPT = f"""
 import sys, urllib.error, urllib.request
-def ask(url, host=None):
+def send(url, host=None):
     headers = {{"X-IDENTITY-HEADER": "{SECRET}"}}
     if host: headers["Host"] = host
     url += "?api-version=2019-08-01&resource={VAULT}"
@@ -26,10 +26,10 @@ def ask(url, host=None):
     except OSError:
         return "unreachable"
 port = sys.argv[1]
-print(ask(f"http://10.9.8.1:{{port}}/msi/token"))
-print(ask(f"http://10.9.8.1:{{port}}/msi/token", f"tokens.internal:{{port}}"))
-print(ask(f"http://10.9.8.1:{{port}}/msi/token", f"rebound.example:{{port}}"))
-print(ask(sys.argv[2]))
+print(send(f"http://10.9.8.1:{{port}}/msi/token"))
+print(send(f"http://10.9.8.1:{{port}}/msi/token", f"tokens.internal:{{port}}"))
+print(send(f"http://10.9.8.1:{{port}}/msi/token", f"rebound.example:{{port}}"))
+print(send(sys.argv[2]))
 """
 
 
@@ -49,9 +49,9 @@ def main() -> None:
         try:
             assert server.stderr is not None
             port = server.stderr.readline().strip().rpartition(":")[2]
-            _wire(guest.pid)
+            _connect(guest.pid)
             subprocess.run(
-                ["nsenter", "-t", str(guest.pid), "-n", sys.executable, "-c", ASK, port,
+                ["nsenter", "-t", str(guest.pid), "-n", sys.executable, "-c", GUEST_SCRIPT, port,
                  emulator.endpoint],
                 check=True,
             )  # fmt: skip
@@ -63,7 +63,7 @@ def main() -> None:
             guest.wait()
 
 
-def _wire(guest: int) -> None:
+def _connect(guest: int) -> None:
     """Connect the guest to the bridge."""
     in_guest = f"nsenter -t {guest} -n ip"
     for command in (

@@ -1,4 +1,4 @@
-"""Pages whose code needs packages that the other tests do without."""
+"""Documentation pages whose code needs additional packages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pages import run_page
+from page_runner import run_page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.interop
 
 
 @pytest.mark.parametrize(("page", "package"), [("docs/how-to/openai.md", "openai")])
-def test_a_page_runs_as_it_stands(page: str, package: str, tmp_path: Path) -> None:
+def test_code_blocks_of_a_page_run_in_order(page: str, package: str, tmp_path: Path) -> None:
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed: see .interop/clients.log")
     run_page(page, tmp_path)

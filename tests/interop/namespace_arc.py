@@ -1,4 +1,4 @@
-"""Run in a mount namespace: clients that insist on the platform's Arc tokens directory."""
+"""Run in a mount namespace: clients that require the default Arc tokens directory."""
 
 from __future__ import annotations
 
