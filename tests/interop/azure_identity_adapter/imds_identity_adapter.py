@@ -1,22 +1,22 @@
-"""Lets azure-identity's own managed-identity tests run against this package's credential.
+"""Runs azure-identity's own managed-identity tests against this package's credential.
 
-A pytest plugin for their test suite. In place of azure-identity's classes it puts subclasses of
-ours, before the test modules import them. It fakes no result: requests go through our exchange and
-the transport that a test gives. What it does change, because their fixtures want it:
+This pytest plugin for azure-identity's test suite replaces its classes by subclasses of this
+package's classes, before the test modules import them. It fakes no result: requests go through this
+package's exchange and the transport of the test. The fixtures of the suite require these changes:
 
-- Sleeping takes no time, and where an answer says ``expires_on: 42`` the clock starts in 1970.
-- The cache of the process is emptied before each test: their credentials have one each.
-- The firmware says Azure, where their tests take themselves to be.
-- Their User-Agent and number of retries are ours.
-- An endpoint that is called ``...`` is one at localhost, an empty scope is one.
-- Who answers at ``...`` is the same fixture for every host, and knows no challenge of Arc's.
-- A form is shown as the mapping that they look into, and the scope in it as they wrote it.
-- A mocked transport has no connection, and so no certificate of Service Fabric's to check, whose
-  thumbprint is ``SHA1HEX``.
-- Nobody listens where their mocked agent is said to be, so nobody is asked who it is.
-- Arc's tokens directory is the one that a test's patch of their private functions means.
+- Sleeping takes no time. If a response contains ``expires_on: 42``, the clock starts in 1970.
+- Each test starts with an empty cache, because each azure-identity credential has its own.
+- The firmware identifies the machine as an Azure VM.
+- The expected User-Agent and number of retries are this package's.
+- The endpoint ``...`` is a URL at localhost, and an empty scope is valid.
+- The mock at ``...`` is the same for all hosts and does not send Arc's challenge.
+- A form is passed to the mock as a mapping, with the scope as the test wrote it.
+- A mocked transport has no connection, so the certificate of Service Fabric is not checked; the
+  tests use the thumbprint ``SHA1HEX``.
+- The owner of the mocked Arc agent's listener is not checked.
+- Arc's tokens directory is the one that the test's patch of private functions sets.
 
-`LEFT_OUT` names each test that is not run, and docs/azure-identity-tests.md why that is better.
+docs/azure-identity-tests.md lists the excluded tests (`EXCLUDED`) with reasons.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from unittest import mock
 from urllib.parse import parse_qsl
 
 import azure.identity
-import azure.identity._credentials.azure_arc as their_arc
-import azure.identity._credentials.imds as their_imds
+import azure.identity._credentials.azure_arc as azure_identity_arc
+import azure.identity._credentials.imds as azure_identity_imds
 import azure.identity._internal.user_agent
 import azure.identity.aio
-import azure.identity.aio._credentials.imds as their_async_imds
+import azure.identity.aio._credentials.imds as azure_identity_async_imds
 import pytest
 from azure.core.rest import HttpRequest
 
@@ -59,125 +59,129 @@ if TYPE_CHECKING:
     from imds_identity._core.secret import Secret
     from imds_identity._http.messages import Request
 
-_ANYWHERE = "http://localhost:40342/metadata/identity/oauth2/token"
+_MOCK_ENDPOINT = "http://localhost:40342/metadata/identity/oauth2/token"
 _TABLE = Path(__file__).parents[3] / "docs/azure-identity-tests.md"
-_ROW = re.compile(r"^\| `(?P<part>[^`]+)` \| (?P<number>[0-9]+) \| (?P<why>.+) \|$", re.MULTILINE)
-# Why a test is left out, by a part of its id. Everything else must pass.
-LEFT_OUT = {row["part"]: row["why"] for row in _ROW.finditer(_TABLE.read_text(encoding="utf-8"))}
+_ROW = re.compile(
+    r"^\| `(?P<part>[^`]+)` \| (?P<number>[0-9]+) \| (?P<reason>.+) \|$", re.MULTILINE
+)
+# The reason for excluding a test, by a part of its id. All other tests must pass.
+EXCLUDED = {row["part"]: row["reason"] for row in _ROW.finditer(_TABLE.read_text(encoding="utf-8"))}
 
-_VALIDATE_KEY_FILE = their_arc._validate_key_file
+_VALIDATE_KEY_FILE = azure_identity_arc._validate_key_file
 _HTTP = transport._http
 _AUTHENTICATED = arc._authenticated_response
 _READ_SECRET = secret_file.read_secret
 
 
-class Clock:
-    """A clock of 1970 in which waiting takes no time."""
+class FakeClock:
+    """A clock that starts in 1970; sleeping only advances it."""
 
     seconds = 1.0
 
     def now(self) -> float:
-        return Clock.seconds
+        return FakeClock.seconds
 
     tick = wall = now
 
     def sleep(self, seconds: float) -> None:
-        Clock.seconds += seconds
+        FakeClock.seconds += seconds
 
 
-class TokenCache1970:
-    """One broker a test, so that nothing is left of the test before."""
+class PerTestTokenCache:
+    """A new token cache for each test."""
 
     current: TokenCache
 
     @classmethod
-    def renew(cls, seconds: float) -> None:
-        Clock.seconds = seconds
-        cls.current = TokenCache(Clock(), lambda: 0.5)
+    def reset(cls, seconds: float) -> None:
+        FakeClock.seconds = seconds
+        cls.current = TokenCache(FakeClock(), lambda: 0.5)
 
 
-def adapted(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a test's constructor, as ours takes them."""
+def adapt_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Convert a test's constructor arguments for this package."""
     settings.pop("_enable_imds_probe", None)
-    Clock.seconds += 3  # a credential of theirs knows nothing of the failure before it
-    return {**settings, "_token_cache": TokenCache1970.current}
+    FakeClock.seconds += 3  # past the failure that an earlier credential cached
+    return {**settings, "_token_cache": PerTestTokenCache.current}
 
 
 def read_secret(path: str, directory: str) -> Secret:
-    """Our own reader, in the directory that a test's patches of their private functions mean."""
-    anywhere = their_arc._validate_key_file is not _VALIDATE_KEY_FILE
-    return _READ_SECRET(path, os.path.dirname(path) if anywhere else their_arc._get_key_file_path())
+    """Read a key file in the directory that a test's patches of azure-identity set."""
+    anywhere = azure_identity_arc._validate_key_file is not _VALIDATE_KEY_FILE
+    return _READ_SECRET(
+        path, os.path.dirname(path) if anywhere else azure_identity_arc._get_key_file_path()
+    )
 
 
-class Variables(environment.Environment):
-    """The environment, in which ``...`` is an endpoint."""
+class FakeEnvironment(environment.Environment):
+    """The environment, with ``...`` replaced by an endpoint."""
 
     def __getitem__(self, name: str) -> str:
         value = super().__getitem__(name)
-        return _ANYWHERE if value == "..." and name.endswith("ENDPOINT") else value
+        return _MOCK_ENDPOINT if value == "..." and name.endswith("ENDPOINT") else value
 
 
-def named(scopes: tuple[str, ...]) -> tuple[str, ...]:
-    """The scopes of a test that takes any for one."""
+def replace_empty_scopes(scopes: tuple[str, ...]) -> tuple[str, ...]:
+    """Replace empty scopes, which azure-identity accepts."""
     return tuple(scope or "scope" for scope in scopes)
 
 
 class Credential(imds_identity.ManagedIdentityCredential):
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**adapted(settings))
+        super().__init__(**adapt_settings(settings))
 
 
 class AsyncCredential(imds_identity.aio.ManagedIdentityCredential):
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**adapted(settings))
+        super().__init__(**adapt_settings(settings))
 
     async def get_token(self, *scopes: str, **options: Any) -> Any:
-        return await super().get_token(*named(scopes), **options)
+        return await super().get_token(*replace_empty_scopes(scopes), **options)
 
     async def get_token_info(self, *scopes: str, **options: Any) -> Any:
-        return await super().get_token_info(*named(scopes), **options)
+        return await super().get_token_info(*replace_empty_scopes(scopes), **options)
 
 
 def authenticated_response(request: Request, *rest: Any) -> Any:
-    """Send Arc's two requests, or the one that is enough for a fixture of all hosts."""
-    if not request.url.startswith(_ANYWHERE):
+    """Send Arc's two requests, or one request to the mock that all hosts share."""
+    if not request.url.startswith(_MOCK_ENDPOINT):
         return (yield from _AUTHENTICATED(request, *rest))
     *_, send = rest
     return (yield from send(request))
 
 
 def http(request: Request) -> HttpRequest:
-    """Our own request, with a form as azure-core makes one of a mapping."""
+    """Convert a request, with its form as a mapping as azure-identity passes it."""
     form = dict(parse_qsl((request.body or b"").decode()))
     if not form:
         return _HTTP(request)
-    # No scope of theirs is one of Microsoft Entra ID's, which end like that.
+    # The tests compare the scope without this suffix, which Microsoft Entra ID requires.
     form = {name: value.removesuffix("/.default") for name, value in form.items()}
     return HttpRequest(request.method, request.url, headers=plain_headers(request), data=form)
 
 
 def _install() -> None:
     azure.identity.ManagedIdentityCredential = Credential  # type: ignore[misc, assignment]
-    their_imds.ImdsCredential = Credential  # type: ignore[misc, assignment]
+    azure_identity_imds.ImdsCredential = Credential  # type: ignore[misc, assignment]
     azure.identity.aio.ManagedIdentityCredential = AsyncCredential  # type: ignore[misc, assignment]
-    their_async_imds.ImdsCredential = AsyncCredential  # type: ignore[misc, assignment]
+    azure_identity_async_imds.ImdsCredential = AsyncCredential  # type: ignore[misc, assignment]
     azure.identity._internal.user_agent.USER_AGENT = USER_AGENT
-    # One request and four retries: the schedule that Microsoft publishes.
-    their_imds.PIPELINE_SETTINGS["retry_total"] = 4
+    # One request and four retries, as Microsoft's documentation recommends.
+    azure_identity_imds.PIPELINE_SETTINGS["retry_total"] = 4
     secret_file.read_secret = read_secret
     listener.confirm = lambda port: None
     kinds._firmware_says_azure = lambda: True  # type: ignore[assignment]
-    process.Environment = Variables  # type: ignore[attr-defined]
+    process.Environment = FakeEnvironment  # type: ignore[attr-defined]
     transport._http = http
     arc._authenticated_response = authenticated_response  # type: ignore[assignment]
     app_hosts._certificate = lambda *_: "ab" * 20
     transport.check_certificate = lambda *_: None  # type: ignore[attr-defined]
-    # Their transports insist on the host as it was named; ours means 127.0.0.1 by localhost.
+    # The mocks expect the host as the test wrote it; this package replaces localhost by 127.0.0.1.
     arc._by_address = lambda endpoint: endpoint
 
 
 class _TestTools(ModuleType):
-    """Stands in for the Azure SDK's own test tools, which are on no index."""
+    """Replaces the Azure SDK's test tools, which are not published."""
 
     AzureRecordedTestCase = object
 
@@ -197,29 +201,29 @@ sys.modules["devtools_testutils"] = _TestTools("devtools_testutils")
 
 @pytest.fixture(scope="session")
 def test_proxy() -> None:
-    """Their recording proxy, which nothing is recorded with here."""
+    """Replace the recording proxy of the Azure SDK."""
 
 
 @pytest.fixture(scope="session")
 def environment_variables() -> Any:
-    """Their sanitizer of recordings."""
+    """Replace the sanitizer of recordings."""
     return mock.MagicMock()
 
 
 @pytest.fixture(autouse=True)
-def _fresh(request: pytest.FixtureRequest) -> None:
-    written = inspect.getsource(request.function)
-    TokenCache1970.renew(1.0 if re.search(r'expires_on ?= ?"?42', written) else time.time())
+def _reset(request: pytest.FixtureRequest) -> None:
+    source = inspect.getsource(request.function)
+    PerTestTokenCache.reset(1.0 if re.search(r'expires_on ?= ?"?42', source) else time.time())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say which tests are left out and why; all others must pass."""
-    reasons = {item.nodeid: why for item in items if (why := _reason(item))}
+    """Deselect the excluded tests, and report them with their reasons."""
+    reasons = {item.nodeid: reason for item in items if (reason := _reason(item))}
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in reasons])
     items[:] = [item for item in items if item.nodeid not in reasons]
-    if report := os.environ.get("LEFT_OUT_REPORT"):
+    if report := os.environ.get("EXCLUDED_REPORT"):
         Path(report).write_text(json.dumps(reasons, indent=2))
 
 
 def _reason(item: pytest.Item) -> str | None:
-    return next((why for part, why in LEFT_OUT.items() if part in f"{item.nodeid}$"), None)
+    return next((reason for part, reason in EXCLUDED.items() if part in f"{item.nodeid}$"), None)
