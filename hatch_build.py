@@ -94,13 +94,13 @@ def sbom(metadata: ProjectMetadata[Any]) -> dict[str, Any]:
 
 
 def _components(
-    always: list[str], by_extra: dict[str, list[str]], project: str
+    dependencies: list[str], extras: dict[str, list[str]], project: str
 ) -> Iterator[dict[str, Any]]:
     """Yield a component for each dependency of the project and of its extras for users."""
-    required = {_name(text): text for text in always}
+    required = {_name(text): text for text in dependencies}
     optional = {
         _name(text): text
-        for extra, texts in by_extra.items()
+        for extra, texts in extras.items()
         if extra not in _DEVELOPER_EXTRAS
         for text in texts
         if _name(text) not in {project, *required}

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Runs the tests on every supported Python, with the GIL and without, each in a virtual environment
-# of its own; or on some: `test_all.sh 3.10 3.13t`. One that is not here is made from Debian's
-# packages (tests/pythons/find.sh); where that cannot be done it is left out, and the end says so.
-# TESTS and PYTEST_ARGS say which tests to run, and how.
+# Run the tests on all supported versions of Python, with and without the GIL, each in its own virtual
+# environment, or on some versions: `test_all.sh 3.10 3.13t`. Missing versions are built from Debian
+# packages (tests/pythons/find.sh); the summary lists versions that are not available.
+# TESTS and PYTEST_ARGS select the tests and set the options of pytest.
 set -eu
 cd "$(dirname "$0")/.."
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 
-# For 3.13t there is no cryptography, on which MSAL, a dependency, depends.
+# cryptography, a dependency of MSAL, does not support 3.13t.
 install() {
     if [ "$1" != 3.13t ]; then
         ${MAKE:-make} --no-print-directory PYTHON="$2" VENV="$3" "$3/.installed"
@@ -25,7 +25,7 @@ run() {
     case $1 in
         3.13t) plugin="-p without_cryptography" ;;
     esac
-    # No extension module brings the GIL back.
+    # Keep the GIL disabled even if an extension module would enable it.
     case $1 in
         *t) export PYTHON_GIL=0 ;;
     esac
@@ -40,7 +40,7 @@ result() {
 
 for version in ${*:-3.10 3.11 3.12 3.13 3.14 3.13t 3.14t}; do
     if ! python=$(tests/pythons/find.sh "$version"); then
-        result "$version" "is not to be had here"
+        result "$version" "not available"
         continue
     fi
     echo "== Python $version"

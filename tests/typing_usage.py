@@ -1,4 +1,4 @@
-"""Checked by mypy and never run: the types that users rely on."""
+"""Type checkers check this program, and nothing runs it: the types of the public API."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def keywords(transport: object) -> None:
 def protocols() -> None:
     credential: TokenCredential = imds_identity.ManagedIdentityCredential()
     with_info: SupportsTokenInfo = imds_identity.ManagedIdentityCredential()
-    asynchronous: AsyncTokenCredential = imds_identity.aio.ManagedIdentityCredential()
+    async_credential: AsyncTokenCredential = imds_identity.aio.ManagedIdentityCredential()
     async_with_info: AsyncSupportsTokenInfo = imds_identity.aio.ManagedIdentityCredential()
     provider: Callable[[], str] = imds_identity.get_bearer_token_provider(credential, "s")
     async_provider: Callable[[], Awaitable[str]] = imds_identity.aio.get_bearer_token_provider(
-        asynchronous, "s"
+        async_credential, "s"
     )
     del with_info, async_with_info, provider, async_provider
 

@@ -1,1 +1,1 @@
-"""Tests of what is published: a package, so that its conftest has a name of its own."""
+"""Tests of the sdist and the wheel; a package, so that its conftest has a unique module name."""

@@ -1,4 +1,4 @@
-"""What is published, built once, and the environments of those who install it."""
+"""The sdist and the wheel, built once, and virtual environments of users."""
 
 from __future__ import annotations
 
@@ -20,76 +20,78 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
-# What says where this process finds its packages is not to reach another environment.
-_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTEST_ADDOPTS")
+# Variables that would make another environment use the packages of this process.
+_PROCESS_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTEST_ADDOPTS")
 
 
-class Published(NamedTuple):
-    """The two files of a release."""
+class Distributions(NamedTuple):
+    """The sdist and the wheel of a release."""
 
     sdist: Path
     wheel: Path
 
     @property
     def metadata(self) -> Message:
-        """What the wheel says of itself."""
+        """Return the metadata of the wheel."""
         with zipfile.ZipFile(self.wheel) as archive:
             [name] = [each for each in archive.namelist() if each.endswith("/METADATA")]
             return message_from_bytes(archive.read(name))
 
-    def unpacked(self, where: Path) -> Path:
-        """The folder that the sdist is unpacked to."""
+    def unpack(self, where: Path) -> Path:
+        """Unpack the sdist; return its folder."""
         with tarfile.open(self.sdist) as archive:
-            archive.extractall(where, filter="fully_trusted")  # it is our own
+            archive.extractall(where, filter="fully_trusted")  # built from this repository
         [folder] = where.iterdir()
         return folder
 
 
 class Environment(NamedTuple):
-    """A virtual environment of somebody who has installed the package."""
+    """A virtual environment in which the package is installed."""
 
     bin: Path
 
     @property
     def python(self) -> str:
-        """Its interpreter."""
+        """Return the path of its interpreter."""
         return str(self.bin / "python")
 
     def run(
         self, name: str, *arguments: str, cwd: Path = REPOSITORY, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """A command of this environment that has ended."""
+        """Run a command of this environment."""
         return subprocess.run(
             [self.bin / name, *arguments],
             capture_output=True,
             text=True,
-            env=bare() | variables,
+            env=clean_environ() | variables,
             cwd=cwd,
             check=False,
         )
 
 
-def bare() -> dict[str, str]:
-    """This process's environment without what is for this process alone."""
-    return {name: value for name, value in os.environ.items() if name not in _OURS}
+def clean_environ() -> dict[str, str]:
+    """Return this process's environment variables for another environment."""
+    return {name: value for name, value in os.environ.items() if name not in _PROCESS_VARIABLES}
 
 
-def build(source: Path, to: Path, *, variables: dict[str, str], umask: int = 0o022) -> Published:
-    """Build the sdist, and the wheel from it."""
+def build(
+    source: Path, to: Path, *, variables: dict[str, str], umask: int = 0o022
+) -> Distributions:
+    """Build the sdist, and the wheel from the sdist."""
     subprocess.run(
         [TOOLS / "python", "-m", "build", "--installer", "uv", "--outdir", to, source],
-        env=bare() | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}"} | variables,
+        env=clean_environ() | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}"} | variables,
         umask=umask,
         check=True,
         cwd=to.parent,
     )
     [sdist], [wheel] = to.glob("*.tar.gz"), to.glob("*.whl")
-    return Published(sdist, wheel)
+    return Distributions(sdist, wheel)
 
 
 @pytest.fixture(scope="session")
-def date() -> dict[str, str]:
-    """The variable that dates a build: the moment of the commit that is built."""
+def build_date() -> dict[str, str]:
+    """Return SOURCE_DATE_EPOCH: the time of the current commit."""
     if "SOURCE_DATE_EPOCH" in os.environ or not (REPOSITORY / ".git").exists():
         return {}
     commit = ["git", "log", "-1", "--format=%ct"]
@@ -97,24 +99,24 @@ def date() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def published(date: dict[str, str]) -> Published:
-    """What is built of this repository; it stays in dist/."""
+def distributions(build_date: dict[str, str]) -> Distributions:
+    """Build the distributions of this repository in dist/."""
     dist = REPOSITORY / "dist"
     shutil.rmtree(dist, ignore_errors=True)
-    return build(REPOSITORY, dist, variables=date)
+    return build(REPOSITORY, dist, variables=build_date)
 
 
 @pytest.fixture(scope="session")
-def installed(
-    published: Published, tmp_path_factory: pytest.TempPathFactory
+def install_wheel(
+    distributions: Distributions, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Environment]:
-    """Makes an environment in which the wheel and nothing but what is named is installed."""
+    """Create virtual environments with the wheel and the given packages."""
 
-    def install(*others: str, extras: str = "") -> Environment:
+    def install(*packages: str, extras: str = "") -> Environment:
         venv = tmp_path_factory.mktemp("environment")
         uv("venv", "--quiet", "--clear", "--python", sys.executable, str(venv))
-        wheel = f"imds-identity{extras} @ {published.wheel.as_uri()}"
-        uv("pip", "install", "--quiet", "--python", str(venv), wheel, *others)
+        wheel = f"imds-identity{extras} @ {distributions.wheel.as_uri()}"
+        uv("pip", "install", "--quiet", "--python", str(venv), wheel, *packages)
         return Environment(venv / TOOLS.name)
 
     return install
@@ -122,4 +124,4 @@ def installed(
 
 def uv(*arguments: str, cwd: Path = REPOSITORY) -> None:
     """Run uv."""
-    subprocess.run([TOOLS / "uv", *arguments], env=bare(), cwd=cwd, check=True)
+    subprocess.run([TOOLS / "uv", *arguments], env=clean_environ(), cwd=cwd, check=True)

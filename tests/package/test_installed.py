@@ -1,4 +1,4 @@
-"""The wheel, as its users install it."""
+"""The wheel as users install it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,40 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import REPOSITORY, TOOLS, Environment, bare, uv
+from .conftest import REPOSITORY, TOOLS, Environment, clean_environ, uv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from .conftest import Published
+    from .conftest import Distributions
 
 pytestmark = pytest.mark.package
-USERS_PROGRAM = REPOSITORY / "tests" / "typing_usage.py"
+TYPED_PROGRAM = REPOSITORY / "tests" / "typing_usage.py"
 
 
 @pytest.fixture(scope="session")
-def plain(installed: Callable[..., Environment]) -> Environment:
-    """Nothing but the wheel and what it needs."""
-    return installed()
+def plain(install_wheel: Callable[..., Environment]) -> Environment:
+    """Return an environment with only the wheel and its dependencies."""
+    return install_wheel()
 
 
 @contextmanager
-def emulator(environment: Environment, where: Path) -> Iterator[dict[str, str]]:
-    """What a client exports for an emulator that another environment runs."""
+def run_emulator(environment: Environment, where: Path) -> Iterator[dict[str, str]]:
+    """Run an emulator in another environment; yield the variables of its clients."""
     command = [str(environment.bin / "imds-identity"), "emulator", "--port", "0", "--no-admin"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=where, env=bare()
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=where,
+        env=clean_environ(),
     ) as process:
         assert process.stdout
         try:
             lines = (line.removeprefix("export ").strip() for line in process.stdout)
-            name, _, value = next(each for each in lines if "AUTHORITY_HOST=" in each).partition(
+            name, _, value = next(line for line in lines if "AUTHORITY_HOST=" in line).partition(
                 "="
             )
             yield {name: value}
@@ -47,19 +52,19 @@ def emulator(environment: Environment, where: Path) -> Iterator[dict[str, str]]:
             process.terminate()
 
 
-def test_nothing_that_it_needs_is_missing(plain: Environment, tmp_path: Path) -> None:
+def test_no_dependency_is_missing(plain: Environment, tmp_path: Path) -> None:
     uv("pip", "check", "--quiet", "--python", plain.python)
     done = plain.run("imds-identity", "--version", cwd=tmp_path)
     assert done.stdout.startswith("imds-identity ")
 
 
-def test_a_token_comes_from_an_emulator_in_another_environment(
-    plain: Environment, installed: Callable[..., Environment], tmp_path: Path
+def test_command_gets_a_token_from_an_emulator_in_another_environment(
+    plain: Environment, install_wheel: Callable[..., Environment], tmp_path: Path
 ) -> None:
-    with emulator(installed(extras="[emulator]"), tmp_path) as exports:
+    with run_emulator(install_wheel(extras="[emulator]"), tmp_path) as variables:
         done = plain.run(
             "imds-identity", "token", "https://vault.azure.net", "--cache", "off",
-            cwd=tmp_path, **exports,
+            cwd=tmp_path, **variables,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count(".") == 2
@@ -80,7 +85,7 @@ def test_a_token_comes_from_an_emulator_in_another_environment(
         ),
     ],
 )
-def test_what_needs_an_extra_says_which(
+def test_missing_extra_is_named(
     plain: Environment, tmp_path: Path, command: list[str], extra: str
 ) -> None:
     done = plain.run(*command, cwd=tmp_path)
@@ -89,39 +94,39 @@ def test_what_needs_an_extra_says_which(
 
 
 @pytest.fixture(scope="session")
-def user(installed: Callable[..., Environment]) -> Environment:
-    """Somebody who uses clients of Azure."""
-    return installed("azure-keyvault-secrets", "types-requests")
+def user(install_wheel: Callable[..., Environment]) -> Environment:
+    """Return the environment of a user of Azure clients."""
+    return install_wheel("azure-keyvault-secrets", "types-requests")
 
 
-def test_mypy_knows_its_types(user: Environment, tmp_path: Path) -> None:
-    program = str(shutil.copy(USERS_PROGRAM, tmp_path))
+def test_mypy_accepts_typed_programs(user: Environment, tmp_path: Path) -> None:
+    program = str(shutil.copy(TYPED_PROGRAM, tmp_path))
     done = Environment(TOOLS).run(
         "mypy", "--strict", "--python-executable", user.python, program, cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout
 
 
-def test_pyright_knows_its_types(user: Environment, tmp_path: Path) -> None:
-    shutil.copy(USERS_PROGRAM, tmp_path)
+def test_pyright_accepts_typed_programs(user: Environment, tmp_path: Path) -> None:
+    shutil.copy(TYPED_PROGRAM, tmp_path)
     settings = {"typeCheckingMode": "strict", "reportUnnecessaryTypeIgnoreComment": "error"}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     done = Environment(TOOLS).run("pyright", "--pythonpath", user.python, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_its_tests_pass_with_the_oldest_of_what_it_needs(
-    published: Published, tmp_path: Path
+def test_tests_pass_with_the_oldest_dependencies(
+    distributions: Distributions, tmp_path: Path
 ) -> None:
-    source, venv = published.unpacked(tmp_path / "source"), str(tmp_path / "venv")
+    source, venv = distributions.unpack(tmp_path / "source"), str(tmp_path / "venv")
     uv("venv", "--quiet", "--python", sys.executable, venv)
     install = ["pip", "install", "--quiet", "--python", venv]
     oldest = ["--resolution", "lowest-direct", "-r", "pyproject.toml", "--extra", "dev"]
     uv(*install, *oldest, cwd=source)
-    uv(*install, "--no-deps", str(published.wheel))
+    uv(*install, "--no-deps", str(distributions.wheel))
     done = Environment(tmp_path / "venv" / TOOLS.name).run(
         *("python", "-m", "pytest", "-q", "-n", "4"),
-        # What other projects' packages do is told of their newest.
+        # The comparison describes the newest versions of other packages.
         "--ignore=tests/integration/test_comparison.py",
         cwd=source,
     )

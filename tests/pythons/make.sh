@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes a Python for tests of what Debian's next releases have, without changing this machine:
-# `make.sh 3.14 FOLDER` unpacks their packages into FOLDER and has them use one another there.
-# Debian has no free-threaded Python: `make.sh 3.13t FOLDER` compiles one from the source package,
-# for which gcc, make, libssl-dev, libffi-dev and zlib1g-dev must be installed.
+# Build a Python from the packages of newer Debian releases without changing the system.
+# `make.sh 3.14 FOLDER` unpacks binary packages in FOLDER and adapts their library paths.
+# `make.sh 3.13t FOLDER` compiles a free-threaded Python, which Debian lacks, from the source package;
+# it needs gcc, make, libssl-dev, libffi-dev and zlib1g-dev.
 set -eux
 version=${1%t}
 folder=$2
@@ -14,7 +14,7 @@ rm -rf "$folder/apt" "$folder/packages" "$folder/source" "$folder/bin"
 mkdir -p "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial" \
     "$folder/packages" "$folder/source" "$folder/bin"
 
-# The mirror that this machine uses, with an index of its own.
+# Use the configured mirror with a separate package index.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
 : >"$folder/apt/status"
 for suite in trixie testing sid; do
@@ -29,11 +29,11 @@ apt_get() {
 }
 apt_get get -qq update
 
-compiled() {
+compile_source() {
     cd "$folder/source"
-    # The newest one may not have come to every mirror.
-    for found in $(apt_get cache showsrc "python$version" | sed -n 's/^Version: //p' | sort -Vru); do
-        if apt_get get source --download-only --tar-only --only-source "python$version=$found"; then
+    # Some mirrors may lack the newest version.
+    for available in $(apt_get cache showsrc "python$version" | sed -n 's/^Version: //p' | sort -Vru); do
+        if apt_get get source --download-only --tar-only --only-source "python$version=$available"; then
             break
         fi
     done
@@ -46,11 +46,11 @@ compiled() {
     rm -rf "$folder/source"
 }
 
-unpacked() {
+unpack_binaries() {
     cd "$folder/packages"
     needed=$(apt_get cache depends --recurse --no-recommends --no-suggests --no-conflicts \
         --no-breaks --no-replaces --no-enhances "python$version-venv" | grep '^[a-z]' | sort -u)
-    # shellcheck disable=SC2086 - one word a package
+    # shellcheck disable=SC2086 - one word per package
     apt_get get download $needed
     for package in *.deb; do dpkg -x "$package" "$folder"; done
     libraries="$folder/usr/lib/$(uname -m)-linux-gnu"
@@ -65,8 +65,8 @@ unpacked() {
 }
 
 case $kind in
-    deb-src) compiled ;;
-    deb) unpacked ;;
+    deb-src) compile_source ;;
+    deb) unpack_binaries ;;
 esac
 "$folder/bin/python" -c 'import ctypes, ssl, sqlite3, venv, zlib'
 rm -rf "$folder/apt"

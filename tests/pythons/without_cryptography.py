@@ -1,6 +1,6 @@
-"""Has pytest skip what needs cryptography, for interpreters that there is no build of it for.
+"""Pytest plugin that skips tests that need cryptography, for interpreters without it.
 
-Load it with ``-p without_cryptography``; the emulator, MSAL and azure-identity need it, too.
+Load it with ``-p without_cryptography``. The emulator, MSAL and azure-identity need cryptography.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _TESTS = Path(__file__).parent.parent
-# Their emulators run in fixtures and in processes of their own.
-_EMULATORS = re.compile(r"started|.*emulator.*")
-_EMULATED = ("test_doctor_machines.py", "test_pictures.py")
+# Fixtures that run an emulator, and test files that run one in another process.
+_EMULATOR_FIXTURES = re.compile(r"started|.*emulator.*")
+_EMULATOR_FILES = ("test_doctor_machines.py", "test_pictures.py")
 _REASON = "needs cryptography"
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out the emulator's own tests, whose conftest cannot be imported."""
+    """Ignore the emulator's tests, whose conftest cannot be imported."""
     return True if collection_path == _TESTS / "emulator" else None
 
 
@@ -42,13 +42,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests that use an emulator."""
     for item in items:
         names = getattr(item, "fixturenames", ())
-        if item.path.name in _EMULATED or any(map(_EMULATORS.fullmatch, names)):
+        if item.path.name in _EMULATOR_FILES or any(map(_EMULATOR_FIXTURES.fullmatch, names)):
             item.add_marker(pytest.mark.skip(reason=_REASON))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, Any, Any]:
-    """Skip a test that turns out to need it."""
+    """Skip tests that fail to import cryptography."""
     try:
         return (yield)
     except ModuleNotFoundError:

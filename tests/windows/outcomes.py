@@ -1,4 +1,4 @@
-"""Tells why tests were skipped: `outcomes.py RESULTS LEAST`; fails unless that many have passed."""
+"""Summarize results: `outcomes.py RESULTS MINIMUM`; fails if fewer than MINIMUM tests passed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from xml.etree import ElementTree as ET
 
-results, least = sys.argv[1:]
+results, minimum = sys.argv[1:]
 outcomes: Counter[str] = Counter()
 reasons: Counter[str] = Counter()
 for case in ET.parse(results).iter("testcase"):
@@ -16,5 +16,5 @@ for case in ET.parse(results).iter("testcase"):
 for reason, count in reasons.most_common():
     print(f"{count:5} skipped: {reason}")
 print("under wine:", ", ".join(f"{count} {kind}" for kind, count in sorted(outcomes.items())))
-if outcomes["passed"] < int(least):
-    sys.exit(f"Fewer than {least} tests have passed.")
+if outcomes["passed"] < int(minimum):
+    sys.exit(f"fewer than {minimum} tests passed")

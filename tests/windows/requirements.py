@@ -1,17 +1,17 @@
-"""Prints what the tests need under Windows, of what the installed project and its extras declare.
+"""Print the requirements of the tests on Windows, from the metadata of the installed project.
 
-pip evaluates markers for the Python that runs it, so what only Windows needs is named here.
+pip evaluates markers for the Python that runs it, so this script adds what only Windows needs.
 """
 
 from __future__ import annotations
 
 from importlib.metadata import requires
 
-_NOT_NEEDED = ("imds-identity", "mypy", "ruff", "types-")
-# cryptography 43 and later want a DLL that wine 8 lacks.
-_OF_WINDOWS = ("colorama", "tomli", "exceptiongroup", "cryptography<43")
+_EXCLUDED = ("imds-identity", "mypy", "ruff", "types-")
+# cryptography 43 and later need a DLL that wine 8 lacks.
+_WINDOWS_ONLY = ("colorama", "tomli", "exceptiongroup", "cryptography<43")
 
 declared = [line for line in requires("imds-identity") or () if "extra == 'docs'" not in line]
 names = {line.partition(";")[0].strip() for line in declared}
-needed = {name for name in names if not name.startswith(_NOT_NEEDED)}
-print(*sorted(needed.union(_OF_WINDOWS)), sep="\n")
+needed = {name for name in names if not name.startswith(_EXCLUDED)}
+print(*sorted(needed.union(_WINDOWS_ONLY)), sep="\n")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs tests on a CPython for Windows under wine: `run.sh PYTHON [what pytest is to run]`.
-# Where there is no wine and none can be installed it says so, and passes.
+# Run tests on CPython for Windows under wine: `run.sh PYTHON [PYTEST_ARGUMENT...]`.
+# Succeeds with a message if wine is missing and cannot be installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$1
@@ -8,13 +8,13 @@ shift
 windows=$PWD/.windows
 . tests/windows/wine.sh
 
-# So many of the tests must pass, or the skips have become a blanket.
-least=${WINDOWS_LEAST:-3550}
+# The minimum of passed tests, to notice when too many are skipped.
+minimum=${WINDOWS_MINIMUM:-3550}
 
 status=0
 tests/windows/setup.sh "$python" || status=$?
 if [ "$status" = 3 ]; then
-    echo "======== NOT RUN: the tests on Windows. There is no wine, and none can be installed."
+    echo "======== NOT RUN: the tests on Windows. wine is missing and cannot be installed."
     exit 0
 fi
 [ "$status" = 0 ]
@@ -23,7 +23,7 @@ trap end_wine EXIT
 rm -f "$windows/results.xml"
 if [ $# = 0 ]; then
     set -- tests/unit tests/integration tests/emulator
-    # Minutes of computing, or of files that wine is slow with, which show nothing of Windows.
+    # Tests that take minutes and do not depend on Windows.
     for slow in integration/test_simulated_day.py integration/test_metadata_day.py integration/test_documents.py \
         unit/test_architecture.py integration/test_comparison.py \
         integration/test_metadata_command.py::test_a_command_is_run_and_its_event_approved \
@@ -33,7 +33,7 @@ if [ $# = 0 ]; then
         set -- "$@" "--deselect=tests/$slow"
     done
 else
-    least=0
+    minimum=0
 fi
 attempt() {
     status=0
@@ -43,15 +43,15 @@ attempt() {
 }
 attempt "$@"
 if [ "$status" = 124 ]; then
-    echo "======== wine did not get on, as it does once in a while: once more"
+    echo "======== wine hung, which happens sometimes: second attempt"
     attempt "$@"
 fi
 if [ "$status" = 1 ]; then
-    echo "======== wine refuses to start a program once in a while: what failed once more, by itself"
+    echo "======== wine sometimes fails to start a program: running the failed tests again, one by one"
     attempt --last-failed -n 0 --junitxml=.windows/again.xml "$@"
 fi
-if [ "$least" != 0 ]; then
+if [ "$minimum" != 0 ]; then
     "$python" tests/windows/console.py "$(wine_program)" "$windows/python/python.exe" || status=$?
 fi
-"$python" tests/windows/outcomes.py "$windows/results.xml" "$least"
+"$python" tests/windows/outcomes.py "$windows/results.xml" "$minimum"
 exit "$status"

