@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import imds_identity
-from documents import ROOT
 from imds_identity import ManagedIdentityCredential
 from imds_identity._http import transport
 from imds_identity._shared_cache import location
 from imds_identity._token_cache.cache import TokenCache
+from markdown_blocks import ROOT
 from support import BackgroundQueue, FakeClock, ResponseFactory, no_jitter
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""requests' face, against the emulated Key Vault and a server that challenges by hand."""
+"""`ManagedIdentityAuth` for requests, against an emulated Key Vault and a scripted server."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 SCOPE = "https://vault.azure.net/.default"
 
 
-def test_a_script_reads_a_secret(imds_emulator: Emulator) -> None:
+def test_session_reads_a_secret(imds_emulator: Emulator) -> None:
     url = f"{imds_emulator.key_vault.url}/secrets/greeting?api-version=7.4"
     with requests.Session() as session:
-        session.trust_env = False  # or the variables of this machine's own bundle win
+        session.trust_env = False  # environment variables with a CA bundle would override verify
         session.verify = imds_emulator.key_vault.ca_file
         for _ in range(3):
-            answer = session.get(url, auth=ManagedIdentityAuth(SCOPE))
-            assert answer.json()["value"] == imds_emulator.key_vault.secrets["greeting"]
+            response = session.get(url, auth=ManagedIdentityAuth(SCOPE))
+            assert response.json()["value"] == imds_emulator.key_vault.secrets["greeting"]
     assert len(imds_emulator.token_requests) == 1
 
 
-def test_a_revoked_token_is_replaced(imds_emulator: Emulator) -> None:
+def test_revoked_token_is_replaced(imds_emulator: Emulator) -> None:
     url = f"{imds_emulator.key_vault.url}/secrets/greeting?api-version=7.4"
     auth = ManagedIdentityAuth(SCOPE, credential=ManagedIdentityCredential())
     with requests.Session() as session:
@@ -37,24 +37,26 @@ def test_a_revoked_token_is_replaced(imds_emulator: Emulator) -> None:
         session.verify, session.auth = imds_emulator.key_vault.ca_file, auth
         assert session.get(url).status_code == 200
         imds_emulator.revoke_tokens()
-        answer = session.get(url)
-        assert answer.status_code == 200
-        assert [response.status_code for response in answer.history] == [401]
+        response = session.get(url)
+        assert response.status_code == 200
+        assert [earlier.status_code for earlier in response.history] == [401]
         assert session.get(url).history == []
 
 
-def test_a_claims_challenge_is_met_once_with_the_body_sent_again(service: ScriptedServer) -> None:
+def test_claims_challenge_is_answered_once_with_the_same_body(
+    service: ScriptedServer,
+) -> None:
     credential = Credential()
     service.script = [(401, {"WWW-Authenticate": CHALLENGE}), (200, {})]
     body = io.BytesIO(b"skipped, the body")
     body.seek(9)
-    answer = requests.post(
+    response = requests.post(
         f"{service.url}/x",
         data=body,
         auth=ManagedIdentityAuth("s", credential=credential),
         timeout=5,
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert service.seen == [
         ("/x", "Bearer token-1", b"the body"),
         ("/x", "Bearer token-2", b"the body"),
@@ -62,26 +64,26 @@ def test_a_claims_challenge_is_met_once_with_the_body_sent_again(service: Script
     assert credential.asked == [None, CLAIMS]
 
 
-def test_a_second_challenge_is_the_answer(service: ScriptedServer) -> None:
+def test_second_challenge_is_returned(service: ScriptedServer) -> None:
     credential = Credential()
     service.script = [(401, {"WWW-Authenticate": CHALLENGE})] * 2
-    answer = requests.get(
+    response = requests.get(
         service.url, auth=ManagedIdentityAuth("s", credential=credential), timeout=5
     )
-    assert answer.status_code == 401
+    assert response.status_code == 401
     assert len(service.seen) == 2
 
 
-def test_another_server_that_a_redirect_leads_to_gets_no_token(
+def test_redirect_to_another_host_gets_no_token(
     service: ScriptedServer, other_service: ScriptedServer
 ) -> None:
     credential = Credential()
     service.script = [(302, {"Location": f"http://localhost:{other_service.server_address[1]}/y"})]
     other_service.script = [(401, {"WWW-Authenticate": CHALLENGE})]
-    answer = requests.get(
+    response = requests.get(
         service.url, auth=ManagedIdentityAuth("s", credential=credential), timeout=5
     )
-    assert answer.status_code == 401
+    assert response.status_code == 401
     assert other_service.seen == [("/y", None, b"")]
     assert credential.asked == [None]
 
@@ -97,17 +99,17 @@ def test_another_server_that_a_redirect_leads_to_gets_no_token(
         (403, CHALLENGE),
     ],
 )
-def test_other_refusals_are_passed_on(status: int, header: str) -> None:
+def test_other_errors_are_returned(status: int, header: str) -> None:
     assert claims_of(status, {"WWW-Authenticate": header}) is None
 
 
-def test_a_token_does_not_travel_unencrypted() -> None:
+def test_token_is_not_sent_without_tls() -> None:
     auth = ManagedIdentityAuth("s", credential=Credential())
     with pytest.raises(ValueError, match="use https"):
         requests.get("http://management.azure.com/", auth=auth, timeout=5)
 
 
-def test_settings_go_to_the_credential_and_not_beside_one() -> None:
+def test_settings_are_passed_to_the_credential_and_conflict_with_an_explicit_one() -> None:
     assert "client_id='c'" in repr(ManagedIdentityAuth("s", client_id="c"))
     with pytest.raises(TypeError, match="not both"):
         ManagedIdentityAuth("s", credential=Credential(), client_id="c")

@@ -1,4 +1,4 @@
-"""What docs/comparison.md says of other clients is so, of the versions that are installed here."""
+"""docs/comparison.md is correct for the installed versions of other clients."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 PAGE = (Path(__file__).parents[2] / "docs/comparison.md").read_text(encoding="utf-8")
 SCOPE = "https://vault.azure.net/.default"
-THEIRS: Any = azure.identity.ManagedIdentityCredential
-OURS: Any = imds_identity.ManagedIdentityCredential
+AzureIdentityCredential: Any = azure.identity.ManagedIdentityCredential
+ImdsIdentityCredential: Any = imds_identity.ManagedIdentityCredential
 THREADS = 8
 
 
-def msal_token() -> dict[str, Any]:
+def get_msal_token() -> dict[str, Any]:
     client = msal.ManagedIdentityClient(
         msal.SystemAssignedManagedIdentity(), http_client=requests.Session()
     )
@@ -45,8 +45,8 @@ def msal_token() -> dict[str, Any]:
     return token
 
 
-def at_once(call: Callable[[], object]) -> None:
-    """Have many threads call at the same moment."""
+def call_concurrently(call: Callable[[], object]) -> None:
+    """Call from many threads at the same moment."""
     start = threading.Barrier(THREADS)
 
     def run() -> None:
@@ -61,32 +61,34 @@ def at_once(call: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("package", ["azure-identity", "msal"])
-def test_the_page_names_the_versions_that_it_is_checked_with(package: str) -> None:
+def test_page_names_the_installed_versions(package: str) -> None:
     major, minor, *_ = importlib.metadata.version(package).split(".")
     assert f"{package} {major}.{minor}" in PAGE
 
 
 class TestRequests:
-    def test_each_of_their_credentials_asks_anew(self, imds_emulator: Emulator) -> None:
+    def test_each_credential_of_other_clients_sends_a_request(
+        self, imds_emulator: Emulator
+    ) -> None:
         for _ in "ab":
-            THEIRS().get_token(SCOPE)
+            AzureIdentityCredential().get_token(SCOPE)
         assert len(imds_emulator.token_requests) == 2
         for _ in "ab":
-            msal_token()
+            get_msal_token()
         assert len(imds_emulator.token_requests) == 4
         for _ in "ab":
-            OURS().get_token(SCOPE)
+            ImdsIdentityCredential().get_token(SCOPE)
         assert len(imds_emulator.token_requests) == 5
 
-    def test_each_of_their_threads_asks(self, imds_emulator: Emulator) -> None:
+    def test_each_thread_sends_a_request_with_azure_identity(self, imds_emulator: Emulator) -> None:
         imds_emulator.fault(delay=0.3)
-        theirs, ours = THEIRS(), OURS()
-        at_once(lambda: theirs.get_token(SCOPE))
+        theirs, ours = AzureIdentityCredential(), ImdsIdentityCredential()
+        call_concurrently(lambda: theirs.get_token(SCOPE))
         assert len(imds_emulator.token_requests) == THREADS
-        at_once(lambda: ours.get_token(SCOPE))
+        call_concurrently(lambda: ours.get_token(SCOPE))
         assert len(imds_emulator.token_requests) == THREADS + 1
 
-    def test_each_of_their_tasks_asks(self, imds_emulator: Emulator) -> None:
+    def test_each_task_sends_a_request_with_azure_identity(self, imds_emulator: Emulator) -> None:
         imds_emulator.fault(delay=0.3)
 
         async def tasks(credential: Any) -> None:
@@ -98,9 +100,9 @@ class TestRequests:
         asyncio.run(tasks(imds_identity.aio.ManagedIdentityCredential()))
         assert len(imds_emulator.token_requests) == THREADS + 1
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="nothing is shared without a directory")
+    @pytest.mark.skipif(sys.platform == "win32", reason="the shared cache needs POSIX")
     @pytest.mark.parametrize(("package", "requests"), [("azure.identity", 2), ("imds_identity", 1)])
-    def test_each_of_their_processes_asks(
+    def test_each_process_sends_a_request_with_azure_identity(
         self, imds_emulator: Emulator, tmp_path: Path, monkeypatch: Any, package: str, requests: int
     ) -> None:
         tmp_path.chmod(0o700)
@@ -114,20 +116,20 @@ class TestRequests:
 @pytest.mark.parametrize(
     "selector", [{"klient_id": "1234"}, {"identity_config": {"objekt_id": "1234"}}]
 )
-def test_a_misspelt_selector_gets_theirs_another_identity_s_token(
+def test_azure_identity_ignores_a_misspelled_selector(
     imds_emulator: Emulator, selector: Any
 ) -> None:
-    assert THEIRS(**selector).get_token(SCOPE)
+    assert AzureIdentityCredential(**selector).get_token(SCOPE)
     assert "client_id" not in imds_emulator.token_requests[-1].query
     assert "object_id" not in imds_emulator.token_requests[-1].query
     with pytest.raises((TypeError, ValueError)):
-        OURS(**selector)
+        ImdsIdentityCredential(**selector)
 
 
-def test_their_caller_waits_for_a_refresh_and_for_its_retries(
+def test_caller_of_azure_identity_waits_for_a_refresh_and_its_retries(
     imds_emulator: Emulator, monkeypatch: Any
 ) -> None:
-    credential = THEIRS(retry_backoff_factor=0.01)
+    credential = AzureIdentityCredential(retry_backoff_factor=0.01)
     token = credential.get_token(SCOPE).token
     half_a_day_later = time.time() + 43_300
     monkeypatch.setattr(
@@ -138,58 +140,58 @@ def test_their_caller_waits_for_a_refresh_and_for_its_retries(
     assert len(imds_emulator.token_requests) == 1 + 6
 
 
-def test_their_retries_come_back_in_step() -> None:
+def test_retries_of_azure_identity_have_no_jitter() -> None:
     policy = azure.identity._credentials.imds.ImdsRetryPolicy(retry_backoff_factor=0.8)
     settings = {**policy.configure_retries({}), "backoff": 0.8, "history": ["one", "two"]}
     assert len({policy.get_backoff_time(settings) for _ in range(100)}) == 1
 
 
-def test_where_an_answer_disagrees_with_itself_theirs_believes_the_later_end(
+def test_azure_identity_uses_the_later_of_two_contradicting_expiry_times(
     imds_emulator: Emulator,
 ) -> None:
     now = int(time.time())
-    said = {"access_token": "t", "expires_in": "86400", "expires_on": str(now + 600)}
-    answer = {**said, "token_type": "Bearer", "resource": "https://vault.azure.net"}
-    imds_emulator.fault(status=200, body=json.dumps(answer), content_type="application/json")
-    assert THEIRS().get_token(SCOPE).expires_on > now + 86_000
-    assert OURS().get_token(SCOPE).expires_on < now + 700
+    expiry = {"access_token": "t", "expires_in": "86400", "expires_on": str(now + 600)}
+    body = {**expiry, "token_type": "Bearer", "resource": "https://vault.azure.net"}
+    imds_emulator.fault(status=200, body=json.dumps(body), content_type="application/json")
+    assert AzureIdentityCredential().get_token(SCOPE).expires_on > now + 86_000
+    assert ImdsIdentityCredential().get_token(SCOPE).expires_on < now + 700
 
 
-def test_theirs_asks_through_the_environment_s_proxy(
+def test_azure_identity_and_msal_use_the_proxy_of_the_environment(
     imds_emulator: Emulator, monkeypatch: Any
 ) -> None:
-    answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
-    with RawServer(answer) as proxy:
+    response = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+    with RawServer(response) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("http_proxy", proxy.url)
         with pytest.raises(azure.identity.CredentialUnavailableError):
-            THEIRS().get_token(SCOPE)
-        assert "access_token" not in msal_token()
+            AzureIdentityCredential().get_token(SCOPE)
+        assert "access_token" not in get_msal_token()
         assert len(proxy.requests) == 2
-        assert OURS().get_token(SCOPE)
+        assert ImdsIdentityCredential().get_token(SCOPE)
         assert len(proxy.requests) == 2
     assert len(imds_emulator.token_requests) == 1
 
 
-def test_msal_with_a_session_of_requests_follows_redirects(monkeypatch: Any) -> None:
-    answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
-    with RawServer(answer) as elsewhere:
-        moved = (
-            f"HTTP/1.1 302 Found\r\nLocation: {elsewhere.url}/x\r\n"
+def test_msal_with_a_requests_session_follows_redirects(monkeypatch: Any) -> None:
+    response = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+    with RawServer(response) as target:
+        redirect = (
+            f"HTTP/1.1 302 Found\r\nLocation: {target.url}/x\r\n"
             "Content-Length: 0\r\nConnection: close\r\n\r\n"
         )
-        with RawServer(moved.encode()) as service:
+        with RawServer(redirect.encode()) as service:
             monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", service.url)
-            msal_token()
-            assert len(elsewhere.requests) == 1
-            for credential in (THEIRS(), OURS()):
+            get_msal_token()
+            assert len(target.requests) == 1
+            for credential in (AzureIdentityCredential(), ImdsIdentityCredential()):
                 with pytest.raises(ClientAuthenticationError):
                     credential.get_token(SCOPE)
-            assert len(elsewhere.requests) == 1
+            assert len(target.requests) == 1
 
 
 @pytest.mark.parametrize(("package", "works"), [("azure.identity", False), ("imds_identity", True)])
-def test_their_async_credential_needs_aiohttp(
+def test_async_credential_of_azure_identity_needs_aiohttp(
     imds_emulator: Emulator, package: str, works: bool
 ) -> None:
     assert imds_emulator

@@ -1,4 +1,4 @@
-"""Each example does what it says, against the emulator."""
+"""The examples work against the emulator."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def example(name: str) -> Any:
+def load_example(name: str) -> Any:
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -33,15 +33,17 @@ def example(name: str) -> Any:
     return module
 
 
-class Arm(BaseHTTPRequestHandler):
-    """Lists one subscription to whoever has a token for the management plane."""
+class FakeResourceManager(BaseHTTPRequestHandler):
+    """Lists one subscription for requests with a token for Azure Resource Manager."""
 
     def do_GET(self) -> None:
         token = self.headers["Authorization"].removeprefix("Bearer ")
         audience = jwt.decode(token, options={"verify_signature": False})["aud"]
-        ok = audience == "https://management.azure.com" and self.path.startswith("/subscriptions?")
+        authorized = audience == "https://management.azure.com" and self.path.startswith(
+            "/subscriptions?"
+        )
         body = json.dumps({"value": [{"displayName": "Production"}]}).encode()
-        self.send_response(200 if ok else 401)
+        self.send_response(200 if authorized else 401)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -52,8 +54,8 @@ class Arm(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def arm() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Arm)
+def resource_manager() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeResourceManager)
     threading.Thread(target=server.serve_forever, args=(0.01,)).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
@@ -70,38 +72,43 @@ def vault(imds_emulator: Emulator) -> dict[str, Any]:
     }
 
 
-def test_sdk_client(vault: dict[str, Any]) -> None:
+def test_sdk_client_example(vault: dict[str, Any]) -> None:
     credential = imds_identity.ManagedIdentityCredential()
-    names = example("sdk_client").list_secrets(credential=credential, **vault)
+    names = load_example("sdk_client").list_secrets(credential=credential, **vault)
     assert sorted(names) == ["greeting", "one", "two"]
 
 
-def test_sdk_client_async(vault: dict[str, Any]) -> None:
+def test_sdk_client_async_example(vault: dict[str, Any]) -> None:
     credential = imds_identity.aio.ManagedIdentityCredential()
-    names = asyncio.run(example("sdk_client_async").list_secrets(credential=credential, **vault))
+    names = asyncio.run(
+        load_example("sdk_client_async").list_secrets(credential=credential, **vault)
+    )
     assert sorted(names) == ["greeting", "one", "two"]
 
 
-def test_key_vault_secret(vault: dict[str, Any]) -> None:
+def test_key_vault_secret_example(vault: dict[str, Any]) -> None:
     credential = imds_identity.ManagedIdentityCredential()
     assert (
-        example("key_vault_secret").read_secret(name="two", credential=credential, **vault) == "22"
+        load_example("key_vault_secret").read_secret(name="two", credential=credential, **vault)
+        == "22"
     )
 
 
-def test_key_vault_secret_async(vault: dict[str, Any], imds_emulator: Emulator) -> None:
+def test_key_vault_secret_async_example(vault: dict[str, Any], imds_emulator: Emulator) -> None:
     credential = imds_identity.aio.ManagedIdentityCredential()
-    read = example("key_vault_secret_async").read_secrets
-    found = asyncio.run(read(names=["one", "two"], credential=credential, **vault))
-    assert found == {"one": "1", "two": "22"}
+    read_secrets = load_example("key_vault_secret_async").read_secrets
+    secrets = asyncio.run(read_secrets(names=["one", "two"], credential=credential, **vault))
+    assert secrets == {"one": "1", "two": "22"}
     assert len(imds_emulator.token_requests) == 1
 
 
 @pytest.mark.usefixtures("imds_emulator")
-def test_management_script(arm: str) -> None:
-    assert example("management_script").subscriptions(arm) == ["Production"]
+def test_management_script_example(resource_manager: str) -> None:
+    assert load_example("management_script").subscriptions(resource_manager) == ["Production"]
 
 
 @pytest.mark.usefixtures("imds_emulator")
-def test_management_script_async(arm: str) -> None:
-    assert asyncio.run(example("management_script_async").subscriptions(arm)) == ["Production"]
+def test_management_script_async_example(resource_manager: str) -> None:
+    assert asyncio.run(load_example("management_script_async").subscriptions(resource_manager)) == [
+        "Production"
+    ]

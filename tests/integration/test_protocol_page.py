@@ -1,4 +1,4 @@
-"""The requests in docs/protocol.md are those that are sent."""
+"""docs/protocol.md shows the requests that the package sends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE = (Path(__file__).parents[2] / "docs/protocol.md").read_text(encoding="utf-
 SCOPE = "https://vault.azure.net/.default"
 
 
-class Vm(DocumentedHost):
+class FakeVm(DocumentedHost):
     def variables(self) -> dict[str, str]:
         return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": self.url}
 
@@ -31,8 +31,8 @@ class Vm(DocumentedHost):
         }  # fmt: skip
 
 
-class Arc(Vm):
-    """An agent that answers its first request by naming a key file."""
+class FakeArcAgent(FakeVm):
+    """An agent that responds to the first request with a challenge that names a key file."""
 
     def __init__(self, directory: Path) -> None:
         (directory / "1.key").write_text("s3cret")
@@ -40,7 +40,7 @@ class Arc(Vm):
         super().__init__()
 
     @classmethod
-    def over(cls, directory: Path) -> Arc:
+    def over(cls, directory: Path) -> FakeArcAgent:
         return cls(directory)
 
     def variables(self) -> dict[str, str]:
@@ -58,8 +58,8 @@ class Arc(Vm):
 
 
 SECTIONS: dict[str, Any] = {
-    "An Azure VM": Vm,
-    "An Azure Arc server": Arc,
+    "An Azure VM": FakeVm,
+    "An Azure Arc server": FakeArcAgent,
     "App Service, Functions, Container Apps": HOSTS["app-service"],
     "Azure ML": HOSTS["azure-ml"],
     "Cloud Shell": HOSTS["cloud-shell"],
@@ -68,20 +68,20 @@ SECTIONS: dict[str, Any] = {
 }
 
 
-def shown(section: str) -> list[str]:
+def documented_requests(section: str) -> list[str]:
     text = PAGE.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     return re.findall(r"```http\n(.*?)\n```", text, re.DOTALL)
 
 
-def in_order(request: str) -> str:
-    """A request with its fields in the order of their names, which says nothing."""
+def sort_headers(request: str) -> str:
+    """Sort the headers of a request, because their order does not matter."""
     head, _, body = request.partition("\n\n")
-    line, *fields = head.split("\n")
-    return "\n".join([line, *sorted(fields), body])
+    line, *headers = head.split("\n")
+    return "\n".join([line, *sorted(headers), body])
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_a_request_is_sent_as_it_is_shown(
+def test_sent_requests_equal_the_documented_requests(
     section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AZURE_POD_IDENTITY_AUTHORITY_HOST")
@@ -93,12 +93,14 @@ def test_a_request_is_sent_as_it_is_shown(
             monkeypatch.setenv("REQUESTS_CA_BUNDLE", host.certificates)
         settings = {"arc_tokens_directory": tmp_path} if section == "An Azure Arc server" else {}
         assert ManagedIdentityCredential(**settings).get_token(SCOPE)  # type: ignore[arg-type]
-    sent = [in_order(request.decode().replace("\r\n", "\n")) for request in host.requests]
-    expected = [in_order(request) for request in shown(section)]
+    sent = [sort_headers(request.decode().replace("\r\n", "\n")) for request in host.requests]
+    expected = [sort_headers(request) for request in documented_requests(section)]
     assert len(sent) == len(expected)
     for request, pattern in zip(sent, expected, strict=True):
         assert re.fullmatch(re.escape(pattern).replace("…", ".*"), request), f"\n{request}"
 
 
-def test_each_request_of_the_page_belongs_to_a_host() -> None:
-    assert len(re.findall("```http", PAGE)) == sum(len(shown(section)) for section in SECTIONS)
+def test_every_documented_request_is_tested() -> None:
+    assert len(re.findall("```http", PAGE)) == sum(
+        len(documented_requests(section)) for section in SECTIONS
+    )

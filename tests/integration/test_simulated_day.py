@@ -1,10 +1,9 @@
-"""A day of a machine with hundreds of processes, an unreliable service and no real time.
+"""A simulated day of a machine with hundreds of processes and an unreliable service.
 
-Every process has a broker of its own and shares one directory with the others. Outages come at
-random and are shorter than what is left of the tokens. The least possible number of answered
-requests is one for each key at the start and one whenever half of a life is over, since half a life
-is when Microsoft's rule has a token refreshed. Requests that an outage refuses are counted apart:
-somebody must find out that it is over.
+Each process has its own token cache, and all use one shared cache. Outages start at random and end
+before the tokens expire. The minimum number of successful requests is one per key at the start and
+one after each half of a lifetime, when Microsoft's rule refreshes a token. Failed requests during
+outages are counted separately: some are necessary to notice the end of an outage.
 """
 
 from __future__ import annotations
@@ -23,9 +22,6 @@ from imds_identity._token_cache.fetch import Fetch
 from support import FakeClock, shared_cache_in
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
@@ -34,72 +30,72 @@ DAY = 24 * HOUR
 KEYS = [Key("imds", "http://service", "", "", f"https://resource-{n}") for n in range(6)]
 
 
-def run_at_once(work: Callable[[], object], *, blocks: bool) -> None:
-    """Background work that is over before anybody looks."""
+def run_immediately(work: Callable[[], object], *, blocks: bool) -> None:
+    """Run background work in the calling thread."""
     work()
 
 
-class Service:
-    """Answers, or is out."""
+class UnreliableService:
+    """Returns tokens, or fails during an outage."""
 
-    def __init__(self, clock: FakeClock, dice: random.Random, life: float) -> None:
+    def __init__(self, clock: FakeClock, rng: random.Random, lifetime: float) -> None:
         self.clock = clock
-        self.dice = dice
-        self.life = life
-        self.out_until = 0.0
-        self.answered = 0
-        self.refused = 0
+        self.rng = rng
+        self.lifetime = lifetime
+        self.outage_until = 0.0
+        self.succeeded = 0
+        self.failed = 0
 
     def fetch(self) -> Token:
         now, wall = self.clock.now(), self.clock.wall()
-        if now < self.out_until:
-            self.refused += 1
-            raise Refused("out of order")
-        self.answered += 1
-        due = refresh_delay(self.life, None, self.dice.random())
+        if now < self.outage_until:
+            self.failed += 1
+            raise Refused("outage")
+        self.succeeded += 1
+        due = refresh_delay(self.lifetime, None, self.rng.random())
         return Token(
-            f"token-{self.answered}", "Bearer", int(wall + self.life), int(wall + due), now,
-            now + due, now + self.life,
+            f"token-{self.succeeded}", "Bearer", int(wall + self.lifetime), int(wall + due), now,
+            now + due, now + self.lifetime,
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(("seed", "life"), [(1, DAY), (2, DAY), (3, 8 * HOUR)])
-def test_nobody_is_ever_refused_and_requests_stay_few(
-    tmp_path: Path, seed: int, life: float
+@pytest.mark.parametrize(("seed", "lifetime"), [(1, DAY), (2, DAY), (3, 8 * HOUR)])
+def test_every_call_returns_a_token_and_requests_stay_few(
+    tmp_path: Path, seed: int, lifetime: float
 ) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     clock = FakeClock()
-    service = Service(clock, dice, life)
-    machine = shared_cache_in(tmp_path / "day", clock)
-    processes = [TokenCache(clock, dice.random, run_at_once) for _ in range(300)]
+    service = UnreliableService(clock, rng, lifetime)
+    shared_cache = shared_cache_in(tmp_path / "day", clock)
+    processes = [TokenCache(clock, rng.random, run_immediately) for _ in range(300)]
     outages = 0
     started = clock.now()
 
-    def ask(token_cache: TokenCache, key: Key) -> None:
+    def get_token(token_cache: TokenCache, key: Key) -> None:
         entry = token_cache.entry(key)
-        fetch = Fetch(entry, None, lambda heartbeat: service.fetch(), machine, dice.random)
+        fetch = Fetch(entry, None, lambda heartbeat: service.fetch(), shared_cache, rng.random)
         token = token_cache.get(entry, fetch)
         assert clock.now() < token.expires_at
 
-    for key in KEYS:  # the first token of all needs a service that is there
-        ask(processes[0], key)
+    for key in KEYS:  # the first tokens need a running service
+        get_token(processes[0], key)
     while clock.now() - started < DAY:
-        clock.seconds += dice.expovariate(1 / 20)
-        if clock.now() >= service.out_until and dice.random() < 1 / 600:
+        clock.seconds += rng.expovariate(1 / 20)
+        if clock.now() >= service.outage_until and rng.random() < 1 / 600:
             remaining = (
                 min(
-                    machine.read(key).token.expires_at  # type: ignore[union-attr]
+                    shared_cache.read(key).token.expires_at  # type: ignore[union-attr]
                     for key in KEYS
                 )
                 - clock.now()
             )
-            service.out_until = clock.now() + dice.random() * min(remaining - 60, 2 * HOUR)
+            service.outage_until = clock.now() + rng.random() * min(remaining - 60, 2 * HOUR)
             outages += 1
         for _ in range(3):
-            ask(dice.choice(processes), dice.choice(KEYS))
+            get_token(rng.choice(processes), rng.choice(KEYS))
 
-    least = len(KEYS) * (1 + int(DAY / (life / 2)))
+    minimum = len(KEYS) * (1 + int(DAY / (lifetime / 2)))
     assert outages > 0
-    assert service.answered <= 1.1 * least, (service.answered, least)
-    # While it is out the machine as a whole asks once in a back-off of at most five minutes.
-    assert service.refused <= outages * len(KEYS) * 2 * HOUR / 150
+    assert service.succeeded <= 1.1 * minimum, (service.succeeded, minimum)
+    # During an outage, all processes together send one request per back-off.
+    assert service.failed <= outages * len(KEYS) * 2 * HOUR / 150

@@ -1,4 +1,4 @@
-"""The site that `make docs` builds: complete, and asking nothing of anybody else."""
+"""The site that `make docs` builds is complete and loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "site"
 
-# What a browser fetches by itself; a link that a reader may follow is none of these.
-FETCHED = {
+# The attributes whose URLs a browser loads by itself; links to follow are not among them.
+LOADED = {
     "audio": "src", "embed": "src", "iframe": "src", "img": "src", "link": "href", "object": "data",
     "script": "src", "source": "src", "video": "src",
 }  # fmt: skip
-NOT_FETCHED = {"canonical", "next", "prev"}
+NOT_LOADED = {"canonical", "next", "prev"}
 
 
-class Fetches(HTMLParser):
-    """Collects what a page has a browser fetch, and what it leaves to a script from elsewhere."""
+class LoadedUrls(HTMLParser):
+    """Collects the URLs that a browser loads for a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.urls: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        if given.get("rel") not in NOT_FETCHED:
-            self.found.append(given.get(FETCHED.get(tag, "")) or "")
-        # Material loads what draws these diagrams from another host.
-        assert "mermaid" not in (given.get("class") or "").split()
+        attributes = dict(attrs)
+        if attributes.get("rel") not in NOT_LOADED:
+            self.urls.append(attributes.get(LOADED.get(tag, "")) or "")
+        # Material loads the script for these diagrams from another host.
+        assert "mermaid" not in (attributes.get("class") or "").split()
 
 
 def pages() -> Iterator[Path]:
@@ -46,16 +46,16 @@ def pages() -> Iterator[Path]:
 
 
 @pytest.mark.docs
-def test_no_page_has_a_browser_ask_another_host() -> None:
+def test_pages_load_nothing_from_other_hosts() -> None:
     assert len(list(pages())) > 30
     for page in pages():
-        fetches = Fetches(page.read_text(encoding="utf-8")).found
-        assert any(fetches)
-        assert [url for url in fetches if urlsplit(url).netloc] == [], page
+        urls = LoadedUrls(page.read_text(encoding="utf-8")).urls
+        assert any(urls)
+        assert [url for url in urls if urlsplit(url).netloc] == [], page
 
 
 @pytest.mark.docs
-def test_no_style_sheet_does() -> None:
+def test_style_sheets_load_nothing_from_other_hosts() -> None:
     sheets = list(SITE.rglob("*.css"))
     assert sheets
     for sheet in sheets:
@@ -67,7 +67,7 @@ def test_no_style_sheet_does() -> None:
 
 @pytest.mark.docs
 @pytest.mark.parametrize(
-    ("page", "words"),
+    ("page", "text"),
     [
         ("reference/imds_identity", "ManagedIdentityCredential"),
         ("reference/metadata", "verify_attested_document"),
@@ -77,8 +77,8 @@ def test_no_style_sheet_does() -> None:
         ("changelog", "Unreleased"),
     ],
 )
-def test_pages_made_of_other_files_are_there(page: str, words: str) -> None:
-    assert words in (SITE / page / "index.html").read_text(encoding="utf-8")
+def test_generated_pages_exist(page: str, text: str) -> None:
+    assert text in (SITE / page / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.docs
@@ -86,7 +86,7 @@ def test_pages_made_of_other_files_are_there(page: str, words: str) -> None:
     "module",
     ["", ".aio", ".httpx", ".telemetry", ".metadata", ".metadata.aio", ".doctor", ".emulator"],
 )
-def test_each_public_name_is_in_the_reference(module: str) -> None:
+def test_reference_contains_each_public_name(module: str) -> None:
     reference = "".join(
         page.read_text(encoding="utf-8") for page in (SITE / "reference").rglob("*.html")
     )
