@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attested_support import AT, CertifiedKey, DocumentFactory
 from imds_identity._http import transport
-from imds_identity.metadata._attestation import aia
+from imds_identity.metadata._attestation import issuers
 from imds_identity.metadata._attestation.chain import TrustMaterial, check_chain
 from imds_identity.metadata.errors import MissingIntermediateError, UntrustedSignerError
 
@@ -33,7 +33,7 @@ class FakeWeb:
     def __call__(self, url: str) -> bytes:
         self.requested.append(url)
         if url not in self.pages:
-            raise aia.DownloadFailed("no such page")
+            raise issuers.DownloadFailed("no such page")
         return self.pages[url]
 
 
@@ -52,37 +52,37 @@ def web() -> FakeWeb:
 
 
 def check(
-    document_factory: DocumentFactory, signer: CertifiedKey, issuers: aia.IssuerCache
+    document_factory: DocumentFactory, signer: CertifiedKey, cache: issuers.IssuerCache
 ) -> None:
     anchors = (document_factory.root.certificate,)
-    material = TrustMaterial(anchors, (), issuers.fetcher())
+    material = TrustMaterial(anchors, (), cache.fetcher())
     check_chain(signer.certificate, "metadata.azure.com", AT, material)
 
 
 def test_a_missing_intermediate_is_downloaded_once(
     document_factory: DocumentFactory, web: FakeWeb, clock: FakeClock
 ) -> None:
-    issuers = aia.IssuerCache(web, clock)
+    cache = issuers.IssuerCache(web, clock)
     signer = document_factory.signer(issuer_urls=[BASE + "ca.crt"])
     web.pages[BASE + "ca.crt"] = der(document_factory.authority)
-    check(document_factory, signer, issuers)
+    check(document_factory, signer, cache)
     clock.seconds += 1e6
-    check(document_factory, signer, issuers)
+    check(document_factory, signer, cache)
     assert web.requested == [BASE + "ca.crt"]
 
 
 def test_a_failed_download_is_cached_for_five_minutes(
     document_factory: DocumentFactory, web: FakeWeb, clock: FakeClock
 ) -> None:
-    issuers = aia.IssuerCache(web, clock)
+    cache = issuers.IssuerCache(web, clock)
     signer = document_factory.signer(issuer_urls=[BASE + "ca.crt"])
     for _ in range(2):
         with pytest.raises(MissingIntermediateError):
-            check(document_factory, signer, issuers)
+            check(document_factory, signer, cache)
     assert len(web.requested) == 1
     web.pages[BASE + "ca.crt"] = der(document_factory.authority)
     clock.seconds += 301
-    check(document_factory, signer, issuers)
+    check(document_factory, signer, cache)
 
 
 @pytest.mark.parametrize("page", [b"", b"junk", b"\x30" * 17_000, b"-----BEGIN CERTIFICATE-----"])
@@ -94,7 +94,7 @@ def test_anything_but_a_certificate_is_ignored(
         check(
             document_factory,
             document_factory.signer(issuer_urls=[BASE + "ca.crt"]),
-            aia.IssuerCache(web, clock),
+            issuers.IssuerCache(web, clock),
         )
 
 
@@ -104,7 +104,7 @@ def test_an_oversized_download_is_ignored(
     page = document_factory.authority.certificate.public_bytes(Encoding.PEM)
     for size, number in ((16 * 1024, 1), (16 * 1024 + 1, 0)):
         web.pages[f"{BASE}{size}"] = page.rjust(size, b"\n")
-        found = aia.IssuerCache(web, clock).fetcher()(
+        found = issuers.IssuerCache(web, clock).fetcher()(
             document_factory.signer(issuer_urls=[f"{BASE}{size}"]).certificate
         )
         assert len(list(found)) == number
@@ -119,7 +119,7 @@ def test_a_downloaded_certificate_is_not_an_anchor(
         check(
             document_factory,
             other.signer(issuer_urls=[BASE + "ca.crt"]),
-            aia.IssuerCache(web, clock),
+            issuers.IssuerCache(web, clock),
         )
 
 
@@ -129,7 +129,9 @@ def test_at_most_four_urls_are_requested(
     urls = [f"{BASE}{i}.crt" for i in range(9)]
     with pytest.raises(MissingIntermediateError):
         check(
-            document_factory, document_factory.signer(issuer_urls=urls), aia.IssuerCache(web, clock)
+            document_factory,
+            document_factory.signer(issuer_urls=urls),
+            issuers.IssuerCache(web, clock),
         )
     assert web.requested == urls[:4]
 
@@ -156,7 +158,7 @@ def test_at_most_four_urls_are_requested(
     ],
 )
 def test_only_hosts_of_microsoft_and_digicert_are_allowed(url: str, allowed: bool) -> None:
-    assert aia.is_allowed_url(url) is allowed
+    assert issuers.is_allowed_url(url) is allowed
 
 
 @pytest.mark.parametrize(
@@ -174,15 +176,15 @@ def test_a_private_address_is_refused(
 ) -> None:
     found = [(0, 0, 0, "", (address, 80)) for address in addresses]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    with pytest.raises(aia.DownloadFailed, match="not public"):
-        aia.download(BASE + "a.crt")
+    with pytest.raises(issuers.DownloadFailed, match="not public"):
+        issuers.download(BASE + "a.crt")
 
 
 @pytest.mark.parametrize("address", ["20.1.2.3", "2620:1ec:c11::200", "64:ff9b::1401:203"])
 def test_a_public_address_is_returned(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     found = [(0, 0, 0, "", (address, 80))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    assert aia.public_address("www.microsoft.com") == address
+    assert issuers.public_address("www.microsoft.com") == address
 
 
 @pytest.mark.parametrize(
@@ -199,12 +201,12 @@ def test_the_name_is_resolved_only_once(
         sent.append(request)
         return planned.pop(0)
 
-    monkeypatch.setattr(aia, "public_address", lambda host: address)
+    monkeypatch.setattr(issuers, "public_address", lambda host: address)
     monkeypatch.setattr(transport, "direct_sender", lambda clock: contextlib.nullcontext(send))
-    assert aia.download("http://www.microsoft.com/a.crt") == b"der"
+    assert issuers.download("http://www.microsoft.com/a.crt") == b"der"
     assert (sent[0].url, sent[0].headers) == (url, {"Host": "www.microsoft.com"})
-    with pytest.raises(aia.DownloadFailed, match="HTTP 302"):
-        aia.download("http://www.microsoft.com/a.crt")
+    with pytest.raises(issuers.DownloadFailed, match="HTTP 302"):
+        issuers.download("http://www.microsoft.com/a.crt")
     assert len(sent) == 2
 
 
@@ -213,8 +215,8 @@ def test_an_unknown_host_is_a_failed_download(monkeypatch: pytest.MonkeyPatch) -
         raise socket.gaierror("unknown")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(aia.DownloadFailed, match="unknown"):
-        aia.download(BASE + "a.crt")
+    with pytest.raises(issuers.DownloadFailed, match="unknown"):
+        issuers.download(BASE + "a.crt")
 
 
 def test_a_slow_name_server_times_out(
@@ -222,7 +224,7 @@ def test_a_slow_name_server_times_out(
 ) -> None:
     never = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: never.wait())
-    monkeypatch.setattr(aia, "_RESOLVE_SECONDS", 0.01)
-    with pytest.raises(aia.DownloadFailed, match="not resolved within"):
-        aia.public_address("www.microsoft.com")
+    monkeypatch.setattr(issuers, "_RESOLVE_SECONDS", 0.01)
+    with pytest.raises(issuers.DownloadFailed, match="not resolved within"):
+        issuers.public_address("www.microsoft.com")
     never.set()

@@ -57,8 +57,8 @@ def test_the_instance_is_requested_with_the_newest_version(responses: ResponseFa
     request = driver.step.request
     assert request.url == f"{BASE}/metadata/instance?api-version=2025-04-07"
     assert request.headers == {"Metadata": "true"}
-    answer = driver.finish(responses.json(200, {"compute": {}}))
-    assert answer == ({"compute": {}}, "2025-04-07")
+    found = driver.finish(responses.json(200, {"compute": {}}))
+    assert found == ({"compute": {}}, "2025-04-07")
 
 
 def test_the_newest_common_version_is_used_and_returned(responses: ResponseFactory) -> None:
@@ -138,15 +138,15 @@ def test_a_404_is_final(responses: ResponseFactory, index: int) -> None:
 
 
 def test_a_404_for_the_load_balancer_means_that_there_is_none(responses: ResponseFactory) -> None:
-    answer = ExchangeDriver(exchanges.load_balancer(ENDPOINT)).finish(responses.error(404))
-    assert not answer.document
-    assert answer.document.public_ip_addresses == ()
+    found = ExchangeDriver(exchanges.load_balancer(ENDPOINT)).finish(responses.error(404))
+    assert not found.document
+    assert found.document.public_ip_addresses == ()
 
 
 def test_the_load_balancer_document_is_parsed(responses: ResponseFactory) -> None:
     document = {"loadbalancer": {"publicIpAddresses": [{"frontendIpAddress": "203.0.113.10"}]}}
-    answer = ExchangeDriver(exchanges.load_balancer(ENDPOINT)).finish(responses.json(200, document))
-    assert answer.document.public_ip_addresses[0].frontend_ip_address == "203.0.113.10"
+    found = ExchangeDriver(exchanges.load_balancer(ENDPOINT)).finish(responses.json(200, document))
+    assert found.document.public_ip_addresses[0].frontend_ip_address == "203.0.113.10"
 
 
 def test_the_exchange_for_an_attested_document_returns_its_signature(

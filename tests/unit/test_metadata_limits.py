@@ -111,16 +111,16 @@ def test_three_processes_together_stay_within_the_limit(
 
 @pytest.mark.parametrize(("first", "seconds"), [(True, 120), (False, 11)])
 def test_a_response_within_the_timeout_is_accepted(first: bool, seconds: float) -> None:
-    stepped = ExchangeDriver(exchanges.events(ENDPOINT, first=first))
-    assert seconds < stepped.step.request.seconds
-    answer = stepped.finish(Response(200, {}, b'{"Events": []}', 1000, 1000 + seconds, 0))
-    assert answer.document == {"Events": []}
+    driver = ExchangeDriver(exchanges.events(ENDPOINT, first=first))
+    assert seconds < driver.step.request.seconds
+    found = driver.finish(Response(200, {}, b'{"Events": []}', 1000, 1000 + seconds, 0))
+    assert found.document == {"Events": []}
 
 
 def test_a_response_after_the_timeout_was_read_by_a_suspended_process() -> None:
-    stepped = ExchangeDriver(exchanges.events(ENDPOINT, first=True))
+    driver = ExchangeDriver(exchanges.events(ENDPOINT, first=True))
     late = Response(200, {}, b'{"Events": []}', 1000, 1001 + FIRST_EVENTS_SECONDS, 0)
-    assert isinstance(stepped.respond(late), Pause)
+    assert isinstance(driver.respond(late), Pause)
     once = ExchangeDriver(exchanges.events(ENDPOINT, first=True, retry=False))
     with pytest.raises(Refused):
         once.respond(late)
@@ -151,7 +151,7 @@ def test_requests_for_events_time_out_even_the_first_time(clock: FakeClock) -> N
         if "scheduledevents" not in request.url:
             return send(request)
         clock.seconds += request.seconds
-        raise ReadFailed("no answer")
+        raise ReadFailed("no response")
 
     service.send = slow  # type: ignore[method-assign]
     client = service.client()

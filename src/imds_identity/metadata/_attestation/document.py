@@ -27,7 +27,7 @@ from ..errors import (
     WrongNonceError,
     WrongSignerError,
 )
-from . import aia, trust
+from . import issuers, trust
 from .chain import SKEW, TrustMaterial, check_chain
 from .signed_data import open_signed_data, unverified_content
 
@@ -153,7 +153,7 @@ def _trust_material(
     return TrustMaterial(
         anchors=trust.roots() if ca_file is None else trust.load_anchors(ca_file),
         intermediates=(*trust.intermediates(), *given),
-        fetch_issuers=(lambda _: ()) if offline else aia.ISSUER_CACHE.fetcher(),
+        fetch_issuers=(lambda _: ()) if offline else issuers.ISSUER_CACHE.fetcher(),
     )
 
 

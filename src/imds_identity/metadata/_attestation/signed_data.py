@@ -54,13 +54,7 @@ class SignedData(NamedTuple):
 
 
 def open_signed_data(signature: str | bytes) -> SignedData:
-    """Parse base64 SignedData, and verify the signature over its content.
-
-    Raises:
-        MalformedDocumentError: if it does not have Azure's form.
-        SignerNotFoundError: if it does not contain exactly one certificate of its signer.
-        WrongSignatureError: if the signature does not match the content.
-    """
+    """Parse base64 SignedData, and verify the signature over its content."""
     parts = _parts(_from_base64(signature))
     certificates = [_certificate(der) for der in parts.certificates]
     matches = [
@@ -81,11 +75,7 @@ def open_signed_data(signature: str | bytes) -> SignedData:
 
 
 def unverified_content(signature: str | bytes) -> bytes:
-    """Return the content of a document without verifying its signature.
-
-    Raises:
-        MalformedDocumentError: if it does not have Azure's form.
-    """
+    """Return the content of a document without verifying its signature."""
     return _parts(_from_base64(signature)).content
 
 

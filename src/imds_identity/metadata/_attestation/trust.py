@@ -53,12 +53,7 @@ def intermediates() -> tuple[x509.Certificate, ...]:
 
 
 def load_anchors(path: str | os.PathLike[str]) -> tuple[x509.Certificate, ...]:
-    """Return the certificates of a PEM or DER file.
-
-    Raises:
-        OSError: if it cannot be read.
-        ValueError: if it has no valid certificates.
-    """
+    """Return the certificates of a PEM or DER file."""
     # Skips malformed certificates, which are never trusted: bundles of some systems have them.
     with open(path, "rb") as file:
         found = _readable(file.read())
@@ -68,11 +63,7 @@ def load_anchors(path: str | os.PathLike[str]) -> tuple[x509.Certificate, ...]:
 
 
 def certificates_from(given: CertificateInput) -> tuple[x509.Certificate, ...]:
-    """Return the certificates in ``given``.
-
-    Raises:
-        ValueError: if it is not a certificate, or a certificate is malformed.
-    """
+    """Return the certificates in ``given``."""
     if isinstance(given, x509.Certificate):
         return (given,)
     if not isinstance(given, str | bytes):
@@ -87,11 +78,7 @@ def certificates_from(given: CertificateInput) -> tuple[x509.Certificate, ...]:
 
 
 def from_der(der: bytes) -> x509.Certificate:
-    """Parse a certificate.
-
-    Raises:
-        ValueError: if it is malformed.
-    """
+    """Parse a certificate."""
     try:
         # cryptography warns of such serial numbers now, and will refuse them later.
         if asn1_x509.Certificate.load(der).serial_number <= 0:

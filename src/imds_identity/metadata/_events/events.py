@@ -167,11 +167,7 @@ class EventsDocument(NamedTuple):
 
 
 def events_from_json(document: object) -> EventsDocument:
-    """Return the typed form of a document of scheduled events.
-
-    Raises:
-        Malformed: if it is not such a document; a document without events is valid.
-    """
+    """Return the typed form of a document of scheduled events."""
     if not isinstance(document, dict):
         raise wrong_type(document, "", "an object")
     if not isinstance(document.get("Events"), list):
@@ -190,10 +186,8 @@ class Differ:
     """Finds the changes between successive documents.
 
     It compares whole documents, not their incarnations, which a restarted service may reset.
-
-    Args:
-        names: resource names of the machine; None to include the events of every machine.
-        handled: the events that were handled before a restart.
+    `names` limits it to the events of certain machines; `handled` are the events that were handled
+    before a restart.
     """
 
     def __init__(
@@ -235,11 +229,7 @@ def _kind(old: ScheduledEvent | None, new: ScheduledEvent) -> Kind | None:
 
 
 def start_request(event_ids: Iterable[str]) -> bytes:
-    """Return the body of the request that approves events.
-
-    Raises:
-        ValueError: if there are no IDs.
-    """
+    """Return the body of the request that approves events."""
     ids = [event_ids] if isinstance(event_ids, str) else list(event_ids)
     if not ids or not all(isinstance(each, str) and each for each in ids):
         raise ValueError("event_ids must contain the ID of at least one event")
@@ -261,14 +251,7 @@ class ApprovalPolicy(NamedTuple):
 def reason_not_to_approve(
     event: ScheduledEvent | None, at: dt.datetime, policy: ApprovalPolicy, names: Iterable[str]
 ) -> str | None:
-    """Return why ``event`` must not be approved, or None if it may be.
-
-    Args:
-        event: the event in its last known state; None if it is gone.
-        at: the current time.
-        policy: which events may be approved.
-        names: the machine's own names.
-    """
+    """Return why ``event`` must not be approved, or None if it may be."""
     if event is None:
         return "it is gone"
     if event.has_started:

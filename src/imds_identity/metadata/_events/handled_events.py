@@ -22,15 +22,7 @@ _MAX_BYTES = 4 * 1024 * 1024
 
 
 class HandledEvents:
-    """The events that were handled and still exist.
-
-    Args:
-        path: the state file; None to keep them in memory only.
-
-    Raises:
-        OSError: if the file cannot be read or written.
-        ValueError: if it is not a state file, or ``path`` is empty.
-    """
+    """The events that were handled and still exist, in a state file unless ``path`` is None."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._path = None if path is None else _resolve(path)

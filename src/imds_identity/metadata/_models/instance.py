@@ -70,11 +70,7 @@ _COMPUTE_FIELDS = frozenset(each.metadata["json"] for each in fields(Compute) if
 
 
 def instance_from_json(document: object) -> Instance:
-    """Return the typed form of an instance document, or of a compute document alone.
-
-    Raises:
-        Malformed: if it is neither.
-    """
+    """Return the typed form of an instance document, or of a compute document alone."""
     if not isinstance(document, Mapping):
         raise wrong_type(document, "", "an object")
     if document.keys() & {"compute", "network"}:

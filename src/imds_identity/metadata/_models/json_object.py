@@ -50,15 +50,7 @@ class JsonObject:
 
     @classmethod
     def parse(cls, document: object, path: str = "") -> Self:
-        """Create the object from JSON.
-
-        Args:
-            document: JSON, as ``json.loads`` returns it.
-            path: its position in the whole document, for messages.
-
-        Raises:
-            Malformed: if it is not an object, or a value in it has the wrong structure.
-        """
+        """Create the object from JSON."""
         if is_empty(document):
             return cls()
         if not isinstance(document, Mapping):
@@ -122,11 +114,7 @@ def list_field(json: str, cls: type[N]) -> tuple[N, ...]:
 
 
 def list_items(value: object, path: str) -> list[tuple[int, object]]:
-    """Return the items of a JSON list with their indexes.
-
-    Raises:
-        Malformed: if it is not a list, or too long.
-    """
+    """Return the items of a JSON list with their indexes."""
     if is_empty(value):
         return []
     if not isinstance(value, list | tuple):

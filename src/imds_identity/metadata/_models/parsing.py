@@ -45,11 +45,7 @@ def parse_instance(document: Mapping[str, Any] | str | bytes) -> Instance:
 
 
 def signature_from_response(body: bytes) -> bytes:
-    """Return the ``signature`` of the service's JSON response with an attested document.
-
-    Raises:
-        MalformedDocumentError: if it has none.
-    """
+    """Return the ``signature`` of the service's JSON response with an attested document."""
     from ..errors import MalformedDocumentError
 
     try:
@@ -65,15 +61,7 @@ def signature_from_response(body: bytes) -> bytes:
 
 
 def element_at(document: Any, path: str) -> Any:
-    """Return the element of an instance document at ``path``.
-
-    Args:
-        document: the document, as ``json.loads`` returns it.
-        path: for example ``network/interface/0/macAddress``, also after ``/metadata/instance``.
-
-    Raises:
-        MetadataNotFoundError: if there is no such element.
-    """
+    """Return the element at a path such as ``network/interface/0/macAddress``."""
     from ..errors import MetadataNotFoundError
 
     steps = [step for step in path.removeprefix("/metadata/").split("/") if step]
@@ -96,11 +84,7 @@ def _index(step: str) -> int:
 
 
 def validated_nonce(nonce: str | None) -> str:
-    """Return ``nonce`` if it is valid, or a random one if it is None.
-
-    Raises:
-        ValueError: if it is not valid.
-    """
+    """Return ``nonce`` if it is valid, or a random one if it is None."""
     if nonce is None:
         import secrets
 
@@ -111,11 +95,7 @@ def validated_nonce(nonce: str | None) -> str:
 
 
 def from_json(text: str | bytes) -> object:
-    """Parse JSON.
-
-    Raises:
-        Malformed: if it is not JSON, or nested too deeply.
-    """
+    """Parse JSON."""
     try:
         # Files from Windows start with a byte order mark, which json removes from bytes only.
         document: object = json.loads(

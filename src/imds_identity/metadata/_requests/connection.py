@@ -45,9 +45,6 @@ class MetadataConnection:
 
     Args:
         endpoint: the URL of the service; this machine's service by default.
-
-    Raises:
-        ValueError: if the URL, or the environment's setting of the shared cache, is invalid.
     """
 
     def __init__(self, endpoint: str | None = None) -> None:
@@ -62,25 +59,13 @@ class MetadataConnection:
         self._rate_limiter = _rate_limiter(source)
 
     def run(self, steps: Steps[T], seconds: float = EXCHANGE_SECONDS) -> T:
-        """Return the result of an exchange.
-
-        Args:
-            steps: the exchange.
-            seconds: the timeout of the whole exchange with its retries.
-
-        Raises:
-            MetadataError: if it fails.
-        """
+        """Return the result of an exchange that may take ``seconds`` with its retries."""
         with direct_sender(self.clock) as send:
             runner = ExchangeRunner(send, self.clock, self._rate_limiter, seconds=seconds)
             return self.convert(runner.run, steps)
 
     def convert(self, function: Callable[[D], T], value: D) -> T:
-        """Return ``function(value)``.
-
-        Raises:
-            MetadataError: in place of a Failure.
-        """
+        """Return ``function(value)``; a Failure becomes a MetadataError."""
         try:
             return function(value)
         except Failure as failure:
@@ -105,16 +90,7 @@ class ForkAwareLock:
 
 
 def poll_until_available(attempt: Callable[[float], T], seconds: float, clock: Clock) -> T:
-    """Call ``attempt`` once a second until it succeeds.
-
-    Args:
-        attempt: is called with the seconds that it may take.
-        seconds: the overall timeout.
-        clock: the time.
-
-    Raises:
-        MetadataError: the last error, or the first that is permanent.
-    """
+    """Call ``attempt`` once a second with its timeout until it succeeds or fails permanently."""
     deadline = clock.now() + seconds
     while True:
         due = clock.now() + _POLL_SECONDS

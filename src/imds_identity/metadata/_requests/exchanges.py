@@ -83,12 +83,7 @@ def versions(
 
 
 def instance(endpoint: ServiceEndpoint, version: str | None = None) -> Steps[VersionedDocument]:
-    """Fetch the instance document.
-
-    Args:
-        endpoint: the service.
-        version: the API version that was negotiated before, if any.
-    """
+    """Fetch the instance document."""
     return (yield from _fetch(endpoint, "instance", "instance", version))
 
 
@@ -130,13 +125,7 @@ def load_balancer(
 def attested(
     endpoint: ServiceEndpoint, nonce: str | None, version: str | None = None
 ) -> Steps[VersionedDocument]:
-    """Fetch the signature of an attested document without verifying it.
-
-    Args:
-        endpoint: the service.
-        nonce: the nonce for the document; without one the service uses the time.
-        version: the API version that was negotiated before, if any.
-    """
+    """Fetch the signature of an attested document; without a nonce the service uses the time."""
     query = {} if nonce is None else {"nonce": nonce}
     found = yield from _fetch(endpoint, "attested", "attested/document", version, query)
     document = found.document if isinstance(found.document, dict) else {}
@@ -151,11 +140,8 @@ def events(
 ) -> Steps[VersionedDocument]:
     """Fetch the document of scheduled events.
 
-    Args:
-        endpoint: the service.
-        version: the API version that was negotiated before, if any.
-        first: whether this may be the machine's first request, which enables the service.
-        retry: whether to retry; False for a caller that polls.
+    ``first`` is whether this may be the machine's first request, which enables the service.
+    ``retry`` is False for a caller that polls.
     """
     seconds = FIRST_EVENTS_SECONDS if first else REQUEST_SECONDS
     path, send = "scheduledevents", _send_with_retries if retry else _send_once
@@ -165,13 +151,7 @@ def events(
 def start_events(
     endpoint: ServiceEndpoint, version: str | None = None, *, body: bytes
 ) -> Steps[VersionedDocument]:
-    """Approve events, so that they start immediately.
-
-    Args:
-        endpoint: the service.
-        version: the API version that the events were fetched with.
-        body: the result of `events.start_request`.
-    """
+    """Approve events with the body from `events.start_request`, so that they start immediately."""
     version = endpoint.pinned_version or version or versions_of("scheduledevents")[-1]
     url = url_with(f"{endpoint.base}/metadata/scheduledevents", {"api-version": version})
     headers = {**endpoint.headers, "Content-Type": "application/json"}

@@ -20,10 +20,6 @@ class ProcessRateLimiter:
 
     Time is divided into intervals, and each request reserves one. There is no lock, because a fork
     or a signal handler could leave it locked.
-
-    Args:
-        clock: the time.
-        per_second: how many requests may start in a second.
     """
 
     def __init__(self, clock: Clock, per_second: float) -> None:
@@ -33,12 +29,7 @@ class ProcessRateLimiter:
 
     @contextmanager
     def acquire(self, seconds: float, heartbeat: Heartbeat) -> Iterator[None]:
-        """Wait until a request may start.
-
-        Args:
-            seconds: the maximum duration of the request.
-            heartbeat: is called with the seconds until the caller's next sign of life.
-        """
+        """Wait until a request may start; ``heartbeat`` receives the seconds until it has ended."""
         now = self._clock.now()
         wait = self._reserve(int(now / self._interval)) * self._interval - now
         if wait > 0:

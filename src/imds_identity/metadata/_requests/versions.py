@@ -48,16 +48,10 @@ def versions_of(category: str) -> tuple[str, ...]:
 
 
 def newest_common_version(known: Iterable[str], offered: Iterable[object]) -> str | None:
-    """Return the newest version that both sides support.
+    """Return the newest version that both sides support, or None.
 
-    Args:
-        known: the versions of this library.
-        offered: the versions that the service lists, all or only its newest.
-
-    Returns:
-        The newest version in both lists. If they have none in common, which happens when the
-        service lists only its newest three, the newest known version that is older than the listed
-        ones: services keep supporting old versions. None if all known versions are newer.
+    A service may list only its newest versions. If all of these are unknown, return the newest
+    known version that is older: services keep supporting old versions.
     """
     theirs = {each for each in offered if isinstance(each, str) and _VERSION.fullmatch(each)}
     ours = set(known)
@@ -69,11 +63,7 @@ def newest_common_version(known: Iterable[str], offered: Iterable[object]) -> st
 
 
 def validated_version(version: str) -> str:
-    """Return ``version`` if it is well-formed.
-
-    Raises:
-        ValueError: if it is not.
-    """
+    """Return ``version`` if it is well-formed."""
     if not isinstance(version, str) or not _VERSION.fullmatch(version):
         raise ValueError(f"api_version must look like 2021-12-13, not {version!r}")
     return version

@@ -40,12 +40,7 @@ class DownloadFailed(Exception):
 
 
 class IssuerCache:
-    """Downloads issuers, and caches results and failures for the process.
-
-    Args:
-        download: returns the content of a URL.
-        clock: times how long failures are cached.
-    """
+    """Downloads issuers, and caches results and failures for the process."""
 
     def __init__(self, download: Download, clock: Clock = SYSTEM_CLOCK) -> None:
         self._download = download
@@ -114,11 +109,7 @@ def is_allowed_url(url: str) -> bool:
 
 
 def download(url: str) -> bytes:
-    """Return the content of ``url``, from an address that was checked first.
-
-    Raises:
-        DownloadFailed: if there is none.
-    """
+    """Return the content of ``url`` from an address that was checked first, or raise."""
     from urllib.parse import urlsplit
 
     from ..._core.failure import Failure
@@ -142,11 +133,7 @@ def download(url: str) -> bytes:
 
 
 def public_address(host: str) -> str:
-    """Return an address of ``host``, if all its addresses are public.
-
-    Raises:
-        DownloadFailed: if there is none, or one is not public.
-    """
+    """Return an address of ``host``, or raise unless all its addresses are public."""
     import socket
 
     from ..._http.bounded import call_with_timeout
