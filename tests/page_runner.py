@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SECOND_TERMINAL = "in a terminal of its own"
+SECOND_TERMINAL = "in a separate terminal"
 PORTS = (16925, 16926, 16927)
 FAKE_PROGRAMS = ("app", "terraform")
 
