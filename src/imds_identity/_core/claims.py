@@ -10,8 +10,8 @@ from __future__ import annotations
 # Here and not where they are used: that is under the broker's lock, where nothing is imported.
 import json
 from binascii import a2b_base64
+from typing import NamedTuple
 
-from .._platform.named_tuple import NamedTuple
 from .freshness import State, decide
 
 TYPE_CHECKING = False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .._platform.named_tuple import NamedTuple
+from typing import NamedTuple
+
 from .identity import ascii_lower
 
 TYPE_CHECKING = False
