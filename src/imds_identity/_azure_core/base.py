@@ -73,6 +73,7 @@ class BaseCredential:
             cache=cache,
             private=transport is not None,
             token_cache=_token_cache,
+            preload="http.client" in sys.modules,
             call_options=_call_options(on_event, keywords, has_transport=transport is not None),
         )
         self._transport = transport

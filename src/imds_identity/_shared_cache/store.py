@@ -7,12 +7,12 @@ A process that cannot read, write or lock the files works without them.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 from contextlib import contextmanager
 
 from .._core.claims import is_later
+from .digest import sha256
 from .directory import NoUsableDirectory
 from .lease import LONGEST_LEASE_SECONDS, LeaseAttempt, LeaseUnavailable
 from .namespace import current_namespace
@@ -180,4 +180,4 @@ def _is_own(name: str, endings: tuple[str, ...]) -> bool:
 @functools.lru_cache(maxsize=256)
 def _digest(namespace: Namespace, key: Key) -> str:
     content = json.dumps([FORMAT, *namespace, *key]).encode()
-    return hashlib.sha256(content).hexdigest()[:_NAME_LENGTH]
+    return sha256(content)[:_NAME_LENGTH]

@@ -65,8 +65,8 @@ def client_for(
         private: whether nothing is shared with other processes unless ``cache`` names a directory.
         token_cache: instead of the one of this process.
         call_options: options of the caller.
-        preload: whether to import everything that a fetch needs. A command that mostly returns a
-            cached token does without.
+        preload: whether to import everything that a fetch needs, or leave that to the first fetch:
+            http.client alone takes more time and memory than the rest of this package.
 
     Raises:
         ValueError: for an invalid setting.

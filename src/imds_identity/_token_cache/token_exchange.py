@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._core.failure import Failure, Unavailable
+from .._platform.fork import uninterrupted
 from .flight import LONGEST_EXCHANGE
 from .notifications import notify
 from .options import FetchTrace
@@ -82,7 +83,7 @@ class TokenExchange:
         self.trace.requested = True
         if self._preload:
             heartbeat(_IMPORT_SECONDS)
-            self._preload()
+            uninterrupted(self._preload)  # a fork during an import would leave a lock in the child
         from .._http.transport import direct_sender
 
         source, clock = self._source, self._token_cache.clock
