@@ -9,14 +9,13 @@ import sys
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import Environment
 from .directory import Directory
-from .namespace import current_namespace
+from .namespace import network_inode
 from .store import SharedCache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .namespace import Namespace
 
 OFF = "off"
 _OFF_VALUES = frozenset({OFF, "0", "false", "no", "none"})
@@ -75,9 +74,9 @@ def shared_cache_for(
     if location == OFF:
         return None
     runtime_directory = None if location else env["XDG_RUNTIME_DIR"] or None
-    known = (location, runtime_directory, current_namespace())
+    known = (location, runtime_directory, network_inode())
     if known not in _shared_caches:
-        _shared_caches.setdefault(known, _shared_cache(*known))
+        _shared_caches.setdefault(known, _shared_cache(location, runtime_directory))
     return _shared_caches[known]
 
 
@@ -86,16 +85,15 @@ def known_shared_caches() -> list[SharedCache]:
     return list(_shared_caches.values())
 
 
-def _shared_cache(
-    location: str | None, runtime_directory: str | None, namespace: Namespace
-) -> SharedCache:
+def _shared_cache(location: str | None, runtime_directory: str | None) -> SharedCache:
     if location is not None:
-        return SharedCache(Directory.at(location), SYSTEM_CLOCK, namespace)
+        return SharedCache(Directory.at(location), SYSTEM_CLOCK)
     paths = functools.partial(default_paths, runtime_directory)
-    return SharedCache(Directory(paths, in_memory=True), SYSTEM_CLOCK, namespace)
+    return SharedCache(Directory(paths, in_memory=True), SYSTEM_CLOCK)
 
 
-_shared_caches: dict[tuple[str | None, str | None, Namespace], SharedCache] = {}
+_shared_caches: dict[tuple[str | None, str | None, str], SharedCache] = {}
+"""By location, runtime directory and network namespace: a thread may enter another one."""
 
 
 def default_paths(runtime_directory: str | None) -> Iterator[str]:

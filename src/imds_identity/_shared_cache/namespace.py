@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import sys
 from typing import NamedTuple
 
@@ -53,14 +52,17 @@ def _network() -> str:
     """
     if not sys.platform.startswith("linux"):
         return ""
+    import socket  # not at module level: a constructor does not need it, and it takes a megabyte
+
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             return probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8).hex()
     except (OSError, RuntimeError):  # RuntimeError: pytest-socket refuses all sockets
-        return _inode_number()
+        return network_inode()
 
 
-def _inode_number() -> str:
+def network_inode() -> str:
+    """Return the inode number of the network namespace, which is unique while it exists."""
     try:
         status = os.stat("/proc/self/ns/net")
     except OSError:

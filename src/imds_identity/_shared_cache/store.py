@@ -45,8 +45,13 @@ class SharedCache:
     ) -> None:
         self.directory = directory
         self.clock = clock
-        self._namespace = current_namespace() if namespace is None else namespace
+        self._given_namespace = namespace
         self._drafts_removed = False
+
+    @functools.cached_property
+    def _namespace(self) -> Namespace:
+        """The namespace given to the constructor, else the one of the first use."""
+        return self._given_namespace or current_namespace()
 
     def usable(self) -> bool:
         """Return whether the directory can be used; if not, a warning has reported the reason."""
