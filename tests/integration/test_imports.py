@@ -1,7 +1,8 @@
 """No module is imported while a token is requested: constructors import what a request needs.
 
 An import in a request could be cut off by a fork or by a signal handler, take long on a busy
-machine, or find other files after an upgrade.
+machine, or find other files after an upgrade. Only in a program that has not imported http.client
+does the first fetch import it, in its own thread: that takes more memory than the whole package.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ print(imported)
 """
 SETTINGS = {
     "plain": ("", ""),
-    "without azure-core": ("", ""),
+    "without azure-core": ("import http.client", ""),
     "with retry options": ("", "retry_total=1, retry_backoff_factor=0.01"),
     "with a hook": ("", "raw_request_hook=id"),
     "with an event hook": ("", "on_event=id"),
@@ -122,3 +123,45 @@ def test_a_request_imports_nothing(
         check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]
+
+
+IN_THE_FIRST_IMPORT = """
+import os, signal, sys, threading
+from imds_identity import ManagedIdentityCredential
+
+class Slow:
+    # An import that takes long enough for a fork to come in between.
+    def find_spec(self, name, path=None, target=None):
+        if name == "http.client":
+            importing.set()
+            threading.Event().wait(0.3)
+
+def ask():
+    return credential.get_token("https://vault.azure.net").token
+
+importing = threading.Event()
+sys.meta_path.insert(0, Slow())
+credential = ManagedIdentityCredential()
+assert "http.client" not in sys.modules
+thread = threading.Thread(target=ask)
+thread.start()
+importing.wait()
+child = os.fork()
+if not child:
+    signal.alarm(20)  # ends a child that hangs
+    os._exit(0 if ask() else 1)
+print(os.waitpid(child, 0)[1])
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+def test_a_program_without_http_client_may_fork_during_its_first_fetch(
+    imds_emulator: Emulator, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IN_THE_FIRST_IMPORT],
+        env={**os.environ, **imds_emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
