@@ -153,7 +153,7 @@ def start() -> Iterator[tuple[str, float]]:
     library = "json, re, threading, contextlib, contextvars"
     parser = f"{library}, argparse, gettext, locale"
     ours = f"{parser}, imds_identity.cli.token, imds_identity._token_cache.process"
-    program = "from imds_identity.cli import main; main()"
+    program = "from imds_identity.cli import program; program()"
     steps = {
         "Python itself": ["pass"],
         "the standard library's json, re, threading": [f"import {library}"],

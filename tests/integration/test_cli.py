@@ -240,11 +240,11 @@ def test_token_is_printed_without_importing_azure_core(imds_emulator: Emulator) 
 
 EXIT_HANDLER = """
 import atexit, sys, threading
-from imds_identity.cli import main
+from imds_identity.cli import program
 finish = threading.Event()
 atexit.register(print, "exit handler")
 threading.Thread(target=lambda: (finish.wait(60), print("thread"))).start()
-status = main(sys.argv[1:])
+status = program()
 finish.set()
 sys.exit(status)
 """

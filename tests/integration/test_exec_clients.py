@@ -133,3 +133,38 @@ for resource in ("https://vault.azure.net", "https://storage.azure.com"):
     ]
     assert {process.communicate(timeout=120)[0] for process in running} == {b"200\n200\n"}
     assert len(imds_emulator.token_requests) == 2
+
+
+IMPORTS_AFTER_THE_FIRST_REQUEST = """
+import sys
+from imds_identity._endpoint import server
+from imds_identity.cli import main
+authorize, requests = server.authorize, []
+def record(request, policy):
+    requests.append(request)
+    return authorize(request, policy)
+server.authorize = record
+sys.addaudithook(
+    lambda event, args: print("imports", args[0], flush=True)
+    if event == "import" and requests
+    else None
+)
+sys.exit(main(["exec", *sys.argv[2:], "--", sys.executable, "-c", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("host", ["imds_emulator"])
+def test_nothing_is_imported_while_a_token_is_requested(
+    host: str, request: pytest.FixtureRequest
+) -> None:
+    emulator: Emulator = request.getfixturevalue(host)
+    directory = emulator.tokens_directory
+    flags = ["--arc-tokens-directory", str(directory)] if directory else []
+    environment = {**os.environ, "IMDS_IDENTITY_CACHE": "off"}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS_AFTER_THE_FIRST_REQUEST, MSAL, *flags],
+        capture_output=True, text=True, check=False, timeout=60, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("imports ")] == []
+    assert len(done.stdout.splitlines()) == 1

@@ -211,7 +211,11 @@ def same_origin_url(request: ApiRequest, link: str) -> str:
 class _KeepErrorResponses(urllib.request.HTTPErrorProcessor):
     """Return responses of all statuses, instead of raising errors and following redirects."""
 
-    def http_response(self, request: Any, response: Any) -> Any:  # noqa: ARG002 - urllib's names
+    def http_response(
+        self,
+        request: urllib.request.Request,  # noqa: ARG002 - urllib's name
+        response: HTTPResponse,
+    ) -> HTTPResponse:
         return response
 
     https_response = http_response

@@ -109,7 +109,7 @@ def fetch_secrets(
     addresses: Sequence[SecretAddress],
     client_for: Callable[[str], ApiClient],
     resource: str | None = None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Fetch all secrets at ``addresses``.
 
     Args:
@@ -135,7 +135,7 @@ def fetch_secrets(
         return [future.result() for future in futures]
 
 
-def _fetch(client: ApiClient, address: SecretAddress, resource: str) -> dict[str, Any]:
+def _fetch(client: ApiClient, address: SecretAddress, resource: str) -> dict[str, object]:
     request = ApiRequest("GET", f"{address.url}?api-version={_API_VERSION}")
     with client.request(request) as response:
         if response.status == 401:
