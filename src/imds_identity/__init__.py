@@ -38,9 +38,9 @@ __all__ = [
 def clear_cache() -> None:
     """Forget every token, so that the next request for each goes to the service.
 
-    For tests, and after a change of role assignments. What this process shares with others is
-    removed as well; what they hold in their own memory is not. A fetch that is under way is not
-    kept. (The service has a cache of its own, which a claims challenge skips and this does not.)
+    Use it in tests, and after a change of role assignments. It clears the memory of this process
+    and the shared token cache, but not the memory of other processes, and drops the result of a
+    fetch in progress. The service has a cache, too, which only a claims challenge bypasses.
     """
     from ._token_cache.process import clear_all
 

@@ -1,4 +1,4 @@
-"""azure-core's asyncio face: `ManagedIdentityCredential` once more."""
+"""`ManagedIdentityCredential` for asyncio, an azure-core async credential."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ __all__ = ["ManagedIdentityCredential", "get_bearer_token_provider"]
 class ManagedIdentityCredential(BaseCredential):
     """A managed identity's tokens, for any asyncio client of the Azure SDK.
 
-    The same engine and the same cache as the sync credential's. A cached token returns without
-    touching a thread or the loop; a fetch runs in a thread of its own, so nothing is bound to an
-    event loop, and cancelling one who waits harms no other.
+    It uses the token cache of the sync credential. A cached token is returned without a thread or
+    a turn of the event loop. A fetch runs in a separate thread, so nothing is bound to an event
+    loop, and canceling one waiting task does not affect the others.
 
     Args:
         transport: an azure-core ``AsyncHttpTransport``, or an ``HttpTransport``. Its own proxies,
@@ -41,8 +41,8 @@ class ManagedIdentityCredential(BaseCredential):
         settings: as for `imds_identity.ManagedIdentityCredential`.
 
     Raises:
-        ValueError: as there, and for a transport of a kind of its own that would use the
-            environment's proxies.
+        ValueError: as for that class, and for a custom transport that would use the environment's
+            proxies.
         TypeError: for trio's transport.
     """
 
@@ -56,30 +56,38 @@ class ManagedIdentityCredential(BaseCredential):
         enable_cae: bool = False,
         **kwargs: Any,
     ) -> AccessToken:
-        """An access token: `imds_identity.ManagedIdentityCredential.get_token`, awaited."""
+        """Return an access token, like `imds_identity.ManagedIdentityCredential.get_token`."""
         try:
             (scope,) = scopes
             entry = (self._cae_entries if enable_cae else self._entries)[scope]
-            tick = self._tick  # a call of a local is quicker
+            tick = self._tick  # calling a local variable is faster
             if tick() < entry.hit_until and not claims:
                 return entry.access_token  # type: ignore[no-any-return]
-        except (KeyError, TypeError, ValueError):  # not asked for yet, or not one scope
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # the first request of this scope, or not one scope
             pass
         return (await self._get(scopes, claims, enable_cae))[0]
 
     async def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None
     ) -> AccessTokenInfo:
-        """`imds_identity.ManagedIdentityCredential.get_token_info`, awaited."""
+        """Like `imds_identity.ManagedIdentityCredential.get_token_info`."""
         claims = options.get("claims") if options else None
         enable_cae = bool(options and options.get("enable_cae"))
         try:
             (scope,) = scopes
             entry = (self._cae_entries if enable_cae else self._entries)[scope]
-            tick = self._tick  # a call of a local is quicker
+            tick = self._tick  # calling a local variable is faster
             if tick() < entry.hit_until and not claims:
                 return entry.access_token_info  # type: ignore[no-any-return]
-        except (KeyError, TypeError, ValueError):  # not asked for yet, or not one scope
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # the first request of this scope, or not one scope
             pass
         return (await self._get(scopes, claims, enable_cae))[1]
 
@@ -158,7 +166,7 @@ async def _wait(flight: Flight) -> None:
 def get_bearer_token_provider(
     credential: AsyncTokenCredential, *scopes: str
 ) -> Callable[[], Awaitable[str]]:
-    """`imds_identity.get_bearer_token_provider` for an async credential: to be awaited."""
+    """Like `imds_identity.get_bearer_token_provider`, for an async credential: await its result."""
 
     async def bearer_token() -> str:
         return (await credential.get_token(*scopes)).token

@@ -1,4 +1,4 @@
-"""requests' face: scripts call ``requests.get(url, auth=ManagedIdentityAuth(scope))``."""
+"""Authentication for requests: ``requests.get(url, auth=ManagedIdentityAuth(scope))``."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ __all__ = ["ManagedIdentityAuth"]
 
 
 class ManagedIdentityAuth(AuthBase):
-    """Puts a managed identity's token on each request, and meets a claims challenge once.
+    """Adds a managed identity's token to each request, and handles one claims challenge.
 
     Args:
-        scope: what the token is for, as ``https://management.azure.com/.default``.
-        credential: any azure-core credential, in place of a new `ManagedIdentityCredential`.
+        scope: the scope of the token, such as ``https://management.azure.com/.default``.
+        credential: any azure-core credential, instead of a new `ManagedIdentityCredential`.
         settings: as `ManagedIdentityCredential` takes them, such as ``client_id``.
 
     Raises:
         TypeError: for both ``credential`` and ``settings``.
-        ValueError: as `ManagedIdentityCredential` raises it, and at the first request for a scope
-            that names no resource, or a URL that would carry the token unencrypted to another
-            machine.
+        ValueError: as `ManagedIdentityCredential` raises it, and at the first request for an
+            invalid scope, or for a URL that would send the token unencrypted to another machine.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class ManagedIdentityAuth(AuthBase):
             if start is not None:
                 again.body.seek(start)  # type: ignore[union-attr]
             self._authorize(again, claims)
-            response.content  # noqa: B018 - reads the answer, so that its connection is free
+            response.content  # noqa: B018 - reads the response, which frees its connection
             response.close()
             second: Response = response.connection.send(again, **sending)
             second.history.append(response)
@@ -80,7 +79,7 @@ class ManagedIdentityAuth(AuthBase):
 
 
 def _position(body: Any) -> int | None:
-    """Where a body that is a file starts, for sending it once more."""
+    """Return the position of a body that is a file, for sending it again."""
     try:
         return int(body.tell())
     except (AttributeError, OSError):

@@ -1,4 +1,4 @@
-"""azure-core's face: `ManagedIdentityCredential`."""
+"""`ManagedIdentityCredential`, an azure-core credential."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ManagedIdentityCredential(BaseCredential):
     process share one cache, and may be used from any number of threads and after a fork. Pickling
     one carries its configuration and never a token.
 
-    The environment is read when one is made. Where it names no host then, it is read once more by
-    the first request, and never again.
+    The constructor reads the environment. If it names no host then, the first request reads it
+    again.
 
     Args:
         client_id: client id of a user-assigned identity.
@@ -42,32 +42,32 @@ class ManagedIdentityCredential(BaseCredential):
             identity.
         identity_config: one of the above as azure-identity takes it, such as
             ``{"object_id": …}``; ``msi_res_id`` and ``mi_res_id`` mean ``resource_id``.
-        source: ``"imds"`` (Azure VM) or ``"arc"``, in place of what is detected.
+        source: ``"imds"`` (Azure VM) or ``"arc"``, instead of what is detected.
         arc_tokens_directory: where an Arc agent keeps its key files, if not in its platform's
             directory; for emulators.
-        cache: a directory that this user's processes share tokens in; False or ``"off"`` for none.
-            By default what ``IMDS_IDENTITY_CACHE`` says, else a private directory in memory, if
-            there is one.
-        transport: an azure-core ``HttpTransport`` to send with. What it brings is shared with
-            other processes only if ``cache`` names a directory.
-        raw_request_hook: called with each request as azure-core's ``CustomHookPolicy`` does.
-        raw_response_hook: likewise with each response.
-        on_event: called with an `imds_identity.telemetry.Event` after each fetch, in a thread of
-            its own; what it raises is logged and harms nothing.
+        cache: a directory in which this user's processes share tokens; False or ``"off"`` for
+            none. By default the value of ``IMDS_IDENTITY_CACHE``, else a private directory in
+            memory, if there is one.
+        transport: an azure-core ``HttpTransport`` that sends the requests. Its tokens are shared
+            with other processes only if ``cache`` names a directory.
+        raw_request_hook: called with each request, like azure-core's ``CustomHookPolicy``.
+        raw_response_hook: called with each response in the same way.
+        on_event: called with an `imds_identity.telemetry.Event` after each fetch, in a separate
+            thread; exceptions that it raises are logged.
         options: azure-identity's other keywords. ``retry_total``, ``retry_connect``,
             ``retry_read``, ``retry_status``, ``retry_backoff_factor``, ``retry_backoff_max``
             (seconds), ``retry_mode``, ``retry_on_status_codes``, ``timeout``,
-            ``connection_timeout`` and ``read_timeout`` (seconds) change the schedule;
-            ``headers``, ``user_agent``, ``per_call_policies``, ``policies`` and what else
-            azure-core's policies take are theirs; ``logging_enable`` logs each request.
+            ``connection_timeout`` and ``read_timeout`` (seconds) change retries and timeouts;
+            ``headers``, ``user_agent``, ``per_call_policies``, ``policies`` and other keywords of
+            azure-core's policies are passed to them; ``logging_enable`` logs each request.
 
     Warns:
-        UserWarning: naming keywords that azure-identity takes and that have no effect here.
+        UserWarning: for keywords of azure-identity that have no effect here.
 
     Raises:
-        ValueError: for more than one selector, or a setting that is not understood.
-        TypeError: for a keyword that there is not, and for an async transport or policy;
-            `imds_identity.aio` takes those.
+        ValueError: for more than one selector, or an invalid setting.
+        TypeError: for an unknown keyword, and for an async transport or policy, which
+            `imds_identity.aio` takes.
     """
 
     _is_async = False
@@ -80,32 +80,36 @@ class ManagedIdentityCredential(BaseCredential):
         enable_cae: bool = False,
         **kwargs: Any,
     ) -> AccessToken:
-        """An access token for a scope. Azure SDK clients call this.
+        """Return an access token for a scope. Azure SDK clients call this.
 
         Args:
             scopes: exactly one, as ``https://vault.azure.net/.default`` or as a bare resource.
-            claims: the claims challenge with which a service refused the token that you have: the
-                answer is one that was fetched for it, or is dated later than it asks for.
+            claims: the claims challenge with which a service refused the current token: the
+                returned token was fetched for it, or issued later than it requires.
             tenant_id: not used: a managed identity has one tenant.
-            enable_cae: whether the token may be revoked before its end (Continuous Access
-                Evaluation); for workload identity alone, elsewhere the service decides.
+            enable_cae: whether the token may be revoked before its expiry (Continuous Access
+                Evaluation); for workload identity only, elsewhere the service decides.
             kwargs: not used.
 
         Returns:
-            The token and when it expires, in Unix seconds on this machine's clock.
+            The token and its expiry, in Unix seconds on this machine's clock.
 
         Raises:
             ValueError: unless there is exactly one scope that names a resource.
-            CredentialUnavailableError: if there is no managed identity here.
-            ManagedIdentityError: if its token could not be had.
+            CredentialUnavailableError: if no managed identity is available here.
+            ManagedIdentityError: if fetching its token failed.
         """
         try:
             (scope,) = scopes
             entry = (self._cae_entries if enable_cae else self._entries)[scope]
-            tick = self._tick  # a call of a local is quicker
+            tick = self._tick  # calling a local variable is faster
             if tick() < entry.hit_until and not claims:
                 return entry.access_token  # type: ignore[no-any-return]
-        except (KeyError, TypeError, ValueError):  # not asked for yet, or not one scope
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # the first request of this scope, or not one scope
             pass
         return self._get(scopes, claims, enable_cae)[0]
 
@@ -116,26 +120,30 @@ class ManagedIdentityCredential(BaseCredential):
 
         Args:
             scopes: exactly one, as for `get_token`.
-            options: ``claims`` and ``enable_cae`` are used as in `get_token`, the rest is not.
+            options: ``claims`` and ``enable_cae`` have an effect, as in `get_token`.
 
         Returns:
-            The token, its type, when it expires and when the next one will be fetched, in Unix
-            seconds on this machine's clock.
+            The token, its type, its expiry and the time of its refresh, in Unix seconds on this
+            machine's clock.
 
         Raises:
             ValueError: unless there is exactly one scope that names a resource.
-            CredentialUnavailableError: if there is no managed identity here.
-            ManagedIdentityError: if its token could not be had.
+            CredentialUnavailableError: if no managed identity is available here.
+            ManagedIdentityError: if fetching its token failed.
         """
         claims = options.get("claims") if options else None
         enable_cae = bool(options and options.get("enable_cae"))
         try:
             (scope,) = scopes
             entry = (self._cae_entries if enable_cae else self._entries)[scope]
-            tick = self._tick  # a call of a local is quicker
+            tick = self._tick  # calling a local variable is faster
             if tick() < entry.hit_until and not claims:
                 return entry.access_token_info  # type: ignore[no-any-return]
-        except (KeyError, TypeError, ValueError):  # not asked for yet, or not one scope
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # the first request of this scope, or not one scope
             pass
         return self._get(scopes, claims, enable_cae)[1]
 
@@ -188,14 +196,14 @@ class ManagedIdentityCredential(BaseCredential):
 
 
 def get_bearer_token_provider(credential: TokenCredential, *scopes: str) -> Callable[[], str]:
-    """A callable that gives a bearer token, as OpenAI-style clients want one.
+    """Return a callable that returns a bearer token, for clients such as OpenAI's.
 
     Args:
         credential: any azure-core credential.
-        scopes: what to ask it for.
+        scopes: the scopes of the token.
 
     Returns:
-        A callable without parameters; call it anew for each request.
+        A callable without parameters; call it for each request.
     """
 
     def bearer_token() -> str:

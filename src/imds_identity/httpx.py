@@ -1,4 +1,4 @@
-"""httpx's face: ``httpx.Client(auth=ManagedIdentityAuth(scope))``, or ``httpx.AsyncClient``."""
+"""Authentication for httpx: ``httpx.Client(auth=ManagedIdentityAuth(scope))``, or `AsyncClient`."""
 
 from __future__ import annotations
 
@@ -26,23 +26,22 @@ __all__ = ["ManagedIdentityAuth"]
 
 
 class ManagedIdentityAuth(httpx.Auth):
-    """Puts a managed identity's token on each request, and meets a claims challenge once.
+    """Adds a managed identity's token to each request, and handles one claims challenge.
 
-    A request whose body is a stream, which can be sent only once, is not sent again: its challenge
-    is the answer.
+    A request whose body is a stream is not sent again, because it can be sent only once: the
+    caller receives the challenge.
 
     Args:
-        scope: what the token is for, as ``https://management.azure.com/.default``.
-        credential: any azure-core credential, in place of a new `ManagedIdentityCredential`; an
-            ``AsyncClient`` needs an async one, a ``Client`` one that is not.
+        scope: the scope of the token, such as ``https://management.azure.com/.default``.
+        credential: any azure-core credential, instead of a new `ManagedIdentityCredential`; an
+            ``AsyncClient`` needs an async one, a ``Client`` a sync one.
         settings: as `ManagedIdentityCredential` takes them, such as ``client_id``.
 
     Raises:
         TypeError: for both ``credential`` and ``settings``, and at the first request for a
             credential of the other kind.
-        ValueError: as `ManagedIdentityCredential` raises it, and at the first request for a scope
-            that names no resource, or a URL that would carry the token unencrypted to another
-            machine.
+        ValueError: as `ManagedIdentityCredential` raises it, and at the first request for an
+            invalid scope, or for a URL that would send the token unencrypted to another machine.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class ManagedIdentityAuth(httpx.Auth):
         self._scope = scope
         self._settings = settings
         self._sync: Any = credential or ManagedIdentityCredential(**settings)
-        self._async: Any = credential  # else made when an async client turns out to use this
+        self._async: Any = credential  # else created when an async client uses this
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._scope!r}, credential={self._sync!r})"
@@ -102,7 +101,7 @@ def _claims_of(request: httpx.Request, response: httpx.Response) -> str | None:
     # After a redirect the challenge may come from another server, which gets no token.
     if origin_of(str(response.url)) != origin_of(str(request.url)):
         return None
-    # What is no stream of bytes can be read only once.
+    # Other streams can be read only once.
     if not isinstance(request.stream, httpx.ByteStream):
         return None
     return claims_of(response.status_code, response.headers)

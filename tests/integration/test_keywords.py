@@ -206,13 +206,13 @@ class TestRetries:
     @pytest.mark.parametrize(
         ("wrong", "said"),
         [
-            ({"retry_total": -1}, "retry_total is a number of 0 or more"),
+            ({"retry_total": -1}, "retry_total must be a number of 0 or more"),
             ({"retry_total": "3"}, "retry_total"),
-            ({"connection_timeout": 0}, "connection_timeout is a number above 0"),
+            ({"connection_timeout": 0}, "connection_timeout must be a number above 0"),
             ({"read_timeout": True}, "read_timeout"),
             ({"timeout": float("nan")}, "timeout"),
             ({"retry_backoff_factor": -0.1}, "retry_backoff_factor"),
-            ({"retry_mode": "sometimes"}, "retry_mode is 'exponential' or 'fixed'"),
+            ({"retry_mode": "sometimes"}, "retry_mode must be 'exponential' or 'fixed'"),
             ({"retry_on_status_codes": 503}, "retry_on_status_codes"),
         ],
     )

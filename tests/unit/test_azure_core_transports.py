@@ -551,7 +551,7 @@ class TestLoops:
         with running_loop() as loop:
             outcome = outcome_on(loop, cancelled)
         assert isinstance(outcome, ReadFailed)
-        assert "cancelled" in str(outcome)
+        assert "canceled" in str(outcome)
 
     @pytest.mark.parametrize("error", [TimeoutError, asyncio.TimeoutError])
     def test_a_bare_time_out_is_not_taken_for_our_own(self, error: type[Exception]) -> None:

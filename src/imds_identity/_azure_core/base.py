@@ -93,7 +93,7 @@ class BaseCredential:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the configuration only: the copy detects the source of its own machine."""
+        """Pickle the configuration only: the copy detects the source where it is."""
         if unpicklable := self._settings.keys() & _OBJECTS:
             raise TypeError(
                 f"a credential with its own {' and '.join(sorted(unpicklable))} cannot be pickled"

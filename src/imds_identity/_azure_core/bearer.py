@@ -1,4 +1,4 @@
-"""Tokens on requests of other clients: to whom they may go, and what a refusal asks for."""
+"""Tokens on requests of HTTP clients: where they may go, and claims challenges."""
 
 from __future__ import annotations
 
@@ -16,31 +16,23 @@ _INSUFFICIENT = re.compile(r'\berror="insufficient_claims"', re.IGNORECASE)
 
 
 def origin_of(url: str | None) -> tuple[str, str, int]:
-    """Scheme, host and port of ``url``."""
+    """Return scheme, host and port of ``url``."""
     parts = urlsplit(url or "")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return parts.scheme, parts.hostname or "", port
 
 
 def check_url(url: str | None) -> None:
-    """Refuse a URL that would carry a token unencrypted to another machine.
-
-    Raises:
-        ValueError: with what to do.
-    """
+    """Refuse a URL that would send a token unencrypted to another machine (ValueError)."""
     scheme, host, _ = origin_of(url)
     if scheme != "https" and host not in _LOOPBACK:
-        raise ValueError(f"a token must not travel unencrypted: use https, not {url!r}")
+        raise ValueError(f"a token must not be sent unencrypted: use https, not {url!r}")
 
 
 def claims_of(status: int, headers: Mapping[str, str]) -> str | None:
-    """The claims that a 401 asks for, decoded; None if it asks for none.
+    """Return the decoded claims of a response that is a claims challenge, else None.
 
     https://learn.microsoft.com/entra/identity-platform/claims-challenge
-
-    Args:
-        status: of the answer.
-        headers: likewise.
     """
     header = headers.get("WWW-Authenticate", "")
     match = _CHALLENGE_CLAIMS.search(header)

@@ -1,7 +1,4 @@
-"""azure-identity's other keywords: what each of them is here.
-
-Loaded only where one is used.
-"""
+"""azure-identity's other keywords, and what each does here. Imported only if one is used."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class RetryKeywords(TypedDict, total=False):
-    """What azure-core's ``RetryPolicy`` and transports call patience.
+    """Keywords of azure-core's ``RetryPolicy`` and transports about retries and timeouts.
 
-    A request's bounds hold for it as a whole here, and no wait is without an end.
+    A request's timeouts apply to all of it, and no wait is unlimited.
     """
 
     retry_total: int
@@ -38,7 +35,7 @@ class RetryKeywords(TypedDict, total=False):
 
 
 class PipelineKeywords(TypedDict, total=False):
-    """What azure-core's other policies and its transports take."""
+    """Keywords of azure-core's other policies and of its transports."""
 
     headers: Mapping[str, str]
     user_agent: str
@@ -59,14 +56,14 @@ class PipelineKeywords(TypedDict, total=False):
 
 
 class WorkloadKeywords(TypedDict, total=False):
-    """What has an effect in azure-identity where the source is workload identity."""
+    """Keywords that have an effect in azure-identity with workload identity."""
 
     authority: str
     _exclude_workload_identity_credential: bool
 
 
 class UnsupportedKeywords(TypedDict, total=False):
-    """What has an effect in azure-core or azure-identity that some of their users may miss here."""
+    """Keywords with an effect in azure-identity and none here: a warning names them."""
 
     custom_hook_policy: Any
     headers_policy: Any
@@ -83,7 +80,7 @@ class UnsupportedKeywords(TypedDict, total=False):
 
 
 class IgnoredKeywords(TypedDict, total=False):
-    """What nobody misses: it is about other credentials, or what it would do is done anyway."""
+    """Keywords of other credentials, or whose effect this package has anyway: they are ignored."""
 
     additionally_allowed_tenants: Iterable[str]
     allow_multitenant_authentication: bool
@@ -113,7 +110,7 @@ class Keywords(
     IgnoredKeywords,
     total=False,
 ):
-    """Keywords that `ManagedIdentityCredential` takes as azure-identity's does."""
+    """Keywords that `ManagedIdentityCredential` takes like azure-identity's."""
 
     logging_enable: bool
 
@@ -125,7 +122,7 @@ _NAMES = frozenset(Keywords.__optional_keys__)
 _CHAIN_KEYWORD = re.compile(r"exclude_[a-z_]+_credential")
 _LONGEST = 60.0
 _MOST_ATTEMPTS = 1000
-_CHALLENGE = 401  # of the Azure Arc agent, which is no refusal
+_CHALLENGE = 401  # of the Azure Arc agent: not a refusal
 
 
 class ParsedKeywords(NamedTuple):
@@ -188,18 +185,18 @@ def parse(options: Mapping[str, Any], class_name: str, own: Iterable[str]) -> Pa
 
 
 def retry_options_of(options: Mapping[str, Any]) -> RetryOptions:
-    """What ``options`` say of retries and time-outs.
+    """Return the retry options in keywords.
 
     Raises:
-        ValueError: for one that is no number, or out of range.
+        ValueError: for a value that is not a number, or out of range.
     """
     mode = str(getattr(options.get("retry_mode"), "value", options.get("retry_mode", "")))
     if mode.lower() not in ("", "exponential", "fixed"):
-        raise ValueError(f"retry_mode is 'exponential' or 'fixed', not {sanitize(mode)!r}")
+        raise ValueError(f"retry_mode must be 'exponential' or 'fixed', not {sanitize(mode)!r}")
     connect = _seconds(options, "connection_timeout")
     return RetryOptions(
         connect_seconds=connect,
-        request_seconds=_whole(connect, _seconds(options, "read_timeout")),
+        request_seconds=_request_seconds(connect, _seconds(options, "read_timeout")),
         seconds=_number(options, "timeout"),
         attempts=_attempts(options, "retry_total"),
         connect_attempts=_attempts(options, "retry_connect"),
@@ -217,8 +214,8 @@ def _seconds(options: Mapping[str, Any], name: str) -> float | None:
     return None if seconds is None else min(seconds, _LONGEST)
 
 
-def _whole(connect: float | None, read: float | None) -> float | None:
-    """Seconds for a request as a whole, if either of its parts has another length than usual."""
+def _request_seconds(connect: float | None, read: float | None) -> float | None:
+    """Return the seconds for a whole request, if one of the two timeouts was changed."""
     if read is not None:
         return read + (connect or 0.0)
     if connect is not None and connect > CONNECT_SECONDS:
@@ -227,20 +224,21 @@ def _whole(connect: float | None, read: float | None) -> float | None:
 
 
 def _attempts(options: Mapping[str, Any], name: str) -> int | None:
-    """One request more than there are retries."""
+    """Return the number of requests: one more than retries."""
     retries = _number(options, name, least=0.0)
     return None if retries is None else int(min(retries, _MOST_ATTEMPTS)) + 1
 
 
 def _number(options: Mapping[str, Any], name: str, least: float | None = None) -> float | None:
-    """A number above 0, or one of ``least`` or more."""
+    """Return a number above 0, or of at least ``least``."""
     value = options.get(name)
     if value is None:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not (value > 0 if least is None else value >= least):
         raise ValueError(
-            f"{name} is a number {'above 0' if least is None else 'of 0 or more'}, not {value!r}"
+            f"{name} must be a number {'above 0' if least is None else 'of 0 or more'}, "
+            f"not {value!r}"
         )
     return float(value)
 
@@ -252,7 +250,7 @@ def _statuses(codes: Iterable[int] | None) -> frozenset[int] | None:
         return frozenset(int(code) for code in codes if int(code) >= 400) - {_CHALLENGE}
     except (TypeError, ValueError):
         raise ValueError(
-            f"retry_on_status_codes is a list of HTTP statuses, not {codes!r}"
+            f"retry_on_status_codes must be a list of HTTP statuses, not {codes!r}"
         ) from None
 
 

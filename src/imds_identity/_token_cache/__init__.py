@@ -1,1 +1,1 @@
-"""What answers "a token for this identity and this resource, now". Imports no face."""
+"""Tokens for an identity and a resource: from memory, another process or the service."""

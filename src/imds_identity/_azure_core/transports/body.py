@@ -1,4 +1,4 @@
-"""The body of an answer of azure-core's, read as it came and no further than its bounds."""
+"""Read the bodies of azure-core's responses, undecoded and within the limits of time and size."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from ..._platform.clock import Clock
 
 
-# It is asked for, and not used.
+# stream_download() requires a pipeline and does not use it.
 _NO_PIPELINE: Any = None
 
 
 class ResponseBody:
-    """One answer as it is put together.
+    """One response as it is read.
 
     Args:
-        clock: when that is.
-        seconds: how long it may take.
+        clock: the time.
+        seconds: the deadline.
     """
 
     def __init__(self, clock: Clock, seconds: float) -> None:
@@ -35,17 +35,17 @@ class ResponseBody:
         self._sent_at = clock.now()
         self._body = bytearray()
 
-    def sending(self) -> None:
-        """From here on the answer is waited for."""
+    def restart(self) -> None:
+        """Start over: the request is being sent."""
         self._body.clear()
         self._sent_at = self._clock.now()
 
     def add(self, chunk: bytes) -> None:
-        """One more piece.
+        """Append a chunk.
 
         Raises:
-            Malformed: if there are too many.
-            ReadFailed: if it comes too late.
+            Malformed: if the body is too large.
+            ReadFailed: after the deadline.
         """
         self._body += chunk
         if len(self._body) > MAX_BODY:
@@ -53,15 +53,15 @@ class ResponseBody:
         if self._clock.now() > self._ends:
             raise timed_out(self._seconds)
 
-    def keep_in(self, response: Any) -> None:
-        """Put what was read where ``response`` itself looks for it, so that hooks may read it."""
+    def store_in(self, response: Any) -> None:
+        """Store the body in ``response``, so that hooks can read it."""
         holders: tuple[Any, Any] = (response, getattr(response, "internal_response", None))
         for holder in holders:
             if hasattr(holder, "_content"):
                 holder._content = bytes(self._body)
 
     def response(self, response: Any) -> Response:
-        """All of it, as the engine has it."""
+        """Return it as the package's own response."""
         return Response(
             status=response.status_code,
             headers=_headers_of(response),
@@ -77,7 +77,7 @@ def read_body(response: Any, body: ResponseBody) -> None:
 
     Raises:
         Malformed: if it is compressed or too large.
-        ReadFailed: if it is not complete in time.
+        ReadFailed: if it is not complete before the deadline.
     """
     try:
         check_encoding(_headers_of(response))
@@ -87,11 +87,11 @@ def read_body(response: Any, body: ResponseBody) -> None:
         _close(response)
         raise
     if isinstance(response, HttpResponse | OldHttpResponse):
-        body.keep_in(response)
+        body.store_in(response)
 
 
 async def read_body_async(response: Any, body: ResponseBody) -> None:
-    """Read an ``response`` that is awaited into ``body``, as `read_body` does."""
+    """Like `read_body`, for an async response."""
     try:
         check_encoding(_headers_of(response))
         async for chunk in _async_chunks(response):
@@ -100,7 +100,7 @@ async def read_body_async(response: Any, body: ResponseBody) -> None:
         _close(response)
         raise
     if isinstance(response, AsyncHttpResponse | OldAsyncHttpResponse):
-        body.keep_in(response)
+        body.store_in(response)
 
 
 def _chunks(response: Any) -> Any:
@@ -125,7 +125,7 @@ async def _async_chunks(response: Any) -> Any:
 
 
 def _text(response: Any) -> bytes:
-    """All that a stand-in of somebody's test can say."""
+    """Return the text of a test double, which may have nothing else."""
     text = response.text(encoding="utf-8")
     return text if isinstance(text, bytes) else str(text).encode("utf-8")
 
@@ -135,7 +135,7 @@ def _headers_of(response: Any) -> dict[str, str]:
 
 
 def _close(response: Any) -> None:
-    """Close the connection: what is still to come is not waited for."""
+    """Close the connection; the rest of the response is not read."""
     inner = getattr(response, "internal_response", response)
     with contextlib.suppress(Exception):
         inner.close()

@@ -1,9 +1,9 @@
-"""Transports that send nothing but what they are told, made of those that were given.
+"""Isolated copies of the caller's transports, which add nothing of their own to a request.
 
-A transport may bring what must not go to a metadata service, or must not see its secret: proxies,
-cookies, passwords, redirects. So requests are sent by a twin, which has the transport's own
-configuration (TLS, sizes, hooks, aiohttp's connector) and a session of ours. A kind that is not
-known well enough for that is used itself, with options that say the same as far as it honours them.
+A transport may use proxies, cookies, passwords or redirects, which a metadata service must not
+receive, or which must not see its secret. So a copy sends the request: with the transport's
+configuration (TLS, sizes, hooks, aiohttp's connector) and a session of this package. Transports of
+other types send by themselves, with options to the same effect as far as they support them.
 """
 
 from __future__ import annotations
@@ -40,18 +40,16 @@ _PLAIN_ADAPTERS = (HTTPAdapter, BiggerBlockSizeHTTPAdapter)
 
 
 def is_async(transport: Any) -> bool:
-    """Whether ``transport`` is to be awaited; some are both, by their ancestry."""
+    """Return whether ``transport`` is async; some inherit from both base classes."""
     return isinstance(transport, AsyncHttpTransport) or not isinstance(transport, HttpTransport)
 
 
 def check_transport(transport: Any) -> None:
-    """Refuse a transport that cannot be kept from proxies, or that runs on no asyncio loop.
-
-    Also imports what its first request would import otherwise.
+    """Refuse a transport that would use proxies, or that needs trio; import what it needs.
 
     Raises:
-        TypeError: for trio's.
-        ValueError: for one that follows the environment's proxies and cannot be told not to.
+        TypeError: for trio's transport.
+        ValueError: for a transport that uses the environment's proxies with no option to stop it.
     """
     if type(transport).__name__ == "TrioRequestsTransport":
         raise TypeError("TrioRequestsTransport runs on trio only; use AsyncioRequestsTransport")
@@ -63,10 +61,10 @@ def check_transport(transport: Any) -> None:
         import azure.core.rest._aiohttp  # noqa: F401 - else the first request does
     if not is_for_aiohttp or _is_plain_aiohttp(transport):
         return
-    if brought := _brought_by(transport):
+    if extra := _proxy_or_password_of(transport):
         raise ValueError(
-            f"{type(transport).__name__} cannot be kept from using {brought}, which would see the "
-            "identity's secrets: give it use_env_settings=False and a session without that"
+            f"{type(transport).__name__} would use {extra}, which would see the identity's "
+            "secrets: pass use_env_settings=False and a session without that"
         )
 
 
@@ -74,24 +72,24 @@ def warn_of_certificate(transport: Any, level: int) -> None:
     """Warn of a transport that `check_certificate` is going to refuse.
 
     Args:
-        transport: the caller's, if there is one.
-        level: how many frames above this one the caller's is.
+        transport: the caller's, or None.
+        level: how many frames the caller's is above this one.
     """
     if transport is not None and type(transport) not in _ISOLATED_TYPES:
         warnings.warn(
             f"transport is a {type(transport).__name__}, which cannot check Service Fabric's "
-            "certificate by its thumbprint: no token will be had by it",
+            "certificate by its thumbprint: it cannot fetch a token",
             UserWarning,
             stacklevel=level + 1,
         )
 
 
 def isolated_requests(transport: Any, request: Request, clock: Clock) -> Any:
-    """The twin of one of azure-core's transports for `requests`, or None for any other."""
+    """Return an isolated copy of an azure-core `requests` transport, or None for other types."""
     if type(transport) not in _ISOLATED_TYPES or not _is_plain(transport.session):
         return None
     if transport.session is None and transport._has_been_opened:
-        return None  # it has been closed, and says so itself
+        return None  # it was closed, and raises that error itself
     isolated = copy.copy(transport)
     isolated.session = BoundedSession(clock)
     isolated.session.trust_env = request.over_internet and transport._use_env_settings
@@ -105,10 +103,10 @@ def isolated_requests(transport: Any, request: Request, clock: Clock) -> Any:
 
 
 def check_certificate(transport: Any, request: Request) -> None:
-    """Refuse a transport that has no twin where the server is known by its certificate alone.
+    """Refuse a transport without an isolated copy where a thumbprint identifies the server.
 
     Raises:
-        Refused: before anything secret is sent.
+        Refused: before the secret is sent.
     """
     if request.certificate:
         raise Refused(
@@ -120,10 +118,7 @@ def check_certificate(transport: Any, request: Request) -> None:
 
 
 def bound_requests(transport: Any, request: Request, clock: Clock) -> None:
-    """Bound what a transport sends to this very endpoint, if it has no twin but uses `requests`.
-
-    Else its thread would be held by whoever answers there without end.
-    """
+    """Limit time and size of this endpoint's responses for a transport without an isolated copy."""
     if not isinstance(transport, RequestsTransport):
         return
     transport.open()
@@ -132,21 +127,21 @@ def bound_requests(transport: Any, request: Request, clock: Clock) -> None:
     if not isinstance(session, requests.Session):
         return
     if type(session.get_adapter(where)) in _PLAIN_ADAPTERS:
-        # The first that fits is used. A new mapping: somebody may be looking into the old one.
+        # The first that fits is used. A new mapping: another thread may be reading the old one.
         session.adapters = OrderedDict({where: BoundedAdapter(clock), **session.adapters})
 
 
 def isolated_aiohttp(transport: Any, request: Request) -> Any:
-    """The twin of azure-core's transport for aiohttp, or None for any other. On its loop only."""
+    """Return an isolated copy of azure-core's aiohttp transport, or None. Call it on the loop."""
     if not _is_plain_aiohttp(transport):
         return None
     if transport.session is None and transport._has_been_opened:
-        return None  # it has been closed, and says so itself
+        return None  # it was closed, and raises that error itself
     import aiohttp
 
     connector = None if transport.session is None else transport.session.connector
     if transport.session is not None and connector is None:
-        return None  # its session has been closed, and says so itself
+        return None  # its session was closed, and raises that error itself
     isolated = copy.copy(transport)
     isolated.session = aiohttp.ClientSession(
         connector=connector,
@@ -159,26 +154,26 @@ def isolated_aiohttp(transport: Any, request: Request) -> Any:
 
 
 def options_for(transport: Any, request: Request) -> dict[str, Any]:
-    """What ``transport`` is told with ``request``, beside the request itself."""
+    """Return the options for ``transport`` to send ``request`` with."""
     host = urlsplit(request.url).hostname
     proxied = ("http", "https", "all", f"http://{host}", f"https://{host}", f"all://{host}")
     options: dict[str, Any] = {"stream": True}
     if not request.over_internet:
-        # requests looks these up, most special first; None hides a session's own.
+        # requests looks these up, the most specific first; None hides those of the session.
         options["proxies"] = {**dict.fromkeys(proxied), "no_proxy": "*"}
     bounds = {"connection_timeout": request.connect_seconds, "read_timeout": request.seconds}
     if not isinstance(transport, RequestsTransport):
         return {**options, **bounds}
     if not isinstance(getattr(transport, "session", None), BoundedSession):
-        options |= {"auth": _Bare(request), "hooks": {"response": _without_location}}
+        options |= {"auth": _OwnHeadersOnly(request), "hooks": {"response": _without_location}}
     if is_async(transport):
-        # These know one time-out only, and hand it to requests as it is.
+        # These have one timeout only, and pass it on to requests.
         return {**options, "connection_timeout": (request.connect_seconds, request.seconds)}
     return {**options, **bounds}
 
 
-class _Bare(requests.auth.AuthBase):
-    """What requests calls last of all: takes off what the session has put on."""
+class _OwnHeadersOnly(requests.auth.AuthBase):
+    """The last step of requests: remove what the session has added."""
 
     def __init__(self, request: Request) -> None:
         own = {name.lower() for name in request.headers}
@@ -191,12 +186,12 @@ class _Bare(requests.auth.AuthBase):
 
 
 def _without_location(answer: requests.Response, **_: Any) -> None:
-    """Requests reads the whole body of a redirect, inflated, even where it does not follow it."""
+    """Keep requests from reading the decoded body of a redirect that it does not follow."""
     answer.headers.pop("location", None)
 
 
 def _is_plain(session: Any) -> bool:
-    """Whether nothing of ``session`` is lost with it but its configuration."""
+    """Return whether ``session`` has nothing but its configuration to lose."""
     if session is None:
         return True
     return type(session) is requests.Session and all(
@@ -205,7 +200,7 @@ def _is_plain(session: Any) -> bool:
 
 
 def _aiohttp_transport() -> Any:
-    """azure-core's transport for aiohttp, if anybody has one; aiohttp need not be there."""
+    """Return azure-core's aiohttp transport class if it was imported; aiohttp may be missing."""
     return getattr(
         sys.modules.get("azure.core.pipeline.transport._aiohttp"), "AioHttpTransport", None
     )
@@ -220,12 +215,15 @@ def _is_plain_aiohttp(transport: Any) -> bool:
     return transport.session is None or type(transport.session) is aiohttp.ClientSession
 
 
-def _brought_by(transport: Any) -> str:
+def _proxy_or_password_of(transport: Any) -> str:
     session = transport.session
     if session is None:
         return "the environment's proxies" if transport._use_env_settings else ""
     if getattr(session, "trust_env", None) is True:
         return "the environment's proxies"
-    brought = {"_default_proxy": "its session's proxy", "_default_auth": "its session's password"}
-    # Not getattr: a stand-in in somebody's test has every attribute.
-    return next((words for name, words in brought.items() if vars(session).get(name)), "")
+    attributes = {
+        "_default_proxy": "its session's proxy",
+        "_default_auth": "its session's password",
+    }
+    # Not getattr: a mock has every attribute.
+    return next((words for name, words in attributes.items() if vars(session).get(name)), "")

@@ -1,4 +1,4 @@
-"""A coroutine on somebody else's event loop, waited for by the engine's thread, with an end."""
+"""Run a coroutine on the caller's event loop, and wait for it in another thread."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL = 0.2
-"""Seconds after which a loop is looked at again."""
+"""Seconds between two checks of a loop."""
 _GONE = 2
-"""Polls that a loop which does not run is given to run again."""
+"""Polls after which a loop that is not running counts as dead."""
 _STUCK = 10
-"""Polls that a running loop is given to turn: whoever blocks it may be waiting for this request."""
+"""Polls after which a running loop counts as blocked: its blocker may wait for this request."""
 _GRACE = 1.0
-"""Seconds past its deadline that a coroutine is given to notice that it was cancelled."""
+"""Seconds after its deadline in which a coroutine can handle its cancellation."""
 
 
 def wait_for(
@@ -35,19 +35,19 @@ def wait_for(
     seconds: float,
     clock: Clock,
 ) -> T:
-    """What a coroutine returns, run on ``loop``, which is not this thread's.
+    """Return the result of a coroutine that runs on the loop of another thread.
 
     Args:
-        begin: gives the coroutine, which is cancelled if its end is not waited for. It is called on
-            the loop: one that is blocked for too long never has a coroutine to complain about.
-        loop: runs it.
-        seconds: its deadline.
-        clock: times it.
+        begin: returns the coroutine, which is canceled if this stops waiting. It is called on the
+            loop: one that is blocked for too long never sees a coroutine that was not awaited.
+        loop: the loop.
+        seconds: the deadline of the coroutine.
+        clock: the time.
 
     Raises:
-        Interrupted: if the loop is closed, does not run, or does not turn.
-        ReadFailed: past the deadline, or if the work was cancelled and the loop goes on.
-        BaseException: what the coroutine raises.
+        Interrupted: if the loop is closed, not running, or blocked.
+        ReadFailed: after the deadline, or if the coroutine was canceled and the loop keeps running.
+        BaseException: of the coroutine.
     """
     begun: list[Coroutine[Any, Any, Any]] = []
     bounded = _bounded(begin, begun, seconds)
@@ -59,14 +59,14 @@ def wait_for(
         raise Interrupted from None
     ends = clock.now() + seconds + _GRACE
     while not concurrent.futures.wait([future], POLL).done:
-        turns = liveness.is_turning()
-        if turns and clock.now() <= ends:
+        is_alive = liveness.is_turning()
+        if is_alive and clock.now() <= ends:
             continue
-        # Should a loop that has stopped ever turn again, this is the first thing that it does.
+        # A loop that runs again later does this first.
         future.cancel()
         if loop.is_closed():
             _close(bounded, *begun)
-        raise timed_out(seconds) if turns else Interrupted()
+        raise timed_out(seconds) if is_alive else Interrupted()
     return _result(future, liveness, seconds)
 
 
@@ -81,7 +81,7 @@ def _result(
         raise _cancelled(liveness) from None
     except asyncio.TimeoutError:
         raise timed_out(seconds) from None
-    except BaseException:  # noqa: BLE001 - what ends the interpreter ends its loop, not this thread
+    except BaseException:  # noqa: BLE001 - it ends the loop of its thread, not this thread
         raise Interrupted from None
     if raised is not None:
         raise raised
@@ -101,22 +101,19 @@ async def _bounded(
 async def _outcome(
     begin: Callable[[], Coroutine[Any, Any, T]], begun: list[Coroutine[Any, Any, Any]]
 ) -> tuple[T | None, Exception | None]:
-    """What comes of a coroutine, as a value.
-
-    If nobody waits any more, asyncio would log an exception that nobody takes.
-    """
+    """Return the result or the exception as a value: asyncio logs exceptions never retrieved."""
     work = begin()
     begun.append(work)
     try:
         return await work, None
-    except asyncio.TimeoutError as error:  # up to Python 3.10 it is no TimeoutError
+    except asyncio.TimeoutError as error:  # in Python 3.10 it is not a TimeoutError
         return None, TimeoutError(*error.args)
-    except Exception as error:  # noqa: BLE001 - raised again by who waits
+    except Exception as error:  # noqa: BLE001 - the waiting thread raises it
         return None, error
 
 
 class LoopLiveness:
-    """Whether a loop turns."""
+    """Whether a loop is running its callbacks."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -125,7 +122,7 @@ class LoopLiveness:
         self._beat.set()
 
     def is_turning(self) -> bool:
-        """Looked at once in a poll: False when it has not turned for too long."""
+        """Check once per poll; return False when no callback has run for too long."""
         if self._beat.is_set():
             self._missed = 0
             self._beat.clear()
@@ -136,7 +133,7 @@ class LoopLiveness:
         return self._missed < (_STUCK if self._loop.is_running() else _GONE)
 
     def keeps_turning(self) -> bool:
-        """Whether it still turns a moment later: one that ends does so for a while, too."""
+        """Return whether it still runs a moment later: a loop that is ending runs on, too."""
         for _ in range(_GONE):
             self._beat.set()
             if not self.is_turning():
@@ -146,14 +143,14 @@ class LoopLiveness:
 
 
 def _cancelled(liveness: LoopLiveness) -> Exception:
-    """A loop that ends cancels all that runs on it; anybody else may cancel a single task."""
+    """Return the error for a task that was canceled alone, or by the end of its loop."""
     if liveness.keeps_turning():
-        return ReadFailed("the request was cancelled on its event loop")
+        return ReadFailed("the request was canceled on its event loop")
     return Interrupted()
 
 
 def _close(*coroutines: Coroutine[Any, Any, Any]) -> None:
     for coroutine in coroutines:
-        # What was under way may find its loop closed when it puts its things away.
+        # Its cleanup may fail because the loop is closed.
         with contextlib.suppress(Exception):
             coroutine.close()

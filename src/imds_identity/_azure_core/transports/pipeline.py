@@ -1,4 +1,4 @@
-"""azure-core's policies around each request, as the caller wants them."""
+"""azure-core's policies, applied to each request as the caller configured them."""
 
 from __future__ import annotations
 
@@ -30,38 +30,40 @@ if TYPE_CHECKING:
 
     from azure.core.rest import HttpRequest
 
-# What they do is done by us, or never.
-_NOT_OURS = (AsyncRedirectPolicy, AsyncRetryPolicy, ProxyPolicy, RedirectPolicy, RetryPolicy)
-_OF_TRANSPORTS = ("connection_verify", "connection_cert", "connection_data_block_size")
-_HOW = "imds_identity_how"
+# This package retries by itself, and uses neither redirects nor proxies.
+_REPLACED = (AsyncRedirectPolicy, AsyncRetryPolicy, ProxyPolicy, RedirectPolicy, RetryPolicy)
+_TRANSPORT_KEYWORDS = ("connection_verify", "connection_cert", "connection_data_block_size")
+_SEND_OPTION = "imds_identity_send"
 
 
 class Policies:
-    """What every request of a credential goes through, from the outermost to the transport.
+    """The policies of a credential, from the outermost to the transport.
 
-    Each attempt is a request of its own here: there is no retry policy, and policies that are
-    called once per call are called for each attempt.
+    There is no retry policy: each attempt is a request, and per-call policies run for each.
 
     Args:
         hooks: ``raw_request_hook`` and ``raw_response_hook``.
-        options: keywords of azure-core's policies and transports, as `options.Keywords` has them.
+        options: keywords of azure-core's policies and transports.
     """
 
     def __init__(self, hooks: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-        wanted = _as_list(options["policies"]) if "policies" in options else _all(hooks, options)
-        self._list = [policy for policy in wanted if not isinstance(policy, _NOT_OURS)]
-        self.of_transport = {name: options[name] for name in _OF_TRANSPORTS if name in options}
+        wanted = (
+            _as_list(options["policies"])
+            if "policies" in options
+            else _default_policies(hooks, options)
+        )
+        self._list = [policy for policy in wanted if not isinstance(policy, _REPLACED)]
+        self.transport_options = {
+            name: options[name] for name in _TRANSPORT_KEYWORDS if name in options
+        }
 
     @property
     def need_loop(self) -> bool:
-        """Whether one of them is to be awaited."""
+        """Whether one of them is async."""
         return any(map(_is_async_policy, self._list))
 
     def check(self, *, on_loop: bool) -> None:
-        """Refuse what cannot be called where requests are sent.
-
-        Args:
-            on_loop: whether they are awaited there.
+        """Refuse policies that cannot run where requests are sent: on an event loop or not.
 
         Raises:
             TypeError: for a policy of the other kind.
@@ -75,22 +77,22 @@ class Policies:
             if on_loop and isinstance(policy, HTTPPolicy):
                 raise TypeError(
                     f"{type(policy).__name__} is a sync policy, and requests are awaited here: "
-                    "make it an AsyncHTTPPolicy or a SansIOHTTPPolicy"
+                    "use an AsyncHTTPPolicy or a SansIOHTTPPolicy"
                 )
 
     def run(self, request: HttpRequest, transport: Any, body: ResponseBody, **options: Any) -> Any:
-        """The answer to ``request``, its body in ``body``."""
-        how = {_HOW: (transport, body)}
-        return self._pipeline.run(request, **options, **how).http_response
+        """Return the response to ``request``; its body is in ``body``."""
+        option = {_SEND_OPTION: (transport, body)}
+        return self._pipeline.run(request, **options, **option).http_response
 
     async def run_async(
         self, request: HttpRequest, transport: Any, body: ResponseBody, **options: Any
     ) -> Any:
-        """Like `run`, for a transport that is awaited."""
-        how = {_HOW: (transport, body)}
-        return (await self._async_pipeline.run(request, **options, **how)).http_response
+        """Like `run`, for an async transport."""
+        option = {_SEND_OPTION: (transport, body)}
+        return (await self._async_pipeline.run(request, **options, **option)).http_response
 
-    # One of each and not one a request: a policy knows its next one, and may be shared by threads.
+    # Not one per request: a policy has a reference to the next one, and threads share policies.
     @cached_property
     def _pipeline(self) -> Any:
         pipeline: Any = Pipeline
@@ -103,28 +105,28 @@ class Policies:
 
 
 class _Transport:
-    """The end of every pipeline: sends as is said with the request, and reads the answer whole."""
+    """The end of every pipeline: sends by the request's transport and reads the whole response."""
 
     def send(self, request: Any, **options: Any) -> Any:
-        transport, body = options.pop(_HOW)
-        body.sending()
+        transport, body = options.pop(_SEND_OPTION)
+        body.restart()
         response = transport.send(request, **options)
         read_body(response, body)
         return response
 
 
 class _AsyncTransport:
-    """The same for transports that are awaited."""
+    """The same for async transports."""
 
     async def send(self, request: Any, **options: Any) -> Any:
-        transport, body = options.pop(_HOW)
-        body.sending()
+        transport, body = options.pop(_SEND_OPTION)
+        body.restart()
         response = await transport.send(request, **options)
         await read_body_async(response, body)
         return response
 
 
-def _all(hooks: Mapping[str, Any], options: Mapping[str, Any]) -> list[Any]:
+def _default_policies(hooks: Mapping[str, Any], options: Mapping[str, Any]) -> list[Any]:
     policies: list[Any] = []
     if options.keys() & {"request_id", "auto_request_id"}:
         policies.append(RequestIdPolicy(**options))
@@ -148,16 +150,16 @@ def _user_agent(
     user_agent_use_env: bool = True,
     **_: Any,
 ) -> UserAgentPolicy:
-    said = user_agent if user_agent_overwrite else f"{user_agent} {USER_AGENT}"
+    value = user_agent if user_agent_overwrite else f"{user_agent} {USER_AGENT}"
     return UserAgentPolicy(
-        said.strip() or USER_AGENT,
-        user_agent_overwrite=True,  # ours is in the request already
+        value.strip() or USER_AGENT,
+        user_agent_overwrite=True,  # the request already has this package's own
         user_agent_use_env=user_agent_use_env,
     )
 
 
 def _as_list(policies: Any) -> list[Any]:
-    """One policy, or any number of them."""
+    """Return one policy or several as a list."""
     if policies is None:
         return []
     return list(policies) if isinstance(policies, list | tuple) else [policies]

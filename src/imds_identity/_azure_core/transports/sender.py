@@ -1,4 +1,4 @@
-"""azure-core's transports as senders of the engine, under its bounds of time and size."""
+"""azure-core's transports as senders, within this package's limits of time and size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import azure.core.rest._requests_basic  # noqa: F401 - else imported by the first request
+import azure.core.rest._requests_basic  # noqa: F401 - else the first request imports it
 from azure.core.exceptions import (
     DecodeError,
     HttpResponseError,
@@ -58,26 +58,26 @@ __all__ = [
 
 
 def check_policies(transport: Any, policies: Policies, *, is_async: bool) -> None:
-    """Refuse policies that cannot be called where ``transport`` sends.
+    """Refuse policies that cannot run where ``transport`` sends.
 
     Args:
-        transport: the caller's, if there is one.
-        policies: likewise.
-        is_async: whether an event loop is there to await them.
+        transport: the caller's, or None.
+        policies: the caller's.
+        is_async: whether the credential is async.
 
     Raises:
-        TypeError: for one that would have to be awaited and is not, or the other way round.
+        TypeError: for an async policy without an event loop, or a sync one on a loop.
     """
     policies.check(on_loop=is_async and _needs_a_loop(transport, policies))
 
 
 def sync_sender(transport: Any, policies: Policies) -> OpenSender:
-    """Sends by ``transport``, or by azure-core's own if there are policies and no transport."""
+    """Return a sender by ``transport``, or by azure-core's default one if it is None."""
     return functools.partial(_opened, functools.partial(_run, transport, policies))
 
 
 def async_sender(transport: Any, policies: Policies, loop: asyncio.AbstractEventLoop) -> OpenSender:
-    """Sends by ``transport``; an async one runs on ``loop`` while the engine's thread waits."""
+    """Like `sync_sender`; an async transport runs on ``loop`` while the fetch's thread waits."""
     if not _needs_a_loop(transport, policies):
         return sync_sender(transport, policies)
 
@@ -100,25 +100,25 @@ def _opened(run: Callable[[Request, Clock], Response], clock: Clock) -> Iterator
             return run(request, clock)
         except Interrupted:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as one of ours
+        except Exception as error:  # noqa: BLE001 - it becomes one of this package's
             problem = _transport_error_from(error, request)
-        # Not inside the handler: an exception's context holds frames, and those hold secrets.
+        # Outside the handler: an exception's context keeps frames and their secrets alive.
         raise problem
 
     yield send
 
 
 def _run(transport: Any, policies: Policies, request: Request, clock: Clock) -> Response:
-    """Send ``request`` by a transport that blocks."""
+    """Send ``request`` by a sync transport."""
     if transport is None:
-        transport = RequestsTransport(**policies.of_transport)
+        transport = RequestsTransport(**policies.transport_options)
     isolated = isolated_requests(transport, request, clock)
     if isolated is not None:
         with isolated.session:
             return _send(isolated, policies, request, clock)
     check_certificate(transport, request)
     bound_requests(transport, request, clock)
-    # Nothing is known of what it does with time-outs.
+    # This transport may ignore the timeouts.
     send = functools.partial(_send, transport, policies, request, clock)
     return call_with_timeout(send, request.seconds, timed_out(request.seconds))
 
@@ -132,9 +132,9 @@ def _send(transport: Any, policies: Policies, request: Request, clock: Clock) ->
 async def _run_async(
     transport: Any, policies: Policies, request: Request, clock: Clock
 ) -> Response:
-    """Send ``request`` by a transport that is awaited."""
+    """Send ``request`` by an async transport."""
     if transport is None:
-        transport = AsyncioRequestsTransport(**policies.of_transport)
+        transport = AsyncioRequestsTransport(**policies.transport_options)
     isolated = isolated_requests(transport, request, clock)
     if isolated is not None:
         with isolated.session:
@@ -170,7 +170,7 @@ def _transport_error_from(error: Exception, request: Request) -> Exception:
     if isinstance(error, ServiceRequestError):
         return ConnectFailed(system_message(error, request))
     broken_off = (IncompleteReadError, ServiceResponseError, DecodeError)
-    # The very class: its subclasses are what services say to clients of theirs.
+    # This class only: its subclasses are errors of the services that Azure clients call.
     if isinstance(error, broken_off) or type(error) is HttpResponseError:
         return ReadFailed(system_message(error, request))
     return transport_error_from(error, request)
