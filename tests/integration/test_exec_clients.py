@@ -153,7 +153,7 @@ sys.exit(main(["exec", *sys.argv[2:], "--", sys.executable, "-c", sys.argv[1]]))
 """
 
 
-@pytest.mark.parametrize("host", ["imds_emulator"])
+@pytest.mark.parametrize("host", ["imds_emulator", "arc_emulator"])
 def test_nothing_is_imported_while_a_token_is_requested(
     host: str, request: pytest.FixtureRequest
 ) -> None:

@@ -99,9 +99,9 @@ class ArcSource(TokenSource):
 
     def preload(self) -> None:
         """Import what a fetch needs."""
-        from . import arc
+        from .arc import auth, exchange
 
-        del arc
+        del auth, exchange
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """One token, by two requests if all is well: the first is met with a challenge."""
