@@ -65,13 +65,13 @@ def _azure_types() -> tuple[Any, Any]:
             __slots__ = ()
             __repr__ = PlainAccessToken.__repr__
 
-            def __reduce__(self) -> tuple[Any, ...]:
+            def __reduce__(self) -> tuple[object, ...]:
                 return _restored_token, tuple(self)
 
         class HiddenAccessTokenInfo(AccessTokenInfo):
             __repr__ = _info_repr
 
-            def __reduce__(self) -> tuple[Any, ...]:
+            def __reduce__(self) -> tuple[object, ...]:
                 fields = self.token, self.expires_on, self.token_type, self.refresh_on
                 return _restored_info, fields
 

@@ -50,8 +50,8 @@ class BaseCredential:
         arc_tokens_directory: str | os.PathLike[str] | None = None,
         cache: bool | str | os.PathLike[str] | None = None,
         transport: Any = None,
-        raw_request_hook: Callable[..., Any] | None = None,
-        raw_response_hook: Callable[..., Any] | None = None,
+        raw_request_hook: Callable[..., object] | None = None,
+        raw_response_hook: Callable[..., object] | None = None,
         on_event: Callable[[Event], object] | None = None,
         _token_cache: TokenCache | None = None,
         **options: Unpack[Keywords],
@@ -92,7 +92,7 @@ class BaseCredential:
         shown = (f"{n}={v!r}" for n, v in self._settings.items() if n not in _OBJECTS | _HIDDEN)
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Pickle the configuration only: the copy detects the source where it is."""
         if unpicklable := self._settings.keys() & _OBJECTS:
             raise TypeError(
@@ -101,7 +101,7 @@ class BaseCredential:
         return functools.partial(type(self), **self._settings), ()
 
     def _checked_policies(
-        self, hooks: dict[str, Any], keywords: ParsedKeywords | None
+        self, hooks: Mapping[str, object], keywords: ParsedKeywords | None
     ) -> Policies | None:
         """Return azure-core's policies for each request, or None for the package's own transport.
 
@@ -177,7 +177,7 @@ def _preload() -> None:
 
 
 def _parsed(
-    options: Mapping[str, Any], class_name: str, own: Mapping[str, Any]
+    options: Mapping[str, object], class_name: str, own: Mapping[str, object]
 ) -> ParsedKeywords | None:
     if not options:
         return None

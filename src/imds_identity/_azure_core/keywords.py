@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Mapping
@@ -43,15 +44,15 @@ class PipelineKeywords(TypedDict, total=False):
     user_agent_use_env: bool
     request_id: str
     auto_request_id: bool
-    per_call_policies: Any
-    per_retry_policies: Any
-    policies: Any
-    network_span_namer: Any
+    per_call_policies: object
+    per_retry_policies: object
+    policies: object
+    network_span_namer: object
     tracing_attributes: Mapping[str, str]
-    instrumentation_config: Mapping[str, Any]
+    instrumentation_config: Mapping[str, object]
     additional_allowed_query_params: Iterable[str]
     connection_verify: bool | str
-    connection_cert: Any
+    connection_cert: object
     connection_data_block_size: int
 
 
@@ -65,18 +66,18 @@ class WorkloadKeywords(TypedDict, total=False):
 class UnsupportedKeywords(TypedDict, total=False):
     """Keywords with an effect in azure-identity and none here: a warning names them."""
 
-    custom_hook_policy: Any
-    headers_policy: Any
-    http_logging_policy: Any
-    logging_policy: Any
+    custom_hook_policy: object
+    headers_policy: object
+    http_logging_policy: object
+    logging_policy: object
     proxies: Mapping[str, str]
-    proxy_policy: Any
-    redirect_policy: Any
-    retry_policy: Any
-    retry_policy_class: Any
-    session: Any
-    user_agent_policy: Any
-    _cache: Any
+    proxy_policy: object
+    redirect_policy: object
+    retry_policy: object
+    retry_policy_class: object
+    session: object
+    user_agent_policy: object
+    _cache: object
 
 
 class IgnoredKeywords(TypedDict, total=False):
@@ -85,7 +86,7 @@ class IgnoredKeywords(TypedDict, total=False):
     additionally_allowed_tenants: Iterable[str]
     allow_multitenant_authentication: bool
     base_user_agent: str
-    cache_persistence_options: Any
+    cache_persistence_options: object
     disable_instance_discovery: bool
     enable_support_logging: bool
     logging_body: bool
@@ -160,7 +161,7 @@ class ParsedKeywords(NamedTuple):
             )
 
 
-def parse(options: Mapping[str, Any], class_name: str, own: Iterable[str]) -> ParsedKeywords:
+def parse(options: Mapping[str, object], class_name: str, own: Iterable[str]) -> ParsedKeywords:
     """Return the keywords in ``options`` that are not None.
 
     Args:
@@ -184,7 +185,7 @@ def parse(options: Mapping[str, Any], class_name: str, own: Iterable[str]) -> Pa
     return ParsedKeywords(values, retry_options_of(values))
 
 
-def retry_options_of(options: Mapping[str, Any]) -> RetryOptions:
+def retry_options_of(options: Mapping[str, object]) -> RetryOptions:
     """Return the retry options in keywords.
 
     Raises:
@@ -209,7 +210,7 @@ def retry_options_of(options: Mapping[str, Any]) -> RetryOptions:
     )
 
 
-def _seconds(options: Mapping[str, Any], name: str) -> float | None:
+def _seconds(options: Mapping[str, object], name: str) -> float | None:
     seconds = _number(options, name)
     return None if seconds is None else min(seconds, _LONGEST)
 
@@ -223,31 +224,31 @@ def _request_seconds(connect: float | None, read: float | None) -> float | None:
     return None
 
 
-def _attempts(options: Mapping[str, Any], name: str) -> int | None:
+def _attempts(options: Mapping[str, object], name: str) -> int | None:
     """Return the number of requests: one more than retries."""
     retries = _number(options, name, least=0.0)
     return None if retries is None else int(min(retries, _MOST_ATTEMPTS)) + 1
 
 
-def _number(options: Mapping[str, Any], name: str, least: float | None = None) -> float | None:
+def _number(options: Mapping[str, object], name: str, least: float | None = None) -> float | None:
     """Return a number above 0, or of at least ``least``."""
     value = options.get(name)
     if value is None:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not (value > 0 if least is None else value >= least):
-        raise ValueError(
-            f"{name} must be a number {'above 0' if least is None else 'of 0 or more'}, "
-            f"not {value!r}"
-        )
-    return float(value)
+    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    if number > 0 if least is None else number >= least:
+        return number
+    least_words = "above 0" if least is None else "of 0 or more"
+    raise ValueError(f"{name} must be a number {least_words}, not {value!r}")
 
 
-def _statuses(codes: Iterable[int] | None) -> frozenset[int] | None:
+def _statuses(codes: object) -> frozenset[int] | None:
     if codes is None:
         return None
     try:
-        return frozenset(int(code) for code in codes if int(code) >= 400) - {_CHALLENGE}
+        numbers = map(int, codes)  # type: ignore[call-overload]
+        return frozenset(code for code in numbers if code >= 400) - {_CHALLENGE}
     except (TypeError, ValueError):
         raise ValueError(
             f"retry_on_status_codes must be a list of HTTP statuses, not {codes!r}"

@@ -64,7 +64,7 @@ class CacheEntry:
         self.failure_until = NEVER
         self.challenge: Challenge | None = None
         self.answering: Token | None = None
-        self.answered: set[weakref.ref[Any]] = set()
+        self.answered: set[weakref.ref[object]] = set()
         self.version: object = None
         self.flights: dict[str | None, Flight] = {}
         self.generation += 1
@@ -90,7 +90,7 @@ class CacheEntry:
             raise self.failure.copy()
         return None
 
-    def answer(self, claims: str, caller: weakref.ref[Any], now: float) -> Token | None:
+    def answer(self, claims: str, caller: weakref.ref[object], now: float) -> Token | None:
         """Return the current token if it answers ``claims`` and the caller did not refuse it.
 
         Raises:
@@ -115,7 +115,7 @@ class CacheEntry:
             self.published = token
             self.hit_until = hit_until
 
-    def join_or_start(self, flight: Flight, caller: weakref.ref[Any], *, blocks: bool) -> Flight:
+    def join_or_start(self, flight: Flight, caller: weakref.ref[object], *, blocks: bool) -> Flight:
         """Return the flight to wait for: a usable one in progress, else ``flight``."""
         current = self.flights.get(flight.claims)
         if current is None or current.is_unusable(flight.since, blocks=blocks):

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import weakref
     from collections.abc import Callable
-    from typing import Any, Protocol, TypeAlias
+    from typing import Protocol, TypeAlias
 
     from .._core.failure import Failure
     from .._core.key import Key
@@ -117,7 +117,7 @@ class Flight:
         self.started = False
         self.refreshes = False
         self.on_result: OnResult | None = None
-        self.callers: set[weakref.ref[Any]] = set()
+        self.callers: set[weakref.ref[object]] = set()
         self.outcome: Outcome | None = None
         self._callbacks: list[Callable[[], object]] = []
 

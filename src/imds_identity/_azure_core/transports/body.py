@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from azure.core.pipeline.transport import AsyncHttpResponse as OldAsyncHttpResponse
 from azure.core.pipeline.transport import HttpResponse as OldHttpResponse
@@ -13,10 +13,14 @@ from ..._http.bounded import MAX_BODY, check_encoding, timed_out, too_large
 from ..._http.messages import Response
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
     from ..._platform.clock import Clock
 
 
 # stream_download() requires a pipeline and does not use it.
+AnyResponse: TypeAlias = Any
+"""A response of azure-core, of its old or new API, or a test double with the same methods."""
 _NO_PIPELINE: Any = None
 
 
@@ -53,14 +57,14 @@ class ResponseBody:
         if self._clock.now() > self._ends:
             raise timed_out(self._seconds)
 
-    def store_in(self, response: Any) -> None:
+    def store_in(self, response: AnyResponse) -> None:
         """Store the body in ``response``, so that hooks can read it."""
-        holders: tuple[Any, Any] = (response, getattr(response, "internal_response", None))
+        holders: tuple[object, object] = (response, getattr(response, "internal_response", None))
         for holder in holders:
             if hasattr(holder, "_content"):
                 holder._content = bytes(self._body)
 
-    def response(self, response: Any) -> Response:
+    def response(self, response: AnyResponse) -> Response:
         """Return it as the package's own response."""
         return Response(
             status=response.status_code,
@@ -72,7 +76,7 @@ class ResponseBody:
         )
 
 
-def read_body(response: Any, body: ResponseBody) -> None:
+def read_body(response: AnyResponse, body: ResponseBody) -> None:
     """Read ``response`` into ``body``.
 
     Raises:
@@ -90,7 +94,7 @@ def read_body(response: Any, body: ResponseBody) -> None:
         body.store_in(response)
 
 
-async def read_body_async(response: Any, body: ResponseBody) -> None:
+async def read_body_async(response: AnyResponse, body: ResponseBody) -> None:
     """Like `read_body`, for an async response."""
     try:
         check_encoding(_headers_of(response))
@@ -103,7 +107,7 @@ async def read_body_async(response: Any, body: ResponseBody) -> None:
         body.store_in(response)
 
 
-def _chunks(response: Any) -> Any:
+def _chunks(response: AnyResponse) -> Iterable[bytes]:
     if isinstance(response, HttpResponse):
         return [response.content] if response.is_stream_consumed else response.iter_raw()
     if isinstance(response, OldHttpResponse):
@@ -111,7 +115,7 @@ def _chunks(response: Any) -> Any:
     return [_text(response)]
 
 
-async def _async_chunks(response: Any) -> Any:
+async def _async_chunks(response: AnyResponse) -> AsyncIterator[bytes]:
     if isinstance(response, AsyncHttpResponse) and not response.is_stream_consumed:
         async for chunk in response.iter_raw():
             yield chunk
@@ -124,18 +128,18 @@ async def _async_chunks(response: Any) -> Any:
         yield _text(response)
 
 
-def _text(response: Any) -> bytes:
+def _text(response: AnyResponse) -> bytes:
     """Return the text of a test double, which may have nothing else."""
     text = response.text(encoding="utf-8")
     return text if isinstance(text, bytes) else str(text).encode("utf-8")
 
 
-def _headers_of(response: Any) -> dict[str, str]:
+def _headers_of(response: AnyResponse) -> dict[str, str]:
     return {str(name).lower(): str(value) for name, value in response.headers.items()}
 
 
-def _close(response: Any) -> None:
+def _close(response: AnyResponse) -> None:
     """Close the connection; the rest of the response is not read."""
-    inner = getattr(response, "internal_response", response)
+    inner: AnyResponse = getattr(response, "internal_response", response)
     with contextlib.suppress(Exception):
         inner.close()

@@ -12,7 +12,7 @@ import copy
 import sys
 import warnings
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import requests
@@ -34,17 +34,19 @@ if TYPE_CHECKING:
     from ..._http.messages import Request
     from ..._platform.clock import Clock
 
+AnyTransport: TypeAlias = Any
+"""A transport of azure-core, sync or async, or a test double with the same methods."""
 _ISOLATED_TYPES = (RequestsTransport, AsyncioRequestsTransport)
 _HARMLESS = ("cert", "hooks")
 _PLAIN_ADAPTERS = (HTTPAdapter, BiggerBlockSizeHTTPAdapter)
 
 
-def is_async(transport: Any) -> bool:
+def is_async(transport: AnyTransport) -> bool:
     """Return whether ``transport`` is async; some inherit from both base classes."""
     return isinstance(transport, AsyncHttpTransport) or not isinstance(transport, HttpTransport)
 
 
-def check_transport(transport: Any) -> None:
+def check_transport(transport: AnyTransport) -> None:
     """Refuse a transport that would use proxies, or that needs trio; import what it needs.
 
     Raises:
@@ -68,7 +70,7 @@ def check_transport(transport: Any) -> None:
         )
 
 
-def warn_of_certificate(transport: Any, level: int) -> None:
+def warn_of_certificate(transport: AnyTransport, level: int) -> None:
     """Warn of a transport that `check_certificate` is going to refuse.
 
     Args:
@@ -84,7 +86,7 @@ def warn_of_certificate(transport: Any, level: int) -> None:
         )
 
 
-def isolated_requests(transport: Any, request: Request, clock: Clock) -> Any:
+def isolated_requests(transport: AnyTransport, request: Request, clock: Clock) -> AnyTransport:
     """Return an isolated copy of an azure-core `requests` transport, or None for other types."""
     if type(transport) not in _ISOLATED_TYPES or not _is_plain(transport.session):
         return None
@@ -102,7 +104,7 @@ def isolated_requests(transport: Any, request: Request, clock: Clock) -> Any:
     return isolated
 
 
-def check_certificate(transport: Any, request: Request) -> None:
+def check_certificate(transport: AnyTransport, request: Request) -> None:
     """Refuse a transport without an isolated copy where a thumbprint identifies the server.
 
     Raises:
@@ -117,7 +119,7 @@ def check_certificate(transport: Any, request: Request) -> None:
         )
 
 
-def bound_requests(transport: Any, request: Request, clock: Clock) -> None:
+def bound_requests(transport: AnyTransport, request: Request, clock: Clock) -> None:
     """Limit time and size of this endpoint's responses for a transport without an isolated copy."""
     if not isinstance(transport, RequestsTransport):
         return
@@ -131,7 +133,7 @@ def bound_requests(transport: Any, request: Request, clock: Clock) -> None:
         session.adapters = OrderedDict({where: BoundedAdapter(clock), **session.adapters})
 
 
-def isolated_aiohttp(transport: Any, request: Request) -> Any:
+def isolated_aiohttp(transport: AnyTransport, request: Request) -> AnyTransport:
     """Return an isolated copy of azure-core's aiohttp transport, or None. Call it on the loop."""
     if not _is_plain_aiohttp(transport):
         return None
@@ -153,11 +155,11 @@ def isolated_aiohttp(transport: Any, request: Request) -> Any:
     return isolated
 
 
-def options_for(transport: Any, request: Request) -> dict[str, Any]:
+def options_for(transport: AnyTransport, request: Request) -> dict[str, object]:
     """Return the options for ``transport`` to send ``request`` with."""
     host = urlsplit(request.url).hostname
     proxied = ("http", "https", "all", f"http://{host}", f"https://{host}", f"all://{host}")
-    options: dict[str, Any] = {"stream": True}
+    options: dict[str, object] = {"stream": True}
     if not request.over_internet:
         # requests looks these up, the most specific first; None hides those of the session.
         options["proxies"] = {**dict.fromkeys(proxied), "no_proxy": "*"}
@@ -185,12 +187,12 @@ class _OwnHeadersOnly(requests.auth.AuthBase):
         return request
 
 
-def _without_location(answer: requests.Response, **_: Any) -> None:
+def _without_location(answer: requests.Response, **_: object) -> None:
     """Keep requests from reading the decoded body of a redirect that it does not follow."""
     answer.headers.pop("location", None)
 
 
-def _is_plain(session: Any) -> bool:
+def _is_plain(session: object) -> bool:
     """Return whether ``session`` has nothing but its configuration to lose."""
     if session is None:
         return True
@@ -199,14 +201,14 @@ def _is_plain(session: Any) -> bool:
     )
 
 
-def _aiohttp_transport() -> Any:
+def _aiohttp_transport() -> AnyTransport:
     """Return azure-core's aiohttp transport class if it was imported; aiohttp may be missing."""
     return getattr(
         sys.modules.get("azure.core.pipeline.transport._aiohttp"), "AioHttpTransport", None
     )
 
 
-def _is_plain_aiohttp(transport: Any) -> bool:
+def _is_plain_aiohttp(transport: AnyTransport) -> bool:
     known = _aiohttp_transport()
     if known is None or type(transport) is not known:
         return False
@@ -215,7 +217,7 @@ def _is_plain_aiohttp(transport: Any) -> bool:
     return transport.session is None or type(transport.session) is aiohttp.ClientSession
 
 
-def _proxy_or_password_of(transport: Any) -> str:
+def _proxy_or_password_of(transport: AnyTransport) -> str:
     session = transport.session
     if session is None:
         return "the environment's proxies" if transport._use_env_settings else ""

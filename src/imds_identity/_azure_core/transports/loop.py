@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from ..._http.bounded import timed_out
 from ..._http.exchange import ReadFailed
@@ -14,6 +14,8 @@ from ..._token_cache.flight import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    from typing_extensions import Never
 
     from ..._platform.clock import Clock
 
@@ -30,7 +32,7 @@ _GRACE = 1.0
 
 
 def wait_for(
-    begin: Callable[[], Coroutine[Any, Any, T]],
+    begin: Callable[[], Coroutine[object, Never, T]],
     loop: asyncio.AbstractEventLoop,
     seconds: float,
     clock: Clock,
@@ -49,7 +51,7 @@ def wait_for(
         ReadFailed: after the deadline, or if the coroutine was canceled and the loop keeps running.
         BaseException: of the coroutine.
     """
-    begun: list[Coroutine[Any, Any, Any]] = []
+    begun: list[Coroutine[object, Never, object]] = []
     bounded = _bounded(begin, begun, seconds)
     liveness = LoopLiveness(loop)
     try:
@@ -89,8 +91,8 @@ def _result(
 
 
 async def _bounded(
-    begin: Callable[[], Coroutine[Any, Any, T]],
-    begun: list[Coroutine[Any, Any, Any]],
+    begin: Callable[[], Coroutine[object, Never, T]],
+    begun: list[Coroutine[object, Never, object]],
     seconds: float,
 ) -> tuple[T | None, Exception | None]:
     outcome = _outcome(begin, begun)
@@ -99,7 +101,7 @@ async def _bounded(
 
 
 async def _outcome(
-    begin: Callable[[], Coroutine[Any, Any, T]], begun: list[Coroutine[Any, Any, Any]]
+    begin: Callable[[], Coroutine[object, Never, T]], begun: list[Coroutine[object, Never, object]]
 ) -> tuple[T | None, Exception | None]:
     """Return the result or the exception as a value: asyncio logs exceptions never retrieved."""
     work = begin()
@@ -149,7 +151,7 @@ def _cancelled(liveness: LoopLiveness) -> Exception:
     return Interrupted()
 
 
-def _close(*coroutines: Coroutine[Any, Any, Any]) -> None:
+def _close(*coroutines: Coroutine[object, Never, object]) -> None:
     for coroutine in coroutines:
         # Its cleanup may fail because the loop is closed.
         with contextlib.suppress(Exception):

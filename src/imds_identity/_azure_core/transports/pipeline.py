@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from azure.core.rest import HttpRequest
 
+    from .isolated import AnyTransport
+
 # This package retries by itself, and uses neither redirects nor proxies.
 _REPLACED = (AsyncRedirectPolicy, AsyncRetryPolicy, ProxyPolicy, RedirectPolicy, RetryPolicy)
 _TRANSPORT_KEYWORDS = ("connection_verify", "connection_cert", "connection_data_block_size")
@@ -46,7 +48,7 @@ class Policies:
         options: keywords of azure-core's policies and transports.
     """
 
-    def __init__(self, hooks: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    def __init__(self, hooks: Mapping[str, object], options: Mapping[str, Any]) -> None:
         wanted = (
             _as_list(options["policies"])
             if "policies" in options
@@ -80,13 +82,15 @@ class Policies:
                     "use an AsyncHTTPPolicy or a SansIOHTTPPolicy"
                 )
 
-    def run(self, request: HttpRequest, transport: Any, body: ResponseBody, **options: Any) -> Any:
+    def run(
+        self, request: HttpRequest, transport: AnyTransport, body: ResponseBody, **options: Any
+    ) -> Any:
         """Return the response to ``request``; its body is in ``body``."""
         option = {_SEND_OPTION: (transport, body)}
         return self._pipeline.run(request, **options, **option).http_response
 
     async def run_async(
-        self, request: HttpRequest, transport: Any, body: ResponseBody, **options: Any
+        self, request: HttpRequest, transport: AnyTransport, body: ResponseBody, **options: Any
     ) -> Any:
         """Like `run`, for an async transport."""
         option = {_SEND_OPTION: (transport, body)}
@@ -126,8 +130,8 @@ class _AsyncTransport:
         return response
 
 
-def _default_policies(hooks: Mapping[str, Any], options: Mapping[str, Any]) -> list[Any]:
-    policies: list[Any] = []
+def _default_policies(hooks: Mapping[str, object], options: Mapping[str, Any]) -> list[object]:
+    policies: list[object] = []
     if options.keys() & {"request_id", "auto_request_id"}:
         policies.append(RequestIdPolicy(**options))
     if "headers" in options:
@@ -148,7 +152,7 @@ def _user_agent(
     user_agent: str = "",
     user_agent_overwrite: bool = False,
     user_agent_use_env: bool = True,
-    **_: Any,
+    **_: object,
 ) -> UserAgentPolicy:
     value = user_agent if user_agent_overwrite else f"{user_agent} {USER_AGENT}"
     return UserAgentPolicy(
@@ -158,13 +162,13 @@ def _user_agent(
     )
 
 
-def _as_list(policies: Any) -> list[Any]:
+def _as_list(policies: object) -> list[object]:
     """Return one policy or several as a list."""
     if policies is None:
         return []
     return list(policies) if isinstance(policies, list | tuple) else [policies]
 
 
-def _is_async_policy(policy: Any) -> bool:
+def _is_async_policy(policy: object) -> bool:
     called = (getattr(policy, name, None) for name in ("on_request", "on_response"))
     return isinstance(policy, AsyncHTTPPolicy) or any(map(inspect.iscoroutinefunction, called))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import azure.core.rest._requests_basic  # noqa: F401 - else the first request imports it
 from azure.core.exceptions import (
@@ -25,6 +25,7 @@ from ..._http.transport_errors import plain_headers, system_message, transport_e
 from ..._token_cache.flight import Interrupted
 from .body import ResponseBody
 from .isolated import (
+    AnyTransport,
     bound_requests,
     check_certificate,
     check_transport,
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 
-def check_policies(transport: Any, policies: Policies, *, is_async: bool) -> None:
+def check_policies(transport: AnyTransport, policies: Policies, *, is_async: bool) -> None:
     """Refuse policies that cannot run where ``transport`` sends.
 
     Args:
@@ -71,12 +72,14 @@ def check_policies(transport: Any, policies: Policies, *, is_async: bool) -> Non
     policies.check(on_loop=is_async and _needs_a_loop(transport, policies))
 
 
-def sync_sender(transport: Any, policies: Policies) -> OpenSender:
+def sync_sender(transport: AnyTransport, policies: Policies) -> OpenSender:
     """Return a sender by ``transport``, or by azure-core's default one if it is None."""
     return functools.partial(_opened, functools.partial(_run, transport, policies))
 
 
-def async_sender(transport: Any, policies: Policies, loop: asyncio.AbstractEventLoop) -> OpenSender:
+def async_sender(
+    transport: AnyTransport, policies: Policies, loop: asyncio.AbstractEventLoop
+) -> OpenSender:
     """Like `sync_sender`; an async transport runs on ``loop`` while the fetch's thread waits."""
     if not _needs_a_loop(transport, policies):
         return sync_sender(transport, policies)
@@ -88,7 +91,7 @@ def async_sender(transport: Any, policies: Policies, loop: asyncio.AbstractEvent
     return functools.partial(_opened, run)
 
 
-def _needs_a_loop(transport: Any, policies: Policies) -> bool:
+def _needs_a_loop(transport: AnyTransport, policies: Policies) -> bool:
     return policies.need_loop if transport is None else is_async(transport)
 
 
@@ -108,7 +111,7 @@ def _opened(run: Callable[[Request, Clock], Response], clock: Clock) -> Iterator
     yield send
 
 
-def _run(transport: Any, policies: Policies, request: Request, clock: Clock) -> Response:
+def _run(transport: AnyTransport, policies: Policies, request: Request, clock: Clock) -> Response:
     """Send ``request`` by a sync transport."""
     if transport is None:
         transport = RequestsTransport(**policies.transport_options)
@@ -123,14 +126,14 @@ def _run(transport: Any, policies: Policies, request: Request, clock: Clock) -> 
     return call_with_timeout(send, request.seconds, timed_out(request.seconds))
 
 
-def _send(transport: Any, policies: Policies, request: Request, clock: Clock) -> Response:
+def _send(transport: AnyTransport, policies: Policies, request: Request, clock: Clock) -> Response:
     body = ResponseBody(clock, request.seconds)
     options = options_for(transport, request)
     return body.response(policies.run(_http(request), transport, body, **options))
 
 
 async def _run_async(
-    transport: Any, policies: Policies, request: Request, clock: Clock
+    transport: AnyTransport, policies: Policies, request: Request, clock: Clock
 ) -> Response:
     """Send ``request`` by an async transport."""
     if transport is None:
@@ -149,7 +152,7 @@ async def _run_async(
 
 
 async def _send_async(
-    transport: Any, policies: Policies, request: Request, clock: Clock
+    transport: AnyTransport, policies: Policies, request: Request, clock: Clock
 ) -> Response:
     body = ResponseBody(clock, request.seconds)
     options = options_for(transport, request)
