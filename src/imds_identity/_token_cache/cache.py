@@ -75,14 +75,7 @@ class TokenCache:
         challenge: Challenge | None = None,
         generation: int | None = None,
     ) -> None:
-        """Take over the token of another process where it is newer.
-
-        Args:
-            entry: the entry to update.
-            token: the other process's token, if it has one.
-            challenge: the last claims challenge that it met.
-            generation: of the entry when these were read; what was cleared since stays cleared.
-        """
+        """Take over another process's token and challenge where newer, unless cleared since."""
         if token is not None and decide(token, self.clock.now()) is not State.EXPIRED:
             self._locked(entry.adopt, token, challenge, generation)
 
@@ -134,17 +127,7 @@ class TokenCache:
     def flights(
         self, entry: CacheEntry, fetch: Fetch, claims: str | None, **options: Any
     ) -> Generator[Flight, None, Token]:
-        """Like `get`, but the caller waits: for each flight, for `POLL_SECONDS` at most.
-
-        Args:
-            entry: as for `get`.
-            fetch: as for `get`.
-            claims: as for `get`.
-            options: as for `join_or_start`.
-
-        Raises:
-            Failure: as `get` does.
-        """
+        """Like `get`, but the caller waits: for each flight, for `POLL_SECONDS` at most."""
         polls = 0
         for _ in range(TRIES):
             found = self.join_or_start(entry, fetch, claims, **options)
@@ -176,13 +159,13 @@ class TokenCache:
         """Return the token, or the flight to wait for: one in progress, else a new one.
 
         Args:
-            entry: as for `get`.
-            fetch: as for `get`.
-            claims: as for `get`.
+            entry: as for `get`, like ``fetch``, ``claims`` and ``on_result``.
+            fetch: see ``entry``.
+            claims: see ``entry``.
             blocks: whether the calling thread is going to wait for the flight.
             needs: the thread whose event loop ``fetch`` needs, or 0.
             caller: identifies the caller, if its thread does not.
-            on_result: as for `get`.
+            on_result: see ``entry``.
 
         Raises:
             Failure: if a fetch failed a moment ago.
@@ -216,11 +199,7 @@ class TokenCache:
         return token or flight
 
     def result(self, flight: Flight) -> Token | None:
-        """Return the token of a completed flight, or None if the caller must try again.
-
-        Raises:
-            Failure: a copy of the flight's.
-        """
+        """Return the token of a completed flight, or None to try again; raise its failure."""
         outcome = flight.outcome
         if isinstance(outcome, Failure):
             raise outcome.copy()
@@ -230,11 +209,7 @@ class TokenCache:
         return None if decide(outcome, self.clock.now()) is State.EXPIRED else outcome
 
     def _keep_waiting(self, flight: Flight, polls: int) -> bool:
-        """Return whether to wait for ``flight`` after so many polls; start it if nothing has.
-
-        Raises:
-            Refused: if it has taken too long.
-        """
+        """Return whether to wait for ``flight`` after so many polls; start it if nothing has."""
         now = self.clock.now()
         if not flight.is_overdue(now):
             if polls and not flight.started:  # an exception stopped the thread that was to start it

@@ -28,16 +28,7 @@ if TYPE_CHECKING:
 class TokenClient:
     """Returns tokens for one identity from one source.
 
-    Args:
-        source: where tokens come from.
-        identity: whose tokens.
-        token_cache: shared by all clients that should share tokens.
-        shared_cache: shared with this user's other processes, or None.
-        call_options: the caller's options, or None.
-        redetect: finds the source again at the first request, or None if ``source`` is final.
-
-    Attributes:
-        is_preloaded: whether everything that a fetch needs was imported.
+    ``redetect`` finds the source again at the first request; it is None if ``source`` is final.
     """
 
     def __init__(
@@ -71,10 +62,8 @@ class TokenClient:
     def entry(self, resource: str, *, cae: bool = False) -> CacheEntry:
         """Return the cache entry of the token for ``resource``; the first call settles the source.
 
-        Args:
-            resource: what the token is for.
-            cae: whether the caller handles claims challenges. Most sources issue the same token
-                either way, and have one entry for both.
+        With ``cae``, the caller handles claims challenges. Most sources issue the same token either
+        way, and have one entry for both.
 
         Raises:
             ValueError: if the source that is found now does not support this identity.
@@ -92,11 +81,6 @@ class TokenClient:
     ) -> Token:
         """Return the token of ``entry``, from memory, from another process or from the service.
 
-        Args:
-            entry: from `entry`.
-            claims: the claims challenge that refused the current token, or None.
-            open_sender: sends in place of the package's own transport.
-
         Raises:
             Failure: if no token is available.
         """
@@ -111,11 +95,7 @@ class TokenClient:
         open_sender: OpenSender | None,
         **options: Any,
     ) -> Generator[Flight, None, Token]:
-        """Like `token`, but the caller waits for each flight, as for `TokenCache.flights`.
-
-        Raises:
-            Failure: if no token is available.
-        """
+        """Like `token`, but the caller waits for each flight, as for `TokenCache.flights`."""
         self._adopt_shared_token(entry)
         exchange, fetch = self._fetch(entry, claims, open_sender)
         return self.token_cache.flights(entry, fetch, claims, on_result=exchange.notify, **options)

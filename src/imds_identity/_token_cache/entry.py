@@ -79,11 +79,7 @@ class CacheEntry:
             self.token = None
 
     def valid_token(self, now: float) -> Token | None:
-        """Return the current token if it is valid.
-
-        Raises:
-            Failure: if a fetch failed a moment ago.
-        """
+        """Return the current token if it is valid; raise the failure of a moment ago."""
         if decide(self.token, now) is not State.EXPIRED:
             return self.token
         if self.failure is not None and now < self.failure_until:
@@ -91,11 +87,7 @@ class CacheEntry:
         return None
 
     def answer(self, claims: str, caller: weakref.ref[object], now: float) -> Token | None:
-        """Return the current token if it answers ``claims`` and the caller did not refuse it.
-
-        Raises:
-            Failure: if the service refused these claims a moment ago.
-        """
+        """Return the current token if it answers ``claims`` and the caller did not refuse it."""
         token, challenge = self.token, self.challenge
         if not answers_challenge(token, claims, challenge, now):
             return None
@@ -128,12 +120,6 @@ class CacheEntry:
     ) -> tuple[Token | None, bool]:
         """Store the outcome of ``flight``, unless the entry was cleared since it started.
 
-        Args:
-            flight: the flight.
-            outcome: its outcome.
-            now: the time (``Clock.now``).
-            random: jitter for the back-off, in [0, 1).
-
         Returns:
             The current token, and whether a refresh failed while it is still valid.
         """
@@ -147,13 +133,7 @@ class CacheEntry:
     def adopt(
         self, token: Token, challenge: Challenge | None, generation: int | None = None
     ) -> None:
-        """Take over a token of another process, and the claims challenge that it answered.
-
-        Args:
-            token: the other process's token.
-            challenge: the other process's last claims challenge.
-            generation: of the entry when they were read, if it may have changed.
-        """
+        """Take over another process's token and challenge, read when ``generation`` was current."""
         if generation not in (None, self.generation):
             return
         if self.token is None or is_later(token, self.token):

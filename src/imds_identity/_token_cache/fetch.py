@@ -25,15 +25,7 @@ if TYPE_CHECKING:
 
 
 class Fetch:
-    """A callable that returns a better token than the one this process has.
-
-    Args:
-        entry: the token's entry in this process.
-        claims: the claims challenge to answer, or None.
-        exchange: requests a token from the service.
-        shared_cache: what this user's processes share, or None.
-        random: jitter for what follows a failure.
-    """
+    """A callable that returns a better token than this process has: another's, or a new one."""
 
     def __init__(
         self,
@@ -51,11 +43,7 @@ class Fetch:
         self._generation = entry.generation
 
     def __call__(self) -> Token:
-        """Return another process's token, or request one and share it.
-
-        Raises:
-            Failure: of this process's exchange, or of another process's that was waited for.
-        """
+        """Return another process's token, or request one and share it; failures are shared, too."""
         shared_cache = self._shared_cache
         if shared_cache is None:
             return self._exchange(_no_heartbeat)
@@ -91,11 +79,7 @@ class Fetch:
                 leased.discard(key)
 
     def _shared_token(self, shared_cache: SharedCache) -> Token | None:
-        """Return the token of another process, if it is better than this process's.
-
-        Raises:
-            Failure: of another process, a moment ago.
-        """
+        """Return another process's token if it is better; raise its failure of a moment ago."""
         record = shared_cache.read(self._entry.key)
         if record is None:
             return None

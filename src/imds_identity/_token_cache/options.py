@@ -11,15 +11,7 @@ if TYPE_CHECKING:
 
 
 class CallOptions:
-    """Options of one caller.
-
-    Args:
-        retry_options: overrides for retries and timeouts.
-        on_event: called after each fetch, when no caller waits for it any more.
-        logs_requests: whether each request is logged.
-        has_transport: whether requests go by the caller's own transport, which may reach endpoints
-            that others cannot.
-    """
+    """Options of one caller; a transport of its own may reach endpoints that others cannot."""
 
     __slots__ = ("has_transport", "logs_requests", "on_event", "retry_options")
 
@@ -40,10 +32,8 @@ class CallOptions:
 class FetchTrace:
     """What is recorded of a fetch, besides its outcome.
 
-    Args:
-        summary: source, resource and identity, for messages.
-
     Attributes:
+        summary: source, resource and identity, for messages.
         requested: whether the service was asked, because no other process had the token.
         requests: one line per request, if the caller wants requests logged.
     """

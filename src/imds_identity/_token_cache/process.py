@@ -54,19 +54,9 @@ def client_for(
 ) -> TokenClient:
     """Return a client for a credential or a command with these settings.
 
-    Args:
-        client_id: selects a user-assigned identity, like the next three.
-        object_id: see ``client_id``.
-        resource_id: see ``client_id``.
-        identity_config: see ``client_id``; in the form that azure-identity takes.
-        source: ``imds`` or ``arc``, instead of what is detected.
-        arc_tokens_directory: where an Arc agent keeps its key files, if elsewhere.
-        cache: the directory of the shared token cache, or ``off`` or False.
-        private: whether nothing is shared with other processes unless ``cache`` names a directory.
-        token_cache: instead of the one of this process.
-        call_options: options of the caller.
-        preload: whether to import everything that a fetch needs, or leave that to the first fetch:
-            http.client alone takes more time and memory than the rest of this package.
+    The first seven are the credential's. With ``private``, nothing is shared with other processes
+    unless ``cache`` names a directory. Without ``preload``, the first fetch imports what it needs:
+    http.client alone takes more time and memory than the rest of this package.
 
     Raises:
         ValueError: for an invalid setting.

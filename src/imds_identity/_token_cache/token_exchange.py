@@ -44,14 +44,8 @@ def preload() -> None:
 class TokenExchange:
     """A callable that requests a token from a source.
 
-    Args:
-        source: the source.
-        token_request: resource, identity and claims.
-        token_cache: has the clock, the jitter and the endpoints that are known to be unavailable.
-        shared_cache: where the processes of this user keep the service's limits together, or None.
-        options: the caller's options, or None.
-        open_sender: sends instead of the package's own transport, or None.
-        preload: imports what the exchange needs; None if that was done.
+    ``open_sender`` sends instead of the package's own transport; ``preload`` imports what the
+    exchange needs, or is None if that was done.
     """
 
     def __init__(
@@ -75,11 +69,7 @@ class TokenExchange:
         self.trace = FetchTrace(summary)
 
     def __call__(self, heartbeat: Heartbeat) -> Token:
-        """Request a token.
-
-        Raises:
-            Failure: if there is none.
-        """
+        """Request a token."""
         self.trace.requested = True
         if self._preload:
             heartbeat(_IMPORT_SECONDS)
