@@ -205,7 +205,7 @@ def test_wrong_usage_has_exit_status_2_and_a_message(ran: Any, arguments: list[s
 def test_error_has_exit_status_1_and_a_message(imds_emulator: Emulator, ran: Any) -> None:
     status, out, err = ran("token", VAULT, "--client-id", "nobody")
     assert (status, out) == (1, "")
-    assert err.startswith("imds-identity: the service answered 400")
+    assert err.startswith("imds-identity: the service returned HTTP 400")
     assert "nobody" in err
     assert err.count("\n") == 2  # the second line names the doctor command
 

@@ -95,7 +95,7 @@ def test_a_selector_selects(host: Any, name: str, settings: dict[str, Any], whos
 def test_cloud_shell_has_no_identity_to_select(host: Any) -> None:
     asked = host("cloud-shell")
     for settings in ({"client_id": "c"}, {"identity_config": {"object_id": "o"}}):
-        with pytest.raises(ValueError, match="Cloud Shell gives tokens of its own user only"):
+        with pytest.raises(ValueError, match="Cloud Shell issues tokens for its own user only"):
             ManagedIdentityCredential(**settings)
     ManagedIdentityCredential(client_id="", identity_config={"object_id": None})
     assert asked.requests == []
@@ -121,7 +121,7 @@ def test_a_selector_that_a_host_cannot_honour_is_refused_and_not_dropped(
 @NAMES
 def test_a_refusal_is_told_in_the_host_s_words_and_without_a_secret(host: Any, name: str) -> None:
     host(name)
-    with pytest.raises(ManagedIdentityError, match=r"answered 400, .*https://other") as caught:
+    with pytest.raises(ManagedIdentityError, match=r"returned HTTP 400: .*https://other") as caught:
         ManagedIdentityCredential().get_token("https://other/.default")
     assert SECRET not in str(caught.value)
     assert ASSERTION not in str(caught.value)

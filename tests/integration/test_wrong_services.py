@@ -16,8 +16,6 @@ import imds_identity
 import imds_identity.aio
 from imds_identity._http.retry_options import RetryOptions
 from imds_identity._sources import imds
-from imds_identity._sources import registry as detect
-from imds_identity._sources import sources as kinds
 from support import RawServer
 
 SCOPE = "https://vault.azure.net/.default"
@@ -78,10 +76,10 @@ class AsyncNext:
 def instead(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Puts a server where IMDS would be, on a machine whose firmware does not say Azure."""
     monkeypatch.delenv("AZURE_POD_IDENTITY_AUTHORITY_HOST")
-    monkeypatch.setattr(kinds, "_firmware_says_azure", lambda: False)
+    monkeypatch.setattr(imds, "_is_azure_firmware", lambda: False)
 
     def at(server: RawServer) -> None:
-        monkeypatch.setattr(detect, "_IMDS_AUTHORITY", server.url)
+        monkeypatch.setattr(imds, "_AUTHORITY", server.url)
 
     return at
 
@@ -127,5 +125,5 @@ def test_throttling_never_switches_identity(instead: Any) -> None:
     with RawServer(throttled) as server:
         instead(server)
         chain = ChainedTokenCredential(imds_identity.ManagedIdentityCredential(), Next())
-        with pytest.raises(ClientAuthenticationError, match="throttling"):
+        with pytest.raises(ClientAuthenticationError, match="throttled"):
             chain.get_token(SCOPE)

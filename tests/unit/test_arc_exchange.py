@@ -29,6 +29,7 @@ from imds_identity._http.transport_errors import plain_headers
 from imds_identity._sources.arc import key_file, peer
 from imds_identity._sources.arc.auth import KeyFileAuth, port_of
 from imds_identity._sources.arc.exchange import exchange, is_loopback
+from imds_identity._sources.arc.source import ARC
 from support import ExchangeDriver, FakeClock, ResponseFactory, no_jitter
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def start(
     identity: Identity = SYSTEM_ASSIGNED, endpoint: str = ENDPOINT, claims: str | None = None
 ) -> ExchangeDriver:
     token_request = TokenRequest("https://vault", identity, claims)
-    return ExchangeDriver(exchange(endpoint, token_request, no_jitter, auth_for))
+    return ExchangeDriver(exchange(ARC, endpoint, token_request, no_jitter, auth_for))
 
 
 def challenge(responses: ResponseFactory, realm: str = KEY_FILE) -> Response:
@@ -128,7 +129,7 @@ def test_unreadable_key_file_ends_the_exchange(
     confirmed: list[int], clock: FakeClock, responses: ResponseFactory, tmp_path: Path
 ) -> None:
     auth_in = functools.partial(KeyFileAuth, directory=str(tmp_path))
-    steps = exchange(ENDPOINT, TokenRequest("r", SYSTEM_ASSIGNED), no_jitter, auth_in)
+    steps = exchange(ARC, ENDPOINT, TokenRequest("r", SYSTEM_ASSIGNED), no_jitter, auth_in)
     with pytest.raises(SecretUnreadable, match="does not exist") as caught:
         ExchangeRunner(lambda _: challenge(responses, f"{tmp_path}/a.key"), clock).run(steps)
     assert caught.value.reason is Reason.ARC_KEY_FILE_MISSING
@@ -166,7 +167,7 @@ def failure_after_secret(
     auth_in = functools.partial(KeyFileAuth, directory=str(tmp_path))
     token_request = TokenRequest("r", Identity("client_id", "x-1"))
     with pytest.raises(Failure) as caught:
-        ExchangeRunner(send, clock).run(exchange(ENDPOINT, token_request, no_jitter, auth_in))
+        ExchangeRunner(send, clock).run(exchange(ARC, ENDPOINT, token_request, no_jitter, auth_in))
     return caught.value
 
 
@@ -257,7 +258,7 @@ def test_token_without_a_challenge_is_refused(responses: ResponseFactory) -> Non
 def test_error_instead_of_a_challenge_is_shown(
     responses: ResponseFactory, status: int, kind: type[Failure]
 ) -> None:
-    with pytest.raises(kind, match=f"{status}, an_error: what the service says"):
+    with pytest.raises(kind, match=f"HTTP {status}: an_error: what the service says"):
         start().respond(responses.error(status))
 
 
@@ -266,7 +267,7 @@ def test_500_is_retried_and_then_shown(responses: ResponseFactory) -> None:
     for _ in range(4):
         assert isinstance(driver.respond(responses.error(500)), Pause)
         assert isinstance(driver.respond(None), Send)
-    with pytest.raises(Refused, match="keeps answering 500, an_error: what the service says"):
+    with pytest.raises(Refused, match="keeps returning HTTP 500: an_error: what the service says"):
         driver.respond(responses.error(500))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from imds_identity._platform.environment import VARIABLES, Environment
 from imds_identity._sources.explain import Explanation, explain
-from imds_identity._sources.registry import RULES, detect
+from imds_identity._sources.registry import HOSTS, detect
 from imds_identity._token_cache.process import client_for
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def test_every_rule_says_what_it_found_and_what_it_lacks() -> None:
 def test_it_reads_as_a_line_of_a_log() -> None:
     said = str(explained(APP_SERVICE))
     assert said.startswith(
-        "app-service was chosen because it is the first that fits: "
+        "app-service was selected because it is the first that matches: "
         "service-fabric lacks IDENTITY_SERVER_THUMBPRINT; "
         "app-service has IDENTITY_ENDPOINT, IDENTITY_HEADER; arc lacks IMDS_ENDPOINT; "
     )
@@ -70,7 +70,7 @@ def test_it_reads_as_a_line_of_a_log() -> None:
 def test_a_source_that_was_asked_for_is_explained_as_that() -> None:
     explanation = explained(APP_SERVICE, "imds")
     assert (explanation.chosen, explanation.forced) == ("imds", True)
-    assert "because it was asked for" in str(explanation)
+    assert "because the caller requested it" in str(explanation)
     assert explained({}, "arc").chosen == "arc-installed"
     assert explained({"IDENTITY_ENDPOINT": "x", "IMDS_ENDPOINT": "y"}, "arc").chosen == "arc"
 
@@ -96,11 +96,13 @@ def test_whoever_debugs_is_told(
     assert caplog.text == ""
     caplog.set_level("DEBUG", "imds_identity")
     client_for()
-    assert "tokens come from App Service at http://a; app-service was chosen because" in caplog.text
+    assert (
+        "tokens come from App Service at http://a; app-service was selected because" in caplog.text
+    )
     assert "s3cret" not in caplog.text
 
 
-SOURCES = {rule.name: rule.name for rule in RULES} | {"arc-installed": "arc"}
+SOURCES = {spec.rule: spec.name for spec in HOSTS}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -76,7 +76,7 @@ def test_docker_desktop_is_not_azure(responses: ResponseFactory, ending: str) ->
 
 @pytest.mark.parametrize("status", [401, 403, 405, 418])
 def test_other_4xx_are_final(responses: ResponseFactory, status: int) -> None:
-    with pytest.raises(Refused, match=f"answered {status}, an_error: what the service says"):
+    with pytest.raises(Refused, match=f"HTTP {status}: an_error: what the service says"):
         start().respond(responses.error(status))
 
 

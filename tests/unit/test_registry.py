@@ -3,14 +3,20 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_identity._core.failure import Unavailable
 from imds_identity._core.source import Source
 from imds_identity._platform.environment import Environment
+from imds_identity._sources.app_hosts.app_host import AppHostSource
+from imds_identity._sources.arc.source import ArcSource
 from imds_identity._sources.registry import detect
-from imds_identity._sources.sources import AppSource, ArcSource, TokenSource, WorkloadSource
+from imds_identity._sources.workload import WorkloadSource
+
+if TYPE_CHECKING:
+    from imds_identity._sources.host import TokenSource
 
 TOKEN = "/metadata/identity/oauth2/token"
 SERVICE_FABRIC = {
@@ -127,7 +133,9 @@ def test_only_code_may_name_another_tokens_directory() -> None:
 )  # fmt: skip
 def test_an_endpoint_that_is_no_plain_url_is_refused_by_name(value: str) -> None:
     source = found({"AZURE_POD_IDENTITY_AUTHORITY_HOST": value})
-    with pytest.raises(Unavailable, match=r"^AZURE_POD_IDENTITY_AUTHORITY_HOST makes") as caught:
+    with pytest.raises(
+        Unavailable, match=r"^AZURE_POD_IDENTITY_AUTHORITY_HOST results in"
+    ) as caught:
         source.check()
     assert str(caught.value).isprintable()
     assert "passw0rd" not in f"{caught.value} {source}"
@@ -150,7 +158,7 @@ def test_the_variable_that_is_wrong_is_the_one_that_is_named(
 ) -> None:
     source = found(environment)
     with pytest.raises(
-        Unavailable, match=f"^{variable} makes .* not a plain http.*unset {variable}"
+        Unavailable, match=f"^{variable} results in .* not a plain http.*unset {variable}"
     ):
         source.check()
 
@@ -158,11 +166,11 @@ def test_the_variable_that_is_wrong_is_the_one_that_is_named(
 def test_a_host_s_secret_is_known_where_there_is_one() -> None:
     for environment, secret in ((APP_SERVICE, "h"), (SERVICE_FABRIC, "h"), (AZURE_ML, "s")):
         source = found(environment)
-        assert isinstance(source, AppSource)
+        assert isinstance(source, AppHostSource)
         assert source.secret is not None
         assert source.secret.reveal() == secret
     source = found(CLOUD_SHELL)
-    assert isinstance(source, AppSource)
+    assert isinstance(source, AppHostSource)
     assert source.secret is None
 
 

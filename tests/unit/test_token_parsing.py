@@ -85,7 +85,7 @@ def test_numbers_may_be_strings(responses: ResponseFactory, number: object) -> N
 def test_a_lifetime_that_is_no_number_of_seconds_is_refused_by_name(
     responses: ResponseFactory, field: str, number: Any
 ) -> None:
-    with pytest.raises(Malformed, match=f"{field} is no number of seconds"):
+    with pytest.raises(Malformed, match=f"{field} is not a number of seconds"):
         token_from(responses.token(**{field: number}), no_jitter())
 
 

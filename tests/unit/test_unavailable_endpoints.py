@@ -13,7 +13,7 @@ from imds_identity._http.exchange import ConnectFailed, ReadFailed
 from imds_identity._http.retry_options import DEFAULT_RETRY, RetryOptions
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._platform.environment import Environment
-from imds_identity._sources import sources as kinds
+from imds_identity._sources import imds
 from imds_identity._sources.registry import detect
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
@@ -39,7 +39,7 @@ def azure(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Says whether the firmware is Azure's."""
 
     def is_azure(says: bool) -> None:
-        monkeypatch.setattr(kinds, "_firmware_says_azure", lambda: says)
+        monkeypatch.setattr(imds, "_is_azure_firmware", lambda: says)
 
     is_azure(False)
     return is_azure
@@ -125,7 +125,7 @@ def test_what_is_said_to_be_there_is_asked_patiently(
     assert len(requests) == 5
     assert clock.slept == [2, 4, 8, 16]
     assert isinstance(failure, Unavailable)
-    assert ("AZURE_POD_IDENTITY_AUTHORITY_HOST says" in str(failure)) == bool(variables)
+    assert ("AZURE_POD_IDENTITY_AUTHORITY_HOST points" in str(failure)) == bool(variables)
     assert len(asked(lambda: ConnectFailed("refused"), clock, variables, forced)[0]) == 3
 
 

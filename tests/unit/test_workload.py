@@ -19,8 +19,8 @@ from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.exchange import ConnectFailed, Pause
 from imds_identity._http.runner import ExchangeRunner
-from imds_identity._sources.sources import ImdsSource, WorkloadSource
-from imds_identity._sources.workload import assertion_in, exchange
+from imds_identity._sources.imds import ImdsSource
+from imds_identity._sources.workload import WorkloadSource, exchange, read_assertion
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
 from support import ExchangeDriver, FakeClock, RawServer, ResponseFactory, TlsServer, no_jitter
@@ -99,7 +99,7 @@ def test_a_client_that_meets_challenges_says_so(responses: ResponseFactory) -> N
 
 @pytest.mark.parametrize("claims", ["{", "[]", "7", '{"access_token": 7}', "[" * 100_000])
 def test_claims_that_are_none_are_refused(claims: str) -> None:
-    with pytest.raises(Refused, match="claims are no JSON object"):
+    with pytest.raises(Refused, match="claims are not a JSON object"):
         steps(WANTED._replace(cae=True, claims=claims))
 
 
@@ -198,8 +198,8 @@ def test_a_selector_that_it_does_not_know_is_refused() -> None:
     [
         (None, "No such file"),
         (b"\xff\xfe\x00", "UnicodeDecodeError"),
-        (b"", "no token"),
-        (b"x" * 65537, "no token"),
+        (b"", "does not contain a token"),
+        (b"x" * 65537, "does not contain a token"),
     ],
 )
 def test_a_federated_token_that_cannot_be_read_is_named_by_its_variable(
@@ -208,7 +208,7 @@ def test_a_federated_token_that_cannot_be_read_is_named_by_its_variable(
     if content is not None:
         (tmp_path / "token").write_bytes(content)
     with pytest.raises(Unavailable, match=reason) as caught:
-        assertion_in(str(tmp_path / "token"))
+        read_assertion(str(tmp_path / "token"))
     assert "AZURE_FEDERATED_TOKEN_FILE" in str(caught.value)
 
 
@@ -256,7 +256,7 @@ def test_a_workload_without_a_client_id_is_refused_when_it_is_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     workload(monkeypatch, tmp_path, AZURE_AUTHORITY_HOST="https://localhost:9")
-    with pytest.raises(ValueError, match=r"client id: pass client_id, or set AZURE_CLIENT_ID"):
+    with pytest.raises(ValueError, match=r"client ID: pass client_id, or set AZURE_CLIENT_ID"):
         ManagedIdentityCredential()
     ManagedIdentityCredential(client_id="c")
     monkeypatch.setenv("AZURE_CLIENT_ID", "c")

@@ -1,4 +1,4 @@
-"""Where tokens come from, as far as it tells one token from another."""
+"""A token endpoint, as far as other packages need to know it."""
 
 from __future__ import annotations
 
@@ -6,69 +6,61 @@ from .failure import Reason, Unavailable, sanitize
 
 IMDS = "imds"
 ARC = "arc"
-CLOUD_SHELL = "cloud-shell"
-LABELS = {
-    IMDS: "the Azure VM metadata service (IMDS)",
-    ARC: "the Azure Arc agent (HIMDS)",
-    "service-fabric": "Service Fabric",
-    "app-service": "App Service",
-    "azure-ml": "Azure Machine Learning",
-    CLOUD_SHELL: "Cloud Shell",
-    "workload-identity": "workload identity",
-}
-# No user, no query, no backslash: parsers of URLs disagree on those, and Arc's secret goes there.
+# Without user, query, and backslash: URL parsers disagree about those, and Arc's secret goes there.
 _ENDPOINT = (
     r"(?i:https?)://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9_./~-]*)?"
 )
 
 
 class Source:
-    """A token endpoint and what kind it is.
+    """A token endpoint.
 
     Attributes:
-        knows_cae: whether its tokens are others for clients that evaluate access continuously.
-        name: the kind, one of `LABELS`.
+        name: the kind of host, such as ``imds``.
         endpoint: its URL.
-        variable: the environment variable that named it, if one did.
-        client_id: whose token it gives to those who select no identity, where that is known.
-        forced: whether the caller said that it is this kind.
+        variable: the environment variable that named it, if there is one.
+        label: the kind of host, for people.
+        client_id: the identity of requests without a selector, if it is known.
+        is_per_machine: whether tokens and limits are the machine's and not those of one app.
+        knows_cae: whether clients that support continuous access evaluation get other tokens.
+        forced: whether the caller named this source.
     """
 
-    knows_cae = False
-
     def __init__(
-        self, name: str, endpoint: str, variable: str = "", *, client_id: str = ""
+        self,
+        name: str,
+        endpoint: str,
+        variable: str = "",
+        *,
+        label: str = "",
+        client_id: str = "",
+        is_per_machine: bool = False,
+        knows_cae: bool = False,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
         self.variable = variable
+        self.label = label or name
         self.client_id = client_id
+        self.is_per_machine = is_per_machine
+        self.knows_cae = knows_cae
         self.forced = False
 
-    @property
-    def is_per_machine(self) -> bool:
-        """Whether its tokens and its limits are the machine's, and not those of one app."""
-        return self.name in (IMDS, ARC)
-
     def check(self) -> None:
-        """Refuse an endpoint that is no plain http(s) URL with a port that there is.
-
-        Raises:
-            Unavailable: with the variable to mend.
-        """
+        """Raise Unavailable if the endpoint is not a plain http(s) URL with a valid port."""
         import re
 
         match = re.fullmatch(_ENDPOINT, self.endpoint)
         if match is None or not 0 < int(match[1] or 80) < 65536:
             raise Unavailable(
-                f"{self.variable} makes {sanitize(self.endpoint)!r}, which is not a plain http or "
-                "https URL",
+                f"{self.variable} results in {sanitize(self.endpoint)!r}, which is not a plain "
+                "http or https URL",
                 f"Correct or unset {self.variable}.",
                 reason=Reason.INVALID_SETTING,
             )
 
     def __str__(self) -> str:
-        return f"{LABELS[self.name]} at {sanitize(self.endpoint)}"
+        return f"{self.label} at {sanitize(self.endpoint)}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {sanitize(self.endpoint)!r})"

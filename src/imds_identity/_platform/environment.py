@@ -45,8 +45,13 @@ VARIABLES = (
     "https_proxy",
     "no_proxy",
 )
-"""All variables that this package reads."""
-_KNOWN = frozenset(VARIABLES)
+"""The variables that this package reads, without those of hosts added by `add_variables`."""
+_known = dict.fromkeys(VARIABLES)
+
+
+def add_variables(*names: str) -> None:
+    """Include the variables of a host in every `Environment` from now on."""
+    _known.update(dict.fromkeys(names))
 
 
 class Environment:
@@ -63,15 +68,15 @@ class Environment:
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         source = os.environ if values is None else values
         # os.environ.get is slow for the many unset ones. Another thread may unset one in between.
-        self._values = {name: source.get(name, "") for name in VARIABLES if name in source}
+        self._values = {name: source.get(name, "") for name in _known if name in source}
 
     def __getitem__(self, name: str) -> str:
         """Return the value of a variable; an empty string if it is not set.
 
         Raises:
-            KeyError: if it is not one of `VARIABLES`.
+            KeyError: if it is not a variable that this package reads.
         """
-        if name not in _KNOWN:
+        if name not in _known:
             raise KeyError(name)
         return self._values.get(name, "")
 

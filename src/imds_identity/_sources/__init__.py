@@ -1,1 +1,1 @@
-"""Where tokens come from: one exchange per service."""
+"""Token sources: one specification, and one exchange, per kind of host."""

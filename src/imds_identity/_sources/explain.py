@@ -1,23 +1,23 @@
-"""Why a token source was chosen, and what was missing for the others."""
+"""Explains why a token source was selected, and what the other ones lack."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._platform.environment import Environment
-from .registry import RULES, rule_for
+from . import registry
 
 if TYPE_CHECKING:
-    from .registry import Rule
+    from .host import HostSpec
 
 
 class Candidate(NamedTuple):
-    """What one rule found. It says which variables are set, never what they hold.
+    """The conditions of one rule. It names variables and does not contain their values.
 
     Attributes:
         rule: the rule's name.
-        present: the conditions that hold; a variable's name if it is that the variable is set.
-        missing: those that do not.
+        present: the conditions that are met; the variable's name if one is that it is set.
+        missing: the others.
     """
 
     rule: str
@@ -31,12 +31,12 @@ class Candidate(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Why a source was chosen.
+    """Why a source was selected.
 
     Attributes:
         chosen: the name of the rule that was used.
-        forced: whether the caller named the source, so that other rules were not asked.
-        candidates: all rules in their order. One that lacks nothing and comes after the chosen one
+        forced: whether the caller named the source.
+        candidates: all rules in their order. A rule that lacks nothing and follows the chosen one
             would be next.
     """
 
@@ -45,27 +45,24 @@ class Explanation(NamedTuple):
     candidates: tuple[Candidate, ...]
 
     def __str__(self) -> str:
-        said = "; ".join(str(candidate) for candidate in self.candidates)
-        why = "it was asked for" if self.forced else "it is the first that fits"
-        return f"{self.chosen} was chosen because {why}: {said}"
+        candidates = "; ".join(str(candidate) for candidate in self.candidates)
+        reason = "the caller requested it" if self.forced else "it is the first that matches"
+        return f"{self.chosen} was selected because {reason}: {candidates}"
 
 
 def explain(forced: str | None = None, *, environment: Environment | None = None) -> Explanation:
-    """Why `detect` chooses what it does with the same arguments.
-
-    Args:
-        forced: ``imds`` or ``arc`` to look no further.
-        environment: that of the process, unless it has been read already.
+    """Return why `registry.detect` selects its source with the same arguments.
 
     Raises:
-        ValueError: for another ``forced``.
+        ValueError: for an unknown ``forced``.
     """
-    env = environment or Environment()
-    candidates = tuple(_candidate(rule, env) for rule in RULES)
-    return Explanation(rule_for(forced, env).name, forced is not None, candidates)
+    environment = environment or Environment()
+    candidates = tuple(_candidate(spec, environment) for spec in registry.HOSTS)
+    chosen = registry.spec_for(forced, environment).rule
+    return Explanation(chosen, forced is not None, candidates)
 
 
-def _candidate(rule: Rule, environment: Environment) -> Candidate:
-    present = [c.error_text for c in rule.conditions if c.holds(environment)]
-    missing = [c.error_text for c in rule.conditions if c.error_text not in present]
-    return Candidate(rule.name, tuple(present), tuple(missing))
+def _candidate(spec: HostSpec, environment: Environment) -> Candidate:
+    present = [c.text for c in spec.conditions if c.holds(environment)]
+    missing = [c.text for c in spec.conditions if c.text not in present]
+    return Candidate(spec.rule, tuple(present), tuple(missing))

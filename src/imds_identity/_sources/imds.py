@@ -1,14 +1,19 @@
-"""Azure VM: the managed-identity category of the Instance Metadata Service.
+"""Azure VM: the identity endpoint of the Instance Metadata Service (IMDS).
 
 https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
 """
 
 from __future__ import annotations
 
-from .._core.failure import Failure, Malformed, Reason, Unavailable, sanitize
+import functools
+
+from .._core import source
+from .._core.failure import Malformed, Reason, Unavailable
 from .._http.messages import Request, Response, url_with
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
+from .firmware import firmware
+from .host import HostSpec, TokenSource
 from .refusals import check_identity, refusal
 from .token_parsing import token_from
 
@@ -17,16 +22,64 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._core.token_request import TokenRequest
     from .._http.exchange import Random, Steps
+    from .._http.runner import ExchangeRunner
+    from .._platform.environment import Environment
 
 API_VERSION = "2018-02-01"
 HEADERS = {"Metadata": "true"}
 
 PROBE_RETRY = RetryOptions(attempts=1, connect_seconds=1.0, request_seconds=1.0)
-"""Where this may be no Azure VM: a chain of credentials is waiting to go on."""
+"""Where this may not be an Azure VM: a chain of credentials waits to continue."""
 
+_PATH = "/metadata/identity/oauth2/token"
+_AUTHORITY = "http://169.254.169.254"
+_VARIABLE = "AZURE_POD_IDENTITY_AUTHORITY_HOST"
 _NOT_AZURE = (
-    "This does not look like an Azure VM, or something (a firewall rule, a container network, a "
-    "pod without access) keeps the Instance Metadata Service from this process."
+    "This does not look like an Azure VM, or a firewall rule, a container network, or a pod's "
+    "network policy blocks the Instance Metadata Service."
+)
+
+
+class ImdsSource(TokenSource):
+    """The Instance Metadata Service of an Azure VM."""
+
+    def __init__(self, endpoint: str, variable: str = "") -> None:
+        super().__init__(IMDS, endpoint, variable)
+
+    def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
+        """Request a token: usually one request."""
+        retry_options = runner.retry_options
+        if self.is_probe:
+            retry_options = retry_options.with_defaults(PROBE_RETRY)
+        return runner.run(
+            exchange(self.endpoint, token_request, runner.random, retry_options, self.variable)
+        )
+
+
+def _build(environment: Environment) -> ImdsSource:
+    authority = environment[_VARIABLE]
+    endpoint = (authority or _AUTHORITY).strip("/") + _PATH
+    return ImdsSource(endpoint, _VARIABLE if authority else "")
+
+
+def _is_probe(source: TokenSource) -> bool:
+    """Whether neither the caller, the environment, nor the firmware states that this is Azure."""
+    return not (source.forced or source.variable or _is_azure_firmware())
+
+
+@functools.cache
+def _is_azure_firmware() -> bool:
+    return firmware().is_azure is True
+
+
+IMDS = HostSpec(
+    source.IMDS,
+    "Azure VM (IMDS)",
+    _build,
+    misleading=(_VARIABLE,),
+    selectors={"client_id": "client_id", "object_id": "object_id", "resource_id": "msi_res_id"},
+    is_per_machine=True,
+    is_probe=_is_probe,
 )
 
 
@@ -37,74 +90,72 @@ def exchange(
     retry_options: RetryOptions = DEFAULT_RETRY,
     variable: str = "",
 ) -> Steps[Token]:
-    """One token from the IMDS token endpoint.
+    """Request one token.
 
     Args:
-        endpoint: where it is.
-        token_request: what for, and as whom.
-        random: spreads retries and refreshes.
-        retry_options: what the caller wants otherwise.
-        variable: the environment variable that named it, if one did.
-
-    Raises:
-        Failure: when there is none to be had.
+        endpoint: the URL of the token endpoint.
+        token_request: the resource and the identity.
+        random: adds jitter.
+        retry_options: the caller's timeouts and retry policy.
+        variable: the environment variable that named the endpoint, if there is one.
     """
     query = {
         "api-version": API_VERSION,
         "resource": token_request.resource,
-        **token_request.identity.query,
+        **IMDS.identity_query(token_request.identity),
     }
     if token_request.claims:
         query["bypass_cache"] = "true"
     request = Request(url_with(endpoint, query), HEADERS)
-    absent = f"{variable} says that it is there: mend or unset it." if variable else _NOT_AZURE
-    response = yield from _own_answer(request, token_request, random, retry_options, absent)
+    hint = f"{variable} points to this endpoint: correct or unset it." if variable else _NOT_AZURE
+    response = yield from _authentic_response(request, token_request, random, retry_options, hint)
+    if response.is_from_docker:
+        problem = f"HTTP 403 did not come from IMDS: {response.error_text}"
+        raise Unavailable(problem, hint, reason=Reason.PROXY, status=403)
     if response.status != 200:
-        raise _refusal(response, token_request, absent)
+        raise refusal(response, token_request)
     check_identity(response, token_request.identity, required=False)
     return token_from(response, random())
 
 
-def _own_answer(
+def _authentic_response(
     request: Request,
     token_request: TokenRequest,
     random: Random,
     retry_options: RetryOptions,
-    absent: str,
+    hint: str,
 ) -> Steps[Response]:
-    """The metadata service's own answer, whatever it says.
+    """Return IMDS's own response, with any status.
 
     Raises:
-        Unavailable: if nobody answers, or somebody else: another cloud's metadata service, a proxy,
-            a captive portal. Then there is no managed identity here, and a chain goes on.
+        Unavailable: if there is none, or if another program responded: another cloud's metadata
+            service, a proxy, or a captive portal. A chain of credentials then continues.
     """
     try:
         response = yield from with_retries(
             request,
             random,
-            unreachable_hint=absent,
+            hint,
+            rules=IMDS.retry_rules,
             retry_options=retry_options,
-            is_authentic=_is_its_own,
+            is_authentic=_is_authentic,
         )
-    except Malformed as failure:  # packed, too large, or no sound HTTP
-        raise Unavailable(failure.problem, absent, reason=Reason.WRONG_SERVICE) from None
-    if _is_its_own(response):
+    except Malformed as failure:  # compressed, too large, or not HTTP
+        raise Unavailable(failure.problem, hint, reason=Reason.WRONG_SERVICE) from None
+    if _is_authentic(response):
         return response
     if response.is_redirect:
         raise refusal(response, token_request)
-    kind = sanitize(response.headers.get("content-type", "")) or "no content type"
-    said = (
-        f"{len(response.body)} bytes of {kind}" if response.status == 200 else response.error_text
-    )
+    text = response.content if response.status == 200 else response.error_text
     raise Unavailable(
-        f"what answers {response.status} is not the metadata service: {said}",
-        absent,
+        f"HTTP {response.status} did not come from IMDS: {text}",
+        hint,
         reason=Reason.WRONG_SERVICE,
         status=response.status,
     )
 
 
-def _is_its_own(response: Response) -> bool:
+def _is_authentic(response: Response) -> bool:
     return (response.status == 200 and _has_token(response)) or response.is_metadata_error
 
 
@@ -114,11 +165,3 @@ def _has_token(response: Response) -> bool:
     except ValueError:
         return False
     return fields is not None and fields.get("access_token") is not None
-
-
-def _refusal(response: Response, token_request: TokenRequest, absent: str) -> Failure:
-    status, error_text = response.status, response.error_text
-    if response.is_from_docker:
-        problem = f"the service answered 403, {error_text}"
-        return Unavailable(problem, absent, reason=Reason.PROXY, status=status)
-    return refusal(response, token_request)

@@ -1,4 +1,4 @@
-"""What IMDS and the Arc agent have in common in how they answer a token request."""
+"""What responses to token requests mean that are not a token of the selected identity."""
 
 from __future__ import annotations
 
@@ -12,91 +12,87 @@ if TYPE_CHECKING:
     from .._core.token_request import TokenRequest
     from .._http.messages import Response
 
-_ECHOES = {
+# The fields in which a response repeats the selector of its request.
+_ECHO_FIELDS = {
     "client_id": ("client_id",),
     "object_id": ("object_id",),
     "resource_id": ("msi_res_id", "mi_res_id"),
 }
-
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _UNKNOWN_RESOURCE = ("AADSTS500011", "AADSTS650057")
 _DELETED = ("AADSTS700016", "AADSTS7000112")
 
 
 def check_identity(response: Response, identity: Identity, *, required: bool) -> None:
-    """Refuse a token that is not the selected identity's.
+    """Check that a token is the selected identity's.
 
     Args:
-        response: a 200 answer, which repeats the selector it was asked with.
-        identity: whom was asked for.
-        required: whether an answer that repeats nothing is refused as well.
+        response: a response with status 200.
+        identity: the requested identity.
+        required: whether the response must repeat the selector.
 
     Raises:
-        Malformed: if the answer names another identity, or none where one is required.
+        Malformed: if the response names another identity, or none although required.
     """
     if not identity.selector:
         return
     fields = fields_of(response)
-    echoes = [fields.get(name) for name in _ECHOES[identity.selector] if fields.get(name)]
+    echoes = [fields.get(name) for name in _ECHO_FIELDS[identity.selector] if fields.get(name)]
     if not echoes and not required:
         return
-    if not echoes or not all(_names(echo, identity) for echo in echoes):
-        other = next((sanitize(str(echo)) for echo in echoes if not _names(echo, identity)), None)
-        confirmation = f"answered for {identity.selector} {other!r}" if other else "named none"
+    others = [sanitize(str(echo)) for echo in echoes if not _is_same(echo, identity)]
+    if not echoes or others:
+        named = f"named {identity.selector} {others[0]!r}" if others else "did not name any"
         raise Malformed(
-            f"the service did not confirm the {identity}: it {confirmation}",
-            "Its token may be another identity's and was discarded. Older Azure Arc agents ignore "
+            f"the service did not confirm the {identity}: its response {named}",
+            "The token may be another identity's and was discarded. Older Azure Arc agents ignore "
             "the selector: update the agent, or use the system-assigned identity.",
             reason=Reason.IDENTITY_MISMATCH,
             status=response.status,
         )
 
 
-def _names(echo: object, identity: Identity) -> bool:
+def _is_same(echo: object, identity: Identity) -> bool:
     return isinstance(echo, str) and ascii_lower(echo) == ascii_lower(identity.value)
 
 
 def refusal(response: Response, token_request: TokenRequest) -> Failure:
-    """What an answer other than 200 means for whoever wants a token.
-
-    Args:
-        response: the answer.
-        token_request: what was asked for.
-    """
-    status, error_text, rest = response.status, response.error_text, response.retry_after
+    """Return the failure for a response with a status other than 200."""
+    status, text, seconds = response.status, response.error_text, response.retry_after
     if response.is_redirect:
         return redirect_failure(response)
     if status == 400:
         return Unavailable(
-            f"the service answered 400, {error_text}",
+            f"the service returned HTTP 400: {text}",
             f"Is the {token_request.identity} assigned here, and is {token_request.resource!r} a "
-            "resource of its tenant? With several user-assigned identities one must be selected.",
+            "resource of its tenant? With several user-assigned identities, select one.",
             reason=reason_of(response),
             status=status,
             service_code=response.service_code,
         )
     if status == 429:
-        asked = f" and asks for {rest:.0f} s of rest" if rest else ""
+        retry = f": retry in {seconds:.0f} s" if seconds else ""
         return Refused(
-            f"the service is throttling this machine (429, {error_text}){asked}",
-            "Find what asks so often: of a VM no more than 20 a second and 5 at once are taken.",
+            f"throttled by the service (HTTP 429, {text}){retry}",
+            "Find the program that sends too many requests: a VM may send 20 per second, and 5 at "
+            "the same time.",
             reason=Reason.THROTTLED,
             status=status,
-            retry_after=rest,
+            retry_after=seconds,
         )
     if status in (404, 410) or status >= 500:
         return Refused(
-            f"the service keeps answering {status}, {error_text}",
-            "It is being updated or is ill; that mostly passes within minutes.",
+            f"the service keeps returning HTTP {status}: {text}",
+            "It is being updated or is failing. Try again in a few minutes.",
             reason=Reason.SERVICE_FAILING,
             status=status,
             service_code=response.service_code,
-            retry_after=rest,
+            retry_after=seconds,
         )
     return Refused(
-        f"the service answered {status}, {error_text}",
-        "Asking again will not help: if those are not the metadata service's own words, something "
-        "else (a proxy, a firewall) answers in its place.",
+        f"the service returned HTTP {status}: {text}",
+        "Retrying will not help. If this text is not the metadata service's own, a proxy or a "
+        "firewall responded in its place.",
         reason=reason_of(response),
         status=status,
         service_code=response.service_code,

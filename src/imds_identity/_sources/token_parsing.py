@@ -1,8 +1,8 @@
-"""How a token endpoint's JSON answer becomes a token."""
+"""Parses a token from the JSON response of a token endpoint."""
 
 from __future__ import annotations
 
-from .._core.failure import Malformed, Reason, Unavailable, sanitize
+from .._core.failure import Malformed, Reason, Unavailable
 from .._core.token_response import REPORT, Fields, check_token, token_of
 from .._http.dates import http_date
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._http.messages import Response
 
-# The Date header counts whole seconds and is written before the answer travels.
+# The Date header has whole seconds, and the response takes time to arrive.
 _SKEW_TOLERANCE = 2.0
 
 
 def token_from(response: Response, random: float) -> Token:
-    """The token in a 200 answer.
+    """Return the token in a response with status 200.
 
-    How long it lives comes from ``expires_on`` less the service's own ``Date``, so that a skewed
-    clock here neither serves an expired token nor refreshes in a loop, and is never longer than
-    ``expires_in`` says: that counts from issuance. It counts from when the token was asked for:
-    the ``Date`` was written later, so it cannot be too long, however late the answer was read.
+    Its lifetime is ``expires_on`` minus the service's own ``Date``, so that with a wrong local
+    clock the cache neither returns expired tokens nor refreshes in a loop. It is at most
+    ``expires_in``, which counts from issuance. It starts when the request was sent: the ``Date`` is
+    later, so the lifetime is never too long, even if the response was read late.
 
     Raises:
-        Unavailable: if the answer is not JSON and does not claim to be.
-        Malformed: if it is no token, or one that has expired.
+        Unavailable: if the response is not JSON and not declared as JSON.
+        Malformed: if it is not a token, or an expired one.
     """
     fields = fields_of(response)
     try:
@@ -39,9 +39,9 @@ def _token(fields: Fields, response: Response, random: float) -> Token:
     check_token(fields)
     expires_on = fields.moment("expires_on")
     if expires_on is None:
-        raise Malformed("the answer has no expires_on", REPORT)
+        raise Malformed("the response has no expires_on", REPORT)
     sent_wall = response.received_wall - (response.received_at - response.sent_at)
-    lifetime = expires_on - sent_wall + _ahead(response, sent_wall)
+    lifetime = expires_on - sent_wall + _clock_skew(response, sent_wall)
     if lifetime <= 0:
         raise Malformed(
             f"the token expired {-lifetime:.0f} s ago by its expires_on, {expires_on}",
@@ -49,47 +49,49 @@ def _token(fields: Fields, response: Response, random: float) -> Token:
             reason=Reason.TOKEN_EXPIRED,
         )
     expires_in = fields.seconds("expires_in")
-    if expires_in:  # Cloud Shell writes 0, whatever expires_on says
+    if expires_in:  # Cloud Shell always returns 0
         lifetime = min(lifetime, expires_in)
     return token_of(fields, lifetime, response.sent_at, sent_wall, random)
 
 
 def fields_of(response: Response) -> Fields:
-    """The fields of the JSON object in a 200 answer; none of them goes into a message.
+    """Return the fields of the JSON object in a response with status 200.
+
+    No message contains a field: one is a token.
 
     Raises:
-        Unavailable: if the answer is not JSON and does not claim to be.
-        Malformed: if it is JSON of another kind, or broken.
+        Unavailable: if the response is not JSON and not declared as JSON.
+        Malformed: if it is not valid JSON, or not an object.
     """
-    kind = sanitize(response.headers.get("content-type", "")) or "no content type"
-    size = f"{len(response.body)} bytes of {kind}"
-    broken = False
+    content, broken = response.content, False
     try:
         fields = response.fields()
     except ValueError:
         broken = True
-    # Not inside the handler: an exception's context would keep the answer's text.
-    if broken and "json" not in kind.lower():
+    # Not inside the handler: an exception's context would keep the response's text.
+    if broken and "json" not in response.headers.get("content-type", "").lower():
         raise Unavailable(
-            f"the answer is not JSON but {size}",
-            "Something other than the metadata service answers at this address, "
-            "such as a captive portal or a proxy: there is no managed identity here.",
+            f"the response is not JSON but {content}",
+            "It did not come from a token service but from another program at this address, such "
+            "as a captive portal or a proxy: no managed identity is available here.",
             reason=Reason.WRONG_SERVICE,
             status=response.status,
         )
     if broken:
-        raise Malformed(f"the answer is broken JSON: {size}", REPORT, status=response.status)
+        raise Malformed(
+            f"the response is not valid JSON: {content}", REPORT, status=response.status
+        )
     if fields is None:
         raise Malformed(
-            f"the answer is a JSON {type(response.json()).__name__} where an object was due",
+            f"the response is a JSON {type(response.json()).__name__} instead of an object",
             REPORT,
             status=response.status,
         )
     return fields
 
 
-def _ahead(response: Response, sent_wall: float) -> float:
-    """Seconds by which this machine's clock is ahead of the service's, 0 where that is noise."""
+def _clock_skew(response: Response, sent_wall: float) -> float:
+    """Return the seconds by which the local clock is ahead of the service's, 0 if negligible."""
     service = http_date(response.headers.get("date", ""))
     if service is None:
         return 0.0

@@ -1,7 +1,7 @@
-"""A Kubernetes workload's identity: its own token, exchanged for one of Microsoft Entra ID.
+"""Workload identity: a Kubernetes token, exchanged for one of Microsoft Entra ID.
 
-MSAL writes the request, and our own HTTP path sends it: MSAL would ask two endpoints more, and by a
-session that knows none of our bounds.
+MSAL builds the request, and the package's own HTTP code sends it: MSAL would send two more
+requests, without limits on time and size.
 
 https://learn.microsoft.com/azure/aks/workload-identity-overview
 https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow
@@ -10,31 +10,108 @@ https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
-
-import msal
+import re
 
 from .._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
+from .._core.identity import Identity
 from .._core.secret import Secret
 from .._core.token_response import REPORT, check_token, token_of
 from .._http.messages import Request, Response
 from .._http.retry import TOKEN_RULES, with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
+from .host import Condition, HostSpec, TokenSource, are_set
 from .refusals import reason_of, refusal
 from .token_parsing import fields_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._core.token import Token
     from .._core.token_request import TokenRequest
     from .._http.exchange import Random, Steps
+    from .._http.runner import ExchangeRunner
+    from .._platform.environment import Environment
 
 _PATH = "/oauth2/v2.0/token"
-_LONGEST_ASSERTION = 65536
-# Entra ID is not on this machine: nothing there is "being updated" for want of an answer.
-_RULES = {status: rule for status, rule in TOKEN_RULES.items() if status not in (404, 410)}
+_AUTHORITY = "https://login.microsoftonline.com"
+_TENANT = r"[A-Za-z0-9.-]+"
+_MAX_ASSERTION = 65536
+
+
+class WorkloadSource(TokenSource):
+    """The token endpoint of Microsoft Entra ID for a Kubernetes workload.
+
+    Attributes:
+        token_file: where Kubernetes puts the workload's token.
+    """
+
+    def __init__(self, authority: str, variable: str, client_id: str, token_file: str) -> None:
+        super().__init__(WORKLOAD_IDENTITY, authority, variable, client_id=client_id)
+        self.token_file = token_file
+
+    def preload(self) -> None:
+        """Import MSAL."""
+        super().preload()
+        import msal
+
+        del msal
+
+    def check_selector(self, identity: Identity) -> None:
+        """Raise ValueError if neither the caller nor the environment names a client ID."""
+        if not identity.selector and not self.client_id:
+            raise ValueError(
+                "workload identity needs a client ID: pass client_id, or set AZURE_CLIENT_ID"
+            )
+
+    def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
+        """Request a token: usually one request."""
+        if not token_request.identity.selector:
+            token_request = token_request._replace(identity=Identity("client_id", self.client_id))
+        return runner.run(
+            exchange(
+                self.endpoint,
+                self.variable,
+                token_request,
+                runner.random,
+                read_assertion(self.token_file),
+                runner.retry_options,
+            )
+        )
+
+
+def _build(environment: Environment) -> WorkloadSource:
+    host = environment["AZURE_AUTHORITY_HOST"] or _AUTHORITY
+    if "://" not in host:
+        host = f"https://{host}"
+    tenant = environment["AZURE_TENANT_ID"]
+    return WorkloadSource(
+        f"{host.rstrip('/')}/{tenant}",
+        "AZURE_AUTHORITY_HOST" if re.fullmatch(_TENANT, tenant) else "AZURE_TENANT_ID",
+        client_id=environment["AZURE_CLIENT_ID"],
+        token_file=environment["AZURE_FEDERATED_TOKEN_FILE"],
+    )
+
+
+WORKLOAD_IDENTITY = HostSpec(
+    "workload-identity",
+    "workload identity",
+    _build,
+    conditions=(
+        *are_set("AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE"),
+        # Without both, the first two are meant for another program, such as the Azure CLI.
+        Condition(
+            "AZURE_AUTHORITY_HOST or AZURE_CLIENT_ID",
+            lambda env: bool(env["AZURE_AUTHORITY_HOST"] or env["AZURE_CLIENT_ID"]),
+        ),
+    ),
+    variables=("AZURE_FEDERATED_TOKEN_FILE",),
+    misleading=(),
+    selectors={"client_id": "client_id"},
+    knows_cae=True,
+    # 404 and 410 are final here: only endpoints on a machine return them during updates.
+    retry_rules={s: rule for s, rule in TOKEN_RULES.items() if s not in (404, 410)},
+)
 
 
 def exchange(
@@ -45,25 +122,17 @@ def exchange(
     assertion: Secret,
     retry_options: RetryOptions = DEFAULT_RETRY,
 ) -> Steps[Token]:
-    """One token from Microsoft Entra ID, by one request if all is well.
+    """Request one token.
 
     Args:
-        authority: its URL with the tenant; what is asked follows from it and from no answer.
+        authority: the URL of Microsoft Entra ID with the tenant; no response changes it.
         variable: the environment variable that named it.
-        token_request: what for, and as which client.
-        random: spreads retries and refreshes.
+        token_request: the resource, and the client ID as identity.
+        random: adds jitter.
         assertion: the workload's own token.
-        retry_options: what the caller wants otherwise.
-
-    Raises:
-        Failure: when there is none to be had.
+        retry_options: the caller's timeouts and retry policy.
     """
-    if token_request.identity.selector != "client_id":
-        raise Refused(
-            f"workload identity cannot select an identity by {token_request.identity.selector}",
-            "Leave the selector out, or use the client id.",
-            reason=Reason.UNSUPPORTED,
-        )
+    WORKLOAD_IDENTITY.identity_query(token_request.identity)
     if not authority.lower().startswith("https://"):
         raise Unavailable(
             f"{variable} must begin with https: the workload's own token is sent there",
@@ -74,38 +143,35 @@ def exchange(
         response = yield from with_retries(
             _request(authority, token_request, assertion),
             random,
-            unreachable_hint=f"{variable} says where Microsoft Entra ID is.",
-            rules=_RULES,
+            unreachable_hint=f"{variable} points to this endpoint: correct or unset it.",
+            rules=WORKLOAD_IDENTITY.retry_rules,
             retry_options=retry_options,
         )
         if response.status != 200:
             raise _refusal(response, token_request)
         return _token(response, random())
     except Failure as failure:
-        # A service may say whatever it likes, what it was sent included.
+        # The service may echo what it received. The runner knows the secrets of headers only.
         failure.redact(assertion)
         raise
 
 
-def assertion_in(path: str) -> Secret:
-    """The workload's own token, read anew for each exchange: Kubernetes replaces it.
-
-    Args:
-        path: the file that it is in.
+def read_assertion(path: str) -> Secret:
+    """Return the workload's own token. Kubernetes replaces the file: read it for each exchange.
 
     Raises:
-        Unavailable: if there is none.
+        Unavailable: if the file cannot be used.
     """
     reason = ""
     try:
         with open(path, encoding="ascii") as file:
-            assertion = Secret(file.read(_LONGEST_ASSERTION + 1).strip())
+            assertion = Secret(file.read(_MAX_ASSERTION + 1).strip())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
     else:
-        if 0 < len(assertion) <= _LONGEST_ASSERTION:
+        if 0 < len(assertion) <= _MAX_ASSERTION:
             return assertion
-        reason = "it holds no token"
+        reason = "it does not contain a token"
     raise Unavailable(
         f"{sanitize(path)!r} cannot be used: {reason}",
         "AZURE_FEDERATED_TOKEN_FILE names the file with this workload's token.",
@@ -114,8 +180,10 @@ def assertion_in(path: str) -> Secret:
 
 
 def _request(authority: str, token_request: TokenRequest, assertion: Secret) -> Request:
-    """The token request in MSAL's words."""
-    writer = _Writer(authority)
+    """Return the token request that MSAL builds."""
+    import msal  # heavy, and preloaded where it is needed
+
+    recorder = _Recorder(authority)
     try:
         app = msal.ConfidentialClientApplication(
             token_request.identity.value,
@@ -123,40 +191,40 @@ def _request(authority: str, token_request: TokenRequest, assertion: Secret) -> 
             instance_discovery=False,
             client_credential={"client_assertion": assertion.reveal},
             client_capabilities=["CP1"] if token_request.cae else None,
-            http_client=writer,
+            http_client=recorder,
         )
         scopes = [f"{token_request.resource}/.default"]
         app.acquire_token_for_client(scopes, claims_challenge=token_request.claims)
-    except Exception as error:  # noqa: BLE001 - whatever MSAL trips over
-        tripped = f" ({type(error).__name__}: {sanitize(str(error))})"
+    except Exception as error:  # noqa: BLE001 - MSAL documents none
+        reason = f" ({type(error).__name__}: {sanitize(str(error))})"
     else:
-        if writer.request is not None:
-            return writer.request
-        tripped = ""
+        if recorder.request is not None:
+            return recorder.request
+        reason = ""
     # Not inside the handler: an exception's context holds MSAL's frames, and those the assertion.
     if token_request.claims:
         raise Refused(
-            f"the claims are no JSON object with an object access_token{tripped}",
-            "Pass them as the service's challenge had them, base64-decoded.",
+            f"the claims are not a JSON object with an object access_token{reason}",
+            "Pass the claims of the service's challenge, base64-decoded.",
             reason=Reason.BAD_REQUEST,
         )
     raise Refused(
-        f"MSAL writes no token request{tripped}",
-        "AZURE_TENANT_ID and AZURE_CLIENT_ID are those of the app registration.",
+        f"MSAL built no token request{reason}",
+        "AZURE_TENANT_ID and AZURE_CLIENT_ID must be those of the app registration.",
         reason=Reason.INVALID_SETTING,
     )
 
 
-class _Writer:
-    """In MSAL's eyes an HTTP client. It keeps the token request, and sends nothing."""
+class _Recorder:
+    """An HTTP client for MSAL that keeps the token request and sends nothing."""
 
     def __init__(self, authority: str) -> None:
         self.request: Request | None = None
         self._authority = authority
 
-    def get(self, url: str, **_: Any) -> _Said:  # noqa: ARG002
-        """What the authority would say of itself, which follows from its URL."""
-        return _Said(
+    def get(self, url: str, **_: object) -> _RecorderResponse:  # noqa: ARG002
+        """Return the authority's metadata, which follows from its URL."""
+        return _RecorderResponse(
             200,
             {
                 "issuer": f"{self._authority}/v2.0",
@@ -165,8 +233,10 @@ class _Writer:
             },
         )
 
-    def post(self, url: str, data: Mapping[str, str], **_: Any) -> _Said:  # noqa: ARG002
-        """Keep the one request, without what MSAL would like to know of a user."""
+    def post(self, url: str, data: Mapping[str, str], **_: object) -> _RecorderResponse:  # noqa: ARG002
+        """Keep the request, without the field that requests information about a user."""
+        from urllib.parse import urlencode
+
         form = {name: value for name, value in data.items() if name != "client_info"}
         self.request = Request(
             self._authority + _PATH,
@@ -175,30 +245,30 @@ class _Writer:
             urlencode(form).encode(),
             over_internet=True,
         )
-        return _Said(400, {"error": "not_sent_yet"})
+        return _RecorderResponse(400, {"error": "not_sent_yet"})
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
-class _Said:
-    """As much of an HTTP response as MSAL reads."""
+class _RecorderResponse:
+    """The part of an HTTP response that MSAL reads."""
 
-    def __init__(self, status: int, said: Mapping[str, str]) -> None:
+    def __init__(self, status: int, fields: Mapping[str, str]) -> None:
         self.status_code = status
-        self.text = json.dumps(said)
+        self.text = json.dumps(fields)
         self.headers: Mapping[str, str] = {}
 
     def raise_for_status(self) -> None:
-        """Nothing: MSAL reads the status itself."""
+        """Do nothing: MSAL reads the status."""
 
 
 def _refusal(response: Response, token_request: TokenRequest) -> Failure:
     status = response.status
-    if status < 400 or status in _RULES:
+    if status < 400 or status in WORKLOAD_IDENTITY.retry_rules:
         return refusal(response, token_request)
     return Refused(
-        f"Microsoft Entra ID answered {status}, {response.error_text}",
+        f"Microsoft Entra ID returned HTTP {status}: {response.error_text}",
         "Does the client have a federated credential for this workload, in the tenant that "
         "AZURE_TENANT_ID names?",
         reason=reason_of(response),
@@ -210,9 +280,9 @@ def _refusal(response: Response, token_request: TokenRequest) -> Failure:
 def _token(response: Response, random: float) -> Token:
     fields = fields_of(response)
     check_token(fields)
-    # This service keeps no token for others: what it gives is as old as its answer.
+    # This service caches no tokens: the token is as old as the response.
     lifetime = fields.seconds("expires_in")
     if not lifetime:
-        raise Malformed("the answer has no expires_in above 0", REPORT, status=response.status)
+        raise Malformed("the response has no expires_in above 0", REPORT, status=response.status)
     sent_wall = response.received_wall - (response.received_at - response.sent_at)
     return token_of(fields, lifetime, response.sent_at, sent_wall, random)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .._core.identity import Identity
     from .._core.token import Token
     from .._shared_cache.store import SharedCache
-    from .._sources.sources import TokenSource
+    from .._sources.host import TokenSource
     from .cache import TokenCache
     from .entry import CacheEntry
     from .flight import Flight

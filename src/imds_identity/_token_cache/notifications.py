@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .options import CallOptions, FetchTrace
 
 _VERBS = {"fetch": "fetched", "refresh": "refreshed"}
-_HOSTS = {"imds": "Azure VM (IMDS)", "arc": "Azure Arc (HIMDS)"}
 
 
 def log_credential(class_name: str, source: Source, identity: Identity) -> None:
@@ -29,7 +28,8 @@ def log_credential(class_name: str, source: Source, identity: Identity) -> None:
         name = f"client_id {sanitize(source.client_id)!r}"
     else:
         name = f"the {identity}"
-    log("INFO", "%s will use %s with %s", class_name, _HOSTS.get(source.name, source), name)
+    host = source.label if source.is_per_machine else source
+    log("INFO", "%s will use %s with %s", class_name, host, name)
 
 
 def log_shared_token(summary: str, token: Token, now: float) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._core.identity import Identity
-    from .._sources.sources import TokenSource
+    from .._sources.host import TokenSource
     from .options import CallOptions
 
 

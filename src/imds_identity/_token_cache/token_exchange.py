@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .._http.runner import ExchangeRunner, Heartbeat, Sender
     from .._platform.clock import Clock
     from .._shared_cache.store import SharedCache
-    from .._sources.sources import TokenSource
+    from .._sources.host import TokenSource
     from .cache import TokenCache
     from .flight import FetchResult
     from .options import CallOptions

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from .._core.failure import sanitize
 from .._core.identity import SYSTEM_ASSIGNED, ascii_lower
-from .._endpoint.child import ENDPOINT_VARIABLES, exit_status_of, new_child, replace_process
+from .._endpoint.child import exit_status_of, new_child, replace_process
 from .._endpoint.listen import LOOPBACK, base_url, listen_tcp
 from .._endpoint.secret import new_secret
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import for_child
 from .._platform.threads import start_thread
+from .._sources.registry import misleading_variables
 from .arguments import token_client
 from .endpoint_arguments import add_endpoint, identity_of, resources_of
 from .output import print_error, print_notice
@@ -154,7 +155,7 @@ def _run_with_endpoint(
         # Report invalid flags before the command starts.
         token_client(args, identity or SYSTEM_ASSIGNED)
     listener = listen_tcp(LOOPBACK)
-    for name in ENDPOINT_VARIABLES:
+    for name in misleading_variables():
         environment.pop(name, None)
     environment["IDENTITY_ENDPOINT"] = f"{base_url(*listener.getsockname())}/msi/token"
     environment["IDENTITY_HEADER"] = secret.reveal()

@@ -7,24 +7,12 @@ from urllib.parse import urlsplit
 
 from .._core.failure import Reason, sanitize
 from .._core.source import ARC
+from .._sources.registry import leftover_variables
 from .finding import Verdict, failure, ok, skipped, unknown, warning
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
 
-_ARC_RULES = ("arc", "arc-installed")
-_IDENTITY_RULES = ("service-fabric", "app-service")
-# Variables that are set although their rule does not fit, and the rules that explain them.
-_LEFT_OVER = {
-    "IDENTITY_ENDPOINT": (*_IDENTITY_RULES, "arc"),
-    "IDENTITY_HEADER": _IDENTITY_RULES,
-    "IDENTITY_SERVER_THUMBPRINT": _IDENTITY_RULES,
-    "IMDS_ENDPOINT": ("arc",),
-    # App Service sets these two as well, by their old names.
-    "MSI_ENDPOINT": (*_IDENTITY_RULES, "azure-ml", "cloud-shell"),
-    "MSI_SECRET": (*_IDENTITY_RULES, "azure-ml"),
-    "AZURE_FEDERATED_TOKEN_FILE": ("workload-identity",),
-}
 _DEFAULT_SCOPE = "/.default"
 
 
@@ -40,8 +28,8 @@ def check_endpoint(facts: Facts) -> Verdict:
 def check_leftover_variables(facts: Facts) -> Verdict:
     """Check whether variables of another host mislead clients."""
     chosen, probe, variable = facts.explanation.chosen, facts.probe, facts.source.variable
-    misleading = variable in ("MSI_ENDPOINT", "IDENTITY_ENDPOINT")
-    if misleading and chosen not in _ARC_RULES and probe.connect_error:
+    is_app_host = not facts.source.is_per_machine and variable in facts.source.spec.variables
+    if is_app_host and probe.connect_error:
         return failure(
             f"{variable} is set and selects {facts.source}: {probe.connect_error}",
             f"{variable} is left over: nothing responds at that address, and the variable prevents "
@@ -50,8 +38,7 @@ def check_leftover_variables(facts: Facts) -> Verdict:
         )
     if facts.explanation.forced:
         return skipped("the token source was named, so no variable selects it")
-    environment = facts.environment
-    left = [name for name, rules in _LEFT_OVER.items() if environment[name] and chosen not in rules]
+    left = leftover_variables(chosen, facts.environment)
     if left:
         names = ", ".join(left)
         return warning(

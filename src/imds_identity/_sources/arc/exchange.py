@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..._core.token_request import TokenRequest
     from ..._http.exchange import Random, Steps
     from ..._http.messages import Auth
+    from ..host import HostSpec
 
     SendWithRetries: TypeAlias = Callable[[Request], Steps[Response]]
     AuthFor: TypeAlias = Callable[[str], Auth]
@@ -37,6 +38,7 @@ _AGENT_HINT = "Is the Azure Connected Machine agent running? Run `azcmagent show
 
 
 def exchange(
+    spec: HostSpec,
     endpoint: str,
     token_request: TokenRequest,
     random: Random,
@@ -46,6 +48,7 @@ def exchange(
     """Request one token from the agent.
 
     Args:
+        spec: the host specification.
         endpoint: the URL of the agent's token endpoint.
         token_request: the resource and the identity.
         random: adds jitter.
@@ -61,13 +64,17 @@ def exchange(
     query = {
         "api-version": API_VERSION,
         "resource": token_request.resource,
-        **token_request.identity.query,
+        **spec.identity_query(token_request.identity),
     }
     # The Host header keeps the name, in case that the agent checks it.
     headers = {**HEADERS, "Host": urlsplit(endpoint).netloc}
     request = Request(url_with(_by_address(endpoint), query), headers)
     send = functools.partial(
-        with_retries, random=random, unreachable_hint=_AGENT_HINT, retry_options=retry_options
+        with_retries,
+        random=random,
+        unreachable_hint=_AGENT_HINT,
+        rules=spec.retry_rules,
+        retry_options=retry_options,
     )
     response = yield from _authenticated_response(request, token_request, auth_for, send)
     if response.status != 200:

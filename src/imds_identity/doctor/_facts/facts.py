@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..._platform.environment import Environment
     from ..._sources.explain import Explanation
     from ..._sources.firmware import Firmware
-    from ..._sources.sources import TokenSource
+    from ..._sources.host import TokenSource
 
 
 class Route(NamedTuple):

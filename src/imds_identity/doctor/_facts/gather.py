@@ -10,10 +10,11 @@ from ..._core.identity import parse_identity
 from ..._core.scope import resource_of
 from ..._platform.clock import SYSTEM_CLOCK
 from ..._platform.environment import Environment
+from ..._sources.arc.source import ArcSource
 from ..._sources.explain import explain
 from ..._sources.firmware import firmware
 from ..._sources.registry import detect
-from ..._sources.sources import ArcSource, WorkloadSource
+from ..._sources.workload import WorkloadSource
 from .agent import gather_agent
 from .facts import Agent, Facts, ServiceProbe, WorkloadToken
 from .network import gather_network
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import os
 
     from ..._core.identity import Identity
-    from ..._sources.sources import TokenSource
+    from ..._sources.host import TokenSource
 
 _AGENT = "an installed Arc agent"
 DEFAULT_RESOURCE = "https://management.azure.com/"

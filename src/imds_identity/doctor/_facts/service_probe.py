@@ -20,7 +20,8 @@ from ..._http.messages import Request, Response
 from ..._http.retry_options import RetryOptions
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender
-from ..._sources.sources import ArcSource, ImdsSource
+from ..._sources.arc.source import ArcSource
+from ..._sources.imds import ImdsSource
 from .facts import RequestRecord, ServiceProbe
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ..._core.identity import Identity
     from ..._http.runner import Sender
     from ..._platform.clock import Clock
-    from ..._sources.sources import TokenSource
+    from ..._sources.host import TokenSource
 
 MAX_REQUESTS = 8
 TOTAL_SECONDS = 4.0

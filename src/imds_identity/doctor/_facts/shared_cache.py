@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..._platform.environment import Environment
     from ..._shared_cache.record import Record
     from ..._shared_cache.store import SharedCache
-    from ..._sources.sources import TokenSource
+    from ..._sources.host import TokenSource
 
 
 def gather_cache(

@@ -1,0 +1,1 @@
+"""Hosts of apps: they identify an app by a secret in its environment."""

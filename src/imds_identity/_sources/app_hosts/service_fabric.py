@@ -1,0 +1,16 @@
+"""Service Fabric, whose certificate a client must check by its thumbprint."""
+
+from __future__ import annotations
+
+from .app_host import AppHostSpec
+
+SERVICE_FABRIC = AppHostSpec(
+    "service-fabric",
+    "Service Fabric",
+    "IDENTITY_ENDPOINT",
+    "IDENTITY_HEADER",
+    "IDENTITY_SERVER_THUMBPRINT",
+    secret_header="Secret",  # noqa: S106 - a name
+    api_version="2019-07-01-preview",
+    also_sets=("MSI_ENDPOINT", "MSI_SECRET"),
+)

@@ -1,0 +1,114 @@
+"""Azure Arc: its host specification and token source."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..._core import source
+from ..host import Condition, HostSpec, TokenSource, are_set
+from .auth import KeyFileAuth
+from .exchange import exchange
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..._core.token import Token
+    from ..._core.token_request import TokenRequest
+    from ..._http.runner import ExchangeRunner
+    from ..._platform.environment import Environment
+
+_ENDPOINT = "http://localhost:40342/metadata/identity/oauth2/token"
+_LINUX_AGENT = "/opt/azcmagent/bin/himds"
+_LINUX_TOKENS = "/var/opt/azcmagent/tokens"
+
+
+class ArcSource(TokenSource):
+    """The Azure Arc agent of a server outside Azure.
+
+    Attributes:
+        tokens_directory: where the agent keeps its key files.
+    """
+
+    def __init__(self, endpoint: str, tokens_directory: str, variable: str = "") -> None:
+        super().__init__(ARC, endpoint, variable)
+        self.tokens_directory = tokens_directory
+
+    def preload(self) -> None:
+        """Import what confirms the agent as the listener."""
+        super().preload()
+        if sys.platform == "win32":
+            from . import peer_windows
+
+            del peer_windows
+        else:
+            import pwd
+
+            del pwd
+
+    def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
+        """Request a token: usually two requests, because the agent challenges the first."""
+
+        def auth_for(path: str) -> KeyFileAuth:
+            return KeyFileAuth(path, self.tokens_directory)
+
+        return runner.run(
+            exchange(
+                self.spec,
+                self.endpoint,
+                token_request,
+                runner.random,
+                auth_for,
+                runner.retry_options,
+            )
+        )
+
+
+def _build(environment: Environment) -> ArcSource:
+    variable = "IDENTITY_ENDPOINT"
+    return ArcSource(environment[variable], _tokens_directory(environment), variable)
+
+
+def _build_installed(environment: Environment) -> ArcSource:
+    return ArcSource(_ENDPOINT, _tokens_directory(environment))
+
+
+def _tokens_directory(environment: Environment) -> str:
+    if sys.platform == "win32":
+        data = environment["ProgramData"] or r"C:\ProgramData"
+        return rf"{data}\AzureConnectedMachineAgent\Tokens"
+    return _LINUX_TOKENS
+
+
+def _is_installed(environment: Environment) -> bool:
+    agent = _LINUX_AGENT
+    if sys.platform == "win32":
+        programs = environment["ProgramFiles"] or r"C:\Program Files"
+        agent = rf"{programs}\AzureConnectedMachineAgent\himds.exe"
+    return os.path.exists(agent)
+
+
+_SELECTORS = {"client_id": "client_id", "object_id": "object_id", "resource_id": "msi_res_id"}
+_LABEL = "Azure Arc (HIMDS)"
+_IMDS_VARIABLE = "AZURE_POD_IDENTITY_AUTHORITY_HOST"
+
+ARC = HostSpec(
+    source.ARC,
+    _LABEL,
+    _build,
+    conditions=are_set("IDENTITY_ENDPOINT", "IMDS_ENDPOINT"),
+    variables=("IDENTITY_ENDPOINT", "IMDS_ENDPOINT"),
+    selectors=_SELECTORS,
+    is_per_machine=True,
+)
+ARC_INSTALLED = HostSpec(
+    source.ARC,
+    _LABEL,
+    _build_installed,
+    rule="arc-installed",
+    conditions=(
+        Condition(f"no {_IMDS_VARIABLE}", lambda environment: not environment[_IMDS_VARIABLE]),
+        Condition("an installed Arc agent", _is_installed),
+    ),
+    selectors=_SELECTORS,
+    is_per_machine=True,
+)

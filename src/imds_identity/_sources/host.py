@@ -1,0 +1,158 @@
+"""The specification of a kind of host, and the base of token sources.
+
+To support another host, write a module with a `HostSpec` and add it to `registry.HOSTS`. Detection,
+its explanation, the doctor, and ``exec`` read the specification.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from .._core.failure import Reason, Refused
+from .._core.source import Source
+from .._http.retry import TOKEN_RULES
+from .._platform.environment import add_variables
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .._core.identity import Identity
+    from .._core.token import Token
+    from .._core.token_request import TokenRequest
+    from .._http.retry import RetryRule
+    from .._http.runner import ExchangeRunner
+    from .._platform.environment import Environment
+
+
+class Condition:
+    """A condition under which a host is detected.
+
+    Attributes:
+        text: the condition, for people; the variable's name if the condition is that it is set.
+        holds: whether it is met.
+    """
+
+    def __init__(self, text: str, holds: Callable[[Environment], bool]) -> None:
+        self.text = text
+        self.holds = holds
+
+
+def are_set(*variables: str) -> tuple[Condition, ...]:
+    """Return the conditions that these variables are set."""
+    return tuple(Condition(name, _is_set(name)) for name in variables)
+
+
+def _is_set(variable: str) -> Callable[[Environment], bool]:
+    return lambda environment: bool(environment[variable])
+
+
+class HostSpec:
+    """A kind of host.
+
+    Args:
+        name: its name in settings and events, such as ``app-service``.
+        label: its name for people.
+        build: creates the token source from the environment.
+        conditions: all must be met for the host to be detected.
+        rule: the name of this way to detect the host, if there are several.
+        variables: environment variables that this host sets. On a host that does not, they are
+            left over from another one.
+        misleading: variables that make other programs use this host; by default ``variables``.
+        selectors: the query parameter for each selector that the host supports.
+        is_per_machine: whether its tokens and limits are the machine's and not those of one app.
+        knows_cae: whether clients that support continuous access evaluation get other tokens.
+        is_probe: whether the service may be absent, so that a fetch is one short request.
+        retry_rules: the HTTP statuses that are retried.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        build: Callable[[Environment], TokenSource],
+        *,
+        conditions: tuple[Condition, ...] = (),
+        rule: str = "",
+        variables: tuple[str, ...] = (),
+        misleading: tuple[str, ...] | None = None,
+        selectors: Mapping[str, str] | None = None,
+        is_per_machine: bool = False,
+        knows_cae: bool = False,
+        is_probe: Callable[[TokenSource], bool] | None = None,
+        retry_rules: Mapping[int, RetryRule] = TOKEN_RULES,
+    ) -> None:
+        self.name = name
+        self.label = label
+        self.build = build
+        self.conditions = conditions
+        self.rule = rule or name
+        self.variables = variables
+        self.misleading = variables if misleading is None else misleading
+        self.selectors = selectors or {}
+        self.is_per_machine = is_per_machine
+        self.knows_cae = knows_cae
+        self.is_probe = is_probe
+        self.retry_rules = retry_rules
+        add_variables(*self.variables, *self.misleading)
+
+    def matches(self, environment: Environment) -> bool:
+        """Whether all conditions are met; stops at the first that is not."""
+        return all(condition.holds(environment) for condition in self.conditions)
+
+    def identity_query(self, identity: Identity) -> dict[str, str]:
+        """Return the query parameter that selects ``identity``, if it has a selector.
+
+        Raises:
+            Refused: if the host does not support this selector.
+        """
+        if not identity.selector:
+            return {}
+        if identity.selector not in self.selectors:
+            raise Refused(
+                f"{self.label} cannot select an identity by {identity.selector}",
+                "Omit the selector, or configure the identity in the host itself.",
+                reason=Reason.UNSUPPORTED,
+            )
+        return {self.selectors[identity.selector]: identity.value}
+
+
+class TokenSource(Source):
+    """A source of tokens."""
+
+    def __init__(
+        self, spec: HostSpec, endpoint: str, variable: str = "", *, client_id: str = ""
+    ) -> None:
+        super().__init__(
+            spec.name,
+            endpoint,
+            variable,
+            label=spec.label,
+            client_id=client_id,
+            is_per_machine=spec.is_per_machine,
+            knows_cae=spec.knows_cae,
+        )
+        self.spec = spec
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the service may be absent, so that a fetch is one short request."""
+        return self.spec.is_probe is not None and self.spec.is_probe(self)
+
+    def preload(self) -> None:
+        """Import what a fetch from this source needs and other sources do not."""
+        if self.endpoint.lower().startswith("https:"):
+            from .._http import requests_transport
+
+            del requests_transport
+
+    @abstractmethod
+    def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
+        """Request a token from the service, without any cache.
+
+        Raises:
+            Failure: if there is none.
+        """
+
+    def check_selector(self, identity: Identity) -> None:
+        """Raise ValueError if this source can never return a token for ``identity``."""
