@@ -1,4 +1,4 @@
-"""What every test stands on: a bare environment, an empty cache, a clock that is moved by hand."""
+"""Fixtures of all tests: a clean environment, an empty cache, fakes and an emulator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from imds_identity.emulator import Emulator
 
-# How long an example takes says how busy the machine is.
+# No deadline: the duration of an example depends on the load of the machine.
 settings.register_profile("usual", deadline=None, max_examples=40)
 settings.register_profile("thorough", deadline=None, max_examples=300)
 settings.load_profile("usual")
@@ -34,11 +34,11 @@ _HOST_VARIABLES = (
 
 
 @pytest.fixture(autouse=True)
-def _bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(_HOST_VARIABLES):
             monkeypatch.delenv(name)
-    # No test asks the real address, which is somebody's service on a machine in a cloud.
+    # Tests must not send requests to the real address, which may be a real service in the cloud.
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
     imds_identity.clear_cache()
@@ -67,8 +67,8 @@ def token_cache(clock: FakeClock, background: BackgroundQueue) -> TokenCache:
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[..., Emulator]]:
-    """Starts emulators without a Key Vault, unless one is asked for."""
+def start_emulator() -> Iterator[Callable[..., Emulator]]:
+    """Start emulators, without a Key Vault by default."""
     from imds_identity.emulator import Emulator
 
     running: list[Emulator] = []
@@ -83,8 +83,8 @@ def started() -> Iterator[Callable[..., Emulator]]:
 
 
 @pytest.fixture
-def ran(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs the command line in this process; its exit status and what it wrote to both streams."""
+def run_cli(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run the command line in this process; return its exit status, stdout and stderr."""
     from imds_identity.cli import main
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -99,14 +99,14 @@ def ran(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 @pytest.fixture
-def service() -> Iterator[ScriptedServer]:
-    """A service that answers as its script says."""
+def scripted_server() -> Iterator[ScriptedServer]:
+    """Run a server with scripted responses."""
     with ScriptedServer.running() as server:
         yield server
 
 
 @pytest.fixture
-def other_service() -> Iterator[ScriptedServer]:
-    """Another one."""
+def other_server() -> Iterator[ScriptedServer]:
+    """Run a second server with scripted responses."""
     with ScriptedServer.running() as server:
         yield server

@@ -1,4 +1,4 @@
-"""Stand-ins that tests of every level share."""
+"""Fakes and helpers for all tests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EPOCH = 1_750_000_000.0
 
 
 class FakeClock:
-    """Time that passes when a test says so, or when somebody sleeps."""
+    """A clock that advances when a test changes it or when code sleeps."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -61,17 +61,17 @@ class FakeClock:
         self.seconds += seconds
 
     def service(self) -> float:
-        """The service's own, correct clock."""
+        """Return the time of the service's clock, which is always correct."""
         return EPOCH + self.seconds
 
 
 def no_jitter() -> float:
-    """A random number that changes no pause."""
+    """Return the random number that adds no jitter."""
     return 0.5
 
 
 class ResponseFactory:
-    """Makes answers of a token endpoint, as its clock has it."""
+    """Builds responses of a token endpoint at the current time of a clock."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -98,16 +98,16 @@ class ResponseFactory:
             "token_type": "Bearer",
             **more,
         }
-        kept = {name: v for name, v in payload.items() if v is not None}
-        return self.json(200, kept, date=formatdate(self.clock.service(), usegmt=True))
+        fields = {name: field for name, field in payload.items() if field is not None}
+        return self.json(200, fields, date=formatdate(self.clock.service(), usegmt=True))
 
     def error(self, status: int, **headers: str) -> Response:
-        said = {"error": "an_error", "error_description": "what the service says"}
-        return self.json(status, said, **headers)
+        body = {"error": "an_error", "error_description": "what the service says"}
+        return self.json(status, body, **headers)
 
 
 class BackgroundQueue:
-    """Work that nobody blocks for waits until the test runs it; other work is done at once."""
+    """Runs blocking work immediately; queues background work until the test runs it."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], object]] = []
@@ -127,14 +127,14 @@ T = TypeVar("T")
 
 
 class ExchangeDriver:
-    """Steps an exchange by hand: each expected step and what to answer it with."""
+    """Runs an exchange step by step, with outcomes from the test."""
 
     def __init__(self, steps: Any) -> None:
         self.steps = steps
         self.step: Any = next(steps)
 
     def respond(self, outcome: Any) -> Any:
-        """Give the outcome of the present step; the next step."""
+        """Send the outcome of the current step; return the next step."""
         self.step = (
             self.steps.throw(outcome)
             if isinstance(outcome, BaseException)
@@ -143,12 +143,12 @@ class ExchangeDriver:
         return self.step
 
     def finish(self, outcome: Any) -> Any:
-        """Give the outcome of the last step; the exchange's result."""
+        """Send the outcome of the last step; return the result of the exchange."""
         try:
             step = self.respond(outcome)
         except StopIteration as done:
             return done.value
-        raise AssertionError(f"the exchange goes on with {step!r}")
+        raise AssertionError(f"the exchange continues with {step!r}")
 
 
 KEY = Key("imds", "http://service/token", "client_id", "1234-secret-identity", "https://vault")
@@ -159,12 +159,12 @@ NAMESPACE = Namespace("this-boot", "this-network")
 def shared_cache_in(
     path: str | os.PathLike[str], clock: FakeClock, namespace: Namespace = NAMESPACE
 ) -> SharedCache:
-    """What a process shares with those that use the same directory."""
+    """Return a shared cache in the directory ``path``."""
     return SharedCache(Directory.at(str(path)), clock, namespace)
 
 
 def token_now(clock: Clock, value: str = "s3cret", life: float = LIFE) -> Token:
-    """A token that the service has just given."""
+    """Return a token that the service has just issued."""
     now, wall = clock.now(), int(clock.wall())
     return Token(
         value, "Bearer", int(wall + life), int(wall + life / 2), now, now + life / 2, now + life
@@ -172,7 +172,7 @@ def token_now(clock: Clock, value: str = "s3cret", life: float = LIFE) -> Token:
 
 
 class Service:
-    """Counts fetches and gives what the test wants."""
+    """Returns new tokens, or raises `error`, and counts the fetches."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -190,21 +190,21 @@ class Service:
 
 
 class RawServer:
-    """Takes connections on 127.0.0.1 and answers each request with given bytes, for hostile ends.
+    """A server on 127.0.0.1 that sends arbitrary bytes, such as invalid responses.
 
     Args:
-        answer: sent first.
-        then: sent again and again afterwards, until the other side has gone.
-        every: seconds between these.
-        hold: whether the connection stays open when nothing is left to send.
+        response: sent first.
+        then: sent repeatedly afterwards, until the client disconnects.
+        every: seconds between the repetitions.
+        hold: whether to keep the connection open at the end.
     """
 
     def __init__(
-        self, answer: bytes = b"", then: bytes = b"", every: float = 0.01, *, hold: bool = False
+        self, response: bytes = b"", then: bytes = b"", every: float = 0.01, *, hold: bool = False
     ) -> None:
         self.requests: list[bytes] = []
         self.closed = threading.Event()
-        self._answer, self._then, self._every, self._hold = answer, then, every, hold
+        self._response, self._then, self._every, self._hold = response, then, every, hold
         self._stopped = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -217,7 +217,7 @@ class RawServer:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        # Closing a listener does not wake who accepts from it; a connection does.
+        # Closing a listener does not interrupt accept(); a connection does.
         socket.create_connection(("127.0.0.1", self.port)).close()
         for thread in list(self._threads):
             thread.join(10)
@@ -239,7 +239,7 @@ class RawServer:
         try:
             with connection:
                 if self._received(connection):
-                    connection.sendall(self._answer)
+                    connection.sendall(self._response)
                     self._go_on(connection)
         except OSError:
             pass
@@ -247,7 +247,7 @@ class RawServer:
 
     def _received(self, connection: socket.socket) -> bool:
         head = b""
-        while not _is_whole(head):
+        while not _is_complete(head):
             if self._stopped.is_set():
                 return False
             with contextlib.suppress(TimeoutError):
@@ -269,8 +269,8 @@ class RawServer:
                         return
 
 
-class RunningClock(FakeClock):
-    """A clock that goes by itself, for what waits on sockets; only its sleeping takes no time."""
+class RealTimeClock(FakeClock):
+    """A clock in real time, for tests that wait for sockets; its sleeps take no real time."""
 
     def now(self) -> float:
         return SYSTEM_CLOCK.now() + sum(self.slept)
@@ -279,36 +279,36 @@ class RunningClock(FakeClock):
         return self.now()
 
 
-def _is_whole(request: bytes) -> bool:
+def _is_complete(request: bytes) -> bool:
     head, end, body = request.partition(b"\r\n\r\n")
     length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
     return bool(end) and len(body) >= (int(length[1]) if length else 0)
 
 
 class TlsServer(RawServer):
-    """The same over TLS.
+    """A `RawServer` with TLS.
 
     Args:
-        directory: where the certificate of its authority is left.
-        said: as for `RawServer`.
-        settings: likewise.
+        directory: the folder for the certificate of its authority.
+        arguments: passed to `RawServer`.
+        keywords: passed to `RawServer`.
 
     Attributes:
-        certificates: the file to trust.
-        thumbprint: of its certificate, as Service Fabric writes it.
+        certificates: the file with the certificate of its authority.
+        thumbprint: of its certificate, in Service Fabric's format.
     """
 
-    def __init__(self, directory: Path, *said: Any, **settings: Any) -> None:
+    def __init__(self, directory: Path, *arguments: Any, **keywords: Any) -> None:
         from imds_identity.emulator._pki.certificates import Authority, pem, server_context
 
         authority = Authority("a root")
         self._context = server_context(authority, directory, "127.0.0.1")
-        super().__init__(*said, **settings)
+        super().__init__(*arguments, **keywords)
         self.certificates = str(directory / f"authority-{self.port}.pem")
         (directory / f"authority-{self.port}.pem").write_bytes(pem(authority.certificate))
         self.url = self.url.replace("http:", "https:")
-        shown = ssl.get_server_certificate(("127.0.0.1", self.port))
-        self.thumbprint = hashlib.sha1(ssl.PEM_cert_to_DER_cert(shown)).hexdigest()
+        certificate = ssl.get_server_certificate(("127.0.0.1", self.port))
+        self.thumbprint = hashlib.sha1(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
@@ -323,13 +323,13 @@ CHALLENGE = (
 )
 
 
-class _Scripted(BaseHTTPRequestHandler):
-    """Answers by a script of (status, headers), remembering what it was sent."""
+class _ScriptedHandler(BaseHTTPRequestHandler):
+    """Sends scripted responses and records the requests."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         server: Any = self.server
-        server.seen.append((self.path, self.headers.get("Authorization"), body))
+        server.requests.append((self.path, self.headers.get("Authorization"), body))
         status, headers = server.script.pop(0) if server.script else (200, {})
         self.send_response(status)
         for name, value in headers.items():
@@ -344,21 +344,21 @@ class _Scripted(BaseHTTPRequestHandler):
 
 
 class ScriptedServer(ThreadingHTTPServer):
-    """A server whose answers a test writes down beforehand.
+    """A server with scripted responses.
 
     Attributes:
-        script: status and headers of each answer to come; after the last it is 200.
-        seen: path, Authorization and body of each request.
+        script: the status and headers of each response; the default is 200.
+        requests: path, Authorization and body of each request.
     """
 
     script: list[tuple[int, dict[str, str]]]
-    seen: list[tuple[str, str | None, bytes]]
+    requests: list[tuple[str, str | None, bytes]]
 
     @classmethod
     @contextlib.contextmanager
     def running(cls) -> Iterator[Self]:
-        with cls(("127.0.0.1", 0), _Scripted) as server:
-            server.script, server.seen = [], []
+        with cls(("127.0.0.1", 0), _ScriptedHandler) as server:
+            server.script, server.requests = [], []
             threading.Thread(target=server.serve_forever, args=(0.01,)).start()
             yield server
             server.shutdown()
@@ -368,42 +368,42 @@ class ScriptedServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class Credential:
-    """One of azure-core's, which counts what it is asked for."""
+class FakeCredential:
+    """An azure-core credential that records the claims of each call."""
 
     def __init__(self) -> None:
-        self.asked: list[str | None] = []
+        self.claims: list[str | None] = []
 
     def get_token(self, *scopes: str, claims: str | None = None, **kwargs: Any) -> AccessToken:
-        self.asked.append(claims)
-        return AccessToken(f"token-{len(self.asked)}", 0)
+        self.claims.append(claims)
+        return AccessToken(f"token-{len(self.claims)}", 0)
 
 
-class HttpAnswer(io.BytesIO):
-    """An answer, as http.client has it."""
+class FakeHttpResponse(io.BytesIO):
+    """A response of http.client."""
 
     def __init__(self, status: int, body: Any = None, **headers: str) -> None:
         super().__init__(b"" if body is None else json.dumps(body).encode())
         self.status = status
-        self.reason = "As Told"
+        self.reason = "Reason"
         self.headers = Message()
         for name, value in headers.items():
             self.headers[name.replace("_", "-")] = value
 
 
-def lines_run(
+def count_traced_lines(
     work: Callable[[], object],
     counts: Callable[[str, int], bool],
     stop: int,
     error: type[BaseException],
 ) -> int:
-    """How many lines ``work`` runs, of those that count; before the line ``stop`` it is stopped.
+    """Run ``work``, raise an error before one of its lines, and return how many lines it ran.
 
     Args:
-        work: is run in this thread.
-        counts: tells whether a line does, by its file and its number.
-        stop: the number of the line among those that count; below 1 for none.
-        error: is raised there, as a signal handler would.
+        work: runs in this thread.
+        counts: returns whether to count a line, from its file and its number.
+        stop: the number of the counted line before which to raise, or 0 to raise nothing.
+        error: raised there, as a signal handler could.
     """
     count = 0
 
@@ -411,7 +411,7 @@ def lines_run(
         nonlocal count
         file = frame.f_code.co_filename
         if "imds_identity" not in file and not file.endswith("threading.py"):
-            return None  # not looked into: that takes long
+            return None  # tracing other code takes too long
         if event == "line" and counts(file, frame.f_lineno):
             count += 1
             if count == stop:
@@ -427,15 +427,15 @@ def lines_run(
     return count
 
 
-def at_once(*work: Callable[[], object], seconds: float = 60) -> None:
-    """Run each in a thread of its own, all from one moment on, in as fine a mixture as can be had.
+def run_concurrently(*work: Callable[[], object], seconds: float = 60) -> None:
+    """Run functions in concurrent threads that switch as often as possible.
 
     Args:
-        work: what to run.
-        seconds: after which one that has not ended counts as hanging.
+        work: the functions.
+        seconds: the timeout of each thread.
 
     Raises:
-        BaseException: what the first of them raised, if one did.
+        BaseException: the first error of a function, if any.
     """
     start, errors = threading.Barrier(len(work)), []
 
@@ -443,7 +443,7 @@ def at_once(*work: Callable[[], object], seconds: float = 60) -> None:
         try:
             start.wait()
             each()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the test sees it
+        except BaseException as error:  # noqa: BLE001 - raised below, in the thread of the test
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(each,), daemon=True) for each in work]
@@ -470,4 +470,4 @@ def _is_wine() -> bool:
 
 
 WINE = _is_wine()
-"""Whether this is wine's Windows, which makes no links and keeps no time of access."""
+"""Whether this is wine, which does not support links and access times."""

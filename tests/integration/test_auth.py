@@ -10,7 +10,7 @@ import requests
 
 from imds_identity import ManagedIdentityAuth, ManagedIdentityCredential
 from imds_identity._azure_core.bearer import claims_of
-from support import CHALLENGE, CLAIMS, Credential, ScriptedServer
+from support import CHALLENGE, CLAIMS, FakeCredential, ScriptedServer
 
 if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
@@ -44,48 +44,50 @@ def test_revoked_token_is_replaced(imds_emulator: Emulator) -> None:
 
 
 def test_claims_challenge_is_answered_once_with_the_same_body(
-    service: ScriptedServer,
+    scripted_server: ScriptedServer,
 ) -> None:
-    credential = Credential()
-    service.script = [(401, {"WWW-Authenticate": CHALLENGE}), (200, {})]
+    credential = FakeCredential()
+    scripted_server.script = [(401, {"WWW-Authenticate": CHALLENGE}), (200, {})]
     body = io.BytesIO(b"skipped, the body")
     body.seek(9)
     response = requests.post(
-        f"{service.url}/x",
+        f"{scripted_server.url}/x",
         data=body,
         auth=ManagedIdentityAuth("s", credential=credential),
         timeout=5,
     )
     assert response.status_code == 200
-    assert service.seen == [
+    assert scripted_server.requests == [
         ("/x", "Bearer token-1", b"the body"),
         ("/x", "Bearer token-2", b"the body"),
     ]
-    assert credential.asked == [None, CLAIMS]
+    assert credential.claims == [None, CLAIMS]
 
 
-def test_second_challenge_is_returned(service: ScriptedServer) -> None:
-    credential = Credential()
-    service.script = [(401, {"WWW-Authenticate": CHALLENGE})] * 2
+def test_second_challenge_is_returned(scripted_server: ScriptedServer) -> None:
+    credential = FakeCredential()
+    scripted_server.script = [(401, {"WWW-Authenticate": CHALLENGE})] * 2
     response = requests.get(
-        service.url, auth=ManagedIdentityAuth("s", credential=credential), timeout=5
+        scripted_server.url, auth=ManagedIdentityAuth("s", credential=credential), timeout=5
     )
     assert response.status_code == 401
-    assert len(service.seen) == 2
+    assert len(scripted_server.requests) == 2
 
 
 def test_redirect_to_another_host_gets_no_token(
-    service: ScriptedServer, other_service: ScriptedServer
+    scripted_server: ScriptedServer, other_server: ScriptedServer
 ) -> None:
-    credential = Credential()
-    service.script = [(302, {"Location": f"http://localhost:{other_service.server_address[1]}/y"})]
-    other_service.script = [(401, {"WWW-Authenticate": CHALLENGE})]
+    credential = FakeCredential()
+    scripted_server.script = [
+        (302, {"Location": f"http://localhost:{other_server.server_address[1]}/y"})
+    ]
+    other_server.script = [(401, {"WWW-Authenticate": CHALLENGE})]
     response = requests.get(
-        service.url, auth=ManagedIdentityAuth("s", credential=credential), timeout=5
+        scripted_server.url, auth=ManagedIdentityAuth("s", credential=credential), timeout=5
     )
     assert response.status_code == 401
-    assert other_service.seen == [("/y", None, b"")]
-    assert credential.asked == [None]
+    assert other_server.requests == [("/y", None, b"")]
+    assert credential.claims == [None]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_other_errors_are_returned(status: int, header: str) -> None:
 
 
 def test_token_is_not_sent_without_tls() -> None:
-    auth = ManagedIdentityAuth("s", credential=Credential())
+    auth = ManagedIdentityAuth("s", credential=FakeCredential())
     with pytest.raises(ValueError, match="use https"):
         requests.get("http://management.azure.com/", auth=auth, timeout=5)
 
@@ -112,4 +114,4 @@ def test_token_is_not_sent_without_tls() -> None:
 def test_settings_are_passed_to_the_credential_and_conflict_with_an_explicit_one() -> None:
     assert "client_id='c'" in repr(ManagedIdentityAuth("s", client_id="c"))
     with pytest.raises(TypeError, match="not both"):
-        ManagedIdentityAuth("s", credential=Credential(), client_id="c")
+        ManagedIdentityAuth("s", credential=FakeCredential(), client_id="c")

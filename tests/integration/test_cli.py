@@ -22,15 +22,15 @@ from imds_identity.emulator import DEFAULT_USER_ASSIGNED, Emulator
 VAULT = "https://vault.azure.net"
 
 
-def test_text_output_is_the_token_only(imds_emulator: Emulator, ran: Any) -> None:
-    status, out, err = ran("token", f"{VAULT}/.default")
+def test_text_output_is_the_token_only(imds_emulator: Emulator, run_cli: Any) -> None:
+    status, out, err = run_cli("token", f"{VAULT}/.default")
     assert (status, err) == (0, "")
     assert jwt.decode(out.strip(), options={"verify_signature": False})["aud"] == VAULT
     assert out.count("\n") == 1
 
 
-def test_json_output_has_the_fields_of_az(imds_emulator: Emulator, ran: Any) -> None:
-    status, out, _ = ran("token", VAULT, "--output", "json")
+def test_json_output_has_the_fields_of_az(imds_emulator: Emulator, run_cli: Any) -> None:
+    status, out, _ = run_cli("token", VAULT, "--output", "json")
     fields = json.loads(out)
     claims = jwt.decode(fields["accessToken"], options={"verify_signature": False})
     assert status == 0
@@ -50,66 +50,70 @@ def test_json_output_has_the_fields_of_az(imds_emulator: Emulator, ran: Any) -> 
     assert local.timestamp() == claims["exp"]
 
 
-def test_header_output_is_an_authorization_header(imds_emulator: Emulator, ran: Any) -> None:
-    _, token, _ = ran("token", VAULT)
-    assert ran("token", VAULT, "--output", "header") == (0, f"Authorization: Bearer {token}", "")
+def test_header_output_is_an_authorization_header(imds_emulator: Emulator, run_cli: Any) -> None:
+    _, token, _ = run_cli("token", VAULT)
+    assert run_cli("token", VAULT, "--output", "header") == (
+        0,
+        f"Authorization: Bearer {token}",
+        "",
+    )
 
 
 @pytest.mark.parametrize("flags", [("--resource", VAULT), ("--scope", f"{VAULT}/.default")])
 def test_flags_of_az_are_supported(
-    imds_emulator: Emulator, ran: Any, flags: tuple[str, str]
+    imds_emulator: Emulator, run_cli: Any, flags: tuple[str, str]
 ) -> None:
-    status, out, err = ran("token", *flags, "-o", "claims")
+    status, out, err = run_cli("token", *flags, "-o", "claims")
     assert (status, err) == (0, "")
     assert json.loads(out)["aud"] == VAULT
 
 
-def test_claims_output_omits_the_token(imds_emulator: Emulator, ran: Any) -> None:
-    _, token, _ = ran("token", VAULT)
-    _, out, _ = ran("token", VAULT, "--output", "claims")
+def test_claims_output_omits_the_token(imds_emulator: Emulator, run_cli: Any) -> None:
+    _, token, _ = run_cli("token", VAULT)
+    _, out, _ = run_cli("token", VAULT, "--output", "claims")
     assert json.loads(out) == jwt.decode(token.strip(), options={"verify_signature": False})
     assert not any(part in out for part in token.strip().split("."))
 
 
-def test_opaque_token_has_no_claims(imds_emulator: Emulator, ran: Any) -> None:
+def test_opaque_token_has_no_claims(imds_emulator: Emulator, run_cli: Any) -> None:
     body = json.dumps({"access_token": "opaque", "expires_on": "32000000000"})
     imds_emulator.fault(category="identity", status=200, body=body, content_type="application/json")
-    status, out, err = ran("token", VAULT, "-o", "claims")
+    status, out, err = run_cli("token", VAULT, "-o", "claims")
     assert (status, out) == (1, "")
     assert "is not a JWT" in err
     assert "opaque" not in err
 
 
 def test_directory_of_arc_key_files_can_be_set(
-    arc_emulator: Emulator, ran: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    arc_emulator: Emulator, run_cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     directory = str(arc_emulator.tokens_directory)
-    status, out, _ = ran("token", VAULT, "--source", "arc", "--arc-tokens-directory", directory)
+    status, out, _ = run_cli("token", VAULT, "--source", "arc", "--arc-tokens-directory", directory)
     assert (status, out.count("\n")) == (0, 1)
 
 
-def test_cache_directory_can_be_set(imds_emulator: Emulator, ran: Any, tmp_path: Path) -> None:
+def test_cache_directory_can_be_set(imds_emulator: Emulator, run_cli: Any, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     for _ in range(2):
-        assert ran("token", VAULT, "--cache", str(shared))[0] == 0
+        assert run_cli("token", VAULT, "--cache", str(shared))[0] == 0
     assert list(shared.iterdir())
-    assert ran("cache", "show", "--cache", str(shared))[1].startswith("1 in ")
+    assert run_cli("cache", "show", "--cache", str(shared))[1].startswith("1 in ")
 
 
 @pytest.mark.parametrize("claims", ['{"tid": ["a"], "xms_mirid": {}}', "[" * 40_000, "[]", "7", ""])
 def test_token_with_invalid_claims_is_printed(
-    imds_emulator: Emulator, ran: Any, claims: str
+    imds_emulator: Emulator, run_cli: Any, claims: str
 ) -> None:
     token = f"eyJ9.{base64.urlsafe_b64encode(claims.encode()).decode()}.x"
     body = json.dumps({"access_token": token, "expires_on": "32000000000"})
     imds_emulator.fault(category="identity", status=200, body=body, content_type="application/json")
-    status, out, err = ran("token", VAULT, "--output", "json")
+    status, out, err = run_cli("token", VAULT, "--output", "json")
     fields = json.loads(out)
     assert (status, err) == (0, "")
     assert (fields["accessToken"], fields["tenant"], fields["subscription"]) == (token, None, None)
 
 
-def test_service_cannot_inject_headers(imds_emulator: Emulator, ran: Any) -> None:
+def test_service_cannot_inject_headers(imds_emulator: Emulator, run_cli: Any) -> None:
     response = {
         "access_token": "t",
         "expires_on": "32000000000",
@@ -117,7 +121,7 @@ def test_service_cannot_inject_headers(imds_emulator: Emulator, ran: Any) -> Non
     }
     body = json.dumps(response)
     imds_emulator.fault(category="identity", status=200, body=body, content_type="application/json")
-    status, out, err = ran("token", VAULT, "--output", "header")
+    status, out, err = run_cli("token", VAULT, "--output", "header")
     assert (status, out) == (1, "")
     assert "token_type is not Bearer" in err
     assert "Evil" not in err
@@ -130,9 +134,9 @@ def test_no_example_has_a_token_on_a_command_line() -> None:
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
-def test_env_output_can_be_evaluated_by_a_shell(imds_emulator: Emulator, ran: Any) -> None:
-    _, token, _ = ran("token", VAULT)
-    _, lines, _ = ran("token", VAULT, "--output", "env")
+def test_env_output_can_be_evaluated_by_a_shell(imds_emulator: Emulator, run_cli: Any) -> None:
+    _, token, _ = run_cli("token", VAULT)
+    _, lines, _ = run_cli("token", VAULT, "--output", "env")
     shell = subprocess.run(
         ["sh", "-c", f"{lines}\necho $AZURE_ACCESS_TOKEN $AZURE_ACCESS_TOKEN_EXPIRES_ON"],
         capture_output=True,
@@ -146,7 +150,7 @@ def test_env_output_can_be_evaluated_by_a_shell(imds_emulator: Emulator, ran: An
 
 @pytest.mark.parametrize("version", [None, "v1", "v1beta1"])
 def test_exec_credential_has_the_version_that_kubectl_requests(
-    imds_emulator: Emulator, ran: Any, monkeypatch: pytest.MonkeyPatch, version: str | None
+    imds_emulator: Emulator, run_cli: Any, monkeypatch: pytest.MonkeyPatch, version: str | None
 ) -> None:
     if version:
         requested = {
@@ -154,7 +158,7 @@ def test_exec_credential_has_the_version_that_kubectl_requests(
             "kind": "ExecCredential",
         }
         monkeypatch.setenv("KUBERNETES_EXEC_INFO", json.dumps(requested))
-    credential = json.loads(ran("token", VAULT, "--output", "exec-credential")[1])
+    credential = json.loads(run_cli("token", VAULT, "--output", "exec-credential")[1])
     assert credential["apiVersion"] == f"client.authentication.k8s.io/{version or 'v1'}"
     assert credential["kind"] == "ExecCredential"
     expiry = datetime.strptime(credential["status"]["expirationTimestamp"], "%Y-%m-%dT%H:%M:%S%z")
@@ -163,15 +167,15 @@ def test_exec_credential_has_the_version_that_kubectl_requests(
 
 
 @pytest.mark.parametrize("selector", ["client_id", "object_id", "resource_id"])
-def test_user_assigned_identity(imds_emulator: Emulator, ran: Any, selector: str) -> None:
+def test_user_assigned_identity(imds_emulator: Emulator, run_cli: Any, selector: str) -> None:
     flag = f"--{selector.replace('_', '-')}"
-    _, out, _ = ran("token", VAULT, flag, getattr(DEFAULT_USER_ASSIGNED, selector))
+    _, out, _ = run_cli("token", VAULT, flag, getattr(DEFAULT_USER_ASSIGNED, selector))
     claims = jwt.decode(out.strip(), options={"verify_signature": False})
     assert claims["oid"] == DEFAULT_USER_ASSIGNED.object_id
 
 
-def test_without_arguments_it_lists_the_commands(ran: Any) -> None:
-    status, out, err = ran()
+def test_without_arguments_it_lists_the_commands(run_cli: Any) -> None:
+    status, out, err = run_cli()
     assert (status, out) == (2, "")
     assert "print a managed identity's token" in err
 
@@ -195,27 +199,27 @@ def test_without_arguments_it_lists_the_commands(ran: Any) -> None:
         ["cache", "show", "--directory", ""],
     ],
 )
-def test_wrong_usage_has_exit_status_2_and_a_message(ran: Any, arguments: list[str]) -> None:
-    status, out, err = ran(*arguments)
+def test_wrong_usage_has_exit_status_2_and_a_message(run_cli: Any, arguments: list[str]) -> None:
+    status, out, err = run_cli(*arguments)
     assert (status, out) == (2, "")
     assert "imds-identity" in err
     assert "Traceback" not in err
 
 
-def test_error_has_exit_status_1_and_a_message(imds_emulator: Emulator, ran: Any) -> None:
-    status, out, err = ran("token", VAULT, "--client-id", "nobody")
+def test_error_has_exit_status_1_and_a_message(imds_emulator: Emulator, run_cli: Any) -> None:
+    status, out, err = run_cli("token", VAULT, "--client-id", "nobody")
     assert (status, out) == (1, "")
     assert err.startswith("imds-identity: the service returned HTTP 400")
     assert "nobody" in err
     assert err.count("\n") == 2  # the second line names the doctor command
 
 
-def test_unexpected_error_has_no_traceback(ran: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_error_has_no_traceback(run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise ZeroDivisionError("Bearer eyJhbGciOiJIUzI1NiJ9.e30.c2ln")
 
     monkeypatch.setattr("imds_identity._token_cache.client.TokenClient.token", fail)
-    status, out, err = ran("token", VAULT)
+    status, out, err = run_cli("token", VAULT)
     assert (status, out) == (1, "")
     assert err == "imds-identity: unexpected ZeroDivisionError: <hidden>\n"
 
@@ -306,18 +310,18 @@ def test_verbose_logs_to_standard_error(imds_emulator: Emulator) -> None:
         assert done.stdout.strip() not in done.stderr
 
 
-def test_without_verbose_nothing_is_logged(imds_emulator: Emulator, ran: Any) -> None:
-    ran("token", VAULT, "-v", "--cache", "off")
-    assert ran("token", VAULT, "--cache", "off")[2] == ""
+def test_without_verbose_nothing_is_logged(imds_emulator: Emulator, run_cli: Any) -> None:
+    run_cli("token", VAULT, "-v", "--cache", "off")
+    assert run_cli("token", VAULT, "--cache", "off")[2] == ""
 
 
-def test_help_lists_each_command_with_its_purpose(ran: Any) -> None:
-    lines = ran("--help")[1].splitlines()
+def test_help_lists_each_command_with_its_purpose(run_cli: Any) -> None:
+    lines = run_cli("--help")[1].splitlines()
     for name, command in COMMANDS.items():
         [line] = [each for each in lines if each.split()[:1] == [name]]
         assert line.endswith(f" {command.help}")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_breaks_no_flag_or_url_at_a_hyphen(ran: Any, name: str) -> None:
-    assert not re.findall(r"\w-$", ran(name, "--help")[1], re.MULTILINE)
+def test_help_breaks_no_flag_or_url_at_a_hyphen(run_cli: Any, name: str) -> None:
+    assert not re.findall(r"\w-$", run_cli(name, "--help")[1], re.MULTILINE)

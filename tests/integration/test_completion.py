@@ -186,9 +186,9 @@ class TestCachedValues:
         assert offered("token", "--client-id", "") == [CLIENT]
 
 
-def test_missing_extra_is_reported(monkeypatch: pytest.MonkeyPatch, ran: Any) -> None:
+def test_missing_extra_is_reported(monkeypatch: pytest.MonkeyPatch, run_cli: Any) -> None:
     monkeypatch.setitem(sys.modules, "argcomplete.shell_integration", None)
-    status, out, err = ran("completion", "bash")
+    status, out, err = run_cli("completion", "bash")
     assert (status, out) == (1, "")
     assert "pip install 'imds-identity[completion]'" in err
 
@@ -199,8 +199,8 @@ def test_other_commands_do_not_import_argcomplete() -> None:
     subprocess.check_output([sys.executable, "-c", script])
 
 
-def test_powershell_completions_are_written_to_a_file(tmp_path: Path, ran: Any) -> None:
-    status, script, _ = ran("completion", "powershell")
+def test_powershell_completions_are_written_to_a_file(tmp_path: Path, run_cli: Any) -> None:
+    status, script, _ = run_cli("completion", "powershell")
     assert status == 0
     assert "Register-ArgumentCompleter -Native -CommandName imds-identity" in script
     output = tmp_path / "output"

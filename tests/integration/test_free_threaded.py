@@ -28,7 +28,7 @@ from imds_identity._sources.imds import ImdsSource
 from imds_identity._token_cache import cache as cache_module
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity.aio import ManagedIdentityCredential as AsyncCredential
-from support import KEY, LIFE, FakeClock, at_once, no_jitter, token_now
+from support import KEY, LIFE, FakeClock, no_jitter, run_concurrently, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,7 +148,7 @@ def test_nobody_gets_a_token_that_is_another_s_or_has_ended(
         lambda scope: reader.ask_anew(credential, scope, f"claims-{next(names)}"),
         lambda scope: asyncio.run(read_async(scope)),
     ]
-    at_once(let_time_pass, *(partial(again_and_again, ask) for ask in run_processes))
+    run_concurrently(let_time_pass, *(partial(again_and_again, ask) for ask in run_processes))
     assert token_factory.given > MOVES // 10
 
 
@@ -167,7 +167,7 @@ def test_of_a_hundred_threads_that_miss_at_once_one_asks(
             together.wait()
             assert token_cache.get(entry, token_factory.token).value == f" {number}"
 
-    at_once(*[miss] * CROWD)
+    run_concurrently(*[miss] * CROWD)
     assert asked == [number - 1 for number in rounds]
 
 
@@ -240,7 +240,7 @@ def test_threads_that_are_stopped_harm_none_that_go_on(
         finally:
             over.set()
 
-    at_once(stop_them, *(victim.run for victim in victims))
+    run_concurrently(stop_them, *(victim.run for victim in victims))
     assert ask()
 
 
@@ -259,7 +259,7 @@ def test_threads_come_and_go_while_others_count_them() -> None:
             assert isinstance(internal_threads(), frozenset)
 
     others = internal_threads()
-    at_once(begin, *[count] * 3)
+    run_concurrently(begin, *[count] * 3)
     join_all(10)
     assert internal_threads() <= others
 
@@ -323,8 +323,8 @@ def test_of_a_process_that_begins_with_a_hundred_threads_one_asks(imported: list
     assert done.stderr == ""
 
 
-def test_an_emulator_is_asked_and_changed_at_once(started: Callable[..., Emulator]) -> None:
-    emulator, over = started(limits=False), threading.Event()
+def test_an_emulator_is_asked_and_changed_at_once(start_emulator: Callable[..., Emulator]) -> None:
+    emulator, over = start_emulator(limits=False), threading.Event()
     where = f"{emulator.endpoint}/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net"
     asking = urllib.request.Request(where, headers={"Metadata": "true"})
 
@@ -351,7 +351,7 @@ def test_an_emulator_is_asked_and_changed_at_once(started: Callable[..., Emulato
         while not over.is_set():
             assert json.loads(ask())["token_type"] == "Bearer"
 
-    at_once(change, *[ask_on] * 4)
+    run_concurrently(change, *[ask_on] * 4)
     emulator.reset()
     ask()
     assert len(emulator.token_requests) == 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support import CHALLENGE, CLAIMS, Credential, ScriptedServer
+from support import CHALLENGE, CLAIMS, FakeCredential, ScriptedServer
 
 httpx = pytest.importorskip("httpx")
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCOPE = "https://vault.azure.net/.default"
 
 
-class AsyncCredential(Credential):
+class AsyncCredential(FakeCredential):
     async def get_token(  # type: ignore[override]
         self, *scopes: str, claims: str | None = None, **kwargs: Any
     ) -> AccessToken:
@@ -42,7 +42,7 @@ def async_request(method: str, url: str, verify: Any = True, **options: Any) -> 
 
 
 CLIENTS = pytest.mark.parametrize(
-    ("send", "credential_type"), [(sync_request, Credential), (async_request, AsyncCredential)],
+    ("send", "credential_type"), [(sync_request, FakeCredential), (async_request, AsyncCredential)],
     ids=["sync", "async"],
 )  # fmt: skip
 
@@ -62,52 +62,56 @@ def test_client_reads_a_secret(imds_emulator: Emulator, send: Any, credential_ty
 
 @CLIENTS
 def test_claims_challenge_is_answered_once(
-    service: ScriptedServer, send: Any, credential_type: Any
+    scripted_server: ScriptedServer, send: Any, credential_type: Any
 ) -> None:
-    service.script[:] = [(401, {"WWW-Authenticate": CHALLENGE})] * 2
+    scripted_server.script[:] = [(401, {"WWW-Authenticate": CHALLENGE})] * 2
     credential = credential_type()
     auth = ManagedIdentityAuth("s", credential=credential)
-    response = send("POST", service.url, content=b"body", auth=auth)
+    response = send("POST", scripted_server.url, content=b"body", auth=auth)
     assert response.status_code == 401
-    assert credential.asked == [None, CLAIMS]
-    assert [request[1:] for request in service.seen] == [
+    assert credential.claims == [None, CLAIMS]
+    assert [request[1:] for request in scripted_server.requests] == [
         ("Bearer token-1", b"body"),
         ("Bearer token-2", b"body"),
     ]
 
 
 @CLIENTS
-def test_other_error_is_returned(service: ScriptedServer, send: Any, credential_type: Any) -> None:
-    service.script[:] = [(401, {"WWW-Authenticate": "Bearer"})]
+def test_other_error_is_returned(
+    scripted_server: ScriptedServer, send: Any, credential_type: Any
+) -> None:
+    scripted_server.script[:] = [(401, {"WWW-Authenticate": "Bearer"})]
     credential = credential_type()
     auth = ManagedIdentityAuth("s", credential=credential)
-    assert send("GET", service.url, auth=auth).status_code == 401
-    assert credential.asked == [None]
+    assert send("GET", scripted_server.url, auth=auth).status_code == 401
+    assert credential.claims == [None]
 
 
 @CLIENTS
 def test_redirect_to_another_host_gets_no_token(
-    service: ScriptedServer, other_service: ScriptedServer, send: Any, credential_type: Any
+    scripted_server: ScriptedServer, other_server: ScriptedServer, send: Any, credential_type: Any
 ) -> None:
-    service.script[:] = [(307, {"Location": other_service.url.replace("127.0.0.1", "localhost")})]
-    other_service.script[:] = [(401, {"WWW-Authenticate": CHALLENGE})]
+    scripted_server.script[:] = [
+        (307, {"Location": other_server.url.replace("127.0.0.1", "localhost")})
+    ]
+    other_server.script[:] = [(401, {"WWW-Authenticate": CHALLENGE})]
     credential = credential_type()
     auth = ManagedIdentityAuth("s", credential=credential)
-    response = send("GET", service.url, auth=auth, follow_redirects=True)
+    response = send("GET", scripted_server.url, auth=auth, follow_redirects=True)
     assert response.status_code == 401
-    assert credential.asked == [None]
-    assert [request[1] for request in other_service.seen] == [None]
+    assert credential.claims == [None]
+    assert [request[1] for request in other_server.requests] == [None]
 
 
-def test_stream_is_sent_only_once(service: ScriptedServer) -> None:
-    service.script[:] = [(401, {"WWW-Authenticate": CHALLENGE})]
-    auth = ManagedIdentityAuth("s", credential=Credential())
+def test_stream_is_sent_only_once(scripted_server: ScriptedServer) -> None:
+    scripted_server.script[:] = [(401, {"WWW-Authenticate": CHALLENGE})]
+    auth = ManagedIdentityAuth("s", credential=FakeCredential())
     with httpx.Client(trust_env=False) as client:
         stream = iter([b"bo", b"dy"])
         headers = {"Content-Length": "4"}
-        response = client.post(service.url, content=stream, headers=headers, auth=auth)
+        response = client.post(scripted_server.url, content=stream, headers=headers, auth=auth)
     assert response.status_code == 401
-    assert len(service.seen) == 1
+    assert len(scripted_server.requests) == 1
 
 
 @CLIENTS
@@ -119,7 +123,7 @@ def test_token_is_not_sent_without_tls(send: Any, credential_type: Any) -> None:
 
 @CLIENTS
 def test_credential_of_the_wrong_kind_is_rejected(send: Any, credential_type: Any) -> None:
-    other = Credential() if credential_type is AsyncCredential else AsyncCredential()
+    other = FakeCredential() if credential_type is AsyncCredential else AsyncCredential()
     auth = ManagedIdentityAuth("s", credential=other)
     with pytest.raises(TypeError, match=r"needs a?sync credentials"):
         send("GET", "https://127.0.0.1:1/", auth=auth)
@@ -128,4 +132,4 @@ def test_credential_of_the_wrong_kind_is_rejected(send: Any, credential_type: An
 def test_settings_are_passed_to_the_credential_and_conflict_with_an_explicit_one() -> None:
     assert "client_id='c'" in repr(ManagedIdentityAuth("s", client_id="c"))
     with pytest.raises(TypeError, match="not both"):
-        ManagedIdentityAuth("s", credential=Credential(), client_id="c")
+        ManagedIdentityAuth("s", credential=FakeCredential(), client_id="c")

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     ],
 )
 def test_each_kind_of_invalid_document_is_refused_with_its_error(
-    started: Callable[..., Emulator], wrong: str, error: type[Exception]
+    start_emulator: Callable[..., Emulator], wrong: str, error: type[Exception]
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     emulator.fault(category="attested", document=wrong)
     with pytest.raises(error):
         client_of(emulator).attested_document(**trust_arguments(emulator))
 
 
-def test_a_document_of_another_cloud_is_refused(started: Callable[..., Emulator]) -> None:
-    emulator = started(machine=Machine(environment="AzureChinaCloud"))
+def test_a_document_of_another_cloud_is_refused(start_emulator: Callable[..., Emulator]) -> None:
+    emulator = start_emulator(machine=Machine(environment="AzureChinaCloud"))
     client = client_of(emulator)
     proof = client.attested_document(cloud="AZURECHINACLOUD", **trust_arguments(emulator))
     assert proof.cloud == client.compute().cloud
@@ -43,16 +43,20 @@ def test_a_document_of_another_cloud_is_refused(started: Callable[..., Emulator]
         client.attested_document(cloud="AzurePublicCloud", **trust_arguments(emulator))
 
 
-def test_a_document_with_a_stale_nonce_is_fetched_again(started: Callable[..., Emulator]) -> None:
-    emulator = started()
+def test_a_document_with_a_stale_nonce_is_fetched_again(
+    start_emulator: Callable[..., Emulator],
+) -> None:
+    emulator = start_emulator()
     emulator.fault(category="attested", document="wrong-nonce", times=1)
     assert (
         client_of(emulator).attested_document(nonce="9", **trust_arguments(emulator)).nonce == "9"
     )
 
 
-def test_an_attested_document_is_fetched_and_verified(started: Callable[..., Emulator]) -> None:
-    emulator = started()
+def test_an_attested_document_is_fetched_and_verified(
+    start_emulator: Callable[..., Emulator],
+) -> None:
+    emulator = start_emulator()
     client = client_of(emulator)
     proof = client.attested_document(**trust_arguments(emulator))
     assert proof.vm_id == emulator.machine.vm_id

@@ -59,9 +59,11 @@ KINDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_leaf_can_be_read_by_its_path(started: Callable[..., Emulator], kind: str) -> None:
+def test_every_leaf_can_be_read_by_its_path(
+    start_emulator: Callable[..., Emulator], kind: str
+) -> None:
     profile, version, compute = KINDS[kind]
-    emulator = started(profile, machine=Machine(compute=compute))
+    emulator = start_emulator(profile, machine=Machine(compute=compute))
     client = client_of(emulator, api_version=version)
     document = client.instance().raw
     paths = list(leaf_paths(document))
@@ -79,9 +81,9 @@ def test_every_leaf_can_be_read_by_its_path(started: Callable[..., Emulator], ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_leaf_has_a_typed_field(started: Callable[..., Emulator], kind: str) -> None:
+def test_every_leaf_has_a_typed_field(start_emulator: Callable[..., Emulator], kind: str) -> None:
     profile, version, compute = KINDS[kind]
-    emulator = started(profile, machine=Machine(compute=compute))
+    emulator = start_emulator(profile, machine=Machine(compute=compute))
     instance = client_of(emulator, api_version=version).instance()
     assert list(extras(instance)) == []
 
@@ -98,8 +100,8 @@ def extras(node: Any, path: str = "") -> Iterator[str]:
                 yield from extras(getattr(node, each.name), f"{path}/{each.name}")
 
 
-def test_one_request_provides_all_parts(started: Callable[..., Emulator]) -> None:
-    emulator = started(machine=Machine(tags={"a": "b;c:d"}))
+def test_one_request_provides_all_parts(start_emulator: Callable[..., Emulator]) -> None:
+    emulator = start_emulator(machine=Machine(tags={"a": "b;c:d"}))
     client = client_of(emulator)
     assert client.compute().vm_id == emulator.machine.vm_id
     assert client.network().interfaces[0].mac_address == "00:0d:3a:00:00:04"
@@ -110,18 +112,18 @@ def test_one_request_provides_all_parts(started: Callable[..., Emulator]) -> Non
     assert len(emulator.requests) == 2
 
 
-def test_public_addresses_come_from_both_documents(started: Callable[..., Emulator]) -> None:
-    client = client_of(started())
+def test_public_addresses_come_from_both_documents(start_emulator: Callable[..., Emulator]) -> None:
+    client = client_of(start_emulator())
     assert client.public_ips() == ("203.0.113.4", "203.0.113.10")
-    without = client_of(started(machine=Machine(load_balancer=None)))
+    without = client_of(start_emulator(machine=Machine(load_balancer=None)))
     assert not without.load_balancer()
     assert without.public_ips() == ("203.0.113.4",)
-    hub = client_of(started("stack-hub", machine=Machine(environment="AzureStack")))
+    hub = client_of(start_emulator("stack-hub", machine=Machine(environment="AzureStack")))
     assert hub.public_ips() == ("203.0.113.4",)
 
 
-def test_concurrent_threads_share_one_request(started: Callable[..., Emulator]) -> None:
-    emulator = started()
+def test_concurrent_threads_share_one_request(start_emulator: Callable[..., Emulator]) -> None:
+    emulator = start_emulator()
     client = client_of(emulator)
     with ThreadPoolExecutor(20) as threads:
         found = list(threads.map(lambda _: client.compute().vm_id, range(50)))
@@ -131,9 +133,9 @@ def test_concurrent_threads_share_one_request(started: Callable[..., Emulator]) 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_that_was_forked_during_a_request_can_send_requests(
-    started: Callable[..., Emulator],
+    start_emulator: Callable[..., Emulator],
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     client = client_of(emulator)
     emulator.fault(category="instance", delay=0.5, times=1)
     requesting = threading.Thread(target=client.instance)
@@ -148,15 +150,15 @@ def test_a_child_that_was_forked_during_a_request_can_send_requests(
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_versions_and_tenant_are_returned(started: Callable[..., Emulator]) -> None:
-    emulator = started()
+def test_versions_and_tenant_are_returned(start_emulator: Callable[..., Emulator]) -> None:
+    emulator = start_emulator()
     client = client_of(emulator)
     assert client.versions()[-1] == "2025-04-07"
     assert client.identity_info() == emulator.machine.tenant_id
 
 
-def test_an_old_version_is_negotiated(started: Callable[..., Emulator]) -> None:
-    emulator = started(newest_version="2019-04-30")
+def test_an_old_version_is_negotiated(start_emulator: Callable[..., Emulator]) -> None:
+    emulator = start_emulator(newest_version="2019-04-30")
     client = client_of(emulator)
     assert client.compute().resource_id
     client.instance(refresh=True)
@@ -179,17 +181,17 @@ def test_an_old_version_is_negotiated(started: Callable[..., Emulator]) -> None:
     ids=["loadbalancer", "attested", "identity", "events", "approval"],
 )
 def test_unsupported_categories_on_azure_stack_hub_raise(
-    started: Callable[..., Emulator], call: Callable[[MetadataClient], Any]
+    start_emulator: Callable[..., Emulator], call: Callable[[MetadataClient], Any]
 ) -> None:
-    emulator = started("stack-hub", machine=Machine(environment="AzureStack"))
+    emulator = start_emulator("stack-hub", machine=Machine(environment="AzureStack"))
     with pytest.raises(errors.UnsupportedOnHostError, match="not available on Azure Stack Hub"):
         call(client_of(emulator))
 
 
 def test_unsupported_categories_on_azure_arc_raise(
-    started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+    start_emulator: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    emulator = started("arc")
+    emulator = start_emulator("arc")
     for name, value in emulator.environment().items():
         monkeypatch.setenv(name, value)
     client = MetadataClient()
@@ -200,8 +202,8 @@ def test_unsupported_categories_on_azure_arc_raise(
     assert client.public_ips() == ()
 
 
-def test_scheduled_events_are_fetched_and_started(started: Callable[..., Emulator]) -> None:
-    emulator = started()
+def test_scheduled_events_are_fetched_and_started(start_emulator: Callable[..., Emulator]) -> None:
+    emulator = start_emulator()
     client = client_of(emulator)
     assert client.scheduled_events().events == ()
     event_id = emulator.schedule_event("Reboot")
@@ -215,14 +217,14 @@ def test_scheduled_events_are_fetched_and_started(started: Callable[..., Emulato
 
 
 def test_proxies_and_redirects_are_not_followed(
-    started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+    start_emulator: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     client = client_of(emulator)
     assert client.compute().vm_id == emulator.machine.vm_id
-    elsewhere = started()
+    elsewhere = start_emulator()
     emulator.fault(category="instance", status=302, headers={"Location": elsewhere.endpoint})
     with pytest.raises(errors.MetadataUnavailableError, match="redirect"):
         client.instance(refresh=True)
@@ -236,8 +238,10 @@ def test_a_client_is_pickled_as_its_settings() -> None:
     assert copy._endpoint.pinned_version == "2021-02-01"
 
 
-def test_a_change_is_returned_after_the_next_request(started: Callable[..., Emulator]) -> None:
-    emulator = started()
+def test_a_change_is_returned_after_the_next_request(
+    start_emulator: Callable[..., Emulator],
+) -> None:
+    emulator = start_emulator()
     changes = iter(client_of(emulator).watch())
     emulator.schedule_event("Freeze")
     next(changes)
@@ -278,15 +282,17 @@ def test_messages_omit_a_password_in_the_endpoint() -> None:
 
 
 def test_the_endpoint_comes_from_the_environment(
-    started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+    start_emulator: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", emulator.endpoint)
     assert MetadataClient().compute().vm_id == emulator.machine.vm_id
 
 
-def test_the_asynchronous_client_has_the_same_methods(started: Callable[..., Emulator]) -> None:
-    emulator = started()
+def test_the_asynchronous_client_has_the_same_methods(
+    start_emulator: Callable[..., Emulator],
+) -> None:
+    emulator = start_emulator()
     emulator.schedule_event("Freeze")
 
     async def call() -> None:

@@ -25,12 +25,12 @@ Ran = Any
 
 @pytest.fixture(name="started")
 def _started(
-    started: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
+    start_emulator: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Emulator]:
     """Return a function that starts an emulator as this machine's metadata service."""
 
     def start(*arguments: Any, **options: Any) -> Emulator:
-        emulator = started(*arguments, **options)
+        emulator = start_emulator(*arguments, **options)
         monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", emulator.endpoint)
         return emulator
 
@@ -39,69 +39,74 @@ def _started(
 
 class TestMetadata:
     def test_scalar_is_printed_as_text_and_an_object_as_json(
-        self, started: Callable[..., Emulator], ran: Ran
+        self, start_emulator: Callable[..., Emulator], run_cli: Ran
     ) -> None:
-        emulator = started()
-        assert ran("metadata", "compute/vmId") == (0, emulator.machine.vm_id + "\n", "")
+        emulator = start_emulator()
+        assert run_cli("metadata", "compute/vmId") == (0, emulator.machine.vm_id + "\n", "")
         for path in ("/metadata/instance/compute/vmId", "instance/compute/vmId", "compute/vmId/"):
-            assert ran("metadata", path)[1] == emulator.machine.vm_id + "\n"
-        assert json.loads(ran("metadata")[1])["compute"]["vmId"] == emulator.machine.vm_id
-        assert json.loads(ran("metadata", "compute/vmId", "-o", "json")[1])
-        assert json.loads(ran("metadata", "network/interface/0")[1])["macAddress"] == "000D3A000004"
+            assert run_cli("metadata", path)[1] == emulator.machine.vm_id + "\n"
+        assert json.loads(run_cli("metadata")[1])["compute"]["vmId"] == emulator.machine.vm_id
+        assert json.loads(run_cli("metadata", "compute/vmId", "-o", "json")[1])
+        assert (
+            json.loads(run_cli("metadata", "network/interface/0")[1])["macAddress"]
+            == "000D3A000004"
+        )
 
     def test_object_in_text_has_a_line_for_each_value(
-        self, started: Callable[..., Emulator], ran: Ran
+        self, start_emulator: Callable[..., Emulator], run_cli: Ran
     ) -> None:
-        started(machine=Machine(tags={"a": "tab\there", "b": "\x1b[31m"}))
-        status, out, _ = ran("metadata", "compute/tagsList", "-o", "text")
+        start_emulator(machine=Machine(tags={"a": "tab\there", "b": "\x1b[31m"}))
+        status, out, _ = run_cli("metadata", "compute/tagsList", "-o", "text")
         assert status == 0
         assert out == "0/name\ta\n0/value\ttab\\there\n1/name\tb\n1/value\t\\x1b[31m\n"
-        table = ran("metadata", "compute/tagsList", "-o", "table")[1]
+        table = run_cli("metadata", "compute/tagsList", "-o", "table")[1]
         assert table.splitlines()[1] == "0/value  tab\\there"
 
     def test_documents_besides_the_instance_document(
-        self, started: Callable[..., Emulator], ran: Ran
+        self, start_emulator: Callable[..., Emulator], run_cli: Ran
     ) -> None:
-        emulator = started()
-        assert "2025-04-07" in json.loads(ran("metadata", "versions")[1])
-        assert json.loads(ran("metadata", "public-ips")[1]) == ["203.0.113.4", "203.0.113.10"]
-        assert "inboundRules" in json.loads(ran("metadata", "loadbalancer")[1])
-        tenant = json.loads(ran("metadata", "identity/info")[1])["tenantId"]
+        emulator = start_emulator()
+        assert "2025-04-07" in json.loads(run_cli("metadata", "versions")[1])
+        assert json.loads(run_cli("metadata", "public-ips")[1]) == ["203.0.113.4", "203.0.113.10"]
+        assert "inboundRules" in json.loads(run_cli("metadata", "loadbalancer")[1])
+        tenant = json.loads(run_cli("metadata", "identity/info")[1])["tenantId"]
         assert tenant == emulator.machine.tenant_id
-        assert ran("metadata", "versions", "-o", "text")[1].startswith("2017-03-01\n2017-04-02\n")
+        assert run_cli("metadata", "versions", "-o", "text")[1].startswith(
+            "2017-03-01\n2017-04-02\n"
+        )
 
-    def test_exit_statuses(self, started: Callable[..., Emulator], ran: Ran) -> None:
-        emulator = started()
-        status, out, err = ran("metadata", "compute/NAME")
+    def test_exit_statuses(self, start_emulator: Callable[..., Emulator], run_cli: Ran) -> None:
+        emulator = start_emulator()
+        status, out, err = run_cli("metadata", "compute/NAME")
         assert (status, out) == (4, "")
         assert err.startswith("imds-identity: The instance document has no 'compute/NAME'")
-        assert ran("metadata", "-o", "xml")[0] == 2
-        assert ran("metadata", "--api-version", "latest")[0] == 2
-        assert ran("metadata", "--wait", "-1")[0] == 2
+        assert run_cli("metadata", "-o", "xml")[0] == 2
+        assert run_cli("metadata", "--api-version", "latest")[0] == 2
+        assert run_cli("metadata", "--wait", "-1")[0] == 2
         emulator.fault(category="instance", status=403)
-        assert ran("metadata")[0] == 1
-        assert ran("metadata", "--endpoint", "http://127.0.0.1:9")[0] == 3
-        assert "Exit status" in ran("metadata", "--help")[1]
+        assert run_cli("metadata")[0] == 1
+        assert run_cli("metadata", "--endpoint", "http://127.0.0.1:9")[0] == 3
+        assert "Exit status" in run_cli("metadata", "--help")[1]
 
     def test_wait_for_the_service_to_start(
-        self, started: Callable[..., Emulator], ran: Ran
+        self, start_emulator: Callable[..., Emulator], run_cli: Ran
     ) -> None:
-        started().fault(category="instance", status=404, times=1)
-        assert ran("metadata", "compute/name", "--wait", "30")[0] == 0
+        start_emulator().fault(category="instance", status=404, times=1)
+        assert run_cli("metadata", "compute/name", "--wait", "30")[0] == 0
 
     def test_missing_document_on_azure_stack_hub(
-        self, started: Callable[..., Emulator], ran: Ran
+        self, start_emulator: Callable[..., Emulator], run_cli: Ran
     ) -> None:
-        started("stack-hub", machine=Machine(environment="AzureStack"))
-        status, _, err = ran("metadata", "loadbalancer")
+        start_emulator("stack-hub", machine=Machine(environment="AzureStack"))
+        status, _, err = run_cli("metadata", "loadbalancer")
         assert status == 3
         assert "not available on Azure Stack Hub" in err
 
 
 class TestAttested:
     @pytest.fixture
-    def trust(self, started: Callable[..., Emulator], tmp_path: Path) -> list[str]:
-        emulator = started()
+    def trust(self, start_emulator: Callable[..., Emulator], tmp_path: Path) -> list[str]:
+        emulator = start_emulator()
         url = f"{emulator.endpoint}/emulator/attested/intermediate.cer"
         (tmp_path / "issuer").write_bytes(
             requests.get(url, headers={"Metadata": "true"}, timeout=10).content
@@ -111,90 +116,91 @@ class TestAttested:
             *("--intermediate", str(tmp_path / "issuer"), "--offline"),
         ]
 
-    def test_own_document_is_fetched_and_verified(self, trust: list[str], ran: Ran) -> None:
-        status, out, err = ran("attested", "--nonce", "abc", *trust)
+    def test_own_document_is_fetched_and_verified(self, trust: list[str], run_cli: Ran) -> None:
+        status, out, err = run_cli("attested", "--nonce", "abc", *trust)
         assert (status, err) == (0, "")
         fields = json.loads(out)
         assert fields["nonce"] == "abc"
         assert fields["cloud"] == "AzurePublicCloud"
-        text = ran("attested", "-o", "text", *trust)[1]
+        text = run_cli("attested", "-o", "text", *trust)[1]
         assert f"vmId\t{fields['vmId']}\n" in text
 
     @pytest.mark.parametrize("form", ["text", "json", "der", "utf-16", "utf-8-sig"])
     def test_document_of_another_machine_is_verified(
-        self, trust: list[str], ran: Ran, tmp_path: Path, form: str
+        self, trust: list[str], run_cli: Ran, tmp_path: Path, form: str
     ) -> None:
         import base64
 
-        _, out, _ = ran(
+        _, out, _ = run_cli(
             "attested", "--signature", "--nonce", "7", "-o", "json" if form == "json" else "text"
         )
         file = tmp_path / "document"
         encoding = form if form.startswith("utf") else "utf-8"
         file.write_bytes(base64.b64decode(out) if form == "der" else out.encode(encoding))
-        status, out, err = ran("attested", "--verify", str(file), "--nonce", "7", *trust)
+        status, out, err = run_cli("attested", "--verify", str(file), "--nonce", "7", *trust)
         assert (status, err) == (0, "")
         assert json.loads(out)["nonce"] == "7"
-        status, out, err = ran("attested", "--verify", str(file), *trust)
+        status, out, err = run_cli("attested", "--verify", str(file), *trust)
         assert status == 0
         assert "the nonce was not compared" in err
-        status, out, err = ran("attested", "--verify", str(file), "--nonce", "8", *trust)
+        status, out, err = run_cli("attested", "--verify", str(file), "--nonce", "8", *trust)
         assert (status, out) == (5, "")
         assert "another request" in err
         late = ("--at", "2099-01-01T00:00:00Z")
-        assert ran("attested", "--verify", str(file), *late, *trust)[0] == 5
-        assert ran("attested", "--verify", str(file), "--offline")[0] == 5
+        assert run_cli("attested", "--verify", str(file), *late, *trust)[0] == 5
+        assert run_cli("attested", "--verify", str(file), "--offline")[0] == 5
 
     @pytest.mark.parametrize("content", [b"", b"{}", b"{", b"\xff\x00", b"x", b'{"signature": 1}'])
     def test_invalid_document_is_not_verified(
-        self, ran: Ran, tmp_path: Path, content: bytes
+        self, run_cli: Ran, tmp_path: Path, content: bytes
     ) -> None:
         (tmp_path / "document").write_bytes(content)
-        assert ran("attested", "--verify", str(tmp_path / "document"), "--nonce", "1")[0] == 5
+        assert run_cli("attested", "--verify", str(tmp_path / "document"), "--nonce", "1")[0] == 5
 
-    def test_wrong_usage(self, ran: Ran, tmp_path: Path) -> None:
-        status, _, err = ran("attested", "--verify", str(tmp_path / "none"))
+    def test_wrong_usage(self, run_cli: Ran, tmp_path: Path) -> None:
+        status, _, err = run_cli("attested", "--verify", str(tmp_path / "none"))
         assert status == 1
         assert "No such file" in err
-        assert ran("attested", "--at", "2020-01-01")[0] == 2
-        assert ran("attested", "--verify", "x", "--at", "noon")[0] == 2
-        assert ran("attested", "--nonce", "a-b")[0] == 2
+        assert run_cli("attested", "--at", "2020-01-01")[0] == 2
+        assert run_cli("attested", "--verify", "x", "--at", "noon")[0] == 2
+        assert run_cli("attested", "--nonce", "a-b")[0] == 2
         assert (
-            "'noon' is not a time such as 20" in ran("attested", "--verify", "x", "--at", "noon")[2]
+            "'noon' is not a time such as 20"
+            in run_cli("attested", "--verify", "x", "--at", "noon")[2]
         )
 
     @pytest.mark.parametrize("nonce", [["--nonce"], ["--nonce", ""]])
-    def test_empty_nonce_is_refused(self, ran: Ran, nonce: list[str]) -> None:
-        assert ran("attested", "--verify", os.devnull, *nonce)[0] == 2
+    def test_empty_nonce_is_refused(self, run_cli: Ran, nonce: list[str]) -> None:
+        assert run_cli("attested", "--verify", os.devnull, *nonce)[0] == 2
 
 
 class TestEvents:
     def test_events_of_this_machine_are_listed(
-        self, started: Callable[..., Emulator], ran: Ran
+        self, start_emulator: Callable[..., Emulator], run_cli: Ran
     ) -> None:
-        emulator = started()
-        assert ran("events") == (0, "", "")
+        emulator = start_emulator()
+        assert run_cli("events") == (0, "", "")
         own = emulator.schedule_event("Reboot", description="a\tb")
         other = emulator.schedule_event("Freeze", resources=["another"])
-        status, out, _ = ran("events")
+        status, out, _ = run_cli("events")
         assert status == 0
         fields = out.rstrip("\n").split("\t")
         assert fields[:3] == [own, "Reboot", "Scheduled"]
         assert fields[4:] == ["emulated-machine", "a\\tb"]
-        assert other in ran("events", "--all")[1]
-        document = json.loads(ran("events", "-o", "json")[1])
+        assert other in run_cli("events", "--all")[1]
+        document = json.loads(run_cli("events", "-o", "json")[1])
         assert [each["EventId"] for each in document["Events"]] == [own]
         assert document["DocumentIncarnation"] == 3
-        assert ran("events", "-o", "table")[1].splitlines()[0].split() == [
+        assert run_cli("events", "-o", "table")[1].splitlines()[0].split() == [
             *("EVENT", "TYPE", "STATUS", "NOT", "BEFORE", "RESOURCES", "DESCRIPTION")
         ]
 
-    def test_event_is_started(self, started: Callable[..., Emulator], ran: Ran) -> None:
-        emulator = started()
+    def test_event_is_started(self, start_emulator: Callable[..., Emulator], run_cli: Ran) -> None:
+        emulator = start_emulator()
         event = emulator.schedule_event("Reboot")
-        assert ran("events", "--start", event) == (0, "", "")
+        assert run_cli("events", "--start", event) == (0, "", "")
         assert emulator.events[0].status == "Started"
-        assert ran("events", "--start", "none")[0] == 1
+        assert run_cli("events", "--start", "none")[0] == 1
 
     @pytest.mark.parametrize(
         "flags",
@@ -210,14 +216,14 @@ class TestEvents:
             ("--follow", "--exec", "true", "--approve", "everything"),
         ],
     )
-    def test_incompatible_flags_are_refused(self, ran: Ran, flags: tuple[str, ...]) -> None:
-        assert ran("events", *flags)[0] == 2
+    def test_incompatible_flags_are_refused(self, run_cli: Ran, flags: tuple[str, ...]) -> None:
+        assert run_cli("events", *flags)[0] == 2
 
     def test_follow_ends_if_the_service_is_not_available(
-        self, started: Callable[..., Emulator], ran: Ran
+        self, start_emulator: Callable[..., Emulator], run_cli: Ran
     ) -> None:
-        started("stack-hub", machine=Machine(environment="AzureStack"))
-        assert ran("events", "--follow")[0] == 3
+        start_emulator("stack-hub", machine=Machine(environment="AzureStack"))
+        assert run_cli("events", "--follow")[0] == 3
 
 
 class Follower:
@@ -243,9 +249,9 @@ class Follower:
 
 
 def test_each_change_is_printed_once_despite_restarts(
-    started: Callable[..., Emulator], tmp_path: Path
+    start_emulator: Callable[..., Emulator], tmp_path: Path
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     flags = ("--state", str(tmp_path / "state"), "-o", "json")
     follower = Follower(*flags)
     first = emulator.schedule_event("Reboot")
@@ -272,8 +278,8 @@ def _content(path: Path) -> str:
     return ""
 
 
-def test_broken_pipe_has_no_traceback(started: Callable[..., Emulator]) -> None:
-    emulator = started()
+def test_broken_pipe_has_no_traceback(start_emulator: Callable[..., Emulator]) -> None:
+    emulator = start_emulator()
     emulator.schedule_event("Reboot")
     command = [sys.executable, "-m", "imds_identity", "events", "--follow"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -301,9 +307,9 @@ def test_closed_output_is_not_replaced_by_the_other() -> None:
 
 
 def test_event_is_approved_after_its_command(
-    started: Callable[..., Emulator], tmp_path: Path
+    start_emulator: Callable[..., Emulator], tmp_path: Path
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     script = tmp_path / "drain.py"
     script.write_text(
         "import os, sys\n"

@@ -34,10 +34,10 @@ def example(name: str) -> Any:
     [("2", "1", "westeurope/2/1"), ("", "0", "westeurope/-/0"), ("", "", "westeurope/-/-")],
 )
 def test_the_rack_of_a_machine_is_its_location(
-    started: Callable[..., Emulator], zone: str, domain: str, rack: str
+    start_emulator: Callable[..., Emulator], zone: str, domain: str, rack: str
 ) -> None:
     machine = Machine(zone=zone, compute={"platformFaultDomain": domain})
-    assert example("replica_placement").rack(client_of(started(machine=machine))) == rack
+    assert example("replica_placement").rack(client_of(start_emulator(machine=machine))) == rack
 
 
 def test_replicas_are_spread_over_zones_and_then_fault_domains() -> None:
@@ -50,8 +50,8 @@ def test_replicas_are_spread_over_zones_and_then_fault_domains() -> None:
 
 class TestLicenses:
     @pytest.fixture
-    def emulator(self, started: Callable[..., Emulator]) -> Emulator:
-        return started()
+    def emulator(self, start_emulator: Callable[..., Emulator]) -> Emulator:
+        return start_emulator()
 
     @pytest.fixture
     def server(self, emulator: Emulator) -> Iterator[Any]:
@@ -70,11 +70,11 @@ class TestLicenses:
         assert received["vm"] == emulator.machine.vm_id
 
     def test_other_machines_are_refused(
-        self, emulator: Emulator, server: Any, started: Callable[..., Emulator]
+        self, emulator: Emulator, server: Any, start_emulator: Callable[..., Emulator]
     ) -> None:
         fetch = example("license_check").fetch_license
         with pytest.raises(PermissionError, match="not"):
-            fetch(server.url, client_of(started()))
+            fetch(server.url, client_of(start_emulator()))
         emulator.fault(category="attested", document="tampered", times=1)
         with pytest.raises(PermissionError, match="was modified"):
             fetch(server.url, client_of(emulator))
@@ -93,9 +93,9 @@ class TestLicenses:
 
 @pytest.mark.parametrize("kind", ["Preempt", "Terminate"])
 def test_a_worker_is_drained_before_its_machine_is_evicted(
-    started: Callable[..., Emulator], kind: str
+    start_emulator: Callable[..., Emulator], kind: str
 ) -> None:
-    emulator = started()
+    emulator = start_emulator()
     emulator.schedule_event("Freeze")
     emulator.schedule_event("Preempt", resources=["another"])
     event = emulator.schedule_event(kind)
@@ -110,9 +110,9 @@ def test_a_worker_is_drained_before_its_machine_is_evicted(
 
 
 def test_a_report_contains_the_documents_without_secrets(
-    started: Callable[..., Emulator],
+    start_emulator: Callable[..., Emulator],
 ) -> None:
-    emulator = started(machine=Machine(user_data="cGFzc3dvcmQ="))
+    emulator = start_emulator(machine=Machine(user_data="cGFzc3dvcmQ="))
     report = example("support_report").report
     document = report(client_of(emulator))
     assert document["instance"]["compute"]["vmId"] == emulator.machine.vm_id
@@ -121,6 +121,6 @@ def test_a_report_contains_the_documents_without_secrets(
     text = json.dumps(document)
     assert "cGFzc3dvcmQ=" not in text
     assert "ssh-ed25519" not in text
-    hub = report(client_of(started("stack-hub", machine=Machine(environment="AzureStack"))))
+    hub = report(client_of(start_emulator("stack-hub", machine=Machine(environment="AzureStack"))))
     assert "not available on Azure Stack Hub" in hub["loadBalancer"]["error"]
     assert hub["instance"]["compute"]["azEnvironment"] == "AzureStack"

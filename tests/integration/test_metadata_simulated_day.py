@@ -90,10 +90,10 @@ class EventLog:
 
 
 def test_each_change_of_two_hundred_events_is_returned_once_and_in_order(
-    started: Callable[..., Emulator], tmp_path: Path
+    start_emulator: Callable[..., Emulator], tmp_path: Path
 ) -> None:
     generator, clock = random.Random(3), ManualClock(1_800_000_000.0)
-    emulator = started(clock=clock, log_size=10)
+    emulator = start_emulator(clock=clock, log_size=10)
     log = EventLog(emulator, clock, tmp_path / "state")
     for _ in range(200):
         log.schedule(generator)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imds_identity.cli import main
-from support import HttpAnswer
+from support import FakeHttpResponse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,27 +34,27 @@ def ran(imds_emulator: Emulator, capsysbinary: Any, monkeypatch: pytest.MonkeyPa
     return run
 
 
-def test_response_of_an_api_is_printed(ran: Any, imds_emulator: Emulator) -> None:
+def test_response_of_an_api_is_printed(run_cli: Any, imds_emulator: Emulator) -> None:
     imds_emulator.key_vault.secrets.update(one="1", two="2")
     url = f"{imds_emulator.key_vault.url}/secrets"
-    status, out, err = ran("get", f"{url}/one?api-version=7.4", "--resource", VAULT)
+    status, out, err = run_cli("get", f"{url}/one?api-version=7.4", "--resource", VAULT)
     assert (status, err) == (0, "")
     assert json.loads(out)["value"] == "1"
-    status, out, _ = ran("GET", f"{url}?api-version=7.4", "--resource", VAULT, "--paginate")
+    status, out, _ = run_cli("GET", f"{url}?api-version=7.4", "--resource", VAULT, "--paginate")
     assert [each["id"][-3:] for each in json.loads(out)["value"]][-2:] == ["one", "two"]
-    status, out, err = ran("GET", f"{url}/no?api-version=7.4", "--resource", VAULT)
+    status, out, err = run_cli("GET", f"{url}/no?api-version=7.4", "--resource", VAULT)
     assert (status, out) == (1, b"")
     assert "404" in err
     assert "SecretNotFound" in err
 
 
-def test_unknown_host_requires_a_resource(ran: Any, imds_emulator: Emulator) -> None:
+def test_unknown_host_requires_a_resource(run_cli: Any, imds_emulator: Emulator) -> None:
     for url in ("https://example.com/", "https://management.azure.com.example.com/"):
-        status, _, err = ran("GET", url)
+        status, _, err = run_cli("GET", url)
         assert status == 2
         assert "--resource" in err
-    assert ran("GET", "http://management.azure.com/")[0] == 2
-    assert ran("GET", "//example.com/")[0] == 2
+    assert run_cli("GET", "http://management.azure.com/")[0] == 2
+    assert run_cli("GET", "//example.com/")[0] == 2
     assert imds_emulator.token_requests == []
 
 
@@ -69,8 +69,8 @@ def test_unknown_host_requires_a_resource(ran: Any, imds_emulator: Emulator) -> 
         ["--paginate"],
     ],
 )
-def test_invalid_flags_are_refused(ran: Any, imds_emulator: Emulator, flags: list[str]) -> None:
-    assert ran("PUT", "/subscriptions", *flags)[0] == 2
+def test_invalid_flags_are_refused(run_cli: Any, imds_emulator: Emulator, flags: list[str]) -> None:
+    assert run_cli("PUT", "/subscriptions", *flags)[0] == 2
     assert imds_emulator.token_requests == []
 
 
@@ -82,25 +82,25 @@ def captured_requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def open_(_self: object, request: Any, timeout: float) -> Any:
         requests.append(request)
-        return HttpAnswer(200, {"seen": request.full_url}, Content_Type="application/json")
+        return FakeHttpResponse(200, {"seen": request.full_url}, Content_Type="application/json")
 
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", open_)
     return requests
 
 
 def test_path_belongs_to_resource_manager(
-    ran: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run_cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     requests = captured_requests(monkeypatch)
     body = tmp_path / "body"
     body.write_text('{"a": 1}')
-    assert ran("PUT", "/subscriptions/s?api-version=1", "--body", f"@{body}")[0] == 0
+    assert run_cli("PUT", "/subscriptions/s?api-version=1", "--body", f"@{body}")[0] == 0
     assert requests[0].full_url == "https://management.azure.com/subscriptions/s?api-version=1"
     assert requests[0].data == b'{"a": 1}'
     assert requests[0].get_header("Content-type") == "application/json"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"from a pipe")))
     flags = ("--cloud", "azurechinacloud", "--body", "@-", "--header", "content-type=text/plain")
-    assert ran("POST", "/x", *flags)[0] == 0
+    assert run_cli("POST", "/x", *flags)[0] == 0
     assert requests[1].full_url == "https://management.chinacloudapi.cn/x"
     assert requests[1].data == b"from a pipe"
     assert requests[1].get_header("Content-type") == "text/plain"

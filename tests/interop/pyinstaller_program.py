@@ -65,6 +65,20 @@ def run_httpx_auth() -> str:
         return client.get(URL).text.removeprefix("Bearer ")
 
 
+def run_command_line() -> str:
+    import contextlib
+    import io
+
+    from imds_identity.cli import main
+
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        status = main(["token", "--scope", SCOPE])
+    if status != 0:
+        sys.exit(status)
+    return output.getvalue().strip()
+
+
 MODES = {
     "sync": run_sync,
     "async": run_async,
@@ -72,6 +86,7 @@ MODES = {
     "debug-logging": run_debug_logging,
     "requests-auth": run_requests_auth,
     "httpx-auth": run_httpx_auth,
+    "command-line": run_command_line,
 }
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from imds_identity._core.failure import Unavailable
 from imds_identity.cli._api.client import ApiClient, ApiError, ApiRequest
 from imds_identity.cli._api.operation import LongRunningOperation
 from imds_identity.cli._api.paging import all_pages
-from support import HttpAnswer as Response
+from support import FakeHttpResponse as Response
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse

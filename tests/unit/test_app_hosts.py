@@ -32,8 +32,8 @@ from support import (
     ExchangeDriver,
     FakeClock,
     RawServer,
+    RealTimeClock,
     ResponseFactory,
-    RunningClock,
     TlsServer,
     no_jitter,
     token_now,
@@ -288,7 +288,7 @@ def fabric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def fetched() -> Any:
-    clock = RunningClock()
+    clock = RealTimeClock()
     with direct_sender(clock) as send:
         return detect().fetch(WANTED, ExchangeRunner(send, clock, random=no_jitter))
 

@@ -41,7 +41,7 @@ from imds_identity._http.bounded import MAX_BODY
 from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError
 from imds_identity._http.messages import Request, Response
 from imds_identity._token_cache.flight import Interrupted
-from support import RawServer, RunningClock
+from support import RawServer, RealTimeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +117,7 @@ async def close(transport: Any) -> None:
 
 def sent(transport: Any, request: Request, **hooks: Any) -> Response:
     """What comes of ``request``, sent by ``transport`` on a loop if that is its kind."""
-    clock = RunningClock()
+    clock = RealTimeClock()
     if transport is None or not is_async(transport):
         with sync_sender(transport, Policies(hooks, {}))(clock) as send:
             return send(request)
@@ -161,7 +161,7 @@ ENDLESS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_whole_request_has_one_deadline(kind: str, what: str) -> None:
     with RawServer(*ENDLESS[what], hold=True) as server:
-        clock = RunningClock()
+        clock = RealTimeClock()
         started = clock.now()
         with pytest.raises(ReadFailed):
             sent(KINDS[kind](), Request(server.url, {}, seconds=0.3))
@@ -255,7 +255,7 @@ def test_what_an_aiohttp_session_has_of_its_own_is_not_used(
 
         session = asyncio.run_coroutine_threadsafe(opened(), loop).result()
         transport = AioHttpTransport(session=session, session_owner=False)
-        with async_sender(transport, Policies({}, {}), loop)(RunningClock()) as send:
+        with async_sender(transport, Policies({}, {}), loop)(RealTimeClock()) as send:
             assert send(Request(server.url, {"Authorization": "Basic x"})).body == b"{}"
         assert not session.closed
         asyncio.run_coroutine_threadsafe(session.close(), loop).result()
@@ -421,7 +421,7 @@ def test_a_transport_runs_in_its_callers_context() -> None:
 
 
 def test_the_time_a_hook_takes_is_not_the_services() -> None:
-    clock = RunningClock()
+    clock = RealTimeClock()
     with (
         RawServer(answer(b"{}")) as server,
         sync_sender(None, Policies({"raw_request_hook": lambda _: clock.sleep(5)}, {}))(
@@ -450,7 +450,7 @@ class Coroutine(AsyncHttpTransport[Any, Any]):
 def outcome_on(
     loop: asyncio.AbstractEventLoop, act: Callable[[], Any], seconds: float = 30
 ) -> BaseException | Response:
-    with async_sender(Coroutine(act), Policies({}, {}), loop)(RunningClock()) as send:
+    with async_sender(Coroutine(act), Policies({}, {}), loop)(RealTimeClock()) as send:
         try:
             return send(Request("http://127.0.0.1:9/", {}, seconds=seconds))
         except (TransportError, Interrupted, Refused) as error:

@@ -22,7 +22,7 @@ from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportErr
 from imds_identity._http.messages import Request, Response
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._http.transport import direct_sender
-from support import WINE, FakeClock, RawServer, RunningClock
+from support import WINE, FakeClock, RawServer, RealTimeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -172,7 +172,7 @@ def test_provisional_answers_are_passed_over() -> None:
 
 def test_no_cookie_is_kept() -> None:
     answer = b"HTTP/1.1 401 No\r\nSet-Cookie: a=b\r\nConnection: close\r\n\r\n"
-    with RawServer(answer) as server, direct_sender(RunningClock()) as send:
+    with RawServer(answer) as server, direct_sender(RealTimeClock()) as send:
         send(Request(server.url, {}))
         send(Request(server.url, {}))
     assert len(server.requests) == 2
@@ -181,7 +181,7 @@ def test_no_cookie_is_kept() -> None:
 
 def test_each_request_has_a_connection_of_its_own() -> None:
     answer = HEAD + b"Content-Length: 2\r\n\r\n{}"
-    with RawServer(answer, hold=True) as server, direct_sender(RunningClock()) as send:
+    with RawServer(answer, hold=True) as server, direct_sender(RealTimeClock()) as send:
         for _ in range(2):
             assert send(Request(server.url, {})).body == b"{}"
     assert len(server.requests) == 2
@@ -265,7 +265,7 @@ ENDLESS = {
 @pytest.mark.parametrize("what", ENDLESS)
 def test_a_whole_request_has_one_deadline(what: str) -> None:
     with RawServer(*ENDLESS[what], hold=True) as server:
-        clock = RunningClock()
+        clock = RealTimeClock()
         started = clock.now()
         with pytest.raises(ReadFailed, match=r"no complete response within 0\.\d"):
             sent(server.url, clock=clock, seconds=0.3)
@@ -297,7 +297,7 @@ def test_what_comes_without_end_and_fast_is_bounded_by_its_size(what: str) -> No
         RawServer(first, then * 10_000, every=0) as server,
         pytest.raises((Malformed, ReadFailed), match=r"larger than|got more than"),
     ):
-        sent(server.url, clock=RunningClock(), seconds=60)
+        sent(server.url, clock=RealTimeClock(), seconds=60)
 
 
 def test_a_name_that_takes_long_to_resolve_is_unreached(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +322,7 @@ def test_a_name_with_a_dead_address_is_reached_by_its_next(monkeypatch: pytest.M
             for where in (dead.getsockname(), ("127.0.0.1", server.port))
         ]
         monkeypatch.setattr(bounded, "_resolve", lambda *_: found)
-        assert sent(f"http://two.example:{server.port}/", clock=RunningClock()).body == b"{}"
+        assert sent(f"http://two.example:{server.port}/", clock=RealTimeClock()).body == b"{}"
 
 
 def test_a_field_that_comes_twice_has_both_values() -> None:

@@ -12,7 +12,7 @@ from imds_identity._core.key import Key
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._platform.threads import internal_threads
 from imds_identity._token_cache.cache import TokenCache
-from support import lines_run, no_jitter, token_now
+from support import count_traced_lines, no_jitter, token_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ def is_a_moment(file: str, line: int) -> bool:
 
 def raised_at(moment: int, work: Callable[[], object]) -> int:
     """Have `Stopped` raised before the line ``moment`` that ``work`` runs; how many there are."""
-    return lines_run(work, is_a_moment, moment, Stopped)
+    return count_traced_lines(work, is_a_moment, moment, Stopped)
 
 
 def test_an_exception_at_any_moment_is_its_caller_s_alone(monkeypatch: pytest.MonkeyPatch) -> None:

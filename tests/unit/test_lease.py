@@ -13,7 +13,7 @@ import pytest
 
 from imds_identity._shared_cache import flock
 from imds_identity._shared_cache.lease import FIRST_LEASE_SECONDS, LONGEST_LEASE_SECONDS
-from support import WINE, FakeClock, lines_run, shared_cache_in
+from support import WINE, FakeClock, count_traced_lines, shared_cache_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,7 +201,7 @@ def line_count(work: Callable[[], object]) -> int:
 
 
 def _traced(work: Callable[[], object], stop: int) -> int:
-    return lines_run(work, lambda file, _line: "imds_identity" in file, stop, Stopped)
+    return count_traced_lines(work, lambda file, _line: "imds_identity" in file, stop, Stopped)
 
 
 def test_signal_handler_that_raises_at_any_moment_leaves_no_lock(
