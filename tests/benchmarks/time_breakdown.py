@@ -82,8 +82,8 @@ def hit() -> Iterator[tuple[str, float]]:
 # The steps in order: each ends when this function is called, or if True when it returns.
 STEPS = [
     ("constructing the credential", "_azure_core.base:BaseCredential._entry", False),
-    ("shared cache, start of a thread", "_token_cache.cache:TokenCache._fetch_flight", False),
-    ("taking the lease", "_token_cache.shared_fetch:SharedFetch._usable_record", True),
+    ("shared cache, start of a thread", "_token_cache.cache:TokenCache._run", False),
+    ("taking the lease", "_token_cache.fetch:Fetch._shared_token", True),
     ("building the request", "_http.runner:ExchangeRunner.run", False),
     ("waiting for the rate limit", "_http.transport:_send", False),
     ("connecting", "_http.bounded:BoundedConnection.connect", True),

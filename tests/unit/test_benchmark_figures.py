@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,6 +37,18 @@ def test_readme_shows_the_table_and_chart_of_the_saved_run(render: Any) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert table in readme, f"put this into README:\n{table}"
     assert (IMAGES / "bench.svg").read_text(encoding="utf-8") == chart, f"run: {UPDATE_COMMAND}"
+
+
+def test_time_breakdown_names_existing_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
+    import time_breakdown
+
+    functions = [function for _, function, _ in time_breakdown.STEPS if function]
+    assert functions
+    for function in functions:
+        module, _, path = function.partition(":")
+        owner = importlib.import_module(f"imds_identity.{module}")
+        assert callable(reduce(getattr, path.split("."), owner)), function
 
 
 def test_missing_figure_is_named(render: Any, tmp_path: Path) -> None:
