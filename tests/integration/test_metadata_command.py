@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Ran = Any
 
 
-@pytest.fixture(name="started")
-def _started(
+@pytest.fixture(name="start_emulator")
+def _start_emulator(
     start_emulator: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Emulator]:
     """Return a function that starts an emulator as this machine's metadata service."""
