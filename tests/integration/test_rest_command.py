@@ -20,7 +20,7 @@ VAULT = "https://vault.azure.net"
 
 
 @pytest.fixture
-def ran(imds_emulator: Emulator, capsysbinary: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def run_rest(imds_emulator: Emulator, capsysbinary: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", imds_emulator.key_vault.ca_file)
 
     def run(*arguments: str) -> tuple[int, bytes, str]:
@@ -34,27 +34,27 @@ def ran(imds_emulator: Emulator, capsysbinary: Any, monkeypatch: pytest.MonkeyPa
     return run
 
 
-def test_response_of_an_api_is_printed(run_cli: Any, imds_emulator: Emulator) -> None:
+def test_response_of_an_api_is_printed(run_rest: Any, imds_emulator: Emulator) -> None:
     imds_emulator.key_vault.secrets.update(one="1", two="2")
     url = f"{imds_emulator.key_vault.url}/secrets"
-    status, out, err = run_cli("get", f"{url}/one?api-version=7.4", "--resource", VAULT)
+    status, out, err = run_rest("get", f"{url}/one?api-version=7.4", "--resource", VAULT)
     assert (status, err) == (0, "")
     assert json.loads(out)["value"] == "1"
-    status, out, _ = run_cli("GET", f"{url}?api-version=7.4", "--resource", VAULT, "--paginate")
+    status, out, _ = run_rest("GET", f"{url}?api-version=7.4", "--resource", VAULT, "--paginate")
     assert [each["id"][-3:] for each in json.loads(out)["value"]][-2:] == ["one", "two"]
-    status, out, err = run_cli("GET", f"{url}/no?api-version=7.4", "--resource", VAULT)
+    status, out, err = run_rest("GET", f"{url}/no?api-version=7.4", "--resource", VAULT)
     assert (status, out) == (1, b"")
     assert "404" in err
     assert "SecretNotFound" in err
 
 
-def test_unknown_host_requires_a_resource(run_cli: Any, imds_emulator: Emulator) -> None:
+def test_unknown_host_requires_a_resource(run_rest: Any, imds_emulator: Emulator) -> None:
     for url in ("https://example.com/", "https://management.azure.com.example.com/"):
-        status, _, err = run_cli("GET", url)
+        status, _, err = run_rest("GET", url)
         assert status == 2
         assert "--resource" in err
-    assert run_cli("GET", "http://management.azure.com/")[0] == 2
-    assert run_cli("GET", "//example.com/")[0] == 2
+    assert run_rest("GET", "http://management.azure.com/")[0] == 2
+    assert run_rest("GET", "//example.com/")[0] == 2
     assert imds_emulator.token_requests == []
 
 
@@ -69,8 +69,10 @@ def test_unknown_host_requires_a_resource(run_cli: Any, imds_emulator: Emulator)
         ["--paginate"],
     ],
 )
-def test_invalid_flags_are_refused(run_cli: Any, imds_emulator: Emulator, flags: list[str]) -> None:
-    assert run_cli("PUT", "/subscriptions", *flags)[0] == 2
+def test_invalid_flags_are_refused(
+    run_rest: Any, imds_emulator: Emulator, flags: list[str]
+) -> None:
+    assert run_rest("PUT", "/subscriptions", *flags)[0] == 2
     assert imds_emulator.token_requests == []
 
 
@@ -89,18 +91,18 @@ def captured_requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_path_belongs_to_resource_manager(
-    run_cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run_rest: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     requests = captured_requests(monkeypatch)
     body = tmp_path / "body"
     body.write_text('{"a": 1}')
-    assert run_cli("PUT", "/subscriptions/s?api-version=1", "--body", f"@{body}")[0] == 0
+    assert run_rest("PUT", "/subscriptions/s?api-version=1", "--body", f"@{body}")[0] == 0
     assert requests[0].full_url == "https://management.azure.com/subscriptions/s?api-version=1"
     assert requests[0].data == b'{"a": 1}'
     assert requests[0].get_header("Content-type") == "application/json"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"from a pipe")))
     flags = ("--cloud", "azurechinacloud", "--body", "@-", "--header", "content-type=text/plain")
-    assert run_cli("POST", "/x", *flags)[0] == 0
+    assert run_rest("POST", "/x", *flags)[0] == 0
     assert requests[1].full_url == "https://management.chinacloudapi.cn/x"
     assert requests[1].data == b"from a pipe"
     assert requests[1].get_header("Content-type") == "text/plain"
