@@ -366,7 +366,7 @@ class TestServiceFabric:
 
 class TestWhatIsRefused:
     @FACES
-    def test_a_misspelt_keyword(self, face: Any) -> None:
+    def test_a_misspelled_keyword(self, face: Any) -> None:
         said = r"ManagedIdentityCredential\(\) .*'client_idd'; did you mean 'client_id'\?"
         with pytest.raises(TypeError, match=said):
             face(client_idd="x")

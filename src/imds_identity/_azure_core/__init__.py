@@ -1,1 +1,1 @@
-"""What azure-core's faces have in common."""
+"""Types, keywords, policies and transports of azure-core, for the sync and async credential."""

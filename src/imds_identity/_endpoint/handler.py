@@ -25,7 +25,7 @@ class TokenHandler:
     Args:
         client_for: makes the token client of an identity; raises ValueError if the host cannot
             select that identity.
-        clock: tells the remaining lifetime of a token.
+        clock: measures the remaining lifetime of a token.
     """
 
     def __init__(self, client_for: Callable[[Identity], TokenClient], clock: Clock) -> None:

@@ -39,7 +39,7 @@ def direct_sender(clock: Clock) -> Iterator[Sender]:
     def send(request: Request) -> Response:
         try:
             return _send(request, clock)
-        except Exception as error:  # noqa: BLE001 - each becomes one of ours
+        except Exception as error:  # noqa: BLE001 - each becomes a TransportError
             converted = transport_error_from(error, request)
         # Not inside the handler: an exception's context holds frames, and those hold secrets.
         raise converted

@@ -68,8 +68,8 @@ class Lease:
 class LeaseAttempt:
     """An attempt of this process to get the lease ``name``.
 
-    It keeps every file that it may have locked, so that closing it releases the lease at whatever
-    point a signal handler has raised.
+    It keeps every file that it may have locked, so that closing it releases the lease even if a
+    signal handler has raised an exception in between.
     """
 
     def __init__(self, directory: Directory, name: str, clock: Clock) -> None:

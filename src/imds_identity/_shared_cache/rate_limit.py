@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .store import SharedCache
 
 LONGEST_PAUSE = 120.0
-"""Seconds after which a process tries again, whatever Retry-After the service has returned."""
+"""Seconds after which a process tries again, even if Retry-After is longer."""
 _LONGEST_WAIT = 60.0
 _DEFAULT_PAUSE = 2.0
 _POLL = 0.02

@@ -122,7 +122,7 @@ class TokenClient:
         )
 
     def _adopt_shared_token(self, entry: CacheEntry) -> None:
-        """Take over what another process has written about ``entry`` since the last look."""
+        """Adopt the record that another process has written since the last call."""
         shared_cache, generation = self.shared_cache, entry.generation
         version = shared_cache.version(entry.key) if shared_cache else None
         if shared_cache is None or version is None or version == entry.version:

@@ -29,7 +29,7 @@ OpenSender: TypeAlias = "Callable[[Clock], AbstractContextManager[Sender]]"
 
 _IMPORT_SECONDS = 30.0
 """Seconds that imports may take on a machine where many programs start at once."""
-# Response headers that identify nobody.
+# Response headers that contain no identity.
 _LOGGED_HEADERS = ("content-type", "retry-after", "x-ms-request-id")
 
 
