@@ -111,7 +111,7 @@ def test_unknown_identity_gets_400_after_the_challenge(
     start_emulator: Start, request_arc_token: Send
 ) -> None:
     response = request_arc_token(
-        start_emulator("arc", identities=[SystemAssigned()]), client_id="nobody"
+        start_emulator("arc", identities=[SystemAssigned()]), client_id="unknown"
     )
     assert response.status_code == 400
 

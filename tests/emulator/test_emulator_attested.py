@@ -189,12 +189,12 @@ def test_document_can_have_each_defect(
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
-@pytest.mark.parametrize("wrong", ["tampered", "unknown-root", "decoy-signer"])
+@pytest.mark.parametrize("defect", ["tampered", "unknown-root", "decoy-signer"])
 def test_openssl_rejects_defective_documents(
-    start_emulator: Start, get: Send, http: requests.Session, tmp_path: Path, wrong: str
+    start_emulator: Start, get: Send, http: requests.Session, tmp_path: Path, defect: str
 ) -> None:
     emulator = start_emulator()
-    emulator.fault(category="attested", document=wrong)
+    emulator.fault(category="attested", document=defect)
     document = signature_of(get(emulator, PATH, api_version="2020-09-01"))
     intermediate = http.get(emulator.endpoint + INTERMEDIATE).content
     root = emulator.attested_root_file

@@ -107,14 +107,14 @@ def serving(
 
 
 @POSIX
-@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_it_serves_until_a_signal(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_it_serves_until_a_signal(signal_name: str, tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with serving("--profile", "arc", "--no-admin", env=environment) as (process, endpoint):
         requests.get(endpoint + "/metadata/identity/oauth2/token?x=%0A", timeout=10)
         assert process.stderr is not None
         assert "400 GET /metadata/identity/oauth2/token?x=%0A" in process.stderr.readline()
-        process.send_signal(getattr(signal, kind))
+        process.send_signal(getattr(signal, signal_name))
         lines, rest = process.communicate(timeout=30)
     assert process.returncode == 0
     assert f"export IMDS_ENDPOINT={endpoint}" in lines

@@ -55,6 +55,10 @@ def target(path: str, version: str, *more: str) -> str:
     return f"{path}?{'&'.join((f'api-version={version}', *more))}"
 
 
+def token_target(*more: str) -> str:
+    return target(TOKEN_PATH, "2018-02-01", VAULT, *more)
+
+
 # The paths that each host has, and those that it lacks.
 ROUTES = [
     Case("vm", target(INSTANCE, "2021-02-01"), 200, '"compute"'),
@@ -65,7 +69,7 @@ ROUTES = [
     Case("vm", target(BALANCER, "2020-10-01"), 200, '"inboundRules"'),
     Case("vm", target(EVENTS, "2020-07-01"), 200, '"DocumentIncarnation"'),
     Case("vm", target(INFO, "2018-02-01"), 200, '"tenantId"'),
-    Case("vm", target(TOKEN_PATH, "2018-02-01", VAULT), 200, '"expires_on":"'),
+    Case("vm", token_target(), 200, '"expires_on":"'),
     Case("vm", target(TOKEN_PATH + "/", "2018-02-01", VAULT), 200, '"access_token"'),
     Case("vm", target("/metadata/nothing", "2021-02-01"), 404),
     Case("vm", target(APP, "2019-08-01", VAULT), 404),
@@ -80,7 +84,7 @@ ROUTES = [
     Case("stack-hub", target(ATTESTED, "2020-09-01"), 404),
     Case("stack-hub", target(BALANCER, "2020-10-01"), 404),
     Case("stack-hub", target(EVENTS, "2020-07-01"), 404),
-    Case("stack-hub", target(TOKEN_PATH, "2018-02-01", VAULT), 404),
+    Case("stack-hub", token_target(), 404),
     Case("app-service", target(INSTANCE, "2021-02-01"), 404),
 ]
 CATEGORIES = [
@@ -159,27 +163,29 @@ PATHS_AND_FORMATS = [
 TOKENS = [
     Case("vm", target(TOKEN_PATH, "2018-02-01"), 400, '"error":"invalid_request"'),
     Case("vm", target(TOKEN_PATH, "2018-02-01"), 400, "'resource' is missing"),
-    Case("vm", target(TOKEN_PATH, "2018-02-01", "resource=nobody"), 400, '"invalid_resource"'),
-    Case("vm", target(TOKEN_PATH, "2018-02-01", "resource=nobody"), 400, "AADSTS500011: "),
+    Case("vm", target(TOKEN_PATH, "2018-02-01", "resource=unknown"), 400, '"invalid_resource"'),
+    Case("vm", target(TOKEN_PATH, "2018-02-01", "resource=unknown"), 400, "AADSTS500011: "),
     Case(
-        "vm", target(TOKEN_PATH, "2018-02-01", VAULT, "client_id=nobody"), 400, "Identity not found"
+        "vm",
+        token_target("client_id=unknown"),
+        400,
+        "Identity not found",
     ),
     Case(
-        "vm", target(TOKEN_PATH, "2018-02-01", VAULT, "object_id=nobody"), 400, "Identity not found"
+        "vm",
+        token_target("object_id=unknown"),
+        400,
+        "Identity not found",
     ),
-    Case(
-        "vm", target(TOKEN_PATH, "2018-02-01", VAULT, "msi_res_id=/no"), 400, "Identity not found"
-    ),
-    Case(
-        "vm", target(TOKEN_PATH, "2018-02-01", VAULT, "client_id=a", "object_id=b"), 400, "At most"
-    ),
-    Case("vm", target(TOKEN_PATH, "2018-02-01", VAULT, "client_id="), 400, "is empty"),
-    Case("vm", target(TOKEN_PATH, "2018-02-01", VAULT, "bypass_cache=true"), 200),
-    Case("vm", target(TOKEN_PATH, "2018-02-01", VAULT, "bypass_cache=no"), 400),
+    Case("vm", token_target("msi_res_id=/no"), 400, "Identity not found"),
+    Case("vm", token_target("client_id=a", "object_id=b"), 400, "At most"),
+    Case("vm", token_target("client_id="), 400, "is empty"),
+    Case("vm", token_target("bypass_cache=true"), 200),
+    Case("vm", token_target("bypass_cache=no"), 400),
     *[
         Case(
             "vm",
-            target(TOKEN_PATH, "2018-02-01", VAULT, f"{name}={value}"),
+            token_target(f"{name}={value}"),
             200,
             f'"{name}":"{value}"',
         )
@@ -190,7 +196,7 @@ TOKENS = [
             ("mi_res_id", USER.resource_id),
         )
     ],
-    Case("vm", target(TOKEN_PATH, "2018-02-01", VAULT), 405, method="POST"),
+    Case("vm", token_target(), 405, method="POST"),
 ]
 NONCES = [
     Case("vm", target(ATTESTED, "2018-10-01", f"nonce={nonce}"), status)
@@ -210,7 +216,7 @@ APPROVALS = [
         "{}",
         '{"StartRequests": []}',
         '{"StartRequests": [{}]}',
-        '{"StartRequests": [{"EventId": "nobody"}]}',
+        '{"StartRequests": [{"EventId": "unknown"}]}',
     )
 ]
 TABLE = [

@@ -51,7 +51,7 @@ def test_instance_and_events_support_the_first_api_version(
 
 def test_error_has_its_reason_phrase(start_emulator: Start, request_token: Send) -> None:
     emulator = start_emulator()
-    assert request_token(emulator, client_id="nobody").reason == "Bad Request"
+    assert request_token(emulator, client_id="unknown").reason == "Bad Request"
     emulator.fault(status=429)
     assert request_token(emulator).reason == "Too Many Requests"
 
@@ -95,7 +95,7 @@ def test_both_parameters_for_a_resource_id_are_supported(
 ) -> None:
     body = request_token(start_emulator(), **{parameter: DEFAULT_USER_ASSIGNED.resource_id}).json()
     assert body[parameter] == DEFAULT_USER_ASSIGNED.resource_id
-    assert request_token(start_emulator(), **{parameter: "/nobody"}).status_code == 400
+    assert request_token(start_emulator(), **{parameter: "/unknown"}).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_event_has_the_fields_of_the_api_version(
 
 
 @pytest.mark.parametrize(
-    ("kind", "before", "since"),
+    ("event_type", "before", "since"),
     [("Preempt", "2017-08-01", "2017-11-01"), ("Terminate", "2017-11-01", "2019-01-01")],
 )
 def test_version_lists_no_newer_event_types(
-    start_emulator: Start, get: Send, kind: str, before: str, since: str
+    start_emulator: Start, get: Send, event_type: str, before: str, since: str
 ) -> None:
     emulator = start_emulator()
-    emulator.schedule_event(kind)
+    emulator.schedule_event(event_type)
     assert get(emulator, EVENTS, api_version=before).json()["Events"] == []
     assert len(get(emulator, EVENTS, api_version=since).json()["Events"]) == 1
 
@@ -214,11 +214,11 @@ def test_windows_machine_has_a_windows_image_and_no_linux_fields(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"os_type": "windows"}, {"name": 5}, {"tags": "a:b"}, {"zone": None}]
+    "invalid", [{"os_type": "windows"}, {"name": 5}, {"tags": "a:b"}, {"zone": None}]
 )
-def test_machine_with_an_invalid_attribute_is_rejected(wrong: Any) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        Machine(**wrong)
+def test_machine_with_an_invalid_attribute_is_rejected(invalid: Any) -> None:
+    with pytest.raises(ValueError, match=next(iter(invalid))):
+        Machine(**invalid)
 
 
 def test_disk_is_named_after_the_machine(start_emulator: Start, get: Send) -> None:

@@ -111,7 +111,7 @@ def test_approval_can_be_chunked(emulator: Emulator, read: Any, approve: Send) -
         b'{"StartRequests": []}',
         b'{"StartRequests": [1]}',
         b'{"StartRequests": [{"EventId": 7}]}',
-        b'{"StartRequests": [{"EventId": "nobody"}]}',
+        b'{"StartRequests": [{"EventId": "unknown"}]}',
         b"[" * 50_000,
         b"\xff\xfe\x00",
     ],
@@ -128,16 +128,16 @@ def test_event_can_be_canceled(emulator: Emulator, read: Any) -> None:
     emulator.cancel_event(emulator.schedule_event())
     assert read() == {"DocumentIncarnation": 3, "Events": []}
     with pytest.raises(LookupError):
-        emulator.cancel_event("nobody")
+        emulator.cancel_event("unknown")
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [{"event_type": "Party"}, {"source": "Me"}, {"notice": -1}, {"runs": -1}],
 )
-def test_invalid_event_is_rejected(emulator: Emulator, wrong: Any) -> None:
+def test_invalid_event_is_rejected(emulator: Emulator, invalid: Any) -> None:
     with pytest.raises(ValueError, match="event"):
-        emulator.schedule_event(**wrong)
+        emulator.schedule_event(**invalid)
 
 
 def test_events_can_have_a_faster_clock(
@@ -193,4 +193,4 @@ def test_incarnation_changes_exactly_when_the_events_do(steps: Any) -> None:
             assert new == seen
         seen = new
     with pytest.raises(NoSuchEventError):
-        events.approve(["nobody"])
+        events.approve(["unknown"])

@@ -148,12 +148,12 @@ def test_other_fields_of_the_document_can_be_set(start_emulator: Start, get: Sen
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [{"compute": {"osProfile": {"x": 1}}}, {"tags": {"a": 1}}, {"environment": "AzureMoonCloud"}],
 )
-def test_invalid_machine_is_rejected(wrong: Any) -> None:
+def test_invalid_machine_is_rejected(invalid: Any) -> None:
     with pytest.raises(ValueError, match=r"string|environment"):
-        Machine(**wrong)
+        Machine(**invalid)
 
 
 def test_machine_with_and_without_load_balancer(start_emulator: Start, get: Send) -> None:

@@ -147,7 +147,7 @@ def test_requests_are_logged_without_secrets(start_emulator: Start, request_toke
 def test_responses_are_logged_without_tokens(start_emulator: Start, request_token: Send) -> None:
     emulator = start_emulator()
     token = request_token(emulator).json()["access_token"]
-    request_token(emulator, client_id="nobody")
+    request_token(emulator, client_id="unknown")
     granted, refused = emulator.requests
     assert '"access_token":"(hidden)"' in granted.answer
     assert token[:20] not in repr(emulator.requests)

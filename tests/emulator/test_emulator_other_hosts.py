@@ -54,7 +54,7 @@ def test_app_service_finds_an_identity_by_each_selector(
 
 @pytest.mark.parametrize(
     "query",
-    [{"client_id": "nobody"}, {"resource": ""}, {"api-version": "2018-02-01"}, {"resource": "a"}],
+    [{"client_id": "unknown"}, {"resource": ""}, {"api-version": "2018-02-01"}, {"resource": "a"}],
 )
 def test_app_service_rejects_invalid_requests(app_service: Send, query: Any) -> None:
     response = app_service(**query)

@@ -40,7 +40,7 @@ def test_resources_of_every_tenant_get_a_token(
         "https://vault.azure.net//",
         "vault.azure.net",
         "http://vault.azure.net",
-        "https://nobody.example",
+        "https://unknown.example",
         "api://6c5b",
         "https://blob.core.windows.net.example",
         "*",
@@ -74,5 +74,5 @@ def test_star_allows_every_resource() -> None:
 def test_missing_identity_is_reported_before_an_unknown_resource(
     start_emulator: Start, request_token: Send
 ) -> None:
-    refused = request_token(start_emulator(identities=()), resource="https://nobody.example")
+    refused = request_token(start_emulator(identities=()), resource="https://unknown.example")
     assert "Identity not found" in refused.text

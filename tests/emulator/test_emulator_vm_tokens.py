@@ -120,7 +120,7 @@ def test_default_identity_without_a_selector(
 @pytest.mark.parametrize(
     "query",
     [
-        {"client_id": "nobody"},
+        {"client_id": "unknown"},
         {"client_id": ""},
         {"client_id": ONE.client_id, "object_id": ONE.object_id},
         {"resource": ""},

@@ -56,18 +56,18 @@ class Request:
         return cls(method, target, path, tuple(query), tuple(headers), body, peer)
 
     def header(self, name: str) -> str | None:
-        """Return the first header field with a name in lower case."""
+        """Return the first header field with this lower-case name."""
         for key, value in self.headers:
             if key == name:
                 return value
         return None
 
     def header_values(self, name: str) -> list[str]:
-        """Return all header fields with a name in lower case."""
+        """Return all header fields with this lower-case name."""
         return [value for key, value in self.headers if key == name]
 
     def parameter(self, name: str) -> str | None:
-        """Return the first query parameter with a name."""
+        """Return the first query parameter with this name."""
         for key, value in self.query:
             if key == name:
                 return value

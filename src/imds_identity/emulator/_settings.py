@@ -217,7 +217,6 @@ class Settings:
     log_size: Annotated[int, Option("how many requests the log keeps", "NUMBER")] = 5000
 
     def __post_init__(self) -> None:
-        """Validate the values."""
         validate_fields(self)
         _check_choice("profile", self.profile, get_args(Profile))
         _check_choice("arc_agent", self.arc_agent, get_args(ArcAgent))

@@ -7,7 +7,7 @@ send are rejected by the Host header (DNS rebinding), Origin and Sec-Fetch-Site 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from .._messages import Response, json_response
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from .page import PageContext
 
 _SAFE = {"GET", "HEAD"}
+_SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 
 
 class _HttpError(Exception):
@@ -73,13 +79,12 @@ class AdminHandler:
         """Return the response to a request."""
         try:
             self._check_origin(request)
-            return self._with_security_headers(self._route(request))
+            response = self._route(request)
         except _HttpError as error:
-            return self._with_security_headers(json_response(error.status, {"error": str(error)}))
+            response = json_response(error.status, {"error": str(error)})
         except (ValueError, TypeError, LookupError) as error:
-            return self._with_security_headers(
-                json_response(400, {"error": f"Invalid request: {error}"})
-            )
+            response = json_response(400, {"error": f"Invalid request: {error}"})
+        return replace(response, headers={**_SECURITY_HEADERS, **response.headers})
 
     def _check_origin(self, request: Request) -> None:
         if not self._hosts.allows(request):
@@ -88,10 +93,9 @@ class AdminHandler:
             )
         if request.method in _SAFE:
             return
-        origin = request.header("origin")
-        if origin is not None and origin != f"http://{request.header('host')}":
-            raise _HttpError(403, "Requests from other web sites are not allowed.")
-        if request.header("sec-fetch-site") not in (None, "same-origin", "none"):
+        same_origin = request.header("origin") in (None, f"http://{request.header('host')}")
+        same_site = request.header("sec-fetch-site") in (None, "same-origin", "none")
+        if not (same_origin and same_site):
             raise _HttpError(403, "Requests from other web sites are not allowed.")
 
     def _route(self, request: Request) -> Response:
@@ -108,20 +112,6 @@ class AdminHandler:
         )
         raise _HttpError(405 if known else 404, "Method not allowed." if known else "Not found.")
 
-    def _with_security_headers(self, response: Response) -> Response:
-        headers = {
-            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "same-origin",
-            "Cache-Control": "no-store",
-        }
-        return Response(
-            response.status,
-            response.body,
-            response.content_type,
-            {**headers, **response.headers},
-        )
-
     def _static(self, request: Request) -> Response:
         found = static_file(request.path.removeprefix("/static/"))
         if found is None:
@@ -137,8 +127,6 @@ class AdminHandler:
             return render_page(self._state, self._context, rejected)
         return Response(303, headers={"Location": "/"})
 
-    # The API.
-
     def _list_requests(self, request: Request) -> Response:
         after = int(request.parameter("after") or 0)
         records = [
@@ -146,21 +134,14 @@ class AdminHandler:
         ]
         return json_response(200, {"requests": records})
 
-    def _list_tokens(self, request: Request) -> Response:
-        del request
+    def _list_tokens(self, _: Request) -> Response:
+        names = ("resource", "client_id", "issued", "expires")
         listed = [
-            {
-                "resource": token.resource,
-                "client_id": token.client_id,
-                "issued": token.issued,
-                "expires": token.expires,
-            }
-            for token in self._state.issued_tokens()
+            {name: getattr(token, name) for name in names} for token in self._state.issued_tokens()
         ]
         return json_response(200, {"tokens": listed})
 
-    def _list_faults(self, request: Request) -> Response:
-        del request
+    def _list_faults(self, _: Request) -> Response:
         listed = [
             {"number": number, "category": fault.category, "does": fault.describe()}
             for number, fault in self._state.active_faults()
@@ -175,8 +156,7 @@ class AdminHandler:
         self._state.clear_faults(int(number) if number is not None else None)
         return json_response(200, {})
 
-    def _list_events(self, request: Request) -> Response:
-        del request
+    def _list_events(self, _: Request) -> Response:
         return json_response(
             200, {"events": [asdict(event) for event in self._state.current_events()]}
         )
@@ -192,13 +172,11 @@ class AdminHandler:
         self._state.cancel_event(event_id)
         return json_response(200, {})
 
-    def _revoke(self, request: Request) -> Response:
-        del request
+    def _revoke(self, _: Request) -> Response:
         self._state.revoke_tokens()
         return json_response(200, {})
 
-    def _reset(self, request: Request) -> Response:
-        del request
+    def _reset(self, _: Request) -> Response:
         self._state.reset()
         return json_response(200, {})
 

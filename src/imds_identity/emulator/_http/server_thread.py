@@ -47,17 +47,14 @@ class Listener:
         self._server, self._tls = server, tls
 
     async def start(self) -> None:
-        """Start to accept connections."""
         assert self._server is not None
         await self._server.start(self._socket, self._tls)
 
     async def stop(self) -> None:
-        """Stop accepting and close all connections."""
         if self._server is not None:
             await self._server.stop()
 
     def close(self) -> None:
-        """Close the socket."""
         self._socket.close()
 
     def descriptors(self) -> list[int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_TAGS: Mapping[str, str] = {"environment": "emulated", "owner": "you"}
-DEFAULT_NETWORK: Mapping[str, Any] = {
+DEFAULT_NETWORK: Mapping[str, object] = {
     "interface": [
         {
             "ipv4": {
@@ -20,7 +20,7 @@ DEFAULT_NETWORK: Mapping[str, Any] = {
         }
     ]
 }
-DEFAULT_LOAD_BALANCER: Mapping[str, Any] = {
+DEFAULT_LOAD_BALANCER: Mapping[str, object] = {
     "publicIpAddresses": [{"frontendIpAddress": "203.0.113.10", "privateIpAddress": "10.0.0.4"}],
     "inboundRules": [
         {
@@ -33,7 +33,7 @@ DEFAULT_LOAD_BALANCER: Mapping[str, Any] = {
     ],
     "outboundRules": [{"frontendIpAddress": "203.0.113.10", "privateIpAddress": "10.0.0.4"}],
 }
-DEFAULT_COMPUTE: Mapping[str, Any] = {
+DEFAULT_COMPUTE: Mapping[str, object] = {
     "additionalCapabilities": {"hibernationEnabled": "false"},
     "customData": "",
     "evictionPolicy": "",
@@ -103,7 +103,7 @@ _WINDOWS_IMAGE = {
     "publisher": "MicrosoftWindowsServer",
     "sku": "2022-datacenter-azure-edition",
 }
-WINDOWS_COMPUTE: Mapping[str, Any] = {
+WINDOWS_COMPUTE: Mapping[str, object] = {
     **_WINDOWS_IMAGE,
     "osProfile": {"disablePasswordAuthentication": ""},
     "publicKeys": [],

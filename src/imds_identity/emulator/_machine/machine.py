@@ -78,7 +78,6 @@ class Machine:
     )
 
     def __post_init__(self) -> None:
-        """Validate the fields."""
         validate_fields(self, "A machine's ")
         if self.scale_set and self.name == DEFAULT_NAME:
             object.__setattr__(self, "name", f"{self.scale_set}_0")
@@ -156,7 +155,7 @@ class Machine:
         instance = self._scale_set_instance()
         return self.name if instance is None else f"{self.scale_set}{instance:06}"
 
-    def _scale_set_fields(self) -> dict[str, Any]:
+    def _scale_set_fields(self) -> dict[str, object]:
         if not self.scale_set:
             return {}
         group = uuid.uuid5(uuid.NAMESPACE_URL, self.scale_set)
@@ -167,7 +166,7 @@ class Machine:
         }
 
 
-def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(*layers: Mapping[str, object]) -> dict[str, Any]:
     """Return a copy of the layers merged; later layers take precedence."""
     result: dict[str, Any] = {}
     for layer in layers:

@@ -93,7 +93,6 @@ class Authority:
         )
 
     def sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
-        """Sign a certificate."""
         return builder.sign(self._key, hashes.SHA256())
 
     def issue_for_server(

@@ -60,8 +60,7 @@ class Routes:
         return _UNKNOWN, _not_found
 
 
-def _not_found(request: Request, fault: Fault | None) -> Response:
-    del request, fault
+def _not_found(_request: Request, _fault: Fault | None) -> Response:
     return json_response(404, {"error": "Not found"})
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from .._machine.identities import IdentityNotFoundError, find_identity
 from .._messages import json_response
-from .token import BadTokenRequestError, UnknownResourceError, issue, resource_of, selector_of
+from .request_checks import ApiError
+from .token import issue, resource_of, selector_of
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
@@ -31,7 +32,6 @@ class AppServiceTokenEndpoint:
         self._state = state
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Return the response to a token request."""
         if request.method != "GET":
             return _error(405, "Method not allowed")
         secret = (request.header("x-identity-header") or "").encode()
@@ -43,7 +43,7 @@ class AppServiceTokenEndpoint:
             return _error(400, f"The api-version must be {_VERSION}")
         try:
             return self._token(request, fault)
-        except (BadTokenRequestError, IdentityNotFoundError, UnknownResourceError) as error:
+        except (ApiError, IdentityNotFoundError) as error:
             return _error(400, str(error))
 
     def _token(self, request: Request, fault: Fault | None) -> Response:

@@ -46,7 +46,6 @@ class AttestedEndpoint:
         return self._signer
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Return the response to a request for a document."""
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
         check_json_format(request)
         nonce = request.parameter("nonce")
@@ -58,15 +57,13 @@ class AttestedEndpoint:
         signature = base64.b64encode(self.signer.sign(content, defect)).decode()
         return json_response(200, {"encoding": "pkcs7", "signature": signature})
 
-    def serve_root(self, request: Request, fault: Fault | None) -> Response:
+    def serve_root(self, request: Request, _fault: Fault | None) -> Response:
         """Return the root certificate in PEM."""
-        del fault
         check_method(request)
         return Response(200, self.signer.root_pem, content_type="application/x-pem-file")
 
-    def serve_intermediate(self, request: Request, fault: Fault | None) -> Response:
+    def serve_intermediate(self, request: Request, _fault: Fault | None) -> Response:
         """Return the intermediate certificate in DER."""
-        del fault
         check_method(request)
         return Response(200, self.signer.intermediate_der, content_type="application/pkix-cert")
 

@@ -164,9 +164,7 @@ class InstanceEndpoint:
         self._state = state
         self._view = view
 
-    def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Return the response to a request."""
-        del fault
+    def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
         form = request.parameter("format") or "json"
         if form not in ("json", "text"):
@@ -195,8 +193,6 @@ class VersionsEndpoint:
     def __init__(self, state: EmulatorState) -> None:
         self._state = state
 
-    def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Return the response to a request."""
-        del fault
+    def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_request(request, introduced=None, supported=self._state.versions)
         return json_response(200, {"apiVersions": self._state.versions})

@@ -27,9 +27,7 @@ class KeyVaultEndpoint:
         self._secrets = state.secrets
         self._base = url
 
-    def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Return the response to a request for a secret or the list of secrets."""
-        del fault
+    def __call__(self, request: Request, _fault: Fault | None) -> Response:
         challenge = self._authorize(request)
         if challenge is not None:
             return challenge

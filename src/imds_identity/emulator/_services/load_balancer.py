@@ -22,9 +22,7 @@ class LoadBalancerEndpoint:
     def __init__(self, state: EmulatorState) -> None:
         self._state = state
 
-    def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Return the response to a request."""
-        del fault
+    def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
         check_json_format(request)
         balancer = self._state.machine.load_balancer

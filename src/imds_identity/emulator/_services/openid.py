@@ -30,9 +30,7 @@ class OpenIdEndpoint:
         self._base = base
         self.paths = (configuration_path(tenant_id), JWKS_PATH)
 
-    def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Return the response to a request."""
-        del fault
+    def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_method(request)
         if request.path == JWKS_PATH:
             return json_response(200, {"keys": [self._tokens.key().jwk]})

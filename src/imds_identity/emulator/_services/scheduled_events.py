@@ -57,9 +57,7 @@ class EventsEndpoint:
         additional = {version for version in _ADDITIONAL_VERSIONS if version <= newest}
         self._versions = sorted({*state.versions, *additional})
 
-    def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Return the response to a request."""
-        del fault
+    def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_request(
             request, methods=("GET", "POST"), introduced=INTRODUCED, supported=self._versions
         )

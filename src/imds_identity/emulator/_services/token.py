@@ -34,16 +34,8 @@ _SELECTORS = {
 _MAX_RESOURCE_LENGTH = 1024
 
 
-class BadTokenRequestError(ValueError):
-    """A token request without a resource, or with wrong parameters."""
-
-
-class UnknownResourceError(ValueError):
-    """The tenant has no service principal for the resource; the message is Entra's."""
-
-
 def selector_of(request: Request, parameters: dict[str, str] | None = None) -> Selector | None:
-    """Return the identity selector of a request; BadTokenRequestError if it has several.
+    """Return the identity selector of a request; ApiError if it has several.
 
     Args:
         request: the request.
@@ -56,19 +48,19 @@ def selector_of(request: Request, parameters: dict[str, str] | None = None) -> S
     ]
     if len(found) > 1:
         names = ", ".join(selector.parameter for selector in found)
-        raise BadTokenRequestError(f"At most one identity may be named; the request has {names}")
+        raise ApiError(400, f"At most one identity may be named; the request has {names}")
     if found and not found[0].value:
-        raise BadTokenRequestError(f"Query parameter {found[0].parameter!r} is empty")
+        raise ApiError(400, f"Query parameter {found[0].parameter!r} is empty")
     return found[0] if found else None
 
 
 def resource_of(request: Request) -> str:
-    """Return the requested resource; BadTokenRequestError if there is none."""
+    """Return the requested resource; ApiError if there is none."""
     resource = request.parameter("resource")
     if not resource:
-        raise BadTokenRequestError("Required query variable 'resource' is missing")
+        raise ApiError(400, "Required query variable 'resource' is missing")
     if len(resource) > _MAX_RESOURCE_LENGTH:
-        raise BadTokenRequestError("Query variable 'resource' is too long")
+        raise ApiError(400, "Query variable 'resource' is too long")
     return resource
 
 
@@ -91,9 +83,9 @@ def token_document(token: IssuedToken) -> dict[str, str]:
 def issue(
     state: EmulatorState, identity: Identity, request: Request, resource: str, fault: Fault | None
 ) -> IssuedToken:
-    """Return a token for an identity; UnknownResourceError if the tenant lacks the resource."""
+    """Return a token for an identity; ApiError if the tenant does not know the resource."""
     if not is_known_resource(resource, state.resources):
-        raise UnknownResourceError(_unknown_resource_message(resource, state))
+        raise ApiError(400, _unknown_resource_message(resource, state), code="invalid_resource")
     principal = state.principal(identity)
     if fault is not None and fault.token_lifetime is not None:
         return state.tokens.token_expiring_in(principal, resource, fault.token_lifetime)
@@ -119,20 +111,17 @@ class TokenEndpoint:
         self.state = state
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Return the response to a token request."""
         check_request(request, introduced=INTRODUCED, supported=self.state.versions)
         check_json_format(request)
+        resource = resource_of(request)
+        selector = selector_of(request)
+        _check_bypass(request)
+        self.authorize(request)
         try:
-            resource = resource_of(request)
-            selector = selector_of(request)
-            _check_bypass(request)
-            self.authorize(request)
             identity, echo = self.select_identity(selector)
-            token = issue(self.state, identity, request, resource, fault)
-        except (BadTokenRequestError, IdentityNotFoundError) as error:
+        except IdentityNotFoundError as error:
             raise ApiError(400, str(error)) from None
-        except UnknownResourceError as error:
-            raise ApiError(400, str(error), code="invalid_resource") from None
+        token = issue(self.state, identity, request, resource, fault)
         return json_response(200, {**token_document(token), **echo})
 
     def authorize(self, request: Request) -> None:
@@ -148,7 +137,7 @@ class TokenEndpoint:
 
 def _check_bypass(request: Request) -> None:
     if request.parameter("bypass_cache") not in (None, "true"):
-        raise BadTokenRequestError("Query variable 'bypass_cache' must be 'true' when it is given")
+        raise ApiError(400, "Query variable 'bypass_cache' must be 'true' when it is given")
 
 
 class FormTokenEndpoint:
@@ -158,7 +147,6 @@ class FormTokenEndpoint:
         self._endpoint = TokenEndpoint(state)
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Return the response to a token request."""
         query = list(request.query)
         if request.method == "POST":
             try:
@@ -178,9 +166,7 @@ class InfoEndpoint:
     def __init__(self, state: EmulatorState) -> None:
         self._state = state
 
-    def __call__(self, request: Request, fault: Fault | None) -> Response:
-        """Return the response to a request."""
-        del fault
+    def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
         check_json_format(request)
         return json_response(200, {"tenantId": self._state.machine.tenant_id})

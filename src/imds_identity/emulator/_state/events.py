@@ -25,7 +25,7 @@ class NoSuchEventError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class EventSpec:
-    """A description of an event to schedule.
+    """A description of an event to schedule; ValueError if an attribute is not valid.
 
     Attributes:
         event_type: ``Freeze``, ``Reboot``, ``Redeploy``, ``Preempt`` or ``Terminate``.
@@ -46,7 +46,6 @@ class EventSpec:
     duration: int = -1
 
     def __post_init__(self) -> None:
-        """Validate the fields; raises ValueError."""
         validate_fields(self, "An event's ")
         if self.event_type not in NOTICE:
             known = ", ".join(NOTICE)

@@ -87,7 +87,6 @@ class Fault:
     document: str | None = None
 
     def __post_init__(self) -> None:
-        """Validate the fields, so that a mistake is reported where it is made."""
         validate_fields(self, "A fault's ")
         self._check_headers()
         if self.category != EVERY_CATEGORY and self.category not in CATEGORIES:

@@ -59,7 +59,6 @@ class KeyFiles:
         return self._clock.time() < key.expires
 
     def remove_all(self) -> None:
-        """Remove every file."""
         for path in list(self._keys):
             self._remove(path)
 

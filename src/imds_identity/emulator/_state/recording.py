@@ -26,7 +26,6 @@ class Recording:
         self._lock = threading.Lock()
 
     def add(self, record: RecordedRequest) -> None:
-        """Write a request."""
         line = {
             "category": record.category,
             "effects": {name: _to_json(value) for name, value in record.effects.items()},
@@ -41,7 +40,6 @@ class Recording:
                 self._file.flush()
 
     def close(self) -> None:
-        """Close the file."""
         with self._lock:
             self._file.close()
 

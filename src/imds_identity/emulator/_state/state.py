@@ -63,7 +63,6 @@ class EmulatorState:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        """Set the first faults."""
         self._set_first_faults()
 
     def principal(self, identity: Identity) -> Principal:
