@@ -101,7 +101,7 @@ class RunningEmulator:
             return str(root), str(self._certificate_file(ATTESTED_CA, signer.intermediate_pem))
 
     def _certificate_file(self, name: str, data: bytes) -> Path:
-        """Return the file of a certificate: in the state directory, if there is one."""
+        """Return the path of a certificate; write it unless the state directory has it."""
         state_directory = self._state.keys.directory
         path = (state_directory or self.directory()) / f"{name}.pem"
         if state_directory is None:
@@ -153,7 +153,7 @@ class RunningEmulator:
         option = self._settings.tokens_directory
         directory = self.directory() / "tokens" if option is None else Path(option)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Creating a file now reports a directory without write access at the start.
+        # Create a file now, so that a directory without write access is an error at the start.
         tempfile.TemporaryFile(dir=directory).close()
         # Clients compare the realm's path with a resolved one, so it must not contain links.
         resolved = directory.resolve()
