@@ -25,7 +25,7 @@ def origin_of(url: str | None) -> tuple[str, str, int]:
 def check_url(url: str | None) -> None:
     """Refuse a URL that would send a token unencrypted to another machine (ValueError)."""
     scheme, host, _ = origin_of(url)
-    if scheme != "https" and host not in _LOOPBACK:
+    if scheme != "https" and not (scheme == "http" and host in _LOOPBACK):
         raise ValueError(f"a token must not be sent unencrypted: use https, not {url!r}")
 
 

@@ -7,8 +7,6 @@ import sys
 
 from ..._core import source
 from ..host import Condition, HostSpec, TokenSource, are_set
-from .auth import KeyFileAuth
-from .exchange import exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +32,11 @@ class ArcSource(TokenSource):
         self.tokens_directory = tokens_directory
 
     def preload(self) -> None:
-        """Import what confirms the agent as the listener."""
+        """Import the exchange, the reader of key files and what identifies the listener."""
         super().preload()
+        from . import auth, exchange
+
+        del auth, exchange
         if sys.platform == "win32":
             from . import peer_windows
 
@@ -47,6 +48,9 @@ class ArcSource(TokenSource):
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """Request a token: usually two requests, because the agent challenges the first."""
+        # Not at module level: every credential imports this module, few use Arc.
+        from .auth import KeyFileAuth
+        from .exchange import exchange
 
         def auth_for(path: str) -> KeyFileAuth:
             return KeyFileAuth(path, self.tokens_directory)
