@@ -1,4 +1,4 @@
-"""Tokens in azure-core's types, or in plain types where azure-core is not imported."""
+"""Tokens have azure-core's types, or plain types if azure-core is not imported."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from imds_identity._azure_core.access_token import (
 from imds_identity._core.token import Token
 
 TOKEN = Token("s3cret", "Bearer", 5, 3, 0.0, 0.0, 0.0)
-FORMS = (
+TOKENS = (
     *access_tokens_of(TOKEN),
     PlainAccessToken("s3cret", 5),
     PlainAccessTokenInfo("s3cret", 5, token_type="Bearer", refresh_on=3),
 )
 
 
-def test_where_azure_core_is_imported_tokens_are_of_its_types() -> None:
+def test_tokens_have_azure_core_types_if_azure_core_is_imported() -> None:
     token, info = access_tokens_of(TOKEN)
     assert isinstance(token, AccessToken)
     assert isinstance(info, AccessTokenInfo)
@@ -36,7 +36,7 @@ def test_where_azure_core_is_imported_tokens_are_of_its_types() -> None:
     assert type(token) is type(access_tokens_of(TOKEN)[0])
 
 
-def test_where_it_is_not_they_are_plain_and_nothing_is_imported() -> None:
+def test_tokens_have_plain_types_and_nothing_is_imported_without_azure_core() -> None:
     script = """
 import sys
 from imds_identity._core.token import Token
@@ -58,20 +58,26 @@ print(isinstance(token, AccessToken), isinstance(info, AccessTokenInfo))
     assert done.stdout.splitlines() == ["True s3cret 5", "s3cret 5 Bearer 3", "True True"], done
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize(
-    "copied", [lambda form: form, copy.copy, copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f))]
+    "copy_token",
+    [
+        lambda token: token,
+        copy.copy,
+        copy.deepcopy,
+        lambda token: pickle.loads(pickle.dumps(token)),
+    ],
 )
-def test_reprs_hide_the_token_also_of_copies(form: Any, copied: Any) -> None:
-    copy_of_it = copied(form)
-    assert type(copy_of_it) is type(form)
-    assert (copy_of_it.token, copy_of_it.expires_on) == ("s3cret", 5)
-    assert "s3cret" not in f"{copy_of_it!r} {copy_of_it}"
-    assert repr(copy_of_it) == repr(form)
+def test_repr_of_a_token_and_its_copies_hides_the_value(token: Any, copy_token: Any) -> None:
+    copied = copy_token(token)
+    assert type(copied) is type(token)
+    assert (copied.token, copied.expires_on) == ("s3cret", 5)
+    assert "s3cret" not in f"{copied!r} {copied}"
+    assert repr(copied) == repr(token)
 
 
-def test_the_plain_types_have_the_fields_and_reprs_of_azure_cores() -> None:
-    token, info, plain_token, plain_info = FORMS
+def test_plain_types_have_the_fields_and_reprs_of_azure_core_types() -> None:
+    token, info, plain_token, plain_info = TOKENS
     assert repr(token) == repr(plain_token)
     assert repr(info) == repr(plain_info)
     assert tuple(token) == tuple(plain_token)

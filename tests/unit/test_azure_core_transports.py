@@ -1,4 +1,4 @@
-"""azure-core's transports, each against servers, environments, hooks and loops that mean harm."""
+"""azure-core's transports with hostile servers, environments, hooks and event loops."""
 
 from __future__ import annotations
 
@@ -49,50 +49,50 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class OwnRequests(RequestsTransport):  # type: ignore[misc]  # azure-core's are loaded lazily, as Any
-    """A kind that is not azure-core's own."""
+class CustomRequestsTransport(RequestsTransport):  # type: ignore[misc]  # azure-core's are loaded lazily, as Any
+    """A subclass of azure-core's requests transport."""
 
 
-class OwnAsyncioRequests(AsyncioRequestsTransport):  # type: ignore[misc]  # azure-core's are loaded lazily, as Any
-    """Likewise."""
+class CustomAsyncioRequestsTransport(AsyncioRequestsTransport):  # type: ignore[misc]  # azure-core's are loaded lazily, as Any
+    """A subclass of azure-core's asyncio transport for requests."""
 
 
-class OwnAioHttp(AioHttpTransport):  # type: ignore[misc]  # azure-core's are loaded lazily, as Any
-    """Likewise."""
+class CustomAioHttpTransport(AioHttpTransport):  # type: ignore[misc]  # azure-core's are loaded lazily, as Any
+    """A subclass of azure-core's aiohttp transport."""
 
 
-class OwnSession(requests.Session):
-    """Likewise."""
+class CustomSession(requests.Session):
+    """A subclass of the session of requests."""
 
 
-def own_session() -> RequestsTransport:
-    return RequestsTransport(session=OwnSession())
+def transport_with_custom_session() -> RequestsTransport:
+    return RequestsTransport(session=CustomSession())
 
 
-def own_aiohttp() -> AioHttpTransport:
-    return OwnAioHttp(use_env_settings=False)
+def custom_aiohttp_transport() -> AioHttpTransport:
+    return CustomAioHttpTransport(use_env_settings=False)
 
 
-KNOWN: dict[str, Callable[[], Any]] = {
+STANDARD_TRANSPORTS: dict[str, Callable[[], Any]] = {
     "hooks only": lambda: None,
     "RequestsTransport": RequestsTransport,
     "AioHttpTransport": AioHttpTransport,
     "AsyncioRequestsTransport": AsyncioRequestsTransport,
 }
-OTHERS: dict[str, Callable[[], Any]] = {
-    "a sync kind of its own": OwnRequests,
-    "a session of its own": own_session,
-    "an asyncio kind of its own": OwnAsyncioRequests,
-    "an aiohttp kind of its own": own_aiohttp,
+CUSTOM_TRANSPORTS: dict[str, Callable[[], Any]] = {
+    "custom sync transport": CustomRequestsTransport,
+    "custom session": transport_with_custom_session,
+    "custom asyncio transport": CustomAsyncioRequestsTransport,
+    "custom aiohttp transport": custom_aiohttp_transport,
 }
-KINDS = KNOWN | OTHERS
+TRANSPORTS = STANDARD_TRANSPORTS | CUSTOM_TRANSPORTS
 
 
-async def end_of_all() -> None:
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
+async def cancel_all_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def running_loop() -> Iterator[asyncio.AbstractEventLoop]:
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        loop.run_until_complete(end_of_all())
+        loop.run_until_complete(cancel_all_tasks())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 
@@ -115,8 +115,8 @@ async def close(transport: Any) -> None:
         await transport.close()
 
 
-def sent(transport: Any, request: Request, **hooks: Any) -> Response:
-    """What comes of ``request``, sent by ``transport`` on a loop if that is its kind."""
+def send_request(transport: Any, request: Request, **hooks: Any) -> Response:
+    """Send ``request`` with ``transport``, on a loop if it is async, and return the response."""
     clock = RealTimeClock()
     if transport is None or not is_async(transport):
         with sync_sender(transport, Policies(hooks, {}))(clock) as send:
@@ -129,16 +129,16 @@ def sent(transport: Any, request: Request, **hooks: Any) -> Response:
             asyncio.run_coroutine_threadsafe(close(transport), loop).result()
 
 
-def aiohttp_session(**brought: Any) -> aiohttp.ClientSession:
+def aiohttp_session(**settings: Any) -> aiohttp.ClientSession:
     with warnings.catch_warnings():
-        # Newer versions call a session's password deprecated, and still send it.
+        # Newer versions deprecate the password of a session, but still send it.
         warnings.simplefilter("ignore", DeprecationWarning)
-        if password := brought.pop("password", None):
-            brought["auth"] = aiohttp.BasicAuth("me", password)
-        return aiohttp.ClientSession(**brought)
+        if password := settings.pop("password", None):
+            settings["auth"] = aiohttp.BasicAuth("me", password)
+        return aiohttp.ClientSession(**settings)
 
 
-def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+def http_response(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     head = [f"HTTP/1.1 {status}", *headers, "Connection: close"]
     lines = [*head, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
@@ -146,7 +146,7 @@ def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-ENDLESS = {
+ENDLESS_RESPONSES = {
     "silence": (b"", b""),
     "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "a header": (HEAD + b"X: ", b"y"),
@@ -157,95 +157,108 @@ ENDLESS = {
 }
 
 
-@pytest.mark.parametrize("what", ENDLESS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_whole_request_has_one_deadline(kind: str, what: str) -> None:
-    with RawServer(*ENDLESS[what], hold=True) as server:
+@pytest.mark.parametrize("response", ENDLESS_RESPONSES)
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_whole_request_has_one_deadline(kind: str, response: str) -> None:
+    with RawServer(*ENDLESS_RESPONSES[response], hold=True) as server:
         clock = RealTimeClock()
         started = clock.now()
         with pytest.raises(ReadFailed):
-            sent(KINDS[kind](), Request(server.url, {}, seconds=0.3))
+            send_request(TRANSPORTS[kind](), Request(server.url, {}, seconds=0.3))
         assert clock.now() - started < 5
-        if kind in KNOWN:
+        if kind in STANDARD_TRANSPORTS:
             assert server.closed.wait(5), "the connection was not closed"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_inflated(kind: str) -> None:
-    bomb = answer(gzip.compress(bytes(10_000_000)), "Content-Encoding: gzip")
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_compressed_response_is_rejected_without_decompression(kind: str) -> None:
+    bomb = http_response(gzip.compress(bytes(10_000_000)), "Content-Encoding: gzip")
     with RawServer(bomb) as server:
         with pytest.raises(Malformed, match="compressed"):
-            sent(KINDS[kind](), Request(server.url, {}))
+            send_request(TRANSPORTS[kind](), Request(server.url, {}))
         assert b"\r\naccept-encoding: identity\r\n" in server.requests[0].lower()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_redirect_leads_nowhere_and_is_not_inflated(kind: str) -> None:
-    with RawServer(answer(b"")) as other:
-        where = f"Location: {other.url}/"
-        with RawServer(answer(b"{}", where, status="307 Elsewhere")) as server:
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_redirect_is_neither_followed_nor_decompressed(kind: str) -> None:
+    with RawServer(http_response(b"")) as other:
+        location = f"Location: {other.url}/"
+        with RawServer(http_response(b"{}", location, status="307 Elsewhere")) as server:
             request = Request(server.url, {"Authorization": "Basic s3cret"})
-            assert sent(KINDS[kind](), request).status == 307
-        packed = answer(gzip.compress(bytes(1000)), where, "Content-Encoding: gzip", status="302 x")
+            assert send_request(TRANSPORTS[kind](), request).status == 307
+        packed = http_response(
+            gzip.compress(bytes(1000)), location, "Content-Encoding: gzip", status="302 x"
+        )
         with RawServer(packed) as server, pytest.raises(Malformed, match="compressed"):
-            sent(KINDS[kind](), Request(server.url, {}))
+            send_request(TRANSPORTS[kind](), Request(server.url, {}))
         assert other.requests == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_body_is_read_to_its_bound_and_no_further(kind: str) -> None:
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_body_is_read_only_up_to_the_limit(kind: str) -> None:
     with RawServer(HEAD + b"\r\n", b"x" * MAX_BODY, every=0) as server:
         with pytest.raises(Malformed, match="larger than"):
-            sent(KINDS[kind](), Request(server.url, {}))
+            send_request(TRANSPORTS[kind](), Request(server.url, {}))
         assert server.closed.wait(5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_proxy_password_or_cookie_of_the_environment_is_used(
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_proxies_and_passwords_of_the_environment_are_not_used(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password s3cret\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    with RawServer(answer(b"")) as proxy, RawServer(answer(b"{}")) as server:
+    with RawServer(http_response(b"")) as proxy, RawServer(http_response(b"{}")) as server:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
-        assert sent(KINDS[kind](), Request(server.url, {"Metadata": "true"})).body == b"{}"
+        assert (
+            send_request(TRANSPORTS[kind](), Request(server.url, {"Metadata": "true"})).body
+            == b"{}"
+        )
         assert proxy.requests == []
     assert b"\r\nmetadata: true\r\n" in server.requests[0].lower()
     assert b"uthorization" not in server.requests[0]
 
 
-@pytest.mark.parametrize("session", [requests.Session, OwnSession])
-@pytest.mark.parametrize("kind", [RequestsTransport, AsyncioRequestsTransport, OwnRequests])
-def test_what_a_session_has_of_its_own_is_not_used(
+@pytest.mark.parametrize("session", [requests.Session, CustomSession])
+@pytest.mark.parametrize(
+    "kind", [RequestsTransport, AsyncioRequestsTransport, CustomRequestsTransport]
+)
+def test_settings_of_a_requests_session_are_not_used(
     kind: type[Any], session: type[requests.Session]
 ) -> None:
-    with RawServer(answer(b"")) as proxy, RawServer(answer(b"{}")) as server, session() as mine:
-        mine.auth = ("me", "s3cret")
-        mine.headers["Authorization"] = "Bearer s3cret"
-        mine.cookies.set("a", "s3cret")
+    with (
+        RawServer(http_response(b"")) as proxy,
+        RawServer(http_response(b"{}")) as server,
+        session() as opened_session,
+    ):
+        opened_session.auth = ("me", "s3cret")
+        opened_session.headers["Authorization"] = "Bearer s3cret"
+        opened_session.cookies.set("a", "s3cret")
         for name in ("http", "all", "http://127.0.0.1", "all://127.0.0.1"):
-            mine.proxies[name] = proxy.url
-        assert sent(kind(session=mine), Request(server.url, {})).body == b"{}"
-        assert sent(kind(session=mine), Request(server.url, {"Authorization": "Basic x"})).body
+            opened_session.proxies[name] = proxy.url
+        assert send_request(kind(session=opened_session), Request(server.url, {})).body == b"{}"
+        assert send_request(
+            kind(session=opened_session), Request(server.url, {"Authorization": "Basic x"})
+        ).body
         assert proxy.requests == []
-        assert mine.auth == ("me", "s3cret")
+        assert opened_session.auth == ("me", "s3cret")
     assert all(b"s3cret" not in request and b"ookie" not in request for request in server.requests)
     assert b"\r\nAuthorization: Basic x\r\n" in server.requests[1]
 
 
-def test_what_an_aiohttp_session_has_of_its_own_is_not_used(
+def test_settings_of_an_aiohttp_session_are_not_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with (
-        RawServer(answer(b"")) as proxy,
-        RawServer(answer(b"{}")) as server,
+        RawServer(http_response(b"")) as proxy,
+        RawServer(http_response(b"{}")) as server,
         running_loop() as loop,
     ):
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
 
-        async def opened() -> aiohttp.ClientSession:
+        async def open_session() -> aiohttp.ClientSession:
             return aiohttp_session(
                 password="s3cret",
                 cookies={"a": "s3cret"},
@@ -253,7 +266,7 @@ def test_what_an_aiohttp_session_has_of_its_own_is_not_used(
                 trust_env=True,
             )
 
-        session = asyncio.run_coroutine_threadsafe(opened(), loop).result()
+        session = asyncio.run_coroutine_threadsafe(open_session(), loop).result()
         transport = AioHttpTransport(session=session, session_owner=False)
         with async_sender(transport, Policies({}, {}), loop)(RealTimeClock()) as send:
             assert send(Request(server.url, {"Authorization": "Basic x"})).body == b"{}"
@@ -263,53 +276,53 @@ def test_what_an_aiohttp_session_has_of_its_own_is_not_used(
     assert b"s3cret" not in server.requests[0]
 
 
-def test_a_transport_that_cannot_be_told_is_refused() -> None:
+def test_unsupported_transport_is_rejected() -> None:
     class TrioRequestsTransport:
         pass
 
     with pytest.raises(TypeError, match="trio only"):
         check_transport(TrioRequestsTransport())
     with pytest.raises(ValueError, match="the environment's proxies"):
-        aio.ManagedIdentityCredential(transport=OwnAioHttp())
-    aio.ManagedIdentityCredential(transport=own_aiohttp())
+        aio.ManagedIdentityCredential(transport=CustomAioHttpTransport())
+    aio.ManagedIdentityCredential(transport=custom_aiohttp_transport())
     aio.ManagedIdentityCredential(transport=AioHttpTransport())
 
 
 @pytest.mark.parametrize(
-    ("brought", "named"),
+    ("settings", "message"),
     [
         ({"trust_env": True}, "proxies"),
         ({"password": "s3cret"}, "password"),
         ({"proxy": "http://127.0.0.1:9"}, "session's proxy"),
     ],
 )
-def test_a_kind_of_its_own_may_bring_no_proxy_and_no_password(
-    brought: dict[str, Any], named: str
+def test_custom_transport_with_a_proxy_or_password_is_rejected(
+    settings: dict[str, Any], message: str
 ) -> None:
     async def main() -> None:
-        async with aiohttp_session(**brought) as session:
-            with pytest.raises(ValueError, match=named):
-                aio.ManagedIdentityCredential(transport=OwnAioHttp(session=session))
+        async with aiohttp_session(**settings) as session:
+            with pytest.raises(ValueError, match=message):
+                aio.ManagedIdentityCredential(transport=CustomAioHttpTransport(session=session))
 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_hook_is_shown_the_whole_answer(kind: str) -> None:
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_response_hook_can_read_the_whole_response(kind: str) -> None:
     seen: list[Any] = []
 
-    def look(response: Any) -> None:
+    def hook(response: Any) -> None:
         inner = response.http_response
         seen.append((inner.text(), inner.json(), inner.content, inner.body()))
 
-    with RawServer(answer(b'{"a": 1}', "Content-Type: application/json")) as server:
-        response = sent(KINDS[kind](), Request(server.url, {}), raw_response_hook=look)
+    with RawServer(http_response(b'{"a": 1}', "Content-Type: application/json")) as server:
+        response = send_request(TRANSPORTS[kind](), Request(server.url, {}), raw_response_hook=hook)
     assert seen == [('{"a": 1}', {"a": 1}, b'{"a": 1}', b'{"a": 1}')]
     assert response.body == b'{"a": 1}'
 
 
 @pytest.mark.parametrize(
-    ("raised", "kind_of", "words"),
+    ("raised", "expected", "message"),
     [
         (
             ValueError("broken: eyJhbGciOiJub25lIn0.x.y\n"),
@@ -326,50 +339,52 @@ def test_a_hook_is_shown_the_whole_answer(kind: str) -> None:
         (Unavailable("mine"), Unavailable, "mine"),
     ],
 )
-@pytest.mark.parametrize("kind", ["hooks only", "a sync kind of its own", "AioHttpTransport"])
-def test_whatever_a_hook_raises_comes_out_as_one_of_ours(
-    kind: str, raised: Exception, kind_of: type[Exception], words: str
+@pytest.mark.parametrize("kind", ["hooks only", "custom sync transport", "AioHttpTransport"])
+def test_exception_of_a_hook_is_converted(
+    kind: str, raised: Exception, expected: type[Exception], message: str
 ) -> None:
     def hook(request: Any) -> None:
         raise raised
 
     request = Request("http://127.0.0.1:9/", {"Authorization": "Basic s3cret"}, seconds=2)
-    with pytest.raises(kind_of, match=words) as caught:
-        sent(KINDS[kind](), request, raw_request_hook=hook)
+    with pytest.raises(expected, match=message) as caught:
+        send_request(TRANSPORTS[kind](), request, raw_request_hook=hook)
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "aio" not in kind.lower()])
+@pytest.mark.parametrize("kind", [kind for kind in TRANSPORTS if "aio" not in kind.lower()])
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("received", "message"),
     [
         (b"SSH-2.0-OpenSSH\r\n\r\n", "SSH-2.0-OpenSSH"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "IncompleteRead"),
     ],
 )
-def test_what_is_no_answer_is_told_in_plain_words(kind: str, said: bytes, words: str) -> None:
-    with RawServer(said) as server, pytest.raises(ReadFailed, match=f"^{words}") as caught:
-        sent(KINDS[kind](), Request(server.url, {}))
+def test_invalid_response_is_reported_without_library_jargon(
+    kind: str, received: bytes, message: str
+) -> None:
+    with RawServer(received) as server, pytest.raises(ReadFailed, match=f"^{message}") as caught:
+        send_request(TRANSPORTS[kind](), Request(server.url, {}))
     assert "Connection aborted" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_nobody_there_is_unreached(kind: str) -> None:
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_closed_port_is_a_connection_failure(kind: str) -> None:
     with RawServer() as server:
         pass
     with pytest.raises(ConnectFailed):
-        sent(KINDS[kind](), Request(server.url, {}))
+        send_request(TRANSPORTS[kind](), Request(server.url, {}))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_endpoint_that_is_no_url_is_said_to_be_wrong(kind: str) -> None:
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_invalid_endpoint_is_reported(kind: str) -> None:
     with pytest.raises(Unavailable, match="no request can be sent to"):
-        sent(KINDS[kind](), Request("http://127.0.0.1:99999/", {}))
+        send_request(TRANSPORTS[kind](), Request("http://127.0.0.1:99999/", {}))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_transport_that_was_closed_says_so(kind: str) -> None:
-    transport = KINDS[kind]()
+@pytest.mark.parametrize("kind", TRANSPORTS)
+def test_closed_transport_is_reported(kind: str) -> None:
+    transport = TRANSPORTS[kind]()
     if transport is None:
         return
     if isinstance(transport, AioHttpTransport):
@@ -378,11 +393,11 @@ def test_a_transport_that_was_closed_says_so(kind: str) -> None:
         transport.open()
         transport.close()
     with pytest.raises(Refused, match="already been closed"):
-        sent(transport, Request("http://127.0.0.1:9/", {}))
+        send_request(transport, Request("http://127.0.0.1:9/", {}))
 
 
-class Stub(HttpTransport[Any, Any]):
-    """Does as it is told, and answers as the mocks of tests do."""
+class SyncStub(HttpTransport[Any, Any]):
+    """A transport that calls ``act`` and returns a minimal response, as mocks often do."""
 
     def __init__(self, act: Callable[[], Any] = lambda: None) -> None:
         self.act = act
@@ -400,30 +415,32 @@ class Stub(HttpTransport[Any, Any]):
     def __exit__(self, *args: object) -> None: ...
 
 
-def test_a_stand_in_that_only_has_text_will_do() -> None:
-    response = sent(Stub(), Request("http://127.0.0.1:9/", {}))
+def test_mock_response_with_only_text_is_accepted() -> None:
+    response = send_request(SyncStub(), Request("http://127.0.0.1:9/", {}))
     assert (response.body, response.headers) == (b"{}", {"content-type": "application/json"})
 
 
-def test_a_transport_that_never_returns_is_left_behind() -> None:
+def test_transport_that_never_returns_is_abandoned() -> None:
     done = threading.Event()
     with pytest.raises(ReadFailed, match=r"within 0\.1 s"):
-        sent(Stub(lambda: done.wait(30)), Request("http://127.0.0.1:9/", {}, seconds=0.1))
+        send_request(
+            SyncStub(lambda: done.wait(30)), Request("http://127.0.0.1:9/", {}, seconds=0.1)
+        )
     done.set()
 
 
-def test_a_transport_runs_in_its_callers_context() -> None:
+def test_transport_runs_in_the_context_of_its_caller() -> None:
     variable = contextvars.ContextVar("variable", default="")
     variable.set("the caller's")
     seen: list[str] = []
-    sent(Stub(lambda: seen.append(variable.get())), Request("http://127.0.0.1:9/", {}))
+    send_request(SyncStub(lambda: seen.append(variable.get())), Request("http://127.0.0.1:9/", {}))
     assert seen == ["the caller's"]
 
 
-def test_the_time_a_hook_takes_is_not_the_services() -> None:
+def test_duration_of_a_hook_is_not_counted_as_network_time() -> None:
     clock = RealTimeClock()
     with (
-        RawServer(answer(b"{}")) as server,
+        RawServer(http_response(b"{}")) as server,
         sync_sender(None, Policies({"raw_request_hook": lambda _: clock.sleep(5)}, {}))(
             clock
         ) as send,
@@ -432,8 +449,8 @@ def test_the_time_a_hook_takes_is_not_the_services() -> None:
     assert response.received_at - response.sent_at < 5
 
 
-class Coroutine(AsyncHttpTransport[Any, Any]):
-    """Awaits what it is told."""
+class AsyncStub(AsyncHttpTransport[Any, Any]):
+    """An async transport that awaits ``act`` and returns a minimal response."""
 
     def __init__(self, act: Callable[[], Any]) -> None:
         self.act = act
@@ -450,46 +467,46 @@ class Coroutine(AsyncHttpTransport[Any, Any]):
 def outcome_on(
     loop: asyncio.AbstractEventLoop, act: Callable[[], Any], seconds: float = 30
 ) -> BaseException | Response:
-    with async_sender(Coroutine(act), Policies({}, {}), loop)(RealTimeClock()) as send:
+    with async_sender(AsyncStub(act), Policies({}, {}), loop)(RealTimeClock()) as send:
         try:
             return send(Request("http://127.0.0.1:9/", {}, seconds=seconds))
         except (TransportError, Interrupted, Refused) as error:
             return error
 
 
-async def forever() -> None:
+async def sleep_forever() -> None:
     await asyncio.sleep(3600)
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_poll_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_module, "POLL", 0.02)
 
 
-@pytest.mark.usefixtures("impatient")
-class TestLoops:
-    def test_one_that_is_closed(self) -> None:
+@pytest.mark.usefixtures("short_poll_interval")
+class TestEventLoops:
+    def test_closed_loop_interrupts_the_request(self) -> None:
         loop = asyncio.new_event_loop()
         loop.close()
-        assert isinstance(outcome_on(loop, forever), Interrupted)
+        assert isinstance(outcome_on(loop, sleep_forever), Interrupted)
 
-    def test_one_that_does_not_run(self) -> None:
+    def test_stopped_loop_interrupts_the_request(self) -> None:
         loop = asyncio.new_event_loop()
-        assert isinstance(outcome_on(loop, forever), Interrupted)
-        # It runs again: what was given up has been cancelled, and sends nothing any more.
+        assert isinstance(outcome_on(loop, sleep_forever), Interrupted)
+        # The abandoned request was canceled: it sends nothing when the loop runs again.
         loop.run_until_complete(asyncio.sleep(0.01))
         assert not asyncio.all_tasks(loop)
         loop.close()
 
     @pytest.mark.parametrize("closed", [False, True])
-    def test_one_that_stops_in_the_middle(self, closed: bool) -> None:
+    def test_loop_that_stops_during_the_request_interrupts_it(self, closed: bool) -> None:
         loop = asyncio.new_event_loop()
         cancelled = threading.Event()
 
         async def stopping() -> None:
             loop.stop()
             try:
-                await forever()
+                await sleep_forever()
             except (asyncio.CancelledError, GeneratorExit):
                 cancelled.set()
                 raise
@@ -508,13 +525,13 @@ class TestLoops:
             loop.close()
         assert cancelled.is_set()
 
-    def test_one_that_ends_and_cancels_what_it_has(self) -> None:
+    def test_loop_that_ends_and_cancels_its_tasks_interrupts_the_request(self) -> None:
         """As ``asyncio.run`` does."""
         loop = asyncio.new_event_loop()
 
         async def ending() -> None:
             loop.call_soon(loop.stop)
-            await forever()
+            await sleep_forever()
 
         def run() -> None:
             loop.run_forever()
@@ -525,61 +542,61 @@ class TestLoops:
 
         thread = threading.Thread(target=run)
         thread.start()
-        # It may still be seen running for an instant: then the request is one that was dropped.
+        # The loop may still appear to run for a moment: then the request is a failed read.
         assert isinstance(outcome_on(loop, ending), Interrupted | ReadFailed)
         thread.join()
 
-    def test_one_that_somebody_blocks(self) -> None:
-        """By a call for a token, perhaps, that waits for this very request."""
+    def test_blocked_loop_interrupts_the_request(self) -> None:
+        """A synchronous `get_token` call on the loop may wait for this request."""
         done = threading.Event()
         with running_loop() as loop:
             loop.call_soon_threadsafe(done.wait)
-            assert isinstance(outcome_on(loop, forever), Interrupted)
+            assert isinstance(outcome_on(loop, sleep_forever), Interrupted)
             done.set()
 
-    def test_one_that_is_busy_for_a_moment_is_waited_for(self) -> None:
+    def test_request_waits_for_a_briefly_busy_loop(self) -> None:
         done = threading.Event()
         threading.Timer(0.06, done.set).start()
         with running_loop() as loop:
             loop.call_soon_threadsafe(done.wait)
             assert isinstance(outcome_on(loop, lambda: asyncio.sleep(0)), Response)
 
-    def test_one_that_goes_on_after_a_cancellation(self) -> None:
-        async def cancelled() -> None:
+    def test_canceled_request_on_a_running_loop_fails(self) -> None:
+        async def raise_cancelled() -> None:
             raise asyncio.CancelledError
 
         with running_loop() as loop:
-            outcome = outcome_on(loop, cancelled)
+            outcome = outcome_on(loop, raise_cancelled)
         assert isinstance(outcome, ReadFailed)
         assert "canceled" in str(outcome)
 
     @pytest.mark.parametrize("error", [TimeoutError, asyncio.TimeoutError])
-    def test_a_bare_time_out_is_not_taken_for_our_own(self, error: type[Exception]) -> None:
+    def test_timeout_error_of_a_transport_is_a_failed_read(self, error: type[Exception]) -> None:
         async def late() -> None:
             raise error
 
         with running_loop() as loop:
             assert isinstance(outcome_on(loop, late), ReadFailed)
 
-    def test_an_error_that_nobody_waits_for_is_not_logged(self) -> None:
-        """asyncio logs, with its frames, an exception that nobody takes."""
-        told: list[dict[str, Any]] = []
+    def test_unretrieved_exception_is_not_logged(self) -> None:
+        """asyncio logs each exception that is never retrieved, with its frames."""
+        logged: list[dict[str, Any]] = []
 
         async def failing() -> None:
             for task in asyncio.all_tasks():
                 task.cancel()
             try:
-                await forever()
+                await sleep_forever()
             finally:
-                raise ConnectFailed("too late for anybody")
+                raise ConnectFailed("too late to be retrieved")
 
         with running_loop() as loop:
-            loop.set_exception_handler(lambda _loop, context: told.append(context))
+            loop.set_exception_handler(lambda _loop, context: logged.append(context))
             assert isinstance(outcome_on(loop, failing), ConnectFailed | ReadFailed)
             loop.call_soon_threadsafe(gc.collect)
-        assert told == []
+        assert logged == []
 
-    def test_a_coroutine_that_will_not_be_cancelled_is_left_behind(
+    def test_coroutine_that_ignores_cancellation_is_abandoned(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(loop_module, "_GRACE", 0.1)
@@ -599,7 +616,7 @@ class TestLoops:
 
 @pytest.mark.parametrize("kind", ["hooks only", "AioHttpTransport", "AsyncioRequestsTransport"])
 def test_sending_imports_nothing(kind: str) -> None:
-    """Or a fork in the middle of an import leaves the child its lock."""
+    """A fork during an import would leave the import lock held in the child."""
     script = f"""
 import asyncio, sys
 from imds_identity import aio
@@ -620,13 +637,13 @@ async def main():
     print(sorted(set(sys.modules) - before))
 asyncio.run(main())
 """
-    with RawServer(answer(b"{}", "Content-Type: application/json; charset=utf-8")) as server:
+    with RawServer(http_response(b"{}", "Content-Type: application/json; charset=utf-8")) as server:
         done = subprocess.run(
             [sys.executable, "-c", script, server.url], capture_output=True, text=True, check=True
         )
     assert done.stdout.splitlines() == ["200", "[]"]
 
 
-def test_the_sync_credential_still_refuses_an_async_transport() -> None:
+def test_sync_credential_rejects_an_async_transport() -> None:
     with pytest.raises(TypeError, match=r"use imds_identity\.aio"):
         ManagedIdentityCredential(transport=AsyncioRequestsTransport())

@@ -1,4 +1,4 @@
-"""Which token answers a claims challenge, whatever the resource and the token say."""
+"""Which tokens satisfy a claims challenge, with arbitrary claims and tokens."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ def jwt(payload: bytes) -> str:
     return f"e30.{base64.urlsafe_b64encode(payload).decode().rstrip('=')}.signature"
 
 
-def asks_for(moment: object) -> str:
-    return json.dumps({"access_token": {"nbf": {"essential": True, "value": moment}}})
+def nbf_claims(timestamp: object) -> str:
+    return json.dumps({"access_token": {"nbf": {"essential": True, "value": timestamp}}})
 
 
-@pytest.mark.parametrize("moment", [1700000000, "1700000000"])
+@pytest.mark.parametrize("timestamp", [1700000000, "1700000000"])
 @pytest.mark.parametrize("name", ["nbf", "iat"])
-def test_a_date_is_compared(moment: object, name: str) -> None:
+def test_issue_time_is_compared_with_the_claims(timestamp: object, name: str) -> None:
     for seconds, later in ((-1, False), (0, False), (1, True)):
         token = jwt(json.dumps({"sub": "ÿ>?", name: 1700000000 + seconds}).encode())
-        assert was_issued_after(token, asks_for(moment)) is later
+        assert was_issued_after(token, nbf_claims(timestamp)) is later
 
 
 @pytest.mark.parametrize(
-    "claims", ["", "{", "[]", "null", '{"access_token": 1}', "\ud800", asks_for("x"), "[" * 10**5]
+    "claims", ["", "{", "[]", "null", '{"access_token": 1}', "\ud800", nbf_claims("x"), "[" * 10**5]
 )
-def test_claims_that_ask_for_no_date_are_answered_by_no_date(claims: str) -> None:
+def test_claims_without_a_timestamp_are_not_satisfied_by_an_issue_time(claims: str) -> None:
     assert was_issued_after(jwt(b'{"nbf": 1}'), claims) is False
 
 
 @given(st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists), st.text())
-def test_any_token_and_any_claims_will_do(payload: object, claims: str) -> None:
+def test_arbitrary_tokens_and_claims_raise_no_error(payload: object, claims: str) -> None:
     content = payload if isinstance(payload, bytes) else json.dumps({"nbf": payload}).encode()
-    assert was_issued_after(jwt(content), asks_for(1)) in (True, False)
+    assert was_issued_after(jwt(content), nbf_claims(1)) in (True, False)
     assert was_issued_after(claims, claims) is False
 
 
-def test_no_depth_is_too_deep() -> None:
+def test_deeply_nested_json_raises_no_error() -> None:
     token = jwt(b'{"nbf": 7}')
     for depth in range(1, sys.getrecursionlimit() + 50):
         nested = "[" * depth + "]" * depth
-        assert was_issued_after(jwt(b'{"nbf": %s}' % nested.encode()), asks_for(1)) is False
-        assert was_issued_after(token, asks_for(1).replace("1", nested)) is False
+        assert was_issued_after(jwt(b'{"nbf": %s}' % nested.encode()), nbf_claims(1)) is False
+        assert was_issued_after(token, nbf_claims(1).replace("1", nested)) is False

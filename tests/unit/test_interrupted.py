@@ -1,4 +1,4 @@
-"""A signal handler that raises at each moment of `get_token`: one after another, not at random."""
+"""A signal handler raises before each line of `get_token`, one line after another."""
 
 from __future__ import annotations
 
@@ -23,56 +23,56 @@ if TYPE_CHECKING:
 
 
 class Stopped(BaseException):
-    """What a handler of signals raises."""
+    """The exception that the signal handler raises."""
 
 
-def is_a_moment(file: str, line: int) -> bool:
-    """Whether a handler may raise before this line."""
+def can_be_interrupted(file: str, line: int) -> bool:
+    """Return whether a signal handler can raise before this line."""
     if "imds_identity" not in file and not file.endswith("threading.py"):
         return False
-    # No handler runs between the end of such a block and the call that ends it, nor in `locked`
-    # between its work and the lock's release.
+    # CPython runs no handler between the end of a ``with`` block and ``__exit__``, nor in `locked`
+    # between ``work`` and the release of the lock.
     if file.endswith("locks.py"):
         return "work(" in linecache.getline(file, line)
     return not linecache.getline(file, line).lstrip().startswith("with ")
 
 
-def raised_at(moment: int, work: Callable[[], object]) -> int:
-    """Have `Stopped` raised before the line ``moment`` that ``work`` runs; how many there are."""
-    return count_traced_lines(work, is_a_moment, moment, Stopped)
+def interrupt_at(number: int, work: Callable[[], object]) -> int:
+    """Raise `Stopped` before the line ``number`` that ``work`` runs; return the number of lines."""
+    return count_traced_lines(work, can_be_interrupted, number, Stopped)
 
 
-def test_an_exception_at_any_moment_is_its_caller_s_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_call_does_not_affect_other_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imds_identity._token_cache.cache.POLL_SECONDS", 0.02)
-    token_cache, of_others = TokenCache(SYSTEM_CLOCK, no_jitter), internal_threads()
+    token_cache, other_threads = TokenCache(SYSTEM_CLOCK, no_jitter), internal_threads()
 
-    def ask(resource: object) -> Token:
+    def get_token(resource: object) -> Token:
         entry = token_cache.entry(Key("imds", "http://service", resource=str(resource)))
         return token_cache.get(entry, lambda: token_now(SYSTEM_CLOCK))
 
-    for moment in range(1, raised_at(-1, lambda: ask("first")) + 1):
+    for number in range(1, interrupt_at(-1, lambda: get_token("first")) + 1):
         with suppress(Stopped):
-            raised_at(moment, functools.partial(ask, moment))
-        other = threading.Thread(target=ask, args=(moment,), daemon=True)
+            interrupt_at(number, functools.partial(get_token, number))
+        other = threading.Thread(target=get_token, args=(number,), daemon=True)
         other.start()
         other.join(10)
-        assert not other.is_alive(), moment
-    ask("last")
+        assert not other.is_alive(), number
+    get_token("last")
     deadline = SYSTEM_CLOCK.now() + 5
-    while internal_threads() - of_others and SYSTEM_CLOCK.now() < deadline:
+    while internal_threads() - other_threads and SYSTEM_CLOCK.now() < deadline:
         threading.Event().wait(0.01)
-    assert not internal_threads() - of_others
+    assert not internal_threads() - other_threads
 
 
-def test_where_there_can_be_no_more_threads_the_token_is_fetched_all_the_same(
+def test_token_is_fetched_if_no_thread_can_be_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import _thread
 
-    def limited(*arguments: Any) -> int:
+    def fail_to_start(*arguments: Any) -> int:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(_thread, "start_new_thread", limited)
+    monkeypatch.setattr(_thread, "start_new_thread", fail_to_start)
     token_cache = TokenCache(SYSTEM_CLOCK, no_jitter)
     assert token_cache.get(
         token_cache.entry(Key("imds", "http://service")), lambda: token_now(SYSTEM_CLOCK)

@@ -1,4 +1,4 @@
-"""Locks that a signal handler's exception does not leave locked, whenever it is raised."""
+"""An exception of a signal handler never leaves a lock held."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class TimeUp(Exception):
-    """What the handler raises."""
+    """The exception that the signal handler raises."""
 
 
-class Rings:
-    """A lock that is interrupted at the first moment at which it is held."""
+class InterruptedLock:
+    """A lock whose `acquire` raises right after it takes the lock."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -39,37 +39,37 @@ class Rings:
 
 
 def is_free(lock: Any) -> bool:
-    """Whether another thread can have ``lock``."""
-    had: list[bool] = []
-    thread = threading.Thread(target=lambda: had.append(lock.acquire(timeout=1)))
+    """Return whether another thread can acquire ``lock``."""
+    acquired: list[bool] = []
+    thread = threading.Thread(target=lambda: acquired.append(lock.acquire(timeout=1)))
     thread.start()
     thread.join()
-    return had == [True]
+    return acquired == [True]
 
 
-def test_what_is_done_under_a_lock_is_done_alone() -> None:
+def test_lock_is_held_while_the_function_runs() -> None:
     lock = threading.RLock()
     assert locked(lock, lambda a, b: (a, b, is_free(lock)), 1, b=2) == (1, 2, False)
     assert is_free(lock)
 
 
-def test_a_lock_is_free_after_an_exception_in_the_moment_in_which_it_was_had() -> None:
-    rings = Rings()
+def test_lock_is_released_after_an_exception_right_after_acquiring() -> None:
+    lock = InterruptedLock()
     with pytest.raises(TimeUp):
-        locked(rings, print)
-    assert is_free(rings.lock)
+        locked(lock, print)
+    assert is_free(lock.lock)
 
 
-def test_who_is_interrupted_while_waiting_for_a_lock_gets_that_exception() -> None:
-    class Busy(Rings):
+def test_exception_while_waiting_for_a_lock_is_propagated() -> None:
+    class BusyLock(InterruptedLock):
         def acquire(self) -> bool:
             raise TimeUp
 
     with pytest.raises(TimeUp):
-        locked(Busy(), print)
+        locked(BusyLock(), print)
 
 
-def test_a_lock_that_is_held_already_is_held_on() -> None:
+def test_nested_lock_remains_held() -> None:
     lock = threading.RLock()
     assert not locked(lock, lambda: locked(lock, int) or is_free(lock))
 
@@ -77,32 +77,32 @@ def test_a_lock_that_is_held_already_is_held_on() -> None:
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", ["token cache", "metadata"])
-def test_signals_leave_nothing_locked(name: str) -> None:
-    """Since Python 3.14 ``with lock`` does not hold what this does."""
-    token_cache, alone = TokenCache(SYSTEM_CLOCK, no_jitter), ForkAwareLock()
+def test_signals_leave_no_lock_held(name: str) -> None:
+    """Since Python 3.14, ``with lock`` does not guarantee this."""
+    token_cache, fork_aware_lock = TokenCache(SYSTEM_CLOCK, no_jitter), ForkAwareLock()
 
     work: Callable[[], object] = {
         "token cache": lambda: token_cache.entry(Key("imds", "http://service")),
-        "metadata": lambda: alone.run(int),
+        "metadata": lambda: fork_aware_lock.run(int),
     }[name]
 
     def time_up(*_: object) -> None:
         raise TimeUp
 
-    def interrupted() -> None:
+    def run_until_interrupted() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.0002)
-        for _ in range(1000):  # a finaliser may be what is interrupted, which ends nothing
+        for _ in range(1000):  # an exception in a finalizer is lost
             work()
 
-    before = signal.signal(signal.SIGALRM, time_up)
+    previous_handler = signal.signal(signal.SIGALRM, time_up)
     try:
         for _ in range(100):
             with suppress(TimeUp):
-                interrupted()
+                run_until_interrupted()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    beside = threading.Thread(target=work, daemon=True)
-    beside.start()
-    beside.join(10)
-    assert not beside.is_alive()
+        signal.signal(signal.SIGALRM, previous_handler)
+    other_thread = threading.Thread(target=work, daemon=True)
+    other_thread.start()
+    other_thread.join(10)
+    assert not other_thread.is_alive()

@@ -1,4 +1,4 @@
-"""One flight per key, with a clock that is moved by hand and background work run by hand."""
+"""The in-process token cache, with a fake clock and background work that the test runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from support import BackgroundQueue
 
 
-def jwt_of(**claims: int) -> str:
+def jwt_with_claims(**claims: int) -> str:
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"header.{payload}.signature"
 
@@ -40,7 +40,7 @@ def entry(token_cache: TokenCache) -> CacheEntry:
     return token_cache.entry(KEY)
 
 
-def test_a_second_request_is_answered_from_memory(
+def test_second_request_returns_the_cached_token(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
     assert token_cache.get(entry, service) is token_cache.get(entry, service)
@@ -48,7 +48,7 @@ def test_a_second_request_is_answered_from_memory(
     assert token_cache.entry(KEY) is entry
 
 
-def test_an_expired_token_is_waited_for(
+def test_expired_token_is_replaced_before_the_call_returns(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
@@ -56,7 +56,7 @@ def test_an_expired_token_is_waited_for(
     assert token_cache.get(entry, service).value == "token-2"
 
 
-def test_a_due_token_is_served_and_refreshed_once_in_the_background(
+def test_token_due_for_refresh_is_returned_and_refreshed_once_in_the_background(
     token_cache: TokenCache,
     entry: CacheEntry,
     service: Service,
@@ -72,7 +72,7 @@ def test_a_due_token_is_served_and_refreshed_once_in_the_background(
     assert service.fetches == 2
 
 
-def test_a_failed_refresh_goes_unnoticed_until_the_token_really_expires(
+def test_failed_refresh_raises_no_error_until_the_token_expires(
     token_cache: TokenCache,
     entry: CacheEntry,
     service: Service,
@@ -93,7 +93,7 @@ def test_a_failed_refresh_goes_unnoticed_until_the_token_really_expires(
         token_cache.get(entry, service)
 
 
-def test_a_failed_refresh_is_logged_without_a_token(
+def test_failed_refresh_is_logged_without_the_token(
     token_cache: TokenCache,
     entry: CacheEntry,
     service: Service,
@@ -112,7 +112,7 @@ def test_a_failed_refresh_is_logged_without_a_token(
     assert "token-1" not in record.message
 
 
-def test_a_service_that_asks_for_rest_gets_it(
+def test_retry_after_delays_the_next_refresh(
     token_cache: TokenCache,
     entry: CacheEntry,
     service: Service,
@@ -132,7 +132,7 @@ def test_a_service_that_asks_for_rest_gets_it(
     assert background.waiting
 
 
-def test_a_failure_is_remembered_for_two_seconds(
+def test_failure_is_cached_for_two_seconds(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
     service.error = Refused("down")
@@ -145,47 +145,50 @@ def test_a_failure_is_remembered_for_two_seconds(
     assert token_cache.get(entry, service).value == "token-2"
 
 
-def test_claims_skip_memory_and_replace_what_it_holds(
+def test_claims_bypass_and_replace_the_cached_token(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
     token_cache.get(entry, service)
     assert token_cache.get(entry, service, claims="c").value == "token-2"
-    # The same thread has the answer to these claims, and refuses that as well.
+    # The same thread repeats these claims: the resource rejected the new token, too.
     assert token_cache.get(entry, service, claims="c").value == "token-3"
     assert token_cache.get(entry, service).value == "token-3"
 
 
-def test_a_crowd_refused_with_the_same_claims_makes_one_request(
+def test_many_threads_with_the_same_claims_make_one_request(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
     token_cache.get(entry, service)
     assert token_cache.get(entry, service, claims="c").value == "token-2"
-    for token in together(100, lambda: token_cache.get(entry, service, claims="c")):
+    for token in run_in_threads(100, lambda: token_cache.get(entry, service, claims="c")):
         assert token.value == "token-2"
     assert service.fetches == 2
 
 
-def test_threads_that_come_one_after_another_share_the_answer_to_claims(
+def test_consecutive_threads_with_the_same_claims_share_one_token(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
-    """The number of a thread that has ended is given to the next."""
+    """A new thread can have the identifier of a thread that has ended."""
     token_cache.get(entry, service)
     results = [
-        together(1, lambda: token_cache.get(entry, service, claims="c"))[0].value for _ in range(20)
+        run_in_threads(1, lambda: token_cache.get(entry, service, claims="c"))[0].value
+        for _ in range(20)
     ]
     assert results == ["token-2"] * 20
 
 
-def test_claims_that_come_later_than_the_refused_token_can_explain_are_taken_to_the_service(
+def test_token_fetched_for_claims_is_reused_for_a_limited_time(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
     token_cache.get(entry, service, claims="c")
     clock.seconds += ANSWER_SECONDS
-    assert together(1, lambda: token_cache.get(entry, service, claims="c"))[0].value == "token-3"
+    assert (
+        run_in_threads(1, lambda: token_cache.get(entry, service, claims="c"))[0].value == "token-3"
+    )
 
 
-def test_a_token_that_another_process_fetched_for_the_same_claims_answers_them(
+def test_token_that_another_process_fetched_for_the_same_claims_is_used(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
@@ -195,52 +198,52 @@ def test_a_token_that_another_process_fetched_for_the_same_claims_answers_them(
     assert token_cache.get(entry, service, "c") is newer
 
 
-def test_a_token_that_was_merely_refreshed_may_have_been_revoked_with_the_refused_one(
+def test_token_that_another_process_fetched_without_the_claims_is_not_used(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += 1
     token_cache.adopt(entry, service.token().replaced(value="of-another-process"))
-    assert token_cache.get(entry, service, "what only the resource understands").value == "token-2"
+    assert token_cache.get(entry, service, "opaque claims").value == "token-2"
 
 
-def test_a_token_issued_after_the_moment_that_claims_ask_for_answers_them(
+def test_token_issued_after_the_time_in_the_claims_is_used(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
     token_cache.get(entry, service)
     assert entry.token is not None
-    entry.token = entry.token.replaced(value=jwt_of(nbf=1001))
+    entry.token = entry.token.replaced(value=jwt_with_claims(nbf=1001))
     claims = '{"access_token": {"nbf": {"essential": true, "value": "%d"}}}'
     assert token_cache.get(entry, service, claims % 1000) is entry.token
     assert token_cache.get(entry, service, claims % 1001).value == "token-2"
 
 
-def test_a_token_that_is_older_than_the_claims_answers_them_for_nobody(
+def test_token_issued_before_the_time_in_the_claims_is_not_used(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += 1
-    token_cache.adopt(entry, service.token().replaced(value=jwt_of(nbf=1000)))
+    token_cache.adopt(entry, service.token().replaced(value=jwt_with_claims(nbf=1000)))
     claims = '{"access_token": {"nbf": {"value": "1001"}}}'
     assert token_cache.get(entry, service, claims).value == "token-2"
 
 
-def test_what_was_asked_for_before_the_answer_to_claims_is_none(
+def test_token_requested_before_the_claims_were_answered_does_not_satisfy_them(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
-    """It may come late, and live longer than the answer did."""
+    """Its response may arrive late, and it may expire later than the token for the claims."""
     revoked = token_now(clock, "revoked")
     clock.seconds += 1
     answer = token_now(clock, "answer").replaced(expires_at=clock.now() + 6)
     assert token_cache.get(entry, lambda: answer, claims="c") is answer
     clock.seconds += 6
     assert token_cache.get(entry, lambda: revoked) is revoked
-    assert [t.value for t in together(1, lambda: token_cache.get(entry, service, "c"))] == [
+    assert [t.value for t in run_in_threads(1, lambda: token_cache.get(entry, service, "c"))] == [
         "token-1"
     ]
 
 
-def test_a_challenge_that_another_process_has_met_is_not_met_by_a_token_of_one_s_own(
+def test_own_token_does_not_satisfy_a_challenge_that_another_process_answered(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
     answer = token_now(clock, "answer")
@@ -252,7 +255,7 @@ def test_a_challenge_that_another_process_has_met_is_not_met_by_a_token_of_one_s
 
 
 @pytest.mark.parametrize(
-    ("issued", "before", "later"),
+    ("second_claims", "first_claims", "second_wins"),
     [
         ({"iat": 9}, {"iat": 8}, True),
         ({"iat": 8}, {"nbf": 9}, False),
@@ -260,34 +263,34 @@ def test_a_challenge_that_another_process_has_met_is_not_met_by_a_token_of_one_s
         ({}, {"iat": 9}, True),
     ],
 )
-def test_of_two_tokens_that_counts_which_was_issued_later_else_which_was_asked_for_later(
+def test_later_issued_token_wins_and_the_later_requested_one_breaks_ties(
     token_cache: TokenCache, entry: CacheEntry, clock: FakeClock,
-    issued: dict[str, int], before: dict[str, int], later: bool,
+    second_claims: dict[str, int], first_claims: dict[str, int], second_wins: bool,
 ) -> None:  # fmt: skip
-    first = token_now(clock, jwt_of(**before))
+    first = token_now(clock, jwt_with_claims(**first_claims))
     token_cache.get(entry, lambda: first)
     clock.seconds += 1
-    token_cache.adopt(entry, second := token_now(clock, jwt_of(**issued)))
-    assert entry.token is (second if later else first)
+    token_cache.adopt(entry, second := token_now(clock, jwt_with_claims(**second_claims)))
+    assert entry.token is (second if second_wins else first)
     token_cache.adopt(entry, first)
-    assert entry.token is (second if later else first)
+    assert entry.token is (second if second_wins else first)
 
 
-def test_a_failure_to_answer_claims_is_everybody_s_for_two_seconds_and_hurts_no_plain_caller(
+def test_failed_claims_request_is_cached_for_two_seconds_and_does_not_affect_other_requests(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
     service.error = Refused("down")
-    for error in together(60, lambda: token_cache.get(entry, service, claims="c")):
+    for error in run_in_threads(60, lambda: token_cache.get(entry, service, claims="c")):
         assert isinstance(error, Refused)
-    assert service.fetches <= 3  # threads that come before the first failure share its flight
+    assert service.fetches <= 3  # threads that start before the first failure share its flight
     assert token_cache.get(entry, service).value == "token-1"
     clock.seconds += 2
     service.error = None
     assert token_cache.get(entry, service, claims="c").value.startswith("token-")
 
 
-def test_a_plain_caller_does_not_wait_for_claims(
+def test_request_without_claims_does_not_wait_for_one_with_claims(
     token_cache: TokenCache, entry: CacheEntry, service: Service, background: BackgroundQueue
 ) -> None:
     first = token_cache.get(entry, service)
@@ -297,7 +300,7 @@ def test_a_plain_caller_does_not_wait_for_claims(
     assert token_cache.get(entry, service).value == "token-2"
 
 
-def test_a_plain_fetch_under_way_does_not_bring_a_refused_token_back(
+def test_refresh_in_progress_does_not_replace_the_token_for_claims(
     token_cache: TokenCache,
     entry: CacheEntry,
     service: Service,
@@ -313,7 +316,7 @@ def test_a_plain_fetch_under_way_does_not_bring_a_refused_token_back(
     assert token_cache.get(entry, service).value == "token-2"
 
 
-def test_clear_forgets_also_what_is_on_its_way(
+def test_clear_also_discards_the_result_of_a_fetch_in_progress(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
     def fetch() -> Token:
@@ -326,8 +329,8 @@ def test_clear_forgets_also_what_is_on_its_way(
     assert token_cache.get(entry, service).value == "token-2"
 
 
-def together(count: int, work: Callable[[], Any]) -> list[Any]:
-    """What ``count`` threads get that start ``work`` at once."""
+def run_in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
+    """Run ``work`` in ``count`` threads at the same time; return the results and exceptions."""
     barrier = threading.Barrier(count)
     results: list[Any] = []
 
@@ -335,7 +338,7 @@ def together(count: int, work: Callable[[], Any]) -> list[Any]:
         barrier.wait()
         try:
             results.append(work())
-        except BaseException as error:  # noqa: BLE001 - the test looks at it
+        except BaseException as error:  # noqa: BLE001 - the test checks it
             results.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(count)]
@@ -346,8 +349,8 @@ def together(count: int, work: Callable[[], Any]) -> list[Any]:
     return results
 
 
-def held_back(service: Service, waiters: int, entry: CacheEntry) -> Callable[[], Token]:
-    """A fetch that takes until everybody else is waiting for it."""
+def fetch_after_waiters(service: Service, waiters: int, entry: CacheEntry) -> Callable[[], Token]:
+    """Return a fetch function that waits until ``waiters`` threads wait for it."""
 
     def fetch() -> Token:
         flight = entry.flights[None]
@@ -361,29 +364,29 @@ def held_back(service: Service, waiters: int, entry: CacheEntry) -> Callable[[],
 def test_64_threads_make_one_request(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
-    fetch = held_back(service, 63, entry)
-    results = together(64, lambda: token_cache.get(entry, fetch))
+    fetch = fetch_after_waiters(service, 63, entry)
+    results = run_in_threads(64, lambda: token_cache.get(entry, fetch))
     assert service.fetches == 1
     assert {token.value for token in results} == {"token-1"}
 
 
-def test_all_who_wait_get_the_error_each_as_its_own(
+def test_each_waiting_thread_gets_its_own_copy_of_the_error(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
     service.error = Refused("down", "wait", status=503)
-    fetch = held_back(service, 15, entry)
-    results = together(16, lambda: token_cache.get(entry, fetch))
+    fetch = fetch_after_waiters(service, 15, entry)
+    results = run_in_threads(16, lambda: token_cache.get(entry, fetch))
     assert service.fetches == 1
     assert len({id(error) for error in results}) == 16
     assert all(isinstance(e, Refused) and str(e) == "down. wait" for e in results)
     assert all(e.status == 503 and e.__context__ is None for e in results)
 
 
-def test_when_a_fetch_is_interrupted_those_who_waited_ask_anew(
+def test_waiting_threads_fetch_again_if_the_fetch_is_interrupted(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
     attempts = iter([KeyboardInterrupt(), None, None])
-    waiting = held_back(service, 3, entry)
+    waiting = fetch_after_waiters(service, 3, entry)
 
     def fetch() -> Token:
         error = next(attempts)
@@ -392,14 +395,12 @@ def test_when_a_fetch_is_interrupted_those_who_waited_ask_anew(
             raise error
         return service()
 
-    results = together(4, lambda: token_cache.get(entry, fetch))
+    results = run_in_threads(4, lambda: token_cache.get(entry, fetch))
     assert sum(isinstance(r, KeyboardInterrupt) for r in results) == 1
     assert sum(isinstance(r, Token) for r in results) == 3
 
 
-def test_a_fetch_that_is_interrupted_each_time_ends_with_an_error(
-    token_cache: TokenCache, entry: CacheEntry
-) -> None:
+def test_repeatedly_interrupted_fetch_fails(token_cache: TokenCache, entry: CacheEntry) -> None:
     def fetch() -> Token:
         raise Interrupted
 
@@ -407,7 +408,7 @@ def test_a_fetch_that_is_interrupted_each_time_ends_with_an_error(
         token_cache.get(entry, fetch)
 
 
-def test_a_fetch_that_asks_for_its_own_token_is_told_so(
+def test_fetch_that_requests_its_own_token_fails(
     token_cache: TokenCache, entry: CacheEntry
 ) -> None:
     def fetch() -> Token:
@@ -417,7 +418,7 @@ def test_a_fetch_that_asks_for_its_own_token_is_told_so(
         token_cache.get(entry, fetch)
 
 
-def test_two_fetches_that_ask_for_each_other_s_token_are_told_so(token_cache: TokenCache) -> None:
+def test_two_fetches_that_request_each_other_s_token_fail(token_cache: TokenCache) -> None:
     one, other = token_cache.entry(KEY), token_cache.entry(KEY._replace(resource="other"))
 
     def first() -> Token:
@@ -430,7 +431,7 @@ def test_two_fetches_that_ask_for_each_other_s_token_are_told_so(token_cache: To
         token_cache.get(one, first)
 
 
-def test_an_error_that_is_no_failure_is_wrapped_in_one(
+def test_unexpected_exception_is_wrapped_in_a_failure(
     token_cache: TokenCache, entry: CacheEntry
 ) -> None:
     def fetch() -> Token:
@@ -442,7 +443,7 @@ def test_an_error_that_is_no_failure_is_wrapped_in_one(
         assert "secret" not in str(caught.value)
 
 
-def test_launch_gives_a_flight_that_all_share(
+def test_join_or_start_returns_the_shared_flight(
     token_cache: TokenCache, entry: CacheEntry, service: Service, background: BackgroundQueue
 ) -> None:
     first, second = (
@@ -455,7 +456,7 @@ def test_launch_gives_a_flight_that_all_share(
     assert first.outcome is token_cache.join_or_start(entry, service)
 
 
-def test_where_no_thread_can_be_started_the_present_token_is_served(
+def test_valid_token_is_returned_if_no_thread_can_be_started(
     clock: FakeClock, service: Service
 ) -> None:
     def no_thread(run: Callable[[], object], *, blocks: bool) -> None:
@@ -472,10 +473,10 @@ def test_where_no_thread_can_be_started_the_present_token_is_served(
         token_cache.result(flight)
 
 
-def test_a_flight_that_nobody_began_is_begun_by_one_who_waits(
+def test_waiter_starts_a_registered_flight_that_was_never_started(
     clock: FakeClock, service: Service
 ) -> None:
-    """A signal handler that raises may stop a caller between registering and beginning it."""
+    """A signal handler can raise after a caller registers a flight and before it starts it."""
     started: list[Callable[[], object]] = []
 
     def start(run: Callable[[], object], *, blocks: bool) -> None:
@@ -494,58 +495,62 @@ def test_a_flight_that_nobody_began_is_begun_by_one_who_waits(
     assert service.fetches == 1
 
 
-def test_a_flight_that_hangs_is_given_up_by_all_and_replaced_by_the_next(
+def test_hanging_flight_times_out_and_the_next_caller_replaces_it(
     token_cache: TokenCache,
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
-    asked = token_cache.flights(entry, service, None)
-    flight = next(asked)
+    flights = token_cache.flights(entry, service, None)
+    flight = next(flights)
     with pytest.raises(Refused, match="has not ended within 180 s"):
         for _ in range(round(2 * LONGEST_FETCH / POLL_SECONDS)):
-            assert next(asked) is flight
+            assert next(flights) is flight
             clock.seconds += POLL_SECONDS
     assert clock.now() <= flight.since + LONGEST_FETCH + POLL_SECONDS
     background.waiting.clear()
     assert token_cache.get(entry, service).value == "token-1"
 
 
-@pytest.mark.parametrize("frozen", [LONGEST_FETCH, 10 * LONGEST_FETCH])
-def test_who_was_frozen_while_he_waited_asks_anew(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock, frozen: float
+@pytest.mark.parametrize("suspended_seconds", [LONGEST_FETCH, 10 * LONGEST_FETCH])
+def test_waiter_in_a_suspended_process_starts_a_new_flight(
+    token_cache: TokenCache,
+    entry: CacheEntry,
+    service: Service,
+    clock: FakeClock,
+    suspended_seconds: float,
 ) -> None:
-    asked = token_cache.flights(entry, service, None)
-    flight = next(asked)
-    clock.seconds += frozen
-    other = next(asked)
+    flights = token_cache.flights(entry, service, None)
+    flight = next(flights)
+    clock.seconds += suspended_seconds
+    other = next(flights)
     assert other is not flight
     other.complete(service())
     with pytest.raises(StopIteration) as ended:
-        next(asked)
+        next(flights)
     assert ended.value.value.value == "token-1"
 
 
-def test_a_token_that_expired_between_its_coming_and_its_taking_is_asked_for_again(
+def test_token_that_expires_before_the_waiter_receives_it_is_fetched_again(
     token_cache: TokenCache,
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
-    asked = token_cache.flights(entry, service, None)
-    next(asked)
+    flights = token_cache.flights(entry, service, None)
+    next(flights)
     background.run()
-    clock.seconds += LIFE  # the process was frozen here
-    next(asked)
+    clock.seconds += LIFE  # the process was suspended here
+    next(flights)
     background.run()
     with pytest.raises(StopIteration) as ended:
-        next(asked)
+        next(flights)
     assert ended.value.value.value == "token-2"
 
 
-def test_who_gives_up_waiting_leaves_nothing_with_the_flight(
+def test_waiter_that_times_out_removes_its_callback(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
     flight = token_cache.join_or_start(entry, service)
@@ -555,14 +560,14 @@ def test_who_gives_up_waiting_leaves_nothing_with_the_flight(
     assert flight._callbacks == []
 
 
-def test_a_plain_fetch_does_not_replace_what_another_process_has_brought_since(
+def test_fetch_does_not_replace_a_newer_token_of_another_process(
     token_cache: TokenCache,
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
-    """The other one's may be the answer to a claims challenge, and this one's the revoked token."""
+    """The newer token may satisfy a claims challenge, and the fetched one may be revoked."""
     token_cache.join_or_start(entry, service)
     revoked = service.token()
     clock.seconds += 1
@@ -573,30 +578,29 @@ def test_a_plain_fetch_does_not_replace_what_another_process_has_brought_since(
     assert token_cache.get(entry, service) is newer
 
 
-def test_a_thread_whose_loop_a_flight_needs_does_not_wait_for_it(
+def test_thread_does_not_wait_for_a_flight_that_needs_its_event_loop(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
-    needing = token_cache.join_or_start(entry, service, needs=threading.get_ident())
-    assert isinstance(needing, Flight)
+    flight = token_cache.join_or_start(entry, service, needs=threading.get_ident())
+    assert isinstance(flight, Flight)
     assert token_cache.get(entry, service).value == "token-1"
-    assert needing.outcome is None
+    assert flight.outcome is None
 
 
-def test_a_log_handler_that_asks_for_the_token_gets_it(
+def test_log_handler_can_request_the_token(
     token_cache: TokenCache,
     entry: CacheEntry,
     service: Service,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
-    asked: list[Token] = []
+    tokens: list[Token] = []
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            results = together(
-                1, lambda: token_cache.get(entry, service)
-            )  # another thread: no lock held
-            asked.extend([token_cache.get(entry, service), *results])
+            # Another thread shows that no lock is held.
+            results = run_in_threads(1, lambda: token_cache.get(entry, service))
+            tokens.extend([token_cache.get(entry, service), *results])
 
     token_cache.get(entry, service)
     clock.seconds += LIFE / 2
@@ -608,10 +612,10 @@ def test_a_log_handler_that_asks_for_the_token_gets_it(
         background.run()
     finally:
         logger.removeHandler(handler)
-    assert [token.value for token in asked] == ["token-1", "token-1"]
+    assert [token.value for token in tokens] == ["token-1", "token-1"]
 
 
-def test_an_expired_token_is_never_a_hit(
+def test_expired_token_is_never_a_cache_hit(
     token_cache: TokenCache,
     entry: CacheEntry,
     service: Service,
@@ -624,64 +628,64 @@ def test_an_expired_token_is_never_a_hit(
     token_cache.get(entry, service)
     background.run()
     token = token_cache.get(entry, service)
-    assert token.refresh_at <= token.expires_at - 15  # tried again before the end
+    assert token.refresh_at <= token.expires_at - 15  # retried before expiry
     token_cache.publish(entry, token, lambda token: (token.value, "info"))
     assert entry.hit_until <= clock.tick() + token.expires_at - clock.now()
     clock.seconds = token.expires_at - 0.25
     token_cache.publish(entry, token, lambda token: (token.value, "info"))
     assert entry.hit_until <= clock.tick() + 0.25
-    late = entry.token = token.replaced(refresh_at=token.expires_at + 60)  # whoever says so
+    late = entry.token = token.replaced(refresh_at=token.expires_at + 60)  # an invalid refresh time
     token_cache.publish(entry, late, lambda token: (token.value, "info"))
     assert entry.hit_until <= clock.tick() + 0.25
 
 
-def test_a_token_that_expired_while_this_process_was_frozen_is_asked_for_again(
+def test_token_that_expires_while_the_process_is_suspended_is_fetched_again(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
-    def frozen() -> Token:
+    def fetch_slowly() -> Token:
         token = service()
         clock.seconds += LIFE if service.fetches == 1 else 0
         return token
 
-    assert token_cache.get(entry, frozen).value == "token-2"
+    assert token_cache.get(entry, fetch_slowly).value == "token-2"
 
 
-def test_a_token_that_has_expired_by_the_wall_clock_is_not_served(
+def test_token_expired_by_the_wall_clock_is_not_returned(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
-    """A virtual machine was suspended, and all its clocks but this one stood still."""
+    """While a virtual machine is suspended, only the wall clock advances."""
     token_cache.get(entry, service)
     clock.skew = LIFE - 1
     assert token_cache.get(entry, service).value == "token-1"
     clock.skew = LIFE
     assert token_cache.get(entry, service).value == "token-2"
-    clock.skew = 0.0  # and if it was this one that was wrong, nothing is lost but a request
+    clock.skew = 0.0  # if the wall clock was wrong, it costs only one request
     assert token_cache.get(entry, service).value == "token-2"
 
 
-def test_what_another_process_has_is_taken_over_only_if_it_is_good(
+def test_expired_token_of_another_process_is_not_adopted(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
-    mine = token_cache.get(entry, service)
+    own_token = token_cache.get(entry, service)
     clock.seconds += 1
     token_cache.adopt(entry, service.token().replaced(expires_at=clock.now()))
-    assert token_cache.get(entry, service) is mine
+    assert token_cache.get(entry, service) is own_token
 
 
-def test_a_refresh_that_nobody_began_is_begun_by_the_next_caller(
+def test_next_caller_starts_a_refresh_that_was_never_started(
     clock: FakeClock, service: Service
 ) -> None:
-    """He is served the present token, and waits for nothing."""
-    begun: list[Callable[[], object]] = []
+    """It returns the cached token without waiting."""
+    started: list[Callable[[], object]] = []
 
     def start(run: Callable[[], object], *, blocks: bool) -> None:
         if blocks:
             run()
-        elif not begun:
-            begun.append(run)
+        elif not started:
+            started.append(run)
             raise KeyboardInterrupt
         else:
-            begun.append(run)
+            started.append(run)
 
     token_cache = TokenCache(clock, lambda: 0.5, start)
     entry = token_cache.entry(KEY)
@@ -692,44 +696,44 @@ def test_a_refresh_that_nobody_began_is_begun_by_the_next_caller(
     for seconds, count in ((0.0, 1), (POLL_SECONDS, 2)):
         clock.seconds += seconds
         assert token_cache.get(entry, service).value == "token-1"
-        assert len(begun) == count
+        assert len(started) == count
 
 
-def test_after_a_fork_nobody_waits_for_a_thread_of_the_parent(
+def test_child_process_does_not_wait_for_a_thread_of_its_parent(
     token_cache: TokenCache, entry: CacheEntry, service: Service, background: BackgroundQueue
 ) -> None:
     token_cache.join_or_start(entry, service)
-    background.waiting.clear()  # as the thread that was to run it is gone
-    together(1, token_cache._lock.acquire)  # as another thread of the parent may have held it
-    entry.leased.add(KEY)  # by that thread
+    background.waiting.clear()  # the child does not have the thread that would run it
+    run_in_threads(1, token_cache._lock.acquire)  # another thread of the parent may hold it
+    entry.leased.add(KEY)  # by the same thread
     cache_module._reset()
     assert token_cache.get(entry, service).value == "token-1"
     assert not entry.leased
 
 
-def test_interrupted_is_for_the_engine_alone() -> None:
+def test_interrupted_is_not_a_failure() -> None:
     assert not issubclass(Interrupted, Failure)
 
 
-def test_a_shown_token_is_looked_at_again_within_a_second(
+def test_published_token_is_rechecked_within_a_second(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
-    made: list[Token] = []
+    converted: list[Token] = []
 
-    def forms(token: Token) -> tuple[str, str]:
-        made.append(token)
-        return f"form-{len(made)}", "info"
+    def convert(token: Token) -> tuple[str, str]:
+        converted.append(token)
+        return f"form-{len(converted)}", "info"
 
     token = token_cache.get(entry, service)
-    token_cache.publish(entry, token, forms)
+    token_cache.publish(entry, token, convert)
     assert entry.hit_until == clock.tick() + HIT_SECONDS
     clock.seconds += LIFE / 2 - 0.5
-    token_cache.publish(entry, token, forms)
+    token_cache.publish(entry, token, convert)
     assert entry.hit_until == clock.tick() + 0.5
-    assert (entry.access_token, len(made)) == ("form-1", 1)
+    assert (entry.access_token, len(converted)) == ("form-1", 1)
 
 
-def test_a_token_that_was_replaced_meanwhile_is_shown_but_not_handed_out(
+def test_replaced_token_is_returned_but_not_published(
     token_cache: TokenCache, entry: CacheEntry, service: Service
 ) -> None:
     token = token_cache.get(entry, service)

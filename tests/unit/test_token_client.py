@@ -1,4 +1,4 @@
-"""What a provider asks of the engine, with a clock that is moved by hand and a service by hand."""
+"""`TokenClient` with a fake clock and a fake service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from imds_identity import _http
 from imds_identity._core.failure import Refused
 from imds_identity._core.identity import parse_identity
-from imds_identity._http import transport as sender
+from imds_identity._http import transport
 from imds_identity._shared_cache.lease import Lease
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from support import FakeClock, ResponseFactory
 
 
-def test_a_service_that_always_asks_for_more_time_does_not_get_it(
+def test_repeated_retry_after_cannot_exceed_the_longest_fetch(
     token_cache: TokenCache, clock: FakeClock, responses: ResponseFactory, tmp_path: Path
 ) -> None:
-    """Those who wait must not give up a fetch that is still being made by the rules."""
+    """Waiters give up after `LONGEST_FETCH`, so a fetch must end before that."""
 
     @contextmanager
-    def opened(_: Clock) -> Iterator[Sender]:
+    def open_sender(_: Clock) -> Iterator[Sender]:
         def send(request: Request) -> Response:
             clock.seconds += request.seconds
             return responses.error(503, retry_after="60")
@@ -52,87 +52,87 @@ def test_a_service_that_always_asks_for_more_time_does_not_get_it(
     )
     started = clock.now()
     with pytest.raises(Refused, match="503"):
-        client.token(client.entry("https://vault.azure.net"), None, opened)
+        client.token(client.entry("https://vault.azure.net"), None, open_sender)
     assert clock.now() - started < LONGEST_FETCH
 
 
-def test_others_are_told_that_what_sends_must_be_loaded_first(
+def test_lease_is_extended_while_the_transport_is_imported(
     token_cache: TokenCache, clock: FakeClock, responses: ResponseFactory, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Else they take a busy machine's process for a stopped one, and ask the service, too."""
-    expected: list[float] = []
+    """Otherwise other processes mistake a slow process for a suspended one and fetch, too."""
+    extensions: list[float] = []
 
     @contextmanager
-    def opened(_: Clock) -> Iterator[Sender]:
+    def open_sender(_: Clock) -> Iterator[Sender]:
         yield lambda _request: responses.token()
 
-    monkeypatch.setattr(Lease, "extend", lambda _lease, seconds: expected.append(seconds))
-    # Noted first, so that both are as before afterwards: the room knows its module, too.
-    monkeypatch.setattr(_http, "transport", sender)
-    monkeypatch.delitem(sys.modules, sender.__name__)
+    monkeypatch.setattr(Lease, "extend", lambda _lease, seconds: extensions.append(seconds))
+    # First, so that monkeypatch restores both: the package refers to the module, too.
+    monkeypatch.setattr(_http, "transport", transport)
+    monkeypatch.delitem(sys.modules, transport.__name__)
     source = ImdsSource("http://127.0.0.1:9/token", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
     client = TokenClient(
         source, parse_identity(), token_cache, shared_cache_in(tmp_path / "cache", clock)
     )
-    client.token(client.entry("https://vault.azure.net"), None, opened)
-    client.token(client.entry("https://other.azure.net"), None, opened)
-    assert expected.count(30.0) == 1
-    assert expected.index(30.0) < 2
+    client.token(client.entry("https://vault.azure.net"), None, open_sender)
+    client.token(client.entry("https://other.azure.net"), None, open_sender)
+    assert extensions.count(30.0) == 1
+    assert extensions.index(30.0) < 2
 
 
-def test_another_thread_may_settle_meanwhile_where_tokens_come_from(
+def test_another_thread_can_finish_redetection_at_the_same_time(
     token_cache: TokenCache,
 ) -> None:
     source = ImdsSource("http://169.254.169.254/metadata/identity/oauth2/token")
-    seen: list[object] = [lambda: source, None, None]
+    values: list[object] = [lambda: source, None, None]
 
-    class Raced(TokenClient):
-        """Another thread has settled it when one looks for the second time."""
+    class RacingClient(TokenClient):
+        """A client whose redetection another thread finishes between two reads."""
 
-        _redetect = property(lambda _: seen.pop(0), lambda _, value: None)
+        _redetect = property(lambda _: values.pop(0), lambda _, value: None)
 
-    client = Raced(source, parse_identity(), token_cache, None)
+    client = RacingClient(source, parse_identity(), token_cache, None)
     assert client.entry("https://vault.azure.net").key.endpoint == source.endpoint
 
 
-def test_what_the_service_hands_out_while_it_meets_a_challenge_is_not_the_answer(
+def test_token_issued_while_a_challenge_is_answered_does_not_satisfy_it(
     clock: FakeClock, responses: ResponseFactory, tmp_path: Path
 ) -> None:
-    """It may have been asked for later, and be the revoked token out of the service's own cache."""
+    """It may be requested later and still be the revoked token from the service's cache."""
     shared_cache = shared_cache_in(tmp_path / "cache", clock)
     source = ImdsSource("http://169.254.169.254/metadata/identity/oauth2/token", "A_VARIABLE")
-    refused, unaware = (
+    challenged, other = (
         TokenClient(
             source, parse_identity(), TokenCache(clock, no_jitter, BackgroundQueue()), shared_cache
         )
         for _ in range(2)
     )
-    asked = []
+    bypassed = []
 
     @contextmanager
-    def opened(_: Clock) -> Iterator[Sender]:
+    def open_sender(_: Clock) -> Iterator[Sender]:
         def send(request: Request) -> Response:
-            asked.append("bypass_cache" in request.url)
-            if not asked[-1]:
+            bypassed.append("bypass_cache" in request.url)
+            if not bypassed[-1]:
                 return responses.token("revoked")
-            answer = responses.token("new")
+            response = responses.token("new")
             clock.seconds += 1
-            unaware.token(unaware.entry("https://vault.azure.net"), None, opened)
+            other.token(other.entry("https://vault.azure.net"), None, open_sender)
             clock.seconds += 1
-            return answer
+            return response
 
         yield send
 
     claims = '{"access_token": {"xms_event": {}}}'
-    for process in (refused, unaware):
+    for process in (challenged, other):
         entry = process.entry("https://vault.azure.net")
-        assert process.token(entry, claims, opened).value == "new"
-        assert process.token(entry, None, opened).value == "new"
-    assert asked == [True, False]
+        assert process.token(entry, claims, open_sender).value == "new"
+        assert process.token(entry, None, open_sender).value == "new"
+    assert bypassed == [True, False]
 
 
-def test_what_was_read_before_everything_was_forgotten_is_not_taken_over(
+def test_record_read_before_a_clear_is_not_adopted(
     token_cache: TokenCache, clock: FakeClock, responses: ResponseFactory, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -143,14 +143,14 @@ def test_what_was_read_before_everything_was_forgotten_is_not_taken_over(
     shared_cache.write(Record(entry.key, token_now(clock, "of-before")))
 
     def read_and_cleared(self: SharedCache, key: Key) -> Record | None:
-        entry = read(self, key)
-        token_cache.clear()  # another thread does
+        record = read(self, key)
+        token_cache.clear()  # as another thread could
         shared_cache.clear()
-        return entry
+        return record
 
     @contextmanager
-    def opened(_: Clock) -> Iterator[Sender]:
+    def open_sender(_: Clock) -> Iterator[Sender]:
         yield lambda request: responses.token("of-after")
 
     monkeypatch.setattr(SharedCache, "read", read_and_cleared)
-    assert client.token(entry, None, opened).value == "of-after"
+    assert client.token(entry, None, open_sender).value == "of-after"

@@ -1,4 +1,4 @@
-"""Where this may be no Azure VM, a chain of credentials is not kept waiting."""
+"""A credential chain is not delayed on hosts that may not be Azure VMs."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
     from imds_identity._http.runner import Sender
     from imds_identity._platform.clock import Clock
 
-WANTED = TokenRequest("https://vault.azure.net", SYSTEM_ASSIGNED)
-NAMED = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://169.254.169.254"}
+TOKEN_REQUEST = TokenRequest("https://vault.azure.net", SYSTEM_ASSIGNED)
+CONFIGURED = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://169.254.169.254"}
 
 
 @pytest.fixture
-def azure(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Says whether the firmware is Azure's."""
+def azure_firmware(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Return a function that sets whether the firmware identifies an Azure VM."""
 
-    def is_azure(says: bool) -> None:
-        monkeypatch.setattr(imds, "_is_azure_firmware", lambda: says)
+    def set_azure_firmware(is_azure: bool) -> None:
+        monkeypatch.setattr(imds, "_is_azure_firmware", lambda: is_azure)
 
-    is_azure(False)
-    return is_azure
+    set_azure_firmware(False)
+    return set_azure_firmware
 
 
-def asked(
+def failed_fetch(
     outcome: Callable[[], Response | Exception],
     clock: FakeClock,
     variables: dict[str, str] | None = None,
     forced: str | None = None,
     retry_options: RetryOptions = DEFAULT_RETRY,
 ) -> tuple[list[Request], Failure]:
-    """The requests for one token, all of which end alike, and how that ends."""
+    """Request one token, with the same outcome each time; return the requests and the failure."""
     requests: list[Request] = []
 
     def send(request: Request) -> Response:
@@ -65,18 +65,19 @@ def asked(
     source = detect(forced, environment=Environment(variables or {}))
     with pytest.raises(Failure) as caught:
         source.fetch(
-            WANTED, ExchangeRunner(send, clock, random=no_jitter, retry_options=retry_options)
+            TOKEN_REQUEST,
+            ExchangeRunner(send, clock, random=no_jitter, retry_options=retry_options),
         )
     return requests, caught.value
 
 
-@pytest.mark.usefixtures("azure")
+@pytest.mark.usefixtures("azure_firmware")
 @pytest.mark.parametrize(
     "outcome",
     [
         lambda responses: ConnectFailed("refused"),
-        lambda responses: ReadFailed("no answer"),
-        lambda responses: Malformed("the answer is compressed"),
+        lambda responses: ReadFailed("no response"),
+        lambda responses: Malformed("the response is compressed"),
         lambda responses: responses.raw(200, "<html>", content_type="text/html"),
         lambda responses: responses.raw(401, "<?xml", content_type="text/html"),
         lambda responses: responses.raw(404, "not found"),
@@ -86,94 +87,94 @@ def asked(
         lambda responses: responses.json(200, ["latest"]),
     ],
 )
-def test_off_azure_it_is_one_request_of_a_second_whatever_goes_wrong(
+def test_only_one_request_of_one_second_is_sent_outside_azure(
     clock: FakeClock,
     responses: ResponseFactory,
     outcome: Callable[[ResponseFactory], Response | Exception],
 ) -> None:
-    requests, failure = asked(lambda: outcome(responses), clock)
+    requests, failure = failed_fetch(lambda: outcome(responses), clock)
     assert [(r.connect_seconds, r.seconds) for r in requests] == [(1.0, 1.0)]
     assert isinstance(failure, Unavailable)
     assert clock.slept == []
 
 
-@pytest.mark.usefixtures("azure")
+@pytest.mark.usefixtures("azure_firmware")
 @pytest.mark.parametrize("status", [429, 500, 410])
-def test_the_service_s_own_trouble_stays_a_refusal(
+def test_error_of_the_service_itself_is_not_unavailability(
     clock: FakeClock, responses: ResponseFactory, status: int
 ) -> None:
-    """Else a chain would go on as somebody else because of throttling."""
-    for variables in ({}, NAMED):
-        _, failure = asked(lambda: responses.error(status), clock, variables)
+    """Otherwise a chain would continue with another identity because of throttling."""
+    for variables in ({}, CONFIGURED):
+        _, failure = failed_fetch(lambda: responses.error(status), clock, variables)
         assert isinstance(failure, Refused)
 
 
 @pytest.mark.parametrize(
     ("variables", "forced", "firmware"),
-    [(NAMED, None, False), ({}, "imds", False), ({}, None, True)],
+    [(CONFIGURED, None, False), ({}, "imds", False), ({}, None, True)],
 )
-def test_what_is_said_to_be_there_is_asked_patiently(
+def test_configured_endpoint_is_retried(
     clock: FakeClock,
     responses: ResponseFactory,
-    azure: Callable[[bool], None],
+    azure_firmware: Callable[[bool], None],
     variables: dict[str, str],
     forced: str | None,
     firmware: bool,
 ) -> None:
-    azure(firmware)
-    requests, failure = asked(lambda: responses.raw(502, "proxy"), clock, variables, forced)
+    azure_firmware(firmware)
+    requests, failure = failed_fetch(lambda: responses.raw(502, "proxy"), clock, variables, forced)
     assert len(requests) == 5
     assert clock.slept == [2, 4, 8, 16]
     assert isinstance(failure, Unavailable)
     assert ("AZURE_POD_IDENTITY_AUTHORITY_HOST points" in str(failure)) == bool(variables)
-    assert len(asked(lambda: ConnectFailed("refused"), clock, variables, forced)[0]) == 3
+    assert len(failed_fetch(lambda: ConnectFailed("refused"), clock, variables, forced)[0]) == 3
 
 
-def test_somebody_else_s_wish_to_be_left_alone_is_not_heeded(
+def test_retry_after_of_another_service_is_ignored(
     clock: FakeClock, responses: ResponseFactory
 ) -> None:
-    busy = responses.raw(503, "<html>", retry_after="50")
-    requests, failure = asked(lambda: busy, clock, NAMED)
+    response = responses.raw(503, "<html>", retry_after="50")
+    requests, failure = failed_fetch(lambda: response, clock, CONFIGURED)
     assert (len(requests), clock.slept) == (5, [2, 4, 8, 16])
     assert isinstance(failure, Unavailable)
 
 
-@pytest.mark.usefixtures("azure")
-def test_what_the_caller_says_goes_before_that(clock: FakeClock) -> None:
-    wish = RetryOptions(attempts=2, request_seconds=0.5)
-    requests, _ = asked(lambda: ReadFailed("x"), clock, retry_options=wish)
+@pytest.mark.usefixtures("azure_firmware")
+def test_retry_options_of_the_caller_take_precedence(clock: FakeClock) -> None:
+    retry_options = RetryOptions(attempts=2, request_seconds=0.5)
+    requests, _ = failed_fetch(lambda: ReadFailed("x"), clock, retry_options=retry_options)
     assert [(r.connect_seconds, r.seconds) for r in requests] == [(1.0, 0.5)] * 2
 
 
-class World:
-    """Providers for one identity, and a network of which the test says what is on it."""
+class FakeNetwork:
+    """Token clients for one identity on a network whose outcome the test sets."""
 
     def __init__(self, clock: FakeClock, background: BackgroundQueue) -> None:
         self.token_cache = TokenCache(clock, no_jitter, background)
         self.requests: list[Request] = []
         self.outcome: Response | Exception = ConnectFailed("refused")
 
-    def ask(
+    def get_token(
         self,
         resource: str,
         variables: dict[str, str] | None = None,
-        given: Callable[[Clock], AbstractContextManager[Sender]] | None = None,
+        open_sender: Callable[[Clock], AbstractContextManager[Sender]] | None = None,
         *,
         has_transport: bool = False,
     ) -> Token:
         source = detect(environment=Environment(variables or {}))
         call_options = CallOptions(has_transport=has_transport)
         client = TokenClient(source, SYSTEM_ASSIGNED, self.token_cache, None, call_options)
-        return client.token(client.entry(resource), None, given)
+        return client.token(client.entry(resource), None, open_sender)
 
     def sender(self, clock: Clock) -> AbstractContextManager[Sender]:
         from contextlib import contextmanager
 
         @contextmanager
-        def opened() -> Iterator[Sender]:
+        def open_sender() -> Iterator[Sender]:
             yield self.send
 
-        return opened()
+        return open_sender()
 
     def send(self, request: Request) -> Response:
         self.requests.append(request)
@@ -183,67 +184,71 @@ class World:
 
 
 @pytest.fixture
-def world(
+def network(
     clock: FakeClock,
     background: BackgroundQueue,
-    azure: Callable[[bool], None],
+    azure_firmware: Callable[[bool], None],
     monkeypatch: pytest.MonkeyPatch,
-) -> World:
-    world = World(clock, background)
-    monkeypatch.setattr("imds_identity._http.transport.direct_sender", world.sender)
-    return world
+) -> FakeNetwork:
+    network = FakeNetwork(clock, background)
+    monkeypatch.setattr("imds_identity._http.transport.direct_sender", network.sender)
+    return network
 
 
-def test_the_next_scope_costs_nothing(
-    world: World, clock: FakeClock, responses: ResponseFactory
+def test_unavailable_endpoint_is_cached_for_all_scopes(
+    network: FakeNetwork, clock: FakeClock, responses: ResponseFactory
 ) -> None:
     for resource in ("a", "b", "c"):
         with pytest.raises(Unavailable, match=f"no connection.*for '{resource}'"):
-            world.ask(resource)
-    assert len(world.requests) == 1
+            network.get_token(resource)
+    assert len(network.requests) == 1
     clock.seconds += UNAVAILABLE_SECONDS - 1
     with pytest.raises(Unavailable):
-        world.ask("b")
-    assert len(world.requests) == 1, "it is not remembered anew with each question"
+        network.get_token("b")
+    assert len(network.requests) == 1, "a later call does not extend the cached result"
     clock.seconds += 1
-    world.outcome = responses.token()
-    assert world.ask("d").value == "a-token"
+    network.outcome = responses.token()
+    assert network.get_token("d").value == "a-token"
 
 
-def test_forgetting_everything_forgets_that(world: World, responses: ResponseFactory) -> None:
-    with pytest.raises(Unavailable):
-        world.ask("a")
-    world.token_cache.clear()
-    world.outcome = responses.token()
-    assert world.ask("a").value == "a-token"
-
-
-def test_only_that_nobody_answers_is_remembered(world: World, responses: ResponseFactory) -> None:
-    world.outcome = responses.error(400)  # no such identity: the next one may be there
-    for resource in ("a", "b"):
-        with pytest.raises(Unavailable):
-            world.ask(resource)
-    assert len(world.requests) == 2
-
-
-def test_what_is_said_to_be_there_is_looked_for_each_time(world: World) -> None:
-    for resource in ("a", "b"):
-        with pytest.raises(Unavailable):
-            world.ask(resource, NAMED)
-    assert len(world.requests) == 6
-
-
-def test_a_transport_of_the_caller_s_may_get_where_others_do_not(
-    world: World, responses: ResponseFactory
+def test_clear_also_clears_unavailable_endpoints(
+    network: FakeNetwork, responses: ResponseFactory
 ) -> None:
     with pytest.raises(Unavailable):
-        world.ask("a")
-    world.outcome = responses.token()
-    assert world.ask("b", given=world.sender, has_transport=True).value == "a-token"
+        network.get_token("a")
+    network.token_cache.clear()
+    network.outcome = responses.token()
+    assert network.get_token("a").value == "a-token"
 
 
-def test_headers_policies_and_tracing_get_nowhere_else(world: World) -> None:
+def test_only_unreachable_endpoints_are_cached_as_unavailable(
+    network: FakeNetwork, responses: ResponseFactory
+) -> None:
+    network.outcome = responses.error(400)  # no such identity: another one may exist
     for resource in ("a", "b"):
         with pytest.raises(Unavailable):
-            world.ask(resource, given=world.sender)
-    assert len(world.requests) == 1
+            network.get_token(resource)
+    assert len(network.requests) == 2
+
+
+def test_configured_endpoint_is_tried_each_time(network: FakeNetwork) -> None:
+    for resource in ("a", "b"):
+        with pytest.raises(Unavailable):
+            network.get_token(resource, CONFIGURED)
+    assert len(network.requests) == 6
+
+
+def test_custom_transport_ignores_the_cached_unavailability(
+    network: FakeNetwork, responses: ResponseFactory
+) -> None:
+    with pytest.raises(Unavailable):
+        network.get_token("a")
+    network.outcome = responses.token()
+    assert network.get_token("b", open_sender=network.sender, has_transport=True).value == "a-token"
+
+
+def test_policies_without_a_transport_use_the_cached_unavailability(network: FakeNetwork) -> None:
+    for resource in ("a", "b"):
+        with pytest.raises(Unavailable):
+            network.get_token(resource, open_sender=network.sender)
+    assert len(network.requests) == 1
