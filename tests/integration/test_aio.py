@@ -1,4 +1,4 @@
-"""The asyncio credential over a real socket."""
+"""The asyncio credential with an emulator."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def arc_credential(emulator: Emulator, **settings: Any) -> ManagedIdentityCreden
     )
 
 
-def test_azure_core_s_protocols_are_met(imds_emulator: Emulator) -> None:
+def test_credential_implements_the_protocols_of_azure_core(imds_emulator: Emulator) -> None:
     credential = ManagedIdentityCredential()
     typed: AsyncTokenCredential = credential
     informed: AsyncSupportsTokenInfo = credential
@@ -52,53 +52,53 @@ def test_azure_core_s_protocols_are_met(imds_emulator: Emulator) -> None:
     assert len(imds_emulator.token_requests) == 1
 
 
-def test_an_arc_server_s_token(arc_emulator: Emulator) -> None:
+def test_arc_server_token_is_fetched(arc_emulator: Emulator) -> None:
     token = asyncio.run(arc_credential(arc_emulator).get_token(SCOPE))
     assert token.token
     assert [request.status for request in arc_emulator.token_requests] == [401, 200]
 
 
-def test_sync_and_async_share_one_cache(imds_emulator: Emulator) -> None:
+def test_sync_and_async_credentials_share_one_cache(imds_emulator: Emulator) -> None:
     sync = imds_identity.ManagedIdentityCredential().get_token(SCOPE)
     assert asyncio.run(ManagedIdentityCredential().get_token(SCOPE)).token == sync.token
     assert len(imds_emulator.token_requests) == 1
 
 
-def test_a_cached_token_touches_neither_a_thread_nor_the_loop(imds_emulator: Emulator) -> None:
+def test_cached_token_needs_neither_a_thread_nor_the_loop(imds_emulator: Emulator) -> None:
     credential = ManagedIdentityCredential()
     asyncio.run(credential.get_token(SCOPE))
-    stepped = credential.get_token(SCOPE)
-    with pytest.raises(StopIteration) as done:  # it ends with no loop to run on
-        stepped.send(None)
+    coroutine = credential.get_token(SCOPE)
+    with pytest.raises(StopIteration) as done:  # it finishes without a loop
+        coroutine.send(None)
     assert done.value.value is asyncio.run(credential.get_token(SCOPE))
 
 
-def test_64_tasks_with_a_credential_each_make_one_request(imds_emulator: Emulator) -> None:
+def test_64_tasks_with_their_own_credentials_make_one_request(imds_emulator: Emulator) -> None:
     imds_emulator.fault(delay=0.1)
 
     async def main() -> list[str]:
-        asked = (ManagedIdentityCredential().get_token(SCOPE) for _ in range(64))
-        return [token.token for token in await asyncio.gather(*asked)]
+        calls = (ManagedIdentityCredential().get_token(SCOPE) for _ in range(64))
+        return [token.token for token in await asyncio.gather(*calls)]
 
     assert len(set(asyncio.run(main()))) == 1
     assert len(imds_emulator.token_requests) == 1
 
 
-def test_the_loop_goes_on_while_a_token_is_fetched(imds_emulator: Emulator) -> None:
+def test_loop_keeps_running_while_a_token_is_fetched(imds_emulator: Emulator) -> None:
     imds_emulator.fault(delay=0.2)
 
     async def main() -> int:
         fetch = asyncio.create_task(ManagedIdentityCredential().get_token(SCOPE))
-        turns = 0
+        iterations = 0
         while not fetch.done():
-            turns += 1
+            iterations += 1
             await asyncio.sleep(0.001)
-        return turns
+        return iterations
 
     assert asyncio.run(main()) > 10
 
 
-def test_a_cancelled_waiter_harms_no_other(imds_emulator: Emulator) -> None:
+def test_canceled_waiter_does_not_affect_other_waiters(imds_emulator: Emulator) -> None:
     imds_emulator.fault(delay=0.2)
     credential = ManagedIdentityCredential()
 
@@ -115,24 +115,24 @@ def test_a_cancelled_waiter_harms_no_other(imds_emulator: Emulator) -> None:
     assert len(imds_emulator.token_requests) == 1
 
 
-def test_a_time_out_leaves_the_fetch_to_those_who_come_later(imds_emulator: Emulator) -> None:
+def test_fetch_continues_for_later_callers_after_a_timeout(imds_emulator: Emulator) -> None:
     imds_emulator.fault(delay=0.2)
     credential = ManagedIdentityCredential()
 
-    async def impatient() -> None:
+    async def call_with_timeout() -> None:
         await asyncio.wait_for(credential.get_token(SCOPE), 0.02)
 
     with pytest.raises(asyncio.TimeoutError):
-        asyncio.run(impatient())
+        asyncio.run(call_with_timeout())
     assert asyncio.run(credential.get_token(SCOPE)).token
     assert len(imds_emulator.token_requests) == 1
 
 
 @pytest.mark.parametrize("transport", [None, AioHttpTransport, AsyncioRequestsTransport])
-def test_it_works_under_one_loop_after_another(
+def test_credentials_work_in_consecutive_loops(
     imds_emulator: Emulator, transport: type[Any] | None
 ) -> None:
-    async def once(credential: ManagedIdentityCredential, claims: str) -> str:
+    async def fetch_token(credential: ManagedIdentityCredential, claims: str) -> str:
         async with credential:
             return (await credential.get_token(SCOPE, claims=claims)).token
 
@@ -140,11 +140,11 @@ def test_it_works_under_one_loop_after_another(
     for number in range(3):
         settings = {"transport": transport()} if transport else {}
         credential = ManagedIdentityCredential(**settings)
-        tokens.add(asyncio.run(once(credential, f"challenge {number}")))
+        tokens.add(asyncio.run(fetch_token(credential, f"challenge {number}")))
     assert len(tokens) == 3
 
 
-def test_one_credential_serves_loops_in_several_threads(imds_emulator: Emulator) -> None:
+def test_credential_can_be_used_by_loops_in_several_threads(imds_emulator: Emulator) -> None:
     imds_emulator.fault(delay=0.1)
     credential = ManagedIdentityCredential()
     tokens: list[str] = []
@@ -165,20 +165,22 @@ def test_one_credential_serves_loops_in_several_threads(imds_emulator: Emulator)
 @pytest.mark.parametrize(
     "transport", [AioHttpTransport, AsyncioRequestsTransport, RequestsTransport]
 )
-def test_transports_of_either_kind_send(arc_emulator: Emulator, transport: type[Any]) -> None:
-    seen: list[int] = []
+def test_sync_and_async_transports_are_supported(
+    arc_emulator: Emulator, transport: type[Any]
+) -> None:
+    statuses: list[int] = []
 
     async def main() -> str:
-        settings = {"raw_response_hook": lambda r: seen.append(r.http_response.status_code)}
+        settings = {"raw_response_hook": lambda r: statuses.append(r.http_response.status_code)}
         async with arc_credential(arc_emulator, transport=transport(), **settings) as credential:
             return (await credential.get_token(SCOPE)).token
 
     assert asyncio.run(main())
-    assert seen == [401, 200]
+    assert statuses == [401, 200]
 
 
 @pytest.mark.parametrize("transport", [AioHttpTransport, AsyncioRequestsTransport])
-def test_a_transport_that_reaches_nobody(
+def test_unreachable_endpoint_with_a_transport_is_unavailable(
     transport: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imds_identity._platform.clock.SystemClock.sleep", [].append)
@@ -191,7 +193,7 @@ def test_a_transport_that_reaches_nobody(
         asyncio.run(main())
 
 
-def test_a_fetch_whose_loop_is_gone_is_taken_over_by_another_loop(imds_emulator: Emulator) -> None:
+def test_another_loop_replaces_a_fetch_whose_loop_is_closed(imds_emulator: Emulator) -> None:
     imds_emulator.fault(delay=5, times=1)
 
     async def abandon() -> None:
@@ -204,22 +206,22 @@ def test_a_fetch_whose_loop_is_gone_is_taken_over_by_another_loop(imds_emulator:
     asyncio.run(abandon())
     started = time.monotonic()
     assert asyncio.run(ManagedIdentityCredential().get_token(SCOPE)).token
-    assert time.monotonic() - started < 4  # less than the answer that nobody waits for any more
+    assert time.monotonic() - started < 4  # less than the delay of the abandoned request
 
 
-def test_a_sync_call_on_the_thread_of_a_loop_that_fetches_does_not_wait_for_it(
+def test_sync_call_on_the_loop_thread_does_not_wait_for_a_fetch_on_that_loop(
     imds_emulator: Emulator,
 ) -> None:
     imds_emulator.fault(delay=0.2, times=1)
 
     async def both() -> tuple[str, str]:
-        asked = asyncio.Event()
+        request_sent = asyncio.Event()
         credential = ManagedIdentityCredential(
-            transport=AioHttpTransport(), raw_request_hook=lambda _: asked.set()
+            transport=AioHttpTransport(), raw_request_hook=lambda _: request_sent.set()
         )
         async with credential:
             task = asyncio.ensure_future(credential.get_token(SCOPE))
-            await asked.wait()
+            await request_sent.wait()
             # This blocks the loop that the task needs.
             sync = imds_identity.ManagedIdentityCredential().get_token(SCOPE)
             assert not task.done()
@@ -229,7 +231,7 @@ def test_a_sync_call_on_the_thread_of_a_loop_that_fetches_does_not_wait_for_it(
     assert all(tokens)
 
 
-def test_errors_are_what_they_are_for_the_sync_credential(imds_emulator: Emulator) -> None:
+def test_errors_are_the_same_as_for_the_sync_credential(imds_emulator: Emulator) -> None:
     with pytest.raises(CredentialUnavailableError, match="nobody") as caught:
         asyncio.run(ManagedIdentityCredential(client_id="nobody").get_token(SCOPE))
     assert caught.value.__context__ is None
@@ -242,13 +244,13 @@ def test_errors_are_what_they_are_for_the_sync_credential(imds_emulator: Emulato
         asyncio.run(ManagedIdentityCredential().get_token_info("a", "b"))
 
 
-def test_an_outage_goes_unnoticed_while_the_token_is_good(imds_emulator: Emulator) -> None:
+def test_outage_raises_no_error_while_the_token_is_valid(imds_emulator: Emulator) -> None:
     token_cache = TokenCache(SYSTEM_CLOCK, lambda: 0.5)
     credential = ManagedIdentityCredential(_token_cache=token_cache)
     first = asyncio.run(credential.get_token(SCOPE))
     entry = credential._entries[SCOPE]
     assert entry.token is not None
-    entry.token = entry.token.replaced(refresh_at=0)  # due since long ago
+    entry.token = entry.token.replaced(refresh_at=0)  # long overdue
     entry.hit_until = 0
     imds_emulator.fault(status=403)
     assert asyncio.run(credential.get_token(SCOPE)).token == first.token
@@ -257,15 +259,15 @@ def test_an_outage_goes_unnoticed_while_the_token_is_good(imds_emulator: Emulato
     assert asyncio.run(credential.get_token(SCOPE)).token == first.token
 
 
-def test_pickle_carries_configuration(imds_emulator: Emulator) -> None:
+def test_pickle_preserves_the_settings(imds_emulator: Emulator) -> None:
     credential = ManagedIdentityCredential(source="imds", client_id="c")
     assert repr(pickle.loads(pickle.dumps(credential))) == repr(credential)
 
 
-def test_a_bearer_token_provider(imds_emulator: Emulator) -> None:
+def test_bearer_token_provider_returns_the_token(imds_emulator: Emulator) -> None:
     async def main() -> None:
         credential = ManagedIdentityCredential()
-        provide = get_bearer_token_provider(credential, SCOPE)
-        assert await provide() == (await credential.get_token(SCOPE)).token
+        token_provider = get_bearer_token_provider(credential, SCOPE)
+        assert await token_provider() == (await credential.get_token(SCOPE)).token
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""A token is revoked, and every thread of every process is refused with the same claims."""
+"""A token is revoked, and every thread of every process gets the same claims challenge."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
 
-REFUSED = """
+CHALLENGED_PROCESS = """
 import sys, threading
 from imds_identity import ManagedIdentityCredential, ManagedIdentityError
 credential = ManagedIdentityCredential()
@@ -29,7 +29,7 @@ scope = "https://vault.azure.net/.default"
 first = credential.get_token(scope).token
 tokens, failures = set(), []
 
-def refused():
+def request_with_claims():
     try:
         tokens.add(credential.get_token(scope, claims='{"access_token": {}}').token)
     except ManagedIdentityError as error:
@@ -37,9 +37,9 @@ def refused():
 
 print("ready", flush=True)
 sys.stdin.readline()
-crowd = [threading.Thread(target=refused) for _ in range(12)]
-for thread in crowd: thread.start()
-for thread in crowd: thread.join()
+threads = [threading.Thread(target=request_with_claims) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
 assert first not in tokens
 print(len(tokens), len(failures), hash(min(tokens, default="")), flush=True)
 sys.stdin.readline()
@@ -50,27 +50,27 @@ print(hash(credential.get_token(scope).token))
 def run_processes(environment: dict[str, str], processes: int) -> list[subprocess.Popen[str]]:
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", REFUSED], env={**environment, "PYTHONHASHSEED": "0"},
+            [sys.executable, "-c", CHALLENGED_PROCESS], env={**environment, "PYTHONHASHSEED": "0"},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for _ in range(processes)
     ]  # fmt: skip
-    assert {line(process) for process in started} == {"ready"}
+    assert {read_line(process) for process in started} == {"ready"}
     return started
 
 
-def line(process: subprocess.Popen[str]) -> str:
+def read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
-def go(process: subprocess.Popen[str]) -> None:
+def resume(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
-    process.stdin.write("go\n")
+    process.stdin.write("continue\n")
     process.stdin.flush()
 
 
-def test_a_crowd_that_is_refused_makes_one_request_and_nobody_keeps_the_revoked_token(
+def test_processes_with_the_same_challenge_make_one_request_and_drop_the_revoked_token(
     emulator_factory: Any, tmp_path: Path
 ) -> None:
     emulator: Emulator = emulator_factory("vm", limits=True, latency=0.05, key_vault=False)
@@ -78,27 +78,27 @@ def test_a_crowd_that_is_refused_makes_one_request_and_nobody_keeps_the_revoked_
         **os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path / "shared"),
     }  # fmt: skip
     processes = run_processes(environment, 8)
-    refused, unaware = processes[:7], processes[7]
-    for process in refused:
-        go(process)
-    said = {line(process) for process in refused}
-    assert len(said) == 1
-    tokens, failures, new = said.pop().split()
+    challenged, late = processes[:7], processes[7]
+    for process in challenged:
+        resume(process)
+    lines = {read_line(process) for process in challenged}
+    assert len(lines) == 1
+    tokens, failures, new = lines.pop().split()
     assert (tokens, failures) == ("1", "0")
     assert [r.query.get("bypass_cache") for r in emulator.token_requests] == [None, "true"]
-    for process in refused:
-        go(process)
-        assert line(process) == new
-    # This one has the revoked token in its memory, and is told the same later than the others.
-    go(unaware)
-    assert line(unaware) == f"1 0 {new}"
+    for process in challenged:
+        resume(process)
+        assert read_line(process) == new
+    # This process still caches the revoked token and gets the challenge after the others.
+    resume(late)
+    assert read_line(late) == f"1 0 {new}"
     assert len(emulator.token_requests) == 2
-    go(unaware)
+    resume(late)
     for process in processes:
         process.communicate(timeout=30)
 
 
-def test_no_process_goes_on_serving_what_another_knows_to_be_revoked(
+def test_revoked_token_is_dropped_by_other_processes(
     imds_emulator: Emulator, tmp_path: Path
 ) -> None:
     scope = "https://vault.azure.net/.default"
@@ -113,12 +113,12 @@ def test_no_process_goes_on_serving_what_another_knows_to_be_revoked(
     new = one.get_token(scope, claims="c").token
     entry = other._entries[scope]
     assert entry.hit_until <= SYSTEM_CLOCK.tick() + HIT_SECONDS
-    entry.hit_until = 0  # when that second is over
+    entry.hit_until = 0  # as when that second is over
     assert other.get_token(scope).token == new != revoked
     assert len(imds_emulator.token_requests) == 2
 
 
-def test_claims_during_an_outage_end_with_what_one_of_all_has_found_out(
+def test_processes_share_the_failure_of_a_claims_request(
     emulator_factory: Any, tmp_path: Path
 ) -> None:
     emulator: Emulator = emulator_factory("vm", latency=0.2, key_vault=False)
@@ -128,10 +128,10 @@ def test_claims_during_an_outage_end_with_what_one_of_all_has_found_out(
     processes = run_processes(environment, 5)
     emulator.fault(status=400)
     for process in processes:
-        go(process)
-    assert {line(process)[:4] for process in processes} == {"0 12"}
+        resume(process)
+    assert {read_line(process)[:4] for process in processes} == {"0 12"}
     assert len(emulator.token_requests) == 2
     for process in processes:
-        go(process)  # a plain call gets the token that is there
-        assert line(process)
+        resume(process)  # a call without claims returns the cached token
+        assert read_line(process)
         process.communicate(timeout=30)

@@ -1,4 +1,4 @@
-"""The sync credential over a real socket: an emulated VM, an emulated Arc server, and faults."""
+"""The sync credential with emulators of a VM and an Arc server, and with injected faults."""
 
 from __future__ import annotations
 
@@ -48,29 +48,29 @@ def arc_credential(emulator: Emulator, **settings: Any) -> ManagedIdentityCreden
     )
 
 
-def in_a_child(work: Callable[[], str]) -> str:
-    """What ``work`` gives in a fork of this process, or the error that it met with."""
+def run_in_child(work: Callable[[], str]) -> str:
+    """Return the result of ``work`` in a forked child, or the repr of its exception."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            said = work()
-        except BaseException as error:  # noqa: BLE001 - the child must end here, whatever comes
-            said = repr(error)
-        os.write(writing, said.encode())
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - the child must exit here in any case
+            result = repr(error)
+        os.write(writing, result.encode())
         os._exit(0)
     os.close(writing)
-    with os.fdopen(reading) as answer:
-        said = answer.read()
+    with os.fdopen(reading) as pipe:
+        result = pipe.read()
     os.waitpid(child, 0)
-    return said
+    return result
 
 
 @pytest.fixture
-def emulated(
+def start_configured_emulator(
     emulator_factory: Callable[..., Emulator], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Emulator]:
-    """Starts an emulator that the environment leads to."""
+    """Return a function that starts an emulator and sets its environment variables."""
 
     def start(profile: str, **settings: Any) -> Emulator:
         emulator = emulator_factory(profile, **settings)
@@ -81,7 +81,7 @@ def emulated(
     return start
 
 
-def test_a_vm_s_token(imds_emulator: Emulator) -> None:
+def test_vm_token_is_fetched(imds_emulator: Emulator) -> None:
     token = ManagedIdentityCredential().get_token(SCOPE)
     assert isinstance(token, AccessToken)
     claims = claims_of(token.token)
@@ -91,7 +91,7 @@ def test_a_vm_s_token(imds_emulator: Emulator) -> None:
     assert request.query == {"api-version": "2018-02-01", "resource": "https://vault.azure.net"}
 
 
-def test_an_arc_server_s_token(arc_emulator: Emulator) -> None:
+def test_arc_server_token_is_fetched(arc_emulator: Emulator) -> None:
     token = arc_credential(arc_emulator).get_token(SCOPE)
     assert claims_of(token.token)["aud"] == "https://vault.azure.net"
     assert [request.status for request in arc_emulator.token_requests] == [401, 200]
@@ -99,23 +99,27 @@ def test_an_arc_server_s_token(arc_emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("selector", ["client_id", "object_id", "resource_id"])
 @pytest.mark.parametrize("profile", ["vm", "arc"])
-def test_a_user_assigned_identity_is_found_by_each_selector(
-    emulated: Callable[..., Emulator], profile: str, selector: str
+def test_each_selector_selects_the_user_assigned_identity(
+    start_configured_emulator: Callable[..., Emulator], profile: str, selector: str
 ) -> None:
-    emulator = emulated(profile)
+    emulator = start_configured_emulator(profile)
     user = DEFAULT_USER_ASSIGNED
     settings = {selector: getattr(user, selector)}
     credential = arc_credential(emulator, **settings)
     assert claims_of(credential.get_token(SCOPE).token)["oid"] == user.object_id
 
 
-def test_an_older_arc_agent_s_token_is_not_handed_out(emulated: Callable[..., Emulator]) -> None:
-    credential = arc_credential(emulated("arc", arc_agent="older"), client_id="somebody")
+def test_token_of_an_older_arc_agent_is_rejected_without_confirmation(
+    start_configured_emulator: Callable[..., Emulator],
+) -> None:
+    credential = arc_credential(
+        start_configured_emulator("arc", arc_agent="older"), client_id="somebody"
+    )
     with pytest.raises(MalformedAnswerError, match="did not confirm the client_id 'somebody'"):
         credential.get_token(SCOPE)
 
 
-def test_azure_core_s_protocols_are_met(imds_emulator: Emulator) -> None:
+def test_credential_implements_the_protocols_of_azure_core(imds_emulator: Emulator) -> None:
     credential = ManagedIdentityCredential()
     typed: TokenCredential = credential
     informed: SupportsTokenInfo = credential
@@ -130,14 +134,14 @@ def test_azure_core_s_protocols_are_met(imds_emulator: Emulator) -> None:
     assert (token.token, token.expires_on) == (info.token, info.expires_on)
 
 
-def test_the_same_object_is_served_again(imds_emulator: Emulator) -> None:
+def test_cached_token_is_the_same_object(imds_emulator: Emulator) -> None:
     credential = ManagedIdentityCredential()
     assert credential.get_token(SCOPE) is credential.get_token(SCOPE)
     assert credential.get_token_info(SCOPE) is credential.get_token_info(SCOPE)
     assert len(imds_emulator.token_requests) == 1
 
 
-def test_all_credentials_of_a_process_share_a_cache_by_identity_and_resource(
+def test_credentials_share_a_cache_by_identity_and_resource(
     imds_emulator: Emulator,
 ) -> None:
     user = DEFAULT_USER_ASSIGNED
@@ -150,7 +154,7 @@ def test_all_credentials_of_a_process_share_a_cache_by_identity_and_resource(
     assert len(imds_emulator.token_requests) == 3
 
 
-def test_64_threads_with_a_credential_each_make_one_request(imds_emulator: Emulator) -> None:
+def test_64_threads_with_their_own_credentials_make_one_request(imds_emulator: Emulator) -> None:
     imds_emulator.fault(delay=0.1)
     barrier = threading.Barrier(64)
     tokens: list[str] = []
@@ -170,7 +174,7 @@ def test_64_threads_with_a_credential_each_make_one_request(imds_emulator: Emula
     assert len(imds_emulator.token_requests) == 1
 
 
-def test_clear_cache_asks_anew(imds_emulator: Emulator) -> None:
+def test_clear_cache_causes_a_new_request(imds_emulator: Emulator) -> None:
     credential = ManagedIdentityCredential()
     credential.get_token(SCOPE)
     imds_identity.clear_cache()
@@ -178,7 +182,7 @@ def test_clear_cache_asks_anew(imds_emulator: Emulator) -> None:
     assert len(imds_emulator.token_requests) == 2
 
 
-def test_claims_bring_another_token_that_everybody_then_gets(imds_emulator: Emulator) -> None:
+def test_claims_fetch_a_token_that_replaces_the_cached_one(imds_emulator: Emulator) -> None:
     credential = ManagedIdentityCredential()
     first = credential.get_token(SCOPE)
     second = credential.get_token(SCOPE, claims='{"access_token":{}}')
@@ -191,7 +195,7 @@ def test_claims_bring_another_token_that_everybody_then_gets(imds_emulator: Emul
 
 
 @pytest.mark.parametrize("scopes", [(), ("a", "b"), ("",)])
-def test_scopes_that_name_no_resource(scopes: tuple[str, ...]) -> None:
+def test_invalid_scopes_are_rejected(scopes: tuple[str, ...]) -> None:
     credential = ManagedIdentityCredential()
     with pytest.raises(ValueError, match="scope"):
         credential.get_token(*scopes)
@@ -200,7 +204,7 @@ def test_scopes_that_name_no_resource(scopes: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("claims", ["\ud800", "x" * 70_000, 5])
-def test_claims_that_cannot_be_sent(imds_emulator: Emulator, claims: Any) -> None:
+def test_invalid_claims_are_rejected(imds_emulator: Emulator, claims: Any) -> None:
     credential = ManagedIdentityCredential()
     assert credential.get_token(SCOPE).token
     with pytest.raises(ValueError, match="claims are"):
@@ -208,17 +212,17 @@ def test_claims_that_cannot_be_sent(imds_emulator: Emulator, claims: Any) -> Non
     assert len(imds_emulator.token_requests) == 1
 
 
-def test_two_selectors() -> None:
+def test_two_selectors_are_rejected() -> None:
     with pytest.raises(ValueError, match="client_id and object_id"):
         ManagedIdentityCredential(client_id="a", object_id="b")
 
 
-def test_an_unknown_argument_is_not_swallowed() -> None:
+def test_unknown_argument_is_rejected() -> None:
     with pytest.raises(TypeError, match=r"ManagedIdentityCredential.*'retry_totla'"):
         ManagedIdentityCredential(retry_totla=3)  # type: ignore[call-arg]
 
 
-def test_an_identity_that_is_not_there(imds_emulator: Emulator) -> None:
+def test_missing_identity_is_reported_with_details(imds_emulator: Emulator) -> None:
     credential = ManagedIdentityCredential(client_id="nobody")
     with pytest.raises(CredentialUnavailableError) as caught:
         credential.get_token(SCOPE)
@@ -237,31 +241,35 @@ def test_an_identity_that_is_not_there(imds_emulator: Emulator) -> None:
     assert isinstance(caught.value, ClientAuthenticationError)
 
 
-def answer(body: str, content_type: str = "application/json") -> dict[str, Any]:
+def json_response(body: str, content_type: str = "application/json") -> dict[str, Any]:
     return {"status": 200, "body": body, "content_type": content_type}
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "words"),
+    ("fault", "error", "message"),
     [
-        (answer("<html>", "text/html"), CredentialUnavailableError, "6 bytes of text/html"),
-        (answer('{"access_token": "s3cret'), CredentialUnavailableError, "did not come from IMDS"),
-        (answer("[]"), CredentialUnavailableError, "did not come from IMDS"),
-        (answer('{"access_token": ""}'), MalformedAnswerError, "no access_token"),
-        (answer('{"access_token": "s3cret"}'), MalformedAnswerError, "no expires_on"),
+        (json_response("<html>", "text/html"), CredentialUnavailableError, "6 bytes of text/html"),
+        (
+            json_response('{"access_token": "s3cret'),
+            CredentialUnavailableError,
+            "did not come from IMDS",
+        ),
+        (json_response("[]"), CredentialUnavailableError, "did not come from IMDS"),
+        (json_response('{"access_token": ""}'), MalformedAnswerError, "no access_token"),
+        (json_response('{"access_token": "s3cret"}'), MalformedAnswerError, "no expires_on"),
         ({"token_lifetime": -60}, MalformedAnswerError, "expired"),
         ({"status": 200, "body": "x" * 300_000}, CredentialUnavailableError, "larger than"),
         ({"status": 302}, CredentialUnavailableError, "redirect"),
         ({"status": 418}, TokenRefusedError, "418"),
         ({"status": 429, "retry_after": 3600}, TokenRefusedError, "retry in 3600 s"),
     ],
-)  # fmt: skip
-def test_answers_that_are_no_token(
-    imds_emulator: Emulator, fault: dict[str, Any], error: type[Exception], words: str
+)
+def test_response_without_a_token_is_rejected(
+    imds_emulator: Emulator, fault: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     imds_emulator.fault(category="identity", **fault)
     credential = ManagedIdentityCredential()
-    with pytest.raises(error, match=words) as caught:
+    with pytest.raises(error, match=message) as caught:
         credential.get_token(SCOPE)
     assert "s3cret" not in str(caught.value)
     imds_emulator.clear_faults()
@@ -269,24 +277,24 @@ def test_answers_that_are_no_token(
     assert credential.get_token(SCOPE).token
 
 
-def test_no_secret_is_in_a_traceback_not_even_among_its_variables(arc_emulator: Emulator) -> None:
-    arc_emulator.fault(leg="answer", **answer('{"access_token": "s3cret-token"}'))
+def test_traceback_and_its_variables_contain_no_secret(arc_emulator: Emulator) -> None:
+    arc_emulator.fault(leg="answer", **json_response('{"access_token": "s3cret-token"}'))
     with pytest.raises(ManagedIdentityError) as caught:
         arc_credential(arc_emulator).get_token(SCOPE)
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    ours = [frame for frame in frames.stack if frame.name != inspect.stack()[0].function]
-    shown = "".join(f"{frame.locals}" for frame in ours) + str(caught.value)
-    assert ours
+    own_frames = [frame for frame in frames.stack if frame.name != inspect.stack()[0].function]
+    text = "".join(f"{frame.locals}" for frame in own_frames) + str(caught.value)
+    assert own_frames
     assert frames.__cause__ is frames.__context__ is None
-    assert "s3cret-token" not in shown
-    assert "Basic " not in shown
+    assert "s3cret-token" not in text
+    assert "Basic " not in text
 
 
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to become another user"
 )
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_user_without_the_group_is_told_what_to_do(arc_emulator: Emulator) -> None:
+def test_error_for_a_user_without_the_group_names_the_fix(arc_emulator: Emulator) -> None:
     def as_nobody() -> str:
         os.setgid(65534)
         os.setuid(65534)
@@ -294,13 +302,13 @@ def test_a_user_without_the_group_is_told_what_to_do(arc_emulator: Emulator) -> 
             arc_credential(arc_emulator).get_token(SCOPE)
         return str(caught.value)
 
-    message = in_a_child(as_nobody)
+    message = run_in_child(as_nobody)
     assert "may not read" in message
     assert "sudo usermod -aG himds" in message
 
 
 @pytest.mark.parametrize("realm", ["{tokens}/../x.key", "/etc/passwd", "{tokens}/missing.key"])
-def test_a_hostile_challenge(arc_emulator: Emulator, realm: str) -> None:
+def test_hostile_arc_challenge_gets_no_secret(arc_emulator: Emulator, realm: str) -> None:
     path = realm.format(tokens=arc_emulator.tokens_directory)
     arc_emulator.fault(
         leg="challenge", status=401, headers={"WWW-Authenticate": f"Basic realm={path}"}
@@ -314,13 +322,13 @@ def test_a_hostile_challenge(arc_emulator: Emulator, realm: str) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 403])
-def test_a_first_answer_of_arc_that_is_no_challenge(arc_emulator: Emulator, status: int) -> None:
-    arc_emulator.fault(leg="challenge", status=status, body="what it says")
+def test_first_arc_response_must_be_a_challenge(arc_emulator: Emulator, status: int) -> None:
+    arc_emulator.fault(leg="challenge", status=status, body="an error")
     with pytest.raises(TokenRefusedError):
         arc_credential(arc_emulator).get_token(SCOPE)
 
 
-def test_proxies_named_by_the_environment_are_left_alone(
+def test_proxies_of_the_environment_are_not_used(
     imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
@@ -331,7 +339,7 @@ def test_proxies_named_by_the_environment_are_left_alone(
     )
 
 
-def test_a_reset_is_retried_on_a_new_connection(
+def test_connection_reset_is_retried_on_a_new_connection(
     imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imds_identity._platform.clock.SystemClock.sleep", [].append)
@@ -339,7 +347,9 @@ def test_a_reset_is_retried_on_a_new_connection(
     assert ManagedIdentityCredential().get_token(SCOPE).token
 
 
-def test_throttling_is_waited_out(imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_throttled_request_is_retried_after_the_requested_delay(
+    imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slept: list[float] = []
     monkeypatch.setattr("imds_identity._platform.clock.SystemClock.sleep", slept.append)
     imds_emulator.fault(status=429, retry_after=3, times=2)
@@ -348,7 +358,7 @@ def test_throttling_is_waited_out(imds_emulator: Emulator, monkeypatch: pytest.M
     assert min(slept) >= 3
 
 
-def test_where_nobody_listens_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credential_is_unavailable_without_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr("imds_identity._platform.clock.SystemClock.sleep", slept.append)
     with pytest.raises(CredentialUnavailableError, match=r"no connection.*Tried 3 times"):
@@ -356,7 +366,7 @@ def test_where_nobody_listens_it_is_unavailable(monkeypatch: pytest.MonkeyPatch)
     assert sum(slept) < 4
 
 
-def test_a_variable_that_is_no_url_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_url_in_a_variable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "169.254.169.254")
     with pytest.raises(
         CredentialUnavailableError, match="AZURE_POD_IDENTITY_AUTHORITY_HOST results"
@@ -364,22 +374,24 @@ def test_a_variable_that_is_no_url_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         ManagedIdentityCredential().get_token(SCOPE)
 
 
-def test_an_arc_endpoint_elsewhere_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remote_arc_endpoint_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IDENTITY_ENDPOINT", "http://example.invalid/token")
     monkeypatch.setenv("IMDS_ENDPOINT", "http://example.invalid")
     with pytest.raises(ArcSecretError, match="not on this machine"):
         ManagedIdentityCredential().get_token(SCOPE)
 
 
-def test_pickle_and_copy_carry_configuration_and_no_token(imds_emulator: Emulator) -> None:
+def test_pickle_and_copy_preserve_settings_without_tokens(imds_emulator: Emulator) -> None:
     user = DEFAULT_USER_ASSIGNED
     credential = ManagedIdentityCredential(identity_config={"client_id": user.client_id})
     token = credential.get_token(SCOPE).token
     data = pickle.dumps(credential)
     assert token.encode() not in data
-    twin = pickle.loads(data)
-    assert repr(twin) == repr(credential)
-    assert twin.get_token(SCOPE).token == copy.deepcopy(credential).get_token(SCOPE).token == token
+    restored = pickle.loads(data)
+    assert repr(restored) == repr(credential)
+    assert (
+        restored.get_token(SCOPE).token == copy.deepcopy(credential).get_token(SCOPE).token == token
+    )
     with pytest.raises(TypeError, match="its own transport"):
         pickle.dumps(ManagedIdentityCredential(transport=RequestsTransport()))
 
@@ -393,16 +405,16 @@ def test_pickle_and_copy_carry_configuration_and_no_token(imds_emulator: Emulato
         ArcSecretError("m"),
     ],
 )
-def test_errors_travel_between_processes(error: ManagedIdentityError) -> None:
-    twin = pickle.loads(pickle.dumps(error))
-    assert isinstance(twin, type(error))
-    assert str(twin) == str(error)
-    assert (twin.status_code, twin.attempts, twin.seconds, twin.retry_after) == (
+def test_errors_can_be_pickled(error: ManagedIdentityError) -> None:
+    restored = pickle.loads(pickle.dumps(error))
+    assert isinstance(restored, type(error))
+    assert str(restored) == str(error)
+    assert (restored.status_code, restored.attempts, restored.seconds, restored.retry_after) == (
         error.status_code, error.attempts, error.seconds, error.retry_after,
     )  # fmt: skip
 
 
-def test_reprs_and_logs_are_free_of_tokens(
+def test_reprs_and_logs_contain_no_token(
     imds_emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -410,7 +422,7 @@ def test_reprs_and_logs_are_free_of_tokens(
     token = credential.get_token(SCOPE)
     info = credential.get_token_info(SCOPE)
     assert repr(credential) == "ManagedIdentityCredential(source='imds')"
-    for shown in (
+    for text in (
         repr(token),
         str(token),
         repr(info),
@@ -418,11 +430,11 @@ def test_reprs_and_logs_are_free_of_tokens(
         repr(vars(credential)),
         caplog.text,
     ):
-        assert token.token not in shown
+        assert token.token not in text
     assert token == AccessToken(token.token, token.expires_on)
 
 
-def test_a_transport_sends_and_is_closed_with_the_credential(imds_emulator: Emulator) -> None:
+def test_transport_is_used_and_closed_with_the_credential(imds_emulator: Emulator) -> None:
     seen: list[str] = []
     transport = RequestsTransport()
     with ManagedIdentityCredential(
@@ -446,12 +458,12 @@ def test_hooks_work_without_a_transport(arc_emulator: Emulator) -> None:
     assert statuses == [401, 200]
 
 
-def test_an_async_transport_belongs_to_the_async_credential() -> None:
+def test_async_transport_is_rejected() -> None:
     with pytest.raises(TypeError, match=r"use imds_identity\.aio"):
         ManagedIdentityCredential(transport=AioHttpTransport())
 
 
-def test_a_credential_without_a_transport_may_be_closed_and_used_again(
+def test_credential_without_a_transport_can_be_used_after_close(
     imds_emulator: Emulator,
 ) -> None:
     credential = ManagedIdentityCredential()
@@ -463,37 +475,40 @@ def test_a_credential_without_a_transport_may_be_closed_and_used_again(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_fork_leaves_the_credential_working_in_both(imds_emulator: Emulator) -> None:
+def test_credential_works_in_parent_and_child_after_a_fork(imds_emulator: Emulator) -> None:
     credential = ManagedIdentityCredential()
-    here = credential.get_token(SCOPE).token
+    parent_token = credential.get_token(SCOPE).token
 
     def in_child() -> str:
-        again = credential.get_token(SCOPE).token == here
-        other = bool(credential.get_token("https://storage.azure.com").token)
-        return f"{again} {other}"
+        is_same = credential.get_token(SCOPE).token == parent_token
+        has_other = bool(credential.get_token("https://storage.azure.com").token)
+        return f"{is_same} {has_other}"
 
-    assert in_a_child(in_child) == "True True"
+    assert run_in_child(in_child) == "True True"
     assert credential.get_token("https://graph.microsoft.com").token
 
 
-def test_it_is_a_link_of_azure_identity_s_chain(imds_emulator: Emulator) -> None:
+def test_credential_works_in_a_chain_of_azure_identity(imds_emulator: Emulator) -> None:
     from azure.core.credentials import AccessToken as Plain
     from azure.identity import ChainedTokenCredential
-    from azure.identity import CredentialUnavailableError as Theirs
+    from azure.identity import CredentialUnavailableError as AzureIdentityError
 
-    class Last:
+    class NextCredential:
         def get_token(self, *scopes: str, **kwargs: Any) -> AccessToken:
             return Plain("the next link's", 0)
 
-    nobody = ManagedIdentityCredential(client_id="nobody")
-    assert ChainedTokenCredential(nobody, Last()).get_token(SCOPE).token == "the next link's"
-    with pytest.raises(Theirs) as caught:
-        nobody.get_token(SCOPE)
+    unavailable = ManagedIdentityCredential(client_id="nobody")
+    assert (
+        ChainedTokenCredential(unavailable, NextCredential()).get_token(SCOPE).token
+        == "the next link's"
+    )
+    with pytest.raises(AzureIdentityError) as caught:
+        unavailable.get_token(SCOPE)
     assert isinstance(caught.value, CredentialUnavailableError)
-    assert isinstance(pickle.loads(pickle.dumps(caught.value)), Theirs)
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), AzureIdentityError)
 
 
-def test_a_bearer_token_provider_gives_what_the_credential_has(imds_emulator: Emulator) -> None:
+def test_bearer_token_provider_returns_the_token_of_the_credential(imds_emulator: Emulator) -> None:
     credential = ManagedIdentityCredential()
-    provide = imds_identity.get_bearer_token_provider(credential, SCOPE)
-    assert provide() == credential.get_token(SCOPE).token
+    token_provider = imds_identity.get_bearer_token_provider(credential, SCOPE)
+    assert token_provider() == credential.get_token(SCOPE).token

@@ -1,6 +1,6 @@
-"""Many threads at once, with the GIL and without: nothing leans on it.
+"""Many threads use the cache at the same time, with and without the GIL.
 
-The clock is moved by one of the threads, so that whatever takes a day happens all the time.
+One of the threads advances the fake clock, so that tokens expire all the time.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows yet")
 
 SCOPES = tuple(f"https://resource-{number}.example" for number in range(3))
-MOVES = 400
-CROWD = 100
-NOT_YET = -1
+CLOCK_STEPS = 400
+THREADS = 100
+NOT_STARTED = -1
 
 
 class CountingTokenFactory:
-    """A service that answers at once. Its tokens say what they are for, and how many came before.
+    """A service whose tokens contain their resource and a sequence number.
 
     Attributes:
-        given: how many tokens it has given.
+        issued: the number of tokens issued.
     """
 
     def __init__(self, clock: FakeClock) -> None:
-        self.given = 0
+        self.issued = 0
         self._clock = clock
         self._lock = threading.Lock()
 
     def token(self, resource: str = "") -> Token:
         with self._lock:
-            self.given += 1
-            return token_now(self._clock, f"{resource} {self.given}")
+            self.issued += 1
+            return token_now(self._clock, f"{resource} {self.issued}")
 
 
 class Reader:
-    """Asks for tokens, and checks each: for what was asked, good, and as late as it has to be."""
+    """Requests tokens and checks the resource, expiry and sequence number of each."""
 
     def __init__(self, clock: FakeClock, token_factory: CountingTokenFactory) -> None:
         self._clock = clock
@@ -73,29 +73,31 @@ class Reader:
     @contextlib.contextmanager
     def checked(self, scope: str, later_than: int = 0) -> Iterator[list[Any]]:
         tokens: list[Any] = []
-        asked_at = self._clock.wall()
+        requested_at = self._clock.wall()
         yield tokens
         resource, number = tokens[0].token.split()
         assert resource == scope
-        assert tokens[0].expires_on + 1 > asked_at
+        assert tokens[0].expires_on + 1 > requested_at
         assert int(number) > later_than
 
-    def ask(self, credential: ManagedIdentityCredential, scope: str, **how: Any) -> None:
+    def read(self, credential: ManagedIdentityCredential, scope: str, **options: Any) -> None:
         with self.checked(scope) as tokens:
-            tokens.append(credential.get_token(scope, **how))
+            tokens.append(credential.get_token(scope, **options))
         with self.checked(scope) as tokens:
             tokens.append(credential.get_token_info(scope))
 
-    def ask_anew(self, credential: ManagedIdentityCredential, scope: str, claims: str) -> None:
-        with self.checked(scope, self._token_factory.given) as tokens:
+    def read_with_claims(
+        self, credential: ManagedIdentityCredential, scope: str, claims: str
+    ) -> None:
+        with self.checked(scope, self._token_factory.issued) as tokens:
             tokens.append(credential.get_token(scope, claims=claims))
 
-    def ask_after_clearing(self, credential: ManagedIdentityCredential, scope: str) -> None:
-        with self.checked(scope, self._token_factory.given) as tokens:
+    def read_after_clear(self, credential: ManagedIdentityCredential, scope: str) -> None:
+        with self.checked(scope, self._token_factory.issued) as tokens:
             credential._client.token_cache.clear()
             tokens.append(credential.get_token(scope))
 
-    async def ask_async(self, credential: AsyncCredential, scope: str) -> None:
+    async def read_async(self, credential: AsyncCredential, scope: str) -> None:
         with self.checked(scope) as tokens:
             tokens.append(await credential.get_token(scope))
 
@@ -108,154 +110,156 @@ def token_factory(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Counting
         return token_factory.token(wanted.resource)
 
     monkeypatch.setattr(ImdsSource, "fetch", fetch)
-    # A thread that is never scheduled sees days go by, and would give up.
+    # A thread that is not scheduled for a while sees days pass and would give up.
     monkeypatch.setattr(cache_module, "TRIES", 1_000_000)
     return token_factory
 
 
-def test_nobody_gets_a_token_that_is_another_s_or_has_ended(
+def test_no_thread_gets_a_wrong_or_expired_token(
     clock: FakeClock, token_factory: CountingTokenFactory
 ) -> None:
-    token_cache, over, reader = (
+    token_cache, finished, reader = (
         TokenCache(clock, no_jitter),
         threading.Event(),
         Reader(clock, token_factory),
     )
     credential = ManagedIdentityCredential(_token_cache=token_cache)
-    beside, names = AsyncCredential(_token_cache=token_cache), itertools.count()
+    async_credential, names = AsyncCredential(_token_cache=token_cache), itertools.count()
 
-    def let_time_pass() -> None:
+    def advance_clock() -> None:
         try:
-            for move in range(1, MOVES):
-                clock.seconds += LIFE if not move % 50 else LIFE / 2 if not move % 10 else 0.3
+            for step in range(1, CLOCK_STEPS):
+                clock.seconds += LIFE if not step % 50 else LIFE / 2 if not step % 10 else 0.3
                 for scope in SCOPES:
                     credential.get_token(scope)
         finally:
-            over.set()
+            finished.set()
 
-    def again_and_again(ask: Callable[[str], object]) -> None:
+    def repeat(read: Callable[[str], object]) -> None:
         for scope in itertools.cycle(SCOPES):
-            ask(scope)
-            if over.is_set():
+            read(scope)
+            if finished.is_set():
                 return
 
-    async def read_async(_: object) -> None:
-        await asyncio.gather(*(reader.ask_async(beside, scope) for scope in SCOPES * 3))
+    async def read_all_async(_: object) -> None:
+        await asyncio.gather(*(reader.read_async(async_credential, scope) for scope in SCOPES * 3))
 
-    run_processes: list[Callable[[str], object]] = [
-        *[partial(reader.ask, credential)] * 5,
-        partial(reader.ask_after_clearing, credential),
-        lambda scope: reader.ask_anew(credential, scope, f"claims-{next(names)}"),
-        lambda scope: asyncio.run(read_async(scope)),
+    readers: list[Callable[[str], object]] = [
+        *[partial(reader.read, credential)] * 5,
+        partial(reader.read_after_clear, credential),
+        lambda scope: reader.read_with_claims(credential, scope, f"claims-{next(names)}"),
+        lambda scope: asyncio.run(read_all_async(scope)),
     ]
-    run_concurrently(let_time_pass, *(partial(again_and_again, ask) for ask in run_processes))
-    assert token_factory.given > MOVES // 10
+    run_concurrently(advance_clock, *(partial(repeat, read) for read in readers))
+    assert token_factory.issued > CLOCK_STEPS // 10
 
 
-def test_of_a_hundred_threads_that_miss_at_once_one_asks(
+def test_one_of_a_hundred_threads_that_miss_fetches(
     clock: FakeClock, token_factory: CountingTokenFactory
 ) -> None:
     token_cache, rounds = TokenCache(clock, no_jitter), range(1, 6)
-    entry, together = token_cache.entry(KEY), threading.Barrier(CROWD)
-    asked: list[int] = []
+    entry, barrier = token_cache.entry(KEY), threading.Barrier(THREADS)
+    counts: list[int] = []
 
     def miss() -> None:
         for number in rounds:
-            if together.wait() == 0:
-                asked.append(token_factory.given)
+            if barrier.wait() == 0:
+                counts.append(token_factory.issued)
                 clock.seconds += 2 * LIFE
-            together.wait()
+            barrier.wait()
             assert token_cache.get(entry, token_factory.token).value == f" {number}"
 
-    run_concurrently(*[miss] * CROWD)
-    assert asked == [number - 1 for number in rounds]
+    run_concurrently(*[miss] * THREADS)
+    assert counts == [number - 1 for number in rounds]
 
 
 class Stopped(BaseException):
-    """What stops a thread that waits."""
+    """The exception that interrupts a waiting thread."""
 
 
-class Victim:
-    """A thread that asks again and again, and is stopped again and again."""
+class InterruptedThread:
+    """A thread that requests tokens in a loop and is interrupted repeatedly."""
 
-    def __init__(self, ask: Callable[[], object], over: threading.Event) -> None:
-        self._ask = ask
-        self._over = over
+    def __init__(self, request: Callable[[], object], finished: threading.Event) -> None:
+        self._request = request
+        self._finished = finished
         self._ident = 0
-        self._stops = NOT_YET
-        self._is_past_stopping = False
+        self._interruptions = NOT_STARTED
+        self._is_past_interruption = False
 
     def run(self) -> None:
-        with contextlib.suppress(Stopped):  # one that came late
+        with contextlib.suppress(Stopped):  # a late interruption
             self._run()
 
     def _run(self) -> None:
-        self._ident, stops = threading.get_ident(), 0
-        while not self._over.is_set():
+        self._ident, interruptions = threading.get_ident(), 0
+        while not self._finished.is_set():
             try:
-                while not self._over.is_set():
-                    self._stops = stops
-                    self._ask()
+                while not self._finished.is_set():
+                    self._interruptions = interruptions
+                    self._request()
             except Stopped:
-                stops += 1
+                interruptions += 1
 
-    def stop(self, after: Callable[[], object]) -> None:
-        """Stop it, do something else, and wait until it is stopped and asks again."""
-        before = self._stops
-        if before == NOT_YET or self._is_past_stopping:
+    def interrupt(self, after: Callable[[], object]) -> None:
+        """Interrupt the thread, call ``after``, and wait until the thread fetches again."""
+        before = self._interruptions
+        if before == NOT_STARTED or self._is_past_interruption:
             return
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(self._ident), ctypes.py_object(Stopped)
         )
         after()
         for _ in range(30):
-            if self._stops != before:
+            if self._interruptions != before:
                 return
             threading.Event().wait(0.01)
-        # What is raised in a finaliser gets lost. Another might come where nothing catches it.
-        self._is_past_stopping = True
+        # An exception in a finalizer is lost, and another could be raised where nothing catches it.
+        self._is_past_interruption = True
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_threads_that_are_stopped_harm_none_that_go_on(
+def test_interrupted_threads_do_not_affect_other_threads(
     clock: FakeClock, token_factory: CountingTokenFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_module, "POLL_SECONDS", 0.02)
-    token_cache, over = TokenCache(clock, no_jitter), threading.Event()
-    ask, names = (
+    token_cache, finished = TokenCache(clock, no_jitter), threading.Event()
+    get_token, names = (
         partial(token_cache.get, token_cache.entry(KEY), token_factory.token),
         itertools.count(),
     )
-    # Each asks for one of its own: who waits is stopped, and the processor is left to others.
-    victims = [Victim(lambda: ask(f"claims-{next(names)}"), over) for _ in range(4)]
+    # Each uses different claims, so that it waits for its own fetch when it is interrupted.
+    threads = [
+        InterruptedThread(lambda: get_token(f"claims-{next(names)}"), finished) for _ in range(4)
+    ]
 
-    def expired() -> None:
+    def expire_and_fetch() -> None:
         clock.seconds += LIFE
-        ask()
+        get_token()
 
-    def stop_them() -> None:
+    def interrupt_all() -> None:
         try:
-            for victim in victims * 20:
-                victim.stop(expired)
+            for thread in threads * 20:
+                thread.interrupt(expire_and_fetch)
         finally:
-            over.set()
+            finished.set()
 
-    run_concurrently(stop_them, *(victim.run for victim in victims))
-    assert ask()
+    run_concurrently(interrupt_all, *(thread.run for thread in threads))
+    assert get_token()
 
 
-def test_threads_come_and_go_while_others_count_them() -> None:
-    over = threading.Event()
+def test_internal_threads_can_be_listed_while_threads_start_and_end() -> None:
+    finished = threading.Event()
 
     def begin() -> None:
         try:
             for _ in range(200):
                 start_thread(int)
         finally:
-            over.set()
+            finished.set()
 
     def count() -> None:
-        while not over.is_set():
+        while not finished.is_set():
             assert isinstance(internal_threads(), frozenset)
 
     others = internal_threads()
@@ -264,8 +268,8 @@ def test_threads_come_and_go_while_others_count_them() -> None:
     assert internal_threads() <= others
 
 
-class _Vm(BaseHTTPRequestHandler):
-    """A service like a VM's, but for its tokens, which count requests."""
+class _FakeImds(BaseHTTPRequestHandler):
+    """An IMDS whose tokens contain the number of requests."""
 
     def do_GET(self) -> None:
         server: Any = self.server
@@ -284,53 +288,55 @@ class _Vm(BaseHTTPRequestHandler):
         pass
 
 
-BEGINNERS = f"""
+FIRST_TOKEN = f"""
 import sys, threading
 for module in sys.argv[1:]: __import__(module)
 sys.setswitchinterval(1e-6)
-together, tokens, threads = threading.Barrier({CROWD}), set(), []
+barrier, tokens, caches = threading.Barrier({THREADS}), set(), []
 
-def begin():
-    together.wait()
+def get_first_token():
+    barrier.wait()
     import imds_identity
     credential = imds_identity.ManagedIdentityCredential()
     tokens.add(credential.get_token("https://vault.azure.net").token)
-    threads.append(credential._client.token_cache)
+    caches.append(credential._client.token_cache)
 
-crowd = [threading.Thread(target=begin) for _ in range({CROWD})]
-for thread in crowd: thread.start()
-for thread in crowd: thread.join()
-print(len(threads), len(set(map(id, threads))), sorted(tokens))
+threads = [threading.Thread(target=get_first_token) for _ in range({THREADS})]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(caches), len(set(map(id, caches))), sorted(tokens))
 """
 
 
 @pytest.mark.parametrize("imported", [[], ["imds_identity.credential"]])
-def test_of_a_process_that_begins_with_a_hundred_threads_one_asks(imported: list[str]) -> None:
-    """What a first token needs is imported by all of them at once, too."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Vm) as server:
+def test_one_of_a_hundred_starting_threads_fetches_the_first_token(imported: list[str]) -> None:
+    """All threads also import the package at the same time."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _FakeImds) as server:
         server.requests = []  # type: ignore[attr-defined]
         threading.Thread(target=partial(server.serve_forever, 0.01), daemon=True).start()
         try:
-            where = f"http://127.0.0.1:{server.server_port}"
+            url = f"http://127.0.0.1:{server.server_port}"
             done = subprocess.run(
-                [sys.executable, "-c", BEGINNERS, *imported],
-                env={**os.environ, "AZURE_POD_IDENTITY_AUTHORITY_HOST": where},
+                [sys.executable, "-c", FIRST_TOKEN, *imported],
+                env={**os.environ, "AZURE_POD_IDENTITY_AUTHORITY_HOST": url},
                 capture_output=True, text=True, timeout=120, check=False,
             )  # fmt: skip
         finally:
             server.shutdown()
-    assert done.stdout.strip() == f"{CROWD} 1 ['token-1']", done.stderr
+    assert done.stdout.strip() == f"{THREADS} 1 ['token-1']", done.stderr
     assert done.stderr == ""
 
 
-def test_an_emulator_is_asked_and_changed_at_once(start_emulator: Callable[..., Emulator]) -> None:
-    emulator, over = start_emulator(limits=False), threading.Event()
-    where = f"{emulator.endpoint}/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net"
-    asking = urllib.request.Request(where, headers={"Metadata": "true"})
+def test_emulator_handles_requests_while_it_is_changed(
+    start_emulator: Callable[..., Emulator],
+) -> None:
+    emulator, finished = start_emulator(limits=False), threading.Event()
+    url = f"{emulator.endpoint}/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net"
+    request = urllib.request.Request(url, headers={"Metadata": "true"})
 
-    def ask() -> bytes:
-        with urllib.request.urlopen(asking, timeout=30) as answer:
-            body: bytes = answer.read()
+    def get_response() -> bytes:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            body: bytes = response.read()
             return body
 
     def change() -> None:
@@ -339,29 +345,29 @@ def test_an_emulator_is_asked_and_changed_at_once(start_emulator: Callable[..., 
                 number = emulator.fault(delay=0.001)
                 emulator.schedule_event()
                 assert [each for each, _ in emulator.faults] == [number]
-                assert all(request.status in (0, 200) for request in emulator.requests)
+                assert all(entry.status in (0, 200) for entry in emulator.requests)
                 emulator.revoke_tokens()
                 assert len({token.value for token in emulator.issued_tokens}) <= 1
                 emulator.reset()
                 assert emulator.events == []
         finally:
-            over.set()
+            finished.set()
 
-    def ask_on() -> None:
-        while not over.is_set():
-            assert json.loads(ask())["token_type"] == "Bearer"
+    def keep_requesting() -> None:
+        while not finished.is_set():
+            assert json.loads(get_response())["token_type"] == "Bearer"
 
-    run_concurrently(change, *[ask_on] * 4)
+    run_concurrently(change, *[keep_requesting] * 4)
     emulator.reset()
-    ask()
+    get_response()
     assert len(emulator.token_requests) == 1
 
 
 @pytest.mark.skipif(
     not sysconfig.get_config_var("Py_GIL_DISABLED") or not sys._is_gil_enabled(),  # type: ignore[attr-defined]
-    reason="no GIL that could be switched off",
+    reason="the GIL is already off or cannot be turned off",
 )
-def test_all_of_this_holds_where_an_extension_has_brought_back_the_gil() -> None:
+def test_these_tests_pass_with_the_gil_turned_off() -> None:
     done = subprocess.run(
         [sys.executable, "-X", "gil=0", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
         capture_output=True, text=True, timeout=300, check=False,

@@ -1,4 +1,4 @@
-"""Log handlers that use the credential themselves, and what is done under the broker's lock."""
+"""Log handlers that use the credential, and which code runs under the token cache's lock."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 SCOPE = "https://vault.azure.net/.default"
 
 
-class Sends(logging.Handler):
-    """Sends each record somewhere, with a token, and holds its own lock while it does."""
+class SendingHandler(logging.Handler):
+    """A handler that requests a token for each record while it holds its own lock."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(logging.DEBUG)
@@ -42,7 +42,7 @@ class Sends(logging.Handler):
 
 
 @pytest.fixture
-def root() -> Iterator[logging.Logger]:
+def root_logger() -> Iterator[logging.Logger]:
     logger = logging.getLogger()
     level, handlers = logger.level, list(logger.handlers)
     logger.setLevel(logging.DEBUG)
@@ -52,36 +52,39 @@ def root() -> Iterator[logging.Logger]:
         logger.removeHandler(handler)
 
 
-def in_time(work: Any) -> None:
+def run_with_timeout(work: Any) -> None:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(20)
-    assert not thread.is_alive(), "it hangs"
+    assert not thread.is_alive(), "the call hangs"
 
 
-def test_a_handler_of_everything_gets_its_token(
-    imds_emulator: Emulator, tmp_path: Path, root: logging.Logger
+def test_handler_of_the_root_logger_gets_its_token(
+    imds_emulator: Emulator, tmp_path: Path, root_logger: logging.Logger
 ) -> None:
-    handler = Sends(cache=tmp_path / "cache")
-    root.addHandler(handler)
-    in_time(lambda: logging.getLogger("app").info("a line"))
+    handler = SendingHandler(cache=tmp_path / "cache")
+    root_logger.addHandler(handler)
+    run_with_timeout(lambda: logging.getLogger("app").info("a line"))
     assert handler.tokens
 
 
-def test_a_handler_gets_its_token_though_the_fetch_has_something_to_say(
-    imds_emulator: Emulator, tmp_path: Path, root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+def test_handler_gets_its_token_while_the_fetch_logs_a_warning(
+    imds_emulator: Emulator,
+    tmp_path: Path,
+    root_logger: logging.Logger,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def full(*args: object) -> None:
+    def raise_disk_full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Directory, "write", full)
-    handler = Sends(cache=tmp_path / "cache")
-    root.addHandler(handler)
-    in_time(lambda: logging.getLogger("app").info("a line"))
+    monkeypatch.setattr(Directory, "write", raise_disk_full)
+    handler = SendingHandler(cache=tmp_path / "cache")
+    root_logger.addHandler(handler)
+    run_with_timeout(lambda: logging.getLogger("app").info("a line"))
     assert len(handler.tokens) >= 1
 
 
-UNDER_THE_LOCK = """
+AUDIT_SCRIPT = """
 import logging, sys
 from imds_identity import ManagedIdentityCredential, ManagedIdentityError, clear_cache
 from imds_identity._token_cache.process import process_token_cache
@@ -115,11 +118,11 @@ print(seen)
 """
 
 
-def test_nothing_is_read_imported_or_called_under_the_broker_s_lock(
+def test_no_io_import_or_callback_runs_under_the_token_cache_lock(
     imds_emulator: Emulator, tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", UNDER_THE_LOCK],
+        [sys.executable, "-c", AUDIT_SCRIPT],
         env={
             **os.environ, **imds_emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path / "c")
         },
@@ -128,15 +131,22 @@ def test_nothing_is_read_imported_or_called_under_the_broker_s_lock(
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_clear_cache_in_a_fresh_process_clears_what_is_shared(
+def test_clear_cache_in_a_new_process_clears_the_shared_cache(
     imds_emulator: Emulator, tmp_path: Path
 ) -> None:
     environment = {
         **os.environ, **imds_emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path / "c")
     }  # fmt: skip
-    ask = f"imds_identity.ManagedIdentityCredential().get_token({SCOPE!r})"
-    for number, work in ((1, ask), (1, ask), (1, "imds_identity.clear_cache()"), (2, ask)):
+    get_token = f"imds_identity.ManagedIdentityCredential().get_token({SCOPE!r})"
+    for number, statement in (
+        (1, get_token),
+        (1, get_token),
+        (1, "imds_identity.clear_cache()"),
+        (2, get_token),
+    ):
         subprocess.run(
-            [sys.executable, "-c", f"import imds_identity; {work}"], env=environment, check=True
+            [sys.executable, "-c", f"import imds_identity; {statement}"],
+            env=environment,
+            check=True,
         )
         assert len(imds_emulator.token_requests) == number

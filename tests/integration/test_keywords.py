@@ -1,4 +1,4 @@
-"""azure-identity's keywords, each by what it does on the wire, and what is refused."""
+"""The keywords of azure-identity: their effect on requests, and which values are rejected."""
 
 from __future__ import annotations
 
@@ -46,22 +46,24 @@ SCOPE = "https://vault.azure.net/.default"
 AIO = imds_identity.aio.ManagedIdentityCredential
 
 
-def ask(face: Any, **settings: Any) -> str:
-    """A token by either face; the async one has a loop and closes what it was given."""
-    if face is not AIO:
-        return str(face(**settings).get_token(SCOPE).token)
+def fetch_token(credential_type: Any, **settings: Any) -> str:
+    """Return a token from a new credential; an async one runs in a new loop and is closed."""
+    if credential_type is not AIO:
+        return str(credential_type(**settings).get_token(SCOPE).token)
 
     async def main() -> str:
-        async with face(**settings) as credential:
+        async with credential_type(**settings) as credential:
             return str((await credential.get_token(SCOPE)).token)
 
     return asyncio.run(main())
 
 
-FACES = pytest.mark.parametrize("face", [ManagedIdentityCredential, AIO], ids=["sync", "aio"])
+BOTH_TYPES = pytest.mark.parametrize(
+    "credential_type", [ManagedIdentityCredential, AIO], ids=["sync", "aio"]
+)
 
 
-class Adds(SansIOHTTPPolicy[Any, Any]):
+class HeaderPolicy(SansIOHTTPPolicy[Any, Any]):
     def __init__(self) -> None:
         self.responses: list[int] = []
 
@@ -72,81 +74,85 @@ class Adds(SansIOHTTPPolicy[Any, Any]):
         self.responses.append(response.http_response.status_code)
 
 
-class Wraps(HTTPPolicy[Any, Any]):
+class WrappingPolicy(HTTPPolicy[Any, Any]):
     def send(self, request: Any) -> Any:
         request.http_request.headers["X-Wrapped"] = "yes"
         return self.next.send(request)
 
 
-class WrapsAsync(AsyncHTTPPolicy[Any, Any]):
+class AsyncWrappingPolicy(AsyncHTTPPolicy[Any, Any]):
     async def send(self, request: Any) -> Any:
         request.http_request.headers["X-Wrapped"] = "yes"
         await asyncio.sleep(0)
         return await self.next.send(request)
 
 
-class TestWhatIsSent:
-    @FACES
-    def test_headers(self, imds_emulator: Emulator, face: Any) -> None:
-        ask(face, headers={"X-One": "1"})
+class TestRequests:
+    @BOTH_TYPES
+    def test_headers_are_sent(self, imds_emulator: Emulator, credential_type: Any) -> None:
+        fetch_token(credential_type, headers={"X-One": "1"})
         assert imds_emulator.requests[-1].headers["x-one"] == "1"
 
-    @FACES
-    def test_a_user_agent(self, imds_emulator: Emulator, face: Any) -> None:
-        ask(face, user_agent="my-app/1.0")
-        said = imds_emulator.requests[-1].headers["user-agent"]
-        assert said.startswith("my-app/1.0 imds-identity/")
+    @BOTH_TYPES
+    def test_user_agent_is_prepended(self, imds_emulator: Emulator, credential_type: Any) -> None:
+        fetch_token(credential_type, user_agent="my-app/1.0")
+        user_agent = imds_emulator.requests[-1].headers["user-agent"]
+        assert user_agent.startswith("my-app/1.0 imds-identity/")
 
-    def test_a_user_agent_alone(self, imds_emulator: Emulator) -> None:
-        ask(ManagedIdentityCredential, user_agent="my-app", user_agent_overwrite=True)
+    def test_user_agent_can_replace_the_default(self, imds_emulator: Emulator) -> None:
+        fetch_token(ManagedIdentityCredential, user_agent="my-app", user_agent_overwrite=True)
         assert imds_emulator.requests[-1].headers["user-agent"] == "my-app"
 
-    def test_a_request_id(self, imds_emulator: Emulator) -> None:
-        ask(ManagedIdentityCredential, request_id="an-id")
+    def test_request_id_is_sent(self, imds_emulator: Emulator) -> None:
+        fetch_token(ManagedIdentityCredential, request_id="an-id")
         assert imds_emulator.requests[-1].headers["x-ms-client-request-id"] == "an-id"
 
-    @FACES
+    @BOTH_TYPES
     @pytest.mark.parametrize("name", ["per_call_policies", "per_retry_policies", "policies"])
-    def test_policies_see_each_request(self, imds_emulator: Emulator, face: Any, name: str) -> None:
+    def test_policies_see_each_request(
+        self, imds_emulator: Emulator, credential_type: Any, name: str
+    ) -> None:
         imds_emulator.fault(status=500, times=1)
-        policy = Adds()
-        ask(face, **{name: [policy]}, retry_backoff_factor=0)
+        policy = HeaderPolicy()
+        fetch_token(credential_type, **{name: [policy]}, retry_backoff_factor=0)
         assert policy.responses == [500, 200]
         assert imds_emulator.requests[-1].headers["x-added"] == "by-a-policy"
 
-    def test_a_policy_need_be_in_no_list(self, imds_emulator: Emulator) -> None:
-        ask(ManagedIdentityCredential, per_call_policies=Adds())
+    def test_single_policy_is_accepted_without_a_list(self, imds_emulator: Emulator) -> None:
+        fetch_token(ManagedIdentityCredential, per_call_policies=HeaderPolicy())
         assert imds_emulator.requests[-1].headers["x-added"] == "by-a-policy"
 
     @pytest.mark.parametrize("transport", [None, RequestsTransport])
-    def test_a_policy_may_do_the_sending(
+    def test_policy_can_send_the_request(
         self, imds_emulator: Emulator, transport: Callable[[], Any] | None
     ) -> None:
-        ask(
+        fetch_token(
             ManagedIdentityCredential,
-            per_call_policies=[Wraps()],
+            per_call_policies=[WrappingPolicy()],
             transport=transport and transport(),
         )
         assert imds_emulator.requests[-1].headers["x-wrapped"] == "yes"
 
     @pytest.mark.parametrize("transport", [None, AioHttpTransport])
-    def test_an_async_policy_may_do_the_sending(
+    def test_async_policy_can_send_the_request(
         self, imds_emulator: Emulator, transport: Callable[[], Any] | None
     ) -> None:
-        ask(AIO, per_call_policies=[WrapsAsync()], transport=transport and transport())
+        fetch_token(
+            AIO, per_call_policies=[AsyncWrappingPolicy()], transport=transport and transport()
+        )
         assert imds_emulator.requests[-1].headers["x-wrapped"] == "yes"
 
-    def test_nobody_gets_the_answer_to_another_s_request(self, imds_emulator: Emulator) -> None:
-        """A policy knows its next one; with a pipeline a request, threads would exchange theirs."""
+    def test_concurrent_requests_get_their_own_responses(self, imds_emulator: Emulator) -> None:
+        """A policy stores its successor, so concurrent requests could swap their responses."""
         imds_emulator.fault(delay=0.3, times=2)
-        credential = ManagedIdentityCredential(per_call_policies=[Wraps()])
+        credential = ManagedIdentityCredential(per_call_policies=[WrappingPolicy()])
 
         async def both() -> list[str]:
-            got = [
+            calls = [
                 asyncio.to_thread(credential.get_token, resource)
                 for resource in ("https://vault.azure.net", "https://management.azure.com")
             ]
-            return [token.token for token in await asyncio.gather(*got)]
+            return [token.token for token in await asyncio.gather(*calls)]
 
         one, two = asyncio.run(both())
         assert [audience_of(token) for token in (one, two)] == [
@@ -154,57 +160,60 @@ class TestWhatIsSent:
             "https://management.azure.com",
         ]
 
-    @FACES
+    @BOTH_TYPES
     @pytest.mark.parametrize("kind", ["sync", "async"])
-    def test_a_policy_of_the_other_kind_is_refused_at_once(self, face: Any, kind: str) -> None:
-        policy = Wraps() if face is AIO else WrapsAsync()
-        transport = AioHttpTransport() if face is AIO else None
+    def test_policy_of_the_wrong_kind_is_rejected(self, credential_type: Any, kind: str) -> None:
+        policy = WrappingPolicy() if credential_type is AIO else AsyncWrappingPolicy()
+        transport = AioHttpTransport() if credential_type is AIO else None
         with pytest.raises(TypeError, match="policy"):
-            face(per_call_policies=[policy], transport=transport)
+            credential_type(per_call_policies=[policy], transport=transport)
 
 
 class TestRetries:
-    @FACES
-    def test_one_request_is_one(self, imds_emulator: Emulator, face: Any) -> None:
+    @BOTH_TYPES
+    def test_retry_total_of_zero_sends_one_request(
+        self, imds_emulator: Emulator, credential_type: Any
+    ) -> None:
         imds_emulator.fault(status=500, times=9)
         with pytest.raises(ManagedIdentityError):
-            ask(face, retry_total=0)
+            fetch_token(credential_type, retry_total=0)
         assert len(imds_emulator.token_requests) == 1
 
-    @FACES
+    @BOTH_TYPES
     @pytest.mark.parametrize("transport", [False, True])
-    def test_where_nothing_answers_it_is_over_after_one_time_out(
-        self, monkeypatch: pytest.MonkeyPatch, face: Any, transport: bool
+    def test_unresponsive_endpoint_fails_after_one_timeout(
+        self, monkeypatch: pytest.MonkeyPatch, credential_type: Any, transport: bool
     ) -> None:
-        # An address that takes no connection and refuses none.
-        with full_server() as url:
+        # The address neither accepts nor refuses connections.
+        with FullBacklog() as url:
             monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", url)
-            kind: Any = AioHttpTransport if face is AIO else RequestsTransport
-            ask_nobody(face, transport=kind() if transport else None)  # imports what it needs
+            kind: Any = AioHttpTransport if credential_type is AIO else RequestsTransport
+            # The first call imports the transport, which takes time.
+            expect_unavailable(credential_type, transport=kind() if transport else None)
             started = time.monotonic()
-            ask_nobody(
-                face,
+            expect_unavailable(
+                credential_type,
                 transport=kind() if transport else None,
                 retry_total=0,
                 connection_timeout=1,
             )
-            assert time.monotonic() - started < 1.8  # two would take two seconds
+            assert time.monotonic() - started < 1.8  # two attempts would take two seconds
 
-    def test_more_retries_than_usual(self, imds_emulator: Emulator) -> None:
+    def test_retry_status_limits_the_retries(self, imds_emulator: Emulator) -> None:
         imds_emulator.fault(status=503, times=7)
         with pytest.raises(ManagedIdentityError):
-            ask(ManagedIdentityCredential, retry_status=1, retry_backoff_factor=0)
+            fetch_token(ManagedIdentityCredential, retry_status=1, retry_backoff_factor=0)
         assert len(imds_emulator.token_requests) == 2
 
-    def test_one_request_may_be_given_less_time(self, imds_emulator: Emulator) -> None:
+    def test_read_timeout_limits_a_request(self, imds_emulator: Emulator) -> None:
         imds_emulator.fault(delay=5, times=1)
         started = time.monotonic()
         with pytest.raises(ManagedIdentityError, match=r"no response within|no complete response"):
-            ask(ManagedIdentityCredential, retry_total=0, read_timeout=0.3)
+            fetch_token(ManagedIdentityCredential, retry_total=0, read_timeout=0.3)
         assert time.monotonic() - started < 4
 
     @pytest.mark.parametrize(
-        ("wrong", "said"),
+        ("invalid", "message"),
         [
             ({"retry_total": -1}, "retry_total must be a number of 0 or more"),
             ({"retry_total": "3"}, "retry_total"),
@@ -216,18 +225,18 @@ class TestRetries:
             ({"retry_on_status_codes": 503}, "retry_on_status_codes"),
         ],
     )
-    def test_what_makes_no_sense_is_refused(self, wrong: dict[str, Any], said: str) -> None:
-        with pytest.raises(ValueError, match=said):
-            ManagedIdentityCredential(**wrong)
+    def test_invalid_value_is_rejected(self, invalid: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            ManagedIdentityCredential(**invalid)
 
-    def test_azure_core_s_words_for_a_mode_are_understood(self) -> None:
+    def test_retry_modes_of_azure_core_are_accepted(self) -> None:
         from azure.core.pipeline.policies import RetryMode
 
         assert retry_options_of({"retry_mode": RetryMode.Fixed}).growth == 1
         assert retry_options_of({"retry_mode": "Exponential"}).growth is None
 
     @pytest.mark.parametrize(
-        ("wanted", "whole"),
+        ("timeouts", "request_seconds"),
         [
             ({}, None),
             ({"connection_timeout": 1}, None),
@@ -237,14 +246,14 @@ class TestRetries:
             ({"read_timeout": 1e9, "connection_timeout": 1e9}, 120),
         ],
     )
-    def test_a_request_has_the_time_of_its_parts(
-        self, wanted: dict[str, float], whole: float | None
+    def test_request_timeout_is_the_sum_of_its_parts(
+        self, timeouts: dict[str, float], request_seconds: float | None
     ) -> None:
-        assert retry_options_of(wanted).request_seconds == whole
+        assert retry_options_of(timeouts).request_seconds == request_seconds
 
-    def test_arc_s_challenge_is_no_reason_to_ask_again(self) -> None:
-        wanted = retry_options_of({"retry_on_status_codes": [200, 401, 418]})
-        assert wanted.statuses == frozenset({418})
+    def test_success_and_challenge_statuses_are_not_retried(self) -> None:
+        retry_options = retry_options_of({"retry_on_status_codes": [200, 401, 418]})
+        assert retry_options.statuses == frozenset({418})
 
 
 def audience_of(token: str) -> str:
@@ -252,14 +261,18 @@ def audience_of(token: str) -> str:
     return str(json.loads(base64.urlsafe_b64decode(payload + "=="))["aud"])
 
 
-def ask_nobody(face: Any, **settings: Any) -> None:
+def expect_unavailable(credential_type: Any, **settings: Any) -> None:
     settings = {"retry_total": 0, "connection_timeout": 0.05, **settings}
     with pytest.raises(CredentialUnavailableError):
-        ask(face, client_id=f"{len(settings)}-{settings['connection_timeout']}", **settings)
+        fetch_token(
+            credential_type,
+            client_id=f"{len(settings)}-{settings['connection_timeout']}",
+            **settings,
+        )
 
 
-class full_server:  # noqa: N801 - used as a statement
-    """A port whose queue of connections is full: who connects hears nothing."""
+class FullBacklog:
+    """A port with a full backlog: it neither accepts nor refuses new connections."""
 
     def __enter__(self) -> str:
         import socket
@@ -279,15 +292,15 @@ class full_server:  # noqa: N801 - used as a statement
             connection.close()
 
 
-class TestWhatHasNoEffect:
-    @FACES
+class TestIgnoredKeywords:
+    @BOTH_TYPES
     @pytest.mark.parametrize("name", ["proxies", "retry_policy_class", "headers_policy", "_cache"])
-    def test_it_is_accepted_with_a_warning(self, face: Any, name: str) -> None:
+    def test_ignored_keyword_causes_a_warning(self, credential_type: Any, name: str) -> None:
         with pytest.warns(UserWarning, match=f"^{name} has no effect") as caught:
-            face(**{name: object()})
+            credential_type(**{name: object()})
         assert Path(caught[0].filename) == Path(__file__)
 
-    def test_one_warning_names_all(self) -> None:
+    def test_one_warning_names_all_ignored_keywords(self) -> None:
         with pytest.warns(UserWarning, match="^proxies, retry_policy have no effect") as caught:
             ManagedIdentityCredential(retry_policy=RetryPolicy(), proxies={"http": "x"})
         assert len(caught) == 1
@@ -303,13 +316,13 @@ class TestWhatHasNoEffect:
             "tenant_id",
         ],
     )
-    def test_what_is_not_missed_is_accepted_in_silence(self, name: str) -> None:
+    def test_irrelevant_keyword_causes_no_warning(self, name: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            face: Any = ManagedIdentityCredential
-            face(**{name: True})
+            credential_type: Any = ManagedIdentityCredential
+            credential_type(**{name: True})
 
-    def test_an_authority_is_missed_where_tokens_come_from_one(
+    def test_authority_causes_a_warning_with_workload_identity(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setenv("AZURE_TENANT_ID", "a-tenant")
@@ -318,41 +331,41 @@ class TestWhatHasNoEffect:
         with pytest.warns(UserWarning, match="^authority has no effect"):
             ManagedIdentityCredential(authority="login.microsoftonline.us")
 
-    @FACES
-    def test_continuous_access_evaluation_makes_another_token_where_there_is_one(
-        self, face: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    @BOTH_TYPES
+    def test_enable_cae_selects_another_token_only_with_workload_identity(
+        self, credential_type: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        credential = face()
+        credential = credential_type()
         assert credential._entry((SCOPE,), None, True) == credential._entry((SCOPE,), None, False)
         monkeypatch.setenv("AZURE_TENANT_ID", "a-tenant")
         monkeypatch.setenv("AZURE_CLIENT_ID", "a-client")
         monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "token"))
-        credential = face()
+        credential = credential_type()
         assert credential._entry((SCOPE,), None, True) != credential._entry((SCOPE,), None, False)
 
-    def test_what_was_not_given_is_none(self) -> None:
-        nothing: dict[str, Any] = dict.fromkeys(Keywords.__annotations__)
-        assert repr(ManagedIdentityCredential(**nothing)) == "ManagedIdentityCredential()"
+    def test_none_means_not_given(self) -> None:
+        keywords: dict[str, Any] = dict.fromkeys(Keywords.__annotations__)
+        assert repr(ManagedIdentityCredential(**keywords)) == "ManagedIdentityCredential()"
 
 
 class TestServiceFabric:
     @pytest.fixture(autouse=True)
-    def fabric(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def service_fabric_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("IDENTITY_ENDPOINT", "https://127.0.0.1:1/token")
         monkeypatch.setenv("IDENTITY_HEADER", "s3cret")
         monkeypatch.setenv("IDENTITY_SERVER_THUMBPRINT", "a" * 40)
 
-    def test_a_transport_that_cannot_check_its_certificate_is_warned_of(self) -> None:
+    def test_transport_that_cannot_check_the_certificate_causes_a_warning(self) -> None:
         with pytest.warns(UserWarning, match="^transport is a AioHttpTransport") as caught:
             AIO(transport=AioHttpTransport(use_env_settings=False))
         assert Path(caught[0].filename) == Path(__file__)
 
-    def test_one_that_can_is_not(self) -> None:
+    def test_requests_transport_causes_no_warning(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             ManagedIdentityCredential(transport=RequestsTransport(), headers={"X": "1"})
 
-    def test_nothing_is_sent_by_one_that_cannot(self) -> None:
+    def test_transport_that_cannot_check_the_certificate_sends_nothing(self) -> None:
         with pytest.warns(UserWarning, match="transport"):
             credential = AIO(transport=AioHttpTransport(use_env_settings=False))
 
@@ -364,62 +377,62 @@ class TestServiceFabric:
             asyncio.run(main())
 
 
-class TestWhatIsRefused:
-    @FACES
-    def test_a_misspelled_keyword(self, face: Any) -> None:
-        said = r"ManagedIdentityCredential\(\) .*'client_idd'; did you mean 'client_id'\?"
-        with pytest.raises(TypeError, match=said):
-            face(client_idd="x")
+class TestInvalidArguments:
+    @BOTH_TYPES
+    def test_misspelled_keyword_is_rejected_with_a_suggestion(self, credential_type: Any) -> None:
+        message = r"ManagedIdentityCredential\(\) .*'client_idd'; did you mean 'client_id'\?"
+        with pytest.raises(TypeError, match=message):
+            credential_type(client_idd="x")
 
-    @FACES
-    def test_what_has_no_name(self, face: Any) -> None:
+    @BOTH_TYPES
+    def test_positional_argument_is_rejected(self, credential_type: Any) -> None:
         with pytest.raises(TypeError, match=r"^ManagedIdentityCredential\(\) takes keywords only"):
-            face("a-client-id")
+            credential_type("a-client-id")
 
-    def test_headers_that_are_none(self) -> None:
+    def test_headers_must_be_a_mapping(self) -> None:
         with pytest.raises(TypeError, match="headers must be a mapping"):
             ManagedIdentityCredential(headers="X-One: 1")  # type: ignore[arg-type]
 
-    def test_a_hook_that_cannot_be_called(self) -> None:
+    def test_hook_must_be_callable(self) -> None:
         with pytest.raises(TypeError, match="on_event must be a callable"):
             ManagedIdentityCredential(on_event="x")  # type: ignore[arg-type]
 
 
-def test_the_page_of_keywords_has_them_all() -> None:
+def test_keywords_page_lists_all_keywords() -> None:
     page = (Path(__file__).parents[2] / "docs/keywords.md").read_text()
-    ours = inspect.signature(ManagedIdentityCredential).parameters.keys() - {
+    own = inspect.signature(ManagedIdentityCredential).parameters.keys() - {
         "positional", "options", "_token_cache",
     }  # fmt: skip
-    known = ours | Keywords.__annotations__.keys()
+    known = own | Keywords.__annotations__.keys()
     assert not [name for name in sorted(known) if f"`{name}`" not in page]
 
 
-class TestPathsAndCaches:
-    @pytest.mark.parametrize("off", [False, "off", "OFF", "0", "None", "no", "False"])
-    def test_off_is_off(
+class TestPathsAndCache:
+    @pytest.mark.parametrize("value", [False, "off", "OFF", "0", "None", "no", "False"])
+    def test_cache_can_be_turned_off(
         self,
         imds_emulator: Emulator,
-        off: Any,
+        value: Any,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        credential = ManagedIdentityCredential(cache=off)
+        credential = ManagedIdentityCredential(cache=value)
         assert credential._client.shared_cache is None
         assert credential.get_token(SCOPE).token
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize("on", [True, "on", "TRUE", "1"])
-    def test_on_is_the_default(self, imds_emulator: Emulator, on: Any) -> None:
-        machine = ManagedIdentityCredential(cache=on)._client.shared_cache
-        assert machine is not None
+    @pytest.mark.parametrize("value", [True, "on", "TRUE", "1"])
+    def test_cache_can_be_turned_on(self, imds_emulator: Emulator, value: Any) -> None:
+        shared_cache = ManagedIdentityCredential(cache=value)._client.shared_cache
+        assert shared_cache is not None
 
-    @pytest.mark.parametrize("wrong", [0, 1, 3.5, b"/x", ["/x"], ""])
-    def test_anything_else_is_refused(self, wrong: Any) -> None:
+    @pytest.mark.parametrize("value", [0, 1, 3.5, b"/x", ["/x"], ""])
+    def test_invalid_cache_value_is_rejected(self, value: Any) -> None:
         with pytest.raises(ValueError, match="cache must be False, a directory or 'off'"):
-            ManagedIdentityCredential(cache=wrong)
+            ManagedIdentityCredential(cache=value)
 
-    def test_paths_are_path_like(self, arc_emulator: Emulator, tmp_path: Path) -> None:
+    def test_path_objects_are_accepted(self, arc_emulator: Emulator, tmp_path: Path) -> None:
         directory = arc_emulator.tokens_directory
         assert directory is not None
         credential = ManagedIdentityCredential(
@@ -428,25 +441,27 @@ class TestPathsAndCaches:
         assert credential.get_token(SCOPE).token
         assert pickle.loads(pickle.dumps(credential)).get_token(SCOPE).token
 
-    def test_a_list_of_scopes_gets_a_good_error(self) -> None:
+    def test_list_of_scopes_is_rejected(self) -> None:
         with pytest.raises(ValueError, match="a scope is a string, not a list"):
             ManagedIdentityCredential().get_token([SCOPE])  # type: ignore[arg-type]
 
 
 class TestReprAndPickle:
-    def test_headers_are_not_shown_but_kept(self) -> None:
+    def test_headers_are_hidden_in_repr_and_kept_in_pickle(self) -> None:
         credential = ManagedIdentityCredential(headers={"X-Key": "s3cret"}, retry_total=2)
         assert repr(credential) == "ManagedIdentityCredential(retry_total=2)"
-        again = pickle.loads(pickle.dumps(credential))
-        assert again._settings == credential._settings
+        restored = pickle.loads(pickle.dumps(credential))
+        assert restored._settings == credential._settings
 
-    def test_what_cannot_be_pickled_is_named(self) -> None:
+    def test_pickle_error_names_the_settings_that_cannot_be_pickled(self) -> None:
         with pytest.raises(TypeError, match="own on_event and per_call_policies cannot"):
-            pickle.dumps(ManagedIdentityCredential(on_event=print, per_call_policies=[Adds()]))
+            pickle.dumps(
+                ManagedIdentityCredential(on_event=print, per_call_policies=[HeaderPolicy()])
+            )
 
 
-class TestWhatIsLogged:
-    def test_each_request_if_that_is_wanted(
+class TestLogging:
+    def test_logging_enable_logs_each_request(
         self, arc_emulator: Emulator, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG, "imds_identity")
@@ -454,38 +469,40 @@ class TestWhatIsLogged:
             logging_enable=True, arc_tokens_directory=arc_emulator.tokens_directory
         )
         token = credential.get_token(SCOPE).token
-        join_all(10)  # what is told of a fetch is told when nobody waits for it any more
+        join_all(10)  # requests are logged after the call has returned
         lines = [message for message in caplog.messages if message.startswith("GET ")]
         assert [line.split(", ")[0].rsplit(": ")[-1] for line in lines] == ["401", "200"]
         assert token not in caplog.text
         for key in Path(str(arc_emulator.tokens_directory)).glob("*.key"):
             assert key.read_text() not in caplog.text
 
-    def test_a_secret_that_the_service_repeats_is_not(
+    def test_echoed_secret_is_not_logged(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG, "imds_identity")
-        answer = b"HTTP/1.1 400 No\r\nContent-Type: s3cret-of-this-app\r\nContent-Length: 0\r\n\r\n"
-        with RawServer(answer) as server:
+        response = (
+            b"HTTP/1.1 400 No\r\nContent-Type: s3cret-of-this-app\r\nContent-Length: 0\r\n\r\n"
+        )
+        with RawServer(response) as server:
             monkeypatch.setenv("IDENTITY_ENDPOINT", server.url)
             monkeypatch.setenv("IDENTITY_HEADER", "s3cret-of-this-app")
             with pytest.raises(ManagedIdentityError):
                 ManagedIdentityCredential(logging_enable=True).get_token(SCOPE)
-        eventually(lambda: [r for r in caplog.messages if r.startswith("GET ")])
+        wait_for(lambda: [r for r in caplog.messages if r.startswith("GET ")])
         assert "s3cret-of-this-app" not in caplog.text
 
 
-def eventually(look: Callable[[], Any]) -> Any:
-    """What is told comes once nobody waits for the token any more."""
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Wait until ``condition()`` is true: log lines are written after the call has returned."""
     for _ in range(500):
-        if found := look():
+        if found := condition():
             return found
         time.sleep(0.01)
-    raise AssertionError("it did not come")
+    raise AssertionError("the condition did not become true")
 
 
 class Span:
-    """As azure-core's tracing wants one of a plug-in."""
+    """A span of a fake tracing plug-in for azure-core."""
 
     all: ClassVar[list[Span]] = []
 
@@ -531,27 +548,27 @@ def spans() -> Iterator[list[Span]]:
 
 
 class TestTracing:
-    @FACES
-    def test_there_is_a_span_for_each_request(
-        self, imds_emulator: Emulator, spans: list[Span], face: Any
+    @BOTH_TYPES
+    def test_each_request_has_a_span(
+        self, imds_emulator: Emulator, spans: list[Span], credential_type: Any
     ) -> None:
         imds_emulator.fault(status=500, times=1)
-        ask(face, retry_backoff_factor=0)
+        fetch_token(credential_type, retry_backoff_factor=0)
         assert [(span.attributes["status"], span.finished) for span in spans] == [
             (500, True),
             (200, True),
         ]
         assert imds_emulator.requests[-1].headers["traceparent"].startswith("00-0af7")
 
-    def test_no_secret_is_in_a_span(self, arc_emulator: Emulator, spans: list[Span]) -> None:
-        ask(ManagedIdentityCredential, arc_tokens_directory=arc_emulator.tokens_directory)
+    def test_span_contains_no_secret(self, arc_emulator: Emulator, spans: list[Span]) -> None:
+        fetch_token(ManagedIdentityCredential, arc_tokens_directory=arc_emulator.tokens_directory)
         assert len(spans) == 2
-        said = str([span.attributes for span in spans])
+        text = str([span.attributes for span in spans])
         for key in Path(str(arc_emulator.tokens_directory)).glob("*.key"):
-            assert key.read_text() not in said
-        assert "eyJ" not in said
+            assert key.read_text() not in text
+        assert "eyJ" not in text
 
-    def test_the_variable_that_turns_it_on_is_enough(self, imds_emulator: Emulator) -> None:
+    def test_environment_variable_turns_tracing_on(self, imds_emulator: Emulator) -> None:
         script = """
 import sys
 from imds_identity import ManagedIdentityCredential
@@ -565,7 +582,5 @@ print(ManagedIdentityCredential()._sender() is not None)
         )  # fmt: skip
         assert done.stdout.strip() == "True"
 
-    def test_where_nothing_is_traced_azure_core_s_pipeline_is_not_loaded(
-        self, imds_emulator: Emulator
-    ) -> None:
+    def test_pipeline_is_not_used_without_tracing(self, imds_emulator: Emulator) -> None:
         assert ManagedIdentityCredential()._sender() is None

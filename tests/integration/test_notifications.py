@@ -1,4 +1,4 @@
-"""What is logged and what hooks are told: after the fact, to nobody's harm, and never a secret."""
+"""Log lines and event hooks: they follow the fetch, cannot break it, and contain no secret."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 SCOPE = "https://vault.azure.net/.default"
 
 
-def eventually(look: Callable[[], Any]) -> Any:
-    """What is told comes once nobody waits for the token any more."""
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Wait until ``condition()`` is true: hooks and log lines follow the return of the call."""
     for _ in range(1000):
-        if found := look():
+        if found := condition():
             return found
         time.sleep(0.01)
-    raise AssertionError("it did not come")
+    raise AssertionError("the condition did not become true")
 
 
 @pytest.fixture
@@ -40,80 +40,84 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], list[str
 
 
 def make_due(credential: ManagedIdentityCredential) -> None:
-    """The next call serves the token that is there, and begins a refresh."""
+    """Make the token due: the next call returns it and starts a refresh."""
     entry = credential._entries[SCOPE]
     assert entry.token is not None
     entry.hit_until = 0
     entry.token = entry.token.replaced(refresh_at=process_token_cache().clock.now() - 1)
 
 
-class TestTheLog:
+class TestLogging:
     @pytest.mark.parametrize(
-        ("settings", "words"),
+        ("settings", "description"),
         [
             ({}, "Azure VM (IMDS) with the system-assigned identity"),
             ({"client_id": "an-id"}, "Azure VM (IMDS) with client_id 'an-id'"),
             ({"source": "arc"}, "Azure Arc (HIMDS) with the system-assigned identity"),
         ],
     )
-    def test_a_new_credential_says_once_what_it_will_use(
-        self, caplog: pytest.LogCaptureFixture, settings: dict[str, Any], words: str
+    def test_new_credential_logs_its_source_and_identity(
+        self, caplog: pytest.LogCaptureFixture, settings: dict[str, Any], description: str
     ) -> None:
         caplog.set_level(logging.INFO, "imds_identity")
         ManagedIdentityCredential(**settings)
-        assert caplog.messages == [f"ManagedIdentityCredential will use {words}"]
+        assert caplog.messages == [f"ManagedIdentityCredential will use {description}"]
 
-    def test_other_hosts_are_named_as_well(
+    def test_new_credential_logs_other_hosts(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         caplog.set_level(logging.INFO, "imds_identity")
         monkeypatch.setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:9/token")
         monkeypatch.setenv("IDENTITY_HEADER", "s3cret")
         imds_identity.aio.ManagedIdentityCredential(client_id="an-id")
-        [said] = caplog.messages
-        assert "will use App Service" in said
-        assert said.endswith("with client_id 'an-id'")
-        assert "s3cret" not in said
+        [message] = caplog.messages
+        assert "will use App Service" in message
+        assert message.endswith("with client_id 'an-id'")
+        assert "s3cret" not in message
 
-    def test_a_fetch_with_how_long_it_took(
+    def test_fetch_is_logged_with_its_duration(
         self, imds_emulator: Emulator, lines: Callable[[str], list[str]]
     ) -> None:
         ManagedIdentityCredential().get_token(SCOPE)
-        [said] = eventually(lambda: lines("fetched a token for "))
-        assert "'https://vault.azure.net' as system-assigned identity in 0." in said
+        [message] = wait_for(lambda: lines("fetched a token for "))
+        assert "'https://vault.azure.net' as system-assigned identity in 0." in message
 
-    def test_a_refresh(self, imds_emulator: Emulator, lines: Callable[[str], list[str]]) -> None:
+    def test_refresh_is_logged(
+        self, imds_emulator: Emulator, lines: Callable[[str], list[str]]
+    ) -> None:
         credential = ManagedIdentityCredential()
         credential.get_token(SCOPE)
         make_due(credential)
         credential.get_token(SCOPE)
-        assert len(eventually(lambda: lines("refreshed a token for "))) == 1
+        assert len(wait_for(lambda: lines("refreshed a token for "))) == 1
 
-    def test_giving_way(
+    def test_unavailable_identity_is_logged(
         self, monkeypatch: pytest.MonkeyPatch, lines: Callable[[str], list[str]]
     ) -> None:
         monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1")
         with pytest.raises(ManagedIdentityError):
             ManagedIdentityCredential(retry_total=0).get_token(SCOPE)
-        [said] = eventually(lambda: lines("no managed identity is available after 0."))
-        assert "no connection" in said
+        [message] = wait_for(lambda: lines("no managed identity is available after 0."))
+        assert "no connection" in message
 
-    def test_a_refusal(self, imds_emulator: Emulator, lines: Callable[[str], list[str]]) -> None:
+    def test_refused_request_is_logged(
+        self, imds_emulator: Emulator, lines: Callable[[str], list[str]]
+    ) -> None:
         imds_emulator.fault(status=500, times=1)
         with pytest.raises(ManagedIdentityError):
             ManagedIdentityCredential(retry_total=0).get_token(SCOPE)
-        assert "500" in eventually(lambda: lines("fetching a token failed after "))[0]
+        assert "500" in wait_for(lambda: lines("fetching a token failed after "))[0]
 
-    def test_what_another_process_has_fetched(
+    def test_use_of_a_shared_token_is_logged(
         self, imds_emulator: Emulator, lines: Callable[[str], list[str]], tmp_path: Path
     ) -> None:
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
         process_token_cache().clear()
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
-        assert len(eventually(lambda: lines("using the token of another process"))) == 1
+        assert len(wait_for(lambda: lines("using the token of another process"))) == 1
         assert len(imds_emulator.token_requests) == 1
 
-    def test_a_handler_may_wait_for_who_takes_a_token_over(
+    def test_log_handler_can_wait_for_the_thread_that_adopts_a_token(
         self,
         imds_emulator: Emulator,
         lines: Callable[[str], list[str]],
@@ -123,27 +127,27 @@ class TestTheLog:
         monkeypatch.setattr("imds_identity._platform.log.LOG_SECONDS", 0.01)
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
         process_token_cache().clear()
-        had, waited = threading.Event(), list[bool]()
+        adopted, waited = threading.Event(), list[bool]()
         monkeypatch.setattr(
-            "imds_identity._platform.log.log", lambda *_: waited.append(had.wait(10))
+            "imds_identity._platform.log.log", lambda *_: waited.append(adopted.wait(10))
         )
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
-        had.set()
-        assert eventually(lambda: waited) == [True]
+        adopted.set()
+        assert wait_for(lambda: waited) == [True]
 
-    def test_a_token_is_had_while_the_lock_of_all_loggers_is_held(
+    def test_token_is_available_while_the_logging_lock_is_held(
         self, imds_emulator: Emulator, tmp_path: Path
     ) -> None:
-        """A signal handler that raised in `getLogger` leaves it held, whoever called that."""
+        """A signal handler that raises in `getLogger` leaves this lock held."""
 
-        def ask() -> None:
+        def fetch_tokens() -> None:
             for cache in ("off", tmp_path / "c"):
                 process_token_cache().clear()
                 ManagedIdentityCredential(cache=cache).get_token(SCOPE)
 
-        ask()  # what a first token loads may make loggers
+        fetch_tokens()  # imports for the first token may create loggers
         with logging._lock:  # type: ignore[attr-defined]
-            other = threading.Thread(target=ask, daemon=True)
+            other = threading.Thread(target=fetch_tokens, daemon=True)
             other.start()
             other.join(10)
             assert not other.is_alive()
@@ -151,22 +155,22 @@ class TestTheLog:
 
 
 class TestHooks:
-    def test_each_fetch_is_told_with_what_came_of_it(self, imds_emulator: Emulator) -> None:
+    def test_hook_receives_the_outcome_of_each_fetch(self, imds_emulator: Emulator) -> None:
         events: list[Event] = []
         credential = ManagedIdentityCredential(on_event=events.append, cache="off")
         credential.get_token(SCOPE)
-        eventually(lambda: len(events) == 1)
+        wait_for(lambda: len(events) == 1)
         make_due(credential)
         credential.get_token(SCOPE)
-        eventually(lambda: len(events) == 2)
+        wait_for(lambda: len(events) == 2)
         imds_emulator.fault(status=403, times=2)
         make_due(credential)
         credential.get_token(SCOPE)
-        eventually(lambda: len(events) == 3)
+        wait_for(lambda: len(events) == 3)
         clear_cache()
         with pytest.raises(ManagedIdentityError):
             credential.get_token(SCOPE)
-        eventually(lambda: len(events) == 4)
+        wait_for(lambda: len(events) == 4)
         assert [(event.name, event.source, event.outcome) for event in events] == [
             ("fetch", "imds", "fetched"),
             ("refresh", "imds", "fetched"),
@@ -177,25 +181,23 @@ class TestHooks:
         assert [event.remaining > 3600 for event in events] == [True, True, True, False]
         assert events[3].remaining == 0
 
-    def test_a_token_of_another_process_is_told_as_such(
+    def test_hook_receives_the_use_of_a_shared_token(
         self, imds_emulator: Emulator, tmp_path: Path
     ) -> None:
         events: list[Event] = []
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
-        machine = ManagedIdentityCredential(cache=tmp_path / "c")._client.shared_cache
-        assert machine is not None
+        shared_cache = ManagedIdentityCredential(cache=tmp_path / "c")._client.shared_cache
+        assert shared_cache is not None
         credential = ManagedIdentityCredential(cache=tmp_path / "c", on_event=events.append)
         entry = credential._client.entry("https://vault.azure.net")
         process_token_cache().clear()
-        entry.version = machine.version(
-            entry.key
-        )  # the other's token comes after this was looked at
+        entry.version = shared_cache.version(entry.key)  # as if the token appeared after this check
         credential.get_token(SCOPE)
-        [event] = eventually(lambda: list(events))
+        [event] = wait_for(lambda: list(events))
         assert (event.name, event.outcome) == ("fetch", "shared")
         assert len(imds_emulator.token_requests) == 1
 
-    def test_a_hook_that_raises_harms_nothing(
+    def test_raising_hook_does_not_affect_the_call(
         self, imds_emulator: Emulator, caplog: pytest.LogCaptureFixture
     ) -> None:
         def hook(event: Event) -> None:
@@ -203,15 +205,15 @@ class TestHooks:
 
         credential = ManagedIdentityCredential(on_event=hook)
         assert credential.get_token(SCOPE).token
-        eventually(lambda: "on_event hook raised" in caplog.text)
+        wait_for(lambda: "on_event hook raised" in caplog.text)
         assert credential.get_token(SCOPE).token
 
-    def test_a_hook_that_hangs_holds_up_nobody(self, imds_emulator: Emulator) -> None:
-        called, go = threading.Event(), threading.Event()
+    def test_hanging_hook_does_not_block_calls(self, imds_emulator: Emulator) -> None:
+        called, release = threading.Event(), threading.Event()
 
         def hook(event: Event) -> None:
             called.set()
-            go.wait(30)
+            release.wait(30)
 
         credential = ManagedIdentityCredential(on_event=hook)
         try:
@@ -221,23 +223,25 @@ class TestHooks:
             clear_cache()
             assert credential.get_token(SCOPE).token
         finally:
-            go.set()
+            release.set()
 
-    def test_a_hook_may_use_the_credential_itself(self, imds_emulator: Emulator) -> None:
+    def test_hook_can_use_the_credential(self, imds_emulator: Emulator) -> None:
         tokens: list[str] = []
         credential = ManagedIdentityCredential(
             on_event=lambda _: tokens.append(credential.get_token(SCOPE).token)
         )
         token = credential.get_token(SCOPE).token
-        assert eventually(lambda: tokens) == [token]
+        assert wait_for(lambda: tokens) == [token]
 
-    async def _by_aio(self, events: list[Event]) -> None:
-        async with imds_identity.aio.ManagedIdentityCredential(on_event=events.append) as one:
-            await one.get_token(SCOPE)
+    async def _fetch_async(self, events: list[Event]) -> None:
+        async with imds_identity.aio.ManagedIdentityCredential(
+            on_event=events.append
+        ) as credential:
+            await credential.get_token(SCOPE)
 
-    def test_the_async_credential_has_them_as_well(self, imds_emulator: Emulator) -> None:
+    def test_async_credential_calls_hooks(self, imds_emulator: Emulator) -> None:
         import asyncio
 
         events: list[Event] = []
-        asyncio.run(self._by_aio(events))
-        assert eventually(lambda: list(events))[0].name == "fetch"
+        asyncio.run(self._fetch_async(events))
+        assert wait_for(lambda: list(events))[0].name == "fetch"
