@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from .._core.failure import Reason, sanitize
 from .._core.source import ARC
 from .._sources.registry import leftover_variables
+from .._sources.workload import WORKLOAD_IDENTITY
 from .finding import Verdict, failure, ok, skipped, unknown, warning
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def check_workload_token(facts: Facts) -> Verdict:
     """Check that Kubernetes provides a valid federated token."""
     workload = facts.workload
     path = sanitize(workload.path)
-    if facts.source.name != "workload-identity":
+    if facts.source.name != WORKLOAD_IDENTITY.name:
         return skipped("the token source is not workload identity")
     if workload.problem:
         return failure(

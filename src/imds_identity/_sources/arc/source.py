@@ -83,7 +83,8 @@ def _tokens_directory(environment: Environment) -> str:
     return _LINUX_TOKENS
 
 
-def _is_installed(environment: Environment) -> bool:
+def is_installed(environment: Environment) -> bool:
+    """Whether the agent's program exists."""
     agent = _LINUX_AGENT
     if sys.platform == "win32":
         programs = environment["ProgramFiles"] or r"C:\Program Files"
@@ -111,7 +112,7 @@ ARC_INSTALLED = HostSpec(
     rule="arc-installed",
     conditions=(
         Condition(f"no {_IMDS_VARIABLE}", lambda environment: not environment[_IMDS_VARIABLE]),
-        Condition("an installed Arc agent", _is_installed),
+        Condition("an installed Arc agent", is_installed),
     ),
     selectors=_SELECTORS,
     is_per_machine=True,

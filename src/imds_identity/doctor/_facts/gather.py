@@ -10,7 +10,7 @@ from ..._core.identity import parse_identity
 from ..._core.scope import resource_of
 from ..._platform.clock import SYSTEM_CLOCK
 from ..._platform.environment import Environment
-from ..._sources.arc.source import ArcSource
+from ..._sources.arc.source import ArcSource, is_installed
 from ..._sources.explain import explain
 from ..._sources.firmware import firmware
 from ..._sources.registry import detect
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ..._core.identity import Identity
     from ..._sources.host import TokenSource
 
-_AGENT = "an installed Arc agent"
 DEFAULT_RESOURCE = "https://management.azure.com/"
 
 
@@ -89,7 +88,7 @@ def _host_and_port(source: TokenSource) -> tuple[str, int]:
 
 
 def _agent(facts: Facts, source: TokenSource, probe: ServiceProbe) -> Agent:
-    installed = any(_AGENT in candidate.present for candidate in facts.explanation.candidates)
+    installed = is_installed(facts.environment)
     if not isinstance(source, ArcSource):
         return Agent(installed)
     _, port = _host_and_port(source)
