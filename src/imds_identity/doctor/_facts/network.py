@@ -12,7 +12,7 @@ from .facts import Network, Route
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# The tables of this thread, because each thread may be in a network namespace of its own.
+# The tables of this thread, because each thread may be in its own network namespace.
 _TABLES = "/proc/thread-self/net/"
 _UP, _REJECT = 0x1, 0x200
 _HOST_SCOPE, _LINK_SCOPE = "10", "20"
