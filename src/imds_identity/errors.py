@@ -1,14 +1,14 @@
-"""What users catch.
+"""The public exceptions.
 
     azure.core.exceptions.ClientAuthenticationError
-    └── ManagedIdentityError              any of the below
-        ├── CredentialUnavailableError    no managed identity here; another credential may do
-        ├── TokenRefusedError             the service answered, and would not give a token
-        ├── MalformedAnswerError          the service answered with no token, or another than asked
-        └── ArcSecretError                Azure Arc's challenge could not be met
+    └── ManagedIdentityError              any of the errors below
+        ├── CredentialUnavailableError    no managed identity is available
+        ├── TokenRefusedError             the service responded and refused to issue a token
+        ├── MalformedAnswerError          the response was not a token, or not the requested one
+        └── ArcSecretError                Azure Arc's challenge failed
 
-Where `azure.identity` is loaded, a `CredentialUnavailableError` of this module is one of its own,
-too, so that `ChainedTokenCredential` goes on to its next link.
+If `azure.identity` is imported, a `CredentialUnavailableError` of this module is also an instance
+of azure-identity's class, so that `ChainedTokenCredential` tries its next credential.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class ManagedIdentityError(ErrorDetails, ClientAuthenticationError):
-    """A managed identity's token could not be had.
+    """The base class: no token of the managed identity is available.
 
     Attributes:
         message: what failed, what was requested, the number and duration of attempts, and what to
@@ -57,21 +57,22 @@ class ManagedIdentityError(ErrorDetails, ClientAuthenticationError):
 
 
 class CredentialUnavailableError(ManagedIdentityError):
-    """There is no managed identity to be had here; another kind of credential may do."""
+    """No managed identity is available here; another credential may work."""
 
 
 class TokenRefusedError(ManagedIdentityError):
-    """The service answered, and would not give a token."""
+    """The service responded and refused to issue a token."""
 
 
 class MalformedAnswerError(ManagedIdentityError):
-    """The service answered with something that is no token, or not the one that was asked for."""
+    """The response of the service was not a token, or not the requested token."""
 
 
 class ArcSecretError(ManagedIdentityError):
-    """Azure Arc's challenge could not be met.
+    """Azure Arc's challenge failed.
 
-    Its key file may not be read, or is none, or another user listens in the agent's place.
+    The key file cannot be read or is not valid, or a process of another user listens on the agent's
+    port.
     """
 
 
@@ -84,12 +85,12 @@ _CLASSES: dict[type[Failure], type[ManagedIdentityError]] = {
 
 
 def error_from(failure: Failure) -> ManagedIdentityError:
-    """What users catch, for what the engine says."""
+    """Return the public exception for ``failure``."""
     return error_details(_chained(_CLASSES[type(failure)]), failure)
 
 
 def _chained(cls: type[ManagedIdentityError]) -> type[ManagedIdentityError]:
-    """``cls``, as a link of azure-identity's chains understands it."""
+    """Return ``cls``, or a subclass that azure-identity's chains recognize."""
     azure_identity = sys.modules.get("azure.identity")
     theirs = getattr(azure_identity, "CredentialUnavailableError", None)
     if cls is not CredentialUnavailableError or theirs is None:

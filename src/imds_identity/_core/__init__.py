@@ -1,1 +1,1 @@
-"""Values and pure rules, which import nothing of the house."""
+"""Values and pure functions, without I/O. Imports nothing else of this package but `_platform`."""

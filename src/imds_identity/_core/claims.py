@@ -1,13 +1,14 @@
-"""Claims challenges: whether a token that is there answers one already.
+"""Claims challenges, and whether a cached token already answers one.
 
-A resource refuses a token with claims, mostly ``{"access_token": {"nbf": {"value": "…"}}}``: "none
-that was issued before this moment". Many callers hold the refused token and are told the same.
+A resource refuses a token with claims, mostly ``{"access_token": {"nbf": {"value": "…"}}}``: it
+accepts no token that was issued before this time. Many callers have the refused token and receive
+the same claims.
 https://learn.microsoft.com/entra/identity-platform/claims-challenge
 """
 
 from __future__ import annotations
 
-# Here and not where they are used: that is under the broker's lock, where nothing is imported.
+# At the top, because they are used under the token cache's lock, where nothing is imported.
 import json
 from binascii import a2b_base64
 from typing import NamedTuple
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
     from .token import Token
 
 ANSWER_SECONDS = 30.0
-"""For how long what a challenge brought is the answer to the same challenge: whoever comes with it
-later than this was refused with the new token, and not with the old one."""
+"""Seconds for which a fetched token answers the same challenge again. A later caller with the same
+claims was refused with the new token."""
 
 
 class Challenge(NamedTuple):
-    """The last claims challenge that was taken to the service, and what came of it.
+    """The last claims challenge that was sent to the service, and its result.
 
     Attributes:
         claims: the claims.
-        until: until when this is the answer to the same claims (``Clock.now``).
-        failure: why there is no token for them; None if the present token is the answer.
+        until: the time until which the result is valid for the same claims (``Clock.now``).
+        failure: why there is no token for them; None if the current token answers them.
     """
 
     claims: str
@@ -40,7 +41,7 @@ class Challenge(NamedTuple):
     failure: Failure | None = None
 
     def answers(self, claims: str, now: float) -> bool:
-        """Whether these claims need not be taken to the service once more."""
+        """Return whether this result is valid for ``claims``, without another request."""
         return self.claims == claims and now < self.until <= now + ANSWER_SECONDS
 
 
@@ -52,7 +53,7 @@ def answers_challenge(
     Args:
         token: a token that this process or another one has.
         claims: the claims challenge that a resource sent.
-        challenge: the last one that was taken to the service, with its result.
+        challenge: the last challenge that was sent to the service, with its result.
         now: the time (``Clock.now``).
 
     Raises:
@@ -67,31 +68,32 @@ def answers_challenge(
 
 
 def was_issued_after(token: str, claims: str) -> bool:
-    """Whether ``token`` is known to be from after the moment that ``claims`` ask for.
+    """Return whether ``token`` is known to be issued after the time that ``claims`` require.
 
-    It is not where the claims ask for no moment, or the token is no JWT: what a resource means by
-    other claims, only the service can meet.
+    Returns False if the claims contain no time or the token is not a JWT: only the service can
+    satisfy other claims.
     """
-    token_request = _moment(_nested(_object(claims), "access_token", "nbf", "value"))
+    not_before = _timestamp(_nested(_object(claims), "access_token", "nbf", "value"))
     issued = _issued(token)
-    return token_request is not None and issued is not None and issued > token_request
+    return not_before is not None and issued is not None and issued > not_before
 
 
 def is_later(token: Token, other: Token) -> bool:
-    """Whether ``token`` replaces ``other``, of the same key: if it was issued later.
+    """Return whether ``token`` replaces ``other`` of the same key, because it was issued later.
 
-    Where that is not told it goes by when they were asked for. That alone would be wrong: while a
-    service makes a new token for one caller, it gives the old one of its cache to the next.
+    If the tokens do not contain their time of issue, the later request counts. That alone would be
+    wrong: while a service creates a new token for one caller, it can return the old one from its
+    cache to the next.
     """
-    issued, before = _issued(token.value), _issued(other.value)
-    if issued is None or before is None or issued == before:
+    issued, other_issued = _issued(token.value), _issued(other.value)
+    if issued is None or other_issued is None or issued == other_issued:
         return token.received_at > other.received_at
-    return issued > before
+    return issued > other_issued
 
 
 def _issued(token: str) -> int | None:
     payload = claims_in(token)
-    return _moment(payload.get("nbf", payload.get("iat")))
+    return _timestamp(payload.get("nbf", payload.get("iat")))
 
 
 def _nested(value: Any, *names: str) -> Any:
@@ -100,7 +102,7 @@ def _nested(value: Any, *names: str) -> Any:
     return value
 
 
-def _moment(value: object) -> int | None:
+def _timestamp(value: object) -> int | None:
     if type(value) is int:
         return value
     is_number = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 12
@@ -108,7 +110,7 @@ def _moment(value: object) -> int | None:
 
 
 def claims_in(token: str) -> dict[str, Any]:
-    """The claims of a JWT, unverified; none if it is no JWT."""
+    """Return the claims of a JWT without verification; empty if ``token`` is not a JWT."""
     return _object(_payload(token))
 
 

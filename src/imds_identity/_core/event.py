@@ -1,4 +1,4 @@
-"""What a credential's ``on_event`` hook is told."""
+"""The event that a credential's ``on_event`` hook receives."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ _OUTCOMES: dict[type[Failure], str] = {
 
 
 class Event(NamedTuple):
-    """One fetch that is over. Names and outcomes are few, so that metrics stay bounded.
+    """One completed fetch. Names and outcomes have few values, so that metrics have few series.
 
     Attributes:
-        name: ``fetch`` if somebody waited for the token, ``refresh`` if it was got in the
-            background, ``failure`` if there is none.
+        name: ``fetch`` if a caller waited for the token, ``refresh`` if it was fetched in the
+            background, ``failure`` if the fetch failed.
         source: the kind of host: ``imds``, ``arc``, ``app-service``, ``service-fabric``,
             ``azure-ml``, ``cloud-shell`` or ``workload-identity``.
-        outcome: ``fetched`` by a request, ``shared`` by another process; of a failure
+        outcome: ``fetched`` by a request, or ``shared`` by another process; for a failure
             ``unavailable``, ``refused``, ``malformed`` or ``arc-secret``.
-        seconds: how long it took.
-        remaining: seconds for which there is a token now: the new one, or, after a failure, the
-            one that is held; 0 if there is none.
+        seconds: the duration of the fetch.
+        remaining: seconds until the current token expires; 0 if there is none.
     """
 
     name: Literal["fetch", "refresh", "failure"]
@@ -39,5 +38,5 @@ class Event(NamedTuple):
 
 
 def outcome_of(failure: Failure) -> str:
-    """The name of ``failure`` in events."""
+    """Return the outcome that names ``failure`` in events."""
     return _OUTCOMES[type(failure)]

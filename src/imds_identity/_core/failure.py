@@ -18,7 +18,7 @@ _SECRETS = (
     r"eyJ[\w-]{8,}(?:\.[\w-]*)*"  # anything that starts like a JWT
     r"|(?i:basic|bearer)\s+[^\s\"',]{8,}"
     r"|(?<=access_token)[\"']?\s*[:=]\s*[\"']?[^\s\"',}]+"
-    r"|(?<=://)\S+(?=@)"  # user and password of a URL, whatever characters they contain
+    r"|(?<=://)\S+(?=@)"  # user and password of a URL, with any characters
     r"|[^\s:/\"'{},]+:(?!//)[^\s\"'{},]+(?=@)"  # the same without a scheme
 )
 _MAX_QUOTE = 500

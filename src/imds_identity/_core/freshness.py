@@ -1,4 +1,4 @@
-"""Pure rules: how good a token still is, and when to ask for the next one."""
+"""Pure functions: whether a token is fresh, due or expired, and when to refresh it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIRST_BACK_OFF = 30.0
 _LONGEST_BACK_OFF = 300.0
 
 FAILURE_SECONDS = 2.0
-"""For how long a failure is remembered where there is no token to serve."""
+"""Seconds for which a failure is remembered if there is no valid token."""
 
 
 class State(enum.Enum):
@@ -27,19 +27,19 @@ class State(enum.Enum):
 
 
 def decide(token: Token | None, now: float) -> State:
-    """The state of ``token`` at ``now`` (seconds, ``Clock.now``)."""
+    """Return the state of ``token`` at ``now`` (seconds, ``Clock.now``)."""
     if token is None or now >= token.expires_at:
         return State.EXPIRED
     return State.DUE if now >= token.refresh_at else State.FRESH
 
 
 def refresh_delay(lifetime: float, refresh_in: float | None, random: float) -> float:
-    """Seconds after which a token that lives ``lifetime`` seconds falls due.
+    """Return the seconds after which a token with this ``lifetime`` is due.
 
-    At ``refresh_in`` if the service says so, else at half of a life of two hours or more (the rule
-    of every MSAL), else five minutes before the end, or half-way where there are no five minutes.
-    Up to a tenth earlier by ``random`` (in [0, 1)), so that machines that started together do not
-    refresh together.
+    That is ``refresh_in`` if the service returned it; else half of a lifetime of two hours or more,
+    as in MSAL; else five minutes before the expiry, or half of a lifetime shorter than that.
+    ``random`` (in [0, 1)) makes it up to a tenth earlier, so that machines that started together do
+    not refresh together.
     """
     if refresh_in is not None and 0 < refresh_in < lifetime:
         delay = refresh_in
@@ -51,20 +51,20 @@ def refresh_delay(lifetime: float, refresh_in: float | None, random: float) -> f
 
 
 def back_off(token: Token, now: float, random: float, retry_after: float | None) -> Token:
-    """``token`` after a refresh has failed: due again once the back-off is over.
+    """Return ``token`` with a later refresh time, after a refresh has failed.
 
-    Half-way to its end it is due again in any case, however long the service asked to be left
-    alone: a service that is well again must not be found out about by an expired token.
+    It is due after half of its remaining lifetime at the latest, even if Retry-After is longer, so
+    that the cache notices a recovered service before the token expires.
 
     Args:
-        token: the present one.
-        now: when the refresh failed (``Clock.now``).
-        random: spreads the back-off, in [0, 1).
-        retry_after: seconds for which the service asked to be left alone.
+        token: the current token.
+        now: the time of the failure (``Clock.now``).
+        random: jitter, in [0, 1).
+        retry_after: seconds from the service's Retry-After, or None.
     """
     failed_refreshes = token.failed_refreshes + 1
-    token_request = max(back_off_delay(failed_refreshes, random), retry_after or 0.0)
-    refresh_at = now + min(token_request, max((token.expires_at - now) / 2, 0.0))
+    delay = max(back_off_delay(failed_refreshes, random), retry_after or 0.0)
+    refresh_at = now + min(delay, max((token.expires_at - now) / 2, 0.0))
     refresh_on = round(token.refresh_on + refresh_at - token.refresh_at)
     return token.replaced(
         refresh_at=refresh_at, refresh_on=refresh_on, failed_refreshes=failed_refreshes

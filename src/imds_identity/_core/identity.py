@@ -1,4 +1,4 @@
-"""Who asks: the machine's system-assigned identity, or a user-assigned one by one selector."""
+"""The selected identity: system-assigned, or user-assigned with one selector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LONGEST = 2048
-# Frames from a warning to the line that makes a credential.
+# Frames between the warning and the line that creates a credential.
 _CALLER = 5
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _QUERY_NAMES = {"client_id": "client_id", "object_id": "object_id", "resource_id": "msi_res_id"}
@@ -21,11 +21,11 @@ _CONFIG_NAMES = {
 
 
 class Identity(NamedTuple):
-    """A managed identity as a token request names it.
+    """A managed identity, as selected in a token request.
 
     Attributes:
         selector: ``client_id``, ``object_id`` or ``resource_id``; empty for system-assigned.
-        value: what the selector must equal, as the caller spelled it.
+        value: the value of the selector, as the caller passed it.
     """
 
     selector: str = ""
@@ -38,7 +38,7 @@ class Identity(NamedTuple):
 
     @property
     def setting(self) -> dict[str, str]:
-        """The keyword of a credential that selects it."""
+        """The keyword argument of a credential that selects it."""
         return {self.selector: self.value} if self.selector else {}
 
     def __str__(self) -> str:
@@ -49,9 +49,9 @@ SYSTEM_ASSIGNED = Identity()
 
 
 def ascii_lower(value: str) -> str:
-    """``value`` with its case taken away, as services compare identities.
+    """Return ``value`` with ASCII letters in lower case, as services compare identities.
 
-    Of ASCII letters only: ``str.lower`` takes the Kelvin sign for a ``k``.
+    Unlike ``str.lower``, which turns the Kelvin sign into a ``k``.
     """
     return value.translate(_ASCII_LOWER)
 
@@ -63,14 +63,14 @@ def parse_identity(
     resource_id: str | None = None,
     identity_config: Mapping[str, str | None] | None = None,
 ) -> Identity:
-    """The one identity that these arguments select; None and ``""`` select nothing.
+    """Return the identity that the arguments select; None and ``""`` select nothing.
 
-    A selector that were dropped would hand out another identity's token, so whatever is not
-    understood is refused. An unknown key beside a selector only gets a warning.
+    An ignored selector would return another identity's token, so an invalid one is an error. An
+    unknown key next to a valid selector causes a warning.
 
     Raises:
-        ValueError: for more than one selector, no other than an unknown key in ``identity_config``
-            or a value that cannot name an identity.
+        ValueError: for more than one selector, for only an unknown key in ``identity_config``, or
+            for a value that cannot name an identity.
     """
     arguments = {"client_id": client_id, "object_id": object_id, "resource_id": resource_id}
     given: list[tuple[str, str, object]]
@@ -82,7 +82,7 @@ def parse_identity(
         else:
             unknown.append(name)
     if unknown:
-        _complain_of(unknown, harmless=bool(given))
+        _reject_or_warn(unknown, harmless=bool(given))
     if not given:
         return SYSTEM_ASSIGNED
     if len(given) > 1:
@@ -98,16 +98,16 @@ def _is_nothing(value: object) -> bool:
     return value is None or value == ""
 
 
-def _complain_of(unknown: list[str], *, harmless: bool) -> None:
-    problem = (
+def _reject_or_warn(unknown: list[str], *, harmless: bool) -> None:
+    message = (
         f"identity_config has an unknown key {' and '.join(map(repr, unknown))}; "
         f"use one of {', '.join(sorted(_CONFIG_NAMES))}"
     )
     if not harmless:
-        raise ValueError(problem)
+        raise ValueError(message)
     import warnings
 
-    warnings.warn(f"{problem}; it is not used", UserWarning, stacklevel=_CALLER)
+    warnings.warn(f"{message}; it is not used", UserWarning, stacklevel=_CALLER)
 
 
 def _items(identity_config: object) -> list[tuple[str, object]]:
@@ -130,7 +130,7 @@ def _checked(label: str, value: object) -> str:
             "leave it out to use the system-assigned identity"
         )
     if not value.isprintable():
-        raise ValueError(f"{label} holds characters that no identity has: {value!r}")
+        raise ValueError(f"{label} contains invalid characters: {value!r}")
     if len(value) > _LONGEST:
-        raise ValueError(f"{label} is longer than {_LONGEST} characters: no identity's is")
+        raise ValueError(f"{label} must have at most {_LONGEST} characters")
     return value.strip()

@@ -1,4 +1,4 @@
-"""Scopes, as azure-core clients name them, to the one resource that a token request names."""
+"""Validation of scopes and claims; conversion of a scope to a resource."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _SUCH_AS = "pass one scope such as 'https://vault.azure.net/.default'"
 
 
 def resource_of(scopes: tuple[object, ...]) -> str:
-    """The resource that ``scopes`` stand for.
+    """Return the resource of ``scopes``.
 
-    ``https://vault.azure.net/.default`` and the bare ``https://vault.azure.net`` both give
-    ``https://vault.azure.net``; a trailing slash of the resource is part of its name.
+    Both ``https://vault.azure.net/.default`` and ``https://vault.azure.net`` have the resource
+    ``https://vault.azure.net``. A trailing slash is part of the resource.
 
     Raises:
-        ValueError: unless there is exactly one scope and it names a resource.
+        ValueError: if there is not exactly one scope, or it does not name a resource.
     """
     if len(scopes) != 1:
         raise ValueError(
@@ -34,11 +34,7 @@ def resource_of(scopes: tuple[object, ...]) -> str:
 
 
 def claims_of(claims: object) -> str | None:
-    """The claims challenge that a caller passes on, or None if there is none.
-
-    Raises:
-        ValueError: if it is no string, or one that cannot be sent.
-    """
+    """Return the caller's claims, or None; raise ValueError if they cannot be sent."""
     if claims is None or claims == "":
         return None
     if not isinstance(claims, str):

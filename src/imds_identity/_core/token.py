@@ -1,4 +1,4 @@
-"""A token."""
+"""The access token."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ if TYPE_CHECKING:
 
 
 class Token:
-    """An access token and how long it is good. It is never changed, only replaced.
+    """An immutable access token with its lifetime.
 
-    Its repr hides it, and it refuses to be pickled. It is no tuple, because error trackers that
-    show the locals of a failed frame look into tuples and not into objects.
+    Its repr hides the token, and it cannot be pickled. It is not a tuple, because error trackers
+    that show local variables show the items of tuples, but not the attributes of objects.
 
     Attributes:
-        value: the token itself.
-        token_type: how to present it, in practice ``Bearer``.
-        expires_on: when it ends, in Unix seconds on this machine's own clock.
-        refresh_on: when it falls due, likewise.
-        received_at: when it was asked for, in seconds of ``Clock.now``: what the service says of
-            its life was true then at the latest.
-        refresh_at: when it falls due, likewise.
-        expires_at: when it ends, likewise.
-        failed_refreshes: how many refreshes in a row have failed.
+        value: the token.
+        token_type: the authentication scheme, in practice ``Bearer``.
+        expires_on: the expiry in Unix seconds of this machine's clock.
+        refresh_on: the time of the refresh in Unix seconds of this machine's clock.
+        received_at: the time of the request (``Clock.now``), from which the lifetime counts.
+        refresh_at: the time of the refresh (``Clock.now``).
+        expires_at: the expiry (``Clock.now``).
+        failed_refreshes: the number of consecutive failed refreshes.
     """
 
     __slots__ = (
@@ -57,17 +56,17 @@ class Token:
         self.failed_refreshes = failed_refreshes
 
     def facts(self) -> dict[str, Any]:
-        """All that there is to know of it, by name, the token itself included."""
+        """Return all attributes by name, including the token."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     def replaced(self, **changes: Any) -> Token:
-        """The same token, but for ``changes``."""
+        """Return a copy with ``changes``."""
         return Token(**{**self.facts(), **changes})
 
     def as_answer(self, now: float) -> Token:
-        """The same token, as the answer to a claims challenge that came ``now`` (``Clock.now``).
+        """Return a copy that answers a claims challenge and counts as requested ``now``.
 
-        Until then the service may have given the revoked token to others who asked for one.
+        Until now, the service may have returned the revoked token to other requests.
         """
         return self.replaced(received_at=now, refresh_at=max(now, self.refresh_at))
 

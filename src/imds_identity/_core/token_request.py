@@ -1,4 +1,4 @@
-"""What a source is asked for."""
+"""The request for a token."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class TokenRequest(NamedTuple):
     """A token for this resource, as this identity.
 
     Attributes:
-        resource: the App ID URI (or id) of the service the token is for.
-        identity: whose token.
-        claims: the claims challenge that refused the token held until now, or None. What came out
-            of any cache before it is of no use.
-        cae: whether the client says that it meets claims challenges (continuous access evaluation).
+        resource: the App ID URI or the ID of the service that accepts the token.
+        identity: the identity of the token.
+        claims: the claims challenge that refused the current token, or None. With claims, a token
+            from a cache is useless.
+        cae: whether the client handles claims challenges (continuous access evaluation).
     """
 
     resource: str

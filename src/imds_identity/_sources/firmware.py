@@ -38,7 +38,7 @@ class Firmware(NamedTuple):
 
     @property
     def is_azure(self) -> bool | None:
-        """Whether this is an Azure VM; None if the firmware does not tell."""
+        """Whether this is an Azure VM; None if the firmware does not show it."""
         if self.asset_tag == ASSET_TAG:
             return True
         return None if self.maker in ("", _MAKER) else False
