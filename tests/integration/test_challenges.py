@@ -102,19 +102,19 @@ def test_revoked_token_is_dropped_by_other_processes(
     imds_emulator: Emulator, tmp_path: Path
 ) -> None:
     scope = "https://vault.azure.net/.default"
-    one, other = (
+    first, second = (
         ManagedIdentityCredential(
             cache=tmp_path / "shared", _token_cache=TokenCache(SYSTEM_CLOCK, no_jitter)
         )
         for _ in range(2)
     )
-    revoked = one.get_token(scope).token
-    assert other.get_token(scope).token == revoked
-    new = one.get_token(scope, claims="c").token
-    entry = other._entries[scope]
+    revoked = first.get_token(scope).token
+    assert second.get_token(scope).token == revoked
+    new = first.get_token(scope, claims="c").token
+    entry = second._entries[scope]
     assert entry.hit_until <= SYSTEM_CLOCK.tick() + HIT_SECONDS
     entry.hit_until = 0  # as when that second is over
-    assert other.get_token(scope).token == new != revoked
+    assert second.get_token(scope).token == new != revoked
     assert len(imds_emulator.token_requests) == 2
 
 

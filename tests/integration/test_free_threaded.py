@@ -106,8 +106,8 @@ class Reader:
 def token_factory(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> CountingTokenFactory:
     token_factory = CountingTokenFactory(clock)
 
-    def fetch(source: ImdsSource, wanted: TokenRequest, runner: object) -> Token:
-        return token_factory.token(wanted.resource)
+    def fetch(source: ImdsSource, request: TokenRequest, runner: object) -> Token:
+        return token_factory.token(request.resource)
 
     monkeypatch.setattr(ImdsSource, "fetch", fetch)
     # A thread that is not scheduled for a while sees days pass and would give up.
@@ -251,7 +251,7 @@ def test_interrupted_threads_do_not_affect_other_threads(
 def test_internal_threads_can_be_listed_while_threads_start_and_end() -> None:
     finished = threading.Event()
 
-    def begin() -> None:
+    def start_threads() -> None:
         try:
             for _ in range(200):
                 start_thread(int)
@@ -262,10 +262,10 @@ def test_internal_threads_can_be_listed_while_threads_start_and_end() -> None:
         while not finished.is_set():
             assert isinstance(internal_threads(), frozenset)
 
-    others = internal_threads()
-    run_concurrently(begin, *[count] * 3)
+    other_threads = internal_threads()
+    run_concurrently(start_threads, *[count] * 3)
     join_all(10)
-    assert internal_threads() <= others
+    assert internal_threads() <= other_threads
 
 
 class _FakeImds(BaseHTTPRequestHandler):

@@ -89,12 +89,12 @@ import logging, sys
 from imds_identity import ManagedIdentityCredential, ManagedIdentityError, clear_cache
 from imds_identity._token_cache.process import process_token_cache
 
-token_cache, seen, events = process_token_cache(), [], set()
+token_cache, calls_under_lock, events = process_token_cache(), [], set()
 
 def audit(event, arguments):
     events.add(event)
     if token_cache._lock._is_owned():
-        seen.append((event, arguments))
+        calls_under_lock.append((event, arguments))
 
 class Handler(logging.Handler):
     def emit(self, record):
@@ -114,7 +114,7 @@ try:
 except ManagedIdentityError:
     pass
 assert events >= {"open", "import", "hook", "socket.connect"}, events
-print(seen)
+print(calls_under_lock)
 """
 
 

@@ -501,14 +501,14 @@ class TestEventLoops:
     @pytest.mark.parametrize("closed", [False, True])
     def test_loop_that_stops_during_the_request_interrupts_it(self, closed: bool) -> None:
         loop = asyncio.new_event_loop()
-        cancelled = threading.Event()
+        canceled = threading.Event()
 
         async def stopping() -> None:
             loop.stop()
             try:
                 await sleep_forever()
             except (asyncio.CancelledError, GeneratorExit):
-                cancelled.set()
+                canceled.set()
                 raise
 
         def run() -> None:
@@ -523,7 +523,7 @@ class TestEventLoops:
         if not closed:
             loop.run_until_complete(asyncio.sleep(0.01))
             loop.close()
-        assert cancelled.is_set()
+        assert canceled.is_set()
 
     def test_loop_that_ends_and_cancels_its_tasks_interrupts_the_request(self) -> None:
         """As ``asyncio.run`` does."""

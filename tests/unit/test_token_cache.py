@@ -234,8 +234,8 @@ def test_token_requested_before_the_claims_were_answered_does_not_satisfy_them(
     """Its response may arrive late, and it may expire later than the token for the claims."""
     revoked = token_now(clock, "revoked")
     clock.seconds += 1
-    answer = token_now(clock, "answer").replaced(expires_at=clock.now() + 6)
-    assert token_cache.get(entry, lambda: answer, claims="c") is answer
+    claims_token = token_now(clock, "answer").replaced(expires_at=clock.now() + 6)
+    assert token_cache.get(entry, lambda: claims_token, claims="c") is claims_token
     clock.seconds += 6
     assert token_cache.get(entry, lambda: revoked) is revoked
     assert [t.value for t in run_in_threads(1, lambda: token_cache.get(entry, service, "c"))] == [
@@ -246,12 +246,12 @@ def test_token_requested_before_the_claims_were_answered_does_not_satisfy_them(
 def test_own_token_does_not_satisfy_a_challenge_that_another_process_answered(
     token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
 ) -> None:
-    answer = token_now(clock, "answer")
+    claims_token = token_now(clock, "answer")
     clock.seconds += 1
     token_cache.get(entry, service)
-    token_cache.adopt(entry, answer, Challenge("c", clock.now() + ANSWER_SECONDS))
-    assert entry.token is not answer
-    assert token_cache.get(entry, lambda: answer, claims="c") is answer
+    token_cache.adopt(entry, claims_token, Challenge("c", clock.now() + ANSWER_SECONDS))
+    assert entry.token is not claims_token
+    assert token_cache.get(entry, lambda: claims_token, claims="c") is claims_token
 
 
 @pytest.mark.parametrize(
