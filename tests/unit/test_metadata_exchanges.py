@@ -43,7 +43,7 @@ def driver_of(index: int) -> ExchangeDriver:
     exchange: list[Any] = [
         exchanges.instance(ENDPOINT),
         exchanges.load_balancer(ENDPOINT),
-        exchanges.attested(ENDPOINT, "1"),
+        exchanges.attested(ENDPOINT, nonce="1"),
         exchanges.identity_info(ENDPOINT),
         exchanges.events(ENDPOINT, first=False),
         exchanges.versions(ENDPOINT),
@@ -65,7 +65,7 @@ def test_the_newest_common_version_is_used_and_returned(responses: ResponseFacto
     driver = ExchangeDriver(exchanges.instance(ENDPOINT))
     step = driver.respond(responses.json(400, VERSION_ERROR))
     assert step.request.url.endswith("?api-version=2021-02-01")
-    assert driver.finish(responses.json(200, {})).version == "2021-02-01"
+    assert driver.finish(responses.json(200, {}))[1] == "2021-02-01"
     remembered = ExchangeDriver(exchanges.instance(ENDPOINT, "2021-02-01"))
     assert remembered.step.request.url.endswith("?api-version=2021-02-01")
 
@@ -73,7 +73,7 @@ def test_the_newest_common_version_is_used_and_returned(responses: ResponseFacto
 def test_a_version_error_without_a_list_makes_the_client_fetch_the_versions(
     responses: ResponseFactory,
 ) -> None:
-    driver = ExchangeDriver(exchanges.attested(ENDPOINT, "7"))
+    driver = ExchangeDriver(exchanges.attested(ENDPOINT, nonce="7"))
     step = driver.respond(responses.json(400, {"error": "Bad request. api-version is invalid"}))
     assert step.request.url == f"{BASE}/metadata/versions"
     step = driver.respond(
@@ -138,25 +138,27 @@ def test_a_404_is_final(responses: ResponseFactory, index: int) -> None:
 
 
 def test_a_404_for_the_load_balancer_means_that_there_is_none(responses: ResponseFactory) -> None:
-    found = ExchangeDriver(exchanges.load_balancer(ENDPOINT)).finish(responses.error(404))
-    assert not found.document
-    assert found.document.public_ip_addresses == ()
+    balancer, _ = ExchangeDriver(exchanges.load_balancer(ENDPOINT)).finish(responses.error(404))
+    assert not balancer
+    assert balancer.public_ip_addresses == ()
 
 
 def test_the_load_balancer_document_is_parsed(responses: ResponseFactory) -> None:
     document = {"loadbalancer": {"publicIpAddresses": [{"frontendIpAddress": "203.0.113.10"}]}}
-    found = ExchangeDriver(exchanges.load_balancer(ENDPOINT)).finish(responses.json(200, document))
-    assert found.document.public_ip_addresses[0].frontend_ip_address == "203.0.113.10"
+    balancer, _ = ExchangeDriver(exchanges.load_balancer(ENDPOINT)).finish(
+        responses.json(200, document)
+    )
+    assert balancer.public_ip_addresses[0].frontend_ip_address == "203.0.113.10"
 
 
 def test_the_exchange_for_an_attested_document_returns_its_signature(
     responses: ResponseFactory,
 ) -> None:
-    driver = ExchangeDriver(exchanges.attested(ENDPOINT, "a b"))
+    driver = ExchangeDriver(exchanges.attested(ENDPOINT, nonce="a b"))
     assert driver.step.request.url.endswith("&nonce=a%20b")
     document = {"encoding": "pkcs7", "signature": "MII"}
-    assert driver.finish(responses.json(200, document)).document == "MII"
-    without = ExchangeDriver(exchanges.attested(ENDPOINT, None))
+    assert driver.finish(responses.json(200, document))[0] == "MII"
+    without = ExchangeDriver(exchanges.attested(ENDPOINT, nonce=None))
     assert "nonce" not in without.step.request.url
     with pytest.raises(Malformed, match="no signature in the encoding pkcs7"):
         without.respond(responses.json(200, {**document, "encoding": "jws"}))
@@ -165,7 +167,7 @@ def test_the_exchange_for_an_attested_document_returns_its_signature(
 def test_the_tenant_of_the_identities_is_returned(responses: ResponseFactory) -> None:
     driver = ExchangeDriver(exchanges.identity_info(ENDPOINT))
     assert "/metadata/identity/info?api-version=" in driver.step.request.url
-    assert driver.finish(responses.json(200, {"tenantId": "t"})).document == "t"
+    assert driver.finish(responses.json(200, {"tenantId": "t"}))[0] == "t"
 
 
 def test_the_first_request_for_scheduled_events_has_a_timeout_of_130_s() -> None:
@@ -188,7 +190,7 @@ def test_a_poll_of_scheduled_events_neither_retries_nor_mistakes_a_failure_for_n
     def poll() -> ExchangeDriver:
         return ExchangeDriver(exchanges.events(ENDPOINT, first=False, retry=False))
 
-    assert poll().finish(responses.json(200, {"Events": []})).document == {"Events": []}
+    assert poll().finish(responses.json(200, {"Events": []}))[0] == {"Events": []}
     for outcome in (
         ReadFailed("reset"),
         responses.error(410),

@@ -15,19 +15,15 @@ if TYPE_CHECKING:
 
         def now(self) -> float:
             """Return the time of a clock that is never set; its zero is arbitrary."""
-            ...
 
         def tick(self) -> float:
             """Return the time of the fastest clock, which may stop while a machine is suspended."""
-            ...
 
         def wall(self) -> float:
             """Return the Unix time according to this machine."""
-            ...
 
         def sleep(self, seconds: float) -> None:
             """Wait for ``seconds``."""
-            ...
 
 
 if sys.platform == "linux":

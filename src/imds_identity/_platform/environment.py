@@ -10,40 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 VARIABLES = (
-    "ALL_PROXY",
-    "AZURE_AUTHORITY_HOST",
-    "AZURE_CLIENT_ID",
-    "AZURE_FEDERATED_TOKEN_FILE",
-    "AZURE_POD_IDENTITY_AUTHORITY_HOST",
-    "AZURE_TENANT_ID",
-    "AZURE_TRACING_ENABLED",
-    "COMP_LINE",
-    "COMP_POINT",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "IDENTITY_ENDPOINT",
-    "IDENTITY_HEADER",
-    "IDENTITY_SERVER_THUMBPRINT",
-    "IMDS_ENDPOINT",
-    "IMDS_IDENTITY_CACHE",
-    "KUBERNETES_EXEC_INFO",
-    "KUBERNETES_SERVICE_HOST",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "MSI_ENDPOINT",
-    "MSI_SECRET",
-    "NOTIFY_SOCKET",
-    "NO_COLOR",
-    "NO_PROXY",
-    "ProgramData",
-    "ProgramFiles",
-    "REQUESTS_CA_BUNDLE",
-    "XDG_RUNTIME_DIR",
-    "_ARGCOMPLETE",
-    "all_proxy",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
+    *("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"),
+    *("all_proxy", "http_proxy", "https_proxy", "no_proxy"),
+    *("AZURE_AUTHORITY_HOST", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_TENANT_ID"),
+    *("AZURE_POD_IDENTITY_AUTHORITY_HOST", "AZURE_TRACING_ENABLED"),
+    *("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT"),
+    *("MSI_ENDPOINT", "MSI_SECRET", "IMDS_IDENTITY_CACHE", "XDG_RUNTIME_DIR"),
+    *("KUBERNETES_EXEC_INFO", "KUBERNETES_SERVICE_HOST"),
+    *("LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET"),
+    *("COMP_LINE", "COMP_POINT", "NO_COLOR", "_ARGCOMPLETE"),
+    *("ProgramData", "ProgramFiles"),
 )
 """The variables that this package reads, without those of hosts added by `add_variables`."""
 _known = dict.fromkeys(VARIABLES)
@@ -55,12 +31,9 @@ def add_variables(*names: str) -> None:
 
 
 class Environment:
-    """A snapshot of the variables that this package reads.
+    """A snapshot of the variables that this package reads, by default those of this process.
 
     An empty variable counts as unset. The repr shows only names, because some values are secrets.
-
-    Args:
-        values: by name; by default those of this process.
     """
 
     __slots__ = ("_values",)
@@ -71,11 +44,7 @@ class Environment:
         self._values = {name: source.get(name, "") for name in _known if name in source}
 
     def __getitem__(self, name: str) -> str:
-        """Return the value of a variable; an empty string if it is not set.
-
-        Raises:
-            KeyError: if it is not a variable that this package reads.
-        """
+        """Return the value of a variable that this package reads; an empty string if not set."""
         if name not in _known:
             raise KeyError(name)
         return self._values.get(name, "")

@@ -32,19 +32,16 @@ def write_atomically(
 ) -> None:
     """Replace the file ``path``: readers see all of the old content or all of the new.
 
-    A symbolic link is replaced, not followed.
+    A symbolic link is replaced, not followed. The umask applies unless ``mode`` is private.
 
     Args:
-        path: relative to ``directory``, if that is given.
-        content: of the file.
-        mode: of the file. The umask applies unless the mode is private.
+        path: relative to the descriptor ``directory``, if that is given.
+        content: the new content.
+        mode: the mode of the file.
         inherit_access: whether a private file on Windows keeps the access list of its directory.
         directory: a descriptor.
         durable: whether the content must survive a crash of the operating system.
         confirm: called immediately before the rename, which it prevents by returning False.
-
-    Raises:
-        OSError: with ``path`` as its file name, because the caller does not know the draft's.
     """
     draft = f"{path}.{os.urandom(4).hex()}.new"
     opener = functools.partial(os.open, mode=mode, dir_fd=directory)
@@ -58,7 +55,7 @@ def write_atomically(
                 os.fsync(file.fileno())
         if confirm is None or confirm():
             _rename(draft, path, directory)
-    except OSError as error:
+    except OSError as error:  # the caller does not know the name of the draft
         raise OSError(error.errno, error.strerror, path) from None
     finally:
         with suppress(OSError):  # the rename has removed it
@@ -66,12 +63,7 @@ def write_atomically(
 
 
 def read_private(path: str) -> bytes:
-    """Return the content of a file that other users cannot access.
-
-    Raises:
-        OSError: if it cannot be read.
-        ValueError: if other users can access it, or it is too large.
-    """
+    """Return the content of a file; raise ValueError if other users can access it."""
     with open(path, "rb", opener=_open_nonblocking) as file:
         if problem := access_problem(path, os.fstat(file.fileno()), trust_root=True):
             raise ValueError(f"{path} {problem}")
@@ -82,11 +74,7 @@ def read_private(path: str) -> bytes:
 
 
 def access_problem(path: str, status: os.stat_result, *, trust_root: bool = False) -> str:
-    """Return which other user owns or can access ``path``; an empty string if none can.
-
-    Raises:
-        OSError: if Windows does not return the access list.
-    """
+    """Return which other user owns or can access ``path``; an empty string if none can."""
     if sys.platform == "win32":
         from .windows import how_to_restrict, other_readers
 

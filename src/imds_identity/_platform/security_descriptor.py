@@ -21,14 +21,9 @@ _CREATOR_AND_OWNER = frozenset({"S-1-3-0", "S-1-3-4"})
 
 
 def other_readers_in(descriptor: bytes, user: str) -> list[str]:
-    """Return who can access a file except ``user``, SYSTEM and Administrators.
+    """Return the SIDs that can access a file, except ``user``, SYSTEM and Administrators.
 
-    Args:
-        descriptor: in self-relative form, with owner and DACL.
-        user: the SID of the expected owner.
-
-    Returns:
-        SIDs, and ``?`` for each entry that is not understood.
+    The descriptor is self-relative. ``?`` stands for each entry that is not understood.
     """
     try:
         sids = _sids_in(descriptor)

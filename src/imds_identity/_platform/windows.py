@@ -58,8 +58,7 @@ def _user_of_token(token: ctypes.c_void_p, kernel: ctypes.CDLL, security: ctypes
 
 def is_administrator() -> bool:
     """Return whether this process is elevated: the user's membership alone is not sufficient."""
-    security = library("advapi32")
-    sid = ctypes.c_void_p()
+    security, sid = library("advapi32"), ctypes.c_void_p()
     if not security.ConvertStringSidToSidW(ctypes.c_wchar_p(ADMINISTRATORS), ctypes.byref(sid)):
         return False
     try:
@@ -87,11 +86,7 @@ def _is_member(sid: ctypes.c_void_p | ctypes.Array[ctypes.c_char]) -> bool:
 
 
 def other_readers(path: str) -> list[str]:
-    """Return the SIDs that can access ``path``, except this user, SYSTEM and Administrators.
-
-    Raises:
-        OSError: if the access list cannot be read.
-    """
+    """Return the SIDs that can access ``path``, except this user, SYSTEM and Administrators."""
     security = library("advapi32")
     size = ctypes.c_ulong(0)
     for _ in range(2):  # the first call returns the size
@@ -107,12 +102,7 @@ def other_readers(path: str) -> list[str]:
 def restrict_to_user(path: str, *, inheritable: bool = False) -> None:
     """Deny everyone except this user, SYSTEM and Administrators access to ``path``.
 
-    Args:
-        path: of a file or a directory.
-        inheritable: whether new files in the directory get the same access list.
-
-    Raises:
-        OSError: if the access list cannot be set.
+    If ``inheritable``, new files in this directory get the same access list.
     """
     flags = "OICI" if inheritable else ""
     entries = "".join(f"(A;{flags};FA;;;{sid})" for sid in (user_of(), "SY", "BA"))
@@ -120,13 +110,8 @@ def restrict_to_user(path: str, *, inheritable: bool = False) -> None:
 
 
 def set_access(path: str, sddl: str) -> None:
-    """Set the access list of ``path``, given in the security descriptor definition language.
-
-    Raises:
-        OSError: if it cannot be set.
-    """
-    security = library("advapi32")
-    descriptor = ctypes.c_void_p()
+    """Set the access list of ``path``, given in the security descriptor definition language."""
+    security, descriptor = library("advapi32"), ctypes.c_void_p()
     succeeded = security.ConvertStringSecurityDescriptorToSecurityDescriptorW(
         sddl, 1, ctypes.byref(descriptor), None
     ) and security.SetFileSecurityW(ctypes.c_wchar_p(path), _DACL, descriptor)

@@ -63,48 +63,20 @@ _NAMES_OF_MODULES = {
 }
 _MODULES = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
 
-__all__ = [
-    "CLOUDS",
-    "AttestedDocument",
-    "AttestedDocumentError",
-    "CertificateExpiredError",
-    "Change",
-    "Cloud",
-    "Compute",
-    "DocumentExpiredError",
-    "EventsDocument",
-    "Instance",
-    "LoadBalancer",
-    "MalformedDocumentError",
-    "MalformedMetadataError",
-    "MetadataClient",
-    "MetadataError",
-    "MetadataNotFoundError",
-    "MetadataRefusedError",
-    "MetadataUnavailableError",
-    "MissingIntermediateError",
-    "Network",
-    "NotYetValidError",
-    "ScheduledEvent",
-    "SignerNotFoundError",
-    "StorageProfile",
-    "UnknownRootError",
-    "UnsupportedOnHostError",
-    "UnsupportedVersionError",
-    "UntrustedSignerError",
-    "Watcher",
-    "WrongCloudError",
-    "WrongNonceError",
-    "WrongSignatureError",
-    "WrongSignerError",
-    "cloud_named",
-    "detect",
-    "parse_instance",
-    "public_ips",
-    "read_attested_document_without_verifying",
-    "stack_hub_cloud",
-    "verify_attested_document",
-]
+__all__ = ["MetadataClient", "detect"]
+__all__ += ["CLOUDS", "Cloud", "cloud_named", "stack_hub_cloud"]
+__all__ += ["Compute", "Instance", "LoadBalancer", "Network", "StorageProfile"]
+__all__ += ["parse_instance", "public_ips"]
+__all__ += ["Change", "EventsDocument", "ScheduledEvent", "Watcher"]
+__all__ += ["AttestedDocument", "verify_attested_document"]
+__all__ += ["read_attested_document_without_verifying"]
+# Exceptions:
+__all__ += ["MalformedMetadataError", "MetadataError", "MetadataNotFoundError"]
+__all__ += ["MetadataRefusedError", "MetadataUnavailableError", "UnsupportedOnHostError"]
+__all__ += ["AttestedDocumentError", "CertificateExpiredError", "UnsupportedVersionError"]
+__all__ += ["DocumentExpiredError", "MalformedDocumentError", "MissingIntermediateError"]
+__all__ += ["NotYetValidError", "SignerNotFoundError", "UnknownRootError", "UntrustedSignerError"]
+__all__ += ["WrongCloudError", "WrongNonceError", "WrongSignatureError", "WrongSignerError"]
 
 
 def __getattr__(name: str) -> object:

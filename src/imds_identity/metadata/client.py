@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._http.messages import REQUEST_SECONDS
 from ._events.events import events_from_json, start_request
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ._models.compute import Compute, StorageProfile
     from ._models.instance import Instance, Network
     from .clouds import Cloud
+
+T = TypeVar("T")
 
 _MAYBE_UNSUPPORTED = (400, 404, 405)
 _NONCE_ATTEMPTS = 3
@@ -91,8 +93,7 @@ class MetadataClient:
 
         def fetch() -> Instance:
             if self._instance is None or self._instance is known:
-                document = self._fetch("instance", exchanges.instance)
-                self._instance = self._connection.convert(instance_from_json, document)
+                self._instance = self._fetch_instance()
             return self._instance
 
         return self._lock.run(fetch)
@@ -140,7 +141,7 @@ class MetadataClient:
             UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
             MetadataError: if it cannot be fetched.
         """
-        balancer: LoadBalancer = self._fetch("loadbalancer", exchanges.load_balancer)
+        balancer = self._fetch("loadbalancer", exchanges.load_balancer)
         if not balancer:
             self._raise_on_stack_hub("loadbalancer")
         return balancer
@@ -160,8 +161,7 @@ class MetadataClient:
             UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
             MetadataError: if it cannot be fetched.
         """
-        tenant: str = self._fetch("identity", exchanges.identity_info)
-        return tenant
+        return self._fetch("identity", exchanges.identity_info)
 
     def attested_document(
         self,
@@ -224,10 +224,7 @@ class MetadataClient:
             ValueError: if the nonce is invalid.
         """
         nonce = None if nonce is None else validated_nonce(nonce)
-        signature: str = self._fetch(
-            "attested", lambda endpoint, version: exchanges.attested(endpoint, nonce, version)
-        )
-        return signature
+        return self._fetch("attested", partial(exchanges.attested, nonce=nonce))
 
     def scheduled_events(self, *, retry: bool = True) -> EventsDocument:
         """Return the scheduled events of this machine and its scale set or availability set.
@@ -297,32 +294,33 @@ class MetadataClient:
         """
 
         def attempt(seconds_left: float) -> Instance:
-            timeout = min(seconds_left, REQUEST_SECONDS)
-            exchange = partial(exchanges.instance_once, seconds=timeout)
-            document = self._fetch("instance", exchange)
-            return self._connection.convert(instance_from_json, document)
+            return self._fetch_instance(seconds=min(seconds_left, REQUEST_SECONDS), retry=False)
 
         self._instance = poll_until_available(attempt, seconds, self.clock)
         return self._instance
 
+    def _fetch_instance(self, seconds: float = REQUEST_SECONDS, *, retry: bool = True) -> Instance:
+        exchange = partial(exchanges.instance, seconds=seconds, retry=retry)
+        return self._connection.convert(instance_from_json, self._fetch("instance", exchange))
+
     def _fetch(
         self,
         category: str,
-        exchange: Callable[..., Steps[exchanges.VersionedDocument]],
+        exchange: Callable[..., Steps[exchanges.Versioned[T]]],
         more_seconds: float = 0.0,
-    ) -> Any:
+    ) -> T:
         """Run an exchange with the API version negotiated for ``category``."""
         if self._connection.is_arc and category != "instance":
             raise UnsupportedOnHostError(f"{category} is not available on Azure Arc.")
         try:
             steps = exchange(self._endpoint, self._versions.get(category))
-            found = self._connection.run(steps, EXCHANGE_SECONDS + more_seconds)
+            document, version = self._connection.run(steps, EXCHANGE_SECONDS + more_seconds)
         except MetadataError as error:
             if category != "instance" and error.status_code in _MAYBE_UNSUPPORTED:
                 self._raise_on_stack_hub(category)
             raise
-        self._versions[category] = found.version
-        return found.document
+        self._versions[category] = version
+        return document
 
     def _raise_on_stack_hub(self, category: str) -> None:
         if self.compute().is_stack_hub:

@@ -44,7 +44,7 @@ def _cloud(
     resource_manager: str,
     key_vault: str,
     storage: str,
-    attestation: str,
+    attestation: str | None,
 ) -> Cloud:
     return Cloud(
         name=name,
@@ -127,16 +127,13 @@ def stack_hub_cloud(region: str, domain: str, authority: str) -> Cloud:
     if not authority.startswith("https://"):
         raise ValueError(f"authority must be an https URL, not {authority!r}")
     base = f"{region}.{domain}"
-    return Cloud(
-        name=STACK_HUB,
+    return _cloud(
+        STACK_HUB,
         authority=authority.rstrip("/"),
         resource_manager=f"https://management.{base}",
-        resource_manager_scope=f"https://management.{base}/.default",
-        key_vault_suffix=f"vault.{base}",
-        key_vault_scope=f"https://vault.{base}/.default",
-        storage_suffix=base,
-        storage_scope="https://storage.azure.com/.default",
-        attestation_domain=None,
+        key_vault=f"vault.{base}",
+        storage=base,
+        attestation=None,
     )
 
 

@@ -1,31 +1,12 @@
 """Exceptions of instance metadata, scheduled events, and attested documents.
 
-azure.core.exceptions.AzureError
-└── MetadataError                           any of the below
-    ├── MetadataUnavailableError            no Instance Metadata Service is available here
-    │   └── UnsupportedOnHostError          this kind of host does not have the category
-    ├── MetadataNotFoundError               the service has no element with that name
-    ├── UnsupportedVersionError             the service does not support the API version
-    ├── MetadataRefusedError                the service refused the request
-    ├── MalformedMetadataError              the response is not a document of the category
-    └── AttestedDocumentError               a document failed verification
-        ├── MalformedDocumentError          not a signed document, or its content is malformed
-        ├── SignerNotFoundError             it must contain exactly one signer's certificate
-        ├── WrongSignatureError             the signature does not match the content
-        ├── WrongSignerError                the signer is not an Azure metadata service
-        │   └── WrongCloudError             the signer belongs to another cloud than expected
-        ├── UntrustedSignerError            the certificate chain of the signer is not valid
-        │   ├── MissingIntermediateError    an intermediate certificate is missing
-        │   └── UnknownRootError            the chain ends at a root that is not trusted
-        ├── DocumentExpiredError            the document has expired
-        │   └── CertificateExpiredError     a certificate of its chain has expired
-        ├── NotYetValidError                the document, or a certificate, is not valid yet
-        └── WrongNonceError                 the document was created for another request
+docs/metadata.md shows them as a tree.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
 
@@ -34,29 +15,6 @@ from ._requests.failures import ElementNotFound, UnsupportedOnHost, UnsupportedV
 
 if TYPE_CHECKING:
     from .._core.failure import Failure
-
-__all__ = [
-    "AttestedDocumentError",
-    "CertificateExpiredError",
-    "DocumentExpiredError",
-    "MalformedDocumentError",
-    "MalformedMetadataError",
-    "MetadataError",
-    "MetadataNotFoundError",
-    "MetadataRefusedError",
-    "MetadataUnavailableError",
-    "MissingIntermediateError",
-    "NotYetValidError",
-    "SignerNotFoundError",
-    "UnknownRootError",
-    "UnsupportedOnHostError",
-    "UnsupportedVersionError",
-    "UntrustedSignerError",
-    "WrongCloudError",
-    "WrongNonceError",
-    "WrongSignatureError",
-    "WrongSignerError",
-]
 
 
 class MetadataError(ErrorDetails, AzureError):
@@ -72,7 +30,7 @@ class MetadataError(ErrorDetails, AzureError):
     """
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuilt, (type(self), str(self.message), self._facts())
+        return partial(type(self), **self._facts()), (str(self.message),)
 
 
 class MetadataUnavailableError(MetadataError):
@@ -176,7 +134,3 @@ def is_transient(error: MetadataError) -> bool:
         or status >= 500
         or isinstance(error, MetadataUnavailableError)
     )
-
-
-def _rebuilt(cls: type[MetadataError], message: str, facts: dict[str, Any]) -> MetadataError:
-    return cls(message, **facts)

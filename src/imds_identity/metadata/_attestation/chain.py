@@ -30,9 +30,11 @@ from .trust import CERTIFICATE_ERRORS, roots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TypeAlias
 
-SKEW = dt.timedelta(minutes=5)
-"""The maximum difference between two clocks."""
+    Anchors: TypeAlias = tuple[x509.Certificate, ...]
+
+SKEW = dt.timedelta(minutes=5)  # the maximum difference between two clocks
 
 # cryptography 42 does not limit its search: four self-issued intermediates with the same name and
 # key take 20 s, and each further one multiplies that. Azure's chains have one or two intermediates.
@@ -42,13 +44,7 @@ _MIN_RSA_BITS = 2048
 
 
 class TrustMaterial(NamedTuple):
-    """The certificates that a chain may consist of.
-
-    Attributes:
-        anchors: trusted certificates, self-signed or not.
-        intermediates: certificates that are trusted only below an anchor.
-        fetch_issuers: downloads the issuers of a certificate.
-    """
+    """The certificates that a chain may consist of; anchors are trusted, self-signed or not."""
 
     anchors: tuple[x509.Certificate, ...]
     intermediates: tuple[x509.Certificate, ...]
@@ -132,12 +128,7 @@ def _identity(certificate: x509.Certificate) -> object:
     return certificate.subject, certificate.issuer, key
 
 
-def _verify(
-    chain: list[x509.Certificate],
-    host: str,
-    at: dt.datetime,
-    anchors: tuple[x509.Certificate, ...],
-) -> str:
+def _verify(chain: list[x509.Certificate], host: str, at: dt.datetime, anchors: Anchors) -> str:
     """Return why cryptography refuses the chain; empty if it is valid."""
     signer = chain[0]
     # cryptography compares times exactly. A time within the validity of the signer tolerates SKEW
@@ -163,19 +154,13 @@ def _verify(
 
 
 def _explain(
-    chain: list[x509.Certificate],
-    at: dt.datetime,
-    anchors: tuple[x509.Certificate, ...],
-    reason: str,
+    chain: list[x509.Certificate], at: dt.datetime, anchors: Anchors, reason: str
 ) -> AttestedDocumentError:
     """Return the error for an invalid chain: follow the signatures up to the first problem."""
     certificate = signer = chain[0]
     for _ in chain:
-        named = [
-            each
-            for each in (*anchors, *chain)
-            if each.subject == certificate.issuer and each != certificate
-        ]
+        others = [each for each in (*anchors, *chain) if each != certificate]
+        named = [each for each in others if each.subject == certificate.issuer]
         if not named:
             return _missing_issuer(certificate, is_authority=certificate != signer)
         issuers = [each for each in named if _has_signed(each, certificate)]

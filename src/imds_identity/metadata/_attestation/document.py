@@ -112,12 +112,8 @@ def verify_attested_document(
     signer_cloud, host = _cloud_and_host(_host_names(signed.signer), clouds)
     document = _document(signed.content, signer_cloud)
     _check_times(document, moment)
-    check_chain(
-        signed.signer,
-        host,
-        moment,
-        material._replace(intermediates=(*material.intermediates, *signed.others)),
-    )
+    material = material._replace(intermediates=(*material.intermediates, *signed.others))
+    check_chain(signed.signer, host, moment, material)
     if nonce is not None and document.nonce != nonce:
         raise WrongNonceError(
             f"The document has the nonce {sanitize(str(document.nonce))!r}, not "
@@ -188,13 +184,10 @@ def _host_names(signer: x509.Certificate) -> list[str]:
 
 def _cloud_and_host(names: list[str], clouds: tuple[Cloud, ...]) -> tuple[Cloud, str]:
     """Return the cloud of the signer, and the host name that identifies it."""
-    for cloud in clouds:
-        for name in names:
-            if _is_host_of(name, cloud):
-                return cloud, name
+    if found := _first_match(names, clouds):
+        return found
     shown = sanitize(", ".join(names)) or "no host"
-    other = [each for each in CLOUDS if any(_is_host_of(name, each) for name in names)]
-    if other:
+    if other := _first_match(names, CLOUDS):
         raise WrongCloudError(
             f"The signer is {shown}, the metadata service of {other[0].name}, not of "
             f"{clouds[0].name}."
@@ -204,18 +197,19 @@ def _cloud_and_host(names: list[str], clouds: tuple[Cloud, ...]) -> tuple[Cloud,
     )
 
 
-def _is_host_of(name: str, cloud: Cloud) -> bool:
-    domain = cloud.attestation_domain
-    return domain is not None and (name == domain or name.endswith(f".{domain}"))
+def _first_match(names: list[str], clouds: tuple[Cloud, ...]) -> tuple[Cloud, str] | None:
+    for cloud in clouds:
+        for name in names:
+            if cloud.attestation_domain and issuers.is_in_domain(name, cloud.attestation_domain):
+                return cloud, name
+    return None
 
 
 def _document(content: bytes, cloud: Cloud | None) -> AttestedDocument:
     try:
         raw = from_json(content)
         if not isinstance(raw, dict) or not isinstance(raw.get("timeStamp"), dict):
-            raise MalformedDocumentError(
-                "The signed content is not a JSON object with a timeStamp."
-            )
+            raise MalformedDocumentError("The signed content is not JSON with a timeStamp.")
         plan = Plan.parse(raw.get("plan"), "plan")
     except Failure as failure:
         raise MalformedDocumentError(f"The signed content is malformed: {failure}") from None

@@ -105,7 +105,12 @@ def is_allowed_url(url: str) -> bool:
         return False
     if parts.scheme != "http" or port not in (None, 80) or "@" in parts.netloc:
         return False
-    return any(host == domain or host.endswith(f".{domain}") for domain in _ALLOWED_DOMAINS)
+    return any(is_in_domain(host, domain) for domain in _ALLOWED_DOMAINS)
+
+
+def is_in_domain(host: str, domain: str) -> bool:
+    """Return whether a host name is ``domain`` or one of its subdomains."""
+    return host == domain or host.endswith(f".{domain}")
 
 
 def download(url: str) -> bytes:

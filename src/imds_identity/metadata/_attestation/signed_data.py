@@ -40,13 +40,7 @@ _MIN_KEY_BITS = 2048
 
 
 class SignedData(NamedTuple):
-    """A document with a valid signature of a signer that is not verified yet.
-
-    Attributes:
-        content: the signed content.
-        signer: the certificate of the signing key.
-        others: the other certificates in the document.
-    """
+    """A document with a valid signature of a signer that is not verified yet."""
 
     content: bytes
     signer: x509.Certificate
@@ -58,19 +52,18 @@ def open_signed_data(signature: str | bytes) -> SignedData:
     parts = _parts(_from_base64(signature))
     certificates = [_certificate(der) for der in parts.certificates]
     matches = [
-        certificate
-        for certificate in certificates
-        if certificate.issuer.public_bytes() == parts.issuer
-        and certificate.serial_number == parts.serial
+        each
+        for each in certificates
+        if (each.issuer.public_bytes(), each.serial_number) == (parts.issuer, parts.serial)
     ]
     if len(matches) != 1:
         raise SignerNotFoundError(
             f"The document contains {len(matches)} certificates with the issuer and serial number "
             "of its signer; it must contain one."
         )
-    (signer,) = matches
+    signer = matches[0]
     _check_signature(signer, parts)
-    others = tuple(certificate for certificate in certificates if certificate is not signer)
+    others = tuple(each for each in certificates if each is not signer)
     return SignedData(parts.content, signer, others)
 
 
@@ -94,8 +87,7 @@ def _from_base64(signature: str | bytes) -> bytes:
         raise MalformedDocumentError(f"The document is larger than {MAX_CHARACTERS} characters.")
     try:
         text = signature if isinstance(signature, bytes) else signature.encode("ascii")
-        # Some tools wrap lines.
-        text = b"".join(text.split())
+        text = b"".join(text.split())  # some tools wrap lines
         der = base64.b64decode(text, validate=True)
     except (UnicodeEncodeError, binascii.Error, ValueError):
         raise MalformedDocumentError("The document is not base64.") from None
@@ -147,10 +139,8 @@ def _parse_and_encode(der: bytes) -> tuple[_Parts, bytes]:
             },
         }
     )
-    parts = _Parts(
-        content, certificates, issued["issuer"].dump(), issued["serial_number"].native, signature
-    )
-    return parts, encoded.dump()
+    issuer, serial = issued["issuer"].dump(), issued["serial_number"].native
+    return _Parts(content, certificates, issuer, serial, signature), encoded.dump()
 
 
 def _certificate(der: bytes) -> x509.Certificate:

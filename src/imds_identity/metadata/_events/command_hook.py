@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .events import ApprovalPolicy, Change
     from .watcher import Watcher
 
-
 _MAX_VARIABLE = 30_000
 """Characters. Windows allows 32,767; Linux 128 KiB, even at four bytes for each character."""
 
@@ -31,7 +30,6 @@ class ApprovalClient(Protocol):
 
     def start(self, *event_ids: str) -> None:
         """Approve events."""
-        ...
 
 
 class CommandHook:
@@ -40,13 +38,8 @@ class CommandHook:
     Changes of one event run in order. Those of different events run in parallel, so that a slow
     command for one event does not delay a Preempt event with its notice of thirty seconds.
 
-    Args:
-        command: a shell command. It receives `change_to_dict` as JSON on standard input and
-            `change_to_environment` as environment variables.
-        client: approves events.
-        watcher: the source of the changes; each is `done` when its command has ended.
-        approval: which events to approve after the command has succeeded; None for none.
-        report: is called with each error message.
+    The command receives `change_to_dict` as JSON on standard input and `change_to_environment` as
+    environment variables. If it succeeds, events that ``approval`` allows are approved.
     """
 
     def __init__(
@@ -98,9 +91,8 @@ class CommandHook:
             self._report(f"cannot run the command for {_label(change)}: {error.strerror}")
             return False
         if completed.returncode:
-            self._report(
-                f"the command for {_label(change)} exited with status {completed.returncode}"
-            )
+            status = completed.returncode
+            self._report(f"the command for {_label(change)} exited with status {status}")
         return completed.returncode == 0
 
     def _approve(self, change: Change) -> None:
@@ -149,5 +141,4 @@ def _one_line(text: str) -> str:
 
 
 def _label(change: Change) -> str:
-    event = change.event
-    return sanitize(f"{event.event_type} {event.event_id}")
+    return sanitize(f"{change.event.event_type} {change.event.event_id}")

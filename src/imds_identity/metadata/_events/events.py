@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from ..._core.failure import Malformed
@@ -125,18 +126,13 @@ class ScheduledEvent(JsonObject):
         Args:
             other: an event with the same ID.
         """
-        return self._comparable() == other._comparable()
+        same_resources = lower_names(self.resources) == lower_names(other.resources)
+        return same_resources and _compared_fields(self) == _compared_fields(other)
 
-    def _comparable(self) -> tuple[object, ...]:
-        return (
-            self.event_type,
-            self.status,
-            self.not_before,
-            lower_names(self.resources),
-            self.description,
-            self.source,
-            self.duration,
-        )
+
+_compared_fields = attrgetter(
+    "event_type", "status", "not_before", "description", "source", "duration"
+)
 
 
 class Change(NamedTuple):
@@ -183,22 +179,20 @@ def events_from_json(document: object) -> EventsDocument:
 
 
 class Differ:
-    """Finds the changes between successive documents.
+    """Finds the changes between successive documents, since the events handled before a restart.
 
     It compares whole documents, not their incarnations, which a restarted service may reset.
-    `names` limits it to the events of certain machines; `handled` are the events that were handled
-    before a restart.
     """
 
     def __init__(
         self, names: Collection[str] | None = None, handled: Iterable[ScheduledEvent] = ()
     ) -> None:
         self._names = names
-        self._last = _by_key(filter(self._is_included, handled))
+        self._last = self._included(handled)
 
     def changes(self, document: EventsDocument) -> list[Change]:
         """Return the changes since the last document: first ``gone``, then in document order."""
-        current = _by_key(filter(self._is_included, document.events))
+        current = self._included(document.events)
         gone = [Change("gone", old) for key, old in self._last.items() if key not in current]
         found = [
             Change(kind, event)
@@ -208,16 +202,13 @@ class Differ:
         self._last = current
         return gone + found
 
-    def _is_included(self, event: ScheduledEvent) -> bool:
-        return self._names is None or event.concerns(*self._names)
+    def _included(self, events: Iterable[ScheduledEvent]) -> dict[str, ScheduledEvent]:
+        names = self._names
+        return {each.key: each for each in events if names is None or each.concerns(*names)}
 
     def get(self, event_id: str | None) -> ScheduledEvent | None:
         """Return an event of the last document, or None."""
         return self._last.get((event_id or "").lower())
-
-
-def _by_key(events: Iterable[ScheduledEvent]) -> dict[str, ScheduledEvent]:
-    return {event.key: event for event in events}
 
 
 def _kind(old: ScheduledEvent | None, new: ScheduledEvent) -> Kind | None:
@@ -237,15 +228,12 @@ def start_request(event_ids: Iterable[str]) -> bytes:
 
 
 class ApprovalPolicy(NamedTuple):
-    """Which events may be approved.
-
-    Attributes:
-        margin: minimum seconds between the approval of an event and its announced start.
-        shared: whether to approve events of several machines, which then start on all of them.
-    """
+    """Which events may be approved."""
 
     margin: float = 5.0
+    """Minimum seconds between the approval of an event and its announced start."""
     shared: bool = False
+    """Whether to approve events of several machines, which then start on all of them."""
 
 
 def reason_not_to_approve(

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import (
-    MetadataError,
-    MetadataNotFoundError,
-    MetadataUnavailableError,
-    is_transient,
-)
+from ..errors import MetadataError, MetadataNotFoundError, MetadataUnavailableError, is_transient
 from .events import Differ, own_names
 from .handled_events import HandledEvents
 
@@ -35,15 +30,12 @@ class EventsClient(Protocol):
     @property
     def clock(self) -> Clock:
         """The clock of the client."""
-        ...
 
     def require(self, seconds: float) -> Instance:
         """Return the instance document."""
-        ...
 
     def scheduled_events(self, *, retry: bool) -> EventsDocument:
         """Return the scheduled events."""
-        ...
 
 
 class Watcher:

@@ -9,11 +9,12 @@ from ..._core.failure import Malformed
 from .compute import Compute
 from .json_object import (
     JsonObject,
+    converted_field,
     int_field,
     list_field,
-    mac_field,
     object_field,
     text_field,
+    to_mac_address,
     wrong_type,
 )
 
@@ -48,7 +49,7 @@ class Interface(JsonObject):
 
     ipv4: IpConfiguration = object_field("ipv4", IpConfiguration)
     ipv6: IpConfiguration = object_field("ipv6", IpConfiguration)
-    mac_address: str | None = mac_field("macAddress")
+    mac_address: str | None = converted_field("macAddress", to_mac_address, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,11 +89,6 @@ def bool_field(json: str) -> bool | None:
     return converted_field(json, to_bool, None)
 
 
-def mac_field(json: str) -> str | None:
-    """Declare a field for a MAC address, shown as ``00:0d:3a:00:00:04``."""
-    return converted_field(json, to_mac_address, None)
-
-
 def converted_field(json: str, convert: Converter[T], default: T) -> T:
     """Declare a field with its own converter."""
     return field(default=default, metadata={"json": json, "convert": convert})
@@ -110,7 +105,7 @@ def list_field(json: str, cls: type[N]) -> tuple[N, ...]:
     def convert(value: object, path: str) -> tuple[N, ...]:
         return tuple(cls.parse(item, f"{path}/{index}") for index, item in list_items(value, path))
 
-    return field(default=(), metadata={"json": json, "convert": convert})
+    return converted_field(json, convert, ())
 
 
 def list_items(value: object, path: str) -> list[tuple[int, object]]:
@@ -147,7 +142,7 @@ def to_bool(value: object, path: str = "") -> bool | None:
 
 
 def to_mac_address(value: object, path: str = "") -> str | None:
-    """Convert 12 hexadecimal digits to a MAC address with colons; leave other text unchanged."""
+    """Convert 12 hexadecimal digits to ``00:0d:3a:00:00:04``; leave other text unchanged."""
     text = to_text(value, path)
     digits = (text or "").replace(":", "").replace("-", "")
     if not _MAC_ADDRESS.fullmatch(digits):

@@ -37,9 +37,8 @@ def parse_instance(document: Mapping[str, Any] | str | bytes) -> Instance:
     from .instance import instance_from_json
 
     try:
-        return instance_from_json(
-            from_json(document) if isinstance(document, str | bytes) else document
-        )
+        parsed = from_json(document) if isinstance(document, str | bytes) else document
+        return instance_from_json(parsed)
     except Failure as failure:
         raise error_from(failure) from None
 
@@ -96,11 +95,10 @@ def validated_nonce(nonce: str | None) -> str:
 
 def from_json(text: str | bytes) -> object:
     """Parse JSON."""
+    if isinstance(text, str):
+        text = text.removeprefix("\ufeff")  # of files from Windows; json removes it from bytes only
     try:
-        # Files from Windows start with a byte order mark, which json removes from bytes only.
-        document: object = json.loads(
-            text.removeprefix("\ufeff") if isinstance(text, str) else text
-        )
+        document: object = json.loads(text)
     except (ValueError, RecursionError):
         raise Malformed("this is not JSON") from None
     level = [document]

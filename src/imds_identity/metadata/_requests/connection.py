@@ -37,14 +37,7 @@ _POLL_SECONDS = 1.0
 class MetadataConnection:
     """Sends the requests of a client; all clients of a process share the rate limit.
 
-    Attributes:
-        base: the URL of the service, for example ``http://169.254.169.254``.
-        host: the value of the Host header, if it differs from the address in `base`.
-        is_arc: whether the service is an Azure Arc agent.
-        clock: the time.
-
-    Args:
-        endpoint: the URL of the service; this machine's service by default.
+    ``host`` is the Host header, if it differs from the address in the URL ``base``.
     """
 
     def __init__(self, endpoint: str | None = None) -> None:

@@ -1,21 +1,14 @@
-"""One exchange for each category of the metadata service, each with its own retry rules.
+"""One exchange for each category of the metadata service.
 
-| category        | a 404 means                     | timeout of a request                 |
-|-----------------|---------------------------------|--------------------------------------|
-| instance        | no such element: final          | default                              |
-| loadbalancer    | no load balancer                | default                              |
-| attested        | not supported: final            | default                              |
-| identity/info   | not supported: final            | default                              |
-| scheduledevents | not supported: final            | 130 s for the first of a machine     |
-
-All are retried after 410, 429, and 5xx, as token requests are.
+All are retried after 410, 429, and 5xx, as token requests are. A 404 is final: the element or the
+category does not exist; only for loadbalancer it means that the machine has none.
 https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#errors-and-debugging
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from ..._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
 from ..._http.exchange import ConnectFailed, Random, Steps, TransportError
@@ -28,7 +21,11 @@ from .failures import ElementNotFound, UnsupportedOnHost, UnsupportedVersion
 from .versions import INTRODUCED_IN, newest_common_version, versions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
+
+T = TypeVar("T")
+Versioned: TypeAlias = tuple[T, str]
+"""The document of a category, and the API version that it was requested with."""
 
 RETRY_RULES = {status: rule for status, rule in TOKEN_RULES.items() if status != 404}
 FIRST_EVENTS_SECONDS = 130.0
@@ -41,31 +38,18 @@ _NO_SERVICE = (
 
 
 class ServiceEndpoint(NamedTuple):
-    """The endpoint of a metadata service.
-
-    Attributes:
-        base: its URL, for example ``http://169.254.169.254``.
-        random: the source of jitter.
-        pinned_version: the API version of every request; None to negotiate it.
-        host: the value of the Host header, if it differs from the address in `base`.
-    """
+    """The endpoint of a metadata service; its API version is negotiated unless it is pinned."""
 
     base: str
     random: Random
     pinned_version: str | None = None
     host: str = ""
+    """The Host header, if it differs from the address in ``base``."""
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers of every request."""
         return {"Metadata": "true", **({"Host": self.host} if self.host else {})}
-
-
-class VersionedDocument(NamedTuple):
-    """The document of a category, and the API version that it was requested with."""
-
-    document: Any
-    version: str
 
 
 def versions(
@@ -74,7 +58,7 @@ def versions(
     """Fetch the API versions that the service supports."""
     url = f"{endpoint.base}/metadata/versions"
     request = Request(url, endpoint.headers, seconds=seconds)
-    response = yield from (_send_with_retries if retry else _send_once)(endpoint, request)
+    response = yield from _send(endpoint, request, retry=retry)
     document = _parse(response, "versions")
     listed = document.get("apiVersions") if isinstance(document, dict) else None
     if not isinstance(listed, list):
@@ -82,92 +66,79 @@ def versions(
     return tuple(each for each in listed if isinstance(each, str))
 
 
-def instance(endpoint: ServiceEndpoint, version: str | None = None) -> Steps[VersionedDocument]:
-    """Fetch the instance document."""
-    return (yield from _fetch(endpoint, "instance", "instance", version))
+def instance(
+    endpoint: ServiceEndpoint,
+    version: str | None = None,
+    *,
+    seconds: float = REQUEST_SECONDS,
+    retry: bool = True,
+) -> Steps[Versioned[object]]:
+    """Fetch the instance document; ``retry`` is False for a caller that polls."""
+    path = "instance"
+    return (yield from _fetch(endpoint, path, path, version, seconds=seconds, retry=retry))
 
 
-def instance_once(
-    endpoint: ServiceEndpoint, version: str | None = None, *, seconds: float
-) -> Steps[VersionedDocument]:
-    """Fetch the instance document without retries, for a caller that polls."""
-    return (
-        yield from _fetch(
-            endpoint, "instance", "instance", version, seconds=seconds, send=_send_once
-        )
-    )
-
-
-def identity_info(
-    endpoint: ServiceEndpoint, version: str | None = None
-) -> Steps[VersionedDocument]:
+def identity_info(endpoint: ServiceEndpoint, version: str | None = None) -> Steps[Versioned[str]]:
     """Fetch the tenant of the machine's identities."""
-    found = yield from _fetch(endpoint, "identity", "identity/info", version)
-    tenant = found.document.get("tenantId") if isinstance(found.document, dict) else None
+    document, used = yield from _fetch(endpoint, "identity", "identity/info", version)
+    tenant = document.get("tenantId") if isinstance(document, dict) else None
     if not isinstance(tenant, str) or not tenant:
         raise Malformed("the response has no tenantId")
-    return found._replace(document=tenant)
+    return tenant, used
 
 
 def load_balancer(
     endpoint: ServiceEndpoint, version: str | None = None
-) -> Steps[VersionedDocument]:
+) -> Steps[Versioned[LoadBalancer]]:
     """Fetch the load balancer document: an empty `LoadBalancer` if there is none."""
     try:
-        found = yield from _fetch(endpoint, "loadbalancer", "loadbalancer", version)
+        document, used = yield from _fetch(endpoint, "loadbalancer", "loadbalancer", version)
     except ElementNotFound:
-        return VersionedDocument(LoadBalancer(), version or versions_of("loadbalancer")[-1])
-    if not isinstance(found.document, dict):
+        return LoadBalancer(), version or versions_of("loadbalancer")[-1]
+    if not isinstance(document, dict):
         raise Malformed("the response is not a JSON object")
-    return found._replace(document=LoadBalancer.parse(found.document.get("loadbalancer")))
+    return LoadBalancer.parse(document.get("loadbalancer")), used
 
 
 def attested(
-    endpoint: ServiceEndpoint, nonce: str | None, version: str | None = None
-) -> Steps[VersionedDocument]:
+    endpoint: ServiceEndpoint, version: str | None = None, *, nonce: str | None
+) -> Steps[Versioned[str]]:
     """Fetch the signature of an attested document; without a nonce the service uses the time."""
     query = {} if nonce is None else {"nonce": nonce}
-    found = yield from _fetch(endpoint, "attested", "attested/document", version, query)
-    document = found.document if isinstance(found.document, dict) else {}
-    signature = document.get("signature")
-    if document.get("encoding") != "pkcs7" or not isinstance(signature, str):
+    document, used = yield from _fetch(endpoint, "attested", "attested/document", version, query)
+    fields = document if isinstance(document, dict) else {}
+    signature = fields.get("signature")
+    if fields.get("encoding") != "pkcs7" or not isinstance(signature, str):
         raise Malformed("the response has no signature in the encoding pkcs7")
-    return found._replace(document=signature)
+    return signature, used
 
 
 def events(
     endpoint: ServiceEndpoint, version: str | None = None, *, first: bool, retry: bool = True
-) -> Steps[VersionedDocument]:
-    """Fetch the document of scheduled events.
-
-    ``first`` is whether this may be the machine's first request, which enables the service.
-    ``retry`` is False for a caller that polls.
-    """
+) -> Steps[Versioned[object]]:
+    """Fetch the scheduled events; ``first`` if this may be the first request of the machine."""
     seconds = FIRST_EVENTS_SECONDS if first else REQUEST_SECONDS
-    path, send = "scheduledevents", _send_with_retries if retry else _send_once
-    return (yield from _fetch(endpoint, path, path, version, seconds=seconds, send=send))
+    path = "scheduledevents"
+    return (yield from _fetch(endpoint, path, path, version, seconds=seconds, retry=retry))
 
 
 def start_events(
     endpoint: ServiceEndpoint, version: str | None = None, *, body: bytes
-) -> Steps[VersionedDocument]:
+) -> Steps[Versioned[None]]:
     """Approve events with the body from `events.start_request`, so that they start immediately."""
     version = endpoint.pinned_version or version or versions_of("scheduledevents")[-1]
     url = url_with(f"{endpoint.base}/metadata/scheduledevents", {"api-version": version})
     headers = {**endpoint.headers, "Content-Type": "application/json"}
     request = Request(url, headers, method="POST", body=body)
-    response = yield from _send_with_retries(endpoint, request)
+    response = yield from _send(endpoint, request)
     if response.status not in (200, 202, 204):
         raise refusal(response, "scheduledevents")
-    return VersionedDocument(None, version)
+    return None, version
 
 
-def _send_with_retries(endpoint: ServiceEndpoint, request: Request) -> Steps[Response]:
-    return (yield from with_retries(request, endpoint.random, _NO_SERVICE, RETRY_RULES))
-
-
-def _send_once(endpoint: ServiceEndpoint, request: Request) -> Steps[Response]:
-    del endpoint
+def _send(endpoint: ServiceEndpoint, request: Request, *, retry: bool = True) -> Steps[Response]:
+    if retry:
+        return (yield from with_retries(request, endpoint.random, _NO_SERVICE, RETRY_RULES))
     try:
         return (yield from fresh_response(request))
     except ConnectFailed as error:
@@ -183,21 +154,23 @@ def _fetch(
     path: str,
     version: str | None,
     query: Mapping[str, str] | None = None,
+    *,
     seconds: float = REQUEST_SECONDS,
-    send: Callable[[ServiceEndpoint, Request], Steps[Response]] = _send_with_retries,
-) -> Steps[VersionedDocument]:
+    retry: bool = True,
+) -> Steps[Versioned[object]]:
     """Fetch a document with the pinned or negotiated API version; else negotiate one first."""
 
     def request_with(number: str) -> Steps[Response]:
         url = url_with(f"{endpoint.base}/metadata/{path}", {"api-version": number, **(query or {})})
-        return (yield from send(endpoint, Request(url, endpoint.headers, seconds=seconds)))
+        request = Request(url, endpoint.headers, seconds=seconds)
+        return (yield from _send(endpoint, request, retry=retry))
 
     used = endpoint.pinned_version or version or versions_of(category)[-1]
     response = yield from request_with(used)
     if endpoint.pinned_version is None and _is_version_error(response):
         used = yield from _negotiate_version(endpoint, category, response)
         response = yield from request_with(used)
-    return VersionedDocument(_parse(response, category), used)
+    return _parse(response, category), used
 
 
 def _negotiate_version(endpoint: ServiceEndpoint, category: str, response: Response) -> Steps[str]:
@@ -262,20 +235,13 @@ def refusal(response: Response, category: str) -> Failure:
     if _is_version_error(response):
         hint = "Leave out api_version to use a supported version."
         return UnsupportedVersion(problem, hint, status=400)
-    wait = response.retry_after
+    hint, reason, wait = "", Reason.REFUSED, response.retry_after
     if status == 429:
-        hint = (
-            "A VM may send five requests a second to each category: find the process that sends "
-            "more."
-        )
-        return Refused(problem, hint, reason=Reason.THROTTLED, status=status, retry_after=wait)
-    hint, reason = "", Reason.REFUSED
-    if status == 410 or status >= 500:
+        hint = "A category allows five requests a second per VM: find the process that sends more."
+        reason = Reason.THROTTLED
+    elif status == 410 or status >= 500:
         hint = "The service is being updated or is failing; this usually ends within minutes."
         reason = Reason.SERVICE_FAILING
     elif status == 403:
-        hint = (
-            "Another service may have responded at this address: run imds-identity doctor to "
-            "find out."
-        )
+        hint = "Another service may have responded here: run imds-identity doctor to find out."
     return Refused(problem, hint, reason=reason, status=status, retry_after=wait)
