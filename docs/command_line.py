@@ -31,7 +31,7 @@ def reference() -> str:
 def _section(name: str) -> str:
     parser = parser_of(name)
     usage = parser.format_usage().removeprefix("usage: ").replace("\n" + " " * 7, "\n")
-    text = parser.description or COMMANDS[name].help
+    text = parser.description or COMMANDS[name]
     text = _paragraph(f"{text[0].upper()}{text[1:].rstrip('.')}.")
     lines = [f"## {name}", text, f"```text\n{usage}```"]
     lines += [item for group in parser._action_groups for item in _items(parser, group)]

@@ -317,9 +317,9 @@ def test_without_verbose_nothing_is_logged(imds_emulator: Emulator, run_cli: Any
 
 def test_help_lists_each_command_with_its_purpose(run_cli: Any) -> None:
     lines = run_cli("--help")[1].splitlines()
-    for name, command in COMMANDS.items():
+    for name, purpose in COMMANDS.items():
         [line] = [each for each in lines if each.split()[:1] == [name]]
-        assert line.endswith(f" {command.help}")
+        assert line.endswith(f" {purpose}")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

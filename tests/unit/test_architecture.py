@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import imds_identity
-from imds_identity.cli import COMMANDS
+from imds_identity.cli import COMMANDS, load_command
 
 SOURCE = Path(imds_identity.__file__).parent
 
@@ -115,7 +115,7 @@ def test_a_module_is_short(name: str) -> None:
 
 @pytest.mark.parametrize("package", sorted({path.parent for path in MODULES.values()} - {SOURCE}))
 def test_a_package_has_few_modules_besides_one_per_command(package: Path) -> None:
-    commands = {command.load().__name__ for command in COMMANDS.values()}
+    commands = {load_command(name).__name__ for name in COMMANDS}
     names = [
         path.stem
         for path in package.glob("*.py")

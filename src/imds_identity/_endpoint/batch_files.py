@@ -21,9 +21,6 @@ def batch_command_line(shell: str, path: str, arguments: Sequence[str]) -> str:
 
     Within quotes, cmd.exe takes &, |, <, > and ^ literally and reads two quotes as one, but it
     still expands variables between percent signs.
-
-    Raises:
-        ValueError: if an argument contains a line break, which would start another command.
     """
     for each in (path, *arguments):
         if _FORBIDDEN.search(each):

@@ -66,11 +66,7 @@ class PosixChild:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start ``command``, found as a shell would find it.
-
-        Raises:
-            OSError: if the command cannot be run.
-        """
+        """Start ``command``, found as a shell would find it."""
         self._pid = os.posix_spawnp(
             command[0],
             list(command),
@@ -80,11 +76,7 @@ class PosixChild:
         )
 
     def wait(self) -> int:
-        """Forward signals until the command has ended.
-
-        Returns:
-            Its exit status, or 128 plus the number of the signal that ended it.
-        """
+        """Forward signals; return the exit status, or 128 plus the signal if one ended it."""
         while True:
             number, from_terminal = _next_signal(self._signals)
             if number == signal.SIGCHLD:
@@ -134,11 +126,7 @@ def _has_terminal() -> bool:
 
 
 def replace_process(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Replace this process by ``command``.
-
-    Raises:
-        OSError: if the command cannot be run.
-    """
+    """Replace this process by ``command``."""
     for name in _IGNORED_BY_PYTHON:
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.execvpe(command[0], list(command), dict(environment))  # noqa: S606 - the user names the command

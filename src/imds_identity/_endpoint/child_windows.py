@@ -55,12 +55,7 @@ class WindowsChild:
             signal.signal(number, handler)
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start ``command``, found as cmd.exe would find it: by PATH and PATHEXT.
-
-        Raises:
-            OSError: if the command cannot be run.
-            ValueError: if it is a batch file and an argument contains a line break.
-        """
+        """Start ``command``, found as cmd.exe would find it: by PATH and PATHEXT."""
         program = shutil.which(command[0], path=environment.get("PATH"))
         if program is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
@@ -74,12 +69,7 @@ class WindowsChild:
             self._job = _job_with(self._process.pid)
 
     def wait(self) -> int:
-        """Wait until the command has ended.
-
-        Returns:
-            Its exit status as a signed number, as `sys.exit` takes it: 0xC000013A after Ctrl-C is
-            negative.
-        """
+        """Return the exit status as a signed number, which `sys.exit` requires."""
         assert self._process is not None
         status = self._process.wait()
         return status - 2 * _SIGN_BIT if status >= _SIGN_BIT else status

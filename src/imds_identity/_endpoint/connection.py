@@ -31,13 +31,9 @@ class ClientDisconnected(Exception):
 
 
 class ClientConnection:
-    """A connection to a client.
+    """A connection to a client, over the non-blocking socket ``peer``.
 
-    Args:
-        peer: the non-blocking socket.
-        hosts: values that the Host field may have.
-        uid: the client's user id, if it is a Unix socket.
-        deadline: when the server closes the connection (``Clock.now``).
+    Its Host field must be one of ``hosts``. The server closes it at ``deadline`` (``Clock.now``).
     """
 
     def __init__(
@@ -52,12 +48,7 @@ class ClientConnection:
         self._discarded = 0
 
     def receive(self) -> HttpRequest | None:
-        """Receive data; return the request as soon as its head is complete.
-
-        Raises:
-            Refusal: if the request is malformed.
-            ClientDisconnected: if the client has disconnected.
-        """
+        """Receive data; return the request as soon as its head is complete."""
         try:
             data = self.peer.recv(_RECEIVE_BYTES)
         except BlockingIOError:

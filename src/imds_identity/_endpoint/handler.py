@@ -22,10 +22,7 @@ _MAX_CLIENTS = 64
 class TokenHandler:
     """Responds to granted requests with tokens.
 
-    Args:
-        client_for: makes the token client of an identity; raises ValueError if the host cannot
-            select that identity.
-        clock: measures the remaining lifetime of a token.
+    ``client_for`` raises ValueError if the host cannot select the identity.
     """
 
     def __init__(self, client_for: Callable[[Identity], TokenClient], clock: Clock) -> None:

@@ -15,11 +15,7 @@ _FIRST_INHERITED = 3
 
 
 def listen_tcp(address: str, port: int = 0) -> socket.socket:
-    """Return a socket that listens on an IP address of this machine; port 0 means any free one.
-
-    Raises:
-        OSError: if that fails.
-    """
+    """Return a socket that listens on an IP address of this machine; port 0 means any free one."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.create_server((address, port), family=family, backlog=_BACKLOG)
 
@@ -28,9 +24,6 @@ def listen_unix(path: str, mode: int) -> socket.socket:
     """Return a listening Unix socket with the file mode ``mode``.
 
     It replaces a socket that a killed process has left.
-
-    Raises:
-        OSError: if that fails, or another process listens on the socket.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     previous_umask = os.umask(0o177)
@@ -48,15 +41,7 @@ def listen_unix(path: str, mode: int) -> socket.socket:
 
 
 def inherited_sockets(pid: str, count: str) -> list[socket.socket]:
-    """Return the listening sockets that the service manager passes to this process.
-
-    Args:
-        pid: the value of ``LISTEN_PID``.
-        count: the value of ``LISTEN_FDS``.
-
-    Raises:
-        ValueError: if one of them is not a listening stream socket.
-    """
+    """Return the service manager's sockets, by the values of LISTEN_PID and LISTEN_FDS."""
     if pid != str(os.getpid()) or not (count.isascii() and count.isdigit()):
         return []
     sockets = []
@@ -96,11 +81,7 @@ def notify_service_manager(notify_socket: str, state: str) -> None:
 
 
 def _remove_stale_socket(path: str) -> None:
-    """Remove a socket on which no process listens any more.
-
-    Raises:
-        OSError: if a process listens on it, or the file is not a socket.
-    """
+    """Remove a socket on which no process listens any more."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

@@ -39,12 +39,8 @@ _MAX_PARAMETERS = 20
 class HttpRequest:
     """A request as received. Its repr omits the headers, because one contains the secret.
 
-    Attributes:
-        method: the HTTP method.
-        target: path and query, unmodified.
-        headers: header fields, with names in lower case.
-        hosts: values that this connection's Host field may have.
-        uid: the client's user id, if it uses a Unix socket.
+    ``target`` is path and query. The names of ``headers`` are in lower case. ``hosts`` are the
+    values that the Host field may have. Only clients of a Unix socket have a ``uid``.
     """
 
     __slots__ = ("headers", "hosts", "method", "target", "uid")
@@ -71,14 +67,9 @@ class HttpRequest:
 class AccessPolicy:
     """Which clients may get which tokens.
 
-    Args:
-        secret: a client must send it in a header, or (IMDS's protocol) in the path.
-        identity: the only identity with tokens; None lets the client choose.
-        resources: the only resources with tokens; None allows all.
-        app_service: whether App Service's protocol is enabled.
-        imds: whether IMDS's protocol is enabled.
-        names: additional host names of this machine.
-        uids: users that may connect to the Unix socket; they need no secret.
+    A client must send the secret in a header, or (IMDS's protocol) in the path; only the users
+    ``uids`` of a Unix socket need no secret. Without ``identity``, the client chooses. Without
+    ``resources``, all are allowed. ``names`` are additional host names of this machine.
     """
 
     def __init__(
@@ -102,11 +93,7 @@ class AccessPolicy:
 
 
 def authorize(request: HttpRequest, policy: AccessPolicy) -> GrantedRequest:
-    """Return the token request that ``policy`` grants.
-
-    Raises:
-        Refusal: if the policy does not grant the request.
-    """
+    """Return the token request that ``policy`` grants."""
     _check_origin(request, policy)
     if request.method != "GET":
         raise Refusal(405, "Only GET is supported.", Allow="GET")

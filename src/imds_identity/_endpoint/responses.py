@@ -19,13 +19,7 @@ _CODES = {400: "invalid_request", 500: "server_error", 503: "temporarily_unavail
 
 
 class HttpResponse:
-    """A response. It is not a tuple, because error trackers print the items of tuples.
-
-    Attributes:
-        status: the HTTP status.
-        body: JSON, which may contain a token.
-        headers: header fields in addition to those of every response.
-    """
+    """A response. It is not a tuple, because error trackers print the items of tuples."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -48,13 +42,7 @@ class Refusal(Exception):
 
 
 class GrantedRequest(NamedTuple):
-    """A request that the access policy allows.
-
-    Attributes:
-        resource: the resource of the token.
-        identity: the identity of the token.
-        imds: whether the response has IMDS's format instead of App Service's.
-    """
+    """A granted token request; ``imds`` selects IMDS's response format, not App Service's."""
 
     resource: str
     identity: Identity

@@ -18,13 +18,7 @@ def new_secret() -> Secret:
 
 
 def read_secret(path: str) -> Secret:
-    """Read the secret from a file of mode 0600.
-
-    Raises:
-        OSError: if the file cannot be read.
-        ValueError: if other users may read the file, or the secret is too short or has characters
-            that do not fit into a header.
-    """
+    """Read the secret from a file of mode 0600."""
     secret = Secret(read_private(path).decode("latin-1").strip())
     if len(secret) < _SHORTEST or not _ALLOWED.issuperset(secret.reveal()):
         raise ValueError(

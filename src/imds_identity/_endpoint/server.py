@@ -39,14 +39,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class TokenServer:
-    """Responds to token requests.
-
-    Args:
-        listeners: listening sockets.
-        policy: decides which requests are granted.
-        handle: responds to a granted request.
-        clock: times the clients.
-    """
+    """Responds to token requests; ``handle`` responds to those that ``policy`` grants."""
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from contextlib import contextmanager
+from importlib import import_module
 
 from .._platform.environment import variable_value
 from .._version import __version__
@@ -15,126 +16,54 @@ from .output import FAILED, is_broken_pipe, print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import ModuleType
 
 USAGE = 2
 _INTERRUPTED = 130
 _LOG_SECONDS = 1.0
 
-
-class Command:
-    """A subcommand, whose module has ``add_arguments(parser)`` and ``run(args) -> int``."""
-
-    def __init__(self, load: Callable[[], ModuleType], help_: str) -> None:
-        self.load = load
-        self.help = help_
-
-
-# Only the module of the chosen command is imported, which keeps `token` fast. Import statements,
-# unlike names in strings, are found by PyInstaller and similar tools.
-
-
-def _token() -> ModuleType:
-    from . import token
-
-    return token
-
-
-def _exec() -> ModuleType:
-    from . import exec as exec_
-
-    return exec_
-
-
-def _metadata() -> ModuleType:
-    from . import metadata
-
-    return metadata
-
-
-def _attested() -> ModuleType:
-    from . import attested
-
-    return attested
-
-
-def _events() -> ModuleType:
-    from . import events
-
-    return events
-
-
-def _serve() -> ModuleType:
-    from . import serve
-
-    return serve
-
-
-def _secret() -> ModuleType:
-    from . import secret
-
-    return secret
-
-
-def _rest() -> ModuleType:
-    from . import rest
-
-    return rest
-
-
-def _whoami() -> ModuleType:
-    from . import whoami
-
-    return whoami
-
-
-def _cache() -> ModuleType:
-    from . import cache
-
-    return cache
-
-
-def _doctor() -> ModuleType:
-    from . import doctor
-
-    return doctor
-
-
-def _completion() -> ModuleType:
-    from . import completion
-
-    return completion
-
-
-def _demo() -> ModuleType:
-    from . import demo
-
-    return demo
-
-
-def _emulator() -> ModuleType:
-    from ..emulator._cli import command
-
-    return command
-
-
 COMMANDS = {
-    "token": Command(_token, "print a managed identity's token"),
-    "exec": Command(_exec, "run a command with its own token endpoint"),
-    "metadata": Command(_metadata, "print instance metadata"),
-    "attested": Command(_attested, "fetch or verify a document that proves which VM this is"),
-    "events": Command(_events, "print, follow or approve scheduled events"),
-    "serve": Command(_serve, "serve tokens to other programs on this machine"),
-    "secret": Command(_secret, "print a Key Vault secret"),
-    "rest": Command(_rest, "call an Azure REST API, like az rest"),
-    "whoami": Command(_whoami, "show which identity tokens are issued for"),
-    "cache": Command(_cache, "show or clear the shared token cache"),
-    "doctor": Command(_doctor, "diagnose managed identity problems"),
-    "completion": Command(_completion, "print a shell completion script"),
-    "demo": Command(_demo, "read a secret on an emulated VM and Arc server"),
-    "emulator": Command(_emulator, "emulate a VM, an Arc server and other hosts"),
+    "token": "print a managed identity's token",
+    "exec": "run a command with its own token endpoint",
+    "metadata": "print instance metadata",
+    "attested": "fetch or verify a document that proves which VM this is",
+    "events": "print, follow or approve scheduled events",
+    "serve": "serve tokens to other programs on this machine",
+    "secret": "print a Key Vault secret",
+    "rest": "call an Azure REST API, like az rest",
+    "whoami": "show which identity tokens are issued for",
+    "cache": "show or clear the shared token cache",
+    "doctor": "diagnose managed identity problems",
+    "completion": "print a shell completion script",
+    "demo": "read a secret on an emulated VM and Arc server",
+    "emulator": "emulate a VM, an Arc server and other hosts",
 }
+"""The help of each command, whose module has ``add_arguments(parser)`` and ``run(args) -> int``."""
+
+if TYPE_CHECKING:
+    # PyInstaller and similar tools find these statements, but not the names in `load_command`.
+    from ..emulator._cli import command  # noqa: F401
+    from . import (  # noqa: F401
+        attested,
+        cache,
+        completion,
+        demo,
+        doctor,
+        events,
+        metadata,
+        rest,
+        secret,
+        serve,
+        token,
+        whoami,
+    )
+    from . import exec as exec_  # noqa: F401
+
+
+def load_command(name: str) -> ModuleType:
+    """Import the module of one command: importing all of them would make `token` slow."""
+    return import_module("..emulator._cli.command" if name == "emulator" else f".{name}", __name__)
 
 
 def program() -> int:
@@ -145,27 +74,20 @@ def program() -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        arguments: replace those of the process.
-
-    Returns:
-        The exit status: 0, 1 for an error, 2 for wrong usage, or the command's own.
-    """
+    """Run one command; return its exit status, 1 for an error or 2 for wrong usage."""
     words = sys.argv[1:] if arguments is None else arguments
     if sys.stdout is None:
         return print_error("standard output is closed")
     _escape_unencodable_output()
     try:
         if variable_value("_ARGCOMPLETE"):
-            _completion().complete(build_parser)
+            load_command("completion").complete(build_parser)
         if not words:
             build_parser(words).print_help(sys.stderr)
             return USAGE
         args = build_parser(words).parse_args(words)
         with _log_to_stderr(verbose=getattr(args, "verbose", False)):
-            status = COMMANDS[args.command].load().run(args)
+            status = load_command(args.command).run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -225,12 +147,11 @@ def build_parser(words: list[str]) -> argparse.ArgumentParser:
     )
     chosen = [name for name in words[:1] if name in COMMANDS]
     for name in chosen or COMMANDS:
-        command = COMMANDS[name]
         subparser = commands.add_parser(
-            name, help=command.help, formatter_class=_HelpFormatter, allow_abbrev=False
+            name, help=COMMANDS[name], formatter_class=_HelpFormatter, allow_abbrev=False
         )
         if chosen:
-            command.load().add_arguments(subparser)
+            load_command(name).add_arguments(subparser)
     return parser
 
 

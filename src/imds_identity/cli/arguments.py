@@ -113,16 +113,10 @@ def credential_options(args: argparse.Namespace) -> dict[str, Any]:
 def token_client(
     args: argparse.Namespace, identity: Identity | None = None, *, preload: bool = False
 ) -> TokenClient:
-    """Return the token client that the flags configure.
+    """Return the token client that the flags configure; ``identity`` overrides their selector.
 
-    Args:
-        args: the arguments of the command line.
-        identity: overrides the selector of the flags.
-        preload: whether to import everything that a fetch needs. Commands that mostly return a
-            cached token do not, to be fast.
-
-    Raises:
-        ValueError: if a flag's value is invalid.
+    With ``preload``, it imports everything that a fetch needs. Commands that mostly return a cached
+    token do not, to be fast.
     """
     # Imported here, because `--help` and commands that need no token do without it.
     from .._token_cache.options import CallOptions

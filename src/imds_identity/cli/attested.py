@@ -8,13 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_output, not_empty
-from .metadata_options import (
-    add_service,
-    exit_status_of,
-    metadata_client,
-    write_json,
-    write_rows,
-)
+from .metadata_options import add_service, exit_status_of, metadata_client, write_json, write_rows
 from .output import print_error
 
 if TYPE_CHECKING:

@@ -68,11 +68,7 @@ def run(args: argparse.Namespace) -> int:
 def _diagnosis(args: argparse.Namespace) -> Diagnosis:
     from ..doctor import diagnose
 
-    return diagnose(
-        args.resource,
-        scope=args.scope,
-        **credential_options(args),
-    )
+    return diagnose(args.resource, scope=args.scope, **credential_options(args))
 
 
 def _report(diagnosis: Diagnosis, *, show_all: bool) -> list[str]:

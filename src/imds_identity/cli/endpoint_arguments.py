@@ -29,11 +29,7 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def identity_of(args: argparse.Namespace) -> Identity | None:
-    """Return the identity that the flags select; None lets clients choose.
-
-    Raises:
-        ValueError: if the selector is invalid.
-    """
+    """Return the identity that the flags select; None lets clients choose."""
     selected = parse_identity(
         client_id=args.client_id, object_id=args.object_id, resource_id=args.resource_id
     )
@@ -41,11 +37,7 @@ def identity_of(args: argparse.Namespace) -> Identity | None:
 
 
 def resources_of(args: argparse.Namespace) -> list[str] | None:
-    """Return the allowed resources; None allows all.
-
-    Raises:
-        ValueError: if a resource is invalid.
-    """
+    """Return the allowed resources; None allows all."""
     if args.allow_resource is None:
         return None
     return [resource_of((resource,)) for resource in args.allow_resource]

@@ -7,13 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .arguments import add_output, not_empty
-from .metadata_options import (
-    add_service,
-    exit_status_of,
-    metadata_client,
-    write_json,
-    write_rows,
-)
+from .metadata_options import add_service, exit_status_of, metadata_client, write_json, write_rows
 from .output import print_error
 
 if TYPE_CHECKING:

@@ -90,12 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command.
-
-    Returns:
-        Its exit status; 128 plus the number of the signal that ended it; 127 if it does not exist,
-        126 if it cannot be run. On Windows, 0xC000013A after Ctrl-C.
-    """
+    """Run the command; return its exit status, as a shell does."""
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not command:
         raise ValueError("a command is missing: imds-identity exec -- COMMAND")

@@ -38,11 +38,7 @@ def add_service(parser: argparse.ArgumentParser) -> None:
 
 
 def metadata_client(args: argparse.Namespace) -> MetadataClient:
-    """Return the client that the flags of `add_service` configure.
-
-    Raises:
-        ValueError: if a flag's value is invalid.
-    """
+    """Return the client that the flags of `add_service` configure."""
     from ..metadata import MetadataClient
 
     return MetadataClient(endpoint=args.endpoint, api_version=args.api_version)

@@ -24,14 +24,7 @@ class UnusableSecret(Exception):
 def secret_variables(args: argparse.Namespace, *, inheritable: bool) -> dict[str, str]:
     """Return the variables of ``--env`` and ``--file``.
 
-    Args:
-        args: the arguments of the command line.
-        inheritable: whether the files must survive the replacement of this process.
-
-    Raises:
-        ValueError: if a flag's value is invalid.
-        ApiError: if a secret cannot be fetched.
-        UnusableSecret: if a variable cannot hold a secret.
+    If ``inheritable``, the files survive the replacement of this process.
     """
     pairs = [_split(each) for each in (*args.env, *args.file)]
     if len({name for name, _ in pairs}) < len(pairs):

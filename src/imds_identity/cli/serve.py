@@ -163,12 +163,7 @@ def _protocols(args: argparse.Namespace) -> set[str]:
 def _listeners(
     args: argparse.Namespace, environment: Environment, stack: ExitStack
 ) -> list[socket.socket]:
-    """Return the service manager's sockets, or else those that the flags select.
-
-    Raises:
-        OSError: if a socket cannot listen.
-        ValueError: if a flag's value is invalid.
-    """
+    """Return the service manager's sockets, or else those that the flags select."""
     listeners = inherited_sockets(environment["LISTEN_PID"], environment["LISTEN_FDS"])
     if listeners and (args.bind or args.unix):
         raise ValueError("the service manager passes the sockets: omit --bind and --unix")

@@ -8,13 +8,7 @@ from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed
 from .._core.scope import resource_of
 from .._platform.environment import Environment
-from .arguments import (
-    add_output,
-    add_token_options,
-    add_verbosity,
-    doctor_command,
-    token_client,
-)
+from .arguments import add_output, add_token_options, add_verbosity, doctor_command, token_client
 from .output import print_error
 
 TYPE_CHECKING = False

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed, sanitize
 from .._core.scope import resource_of
-from .arguments import (
-    add_output,
-    add_token_options,
-    add_verbosity,
-    doctor_command,
-    token_client,
-)
+from .arguments import add_output, add_token_options, add_verbosity, doctor_command, token_client
 from .output import print_error
 
 if TYPE_CHECKING:

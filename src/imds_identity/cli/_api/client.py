@@ -46,14 +46,7 @@ class ApiError(Exception):
 
 
 class ApiRequest:
-    """A request. It is not a tuple, because error trackers print the items of tuples.
-
-    Args:
-        method: the HTTP method.
-        url: the URL.
-        body: the body, if there is one.
-        headers: header fields in addition to the default ones.
-    """
+    """A request. It is not a tuple, because error trackers print the items of tuples."""
 
     def __init__(
         self,
@@ -75,10 +68,7 @@ class ApiRequest:
 class ApiClient:
     """Sends requests to one service.
 
-    Args:
-        send: sends a request with a token and returns the response, whatever its status.
-        get_token: returns the token; takes the claims challenge that rejected the previous token.
-        clock: times the pauses.
+    ``get_token`` takes the claims challenge that rejected the previous token, if there is one.
     """
 
     def __init__(
@@ -92,12 +82,7 @@ class ApiClient:
         self.clock = clock
 
     def request(self, request: ApiRequest) -> HTTPResponse:
-        """Send a request, with retries if the service throttles or is unavailable.
-
-        Raises:
-            ValueError: if a token must not be sent to the URL.
-            ApiError: if there is no response, or it redirects to another host.
-        """
+        """Send a request, with retries if the service throttles or is unavailable."""
         for attempt in range(_MAX_ATTEMPTS):
             response = self._follow_redirects(request)
             seconds = retry_after(response, self.clock)
@@ -148,11 +133,7 @@ class ApiClient:
 
 
 def api_client(args: argparse.Namespace, resource: str) -> ApiClient:
-    """Return a client with the tokens of the selected identity for ``resource``.
-
-    Raises:
-        ValueError: if a flag's value is invalid.
-    """
+    """Return a client with the tokens of the selected identity for ``resource``."""
     client = token_client(args)
     entry = client.entry(resource_of((resource,)))
 
@@ -194,11 +175,7 @@ def json_of(response: HTTPResponse) -> Any:
 
 
 def same_origin_url(request: ApiRequest, link: str) -> str:
-    """Return the URL of a link in the response to ``request``.
-
-    Raises:
-        ApiError: if it is on another host, which must not receive the token.
-    """
+    """Return the URL of a link in the response to ``request``."""
     try:
         url = urljoin(request.url, link)
         if origin_url(url) == origin_url(request.url):

@@ -33,11 +33,7 @@ def add_cloud(parser: argparse.ArgumentParser, of: str) -> None:
 
 
 def cloud_of(args: argparse.Namespace) -> Cloud:
-    """Return the cloud of ``--cloud``, else this machine's, else the public one.
-
-    Raises:
-        ValueError: if there is no such cloud.
-    """
+    """Return the cloud of ``--cloud``, else this machine's, else the public one."""
     if args.cloud is not None:
         return cloud_named(args.cloud)
     from ...metadata import MetadataClient, MetadataError
@@ -66,9 +62,6 @@ def origin_url(url: str) -> str:
     """Return scheme, host and port of a URL to which a token may be sent.
 
     Not even this machine gets a token over http: an environment's proxy would see it.
-
-    Raises:
-        ValueError: if it is not an https URL, or programs could parse it differently.
     """
     try:
         scheme, host, port = origin_of(url)

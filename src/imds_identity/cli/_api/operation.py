@@ -24,13 +24,7 @@ _FAILED = ("failed", "canceled", "cancelled")
 
 
 class LongRunningOperation:
-    """The operation that a request has started.
-
-    Args:
-        client: sends requests.
-        request: the request that started the operation.
-        progress: is called with a line about the operation's state.
-    """
+    """The operation that ``request`` has started; ``progress`` displays its state."""
 
     def __init__(
         self, client: ApiClient, request: ApiRequest, progress: Callable[[str], None]
@@ -41,14 +35,7 @@ class LongRunningOperation:
         self._started = client.clock.now()
 
     def wait(self, response: HTTPResponse) -> HTTPResponse:
-        """Wait until the operation ends; return the response with its result.
-
-        Args:
-            response: the response to the request.
-
-        Raises:
-            ApiError: if the operation fails, leads to another host or takes longer than a day.
-        """
+        """Wait until the operation ends; return the response with its result."""
         if response.status not in (200, 201, 202):
             return response
         names = ("Azure-AsyncOperation", "Operation-Location")

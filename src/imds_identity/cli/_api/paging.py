@@ -16,11 +16,7 @@ _LINKS = ("nextLink", "@odata.nextLink", "odata.nextLink")
 
 
 def all_pages(client: ApiClient, request: ApiRequest) -> list[object]:
-    """Return the values of all pages.
-
-    Raises:
-        ApiError: if a request fails, or a link leads to another host.
-    """
+    """Return the values of all pages."""
     values: list[object] = []
     seen: set[str] = set()
     while request.url not in seen:

@@ -27,14 +27,7 @@ _FIELDS = ("id", "value", "contentType", "attributes", "tags")
 
 
 class SecretAddress(NamedTuple):
-    """The address of a secret.
-
-    Attributes:
-        vault: the vault's URL.
-        name: the secret's name.
-        version: the secret's version; empty for the newest.
-        json_path: the keys of a value in a secret that is JSON; empty for the whole secret.
-    """
+    """The address of a secret in the vault with the URL ``vault``, or of a value in its JSON."""
 
     vault: str
     name: str
@@ -48,11 +41,7 @@ class SecretAddress(NamedTuple):
         return f"{self.vault}/secrets/{path}"
 
     def resource(self, override: str | None) -> str:
-        """Return the resource whose tokens the vault accepts; ``override`` is the user's.
-
-        Raises:
-            ValueError: if it cannot be inferred.
-        """
+        """Return the resource whose tokens the vault accepts; ``override`` is the user's."""
         host = urlsplit(self.vault).hostname or ""
         resource = override or resource_for(host)
         if resource is None:
@@ -64,11 +53,7 @@ class SecretAddress(NamedTuple):
 
 
 def parse_secret_url(url: str) -> SecretAddress:
-    """Parse ``https://VAULT/secrets/NAME[/VERSION]``.
-
-    Raises:
-        ValueError: if it is another URL.
-    """
+    """Parse ``https://VAULT/secrets/NAME[/VERSION]``."""
     vault = origin_url(url)
     parts = urlsplit(url)
     collection, _, path = parts.path.removeprefix("/").partition("/")
@@ -78,15 +63,7 @@ def parse_secret_url(url: str) -> SecretAddress:
 
 
 def parse_reference(reference: str, cloud: Callable[[], Cloud]) -> SecretAddress:
-    """Parse ``kv://VAULT/NAME[/VERSION][#JSON.KEY]``.
-
-    Args:
-        reference: a reference, in which VAULT is a name or a host.
-        cloud: returns the cloud of vaults that have only a name.
-
-    Raises:
-        ValueError: if the reference is invalid.
-    """
+    """Parse ``kv://VAULT/NAME[/VERSION][#JSON.KEY]``; a VAULT without a domain is in ``cloud``."""
     scheme, found, rest = reference.partition("://")
     location, _, json_path = rest.partition("#")
     host, _, path = location.partition("/")
@@ -110,17 +87,7 @@ def fetch_secrets(
     client_for: Callable[[str], ApiClient],
     resource: str | None = None,
 ) -> list[dict[str, object]]:
-    """Fetch all secrets at ``addresses``.
-
-    Args:
-        addresses: the secrets.
-        client_for: returns a client with tokens for a resource.
-        resource: the vaults' resource, if it cannot be inferred.
-
-    Raises:
-        ValueError: if a vault's resource cannot be inferred.
-        ApiError: if a secret cannot be fetched.
-    """
+    """Fetch all secrets; ``resource`` is the vaults' resource, if it cannot be inferred."""
     resources = [address.resource(resource) for address in addresses]
     clients = {each: client_for(each) for each in resources}
     if len(addresses) == 1:
