@@ -100,7 +100,17 @@ def test_cache_directory_can_be_set(imds_emulator: Emulator, run_cli: Any, tmp_p
     assert run_cli("cache", "show", "--cache", str(shared))[1].startswith("1 in ")
 
 
-@pytest.mark.parametrize("claims", ['{"tid": ["a"], "xms_mirid": {}}', "[" * 40_000, "[]", "7", ""])
+@pytest.mark.parametrize(
+    "claims",
+    [
+        '{"tid": ["a"], "xms_mirid": {}}',
+        '{"xms_mirid": "/subscriptions"}',
+        "[" * 40_000,
+        "[]",
+        "7",
+        "",
+    ],
+)
 def test_token_with_invalid_claims_is_printed(
     imds_emulator: Emulator, run_cli: Any, claims: str
 ) -> None:

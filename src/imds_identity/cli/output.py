@@ -1,4 +1,4 @@
-"""Messages on standard error, in the format that all commands share."""
+"""Messages and formats that commands share."""
 
 from __future__ import annotations
 
@@ -19,6 +19,26 @@ def print_error(message: object) -> int:
     if sys.stderr is not None:  # closed: print() would write to standard output instead
         print(f"imds-identity: {message}", file=sys.stderr)
     return FAILED
+
+
+def to_json(value: object) -> str:
+    """Return ``value`` as indented JSON."""
+    import json
+
+    return json.dumps(value, indent=2)
+
+
+def utc_time(seconds: int) -> str:
+    """Return a Unix time in ISO 8601."""
+    from datetime import datetime, timezone
+
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def subscription_of(resource_id: object) -> str | None:
+    """Return the subscription of ``/subscriptions/ID/...``; a claim may have any type and value."""
+    path = resource_id.split("/") if isinstance(resource_id, str) else []
+    return path[2] if path[1:2] == ["subscriptions"] and path[2:] else None
 
 
 def is_broken_pipe(error: BaseException) -> bool:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-
 from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed
 from .._core.scope import resource_of
 from .._platform.environment import Environment
 from .arguments import add_output, add_token_options, add_verbosity, doctor_command, token_client
-from .output import print_error
+from .output import print_error, subscription_of, to_json, utc_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from .._core.token import Token
 
@@ -65,21 +63,13 @@ def run(args: argparse.Namespace) -> int:
     except Failure as failure:
         print_error(failure)
         return print_error(f"to diagnose this, run: {doctor_command(args, resource)}")
-    sys.stdout.write(output + "\n")
+    print(output)
     return 0
 
 
 def _resource_or_scope(args: argparse.Namespace) -> str:
     values = (args.resource_or_scope, args.resource, args.scope)
     return str(next(value for value in values if value is not None))
-
-
-def _text(token: Token) -> str:
-    return token.value
-
-
-def _header(token: Token) -> str:
-    return f"Authorization: {token.token_type} {token.value}"
 
 
 def _env(token: Token) -> str:
@@ -95,19 +85,15 @@ def _json(token: Token) -> str:
     from datetime import datetime
 
     claims = claims_in(token.value)
-    # Claims are not validated, so they may have any type.
-    tenant, resource_id = claims.get("tid"), claims.get("xms_mirid")
-    # /subscriptions/<id>/resourcegroups/...
-    path = resource_id.split("/") if isinstance(resource_id, str) else []
-    return _dump(
+    tenant = claims.get("tid")
+    # Local time without a zone, as az prints it; scripts should use expires_on.
+    expiry = datetime.fromtimestamp(token.expires_on)  # noqa: DTZ006
+    return to_json(
         {
             "accessToken": token.value,
-            # Local time without a zone, as az prints it; scripts should use expires_on.
-            "expiresOn": datetime.fromtimestamp(token.expires_on).isoformat(  # noqa: DTZ006
-                sep=" ", timespec="microseconds"
-            ),
+            "expiresOn": expiry.isoformat(sep=" ", timespec="microseconds"),
             "expires_on": token.expires_on,
-            "subscription": path[2] if path[1:2] == ["subscriptions"] else None,
+            "subscription": subscription_of(claims.get("xms_mirid")),
             "tenant": tenant if isinstance(tenant, str) else None,
             "tokenType": token.token_type,
         }
@@ -115,17 +101,11 @@ def _json(token: Token) -> str:
 
 
 def _exec_credential(token: Token) -> str:
-    from datetime import datetime, timezone
-
-    expiry = datetime.fromtimestamp(token.expires_on, timezone.utc)
-    return _dump(
+    return to_json(
         {
             "apiVersion": _kubernetes_api(),
             "kind": "ExecCredential",
-            "status": {
-                "expirationTimestamp": expiry.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "token": token.value,
-            },
+            "status": {"expirationTimestamp": utc_time(token.expires_on), "token": token.value},
         }
     )
 
@@ -134,7 +114,7 @@ def _claims(token: Token) -> str:
     claims = claims_in(token.value)
     if not claims:
         raise Malformed("the token is not a JWT, so it has no claims", "Omit -o claims.")
-    return _dump(claims)
+    return to_json(claims)
 
 
 def _kubernetes_api() -> str:
@@ -150,16 +130,10 @@ def _kubernetes_api() -> str:
         return _KUBERNETES_API
 
 
-def _dump(value: Mapping[str, object]) -> str:
-    import json
-
-    return json.dumps(value, indent=2)
-
-
 _OUTPUTS: dict[str, Callable[[Token], str]] = {
-    "text": _text,
+    "text": lambda token: token.value,
     "json": _json,
-    "header": _header,
+    "header": lambda token: f"Authorization: {token.token_type} {token.value}",
     "env": _env,
     "exec-credential": _exec_credential,
     "claims": _claims,

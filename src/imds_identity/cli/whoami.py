@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed, sanitize
 from .._core.scope import resource_of
 from .arguments import add_output, add_token_options, add_verbosity, doctor_command, token_client
-from .output import print_error
+from .output import print_error, subscription_of, to_json, utc_time
 
 if TYPE_CHECKING:
     import argparse
@@ -49,12 +48,11 @@ def run(args: argparse.Namespace) -> int:
         print_error(failure)
         return print_error(f"to diagnose this, run: {doctor_command(args, resource)}")
     if args.output == "json":
-        import json
-
-        sys.stdout.write(json.dumps(fields, indent=2) + "\n")
+        print(to_json(fields))
     else:
-        rows = [(name, value) for name, value in fields.items() if value is not None]
-        sys.stdout.writelines(f"{name:14}{sanitize(str(value))}\n" for name, value in rows)
+        for name, value in fields.items():
+            if value is not None:
+                print(f"{name:14}{sanitize(str(value))}")
     return 0
 
 
@@ -69,20 +67,13 @@ def _identity_fields(token: Token) -> dict[str, str | int | None]:
         return next((sanitize(value) for value in values if isinstance(value, str) and value), None)
 
     identity = claim("xms_mirid")
-    path = (identity or "").split("/")
     return {
         "clientId": claim("appid", "azp"),
         "objectId": claim("oid", "sub"),
         "tenant": claim("tid"),
-        "subscription": path[2] if path[1:2] == ["subscriptions"] and path[2:] else None,
+        "subscription": subscription_of(identity),
         "identity": identity,
         "audience": claim("aud"),
-        "expiresOn": _timestamp(token.expires_on),
+        "expiresOn": utc_time(token.expires_on),
         "expires_on": token.expires_on,
     }
-
-
-def _timestamp(seconds: int) -> str:
-    from datetime import datetime, timezone
-
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
