@@ -176,7 +176,7 @@ def test_wrong_method_is_answered_with_the_allowed_one() -> None:
 
 
 def test_repr_hides_the_secret() -> None:
-    assert SECRET not in repr(request()) + repr(policy()) + repr(vars(policy()))
+    assert SECRET not in repr(request()) + repr(policy()) + repr(policy()._asdict())
 
 
 IMDS = f"/{SECRET}/metadata/identity/oauth2/token"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from typing_extensions import Self
+
+    from .child_windows import WindowsChild
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -20,24 +22,8 @@ _SENT_BY_KERNEL = 0x80
 _IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")
 
 
-class ChildProcess(Protocol):
-    """A command that runs in the foreground."""
-
-    def __enter__(self) -> Self:
-        """Let the command, not this process, react to signals from here on."""
-
-    def __exit__(self, *_: object) -> None:
-        """Restore this process's reaction to signals."""
-
-    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start ``command``, found as a shell would find it."""
-
-    def wait(self) -> int:
-        """Wait until the command has ended; return its exit status."""
-
-
-def new_child() -> ChildProcess:
-    """Return an implementation of `ChildProcess` for this system."""
+def new_child() -> PosixChild | WindowsChild:
+    """Return a command that runs in the foreground of this system's terminal."""
     if sys.platform == "win32":
         from .child_windows import WindowsChild
 

@@ -8,7 +8,7 @@ https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/ho
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
 from .._core.failure import sanitize
@@ -17,7 +17,7 @@ from .._core.scope import resource_of
 from .responses import GrantedRequest, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from .._core.secret import Secret
 
@@ -64,7 +64,7 @@ class HttpRequest:
         return [value for field, value in self.headers if field == name]
 
 
-class AccessPolicy:
+class AccessPolicy(NamedTuple):
     """Which clients may get which tokens.
 
     A client must send the secret in a header, or (IMDS's protocol) in the path; only the users
@@ -72,24 +72,13 @@ class AccessPolicy:
     ``resources``, all are allowed. ``names`` are additional host names of this machine.
     """
 
-    def __init__(
-        self,
-        secret: Secret,
-        *,
-        identity: Identity | None = None,
-        resources: Iterable[str] | None = None,
-        app_service: bool = True,
-        imds: bool = False,
-        names: Iterable[str] = (),
-        uids: Iterable[int] = (),
-    ) -> None:
-        self.secret = secret
-        self.identity = identity
-        self.resources = None if resources is None else frozenset(map(_normalized, resources))
-        self.app_service = app_service
-        self.imds = imds
-        self.names = frozenset(name.lower() for name in names)
-        self.uids = frozenset(uids)
+    secret: Secret
+    identity: Identity | None = None
+    resources: Collection[str] | None = None
+    app_service: bool = True
+    imds: bool = False
+    names: Collection[str] = ()
+    uids: Collection[int] = ()
 
 
 def authorize(request: HttpRequest, policy: AccessPolicy) -> GrantedRequest:
@@ -160,7 +149,8 @@ def _resource(values: dict[str, str], policy: AccessPolicy) -> str:
         resource = resource_of((values.get("resource", ""),))
     except ValueError as error:
         raise Refusal(400, sanitize(f"resource: {error}")) from None
-    if policy.resources is not None and _normalized(resource) not in policy.resources:
+    allowed = policy.resources
+    if allowed is not None and _normalized(resource) not in map(_normalized, allowed):
         raise Refusal(403, f"This endpoint does not allow tokens for {sanitize(resource)}.")
     return resource
 

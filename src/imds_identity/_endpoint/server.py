@@ -173,7 +173,7 @@ def _allowed_hosts(peer: socket.socket, policy: AccessPolicy) -> frozenset[str]:
         return frozenset(("localhost",))
     address, port = peer.getsockname()[:2]
     plain = address.removeprefix("::ffff:")
-    names = [f"[{plain}]" if ":" in plain else plain, *policy.names]
+    names = [f"[{plain}]" if ":" in plain else plain, *map(str.lower, policy.names)]
     if plain.startswith("127.") or plain == "::1":
         names.append("localhost")
     return frozenset(f"{name}:{port}" for name in names) | (

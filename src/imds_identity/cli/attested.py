@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_output, not_empty
-from .metadata_options import add_service, exit_status_of, metadata_client, write_json, write_rows
-from .output import print_error
+from .metadata_options import add_service, exit_status_of, metadata_client, write_rows
+from .output import print_error, to_json
 
 if TYPE_CHECKING:
     import argparse
@@ -82,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
 def _signature(args: argparse.Namespace) -> int:
     signature = metadata_client(args).attested_signature(nonce=args.nonce)
     if args.output == "json":
-        write_json({"encoding": "pkcs7", "signature": signature})
+        print(to_json({"encoding": "pkcs7", "signature": signature}))
     else:
-        sys.stdout.write(signature + "\n")
+        print(signature)
     return 0
 
 
@@ -95,7 +95,7 @@ def _document(args: argparse.Namespace) -> int:
         return print_error(error)
     fields = _fields(document)
     if args.output == "json":
-        write_json(fields)
+        print(to_json(fields))
     else:
         write_rows(
             ((name, value or "") for name, value in fields.items()), table=args.output == "table"

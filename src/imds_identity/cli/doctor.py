@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._platform.environment import Environment
 from .arguments import add_token_options, add_verbosity, credential_options
-from .output import print_error
+from .output import print_error, to_json
 
 if TYPE_CHECKING:
     import argparse
@@ -49,26 +49,20 @@ def run(args: argparse.Namespace) -> int:
 
         print(explain_check(args.explain))
         return 0
+    from ..doctor import diagnose
+
     try:
-        diagnosis = _diagnosis(args)
+        diagnosis = diagnose(args.resource, scope=args.scope, **credential_options(args))
     except OSError as error:
         print_error(f"the doctor cannot run: {error.strerror or error}")
         return _COULD_NOT_RUN
     if args.short_ids:
         diagnosis = diagnosis.shortened()
     if args.json:
-        import json
-
-        print(json.dumps(diagnosis.document(), indent=2))
+        print(to_json(diagnosis.document()))
     else:
         print("\n".join(_report(diagnosis, show_all=args.all)))
     return _FAILURE_FOUND if diagnosis.status == "failure" else 0
-
-
-def _diagnosis(args: argparse.Namespace) -> Diagnosis:
-    from ..doctor import diagnose
-
-    return diagnose(args.resource, scope=args.scope, **credential_options(args))
 
 
 def _report(diagnosis: Diagnosis, *, show_all: bool) -> list[str]:

@@ -7,15 +7,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from .arguments import add_output, not_empty
-from .metadata_options import add_service, exit_status_of, metadata_client, write_json, write_rows
-from .output import print_error
+from .metadata_options import add_service, exit_status_of, metadata_client, write_rows
+from .output import print_error, to_json
 
 if TYPE_CHECKING:
     import argparse
 
     from ..metadata import Change, MetadataClient, ScheduledEvent, Watcher
     from ..metadata._events.command_hook import CommandHook
-    from ..metadata._events.events import ApprovalPolicy
 
 _OWN, _SHARED = "own", "shared"
 _MARGIN_SECONDS = 5.0
@@ -103,7 +102,7 @@ def _list(client: MetadataClient, args: argparse.Namespace) -> int:
     document = client.scheduled_events()
     events = [each for each in document.events if not names or each.concerns(*names)]
     if args.output == "json":
-        write_json({**document.raw, "Events": [dict(each.raw) for each in events]})
+        print(to_json({**document.raw, "Events": [dict(each.raw) for each in events]}))
     else:
         rows = [_row(event) for event in events]
         is_table = args.output == "table"
@@ -134,16 +133,10 @@ def _hook(client: MetadataClient, watcher: Watcher, args: argparse.Namespace) ->
     if args.command_line is None:
         return None
     from ..metadata._events.command_hook import CommandHook
-
-    return CommandHook(args.command_line, client, watcher, _rule(args), print_error)
-
-
-def _rule(args: argparse.Namespace) -> ApprovalPolicy | None:
-    if args.approve is None:
-        return None
     from ..metadata._events.events import ApprovalPolicy
 
-    return ApprovalPolicy(args.margin, shared=args.approve == _SHARED)
+    policy = ApprovalPolicy(args.margin, shared=args.approve == _SHARED) if args.approve else None
+    return CommandHook(args.command_line, client, watcher, policy, print_error)
 
 
 def _print_change(change: Change, output: str) -> None:

@@ -6,14 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from .arguments import add_output
-from .metadata_options import (
-    add_service,
-    escape,
-    exit_status_of,
-    metadata_client,
-    write_json,
-    write_rows,
-)
+from .metadata_options import add_service, escape, exit_status_of, metadata_client, write_rows
+from .output import to_json
 
 if TYPE_CHECKING:
     import argparse
@@ -22,7 +16,6 @@ if TYPE_CHECKING:
     from ..metadata import MetadataClient
 
 _AUTOMATIC = "auto"
-_FORMATS = (_AUTOMATIC, "json", "text", "table")
 _OTHER_DOCUMENTS: dict[str, Callable[[MetadataClient], object]] = {
     "versions": lambda client: list(client.versions()),
     "loadbalancer": lambda client: dict(client.load_balancer().raw),
@@ -45,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_output(
         parser,
-        _FORMATS,
+        (_AUTOMATIC, "json", "text", "table"),
         _AUTOMATIC,
         "json: as returned by the service; text: the value only, or a line with path, tab and "
         "value for each; table: aligned columns; auto (default): text for a value, otherwise json",
@@ -79,11 +72,11 @@ def _print(client: MetadataClient, args: argparse.Namespace) -> int:
 def _write(value: object, output: str) -> None:
     is_scalar = not isinstance(value, dict | list)
     if output == "json" or (output == _AUTOMATIC and not is_scalar):
-        write_json(value)
+        print(to_json(value))
     elif is_scalar:
         # A terminal could execute escape sequences; a file or a pipe gets the exact value.
         text = _text(value)
-        sys.stdout.write((escape(text) if sys.stdout.isatty() else text) + "\n")
+        print(escape(text) if sys.stdout.isatty() else text)
     elif isinstance(value, list) and not any(isinstance(each, dict | list) for each in value):
         write_rows([[_text(each)] for each in value], table=output == "table")
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -66,11 +65,6 @@ def exit_status_of(run: Callable[[], int]) -> int:
         if is_broken_pipe(error):
             raise
         return print_error(f"{error.filename}: {error.strerror}" if error.filename else error)
-
-
-def write_json(value: object) -> None:
-    """Print ``value`` as indented JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
 
 
 def write_rows(rows: Iterable[Sequence[str]], *, table: bool) -> None:

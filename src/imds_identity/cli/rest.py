@@ -17,7 +17,7 @@ from ._api.hosts import add_cloud, cloud_of, origin_url, resource_for
 from ._api.operation import LongRunningOperation
 from ._api.paging import all_pages
 from .arguments import add_token_options, add_verbosity
-from .output import FAILED, print_error
+from .output import print_error, to_json
 
 if TYPE_CHECKING:
     import argparse
@@ -106,16 +106,14 @@ def _request(args: argparse.Namespace) -> tuple[ApiRequest, str]:
 
 def _send(client: ApiClient, request: ApiRequest, args: argparse.Namespace) -> int:
     if args.paginate:
-        values = all_pages(client, request)
-        sys.stdout.write(json.dumps({"value": values}, indent=2) + "\n")
+        print(to_json({"value": all_pages(client, request)}))
         return 0
     response = client.request(request)
     if args.wait:
         response = LongRunningOperation(client, request, _progress()).wait(response)
     with response:
         if response.status >= 400:
-            print_error(error_text(response))
-            return FAILED
+            return print_error(error_text(response))
         _write(response)
     return 0
 
@@ -134,11 +132,11 @@ def _write(response: HTTPResponse) -> None:
         return
     body = response.read()
     try:
-        text = json.dumps(json.loads(body), indent=2) + "\n"
+        text = to_json(json.loads(body))
     except (ValueError, RecursionError):
         sys.stdout.buffer.write(body)
     else:
-        sys.stdout.write(text)
+        print(text)
 
 
 def _header(argument: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from ._api.client import ApiError, api_client
 from ._api.hosts import add_cloud, cloud_of
 from ._api.vault import fetch_secrets, parse_reference, parse_secret_url
 from .arguments import add_output, add_token_options, add_verbosity
-from .output import is_broken_pipe, print_error
+from .output import is_broken_pipe, print_error, to_json
 
 if TYPE_CHECKING:
     import argparse
@@ -83,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
 def _formatted(bundles: list[dict[str, object]], output: str) -> bytes:
     if output == "text":
         return str(bundles[0]["value"]).encode("utf-8", "surrogatepass")
-    import json
-
-    return (json.dumps(bundles if len(bundles) > 1 else bundles[0], indent=2) + "\n").encode()
+    return (to_json(bundles if len(bundles) > 1 else bundles[0]) + "\n").encode()
 
 
 def _write(content: bytes, path: str | None) -> None:
