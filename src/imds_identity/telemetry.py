@@ -115,8 +115,8 @@ class _Counts:
         self._expiries[event.source] = _expiry(event)
 
     def text(self) -> str:
-        by_kind = [_labels(event=e, source=s, outcome=o) for e, s, o in self._fetches]
-        by_source = [_labels(source=source) for source in self._expiries]
+        by_kind = [f'event="{e}",source="{s}",outcome="{o}"' for e, s, o in self._fetches]
+        by_source = [f'source="{source}"' for source in self._expiries]
         lines = [
             *_family("imds_identity_fetches_total", "counter", _FETCHES),
             *_series("imds_identity_fetches_total", by_kind, self._fetches.values()),
@@ -139,7 +139,3 @@ def _family(name: str, kind: str, explanation: str) -> list[str]:
 
 def _series(name: str, labels: list[str], values: Iterable[float]) -> list[str]:
     return [f"{name}{{{label}}} {value}" for label, value in zip(labels, values, strict=True)]
-
-
-def _labels(**labels: str) -> str:
-    return ",".join(f'{name}="{value}"' for name, value in labels.items())

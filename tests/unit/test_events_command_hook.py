@@ -51,7 +51,7 @@ class Context:
             f"import json, os, pathlib, sys, time\nhere = {str(self.directory)!r}\n{code}"
         )
         command = f'"{sys.executable}" "{script}"'
-        return CommandHook(command, self.client, self.watcher, approval, self.reports.append)
+        return CommandHook(command, self.client.start, self.watcher, approval, self.reports.append)
 
     def scheduled(self, name: str = "A", seconds: float = 600, **other: Any) -> dict[str, Any]:
         return event(name, NotBefore=formatdate(self.clock.wall() + seconds, usegmt=True), **other)

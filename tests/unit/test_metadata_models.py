@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity.metadata import parse_instance
+from imds_identity.metadata._models.compute import parse_tags
 from imds_identity.metadata._models.load_balancer import LoadBalancer, public_ips
-from imds_identity.metadata._models.tags import parse_tags
 from imds_identity.metadata.errors import MalformedMetadataError, MetadataError
 
 OPENAPI = Path(__file__).parents[3] / "shared/reference/imds-openapi"

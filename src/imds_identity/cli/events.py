@@ -136,7 +136,7 @@ def _hook(client: MetadataClient, watcher: Watcher, args: argparse.Namespace) ->
     from ..metadata._events.events import ApprovalPolicy
 
     policy = ApprovalPolicy(args.margin, shared=args.approve == _SHARED) if args.approve else None
-    return CommandHook(args.command_line, client, watcher, policy, print_error)
+    return CommandHook(args.command_line, client.start, watcher, policy, print_error)
 
 
 def _print_change(change: Change, output: str) -> None:

@@ -256,11 +256,7 @@ CATALOG = {
 
 
 def explain_check(name: str) -> str:
-    """Return the explanation of a check or an error code, in upper or lower case.
-
-    Raises:
-        ValueError: if there is no such check or code.
-    """
+    """Return the explanation of a check or an error code, in upper or lower case."""
     from .codes import CODES
 
     number = name.strip().upper()

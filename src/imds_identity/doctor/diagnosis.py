@@ -99,14 +99,10 @@ class Diagnosis(NamedTuple):
 
     def shortened(self) -> Diagnosis:
         """Return a copy to share with others, with each GUID cut to its first four digits."""
-        findings = (
-            finding._replace(
-                seen=_shorten(finding.seen),
-                meaning=_shorten(finding.meaning),
-                remedy=_shorten(finding.remedy),
-            )
-            for finding in self.findings
-        )
+        findings: list[Finding] = []
+        for each in self.findings:
+            seen, meaning, remedy = map(_shorten, (each.seen, each.meaning, each.remedy))
+            findings.append(each._replace(seen=seen, meaning=meaning, remedy=remedy))
         return self._replace(headline=_shorten(self.headline), findings=tuple(findings))
 
 

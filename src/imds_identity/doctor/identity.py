@@ -88,13 +88,9 @@ def check_identity_recreated(facts: Facts) -> Verdict:
     if claims is None:
         return skipped("there is no token to compare")
     new = str(claims.get("oid", ""))
-    same_identity = [
-        token
-        for token in facts.cache.tokens
-        if token.selector == str(facts.identity) and token.endpoint == facts.source.endpoint
-    ]
-    old = sorted({t.object_id for t in same_identity if t.object_id and new} - {new})
-    if old:
+    wanted = str(facts.identity), facts.source.endpoint
+    cached = {t.object_id for t in facts.cache.tokens if (t.selector, t.endpoint) == wanted}
+    if new and (old := sorted(cached - {new, ""})):
         return failure(
             f"a new token has object ID {new}, a token in the shared token cache has {old[0]}",
             f"{facts.identity} was deleted and recreated: the shared token cache still has tokens "

@@ -70,8 +70,7 @@ def check_network_interface(facts: Facts) -> Verdict:
     wrong_route = _find_wrong_route(facts)
     if not wrong_route or facts.probe.claims is not None:
         return ok("requests leave through the primary network interface")
-    timed_out = facts.probe.connect_error and not facts.probe.refused
-    return (failure if timed_out else warning)(*wrong_route, _add_route_command(network))
+    return wrong_route
 
 
 def _add_route_command(network: Network) -> str:
@@ -91,49 +90,43 @@ def _default_route(network: Network) -> Route | None:
     return min(defaults, key=lambda route: route.metric, default=None)
 
 
-def _find_wrong_route(facts: Facts) -> tuple[str, str] | None:
-    """Return the observation and its meaning if requests bypass the primary interface."""
+def _find_wrong_route(facts: Facts) -> Verdict | None:
+    """Return the verdict if requests bypass the primary interface."""
     network = facts.network
+    problem = failure if facts.probe.connect_error and not facts.probe.refused else warning
+    remedy = _add_route_command(network)
     route = best_route(network.routes or (), network.address)
     default = _default_route(network)
     if route is not None and _VPN.match(route.interface):
-        return (
+        return problem(
             f"{network.address} is routed over {route.interface} ({route.destination})",
-            (
-                f"the route to {network.address} leads into a VPN ({route.interface}), where the "
-                "service is not available"
-            ),
+            f"the route to {network.address} leads into a VPN ({route.interface}), where the "
+            "service is not available",
+            remedy,
         )
     if route and default and _overrides_default(route, default):
-        return (
-            (
-                f"{network.address} is routed over {route.interface} ({route.destination}), the "
-                f"default route over {default.interface}"
-            ),
-            (
-                f"the route {route.destination} sends {network.address} over {route.interface} and "
-                f"not over the primary interface {default.interface}, as on failover clusters and "
-                "machines with several interfaces: the service accepts requests from the primary "
-                "one only"
-            ),
+        return problem(
+            f"{network.address} is routed over {route.interface} ({route.destination}), the "
+            f"default route over {default.interface}",
+            f"the route {route.destination} sends {network.address} over {route.interface} and "
+            f"not over the primary interface {default.interface}, as on failover clusters and "
+            "machines with several interfaces: the service accepts requests from the primary "
+            "one only",
+            remedy,
         )
     primary, others = _own_addresses(facts)
     if network.source_address in others:
-        return (
+        return problem(
             f"requests leave from {network.source_address}; the primary address is {primary}",
-            (
-                f"requests leave from {network.source_address}, and the service accepts requests "
-                f"only from the primary network interface's primary address {primary}"
-            ),
+            f"requests leave from {network.source_address}, and the service accepts requests "
+            f"only from the primary network interface's primary address {primary}",
+            remedy,
         )
     return None
 
 
 def _overrides_default(route: Route, default: Route) -> bool:
-    """Return whether a network route overrides the default route.
-
-    A host route for the service's address is intended.
-    """
+    """Return whether a network route, not an intended host route, overrides the default route."""
     return route.prefix_length != _HOST_PREFIX_LENGTH and route.interface != default.interface
 
 
@@ -224,10 +217,7 @@ def check_proxies(facts: Facts) -> Verdict:
 
 
 def bypasses_proxy(host: str, no_proxy: str) -> bool:
-    """Return whether ``NO_PROXY`` exempts a host from the proxy.
-
-    Its entries are separated by commas: names, name suffixes, addresses or networks.
-    """
+    """Return whether ``NO_PROXY`` has the host's name, a suffix, its address or its network."""
     for entry in no_proxy.replace(" ", "").lower().split(","):
         name = entry.partition(":")[0].lstrip(".")
         if entry == "*" or (name and (host == name or host.endswith(f".{name}"))):

@@ -29,7 +29,7 @@ def check_responder(facts: Facts) -> Verdict:
     for request in probe.requests:
         other = _identify_other_server(request)
         if other and probe.claims is None:
-            return failure(_describe(request), *other)
+            return other
     if probe.claims is not None or _is_metadata_service(facts):
         return ok(_describe(probe.requests[0]))
     if probe.failure is not None and probe.failure.reason is Reason.WRONG_SERVICE:
@@ -62,81 +62,73 @@ def _describe(request: RequestRecord) -> str:
     return f"{request.path}: {result} in {request.seconds * 1000:.0f} ms"
 
 
-def _identify_other_server(request: RequestRecord) -> tuple[str, str] | None:
-    """Return the meaning and the remedy for a response of a known other server, or None."""
+def _identify_other_server(request: RequestRecord) -> Verdict | None:
+    """Return the verdict on a response of a known other server, or None."""
     for identify in (_other_cloud, _docker, _proxy, _portal):
-        if other := identify(request):
-            return other
+        if verdict := identify(request):
+            return verdict
     return None
 
 
-def _other_cloud(request: RequestRecord) -> tuple[str, str] | None:
-    server = request.headers.get("server", "").lower()
+def _other_cloud(request: RequestRecord) -> Verdict | None:
+    seen, server = _describe(request), request.headers.get("server", "").lower()
     if server.startswith("ec2ws"):
-        return "Amazon EC2's metadata service responds: this is an EC2 instance", _OTHER_CLOUD
+        meaning = "Amazon EC2's metadata service responds: this is an EC2 instance"
+        return failure(seen, meaning, _OTHER_CLOUD)
     if "metadata-flavor" in request.headers or "metadata server for vm" in server:
-        return "Google Cloud's metadata service responds: this is a Google Cloud VM", _OTHER_CLOUD
+        meaning = "Google Cloud's metadata service responds: this is a Google Cloud VM"
+        return failure(seen, meaning, _OTHER_CLOUD)
     return None
 
 
-def _docker(request: RequestRecord) -> tuple[str, str] | None:
+def _docker(request: RequestRecord) -> Verdict | None:
     if request.status == 403 and "unreachable" in request.body_start.lower():
-        return (
-            (
-                "Docker Desktop responds in place of the metadata service: this is a container on "
-                "a developer's machine"
-            ),
+        return failure(
+            _describe(request),
+            "Docker Desktop responds in place of the metadata service: this is a container on "
+            "a developer's machine",
             "use another credential there, or run the emulator: imds-identity emulator --help",
         )
     return None
 
 
-def _proxy(request: RequestRecord) -> tuple[str, str] | None:
+def _proxy(request: RequestRecord) -> Verdict | None:
     headers = request.headers
     server = headers.get("server", "").lower()
     if "x-forwarded-for" in request.body_start.lower():
-        return (
-            (
-                "a proxy between this process and the service adds an X-Forwarded-For header, and "
-                "the service rejects such requests"
-            ),
-            (
-                "exempt 169.254.169.254 from the proxy, which may be a service mesh's sidecar; "
-                "Istio: traffic.sidecar.istio.io/excludeOutboundIPRanges: 169.254.169.254/32"
-            ),
+        return failure(
+            _describe(request),
+            "a proxy between this process and the service adds an X-Forwarded-For header, and "
+            "the service rejects such requests",
+            "exempt 169.254.169.254 from the proxy, which may be a service mesh's sidecar; "
+            "Istio: traffic.sidecar.istio.io/excludeOutboundIPRanges: 169.254.169.254/32",
         )
-    if (
-        request.status == 407
-        or {"via", "x-cache", "proxy-authenticate"} & set(headers)
-        or any(name in server for name in _PROXIES)
-    ):
+    has_proxy_header = bool({"via", "x-cache", "proxy-authenticate"} & set(headers))
+    if request.status == 407 or has_proxy_header or any(name in server for name in _PROXIES):
         name = headers.get("via") or headers.get("server") or "unnamed"
-        return (
+        return failure(
+            _describe(request),
             f"a transparent proxy ({sanitize(name, 80)}) responds in place of the service",
-            (
-                "exempt 169.254.169.254 from the transparent proxy, the sidecar or the redirecting "
-                "firewall rule: sudo iptables -t nat -S"
-            ),
+            "exempt 169.254.169.254 from the transparent proxy, the sidecar or the redirecting "
+            "firewall rule: sudo iptables -t nat -S",
         )
     return None
 
 
-def _portal(request: RequestRecord) -> tuple[str, str] | None:
+def _portal(request: RequestRecord) -> Verdict | None:
     if 300 <= request.status < 400:
         target = sanitize(urlsplit(request.headers.get("location", "")).netloc) or "another URL"
-        return (
-            (
-                f"a captive portal or a gateway redirects to {target}, which the metadata service "
-                "never does"
-            ),
+        return failure(
+            _describe(request),
+            f"a captive portal or a gateway redirects to {target}, which the metadata service "
+            "never does",
             _NOT_AN_AZURE_VM,
         )
     if request.status == 200 and "html" in request.headers.get("content-type", ""):
-        return (
-            (
-                "a captive portal or a gateway returns an HTML page, and the metadata service "
-                "returns JSON"
-            ),
+        return failure(
+            _describe(request),
+            "a captive portal or a gateway returns an HTML page, and the metadata service "
+            "returns JSON",
             _NOT_AN_AZURE_VM,
         )
     return None

@@ -128,9 +128,6 @@ def is_transient(error: MetadataError) -> bool:
     if isinstance(error, UnsupportedOnHostError | UnsupportedVersionError):
         return False
     status = error.status_code
-    return (
-        status is None
-        or status in (200, 404, 410, 429)
-        or status >= 500
-        or isinstance(error, MetadataUnavailableError)
-    )
+    if status is None or isinstance(error, MetadataUnavailableError):
+        return True
+    return status in (200, 404, 410, 429) or status >= 500

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..._core.failure import SecretUnreadable
@@ -22,20 +23,14 @@ _MAX_FILE_SIZE = 65536
 def gather_agent(port: int, tokens_directory: str, *, installed: bool, listening: bool) -> Agent:
     """Return the state of the agent that should listen on ``port``."""
     user = _user_name()
-    directory_problem, directory_denied = _directory_problem(tokens_directory)
-    in_group, listed = _group_membership(user)
-    expiry, certificate_problem = certificate_expiry(_certificate_directory(tokens_directory))
     return Agent(
         installed,
         tokens_directory,
-        directory_problem,
-        directory_denied,
+        *_directory_problem(tokens_directory),
         _port_problem(port) if listening else "",
-        in_group,
-        listed,
+        *_group_membership(user),
         user,
-        expiry,
-        certificate_problem,
+        *certificate_expiry(_certificate_directory(tokens_directory)),
     )
 
 
@@ -120,11 +115,8 @@ def _read_files(directory: str) -> Iterator[bytes]:
         names = sorted(os.listdir(directory))
     except OSError:
         return
-    for name in names:
-        path = os.path.join(directory, name)
-        try:
+    for path in [os.path.join(directory, name) for name in names]:
+        with suppress(OSError):
             if os.path.isfile(path):
                 with open(path, "rb") as file:
                     yield file.read(_MAX_FILE_SIZE)
-        except OSError:
-            continue

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from ..._core.failure import Failure
-from ..._core.identity import parse_identity
 from ..._core.scope import resource_of
 from ..._platform.clock import SYSTEM_CLOCK
 from ..._platform.environment import Environment
@@ -18,7 +16,7 @@ from ..._sources.workload import WorkloadSource
 from .agent import gather_agent
 from .facts import Agent, Facts, ServiceProbe, WorkloadToken
 from .network import gather_network
-from .service_probe import probe_service
+from .service_probe import host_and_port, probe_service
 from .shared_cache import gather_cache
 from .system import gather_system, read_workload_token
 
@@ -32,22 +30,15 @@ DEFAULT_RESOURCE = "https://management.azure.com/"
 
 
 def gather_facts(
-    resource: str | None = None,
+    resource: str | None,
+    identity: Identity,
     *,
-    is_scope: bool = False,
-    client_id: str | None = None,
-    object_id: str | None = None,
-    resource_id: str | None = None,
-    source: str | None = None,
-    arc_tokens_directory: str | os.PathLike[str] | None = None,
-    cache: bool | str | os.PathLike[str] | None = None,
+    is_scope: bool,
+    source: str | None,
+    arc_tokens_directory: str | os.PathLike[str] | None,
+    cache: bool | str | os.PathLike[str] | None,
 ) -> Facts:
-    """Return the facts; the parameters are those of `imds_identity.doctor.diagnose`.
-
-    Raises:
-        ValueError: if an argument is not valid.
-    """
-    identity = parse_identity(client_id=client_id, object_id=object_id, resource_id=resource_id)
+    """Return the facts; the parameters are those of `imds_identity.doctor.diagnose`."""
     environment = Environment()
     token_source = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
     resource = resource or DEFAULT_RESOURCE
@@ -76,22 +67,17 @@ def _add_service_facts(
     probe = probe_service(source, identity, resource, SYSTEM_CLOCK, request_token=request_token)
     return facts._replace(
         probe=probe,
-        network=gather_network(*_host_and_port(source)),
+        network=gather_network(*host_and_port(source)),
         agent=_agent(facts, source, probe),
         workload=_workload_token(source),
     )
-
-
-def _host_and_port(source: TokenSource) -> tuple[str, int]:
-    parts = urlsplit(source.endpoint)
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _agent(facts: Facts, source: TokenSource, probe: ServiceProbe) -> Agent:
     installed = is_installed(facts.environment)
     if not isinstance(source, ArcSource):
         return Agent(installed)
-    _, port = _host_and_port(source)
+    _, port = host_and_port(source)
     listening = probe.connect_seconds is not None
     return gather_agent(port, source.tokens_directory, installed=installed, listening=listening)
 

@@ -61,17 +61,13 @@ def _parse_address(hexadecimal: str) -> str:
 
 
 def parse_windows_routes(output: str) -> tuple[Route, ...]:
-    """Parse the active routes in the output of ``route print -4``, in any language.
-
-    The columns are network, mask, gateway (or the local word for "on-link"), interface address and
-    metric.
-    """
+    """Parse the active routes in the output of ``route print -4``, in any language."""
     routes = []
     for line in output.splitlines():
         fields = line.split()
         if len(fields) != 5 or not fields[4].isdigit():
             continue
-        destination, mask, gateway, interface, metric = fields
+        destination, mask, gateway, interface, metric = fields  # gateway: or "on-link", translated
         if all(map(_is_ipv4, (destination, mask, interface))):
             network = ipaddress.ip_network(f"{destination}/{mask}", strict=False)
             hop = gateway if _is_ipv4(gateway) else "0.0.0.0"  # noqa: S104 - nothing is bound
@@ -90,11 +86,7 @@ def _routes() -> tuple[Route, ...] | None:
 
 
 def run_route_print() -> str:
-    """Return the output of ``route print -4``.
-
-    Raises:
-        OSError: if the program cannot run, or does not finish in time.
-    """
+    """Return the output of ``route print -4``; raise OSError if the program fails."""
     import os
     import subprocess
 
@@ -114,10 +106,7 @@ def run_route_print() -> str:
 
 
 def _source_address(address: str, port: int) -> tuple[str, str]:
-    """Return the local address for requests to ``address``, or why there is no route.
-
-    The kernel applies its policy rules.
-    """
+    """Return the local address for requests to ``address``, or why the kernel has no route."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         try:
             udp.connect((address, port))  # a UDP connect looks up the route and sends nothing

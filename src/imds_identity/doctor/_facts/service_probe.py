@@ -53,39 +53,29 @@ class RecordingSender:
 
     def __init__(self, send: Sender, clock: Clock, deadline: float) -> None:
         self._send = send
-        self._clock = clock
+        self.clock = clock
         self._deadline = deadline
         self.records: list[RequestRecord] = []
 
     @property
     def seconds_left(self) -> float:
         """Seconds until the deadline for all requests."""
-        return self._deadline - self._clock.now()
+        return self._deadline - self.clock.now()
 
     def __call__(self, request: Request) -> Response:
-        """Send ``request``.
-
-        Raises:
-            TransportError: if there is no response, or a limit of the doctor is reached.
-        """
+        """Send ``request``; raise TransportError if a limit of the doctor is reached."""
         if len(self.records) >= MAX_REQUESTS:
             raise ConnectFailed(f"the doctor sends at most {MAX_REQUESTS} requests")
         if self.seconds_left < _MIN_SECONDS:
             raise ConnectFailed(f"the doctor sends no requests after {TOTAL_SECONDS:g} s")
         path = urlsplit(request.url).path
-        started = self._clock.now()
-        bounded = request.with_timeouts(
-            min(request.connect_seconds, self.seconds_left), self.seconds_left
-        )
+        started, left = self.clock.now(), self.seconds_left
         try:
-            response = self._send(bounded)
+            response = self._send(request.with_timeouts(min(request.connect_seconds, left), left))
         except (TransportError, Failure) as error:
-            record = RequestRecord(
-                path,
-                error=sanitize(str(error)),
-                seconds=self._clock.now() - started,
-                connect_failed=isinstance(error, ConnectFailed),
-            )
+            text, seconds = sanitize(str(error)), self.clock.now() - started
+            connect_failed = isinstance(error, ConnectFailed)
+            record = RequestRecord(path, error=text, seconds=seconds, connect_failed=connect_failed)
             self.records.append(record)
             raise
         self.records.append(_record(path, response))
@@ -105,7 +95,7 @@ def probe_service(
         if isinstance(source, ArcSource | ImdsSource):
             probe = _with_metadata(probe, source, sender)
         if request_token:
-            probe = _with_token(probe, source, identity, resource, sender, clock)
+            probe = _with_token(probe, source, identity, resource, sender)
         return _with_requests(probe, tuple(sender.records))
 
 
@@ -118,13 +108,13 @@ def _with_requests(probe: ServiceProbe, requests: tuple[RequestRecord, ...]) -> 
 
 
 def _try_connect(source: TokenSource, clock: Clock) -> ServiceProbe:
-    parts = urlsplit(source.endpoint)
-    if not _is_address_or_localhost(parts.hostname):
+    host, port = host_and_port(source)
+    if host == "localhost":
+        # As the exchange does: localhost may resolve to ::1, where the agent does not listen.
+        host = "127.0.0.1"
+    if not host.replace(".", "").isdigit():
         # The requests resolve a host name within their timeout, and may use a proxy.
         return ServiceProbe()
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    # As the exchange does: localhost may resolve to ::1, where the agent does not listen.
-    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
     started = clock.now()
     try:
         with socket.create_connection((host, port), _CONNECT_SECONDS):
@@ -136,8 +126,10 @@ def _try_connect(source: TokenSource, clock: Clock) -> ServiceProbe:
         return ServiceProbe(connect_error=message, refused=error.errno in _REFUSED)
 
 
-def _is_address_or_localhost(host: str | None) -> bool:
-    return host is not None and (host == "localhost" or host.replace(".", "").isdigit())
+def host_and_port(source: TokenSource) -> tuple[str, int]:
+    """Return the host and the port of the endpoint of ``source``."""
+    parts = urlsplit(source.endpoint)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _with_metadata(
@@ -148,13 +140,13 @@ def _with_metadata(
     document: object = None
     try:
         response = sender(Request(url, {"Metadata": "true"}, seconds=_METADATA_SECONDS))
-        sender.records[-1] = sender.records[-1]._replace(body_start=_body_start(response))
+        body_start = sanitize(response.body[:2000].decode("utf-8", "replace"), 300)
+        sender.records[-1] = sender.records[-1]._replace(body_start=body_start)
         document = response.json()
     except (TransportError, Failure, ValueError):
         pass
-    return probe._replace(
-        metadata=sender.records[-1], document=document if isinstance(document, dict) else None
-    )
+    document = document if isinstance(document, dict) else None
+    return probe._replace(metadata=sender.records[-1], document=document)
 
 
 def _with_token(
@@ -163,12 +155,11 @@ def _with_token(
     identity: Identity,
     resource: str,
     sender: RecordingSender,
-    clock: Clock,
 ) -> ServiceProbe:
-    claims, failure = _request_token(source, identity, resource, sender, clock)
+    claims, failure = _request_token(source, identity, resource, sender)
     default_identity_works = None
     if failure is not None and failure.status == 400 and identity.selector:
-        default_claims, _ = _request_token(source, SYSTEM_ASSIGNED, resource, sender, clock)
+        default_claims, _ = _request_token(source, SYSTEM_ASSIGNED, resource, sender)
         default_identity_works = default_claims is not None
     return probe._replace(
         claims=claims, failure=failure, default_identity_works=default_identity_works
@@ -176,17 +167,12 @@ def _with_token(
 
 
 def _request_token(
-    source: TokenSource, identity: Identity, resource: str, sender: RecordingSender, clock: Clock
+    source: TokenSource, identity: Identity, resource: str, sender: RecordingSender
 ) -> tuple[Mapping[str, object] | None, Failure | None]:
-    retry_options = RetryOptions(
-        connect_seconds=_CONNECT_SECONDS, request_seconds=sender.seconds_left, attempts=1
-    )
+    seconds = sender.seconds_left
+    once = RetryOptions(connect_seconds=_CONNECT_SECONDS, request_seconds=seconds, attempts=1)
     runner = ExchangeRunner(
-        sender,
-        clock,
-        random=_no_jitter,
-        seconds=sender.seconds_left,
-        retry_options=retry_options,
+        sender, sender.clock, random=no_jitter, seconds=seconds, retry_options=once
     )
     try:
         source.check_selector(identity)
@@ -201,24 +187,18 @@ def _request_token(
     return claims_in(token.value), None
 
 
-def _no_jitter() -> float:
+def no_jitter() -> float:
+    """Return the middle of the range of random numbers."""
     return 0.5
 
 
 def _record(path: str, response: Response) -> RequestRecord:
     date = http_date(response.headers.get("date", ""))
+    names = [name for name in _RECORDED_HEADERS if name in response.headers]
     return RequestRecord(
         path,
         response.status,
-        {
-            name: sanitize(response.headers[name], 200)
-            for name in _RECORDED_HEADERS
-            if name in response.headers
-        },
+        {name: sanitize(response.headers[name], 200) for name in names},
         seconds=response.received_at - response.sent_at,
         clock_offset=None if date is None else response.received_wall - date,
     )
-
-
-def _body_start(response: Response) -> str:
-    return sanitize(response.body[:2000].decode("utf-8", "replace"), 300)

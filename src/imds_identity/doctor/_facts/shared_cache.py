@@ -14,6 +14,7 @@ from ..._shared_cache.location import default_paths, parse_setting, shared_cache
 from ..._shared_cache.mounts import current_mounts
 from ..._shared_cache.rate_limit import rate_limiter_for
 from .facts import CachedToken, CacheState
+from .service_probe import no_jitter
 
 if TYPE_CHECKING:
     from ..._platform.environment import Environment
@@ -25,11 +26,7 @@ if TYPE_CHECKING:
 def gather_cache(
     setting: bool | str | os.PathLike[str] | None, source: TokenSource, environment: Environment
 ) -> CacheState:
-    """Return the state of the shared token cache.
-
-    Raises:
-        ValueError: if ``setting`` is not valid.
-    """
+    """Return the state of the shared token cache."""
     shared_cache = shared_cache_for(setting, environment=environment)
     if shared_cache is None:
         return CacheState(is_off=True)
@@ -75,7 +72,7 @@ def directory_problem(path: str) -> str:
 def _read_cache(path: str, shared_cache: SharedCache, source: TokenSource) -> CacheState:
     records = shared_cache.records()
     now = shared_cache.clock.now()
-    rate_limiter = rate_limiter_for(shared_cache, source, _no_jitter)
+    rate_limiter = rate_limiter_for(shared_cache, source, no_jitter)
     return CacheState(
         path=path,
         tokens=tuple(_token(record, now) for record in records if record.token),
@@ -94,7 +91,3 @@ def _token(record: Record, now: float) -> CachedToken:
         sanitize(str(claims.get("oid", ""))),
         record.token.expires_at - now if record.token else 0.0,
     )
-
-
-def _no_jitter() -> float:
-    return 0.5

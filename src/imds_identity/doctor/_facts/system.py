@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..._core.claims import claims_in
@@ -71,8 +72,6 @@ def _package_versions() -> dict[str, str]:
 
     versions = {}
     for name in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return versions

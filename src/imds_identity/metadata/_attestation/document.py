@@ -213,8 +213,7 @@ def _document(content: bytes, cloud: Cloud | None) -> AttestedDocument:
         plan = Plan.parse(raw.get("plan"), "plan")
     except Failure as failure:
         raise MalformedDocumentError(f"The signed content is malformed: {failure}") from None
-    vm_id = to_text(raw.get("vmId"))
-    if vm_id is None:
+    if (vm_id := to_text(raw.get("vmId"))) is None:
         raise MalformedDocumentError("The signed content has no vmId.")
     return AttestedDocument(
         vm_id=vm_id,

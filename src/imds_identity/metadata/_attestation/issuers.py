@@ -7,6 +7,7 @@ certificate is trusted no more than one in the document.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from cryptography import x509
@@ -66,11 +67,9 @@ class IssuerCache:
         until, found = self._cached.get(url, (now, ()))
         if found or now < until:
             return found
-        try:
+        with suppress(DownloadFailed, ValueError):
             data = self._download(url)
             found = certificates_from(data) if len(data) <= MAX_BYTES else ()
-        except (DownloadFailed, ValueError):
-            found = ()
         for oldest in list(self._cached)[: 1 - _MAX_CACHED]:
             self._cached.pop(oldest, None)
         self._cached[url] = (now + _FAILURE_SECONDS, found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from asn1crypto import cms
@@ -127,50 +128,41 @@ def _parse_and_encode(der: bytes) -> tuple[_Parts, bytes]:
         "signature_algorithm": algorithm,
         "signature": signature,
     }
-    encoded = cms.ContentInfo(
-        {
-            "content_type": "signed_data",
-            "content": {
-                "version": "v1",
-                "digest_algorithms": [digest],
-                "encap_content_info": {"content_type": "data", "content": content},
-                "certificates": [asn1_x509.Certificate.load(each) for each in certificates],
-                "signer_infos": [signer_info],
-            },
-        }
-    )
+    signed_data = {
+        "version": "v1",
+        "digest_algorithms": [digest],
+        "encap_content_info": {"content_type": "data", "content": content},
+        "certificates": [asn1_x509.Certificate.load(each) for each in certificates],
+        "signer_infos": [signer_info],
+    }
+    encoded = cms.ContentInfo({"content_type": "signed_data", "content": signed_data})
     issuer, serial = issued["issuer"].dump(), issued["serial_number"].native
     return _Parts(content, certificates, issuer, serial, signature), encoded.dump()
 
 
 def _certificate(der: bytes) -> x509.Certificate:
-    try:
+    with suppress(ValueError):
         certificate = from_der(der)
         if _encoded(certificate) == der:
             return certificate
-    except ValueError:
-        pass
     raise MalformedDocumentError("The document contains a malformed certificate.")
 
 
 def _encoded(certificate: x509.Certificate) -> bytes:
     """Return the canonical encoding of the certificate."""
     body = asn1_x509.TbsCertificate.load(certificate.tbs_certificate_bytes)
-    encoded: bytes = asn1_x509.Certificate(
-        {
-            "tbs_certificate": body,
-            "signature_algorithm": body["signature"],
-            "signature_value": certificate.signature,
-        }
-    ).dump()
-    return encoded
+    parts = {
+        "tbs_certificate": body,
+        "signature_algorithm": body["signature"],
+        "signature_value": certificate.signature,
+    }
+    return bytes(asn1_x509.Certificate(parts).dump())
 
 
 def _check_signature(signer: x509.Certificate, parts: _Parts) -> None:
-    try:
+    key = None
+    with suppress(*CERTIFICATE_ERRORS):
         key = signer.public_key()
-    except CERTIFICATE_ERRORS:
-        key = None
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size < _MIN_KEY_BITS:
         raise WrongSignatureError(
             f"The signer's key is not an RSA key of at least {_MIN_KEY_BITS} bits."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from importlib import resources
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,7 +14,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
 
 CertificateInput: TypeAlias = "x509.Certificate | bytes | str"
 """A certificate, PEM with any number of certificates, or the DER of one."""
@@ -25,14 +25,10 @@ CERTIFICATE_ERRORS = (
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
-    KeyError,
-    Warning,
+    KeyError,  # from version 42 and older, for names with an unknown string type
+    Warning,  # for callers that turn warnings into errors
 )
-"""The exceptions of cryptography for malformed certificates.
-
-Warning for callers that turn warnings into errors; KeyError from version 42 and older, for names
-with an unknown string type.
-"""
+"""The exceptions of cryptography for malformed certificates."""
 
 _PEM = b"-----BEGIN CERTIFICATE-----"
 
@@ -43,7 +39,7 @@ def roots() -> tuple[x509.Certificate, ...]:
     import certifi
 
     with open(certifi.where(), "rb") as file:
-        return _unique((*_bundled("roots.pem"), *_readable(file.read())))
+        return tuple(dict.fromkeys((*_bundled("roots.pem"), *_readable(file.read()))))
 
 
 @functools.cache
@@ -53,13 +49,12 @@ def intermediates() -> tuple[x509.Certificate, ...]:
 
 
 def load_anchors(path: str | os.PathLike[str]) -> tuple[x509.Certificate, ...]:
-    """Return the certificates of a PEM or DER file."""
-    # Skips malformed certificates, which are never trusted: bundles of some systems have them.
+    """Return the valid certificates of a file; bundles of some systems have malformed ones, too."""
     with open(path, "rb") as file:
         found = _readable(file.read())
     if not found:
         raise ValueError(f"{path} contains no valid certificates in PEM or DER")
-    return _unique(found)
+    return tuple(dict.fromkeys(found))
 
 
 def certificates_from(given: CertificateInput) -> tuple[x509.Certificate, ...]:
@@ -94,23 +89,12 @@ def from_der(der: bytes) -> x509.Certificate:
 
 def _readable(bundle: bytes) -> list[x509.Certificate]:
     """Return the certificates of ``bundle`` without malformed ones."""
-    return [
-        certificate
-        for block in ([_PEM + each for each in bundle.split(_PEM)[1:]] or [bundle])
-        for certificate in _readable_block(block)
-    ]
-
-
-def _readable_block(block: bytes) -> tuple[x509.Certificate, ...]:
-    try:
-        return certificates_from(block)
-    except ValueError:
-        return ()
+    found: list[x509.Certificate] = []
+    for block in [_PEM + each for each in bundle.split(_PEM)[1:]] or [bundle]:
+        with suppress(ValueError):
+            found += certificates_from(block)
+    return found
 
 
 def _bundled(name: str) -> tuple[x509.Certificate, ...]:
     return certificates_from(resources.files(__package__).joinpath(name).read_bytes())
-
-
-def _unique(found: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
-    return tuple(dict.fromkeys(found))

@@ -7,7 +7,7 @@ import json
 import queue
 import subprocess
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..._core.failure import sanitize
 from ..._platform.environment import for_child
@@ -25,13 +25,6 @@ _MAX_VARIABLE = 30_000
 """Characters. Windows allows 32,767; Linux 128 KiB, even at four bytes for each character."""
 
 
-class ApprovalClient(Protocol):
-    """The part of a client that a hook uses."""
-
-    def start(self, *event_ids: str) -> None:
-        """Approve events."""
-
-
 class CommandHook:
     """Runs a command for each change.
 
@@ -39,19 +32,19 @@ class CommandHook:
     command for one event does not delay a Preempt event with its notice of thirty seconds.
 
     The command receives `change_to_dict` as JSON on standard input and `change_to_environment` as
-    environment variables. If it succeeds, events that ``approval`` allows are approved.
+    environment variables. After it has succeeded, events that ``approval`` allows are approved.
     """
 
     def __init__(
         self,
         command: str,
-        client: ApprovalClient,
+        approve: Callable[[str], object],
         watcher: Watcher,
         approval: ApprovalPolicy | None,
         report: Callable[[str], object],
     ) -> None:
         self._command = command
-        self._client = client
+        self._send_approval = approve
         self._watcher = watcher
         self._approval = approval
         self._report = report
@@ -105,7 +98,7 @@ class CommandHook:
         reason = reason_not_to_approve(event, now, self._approval, self._watcher.names or ())
         if reason is None:
             try:
-                self._client.start(event_id)
+                self._send_approval(event_id)
             except MetadataError as error:
                 reason = str(error)
         if reason is not None:

@@ -25,11 +25,14 @@ class HandledEvents:
     """The events that were handled and still exist, in a state file unless ``path`` is None."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self._path = None if path is None else _resolve(path)
-        self._events = {} if self._path is None else _load(self._path)
+        self._path: str | None = None
+        self._events: dict[str, ScheduledEvent] = {}
         self._lock = ForkAwareLock()
-        _remove_temporary_files(self._path)
-        self._save()
+        if path is not None:
+            self._path = _resolve(path)
+            self._events = _load(self._path)
+            _remove_temporary_files(self._path)
+            self._save()
 
     @property
     def events(self) -> list[ScheduledEvent]:
@@ -70,10 +73,8 @@ def _resolve(path: str | os.PathLike[str]) -> str:
     return os.path.realpath(os.fsdecode(path))
 
 
-def _remove_temporary_files(path: str | None) -> None:
+def _remove_temporary_files(path: str) -> None:
     """Remove the files of processes that were killed while writing."""
-    if path is None:
-        return
     directory, name = os.path.split(path)
     temporary = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{8}}\.new")
     with suppress(OSError):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from ..clouds import Cloud, cloud_named, is_stack_hub
 from .json_object import JsonObject, bool_field, int_field, list_field, object_field, text_field
-from .tags import parse_tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,3 +260,21 @@ class Compute(JsonObject):
             return cloud_named(self.az_environment or "")
         except ValueError:
             return None
+
+
+def parse_tags(text: str) -> dict[str, str]:
+    """Parse ``name:value;name:value``, the form of ``tags`` before API version 2019-06-04.
+
+    The format is ambiguous. A part without a colon continues the value before it, which contained
+    a semicolon. Further colons belong to the value.
+    """
+    tags: dict[str, str] = {}
+    last = None
+    for part in text.split(";"):
+        name, colon, value = part.partition(":")
+        if colon and name:
+            last = name
+            tags[name] = value
+        elif last is not None:
+            tags[last] += f";{part}"
+    return tags

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
     from .instance import Instance
 
-# Levels of nesting. Documents have ten; Python's own functions fail at about a thousand.
-_MAX_DEPTH = 100
+_MAX_DEPTH = 100  # levels; documents have ten, and Python's functions fail at about a thousand
 _NONCE_DIGITS = 10
 _MAX_NONCE = 32
 _NONCE = re.compile(rf"[0-9A-Za-z]{{1,{_MAX_NONCE}}}")
@@ -66,20 +65,14 @@ def element_at(document: Any, path: str) -> Any:
     steps = [step for step in path.removeprefix("/metadata/").split("/") if step]
     for step in steps[1:] if steps[:1] == ["instance"] else steps:
         try:
-            document = document[_index(step)] if isinstance(document, list) else document[step]
-        except (LookupError, TypeError, ValueError):
+            is_index = isinstance(document, list) and step.isascii() and step.isdigit()
+            document = document[int(step) if is_index else step]
+        except (LookupError, TypeError, ValueError):  # ValueError: too many digits
             raise MetadataNotFoundError(
                 f"The instance document has no {sanitize(path)!r}: there is no {sanitize(step)!r}. "
                 "Names are case-sensitive, and some exist in newer API versions only."
             ) from None
     return document
-
-
-def _index(step: str) -> int:
-    """Return a list index; negative ones are not supported."""
-    if not step.isascii() or not step.isdigit():
-        raise ValueError("not an index")
-    return int(step)
 
 
 def validated_nonce(nonce: str | None) -> str:

@@ -74,13 +74,12 @@ def instance(
     retry: bool = True,
 ) -> Steps[Versioned[object]]:
     """Fetch the instance document; ``retry`` is False for a caller that polls."""
-    path = "instance"
-    return (yield from _fetch(endpoint, path, path, version, seconds=seconds, retry=retry))
+    return (yield from _fetch(endpoint, "instance", version, seconds=seconds, retry=retry))
 
 
 def identity_info(endpoint: ServiceEndpoint, version: str | None = None) -> Steps[Versioned[str]]:
     """Fetch the tenant of the machine's identities."""
-    document, used = yield from _fetch(endpoint, "identity", "identity/info", version)
+    document, used = yield from _fetch(endpoint, "identity/info", version)
     tenant = document.get("tenantId") if isinstance(document, dict) else None
     if not isinstance(tenant, str) or not tenant:
         raise Malformed("the response has no tenantId")
@@ -92,7 +91,7 @@ def load_balancer(
 ) -> Steps[Versioned[LoadBalancer]]:
     """Fetch the load balancer document: an empty `LoadBalancer` if there is none."""
     try:
-        document, used = yield from _fetch(endpoint, "loadbalancer", "loadbalancer", version)
+        document, used = yield from _fetch(endpoint, "loadbalancer", version)
     except ElementNotFound:
         return LoadBalancer(), version or versions_of("loadbalancer")[-1]
     if not isinstance(document, dict):
@@ -105,7 +104,7 @@ def attested(
 ) -> Steps[Versioned[str]]:
     """Fetch the signature of an attested document; without a nonce the service uses the time."""
     query = {} if nonce is None else {"nonce": nonce}
-    document, used = yield from _fetch(endpoint, "attested", "attested/document", version, query)
+    document, used = yield from _fetch(endpoint, "attested/document", version, query)
     fields = document if isinstance(document, dict) else {}
     signature = fields.get("signature")
     if fields.get("encoding") != "pkcs7" or not isinstance(signature, str):
@@ -118,8 +117,7 @@ def events(
 ) -> Steps[Versioned[object]]:
     """Fetch the scheduled events; ``first`` if this may be the first request of the machine."""
     seconds = FIRST_EVENTS_SECONDS if first else REQUEST_SECONDS
-    path = "scheduledevents"
-    return (yield from _fetch(endpoint, path, path, version, seconds=seconds, retry=retry))
+    return (yield from _fetch(endpoint, "scheduledevents", version, seconds=seconds, retry=retry))
 
 
 def start_events(
@@ -150,7 +148,6 @@ def _send(endpoint: ServiceEndpoint, request: Request, *, retry: bool = True) ->
 
 def _fetch(
     endpoint: ServiceEndpoint,
-    category: str,
     path: str,
     version: str | None,
     query: Mapping[str, str] | None = None,
@@ -159,6 +156,7 @@ def _fetch(
     retry: bool = True,
 ) -> Steps[Versioned[object]]:
     """Fetch a document with the pinned or negotiated API version; else negotiate one first."""
+    category = path.partition("/")[0]
 
     def request_with(number: str) -> Steps[Response]:
         url = url_with(f"{endpoint.base}/metadata/{path}", {"api-version": number, **(query or {})})
