@@ -35,56 +35,32 @@ if TYPE_CHECKING:
     from ._state.request_log import RecordedRequest
 
 __all__ = [
-    "DEFAULT_IDENTITIES",
-    "DEFAULT_SYSTEM_ASSIGNED",
-    "DEFAULT_USER_ASSIGNED",
-    "Clock",
-    "ConfigError",
-    "Emulator",
-    "Fault",
-    "Identity",
-    "KeyVault",
-    "Machine",
-    "ManualClock",
-    "RecordedRequest",
-    "ScaledClock",
-    "ScheduledEvent",
-    "SystemAssigned",
-    "SystemClock",
-    "UserAssigned",
-    "load_config",
-    "serve",
-]
+    "DEFAULT_IDENTITIES", "DEFAULT_SYSTEM_ASSIGNED", "DEFAULT_USER_ASSIGNED", "Clock",
+    "ConfigError", "Emulator", "Fault", "Identity", "KeyVault", "Machine", "ManualClock",
+    "RecordedRequest", "ScaledClock", "ScheduledEvent", "SystemAssigned", "SystemClock",
+    "UserAssigned", "load_config", "serve",
+]  # fmt: skip
 
 # Every pytest run loads this package for its plugin, so names are imported at their first use.
 _NAMES = {
     "_clock": ("Clock", "ManualClock", "ScaledClock", "SystemClock"),
     "_cli.config": ("ConfigError", "load_config"),
+    "_cli.serve": ("serve",),
     "_emulator": ("Emulator",),
-    "_state.events": ("ScheduledEvent",),
-    "_state.fault": ("Fault",),
     "_machine.identities": (
-        "DEFAULT_IDENTITIES",
-        "DEFAULT_SYSTEM_ASSIGNED",
-        "DEFAULT_USER_ASSIGNED",
-        "Identity",
-        "SystemAssigned",
-        "UserAssigned",
+        "DEFAULT_IDENTITIES", "DEFAULT_SYSTEM_ASSIGNED", "DEFAULT_USER_ASSIGNED",
+        "Identity", "SystemAssigned", "UserAssigned",
     ),
     "_machine.machine": ("Machine",),
     "_running": ("KeyVault",),
+    "_state.events": ("ScheduledEvent",),
+    "_state.fault": ("Fault",),
     "_state.request_log": ("RecordedRequest",),
-    "_cli.serve": ("serve",),
-}
+}  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
-_REQUIRED = (
-    "aiohttp",
-    "cryptography",
-    "jinja2",
-    "jwt",
-    "tomllib" if sys.version_info >= (3, 11) else "tomli",
-)
+_TOML = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+_REQUIRED = ("aiohttp", "cryptography", "jinja2", "jwt", _TOML)
 
 
 def __getattr__(name: str) -> object:

@@ -97,12 +97,7 @@ _DESCRIPTIONS = (
 
 
 def validate_fields(instance: DataclassInstance, prefix: str = "") -> None:
-    """Raise ValueError if a field has a value of the wrong type or a number that is not finite.
-
-    Args:
-        instance: the instance of a dataclass.
-        prefix: precedes the field's name in the message, as ``"A fault's "``.
-    """
+    """Raise ValueError if a field has a value of the wrong type or a number that is not finite."""
     cls = type(instance)
     types, optional = field_types(cls), _optional(cls)
     for field in dataclasses.fields(instance):

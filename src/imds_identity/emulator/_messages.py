@@ -38,29 +38,22 @@ class Request:
         body: bytes = b"",
         peer: str = "",
     ) -> Request:
-        """Parse a request target; BadTargetError if it is malformed.
-
-        Clients behind a proxy setting send absolute-form targets. Azure's JavaScript client sends
-        a trailing slash, which is dropped.
-        """
+        """Parse a request target; BadTargetError if it is malformed."""
         try:
-            parts = urlsplit(target)
+            parts = urlsplit(target)  # a client with a proxy sends a whole URL
             query = parse_qsl(
                 parts.query, keep_blank_values=True, max_num_fields=_MAX_QUERY_PARAMETERS
             )
         except ValueError as error:
             raise BadTargetError("The request target is malformed.") from error
         path = unquote(parts.path)
-        if len(path) > 1:
+        if len(path) > 1:  # Azure's JavaScript client sends a trailing slash
             path = path.rstrip("/") or "/"
         return cls(method, target, path, tuple(query), tuple(headers), body, peer)
 
     def header(self, name: str) -> str | None:
         """Return the first header field with this lower-case name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return next((value for key, value in self.headers if key == name), None)
 
     def header_values(self, name: str) -> list[str]:
         """Return all header fields with this lower-case name."""
@@ -68,19 +61,12 @@ class Request:
 
     def parameter(self, name: str) -> str | None:
         """Return the first query parameter with this name."""
-        for key, value in self.query:
-            if key == name:
-                return value
-        return None
+        return next((value for key, value in self.query if key == name), None)
 
     def repeated_parameter(self) -> str | None:
         """Return the name of a query parameter that occurs more than once."""
-        seen = set()
-        for key, _ in self.query:
-            if key in seen:
-                return key
-            seen.add(key)
-        return None
+        names = [name for name, _ in self.query]
+        return next((name for at, name in enumerate(names) if name in names[:at]), None)
 
     def bearer_token(self) -> str | None:
         """Return the bearer token of the Authorization header."""
@@ -90,23 +76,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a response is sent, if not immediately and completely.
-
-    Attributes:
-        delay: seconds before anything is sent.
-        slow_body: seconds over which the body is sent.
-        truncate: bytes of the body after which the connection closes; None sends them all.
-        reset: reset the connection and send no response.
-        no_answer: never send anything.
-        date_skew: seconds added to the Date header.
-    """
+    """How a response is sent, if not immediately and completely; times are in seconds."""
 
     delay: float = 0.0
-    slow_body: float = 0.0
-    truncate: int | None = None
+    slow_body: float = 0.0  # the time over which the body is sent
+    truncate: int | None = None  # bytes of the body after which the connection closes
     reset: bool = False
     no_answer: bool = False
-    date_skew: float = 0.0
+    date_skew: float = 0.0  # added to the Date header
 
 
 IMMEDIATE = Delivery()

@@ -16,25 +16,15 @@ SAME_AS_PARAMETER = object()
 
 
 class Option(NamedTuple):
-    """The documentation of an option, and its form on the command line and in the file.
-
-    Attributes:
-        help: a phrase that describes the parameter.
-        metavar: the placeholder for the value of its flag.
-        flag: its flag, if it does not follow from the name; empty if it has none.
-        switch: a second flag without a value, with its help.
-        key: its key in the file, if it is not the name; empty if it has none.
-        command_default: the command's default, if it differs.
-        flag_help: the help of the flag, if it differs.
-    """
+    """The documentation of an option, and its form on the command line and in the file."""
 
     help: str
     metavar: str = ""
-    flag: str | None = None
-    switch: tuple[str, str] = ("", "")
-    key: str | None = None
+    flag: str | None = None  # by default it follows from the name; empty if there is none
+    switch: tuple[str, str] = ("", "")  # a second flag without a value, with its help
+    key: str | None = None  # the key in the file; by default the name, empty if there is none
     command_default: object = SAME_AS_PARAMETER
-    flag_help: str = ""
+    flag_help: str = ""  # the help of the flag, if it differs
 
 
 def with_options_of(
@@ -42,9 +32,7 @@ def with_options_of(
 ) -> Callable[[Callable[[_S, _T], None]], Callable[Concatenate[_S, _P], None]]:
     """Replace a constructor's ``settings`` parameter with the fields of a dataclass."""
 
-    def decorate(
-        construct: Callable[[_S, _T], None],
-    ) -> Callable[Concatenate[_S, _P], None]:
+    def decorate(construct: Callable[[_S, _T], None]) -> Callable[Concatenate[_S, _P], None]:
         @functools.wraps(construct)
         def constructor(this: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
             construct(this, settings(*args, **kwargs))

@@ -42,8 +42,7 @@ class Settings:
     )
     host: Annotated[str, Option("the address to listen on", "ADDRESS")] = "127.0.0.1"
     port: Annotated[
-        int,
-        Option("the port of the token and metadata endpoint; 0 for any", command_default=16925),
+        int, Option("the port of the token and metadata endpoint; 0 for any", command_default=16925)
     ] = 0
     allow_remote: Annotated[
         bool,

@@ -16,11 +16,7 @@ _MAX_FIELDS = 50
 
 
 class FormError(ValueError):
-    """A form that is not valid.
-
-    Attributes:
-        errors: the errors by field; an error of the whole form has an empty name.
-    """
+    """A form that is not valid; an error of the whole form has an empty name."""
 
     def __init__(self, errors: Mapping[str, str]) -> None:
         super().__init__("; ".join(errors.values()))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import jinja2
 
+    from .._machine.identities import Identity
     from .._state.state import EmulatorState
 
 _MAX_ROWS = 100
@@ -38,13 +39,7 @@ _PRESETS: tuple[tuple[str, Mapping[str, str]], ...] = (
 
 
 class PageContext(NamedTuple):
-    """The addresses that the page shows.
-
-    Attributes:
-        endpoint: the URL of the emulated host.
-        exports: the shell lines that export the environment variables for clients.
-        vault: the URL of the Key Vault; empty if there is none.
-    """
+    """The URLs that the page shows, and the shell lines for clients; ``vault`` may be empty."""
 
     endpoint: str
     exports: str
@@ -52,13 +47,7 @@ class PageContext(NamedTuple):
 
 
 class RejectedForm(NamedTuple):
-    """A form with errors, to be shown again.
-
-    Attributes:
-        form: the name of the form.
-        values: the values of its fields.
-        errors: the errors by field; an error of the whole form has an empty name.
-    """
+    """A form to show again; an error of the whole form has an empty name."""
 
     form: str = ""
     values: Mapping[str, str] = {}
@@ -86,20 +75,17 @@ def render_page(
     state: EmulatorState, context: PageContext, rejected: RejectedForm | None = None
 ) -> Response:
     """Return the whole page, perhaps with a form that has errors."""
-    content = (
-        _templates()
-        .get_template("page.html")
-        .render(
-            context=context,
-            identities=[_identity(state, context, n) for n in range(len(state.identities))],
-            presets=_PRESETS,
-            categories=(*CATEGORIES, "*"),
-            documents=DOCUMENTS,
-            event_types=tuple(NOTICE),
-            sources=SOURCES,
-            rejected=rejected or RejectedForm(),
-            **_live_values(state),
-        )
+    page = _templates().get_template("page.html")
+    content = page.render(
+        context=context,
+        identities=[_identity(state, context, identity) for identity in state.identities],
+        presets=_PRESETS,
+        categories=(*CATEGORIES, "*"),
+        documents=DOCUMENTS,
+        event_types=tuple(NOTICE),
+        sources=SOURCES,
+        rejected=rejected or RejectedForm(),
+        **_live_values(state),
     )
     return _html(content, 200 if rejected is None else 400)
 
@@ -147,8 +133,7 @@ def _live_values(state: EmulatorState) -> dict[str, object]:
         }
 
 
-def _identity(state: EmulatorState, context: PageContext, number: int) -> dict[str, object]:
-    identity = state.identities[number]
+def _identity(state: EmulatorState, context: PageContext, identity: Identity) -> dict[str, object]:
     system = isinstance(identity, SystemAssigned)
     principal = state.principal(identity)
     return {

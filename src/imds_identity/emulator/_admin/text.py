@@ -47,12 +47,9 @@ def _changes(fault: Fault) -> list[str]:
     if fault.date_skew:
         parts.append(f"shifts the Date header by {fault.date_skew:g} s")
     if fault.token_lifetime is not None:
-        expiry = f"that expires in {fault.token_lifetime:g} s"
-        parts.append(f"returns a token {expiry}" if fault.token_lifetime > 0 else _EXPIRED)
+        valid = f"a token that expires in {fault.token_lifetime:g} s"
+        parts.append("returns " + (valid if fault.token_lifetime > 0 else "an expired token"))
     return parts + ([_DEFECTS[fault.document]] if fault.document else [])
-
-
-_EXPIRED = "returns an expired token"
 
 
 def _delivery(fault: Fault) -> list[str]:

@@ -21,11 +21,7 @@ _COMMAND_FLAGS: Mapping[str, FieldTypes] = {"--config": (str,), "--port-base": (
 
 
 def flags_from_environment(environment: Mapping[str, str]) -> dict[str, object]:
-    """Return the flags that are set by variables, in the form of the argument parser.
-
-    Raises:
-        ValueError: if a value is not valid; the message names the variable.
-    """
+    """Return the flags that are set by variables; ValueError names an invalid variable."""
     found = {}
     for flag, attribute, types in _flags():
         name = PREFIX + flag.lstrip("-").replace("-", "_").upper()

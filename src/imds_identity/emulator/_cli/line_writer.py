@@ -15,13 +15,7 @@ _CLOSE_SECONDS = 1.0
 
 
 class LineWriter:
-    """Writes lines from a background thread, so that a full pipe does not block the server.
-
-    When too many lines are waiting, it drops new ones and writes how many were dropped.
-
-    Args:
-        stream: the stream; None, as for a closed standard error, discards the lines.
-    """
+    """Writes lines from a background thread; drops lines when too many are waiting."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream

@@ -20,19 +20,11 @@ _TABLE = re.compile(r"(<!-- options -->\n).*(<!-- end of options -->)", re.DOTAL
 
 
 class OptionInfo(NamedTuple):
-    """One option.
-
-    Attributes:
-        name: the name of the parameter.
-        types: the types of its value.
-        choices: the possible values, if they are limited.
-        default: the default of the parameter.
-        spec: its documentation and form.
-    """
+    """One option, with the name and type of its parameter."""
 
     name: str
     types: FieldTypes
-    choices: tuple[str, ...]
+    choices: tuple[str, ...]  # empty if the values are not limited
     default: object
     spec: Option
 
@@ -134,10 +126,7 @@ def _format_default(default: object) -> str:
 
 def markdown() -> str:
     """Return the table of options for the documentation."""
-    lines = [
-        "| Parameter | Default | Flag | Key in the file | Meaning |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| Parameter | Default | Flag | Key in the file | Meaning |", "|---|---|---|---|---|"]
     for option in all_options():
         default = _format_default(option.default)
         if option.has_command_default:

@@ -41,13 +41,7 @@ _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class HttpServer:
-    """Serves one handler on one listening socket.
-
-    Args:
-        handler: returns the response to a request; it runs on the loop, so it must not block.
-        clock: the clock of the Date header.
-        name: the Server header.
-    """
+    """Serves one handler on one listening socket; the handler must not block the loop."""
 
     def __init__(self, handler: Callable[[Request], Response], clock: Clock, *, name: str) -> None:
         self._handler = handler

@@ -20,12 +20,7 @@ _live_threads: weakref.WeakSet[ServerThread] = weakref.WeakSet()
 
 
 class Listener:
-    """A bound socket, which starts to listen when its server starts.
-
-    Args:
-        host: the address to bind; OSError if that fails.
-        port: the port; 0 for any. The attribute ``port`` has the actual one.
-    """
+    """A bound socket, which starts to listen when its server starts; port 0 is any free port."""
 
     def __init__(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -58,7 +53,6 @@ class Listener:
         self._socket.close()
 
     def descriptors(self) -> list[int]:
-        """Return the file descriptors of the socket and of its connections."""
         found = [self._socket.fileno()]
         if self._server is not None:
             found += self._server.descriptors()

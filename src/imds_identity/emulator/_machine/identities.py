@@ -82,13 +82,7 @@ DEFAULT_IDENTITIES: tuple[Identity, ...] = (DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USE
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """The identity selector of a request.
-
-    Attributes:
-        parameter: the name of its query parameter.
-        attribute: the attribute of `Identity` to compare.
-        value: the value to compare it with.
-    """
+    """The query parameter that selects an identity, and the attribute and value to compare."""
 
     parameter: str
     attribute: str

@@ -20,12 +20,9 @@ from .identities import DEFAULT_RESOURCE_GROUP, DEFAULT_SUBSCRIPTION
 
 DEFAULT_NAME = "emulated-machine"
 ENVIRONMENTS = (
-    "AzurePublicCloud",
-    "AzureUSGovernmentCloud",
-    "AzureChinaCloud",
-    "AzureGermanCloud",
+    "AzurePublicCloud", "AzureUSGovernmentCloud", "AzureChinaCloud", "AzureGermanCloud",
     "AzureStack",
-)
+)  # fmt: skip
 _VM_TYPE = "Microsoft.Compute/virtualMachines"
 _SCALE_SET_TYPE = "Microsoft.Compute/virtualMachineScaleSets"
 

@@ -12,13 +12,7 @@ if TYPE_CHECKING:
 
 
 def is_known_resource(resource: str, additional: Iterable[str] = ()) -> bool:
-    """Return whether a tenant has a service principal for a resource.
-
-    Args:
-        resource: the resource; case and a trailing slash make no difference.
-        additional: resources that this tenant knows in addition to those of every tenant; ``*``
-            matches any text.
-    """
+    """Return whether a tenant has a service principal for a resource, in any case of letters."""
     normalized = resource.lower().removesuffix("/")
     exact, patterns = _known_in_every_tenant()
     if normalized in exact:

@@ -57,14 +57,7 @@ class _Signer:
 
 
 class AttestationSigner:
-    """A root, an intermediate, and a signer whose name is like that of the cloud's real signer.
-
-    Args:
-        environment: the cloud, as in ``azEnvironment``.
-        now: a time at which the certificates are valid.
-        intermediate_url: the URL of the intermediate, which the signer's certificate contains.
-        store: the store of the authorities.
-    """
+    """A root, an intermediate, and a signer whose name is like that of the cloud's real signer."""
 
     def __init__(
         self, environment: str, now: dt.datetime, intermediate_url: str, store: KeyStore
@@ -77,27 +70,18 @@ class AttestationSigner:
 
     @property
     def root_pem(self) -> bytes:
-        """The root certificate in PEM."""
         return pem(self._root.certificate)
 
     @property
     def intermediate_pem(self) -> bytes:
-        """The intermediate certificate in PEM."""
         return pem(self._intermediate.certificate)
 
     @property
     def intermediate_der(self) -> bytes:
-        """The intermediate certificate in DER."""
         return self._intermediate.certificate.public_bytes(serialization.Encoding.DER)
 
     def sign(self, content: bytes, defect: str | None = None) -> bytes:
-        """Return PKCS#7 SignedData in DER, with the content and the signer's certificate.
-
-        Args:
-            content: the content to sign.
-            defect: ``tampered``, ``wrong-name``, ``unknown-root`` or ``decoy-signer``, for a
-                document that verifiers must reject.
-        """
+        """Return PKCS#7 SignedData in DER; verifiers must reject it if it has a defect."""
         if defect == "tampered":
             return self._signer.sign(content).replace(content, _tampered(content))
         if defect == "wrong-name":

@@ -33,15 +33,7 @@ def new_ec_key() -> ec.EllipticCurvePrivateKey:
 
 
 class Authority:
-    """A certificate authority.
-
-    Args:
-        name: its common name.
-        parent: the authority that signs it; by default it signs itself.
-        today: a time at which everything it signs is valid; by default now.
-        key: its key; by default a new one.
-        certificate: its certificate; by default a new one.
-    """
+    """A certificate authority, signed by its parent or by itself."""
 
     def __init__(
         self,
@@ -59,16 +51,10 @@ class Authority:
     def _new_certificate(self, signer: Authority) -> x509.Certificate:
         builder = signer.prepare(self._name, self._key.public_key(), _AUTHORITY_DAYS)
         usage = x509.KeyUsage(
-            digital_signature=True,
-            key_cert_sign=True,
-            crl_sign=True,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            encipher_only=False,
-            decipher_only=False,
-        )
+            digital_signature=True, key_cert_sign=True, crl_sign=True,
+            content_commitment=False, key_encipherment=False, data_encipherment=False,
+            key_agreement=False, encipher_only=False, decipher_only=False,
+        )  # fmt: skip
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         return signer.sign(builder.add_extension(usage, True))
 
@@ -130,16 +116,7 @@ def load_or_create_authority(
     today: dt.datetime | None = None,
     make_key: Callable[[], PrivateKey] = new_ec_key,
 ) -> Authority:
-    """Load an authority from a store, or create it there; ValueError if its files are damaged.
-
-    Args:
-        store: the store.
-        name: the name of its files.
-        title: its common name.
-        parent: the authority that signs it; by default it signs itself.
-        today: a time at which it is valid; by default now.
-        make_key: generates its key.
-    """
+    """Load an authority from a store, or create it there; ValueError if its files are damaged."""
     key = store.load_or_create_key(name, make_key)
     data = store.load_or_create(
         f"{name}.pem", lambda: pem(Authority(title, parent, today, key).certificate)
@@ -177,14 +154,7 @@ def _check_stored(
 def server_context(
     authority: Authority, directory: Path, host: str, names: Iterable[str] = ()
 ) -> ssl.SSLContext:
-    """Return a TLS context with a new certificate for a server.
-
-    Args:
-        authority: the authority that signs it.
-        directory: a private directory, which holds the key for a moment.
-        host: the server's address.
-        names: the server's other names.
-    """
+    """Return a TLS context with a new certificate for a server."""
     key, certificate = authority.issue_for_server(host, names)
     combined = directory / "server.pem"
     descriptor = os.open(combined, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

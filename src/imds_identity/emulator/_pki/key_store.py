@@ -23,10 +23,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """A directory of PEM files; keys are readable by their owner only.
-
-    Without a directory it stores nothing: it creates everything again.
-    """
+    """A directory of PEM files; without a directory it stores nothing."""
 
     directory: Path | None = None
 
@@ -79,7 +76,5 @@ def _publish(temporary: str, path: Path) -> None:
 def pem_of_key(key: PrivateKey) -> bytes:
     """Return a private key in PEM, without a password."""
     return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -58,7 +58,6 @@ def _shared() -> SigningKey:
 
 
 def rsa_key() -> rsa.RSAPrivateKey:
-    """Return a new RSA key."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 

@@ -11,13 +11,7 @@ from .profiles import MISLEADING_VARIABLES
 def export_lines(
     environment: dict[str, str], endpoint: str, vault: tuple[str, str | None] | None = None
 ) -> list[str]:
-    """Return lines that a POSIX shell can evaluate.
-
-    Args:
-        environment: the variables that the Azure SDKs read.
-        endpoint: the emulator's URL.
-        vault: the URL of the Key Vault and the file of its root certificate, as far as known.
-    """
+    """Return lines that a POSIX shell can evaluate; ``vault`` is the URL and the root's file."""
     unset = [name for name in MISLEADING_VARIABLES if name not in environment]
     lines = [f"unset {' '.join(unset)}"]
     lines += [_export(name, value) for name, value in environment.items()]

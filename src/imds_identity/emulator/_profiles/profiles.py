@@ -42,15 +42,9 @@ if TYPE_CHECKING:
 SERVER_NAME = "imds-identity emulator"
 # Variables that would direct a client to another endpoint.
 MISLEADING_VARIABLES = (
-    "AZURE_FEDERATED_TOKEN_FILE",
-    "AZURE_POD_IDENTITY_AUTHORITY_HOST",
-    "IDENTITY_ENDPOINT",
-    "IDENTITY_HEADER",
-    "IDENTITY_SERVER_THUMBPRINT",
-    "IMDS_ENDPOINT",
-    "MSI_ENDPOINT",
-    "MSI_SECRET",
-)
+    "AZURE_FEDERATED_TOKEN_FILE", "AZURE_POD_IDENTITY_AUTHORITY_HOST", "IDENTITY_ENDPOINT",
+    "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET",
+)  # fmt: skip
 # A later emulator may use the same port, so tokens must not get into the shared cache.
 _CACHE_OFF = {"IMDS_IDENTITY_CACHE": "off"}
 TOKEN_PATHS = (TOKEN_PATH, FORM_TOKEN_PATH, APP_SERVICE_PATH)
@@ -107,11 +101,7 @@ def server_header(profile: Profile) -> str:
 def environment(profile: Profile, endpoint: str, identity_header: str) -> dict[str, str]:
     """Return the variables that direct a client to a host and turn off the shared cache."""
     if profile == "arc":
-        return {
-            "IDENTITY_ENDPOINT": endpoint + TOKEN_PATH,
-            "IMDS_ENDPOINT": endpoint,
-            **_CACHE_OFF,
-        }
+        return {"IDENTITY_ENDPOINT": endpoint + TOKEN_PATH, "IMDS_ENDPOINT": endpoint, **_CACHE_OFF}
     if profile == "app-service":
         return {
             "IDENTITY_ENDPOINT": endpoint + APP_SERVICE_PATH,

@@ -37,14 +37,7 @@ class Routes:
         self._prefixes: dict[str, tuple[str, Endpoint]] = {}
 
     def add(self, path: str, category: str, endpoint: Endpoint, *, prefix: bool = False) -> None:
-        """Add an endpoint.
-
-        Args:
-            path: its path, without a trailing slash.
-            category: the category of its requests in the log, for limits and for faults.
-            endpoint: returns the response to a request.
-            prefix: whether it also handles all paths below.
-        """
+        """Add an endpoint with the category of its requests; a prefix includes all paths below."""
         self._exact[path] = (category, endpoint)
         if prefix:
             self._prefixes[path + "/"] = (category, endpoint)

@@ -23,18 +23,11 @@ PATH = "/metadata/instance"
 VERSIONS_PATH = "/metadata/versions"
 INTRODUCED = "2017-03-01"
 _EMPTY_ON_STACK_HUB = (
-    "customData",
-    "isHostCompatibilityLayerVm",
-    "osProfile.disablePasswordAuthentication",
-    "plan.name",
-    "plan.product",
-    "plan.publisher",
-    "priority",
-    "securityProfile.secureBootEnabled",
-    "securityProfile.virtualTpmEnabled",
-    "storageProfile.resourceDisk.size",
-    "zone",
-)
+    "customData", "isHostCompatibilityLayerVm", "osProfile.disablePasswordAuthentication",
+    "plan.name", "plan.product", "plan.publisher", "priority",
+    "securityProfile.secureBootEnabled", "securityProfile.virtualTpmEnabled",
+    "storageProfile.resourceDisk.size", "zone",
+)  # fmt: skip
 _EMPTY_ON_ARC = ("provider", "vmSize", "zone")
 
 # The fields of compute by the api-version that introduced them; the first version had the others.

@@ -17,15 +17,7 @@ _IDENTITY_CODES = {401: "unauthorized_client", 404: "not_found", 405: "method_no
 
 
 class ApiError(Exception):
-    """An error response.
-
-    Args:
-        status: the HTTP status.
-        message: the text of the error.
-        code: the error code in the identity category, if it does not follow from the status.
-        extra: additional fields of the body.
-        headers: additional header fields.
-    """
+    """An error response; ``code`` is for the identity category, ``extra`` adds to the body."""
 
     def __init__(
         self,
@@ -62,14 +54,7 @@ def check_request(
     introduced: str | None,
     supported: list[str],
 ) -> None:
-    """Raise ApiError if a request fails a check that all categories share.
-
-    Args:
-        request: the request.
-        methods: the methods that its endpoint supports.
-        introduced: the api-version that introduced its category; None if none is required.
-        supported: the supported api-versions.
-    """
+    """Raise ApiError if a request fails a check that all categories share."""
     check_method(request, methods)
     _check_headers(request)
     repeated = request.repeated_parameter()

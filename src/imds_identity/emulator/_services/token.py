@@ -35,12 +35,7 @@ _MAX_RESOURCE_LENGTH = 1024
 
 
 def selector_of(request: Request, parameters: dict[str, str] | None = None) -> Selector | None:
-    """Return the identity selector of a request; ApiError if it has several.
-
-    Args:
-        request: the request.
-        parameters: the selectors by the name of their parameter, with the identity's attribute.
-    """
+    """Return the identity selector of a request; ApiError if it has several."""
     found = [
         Selector(name, attribute, request.parameter(name) or "")
         for name, attribute in (parameters or _SELECTORS).items()
@@ -65,10 +60,7 @@ def resource_of(request: Request) -> str:
 
 
 def token_document(token: IssuedToken) -> dict[str, str]:
-    """Return the response body for a token, with numbers as strings.
-
-    ``expires_in`` counts from issuance, as in the real service's responses for cached tokens.
-    """
+    """Return the response body for a token; ``expires_in`` counts from issuance, as in Azure."""
     return {
         "access_token": token.value,
         "expires_in": str(token.lifetime),

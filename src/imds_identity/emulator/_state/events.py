@@ -25,25 +25,15 @@ class NoSuchEventError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class EventSpec:
-    """A description of an event to schedule; ValueError if an attribute is not valid.
-
-    Attributes:
-        event_type: ``Freeze``, ``Reboot``, ``Redeploy``, ``Preempt`` or ``Terminate``.
-        notice: seconds until it starts by itself; by default as long as the real service gives.
-        runs: seconds in the status Started before it is gone.
-        resources: names of the affected machines; by default this machine.
-        description: free text.
-        source: ``Platform`` or ``User``.
-        duration: the announced duration in seconds; -1 if unknown.
-    """
+    """A description of an event to schedule; ValueError if an attribute is not valid."""
 
     event_type: str = "Reboot"
-    notice: float | None = None
-    runs: float = 60.0
-    resources: Iterable[str] | None = None
+    notice: float | None = None  # seconds until it starts; by default as in the real service
+    runs: float = 60.0  # seconds in the status Started before it is gone
+    resources: Iterable[str] | None = None  # the affected machines; by default this one
     description: str = ""
     source: str = "Platform"
-    duration: int = -1
+    duration: int = -1  # the announced duration in seconds; -1 if unknown
 
     def __post_init__(self) -> None:
         validate_fields(self, "An event's ")
@@ -98,18 +88,13 @@ class _TrackedEvent:
 
 
 class Events:
-    """The events of the machine; each is first Scheduled, then Started, then gone.
-
-    Attributes:
-        incarnation: the DocumentIncarnation, which grows with every change. It is up to date only
-            after a call of `current`.
-    """
+    """The events of the machine; each is first Scheduled, then Started, then gone."""
 
     def __init__(self, clock: Clock, machine_name: str) -> None:
         self._clock = clock
         self._machine_name = machine_name
         self._events: list[_TrackedEvent] = []
-        self.incarnation = 1
+        self.incarnation = 1  # grows with every change, up to date after a call of current()
 
     def schedule(self, spec: EventSpec) -> str:
         """Schedule an event and return its id; ValueError if there are too many."""
@@ -148,7 +133,6 @@ class Events:
         self.incarnation += 1
 
     def clear(self) -> None:
-        """Cancel all events."""
         if self._events:
             self._events.clear()
             self.incarnation += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .._field_types import validate_fields
@@ -12,24 +12,10 @@ from .._messages import Delivery, Response, json_response
 
 EVERY_CATEGORY = "*"
 CATEGORIES = (
-    "identity",
-    "instance",
-    "versions",
-    "attested",
-    "loadbalancer",
-    "scheduledevents",
-    "key-vault",
-    "openid",
-    "certificates",
-)
-DOCUMENTS = (
-    "tampered",
-    "expired",
-    "wrong-name",
-    "wrong-nonce",
-    "decoy-signer",
-    "unknown-root",
-)
+    "identity", "instance", "versions", "attested", "loadbalancer", "scheduledevents",
+    "key-vault", "openid", "certificates",
+)  # fmt: skip
+DOCUMENTS = ("tampered", "expired", "wrong-name", "wrong-nonce", "decoy-signer", "unknown-root")
 _LEGS = ("challenge", "answer")
 
 
@@ -118,16 +104,13 @@ class Fault:
             raise ValueError("A fault's times cannot be 0, because it would never apply.")
 
     def _check_headers(self) -> None:
-        fields: dict[str, object] = {
-            **(self.headers or {}),
-            "Content-Type": self.content_type or "",
-        }
-        fields.setdefault("Retry-After", self.retry_after)
-        if {str(name).lower() for name in fields} & _FRAMING:
+        sent: dict[str, object] = {**(self.headers or {}), "Content-Type": self.content_type or ""}
+        sent.setdefault("Retry-After", self.retry_after)
+        if {str(name).lower() for name in sent} & _FRAMING:
             raise ValueError(
                 "A fault's headers cannot change the framing; to cut off a response, use truncate."
             )
-        for name, text in fields.items():
+        for name, text in sent.items():
             if not _HEADER_NAME.fullmatch(str(name)) or not _HEADER_VALUE.fullmatch(str(text)):
                 raise ValueError(f"A fault's headers cannot include {name!r}: {text!r}.")
 
@@ -156,38 +139,25 @@ class Fault:
 
     def applied_to(self, response: Response) -> Response:
         """Return the response with the effects of this fault."""
-        base = self._replacement(response)
+        base = response
+        if self.status is not None:
+            base = json_response(self.status, _error_document(self.status))
+        if self.body is not None:
+            body = self.body.encode() if isinstance(self.body, str) else self.body
+            base = replace(base, body=body)
         own = self.headers or {}
         overridden = {name.lower() for name in own}
         kept = {name: text for name, text in base.headers.items() if name.lower() not in overridden}
         headers = {**kept, **own}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
-        return Response(
-            base.status,
-            base.body,
-            self.content_type or base.content_type,
-            headers,
-            Delivery(
-                self.delay,
-                self.slow_body,
-                self.truncate,
-                self.reset,
-                self.no_answer,
-                self.date_skew,
-            ),
-            response.finished,
+        return replace(
+            base,
+            content_type=self.content_type or base.content_type,
+            headers=headers,
+            delivery=Delivery(**{each.name: getattr(self, each.name) for each in fields(Delivery)}),
+            finished=response.finished,
         )
-
-    def _replacement(self, response: Response) -> Response:
-        if self.status is not None:
-            replacement = json_response(self.status, _error_document(self.status))
-        else:
-            replacement = response
-        if self.body is None:
-            return replacement
-        body = self.body.encode() if isinstance(self.body, str) else self.body
-        return Response(replacement.status, body, replacement.content_type, replacement.headers)
 
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -198,15 +168,10 @@ _NO_EFFECT_IF_ZERO = {"delay", "slow_body", "date_skew"}
 _EFFECTS = tuple(field.name for field in fields(Fault) if field.name not in _SELECTORS)
 # The error codes of identity responses in the published OpenAPI document, by status.
 _ERROR_CODES = {
-    400: "invalid_request",
-    401: "unauthorized_client",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    410: "service_unavailable",
-    429: "too_many_requests",
+    400: "invalid_request", 401: "unauthorized_client", 403: "forbidden", 404: "not_found",
+    405: "method_not_allowed", 410: "service_unavailable", 429: "too_many_requests",
     503: "service_unavailable",
-}
+}  # fmt: skip
 
 
 def _error_document(status: int) -> dict[str, str]:

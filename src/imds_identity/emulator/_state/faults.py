@@ -15,20 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ActiveFault:
-    """A fault that is set, with its counters.
-
-    Attributes:
-        number: its number.
-        fault: the fault.
-        ends: the time at which it ends, in Unix seconds; None for no end.
-        skipped: how many matching requests it has let pass.
-        applied: how many requests it has affected.
-    """
+    """A fault that is set, with its counters."""
 
     number: int
     fault: Fault
-    ends: float | None = None
-    skipped: int = 0
+    ends: float | None = None  # in Unix seconds
+    skipped: int = 0  # matching requests that it has let pass
     applied: int = 0
 
     def is_over(self, now: float) -> bool:
@@ -39,12 +31,7 @@ class ActiveFault:
 
 
 class Faults:
-    """The active faults; the first one that matches a request applies to it.
-
-    Args:
-        clock: the clock for faults that last a number of seconds.
-        seed: makes faults with a probability reproducible.
-    """
+    """The active faults; the first one that matches a request applies to it."""
 
     def __init__(self, clock: Clock, seed: int | None = None) -> None:
         self._clock = clock

@@ -15,11 +15,7 @@ _UNLIMITED = frozenset({"certificates", "key-vault", "openid"})
 
 
 class Limits:
-    """Counts requests against the limits of a VM.
-
-    Managed identity: 20 requests in any second and 5 concurrently. All other metadata categories
-    together: 5 requests in any second.
-    """
+    """Counts requests against the limits of a VM."""
 
     def __init__(self, clock: Clock, *, enabled: bool) -> None:
         self.enabled = enabled

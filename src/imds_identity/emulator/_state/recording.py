@@ -49,15 +49,7 @@ def _to_json(value: object) -> object:
 
 
 def load_faults(path: str | os.PathLike[str]) -> list[Fault]:
-    """Return faults that repeat the failures of a recorded session.
-
-    If the third token request of the recording failed, the third one fails again, whenever it
-    comes.
-
-    Raises:
-        OSError: if the file cannot be read.
-        ValueError: if the file is not a recording; the message names the line.
-    """
+    """Return faults that repeat the failures of a recorded session; ValueError names a bad line."""
     faults = []
     succeeded: Counter[tuple[str, str]] = Counter()
     with open(path, encoding="utf-8", errors="replace") as file:

@@ -122,11 +122,9 @@ class RequestLog:
             self._records[index] = replace(record, seconds=seconds)
 
     def snapshot(self) -> list[RecordedRequest]:
-        """Return the records, oldest first."""
         return list(self._records)
 
     def clear(self) -> None:
-        """Forget all records and count from 1 again."""
         self._records.clear()
         self._count = 0
 

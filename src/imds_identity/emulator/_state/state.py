@@ -29,37 +29,26 @@ class EmulatorState:
 
     Endpoints run on the server's thread, which holds the lock while it prepares a response. The
     operations here are for all other threads; they take the lock themselves.
-
-    Attributes:
-        resource_id: the machine's ARM resource id, whose form differs between an Arc server and a
-            VM.
-        resources: resources that this tenant knows in addition to those of every tenant.
-        versions: the supported api-versions, oldest first.
-        secrets: the Key Vault's secrets; they may change while it serves.
-        first_faults: faults that are set at the start and after a reset.
-        first_events: events that are scheduled at every start and after a reset.
-        latency: seconds before the response to an identity request is sent.
-        lock: must be held to read or change any of this.
     """
 
     profile: str
     clock: Clock
     machine: Machine
-    resource_id: str
+    resource_id: str  # its form differs between an Arc server and a VM
     identities: tuple[Identity, ...]
-    resources: tuple[str, ...]
+    resources: tuple[str, ...]  # in addition to those that every tenant knows
     identity_header: str = field(repr=False)
-    versions: list[str]
+    versions: list[str]  # the supported api-versions, oldest first
     keys: KeyStore
     tokens: TokenService
     secrets: dict[str, str] = field(repr=False)
     faults: Faults
-    first_faults: Sequence[Fault]
+    first_faults: Sequence[Fault]  # set at the start and after a reset
     limits: Limits
     events: Events
-    first_events: Sequence[EventSpec]
+    first_events: Sequence[EventSpec]  # scheduled at every start and after a reset
     log: RequestLog
-    latency: float = 0.0
+    latency: float = 0.0  # seconds before the response to an identity request is sent
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -90,7 +79,6 @@ class EmulatorState:
             self.begin()
 
     def recorded_requests(self) -> list[RecordedRequest]:
-        """Return the latest requests, oldest first."""
         with self.lock:
             return self.log.snapshot()
 
@@ -100,32 +88,26 @@ class EmulatorState:
             self.log.listeners.append(listener)
 
     def set_fault(self, fault: Fault) -> int:
-        """Append a fault and return its number."""
         with self.lock:
             return self.faults.add(fault)
 
     def clear_faults(self, number: int | None = None) -> None:
-        """Remove the fault with this number, or all."""
         with self.lock:
             self.faults.clear(number)
 
     def active_faults(self) -> list[tuple[int, Fault]]:
-        """Return the active faults with their numbers."""
         with self.lock:
             return [(active.number, active.fault) for active in self.faults.active()]
 
     def issued_tokens(self) -> list[IssuedToken]:
-        """Return the latest tokens, oldest first."""
         with self.lock:
             return list(self.tokens.issued)
 
     def revoke_tokens(self) -> None:
-        """Revoke all tokens issued so far."""
         with self.lock:
             self.tokens.revoke()
 
     def schedule_event(self, spec: EventSpec) -> str:
-        """Schedule an event and return its id."""
         with self.lock:
             return self.events.schedule(spec)
 
@@ -135,12 +117,10 @@ class EmulatorState:
             self.events.approve([event_id])
 
     def cancel_event(self, event_id: str) -> None:
-        """Cancel an event; NoSuchEventError if there is none with this id."""
         with self.lock:
             self.events.cancel(event_id)
 
     def current_events(self) -> list[ScheduledEvent]:
-        """Return the events that are scheduled or started."""
         with self.lock:
             return self.events.current()
 

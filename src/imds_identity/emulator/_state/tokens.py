@@ -53,12 +53,7 @@ class Principal:
 
 
 class TokenService:
-    """Issues tokens, caches them as the real service does, and verifies them.
-
-    Attributes:
-        issued: the latest tokens, oldest first.
-        revoked_up_to: tokens up to this serial number are revoked.
-    """
+    """Issues tokens, caches them as the real service does, and verifies them."""
 
     def __init__(self, clock: Clock, lifetime: int, key: Callable[[], SigningKey]) -> None:
         self.key = key
@@ -66,7 +61,7 @@ class TokenService:
         self._lifetime = lifetime
         self._cache: OrderedDict[tuple[str, str], IssuedToken] = OrderedDict()
         self._serial = 0
-        self.revoked_up_to = 0
+        self.revoked_up_to = 0  # tokens up to this serial number are revoked
         self.issued: deque[IssuedToken] = deque(maxlen=_MAX_ISSUED)
 
     def reset(self) -> None:
@@ -115,12 +110,7 @@ class TokenService:
         return token
 
     def check(self, value: str, audience: str, tenant_id: str) -> Mapping[str, object]:
-        """Verify a token as a service that receives it would, and return its claims.
-
-        Raises:
-            RevokedTokenError: if the token is valid but was revoked.
-            RefusedTokenError: if the token is not valid; the message has the reason.
-        """
+        """Return the claims of a valid token; RefusedTokenError for others, with the reason."""
         claims = self._decode(value, tenant_id)
         found = claims.get("aud")
         if not isinstance(found, str) or found.rstrip("/") != audience.rstrip("/"):
@@ -139,11 +129,8 @@ class TokenService:
     def _decode(self, value: str, tenant_id: str) -> dict[str, object]:
         # PyJWT uses the machine's clock, so check() compares the times with the emulator's.
         options: Options = {
-            "verify_aud": False,
-            "verify_exp": False,
-            "verify_iat": False,
-            "verify_nbf": False,
-        }
+            "verify_aud": False, "verify_exp": False, "verify_iat": False, "verify_nbf": False,
+        }  # fmt: skip
         try:
             return jwt.decode(
                 value,
