@@ -11,8 +11,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from .._messages import Response, json_response
-from .._profiles.health import PATH as HEALTH_PATH
-from .._profiles.health import health
+from .._profiles.request_handler import HEALTH_PATH, health
 from .._state.events import EventSpec
 from .._state.fault import Fault
 from .forms import FormError, build_from_form, parse_form

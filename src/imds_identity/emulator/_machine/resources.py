@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def is_known_resource(resource: str, additional: Iterable[str] = ()) -> bool:
-    """Return whether a tenant has a service principal for a resource, in any case of letters."""
+    """Return whether all tenants know a resource, or an ``additional`` pattern matches it."""
     normalized = resource.lower().removesuffix("/")
     exact, patterns = _known_in_every_tenant()
     if normalized in exact:

@@ -23,7 +23,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """A directory of PEM files; without a directory it stores nothing."""
+    """A directory of PEM files; without a directory it creates everything again."""
 
     directory: Path | None = None
 

@@ -19,9 +19,6 @@ class AllowedHosts:
 
     A web page can make a browser send requests to any port of this machine, but only under the
     host name of its own site (DNS rebinding). IP addresses and ``localhost`` are safe to accept.
-
-    Args:
-        names: other host names to accept.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from .._messages import Response, json_response
 from .._services.request_checks import ApiError
 from .._state.request_log import Outcome, leg_of
-from .health import PATH as HEALTH_PATH
-from .health import health
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
     Endpoint = Callable[[Request, Fault | None], Response]
 
+HEALTH_PATH = "/health"
 _EMPTY = Response(0)
 _UNKNOWN = "unknown"
 _MAX_NAME_LENGTH = 256
@@ -55,6 +54,11 @@ class Routes:
 
 def _not_found(_request: Request, _fault: Fault | None) -> Response:
     return json_response(404, {"error": "Not found"})
+
+
+def health(profile: str) -> Response:
+    """Return the response to a health check of the emulator itself."""
+    return json_response(200, {"profile": profile, "status": "ok"})
 
 
 class RequestHandler:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from .._machine.identities import IdentityNotFoundError, find_identity
 from .._messages import json_response
-from .request_checks import ApiError
+from .request_checks import ApiError, StateEndpoint
 from .token import issue, resource_of, selector_of
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
     from .._state.fault import Fault
-    from .._state.state import EmulatorState
 
 PATH = "/msi/token"
 _VERSION = "2019-08-01"
@@ -25,11 +24,8 @@ _SELECTORS = {
 }
 
 
-class AppServiceTokenEndpoint:
+class AppServiceTokenEndpoint(StateEndpoint):
     """``/msi/token``, which requires the secret in the ``X-IDENTITY-HEADER`` header."""
-
-    def __init__(self, state: EmulatorState) -> None:
-        self._state = state
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
         if request.method != "GET":

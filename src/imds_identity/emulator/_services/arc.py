@@ -39,5 +39,5 @@ class ArcTokenEndpoint(TokenEndpoint):
     def select_identity(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
         """Return the selected identity, and the part of the selector to echo."""
         if self._ignores_selector:
-            return find_identity(self.state.identities, None), {}
+            return find_identity(self._state.identities, None), {}
         return super().select_identity(selector)

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .._messages import json_response, text_response
-from .request_checks import ApiError, check_request
+from .request_checks import ApiError, StateEndpoint, check_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,11 +180,8 @@ class InstanceEndpoint:
         return self._view({"compute": compute, "network": dict(machine.network)})
 
 
-class VersionsEndpoint:
+class VersionsEndpoint(StateEndpoint):
     """``/metadata/versions``: the supported api-versions."""
-
-    def __init__(self, state: EmulatorState) -> None:
-        self._state = state
 
     def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_request(request, introduced=None, supported=self._state.versions)

@@ -5,22 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._messages import json_response
-from .request_checks import ApiError, check_json_format, check_request
+from .request_checks import ApiError, StateEndpoint, check_json_format, check_request
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
     from .._state.fault import Fault
-    from .._state.state import EmulatorState
 
 PATH = "/metadata/loadbalancer"
 INTRODUCED = "2020-10-01"
 
 
-class LoadBalancerEndpoint:
+class LoadBalancerEndpoint(StateEndpoint):
     """Returns the machine's load balancer."""
-
-    def __init__(self, state: EmulatorState) -> None:
-        self._state = state
 
     def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .._messages import Request, Response
+    from .._state.state import EmulatorState
 
 _READ_ON = "For more information refer to aka.ms/azureimds"
 _IDENTITY_CODES = {401: "unauthorized_client", 404: "not_found", 405: "method_not_allowed"}
@@ -45,6 +46,13 @@ class ApiError(Exception):
         else:
             document = {"error": self.message}
         return json_response(self.status, {**document, **self.extra}, self.headers)
+
+
+class StateEndpoint:
+    """An endpoint that needs only the emulator's state."""
+
+    def __init__(self, state: EmulatorState) -> None:
+        self._state = state
 
 
 def check_request(

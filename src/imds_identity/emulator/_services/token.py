@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from .._machine.identities import IdentityNotFoundError, Selector, find_identity
 from .._machine.resources import is_known_resource
 from .._messages import json_response
-from .request_checks import ApiError, check_json_format, check_request
+from .request_checks import ApiError, StateEndpoint, check_json_format, check_request
 
 if TYPE_CHECKING:
     from .._machine.identities import Identity
@@ -96,14 +96,11 @@ def _unknown_resource_message(resource: str, state: EmulatorState) -> str:
     )
 
 
-class TokenEndpoint:
+class TokenEndpoint(StateEndpoint):
     """``/metadata/identity/oauth2/token`` of a VM."""
 
-    def __init__(self, state: EmulatorState) -> None:
-        self.state = state
-
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        check_request(request, introduced=INTRODUCED, supported=self.state.versions)
+        check_request(request, introduced=INTRODUCED, supported=self._state.versions)
         check_json_format(request)
         resource = resource_of(request)
         selector = selector_of(request)
@@ -113,7 +110,7 @@ class TokenEndpoint:
             identity, echo = self.select_identity(selector)
         except IdentityNotFoundError as error:
             raise ApiError(400, str(error)) from None
-        token = issue(self.state, identity, request, resource, fault)
+        token = issue(self._state, identity, request, resource, fault)
         return json_response(200, {**token_document(token), **echo})
 
     def authorize(self, request: Request) -> None:
@@ -121,7 +118,7 @@ class TokenEndpoint:
 
     def select_identity(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
         """Return the selected identity, and the part of the selector to echo."""
-        identity = find_identity(self.state.identities, selector)
+        identity = find_identity(self._state.identities, selector)
         if selector is None:
             return identity, {}
         return identity, {selector.parameter: getattr(identity, selector.attribute)}
@@ -152,11 +149,8 @@ class FormTokenEndpoint:
         return self._endpoint(replace(request, method=method, query=tuple(query)), fault)
 
 
-class InfoEndpoint:
+class InfoEndpoint(StateEndpoint):
     """``/metadata/identity/info``: the tenant."""
-
-    def __init__(self, state: EmulatorState) -> None:
-        self._state = state
 
     def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
