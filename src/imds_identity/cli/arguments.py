@@ -67,10 +67,20 @@ def add_cache(parser: argparse.ArgumentParser, *aliases: str) -> None:
 
 
 def add_token_options(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that select the identity, the token source and the shared token cache."""
+    """Add the flags for the identity, the token source, the shared token cache and the log."""
     add_identity(parser)
     add_host(parser)
     add_cache(parser)
+    add_verbosity(parser)
+
+
+def add_cloud(parser: argparse.ArgumentParser, of: str) -> None:
+    """Add the flag that selects the cloud ``of`` something."""
+    parser.add_argument(
+        "--cloud",
+        metavar="NAME",
+        help=f"the cloud of {of}, such as AzureUSGovernmentCloud (default: this machine's cloud)",
+    )
 
 
 def add_output(

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .._platform.environment import Environment
-from .arguments import add_token_options, add_verbosity, credential_options
+from .arguments import add_token_options, credential_options
 from .output import print_error, to_json
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--all", action="store_true", help="also show skipped checks, and all evidence"
     )
     parser.add_argument("--explain", metavar="ID", help="explain a check (II021) or an AADSTS code")
-    add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .._core.identity import SYSTEM_ASSIGNED, parse_identity
 from .._core.scope import resource_of
-from .arguments import add_cache, add_host, add_identity, add_verbosity
+from .._platform.clock import SYSTEM_CLOCK
+from .arguments import add_token_options, token_client
 
 if TYPE_CHECKING:
     import argparse
+    import socket
 
     from .._core.identity import Identity
+    from .._endpoint.policy import AccessPolicy
+    from .._endpoint.server import TokenServer
 
 
 def add_endpoint(parser: argparse.ArgumentParser) -> None:
     """Add the flags that restrict the endpoint's tokens and select their source."""
-    add_identity(parser)
+    add_token_options(parser)
     parser.add_argument(
         "--allow-resource",
         action="append",
         metavar="RESOURCE",
         help="allow tokens for this resource only; may be repeated (default: all resources)",
     )
-    add_host(parser)
-    add_cache(parser)
-    add_verbosity(parser)
 
 
 def identity_of(args: argparse.Namespace) -> Identity | None:
@@ -41,3 +43,15 @@ def resources_of(args: argparse.Namespace) -> list[str] | None:
     if args.allow_resource is None:
         return None
     return [resource_of((resource,)) for resource in args.allow_resource]
+
+
+def token_server(
+    args: argparse.Namespace, listeners: list[socket.socket], policy: AccessPolicy
+) -> TokenServer:
+    """Return a server with tokens of the source that the flags select."""
+    # Imported here, because `exec` starts its command before.
+    from .._endpoint.handler import TokenHandler
+    from .._endpoint.server import TokenServer
+
+    handler = TokenHandler(partial(token_client, args, preload=True), SYSTEM_CLOCK)
+    return TokenServer(listeners, policy, handler.handle, SYSTEM_CLOCK)

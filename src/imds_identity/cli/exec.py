@@ -12,12 +12,11 @@ from .._core.identity import SYSTEM_ASSIGNED, ascii_lower
 from .._endpoint.child import exit_status_of, new_child, replace_process
 from .._endpoint.listen import LOOPBACK, base_url, listen_tcp
 from .._endpoint.secret import new_secret
-from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import for_child
 from .._platform.threads import start_thread
 from .._sources.registry import misleading_variables
-from .arguments import token_client
-from .endpoint_arguments import add_endpoint, identity_of, resources_of
+from .arguments import add_cloud, token_client
+from .endpoint_arguments import add_endpoint, identity_of, resources_of, token_server
 from .output import print_error, print_notice
 
 if TYPE_CHECKING:
@@ -73,9 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RESOURCE",
         help="the token's resource, for a vault with a custom domain",
     )
-    parser.add_argument(
-        "--cloud", metavar="NAME", help="the cloud of kv://VAULT (default: this machine's cloud)"
-    )
+    add_cloud(parser, "kv://VAULT")
     parser.add_argument(
         "--endpoint",
         action="store_true",
@@ -193,12 +190,9 @@ def _serve(
     identity: Identity | None,
     resources: list[str] | None,
 ) -> None:
-    from .._endpoint.handler import TokenHandler
     from .._endpoint.policy import AccessPolicy
-    from .._endpoint.server import TokenServer
 
     with suppress(ValueError):
         token_client(args, identity or SYSTEM_ASSIGNED, preload=True)  # before the first request
     policy = AccessPolicy(secret, identity=identity, resources=resources)
-    handler = TokenHandler(partial(token_client, args, preload=True), SYSTEM_CLOCK)
-    TokenServer([listener], policy, handler.handle, SYSTEM_CLOCK).serve()
+    token_server(args, [listener], policy).serve()

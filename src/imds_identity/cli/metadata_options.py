@@ -17,15 +17,13 @@ UNAVAILABLE = 3
 NOT_FOUND = 4
 NOT_VERIFIED = 5
 
-EXIT_STATUS = (
-    "Exit status: 0 for success, 1 for an error, 2 for wrong usage, 3 if the service is not "
-    "available, 4 if it has no such element, 5 if an attested document cannot be verified."
-)
-
 
 def add_service(parser: argparse.ArgumentParser) -> None:
     """Add the flags that select the metadata service and its API version."""
-    parser.epilog = EXIT_STATUS
+    parser.epilog = (
+        "Exit status: 0 for success, 1 for an error, 2 for wrong usage, 3 if the service is not "
+        "available, 4 if it has no such element, 5 if an attested document cannot be verified."
+    )
     parser.add_argument(
         "--endpoint", metavar="URL", help="the metadata service (default: this machine's)"
     )

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ._api.client import ApiError, ApiRequest, api_client, error_text
-from ._api.hosts import add_cloud, cloud_of, origin_url, resource_for
+from ._api.hosts import cloud_of, origin_url, resource_for
 from ._api.operation import LongRunningOperation
 from ._api.paging import all_pages
-from .arguments import add_token_options, add_verbosity
+from .arguments import add_cloud, add_token_options
 from .output import print_error, to_json
 
 if TYPE_CHECKING:
@@ -74,7 +74,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_cloud(parser, "a path")
     add_token_options(parser)
-    add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:

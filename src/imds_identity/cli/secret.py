@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ._api.client import ApiError, api_client
-from ._api.hosts import add_cloud, cloud_of
+from ._api.hosts import cloud_of
 from ._api.vault import fetch_secrets, parse_reference, parse_secret_url
-from .arguments import add_output, add_token_options, add_verbosity
+from .arguments import add_cloud, add_output, add_token_options
 from .output import is_broken_pipe, print_error, to_json
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "text",
         "text: the secret only (default); json: with its attributes; a list if there are several",
     )
-    add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .._core.identity import SYSTEM_ASSIGNED
-from .._endpoint.handler import TokenHandler
 from .._endpoint.listen import (
     LOOPBACK,
     base_url,
@@ -23,19 +22,18 @@ from .._endpoint.listen import (
 )
 from .._endpoint.policy import APP_SERVICE_PATH, IMDS_PATH, AccessPolicy
 from .._endpoint.secret import new_secret, read_secret
-from .._endpoint.server import TokenServer
-from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import Environment
 from .._platform.files import write_atomically
 from .._platform.threads import start_thread
 from .arguments import token_client
-from .endpoint_arguments import add_endpoint, identity_of, resources_of
+from .endpoint_arguments import add_endpoint, identity_of, resources_of, token_server
 from .output import print_error, print_notice
 
 if TYPE_CHECKING:
     import argparse
 
     from .._core.secret import Secret
+    from .._endpoint.server import TokenServer
 
 _APP_SERVICE, _IMDS = "app-service", "imds"
 _EXAMPLES = """\
@@ -131,8 +129,7 @@ def run(args: argparse.Namespace) -> int:
             _write_env_file(args, protocols, listeners, secret, stack)
         except OSError as error:
             return print_error(f"{error.filename or args.bind or LOOPBACK}: {error.strerror}")
-        handler = TokenHandler(partial(token_client, args, preload=True), SYSTEM_CLOCK)
-        server = TokenServer(listeners, policy, handler.handle, SYSTEM_CLOCK)
+        server = token_server(args, listeners, policy)
         start_thread(partial(_serve, server))
         for listener in listeners:
             print_notice(f"listening on {_location(listener)}")

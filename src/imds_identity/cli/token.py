@@ -6,7 +6,7 @@ from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed
 from .._core.scope import resource_of
 from .._platform.environment import Environment
-from .arguments import add_output, add_token_options, add_verbosity, doctor_command, token_client
+from .arguments import add_output, add_token_options, doctor_command, token_client
 from .output import print_error, subscription_of, to_json, utc_time
 
 TYPE_CHECKING = False
@@ -49,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Authorization header; env: export statements for a shell; exec-credential: for kubectl; "
         "claims: the token's claims, without the token",
     )
-    add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed, sanitize
 from .._core.scope import resource_of
-from .arguments import add_output, add_token_options, add_verbosity, doctor_command, token_client
+from .arguments import add_output, add_token_options, doctor_command, token_client
 from .output import print_error, subscription_of, to_json, utc_time
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_token_options(parser)
     add_output(parser, ("text", "json"), "text")
-    add_verbosity(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,15 +23,6 @@ _GRAPHS = (
 _STORAGE_SERVICES = ("blob", "dfs", "file", "queue", "table")
 
 
-def add_cloud(parser: argparse.ArgumentParser, of: str) -> None:
-    """Add the flag that selects the cloud ``of`` something."""
-    parser.add_argument(
-        "--cloud",
-        metavar="NAME",
-        help=f"the cloud of {of}, such as AzureUSGovernmentCloud (default: this machine's cloud)",
-    )
-
-
 def cloud_of(args: argparse.Namespace) -> Cloud:
     """Return the cloud of ``--cloud``, else this machine's, else the public one."""
     if args.cloud is not None:
