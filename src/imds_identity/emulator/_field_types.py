@@ -10,28 +10,14 @@ import functools
 import math
 from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    Literal,
-    Protocol,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FieldTypes = tuple[type, ...]
 _BOOLEANS = {"true": True, "on": True, "false": False, "off": False}
 _SCALARS = frozenset({bool, int, float, str})
-
-if TYPE_CHECKING:
-
-    class DataclassInstance(Protocol):
-        """An instance of any dataclass."""
-
-        __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
 
 @functools.cache

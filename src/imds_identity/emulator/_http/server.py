@@ -121,15 +121,12 @@ class HttpServer:
         if delivery.delay > 0:
             await asyncio.sleep(delivery.delay)
         headers = self._headers(response)
+        has_body = response.body and response.status not in _STATUSES_WITHOUT_BODY
         if delivery.reset:
             _reset(request)
         elif delivery.truncate is not None:
             return await _send_truncated(request, response, headers, delivery.truncate)
-        elif (
-            delivery.slow_body > 0
-            and response.body
-            and response.status not in _STATUSES_WITHOUT_BODY
-        ):
+        elif delivery.slow_body > 0 and has_body:
             return await _send_slowly(request, response, headers, delivery.slow_body)
         return web.Response(status=response.status, body=response.body, headers=headers)
 

@@ -121,34 +121,23 @@ def load_or_create_authority(
     data = store.load_or_create(
         f"{name}.pem", lambda: pem(Authority(title, parent, today, key).certificate)
     )
+    where = f"state: {name}.pem in {store.directory}"
     try:
         certificate = x509.load_pem_x509_certificate(data)
     except ValueError:
-        raise ValueError(
-            f"state: {name}.pem in {store.directory} is not a certificate; remove it."
-        ) from None
-    _check_stored(store, name, certificate, key, parent)
+        raise ValueError(f"{where} is not a certificate; remove it.") from None
+    if not _belongs(certificate, key, parent):
+        raise ValueError(f"{where} does not belong to the keys next to it; remove it.")
     return Authority(title, parent, today, key, certificate)
 
 
-def _check_stored(
-    store: KeyStore,
-    name: str,
-    certificate: x509.Certificate,
-    key: PrivateKey,
-    parent: Authority | None,
-) -> None:
-    """Raise ValueError if a certificate belongs to another key or issuer."""
-    valid = certificate.public_key() == key.public_key()
+def _belongs(certificate: x509.Certificate, key: PrivateKey, parent: Authority | None) -> bool:
+    """Return whether a certificate is for this key, and signed by the parent or by itself."""
     try:
         certificate.verify_directly_issued_by(parent.certificate if parent else certificate)
     except (InvalidSignature, ValueError):
-        valid = False
-    if not valid:
-        raise ValueError(
-            f"state: {name}.pem in {store.directory} does not belong to the keys next to it; "
-            "remove it."
-        )
+        return False
+    return certificate.public_key() == key.public_key()
 
 
 def server_context(

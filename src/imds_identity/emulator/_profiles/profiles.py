@@ -4,37 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._services.app_service import PATH as APP_SERVICE_PATH
-from .._services.app_service import AppServiceTokenEndpoint
-from .._services.arc import ArcTokenEndpoint
-from .._services.attested import INTERMEDIATE_PATH, ROOT_PATH
-from .._services.attested import PATH as ATTESTED_PATH
-from .._services.instance import PATH as INSTANCE_PATH
-from .._services.instance import (
-    VERSIONS_PATH,
-    InstanceEndpoint,
-    VersionsEndpoint,
-    arc_view,
-    stack_hub_view,
-    vm_view,
-)
-from .._services.load_balancer import PATH as BALANCER_PATH
-from .._services.load_balancer import LoadBalancerEndpoint
-from .._services.scheduled_events import PATH as EVENTS_PATH
-from .._services.scheduled_events import EventsEndpoint
-from .._services.token import (
-    FORM_TOKEN_PATH,
-    INFO_PATH,
-    TOKEN_PATH,
-    FormTokenEndpoint,
-    InfoEndpoint,
-    TokenEndpoint,
-)
+from .._services import app_service, arc, attested, instance, load_balancer, scheduled_events, token
 from .request_handler import Routes
 
 if TYPE_CHECKING:
-    from .._services.attested import AttestedEndpoint
-    from .._services.instance import DocumentView
     from .._settings import Profile
     from .._state.key_files import KeyFiles
     from .._state.state import EmulatorState
@@ -47,49 +20,49 @@ MISLEADING_VARIABLES = (
 )  # fmt: skip
 # A later emulator may use the same port, so tokens must not get into the shared cache.
 _CACHE_OFF = {"IMDS_IDENTITY_CACHE": "off"}
-TOKEN_PATHS = (TOKEN_PATH, FORM_TOKEN_PATH, APP_SERVICE_PATH)
+TOKEN_PATHS = (token.TOKEN_PATH, token.FORM_TOKEN_PATH, app_service.PATH)
 
 
 def app_service_routes(state: EmulatorState) -> Routes:
     """Return the endpoints of App Service."""
     routes = Routes()
-    routes.add(APP_SERVICE_PATH, "identity", AppServiceTokenEndpoint(state))
+    routes.add(app_service.PATH, "identity", app_service.AppServiceTokenEndpoint(state))
     return routes
 
 
 def arc_routes(state: EmulatorState, keys: KeyFiles, *, ignores_selector: bool) -> Routes:
     """Return the endpoints of Azure Arc's agent, in an older version with ``ignores_selector``."""
-    routes = _instance_routes(state, arc_view)
-    endpoint = ArcTokenEndpoint(state, keys, ignores_selector=ignores_selector)
-    routes.add(TOKEN_PATH, "identity", endpoint)
+    routes = _instance_routes(state, instance.arc_view)
+    endpoint = arc.ArcTokenEndpoint(state, keys, ignores_selector=ignores_selector)
+    routes.add(token.TOKEN_PATH, "identity", endpoint)
     return routes
 
 
 def stack_hub_routes(state: EmulatorState) -> Routes:
     """Return the endpoints of a VM on Azure Stack Hub, which has no managed identities."""
-    return _instance_routes(state, stack_hub_view)
+    return _instance_routes(state, instance.stack_hub_view)
 
 
-def vm_routes(state: EmulatorState, attested: AttestedEndpoint) -> Routes:
+def vm_routes(state: EmulatorState, documents: attested.AttestedEndpoint) -> Routes:
     """Return the endpoints of an Azure VM."""
-    routes = _instance_routes(state, vm_view)
-    routes.add(TOKEN_PATH, "identity", TokenEndpoint(state))
-    routes.add(FORM_TOKEN_PATH, "identity", FormTokenEndpoint(state))
-    routes.add(INFO_PATH, "identity", InfoEndpoint(state))
-    routes.add(ATTESTED_PATH, "attested", attested)
+    routes = _instance_routes(state, instance.vm_view)
+    routes.add(token.TOKEN_PATH, "identity", token.TokenEndpoint(state))
+    routes.add(token.FORM_TOKEN_PATH, "identity", token.FormTokenEndpoint(state))
+    routes.add(token.INFO_PATH, "identity", token.InfoEndpoint(state))
+    routes.add(attested.PATH, "attested", documents)
     # Microsoft's Python sample sends a line feed at the end of the path.
-    for path in (INTERMEDIATE_PATH, INTERMEDIATE_PATH + "\n"):
-        routes.add(path, "certificates", attested.serve_intermediate)
-    routes.add(ROOT_PATH, "certificates", attested.serve_root)
-    routes.add(BALANCER_PATH, "loadbalancer", LoadBalancerEndpoint(state))
-    routes.add(EVENTS_PATH, "scheduledevents", EventsEndpoint(state))
+    for path in (attested.INTERMEDIATE_PATH, attested.INTERMEDIATE_PATH + "\n"):
+        routes.add(path, "certificates", documents.serve_intermediate)
+    routes.add(attested.ROOT_PATH, "certificates", documents.serve_root)
+    routes.add(load_balancer.PATH, "loadbalancer", load_balancer.LoadBalancerEndpoint(state))
+    routes.add(scheduled_events.PATH, "scheduledevents", scheduled_events.EventsEndpoint(state))
     return routes
 
 
-def _instance_routes(state: EmulatorState, view: DocumentView) -> Routes:
+def _instance_routes(state: EmulatorState, view: instance.DocumentView) -> Routes:
     routes = Routes()
-    routes.add(INSTANCE_PATH, "instance", InstanceEndpoint(state, view), prefix=True)
-    routes.add(VERSIONS_PATH, "versions", VersionsEndpoint(state))
+    routes.add(instance.PATH, "instance", instance.InstanceEndpoint(state, view), prefix=True)
+    routes.add(instance.VERSIONS_PATH, "versions", instance.VersionsEndpoint(state))
     return routes
 
 
@@ -101,10 +74,14 @@ def server_header(profile: Profile) -> str:
 def environment(profile: Profile, endpoint: str, identity_header: str) -> dict[str, str]:
     """Return the variables that direct a client to a host and turn off the shared cache."""
     if profile == "arc":
-        return {"IDENTITY_ENDPOINT": endpoint + TOKEN_PATH, "IMDS_ENDPOINT": endpoint, **_CACHE_OFF}
+        return {
+            "IDENTITY_ENDPOINT": endpoint + token.TOKEN_PATH,
+            "IMDS_ENDPOINT": endpoint,
+            **_CACHE_OFF,
+        }
     if profile == "app-service":
         return {
-            "IDENTITY_ENDPOINT": endpoint + APP_SERVICE_PATH,
+            "IDENTITY_ENDPOINT": endpoint + app_service.PATH,
             "IDENTITY_HEADER": identity_header,
             **_CACHE_OFF,
         }

@@ -88,7 +88,8 @@ class RequestHandler:
         if not self._hosts.allows(request):
             return _misdirected(request), Outcome(category, "refused")
         if not self._state.limits.admit(category):
-            return _too_many_requests(category), Outcome(category, "limited", {"status": 429})
+            error = ApiError(429, "Too many requests", code="too_many_requests")
+            return error.response(category), Outcome(category, "limited", {"status": 429})
         return self._respond(request, category, endpoint)
 
     def _finish(self, response: Response, record: RecordedRequest, started: float) -> None:
@@ -140,12 +141,3 @@ def _misdirected(request: Request) -> Response:
         "To accept this name, start the emulator with --allow-host."
     )
     return json_response(421, {"error": message})
-
-
-def _too_many_requests(category: str) -> Response:
-    message = "Too many requests"
-    if category == "identity":
-        document = {"error": "too_many_requests", "error_description": message}
-    else:
-        document = {"error": message}
-    return json_response(429, document)

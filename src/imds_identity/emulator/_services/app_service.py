@@ -46,16 +46,14 @@ class AppServiceTokenEndpoint(StateEndpoint):
         resource = resource_of(request)
         identity = find_identity(self._state.identities, selector_of(request, _SELECTORS))
         token = issue(self._state, identity, request, resource, fault)
-        return json_response(
-            200,
-            {
-                "access_token": token.value,
-                "expires_on": str(token.expires),
-                "resource": resource,
-                "token_type": "Bearer",
-                "client_id": identity.client_id,
-            },
-        )
+        document = {
+            "access_token": token.value,
+            "expires_on": str(token.expires),
+            "resource": resource,
+            "token_type": "Bearer",
+            "client_id": identity.client_id,
+        }
+        return json_response(200, document)
 
 
 def _error(status: int, message: str) -> Response:

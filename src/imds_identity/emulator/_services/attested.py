@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .._messages import Response, json_response
-from .request_checks import ApiError, check_json_format, check_method, check_request
+from .request_checks import ApiError, check_method, check_request
 
 if TYPE_CHECKING:
     from .._messages import Request
@@ -47,7 +47,6 @@ class AttestedEndpoint:
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
-        check_json_format(request)
         nonce = request.parameter("nonce")
         if nonce is not None and not _NONCE.fullmatch(nonce):
             raise ApiError(400, "Bad request. nonce must be 1 to 32 letters and digits")

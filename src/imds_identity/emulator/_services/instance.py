@@ -158,7 +158,9 @@ class InstanceEndpoint:
         self._view = view
 
     def __call__(self, request: Request, _fault: Fault | None) -> Response:
-        check_request(request, introduced=INTRODUCED, supported=self._state.versions)
+        check_request(
+            request, introduced=INTRODUCED, supported=self._state.versions, json_only=False
+        )
         form = request.parameter("format") or "json"
         if form not in ("json", "text"):
             raise ApiError(400, "Bad request. format must be json or text")
@@ -184,5 +186,5 @@ class VersionsEndpoint(StateEndpoint):
     """``/metadata/versions``: the supported api-versions."""
 
     def __call__(self, request: Request, _fault: Fault | None) -> Response:
-        check_request(request, introduced=None, supported=self._state.versions)
+        check_request(request, introduced=None, supported=self._state.versions, json_only=False)
         return json_response(200, {"apiVersions": self._state.versions})

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 AUDIENCE = "https://vault.azure.net"
 _SECRETS = "/secrets"
+_CREATED = 1_700_000_000
+_ATTRIBUTES = {
+    "enabled": True,
+    "created": _CREATED,
+    "updated": _CREATED,
+    "recoveryLevel": "Recoverable+Purgeable",
+}
 
 
 class KeyVaultEndpoint:
@@ -71,42 +78,22 @@ class KeyVaultEndpoint:
         return base64.b64encode(json.dumps(claims).encode()).decode()
 
     def _list(self) -> Response:
-        items = [
-            {"id": f"{self._base}{_SECRETS}/{name}", "attributes": self._attributes()}
-            for name in sorted(self._secrets)
-        ]
+        items = [self._item(name) for name in sorted(self._secrets)]
         return json_response(200, {"value": items, "nextLink": None})
 
     def _versions(self, name: str) -> Response:
-        version = f"{self._base}{_SECRETS}/{name}/{_version_of(name)}"
-        item = {"id": version, "attributes": self._attributes()}
+        item = self._item(name, _version_of(name))
         return json_response(200, {"value": [item], "nextLink": None})
 
     def _secret(self, name: str, version: str) -> Response:
         value = self._secrets.get(name)
         if value is None or version not in ("", _version_of(name)):
-            return _error(
-                404,
-                "SecretNotFound",
-                f"A secret with (name/id) {name[:127]} was not found in this key vault.",
-            )
-        return json_response(
-            200,
-            {
-                "value": value,
-                "id": f"{self._base}{_SECRETS}/{name}/{_version_of(name)}",
-                "attributes": self._attributes(),
-            },
-        )
+            message = f"A secret with (name/id) {name[:127]} was not found in this key vault."
+            return _error(404, "SecretNotFound", message)
+        return json_response(200, {"value": value, **self._item(name, _version_of(name))})
 
-    def _attributes(self) -> dict[str, object]:
-        created = 1_700_000_000
-        return {
-            "enabled": True,
-            "created": created,
-            "updated": created,
-            "recoveryLevel": "Recoverable+Purgeable",
-        }
+    def _item(self, *path: str) -> dict[str, object]:
+        return {"id": "/".join((self._base + _SECRETS, *path)), "attributes": _ATTRIBUTES}
 
 
 def _version_of(name: str) -> str:

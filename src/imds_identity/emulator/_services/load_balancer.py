@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._messages import json_response
-from .request_checks import ApiError, StateEndpoint, check_json_format, check_request
+from .request_checks import ApiError, StateEndpoint, check_request
 
 if TYPE_CHECKING:
     from .._messages import Request, Response
@@ -20,7 +20,6 @@ class LoadBalancerEndpoint(StateEndpoint):
 
     def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
-        check_json_format(request)
         balancer = self._state.machine.load_balancer
         if not balancer:
             raise ApiError(404, "No load balancer metadata is found")

@@ -35,15 +35,13 @@ class OpenIdEndpoint:
         if request.path == JWKS_PATH:
             return json_response(200, {"keys": [self._tokens.key().jwk]})
         base = self._base
-        return json_response(
-            200,
-            {
-                "issuer": issuer_url(self._tenant_id),
-                "authorization_endpoint": f"{base}/{self._tenant_id}/oauth2/authorize",
-                "token_endpoint": f"{base}/{self._tenant_id}/oauth2/token",
-                "jwks_uri": f"{base}{JWKS_PATH}",
-                "response_types_supported": ["code", "id_token"],
-                "subject_types_supported": ["pairwise"],
-                "id_token_signing_alg_values_supported": ["RS256"],
-            },
-        )
+        document = {
+            "issuer": issuer_url(self._tenant_id),
+            "authorization_endpoint": f"{base}/{self._tenant_id}/oauth2/authorize",
+            "token_endpoint": f"{base}/{self._tenant_id}/oauth2/token",
+            "jwks_uri": f"{base}{JWKS_PATH}",
+            "response_types_supported": ["code", "id_token"],
+            "subject_types_supported": ["pairwise"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+        }
+        return json_response(200, document)

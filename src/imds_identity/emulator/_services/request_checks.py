@@ -61,6 +61,7 @@ def check_request(
     methods: Sequence[str] = ("GET",),
     introduced: str | None,
     supported: list[str],
+    json_only: bool = True,
 ) -> None:
     """Raise ApiError if a request fails a check that all categories share."""
     check_method(request, methods)
@@ -68,12 +69,13 @@ def check_request(
     repeated = request.repeated_parameter()
     if repeated is not None:
         raise ApiError(400, f"Bad request. Query parameter {repeated!r} was given more than once")
-    if introduced is None:
-        return
-    error = version_error(request.parameter("api-version"), introduced, supported)
-    if error is not None:
-        newest = {"newest-versions": newest_versions(supported)}
-        raise ApiError(400, f"{error}. {_READ_ON}", extra=newest)
+    if introduced is not None:
+        error = version_error(request.parameter("api-version"), introduced, supported)
+        if error is not None:
+            newest = {"newest-versions": newest_versions(supported)}
+            raise ApiError(400, f"{error}. {_READ_ON}", extra=newest)
+    if json_only and request.parameter("format") not in (None, "json"):
+        raise ApiError(400, "Bad request. Only format=json is supported for this request")
 
 
 def check_method(request: Request, methods: Sequence[str] = ("GET",)) -> None:
@@ -88,9 +90,3 @@ def _check_headers(request: Request) -> None:
     values = request.header_values("metadata")
     if not values or any(value.strip().lower() != "true" for value in values):
         raise ApiError(400, "Bad request. Required metadata header not specified")
-
-
-def check_json_format(request: Request) -> None:
-    """Raise ApiError if a request asks for another format than JSON."""
-    if request.parameter("format") not in (None, "json"):
-        raise ApiError(400, "Bad request. Only format=json is supported for this request")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._messages import Response, json_response
 from .._state.events import NoSuchEventError
-from .request_checks import ApiError, check_json_format, check_request
+from .request_checks import ApiError, check_request
 
 if TYPE_CHECKING:
     from .._messages import Request
@@ -61,7 +61,6 @@ class EventsEndpoint:
         check_request(
             request, methods=("GET", "POST"), introduced=INTRODUCED, supported=self._versions
         )
-        check_json_format(request)
         if request.method == "POST":
             return self._approve(request.body)
         return json_response(200, self._document(request.parameter("api-version") or ""))

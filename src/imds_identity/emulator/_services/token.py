@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from .._machine.identities import IdentityNotFoundError, Selector, find_identity
 from .._machine.resources import is_known_resource
 from .._messages import json_response
-from .request_checks import ApiError, StateEndpoint, check_json_format, check_request
+from .request_checks import ApiError, StateEndpoint, check_request
 
 if TYPE_CHECKING:
     from .._machine.identities import Identity
@@ -101,7 +101,6 @@ class TokenEndpoint(StateEndpoint):
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
-        check_json_format(request)
         resource = resource_of(request)
         selector = selector_of(request)
         _check_bypass(request)
@@ -154,5 +153,4 @@ class InfoEndpoint(StateEndpoint):
 
     def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
-        check_json_format(request)
         return json_response(200, {"tenantId": self._state.machine.tenant_id})

@@ -82,6 +82,4 @@ class Faults:
 
 
 def _matches(fault: Fault, category: str, leg: str | None) -> bool:
-    if fault.category not in (EVERY_CATEGORY, category):
-        return False
-    return fault.leg is None or fault.leg == leg
+    return fault.category in (EVERY_CATEGORY, category) and fault.leg in (None, leg)
