@@ -24,7 +24,7 @@ import pytest
 
 from imds_identity import ManagedIdentityCredential
 from imds_identity._platform.threads import internal_threads, join_all, start_thread
-from imds_identity._sources.imds import ImdsSource
+from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._token_cache import cache as cache_module
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity.aio import ManagedIdentityCredential as AsyncCredential

@@ -15,7 +15,7 @@ from azure.identity.aio import ChainedTokenCredential as AsyncChainedTokenCreden
 import imds_identity
 import imds_identity.aio
 from imds_identity._http.retry_options import RetryOptions
-from imds_identity._sources import imds
+from imds_identity._sources import azure_vm, imds
 from support import RawServer
 
 SCOPE = "https://vault.azure.net/.default"
@@ -76,10 +76,10 @@ class AsyncNext:
 def instead(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Puts a server where IMDS would be, on a machine whose firmware does not say Azure."""
     monkeypatch.delenv("AZURE_POD_IDENTITY_AUTHORITY_HOST")
-    monkeypatch.setattr(imds, "_is_azure_firmware", lambda: False)
+    monkeypatch.setattr(azure_vm, "_is_azure_firmware", lambda: False)
 
     def at(server: RawServer) -> None:
-        monkeypatch.setattr(imds, "_AUTHORITY", server.url)
+        monkeypatch.setattr(azure_vm, "_AUTHORITY", server.url)
 
     return at
 

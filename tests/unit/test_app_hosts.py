@@ -24,8 +24,9 @@ from imds_identity._http.messages import Request
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._http.transport import direct_sender
 from imds_identity._sources import registry
-from imds_identity._sources.app_hosts import app_host
-from imds_identity._sources.app_hosts.app_host import AppHostSpec, exchange
+from imds_identity._sources.app_hosts import exchange as app_host_exchange
+from imds_identity._sources.app_hosts.exchange import exchange
+from imds_identity._sources.app_hosts.spec import AppHostSpec
 from imds_identity._sources.registry import detect
 from imds_identity.errors import ManagedIdentityError
 from support import (
@@ -330,7 +331,7 @@ def test_nothing_of_service_fabric_s_is_inflated(fabric: Any) -> None:
 def test_service_fabric_has_one_deadline(
     fabric: Any, monkeypatch: pytest.MonkeyPatch, first: bytes, then: bytes
 ) -> None:
-    monkeypatch.setattr(app_host, "Request", functools.partial(Request, seconds=0.3))
+    monkeypatch.setattr(app_host_exchange, "Request", functools.partial(Request, seconds=0.3))
     fabric(first, then, hold=True)
     with pytest.raises(Unavailable, match=r"no complete response within|no response within"):
         fetched()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._endpoint.handler import TokenHandler
 from imds_identity._endpoint.responses import GrantedRequest
-from imds_identity._sources.imds import ImdsSource
+from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._token_cache.client import TokenClient
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from imds_identity._sources import imds
 from imds_identity._sources.arc import exchange as arc
 from imds_identity._sources.arc.auth import KeyFileAuth
 from imds_identity._sources.arc.source import ARC
+from imds_identity._sources.azure_vm import IMDS
 from imds_identity._token_cache.flight import LONGEST_EXCHANGE, LONGEST_FETCH
 from support import no_jitter
 
@@ -189,7 +190,7 @@ def test_every_silent_stretch_is_told_before_it_begins(
 
 ENDPOINT = "http://127.0.0.1:40342/metadata/identity/oauth2/token"
 EXCHANGES: dict[str, Callable[..., Steps[Token]]] = {
-    "imds": imds.exchange,
+    "imds": partial(imds.exchange, IMDS),
     "arc": partial(arc.exchange, ARC, auth_for=lambda path: KeyFileAuth(path, "/")),
 }
 

@@ -17,6 +17,7 @@ from imds_identity._core.freshness import back_off_delay, refresh_delay
 from imds_identity._core.identity import SYSTEM_ASSIGNED
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.runner import ExchangeRunner
+from imds_identity._sources.azure_vm import IMDS
 from imds_identity._sources.imds import exchange
 from imds_identity._token_cache.cache import TokenCache
 from support import KEY, BackgroundQueue, FakeClock, ResponseFactory
@@ -66,7 +67,7 @@ def real_times(random: Callable[[], float], is_down: Any, count: int) -> list[fl
     def fetch() -> Token:
         request = TokenRequest("https://vault", SYSTEM_ASSIGNED)
         return ExchangeRunner(send, clock, random=random).run(
-            exchange("http://x/", request, random)
+            exchange(IMDS, "http://x/", request, random)
         )
 
     entry = token_cache.entry(KEY)

@@ -14,7 +14,7 @@ from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._platform.environment import Environment
 from imds_identity._sources import registry
-from imds_identity._sources.app_hosts.app_host import AppHostSpec
+from imds_identity._sources.app_hosts.spec import AppHostSpec
 from imds_identity._sources.arc.source import ARC_INSTALLED
 from imds_identity._sources.explain import explain
 from imds_identity._sources.host import HostSpec, TokenSource, are_set
@@ -41,7 +41,7 @@ class MadeUpSource(TokenSource):
 def made_up(monkeypatch: pytest.MonkeyPatch) -> HostSpec:
     """A host that is added to the registry in the documented way."""
 
-    def build(environment: Environment) -> TokenSource:
+    def build(spec: HostSpec, environment: Environment) -> TokenSource:
         return MadeUpSource(spec, environment[VARIABLE], VARIABLE)
 
     spec = HostSpec(

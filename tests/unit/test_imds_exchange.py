@@ -8,6 +8,7 @@ from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.exchange import Pause, Send
+from imds_identity._sources.azure_vm import IMDS
 from imds_identity._sources.imds import exchange
 from support import ExchangeDriver, ResponseFactory, no_jitter
 
@@ -18,7 +19,9 @@ VAULT = "https://vault.azure.net"
 def start(
     identity: Identity = SYSTEM_ASSIGNED, resource: str = VAULT, claims: str | None = None
 ) -> ExchangeDriver:
-    return ExchangeDriver(exchange(ENDPOINT, TokenRequest(resource, identity, claims), no_jitter))
+    return ExchangeDriver(
+        exchange(IMDS, ENDPOINT, TokenRequest(resource, identity, claims), no_jitter)
+    )
 
 
 def test_one_request_and_a_token(responses: ResponseFactory) -> None:

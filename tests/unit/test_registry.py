@@ -10,10 +10,10 @@ import pytest
 from imds_identity._core.failure import Unavailable
 from imds_identity._core.source import Source
 from imds_identity._platform.environment import Environment
-from imds_identity._sources.app_hosts.app_host import AppHostSource
+from imds_identity._sources.app_hosts.source import AppHostSource
 from imds_identity._sources.arc.source import ArcSource
 from imds_identity._sources.registry import detect
-from imds_identity._sources.workload import WorkloadSource
+from imds_identity._sources.workload_identity import WorkloadSource
 
 if TYPE_CHECKING:
     from imds_identity._sources.host import TokenSource

@@ -15,7 +15,7 @@ from imds_identity._http import transport
 from imds_identity._shared_cache.lease import Lease
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
-from imds_identity._sources.imds import ImdsSource
+from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
 from imds_identity._token_cache.flight import LONGEST_FETCH

@@ -13,7 +13,7 @@ from imds_identity._http.exchange import ConnectFailed, ReadFailed
 from imds_identity._http.retry_options import DEFAULT_RETRY, RetryOptions
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._platform.environment import Environment
-from imds_identity._sources import imds
+from imds_identity._sources import azure_vm
 from imds_identity._sources.registry import detect
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
@@ -39,7 +39,7 @@ def azure_firmware(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Return a function that sets whether the firmware identifies an Azure VM."""
 
     def set_azure_firmware(is_azure: bool) -> None:
-        monkeypatch.setattr(imds, "_is_azure_firmware", lambda: is_azure)
+        monkeypatch.setattr(azure_vm, "_is_azure_firmware", lambda: is_azure)
 
     set_azure_firmware(False)
     return set_azure_firmware

@@ -19,8 +19,9 @@ from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.exchange import ConnectFailed, Pause
 from imds_identity._http.runner import ExchangeRunner
-from imds_identity._sources.imds import ImdsSource
-from imds_identity._sources.workload import WorkloadSource, exchange, read_assertion
+from imds_identity._sources.azure_vm import ImdsSource
+from imds_identity._sources.workload import exchange, read_assertion
+from imds_identity._sources.workload_identity import WORKLOAD_IDENTITY, WorkloadSource
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
 from support import ExchangeDriver, FakeClock, RawServer, ResponseFactory, TlsServer, no_jitter
@@ -39,7 +40,14 @@ JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.
 
 def steps(wanted: TokenRequest = WANTED, authority: str = AUTHORITY) -> ExchangeDriver:
     return ExchangeDriver(
-        exchange(authority, "AZURE_AUTHORITY_HOST", wanted, no_jitter, Secret(ASSERTION))
+        exchange(
+            WORKLOAD_IDENTITY,
+            authority,
+            "AZURE_AUTHORITY_HOST",
+            wanted,
+            no_jitter,
+            Secret(ASSERTION),
+        )
     )
 
 

@@ -10,12 +10,12 @@ from abc import abstractmethod
 
 from .._core.failure import Reason, Refused
 from .._core.source import Source
-from .._http.retry import TOKEN_RULES
 from .._platform.environment import add_variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from .._core.identity import Identity
     from .._core.token import Token
@@ -53,7 +53,7 @@ class HostSpec:
     Args:
         name: its name in settings and events, such as ``app-service``.
         label: its name for people.
-        build: creates the token source from the environment.
+        build: creates the token source from the specification and the environment.
         conditions: all must be met for the host to be detected.
         rule: the name of this way to detect the host, if there are several.
         variables: environment variables that this host sets. On a host that does not, they are
@@ -63,14 +63,14 @@ class HostSpec:
         is_per_machine: whether its tokens and limits are the machine's and not those of one app.
         knows_cae: whether clients that support continuous access evaluation get other tokens.
         is_probe: whether the service may be absent, so that a fetch is one short request.
-        retry_rules: the HTTP statuses that are retried.
+        final_statuses: HTTP statuses that are not retried, unlike on other hosts.
     """
 
     def __init__(
         self,
         name: str,
         label: str,
-        build: Callable[[Environment], TokenSource],
+        build: Callable[[Any, Environment], TokenSource],
         *,
         conditions: tuple[Condition, ...] = (),
         rule: str = "",
@@ -80,11 +80,11 @@ class HostSpec:
         is_per_machine: bool = False,
         knows_cae: bool = False,
         is_probe: Callable[[TokenSource], bool] | None = None,
-        retry_rules: Mapping[int, RetryRule] = TOKEN_RULES,
+        final_statuses: tuple[int, ...] = (),
     ) -> None:
         self.name = name
         self.label = label
-        self.build = build
+        self._build = build
         self.conditions = conditions
         self.rule = rule or name
         self.variables = variables
@@ -93,8 +93,19 @@ class HostSpec:
         self.is_per_machine = is_per_machine
         self.knows_cae = knows_cae
         self.is_probe = is_probe
-        self.retry_rules = retry_rules
+        self.final_statuses = final_statuses
         add_variables(*self.variables, *self.misleading)
+
+    @property
+    def retry_rules(self) -> Mapping[int, RetryRule]:
+        """How the HTTP statuses are retried that are not final."""
+        from .._http.retry import TOKEN_RULES  # not needed where a token is cached
+
+        return {s: rule for s, rule in TOKEN_RULES.items() if s not in self.final_statuses}
+
+    def create_source(self, environment: Environment) -> TokenSource:
+        """Return the token source that the environment describes."""
+        return self._build(self, environment)
 
     def matches(self, environment: Environment) -> bool:
         """Whether all conditions are met; stops at the first that is not."""

@@ -5,15 +5,10 @@ https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/ho
 
 from __future__ import annotations
 
-import functools
-
-from .._core import source
 from .._core.failure import Malformed, Reason, Unavailable
 from .._http.messages import Request, Response, url_with
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
-from .firmware import firmware
-from .host import HostSpec, TokenSource
 from .refusals import check_identity, refusal
 from .token_parsing import token_from
 
@@ -22,8 +17,7 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._core.token_request import TokenRequest
     from .._http.exchange import Random, Steps
-    from .._http.runner import ExchangeRunner
-    from .._platform.environment import Environment
+    from .host import HostSpec
 
 API_VERSION = "2018-02-01"
 HEADERS = {"Metadata": "true"}
@@ -31,59 +25,14 @@ HEADERS = {"Metadata": "true"}
 PROBE_RETRY = RetryOptions(attempts=1, connect_seconds=1.0, request_seconds=1.0)
 """Where this may not be an Azure VM: a chain of credentials waits to continue."""
 
-_PATH = "/metadata/identity/oauth2/token"
-_AUTHORITY = "http://169.254.169.254"
-_VARIABLE = "AZURE_POD_IDENTITY_AUTHORITY_HOST"
 _NOT_AZURE = (
     "This does not look like an Azure VM, or a firewall rule, a container network, or a pod's "
     "network policy blocks the Instance Metadata Service."
 )
 
 
-class ImdsSource(TokenSource):
-    """The Instance Metadata Service of an Azure VM."""
-
-    def __init__(self, endpoint: str, variable: str = "") -> None:
-        super().__init__(IMDS, endpoint, variable)
-
-    def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
-        """Request a token: usually one request."""
-        retry_options = runner.retry_options
-        if self.is_probe:
-            retry_options = retry_options.with_defaults(PROBE_RETRY)
-        return runner.run(
-            exchange(self.endpoint, token_request, runner.random, retry_options, self.variable)
-        )
-
-
-def _build(environment: Environment) -> ImdsSource:
-    authority = environment[_VARIABLE]
-    endpoint = (authority or _AUTHORITY).strip("/") + _PATH
-    return ImdsSource(endpoint, _VARIABLE if authority else "")
-
-
-def _is_probe(source: TokenSource) -> bool:
-    """Whether neither the caller, the environment, nor the firmware states that this is Azure."""
-    return not (source.forced or source.variable or _is_azure_firmware())
-
-
-@functools.cache
-def _is_azure_firmware() -> bool:
-    return firmware().is_azure is True
-
-
-IMDS = HostSpec(
-    source.IMDS,
-    "Azure VM (IMDS)",
-    _build,
-    misleading=(_VARIABLE,),
-    selectors={"client_id": "client_id", "object_id": "object_id", "resource_id": "msi_res_id"},
-    is_per_machine=True,
-    is_probe=_is_probe,
-)
-
-
 def exchange(
+    spec: HostSpec,
     endpoint: str,
     token_request: TokenRequest,
     random: Random,
@@ -93,6 +42,7 @@ def exchange(
     """Request one token.
 
     Args:
+        spec: the host specification.
         endpoint: the URL of the token endpoint.
         token_request: the resource and the identity.
         random: adds jitter.
@@ -102,13 +52,15 @@ def exchange(
     query = {
         "api-version": API_VERSION,
         "resource": token_request.resource,
-        **IMDS.identity_query(token_request.identity),
+        **spec.identity_query(token_request.identity),
     }
     if token_request.claims:
         query["bypass_cache"] = "true"
     request = Request(url_with(endpoint, query), HEADERS)
     hint = f"{variable} points to this endpoint: correct or unset it." if variable else _NOT_AZURE
-    response = yield from _authentic_response(request, token_request, random, retry_options, hint)
+    response = yield from _authentic_response(
+        spec, request, token_request, random, retry_options, hint
+    )
     if response.is_from_docker:
         problem = f"HTTP 403 did not come from IMDS: {response.error_text}"
         raise Unavailable(problem, hint, reason=Reason.PROXY, status=403)
@@ -119,6 +71,7 @@ def exchange(
 
 
 def _authentic_response(
+    spec: HostSpec,
     request: Request,
     token_request: TokenRequest,
     random: Random,
@@ -136,7 +89,7 @@ def _authentic_response(
             request,
             random,
             hint,
-            rules=IMDS.retry_rules,
+            rules=spec.retry_rules,
             retry_options=retry_options,
             is_authentic=_is_authentic,
         )

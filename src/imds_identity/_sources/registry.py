@@ -15,8 +15,8 @@ from .app_hosts.azure_ml import AZURE_ML
 from .app_hosts.cloud_shell import CLOUD_SHELL
 from .app_hosts.service_fabric import SERVICE_FABRIC
 from .arc.source import ARC, ARC_INSTALLED, ArcSource
-from .imds import IMDS
-from .workload import WORKLOAD_IDENTITY
+from .azure_vm import IMDS
+from .workload_identity import WORKLOAD_IDENTITY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def detect(
         ValueError: for another value of ``forced``.
     """
     environment = environment or Environment()
-    source = spec_for(forced, environment).build(environment)
+    source = spec_for(forced, environment).create_source(environment)
     source.forced = forced is not None
     if tokens_directory is not None and isinstance(source, ArcSource):
         source.tokens_directory = os.fspath(tokens_directory) or source.tokens_directory

@@ -10,16 +10,13 @@ https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant
 from __future__ import annotations
 
 import json
-import re
 
 from .._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
-from .._core.identity import Identity
 from .._core.secret import Secret
 from .._core.token_response import REPORT, check_token, token_of
 from .._http.messages import Request, Response
-from .._http.retry import TOKEN_RULES, with_retries
+from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
-from .host import Condition, HostSpec, TokenSource, are_set
 from .refusals import reason_of, refusal
 from .token_parsing import fields_of
 
@@ -30,91 +27,14 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._core.token_request import TokenRequest
     from .._http.exchange import Random, Steps
-    from .._http.runner import ExchangeRunner
-    from .._platform.environment import Environment
+    from .host import HostSpec
 
 _PATH = "/oauth2/v2.0/token"
-_AUTHORITY = "https://login.microsoftonline.com"
-_TENANT = r"[A-Za-z0-9.-]+"
 _MAX_ASSERTION = 65536
 
 
-class WorkloadSource(TokenSource):
-    """The token endpoint of Microsoft Entra ID for a Kubernetes workload.
-
-    Attributes:
-        token_file: where Kubernetes puts the workload's token.
-    """
-
-    def __init__(self, authority: str, variable: str, client_id: str, token_file: str) -> None:
-        super().__init__(WORKLOAD_IDENTITY, authority, variable, client_id=client_id)
-        self.token_file = token_file
-
-    def preload(self) -> None:
-        """Import MSAL."""
-        super().preload()
-        import msal
-
-        del msal
-
-    def check_selector(self, identity: Identity) -> None:
-        """Raise ValueError if neither the caller nor the environment names a client ID."""
-        if not identity.selector and not self.client_id:
-            raise ValueError(
-                "workload identity needs a client ID: pass client_id, or set AZURE_CLIENT_ID"
-            )
-
-    def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
-        """Request a token: usually one request."""
-        if not token_request.identity.selector:
-            token_request = token_request._replace(identity=Identity("client_id", self.client_id))
-        return runner.run(
-            exchange(
-                self.endpoint,
-                self.variable,
-                token_request,
-                runner.random,
-                read_assertion(self.token_file),
-                runner.retry_options,
-            )
-        )
-
-
-def _build(environment: Environment) -> WorkloadSource:
-    host = environment["AZURE_AUTHORITY_HOST"] or _AUTHORITY
-    if "://" not in host:
-        host = f"https://{host}"
-    tenant = environment["AZURE_TENANT_ID"]
-    return WorkloadSource(
-        f"{host.rstrip('/')}/{tenant}",
-        "AZURE_AUTHORITY_HOST" if re.fullmatch(_TENANT, tenant) else "AZURE_TENANT_ID",
-        client_id=environment["AZURE_CLIENT_ID"],
-        token_file=environment["AZURE_FEDERATED_TOKEN_FILE"],
-    )
-
-
-WORKLOAD_IDENTITY = HostSpec(
-    "workload-identity",
-    "workload identity",
-    _build,
-    conditions=(
-        *are_set("AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE"),
-        # Without both, the first two are meant for another program, such as the Azure CLI.
-        Condition(
-            "AZURE_AUTHORITY_HOST or AZURE_CLIENT_ID",
-            lambda env: bool(env["AZURE_AUTHORITY_HOST"] or env["AZURE_CLIENT_ID"]),
-        ),
-    ),
-    variables=("AZURE_FEDERATED_TOKEN_FILE",),
-    misleading=(),
-    selectors={"client_id": "client_id"},
-    knows_cae=True,
-    # 404 and 410 are final here: only endpoints on a machine return them during updates.
-    retry_rules={s: rule for s, rule in TOKEN_RULES.items() if s not in (404, 410)},
-)
-
-
 def exchange(
+    spec: HostSpec,
     authority: str,
     variable: str,
     token_request: TokenRequest,
@@ -125,6 +45,7 @@ def exchange(
     """Request one token.
 
     Args:
+        spec: the host specification.
         authority: the URL of Microsoft Entra ID with the tenant; no response changes it.
         variable: the environment variable that named it.
         token_request: the resource, and the client ID as identity.
@@ -132,7 +53,7 @@ def exchange(
         assertion: the workload's own token.
         retry_options: the caller's timeouts and retry policy.
     """
-    WORKLOAD_IDENTITY.identity_query(token_request.identity)
+    spec.identity_query(token_request.identity)
     if not authority.lower().startswith("https://"):
         raise Unavailable(
             f"{variable} must begin with https: the workload's own token is sent there",
@@ -144,11 +65,11 @@ def exchange(
             _request(authority, token_request, assertion),
             random,
             unreachable_hint=f"{variable} points to this endpoint: correct or unset it.",
-            rules=WORKLOAD_IDENTITY.retry_rules,
+            rules=spec.retry_rules,
             retry_options=retry_options,
         )
         if response.status != 200:
-            raise _refusal(response, token_request)
+            raise _refusal(spec, response, token_request)
         return _token(response, random())
     except Failure as failure:
         # The service may echo what it received. The runner knows the secrets of headers only.
@@ -263,9 +184,9 @@ class _RecorderResponse:
         """Do nothing: MSAL reads the status."""
 
 
-def _refusal(response: Response, token_request: TokenRequest) -> Failure:
+def _refusal(spec: HostSpec, response: Response, token_request: TokenRequest) -> Failure:
     status = response.status
-    if status < 400 or status in WORKLOAD_IDENTITY.retry_rules:
+    if status < 400 or status in spec.retry_rules:
         return refusal(response, token_request)
     return Refused(
         f"Microsoft Entra ID returned HTTP {status}: {response.error_text}",

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from .._core.failure import Reason, sanitize
 from .._core.source import ARC
 from .._sources.registry import leftover_variables
-from .._sources.workload import WORKLOAD_IDENTITY
+from .._sources.workload_identity import WORKLOAD_IDENTITY
 from .finding import Verdict, failure, ok, skipped, unknown, warning
 
 if TYPE_CHECKING:

@@ -47,8 +47,8 @@ import imds_identity.aio
 from imds_identity._azure_core.transports import sender as transport
 from imds_identity._http.transport_errors import USER_AGENT, plain_headers
 from imds_identity._platform import environment
-from imds_identity._sources import imds
-from imds_identity._sources.app_hosts import app_host
+from imds_identity._sources import azure_vm
+from imds_identity._sources.app_hosts import exchange as app_host_exchange
 from imds_identity._sources.arc import exchange as arc
 from imds_identity._sources.arc import key_file as secret_file
 from imds_identity._sources.arc import peer as listener
@@ -170,11 +170,11 @@ def _install() -> None:
     azure_identity_imds.PIPELINE_SETTINGS["retry_total"] = 4
     secret_file.read_secret = read_secret
     listener.confirm = lambda port: None
-    imds._is_azure_firmware = lambda: True  # type: ignore[assignment]
+    azure_vm._is_azure_firmware = lambda: True  # type: ignore[assignment]
     process.Environment = FakeEnvironment  # type: ignore[attr-defined]
     transport._http = http
     arc._authenticated_response = authenticated_response  # type: ignore[assignment]
-    app_host._fingerprint = lambda *_: "ab" * 20
+    app_host_exchange._fingerprint = lambda *_: "ab" * 20
     transport.check_certificate = lambda *_: None  # type: ignore[attr-defined]
     # The mocks expect the host as the test wrote it; this package replaces localhost by 127.0.0.1.
     arc._by_address = lambda endpoint: endpoint

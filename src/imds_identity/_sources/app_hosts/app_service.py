@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from .app_host import AppHostSpec
+from .source import build
+from .spec import AppHostSpec
 
 APP_SERVICE = AppHostSpec(
     "app-service",
     "App Service",
+    build,
     "IDENTITY_ENDPOINT",
     "IDENTITY_HEADER",
     secret_header="X-IDENTITY-HEADER",  # noqa: S106 - a name

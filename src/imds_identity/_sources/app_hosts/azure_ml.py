@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from .app_host import AppHostSpec
+from .source import build
+from .spec import AppHostSpec
 
 AZURE_ML = AppHostSpec(
     "azure-ml",
     "Azure Machine Learning",
+    build,
     "MSI_ENDPOINT",
     "MSI_SECRET",
     secret_header="secret",  # noqa: S106 - a name

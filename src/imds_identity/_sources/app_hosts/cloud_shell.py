@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .app_host import AppHostSpec
+from .source import build
+from .spec import AppHostSpec
 
-CLOUD_SHELL = AppHostSpec("cloud-shell", "Cloud Shell", "MSI_ENDPOINT")
+CLOUD_SHELL = AppHostSpec("cloud-shell", "Cloud Shell", build, "MSI_ENDPOINT")

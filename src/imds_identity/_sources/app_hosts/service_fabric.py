@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from .app_host import AppHostSpec
+from .source import build
+from .spec import AppHostSpec
 
 SERVICE_FABRIC = AppHostSpec(
     "service-fabric",
     "Service Fabric",
+    build,
     "IDENTITY_ENDPOINT",
     "IDENTITY_HEADER",
     "IDENTITY_SERVER_THUMBPRINT",

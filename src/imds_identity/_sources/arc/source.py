@@ -67,12 +67,12 @@ class ArcSource(TokenSource):
         )
 
 
-def _build(environment: Environment) -> ArcSource:
+def _build(_: HostSpec, environment: Environment) -> ArcSource:
     variable = "IDENTITY_ENDPOINT"
     return ArcSource(environment[variable], _tokens_directory(environment), variable)
 
 
-def _build_installed(environment: Environment) -> ArcSource:
+def _build_installed(_: HostSpec, environment: Environment) -> ArcSource:
     return ArcSource(_ENDPOINT, _tokens_directory(environment))
 
 

@@ -12,7 +12,7 @@ from ..._sources.arc.source import ArcSource, is_installed
 from ..._sources.explain import explain
 from ..._sources.firmware import firmware
 from ..._sources.registry import detect
-from ..._sources.workload import WorkloadSource
+from ..._sources.workload_identity import WorkloadSource
 from .agent import gather_agent
 from .facts import Agent, Facts, ServiceProbe, WorkloadToken
 from .network import gather_network

@@ -21,7 +21,7 @@ from ..._http.retry_options import RetryOptions
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender
 from ..._sources.arc.source import ArcSource
-from ..._sources.imds import ImdsSource
+from ..._sources.azure_vm import ImdsSource
 from .facts import RequestRecord, ServiceProbe
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Hosts of apps: App Service, Service Fabric, Azure ML, and Cloud Shell.
+"""The token exchange of App Service, Service Fabric, Azure ML, and Cloud Shell.
 
 One request returns a token, and a secret in the app's environment identifies the app.
 https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
@@ -11,131 +11,21 @@ from __future__ import annotations
 import re
 
 from ..._core.failure import Failure, Reason, Refused, Unavailable
-from ..._core.secret import Secret
 from ..._http.messages import Request, Response, url_with
 from ..._http.retry import with_retries
 from ..._http.retry_options import DEFAULT_RETRY, RetryOptions
-from ..host import HostSpec, TokenSource, are_set
 from ..refusals import check_identity, reason_of, refusal
 from ..token_parsing import token_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ..._core.identity import Identity
+    from ..._core.secret import Secret
     from ..._core.token import Token
     from ..._core.token_request import TokenRequest
     from ..._http.exchange import Random, Steps
-    from ..._http.runner import ExchangeRunner
-    from ..._platform.environment import Environment
+    from .spec import AppHostSpec
 
 HEADERS = {"Metadata": "true"}
-
-
-class AppHostSpec(HostSpec):
-    """A host of apps.
-
-    Args:
-        name: see `HostSpec`.
-        label: see `HostSpec`.
-        endpoint_variable: the environment variable with the endpoint.
-        secret_variable: the one with the app's secret, if there is one.
-        thumbprint_variable: the one with the thumbprint of the host's certificate, if any.
-        secret_header: the request header for the secret.
-        api_version: the version of the protocol; without one, requests are forms.
-        also_sets: other variables that the host sets.
-        selectors: see `HostSpec`.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        label: str,
-        endpoint_variable: str,
-        secret_variable: str = "",
-        thumbprint_variable: str = "",
-        *,
-        secret_header: str = "",
-        api_version: str = "",
-        also_sets: tuple[str, ...] = (),
-        selectors: Mapping[str, str] | None = None,
-    ) -> None:
-        required = tuple(filter(None, (endpoint_variable, secret_variable, thumbprint_variable)))
-        super().__init__(
-            name,
-            label,
-            self._build,
-            conditions=are_set(*required),
-            variables=(*required, *also_sets),
-            selectors=selectors,
-        )
-        self.endpoint_variable = endpoint_variable
-        self.secret_variable = secret_variable
-        self.thumbprint_variable = thumbprint_variable
-        self.secret_header = secret_header
-        self.api_version = api_version
-
-    def _build(self, environment: Environment) -> AppHostSource:
-        secret = Secret(environment[self.secret_variable]) if self.secret_variable else None
-        thumbprint = environment[self.thumbprint_variable] if self.thumbprint_variable else None
-        return AppHostSource(self, environment[self.endpoint_variable], secret, thumbprint)
-
-
-class AppHostSource(TokenSource):
-    """The token endpoint of a host of apps.
-
-    Attributes:
-        secret: identifies this app, if the host requires that.
-        thumbprint: of Service Fabric's certificate.
-    """
-
-    spec: AppHostSpec
-
-    def __init__(
-        self,
-        spec: AppHostSpec,
-        endpoint: str,
-        secret: Secret | None = None,
-        thumbprint: str | None = None,
-    ) -> None:
-        super().__init__(spec, endpoint, spec.endpoint_variable)
-        self.secret = secret
-        self.thumbprint = thumbprint
-        # By resource and identity: requests to Service Fabric name the token that was refused.
-        self._last: dict[tuple[str, str], Token] = {}
-
-    def check_selector(self, identity: Identity) -> None:
-        """Raise ValueError for any selector in Cloud Shell: its identity is the user's own."""
-        if not self.spec.secret_variable and identity.selector:
-            raise ValueError(
-                f"{self.label} issues tokens for its own user only, and the {identity} was "
-                "selected; omit the selector"
-            )
-
-    def preload(self) -> None:
-        """Import what a claims challenge needs."""
-        super().preload()
-        if self.thumbprint is not None:
-            import hashlib
-
-            del hashlib
-
-    def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
-        """Request a token: usually one request."""
-        key = token_request.resource, token_request.identity.value
-        steps = exchange(
-            self.spec,
-            self.endpoint,
-            token_request,
-            runner.random,
-            runner.retry_options,
-            secret=self.secret,
-            thumbprint=self.thumbprint,
-            refused=self._last.get(key) if token_request.claims else None,
-        )
-        token = self._last[key] = runner.run(steps)
-        return token
 
 
 def exchange(

@@ -1,0 +1,73 @@
+"""Azure VM: the host specification and token source of the Instance Metadata Service."""
+
+from __future__ import annotations
+
+import functools
+
+from .._core import source
+from .firmware import firmware
+from .host import HostSpec, TokenSource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._core.token import Token
+    from .._core.token_request import TokenRequest
+    from .._http.runner import ExchangeRunner
+    from .._platform.environment import Environment
+
+_PATH = "/metadata/identity/oauth2/token"
+_AUTHORITY = "http://169.254.169.254"
+_VARIABLE = "AZURE_POD_IDENTITY_AUTHORITY_HOST"
+
+
+class ImdsSource(TokenSource):
+    """The Instance Metadata Service of an Azure VM."""
+
+    def __init__(self, endpoint: str, variable: str = "") -> None:
+        super().__init__(IMDS, endpoint, variable)
+
+    def preload(self) -> None:
+        """Import the exchange."""
+        super().preload()
+        from . import imds
+
+        del imds
+
+    def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
+        """Request a token: usually one request."""
+        from .imds import PROBE_RETRY, exchange
+
+        retry_options = runner.retry_options
+        if self.is_probe:
+            retry_options = retry_options.with_defaults(PROBE_RETRY)
+        steps = exchange(
+            self.spec, self.endpoint, token_request, runner.random, retry_options, self.variable
+        )
+        return runner.run(steps)
+
+
+def _build(_: HostSpec, environment: Environment) -> ImdsSource:
+    authority = environment[_VARIABLE]
+    endpoint = (authority or _AUTHORITY).strip("/") + _PATH
+    return ImdsSource(endpoint, _VARIABLE if authority else "")
+
+
+def _is_probe(source: TokenSource) -> bool:
+    """Whether neither the caller, the environment, nor the firmware states that this is Azure."""
+    return not (source.forced or source.variable or _is_azure_firmware())
+
+
+@functools.cache
+def _is_azure_firmware() -> bool:
+    return firmware().is_azure is True
+
+
+IMDS = HostSpec(
+    source.IMDS,
+    "Azure VM (IMDS)",
+    _build,
+    misleading=(_VARIABLE,),
+    selectors={"client_id": "client_id", "object_id": "object_id", "resource_id": "msi_res_id"},
+    is_per_machine=True,
+    is_probe=_is_probe,
+)

@@ -1,0 +1,97 @@
+"""Workload identity: the host specification and token source of a Kubernetes workload."""
+
+from __future__ import annotations
+
+from .._core.identity import Identity
+from .host import Condition, HostSpec, TokenSource, are_set
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._core.token import Token
+    from .._core.token_request import TokenRequest
+    from .._http.runner import ExchangeRunner
+    from .._platform.environment import Environment
+
+_AUTHORITY = "https://login.microsoftonline.com"
+_TENANT = r"[A-Za-z0-9.-]+"
+
+
+class WorkloadSource(TokenSource):
+    """The token endpoint of Microsoft Entra ID for a Kubernetes workload.
+
+    Attributes:
+        token_file: where Kubernetes puts the workload's token.
+    """
+
+    def __init__(self, authority: str, variable: str, client_id: str, token_file: str) -> None:
+        super().__init__(WORKLOAD_IDENTITY, authority, variable, client_id=client_id)
+        self.token_file = token_file
+
+    def preload(self) -> None:
+        """Import the exchange and MSAL."""
+        super().preload()
+        import msal
+
+        from . import workload
+
+        del msal, workload
+
+    def check_selector(self, identity: Identity) -> None:
+        """Raise ValueError if neither the caller nor the environment names a client ID."""
+        if not identity.selector and not self.client_id:
+            raise ValueError(
+                "workload identity needs a client ID: pass client_id, or set AZURE_CLIENT_ID"
+            )
+
+    def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
+        """Request a token: usually one request."""
+        from .workload import exchange, read_assertion
+
+        if not token_request.identity.selector:
+            token_request = token_request._replace(identity=Identity("client_id", self.client_id))
+        return runner.run(
+            exchange(
+                self.spec,
+                self.endpoint,
+                self.variable,
+                token_request,
+                runner.random,
+                read_assertion(self.token_file),
+                runner.retry_options,
+            )
+        )
+
+
+def _build(_: HostSpec, environment: Environment) -> WorkloadSource:
+    import re
+
+    host = environment["AZURE_AUTHORITY_HOST"] or _AUTHORITY
+    if "://" not in host:
+        host = f"https://{host}"
+    tenant = environment["AZURE_TENANT_ID"]
+    return WorkloadSource(
+        f"{host.rstrip('/')}/{tenant}",
+        "AZURE_AUTHORITY_HOST" if re.fullmatch(_TENANT, tenant) else "AZURE_TENANT_ID",
+        client_id=environment["AZURE_CLIENT_ID"],
+        token_file=environment["AZURE_FEDERATED_TOKEN_FILE"],
+    )
+
+
+WORKLOAD_IDENTITY = HostSpec(
+    "workload-identity",
+    "workload identity",
+    _build,
+    conditions=(
+        *are_set("AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE"),
+        # Without both, the first two are meant for another program, such as the Azure CLI.
+        Condition(
+            "AZURE_AUTHORITY_HOST or AZURE_CLIENT_ID",
+            lambda env: bool(env["AZURE_AUTHORITY_HOST"] or env["AZURE_CLIENT_ID"]),
+        ),
+    ),
+    variables=("AZURE_FEDERATED_TOKEN_FILE",),
+    misleading=(),
+    selectors={"client_id": "client_id"},
+    knows_cae=True,
+    final_statuses=(404, 410),  # only endpoints on a machine return them during updates
+)
