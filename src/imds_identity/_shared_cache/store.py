@@ -45,13 +45,16 @@ class SharedCache:
     ) -> None:
         self.directory = directory
         self.clock = clock
-        self._given_namespace = namespace
+        self._known_namespace = namespace
         self._drafts_removed = False
 
-    @functools.cached_property
+    @property
     def _namespace(self) -> Namespace:
         """The namespace given to the constructor, else the one of the first use."""
-        return self._given_namespace or current_namespace()
+        # Not a cached_property: until Python 3.12 it takes a lock, which a fork could leave locked.
+        if self._known_namespace is None:
+            self._known_namespace = current_namespace()
+        return self._known_namespace
 
     def usable(self) -> bool:
         """Return whether the directory can be used; if not, a warning has reported the reason."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from azure.core.pipeline import AsyncPipeline, Pipeline
@@ -58,6 +57,8 @@ class Policies:
         self.transport_options = {
             name: options[name] for name in _TRANSPORT_KEYWORDS if name in options
         }
+        self._sync_pipeline: Any = None
+        self._awaited_pipeline: Any = None
 
     @property
     def need_loop(self) -> bool:
@@ -87,25 +88,28 @@ class Policies:
     ) -> Any:
         """Return the response to ``request``; its body is in ``body``."""
         option = {_SEND_OPTION: (transport, body)}
-        return self._pipeline.run(request, **options, **option).http_response
+        return self._pipeline().run(request, **options, **option).http_response
 
     async def run_async(
         self, request: HttpRequest, transport: AnyTransport, body: ResponseBody, **options: Any
     ) -> Any:
         """Like `run`, for an async transport."""
         option = {_SEND_OPTION: (transport, body)}
-        return (await self._async_pipeline.run(request, **options, **option)).http_response
+        return (await self._async_pipeline().run(request, **options, **option)).http_response
 
     # Not one per request: a policy has a reference to the next one, and threads share policies.
-    @cached_property
+    # Not a cached_property: until Python 3.12 it takes a lock, which a fork could leave locked.
     def _pipeline(self) -> Any:
-        pipeline: Any = Pipeline
-        return pipeline(_Transport(), self._list)
+        if self._sync_pipeline is None:
+            make: Any = Pipeline
+            self._sync_pipeline = make(_Transport(), self._list)
+        return self._sync_pipeline
 
-    @cached_property
     def _async_pipeline(self) -> Any:
-        pipeline: Any = AsyncPipeline
-        return pipeline(_AsyncTransport(), self._list)
+        if self._awaited_pipeline is None:
+            make: Any = AsyncPipeline
+            self._awaited_pipeline = make(_AsyncTransport(), self._list)
+        return self._awaited_pipeline
 
 
 class _Transport:
