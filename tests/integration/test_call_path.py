@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(imds_identity.__file__).parent
 SCOPE = "https://vault.azure.net/.default"
 FETCH = ["_token_cache.cache", "_token_cache.fetch", "_token_cache.token_exchange"]
-EXCHANGE = ["_sources.imds", "_http.runner"]
+EXCHANGE = ["_sources.azure_vm", "_http.runner"]
 TRANSPORT = ["_azure_core.transports.sender", "_azure_core.transports.pipeline"]
 
 
