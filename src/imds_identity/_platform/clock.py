@@ -13,17 +13,13 @@ if TYPE_CHECKING:
     class Clock(Protocol):
         """Time in seconds."""
 
-        def now(self) -> float:
-            """Return the time of a clock that is never set; its zero is arbitrary."""
-
-        def tick(self) -> float:
-            """Return the time of the fastest clock, which may stop while a machine is suspended."""
-
-        def wall(self) -> float:
-            """Return the Unix time according to this machine."""
-
-        def sleep(self, seconds: float) -> None:
-            """Wait for ``seconds``."""
+        # Never set; its zero is arbitrary.
+        def now(self) -> float: ...
+        # The fastest clock, which may stop while a machine is suspended.
+        def tick(self) -> float: ...
+        # Unix time according to this machine.
+        def wall(self) -> float: ...
+        def sleep(self, seconds: float) -> None: ...
 
 
 if sys.platform == "linux":

@@ -32,16 +32,10 @@ def write_atomically(
 ) -> None:
     """Replace the file ``path``: readers see all of the old content or all of the new.
 
-    A symbolic link is replaced, not followed. The umask applies unless ``mode`` is private.
-
-    Args:
-        path: relative to the descriptor ``directory``, if that is given.
-        content: the new content.
-        mode: the mode of the file.
-        inherit_access: whether a private file on Windows keeps the access list of its directory.
-        directory: a descriptor.
-        durable: whether the content must survive a crash of the operating system.
-        confirm: called immediately before the rename, which it prevents by returning False.
+    A symbolic link is replaced, not followed. ``path`` may be relative to the descriptor
+    ``directory``. The umask applies unless ``mode`` is private. A private file on Windows keeps the
+    access list of its directory only if ``inherit_access``. ``durable`` content survives a crash of
+    the operating system. ``confirm`` can prevent the final rename by returning False.
     """
     draft = f"{path}.{os.urandom(4).hex()}.new"
     opener = functools.partial(os.open, mode=mode, dir_fd=directory)

@@ -42,8 +42,7 @@ def diagnose(
         object_id: The object ID of a user-assigned identity.
         resource_id: The resource ID of a user-assigned identity.
         source: ``imds`` or ``arc``, to skip the detection of the token source.
-        arc_tokens_directory: The directory of the Azure Arc agent's key files, if it is not the
-            default one.
+        arc_tokens_directory: The directory of the Azure Arc agent's key files, if not the default.
         cache: The directory of the shared token cache; ``off`` or False for none.
 
     Returns:

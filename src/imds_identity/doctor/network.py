@@ -114,7 +114,7 @@ def _find_wrong_route(facts: Facts) -> Verdict | None:
             "one only",
             remedy,
         )
-    primary, others = _own_addresses(facts)
+    primary, *others = list(_own_addresses(facts.probe.document or {})) or [""]
     if network.source_address in others:
         return problem(
             f"requests leave from {network.source_address}; the primary address is {primary}",
@@ -130,13 +130,8 @@ def _overrides_default(route: Route, default: Route) -> bool:
     return route.prefix_length != _HOST_PREFIX_LENGTH and route.interface != default.interface
 
 
-def _own_addresses(facts: Facts) -> tuple[str, list[str]]:
-    """Return this VM's primary address and its other addresses, from its metadata."""
-    addresses = list(_addresses(facts.probe.document or {}))
-    return (addresses[0], addresses[1:]) if addresses else ("", [])
-
-
-def _addresses(document: Mapping[str, object]) -> Iterator[str]:
+def _own_addresses(document: Mapping[str, object]) -> Iterator[str]:
+    """Yield this VM's addresses from its metadata, the primary address first."""
     try:
         interfaces: list[dict[str, dict[str, list[dict[str, str]]]]]
         interfaces = document["network"]["interface"]  # type: ignore[index]

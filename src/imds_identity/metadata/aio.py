@@ -41,8 +41,7 @@ class MetadataClient:
 
     Args:
         endpoint: the URL of the service; by default this machine's service.
-        api_version: the API version of every request; by default the newest that both sides
-            support.
+        api_version: the API version of every request; by default the newest that both sides know.
 
     Raises:
         ValueError: if ``endpoint`` or ``api_version`` is malformed.

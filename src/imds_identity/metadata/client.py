@@ -48,10 +48,8 @@ class MetadataClient:
     https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
 
     Args:
-        endpoint: the URL of the service, for example ``http://127.0.0.1:8080``; by default this
-            machine's service.
-        api_version: the API version of every request; by default the newest version that both the
-            library and the service support.
+        endpoint: its URL, for example ``http://127.0.0.1:8080``; this machine's by default.
+        api_version: the API version of every request; by default the newest that both sides know.
 
     Raises:
         ValueError: if ``endpoint`` or ``api_version`` is malformed.

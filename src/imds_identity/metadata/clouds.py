@@ -22,8 +22,7 @@ class Cloud:
         key_vault_scope: the token scope of Key Vault.
         storage_suffix: the domain of storage accounts, without ``blob.`` and similar labels.
         storage_scope: the token scope of Azure Storage, which is the same in every cloud.
-        attestation_domain: the domain in the certificates that sign attested documents; None if
-            the cloud does not have attested documents.
+        attestation_domain: the domain of the signers of attested documents; None if there are none.
     """
 
     name: str
@@ -153,9 +152,6 @@ def cloud_named(environment: str) -> Cloud:
     if cloud is not None:
         return cloud
     if is_stack_hub(environment):
-        raise ValueError(
-            "The operator of Azure Stack Hub chooses its endpoints: use stack_hub_cloud()."
-        )
-    raise ValueError(
-        f"{environment!r} is not an Azure cloud; known: {', '.join(c.name for c in CLOUDS)}."
-    )
+        raise ValueError("Azure Stack Hub's operator chooses its endpoints: use stack_hub_cloud().")
+    known = ", ".join(cloud.name for cloud in CLOUDS)
+    raise ValueError(f"{environment!r} is not an Azure cloud; known: {known}.")

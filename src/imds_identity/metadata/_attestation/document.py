@@ -88,8 +88,7 @@ def verify_attested_document(
     Args:
         signature: the ``signature`` of the service's response, in base64.
         nonce: the nonce that the machine was given; None to accept any.
-        at: the time to verify for, as a datetime (UTC if it has no time zone) or in seconds since
-            1970; now by default.
+        at: the time to verify for: a datetime, by default in UTC, or a Unix time; now by default.
         ca_file: a PEM or DER file of certificates to trust instead of the usual roots; they need
             not be self-signed.
         intermediates: more certificates for the chain, each a certificate, PEM or DER.

@@ -21,16 +21,14 @@ if TYPE_CHECKING:
 
     from ..._platform.clock import Clock
 
-Download: TypeAlias = "Callable[[str], bytes]"
-"""Returns the content of a URL; raises `DownloadFailed`."""
+Download: TypeAlias = "Callable[[str], bytes]"  # from a URL to its content, or DownloadFailed
 
 MAX_DOWNLOADS = 4
 MAX_BYTES = 16 * 1024
 _FAILURE_SECONDS = 300.0
 _MAX_CACHED = 64
 _RESOLVE_SECONDS = 5.0
-_WIRE_SERVER = "168.63.129.16"
-"""A public address for services of the host of every Azure VM."""
+_WIRE_SERVER = "168.63.129.16"  # a public address, of the host of every Azure VM
 _NAT64 = bytes.fromhex("0064ff9b0000000000000000")
 _UNICAST_IPV6 = 0b001
 _ALLOWED_DOMAINS = ("microsoft.com", "digicert.com")

@@ -24,11 +24,9 @@ from .trust import CERTIFICATE_ERRORS, from_der
 if TYPE_CHECKING:
     from cryptography import x509
 
+# A document has 4,000 characters, plus 2,000 for each further certificate. The limit is necessary
+# because parsing an object identifier takes quadratic time: seconds for 100,000 bytes.
 MAX_CHARACTERS = 32 * 1024
-"""A document has four thousand characters, plus two thousand for each further certificate.
-
-Parsing an object identifier takes quadratic time: seconds for 100,000 bytes.
-"""
 
 _SHA256 = "2.16.840.1.101.3.4.2.1"
 _RSA = "1.2.840.113549.1.1.1"

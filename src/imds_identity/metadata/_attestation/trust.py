@@ -15,8 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 if TYPE_CHECKING:
     import os
 
-CertificateInput: TypeAlias = "x509.Certificate | bytes | str"
-"""A certificate, PEM with any number of certificates, or the DER of one."""
+CertificateInput: TypeAlias = "x509.Certificate | bytes | str"  # any number in PEM, or one in DER
 
 CERTIFICATE_ERRORS = (
     ValueError,

@@ -230,10 +230,8 @@ def start_request(event_ids: Iterable[str]) -> bytes:
 class ApprovalPolicy(NamedTuple):
     """Which events may be approved."""
 
-    margin: float = 5.0
-    """Minimum seconds between the approval of an event and its announced start."""
-    shared: bool = False
-    """Whether to approve events of several machines, which then start on all of them."""
+    margin: float = 5.0  # minimum seconds between an approval and the announced start
+    shared: bool = False  # whether to approve events of several machines, which start on all
 
 
 def reason_not_to_approve(

@@ -29,7 +29,10 @@ class HandledEvents:
         self._events: dict[str, ScheduledEvent] = {}
         self._lock = ForkAwareLock()
         if path is not None:
-            self._path = _resolve(path)
+            if not os.fspath(path):
+                raise ValueError("state_file is empty: pass a path, or None to keep no state")
+            # The target of a symbolic link, because a replacement would overwrite the link.
+            self._path = os.path.realpath(os.fsdecode(path))
             self._events = _load(self._path)
             _remove_temporary_files(self._path)
             self._save()
@@ -47,9 +50,8 @@ class HandledEvents:
             # Reporting a change twice after a restart is better than to stop watching now.
             import logging
 
-            logging.getLogger("imds_identity").warning(
-                "cannot write %s: %s", self._path, error.strerror
-            )
+            logger = logging.getLogger("imds_identity")
+            logger.warning("cannot write %s: %s", self._path, error.strerror)
 
     def _record(self, change: Change) -> None:
         if change.kind == "gone":
@@ -64,13 +66,6 @@ class HandledEvents:
             return
         content = json.dumps({"Events": [dict(each.raw) for each in self.events]})
         write_atomically(self._path, content.encode(), inherit_access=True, durable=True)
-
-
-def _resolve(path: str | os.PathLike[str]) -> str:
-    """Return the target of a symbolic link, because a replacement would overwrite the link."""
-    if not os.fspath(path):
-        raise ValueError("state_file is empty: pass a path, or None to keep no state")
-    return os.path.realpath(os.fsdecode(path))
 
 
 def _remove_temporary_files(path: str) -> None:

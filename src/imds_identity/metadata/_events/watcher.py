@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from .._models.instance import Instance
     from .events import Change, EventsDocument, ScheduledEvent
 
-POLL_SECONDS = 1.0
-"""Seconds between two requests, as Azure recommends."""
+POLL_SECONDS = 1.0  # between two requests, as Azure recommends
 _MAX_RETRY_AFTER = 60.0
 _STARTUP_SECONDS = 120.0
 _INSTANCE_SECONDS = 5.0
@@ -28,14 +27,9 @@ class EventsClient(Protocol):
     """The part of a client that a watcher uses."""
 
     @property
-    def clock(self) -> Clock:
-        """The clock of the client."""
-
-    def require(self, seconds: float) -> Instance:
-        """Return the instance document."""
-
-    def scheduled_events(self, *, retry: bool) -> EventsDocument:
-        """Return the scheduled events."""
+    def clock(self) -> Clock: ...
+    def require(self, seconds: float) -> Instance: ...
+    def scheduled_events(self, *, retry: bool) -> EventsDocument: ...
 
 
 class Watcher:
@@ -55,8 +49,7 @@ class Watcher:
 
     Args:
         client: the client of the service.
-        every_machine: whether to include events of other machines in the scale set or
-            availability set.
+        every_machine: whether to include events of other machines in its scale or availability set.
         state_file: a file for the handled events.
 
     Raises:

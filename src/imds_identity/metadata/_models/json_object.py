@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 T = TypeVar("T")
-Converter: TypeAlias = Callable[[object, str], T]
-"""Converts a JSON value; the second argument is its path in the document."""
+Converter: TypeAlias = Callable[[object, str], T]  # of a JSON value and its path in the document
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _MAC_ADDRESS = re.compile(r"[0-9A-Fa-f]{12}")

@@ -19,7 +19,7 @@ _MAX_NONCE = 32
 _NONCE = re.compile(rf"[0-9A-Za-z]{{1,{_MAX_NONCE}}}")
 
 
-def parse_instance(document: Mapping[str, Any] | str | bytes) -> Instance:
+def parse_instance(document: Mapping[str, object] | str | bytes) -> Instance:
     """Parse an instance document from any source, such as a file or a support case.
 
     Args:

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 T = TypeVar("T")
 
-EXCHANGE_SECONDS = 100.0
-"""The default timeout of an exchange with its retries: an update of the service may take 70 s."""
+EXCHANGE_SECONDS = 100.0  # with retries: an update of the service may take 70 s
 _POLL_SECONDS = 1.0
 
 

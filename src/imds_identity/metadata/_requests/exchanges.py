@@ -28,8 +28,7 @@ Versioned: TypeAlias = tuple[T, str]
 """The document of a category, and the API version that it was requested with."""
 
 RETRY_RULES = {status: rule for status, rule in TOKEN_RULES.items() if status != 404}
-FIRST_EVENTS_SECONDS = 130.0
-"""The timeout of the first request for scheduled events, which enables the service."""
+FIRST_EVENTS_SECONDS = 130.0  # the first request for scheduled events enables the service
 
 _NO_SERVICE = (
     "This does not look like an Azure VM, or something (a firewall rule, a container network, a "
@@ -43,8 +42,7 @@ class ServiceEndpoint(NamedTuple):
     base: str
     random: Random
     pinned_version: str | None = None
-    host: str = ""
-    """The Host header, if it differs from the address in ``base``."""
+    host: str = ""  # the Host header, if it differs from the address in the URL
 
     @property
     def headers(self) -> dict[str, str]:
