@@ -152,7 +152,7 @@ class ExchangeDriver:
 
 
 KEY = Key("imds", "http://service/token", "client_id", "1234-secret-identity", "https://vault")
-LIFE = 86400.0
+LIFETIME = 86400.0
 NAMESPACE = Namespace("this-boot", "this-network")
 
 
@@ -163,7 +163,7 @@ def shared_cache_in(
     return SharedCache(Directory.at(str(path)), clock, namespace)
 
 
-def token_now(clock: Clock, value: str = "s3cret", life: float = LIFE) -> Token:
+def new_token(clock: Clock, value: str = "s3cret", life: float = LIFETIME) -> Token:
     """Return a token that the service has just issued."""
     now, wall = clock.now(), int(clock.wall())
     return Token(
@@ -171,7 +171,7 @@ def token_now(clock: Clock, value: str = "s3cret", life: float = LIFE) -> Token:
     )
 
 
-class Service:
+class FakeService:
     """Returns new tokens, or raises `error`, and counts the fetches."""
 
     def __init__(self, clock: FakeClock) -> None:
@@ -180,7 +180,7 @@ class Service:
         self.error: BaseException | None = None
 
     def token(self) -> Token:
-        return token_now(self.clock, f"token-{self.fetches}")
+        return new_token(self.clock, f"token-{self.fetches}")
 
     def __call__(self) -> Token:
         self.fetches += 1

@@ -18,7 +18,7 @@ from imds_identity._shared_cache.directory import Directory
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
 from imds_identity.cli import main
-from support import KEY, token_now
+from support import KEY, new_token
 
 if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
@@ -41,7 +41,7 @@ def test_terminal_control_sequences_are_removed(
     shared_cache: SharedCache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hostile = KEY._replace(resource=HOSTILE, identity=HOSTILE, endpoint=HOSTILE, source=HOSTILE)
-    shared_cache.write(Record(hostile, token_now(SYSTEM_CLOCK)))
+    shared_cache.write(Record(hostile, new_token(SYSTEM_CLOCK)))
     shared_cache.write(Record(KEY, failure=Refused("no", "Do.", status=500)))
     path = Path(shared_cache.directory.path) / f"{shared_cache.name_of(KEY)}.json"
     document = json.loads(path.read_text())
@@ -54,7 +54,7 @@ def test_terminal_control_sequences_are_removed(
 
 
 def test_characters_that_the_terminal_cannot_show_are_escaped(shared_cache: SharedCache) -> None:
-    shared_cache.write(Record(KEY._replace(resource="https://größe"), token_now(SYSTEM_CLOCK)))
+    shared_cache.write(Record(KEY._replace(resource="https://größe"), new_token(SYSTEM_CLOCK)))
     command = [sys.executable, "-m", "imds_identity", "cache", "show", "--directory"]
     done = subprocess.run(
         [*command, shared_cache.directory.path],
@@ -69,7 +69,7 @@ def test_characters_that_the_terminal_cannot_show_are_escaped(shared_cache: Shar
 def test_clear_keeps_files_of_other_programs(
     shared_cache: SharedCache, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shared_cache.write(Record(KEY, token_now(SYSTEM_CLOCK)))
+    shared_cache.write(Record(KEY, new_token(SYSTEM_CLOCK)))
     foreign = ["azureProfile.json", "clouds.config", "msal_token_cache.json", "half.new"]
     for name in foreign:
         (Path(shared_cache.directory.path) / name).touch()
@@ -90,7 +90,7 @@ def test_missing_directory_is_not_created(
 def test_directory_may_be_a_relative_path(
     shared_cache: SharedCache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared_cache.write(Record(KEY, token_now(SYSTEM_CLOCK)))
+    shared_cache.write(Record(KEY, new_token(SYSTEM_CLOCK)))
     monkeypatch.chdir(Path(shared_cache.directory.path).parent)
     assert shown(capsys, "show", "--directory", "cache").startswith("1 in ")
 

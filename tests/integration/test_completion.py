@@ -21,7 +21,7 @@ from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._shared_cache.directory import Directory
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
-from support import KEY, token_now
+from support import KEY, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedCache:
     cache = SharedCache(Directory.at(str(tmp_path / "cache")), SYSTEM_CLOCK)
     for selector, identity in (("client_id", CLIENT), ("resource_id", RESOURCE_ID)):
         key = KEY._replace(selector=selector, identity=identity, resource="https://one.example")
-        cache.write(Record(key, token_now(SYSTEM_CLOCK, "s3cret")))
+        cache.write(Record(key, new_token(SYSTEM_CLOCK, "s3cret")))
     return cache
 
 
@@ -182,7 +182,7 @@ class TestCachedValues:
     ) -> None:
         for hostile in ("$(reboot)", "a b", "\x1b[2J", "`x`", "a\nb", "größe", "a;b", "'"):
             key = KEY._replace(selector="client_id", identity=hostile)
-            shared.write(Record(key, token_now(SYSTEM_CLOCK)))
+            shared.write(Record(key, new_token(SYSTEM_CLOCK)))
         assert offered("token", "--client-id", "") == [CLIENT]
 
 

@@ -26,7 +26,7 @@ from imds_identity.doctor import SCHEMA, Diagnosis, diagnose
 from imds_identity.doctor._facts import service_probe, system
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED, UserAssigned
 from imds_identity.emulator._profiles.profiles import MISLEADING_VARIABLES
-from support import FakeClock, RawServer, ResponseFactory, token_now
+from support import FakeClock, RawServer, ResponseFactory, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,7 +227,7 @@ def test_recreated_identity(
     source = detect()
     resource_id = DEFAULT_USER_ASSIGNED.resource_id
     key = Key(source.name, source.endpoint, "resource_id", resource_id, VAULT)
-    old = token_now(SYSTEM_CLOCK, unsigned(oid="the-old-one"))
+    old = new_token(SYSTEM_CLOCK, unsigned(oid="the-old-one"))
     shared_cache.write(Record(key, old))
     diagnosis = diagnose(VAULT, resource_id=resource_id)
     assert cause(diagnosis) == "II051"

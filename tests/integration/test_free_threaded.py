@@ -28,7 +28,7 @@ from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._token_cache import cache as cache_module
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity.aio import ManagedIdentityCredential as AsyncCredential
-from support import KEY, LIFE, FakeClock, no_jitter, run_concurrently, token_now
+from support import KEY, LIFETIME, FakeClock, new_token, no_jitter, run_concurrently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,7 +60,7 @@ class CountingTokenFactory:
     def token(self, resource: str = "") -> Token:
         with self._lock:
             self.issued += 1
-            return token_now(self._clock, f"{resource} {self.issued}")
+            return new_token(self._clock, f"{resource} {self.issued}")
 
 
 class Reader:
@@ -129,7 +129,9 @@ def test_no_thread_gets_a_wrong_or_expired_token(
     def advance_clock() -> None:
         try:
             for step in range(1, CLOCK_STEPS):
-                clock.seconds += LIFE if not step % 50 else LIFE / 2 if not step % 10 else 0.3
+                clock.seconds += (
+                    LIFETIME if not step % 50 else LIFETIME / 2 if not step % 10 else 0.3
+                )
                 for scope in SCOPES:
                     credential.get_token(scope)
         finally:
@@ -165,7 +167,7 @@ def test_one_of_a_hundred_threads_that_miss_fetches(
         for number in rounds:
             if barrier.wait() == 0:
                 counts.append(token_factory.issued)
-                clock.seconds += 2 * LIFE
+                clock.seconds += 2 * LIFETIME
             barrier.wait()
             assert token_cache.get(entry, token_factory.token).value == f" {number}"
 
@@ -234,7 +236,7 @@ def test_interrupted_threads_do_not_affect_other_threads(
     ]
 
     def expire_and_fetch() -> None:
-        clock.seconds += LIFE
+        clock.seconds += LIFETIME
         get_token()
 
     def interrupt_all() -> None:

@@ -16,7 +16,7 @@ from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._shared_cache.directory import Directory
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
-from support import KEY, token_now
+from support import KEY, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +119,7 @@ def test_token_of_one_network_is_not_used_in_another(tmp_path: Path) -> None:
     if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
         pytest.skip("cannot create a network namespace")
     shared_cache = SharedCache(Directory.at(str(tmp_path / "cache")), SYSTEM_CLOCK)
-    shared_cache.write(Record(KEY, token_now(SYSTEM_CLOCK)))
+    shared_cache.write(Record(KEY, new_token(SYSTEM_CLOCK)))
     script = f"""
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._core.key import Key

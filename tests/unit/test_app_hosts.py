@@ -36,8 +36,8 @@ from support import (
     RealTimeClock,
     ResponseFactory,
     TlsServer,
+    new_token,
     no_jitter,
-    token_now,
 )
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def test_service_fabric_without_tls_gets_no_secret() -> None:
 
 
 def test_service_fabric_is_told_which_token_was_refused() -> None:
-    refused = token_now(FakeClock(), "the old one")
+    refused = new_token(FakeClock(), "the old one")
     [told] = query_of(steps("service-fabric", refused=refused).step.request)[
         "token_sha256_to_refresh"
     ]

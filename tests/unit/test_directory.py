@@ -22,7 +22,7 @@ from imds_identity._shared_cache.directory import Directory
 from imds_identity._shared_cache.location import OFF, default_paths, parse_setting
 from imds_identity._shared_cache.mounts import Mounts, current_mounts, parse_mounts
 from imds_identity._shared_cache.record import Record
-from support import KEY, FakeClock, shared_cache_in, token_now
+from support import KEY, FakeClock, new_token, shared_cache_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ class TestRefusedDirectories:
     def refused(self, path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> str:
         shared_cache = shared_cache_in(path, clock)
         for _ in range(3):
-            shared_cache.write(Record(KEY, token_now(clock)))
+            shared_cache.write(Record(KEY, new_token(clock)))
             assert shared_cache.read(KEY) is None
             assert shared_cache.version(KEY) is None
             assert shared_cache.records() == []
@@ -93,8 +93,8 @@ class TestOpenDirectory:
     def test_removed_directory_is_created_again(self, tmp_path: Path, clock: FakeClock) -> None:
         shared_cache = shared_cache_in(tmp_path / "cache", clock)
         for _ in range(3):
-            shared_cache.write(Record(KEY, token_now(clock)))
-            assert shared_cache.read(KEY) == Record(KEY, token_now(clock))
+            shared_cache.write(Record(KEY, new_token(clock)))
+            assert shared_cache.read(KEY) == Record(KEY, new_token(clock))
             shutil.rmtree(tmp_path / "cache")
             assert shared_cache.read(KEY) is None
             with shared_cache.leased("x") as lease:
@@ -109,8 +109,8 @@ class TestOpenDirectory:
         assert shared_cache.usable()
         os.rename(tmp_path / "cache", tmp_path / "ours")
         (tmp_path / "cache").mkdir(mode=0o700)
-        shared_cache.write(Record(KEY, token_now(clock)))
-        assert shared_cache.read(KEY) == Record(KEY, token_now(clock))
+        shared_cache.write(Record(KEY, new_token(clock)))
+        assert shared_cache.read(KEY) == Record(KEY, new_token(clock))
         with shared_cache.leased("x") as lease:
             assert lease is not None
         assert os.listdir(tmp_path / "cache") == []
@@ -123,7 +123,7 @@ class TestOpenDirectory:
         os.rmdir(tmp_path / "cache")
         (tmp_path / "cache").mkdir()
         (tmp_path / "cache").chmod(0o777)
-        shared_cache.write(Record(KEY, token_now(clock)))
+        shared_cache.write(Record(KEY, new_token(clock)))
         assert os.listdir(tmp_path / "cache") == []
         assert "is accessible to other users" in caplog.text
 
@@ -131,7 +131,7 @@ class TestOpenDirectory:
         self, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
     ) -> None:
         shared_cache = shared_cache_in(tmp_path / "cache", clock)
-        shared_cache.write(Record(KEY, token_now(clock)))
+        shared_cache.write(Record(KEY, new_token(clock)))
         (tmp_path / "cache").chmod(0o755)
         assert shared_cache.read(KEY) is None
         assert "is accessible to other users" in caplog.text
@@ -149,8 +149,8 @@ class TestOpenDirectory:
         os.dup2(foreign, opened.descriptor)
         number = opened.descriptor
         del opened
-        shared_cache.write(Record(KEY, token_now(clock)))
-        assert shared_cache.read(KEY) == Record(KEY, token_now(clock))
+        shared_cache.write(Record(KEY, new_token(clock)))
+        assert shared_cache.read(KEY) == Record(KEY, new_token(clock))
         assert os.listdir(tmp_path / "foreign") == []
         os.close(number)  # it is still open
         os.close(foreign)
@@ -162,7 +162,7 @@ class TestOpenDirectory:
         shared_cache = shared_cache_in(tmp_path / "cache", clock)
         before = os.umask(umask)
         try:
-            shared_cache.write(Record(KEY, token_now(clock)))
+            shared_cache.write(Record(KEY, new_token(clock)))
             with shared_cache.leased("x"):
                 pass
         finally:

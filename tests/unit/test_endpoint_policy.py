@@ -21,7 +21,7 @@ from imds_identity._endpoint.responses import (
     failure_response,
     token_response,
 )
-from support import FakeClock, token_now
+from support import FakeClock, new_token
 
 SECRET = "5ec12e7" * 9
 HOST = "127.0.0.1:4711"
@@ -218,7 +218,7 @@ def jwt(claims: object) -> str:
 
 
 def test_token_response_has_the_format_of_app_service(clock: FakeClock) -> None:
-    token = token_now(clock, jwt({"appid": "an-app"}), life=3600)
+    token = new_token(clock, jwt({"appid": "an-app"}), life=3600)
     granted = GrantedRequest(VAULT, Identity("resource_id", "/x"))
     response = token_response(granted, token, clock.now() + 0.5)
     assert response.status == 200
@@ -235,7 +235,7 @@ def test_token_response_has_the_format_of_app_service(clock: FakeClock) -> None:
 
 
 def test_imds_response_has_the_start_of_validity(clock: FakeClock) -> None:
-    token = token_now(clock, "opaque", life=3600)
+    token = new_token(clock, "opaque", life=3600)
     granted = GrantedRequest(VAULT, SYSTEM_ASSIGNED, imds=True)
     body = json.loads(token_response(granted, token, clock.now()).body)
     assert int(body["not_before"]) == token.expires_on - 3600

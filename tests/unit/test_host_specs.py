@@ -19,7 +19,7 @@ from imds_identity._sources.arc.source import ARC_INSTALLED
 from imds_identity._sources.explain import explain
 from imds_identity._sources.host import HostSpec, TokenSource, are_set
 from imds_identity.doctor.source import check_leftover_variables
-from support import token_now
+from support import new_token
 
 if TYPE_CHECKING:
     from imds_identity._core.token import Token
@@ -34,7 +34,7 @@ PAGE = Path(__file__).parents[2] / "docs/hosts.md"
 
 class MadeUpSource(TokenSource):
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
-        return token_now(runner.clock, token_request.resource)
+        return new_token(runner.clock, token_request.resource)
 
 
 @pytest.fixture

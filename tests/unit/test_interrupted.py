@@ -12,7 +12,7 @@ from imds_identity._core.key import Key
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._platform.threads import internal_threads
 from imds_identity._token_cache.cache import TokenCache
-from support import count_traced_lines, no_jitter, token_now
+from support import count_traced_lines, new_token, no_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def test_interrupted_call_does_not_affect_other_callers(monkeypatch: pytest.Monk
 
     def get_token(resource: object) -> Token:
         entry = token_cache.entry(Key("imds", "http://service", resource=str(resource)))
-        return token_cache.get(entry, lambda: token_now(SYSTEM_CLOCK))
+        return token_cache.get(entry, lambda: new_token(SYSTEM_CLOCK))
 
     for number in range(1, interrupt_at(-1, lambda: get_token("first")) + 1):
         with suppress(Stopped):
@@ -75,5 +75,5 @@ def test_token_is_fetched_if_no_thread_can_be_started(
     monkeypatch.setattr(_thread, "start_new_thread", fail_to_start)
     token_cache = TokenCache(SYSTEM_CLOCK, no_jitter)
     assert token_cache.get(
-        token_cache.entry(Key("imds", "http://service")), lambda: token_now(SYSTEM_CLOCK)
+        token_cache.entry(Key("imds", "http://service")), lambda: new_token(SYSTEM_CLOCK)
     )

@@ -16,13 +16,13 @@ from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.fetch import Fetch
 from support import (
     KEY,
-    LIFE,
+    LIFETIME,
     BackgroundQueue,
     FakeClock,
-    Service,
+    FakeService,
+    new_token,
     no_jitter,
     shared_cache_in,
-    token_now,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Process:
     """A process with its own token cache and the shared cache."""
 
     def __init__(
-        self, shared_cache: SharedCache, service: Service, background: BackgroundQueue
+        self, shared_cache: SharedCache, service: FakeService, background: BackgroundQueue
     ) -> None:
         self.shared_cache = shared_cache
         self.service = service
@@ -57,20 +57,20 @@ class Process:
 
 
 @pytest.fixture
-def service(clock: FakeClock) -> Service:
-    return Service(clock)
+def service(clock: FakeClock) -> FakeService:
+    return FakeService(clock)
 
 
 @pytest.fixture
 def processes(
-    shared_cache: SharedCache, service: Service, background: BackgroundQueue
+    shared_cache: SharedCache, service: FakeService, background: BackgroundQueue
 ) -> list[Process]:
     return [Process(shared_cache, service, background) for _ in range(60)]
 
 
 class TestSharedFetch:
     def test_one_process_fetches_for_all_processes(
-        self, processes: list[Process], service: Service
+        self, processes: list[Process], service: FakeService
     ) -> None:
         assert {process.get() for process in processes} == {"token-1"}
         assert service.fetches == 1
@@ -78,13 +78,13 @@ class TestSharedFetch:
     def test_due_token_is_refreshed_by_one_process_and_used_by_all(
         self,
         processes: list[Process],
-        service: Service,
+        service: FakeService,
         clock: FakeClock,
         background: BackgroundQueue,
     ) -> None:
         for process in processes:
             process.get()
-        clock.seconds += LIFE / 2
+        clock.seconds += LIFETIME / 2
         assert {process.get() for process in processes} == {"token-1"}
         background.run()
         assert {process.get() for process in processes} == {"token-2"}
@@ -93,14 +93,14 @@ class TestSharedFetch:
     def test_one_process_retries_for_all_during_an_outage(
         self,
         processes: list[Process],
-        service: Service,
+        service: FakeService,
         clock: FakeClock,
         background: BackgroundQueue,
     ) -> None:
         for process in processes:
             process.get()
         service.error = Refused("down")
-        clock.seconds += LIFE / 2
+        clock.seconds += LIFETIME / 2
         assert {process.get() for process in processes} == {"token-1"}
         background.run()
         assert {process.get() for process in processes} == {"token-1"}
@@ -113,7 +113,7 @@ class TestSharedFetch:
         assert service.fetches == 3
 
     def test_failure_is_shared_for_two_seconds(
-        self, processes: list[Process], service: Service, clock: FakeClock
+        self, processes: list[Process], service: FakeService, clock: FakeClock
     ) -> None:
         service.error = Malformed("nonsense", status=200)
         for process in processes:
@@ -125,7 +125,7 @@ class TestSharedFetch:
         assert {process.get() for process in processes} == {"token-2"}
 
     def test_claims_challenge_bypasses_and_replaces_the_shared_token(
-        self, processes: list[Process], service: Service
+        self, processes: list[Process], service: FakeService
     ) -> None:
         first, second, third = processes[:3]
         assert (first.get(), second.get()) == ("token-1", "token-1")
@@ -134,7 +134,7 @@ class TestSharedFetch:
         assert service.fetches == 2
 
     def test_token_fetched_for_claims_satisfies_them_in_another_process(
-        self, processes: list[Process], service: Service, clock: FakeClock
+        self, processes: list[Process], service: FakeService, clock: FakeClock
     ) -> None:
         assert processes[0].get() == "token-1"
         assert processes[1].get(claims="c") == "token-2"
@@ -153,16 +153,16 @@ class TestSharedFetch:
         assert first.get() == "token-1"
         clock.seconds += 1
         payload = base64.urlsafe_b64encode(b'{"nbf": 1000}').decode()
-        shared_cache.write(Record(KEY, token_now(clock, f"e30.{payload}.x")))
+        shared_cache.write(Record(KEY, new_token(clock, f"e30.{payload}.x")))
         claims = '{"access_token": {"nbf": {"value": "%d"}}}'
         assert first.get(claims % 1000) == "token-2"
 
     def test_request_without_claims_does_not_wait_for_one_with_claims(
-        self, processes: list[Process], service: Service, clock: FakeClock
+        self, processes: list[Process], service: FakeService, clock: FakeClock
     ) -> None:
         first, second, third = processes[:3]
         assert first.get() == "token-1"
-        clock.seconds += LIFE  # all tokens have expired
+        clock.seconds += LIFETIME  # all tokens have expired
         slow, seen = first.service, []
 
         def fetch() -> Token:
@@ -193,7 +193,7 @@ class TestSharedFetch:
         self,
         processes: list[Process],
         shared_cache: SharedCache,
-        service: Service,
+        service: FakeService,
         clock: FakeClock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:

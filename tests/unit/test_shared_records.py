@@ -19,7 +19,7 @@ from imds_identity._core.failure import Reason, Refused, Unavailable
 from imds_identity._core.freshness import back_off
 from imds_identity._shared_cache.namespace import Namespace
 from imds_identity._shared_cache.record import Record
-from support import KEY, LIFE, NAMESPACE, FakeClock, shared_cache_in, token_now
+from support import KEY, LIFETIME, NAMESPACE, FakeClock, new_token, shared_cache_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def change_document(shared_cache: SharedCache, **changes: Any) -> None:
 
 
 def test_record_is_read_by_another_process(shared_cache: SharedCache, clock: FakeClock) -> None:
-    record = Record(KEY, token_now(clock), challenge=Challenge("claims", clock.now() + 5))
+    record = Record(KEY, new_token(clock), challenge=Challenge("claims", clock.now() + 5))
     shared_cache.write(record)
     other = shared_cache_in(shared_cache.directory.path, clock)
     assert other.read(KEY) == record
@@ -64,7 +64,7 @@ def test_record_is_private_from_its_first_byte(
     monkeypatch.setattr(os, "write", watched)
     umask = os.umask(0)
     try:
-        shared_cache.write(Record(KEY, token_now(clock)))
+        shared_cache.write(Record(KEY, new_token(clock)))
     finally:
         os.umask(umask)
     assert modes == [0o600]
@@ -72,7 +72,7 @@ def test_record_is_private_from_its_first_byte(
 
 
 def test_file_names_reveal_no_part_of_the_key(shared_cache: SharedCache, clock: FakeClock) -> None:
-    shared_cache.write(Record(KEY, token_now(clock)))
+    shared_cache.write(Record(KEY, new_token(clock)))
     with shared_cache.leased(shared_cache.name_of(KEY)) as lease:
         assert lease
     names = " ".join(os.listdir(shared_cache.directory.path))
@@ -85,7 +85,7 @@ def test_file_names_reveal_no_part_of_the_key(shared_cache: SharedCache, clock: 
 def test_record_of_another_boot_or_network_is_ignored(
     shared_cache: SharedCache, clock: FakeClock, namespace: Namespace
 ) -> None:
-    shared_cache.write(Record(KEY, token_now(clock)))
+    shared_cache.write(Record(KEY, new_token(clock)))
     other = shared_cache_in(shared_cache.directory.path, clock, namespace)
     assert other.read(KEY) is None
     os.rename(record_file(shared_cache), record_file(other))
@@ -100,7 +100,7 @@ def test_processes_of_two_networks_do_not_affect_each_other(
     other = shared_cache_in(
         shared_cache.directory.path, clock, NAMESPACE._replace(network="another")
     )
-    records = {cache: Record(KEY, token_now(clock, name)) for cache, name in
+    records = {cache: Record(KEY, new_token(clock, name)) for cache, name in
                ((shared_cache, "mine"), (other, "theirs"))}  # fmt: skip
     for cache, record in records.items():
         cache.write(record)
@@ -113,7 +113,7 @@ def test_record_of_another_endpoint_is_ignored_even_under_the_right_name(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     other = KEY._replace(endpoint="http://127.0.0.1:1234/token")
-    shared_cache.write(Record(other, token_now(clock)))
+    shared_cache.write(Record(other, new_token(clock)))
     os.rename(
         Path(shared_cache.directory.path) / f"{shared_cache.name_of(other)}.json",
         record_file(shared_cache),
@@ -122,7 +122,7 @@ def test_record_of_another_endpoint_is_ignored_even_under_the_right_name(
 
 
 def test_token_from_the_future_is_ignored(shared_cache: SharedCache, clock: FakeClock) -> None:
-    shared_cache.write(Record(KEY, token_now(clock)))
+    shared_cache.write(Record(KEY, new_token(clock)))
     clock.seconds -= 10
     assert shared_cache.read(KEY) is None
 
@@ -133,7 +133,7 @@ def test_token_of_the_last_boot_is_ignored_without_a_boot_id(
 ) -> None:
     clock.seconds = 600.0
     shared_cache = shared_cache_in(tmp_path / "cache", clock, Namespace())
-    shared_cache.write(Record(KEY, token_now(clock)))
+    shared_cache.write(Record(KEY, new_token(clock)))
     clock.seconds = 700.0  # the next boot
     clock.skew = days * 86400
     assert shared_cache.read(KEY) is None
@@ -142,7 +142,7 @@ def test_token_of_the_last_boot_is_ignored_without_a_boot_id(
 def test_token_that_has_expired_by_the_wall_clock_is_ignored(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
-    shared_cache.write(Record(KEY, token_now(clock, life=30)))
+    shared_cache.write(Record(KEY, new_token(clock, life=30)))
     clock.skew = 31
     assert shared_cache.read(KEY) is None
 
@@ -150,14 +150,14 @@ def test_token_that_has_expired_by_the_wall_clock_is_ignored(
 def test_token_survives_a_gradual_correction_of_the_wall_clock(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
-    shared_cache.write(Record(KEY, token_now(clock)))
-    clock.seconds += LIFE / 2
+    shared_cache.write(Record(KEY, new_token(clock)))
+    clock.seconds += LIFETIME / 2
     clock.skew = 40
     assert shared_cache.read(KEY) is not None
 
 
 def test_every_truncation_is_ignored(shared_cache: SharedCache, clock: FakeClock) -> None:
-    shared_cache.write(Record(KEY, token_now(clock)))
+    shared_cache.write(Record(KEY, new_token(clock)))
     complete = record_file(shared_cache).read_bytes()
     for length in range(len(complete)):
         record_file(shared_cache).write_bytes(complete[:length])
@@ -183,7 +183,7 @@ def test_any_bytes_are_ignored(shared_cache: SharedCache, clock: FakeClock, cont
 def document_with_all_fields(clock: FakeClock, shared_cache: SharedCache) -> dict[str, Any]:
     failure = Refused("no", "Do this.", status=500, retry_after=3.0)
     challenge = Challenge("claims", clock.now() + 5, failure)
-    record = Record(KEY, token_now(clock), failure, clock.now() + 2, challenge)
+    record = Record(KEY, new_token(clock), failure, clock.now() + 2, challenge)
     record_file(shared_cache).unlink(missing_ok=True)
     shared_cache.write(record)
     document: dict[str, Any] = json.loads(record_file(shared_cache).read_text())
@@ -241,8 +241,8 @@ def test_record_with_any_value_in_a_field_is_ignored_or_harmless(
 def test_impossible_token_is_ignored(
     shared_cache: SharedCache, clock: FakeClock, changes: dict[str, Any]
 ) -> None:
-    shared_cache.write(Record(KEY, token_now(clock)))
-    change_document(shared_cache, token={**token_now(clock).facts(), **changes})
+    shared_cache.write(Record(KEY, new_token(clock)))
+    change_document(shared_cache, token={**new_token(clock).facts(), **changes})
     assert shared_cache.read(KEY) is None
 
 
@@ -263,7 +263,7 @@ def test_impossible_token_is_ignored(
 def test_document_of_another_format_is_ignored(
     shared_cache: SharedCache, clock: FakeClock, changes: dict[str, Any]
 ) -> None:
-    shared_cache.write(Record(KEY, token_now(clock)))
+    shared_cache.write(Record(KEY, new_token(clock)))
     change_document(shared_cache, **changes)
     assert shared_cache.read(KEY) is None
 
@@ -279,7 +279,7 @@ def test_deeply_nested_json_is_ignored(shared_cache: SharedCache) -> None:
 def test_planted_file_is_ignored_and_overwritten(
     shared_cache: SharedCache, clock: FakeClock, tmp_path: Path
 ) -> None:
-    shared_cache.write(Record(KEY, token_now(clock)))
+    shared_cache.write(Record(KEY, new_token(clock)))
     path, elsewhere = record_file(shared_cache), tmp_path / "elsewhere"
     os.rename(path, elsewhere)
 
@@ -305,7 +305,7 @@ def test_planted_file_is_ignored_and_overwritten(
     for plant in [*hostile, *([as_file_of_another_user] if os.geteuid() == 0 else [])]:
         plant()
         assert shared_cache.read(KEY) is None, plant
-        shared_cache.write(Record(KEY, token_now(clock, "mine")))
+        shared_cache.write(Record(KEY, new_token(clock, "mine")))
         found = shared_cache.read(KEY)
         assert found is not None, plant
         assert found.token is not None
@@ -321,7 +321,7 @@ def test_failed_write_keeps_the_old_record(
     caplog: pytest.LogCaptureFixture,
     problem: str,
 ) -> None:
-    shared_cache.write(Record(KEY, token_now(clock, "old")))
+    shared_cache.write(Record(KEY, new_token(clock, "old")))
     write = os.write
     free = [7] if problem == "a partial write" else []
 
@@ -332,7 +332,7 @@ def test_failed_write_keeps_the_old_record(
 
     monkeypatch.setattr(os, "write", full)
     for _ in range(3):
-        shared_cache.write(Record(KEY, token_now(clock, "new")))
+        shared_cache.write(Record(KEY, new_token(clock, "new")))
     found = shared_cache.read(KEY)
     assert found is not None
     assert found.token is not None
@@ -347,7 +347,7 @@ def test_partial_writes_are_completed(
 ) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:50]))
-    record = Record(KEY, token_now(clock))
+    record = Record(KEY, new_token(clock))
     shared_cache.write(record)
     assert shared_cache.read(KEY) == record
 
@@ -357,8 +357,8 @@ def test_draft_of_a_killed_process_is_removed(shared_cache: SharedCache, clock: 
     left = Path(shared_cache.directory.path) / f"{shared_cache.name_of(KEY)}.0a0a0a0a.new"
     left.write_bytes(b"half of a tok")
     os.utime(left, (0, 0))
-    shared_cache.write(Record(KEY, token_now(clock)))
-    assert shared_cache.read(KEY) == Record(KEY, token_now(clock))
+    shared_cache.write(Record(KEY, new_token(clock)))
+    assert shared_cache.read(KEY) == Record(KEY, new_token(clock))
     assert not left.exists()
 
 
@@ -375,7 +375,7 @@ def test_process_whose_draft_was_removed_logs_no_warning(
         replace(source, target, **keywords)
 
     monkeypatch.setattr(os, "replace", swept)
-    shared_cache.write(Record(KEY, token_now(clock)))
+    shared_cache.write(Record(KEY, new_token(clock)))
     assert shared_cache.read(KEY) is None
     assert not caplog.records
 
@@ -383,9 +383,9 @@ def test_process_whose_draft_was_removed_logs_no_warning(
 def test_record_published_during_a_write_is_not_overwritten_by_an_earlier_one(
     shared_cache: SharedCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    early = token_now(clock, "early")
+    early = new_token(clock, "early")
     clock.seconds += 60
-    later = Record(KEY, token_now(clock, "later"))
+    later = Record(KEY, new_token(clock, "later"))
     other, version = shared_cache_in(shared_cache.directory.path, clock), shared_cache.version
     calls: list[object] = []
 
@@ -406,9 +406,9 @@ def test_token_is_never_replaced_by_an_earlier_one(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
     """A process that was stopped publishes its old result late."""
-    early = token_now(clock, "early")
+    early = new_token(clock, "early")
     clock.seconds += 60
-    later = token_now(clock, "later")
+    later = new_token(clock, "later")
     shared_cache.write(Record(KEY, later))
     for late in (Record(KEY, early), Record(KEY, failure=Refused("no"), failure_until=clock.now())):
         shared_cache.write(late)
@@ -418,7 +418,7 @@ def test_token_is_never_replaced_by_an_earlier_one(
 def test_token_with_a_postponed_refresh_replaces_itself(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
-    token = token_now(clock)
+    token = new_token(clock)
     shared_cache.write(Record(KEY, token))
     shared_cache.write(Record(KEY, back_off(token, clock.now(), 0.5, None)))
     found = shared_cache.read(KEY)
@@ -431,7 +431,7 @@ def test_version_changes_with_each_write(shared_cache: SharedCache, clock: FakeC
     other = shared_cache_in(shared_cache.directory.path, clock)
     versions = [shared_cache.version(KEY)]
     for number in range(3):
-        other.write(Record(KEY, token_now(clock, f"token-{number}")))
+        other.write(Record(KEY, new_token(clock, f"token-{number}")))
         versions.append(shared_cache.version(KEY))
         assert shared_cache.version(KEY) == versions[-1]
     assert versions[0] is None
@@ -439,7 +439,7 @@ def test_version_changes_with_each_write(shared_cache: SharedCache, clock: FakeC
 
 
 def test_clear_removes_own_files_except_locks(shared_cache: SharedCache, clock: FakeClock) -> None:
-    shared_cache.write(Record(KEY, token_now(clock)))
+    shared_cache.write(Record(KEY, new_token(clock)))
     directory = Path(shared_cache.directory.path)
     foreign = ["azureProfile.json", "x.new", "msal_token_cache.json", "0" * 39 + ".json"]
     foreign += ["g" * 40 + ".json", "0" * 40, "0" * 41 + ".json", "0" * 40 + ".txt"]

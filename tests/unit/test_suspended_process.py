@@ -15,7 +15,7 @@ from imds_identity._http.runner import MARGIN, ExchangeRunner
 from imds_identity._shared_cache.rate_limit import RateLimiter
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.fetch import Fetch
-from support import KEY, WINE, BackgroundQueue, no_jitter, shared_cache_in, token_now
+from support import KEY, WINE, BackgroundQueue, new_token, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ class Process:
 
     def _steps(self) -> Steps[Token]:
         yield from send(Request("http://service", {}))
-        return token_now(self.shared_cache.clock, f"token-{self.sent}")
+        return new_token(self.shared_cache.clock, f"token-{self.sent}")
 
 
 class SuspendedThread:

@@ -17,7 +17,7 @@ from imds_identity._token_cache import cache as cache_module
 from imds_identity._token_cache.cache import HIT_SECONDS, POLL_SECONDS, TRIES, TokenCache
 from imds_identity._token_cache.entry import NEVER, CacheEntry
 from imds_identity._token_cache.flight import LONGEST_FETCH, Flight, Interrupted
-from support import KEY, LIFE, FakeClock, Service, token_now
+from support import KEY, LIFETIME, FakeClock, FakeService, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +31,8 @@ def jwt_with_claims(**claims: int) -> str:
 
 
 @pytest.fixture
-def service(clock: FakeClock) -> Service:
-    return Service(clock)
+def service(clock: FakeClock) -> FakeService:
+    return FakeService(clock)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def entry(token_cache: TokenCache) -> CacheEntry:
 
 
 def test_second_request_returns_the_cached_token(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     assert token_cache.get(entry, service) is token_cache.get(entry, service)
     assert service.fetches == 1
@@ -49,22 +49,22 @@ def test_second_request_returns_the_cached_token(
 
 
 def test_expired_token_is_replaced_before_the_call_returns(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
-    clock.seconds += LIFE
+    clock.seconds += LIFETIME
     assert token_cache.get(entry, service).value == "token-2"
 
 
 def test_token_due_for_refresh_is_returned_and_refreshed_once_in_the_background(
     token_cache: TokenCache,
     entry: CacheEntry,
-    service: Service,
+    service: FakeService,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
     token_cache.get(entry, service)
-    clock.seconds += LIFE / 2
+    clock.seconds += LIFETIME / 2
     assert [token_cache.get(entry, service).value for _ in range(9)] == ["token-1"] * 9
     assert len(background.waiting) == 1
     background.run()
@@ -75,19 +75,21 @@ def test_token_due_for_refresh_is_returned_and_refreshed_once_in_the_background(
 def test_failed_refresh_raises_no_error_until_the_token_expires(
     token_cache: TokenCache,
     entry: CacheEntry,
-    service: Service,
+    service: FakeService,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
     token_cache.get(entry, service)
-    end = clock.now() + LIFE
+    end = clock.now() + LIFETIME
     service.error = Refused("down")
-    clock.seconds += LIFE / 2
+    clock.seconds += LIFETIME / 2
     while clock.now() + 10 < end:
         assert token_cache.get(entry, service).value == "token-1"
         background.run()
         clock.seconds += 10
-    assert LIFE / 2 / 300 <= service.fetches <= LIFE / 2 / 300 + 10  # backed off to 5 minutes
+    assert (
+        LIFETIME / 2 / 300 <= service.fetches <= LIFETIME / 2 / 300 + 10
+    )  # backed off to 5 minutes
     clock.seconds = end
     with pytest.raises(Refused, match="down"):
         token_cache.get(entry, service)
@@ -96,13 +98,13 @@ def test_failed_refresh_raises_no_error_until_the_token_expires(
 def test_failed_refresh_is_logged_without_the_token(
     token_cache: TokenCache,
     entry: CacheEntry,
-    service: Service,
+    service: FakeService,
     clock: FakeClock,
     background: BackgroundQueue,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     token_cache.get(entry, service)
-    clock.seconds += LIFE / 2
+    clock.seconds += LIFETIME / 2
     service.error = Refused("down")
     token_cache.get(entry, service)
     background.run()
@@ -115,12 +117,12 @@ def test_failed_refresh_is_logged_without_the_token(
 def test_retry_after_delays_the_next_refresh(
     token_cache: TokenCache,
     entry: CacheEntry,
-    service: Service,
+    service: FakeService,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
     token_cache.get(entry, service)
-    clock.seconds += LIFE / 2
+    clock.seconds += LIFETIME / 2
     service.error = Refused("throttled", retry_after=3000)
     token_cache.get(entry, service)
     background.run()
@@ -133,7 +135,7 @@ def test_retry_after_delays_the_next_refresh(
 
 
 def test_failure_is_cached_for_two_seconds(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     service.error = Refused("down")
     for _ in range(5):
@@ -146,7 +148,7 @@ def test_failure_is_cached_for_two_seconds(
 
 
 def test_claims_bypass_and_replace_the_cached_token(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     token_cache.get(entry, service)
     assert token_cache.get(entry, service, claims="c").value == "token-2"
@@ -156,7 +158,7 @@ def test_claims_bypass_and_replace_the_cached_token(
 
 
 def test_many_threads_with_the_same_claims_make_one_request(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     token_cache.get(entry, service)
     assert token_cache.get(entry, service, claims="c").value == "token-2"
@@ -166,7 +168,7 @@ def test_many_threads_with_the_same_claims_make_one_request(
 
 
 def test_consecutive_threads_with_the_same_claims_share_one_token(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     """A new thread can have the identifier of a thread that has ended."""
     token_cache.get(entry, service)
@@ -178,7 +180,7 @@ def test_consecutive_threads_with_the_same_claims_share_one_token(
 
 
 def test_token_fetched_for_claims_is_reused_for_a_limited_time(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
     token_cache.get(entry, service, claims="c")
@@ -189,7 +191,7 @@ def test_token_fetched_for_claims_is_reused_for_a_limited_time(
 
 
 def test_token_that_another_process_fetched_for_the_same_claims_is_used(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += 1
@@ -199,7 +201,7 @@ def test_token_that_another_process_fetched_for_the_same_claims_is_used(
 
 
 def test_token_that_another_process_fetched_without_the_claims_is_not_used(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += 1
@@ -208,7 +210,7 @@ def test_token_that_another_process_fetched_without_the_claims_is_not_used(
 
 
 def test_token_issued_after_the_time_in_the_claims_is_used(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     token_cache.get(entry, service)
     assert entry.token is not None
@@ -219,7 +221,7 @@ def test_token_issued_after_the_time_in_the_claims_is_used(
 
 
 def test_token_issued_before_the_time_in_the_claims_is_not_used(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += 1
@@ -229,12 +231,12 @@ def test_token_issued_before_the_time_in_the_claims_is_not_used(
 
 
 def test_token_requested_before_the_claims_were_answered_does_not_satisfy_them(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     """Its response may arrive late, and it may expire later than the token for the claims."""
-    revoked = token_now(clock, "revoked")
+    revoked = new_token(clock, "revoked")
     clock.seconds += 1
-    claims_token = token_now(clock, "answer").replaced(expires_at=clock.now() + 6)
+    claims_token = new_token(clock, "answer").replaced(expires_at=clock.now() + 6)
     assert token_cache.get(entry, lambda: claims_token, claims="c") is claims_token
     clock.seconds += 6
     assert token_cache.get(entry, lambda: revoked) is revoked
@@ -244,9 +246,9 @@ def test_token_requested_before_the_claims_were_answered_does_not_satisfy_them(
 
 
 def test_own_token_does_not_satisfy_a_challenge_that_another_process_answered(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
-    claims_token = token_now(clock, "answer")
+    claims_token = new_token(clock, "answer")
     clock.seconds += 1
     token_cache.get(entry, service)
     token_cache.adopt(entry, claims_token, Challenge("c", clock.now() + ANSWER_SECONDS))
@@ -267,17 +269,17 @@ def test_later_issued_token_wins_and_the_later_requested_one_breaks_ties(
     token_cache: TokenCache, entry: CacheEntry, clock: FakeClock,
     second_claims: dict[str, int], first_claims: dict[str, int], second_wins: bool,
 ) -> None:  # fmt: skip
-    first = token_now(clock, jwt_with_claims(**first_claims))
+    first = new_token(clock, jwt_with_claims(**first_claims))
     token_cache.get(entry, lambda: first)
     clock.seconds += 1
-    token_cache.adopt(entry, second := token_now(clock, jwt_with_claims(**second_claims)))
+    token_cache.adopt(entry, second := new_token(clock, jwt_with_claims(**second_claims)))
     assert entry.token is (second if second_wins else first)
     token_cache.adopt(entry, first)
     assert entry.token is (second if second_wins else first)
 
 
 def test_failed_claims_request_is_cached_for_two_seconds_and_does_not_affect_other_requests(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     token_cache.get(entry, service)
     service.error = Refused("down")
@@ -291,7 +293,7 @@ def test_failed_claims_request_is_cached_for_two_seconds_and_does_not_affect_oth
 
 
 def test_request_without_claims_does_not_wait_for_one_with_claims(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, background: BackgroundQueue
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, background: BackgroundQueue
 ) -> None:
     first = token_cache.get(entry, service)
     assert isinstance(token_cache.join_or_start(entry, service, "c"), Flight)
@@ -303,12 +305,12 @@ def test_request_without_claims_does_not_wait_for_one_with_claims(
 def test_refresh_in_progress_does_not_replace_the_token_for_claims(
     token_cache: TokenCache,
     entry: CacheEntry,
-    service: Service,
+    service: FakeService,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
     token_cache.get(entry, service)
-    clock.seconds += LIFE / 2
+    clock.seconds += LIFETIME / 2
     token_cache.get(entry, service)
     assert token_cache.get(entry, service, claims="c").value == "token-2"
     background.run()
@@ -317,7 +319,7 @@ def test_refresh_in_progress_does_not_replace_the_token_for_claims(
 
 
 def test_clear_also_discards_the_result_of_a_fetch_in_progress(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     def fetch() -> Token:
         token_cache.clear()
@@ -349,7 +351,9 @@ def run_in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
     return results
 
 
-def fetch_after_waiters(service: Service, waiters: int, entry: CacheEntry) -> Callable[[], Token]:
+def fetch_after_waiters(
+    service: FakeService, waiters: int, entry: CacheEntry
+) -> Callable[[], Token]:
     """Return a fetch function that waits until ``waiters`` threads wait for it."""
 
     def fetch() -> Token:
@@ -362,7 +366,7 @@ def fetch_after_waiters(service: Service, waiters: int, entry: CacheEntry) -> Ca
 
 
 def test_64_threads_make_one_request(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     fetch = fetch_after_waiters(service, 63, entry)
     results = run_in_threads(64, lambda: token_cache.get(entry, fetch))
@@ -371,7 +375,7 @@ def test_64_threads_make_one_request(
 
 
 def test_each_waiting_thread_gets_its_own_copy_of_the_error(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     service.error = Refused("down", "wait", status=503)
     fetch = fetch_after_waiters(service, 15, entry)
@@ -383,7 +387,7 @@ def test_each_waiting_thread_gets_its_own_copy_of_the_error(
 
 
 def test_waiting_threads_fetch_again_if_the_fetch_is_interrupted(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     attempts = iter([KeyboardInterrupt(), None, None])
     waiting = fetch_after_waiters(service, 3, entry)
@@ -444,7 +448,7 @@ def test_unexpected_exception_is_wrapped_in_a_failure(
 
 
 def test_join_or_start_returns_the_shared_flight(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, background: BackgroundQueue
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, background: BackgroundQueue
 ) -> None:
     first, second = (
         token_cache.join_or_start(entry, service),
@@ -457,7 +461,7 @@ def test_join_or_start_returns_the_shared_flight(
 
 
 def test_valid_token_is_returned_if_no_thread_can_be_started(
-    clock: FakeClock, service: Service
+    clock: FakeClock, service: FakeService
 ) -> None:
     def no_thread(run: Callable[[], object], *, blocks: bool) -> None:
         raise RuntimeError("can't start new thread")
@@ -465,7 +469,7 @@ def test_valid_token_is_returned_if_no_thread_can_be_started(
     token_cache = TokenCache(clock, lambda: 0.5, no_thread)
     entry = token_cache.entry(KEY)
     token_cache.get(entry, service)
-    clock.seconds += LIFE / 2
+    clock.seconds += LIFETIME / 2
     assert token_cache.get(entry, service).value == "token-1"
     flight = token_cache.join_or_start(token_cache.entry(KEY._replace(resource="other")), service)
     assert isinstance(flight, Flight)
@@ -474,7 +478,7 @@ def test_valid_token_is_returned_if_no_thread_can_be_started(
 
 
 def test_waiter_starts_a_registered_flight_that_was_never_started(
-    clock: FakeClock, service: Service
+    clock: FakeClock, service: FakeService
 ) -> None:
     """A signal handler can raise after a caller registers a flight and before it starts it."""
     started: list[Callable[[], object]] = []
@@ -498,7 +502,7 @@ def test_waiter_starts_a_registered_flight_that_was_never_started(
 def test_hanging_flight_times_out_and_the_next_caller_replaces_it(
     token_cache: TokenCache,
     entry: CacheEntry,
-    service: Service,
+    service: FakeService,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
@@ -517,7 +521,7 @@ def test_hanging_flight_times_out_and_the_next_caller_replaces_it(
 def test_waiter_in_a_suspended_process_starts_a_new_flight(
     token_cache: TokenCache,
     entry: CacheEntry,
-    service: Service,
+    service: FakeService,
     clock: FakeClock,
     suspended_seconds: float,
 ) -> None:
@@ -535,14 +539,14 @@ def test_waiter_in_a_suspended_process_starts_a_new_flight(
 def test_token_that_expires_before_the_waiter_receives_it_is_fetched_again(
     token_cache: TokenCache,
     entry: CacheEntry,
-    service: Service,
+    service: FakeService,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
     flights = token_cache.flights(entry, service, None)
     next(flights)
     background.run()
-    clock.seconds += LIFE  # the process was suspended here
+    clock.seconds += LIFETIME  # the process was suspended here
     next(flights)
     background.run()
     with pytest.raises(StopIteration) as ended:
@@ -551,7 +555,7 @@ def test_token_that_expires_before_the_waiter_receives_it_is_fetched_again(
 
 
 def test_waiter_that_times_out_removes_its_callback(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     flight = token_cache.join_or_start(entry, service)
     assert isinstance(flight, Flight)
@@ -563,7 +567,7 @@ def test_waiter_that_times_out_removes_its_callback(
 def test_fetch_does_not_replace_a_newer_token_of_another_process(
     token_cache: TokenCache,
     entry: CacheEntry,
-    service: Service,
+    service: FakeService,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
@@ -579,7 +583,7 @@ def test_fetch_does_not_replace_a_newer_token_of_another_process(
 
 
 def test_thread_does_not_wait_for_a_flight_that_needs_its_event_loop(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     flight = token_cache.join_or_start(entry, service, needs=threading.get_ident())
     assert isinstance(flight, Flight)
@@ -590,7 +594,7 @@ def test_thread_does_not_wait_for_a_flight_that_needs_its_event_loop(
 def test_log_handler_can_request_the_token(
     token_cache: TokenCache,
     entry: CacheEntry,
-    service: Service,
+    service: FakeService,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
@@ -603,7 +607,7 @@ def test_log_handler_can_request_the_token(
             tokens.extend([token_cache.get(entry, service), *results])
 
     token_cache.get(entry, service)
-    clock.seconds += LIFE / 2
+    clock.seconds += LIFETIME / 2
     service.error = Refused("down")
     token_cache.get(entry, service)
     logger, handler = logging.getLogger("imds_identity"), Handler()
@@ -618,12 +622,12 @@ def test_log_handler_can_request_the_token(
 def test_expired_token_is_never_a_cache_hit(
     token_cache: TokenCache,
     entry: CacheEntry,
-    service: Service,
+    service: FakeService,
     clock: FakeClock,
     background: BackgroundQueue,
 ) -> None:
     token_cache.get(entry, service)
-    clock.seconds += LIFE - 30
+    clock.seconds += LIFETIME - 30
     service.error = Refused("throttled", retry_after=300)
     token_cache.get(entry, service)
     background.run()
@@ -640,31 +644,31 @@ def test_expired_token_is_never_a_cache_hit(
 
 
 def test_token_that_expires_while_the_process_is_suspended_is_fetched_again(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     def fetch_slowly() -> Token:
         token = service()
-        clock.seconds += LIFE if service.fetches == 1 else 0
+        clock.seconds += LIFETIME if service.fetches == 1 else 0
         return token
 
     assert token_cache.get(entry, fetch_slowly).value == "token-2"
 
 
 def test_token_expired_by_the_wall_clock_is_not_returned(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     """While a virtual machine is suspended, only the wall clock advances."""
     token_cache.get(entry, service)
-    clock.skew = LIFE - 1
+    clock.skew = LIFETIME - 1
     assert token_cache.get(entry, service).value == "token-1"
-    clock.skew = LIFE
+    clock.skew = LIFETIME
     assert token_cache.get(entry, service).value == "token-2"
     clock.skew = 0.0  # if the wall clock was wrong, it costs only one request
     assert token_cache.get(entry, service).value == "token-2"
 
 
 def test_expired_token_of_another_process_is_not_adopted(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     own_token = token_cache.get(entry, service)
     clock.seconds += 1
@@ -673,7 +677,7 @@ def test_expired_token_of_another_process_is_not_adopted(
 
 
 def test_next_caller_starts_a_refresh_that_was_never_started(
-    clock: FakeClock, service: Service
+    clock: FakeClock, service: FakeService
 ) -> None:
     """It returns the cached token without waiting."""
     started: list[Callable[[], object]] = []
@@ -690,7 +694,7 @@ def test_next_caller_starts_a_refresh_that_was_never_started(
     token_cache = TokenCache(clock, lambda: 0.5, start)
     entry = token_cache.entry(KEY)
     token_cache.get(entry, service)
-    clock.seconds += LIFE / 2
+    clock.seconds += LIFETIME / 2
     with pytest.raises(KeyboardInterrupt):
         token_cache.get(entry, service)
     for seconds, count in ((0.0, 1), (POLL_SECONDS, 2)):
@@ -700,7 +704,7 @@ def test_next_caller_starts_a_refresh_that_was_never_started(
 
 
 def test_child_process_does_not_wait_for_a_thread_of_its_parent(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, background: BackgroundQueue
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, background: BackgroundQueue
 ) -> None:
     token_cache.join_or_start(entry, service)
     background.waiting.clear()  # the child does not have the thread that would run it
@@ -716,7 +720,7 @@ def test_interrupted_is_not_a_failure() -> None:
 
 
 def test_published_token_is_rechecked_within_a_second(
-    token_cache: TokenCache, entry: CacheEntry, service: Service, clock: FakeClock
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
     converted: list[Token] = []
 
@@ -727,14 +731,14 @@ def test_published_token_is_rechecked_within_a_second(
     token = token_cache.get(entry, service)
     token_cache.publish(entry, token, convert)
     assert entry.hit_until == clock.tick() + HIT_SECONDS
-    clock.seconds += LIFE / 2 - 0.5
+    clock.seconds += LIFETIME / 2 - 0.5
     token_cache.publish(entry, token, convert)
     assert entry.hit_until == clock.tick() + 0.5
     assert (entry.access_token, len(converted)) == ("form-1", 1)
 
 
 def test_replaced_token_is_returned_but_not_published(
-    token_cache: TokenCache, entry: CacheEntry, service: Service
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     token = token_cache.get(entry, service)
     token_cache.clear()

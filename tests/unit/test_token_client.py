@@ -19,7 +19,7 @@ from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
 from imds_identity._token_cache.flight import LONGEST_FETCH
-from support import BackgroundQueue, no_jitter, shared_cache_in, token_now
+from support import BackgroundQueue, new_token, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,7 +140,7 @@ def test_record_read_before_a_clear_is_not_adopted(
     source = ImdsSource("http://169.254.169.254/metadata/identity/oauth2/token", "A_VARIABLE")
     client = TokenClient(source, parse_identity(), token_cache, shared_cache)
     entry = client.entry("https://vault.azure.net")
-    shared_cache.write(Record(entry.key, token_now(clock, "of-before")))
+    shared_cache.write(Record(entry.key, new_token(clock, "of-before")))
 
     def read_and_cleared(self: SharedCache, key: Key) -> Record | None:
         record = read(self, key)
