@@ -1,6 +1,6 @@
 """Azure managed-identity credentials for VMs, scale sets and Arc servers.
 
-Names are loaded when first used: importing this package costs next to nothing.
+Names are loaded when first used: importing this package takes almost no time.
 """
 
 from __future__ import annotations

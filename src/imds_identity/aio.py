@@ -31,9 +31,9 @@ __all__ = ["ManagedIdentityCredential", "get_bearer_token_provider"]
 class ManagedIdentityCredential(BaseCredential):
     """A managed identity's tokens, for any asyncio client of the Azure SDK.
 
-    It uses the token cache of the sync credential. A cached token is returned without a thread or
-    a turn of the event loop. A fetch runs in a separate thread, so nothing is bound to an event
-    loop, and canceling one waiting task does not affect the others.
+    It uses the token cache of the sync credential. A cached token is returned without a thread
+    and without an iteration of the event loop. A fetch runs in a separate thread, so nothing is
+    bound to an event loop, and canceling one waiting task does not affect the others.
 
     Args:
         transport: an azure-core ``AsyncHttpTransport``, or an ``HttpTransport``. Its own proxies,

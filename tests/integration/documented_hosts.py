@@ -1,4 +1,4 @@
-"""Servers that speak what the documentation of each host of apps says, and nothing else.
+"""Servers that speak what the documentation of each app platform says, and nothing else.
 
 Each looks at a request as its documentation has it, and refuses what it does not know.
 """

@@ -207,7 +207,7 @@ def test_invalid_scopes_are_rejected(scopes: tuple[str, ...]) -> None:
 def test_invalid_claims_are_rejected(imds_emulator: Emulator, claims: Any) -> None:
     credential = ManagedIdentityCredential()
     assert credential.get_token(SCOPE).token
-    with pytest.raises(ValueError, match="claims are"):
+    with pytest.raises(ValueError, match="claims must be"):
         credential.get_token(SCOPE, claims=claims)
     assert len(imds_emulator.token_requests) == 1
 

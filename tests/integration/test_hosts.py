@@ -1,4 +1,4 @@
-"""Each host of apps as a user has it: by the environment, against what its documentation says."""
+"""Tests of each app platform, configured by its environment, against its documented behavior."""
 
 from __future__ import annotations
 

@@ -442,7 +442,7 @@ class TestPathsAndCache:
         assert pickle.loads(pickle.dumps(credential)).get_token(SCOPE).token
 
     def test_list_of_scopes_is_rejected(self) -> None:
-        with pytest.raises(ValueError, match="a scope is a string, not a list"):
+        with pytest.raises(ValueError, match="a scope must be a string, not a list"):
             ManagedIdentityCredential().get_token([SCOPE])  # type: ignore[arg-type]
 
 

@@ -50,5 +50,5 @@ def test_claims_are_a_string_or_nothing() -> None:
     assert claims_of(None) is claims_of("") is None
     refused: list[object] = [["{}"], {"access_token": {}}, b"{}", 7, False, "\ud800", "x" * 70_000]
     for claims in refused:
-        with pytest.raises(ValueError, match="claims are"):
+        with pytest.raises(ValueError, match="claims must be"):
             claims_of(claims)

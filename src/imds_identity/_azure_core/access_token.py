@@ -1,7 +1,7 @@
 """Tokens in the types that azure-core's clients take, with reprs that hide them.
 
-Importing azure-core takes most of the time that a short script runs. So tokens are of its types
-where the program has imported it, else of plain types with the same fields.
+Importing azure-core takes most of the time that a short script runs. Tokens
+therefore have its types if the program has imported it, otherwise plain types with the same fields.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def access_tokens_of(token: Token) -> tuple[AccessToken, AccessTokenInfo]:
 
 
 def _azure_types() -> tuple[Any, Any]:
-    """Return subclasses of azure-core's types, made once."""
+    """Return subclasses of azure-core's types, which are created once."""
     if not _AZURE:
         # Not at module level: that would import azure-core, or need a module imported by a fetch.
         from azure.core.credentials import AccessToken, AccessTokenInfo

@@ -1,4 +1,4 @@
-"""What the sync and the async credential have in common."""
+"""The base class of the sync and the async credential."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Published: TypeAlias = "tuple[AccessToken, AccessTokenInfo]"
 
 
 class BaseCredential:
-    """Configuration, the cache entries of the scopes so far, and how a token is published."""
+    """The configuration, and a cache entry for each scope that was requested."""
 
     _is_async: ClassVar[bool]
 
@@ -93,7 +93,7 @@ class BaseCredential:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the configuration only: the copy detects the source where it is."""
+        """Pickle the configuration only: the copy detects the token source on its own host."""
         if unpicklable := self._settings.keys() & _OBJECTS:
             raise TypeError(
                 f"a credential with its own {' and '.join(sorted(unpicklable))} cannot be pickled"
@@ -123,7 +123,7 @@ class BaseCredential:
         return policies
 
     def _check_transport(self) -> None:
-        """Refuse a transport that this credential cannot use, though another one can."""
+        """Refuse a sync or an async transport that this credential does not support."""
 
     def _policies_in_use(self) -> Policies | None:
         """Return the policies of the next request: tracing needs azure-core's pipeline, too."""
@@ -149,7 +149,7 @@ class BaseCredential:
         return entries[scope], claims_of(claims)
 
     def _publish(self, entry: CacheEntry, token: Token) -> Published:
-        """Return ``token`` in azure-core's types; from now on it is a hit."""
+        """Return ``token`` in azure-core's types, and cache both for the next calls."""
         return self._client.token_cache.publish(entry, token, access_tokens_of)
 
 

@@ -1,4 +1,4 @@
-"""azure-identity's other keywords, and what each does here. Imported only if one is used."""
+"""azure-identity's other keywords and their effect here. Imported only if one is used."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class RetryKeywords(TypedDict, total=False):
-    """Keywords of azure-core's ``RetryPolicy`` and transports about retries and timeouts.
+    """Keywords for retries and timeouts, as in azure-core's ``RetryPolicy`` and transports.
 
-    A request's timeouts apply to all of it, and no wait is unlimited.
+    Timeouts apply to a whole request, and every wait has one.
     """
 
     retry_total: int
@@ -64,7 +64,7 @@ class WorkloadKeywords(TypedDict, total=False):
 
 
 class UnsupportedKeywords(TypedDict, total=False):
-    """Keywords with an effect in azure-identity and none here: a warning names them."""
+    """Keywords of azure-identity that have no effect here and cause a warning."""
 
     custom_hook_policy: object
     headers_policy: object
@@ -81,7 +81,7 @@ class UnsupportedKeywords(TypedDict, total=False):
 
 
 class IgnoredKeywords(TypedDict, total=False):
-    """Keywords of other credentials, or whose effect this package has anyway: they are ignored."""
+    """Keywords that are ignored: they are for other credentials, or their effect is the default."""
 
     additionally_allowed_tenants: Iterable[str]
     allow_multitenant_authentication: bool
@@ -127,11 +127,11 @@ _CHALLENGE = 401  # of the Azure Arc agent: not a refusal
 
 
 class ParsedKeywords(NamedTuple):
-    """The keywords of one credential that say something.
+    """The keywords of one credential that have a value.
 
     Attributes:
         values: by name.
-        retry_options: those that are about retries and timeouts.
+        retry_options: those for retries and timeouts.
     """
 
     values: dict[str, Any]
@@ -143,11 +143,11 @@ class ParsedKeywords(NamedTuple):
         return bool(self.values.keys() & _PIPELINE)
 
     def warn_of_unused(self, source: str, level: int) -> None:
-        """Warn of keywords that have an effect in azure-identity and none here.
+        """Warn about keywords of azure-identity that have no effect here.
 
         Args:
             source: the kind of the source.
-            level: how many frames the caller's is above this one.
+            level: the number of stack frames between the caller and this function.
         """
         unsupported = _UNSUPPORTED | _WORKLOAD if source == "workload-identity" else _UNSUPPORTED
         unused = sorted(name for name in unsupported & self.values.keys() if self.values[name])
@@ -231,7 +231,7 @@ def _attempts(options: Mapping[str, object], name: str) -> int | None:
 
 
 def _number(options: Mapping[str, object], name: str, least: float | None = None) -> float | None:
-    """Return a number above 0, or of at least ``least``."""
+    """Return a number greater than 0, or at least ``least``."""
     value = options.get(name)
     if value is None:
         return None

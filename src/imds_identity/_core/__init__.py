@@ -1,1 +1,1 @@
-"""Values and pure functions, without I/O. Imports nothing else of this package but `_platform`."""
+"""Values and pure functions, without I/O. Of this package it imports only `_platform`."""

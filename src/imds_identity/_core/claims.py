@@ -1,8 +1,8 @@
-"""Claims challenges, and whether a cached token already answers one.
+"""Claims challenges, and whether a cached token already satisfies one.
 
-A resource refuses a token with claims, mostly ``{"access_token": {"nbf": {"value": "…"}}}``: it
-accepts no token that was issued before this time. Many callers have the refused token and receive
-the same claims.
+A resource rejects a token with a claims challenge, usually
+``{"access_token": {"nbf": {"value": "…"}}}``: it requires a token that was issued after this time.
+All callers with the rejected token receive the same challenge.
 https://learn.microsoft.com/entra/identity-platform/claims-challenge
 """
 
@@ -33,7 +33,7 @@ class Challenge(NamedTuple):
     Attributes:
         claims: the claims.
         until: the time until which the result is valid for the same claims (``Clock.now``).
-        failure: why there is no token for them; None if the current token answers them.
+        failure: why there is no token for them; None if the current token satisfies them.
     """
 
     claims: str
@@ -48,7 +48,7 @@ class Challenge(NamedTuple):
 def answers_challenge(
     token: Token | None, claims: str, challenge: Challenge | None, now: float
 ) -> TypeGuard[Token]:
-    """Return whether ``token`` answers ``claims``: it was fetched for them, or issued later.
+    """Return whether ``token`` satisfies ``claims``: it was fetched for them, or issued later.
 
     Args:
         token: a token that this process or another one has.
@@ -57,7 +57,7 @@ def answers_challenge(
         now: the time (``Clock.now``).
 
     Raises:
-        Failure: if the service refused the same claims a moment ago.
+        Failure: if the service recently refused the same claims.
     """
     same = challenge is not None and challenge.answers(claims, now)
     if challenge is not None and same and challenge.failure is not None:
@@ -68,7 +68,7 @@ def answers_challenge(
 
 
 def was_issued_after(token: str, claims: str) -> bool:
-    """Return whether ``token`` is known to be issued after the time that ``claims`` require.
+    """Return whether ``token`` was certainly issued after the time that ``claims`` require.
 
     Returns False if the claims contain no time or the token is not a JWT: only the service can
     satisfy other claims.

@@ -25,7 +25,7 @@ _MAX_QUOTE = 500
 
 
 class Reason(enum.Enum):
-    """The cause of a `Failure`, for code: messages may change, these values do not."""
+    """The cause of a `Failure`. Messages may change, but these values do not."""
 
     # Nothing usable responds at the endpoint.
     UNREACHABLE = "unreachable"  # refused, no route, no such name, or no connection in time
@@ -73,7 +73,7 @@ class Reason(enum.Enum):
 
 
 class Failure(Exception):
-    """No token. The message states what failed, what was requested, and what to do.
+    """Why there is no token. The message states what failed, what was requested, and what to do.
 
     Attributes:
         problem: what failed, with the service's error text if there is one.
@@ -223,7 +223,7 @@ def failure_to_dict(failure: Failure) -> dict[str, object]:
 def failure_from_dict(facts: object) -> Failure:
     """Return the failure that `failure_to_dict` serialized.
 
-    A missing or unknown reason becomes the default of the class: another version wrote it.
+    A missing or unknown reason, from another version, becomes the default of the class.
 
     Raises:
         ValueError: if the values are not those of a failure.
@@ -273,7 +273,7 @@ def _integer(value: object) -> int | None:
 
 
 def sanitize(text: str, max_length: int = _MAX_QUOTE) -> str:
-    """Return foreign ``text`` for a message: one printable line, without secrets.
+    """Return ``text`` from another program for a message: one printable line, without secrets.
 
     Line breaks, escape sequences, bidirectional controls, and lone surrogates become spaces.
     """

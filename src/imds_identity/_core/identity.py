@@ -33,12 +33,12 @@ class Identity(NamedTuple):
 
     @property
     def query(self) -> dict[str, str]:
-        """The query parameter that IMDS and HIMDS know this selector by."""
+        """The query parameter for this selector in IMDS and HIMDS."""
         return {_QUERY_NAMES[self.selector]: self.value} if self.selector else {}
 
     @property
     def setting(self) -> dict[str, str]:
-        """The keyword argument of a credential that selects it."""
+        """The keyword argument of a credential that selects this identity."""
         return {self.selector: self.value} if self.selector else {}
 
     def __str__(self) -> str:
@@ -127,7 +127,7 @@ def _checked(label: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(
             f"{label} must be a non-empty string, not {value!r}; "
-            "leave it out to use the system-assigned identity"
+            "omit it to use the system-assigned identity"
         )
     if not value.isprintable():
         raise ValueError(f"{label} contains invalid characters: {value!r}")

@@ -1,4 +1,4 @@
-"""What makes two requests for a token the same."""
+"""The cache key of a token."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Key(NamedTuple):
-    """Whose token, for what, from where, in answer to which claims challenge, and for which client.
+    """The cache key of a token: requests with equal keys get the same token.
 
     Attributes:
-        cae: ``cae`` if the client evaluates access continuously and the source gives another token
-            to those that do; else empty.
+        cae: ``cae`` if the client supports Continuous Access Evaluation and the source issues
+            different tokens to such clients; otherwise empty.
     """
 
     source: str
@@ -30,8 +30,8 @@ class Key(NamedTuple):
 
 
 def key_for(source: Source, identity: Identity, resource: str, *, cae: bool = False) -> Key:
-    """The key of one token; services compare identities without regard to case."""
-    # A workload that selects no identity is one by its environment.
+    """Return the cache key of a token; services compare identities case-insensitively."""
+    # Without a selector, a workload's identity comes from its environment.
     selector, value = identity if identity.selector else ("", source.client_id)
     kind = "cae" if cae and source.knows_cae else ""
     return Key(source.name, source.endpoint, selector, ascii_lower(value), resource, cae=kind)

@@ -18,18 +18,15 @@ def resource_of(scopes: tuple[object, ...]) -> str:
         ValueError: if there is not exactly one scope, or it does not name a resource.
     """
     if len(scopes) != 1:
-        raise ValueError(
-            f"a managed identity gets a token for exactly one scope, and {len(scopes)} were given; "
-            + _SUCH_AS
-        )
+        raise ValueError(f"expected exactly one scope, not {len(scopes)}; " + _SUCH_AS)
     [scope] = scopes
     if not isinstance(scope, str):
-        raise ValueError(f"a scope is a string, not a {type(scope).__name__}; {_SUCH_AS}")  # noqa: TRY004 - one error for bad scopes
+        raise ValueError(f"a scope must be a string, not a {type(scope).__name__}; {_SUCH_AS}")  # noqa: TRY004 - one error for bad scopes
     if len(scope) > _LONGEST:
-        raise ValueError(f"a scope of {len(scope)} characters names no resource; {_SUCH_AS}")
+        raise ValueError(f"a scope of {len(scope)} characters does not name a resource; {_SUCH_AS}")
     resource = scope.removesuffix(_DEFAULT)
     if not resource or not resource.isprintable() or " " in resource:
-        raise ValueError(f"{scope!r} names no resource; {_SUCH_AS}")
+        raise ValueError(f"{scope!r} does not name a resource; {_SUCH_AS}")
     return resource
 
 
@@ -38,10 +35,10 @@ def claims_of(claims: object) -> str | None:
     if claims is None or claims == "":
         return None
     if not isinstance(claims, str):
-        raise ValueError(f"claims are a string of JSON, not a {type(claims).__name__}")  # noqa: TRY004 - one error for bad claims
+        raise ValueError(f"claims must be a JSON string, not a {type(claims).__name__}")  # noqa: TRY004 - one error for bad claims
     if len(claims) > _LONGEST_CLAIMS or any("\ud800" <= c <= "\udfff" for c in claims):
         raise ValueError(
-            f"claims are text of at most {_LONGEST_CLAIMS} characters: "
-            "pass them as the service's challenge had them, base64-decoded"
+            f"claims must be text of at most {_LONGEST_CLAIMS} characters: "
+            "pass the claims of the service's challenge, base64-decoded"
         )
     return claims

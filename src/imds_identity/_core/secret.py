@@ -12,11 +12,11 @@ _MIN_PART = 8
 
 
 class Secret:
-    """A text that only `reveal` returns: not repr, not str, not pickle.
+    """A text that repr, str and pickle do not contain; only `reveal` returns it.
 
     Args:
         value: the text.
-        prefix: is revealed before it and is not secret, such as ``Basic``.
+        prefix: text that `reveal` puts before it and that is not secret, such as ``Basic``.
     """
 
     __slots__ = ("_prefix", "_value")
@@ -30,7 +30,7 @@ class Secret:
         return self._prefix + self._value
 
     def after(self, prefix: str) -> Secret:
-        """Return this secret after ``prefix``."""
+        """Return a copy with ``prefix``, which is not secret."""
         return Secret(self._value, prefix + self._prefix)
 
     def fits_a_header(self) -> bool:
@@ -40,8 +40,8 @@ class Secret:
     def redacted(self, text: str) -> str:
         """Return ``text`` without this secret: verbatim, in parts, percent-encoded, or in base64.
 
-        Eight letters or digits that also follow each other in the secret are a part of it,
-        regardless of case and of other characters between them.
+        Any eight consecutive letters or digits of the secret count as a part, regardless of case
+        and of other characters between them.
         """
         positions = [i for i, c in enumerate(text) if c.isascii() and c.isalnum()]
         bare = "".join(text[i] for i in positions).lower()

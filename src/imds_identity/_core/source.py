@@ -1,4 +1,4 @@
-"""A token endpoint, as far as other packages need to know it."""
+"""What other packages need to know about a token endpoint."""
 
 from __future__ import annotations
 

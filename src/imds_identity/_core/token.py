@@ -64,7 +64,7 @@ class Token:
         return Token(**{**self.facts(), **changes})
 
     def as_answer(self, now: float) -> Token:
-        """Return a copy that answers a claims challenge and counts as requested ``now``.
+        """Return a copy that satisfies a claims challenge and counts as requested ``now``.
 
         Until now, the service may have returned the revoked token to other requests.
         """

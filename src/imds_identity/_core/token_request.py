@@ -15,8 +15,8 @@ class TokenRequest(NamedTuple):
     Attributes:
         resource: the App ID URI or the ID of the service that accepts the token.
         identity: the identity of the token.
-        claims: the claims challenge that refused the current token, or None. With claims, a token
-            from a cache is useless.
+        claims: the claims challenge with which a resource rejected the current token, or None. With
+            claims, the service must not return a token from its cache.
         cae: whether the client handles claims challenges (continuous access evaluation).
     """
 

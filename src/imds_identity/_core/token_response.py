@@ -98,7 +98,7 @@ def is_token(value: object) -> bool:
 
 
 def canonical_type(value: object) -> str | None:
-    """Return ``Bearer`` for a token type that means it; None for an unknown type.
+    """Return ``Bearer`` for any spelling of it; None for an unknown type.
 
     The Authorization header begins with it, so it must not be the service's own text.
     """
@@ -114,11 +114,11 @@ def token_of(
         fields: the response's: ``access_token``, and optionally ``token_type``, ``refresh_in``.
         lifetime: seconds from the request to expiry; not negative.
         sent_at: when the request was sent (``Clock.now``).
-        sent_wall: the same moment in ``Clock.wall``.
+        sent_wall: the same moment by ``Clock.wall``.
         random: jitter of the refresh, in [0, 1).
 
     Raises:
-        Malformed: if it is not a token, of an unknown type, or valid for too long.
+        Malformed: if there is no valid token, its type is unknown, or it is valid for too long.
     """
     check_token(fields)
     token_type = fields.get("token_type")

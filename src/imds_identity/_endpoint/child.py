@@ -80,7 +80,7 @@ class PosixChild:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
         if os.WSTOPSIG(status) == signal.SIGSTOP:
-            # The shell waits for this process only: stop, too, so that it notices.
+            # The shell waits only for this process, which must stop too, so that the shell notices.
             os.kill(os.getpid(), signal.SIGSTOP)
             os.kill(self._pid, signal.SIGCONT)
         return None

@@ -40,7 +40,7 @@ class HttpRequest:
     """A request as received. Its repr omits the headers, because one contains the secret.
 
     ``target`` is path and query. The names of ``headers`` are in lower case. ``hosts`` are the
-    values that the Host field may have. Only clients of a Unix socket have a ``uid``.
+    values that the Host field may have. ``uid`` is set only for clients of a Unix socket.
     """
 
     __slots__ = ("headers", "hosts", "method", "target", "uid")
@@ -65,7 +65,7 @@ class HttpRequest:
 
 
 class AccessPolicy(NamedTuple):
-    """Which clients may get which tokens.
+    """The rules for which clients may get which tokens.
 
     A client must send the secret in a header, or (IMDS's protocol) in the path; only the users
     ``uids`` of a Unix socket need no secret. Without ``identity``, the client chooses. Without

@@ -77,7 +77,7 @@ def failure_response(failure: Failure) -> HttpResponse:
 
 
 def busy_response(message: str, retry_after: float | None = None) -> HttpResponse:
-    """Return a response that invites the client to retry after ``retry_after`` seconds."""
+    """Return a response with which the client retries after ``retry_after`` seconds."""
     seconds = max(math.ceil(retry_after or _DEFAULT_RETRY_AFTER), 1)
     return HttpResponse(503, _error_body(503, message), (("Retry-After", str(seconds)),))
 

@@ -97,7 +97,7 @@ class TokenServer:
         try:
             peer, _ = listener.accept()
         except OSError:
-            # Probably too many open files, maybe of another part of the process: free one here.
+            # Probably the process has too many open files: close a connection to free one.
             if self._connections:
                 self._close_oldest()
             else:

@@ -1,1 +1,1 @@
-"""HTTP: exchanges without I/O, and the runner and transport that execute them."""
+"""HTTP exchanges without I/O, and the runner and the transport that execute them."""

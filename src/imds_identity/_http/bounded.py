@@ -1,4 +1,4 @@
-"""HTTP connections with limits: on resolving, on connecting, and on time and size of a response."""
+"""HTTP connections with limits on name resolution, connecting, and response time and size."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_BODY = 256 * 1024
 """Bytes. A token response has about two thousand."""
 # Bytes with header fields and chunk sizes: a chunk of one byte has six more.
 _MAX_RESPONSE = 8 * MAX_BODY
-# Seconds for each address of a name at least: an unreachable one leaves time for the next.
+# Minimum seconds for each address of a name: an unreachable one leaves time for the next.
 _MIN_SECONDS_PER_ADDRESS = 1.0
 
 
@@ -91,7 +91,7 @@ class BoundedConnection(http.client.HTTPConnection):
 
 
 def connect(host: str, port: int, seconds: float, clock: Clock) -> socket.socket:
-    """Return a socket connected to ``host``, some of whose addresses may be unreachable.
+    """Return a socket connected to ``host``; try all of its addresses.
 
     Args:
         host: a name or an address, in ASCII.
@@ -146,7 +146,7 @@ class BoundedResponse(http.client.HTTPResponse):
             )
 
     def _read_status(self) -> tuple[str, int, str]:
-        """Return the status line, without provisional ones that http.client does not know (103)."""
+        """Return the status line; skip informational ones that http.client does not know (103)."""
         while True:
             line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
             if not 101 < line[1] < 200:
@@ -207,12 +207,12 @@ def check_encoding(headers: Mapping[str, str] | Message) -> None:
     if encoding.lower() != "identity":
         raise Malformed(
             f"the response is compressed ({sanitize(encoding)}), which was not requested",
-            "A program between this machine and the service modifies responses: remove it.",
+            "A proxy or another program modifies responses of the service: bypass or remove it.",
         )
 
 
 def read_all(chunks: Iterable[bytes]) -> bytes:
-    """Return all ``chunks`` together; raise Malformed past the size limit."""
+    """Return all ``chunks`` joined; raise Malformed if they exceed the size limit."""
     body = bytearray()
     for chunk in chunks:
         body += chunk

@@ -30,8 +30,8 @@ _SERVICE_CODE = r"\bAADSTS[0-9]{4,7}\b"
 class Request:
     """One HTTP request. Its repr shows header names only: a header may contain a secret.
 
-    It is not a tuple: error trackers show the local variables of a failed frame, and look into
-    tuples but not into objects.
+    It is not a tuple: error trackers show the local variables of each stack frame, and print the
+    items of tuples but not the attributes of objects.
 
     Attributes:
         url: the URL.
@@ -77,7 +77,7 @@ class Request:
         self.over_internet = over_internet
 
     def with_timeouts(self, connect_seconds: float | None, seconds: float | None) -> Request:
-        """Return the same request with other timeouts; None keeps one."""
+        """Return a copy of the request with other timeouts; None keeps the current one."""
         if connect_seconds is None and seconds is None:
             return self
         copied = copy.copy(self)
@@ -86,7 +86,7 @@ class Request:
         return copied
 
     def with_header(self, name: str, value: str | Secret) -> Request:
-        """Return the same request with another header field."""
+        """Return a copy of the request with this header."""
         copied = copy.copy(self)
         copied.headers = {**self.headers, name: value}
         return copied
@@ -195,7 +195,7 @@ class Response:
 
     @property
     def is_redirect(self) -> bool:
-        """Whether it is a redirect. None is followed: the metadata service never redirects."""
+        """Whether it is a redirect. Redirects are not followed: the metadata service sends none."""
         return 300 <= self.status < 400
 
     @property

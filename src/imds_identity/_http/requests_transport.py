@@ -1,4 +1,4 @@
-"""`requests` with limits: on time, on size, and on the hosts that receive a request."""
+"""Sends with `requests`, with limits on time, on size, and on the hosts that receive a request."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def transport_error_from_requests(error: Exception, request: Request) -> Excepti
 
 
 def _innermost(error: Exception) -> Exception:
-    """Return the exception that urllib3 and requests wrapped, each in its own way."""
+    """Return the original exception that urllib3 and requests have wrapped."""
     inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
     if not isinstance(inner, Exception):
         return error
@@ -141,7 +141,7 @@ class BoundedSession(requests.Session):
             self.mount(scheme, adapter)
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
-        """Return None: a redirect is a response like any other, and only we read its body."""
+        """Return None: a redirect is a response like any other, and this module reads its body."""
         return
 
 
@@ -161,9 +161,9 @@ class BoundedAdapter(HTTPAdapter):
     """An adapter that respects ``total`` of a timeout ``(connect, total)``.
 
     Args:
-        clock: measures it.
-        certificate: the fingerprint that the server's certificate must have, if not the system's
-            certificate authorities decide.
+        clock: measures the time.
+        certificate: the fingerprint that the server's certificate must have; without it, the
+            system's certificate authorities are used.
     """
 
     def __init__(self, clock: Clock, certificate: str = "") -> None:

@@ -76,10 +76,10 @@ def with_retries(
         request: the request.
         random: adds jitter.
         unreachable_hint: what the reader of a message can do if the service is not reachable.
-        rules: the rule of each status that is retried: a property of the operation.
+        rules: the rule for each status that is retried; they depend on the operation.
         retry_options: the caller's timeouts and retry policy.
-        is_authentic: whether a response comes from the service itself, where another program may
-            respond in its place. The ``Retry-After`` of another program is ignored.
+        is_authentic: returns whether a response comes from the service itself and not from another
+            program at its address, whose ``Retry-After`` is ignored.
 
     Raises:
         Unavailable: if the service is not reachable, or no response is complete.
@@ -123,8 +123,8 @@ def error_text(error: Exception) -> str:
 def fresh_response(request: Request) -> Steps[Response]:
     """Send ``request`` and return a response that is recent.
 
-    If reading it took a minute more than allowed, this process was suspended meanwhile: the
-    response may be outdated.
+    If reading it took a minute longer than allowed, the process was suspended in the meantime,
+    and the response may be outdated.
 
     Raises:
         ReadFailed: if it is not recent.
@@ -137,7 +137,7 @@ def fresh_response(request: Request) -> Steps[Response]:
 
 
 class Backoff:
-    """The pauses between the attempts of one request. None means: give up."""
+    """The pauses between the attempts of one request. None stops the attempts."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class Backoff:
         return self._noted(seconds)
 
     def _next_pause(self, rule: RetryRule, at_least: float = 0.0) -> float | None:
-        """Return the seconds to wait by ``rule``, and not fewer than ``at_least``."""
+        """Return the seconds to wait according to ``rule``, at least ``at_least``."""
         self._budget = max(self._budget, rule.budget)
         pause = self._options.pause(_FIRST_PAUSE, _MAX_PAUSE, self._doublings())
         self._attempts += 1

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class RetryOptions(NamedTuple):
-    """What a caller changes of the retry policy. None keeps the default.
+    """The caller's changes to the retry policy. None keeps the default.
 
     Attributes:
         connect_seconds: timeout of one attempt to connect.
@@ -40,7 +40,7 @@ class RetryOptions(NamedTuple):
         return other._replace(**overrides)
 
     def pause(self, default_first: float, default_longest: float, doublings: int) -> float:
-        """Return the seconds of the next pause after ``doublings`` others, without jitter."""
+        """Return the seconds of the pause after ``doublings`` earlier ones, without jitter."""
         first = default_first if self.first_pause is None else self.first_pause
         longest = default_longest if self.longest_pause is None else self.longest_pause
         growth = 2.0 if self.growth is None else self.growth

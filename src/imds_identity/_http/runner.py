@@ -30,7 +30,7 @@ if TYPE_CHECKING:
             ...
 
         def observe(self, response: Response) -> None:
-            """Respect what ``response`` says about the next request."""
+            """Delay later requests if ``response`` requires that."""
             ...
 
 
@@ -149,7 +149,7 @@ class _StepRunner:
         self._runner.clock.sleep(step.seconds)
 
     def _with_timeout(self, request: Request) -> Request:
-        """Return ``request`` with a timeout within the caller's own for the whole exchange."""
+        """Return ``request`` with a timeout that ends no later than that of the whole exchange."""
         if self._runner.retry_options.seconds is None:
             return request
         remaining = max(self._remaining, _MIN_REQUEST_SECONDS)

@@ -1,8 +1,8 @@
-"""Sends requests to the services of a machine: without proxies, and with limits.
+"""Sends requests to a machine's services without proxies, and with limits on time and size.
 
-Plain HTTP uses http.client and one connection per request: no session that could follow redirects,
-keep cookies, or read ``.netrc``, in half the time. `requests` handles TLS and requests that leave
-the machine's network.
+Plain HTTP uses http.client and one connection per request: it follows no redirects, keeps no
+cookies, does not read ``.netrc``, and takes half the time of `requests`. TLS and requests that
+leave the machine's network use `requests`.
 """
 
 from __future__ import annotations

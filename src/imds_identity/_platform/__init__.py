@@ -1,1 +1,1 @@
-"""What the interpreter and the system give: time, variables, threads and forks."""
+"""Access to the operating system: clocks, environment variables, files, threads and forks."""

@@ -26,7 +26,7 @@ _known = dict.fromkeys(VARIABLES)
 
 
 def add_variables(*names: str) -> None:
-    """Include the variables of a host in every `Environment` from now on."""
+    """Add the variables of a host to all later `Environment` snapshots."""
     _known.update(dict.fromkeys(names))
 
 

@@ -1,4 +1,4 @@
-"""Private files, and the one way in which this package replaces a file."""
+"""Private files, and the atomic replacement of a file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_atomically(
                 os.fsync(file.fileno())
         if confirm is None or confirm():
             _rename(draft, path, directory)
-    except OSError as error:  # the caller does not know the name of the draft
+    except OSError as error:  # the caller does not know the name of the temporary file
         raise OSError(error.errno, error.strerror, path) from None
     finally:
         with suppress(OSError):  # the rename has removed it
@@ -82,7 +82,7 @@ def access_problem(path: str, status: os.stat_result, *, trust_root: bool = Fals
 
 
 def restore_mode(descriptor: int) -> None:
-    """Make an own new file readable and writable for its user even if the umask is 0777."""
+    """Make a new file readable and writable by its owner even if the umask is 0777."""
     if hasattr(os, "fchmod") and stat.S_IMODE(os.fstat(descriptor).st_mode) != _PRIVATE:
         os.fchmod(descriptor, _PRIVATE)
 

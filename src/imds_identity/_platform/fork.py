@@ -1,4 +1,4 @@
-"""The package's fork hooks, in one place that orders them.
+"""The package's fork hooks, which run in a defined order.
 
 A child process has one thread: the one that forked. A lock that another thread held at that moment
 stays locked in the child. So each module with locks or threads registers a function that resets its
@@ -37,7 +37,7 @@ def reset_in_child(reset: Callable[[], None]) -> Callable[[], None]:
 
 
 def uninterrupted(call: Callable[..., object], *args: object, **kwargs: object) -> None:
-    """Run ``call``; a fork by another thread waits for it. Threads in here run concurrently."""
+    """Run ``call``; a fork by another thread waits until it returns. Calls run concurrently."""
     thread = threading.get_ident()
     locked(_gate, _enter, thread)
     try:
@@ -59,7 +59,7 @@ def _enter(thread: int) -> None:
 def _before_fork() -> None:
     _gate.acquire()
     for _ in range(round(FORK_SECONDS / _POLL)):
-        # Other threads leave while this one looks; a copy is made in one step.
+        # A copy, which is made atomically: other threads change the original in the meantime.
         if _uninterrupted.copy() <= {threading.get_ident()}:
             return
         threading.Event().wait(_POLL)

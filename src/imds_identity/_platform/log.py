@@ -1,4 +1,4 @@
-"""Log calls of this package, made only where a handler wants them and never torn by a fork."""
+"""This package's log calls, which import `logging` only if necessary and are fork-safe."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LOG_SECONDS = 1.0
 
 
 def is_logged(level: str = "DEBUG") -> bool:
-    """Return whether messages of ``level`` are logged; without `logging` imported, none is.
+    """Return whether messages of ``level`` are logged; False if `logging` is not imported.
 
-    This reads what `getLogger` and `isEnabledFor` read. Those take the lock of all loggers, and a
-    signal handler that raises inside them leaves it locked for every thread.
+    It reads the same attributes as `getLogger` and `isEnabledFor`. Those acquire the global lock of
+    `logging`, and a signal handler that raises inside them leaves it locked for every thread.
     """
     logging: Any = sys.modules.get("logging")
     # While another thread imports it, there is no manager yet.
@@ -35,7 +35,7 @@ def is_logged(level: str = "DEBUG") -> bool:
 
 
 def log(level: str, message: str, *args: object, exc_info: bool = False) -> None:
-    """Log ``message`` in this thread; `logging` is imported if it was not yet."""
+    """Log ``message`` in this thread; this imports `logging` if necessary."""
     import logging
 
     logger, number = logging.getLogger(NAME), getattr(logging, level)

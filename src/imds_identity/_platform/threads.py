@@ -21,7 +21,7 @@ def start_thread(run: Callable[[], object]) -> None:
     """Run ``run`` in a new thread, which the interpreter does not wait for at exit.
 
     `threading.Thread.start` takes several steps, and a signal handler that raises between two of
-    them leaves the new thread waiting without end. This takes one.
+    them leaves the new thread waiting forever. This function takes only one step.
 
     Raises:
         RuntimeError: if no thread can be started, or the interpreter is shutting down; until
@@ -38,12 +38,12 @@ def internal_threads() -> frozenset[int]:
 
 
 def is_internal_thread() -> bool:
-    """Return whether the calling thread is one of them."""
+    """Return whether the calling thread is one of `internal_threads`."""
     return _thread.get_ident() in _internal_threads
 
 
 def join_all(seconds: float) -> None:
-    """Wait until none of them is running, for ``seconds`` at most."""
+    """Wait until no internal thread is running, for ``seconds`` at most."""
     for _ in range(round(seconds / _POLL)):
         if not _internal_threads:
             return

@@ -1,4 +1,4 @@
-"""Users, groups and access lists of Windows, by its own functions."""
+"""Users, groups and access control lists on Windows, through the Windows API."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Directory:
     """A private directory that is held open, so that other users cannot replace it.
 
     It is opened when it is first needed. It is opened or created again after it was removed, after
-    other users got access to it, and after this process has become another user.
+    other users got access to it, and after this process has switched to another user.
 
     Args:
         paths: returns candidates; the first usable one is used.
@@ -52,7 +52,7 @@ class Directory:
 
     @classmethod
     def at(cls, path: str) -> Self:
-        """Return the directory ``path`` of any file system."""
+        """Return a `Directory` at ``path``, on any file system."""
         return cls(lambda: [path])
 
     @property
@@ -170,7 +170,7 @@ class Directory:
 
 
 class _File(FileIO):
-    """A file that is closed when the last reference to it goes, without a warning.
+    """A file that is closed without a warning when its last reference is dropped.
 
     A signal handler that raises may drop the reference at any moment, but never a bare descriptor.
     """
@@ -179,7 +179,7 @@ class _File(FileIO):
 
 
 def _state_of(path: str) -> list[int]:
-    """Return values of which one changes when an unusable path may have become usable."""
+    """Return the status of ``path`` and its parent: a change may make an unusable path usable."""
     values: list[int] = []
     for name in (os.path.dirname(path), path):
         with suppress(OSError, ValueError):

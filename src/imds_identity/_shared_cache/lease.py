@@ -3,14 +3,14 @@
 A lease is a file with a `flock`. Its modification time is the moment at which the holder's lease
 expires unless the holder extends it; its access time is the end of a cooldown.
 
-A lease promises that no process waits without end:
+A lease guarantees that no process waits forever:
 
 - While a holder extends its lease in time, no other process gets it.
 - If a holder is killed, the kernel releases its lock, and the next process gets the lease at once.
 - If a holder is stopped (SIGSTOP, `docker pause`), it keeps its lock. After its lease has expired,
   the others ignore it and use its successor, the next file of the same name.
 
-A lease does not promise mutual exclusion: a stopped holder continues one day and does not know
+A lease does not guarantee mutual exclusion: a stopped holder may resume later and does not know
 that it has a successor. Whatever it does then must be harmless. It is not fair, because waiting
 processes poll. And it may be unavailable: after the last successor a process proceeds without one.
 """
@@ -79,7 +79,7 @@ class LeaseAttempt:
         self._files: dict[int, _LockFile] = {}
 
     def try_acquire(self) -> Lease | None:
-        """Return the lease, or None while another process holds it.
+        """Return the lease, or None if another process holds it.
 
         Raises:
             LeaseUnavailable: if all holders have expired.
@@ -132,7 +132,7 @@ class _LockFile:
         flock.close_in_children(self.file)
 
     def is_same(self, status: os.stat_result | None) -> bool:
-        """Return whether ``status``, found under the file's name, is of this file."""
+        """Return whether ``status``, read by the file's name, is that of this file."""
         return status is not None and os.path.samestat(status, os.fstat(self.file.fileno()))
 
     def has_expired(self, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""The directory that the processes of one user share: a given one, or a private one in memory."""
+"""Selects the directory of the shared cache: a configured one, or a private one in memory."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def shared_cache_for(
     """Return the shared cache of a directory, one object per process; None if it is off.
 
     Args:
-        setting: a directory, ``off`` or False, ``on`` or True; by default that of the environment.
-        private: whether to share nothing unless ``setting`` is given.
-        environment: variables that were read already.
+        setting: a directory, ``off`` or False, ``on`` or True; by default ``IMDS_IDENTITY_CACHE``.
+        private: whether the cache is off unless ``setting`` is given.
+        environment: a snapshot of the environment, if there is one.
 
     Raises:
         ValueError: for an invalid setting.

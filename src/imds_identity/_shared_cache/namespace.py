@@ -11,7 +11,7 @@ _SO_NETNS_COOKIE = 71
 
 
 class Namespace(NamedTuple):
-    """Where a token was fetched. A token of one namespace is not used in another.
+    """The place where a token was fetched. A token is not used in another namespace.
 
     169.254.169.254 is a different service in each network namespace: two containers may share
     /dev/shm and have a service each. Within one namespace this package treats an address as one

@@ -23,7 +23,7 @@ class UntrustedPath(OSError):
 
 
 class OpenDirectory:
-    """An open directory. On Windows, which cannot hold one open, its path."""
+    """An open directory, or only its path on Windows, where a directory cannot be held open."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -46,7 +46,7 @@ class OpenDirectory:
         return status.st_nlink > 0 and self._identity == (status.st_dev, status.st_ino)
 
     def path_of(self, name: str) -> str:
-        """Return the path of ``name`` for system calls that also get the descriptor."""
+        """Return the path of ``name``, relative to the directory if its descriptor is open."""
         return name if self.descriptor is not None else os.path.join(self.path, name)
 
     def stat(self, name: str) -> os.stat_result:

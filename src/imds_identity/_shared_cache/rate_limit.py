@@ -1,9 +1,9 @@
-"""The service's rate limits, kept by all processes of a user together.
+"""The service's rate limits, which all processes of a user share.
 
 IMDS accepts from one VM 20 requests per second and 5 at the same time for tokens, and 5 requests
 per second for anything else. A request therefore acquires one of a few permits. A permit is a
 lease: it is held while the request is under way, and its cooldown limits requests per second.
-If the service returns 429 or 410, all processes pause: a file's modification time is the end.
+If the service returns 429 or 410, all processes pause until the modification time of a file.
 
 The limits are not strict. A request is sent without a permit if the shared cache cannot be used or
 if none was free for a minute, because throttling by the service is better than no token at all.
@@ -109,7 +109,7 @@ class RateLimiter:
             raise
 
     def observe(self, response: Response) -> None:
-        """Make all processes pause, if ``response`` is the service's own and says so."""
+        """Make all processes pause if ``response`` is the service's own and requires that."""
         if response.status not in _THROTTLED or not response.is_metadata_error:
             return
         seconds = response.retry_after
@@ -149,8 +149,8 @@ class RateLimiter:
         if self._clock.now() + remaining > deadline:
             raise Refused(
                 f"throttled by the service (HTTP 429 or 410): retry in {remaining:.0f} s",
-                "The response was sent to another process of this user: find the one that "
-                "requests tokens too often.",
+                "Another process of this user was throttled: find the one that requests tokens "
+                "too often.",
                 reason=Reason.THROTTLED,
                 retry_after=remaining,
             )

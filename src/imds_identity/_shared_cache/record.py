@@ -1,4 +1,4 @@
-"""The record that processes share about one key, and its validation.
+"""The record of one key that processes share, and its validation.
 
 Reading never raises: a record that is incomplete, of another namespace or format, or impossible is
 ignored, no matter which program wrote it.
@@ -33,7 +33,7 @@ corrects the wall clock gradually, they differ by less."""
 
 
 class Record(NamedTuple):
-    """A token, or the reason why none was fetched a moment ago."""
+    """A token, or the failure of the latest fetch."""
 
     key: Key
     token: Token | None = None

@@ -34,7 +34,7 @@ _LONGEST_POLL = 0.2
 _NAME_LENGTH = 40
 _DISPOSABLE = (".json", ".new", ".pause")
 _DRAFT_SECONDS = 60.0
-"""The age from which a draft is one that a killed process has left."""
+"""The age in seconds from which a temporary file must be left over from a killed process."""
 
 
 class SharedCache:
@@ -50,7 +50,7 @@ class SharedCache:
 
     @property
     def _namespace(self) -> Namespace:
-        """The namespace given to the constructor, else the one of the first use."""
+        """The namespace passed to the constructor, else that of the first use."""
         # Not a cached_property: until Python 3.12 it takes a lock, which a fork could leave locked.
         if self._known_namespace is None:
             self._known_namespace = current_namespace()
@@ -82,7 +82,7 @@ class SharedCache:
             self._remove_old_drafts()
             self.directory.write(name, dumps(record, self._namespace), is_latest)
         except (NoUsableDirectory, FileNotFoundError):
-            return  # not found: this process was stopped, and another one has removed its draft
+            return  # not found: this process was stopped, and another one has removed its file
         except OSError as error:
             self._warn_not_shared(f"{name} cannot be written: {error.strerror}")
 
@@ -146,7 +146,7 @@ class SharedCache:
         return record.token is None or is_later(published.token, record.token)
 
     def _remove_old_drafts(self) -> None:
-        """Remove, once per process, the drafts of processes that were killed while they wrote."""
+        """Remove the temporary files of killed processes, once per process."""
         if self._drafts_removed:
             return
         self._drafts_removed = True
@@ -180,7 +180,7 @@ def _jitter() -> float:
 
 
 def _is_own(name: str, endings: tuple[str, ...]) -> bool:
-    """Return whether this package has created the file ``name``, and it ends like this."""
+    """Return whether ``name`` is a file of this package with one of these endings."""
     head, rest = name[:_NAME_LENGTH], name[_NAME_LENGTH:]
     return not head.strip("0123456789abcdef") and rest[:1] in (".", "-") and rest.endswith(endings)
 

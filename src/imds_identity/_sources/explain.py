@@ -1,4 +1,4 @@
-"""Explains why a token source was selected, and what the other ones lack."""
+"""Explains why a token source was selected and the others were not."""
 
 from __future__ import annotations
 

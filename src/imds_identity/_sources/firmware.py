@@ -1,7 +1,7 @@
-"""What the firmware says of whose machine this is, which takes no network and no time.
+"""Reads from the firmware whether this is an Azure VM, without using the network.
 
-Hyper-V, and so a laptop with virtual machines, has the same maker as Azure; the chassis asset tag
-is Azure's alone. It is what cloud-init and systemd look at, too.
+The manufacturer is the same for any Hyper-V virtual machine, but only Azure VMs have this chassis
+asset tag. cloud-init and systemd also check it.
 https://www.dmtf.org/standards/smbios
 """
 
@@ -20,17 +20,17 @@ _LONGEST = 256
 _WINDOWS_TABLE = 0x52534D42  # "RSMB"
 _WINDOWS_HEADER = 8
 _SYSTEM, _CHASSIS = 1, 3
-# Where, in the structure of a type, the number of the string stands that is wanted.
+# By structure type: the offset of the field that contains the index of the wanted string.
 _STRING_AT = {_SYSTEM: 4, _CHASSIS: 8}
 _STRINGS_END = b"\0\0"
 
 
 class Firmware(NamedTuple):
-    """What the firmware says; empty where it cannot be asked.
+    """Values from the firmware; empty if they cannot be read.
 
     Attributes:
         asset_tag: the chassis asset tag.
-        maker: who made the machine.
+        maker: the manufacturer of the machine.
     """
 
     asset_tag: str = ""
@@ -45,10 +45,10 @@ class Firmware(NamedTuple):
 
 
 def firmware(folder: str = _LINUX_FOLDER) -> Firmware:
-    """What this machine's firmware says.
+    """Return the values from this machine's firmware.
 
     Args:
-        folder: where Linux shows it.
+        folder: the directory in which Linux exposes them.
     """
     if sys.platform == "linux":
         return Firmware(
@@ -61,10 +61,10 @@ def firmware(folder: str = _LINUX_FOLDER) -> Firmware:
 
 
 def firmware_in(table: bytes) -> Firmware:
-    """What a table of SMBIOS structures says.
+    """Return the values from a table of SMBIOS structures.
 
-    A structure has its type, its length and a handle, then fields, then its strings, each ended by
-    a zero, and one more zero.
+    A structure consists of its type, length and handle, its fields, its strings, each terminated
+    by a zero byte, and a final zero byte.
     """
     found: dict[int, str] = {}
     position = 0

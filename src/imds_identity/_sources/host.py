@@ -55,9 +55,8 @@ class HostSpec:
         label: its name for people.
         build: creates the token source from the specification and the environment.
         conditions: all must be met for the host to be detected.
-        rule: the name of this way to detect the host, if there are several.
-        variables: environment variables that this host sets. On a host that does not, they are
-            left over from another one.
+        rule: the name of this detection rule, if a host has several.
+        variables: environment variables that this host sets. On another host they are leftovers.
         misleading: variables that make other programs use this host; by default ``variables``.
         selectors: the query parameter for each selector that the host supports.
         is_per_machine: whether its tokens and limits are the machine's and not those of one app.
@@ -98,7 +97,7 @@ class HostSpec:
 
     @property
     def retry_rules(self) -> Mapping[int, RetryRule]:
-        """How the HTTP statuses are retried that are not final."""
+        """The retry rules for HTTP statuses that are not final."""
         from .._http.retry import TOKEN_RULES  # not needed where a token is cached
 
         return {s: rule for s, rule in TOKEN_RULES.items() if s not in self.final_statuses}
@@ -151,7 +150,7 @@ class TokenSource(Source):
         return self.spec.is_probe is not None and self.spec.is_probe(self)
 
     def preload(self) -> None:
-        """Import what a fetch from this source needs and other sources do not."""
+        """Import the modules that a fetch from this source needs in addition to the common ones."""
         if self.endpoint.lower().startswith("https:"):
             from .._http import requests_transport
 
@@ -162,7 +161,7 @@ class TokenSource(Source):
         """Request a token from the service, without any cache.
 
         Raises:
-            Failure: if there is none.
+            Failure: if no token is available.
         """
 
     def check_selector(self, identity: Identity) -> None:

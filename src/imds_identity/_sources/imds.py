@@ -23,7 +23,7 @@ API_VERSION = "2018-02-01"
 HEADERS = {"Metadata": "true"}
 
 PROBE_RETRY = RetryOptions(attempts=1, connect_seconds=1.0, request_seconds=1.0)
-"""Where this may not be an Azure VM: a chain of credentials waits to continue."""
+"""Used if this may not be an Azure VM: a chain of credentials must not wait for long."""
 
 _NOT_AZURE = (
     "This does not look like an Azure VM, or a firewall rule, a container network, or a pod's "

@@ -1,4 +1,4 @@
-"""What responses to token requests mean that are not a token of the selected identity."""
+"""Failures for responses that do not contain a token of the selected identity."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_identity(response: Response, identity: Identity, *, required: bool) ->
         required: whether the response must repeat the selector.
 
     Raises:
-        Malformed: if the response names another identity, or none although required.
+        Malformed: if the response names another identity, or lacks a required one.
     """
     if not identity.selector:
         return
@@ -110,7 +110,7 @@ def redirect_failure(response: Response) -> Unavailable:
 
 
 def reason_of(response: Response) -> Reason:
-    """Return the reason that the service's error text names."""
+    """Return the reason according to the service's error code or text."""
     code, text = response.service_code, response.error_text.lower()
     if code in _UNKNOWN_RESOURCE or "invalid_resource" in text:
         return Reason.UNKNOWN_RESOURCE

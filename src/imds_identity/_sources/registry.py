@@ -1,4 +1,4 @@
-"""The supported hosts, in the order of detection, and the detection of this process's host.
+"""The supported hosts in the order of detection, and the detection itself.
 
 The order is that of azure-identity, except that an installed Arc agent precedes IMDS even without
 its variables, which systemd services do not have: on an Arc server in another cloud,
@@ -48,7 +48,7 @@ def detect(
         environment: a snapshot of the environment, if there is one.
 
     Raises:
-        ValueError: for another value of ``forced``.
+        ValueError: for any other value of ``forced``.
     """
     environment = environment or Environment()
     source = spec_for(forced, environment).create_source(environment)
@@ -62,7 +62,7 @@ def spec_for(forced: str | None, environment: Environment) -> HostSpec:
     """Return the specification by which `detect` builds the source.
 
     Raises:
-        ValueError: for another value of ``forced`` than ``imds`` and ``arc``.
+        ValueError: if ``forced`` is neither ``imds`` nor ``arc``.
     """
     specs = [spec for spec in HOSTS if forced is None or is_forced(spec, forced)]
     if not specs:
@@ -72,7 +72,7 @@ def spec_for(forced: str | None, environment: Environment) -> HostSpec:
 
 
 def is_forced(spec: HostSpec, forced: str) -> bool:
-    """Whether a caller can name this host, and did: an app's host needs its variables."""
+    """Return whether the caller named this source; app platforms cannot be named."""
     return spec.is_per_machine and spec.name == forced
 
 

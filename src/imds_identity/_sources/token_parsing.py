@@ -25,7 +25,7 @@ def token_from(response: Response, random: float) -> Token:
 
     Raises:
         Unavailable: if the response is not JSON and not declared as JSON.
-        Malformed: if it is not a token, or an expired one.
+        Malformed: if there is no valid token, or it has expired.
     """
     fields = fields_of(response)
     try:
@@ -57,7 +57,7 @@ def _token(fields: Fields, response: Response, random: float) -> Token:
 def fields_of(response: Response) -> Fields:
     """Return the fields of the JSON object in a response with status 200.
 
-    No message contains a field: one is a token.
+    Error messages never contain fields, because one of them is the token.
 
     Raises:
         Unavailable: if the response is not JSON and not declared as JSON.
@@ -71,7 +71,7 @@ def fields_of(response: Response) -> Fields:
     # Not inside the handler: an exception's context would keep the response's text.
     if broken and "json" not in response.headers.get("content-type", "").lower():
         raise Unavailable(
-            f"the response is not JSON but {content}",
+            f"the response is not JSON: {content}",
             "It did not come from a token service but from another program at this address, such "
             "as a captive portal or a proxy: no managed identity is available here.",
             reason=Reason.WRONG_SERVICE,

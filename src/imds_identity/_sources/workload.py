@@ -47,7 +47,7 @@ def exchange(
     Args:
         spec: the host specification.
         authority: the URL of Microsoft Entra ID with the tenant; no response changes it.
-        variable: the environment variable that named it.
+        variable: the environment variable that contains the authority.
         token_request: the resource, and the client ID as identity.
         random: adds jitter.
         assertion: the workload's own token.
@@ -122,7 +122,7 @@ def _request(authority: str, token_request: TokenRequest, assertion: Secret) -> 
         if recorder.request is not None:
             return recorder.request
         reason = ""
-    # Not inside the handler: an exception's context holds MSAL's frames, and those the assertion.
+    # Not inside the handler: an exception's context keeps MSAL's frames with the assertion alive.
     if token_request.claims:
         raise Refused(
             f"the claims are not a JSON object with an object access_token{reason}",
@@ -130,7 +130,7 @@ def _request(authority: str, token_request: TokenRequest, assertion: Secret) -> 
             reason=Reason.BAD_REQUEST,
         )
     raise Refused(
-        f"MSAL built no token request{reason}",
+        f"MSAL did not build a token request{reason}",
         "AZURE_TENANT_ID and AZURE_CLIENT_ID must be those of the app registration.",
         reason=Reason.INVALID_SETTING,
     )

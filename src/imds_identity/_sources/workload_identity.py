@@ -20,7 +20,7 @@ class WorkloadSource(TokenSource):
     """The token endpoint of Microsoft Entra ID for a Kubernetes workload.
 
     Attributes:
-        token_file: where Kubernetes puts the workload's token.
+        token_file: the path of the token that Kubernetes writes for the workload.
     """
 
     def __init__(self, authority: str, variable: str, client_id: str, token_file: str) -> None:

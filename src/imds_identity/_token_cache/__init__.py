@@ -1,1 +1,1 @@
-"""Tokens for an identity and a resource: from memory, another process or the service."""
+"""The token cache: returns tokens from memory, from another process or from the service."""

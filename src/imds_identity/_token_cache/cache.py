@@ -1,4 +1,4 @@
-"""The token cache of a process: a token from memory, else from exactly one fetch."""
+"""The token cache of a process: concurrent callers of the same token share one fetch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 HIT_SECONDS = 1.0
-"""Seconds for which a token is returned without another look: another process may have replaced
+"""Seconds for which a token is returned without a check: another process may have replaced
 it, and the cheap clock stands still while the machine is suspended."""
 POLL_SECONDS = 0.5
 """Seconds after which a waiter checks that its flight has been started."""
@@ -39,14 +39,14 @@ TRIES = 3
 """Flights that a caller waits for if they are interrupted or return a token that has expired."""
 
 _current_flights: ContextVar[tuple[Flight, ...]] = ContextVar("imds_identity_flights", default=())
-"""The flights that this code runs in. A hook that waited for one of them would wait without end.
+"""The flights that this code runs in. A hook that waited for one of them would wait forever.
 A context follows a request from the flight's thread to an event loop."""
 
 
 class TokenCache:
     """The tokens of a process, and the flights that fetch them.
 
-    Its lock is held for instants only: no log call, callback or file access happens under it.
+    Its lock is held only briefly: never during log calls, callbacks or file access.
 
     Args:
         clock: the time.
@@ -75,14 +75,14 @@ class TokenCache:
         challenge: Challenge | None = None,
         generation: int | None = None,
     ) -> None:
-        """Take over another process's token and challenge where newer, unless cleared since."""
+        """Store another process's token and challenge if newer, unless the cache was cleared."""
         if token is not None and decide(token, self.clock.now()) is not State.EXPIRED:
             self._locked(entry.adopt, token, challenge, generation)
 
     def publish(
         self, entry: CacheEntry, token: Token, convert: Callable[[Token], tuple[Any, Any]]
     ) -> tuple[Any, Any]:
-        """Return both public forms of ``token``, and make them hits if it is the current token."""
+        """Return ``token`` in both public types; if it is the current token, cache them."""
         if entry.published is token:
             forms = entry.access_token, entry.access_token_info
         else:
@@ -109,7 +109,7 @@ class TokenCache:
 
         Args:
             entry: which token.
-            fetch: requests it; called for one of all concurrent callers.
+            fetch: requests it; called once for all concurrent callers.
             claims: the claims challenge with which a token was refused, or None.
             on_result: called with the result of ``fetch`` when no caller waits for it any more.
 
@@ -127,7 +127,7 @@ class TokenCache:
     def flights(
         self, entry: CacheEntry, fetch: Fetch, claims: str | None, **options: Any
     ) -> Generator[Flight, None, Token]:
-        """Like `get`, but the caller waits: for each flight, for `POLL_SECONDS` at most."""
+        """Like `get`, but yield each flight for the caller to wait for, up to `POLL_SECONDS`."""
         polls = 0
         for _ in range(TRIES):
             found = self.join_or_start(entry, fetch, claims, **options)
@@ -168,7 +168,7 @@ class TokenCache:
             on_result: see ``entry``.
 
         Raises:
-            Failure: if a fetch failed a moment ago.
+            Failure: if a fetch failed recently.
         """
         caller_ref = weakref.ref(caller or threading.current_thread())
 
@@ -209,7 +209,7 @@ class TokenCache:
         return None if decide(outcome, self.clock.now()) is State.EXPIRED else outcome
 
     def _keep_waiting(self, flight: Flight, polls: int) -> bool:
-        """Return whether to wait for ``flight`` after so many polls; start it if nothing has."""
+        """Return whether to keep waiting for ``flight``; start it if it was not started."""
         now = self.clock.now()
         if not flight.is_overdue(now):
             if polls and not flight.started:  # an exception stopped the thread that was to start it
@@ -219,7 +219,7 @@ class TokenCache:
         if polls * POLL_SECONDS < LONGEST_FETCH / 2:
             return False
         raise Refused(
-            f"the fetch in progress has not ended within {LONGEST_FETCH:.0f} s",
+            f"the fetch in progress did not finish within {LONGEST_FETCH:.0f} s",
             "A transport or a hook may hang. The next call starts another fetch.",
             reason=Reason.TIMEOUT,
         )
@@ -252,7 +252,7 @@ class TokenCache:
                 )
 
     def _run(self, flight: Flight) -> None:
-        """Make the fetch of ``flight``, unless another thread does, and complete the flight."""
+        """Run the fetch of ``flight``, unless another thread runs it, and complete the flight."""
         if not self._locked(flight.start):
             return
         _current_flights.set((*_current_flights.get(), flight))

@@ -1,4 +1,4 @@
-"""One identity at one source: what every credential and command holds."""
+"""The token client of credentials and commands: one identity at one source."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TokenClient:
 
     @property
     def shared_cache(self) -> SharedCache | None:
-        """The cache to share tokens in; those of an app's own host are not shared."""
+        """The shared cache; None if tokens are not shared, as on app platforms."""
         return self._configured_cache if self.source.is_per_machine else None
 
     def preload(self) -> None:
@@ -60,10 +60,10 @@ class TokenClient:
         self.is_preloaded = True
 
     def entry(self, resource: str, *, cae: bool = False) -> CacheEntry:
-        """Return the cache entry of the token for ``resource``; the first call settles the source.
+        """Return the cache entry for ``resource``; the first call determines the source.
 
-        With ``cae``, the caller handles claims challenges. Most sources issue the same token either
-        way, and have one entry for both.
+        With ``cae``, the caller handles claims challenges. Most sources issue the same token in
+        both cases, and have one entry for both.
 
         Raises:
             ValueError: if the source that is found now does not support this identity.

@@ -1,4 +1,4 @@
-"""What a process knows about one token. No lock and no I/O: the token cache locks around this."""
+"""The cache entry of one token, without lock and I/O: the token cache holds its lock."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ NEVER = float("-inf")
 
 
 class CacheEntry:
-    """What this process knows about one key.
+    """The token of one key, and the state of its fetches.
 
-    Credentials read ``hit_until`` and then a public form of the token without a lock. So a token is
-    published before it becomes a hit, and what was published stays until it is replaced.
+    Credentials read ``hit_until`` and then the published token without a lock. So a token is
+    published before ``hit_until`` is set, and stays published until it is replaced.
 
     Attributes:
         token: the current token, valid or not.
-        published: the token whose public forms are below.
+        published: the token whose public types are below.
         access_token: that token as azure-core's ``AccessToken``.
         access_token_info: that token as azure-core's ``AccessTokenInfo``.
-        hit_until: until when these are returned without another look (``Clock.tick``).
+        hit_until: the time until which these are returned without any check (``Clock.tick``).
         challenge: the last claims challenge and its result.
-        answering: the token that answered it; an earlier one does not.
-        answered: the callers that received the answer: weak references to threads or tasks, because
-            the numbers of finished ones are reused. A caller that brings the same claims again
-            refuses that answer. Not a WeakSet: until Python 3.13 a member that is collected while
-            another thread iterates can end the iteration with an error.
+        answering: the token that satisfied it; an earlier token does not.
+        answered: the callers that received that token: weak references to threads or tasks, because
+            the numbers of finished ones are reused. For a caller that passes the same claims again,
+            the token was rejected. Not a WeakSet: until Python 3.13 a member that is collected
+            while another thread iterates can end the iteration with an error.
         version: changes when another process writes a record of this key.
         leased: the keys of the leases that this process holds for this token.
     """
@@ -79,7 +79,7 @@ class CacheEntry:
             self.token = None
 
     def valid_token(self, now: float) -> Token | None:
-        """Return the current token if it is valid; raise the failure of a moment ago."""
+        """Return the current token if it is valid; raise the failure of a recent fetch."""
         if decide(self.token, now) is not State.EXPIRED:
             return self.token
         if self.failure is not None and now < self.failure_until:
@@ -87,7 +87,7 @@ class CacheEntry:
         return None
 
     def answer(self, claims: str, caller: weakref.ref[object], now: float) -> Token | None:
-        """Return the current token if it answers ``claims`` and the caller did not refuse it."""
+        """Return the current token if it satisfies ``claims`` and was not rejected."""
         token, challenge = self.token, self.challenge
         if not answers_challenge(token, claims, challenge, now):
             return None
@@ -101,7 +101,7 @@ class CacheEntry:
         return token
 
     def publish(self, token: Token, forms: tuple[Any, Any], hit_until: float) -> None:
-        """Make the public forms of ``token`` hits for a while, if it is the current token."""
+        """Cache both public types of ``token`` for a while, if it is the current token."""
         if self.token is token:
             self.access_token, self.access_token_info = forms
             self.published = token
@@ -133,7 +133,7 @@ class CacheEntry:
     def adopt(
         self, token: Token, challenge: Challenge | None, generation: int | None = None
     ) -> None:
-        """Take over another process's token and challenge, read when ``generation`` was current."""
+        """Store another process's token and challenge, read when ``generation`` was current."""
         if generation not in (None, self.generation):
             return
         if self.token is None or is_later(token, self.token):
@@ -169,7 +169,7 @@ class CacheEntry:
         return False
 
     def _is_outdated(self, token: Token, flight: Flight, now: float) -> bool:
-        """Return whether another process has a later token by now: this one may be revoked."""
+        """Return whether another process has a later token: the current one may be revoked."""
         if flight.claims is not None or decide(self.token, now) is State.EXPIRED:
             return False
         return self.token is not None and is_later(self.token, token)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Fetch:
-    """A callable that returns a better token than this process has: another's, or a new one."""
+    """A callable that returns another process's token, or requests a new one."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Fetch:
 
     @contextmanager
     def _lease(self, shared_cache: SharedCache) -> Iterator[Lease | None]:
-        """Hold the lease for this fetch, if there can be one.
+        """Hold the lease for this fetch; yield None to proceed without one.
 
         A claims challenge has a lease of its own: callers without claims do not wait for it.
         """
@@ -79,7 +79,7 @@ class Fetch:
                 leased.discard(key)
 
     def _shared_token(self, shared_cache: SharedCache) -> Token | None:
-        """Return another process's token if it is better; raise its failure of a moment ago."""
+        """Return another process's token if it is usable; raise that process's recent failure."""
         record = shared_cache.read(self._entry.key)
         if record is None:
             return None
@@ -104,7 +104,7 @@ class Fetch:
         shared_cache.write(Record(self._entry.key, token, challenge=challenge))
 
     def _publish_failure(self, shared_cache: SharedCache, failure: Failure) -> None:
-        """Let other processes back off, or know why there is no token."""
+        """Publish the failure, so that other processes back off."""
         key, now = self._entry.key, shared_cache.clock.now()
         record = shared_cache.read(key)
         token = record.token if record and decide(record.token, now) is not State.EXPIRED else None

@@ -1,4 +1,4 @@
-"""A flight: one fetch in progress, and everything that waits for it."""
+"""A flight: one fetch in progress, and the callers that wait for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         """Runs a callable in the background."""
 
         def __call__(self, run: Callable[[], object], /, *, blocks: bool) -> None:
-            """Start ``run``; with ``blocks`` the caller is about to wait for it.
+            """Start ``run``; ``blocks`` means that the caller waits for it.
 
             Raises:
                 RuntimeError: if no thread can be started.
@@ -41,7 +41,7 @@ Fetch: TypeAlias = "Callable[[], Token]"
 
 
 def in_a_thread(run: Callable[[], object], *, blocks: bool) -> None:  # noqa: ARG001
-    """Run ``run`` in a new thread, also if the caller waits for it: the default `Start`."""
+    """Run ``run`` in a new thread, even if the caller waits for it: the default `Start`."""
     start_thread(run)
 
 
@@ -59,8 +59,8 @@ class FetchResult(NamedTuple):
         outcome: a token or a failure.
         token: the current token, valid or not.
         now: when the flight was completed (``Clock.now``).
-        seconds: how long it took since it was first wanted.
-        refreshed: whether there was a valid token all the time.
+        seconds: how long it took from the first request for it.
+        refreshed: whether there was a valid token throughout.
     """
 
     outcome: Token | Failure
@@ -74,23 +74,23 @@ OnResult: TypeAlias = "Callable[[FetchResult], object]"
 
 
 class Flight:
-    """One fetch in progress, and everything that waits for it.
+    """One fetch in progress, and the callers that wait for it.
 
-    It runs in a thread of its own, never in that of a waiter: Python runs signal handlers in the
-    main thread, and one that raises there must not end a fetch that others wait for. For the same
-    reason it has no condition and no event: such an exception can leave both locked.
+    It runs in a separate thread, never in that of a waiter: Python runs signal handlers in the
+    main thread, and one that raises there must not end a fetch that other callers wait for. It
+    uses no Condition and no Event for the same reason: such an exception can leave both locked.
 
     Attributes:
-        key: of the token.
-        claims: the claims challenge that it answers, or None.
-        callers: the callers that wait for that answer, as in ``CacheEntry.answered``.
+        key: the key of the token.
+        claims: the claims challenge that it is for, or None.
+        callers: the callers that wait for that token, as in ``CacheEntry.answered``.
         fetch: returns the token.
-        generation: of the entry when the flight was created.
-        since: when it was first wanted (``Clock.now``).
+        generation: the generation of the entry when the flight was created.
+        since: when it was first requested (``Clock.now``).
         needs: the thread that must not wait for it, because the fetch needs its event loop.
         started: whether a thread runs it.
-        refreshes: whether there is a valid token meanwhile.
-        on_result: called when it is complete and every waiter knows.
+        refreshes: whether there is a valid token in the meantime.
+        on_result: called after it is complete and all waiters were woken.
         outcome: its result, once it is complete.
     """
 
@@ -122,12 +122,12 @@ class Flight:
         self._callbacks: list[Callable[[], object]] = []
 
     def start(self) -> bool:
-        """Mark it as started; return whether it was not before."""
+        """Mark it as started; return False if it was started before."""
         is_first, self.started = not self.started, True
         return is_first
 
     def is_unusable(self, now: float, *, blocks: bool) -> bool:
-        """Return whether a caller needs another flight: this one hangs, or would if it blocks."""
+        """Return whether a caller needs another flight: this one hangs, or would hang."""
         return self.is_overdue(now) or (blocks and self.needs == threading.get_ident())
 
     def is_overdue(self, now: float) -> bool:

@@ -1,6 +1,6 @@
 """Log messages and hook calls about fetches, made when no caller waits for the fetch any more.
 
-A log handler or a hook may be slow, or use the very credential.
+A log handler or a hook may be slow, or use the same credential.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def log_failed_refresh(token: Token, now: float, failure: Failure) -> None:
 def notify(
     source: Source, options: CallOptions | None, trace: FetchTrace, result: FetchResult
 ) -> None:
-    """Log the result of a fetch, and call the caller's ``on_event`` hook, if anything listens."""
+    """Log the result of a fetch, and call the caller's ``on_event`` hook, if there is one."""
     if not is_logged() and (options is None or options.on_event is None):
         return
     event = _event(source, trace, result)

@@ -1,4 +1,4 @@
-"""What a caller wants of a fetch, and what is recorded of one."""
+"""The options of a fetch, and the trace that is recorded of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class CallOptions:
-    """Options of one caller; a transport of its own may reach endpoints that others cannot."""
+    """Options of one caller; its own transport may reach endpoints that other transports cannot."""
 
     __slots__ = ("has_transport", "logs_requests", "on_event", "retry_options")
 
@@ -30,11 +30,11 @@ class CallOptions:
 
 
 class FetchTrace:
-    """What is recorded of a fetch, besides its outcome.
+    """What is recorded of a fetch in addition to its outcome.
 
     Attributes:
         summary: source, resource and identity, for messages.
-        requested: whether the service was asked, because no other process had the token.
+        requested: whether a request was sent, because no other process had the token.
         requests: one line per request, if the caller wants requests logged.
     """
 

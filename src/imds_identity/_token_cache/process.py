@@ -30,7 +30,7 @@ def process_token_cache() -> TokenCache:
 
 
 def _random() -> float:
-    """Return a number in [0, 1); importing `random` would take a millisecond of each start."""
+    """Return a number in [0, 1); importing `random` would add a millisecond to each start."""
     return int.from_bytes(os.urandom(6), "big") / (1 << 48)
 
 

@@ -1,4 +1,4 @@
-"""One exchange with the token source: what a fetch calls where no other process has the token."""
+"""The exchange with the token source, if no other process has the token."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def preload() -> None:
 class TokenExchange:
     """A callable that requests a token from a source.
 
-    ``open_sender`` sends instead of the package's own transport; ``preload`` imports what the
-    exchange needs, or is None if that was done.
+    ``open_sender`` replaces the package's own transport. ``preload`` imports the modules that the
+    exchange needs; it is None if they are already imported.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class TokenExchange:
 
         source, clock = self._source, self._token_cache.clock
         unavailable_endpoints = self._token_cache.unavailable_endpoints
-        # A transport of the caller's may reach what the package's own cannot.
+        # The caller's transport may reach endpoints that the package's own cannot.
         has_own_transport = self._options is not None and self._options.has_transport
         try:
             source.check()
@@ -119,7 +119,7 @@ class TokenExchange:
         )
 
     def _logged(self, send: Sender) -> Sender:
-        """Return ``send``, with a line in the trace for each request, free of secrets."""
+        """Return ``send`` with a line in the trace for each request, without secrets."""
         from .._http.transport_errors import redacted
 
         def send_logged(request: Request) -> Response:
@@ -131,7 +131,7 @@ class TokenExchange:
                 outcome = type(error).__name__
                 raise
             finally:
-                # The service may repeat anything, the secret that it was sent included.
+                # The service may echo anything, including the secret that was sent to it.
                 line = redacted(f"{request.method} {request.url}: {outcome}", request)
                 self.trace.requests.append(line)
             return response

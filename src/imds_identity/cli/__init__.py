@@ -67,7 +67,7 @@ def load_command(name: str) -> ModuleType:
 
 
 def program() -> int:
-    """Run the command line of the process, which ends afterwards; return the exit status."""
+    """Run the command line as the whole program; return the exit status."""
     status = main()
     gc.freeze()  # shutdown then skips the search for cycles, a tenth of the time of `token`
     return status
@@ -159,7 +159,7 @@ _NAME_COLUMN = 2 + 2 + max(map(len, COMMANDS))
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """A formatter of fixed width: detecting the terminal's would import half a dozen modules."""
+    """A formatter of fixed width: detecting that of the terminal would import six modules."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=100)
@@ -183,5 +183,5 @@ def _escape_unencodable_output() -> None:
 
 
 def _discard_output() -> None:
-    """Redirect standard output to null, or the interpreter reports a broken pipe at its end."""
+    """Redirect standard output to null: otherwise Python reports a broken pipe at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -55,7 +55,7 @@ def add_host(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cache(parser: argparse.ArgumentParser, *aliases: str) -> None:
-    """Add the flag of the shared token cache; ``aliases`` are other names of it."""
+    """Add the flag of the shared token cache, with its ``aliases``."""
     parser.add_argument(
         "--cache",
         *aliases,
@@ -75,7 +75,7 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cloud(parser: argparse.ArgumentParser, of: str) -> None:
-    """Add the flag that selects the cloud ``of`` something."""
+    """Add ``--cloud``; ``of`` completes its help text."""
     parser.add_argument(
         "--cloud",
         metavar="NAME",

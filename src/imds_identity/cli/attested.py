@@ -155,7 +155,7 @@ def _base64_document(content: bytes) -> bytes:
 
 
 def _decoded(content: bytes) -> bytes:
-    """Return UTF-8 without a byte order mark; PowerShell writes one, or UTF-16."""
+    """Decode UTF-8 or UTF-16, without the byte order mark that PowerShell writes."""
     import codecs
 
     if content.startswith(codecs.BOM_UTF16_LE):

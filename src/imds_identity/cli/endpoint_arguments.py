@@ -49,7 +49,7 @@ def token_server(
     args: argparse.Namespace, listeners: list[socket.socket], policy: AccessPolicy
 ) -> TokenServer:
     """Return a server with tokens of the source that the flags select."""
-    # Imported here, because `exec` starts its command before.
+    # Imported here, because `exec` starts its command first.
     from .._endpoint.handler import TokenHandler
     from .._endpoint.server import TokenServer
 

@@ -51,7 +51,7 @@ def check_leftover_variables(facts: Facts) -> Verdict:
 
 
 def check_source_selection(facts: Facts) -> Verdict:
-    """Show why this token source was selected, and what each other one lacks."""
+    """Show why this token source was selected and the others were not."""
     explanation = facts.explanation
     others = [c for c in explanation.candidates if c.rule != explanation.chosen and c.missing]
     lacking = "; ".join(f"{c.rule} lacks {', '.join(c.missing)}" for c in others)

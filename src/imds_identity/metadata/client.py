@@ -145,7 +145,7 @@ class MetadataClient:
         return balancer
 
     def public_ips(self) -> tuple[str, ...]:
-        """Return the public IP addresses of the machine, of Basic and Standard SKU."""
+        """Return the public IP addresses of the machine, both Basic and Standard SKU."""
         try:
             balancer = self.load_balancer()
         except UnsupportedOnHostError:

@@ -78,7 +78,7 @@ class WrongSignerError(AttestedDocumentError):
 
 
 class WrongCloudError(WrongSignerError):
-    """The signer is the metadata service of another cloud than expected."""
+    """The signer is the metadata service of a different cloud."""
 
 
 class UntrustedSignerError(AttestedDocumentError):

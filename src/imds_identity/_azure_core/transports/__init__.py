@@ -1,1 +1,1 @@
-"""azure-core transports and policies as senders of the token cache."""
+"""Sends token requests through azure-core transports and policies."""

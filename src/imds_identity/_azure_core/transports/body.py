@@ -129,7 +129,7 @@ async def _async_chunks(response: AnyResponse) -> AsyncIterator[bytes]:
 
 
 def _text(response: AnyResponse) -> bytes:
-    """Return the text of a test double, which may have nothing else."""
+    """Return the text of a mock response, which may lack the methods for bytes."""
     text = response.text(encoding="utf-8")
     return text if isinstance(text, bytes) else str(text).encode("utf-8")
 

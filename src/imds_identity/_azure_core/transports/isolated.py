@@ -1,7 +1,7 @@
 """Isolated copies of the caller's transports, which add nothing of their own to a request.
 
-A transport may use proxies, cookies, passwords or redirects, which a metadata service must not
-receive, or which must not see its secret. So a copy sends the request: with the transport's
+A transport may use proxies, cookies, passwords or redirects, which the metadata service must not
+receive, or which must not receive its secret. So a copy sends the request: with the transport's
 configuration (TLS, sizes, hooks, aiohttp's connector) and a session of this package. Transports of
 other types send by themselves, with options to the same effect as far as they support them.
 """
@@ -71,11 +71,11 @@ def check_transport(transport: AnyTransport) -> None:
 
 
 def warn_of_certificate(transport: AnyTransport, level: int) -> None:
-    """Warn of a transport that `check_certificate` is going to refuse.
+    """Warn about a transport that `check_certificate` will refuse.
 
     Args:
         transport: the caller's, or None.
-        level: how many frames the caller's is above this one.
+        level: the number of stack frames between the caller and this function.
     """
     if transport is not None and type(transport) not in _ISOLATED_TYPES:
         warnings.warn(
@@ -105,7 +105,7 @@ def isolated_requests(transport: AnyTransport, request: Request, clock: Clock) -
 
 
 def check_certificate(transport: AnyTransport, request: Request) -> None:
-    """Refuse a transport without an isolated copy where a thumbprint identifies the server.
+    """Refuse a transport that cannot check the thumbprint that identifies the server.
 
     Raises:
         Refused: before the secret is sent.
@@ -114,7 +114,7 @@ def check_certificate(transport: AnyTransport, request: Request) -> None:
         raise Refused(
             f"{type(transport).__name__} cannot check Service Fabric's certificate by its "
             "thumbprint",
-            "Leave transport out, or give a plain RequestsTransport.",
+            "Omit transport, or pass a plain RequestsTransport.",
             reason=Reason.UNSUPPORTED,
         )
 
@@ -175,7 +175,7 @@ def options_for(transport: AnyTransport, request: Request) -> dict[str, object]:
 
 
 class _OwnHeadersOnly(requests.auth.AuthBase):
-    """The last step of requests: remove what the session has added."""
+    """Removes the credentials and cookies that a `requests` session adds to a request."""
 
     def __init__(self, request: Request) -> None:
         own = {name.lower() for name in request.headers}
@@ -188,12 +188,12 @@ class _OwnHeadersOnly(requests.auth.AuthBase):
 
 
 def _without_location(answer: requests.Response, **_: object) -> None:
-    """Keep requests from reading the decoded body of a redirect that it does not follow."""
+    """Remove the Location header: otherwise `requests` reads and decodes the body."""
     answer.headers.pop("location", None)
 
 
 def _is_plain(session: object) -> bool:
-    """Return whether ``session`` has nothing but its configuration to lose."""
+    """Return whether ``session`` and its adapters have standard classes: it can be copied."""
     if session is None:
         return True
     return type(session) is requests.Session and all(

@@ -41,7 +41,7 @@ def wait_for(
 
     Args:
         begin: returns the coroutine, which is canceled if this stops waiting. It is called on the
-            loop: one that is blocked for too long never sees a coroutine that was not awaited.
+            loop, so that a blocked loop leaves no coroutine that was never awaited.
         loop: the loop.
         seconds: the deadline of the coroutine.
         clock: the time.
@@ -49,7 +49,7 @@ def wait_for(
     Raises:
         Interrupted: if the loop is closed, not running, or blocked.
         ReadFailed: after the deadline, or if the coroutine was canceled and the loop keeps running.
-        BaseException: of the coroutine.
+        BaseException: the coroutine's own exception.
     """
     begun: list[Coroutine[object, Never, object]] = []
     bounded = _bounded(begin, begun, seconds)
@@ -64,7 +64,7 @@ def wait_for(
         is_alive = liveness.is_turning()
         if is_alive and clock.now() <= ends:
             continue
-        # A loop that runs again later does this first.
+        # If the loop runs again later, it does this first.
         future.cancel()
         if loop.is_closed():
             _close(bounded, *begun)
@@ -124,7 +124,7 @@ class LoopLiveness:
         self._beat.set()
 
     def is_turning(self) -> bool:
-        """Check once per poll; return False when no callback has run for too long."""
+        """Return False if no callback has run for too long; call this once per poll."""
         if self._beat.is_set():
             self._missed = 0
             self._beat.clear()
@@ -135,7 +135,7 @@ class LoopLiveness:
         return self._missed < (_STUCK if self._loop.is_running() else _GONE)
 
     def keeps_turning(self) -> bool:
-        """Return whether it still runs a moment later: a loop that is ending runs on, too."""
+        """Return whether the loop still runs a moment later, so it is not closing."""
         for _ in range(_GONE):
             self._beat.set()
             if not self.is_turning():
@@ -145,7 +145,7 @@ class LoopLiveness:
 
 
 def _cancelled(liveness: LoopLiveness) -> Exception:
-    """Return the error for a task that was canceled alone, or by the end of its loop."""
+    """Return ReadFailed for a task that was canceled alone, Interrupted if its loop has ended."""
     if liveness.keeps_turning():
         return ReadFailed("the request was canceled on its event loop")
     return Interrupted()

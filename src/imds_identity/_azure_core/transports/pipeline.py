@@ -38,7 +38,7 @@ _SEND_OPTION = "imds_identity_send"
 
 
 class Policies:
-    """The policies of a credential, from the outermost to the transport.
+    """The policies of a credential, in the order in which a request passes them.
 
     There is no retry policy: each attempt is a request, and per-call policies run for each.
 
@@ -62,11 +62,11 @@ class Policies:
 
     @property
     def need_loop(self) -> bool:
-        """Whether one of them is async."""
+        """Whether one of the policies is async."""
         return any(map(_is_async_policy, self._list))
 
     def check(self, *, on_loop: bool) -> None:
-        """Refuse policies that cannot run where requests are sent: on an event loop or not.
+        """Refuse policies that cannot run on an event loop, or that need one.
 
         Raises:
             TypeError: for a policy of the other kind.
@@ -113,7 +113,7 @@ class Policies:
 
 
 class _Transport:
-    """The end of every pipeline: sends by the request's transport and reads the whole response."""
+    """The last step of every pipeline: sends the request and reads the whole response."""
 
     def send(self, request: Any, **options: Any) -> Any:
         transport, body = options.pop(_SEND_OPTION)
@@ -167,7 +167,7 @@ def _user_agent(
 
 
 def _as_list(policies: object) -> list[object]:
-    """Return one policy or several as a list."""
+    """Return a list of policies from a single policy or a sequence."""
     if policies is None:
         return []
     return list(policies) if isinstance(policies, list | tuple) else [policies]

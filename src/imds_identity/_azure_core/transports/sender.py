@@ -1,4 +1,4 @@
-"""azure-core's transports as senders, within this package's limits of time and size."""
+"""Senders that use azure-core transports, within this package's limits on time and size."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def check_policies(transport: AnyTransport, policies: Policies, *, is_async: boo
 
 
 def sync_sender(transport: AnyTransport, policies: Policies) -> OpenSender:
-    """Return a sender by ``transport``, or by azure-core's default one if it is None."""
+    """Return a sender that uses ``transport``, or azure-core's default transport if it is None."""
     return functools.partial(_opened, functools.partial(_run, transport, policies))
 
 
@@ -112,7 +112,7 @@ def _opened(run: Callable[[Request, Clock], Response], clock: Clock) -> Iterator
 
 
 def _run(transport: AnyTransport, policies: Policies, request: Request, clock: Clock) -> Response:
-    """Send ``request`` by a sync transport."""
+    """Send ``request`` through a sync transport."""
     if transport is None:
         transport = RequestsTransport(**policies.transport_options)
     isolated = isolated_requests(transport, request, clock)
@@ -135,7 +135,7 @@ def _send(transport: AnyTransport, policies: Policies, request: Request, clock: 
 async def _run_async(
     transport: AnyTransport, policies: Policies, request: Request, clock: Clock
 ) -> Response:
-    """Send ``request`` by an async transport."""
+    """Send ``request`` through an async transport."""
     if transport is None:
         transport = AsyncioRequestsTransport(**policies.transport_options)
     isolated = isolated_requests(transport, request, clock)

@@ -1,1 +1,1 @@
-"""Hosts of apps: they identify an app by a secret in its environment."""
+"""App platforms, such as App Service: a secret in its environment identifies an app."""

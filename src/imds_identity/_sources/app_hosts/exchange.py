@@ -48,8 +48,8 @@ def exchange(
         random: adds jitter.
         retry_options: the caller's timeouts and retry policy.
         secret: identifies the app.
-        thumbprint: of Service Fabric's certificate.
-        refused: the token that a claims challenge is about; Service Fabric replaces it.
+        thumbprint: the thumbprint of Service Fabric's certificate.
+        refused: the token that a resource rejected with a claims challenge, if any.
     """
     request = _request(spec, endpoint, token_request, secret)
     if thumbprint is not None:
@@ -93,7 +93,7 @@ def _request(
 
 
 def _fingerprint(endpoint: str, thumbprint: str) -> str:
-    """Return ``thumbprint`` as forty hexadecimal digits, if TLS is going to check it."""
+    """Return ``thumbprint`` as forty hexadecimal digits; refuse an endpoint without TLS."""
     digits = re.sub(r"[\s:]", "", thumbprint).lower()
     if not re.fullmatch(r"[0-9a-f]{40}", digits):
         raise Unavailable(

@@ -1,4 +1,4 @@
-"""The token source of a host of apps."""
+"""The token source of app platforms, such as App Service."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class AppHostSource(TokenSource):
-    """The token endpoint of a host of apps.
+    """The token endpoint of an app platform, such as App Service.
 
     Attributes:
-        secret: identifies this app, if the host requires that.
-        thumbprint: of Service Fabric's certificate.
+        secret: identifies this app, if the platform requires that.
+        thumbprint: the thumbprint of Service Fabric's certificate.
     """
 
     spec: AppHostSpec

@@ -1,4 +1,4 @@
-"""The specification of a host of apps."""
+"""The specification of an app platform, such as App Service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class AppHostSpec(HostSpec):
-    """A host of apps.
+    """An app platform, such as App Service.
 
     Args:
         name: see `HostSpec`.

@@ -1,1 +1,1 @@
-"""Azure Arc: a challenge that names a key file, and the process that may receive its content."""
+"""Azure Arc: the token exchange, and the checks of the key file and of the agent's process."""

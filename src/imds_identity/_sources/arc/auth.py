@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class KeyFileAuth:
-    """Adds the content of a key file to requests, if the agent listens at their address.
+    """Adds the content of a key file to requests, after checking that the agent listens there.
 
     A key file is read once: the agent may delete it while a request is retried.
 

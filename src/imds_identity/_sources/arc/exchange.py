@@ -52,7 +52,7 @@ def exchange(
         endpoint: the URL of the agent's token endpoint.
         token_request: the resource and the identity.
         random: adds jitter.
-        auth_for: returns what authenticates with the key file of the given path.
+        auth_for: returns the ``auth`` of a request for the key file with the given path.
         retry_options: the caller's timeouts and retry policy.
     """
     if not is_loopback(endpoint):
@@ -66,7 +66,7 @@ def exchange(
         "resource": token_request.resource,
         **spec.identity_query(token_request.identity),
     }
-    # The Host header keeps the name, in case that the agent checks it.
+    # The Host header keeps the name, in case the agent checks it.
     headers = {**HEADERS, "Host": urlsplit(endpoint).netloc}
     request = Request(url_with(_by_address(endpoint), query), headers)
     send = functools.partial(
@@ -131,13 +131,13 @@ def _realm(challenge: Response) -> str:
 def is_loopback(endpoint: str) -> bool:
     """Whether ``endpoint`` names localhost or the address on which the agent listens.
 
-    Neither ``::1`` nor other addresses of 127.0.0.0/8: any user may listen there.
+    ``::1`` and other addresses of 127.0.0.0/8 do not count: any user can listen there.
     """
     return urlsplit(endpoint).hostname in ("localhost", "127.0.0.1")
 
 
 def _by_address(endpoint: str) -> str:
-    """Return ``endpoint`` by address: the name may resolve to ``::1``."""
+    """Return ``endpoint`` with 127.0.0.1 for localhost, which may resolve to ``::1``."""
     parts = urlsplit(endpoint)
     port = f":{parts.port}" if parts.port else ""
     return parts._replace(netloc=f"127.0.0.1{port}").geturl()

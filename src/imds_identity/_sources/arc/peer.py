@@ -27,7 +27,7 @@ _OVERFLOW_UID = 65534
 def confirm(port: int) -> None:
     """Check that Arc's secret may be sent to ``port`` of 127.0.0.1.
 
-    Only on Linux and Windows: on other systems, the agent can only be an emulated one.
+    Systems other than Linux and Windows need no check: the agent can only be emulated there.
 
     Raises:
         SecretUnreadable: if another user listens there, or if the user cannot be determined.
@@ -44,8 +44,8 @@ def owners(port: int, tables: Iterable[bytes], byte_order: str = sys.byteorder) 
     """Return the user ids of the sockets that may receive data sent to ``port`` of 127.0.0.1.
 
     They listen on 127.0.0.1 or on every IPv4 address, else on every IPv6 address: next to the
-    former, an IPv6 socket does not accept IPv4. Connections count too: a process that closed its
-    listener keeps them, and a transport may reuse one. Empty if no socket listens.
+    former, an IPv6 socket does not accept IPv4. Connections also count: they remain after a process
+    has closed its listener, and a transport may reuse one. Empty if no socket listens.
 
     Args:
         port: the port.

@@ -32,7 +32,7 @@ class ArcSource(TokenSource):
         self.tokens_directory = tokens_directory
 
     def preload(self) -> None:
-        """Import the exchange, the reader of key files and what identifies the listener."""
+        """Import the exchange, and the modules that read key files and identify the listener."""
         super().preload()
         from . import auth, exchange
 

@@ -1,4 +1,4 @@
-"""Requests to Azure's REST APIs. A token is sent to the host it was requested for and no other.
+"""Requests to Azure's REST APIs. A token is sent only to the host it was requested for.
 
 This uses the standard library, because importing ``requests`` takes three times as long and scripts
 call these commands often.
@@ -82,7 +82,7 @@ class ApiClient:
         self.clock = clock
 
     def request(self, request: ApiRequest) -> HTTPResponse:
-        """Send a request, with retries if the service throttles or is unavailable."""
+        """Send a request, and retry if the service throttles or is unavailable."""
         for attempt in range(_MAX_ATTEMPTS):
             response = self._follow_redirects(request)
             seconds = retry_after(response, self.clock)

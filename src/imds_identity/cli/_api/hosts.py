@@ -24,7 +24,7 @@ _STORAGE_SERVICES = ("blob", "dfs", "file", "queue", "table")
 
 
 def cloud_of(args: argparse.Namespace) -> Cloud:
-    """Return the cloud of ``--cloud``, else this machine's, else the public one."""
+    """Return the cloud of ``--cloud``, else this machine's cloud, else the public cloud."""
     if args.cloud is not None:
         return cloud_named(args.cloud)
     from ...metadata import MetadataClient, MetadataError
@@ -52,7 +52,7 @@ def resource_for(host: str) -> str | None:
 def origin_url(url: str) -> str:
     """Return scheme, host and port of a URL to which a token may be sent.
 
-    Not even this machine gets a token over http: an environment's proxy would see it.
+    The scheme must be https, even for a loopback address: a proxy could see the token.
     """
     try:
         scheme, host, port = origin_of(url)

@@ -89,7 +89,7 @@ class LongRunningOperation:
         return status.lower() == _SUCCEEDED
 
     def _poll(self, response: HTTPResponse, url: str) -> HTTPResponse:
-        """Wait as long as ``response`` asks for, and get the next one."""
+        """Wait as long as ``response`` requires, and send the next request."""
         clock = self._client.clock
         if clock.now() - self._started > _TIMEOUT_SECONDS:
             raise ApiError("the operation has not ended within a day")

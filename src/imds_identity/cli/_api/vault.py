@@ -41,7 +41,7 @@ class SecretAddress(NamedTuple):
         return f"{self.vault}/secrets/{path}"
 
     def resource(self, override: str | None) -> str:
-        """Return the resource whose tokens the vault accepts; ``override`` is the user's."""
+        """Return the resource whose tokens the vault accepts; ``override`` is ``--resource``."""
         host = urlsplit(self.vault).hostname or ""
         resource = override or resource_for(host)
         if resource is None:

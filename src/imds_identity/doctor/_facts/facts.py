@@ -100,7 +100,7 @@ class CacheState(NamedTuple):
     problem: str = ""  # why the directory is not used
     tokens: tuple[CachedToken, ...] = ()
     failures: int = 0  # the number of cached failures, which spare other processes a request
-    backoff_seconds: float = 0.0  # the rest of a pause that throttling imposed on all processes
+    backoff_seconds: float = 0.0  # remaining seconds of the pause of all processes after throttling
 
 
 class WorkloadToken(NamedTuple):

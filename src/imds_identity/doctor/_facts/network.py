@@ -1,4 +1,4 @@
-"""The network path to the service, from the system's own tables. Nothing is sent."""
+"""Read the network path to the service from the system's tables, without sending anything."""
 
 from __future__ import annotations
 

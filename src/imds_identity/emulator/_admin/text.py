@@ -1,4 +1,4 @@
-"""Texts of the admin page: faults in words, times and durations with units."""
+"""Texts of the admin page: descriptions of faults, times and durations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the emulator, read from `Settings`, for flags and documentation.
+"""The options of the emulator for flags and documentation, read from `Settings`.
 
 ``python -m imds_identity.emulator._cli.options FILE`` writes the table of options into a document.
 """
@@ -30,24 +30,24 @@ class OptionInfo(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """The flag for its value; empty if it has none."""
+        """The option's flag; empty if it has none."""
         if self.spec.flag is not None:
             return self.spec.flag
         return f"--{self.name.replace('_', '-')}" if is_scalar(self.types) else ""
 
     @property
     def key(self) -> str:
-        """Its key in the file, with a dot between table and key."""
+        """The option's key in the TOML file, such as ``table.key``."""
         return self.name if self.spec.key is None else self.spec.key
 
     @property
     def is_switch(self) -> bool:
-        """Whether its flag has no value."""
+        """Whether the flag takes no value."""
         return self.types == (bool,)
 
     @property
     def has_command_default(self) -> bool:
-        """Whether the command has another default than the parameter."""
+        """Whether the command's default differs from the parameter's."""
         return self.spec.command_default is not SAME_AS_PARAMETER
 
     @property

@@ -23,7 +23,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """A directory of PEM files; without a directory it creates everything again."""
+    """A directory of PEM files; without a directory, nothing is kept."""
 
     directory: Path | None = None
 

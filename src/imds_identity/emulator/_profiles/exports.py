@@ -11,7 +11,7 @@ from .profiles import MISLEADING_VARIABLES
 def export_lines(
     environment: dict[str, str], endpoint: str, vault: tuple[str, str | None] | None = None
 ) -> list[str]:
-    """Return lines for a POSIX shell; ``vault`` is its URL and the file of its root certificate."""
+    """Return lines for a POSIX shell; ``vault`` is the Key Vault's URL and CA file."""
     unset = [name for name in MISLEADING_VARIABLES if name not in environment]
     lines = [f"unset {' '.join(unset)}"]
     lines += [_export(name, value) for name, value in environment.items()]

@@ -69,7 +69,7 @@ class EmulatorState:
                 self.events.schedule(spec)
 
     def reset(self) -> None:
-        """Forget requests, tokens, events, and all faults but the first."""
+        """Remove all requests and tokens; reset events and faults to the initial ones."""
         with self.lock:
             self.log.clear()
             self.tokens.reset()

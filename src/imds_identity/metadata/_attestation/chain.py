@@ -44,7 +44,7 @@ _MIN_RSA_BITS = 2048
 
 
 class TrustMaterial(NamedTuple):
-    """The certificates that a chain may consist of; anchors are trusted, self-signed or not."""
+    """The certificates that a chain may contain; anchors are trusted, self-signed or not."""
 
     anchors: tuple[x509.Certificate, ...]
     intermediates: tuple[x509.Certificate, ...]
@@ -106,7 +106,7 @@ def _validity_error(certificate: x509.Certificate, at: dt.datetime) -> AttestedD
 def _candidates(
     signer: x509.Certificate, pool: Iterable[x509.Certificate], at: dt.datetime
 ) -> list[x509.Certificate]:
-    """Return the signer and the certificates whose names lead from it towards a root."""
+    """Return the signer and the certificates whose names form a chain from it toward a root."""
     # Certificates that are valid at the time come first, because renewed ones have the same key.
     pool = sorted(pool, key=lambda each: _validity_error(each, at) is not None)
     found, keys = [signer], {_identity(signer)}

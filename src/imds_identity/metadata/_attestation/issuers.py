@@ -1,7 +1,7 @@
 """Downloads of issuers' certificates from the URLs in certificates (RFC 5280, section 4.2.2.1).
 
 The URLs come from certificates that are not verified yet. So only certain hosts are allowed, over
-plain http as they publish, at public addresses, with few and small downloads. A downloaded
+plain http, at public addresses, with limits on the number and size of downloads. A downloaded
 certificate is trusted no more than one in the document.
 """
 

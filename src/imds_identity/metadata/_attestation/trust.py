@@ -74,7 +74,7 @@ def certificates_from(given: CertificateInput) -> tuple[x509.Certificate, ...]:
 def from_der(der: bytes) -> x509.Certificate:
     """Parse a certificate."""
     try:
-        # cryptography warns of such serial numbers now, and will refuse them later.
+        # cryptography warns about such serial numbers now, and will refuse them later.
         if asn1_x509.Certificate.load(der).serial_number <= 0:
             raise ValueError("its serial number is not positive")
         certificate = x509.load_der_x509_certificate(der)

@@ -1,6 +1,6 @@
 """Documents of scheduled events, and the changes between two documents.
 
-A response that is not such a document is an error before it gets here, so it never counts as a
+A response that is not such a document has already caused an error, so it never counts as a
 document without events.
 https://learn.microsoft.com/azure/virtual-machines/linux/scheduled-events
 """

@@ -47,7 +47,7 @@ class HandledEvents:
         try:
             self._lock.run(partial(self._record, change))
         except OSError as error:
-            # Reporting a change twice after a restart is better than to stop watching now.
+            # Reporting a change twice after a restart is better than stopping now.
             import logging
 
             logger = logging.getLogger("imds_identity")

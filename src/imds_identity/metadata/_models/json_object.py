@@ -63,7 +63,7 @@ class JsonObject:
 
 
 def is_empty(value: object) -> bool:
-    """Return whether ``value`` is null or empty, of any type: tools that rewrite JSON change it."""
+    """Return whether ``value`` is null or empty; its type does not matter."""
     return value is None or (isinstance(value, str | list | tuple | dict) and not value)
 
 

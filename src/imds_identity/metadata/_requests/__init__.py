@@ -1,1 +1,1 @@
-"""How the metadata service is found and asked."""
+"""Detection of the metadata service, and requests to it."""

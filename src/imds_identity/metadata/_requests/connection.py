@@ -1,4 +1,4 @@
-"""Access to the metadata service: its endpoint, its rate limit, and running exchanges."""
+"""Access to the metadata service: its endpoint, its rate limit, and the execution of exchanges."""
 
 from __future__ import annotations
 

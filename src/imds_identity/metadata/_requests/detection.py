@@ -26,13 +26,13 @@ SECONDS = 0.25
 def detect(*, endpoint: str | None = None) -> bool:
     """Return whether this is an Azure VM, within 0.3 seconds.
 
-    The firmware identifies an Azure VM immediately. Only where it does not, for example in a
-    container that hides it, the metadata service is asked for its API versions. No other service
-    gives that response: neither those of other clouds at the same address nor an Azure Arc agent.
+    The firmware identifies an Azure VM immediately. If it does not, for example in a
+    container that hides it, one request asks the metadata service for its API versions. Neither an
+    Azure Arc agent nor another cloud's service at the same address supports this request.
     ``False`` may also mean that the service has not started yet: see `MetadataClient.require`.
 
     Args:
-        endpoint: the URL of the service to ask instead of the firmware; by default the environment
+        endpoint: the URL of a service to check instead of the firmware; by default the environment
             variable ``AZURE_POD_IDENTITY_AUTHORITY_HOST``.
 
     Returns:

@@ -1,7 +1,7 @@
 """One exchange for each category of the metadata service.
 
 All are retried after 410, 429, and 5xx, as token requests are. A 404 is final: the element or the
-category does not exist; only for loadbalancer it means that the machine has none.
+category does not exist, or for loadbalancer, the machine has no load balancer.
 https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#errors-and-debugging
 """
 
@@ -153,7 +153,7 @@ def _fetch(
     seconds: float = REQUEST_SECONDS,
     retry: bool = True,
 ) -> Steps[Versioned[object]]:
-    """Fetch a document with the pinned or negotiated API version; else negotiate one first."""
+    """Fetch a document; negotiate the API version if it is not pinned and was refused."""
     category = path.partition("/")[0]
 
     def request_with(number: str) -> Steps[Response]:
