@@ -78,7 +78,7 @@ def squatted(arc_emulator: Emulator) -> Iterator[int]:
         yield squatted
 
 
-def test_a_squatter_gets_no_secret_and_it_is_not_even_read(
+def test_process_on_arcs_port_gets_no_secret_and_no_key_file_is_read(
     arc_emulator: Emulator, squatted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Any] = []
@@ -94,7 +94,7 @@ def test_a_squatter_gets_no_secret_and_it_is_not_even_read(
     assert [request.status for request in arc_emulator.token_requests] == [401]
 
 
-def test_a_squatter_who_made_room_for_the_agent_is_not_sent_it_on_a_kept_connection(
+def test_process_that_left_the_port_gets_no_secret_on_its_open_connection(
     arc_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     realm = f"{arc_emulator.tokens_directory}/a.key"
@@ -139,7 +139,7 @@ def test_a_squatter_who_made_room_for_the_agent_is_not_sent_it_on_a_kept_connect
         agent[0].close()
 
 
-def test_a_squatter_on_the_other_localhost_is_not_even_asked(
+def test_process_on_ipv6_localhost_gets_no_request(
     arc_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = int(os.environ["IMDS_ENDPOINT"].rpartition(":")[2])

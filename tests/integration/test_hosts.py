@@ -51,7 +51,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @NAMES
-def test_a_host_is_asked_as_its_documentation_says(host: Any, name: str) -> None:
+def test_request_follows_the_host_documentation(host: Any, name: str) -> None:
     asked = host(name)
     before = SYSTEM_CLOCK.wall()
     token = ManagedIdentityCredential().get_token(SCOPE)
@@ -64,7 +64,7 @@ def test_a_host_is_asked_as_its_documentation_says(host: Any, name: str) -> None
 
 
 @NAMES
-def test_the_async_credential_asks_likewise(host: Any, name: str) -> None:
+def test_async_credential_sends_the_same_request(host: Any, name: str) -> None:
     asked = host(name)
     credential = imds_identity.aio.ManagedIdentityCredential()
     assert asyncio.run(credential.get_token(SCOPE)).token.startswith("token-")
@@ -86,7 +86,9 @@ def test_the_async_credential_asks_likewise(host: Any, name: str) -> None:
         ("workload-identity", {"identity_config": {"client_id": "c"}}, "c"),
     ],
 )
-def test_a_selector_selects(host: Any, name: str, settings: dict[str, Any], whose: str) -> None:
+def test_selector_selects_the_identity(
+    host: Any, name: str, settings: dict[str, Any], whose: str
+) -> None:
     asked = host(name)
     token = ManagedIdentityCredential(**settings).get_token(SCOPE)
     assert (token.token, asked.problems) == (f"token-of-{whose}", [])
@@ -109,7 +111,7 @@ def test_cloud_shell_has_no_identity_to_select(host: Any) -> None:
         ("workload-identity", {"resource_id": "/r"}),
     ],
 )
-def test_a_selector_that_a_host_cannot_honour_is_refused_and_not_dropped(
+def test_unsupported_selector_is_refused_before_any_request(
     host: Any, name: str, settings: dict[str, Any]
 ) -> None:
     asked = host(name)
@@ -119,7 +121,7 @@ def test_a_selector_that_a_host_cannot_honour_is_refused_and_not_dropped(
 
 
 @NAMES
-def test_a_refusal_is_told_in_the_host_s_words_and_without_a_secret(host: Any, name: str) -> None:
+def test_refusal_contains_the_error_text_and_no_secret(host: Any, name: str) -> None:
     host(name)
     with pytest.raises(ManagedIdentityError, match=r"returned HTTP 400: .*https://other") as caught:
         ManagedIdentityCredential().get_token("https://other/.default")
@@ -150,7 +152,7 @@ class Counting(RequestsTransport):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", sorted(HOSTS.keys() - {"service-fabric"}))
-def test_the_caller_s_transport_holds_for_every_host(host: Any, name: str) -> None:
+def test_transport_of_the_caller_works_for_every_host(host: Any, name: str) -> None:
     asked = host(name)
     transport = Counting()
     seen: list[Any] = []
@@ -160,7 +162,7 @@ def test_the_caller_s_transport_holds_for_every_host(host: Any, name: str) -> No
 
 
 @NAMES
-def test_hooks_and_plain_transports_hold_for_every_host(host: Any, name: str) -> None:
+def test_hooks_and_plain_transports_work_for_every_host(host: Any, name: str) -> None:
     asked = host(name)
     seen: list[Any] = []
     for settings in ({}, {"transport": RequestsTransport()}):
@@ -174,7 +176,7 @@ def test_hooks_and_plain_transports_hold_for_every_host(host: Any, name: str) ->
 
 
 @pytest.mark.parametrize("name", ["service-fabric", "workload-identity"])
-def test_a_certificate_that_nobody_trusts_is_final(
+def test_untrusted_certificate_is_not_retried(
     host: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     asked = host(name)
@@ -186,7 +188,7 @@ def test_a_certificate_that_nobody_trusts_is_final(
     assert (caught.value.attempts, asked.requests) == (1, [])
 
 
-def test_a_transport_that_cannot_check_service_fabric_s_certificate_gets_no_secret(
+def test_transport_that_cannot_check_the_certificate_gets_no_secret(
     host: Any,
 ) -> None:
     asked = host("service-fabric")
@@ -198,9 +200,7 @@ def test_a_transport_that_cannot_check_service_fabric_s_certificate_gets_no_secr
     assert (transport.sent, asked.requests) == (0, [])
 
 
-def test_what_the_environment_named_when_it_was_made_is_what_is_asked(
-    host: Any, tmp_path: Path
-) -> None:
+def test_source_named_by_the_environment_is_final(host: Any, tmp_path: Path) -> None:
     first = host("app-service")
     credential = ManagedIdentityCredential()
     other = host("app-service")
@@ -208,7 +208,7 @@ def test_what_the_environment_named_when_it_was_made_is_what_is_asked(
     assert (len(first.requests), len(other.requests)) == (1, 0)
 
 
-def test_a_credential_made_before_the_environment_was_set_finds_it_once(
+def test_credential_re_detects_its_host_once(
     monkeypatch: pytest.MonkeyPatch, emulator_factory: Callable[..., Emulator]
 ) -> None:
     """As a module's credential does, and the fixture of a test of that module."""
@@ -223,7 +223,7 @@ def test_a_credential_made_before_the_environment_was_set_finds_it_once(
     assert (len(first.token_requests), len(other.token_requests)) == (2, 0)
 
 
-def test_a_selector_is_refused_by_the_host_that_is_found_then(
+def test_selector_is_checked_again_after_re_detection(
     monkeypatch: pytest.MonkeyPatch, host: Any
 ) -> None:
     monkeypatch.delenv("AZURE_POD_IDENTITY_AUTHORITY_HOST")
@@ -240,7 +240,7 @@ def test_a_selector_is_refused_by_the_host_that_is_found_then(
         imds_identity.aio.ManagedIdentityCredential,
     ],
 )
-def test_a_warning_points_to_the_line_that_makes_the_credential(make: Any) -> None:
+def test_warning_points_to_the_line_of_the_constructor(make: Any) -> None:
     with pytest.warns(UserWarning, match="unknown key 'foo'") as warned:
         make(identity_config={"object_id": "o", "foo": "bar"})
     assert [warning.filename for warning in warned] == [__file__]
@@ -263,7 +263,7 @@ def ask(face: Any, **settings: Any) -> str:
 
 @NAMES
 @FACES
-def test_keywords_hold_for_every_host(
+def test_keywords_work_for_every_host(
     host: Any, name: str, face: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Policy(SansIOHTTPPolicy[Any, Any]):
@@ -300,7 +300,7 @@ def test_keywords_hold_for_every_host(
 
 
 @pytest.mark.parametrize("verify", [True, False])
-def test_a_workload_s_own_certificates_are_used(
+def test_certificates_of_the_workload_environment_are_used(
     host: Any, monkeypatch: pytest.MonkeyPatch, verify: bool
 ) -> None:
     asked = host("workload-identity")

@@ -85,7 +85,7 @@ def instead(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_chain_goes_on_after_one_request(instead: Any, name: str) -> None:
+def test_chain_continues_after_one_request(instead: Any, name: str) -> None:
     with RawServer(SERVICES[name]) as server:
         instead(server)
         chain = ChainedTokenCredential(imds_identity.ManagedIdentityCredential(), Next())
@@ -94,7 +94,7 @@ def test_a_chain_goes_on_after_one_request(instead: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_an_async_chain_goes_on_after_one_request(instead: Any, name: str) -> None:
+def test_async_chain_continues_after_one_request(instead: Any, name: str) -> None:
     async def ask() -> AccessToken:
         credential = imds_identity.aio.ManagedIdentityCredential()
         return await AsyncChainedTokenCredential(credential, AsyncNext()).get_token(SCOPE)  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ def test_an_async_chain_goes_on_after_one_request(instead: Any, name: str) -> No
 
 
 @pytest.mark.parametrize("drip", [b"", b"X: y\r\n"])
-def test_one_that_never_ends_is_waited_for_briefly_and_once(
+def test_endless_response_is_awaited_briefly_and_once(
     instead: Any, monkeypatch: pytest.MonkeyPatch, drip: bytes
 ) -> None:
     briefly = RetryOptions(attempts=1, connect_seconds=0.2, request_seconds=0.2)

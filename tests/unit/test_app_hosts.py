@@ -88,7 +88,7 @@ def query_of(request: Request) -> dict[str, list[str]]:
         ("service-fabric", "Secret", "2019-07-01-preview"),
     ],
 )
-def test_a_host_is_asked_with_the_app_s_secret(
+def test_request_contains_the_secret_of_the_app(
     responses: ResponseFactory, name: str, header: str, version: str
 ) -> None:
     stepped = steps(name)
@@ -121,13 +121,15 @@ def test_cloud_shell_is_sent_a_form(responses: ResponseFactory) -> None:
         ("azure-ml", "resource_id", "msi_res_id"),
     ],
 )
-def test_a_selector_is_sent_as_the_host_names_it(name: str, selector: str, parameter: str) -> None:
+def test_selector_uses_the_parameter_name_of_the_host(
+    name: str, selector: str, parameter: str
+) -> None:
     wanted = TokenRequest(WANTED.resource, Identity(selector, "the one"))
     assert query_of(steps(name, wanted).step.request)[parameter] == ["the one"]
 
 
 @pytest.mark.parametrize("name", ["cloud-shell", "service-fabric"])
-def test_a_selector_that_a_host_does_not_know_is_refused(name: str) -> None:
+def test_unsupported_selector_is_refused(name: str) -> None:
     wanted = TokenRequest(WANTED.resource, Identity("client_id", "c"))
     with pytest.raises(Refused, match="cannot select an identity by client_id"):
         steps(name, wanted)
@@ -141,7 +143,7 @@ def test_a_token_of_another_identity_is_discarded(responses: ResponseFactory) ->
 
 @NAMES
 @pytest.mark.parametrize("late", ["expires_on", "expires_in"])
-def test_a_token_out_of_the_host_s_cache_ends_when_it_ends(
+def test_token_from_the_host_cache_keeps_its_expiry(
     responses: ResponseFactory, clock: FakeClock, name: str, late: str
 ) -> None:
     life = {"expires_on": str(int(clock.service()) + 86400), "expires_in": "86400"}
@@ -158,7 +160,7 @@ def test_a_token_out_of_the_host_s_cache_ends_when_it_ends(
         '{"access_token": "s3cret-token"',
     ],
 )  # fmt: skip
-def test_an_answer_of_another_kind_is_a_failure_that_shows_none_of_it(
+def test_other_response_is_a_failure_that_does_not_quote_it(
     responses: ResponseFactory, name: str, respond: str
 ) -> None:
     assert "s3cret" not in str(failure_of(steps(name), responses.raw(200, respond)))
@@ -172,15 +174,13 @@ def test_an_answer_of_another_kind_is_a_failure_that_shows_none_of_it(
         10**400, "9" * 5000, -5, "-5",
     ],
 )  # fmt: skip
-def test_a_lifetime_that_is_none_is_a_failure(
-    responses: ResponseFactory, name: str, value: Any
-) -> None:
+def test_invalid_lifetime_is_a_failure(responses: ResponseFactory, name: str, value: Any) -> None:
     failure = failure_of(steps(name), responses.token(expires_on=value, expires_in=value))
     assert isinstance(failure, Malformed | Unavailable)
 
 
 @NAMES
-def test_only_what_can_go_into_a_header_is_a_token(responses: ResponseFactory, name: str) -> None:
+def test_only_sendable_text_is_a_token(responses: ResponseFactory, name: str) -> None:
     for value in ("a b", "a\r\nX-Evil: 1", "tökén", ["a"], {"a": 1}, 7, "x" * 70_000):
         failure = failure_of(steps(name), responses.token(access_token=value))
         assert isinstance(failure, Malformed)
@@ -213,7 +213,7 @@ def test_any_json_is_a_token_or_a_failure(name: str, said: Any, status: int) -> 
         ({"error": "invalid", "error_description": "not so"}, "invalid: not so"),
     ],
 )
-def test_a_refusal_is_in_the_host_s_own_words(
+def test_refusal_contains_the_error_text_of_the_host(
     responses: ResponseFactory, said: Any, words: str
 ) -> None:
     failure = failure_of(steps("app-service"), responses.json(403, said))
@@ -222,17 +222,13 @@ def test_a_refusal_is_in_the_host_s_own_words(
 
 
 @pytest.mark.parametrize("name", ["app-service", "azure-ml", "service-fabric"])
-def test_a_secret_that_the_host_does_not_know_is_named_by_its_variable(
-    responses: ResponseFactory, name: str
-) -> None:
+def test_rejected_secret_names_its_variable(responses: ResponseFactory, name: str) -> None:
     failure = failure_of(steps(name), responses.error(401))
     assert f"It identifies an app by {HOSTS[name].secret_variable}" in str(failure)
 
 
 @NAMES
-def test_an_identity_that_an_app_has_not_is_unavailable(
-    responses: ResponseFactory, name: str
-) -> None:
+def test_unassigned_identity_is_unavailable(responses: ResponseFactory, name: str) -> None:
     failure = failure_of(steps(name), responses.error(400))
     assert isinstance(failure, Unavailable)
     assert "assigned here" in str(failure)
@@ -247,13 +243,13 @@ def test_no_message_contains_the_secret(clock: FakeClock, responses: ResponseFac
 
 
 @pytest.mark.parametrize("secret", ["a\r\nX-Evil: 1", "ü", "a\x00"])
-def test_a_secret_that_no_header_holds_is_named_by_its_variable(secret: str) -> None:
+def test_unsendable_secret_names_its_variable(secret: str) -> None:
     with pytest.raises(Unavailable, match=r"^MSI_SECRET cannot be sent in a header"):
         steps("azure-ml", secret=Secret(secret))
 
 
 @pytest.mark.parametrize("thumbprint", ["", "ab", "zz" * 20, "ab" * 21])
-def test_a_thumbprint_that_is_none_is_refused(thumbprint: str) -> None:
+def test_invalid_thumbprint_is_refused(thumbprint: str) -> None:
     with pytest.raises(Unavailable, match="IDENTITY_SERVER_THUMBPRINT"):
         steps("service-fabric", thumbprint=thumbprint)
 
@@ -266,7 +262,7 @@ def test_service_fabric_without_tls_gets_no_secret() -> None:
         next(asked)
 
 
-def test_service_fabric_is_told_which_token_was_refused() -> None:
+def test_claims_challenge_names_the_refused_token_to_service_fabric() -> None:
     refused = new_token(FakeClock(), "the old one")
     [told] = query_of(steps("service-fabric", refused=refused).step.request)[
         "token_sha256_to_refresh"
@@ -294,15 +290,13 @@ def fetched() -> Any:
         return detect().fetch(WANTED, ExchangeRunner(send, clock, random=no_jitter))
 
 
-def test_service_fabric_s_token_comes_by_its_certificate(fabric: Any) -> None:
+def test_service_fabric_is_authenticated_by_its_thumbprint(fabric: Any) -> None:
     host = fabric(raw_token("t"))
     assert fetched().value == "t"
     assert [f"\r\nSecret: {SECRET}\r\n".encode() in said for said in host.requests] == [True]
 
 
-def test_another_certificate_than_service_fabric_s_gets_no_secret(
-    fabric: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_certificate_gets_no_secret(fabric: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     host = fabric(raw_token("t"))
     monkeypatch.setenv("IDENTITY_SERVER_THUMBPRINT", "ab" * 20)
     with pytest.raises(Failure, match="ingerprint"):
@@ -310,7 +304,7 @@ def test_another_certificate_than_service_fabric_s_gets_no_secret(
     assert host.requests == []
 
 
-def test_service_fabric_s_secret_follows_no_redirect(fabric: Any) -> None:
+def test_secret_of_service_fabric_is_not_sent_to_a_redirect(fabric: Any) -> None:
     other = fabric(raw_token("t"))
     fabric(f"HTTP/1.1 307 x\r\nLocation: {other.url}\r\n\r\n".encode())
     with pytest.raises(Unavailable, match="redirect"):
@@ -318,7 +312,7 @@ def test_service_fabric_s_secret_follows_no_redirect(fabric: Any) -> None:
     assert other.requests == []
 
 
-def test_nothing_of_service_fabric_s_is_inflated(fabric: Any) -> None:
+def test_compressed_response_of_service_fabric_is_refused(fabric: Any) -> None:
     fabric(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(bytes(9**8)))
     with pytest.raises(Malformed, match="compressed"):
         fetched()
@@ -328,7 +322,7 @@ def test_nothing_of_service_fabric_s_is_inflated(fabric: Any) -> None:
     ("first", "then"),
     [(b"", b""), (b"HTTP/1.1 200 OK\r\nX: ", b"y"), (b"HTTP/1.1 200 OK\r\n\r\n", b" ")],
 )
-def test_service_fabric_has_one_deadline(
+def test_service_fabric_request_has_one_timeout(
     fabric: Any, monkeypatch: pytest.MonkeyPatch, first: bytes, then: bytes
 ) -> None:
     monkeypatch.setattr(app_host_exchange, "Request", functools.partial(Request, seconds=0.3))
@@ -352,7 +346,7 @@ def raw_token(value: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body
 
 
-def test_the_host_that_was_found_is_the_one_that_is_asked(app_service: Any) -> None:
+def test_credential_keeps_its_detected_host(app_service: Any) -> None:
     with RawServer(raw_token("one's")) as one, RawServer(raw_token("other's")) as other:
         app_service(one.url)
         credential = ManagedIdentityCredential()
@@ -361,7 +355,7 @@ def test_the_host_that_was_found_is_the_one_that_is_asked(app_service: Any) -> N
         assert other.requests == []
 
 
-def test_a_broken_answer_is_in_no_log(app_service: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_response_is_not_logged(app_service: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with RawServer(raw_token("s3cret-token")[:-1]) as server:
         app_service(server.url)

@@ -35,24 +35,24 @@ def refused(path: Path | str, tokens: Path) -> str:
     return str(caught.value)
 
 
-def test_the_content_is_read_as_it_is(tokens: Path) -> None:
+def test_content_is_read_unchanged(tokens: Path) -> None:
     (tokens / "a.key").write_bytes(b" s3cret== ")
     assert read_secret(str(tokens / "a.key"), str(tokens)).reveal() == " s3cret== "
     assert read_secret(str(tokens / "a.key"), f"{tokens}/").reveal() == " s3cret== "
 
 
-def test_4096_bytes_are_read_and_no_more(tokens: Path) -> None:
+def test_key_file_may_have_at_most_4096_bytes(tokens: Path) -> None:
     (tokens / "a.key").write_text("x" * 4096)
     assert len(read_secret(str(tokens / "a.key"), str(tokens))) == 4096
     (tokens / "b.key").write_text("x" * 4097)
     assert "file size is more than 4096" in refused(tokens / "b.key", tokens)
 
 
-def test_a_file_that_is_not_there(tokens: Path) -> None:
+def test_missing_file_is_reported(tokens: Path) -> None:
     assert "does not exist" in refused(tokens / "a.key", tokens)
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_directory_is_reported(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
     assert "does not exist" in refused(missing / "a.key", missing)
 
@@ -71,19 +71,19 @@ def test_another_name_is_refused(tokens: Path) -> None:
 
 
 @posix
-def test_a_link_is_not_followed(tokens: Path, tmp_path: Path) -> None:
+def test_link_is_not_followed(tokens: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere.key").write_text("s3cret")
     (tokens / "a.key").symlink_to(tmp_path / "elsewhere.key")
     assert "symbolic link" in refused(tokens / "a.key", tokens)
 
 
 @posix
-def test_a_fifo_neither_blocks_nor_is_read(tokens: Path) -> None:
+def test_fifo_is_refused_without_blocking(tokens: Path) -> None:
     os.mkfifo(tokens / "a.key")
     assert "not a regular file" in refused(tokens / "a.key", tokens)
 
 
-def test_a_directory_in_its_place_is_refused(tokens: Path) -> None:
+def test_directory_is_not_a_key_file(tokens: Path) -> None:
     (tokens / "a.key").mkdir()
     assert "not a regular file" in refused(tokens / "a.key", tokens)
 
@@ -91,7 +91,7 @@ def test_a_directory_in_its_place_is_refused(tokens: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"a\r\nX-Evil: 1", b"a\n", b"a\x00", "schlüssel".encode()]
 )
-def test_what_cannot_go_into_a_header_is_refused(tokens: Path, content: bytes) -> None:
+def test_unsendable_content_is_refused(tokens: Path, content: bytes) -> None:
     (tokens / "a.key").write_bytes(content)
     message = refused(tokens / "a.key", tokens)
     assert "Authorization header" in message
@@ -100,7 +100,7 @@ def test_what_cannot_go_into_a_header_is_refused(tokens: Path, content: bytes) -
 
 @posix
 @pytest.mark.parametrize("locked", ["file", "directory"])
-def test_a_user_without_the_right_is_told_which_group_and_how(
+def test_missing_permission_names_the_group_and_the_command(
     tokens: Path, monkeypatch: pytest.MonkeyPatch, locked: str
 ) -> None:
     def denied(*args: object, **kwargs: object) -> int:
@@ -114,7 +114,7 @@ def test_a_user_without_the_right_is_told_which_group_and_how(
 
 
 @posix
-def test_a_directory_that_may_only_be_searched_is_enough(tokens: Path) -> None:
+def test_search_permission_on_the_directory_suffices(tokens: Path) -> None:
     (tokens / "a.key").write_text("s3cret")
     tokens.chmod(0o311)
     try:
@@ -123,7 +123,7 @@ def test_a_directory_that_may_only_be_searched_is_enough(tokens: Path) -> None:
         tokens.chmod(0o700)
 
 
-def test_without_dir_fd_links_and_exchanges_are_found_by_looking_twice(
+def test_links_and_replaced_files_are_found_without_dir_fd(
     tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "supports_dir_fd", set())
@@ -165,7 +165,7 @@ class Watched:
         "/var/opt/azcmagent/tokens/\u202eyek.key", "/var/opt/azcmagent/tokens/a.txt:b.key",
     ],
 )  # fmt: skip
-def test_outside_the_directory_nothing_is_even_looked_at(
+def test_paths_outside_the_directory_are_not_accessed(
     monkeypatch: pytest.MonkeyPatch, realm: str
 ) -> None:
     with monkeypatch.context() as patched:
@@ -177,7 +177,7 @@ def test_outside_the_directory_nothing_is_even_looked_at(
     assert len(str(caught.value)) < 600
 
 
-def test_the_secret_is_in_no_variable_of_a_frame_that_fails(tokens: Path) -> None:
+def test_no_variable_of_a_failed_frame_shows_the_secret(tokens: Path) -> None:
     (tokens / "a.key").write_bytes(b"s3cret-s3cret\n")
     with pytest.raises(SecretUnreadable) as caught:
         read_secret(str(tokens / "a.key"), str(tokens))
@@ -187,7 +187,7 @@ def test_the_secret_is_in_no_variable_of_a_frame_that_fails(tokens: Path) -> Non
 
 
 @given(st.text(max_size=50) | st.text(alphabet="/\\.:key\0", max_size=20))
-def test_no_realm_reads_a_file_outside(name: str) -> None:
+def test_no_realm_reads_a_file_outside_the_directory(name: str) -> None:
     directory = "/nonexistent/tokens"
     with pytest.raises(SecretUnreadable):
         read_secret(f"{directory}/{name}", directory)

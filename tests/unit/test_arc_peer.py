@@ -61,14 +61,14 @@ def row(address: bytes, uid: int, port: int = PORT, state: bytes = b"0A") -> byt
         ([], [], set()),
     ],
 )
-def test_all_that_could_take_the_connection_are_found(
+def test_all_possible_listeners_are_found(
     tcp: list[bytes], tcp6: list[bytes], expected: set[int]
 ) -> None:
     tables = [HEADER + b"".join(tcp), HEADER + b"".join(tcp6)]
     assert owners(PORT, tables, "little") == expected
 
 
-def test_a_big_endian_machine_writes_addresses_the_other_way_round() -> None:
+def test_addresses_of_a_big_endian_machine_are_read() -> None:
     assert owners(PORT, [row(b"7F000001", 7)], "big") == {7}
     assert owners(PORT, [row(b"0" * 16 + b"0000FFFF7F000001", 7)], "big") == {7}
     assert owners(PORT, [row(b"7F000001", 7)], "little") == set()
@@ -81,7 +81,7 @@ def test_a_big_endian_machine_writes_addresses_the_other_way_round() -> None:
         | st.integers(0, 2**32).map(lambda uid: row(LOOPBACK, uid))
     ),
 )
-def test_any_bytes_are_users_or_nobody(lines: list[bytes]) -> None:
+def test_any_bytes_are_parsed_without_error(lines: list[bytes]) -> None:
     assert all(uid >= 0 for uid in owners(PORT, [b"\n".join(lines)]))
 
 
@@ -92,13 +92,13 @@ def listening() -> Iterator[int]:
 
 
 @linux
-def test_this_very_user_may_listen(listening: int) -> None:
+def test_this_user_may_listen(listening: int) -> None:
     assert owners(listening, listener._tables()) == {os.geteuid()}
     confirm(listening)
 
 
 @linux
-def test_a_socket_on_every_address_is_found() -> None:
+def test_socket_on_every_address_is_found() -> None:
     with socket.create_server(("", 0)) as server:
         assert owners(server.getsockname()[1], listener._tables()) == {os.geteuid()}
     if not socket.has_dualstack_ipv6():
@@ -116,7 +116,7 @@ def linux_anywhere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize(("uid", "trusted"), [(0, 1), (990, 1), (1000, 1), (1001, 0), (65534, 0)])
-def test_root_the_agent_and_this_user_are_trusted_and_nobody_else(
+def test_only_root_the_agent_and_this_user_are_trusted(
     linux_anywhere: pytest.MonkeyPatch, uid: int, trusted: int
 ) -> None:
     linux_anywhere.setattr(listener, "_tables", lambda: [row(LOOPBACK, uid)])
@@ -129,7 +129,7 @@ def test_root_the_agent_and_this_user_are_trusted_and_nobody_else(
         confirm(PORT)
 
 
-def test_one_stranger_among_several_listeners_is_one_too_many(
+def test_one_untrusted_listener_among_several_is_refused(
     linux_anywhere: pytest.MonkeyPatch,
 ) -> None:
     linux_anywhere.setattr(listener, "_tables", lambda: [row(LOOPBACK, 0) + row(EVERY, 1001)])
@@ -137,7 +137,7 @@ def test_one_stranger_among_several_listeners_is_one_too_many(
         confirm(PORT)
 
 
-def test_where_root_is_written_as_nobody_nobody_is_trusted(
+def test_overflow_user_is_untrusted(
     linux_anywhere: pytest.MonkeyPatch,
 ) -> None:
     linux_anywhere.setattr(os, "geteuid", lambda: 65534)
@@ -147,7 +147,7 @@ def test_where_root_is_written_as_nobody_nobody_is_trusted(
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(), PermissionError()])
-def test_tables_that_cannot_be_read_are_a_refusal_with_advice(
+def test_unreadable_socket_tables_are_a_refusal(
     linux_anywhere: pytest.MonkeyPatch, error: OSError
 ) -> None:
     def denied(*args: Any, **kwargs: Any) -> Any:
@@ -158,7 +158,7 @@ def test_tables_that_cannot_be_read_are_a_refusal_with_advice(
         confirm(PORT)
 
 
-def test_a_machine_without_the_agent_s_user_has_none() -> None:
+def test_agent_user_may_be_missing() -> None:
     pwd = pytest.importorskip("pwd")
     try:
         expected = pwd.getpwnam("himds").pw_uid
@@ -167,7 +167,7 @@ def test_a_machine_without_the_agent_s_user_has_none() -> None:
     assert listener._agent_uid() == expected
 
 
-def test_where_there_is_no_arc_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listener_is_not_checked_on_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(listener, "_tables", lambda: pytest.fail("a table was read"))
     confirm(PORT)
@@ -202,21 +202,21 @@ little = pytest.mark.skipif(sys.byteorder != "little", reason="Windows is little
         ([ipv4_row("127.0.0.1", 7)], [ipv6_row("::", 8)], {7}),
     ],
 )
-def test_windows_tables_tell_processes(
+def test_windows_tables_contain_processes(
     ipv4: list[bytes], ipv6: list[bytes], expected: set[int]
 ) -> None:
     assert listener_windows.listening(PORT, table(*ipv4), table(*ipv6)) == expected
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
-def test_windows_tables_that_are_torn_are_read_as_far_as_they_go(ipv4: bytes, ipv6: bytes) -> None:
+def test_truncated_windows_tables_are_read_partially(ipv4: bytes, ipv6: bytes) -> None:
     assert isinstance(listener_windows.listening(PORT, ipv4, ipv6), set)
 
 
 @pytest.mark.parametrize(
     ("process", "trusted"), [(7, True), (8, True), (9, True), (10, False), (11, False)]
 )
-def test_on_windows_the_service_the_system_and_this_user_are_trusted(
+def test_service_system_and_this_user_are_trusted_on_windows(
     monkeypatch: pytest.MonkeyPatch, process: int, trusted: bool
 ) -> None:
     users = {8: "S-1-5-18", 9: "S-1-5-21-1-1001", 10: "S-1-5-21-1-1002", 11: "", None: ""}
@@ -232,7 +232,7 @@ def test_on_windows_the_service_the_system_and_this_user_are_trusted(
         confirm(PORT)
 
 
-def test_on_windows_a_user_that_is_not_told_is_not_this_one(
+def test_unknown_user_is_untrusted_on_windows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(listener_windows, "_service_process", lambda: None)
@@ -241,7 +241,7 @@ def test_on_windows_a_user_that_is_not_told_is_not_this_one(
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="asks Windows")
-def test_windows_tells_whose_a_socket_is() -> None:
+def test_windows_returns_the_process_of_a_socket() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert listener_windows.owners(port) == {os.getpid()}

@@ -93,7 +93,7 @@ def test_failure_does_not_contain_secrets_that_were_sent(clock: FakeClock) -> No
     )
 
 
-def test_transport_errors_are_thrown_in_with_how_long_it_took(clock: FakeClock) -> None:
+def test_transport_errors_have_their_duration(clock: FakeClock) -> None:
     def fail(request: Request) -> Response:
         clock.seconds += 3
         raise ReadFailed("reset")
@@ -108,7 +108,7 @@ def test_transport_errors_are_thrown_in_with_how_long_it_took(clock: FakeClock) 
     assert ExchangeRunner(fail, clock).run(steps()) == 3
 
 
-def test_a_failure_says_how_often_and_how_long_it_was_tried(
+def test_failure_has_number_and_duration_of_attempts(
     clock: FakeClock, responses: ResponseFactory
 ) -> None:
     def steps() -> Steps[None]:
@@ -143,7 +143,7 @@ class SlowGate:
         self.heeded.append(response.status)
 
 
-def test_waiting_in_the_gate_is_no_time_in_which_nothing_answered(clock: FakeClock) -> None:
+def test_waiting_for_the_rate_limiter_is_not_request_time(clock: FakeClock) -> None:
     def fail(request: Request) -> Response:
         clock.seconds += 3
         raise ReadFailed("reset")
@@ -153,7 +153,7 @@ def test_waiting_in_the_gate_is_no_time_in_which_nothing_answered(clock: FakeClo
     assert caught.value.seconds == 3
 
 
-def test_every_answer_is_heeded(clock: FakeClock, responses: ResponseFactory) -> None:
+def test_rate_limiter_observes_every_response(clock: FakeClock, responses: ResponseFactory) -> None:
     rate_limiter = SlowGate(clock, 0)
     ExchangeRunner(lambda _: responses.error(429), clock, rate_limiter=rate_limiter).run(
         send(REQUEST)
@@ -161,16 +161,14 @@ def test_every_answer_is_heeded(clock: FakeClock, responses: ResponseFactory) ->
     assert rate_limiter.heeded == [429]
 
 
-def test_what_the_gate_lets_nobody_send_was_not_tried(clock: FakeClock) -> None:
+def test_request_refused_by_the_rate_limiter_is_not_an_attempt(clock: FakeClock) -> None:
     rate_limiter = SlowGate(clock, 0, Refused("the service asked this machine to rest"))
     with pytest.raises(Refused) as caught:
         ExchangeRunner(never, clock, rate_limiter=rate_limiter).run(send(REQUEST))
     assert str(caught.value) == "the service asked this machine to rest."
 
 
-def test_every_silent_stretch_is_told_before_it_begins(
-    clock: FakeClock, responses: ResponseFactory
-) -> None:
+def test_heartbeat_precedes_each_step(clock: FakeClock, responses: ResponseFactory) -> None:
     told: list[tuple[float, float]] = []
 
     def slow(request: Request) -> Response:
@@ -201,7 +199,7 @@ EXCHANGES: dict[str, Callable[..., Steps[Token]]] = {
     ("status", "headers"),
     [(429, {"retry_after": "60"}), (503, {"retry_after": "60"}), (410, {}), (0, {})],
 )
-def test_no_service_makes_a_fetch_longer_than_others_wait_for_it(
+def test_no_service_makes_a_fetch_longer_than_its_waiters_wait(
     clock: FakeClock,
     responses: ResponseFactory,
     kind: str,
@@ -222,7 +220,7 @@ def test_no_service_makes_a_fetch_longer_than_others_wait_for_it(
     assert caught.value.status == (status or None)
 
 
-def test_whoever_has_no_time_for_a_pause_says_what_the_last_answer_was(
+def test_timeout_before_a_pause_names_the_last_status(
     clock: FakeClock, responses: ResponseFactory
 ) -> None:
     seen: list[Failure] = []
@@ -242,9 +240,7 @@ def test_whoever_has_no_time_for_a_pause_says_what_the_last_answer_was(
     assert (caught.value.retry_after, caught.value.attempts) == (40, 3)
 
 
-def test_time_in_which_this_process_stood_still_is_not_the_service_s(
-    clock: FakeClock, responses: ResponseFactory
-) -> None:
+def test_suspended_time_does_not_count(clock: FakeClock, responses: ResponseFactory) -> None:
     def frozen(request: Request) -> Response:
         clock.seconds += 36_000
         return responses.token()
@@ -257,7 +253,7 @@ def test_time_in_which_this_process_stood_still_is_not_the_service_s(
     assert ExchangeRunner(frozen, clock, seconds=LONGEST_EXCHANGE).run(steps()).status == 200
 
 
-def test_a_caller_s_own_end_is_the_last_request_s_too(clock: FakeClock) -> None:
+def test_total_timeout_limits_the_last_request(clock: FakeClock) -> None:
     given: list[float] = []
 
     def hang(request: Request) -> Response:

@@ -33,7 +33,7 @@ def candidate(explanation: Explanation, rule: str) -> Candidate:
     return found
 
 
-def test_every_rule_says_what_it_found_and_what_it_lacks() -> None:
+def test_every_rule_lists_met_and_missing_conditions() -> None:
     explanation = explained(APP_SERVICE)
     assert explanation.chosen == "app-service"
     assert [tuple(c) for c in explanation.candidates] == [
@@ -56,7 +56,7 @@ def test_every_rule_says_what_it_found_and_what_it_lacks() -> None:
     ]
 
 
-def test_it_reads_as_a_line_of_a_log() -> None:
+def test_explanation_is_one_log_line() -> None:
     said = str(explained(APP_SERVICE))
     assert said.startswith(
         "app-service was selected because it is the first that matches: "
@@ -67,7 +67,7 @@ def test_it_reads_as_a_line_of_a_log() -> None:
     assert said.isprintable()
 
 
-def test_a_source_that_was_asked_for_is_explained_as_that() -> None:
+def test_forced_source_is_explained() -> None:
     explanation = explained(APP_SERVICE, "imds")
     assert (explanation.chosen, explanation.forced) == ("imds", True)
     assert "because the caller requested it" in str(explanation)
@@ -75,7 +75,7 @@ def test_a_source_that_was_asked_for_is_explained_as_that() -> None:
     assert explained({"IDENTITY_ENDPOINT": "x", "IMDS_ENDPOINT": "y"}, "arc").chosen == "arc"
 
 
-def test_an_installed_agent_is_found_and_gives_way_to_an_imds_that_is_named(
+def test_installed_agent_is_detected_unless_imds_is_configured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os.path, "exists", lambda path: "himds" in str(path))
@@ -87,7 +87,7 @@ def test_an_installed_agent_is_found_and_gives_way_to_an_imds_that_is_named(
     assert candidate(explanation, "arc-installed").missing == (OTHER_IMDS,)
 
 
-def test_whoever_debugs_is_told(
+def test_explanation_is_logged_at_debug_level(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in APP_SERVICE.items():
@@ -110,7 +110,7 @@ SOURCES = {spec.rule: spec.name for spec in HOSTS}
     st.dictionaries(st.sampled_from(VARIABLES), st.just("http://s3cret.example/value")),
     st.booleans(),
 )
-def test_what_is_explained_is_what_is_done_and_no_value_is_told(
+def test_explanation_matches_detection_and_shows_no_value(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], agent: bool
 ) -> None:
     monkeypatch.setattr(os.path, "exists", lambda path: agent)

@@ -35,7 +35,7 @@ FACTS = failure_to_dict(Refused("it would not", "Ask again.", status=429, retry_
 
 
 @given(st.text())
-def test_any_words_make_one_bounded_printable_line(text: str) -> None:
+def test_any_text_becomes_one_bounded_printable_line(text: str) -> None:
     quoted = sanitize(text)
     assert quoted.isprintable()
     assert quoted.isascii() or quoted.encode()
@@ -46,7 +46,7 @@ def test_any_words_make_one_bounded_printable_line(text: str) -> None:
     "hostile",
     ["\x1b[31m", "\x07", "\r\n", "\u202e", "\u2066", "\u200b", "\ud800", "\x00", "\u2028", "\x9b"],
 )
-def test_what_plays_with_a_terminal_or_a_reader_is_taken_out(hostile: str) -> None:
+def test_control_characters_are_removed(hostile: str) -> None:
     assert hostile not in sanitize(f"before{hostile}after")
 
 
@@ -63,7 +63,7 @@ def test_what_plays_with_a_terminal_or_a_reader_is_taken_out(hostile: str) -> No
         "https://passw0rd@example.com",
     ],
 )
-def test_what_looks_like_a_secret_is_taken_out(secret: str) -> None:
+def test_apparent_secrets_are_redacted(secret: str) -> None:
     for part in ("c2ln", "c2VjcmV0", "opaque", "passw0rd"):
         assert part not in sanitize(f"it says {secret} there")
 
@@ -75,11 +75,11 @@ def test_what_looks_like_a_secret_is_taken_out(secret: str) -> None:
         "error: ask help@example.com", "at 12:30", "AADSTS50034: no such user",
     ],
 )  # fmt: skip
-def test_what_looks_like_none_stays(harmless: str) -> None:
+def test_harmless_text_is_not_redacted(harmless: str) -> None:
     assert sanitize(harmless) == harmless
 
 
-def test_a_secret_that_is_known_is_taken_out_wherever_it_stands() -> None:
+def test_known_secret_is_redacted_everywhere() -> None:
     failure = Refused("not abcdefgh-12345678 !", "Mend ABCDEFGH.")
     failure.redact(Secret("abcdefgh-12345678"))
     assert str(failure) == "not <hidden> !. Mend <hidden>."
@@ -87,7 +87,7 @@ def test_a_secret_that_is_known_is_taken_out_wherever_it_stands() -> None:
 
 
 @pytest.mark.parametrize("kind", [Unavailable, Refused, Malformed, SecretUnreadable])
-def test_facts_come_back_as_they_were(kind: type[Failure]) -> None:
+def test_failure_survives_serialization(kind: type[Failure]) -> None:
     failure = kind(
         "it would not",
         "Ask again.",
@@ -104,13 +104,13 @@ def test_facts_come_back_as_they_were(kind: type[Failure]) -> None:
 
 
 @given(JSON)
-def test_planted_facts_are_a_failure_or_a_value_error(facts: Any) -> None:
+def test_any_record_is_a_failure_or_a_value_error(facts: Any) -> None:
     with pytest.raises(ValueError, match="not "):
         failure_from_dict(facts)
 
 
 @given(st.sampled_from(sorted(FACTS)), JSON)
-def test_a_planted_fact_is_a_failure_or_a_value_error(name: str, planted: Any) -> None:
+def test_any_single_value_is_a_failure_or_a_value_error(name: str, planted: Any) -> None:
     try:
         failure = failure_from_dict({**FACTS, name: planted})
     except ValueError:
@@ -127,7 +127,7 @@ def test_numbers_out_of_range_are_refused(name: str, planted: Any) -> None:
         failure_from_dict({**FACTS, name: planted})
 
 
-def test_escape_sequences_that_were_planted_do_not_come_back() -> None:
+def test_escape_sequences_in_a_record_are_removed() -> None:
     failure = failure_from_dict(
         {**FACTS, "problem": "\x1b]0;owned\x07", "request_summary": "\u202eevil"}
     )

@@ -44,7 +44,7 @@ def structure(kind: int, fields: bytes, *strings: bytes) -> bytes:
     return head + fields + b"\0".join(strings) + b"\0\0"
 
 
-def test_windows_has_it_in_a_table() -> None:
+def test_windows_firmware_table_is_parsed() -> None:
     table = (
         structure(0, b"\x01\x02", b"BIOS", b"1.0")
         + structure(1, b"\x02\x01", b"Virtual Machine", b"Microsoft Corporation")
@@ -62,6 +62,6 @@ def test_any_table_is_read_to_its_end(table: bytes) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="asks Windows")
-def test_windows_shows_it_by_a_function_of_its_own() -> None:
+def test_windows_firmware_function_is_called() -> None:
     assert len(dmi._windows_table()) > 100
     assert firmware().is_azure in (True, False, None)

@@ -35,7 +35,9 @@ def test_a_token_is_fresh_then_due_then_expired() -> None:
         (24 * HOUR, 0, 12 * HOUR),
     ],
 )
-def test_when_a_refresh_falls_due(lifetime: float, refresh_in: float | None, delay: float) -> None:
+def test_refresh_time_depends_on_the_lifetime(
+    lifetime: float, refresh_in: float | None, delay: float
+) -> None:
     assert refresh_delay(lifetime, refresh_in, 0.0) == delay
 
 
@@ -52,7 +54,7 @@ def test_jitter_brings_a_refresh_forward_by_a_tenth_at_most(
     assert 0.9 * latest <= refresh_delay(lifetime, refresh_in, random) <= latest
 
 
-def test_setbacks_wait_longer_each_time_up_to_a_bound() -> None:
+def test_back_off_delays_grow_up_to_a_limit() -> None:
     waits = [back_off_delay(n, 0.5) for n in range(1, 40)]
     assert waits[:5] == [30, 60, 120, 240, 300]
     assert waits == sorted(waits)

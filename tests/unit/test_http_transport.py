@@ -73,7 +73,7 @@ def sent(
         return send(Request(url, headers or {}, seconds=seconds))
 
 
-def test_what_is_sent_is_what_was_meant_and_no_more() -> None:
+def test_request_contains_only_the_intended_headers() -> None:
     with serving(b"HTTP/1.1 200 OK\r\nX-Name: v\r\nContent-Length: 2\r\n\r\n{}") as server:
         response = sent(server.url, {"Metadata": "true"})
     line, *headers = server.received.decode().split("\r\n")
@@ -85,7 +85,7 @@ def test_what_is_sent_is_what_was_meant_and_no_more() -> None:
     assert response.received_at == FakeClock().now()
 
 
-def test_a_post_takes_its_body_along() -> None:
+def test_post_sends_its_body() -> None:
     body = b'{"StartRequests": [{"EventId": "e"}]}'
     heard = b""
 
@@ -105,7 +105,7 @@ def test_a_post_takes_its_body_along() -> None:
     assert heard == body
 
 
-def test_a_proxy_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_is_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "HTTP_PROXY",
         "http_proxy",
@@ -129,14 +129,14 @@ def test_no_netrc_password_is_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: ob
     assert b"Authorization" not in server.received
 
 
-def test_a_redirect_is_an_answer_like_any_other() -> None:
+def test_redirect_is_returned_and_not_followed() -> None:
     answer = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n"
     with serving(answer) as server:
         assert sent(server.url).status == 302
 
 
 @pytest.mark.parametrize("encoding", [b"gzip", b"x-gzip, identity", b"br"])
-def test_a_compressed_body_is_refused_before_it_is_inflated(encoding: bytes) -> None:
+def test_compressed_body_is_refused(encoding: bytes) -> None:
     answer = (
         b"HTTP/1.1 200 OK\r\nContent-Encoding: " + encoding + b"\r\n"
         b"Content-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
@@ -146,13 +146,13 @@ def test_a_compressed_body_is_refused_before_it_is_inflated(encoding: bytes) -> 
 
 
 @pytest.mark.parametrize("named", [b"identity", b"Identity", b""])
-def test_a_body_that_is_said_not_to_be_compressed_is_read(named: bytes) -> None:
+def test_identity_encoding_is_accepted(named: bytes) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: " + named + b"\r\nContent-Length: 2\r\n\r\n{}"
     with serving(answer) as server:
         assert sent(server.url).body == b"{}"
 
 
-def test_a_redirect_with_a_compressed_body_is_not_read_by_requests() -> None:
+def test_compressed_redirect_body_is_not_read() -> None:
     answer = (
         b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Encoding: gzip\r\n"
         b"Content-Length: 4\r\n\r\n\x1f\x8b\x08\x00"
@@ -161,7 +161,7 @@ def test_a_redirect_with_a_compressed_body_is_not_read_by_requests() -> None:
         sent(server.url)
 
 
-def test_provisional_answers_are_passed_over() -> None:
+def test_provisional_responses_are_skipped() -> None:
     answer = (
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -187,7 +187,7 @@ def test_each_request_has_a_connection_of_its_own() -> None:
     assert len(server.requests) == 2
 
 
-def test_a_chunked_body_is_put_together() -> None:
+def test_chunked_body_is_joined() -> None:
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"
     with serving(answer) as server:
         assert sent(server.url).body == b"{}"
@@ -204,13 +204,13 @@ def test_a_chunked_body_is_put_together() -> None:
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
     ],
 )
-def test_an_answer_that_breaks_off_or_is_none_is_dropped(answer: bytes) -> None:
+def test_incomplete_response_is_read_failed(answer: bytes) -> None:
     with serving(answer) as server, pytest.raises(ReadFailed):
         sent(server.url)
 
 
 @pytest.mark.skipif(WINE, reason="wine resets no connection")
-def test_a_reset_is_dropped() -> None:
+def test_reset_is_read_failed() -> None:
     def reset(connection: socket.socket) -> None:
         at_once = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
@@ -220,7 +220,7 @@ def test_a_reset_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("framed", [True, False])
-def test_a_body_may_have_so_many_bytes_and_not_one_more(framed: bool) -> None:
+def test_body_size_is_limited(framed: bool) -> None:
     for size in (MAX_BODY, MAX_BODY + 1):
         length = f"Content-Length: {size}\r\n" if framed else ""
         with RawServer(f"HTTP/1.1 200 OK\r\n{length}\r\n".encode() + bytes(size)) as server:
@@ -231,7 +231,7 @@ def test_a_body_may_have_so_many_bytes_and_not_one_more(framed: bool) -> None:
                 sent(server.url)
 
 
-def test_a_huge_body_is_not_read_to_its_end() -> None:
+def test_huge_body_is_not_read_completely() -> None:
     def flood(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         try:
@@ -263,7 +263,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("what", ENDLESS)
-def test_a_whole_request_has_one_deadline(what: str) -> None:
+def test_whole_request_has_one_timeout(what: str) -> None:
     with RawServer(*ENDLESS[what], hold=True) as server:
         clock = RealTimeClock()
         started = clock.now()
@@ -273,7 +273,7 @@ def test_a_whole_request_has_one_deadline(what: str) -> None:
         assert server.closed.wait(5), "the connection was not closed"
 
 
-def test_the_deadline_is_of_the_clock_that_was_given() -> None:
+def test_timeout_uses_the_given_clock() -> None:
     clock = FakeClock()
 
     def drip(connection: socket.socket) -> None:
@@ -291,7 +291,7 @@ def test_the_deadline_is_of_the_clock_that_was_given() -> None:
 
 
 @pytest.mark.parametrize("what", ["100 Continue", "a chunk's extension", "trailers"])
-def test_what_comes_without_end_and_fast_is_bounded_by_its_size(what: str) -> None:
+def test_endless_response_is_limited_by_size(what: str) -> None:
     first, then = ENDLESS[what]
     with (
         RawServer(first, then * 10_000, every=0) as server,
@@ -300,7 +300,7 @@ def test_what_comes_without_end_and_fast_is_bounded_by_its_size(what: str) -> No
         sent(server.url, clock=RealTimeClock(), seconds=60)
 
 
-def test_a_name_that_takes_long_to_resolve_is_unreached(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_name_resolution_is_connect_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve, done = socket.getaddrinfo, threading.Event()
 
     def slow(host: bytes, port: int, family: int, kind: int, protocol: int, flags: int = 0) -> Any:
@@ -314,7 +314,7 @@ def test_a_name_that_takes_long_to_resolve_is_unreached(monkeypatch: pytest.Monk
     done.set()
 
 
-def test_a_name_with_a_dead_address_is_reached_by_its_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_next_address_is_used_if_one_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     with RawServer(HEAD + b"Content-Length: 2\r\n\r\n{}") as server, socket.socket() as dead:
         dead.bind(("127.0.0.1", 0))  # bound, and not listening
         found = [
@@ -325,7 +325,7 @@ def test_a_name_with_a_dead_address_is_reached_by_its_next(monkeypatch: pytest.M
         assert sent(f"http://two.example:{server.port}/", clock=RealTimeClock()).body == b"{}"
 
 
-def test_a_field_that_comes_twice_has_both_values() -> None:
+def test_repeated_header_field_has_all_values() -> None:
     fields = b"WWW-Authenticate: Basic realm=a\r\nwww-authenticate: Bearer\r\n"
     with serving(HEAD + fields + b"Content-Length: 0\r\n\r\n") as server:
         assert sent(server.url).headers["www-authenticate"] == "Basic realm=a, Bearer"
@@ -340,7 +340,7 @@ def test_a_field_that_comes_twice_has_both_values() -> None:
         ("{}//two//slashes", b"//two//slashes"),
     ],
 )
-def test_the_target_is_what_the_url_says(url: str, target: bytes) -> None:
+def test_request_target_matches_the_url(url: str, target: bytes) -> None:
     with RawServer(HEAD + b"Content-Length: 0\r\n\r\n") as server:
         sent(url.format(f"http://127.0.0.1:{server.port}"))
     assert server.requests[0].split(b" ")[1] == target
@@ -362,12 +362,12 @@ def test_the_target_is_what_the_url_says(url: str, target: bytes) -> None:
         "http://" + "a" * 70 + "\u00fc.example/",
     ],
 )
-def test_an_endpoint_that_is_no_url_is_said_to_be_wrong_at_once(url: str) -> None:
+def test_invalid_url_is_refused_without_retries(url: str) -> None:
     with pytest.raises(Unavailable, match="no request can be sent to"):
         sent(url)
 
 
-def test_who_debugs_http_sees_no_secret(
+def test_http_client_debugging_shows_no_secret(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
@@ -376,14 +376,14 @@ def test_who_debugs_http_sees_no_secret(
     assert capsys.readouterr().out == ""
 
 
-def test_a_header_that_cannot_be_sent_is_not_shown() -> None:
+def test_invalid_header_is_not_shown() -> None:
     with pytest.raises(Unavailable) as caught:
         sent("http://127.0.0.1:9/", {"Authorization": "Basic s3cret\r\nX: y"})
     assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [Secret("Basic s3cret-of-arc"), "Basic s3cret-of-arc"])
-def test_a_secret_is_revealed_to_the_service_and_to_no_message(value: Any) -> None:
+def test_secret_is_sent_and_not_shown(value: Any) -> None:
     with RawServer(b"HTTP/9.9 s3cret-of-arc Basic s3cret-of-arc\r\n\r\n") as server:
         with pytest.raises(TransportError) as caught:
             sent(server.url, {"Authorization": value})
@@ -398,7 +398,7 @@ def test_a_secret_is_revealed_to_the_service_and_to_no_message(value: Any) -> No
         "Content-Length: 2\r\nContent-Length: 3", "Content-Type: multipart/mixed",
     ],
 )  # fmt: skip
-def test_broken_header_fields_are_refused_and_in_no_log(
+def test_invalid_header_fields_are_refused_and_not_logged(
     field: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -410,7 +410,7 @@ def test_broken_header_fields_are_refused_and_in_no_log(
     assert "s3cret" not in caplog.text
 
 
-def test_what_a_stranger_says_is_quoted() -> None:
+def test_error_text_of_another_program_is_sanitized() -> None:
     with (
         serving(b"\x1b[31mSSH-2.0 eyJhbGciOiJub25lIn0.x.y \xe2\x80\xae" * 50) as server,
         pytest.raises(ReadFailed) as caught,
@@ -420,7 +420,7 @@ def test_what_a_stranger_says_is_quoted() -> None:
     assert "eyJ" not in str(caught.value)
 
 
-def test_an_error_that_nobody_thought_of_is_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_error_is_converted(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -456,19 +456,19 @@ print(sorted(set(sys.modules) - before))
     assert done.stdout.splitlines() == ["200", "200", "ConnectFailed", "[]"]
 
 
-def test_a_port_where_nobody_listens_is_unreached() -> None:
+def test_closed_port_is_connect_failed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(ConnectFailed, match="refused"):
         sent(f"http://127.0.0.1:{port}/")
 
 
-def test_a_name_that_does_not_resolve_is_unreached() -> None:
+def test_unresolvable_name_is_connect_failed() -> None:
     with pytest.raises(ConnectFailed):
         sent("http://nowhere.invalid/")
 
 
-def test_a_connect_time_out_is_unreached(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connect_timeout_is_connect_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(*args: object, **kwargs: object) -> None:
         raise TimeoutError
 
@@ -486,7 +486,7 @@ def test_a_connect_time_out_is_unreached(monkeypatch: pytest.MonkeyPatch) -> Non
         b"HTTP/1.1 200 OK\r\n\r\n" + bytes(MAX_BODY + 1),
     ],
 )  # fmt: skip
-def test_an_error_carries_neither_request_nor_secret(said: bytes) -> None:
+def test_error_holds_neither_request_nor_secret(said: bytes) -> None:
     with RawServer(said) as server, pytest.raises((TransportError, Failure)) as caught:
         sent(server.url, {"Authorization": Secret("Basic s3cret")})
     error = caught.value
@@ -494,5 +494,5 @@ def test_an_error_carries_neither_request_nor_secret(said: bytes) -> None:
     assert error.__cause__ is error.__context__ is None
     frames = traceback.walk_tb(error.__traceback__)
     assert {frame.f_code.co_name for frame, _ in frames} <= {
-        "test_an_error_carries_neither_request_nor_secret", "sent", "send",
+        "test_error_holds_neither_request_nor_secret", "sent", "send",
     }  # fmt: skip

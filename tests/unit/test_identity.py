@@ -28,7 +28,7 @@ def test_a_selector_is_sent_by_the_services_name(selector: str, parameter: str) 
 
 
 @pytest.mark.parametrize("key", ["msi_res_id", "mi_res_id", "resource_id"])
-def test_every_spelling_of_a_resource_id_is_understood(key: str) -> None:
+def test_all_names_of_the_resource_id_are_understood(key: str) -> None:
     assert parse_identity(identity_config={key: "/subscriptions/s"}) == Identity(
         "resource_id", "/subscriptions/s"
     )
@@ -61,7 +61,7 @@ def test_an_unknown_key_alone_is_refused_and_the_known_ones_are_named() -> None:
         parse_identity(client_id="", identity_config={"principal": "x", "object_id": None})
 
 
-def test_an_unknown_key_beside_a_selector_is_left_out_with_a_warning() -> None:
+def test_unknown_key_with_a_selector_only_warns() -> None:
     with pytest.warns(UserWarning, match=r"identity_config has an unknown key 'principal'.*not"):
         identity = parse_identity(identity_config={"principal": "x", "object_id": "o"})
     assert identity == Identity("object_id", "o")
@@ -70,13 +70,13 @@ def test_an_unknown_key_beside_a_selector_is_left_out_with_a_warning() -> None:
 
 
 @pytest.mark.parametrize("value", ["  ", "a\nb", "a\x00b", 7, b"x"])
-def test_a_value_that_names_nobody_is_refused_rather_than_dropped(value: object) -> None:
+def test_invalid_selector_value_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="client_id"):
         parse_identity(client_id=value)  # type: ignore[arg-type]
 
 
 @given(st.text())
-def test_whatever_is_given_is_refused_or_kept(value: str) -> None:
+def test_any_selector_is_refused_or_kept(value: str) -> None:
     try:
         identity = parse_identity(object_id=value)
     except ValueError:
@@ -86,19 +86,19 @@ def test_whatever_is_given_is_refused_or_kept(value: str) -> None:
 
 
 @pytest.mark.parametrize("config", [["client_id"], "client_id", 7])
-def test_an_identity_config_that_is_no_mapping_is_refused(config: Any) -> None:
+def test_identity_config_must_be_a_mapping(config: Any) -> None:
     with pytest.raises(ValueError, match="identity_config is a mapping"):
         parse_identity(identity_config=config)
 
 
 @given(st.text())
-def test_only_the_case_of_ascii_letters_makes_no_difference(value: str) -> None:
+def test_only_ascii_case_is_ignored(value: str) -> None:
     assert ascii_lower(value).encode("utf-8", "surrogatepass") == (
         value.encode("utf-8", "surrogatepass").lower()
     )
 
 
-def test_the_kelvin_sign_is_no_k() -> None:
+def test_kelvin_sign_is_not_the_letter_k() -> None:
     assert "\N{KELVIN SIGN}".lower() == "k"
     assert ascii_lower("\N{KELVIN SIGN}") != ascii_lower("K") == "k"
     source = Source("imds", "http://x")

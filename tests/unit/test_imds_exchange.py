@@ -47,12 +47,12 @@ def test_a_selector_is_sent(identity: Identity, parameter: str) -> None:
     assert start(identity).step.request.url.endswith(parameter)
 
 
-def test_a_resource_cannot_smuggle_parameters() -> None:
+def test_resource_cannot_inject_parameters() -> None:
     url = start(resource="x&client_id=y#z").step.request.url
     assert url.endswith("&resource=x%26client_id%3Dy%23z")
 
 
-def test_a_claims_challenge_asks_the_service_to_skip_its_cache() -> None:
+def test_claims_challenge_bypasses_the_service_cache() -> None:
     assert "bypass_cache" not in start().step.request.url
     assert start(claims="{}").step.request.url.endswith("&bypass_cache=true")
 
@@ -100,18 +100,18 @@ def test_a_redirect_is_not_followed(responses: ResponseFactory, status: int) -> 
         (SYSTEM_ASSIGNED, {"client_id": "any"}),
     ],
 )
-def test_an_answer_for_whom_was_asked_is_taken(
+def test_token_of_the_requested_identity_is_accepted(
     responses: ResponseFactory, identity: Identity, echo: dict[str, str]
 ) -> None:
     assert start(identity).finish(responses.token(**echo)).value == "a-token"
 
 
-def test_an_answer_for_somebody_else_is_discarded(responses: ResponseFactory) -> None:
+def test_token_of_another_identity_is_discarded(responses: ResponseFactory) -> None:
     with pytest.raises(Malformed, match="did not confirm the client_id 'abc'"):
         start(Identity("client_id", "abc")).respond(responses.token(client_id="other"))
 
 
-def test_what_a_service_says_is_shown_without_secrets_or_line_breaks(
+def test_error_text_is_shown_without_secrets_or_line_breaks(
     responses: ResponseFactory,
 ) -> None:
     jwt = "eyJhbGciOiJSUzI1NiJ9.eyJvaWQiOiIxIn0.c2lnbmF0dXJl"

@@ -65,7 +65,7 @@ def agent(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"IDENTITY_ENDPOINT": ""}, "imds", f"http://169.254.169.254{TOKEN}"),
     ],
 )
-def test_the_environment_names_the_source(
+def test_environment_selects_the_source(
     environment: dict[str, str], name: str, endpoint: str
 ) -> None:
     source = found(environment)
@@ -85,7 +85,7 @@ def test_an_installed_agent_is_found_without_its_variables() -> None:
     assert found(APP_SERVICE).name == "app-service"
 
 
-def test_the_agent_is_looked_for_where_windows_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agent_is_detected_in_its_windows_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
 
     def exists(path: str) -> bool:
@@ -131,7 +131,7 @@ def test_only_code_may_name_another_tokens_directory() -> None:
         "http://x\x1b[31m", "http://\u202ex", "http://x:\u0661",
     ],
 )  # fmt: skip
-def test_an_endpoint_that_is_no_plain_url_is_refused_by_name(value: str) -> None:
+def test_invalid_endpoint_is_refused_with_its_variable(value: str) -> None:
     source = found({"AZURE_POD_IDENTITY_AUTHORITY_HOST": value})
     with pytest.raises(
         Unavailable, match=r"^AZURE_POD_IDENTITY_AUTHORITY_HOST results in"
@@ -153,9 +153,7 @@ def test_an_endpoint_that_is_no_plain_url_is_refused_by_name(value: str) -> None
         ({**WORKLOAD, "AZURE_TENANT_ID": "a tenant"}, "AZURE_TENANT_ID"),
     ],
 )
-def test_the_variable_that_is_wrong_is_the_one_that_is_named(
-    environment: dict[str, str], variable: str
-) -> None:
+def test_wrong_variable_is_named(environment: dict[str, str], variable: str) -> None:
     source = found(environment)
     with pytest.raises(
         Unavailable, match=f"^{variable} results in .* not a plain http.*unset {variable}"
@@ -163,7 +161,7 @@ def test_the_variable_that_is_wrong_is_the_one_that_is_named(
         source.check()
 
 
-def test_a_host_s_secret_is_known_where_there_is_one() -> None:
+def test_source_has_the_secret_of_its_host() -> None:
     for environment, secret in ((APP_SERVICE, "h"), (SERVICE_FABRIC, "h"), (AZURE_ML, "s")):
         source = found(environment)
         assert isinstance(source, AppHostSource)
@@ -174,7 +172,7 @@ def test_a_host_s_secret_is_known_where_there_is_one() -> None:
     assert source.secret is None
 
 
-def test_a_workload_s_identity_and_token_file_are_fields_of_its_own() -> None:
+def test_workload_source_has_client_id_and_token_file() -> None:
     source = found(WORKLOAD)
     assert isinstance(source, WorkloadSource)
     assert (source.client_id, source.token_file) == ("c", "/f")

@@ -55,20 +55,20 @@ def unreached(seconds: float) -> ConnectFailed:
 
 
 @pytest.mark.parametrize("status", [404, 429, 500, 502, 503, 504, 599])
-def test_the_published_schedule_is_kept(responses: ResponseFactory, status: int) -> None:
+def test_documented_backoff_is_used(responses: ResponseFactory, status: int) -> None:
     taken, end = pauses(lambda _: responses.error(status))
     assert taken == [2, 4, 8, 16]
     assert end.status == status
 
 
 @pytest.mark.parametrize("status", [200, 204, 301, 307, 400, 401, 403, 405, 418])
-def test_other_answers_are_final(responses: ResponseFactory, status: int) -> None:
+def test_other_responses_are_final(responses: ResponseFactory, status: int) -> None:
     taken, end = pauses(lambda _: responses.error(status))
     assert taken == []
     assert end.status == status
 
 
-def test_what_is_final_is_a_matter_of_the_operation(responses: ResponseFactory) -> None:
+def test_final_statuses_depend_on_the_operation(responses: ResponseFactory) -> None:
     """A token endpoint that answers 404 is being updated; other categories have no such thing."""
     rules = {status: rule for status, rule in TOKEN_RULES.items() if status != 404}
     taken, end = pauses(lambda _: responses.error(404), rules=rules)
@@ -78,7 +78,7 @@ def test_what_is_final_is_a_matter_of_the_operation(responses: ResponseFactory) 
 
 
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1))
-def test_410_is_retried_for_70_seconds_however_the_dice_fall(numbers: list[float]) -> None:
+def test_410_is_retried_for_70_seconds_with_any_jitter(numbers: list[float]) -> None:
     dice = iter(numbers * 100)
     responses = ResponseFactory(FakeClock())
     taken, end = pauses(lambda _: responses.error(410), lambda: next(dice))
@@ -87,39 +87,39 @@ def test_410_is_retried_for_70_seconds_however_the_dice_fall(numbers: list[float
     assert end.status == 410
 
 
-def test_a_service_that_was_updating_keeps_its_budget_whatever_comes_then(
+def test_update_budget_remains_after_other_outcomes(
     responses: ResponseFactory,
 ) -> None:
     taken, _ = pauses(lambda n: responses.error(410) if n == 0 else unreached(0.0))
     assert sum(taken) >= 70
 
 
-def test_5xx_pauses_for_a_second_at_least(responses: ResponseFactory) -> None:
+def test_5xx_pauses_for_at_least_a_second(responses: ResponseFactory) -> None:
     taken, _ = pauses(lambda _: responses.error(500), lambda: 0.0)
     assert min(taken) >= 1
 
 
-def test_peers_are_spread(responses: ResponseFactory) -> None:
+def test_jitter_spreads_clients(responses: ResponseFactory) -> None:
     early, _ = pauses(lambda _: responses.error(429), lambda: 0.0)
     late, _ = pauses(lambda _: responses.error(429), lambda: 0.999)
     assert early[0] == 1
     assert late[0] == pytest.approx(3, abs=0.01)
 
 
-def test_retry_after_is_honoured_and_not_undercut(responses: ResponseFactory) -> None:
+def test_pause_is_at_least_retry_after(responses: ResponseFactory) -> None:
     taken, _ = pauses(lambda _: responses.error(429, retry_after="20"))
     assert taken[0] == 20.5
     taken, _ = pauses(lambda _: responses.error(503, retry_after="0"))
     assert taken[0] == 2
 
 
-def test_a_retry_after_of_minutes_is_for_the_caller_to_wait(responses: ResponseFactory) -> None:
+def test_long_retry_after_is_left_to_the_caller(responses: ResponseFactory) -> None:
     taken, end = pauses(lambda _: responses.error(429, retry_after="600"))
     assert taken == []
     assert end.status == 429
 
 
-def test_retry_after_may_be_a_date_by_the_service_s_clock(responses: ResponseFactory) -> None:
+def test_retry_after_date_uses_the_clock_of_the_service(responses: ResponseFactory) -> None:
     service = responses.clock.service()
     responses.clock.skew = 5000
     dates = {
@@ -130,7 +130,7 @@ def test_retry_after_may_be_a_date_by_the_service_s_clock(responses: ResponseFac
 
 
 @given(st.text())
-def test_a_retry_after_from_a_stranger_is_seconds_or_nothing(value: str) -> None:
+def test_any_retry_after_is_seconds_or_none(value: str) -> None:
     respond = ResponseFactory(FakeClock()).raw(429, retry_after=value)
     seconds = respond.retry_after
     assert seconds is None or seconds >= 0
@@ -138,21 +138,21 @@ def test_a_retry_after_from_a_stranger_is_seconds_or_nothing(value: str) -> None
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001, CONNECT_SECONDS, 2 * CONNECT_SECONDS])
 @pytest.mark.parametrize("dice", [0.0, 0.5, 0.999])
-def test_where_nothing_answers_it_is_over_within_ten_seconds(seconds: float, dice: float) -> None:
+def test_unreachable_service_fails_within_ten_seconds(seconds: float, dice: float) -> None:
     taken, end = pauses(lambda _: unreached(seconds), lambda: dice)
     assert isinstance(end, Unavailable)
     assert "no service" in str(end)
     assert sum(taken) + seconds * (len(taken) + 1) <= 10
 
 
-def test_a_dropped_connection_is_retried_as_an_updating_service(responses: ResponseFactory) -> None:
+def test_dropped_connection_is_retried(responses: ResponseFactory) -> None:
     taken, end = pauses(lambda _: ReadFailed("reset"))
     assert taken == [2, 4, 8, 16]
     assert isinstance(end, Unavailable)
     assert "reset" in str(end)
 
 
-def test_an_answer_ends_the_retries(responses: ResponseFactory) -> None:
+def test_response_ends_the_retries(responses: ResponseFactory) -> None:
     outcomes: list[Outcome] = [
         unreached(0),
         ReadFailed("x"),
@@ -164,7 +164,7 @@ def test_an_answer_ends_the_retries(responses: ResponseFactory) -> None:
     assert end.status == 200
 
 
-def test_an_answer_that_was_read_much_too_late_is_asked_for_again(
+def test_response_that_was_read_too_late_is_retried(
     responses: ResponseFactory,
 ) -> None:
     stale = responses.token()
@@ -185,22 +185,20 @@ def many(responses: ResponseFactory, kind: str) -> Callable[[int], Outcome]:
 
 
 @pytest.mark.parametrize("kind", ["connect", "read", "status", "updating", "throttled"])
-def test_one_attempt_is_one_whatever_comes_of_it(responses: ResponseFactory, kind: str) -> None:
+def test_single_attempt_is_never_repeated(responses: ResponseFactory, kind: str) -> None:
     taken, _ = pauses(many(responses, kind), retry_options=RetryOptions(attempts=1))
     assert taken == []
 
 
 @pytest.mark.parametrize("kind", ["read", "status", "updating", "throttled"])
-def test_a_caller_may_want_more_attempts_or_fewer(responses: ResponseFactory, kind: str) -> None:
+def test_number_of_attempts_is_configurable(responses: ResponseFactory, kind: str) -> None:
     for attempts in (2, 3, 12):
         taken, _ = pauses(many(responses, kind), retry_options=RetryOptions(attempts=attempts))
         assert len(taken) == attempts - 1
 
 
 @pytest.mark.parametrize("kind", ["connect", "read", "status"])
-def test_a_limit_to_one_kind_of_outcome_is_none_to_the_others(
-    responses: ResponseFactory, kind: str
-) -> None:
+def test_attempt_limits_of_outcomes_are_independent(responses: ResponseFactory, kind: str) -> None:
     wishes: dict[str, Any] = {f"{kind}_attempts": 2}
     wish = DEFAULT_RETRY._replace(**wishes)
     for other in ("connect", "read", "status"):
@@ -209,7 +207,7 @@ def test_a_limit_to_one_kind_of_outcome_is_none_to_the_others(
         assert len(taken) == (1 if other == kind else len(usual))
 
 
-def test_who_wants_to_wait_for_a_service_to_appear_may(responses: ResponseFactory) -> None:
+def test_connect_attempts_are_configurable(responses: ResponseFactory) -> None:
     taken, _ = pauses(many(responses, "connect"), retry_options=RetryOptions(connect_attempts=6))
     assert len(taken) == 5
     both = RetryOptions(attempts=3, connect_attempts=6)
@@ -217,7 +215,7 @@ def test_who_wants_to_wait_for_a_service_to_appear_may(responses: ResponseFactor
     assert len(taken) == 2
 
 
-def test_pauses_are_the_caller_s_but_never_shorter_than_the_service_asks_for(
+def test_configured_pauses_respect_retry_after(
     responses: ResponseFactory,
 ) -> None:
     wish = RetryOptions(first_pause=3, longest_pause=10)
@@ -229,26 +227,26 @@ def test_pauses_are_the_caller_s_but_never_shorter_than_the_service_asks_for(
     assert pauses(many(responses, "status"), retry_options=none)[0] == [1, 1, 1, 1]
 
 
-def test_more_kinds_of_answers_may_be_worth_asking_again(responses: ResponseFactory) -> None:
+def test_additional_statuses_can_be_retried(responses: ResponseFactory) -> None:
     taken, end = pauses(
         lambda _: responses.error(418), retry_options=RetryOptions(statuses=frozenset({418}))
     )
     assert (taken, end.status) == ([2, 4, 8, 16], 418)
 
 
-def test_a_request_keeps_to_the_caller_s_bounds() -> None:
+def test_request_respects_the_timeouts_of_the_caller() -> None:
     wish = RetryOptions(connect_seconds=1, request_seconds=3)
     request = next(with_retries(REQUEST, no_jitter, "", retry_options=wish)).request  # type: ignore[union-attr]
     assert (request.connect_seconds, request.seconds) == (1, 3)
     assert next(with_retries(REQUEST, no_jitter, "")) == Send(REQUEST)
 
 
-def test_pauses_stay_bounded_however_many_there_are() -> None:
+def test_pauses_stay_bounded() -> None:
     taken, _ = pauses(lambda _: ReadFailed("x"), retry_options=RetryOptions(attempts=199))
     assert max(taken) == 16
 
 
-def test_wishes_go_before_what_is_usual() -> None:
+def test_options_of_the_caller_precede_defaults() -> None:
     assert RetryOptions(attempts=1).with_defaults(
         RetryOptions(attempts=5, seconds=3)
     ) == RetryOptions(attempts=1, seconds=3)

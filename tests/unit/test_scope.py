@@ -18,7 +18,7 @@ from imds_identity._core.scope import claims_of, resource_of
         ("6c5b0a7e-0000-0000-0000-000000000000", "6c5b0a7e-0000-0000-0000-000000000000"),
     ],
 )
-def test_a_scope_names_its_resource(scope: str, resource: str) -> None:
+def test_scope_names_its_resource(scope: str, resource: str) -> None:
     assert resource_of((scope,)) == resource
 
 
@@ -35,7 +35,7 @@ def test_anything_but_one_scope_is_refused(scopes: tuple[object, ...]) -> None:
 
 
 @given(st.text())
-def test_a_resource_is_never_empty_nor_more_than_a_word(scope: str) -> None:
+def test_resource_is_one_nonempty_word(scope: str) -> None:
     try:
         resource = resource_of((scope,))
     except ValueError:

@@ -16,7 +16,7 @@ from imds_identity._core.secret import HIDDEN, Secret
 SECRETS = st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
 
 
-def test_it_shows_itself_to_nobody_but_who_reveals_it() -> None:
+def test_only_reveal_returns_the_secret() -> None:
     secret = Secret("s3cret").after("Basic ")
     assert secret.reveal() == "Basic s3cret"
     for shown in (repr(secret), str(secret), f"{secret}", repr([secret]), f"{secret!r:>20}"):
@@ -28,7 +28,7 @@ def test_it_shows_itself_to_nobody_but_who_reveals_it() -> None:
 
 
 @given(SECRETS, st.text(), st.text())
-def test_it_is_found_in_any_text(value: str, before: str, after: str) -> None:
+def test_secret_is_found_in_any_text(value: str, before: str, after: str) -> None:
     shown = Secret(value).redacted(f"{before}{value}{after}")
     letters = "".join(c for c in value if c.isalnum())
     if len(letters) >= 8:
@@ -37,7 +37,7 @@ def test_it_is_found_in_any_text(value: str, before: str, after: str) -> None:
 
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz+/=0123456789", min_size=16), st.binary())
-def test_its_encodings_are_found(value: str, before: bytes) -> None:
+def test_encodings_of_the_secret_are_found(value: str, before: bytes) -> None:
     secret = Secret(value)
     encoded = base64.b64encode(before + value.encode()).decode().rstrip("=")
     no_jitter = encoded[4 * (len(before) // 3 + 2) : -4]
@@ -48,13 +48,13 @@ def test_its_encodings_are_found(value: str, before: bytes) -> None:
 
 
 @given(st.text())
-def test_a_text_without_it_stays_as_it_is(text: str) -> None:
+def test_text_without_the_secret_is_unchanged(text: str) -> None:
     secret = Secret("0123456789abcdef" * 4)
     if not any(c.isdigit() and c.isascii() for c in text):
         assert secret.redacted(text) == text
 
 
-def test_what_stands_around_it_stays() -> None:
+def test_text_around_the_secret_remains() -> None:
     secret = Secret("dGhlIHNlY3JldA==")
     assert secret.redacted("the header 'dGhlIHNlY3JldA==' is wrong") == (
         "the header '<hidden>==' is wrong"
@@ -62,6 +62,6 @@ def test_what_stands_around_it_stays() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "a\n", "a\r\nb", "\x00", "ü", "\ud800"])
-def test_what_cannot_go_into_a_header_is_known(value: str) -> None:
+def test_unsendable_secrets_are_recognized(value: str) -> None:
     assert not Secret(value).fits_a_header()
     assert Secret("x y=").fits_a_header()

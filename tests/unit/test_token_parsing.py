@@ -29,7 +29,7 @@ def test_the_lifetime_comes_from_expires_on(clock: FakeClock, responses: Respons
 
 
 @pytest.mark.parametrize("skew", [-40_000.0, -60.0, 60.0, 40_000.0])
-def test_a_skewed_clock_changes_nothing_but_how_the_end_is_written(
+def test_clock_skew_changes_only_expires_on(
     clock: FakeClock, responses: ResponseFactory, skew: float
 ) -> None:
     clock.skew = skew
@@ -38,13 +38,15 @@ def test_a_skewed_clock_changes_nothing_but_how_the_end_is_written(
     assert token.expires_on == pytest.approx(clock.wall() + 3600, abs=1)
 
 
-def test_a_second_between_clocks_is_no_skew(clock: FakeClock, responses: ResponseFactory) -> None:
+def test_one_second_between_clocks_is_not_skew(
+    clock: FakeClock, responses: ResponseFactory
+) -> None:
     clock.skew = 1.5
     token = token_from(responses.token(lifetime=3600), no_jitter())
     assert token.expires_on == int(clock.service() + 3600)
 
 
-def test_expires_in_shortens_a_life_and_never_lengthens_it(responses: ResponseFactory) -> None:
+def test_expires_in_only_shortens_the_lifetime(responses: ResponseFactory) -> None:
     received = responses.clock.now()
     shorter = token_from(responses.token(lifetime=3600, expires_in="600"), no_jitter())
     longer = token_from(responses.token(lifetime=3600, expires_in="86400"), no_jitter())
@@ -53,7 +55,7 @@ def test_expires_in_shortens_a_life_and_never_lengthens_it(responses: ResponseFa
     assert longer.expires_at == without.expires_at == pytest.approx(received + 3600, abs=1)
 
 
-def test_without_a_date_the_local_clock_has_to_do(responses: ResponseFactory) -> None:
+def test_local_clock_is_used_without_a_date_header(responses: ResponseFactory) -> None:
     for date in ("", "yesterday", "99999"):
         answer = responses.token(lifetime=3600)
         answer.headers = {**answer.headers, "date": date}
@@ -82,19 +84,19 @@ def test_numbers_may_be_strings(responses: ResponseFactory, number: object) -> N
         "2026-11-21T12:00:00Z", "٣٦٠٠", " 5",
     ],
 )  # fmt: skip
-def test_a_lifetime_that_is_no_number_of_seconds_is_refused_by_name(
+def test_invalid_lifetime_is_refused_with_its_field_name(
     responses: ResponseFactory, field: str, number: Any
 ) -> None:
     with pytest.raises(Malformed, match=f"{field} is not a number of seconds"):
         token_from(responses.token(**{field: number}), no_jitter())
 
 
-def test_a_missing_expires_on_is_refused(responses: ResponseFactory) -> None:
+def test_missing_expires_on_is_refused(responses: ResponseFactory) -> None:
     with pytest.raises(Malformed, match="no expires_on"):
         token_from(responses.token(expires_on=None), no_jitter())
 
 
-def test_a_token_that_has_expired_is_refused(responses: ResponseFactory) -> None:
+def test_expired_token_is_refused(responses: ResponseFactory) -> None:
     with pytest.raises(Malformed, match=r"expired 60 s ago.*Check this machine's clock"):
         token_from(responses.token(lifetime=-60, expires_in=None), no_jitter())
 
@@ -107,13 +109,11 @@ def test_a_token_of_an_unknown_type_is_refused(responses: ResponseFactory, token
 
 
 @pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER", None])
-def test_a_bearer_token_is_presented_in_one_spelling(
-    responses: ResponseFactory, token_type: Any
-) -> None:
+def test_token_type_is_normalized(responses: ResponseFactory, token_type: Any) -> None:
     assert token_from(responses.token(token_type=token_type), no_jitter()).token_type == "Bearer"
 
 
-def test_an_expires_in_of_0_says_nothing(responses: ResponseFactory) -> None:
+def test_expires_in_of_zero_is_ignored(responses: ResponseFactory) -> None:
     """Cloud Shell writes it beside every expires_on."""
     token = token_from(responses.token(lifetime=3600, expires_in=0), no_jitter())
     assert token.expires_at == pytest.approx(responses.clock.now() + 3600, abs=1)
@@ -130,7 +130,7 @@ def test_an_expires_in_of_0_says_nothing(responses: ResponseFactory) -> None:
         ("6/20/2025 12:07:58 PM +00:00", (2025, 6, 20, 12, 7, 58)),
     ],
 )
-def test_azure_ml_writes_dates(
+def test_dates_of_azure_ml_are_understood(
     responses: ResponseFactory, written: str, moment: tuple[int, int, int, int, int, int]
 ) -> None:
     token = token_from(responses.token(expires_on=written, expires_in=None), no_jitter())
@@ -145,13 +145,13 @@ def test_azure_ml_writes_dates(
         "02/30/2025 02:57:58 +00:00", "6/20/0000 2:57:58 +00:00", "06/20/2025 24:00:00 +00:00",
     ],
 )  # fmt: skip
-def test_a_date_that_is_none_is_refused(responses: ResponseFactory, written: str) -> None:
+def test_invalid_date_is_refused(responses: ResponseFactory, written: str) -> None:
     with pytest.raises(Malformed, match="expires_on"):
         token_from(responses.token(expires_on=written, expires_in=None), no_jitter())
 
 
 @given(st.datetimes(min_value=datetime(2025, 7, 1), max_value=datetime(2900, 1, 1)))  # noqa: DTZ001
-def test_both_of_azure_ml_s_spellings_are_one_moment(moment: datetime) -> None:
+def test_both_date_formats_of_azure_ml_are_equal(moment: datetime) -> None:
     responses = ResponseFactory(FakeClock())
     day = f"{moment.month}/{moment.day}/{moment.year}"
     linux = f"{day} {moment:%H:%M:%S} +00:00"
@@ -178,7 +178,7 @@ def late(responses: ResponseFactory, seconds: float, **token: Any) -> Response:
 
 @pytest.mark.parametrize("skew", [-7200.0, -60.0, 0.0, 60.0, 7200.0])
 @pytest.mark.parametrize("frozen", [0.0, 30.0, 36_000.0])
-def test_a_process_that_was_frozen_before_it_read_thinks_no_better_of_the_token(
+def test_suspended_process_does_not_extend_the_lifetime(
     clock: FakeClock, responses: ResponseFactory, skew: float, frozen: float
 ) -> None:
     clock.skew = skew
@@ -189,7 +189,7 @@ def test_a_process_that_was_frozen_before_it_read_thinks_no_better_of_the_token(
     assert token.expires_on == pytest.approx(clock.wall() - frozen + 86400, abs=2)
 
 
-def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "Sun, 15 Jun 2025 15:06:40 -0000"
     assert http_date(said) == http_date(said.replace("-0000", "GMT")) == EPOCH
 
@@ -197,7 +197,7 @@ def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "value", ["", None, 7, ["a"], "a\r\nb", "\x00", "tökén", "a b", "x" * 70_000]
 )
-def test_an_access_token_that_is_none_is_refused(responses: ResponseFactory, value: Any) -> None:
+def test_invalid_access_token_is_refused(responses: ResponseFactory, value: Any) -> None:
     with pytest.raises(Malformed, match="access_token"):
         token_from(responses.token(access_token=value), no_jitter())
 
@@ -220,7 +220,7 @@ def test_an_access_token_that_is_none_is_refused(responses: ResponseFactory, val
         (b'{"access_token": "secret"', "\x1b[31m json eyJhbGciOiJSUzI1NiJ9.e30", Malformed),
     ],
 )
-def test_garbage_is_told_apart_and_not_repeated(
+def test_garbage_is_classified_and_not_quoted(
     responses: ResponseFactory, body: bytes, kind: str, error: type[Failure]
 ) -> None:
     with pytest.raises(error) as caught:
@@ -261,7 +261,7 @@ def test_any_json_object_is_a_token_or_a_failure(payload: dict[str, Any], date: 
 
 
 @given(st.floats(-1e8, 1e8), st.integers(5, 10**6), st.none() | st.integers(5, 10**6))
-def test_no_token_outlives_the_service_s_own_reckoning(
+def test_no_token_outlives_its_expiry_at_the_service(
     skew: float, lifetime: int, expires_in: int | None
 ) -> None:
     clock = FakeClock()
@@ -271,7 +271,7 @@ def test_no_token_outlives_the_service_s_own_reckoning(
     assert token_from(answer, 0.3).expires_at <= clock.now() + bound + 2.01
 
 
-def test_a_token_shows_itself_neither_in_its_repr_nor_in_a_pickle(
+def test_token_is_neither_shown_nor_pickled(
     responses: ResponseFactory,
 ) -> None:
     token = token_from(responses.token("secret"), no_jitter())
@@ -282,7 +282,7 @@ def test_a_token_shows_itself_neither_in_its_repr_nor_in_a_pickle(
         pickle.dumps(token)
 
 
-def test_a_token_that_was_set_back_is_the_same_but_for_when_it_falls_due(
+def test_back_off_changes_only_the_refresh_time(
     responses: ResponseFactory,
 ) -> None:
     token: Token = token_from(responses.token(), no_jitter())

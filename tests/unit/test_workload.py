@@ -94,7 +94,7 @@ def test_claims_are_sent(responses: ResponseFactory) -> None:
     assert form_of(stepped.step.request)["claims"] == [claims]
 
 
-def test_a_client_that_meets_challenges_says_so(responses: ResponseFactory) -> None:
+def test_cae_capability_is_sent(responses: ResponseFactory) -> None:
     capable = {"xms_cc": {"values": ["CP1"]}}
     [alone] = form_of(steps(WANTED._replace(cae=True)).step.request)["claims"]
     assert json.loads(alone) == {"access_token": capable}
@@ -106,7 +106,7 @@ def test_a_client_that_meets_challenges_says_so(responses: ResponseFactory) -> N
 
 
 @pytest.mark.parametrize("claims", ["{", "[]", "7", '{"access_token": 7}', "[" * 100_000])
-def test_claims_that_are_none_are_refused(claims: str) -> None:
+def test_invalid_claims_are_refused(claims: str) -> None:
     with pytest.raises(Refused, match="claims are not a JSON object"):
         steps(WANTED._replace(cae=True, claims=claims))
 
@@ -118,7 +118,7 @@ def test_claims_that_are_none_are_refused(claims: str) -> None:
         '{"access_token": {}}', '{"error": ["a"]}', '{"error": null}',
     ],
 )  # fmt: skip
-def test_an_answer_of_another_kind_is_a_failure(responses: ResponseFactory, respond: str) -> None:
+def test_other_response_is_a_failure(responses: ResponseFactory, respond: str) -> None:
     assert "s3cret" not in str(failure_of(steps(), responses.raw(200, respond)))
 
 
@@ -129,11 +129,11 @@ def test_an_answer_of_another_kind_is_a_failure(responses: ResponseFactory, resp
         10**400, "9" * 5000, -5, "-5", 0, None,
     ],
 )  # fmt: skip
-def test_a_lifetime_that_is_none_is_a_failure(responses: ResponseFactory, value: Any) -> None:
+def test_invalid_lifetime_is_a_failure(responses: ResponseFactory, value: Any) -> None:
     assert isinstance(failure_of(steps(), entra(responses, expires_in=value)), Malformed)
 
 
-def test_only_what_can_go_into_a_header_is_a_token(responses: ResponseFactory) -> None:
+def test_only_sendable_text_is_a_token(responses: ResponseFactory) -> None:
     for value in ("a b", "a\r\nX-Evil: 1", "tökén", ["a"], {"a": 1}, 7, "x" * 70_000):
         failure = failure_of(steps(), entra(responses, access_token=value))
         assert isinstance(failure, Malformed)
@@ -155,7 +155,7 @@ def test_any_json_is_a_token_or_a_failure(said: Any, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_what_may_pass_is_asked_again(responses: ResponseFactory, status: int) -> None:
+def test_transient_errors_are_retried(responses: ResponseFactory, status: int) -> None:
     stepped = steps()
     assert isinstance(stepped.respond(responses.error(status, retry_after="3")), Pause)
     assert stepped.step.seconds >= 3
@@ -164,7 +164,7 @@ def test_what_may_pass_is_asked_again(responses: ResponseFactory, status: int) -
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_entra_s_own_words_are_told_and_its_no_is_final(
+def test_refusal_of_entra_id_is_shown_and_not_retried(
     responses: ResponseFactory, status: int
 ) -> None:
     said = {
@@ -181,7 +181,7 @@ def test_a_redirect_is_not_followed(responses: ResponseFactory) -> None:
     assert "redirect" in str(failure_of(steps(), responses.raw(307, location="https://other")))
 
 
-def test_a_host_that_is_not_there_is_named_by_its_variable() -> None:
+def test_unreachable_host_names_its_variable() -> None:
     stepped = steps()
     for _ in range(2):
         stepped.respond(ConnectFailed("refused"))
@@ -191,12 +191,12 @@ def test_a_host_that_is_not_there_is_named_by_its_variable() -> None:
     assert "AZURE_AUTHORITY_HOST" in str(failure)
 
 
-def test_an_authority_without_tls_is_not_sent_the_workload_s_token() -> None:
+def test_workload_token_is_not_sent_without_tls() -> None:
     with pytest.raises(Unavailable, match=r"^AZURE_AUTHORITY_HOST must begin with https"):
         steps(authority="http://127.0.0.1:9/t")
 
 
-def test_a_selector_that_it_does_not_know_is_refused() -> None:
+def test_unsupported_selector_is_refused() -> None:
     with pytest.raises(Refused, match="cannot select an identity by object_id"):
         steps(TokenRequest(WANTED.resource, Identity("object_id", "c")))
 
@@ -210,7 +210,7 @@ def test_a_selector_that_it_does_not_know_is_refused() -> None:
         (b"x" * 65537, "does not contain a token"),
     ],
 )
-def test_a_federated_token_that_cannot_be_read_is_named_by_its_variable(
+def test_unreadable_federated_token_names_its_variable(
     tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     if content is not None:
@@ -220,7 +220,7 @@ def test_a_federated_token_that_cannot_be_read_is_named_by_its_variable(
     assert "AZURE_FEDERATED_TOKEN_FILE" in str(caught.value)
 
 
-def test_the_client_is_the_caller_s_else_the_environment_s(
+def test_client_id_of_the_caller_precedes_the_environment(
     responses: ResponseFactory, tmp_path: Path
 ) -> None:
     file = tmp_path / "token"
@@ -241,7 +241,7 @@ def test_the_client_is_the_caller_s_else_the_environment_s(
     assert [form["client_assertion"] for form in sent] == [["one"], ["two"]]
 
 
-def test_only_a_workload_s_token_is_another_for_a_client_that_meets_challenges(
+def test_only_workload_tokens_depend_on_cae(
     clock: FakeClock,
 ) -> None:
     token_cache = TokenCache(clock, no_jitter)
@@ -260,7 +260,7 @@ def workload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **more: str) -> No
         monkeypatch.setenv(name, str(tmp_path / value) if name.endswith("FILE") else value)
 
 
-def test_a_workload_without_a_client_id_is_refused_when_it_is_made(
+def test_workload_without_a_client_id_is_refused_by_the_constructor(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     workload(monkeypatch, tmp_path, AZURE_AUTHORITY_HOST="https://localhost:9")
@@ -271,7 +271,7 @@ def test_a_workload_without_a_client_id_is_refused_when_it_is_made(
     ManagedIdentityCredential()
 
 
-def test_a_workload_s_token_comes_over_tls_that_the_environment_trusts(
+def test_workload_trusts_the_certificates_of_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     body = json.dumps({"access_token": "a-token", "expires_in": 3600}).encode()
@@ -283,7 +283,7 @@ def test_a_workload_s_token_comes_over_tls_that_the_environment_trusts(
     assert request.startswith(b"POST /a-tenant/oauth2/v2.0/token HTTP/1.1\r\n")
 
 
-def test_it_goes_by_the_environment_s_proxy_as_the_internet_does(
+def test_workload_identity_uses_the_proxy_of_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with RawServer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as proxy:
@@ -299,7 +299,7 @@ def test_it_goes_by_the_environment_s_proxy_as_the_internet_does(
 @pytest.mark.parametrize(
     "said", [b'{"access_token": "a-token", "expires_in": 5}', b"{", b"<a-token"]
 )
-def test_neither_token_nor_assertion_is_in_a_log(
+def test_neither_token_nor_assertion_is_logged(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, said: bytes
 ) -> None:
     caplog.set_level(logging.DEBUG)
