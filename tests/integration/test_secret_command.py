@@ -76,7 +76,7 @@ def test_secret_is_written_to_a_private_file(vault: str, tmp_path: Path) -> None
     assert (done.returncode, done.stdout) == (0, b"")
     assert target.read_bytes() == "grüße\n".encode()
     if sys.platform == "win32":
-        assert windows.strangers(str(target)) == []
+        assert windows.other_readers(str(target)) == []
     else:
         assert target.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [target]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 from contextlib import contextmanager
 
 from .._core.claims import is_later
@@ -55,6 +56,15 @@ class SharedCache:
         if self._known_namespace is None:
             self._known_namespace = current_namespace()
         return self._known_namespace
+
+    def preload(self) -> None:
+        """Import what locks and access rights need on Windows."""
+        if sys.platform == "win32":
+            import filelock
+
+            from .._platform import windows
+
+            del filelock, windows
 
     def usable(self) -> bool:
         """Return whether the directory can be used; if not, a warning has reported the reason."""

@@ -57,6 +57,8 @@ class TokenClient:
         """Import everything that a fetch needs."""
         preload()
         self.source.preload()
+        if self.shared_cache:
+            self.shared_cache.preload()
         self.is_preloaded = True
 
     def entry(self, resource: str, *, cae: bool = False) -> CacheEntry:
