@@ -86,7 +86,7 @@ STEPS = [
     ("taking the lease", "_token_cache.fetch:Fetch._shared_token", True),
     ("building the request", "_http.runner:ExchangeRunner.run", False),
     ("waiting for the rate limit", "_http.transport:_send", False),
-    ("connecting", "_http.bounded:BoundedConnection.connect", True),
+    ("connecting", "_http.connection:BoundedConnection.connect", True),
     ("request and response", "_http.transport:_send", True),
     ("releasing the rate limit, parsing the token", "_http.runner:ExchangeRunner.run", True),
     ("writing to the shared cache", "_shared_cache.store:SharedCache.write", True),

@@ -67,7 +67,7 @@ def test_a_miss(
 ) -> None:
     directory = str(tmp_path / cache) if cache == "shared" else cache
     assert ManagedIdentityCredential(cache=directory).get_token(SCOPE).token
-    check(call_paths, "_platform.threads", *FETCH, *EXCHANGE, "_http.transport", "_http.bounded")
+    check(call_paths, "_platform.threads", *FETCH, *EXCHANGE, "_http.transport", "_http.connection")
 
 
 def test_a_miss_with_a_transport(imds_emulator: Emulator, call_paths: list[list[str]]) -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.secret import Secret
-from imds_identity._http import bounded
-from imds_identity._http.bounded import MAX_BODY
+from imds_identity._http import connection as http_connection
+from imds_identity._http.connection import MAX_BODY
 from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError, send
 from imds_identity._http.messages import Request, Response
 from imds_identity._http.runner import ExchangeRunner
@@ -321,7 +321,7 @@ def test_next_address_is_used_if_one_is_unreachable(monkeypatch: pytest.MonkeyPa
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", where)
             for where in (dead.getsockname(), ("127.0.0.1", server.port))
         ]
-        monkeypatch.setattr(bounded, "_resolve", lambda *_: found)
+        monkeypatch.setattr(http_connection, "_resolve", lambda *_: found)
         assert sent(f"http://two.example:{server.port}/", clock=RealTimeClock()).body == b"{}"
 
 
@@ -424,7 +424,7 @@ def test_unexpected_error_is_converted(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(bounded.BoundedConnection, "request", broken)
+    monkeypatch.setattr(http_connection.BoundedConnection, "request", broken)
     with pytest.raises(Refused, match="RuntimeError: can't start new thread") as caught:
         sent("http://127.0.0.1:9/")
     assert caught.value.__context__ is None
@@ -472,7 +472,7 @@ def test_connect_timeout_is_connect_failed(monkeypatch: pytest.MonkeyPatch) -> N
     def late(*args: object, **kwargs: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(bounded, "_connected", late)
+    monkeypatch.setattr(http_connection, "_connected", late)
     with pytest.raises(ConnectFailed, match="no connection within 2 s"):
         sent("http://127.0.0.1:9/")
 

@@ -17,7 +17,7 @@ from urllib3.exceptions import LocationValueError, NewConnectionError
 
 from .._core.failure import Reason, Unavailable
 from .._platform.threads import is_internal_thread
-from .bounded import (
+from .connection import (
     BoundedResponse,
     Deadline,
     bounded_response,
@@ -197,7 +197,7 @@ def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 class BoundedUrllib3Connection(HTTPConnection):
-    """A connection with limits like those of `bounded.BoundedConnection`."""
+    """A connection with limits like those of `connection.BoundedConnection`."""
 
     debuglevel = 0  # for the same reason
 

@@ -12,7 +12,7 @@ import http.client
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from .bounded import BoundedConnection, check_encoding, read_all
+from .connection import BoundedConnection, check_encoding, read_all
 from .exchange import ReadFailed
 from .messages import Request, Response
 from .transport_errors import invalid_url, plain_headers, transport_error_from

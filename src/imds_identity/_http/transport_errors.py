@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from .._core.secret import Secret
 from .._version import __version__
-from .bounded import timed_out
+from .connection import timed_out
 from .exchange import ConnectFailed, ReadFailed, TransportError
 
 if TYPE_CHECKING:

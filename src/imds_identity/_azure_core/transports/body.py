@@ -9,7 +9,7 @@ from azure.core.pipeline.transport import AsyncHttpResponse as OldAsyncHttpRespo
 from azure.core.pipeline.transport import HttpResponse as OldHttpResponse
 from azure.core.rest import AsyncHttpResponse, HttpResponse
 
-from ..._http.bounded import MAX_BODY, check_encoding, timed_out, too_large
+from ..._http.connection import MAX_BODY, check_encoding, timed_out, too_large
 from ..._http.messages import Response
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from ..._http.bounded import timed_out
+from ..._http.connection import timed_out
 from ..._http.exchange import ReadFailed
 from ..._token_cache.flight import Interrupted
 

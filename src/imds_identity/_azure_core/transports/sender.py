@@ -17,7 +17,7 @@ from azure.core.exceptions import (
 from azure.core.pipeline.transport import AsyncioRequestsTransport, RequestsTransport
 from azure.core.rest import HttpRequest
 
-from ..._http.bounded import call_with_timeout, timed_out
+from ..._http.connection import call_with_timeout, timed_out
 from ..._http.exchange import ConnectFailed, ReadFailed
 from ..._http.requests_transport import REQUESTS_ERRORS, transport_error_from_requests
 from ..._http.transport import parts_of

@@ -138,7 +138,7 @@ def public_address(host: str) -> str:
     """Return an address of ``host``, or raise unless all its addresses are public."""
     import socket
 
-    from ..._http.bounded import call_with_timeout
+    from ..._http.connection import call_with_timeout
 
     try:
         found = call_with_timeout(
