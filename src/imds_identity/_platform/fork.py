@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import nullcontext, suppress
-from importlib import import_module
+from contextlib import suppress
 
 from .locks import locked
 
@@ -23,7 +22,6 @@ FORK_SECONDS = 10.0
 """Seconds for which a fork waits for the log calls of other threads."""
 _POLL = 0.005
 
-fork_safe, load = nullcontext, import_module  # until nothing uses them any more
 _resets: list[Callable[[], None]] = []
 _uninterrupted: set[int] = set()
 _gate = threading.RLock()
