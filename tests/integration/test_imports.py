@@ -49,7 +49,9 @@ for claims in (None, CLAIMS, None):
             assert credential.get_token("https://vault.azure.net", claims=claims).token
         except ManagedIdentityError as error:
             assert str(error)
+    requesting.clear()
     clear_cache()
+    requesting.append(True)
 print(imported)
 """
 ASYNC = """
@@ -75,7 +77,9 @@ async def main():
                 assert (await credential.get_token("https://vault.azure.net", claims=claims)).token
             except ManagedIdentityError as error:
                 assert str(error)
+        requesting.clear()
         clear_cache()
+        requesting.append(True)
     requesting.clear()
 
 asyncio.run(main())
@@ -165,3 +169,46 @@ def test_a_program_without_http_client_may_fork_during_its_first_fetch(
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
+
+
+IN_THE_IMPORT_OF_ERRORS = """
+import os, signal, sys, threading
+from imds_identity import ManagedIdentityCredential
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "azure.core.exceptions":
+            importing.set()
+            threading.Event().wait(0.3)
+
+def fail():
+    try:
+        credential.get_token("https://vault.azure.net")
+    except Exception as error:
+        return type(error).__name__
+
+importing = threading.Event()
+sys.meta_path.insert(0, Slow())
+credential = ManagedIdentityCredential(client_id="nobody")
+thread = threading.Thread(target=fail)
+thread.start()
+importing.wait()
+child = os.fork()
+if not child:
+    signal.alarm(20)  # ends a child that hangs
+    os._exit(0 if fail() == "CredentialUnavailableError" else 1)
+print(os.waitpid(child, 0)[1])
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+def test_a_program_without_azure_core_may_fork_during_its_first_failure(
+    imds_emulator: Emulator, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IN_THE_IMPORT_OF_ERRORS],
+        env={**os.environ, **imds_emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "0", "")

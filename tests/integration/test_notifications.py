@@ -128,9 +128,12 @@ class TestLogging:
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
         process_token_cache().clear()
         adopted, waited = threading.Event(), list[bool]()
-        monkeypatch.setattr(
-            "imds_identity._platform.log.log", lambda *_: waited.append(adopted.wait(10))
-        )
+
+        def slow_log(level: str, message: str, *args: object) -> None:
+            if message.startswith("using the token of another process"):
+                waited.append(adopted.wait(10))
+
+        monkeypatch.setattr("imds_identity._platform.log.log", slow_log)
         ManagedIdentityCredential(cache=tmp_path / "c").get_token(SCOPE)
         adopted.set()
         assert wait_for(lambda: waited) == [True]

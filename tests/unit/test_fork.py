@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
 from imds_identity._platform import fork
 from imds_identity._platform.fork import uninterrupted
 from imds_identity._platform.threads import run_in_thread, start_thread
+from support import count_traced_lines
 
 
 def test_any_number_of_threads_may_enter_and_leave_at_once() -> None:
@@ -48,6 +50,42 @@ def test_threads_do_not_exclude_each_other() -> None:
     assert not inside.broken
 
 
+def test_calls_can_be_nested() -> None:
+    """The inner call neither waits for a fork nor ends the protection of the outer one."""
+    seen: list[bool] = []
+
+    def outer() -> None:
+        uninterrupted(int)
+        seen.append(threading.get_ident() in fork._uninterrupted)
+
+    uninterrupted(outer)
+    assert seen == [True]
+    assert fork._uninterrupted == set()
+
+
+def test_an_exception_at_any_line_leaves_nothing_to_wait_for() -> None:
+    class Stopped(BaseException):
+        pass
+
+    def is_in_fork(file: str, line: int) -> bool:
+        return file.endswith("fork.py")
+
+    uninterrupted(int)
+    lines = count_traced_lines(lambda: uninterrupted(int), is_in_fork, -1, Stopped)
+    assert lines > 3
+    for line in range(1, lines):  # the last one is in the `finally` clause
+        with suppress(Stopped):
+            count_traced_lines(lambda: uninterrupted(int), is_in_fork, line, Stopped)
+        assert fork._uninterrupted == set(), line
+
+
+def test_a_reset_that_fails_does_not_prevent_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[int] = []
+    monkeypatch.setattr(fork, "_resets", [lambda: 1 / 0, lambda: called.append(1)])
+    fork._after_fork_in_child()
+    assert called == [1]
+
+
 def test_an_exception_leaves_nothing_to_wait_for() -> None:
     with pytest.raises(ZeroDivisionError):
         uninterrupted(lambda: 1 / 0)
@@ -62,7 +100,6 @@ def test_a_fork_whose_preparation_was_interrupted_ends_without_an_error() -> Non
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
 def test_a_fork_waits_for_other_threads_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    uninterrupted(int)  # registers the hook
     monkeypatch.setattr(fork, "FORK_SECONDS", 0.02)
     go, inside = threading.Event(), threading.Event()
 

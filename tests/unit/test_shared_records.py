@@ -227,6 +227,7 @@ def test_record_with_any_value_in_a_field_is_ignored_or_harmless(
         {"token_type": "Bearer\r\nX: y"},
         {"token_type": "Bearer x"},
         {"token_type": ""},
+        {"token_type": None},
         {"expires_at": 1e300},
         {"expires_at": "x"},
         {"received_at": float("nan")},

@@ -7,6 +7,7 @@ import sys
 
 from .._core.scope import claims_of, resource_of
 from .._platform.environment import variable_value
+from .._platform.imports import run_imports
 from .._platform.log import is_logged
 from .._token_cache.notifications import log_credential
 from .._token_cache.options import CallOptions
@@ -112,6 +113,7 @@ class BaseCredential:
         uses_pipeline = any(hooks.values()) or (keywords is not None and keywords.uses_pipeline)
         if self._transport is None and not uses_pipeline:
             return None
+        run_imports("sender", _import_sender)
         from .transports import sender
 
         sender.check_transport(self._transport)
@@ -129,6 +131,7 @@ class BaseCredential:
         """Return the policies of the next request: tracing needs azure-core's pipeline, too."""
         if self._policies is not None or not _is_traced():
             return self._policies
+        run_imports("sender", _import_sender)
         from .transports.pipeline import Policies
 
         return Policies({}, {})
@@ -159,6 +162,7 @@ def error_from(failure: Failure) -> ManagedIdentityError:
     Call it outside the handler of ``failure``: the context of an exception keeps frames alive, and
     their variables hold secrets.
     """
+    run_imports("errors", _import_errors)
     from ..errors import error_from as public_error
 
     return public_error(failure)
@@ -167,13 +171,27 @@ def error_from(failure: Failure) -> ManagedIdentityError:
 def _preload() -> None:
     """Import what requests and failures need, unless the program does not use azure-core at all."""
     if _is_traced():
-        from .transports import sender
-
-        del sender
+        run_imports("sender", _import_sender)
     if "azure.core.exceptions" in sys.modules:
-        from .. import errors
+        run_imports("errors", _import_errors)
 
-        del errors
+
+def _import_errors() -> None:
+    from .. import errors
+
+    del errors
+
+
+def _import_keywords() -> None:
+    from . import keywords
+
+    del keywords
+
+
+def _import_sender() -> None:
+    from .transports import sender
+
+    del sender
 
 
 def _parsed(
@@ -181,6 +199,7 @@ def _parsed(
 ) -> ParsedKeywords | None:
     if not options:
         return None
+    run_imports("keywords", _import_keywords)
     from .keywords import parse
 
     return parse(options, class_name, own)

@@ -74,6 +74,8 @@ def access_problem(path: str, status: os.stat_result, *, trust_root: bool = Fals
 
         readers = ", ".join(other_readers(path))
         return readers and f"is accessible to other users ({readers}): {how_to_restrict(path)}"
+    if not hasattr(os, "geteuid"):
+        return ""
     user = os.geteuid()
     if status.st_uid != user and not (trust_root and status.st_uid == 0):
         return f"belongs to user {status.st_uid} and not to user {user}"

@@ -9,6 +9,7 @@ because a log handler may have a lock of its own.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
 
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 FORK_SECONDS = 10.0
 """Seconds for which a fork waits for the log calls of other threads."""
 _POLL = 0.005
+_LOCKING_MODULES = {"logging": "_lock", "concurrent.futures.thread": "_global_shutdown_lock"}
+"""Modules that take a lock before each fork and release it afterwards."""
 
 _resets: list[Callable[[], None]] = []
 _uninterrupted: set[int] = set()
 _gate = threading.RLock()
-_is_registered = False
 
 
 def reset_in_child(reset: Callable[[], None]) -> Callable[[], None]:
@@ -37,30 +39,48 @@ def reset_in_child(reset: Callable[[], None]) -> Callable[[], None]:
 def uninterrupted(call: Callable[..., object], *args: object, **kwargs: object) -> None:
     """Run ``call``; a fork by another thread waits until it returns. Calls run concurrently."""
     thread = threading.get_ident()
-    locked(_gate, _enter, thread)
-    try:
+    if thread in _uninterrupted:
+        call(*args, **kwargs)
+        return
+    try:  # a signal handler may raise at any moment from here on
+        locked(_gate, _uninterrupted.add, thread)
         call(*args, **kwargs)
     finally:
         _uninterrupted.discard(thread)
 
 
-def _enter(thread: int) -> None:
-    global _is_registered  # noqa: PLW0603 - hooks cannot be unregistered
-    if not _is_registered and hasattr(os, "register_at_fork"):
-        # Not at import: hooks run in reverse order, and this one must run before logging's hook
-        # takes the lock of all loggers, which the awaited log call may need.
-        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
-    _is_registered = True
-    _uninterrupted.add(thread)
-
-
 def _before_fork() -> None:
     _gate.acquire()
+    imported = _imported_locking_modules()
     for _ in range(round(FORK_SECONDS / _POLL)):
-        # A copy, which is made atomically: other threads change the original in the meantime.
+        # Other threads leave while this one looks; a copy is made in one step.
         if _uninterrupted.copy() <= {threading.get_ident()}:
-            return
+            break
+        _wait_without_logging_lock()
+    for name in _imported_locking_modules() - imported:
+        # Imported during the wait: it releases this lock after the fork.
+        getattr(sys.modules[name], _LOCKING_MODULES[name]).acquire()
+
+
+def _wait_without_logging_lock() -> None:
+    """Wait for `_POLL` without the lock that `logging` took for this fork.
+
+    Hooks run in reverse order of registration, so that logging's ran first if it was imported
+    later. A thread that this fork waits for may need the lock.
+    """
+    try:
+        threading.Condition(getattr(sys.modules.get("logging"), "_lock", None)).wait(_POLL)
+    except RuntimeError:  # this thread does not hold the lock
         threading.Event().wait(_POLL)
+
+
+def _imported_locking_modules() -> set[str]:
+    modules = {name: sys.modules.get(name) for name in _LOCKING_MODULES}
+    return {
+        name
+        for name, module in modules.items()
+        if module is not None and not getattr(module.__spec__, "_initializing", False)
+    }
 
 
 def _after_fork_in_parent() -> None:
@@ -73,8 +93,13 @@ def _after_fork_in_child() -> None:
     _gate = threading.RLock()
     _uninterrupted.intersection_update({threading.get_ident()})
     for reset in _resets:
-        reset()
+        with suppress(Exception):  # such as a descriptor that the program closed
+            reset()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

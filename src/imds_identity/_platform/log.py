@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from .fork import uninterrupted
+from .imports import run_imports
 from .threads import run_in_thread
 
 TYPE_CHECKING = False
@@ -35,13 +36,20 @@ def is_logged(level: str = "DEBUG") -> bool:
 
 
 def log(level: str, message: str, *args: object, exc_info: bool = False) -> None:
-    """Log ``message`` in this thread; this imports `logging` if necessary."""
+    """Log ``message`` in this thread; in the main thread use `log_in_thread`."""
+    run_imports("logging", _import_logging)
     import logging
 
     logger, number = logging.getLogger(NAME), getattr(logging, level)
     if logger.isEnabledFor(number):
         # The record names the caller of this function.
         uninterrupted(logger.log, number, message, *args, exc_info=exc_info, stacklevel=3)
+
+
+def _import_logging() -> None:
+    import logging
+
+    del logging
 
 
 def log_in_thread(level: str, message: str, *args: object) -> None:

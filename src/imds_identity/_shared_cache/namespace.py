@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from contextlib import suppress
 from typing import NamedTuple
 
 _SO_NETNS_COOKIE = 71
@@ -63,8 +64,8 @@ def _network() -> str:
 
 def network_inode() -> str:
     """Return the inode number of the network namespace, which is unique while it exists."""
-    try:
-        status = os.stat("/proc/self/ns/net")
-    except OSError:
-        return ""
-    return f"{status.st_dev}:{status.st_ino}"
+    for process in ("thread-self", "self"):  # a thread may be in a namespace of its own
+        with suppress(OSError):
+            status = os.stat(f"/proc/{process}/ns/net")
+            return f"{status.st_dev}:{status.st_ino}"
+    return ""

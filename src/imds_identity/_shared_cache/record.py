@@ -106,7 +106,11 @@ def _token(facts: dict[str, Any] | None, clock: Clock) -> Token | None:
         _number(count)
         if type(count) is not int:
             raise ValueError("not a count")
-    if not is_token(token.value) or canonical_type(token.token_type) != token.token_type:
+    if (
+        not is_token(token.value)
+        or canonical_type(token.token_type) != token.token_type
+        or not token.token_type
+    ):
         raise ValueError("not a token")
     received_at = _number(token.received_at, most=clock.now())  # later: from another boot
     _number(token.refresh_at, least=received_at)

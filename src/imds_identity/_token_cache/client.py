@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
+from .._platform.imports import run_imports
 from .._platform.log import is_logged
 from .fetch import Fetch
 from .notifications import log_shared_token
@@ -55,11 +56,15 @@ class TokenClient:
 
     def preload(self) -> None:
         """Import everything that a fetch needs."""
+        source = self.source
+        run_imports((source.name, source.endpoint.partition(":")[0]), self._import_modules)
+        self.is_preloaded = True
+
+    def _import_modules(self) -> None:
         preload()
         self.source.preload()
         if self.shared_cache:
             self.shared_cache.preload()
-        self.is_preloaded = True
 
     def entry(self, resource: str, *, cae: bool = False) -> CacheEntry:
         """Return the cache entry for ``resource``; the first call determines the source.
@@ -74,7 +79,7 @@ class TokenClient:
         if redetect is not None:
             self.source = redetect()
             if self.is_preloaded:
-                self.source.preload()
+                self.preload()
             self._redetect = None
         return self.token_cache.entry(key_for(self.source, self.identity, resource, cae=cae))
 

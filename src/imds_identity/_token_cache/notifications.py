@@ -29,7 +29,7 @@ def log_credential(class_name: str, source: Source, identity: Identity) -> None:
     else:
         name = f"the {identity}"
     host = source.label if source.is_per_machine else source
-    log("INFO", "%s will use %s with %s", class_name, host, name)
+    log_in_thread("INFO", "%s will use %s with %s", class_name, host, name)
 
 
 def log_shared_token(summary: str, token: Token, now: float) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from .._core.identity import parse_identity
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import Environment
-from .._platform.log import is_logged, log
+from .._platform.log import is_logged, log_in_thread
 from .._shared_cache.location import known_shared_caches, shared_cache_for
 from .._sources.registry import detect
 from .cache import TokenCache
@@ -102,7 +102,7 @@ def _log_source(source: TokenSource, forced: str | None, environment: Environmen
     from .._sources.explain import explain
 
     reasons = explain(forced, environment=environment)
-    log("DEBUG", "tokens come from %s; %s", source, reasons)
+    log_in_thread("DEBUG", "tokens come from %s; %s", source, reasons)
 
 
 def clear_all() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .._core.failure import Failure, Unavailable
-from .._platform.fork import uninterrupted
 from .flight import LONGEST_EXCHANGE
 from .notifications import notify
 from .options import FetchTrace
@@ -73,7 +72,7 @@ class TokenExchange:
         self.trace.requested = True
         if self._preload:
             heartbeat(_IMPORT_SECONDS)
-            uninterrupted(self._preload)  # a fork during an import would leave a lock in the child
+            self._preload()
         from .._http.transport import direct_sender
 
         source, clock = self._source, self._token_cache.clock

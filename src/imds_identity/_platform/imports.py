@@ -1,0 +1,35 @@
+"""Imports that neither a fork nor a signal handler can cut in two.
+
+A module that another thread is importing stays locked in a forked child. A signal handler that
+raises during an import, which can happen in the main thread only, can leave it locked, too.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from .fork import uninterrupted
+from .threads import run_in_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_IMPORT_SECONDS = 60.0
+_done: set[object] = set()
+
+
+def run_imports(key: object, imports: Callable[[], object]) -> None:
+    """Call ``imports``, a function of import statements, once for each ``key``.
+
+    Raises:
+        ImportError: if a module is missing.
+    """
+    if key in _done:
+        return
+    if threading.current_thread() is threading.main_thread():
+        run_in_thread(lambda: uninterrupted(imports), _IMPORT_SECONDS)
+        imports()  # finds the modules, or raises what the thread dropped
+    else:
+        uninterrupted(imports)
+    _done.add(key)
