@@ -129,6 +129,16 @@ def test_a_request_imports_nothing(
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]
 
 
+def check_child(script: str, emulator: Emulator, directory: Path) -> None:
+    """Run a script that forks and prints the child's status; check that it is 0 without errors."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env={**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": str(directory)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "0", "")
+
+
 IN_THE_FIRST_IMPORT = """
 import os, signal, sys, threading
 from imds_identity import ManagedIdentityCredential
@@ -163,12 +173,7 @@ thread.join()
 def test_a_program_without_http_client_may_fork_during_its_first_fetch(
     imds_emulator: Emulator, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", IN_THE_FIRST_IMPORT],
-        env={**os.environ, **imds_emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path)},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
+    check_child(IN_THE_FIRST_IMPORT, imds_emulator, tmp_path)
 
 
 IN_THE_IMPORT_OF_ERRORS = """
@@ -206,9 +211,4 @@ thread.join()
 def test_a_program_without_azure_core_may_fork_during_its_first_failure(
     imds_emulator: Emulator, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", IN_THE_IMPORT_OF_ERRORS],
-        env={**os.environ, **imds_emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path)},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "0", "")
+    check_child(IN_THE_IMPORT_OF_ERRORS, imds_emulator, tmp_path)

@@ -56,8 +56,8 @@ class TokenClient:
 
     def preload(self) -> None:
         """Import everything that a fetch needs."""
-        source = self.source
-        run_imports((source.name, source.endpoint.partition(":")[0]), self._import_modules)
+        scheme = self.source.endpoint.partition(":")[0]
+        run_imports((self.source.name, scheme, bool(self.shared_cache)), self._import_modules)
         self.is_preloaded = True
 
     def _import_modules(self) -> None:
