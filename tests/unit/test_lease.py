@@ -182,10 +182,9 @@ def test_lease_whose_file_was_replaced_is_acquired_again(
 def test_lease_is_not_acquired_during_its_cooldown(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:
-    with shared_cache.leased("x") as lease:
-        assert lease
-        lease.cooldown(2)
-        lease.extend(1)
+    attempt = shared_cache.lease_attempt("x")
+    assert attempt.try_acquire(seconds=1, cooldown=2)
+    attempt.close()
     seconds, acquired = waited(shared_cache, clock)
     assert 2 <= seconds < 2.5
     assert acquired

@@ -384,6 +384,8 @@ def test_process_whose_draft_was_removed_logs_no_warning(
 def test_record_published_during_a_write_is_not_overwritten_by_an_earlier_one(
     shared_cache: SharedCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shared_cache.write(Record(KEY, new_token(clock, "first")))
+    clock.seconds += 60
     early = new_token(clock, "early")
     clock.seconds += 60
     later = Record(KEY, new_token(clock, "later"))

@@ -279,6 +279,8 @@ def sanitize(text: str, max_length: int = _MAX_QUOTE) -> str:
     """
     import re
 
-    visible = "".join(c if c.isprintable() else " " for c in text[: 4 * max_length])
+    visible = text[: 4 * max_length]
+    if not visible.isprintable():
+        visible = "".join(c if c.isprintable() else " " for c in visible)
     clean = " ".join(re.sub(_SECRETS, "<hidden>", visible).split())
     return clean if len(clean) <= max_length else clean[:max_length] + "…"

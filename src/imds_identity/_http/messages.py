@@ -109,7 +109,9 @@ class Response:
         received_wall: ``Clock.wall()`` at the same moment.
     """
 
-    __slots__ = ("body", "headers", "received_at", "received_wall", "sent_at", "status")
+    __slots__ = (
+        "_parsed", "body", "headers", "received_at", "received_wall", "sent_at", "status",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -126,18 +128,21 @@ class Response:
         self.sent_at = sent_at
         self.received_at = received_at
         self.received_wall = received_wall
+        self._parsed: object = None
 
     def __repr__(self) -> str:
         return f"Response({self.status}, {len(self.body)} bytes)"
 
     def json(self) -> object:
         """Return the body as JSON; ValueError if it is not JSON or is nested too deeply."""
+        if self._parsed is not None:
+            return self._parsed
         try:
-            value: object = json.loads(self.body)
+            self._parsed = json.loads(self.body)
         except (ValueError, RecursionError):
             pass
         else:
-            return value
+            return self._parsed
         # Not inside the handler: the parser's own exception holds the whole text.
         raise ValueError("not JSON")
 

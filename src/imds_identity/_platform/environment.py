@@ -40,8 +40,8 @@ class Environment:
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         source = os.environ if values is None else values
-        # os.environ.get is slow for the many unset ones. Another thread may unset one in between.
-        self._values = {name: source.get(name, "") for name in _known if name in source}
+        # os.environ.get is slow for unset ones. Another thread may unset one in between.
+        self._values = {name: source.get(name, "") for name in _known.keys() & set(source)}
 
     def __getitem__(self, name: str) -> str:
         """Return the value of a variable that this package reads; an empty string if not set."""

@@ -39,6 +39,7 @@ def write_atomically(
     """
     draft = f"{path}.{os.urandom(4).hex()}.new"
     opener = functools.partial(os.open, mode=mode, dir_fd=directory)
+    is_renamed = False
     try:
         # Mode "x" means O_EXCL, which does not follow links.
         with open(draft, "xb", buffering=0, opener=opener) as file:
@@ -49,11 +50,13 @@ def write_atomically(
                 os.fsync(file.fileno())
         if confirm is None or confirm():
             _rename(draft, path, directory)
+            is_renamed = True
     except OSError as error:  # the caller does not know the name of the temporary file
         raise OSError(error.errno, error.strerror, path) from None
     finally:
-        with suppress(OSError):  # the rename has removed it
-            os.unlink(draft, dir_fd=directory)
+        if not is_renamed:
+            with suppress(OSError):
+                os.unlink(draft, dir_fd=directory)
 
 
 def read_private(path: str) -> bytes:
@@ -65,6 +68,11 @@ def read_private(path: str) -> bytes:
     if len(content) > _MAX_SIZE:
         raise ValueError(f"{path} is larger than {_MAX_SIZE} bytes")
     return content
+
+
+def current_user() -> int:
+    """Return the user ID of this process; 0 on Windows."""
+    return os.geteuid() if hasattr(os, "geteuid") else 0
 
 
 def access_problem(path: str, status: os.stat_result, *, trust_root: bool = False) -> str:

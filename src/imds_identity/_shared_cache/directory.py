@@ -32,6 +32,10 @@ class NoUsableDirectory(OSError):
     """There is no directory in which to share anything."""
 
 
+class ReplacedFile(UntrustedPath):
+    """A file was replaced between the check and its opening."""
+
+
 class Directory:
     """A private directory that is held open, so that other users cannot replace it.
 
@@ -74,26 +78,31 @@ class Directory:
             self._warned = True
             log_in_thread("WARNING", "%s", reason)
 
-    def open(self, name: str, mode: str) -> FileIO:
-        """Open a private file, with mode ``r`` or ``r+``, or create it, with ``x`` or ``x+``."""
+    def open(self, name: str, mode: str, before: os.stat_result | None = None) -> PrivateFile:
+        """Open a private file, with mode ``r`` or ``r+``, or create it, with ``x`` or ``x+``.
+
+        ``before`` is the file's status if the caller knows it.
+        """
         opened = self._current()
-        before = None
         if "x" not in mode:
-            before = opened.stat(name)  # first, because opening a FIFO would block
+            before = before or opened.stat(name)  # first, because opening a FIFO would block
             check_file(before, name)
-        file = _File(opened.path_of(name), mode, opener=opened.opener)
+        file = PrivateFile(opened.path_of(name), mode, opener=opened.opener)
         if before is None:
             restore_mode(file.fileno())
-        elif BY_DESCRIPTOR and not os.path.samestat(before, os.fstat(file.fileno())):
+        status = os.fstat(file.fileno())
+        if before and BY_DESCRIPTOR and not os.path.samestat(before, status):
             file.close()
-            raise UntrustedPath(f"{name} was replaced while it was opened")
+            raise ReplacedFile(f"{name} was replaced while it was opened")
+        file.identity = (status.st_dev, status.st_ino)
         return file
 
-    def open_or_create(self, name: str) -> FileIO:
-        """Open a private file for reading and writing."""
+    def open_or_create(self, name: str, status: os.stat_result | None = None) -> PrivateFile:
+        """Open a private file for reading and writing; ``status`` as for `open`."""
         for _ in range(_ATTEMPTS):
-            with suppress(FileNotFoundError):
-                return self.open(name, "r+")
+            with suppress(FileNotFoundError, ReplacedFile):
+                return self.open(name, "r+", status)
+            status = None
             with suppress(FileExistsError):
                 return self.open(name, "x+")
         raise UntrustedPath(f"{name} can be neither opened nor created")
@@ -169,12 +178,16 @@ class Directory:
         return None
 
 
-class _File(FileIO):
+class PrivateFile(FileIO):
     """A file that is closed without a warning when its last reference is dropped.
 
     A signal handler that raises may drop the reference at any moment, but never a bare descriptor.
+
+    Attributes:
+        identity: device and inode.
     """
 
+    identity = (0, 0)
     __del__ = FileIO.close
 
 

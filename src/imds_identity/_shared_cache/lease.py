@@ -46,23 +46,16 @@ class LeaseUnavailable(Exception):
 class Lease:
     """A lease that this process holds."""
 
-    def __init__(self, file: FileIO, clock: Clock) -> None:
+    def __init__(self, file: FileIO, clock: Clock, cooldown: float = 0.0) -> None:
         self._file = file
         self._clock = clock
-        self._cooldown_until = 0.0
+        self._cooldown_until = clock.now() + min(cooldown, LONGEST_COOLDOWN) if cooldown else 0.0
 
     def extend(self, seconds: float) -> None:
         """Let the lease expire ``seconds`` from now."""
         expiry = self._clock.now() + min(seconds, LONGEST_LEASE_SECONDS)
         with suppress(OSError, ValueError):  # closed, in a forked child
             set_times(self._file, self._cooldown_until, expiry)
-
-    def cooldown(self, seconds: float) -> None:
-        """Prevent other processes from taking the lease for ``seconds``, even if it is released.
-
-        The next call of `extend` stores this.
-        """
-        self._cooldown_until = self._clock.now() + min(seconds, LONGEST_COOLDOWN)
 
 
 class LeaseAttempt:
@@ -78,8 +71,14 @@ class LeaseAttempt:
         self._clock = clock
         self._files: dict[int, _LockFile] = {}
 
-    def try_acquire(self) -> Lease | None:
+    def try_acquire(
+        self, seconds: float = FIRST_LEASE_SECONDS, cooldown: float = 0.0
+    ) -> Lease | None:
         """Return the lease, or None if another process holds it.
+
+        Args:
+            seconds: when it expires, unless it is extended.
+            cooldown: for how many seconds no other process may take it, even if it is released.
 
         Raises:
             LeaseUnavailable: if all holders have expired.
@@ -87,29 +86,30 @@ class LeaseAttempt:
         """
         now = self._clock.now()
         for number in range(1 + _SUCCESSORS):
-            if _is_cooling_down(self._directory.stat(self._name_of(number)), now):
+            status = self._directory.stat(self._name_of(number))
+            if _is_cooling_down(status, now):
                 return None
-            lock_file = self._lock_file(number)
+            lock_file = self._lock_file(number, status)
             if flock.try_lock(lock_file.file):
-                return self._confirm(number)
+                return self._confirm(number, seconds, cooldown)
             if not lock_file.has_expired(now):
                 return None
         raise LeaseUnavailable
 
-    def _lock_file(self, number: int) -> _LockFile:
+    def _lock_file(self, number: int, status: os.stat_result | None) -> _LockFile:
         if number not in self._files:
-            self._files[number] = _LockFile(self._directory, self._name_of(number))
+            self._files[number] = _LockFile(self._directory, self._name_of(number), status)
         return self._files[number]
 
     def _name_of(self, number: int) -> str:
         return f"{self._name}.{number}" if number else self._name
 
-    def _confirm(self, number: int) -> Lease | None:
+    def _confirm(self, number: int, seconds: float, cooldown: float) -> Lease | None:
         lock_file = self._files[number]
         status = self._directory.stat(self._name_of(number))
         if lock_file.is_same(status) and not _is_cooling_down(status, self._clock.now()):
-            lease = Lease(lock_file.file, self._clock)
-            lease.extend(FIRST_LEASE_SECONDS)
+            lease = Lease(lock_file.file, self._clock, cooldown)
+            lease.extend(seconds)
             return lease
         # The file was removed, or another process has held the lease in between: start again.
         flock.release(lock_file.file)
@@ -125,15 +125,15 @@ class LeaseAttempt:
 class _LockFile:
     """An open lock file, and since when its holder is known to have expired."""
 
-    def __init__(self, directory: Directory, name: str) -> None:
+    def __init__(self, directory: Directory, name: str, status: os.stat_result | None) -> None:
         self._past_expiry = -1.0
         self._expired_since = 0.0
-        self.file = directory.open_or_create(name)
+        self.file = directory.open_or_create(name, status)
         flock.close_in_children(self.file)
 
     def is_same(self, status: os.stat_result | None) -> bool:
         """Return whether ``status``, read by the file's name, is that of this file."""
-        return status is not None and os.path.samestat(status, os.fstat(self.file.fileno()))
+        return status is not None and self.file.identity == (status.st_dev, status.st_ino)
 
     def has_expired(self, now: float) -> bool:
         """Return whether the holder has expired and has not extended the lease for a moment."""

@@ -8,7 +8,7 @@ import stat
 import sys
 from contextlib import suppress
 
-from .._platform.files import access_problem
+from .._platform.files import access_problem, current_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class OpenDirectory:
         self.device = status.st_dev
         self._identity = (status.st_dev, status.st_ino)
         check_directory(status, path)
+        self._facts = _facts(status)
         if sys.platform == "win32" and (problem := access_problem(path, status)):
             raise UntrustedPath(f"{path} {problem}")
 
@@ -40,10 +41,9 @@ class OpenDirectory:
         """Return whether it is still this directory: a daemon may close all descriptors."""
         try:
             status = self._status()
-            check_directory(status, self.path)
         except OSError:
             return False
-        return status.st_nlink > 0 and self._identity == (status.st_dev, status.st_ino)
+        return status.st_nlink > 0 and _facts(status) == self._facts
 
     def path_of(self, name: str) -> str:
         """Return the path of ``name``, relative to the directory if its descriptor is open."""
@@ -74,6 +74,11 @@ class OpenDirectory:
             # After the number was closed elsewhere, it may belong to another file.
             if (status.st_dev, status.st_ino) == getattr(self, "_identity", None):
                 os.close(descriptor)
+
+
+def _facts(status: os.stat_result) -> tuple[int, ...]:
+    """Return what the trust in a directory depends on."""
+    return status.st_dev, status.st_ino, status.st_mode, status.st_uid, current_user()
 
 
 def open_or_create_directory(path: str, mounts: Mounts | None) -> OpenDirectory:

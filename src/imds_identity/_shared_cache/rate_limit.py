@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .._http.exchange import Random
     from .._http.messages import Response
     from .._http.runner import Heartbeat
-    from .lease import Lease, LeaseAttempt
+    from .lease import LeaseAttempt
     from .store import SharedCache
 
 LONGEST_PAUSE = 120.0
@@ -131,14 +131,11 @@ class RateLimiter:
         deadline = self._clock.now() + _LONGEST_WAIT
         self._wait_for_pause(deadline, heartbeat)
         while True:
-            permit = self._wait_for_permit(attempts, deadline, heartbeat)
-            if self.remaining_pause() <= 0:
+            waited = self._wait_for_permit(attempts, seconds, deadline, heartbeat)
+            if not waited or self.remaining_pause() <= 0:
                 break
             _close(attempts)  # another process was throttled while this one waited for a permit
             self._wait_for_pause(deadline, heartbeat)
-        if permit is not None:
-            permit.cooldown(self._limits.permit_seconds)
-            permit.extend(seconds)
         if self._limits.at_once is None:
             _close(attempts)
 
@@ -159,33 +156,38 @@ class RateLimiter:
         self._clock.sleep(seconds)
 
     def _wait_for_permit(
-        self, attempts: list[LeaseAttempt], deadline: float, heartbeat: Heartbeat
-    ) -> Lease | None:
-        """Wait for a permit; return None to proceed without one."""
+        self,
+        attempts: list[LeaseAttempt],
+        seconds: float,
+        deadline: float,
+        heartbeat: Heartbeat,
+    ) -> bool:
+        """Wait for a permit for ``seconds``, or until the deadline; return whether it waited."""
+        waited = False
         permits = self._limits.permits
         first = int(self._random() * permits)
         names = [f"{self._name}-permit-{(first + n) % permits}" for n in range(permits)]
         attempts[:] = map(self._shared_cache.lease_attempt, names)
         try:
             while attempts and self._clock.now() < deadline:
-                if permit := _first_available(attempts):
-                    return permit
+                if self._take_first_available(attempts, seconds):
+                    break
+                waited = True
                 heartbeat(MARGIN)
                 self._clock.sleep(_POLL * (0.5 + self._random()))
         except (OSError, ValueError):  # there is no usable directory
             pass
-        return None
+        return waited
 
-
-def _first_available(attempts: list[LeaseAttempt]) -> Lease | None:
-    for attempt in list(attempts):
-        try:
-            if permit := attempt.try_acquire():
-                return permit
-        except LeaseUnavailable:
-            attempts.remove(attempt)
-            attempt.close()
-    return None
+    def _take_first_available(self, attempts: list[LeaseAttempt], seconds: float) -> bool:
+        for attempt in list(attempts):
+            try:
+                if attempt.try_acquire(seconds, self._limits.permit_seconds):
+                    return True
+            except LeaseUnavailable:
+                attempts.remove(attempt)
+                attempt.close()
+        return False
 
 
 def _close(attempts: list[LeaseAttempt]) -> None:

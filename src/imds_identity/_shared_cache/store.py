@@ -143,11 +143,13 @@ class SharedCache:
         since it fetched the token. A lock would not help: a stopped process keeps it.
         """
         version = self.version(record.key)
-        while version is None or not self._is_outdated(record):
+        while version is not None:
+            if self._is_outdated(record):
+                return False
             before, version = version, self.version(record.key)
             if version == before:
-                return True
-        return False
+                break
+        return True
 
     def _is_outdated(self, record: Record) -> bool:
         published = self.read(record.key)

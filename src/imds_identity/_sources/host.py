@@ -100,6 +100,8 @@ class HostSpec:
         """The retry rules for HTTP statuses that are not final."""
         from .._http.retry import TOKEN_RULES  # not needed where a token is cached
 
+        if not self.final_statuses:
+            return TOKEN_RULES
         return {s: rule for s, rule in TOKEN_RULES.items() if s not in self.final_statuses}
 
     def create_source(self, environment: Environment) -> TokenSource:

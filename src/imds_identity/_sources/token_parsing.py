@@ -63,7 +63,7 @@ def fields_of(response: Response) -> Fields:
         Unavailable: if the response is not JSON and not declared as JSON.
         Malformed: if it is not valid JSON, or not an object.
     """
-    content, broken = response.content, False
+    broken = False
     try:
         fields = response.fields()
     except ValueError:
@@ -71,16 +71,15 @@ def fields_of(response: Response) -> Fields:
     # Not inside the handler: an exception's context would keep the response's text.
     if broken and "json" not in response.headers.get("content-type", "").lower():
         raise Unavailable(
-            f"the response is not JSON: {content}",
+            f"the response is not JSON: {response.content}",
             "It did not come from a token service but from another program at this address, such "
             "as a captive portal or a proxy: no managed identity is available here.",
             reason=Reason.WRONG_SERVICE,
             status=response.status,
         )
     if broken:
-        raise Malformed(
-            f"the response is not valid JSON: {content}", REPORT, status=response.status
-        )
+        problem = f"the response is not valid JSON: {response.content}"
+        raise Malformed(problem, REPORT, status=response.status)
     if fields is None:
         raise Malformed(
             f"the response is a JSON {type(response.json()).__name__} instead of an object",
