@@ -7,11 +7,15 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import re
+import signal
 import socket
 import ssl
 import sys
 import threading
+import time
+import traceback
 from email.message import Message
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,7 +32,6 @@ from imds_identity._shared_cache.namespace import Namespace
 from imds_identity._shared_cache.store import SharedCache
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -459,6 +462,46 @@ def run_concurrently(*work: Callable[[], object], seconds: float = 60) -> None:
     if errors:
         raise errors[0]
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
+
+
+@contextlib.contextmanager
+def in_another_thread(hold: Callable[[Callable[[], object]], object]) -> Iterator[None]:
+    """Call ``hold`` in a thread, with a function that returns at the end of the ``with`` block."""
+    inside, over = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        inside.set()
+        over.wait(60)
+
+    thread = threading.Thread(target=hold, args=(wait,))
+    thread.start()
+    inside.wait(60)
+    yield
+    over.set()
+    thread.join()
+
+
+def run_after_fork_in_c(work: Callable[[], object]) -> None:
+    """Run ``work`` in a child process that was forked without Python's fork hooks.
+
+    Raises:
+        AssertionError: if it raises or hangs.
+    """
+    import ctypes
+
+    time.sleep(0.02)  # a child may hang if a thread of its parent was waiting for the GIL
+    child = ctypes.PyDLL(None).fork()  # PyDLL keeps the GIL
+    if not child:
+        signal.alarm(20)
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:  # noqa: BLE001 - the child must not return into the test
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def _is_wine() -> bool:

@@ -39,6 +39,27 @@ if not child:
 print(os.waitpid(child, 0)[1])
 """
 
+# uWSGI forks like this after it has loaded a program. With http.client, as in most programs, the
+# constructor imports everything: no fork in C can wait for an import to end.
+IN_A_FETCH = """
+import ctypes, http.client, os, signal, threading, time
+from imds_identity import ManagedIdentityCredential
+
+def get_token():
+    return credential.get_token("https://vault.azure.net/.default").token
+
+credential = ManagedIdentityCredential()
+thread = threading.Thread(target=get_token)
+thread.start()
+time.sleep(0.5)  # no thread may be waiting for the GIL, whose lock a fork in C does not reset
+child = ctypes.PyDLL(None).fork()
+if not child:
+    signal.alarm(30)
+    os._exit(not get_token())
+thread.join()
+print(os.waitpid(child, 0)[1])
+"""
+
 
 def run(script: str, emulator: Emulator, directory: object, *arguments: str) -> str:
     done = subprocess.run(
@@ -52,6 +73,15 @@ def run(script: str, emulator: Emulator, directory: object, *arguments: str) -> 
 
 def test_a_fork_waits_for_a_log_call_to_end(imds_emulator: Emulator, tmp_path: object) -> None:
     assert run(IN_A_LOG_CALL, imds_emulator, tmp_path) == "0"
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_a_child_forked_in_c_does_not_wait_for_a_fetch_of_its_parent(
+    shares: bool, imds_emulator: Emulator, tmp_path: object
+) -> None:
+    imds_emulator.fault(delay=1, times=1)
+    assert run(IN_A_FETCH, imds_emulator, tmp_path if shares else "off") == "0"
+    assert len(imds_emulator.token_requests) == (1 if shares else 2)
 
 
 LOGGING_IMPORTED_LAST = """

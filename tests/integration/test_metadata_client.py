@@ -140,7 +140,7 @@ def test_a_child_that_was_forked_during_a_request_can_send_requests(
     emulator.fault(category="instance", delay=0.5, times=1)
     requesting = threading.Thread(target=client.instance)
     requesting.start()
-    lock = client._lock._lock
+    lock = client._lock._locks[os.getpid()]
     while lock.acquire(blocking=False):
         lock.release()
     child = os.fork()

@@ -5,14 +5,28 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_identity._platform import fork
-from imds_identity._platform.fork import uninterrupted
-from imds_identity._platform.threads import run_in_thread, start_thread
-from support import count_traced_lines
+from imds_identity._platform.fork import detect_fork, uninterrupted
+from imds_identity._platform.locks import ForkAwareLock
+from imds_identity._platform.threads import internal_threads, run_in_thread, start_thread
+from support import (
+    count_traced_lines,
+    in_another_thread,
+    run_after_fork_in_c,
+    run_concurrently,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
 
 
 def test_any_number_of_threads_may_enter_and_leave_at_once() -> None:
@@ -98,7 +112,7 @@ def test_a_fork_whose_preparation_was_interrupted_ends_without_an_error() -> Non
     fork._gate.release()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+@needs_fork
 def test_a_fork_waits_for_other_threads_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fork, "FORK_SECONDS", 0.02)
     go, inside = threading.Event(), threading.Event()
@@ -139,3 +153,71 @@ def test_no_thread_is_started_while_the_interpreter_shuts_down(
     ran: list[int] = []
     run_in_thread(lambda: ran.append(threading.get_ident()), 10)
     assert ran == [threading.get_ident()]
+
+
+def _fork_and_wait() -> None:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize(
+    "work", [lambda: uninterrupted(int), lambda: run_in_thread(int, 10), _fork_and_wait]
+)
+def test_a_child_forked_in_c_does_not_wait_for_a_lock_of_its_parent(
+    work: Callable[[], object],
+) -> None:
+    def hold(wait: Callable[[], object]) -> None:
+        with fork._gate:
+            wait()
+
+    with in_another_thread(hold):
+        run_after_fork_in_c(work)
+
+
+@needs_fork
+def test_a_child_forked_in_c_resets_its_state_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    resets: list[int] = []
+    monkeypatch.setattr(fork, "_resets", [lambda: resets.append(os.getpid())])
+
+    def detect_in_threads() -> None:
+        for _ in range(2):
+            run_in_thread(lambda: uninterrupted(int), 10)
+        detect_fork()
+        assert resets == [os.getpid()]
+
+    run_after_fork_in_c(detect_in_threads)
+
+
+@needs_fork
+def test_threads_of_the_parent_are_not_internal_threads_of_a_child_forked_in_c() -> None:
+    with in_another_thread(lambda wait: run_in_thread(wait, 60)):
+        assert internal_threads()
+
+        def look() -> None:
+            run_in_thread(int, 10)
+            assert not internal_threads()
+
+        run_after_fork_in_c(look)
+
+
+@needs_fork
+def test_threads_of_a_child_get_the_same_lock() -> None:
+    lock = ForkAwareLock()
+
+    def look() -> None:
+        inside: list[int] = []
+
+        def work() -> None:
+            inside.append(1)
+            assert len(inside) == 1
+            time.sleep(0)
+            inside.clear()
+
+        run_concurrently(*[lambda: [lock.run(work) for _ in range(50)]] * 4)
+
+    with in_another_thread(lock.run):
+        run_after_fork_in_c(look)

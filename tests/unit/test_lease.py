@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from imds_identity._platform.fork import detect_fork
 from imds_identity._shared_cache import flock
 from imds_identity._shared_cache.lease import FIRST_LEASE_SECONDS, LONGEST_LEASE_SECONDS
-from support import WINE, FakeClock, count_traced_lines, shared_cache_in
+from support import (
+    WINE,
+    FakeClock,
+    count_traced_lines,
+    run_after_fork_in_c,
+    shared_cache_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,6 +246,47 @@ def test_file_system_without_locks_causes_one_warning(
             assert lease is None
     assert len(caplog.records) == 1
     assert "cannot be locked" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
+def test_child_forked_in_c_neither_keeps_nor_releases_nor_shares_a_lease(
+    shared_cache: SharedCache,
+) -> None:
+    attempt = shared_cache.lease_attempt("x")
+    assert attempt.try_acquire()
+
+    def compete() -> None:
+        own = shared_cache.lease_attempt("x")
+        assert own.try_acquire() is None
+        with pytest.raises(ValueError, match="closed file"):
+            attempt.try_acquire()
+        attempt.close()
+        assert own.try_acquire() is None
+
+    run_after_fork_in_c(compete)
+    other = shared_cache.lease_attempt("x")
+    assert other.try_acquire() is None
+    attempt.close()
+    assert other.try_acquire()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
+def test_child_forked_in_c_closes_no_file_that_reuses_the_number_of_a_lock_file(
+    shared_cache: SharedCache,
+) -> None:
+    attempt = shared_cache.lease_attempt("x")
+    assert attempt.try_acquire()
+    descriptor = attempt._files[0].file.fileno()
+
+    def reuse() -> None:
+        reading, writing = os.pipe()
+        os.dup2(writing, descriptor)
+        detect_fork()
+        assert os.write(descriptor, b"x") == 1
+        os.close(reading)
+
+    run_after_fork_in_c(reuse)
+    attempt.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")

@@ -11,9 +11,8 @@ import pytest
 
 from imds_identity._core.key import Key
 from imds_identity._platform.clock import SYSTEM_CLOCK
-from imds_identity._platform.locks import locked
+from imds_identity._platform.locks import ForkAwareLock, locked
 from imds_identity._token_cache.cache import TokenCache
-from imds_identity.metadata._requests.connection import ForkAwareLock
 from support import no_jitter
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,15 @@ from imds_identity._token_cache import cache as cache_module
 from imds_identity._token_cache.cache import HIT_SECONDS, POLL_SECONDS, TRIES, TokenCache
 from imds_identity._token_cache.entry import NEVER, CacheEntry
 from imds_identity._token_cache.flight import LONGEST_FETCH, Flight, Interrupted
-from support import KEY, LIFETIME, FakeClock, FakeService, new_token
+from support import (
+    KEY,
+    LIFETIME,
+    FakeClock,
+    FakeService,
+    in_another_thread,
+    new_token,
+    run_after_fork_in_c,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -708,11 +717,51 @@ def test_child_process_does_not_wait_for_a_thread_of_its_parent(
 ) -> None:
     token_cache.join_or_start(entry, service)
     background.waiting.clear()  # the child does not have the thread that would run it
-    run_in_threads(1, token_cache._lock.acquire)  # another thread of the parent may hold it
     entry.leased.add(KEY)  # by the same thread
     cache_module._reset()
     assert token_cache.get(entry, service).value == "token-1"
     assert not entry.leased
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+def test_child_forked_in_c_waits_neither_for_a_fetch_nor_for_a_lock_of_its_parent(
+    clock: FakeClock, service: FakeService
+) -> None:
+    token_cache = TokenCache(clock, lambda: 0.5)
+    entry = token_cache.entry(KEY)
+
+    def fetch_in_child() -> None:
+        assert token_cache.get(entry, service).value == "token-1"
+
+    def fetch(wait: Callable[[], object]) -> None:
+        def waiting_service() -> Token:
+            wait()
+            return service()
+
+        token_cache.get(entry, waiting_service)
+
+    with in_another_thread(fetch), in_another_thread(token_cache._lock.run):
+        run_after_fork_in_c(fetch_in_child)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+def test_waiter_that_a_fork_has_copied_starts_a_new_flight(
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, background: BackgroundQueue
+) -> None:
+    """A greenlet that waits is copied, and so is a thread whose signal handler forks."""
+    flights = token_cache.flights(entry, service, None)
+    inherited = next(flights)
+
+    def wait_in_child() -> None:
+        assert next(flights) is not inherited
+        background.waiting.pop(0)()  # a greenlet of the parent fetches, too: not for this process
+        assert entry.token is None
+        background.run()
+        with pytest.raises(StopIteration) as ended:
+            next(flights)
+        assert ended.value.value.value == "token-2"
+
+    run_after_fork_in_c(wait_in_child)
 
 
 def test_interrupted_is_not_a_failure() -> None:

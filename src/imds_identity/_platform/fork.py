@@ -4,6 +4,9 @@ A child process has one thread: the one that forked. A lock that another thread 
 stays locked in the child. So each module with locks or threads registers a function that resets its
 state in the child, and a fork waits until the package's threads have finished their log calls,
 because a log handler may have a lock of its own.
+
+Python does not run fork hooks if C code forks, as uWSGI does. So the state is also reset when the
+child first takes a lock, starts a thread or waits.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from .locks import locked
+from .locks import ForkAwareLock, locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,16 +31,28 @@ _LOCKING_MODULES = {"logging": "_lock", "concurrent.futures.thread": "_global_sh
 _resets: list[Callable[[], None]] = []
 _uninterrupted: set[int] = set()
 _gate = threading.RLock()
+_process = os.getpid()
+_reset_lock = ForkAwareLock()
 
 
 def reset_in_child(reset: Callable[[], None]) -> Callable[[], None]:
-    """Call ``reset`` in each forked child, in the order of registration: lower layers first."""
+    """Call ``reset`` in each forked child, in the order of registration: lower layers first.
+
+    It must not take a lock or start a thread.
+    """
     _resets.append(reset)
     return reset
 
 
+def detect_fork() -> None:
+    """Reset the state if this process was forked and Python has not run the fork hooks."""
+    if os.getpid() != _process:
+        _reset_lock.run(_reset_once)
+
+
 def uninterrupted(call: Callable[..., object], *args: object, **kwargs: object) -> None:
     """Run ``call``; a fork by another thread waits until it returns. Calls run concurrently."""
+    detect_fork()
     thread = threading.get_ident()
     if thread in _uninterrupted:
         call(*args, **kwargs)
@@ -50,6 +65,7 @@ def uninterrupted(call: Callable[..., object], *args: object, **kwargs: object) 
 
 
 def _before_fork() -> None:
+    detect_fork()
     _gate.acquire()
     imported = _imported_locking_modules()
     for _ in range(round(FORK_SECONDS / _POLL)):
@@ -89,12 +105,18 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _gate  # noqa: PLW0603 - a thread that no longer exists may hold the old one
+    global _gate, _process  # noqa: PLW0603 - a thread that no longer exists may hold the gate
     _gate = threading.RLock()
     _uninterrupted.intersection_update({threading.get_ident()})
     for reset in _resets:
         with suppress(Exception):  # such as a descriptor that the program closed
             reset()
+    _process = os.getpid()
+
+
+def _reset_once() -> None:
+    if os.getpid() != _process:  # another thread may have reset the state in the meantime
+        _after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):

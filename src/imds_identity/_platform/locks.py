@@ -1,6 +1,9 @@
-"""A ``with lock`` that a signal handler cannot leave locked."""
+"""Locks that neither a signal handler nor a fork can leave locked."""
 
 from __future__ import annotations
+
+import os
+import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,3 +40,17 @@ def locked(lock: Lock, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
             lock.release()
         except RuntimeError:  # the exception was raised while waiting for the lock
             pass
+
+
+class ForkAwareLock:
+    """A reentrant lock that is free in a forked child, even if another thread held it."""
+
+    def __init__(self) -> None:
+        self._locks = {os.getpid(): threading.RLock()}
+
+    def run(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Return ``work(*args, **kwargs)``, called while the lock is held."""
+        process = os.getpid()
+        # setdefault: two threads of a child that start together get the same lock.
+        lock = self._locks.get(process) or self._locks.setdefault(process, threading.RLock())
+        return locked(lock, work, *args, **kwargs)

@@ -7,7 +7,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from .fork import reset_in_child
+from .fork import detect_fork, reset_in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def start_thread(run: Callable[[], object]) -> None:
     """
     if sys.is_finalizing():
         raise RuntimeError("the interpreter is shutting down")
+    detect_fork()  # before the thread registers itself
     _thread.start_new_thread(_run, (run,))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 
 try:
@@ -9,7 +10,7 @@ try:
 except ImportError:  # Windows; elsewhere filelock would only be slower to import
     fcntl = None  # type: ignore[assignment]
 
-from .._platform.fork import reset_in_child
+from .._platform.fork import detect_fork, reset_in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def try_lock(file: FileIO) -> bool:
     """Lock ``file`` without waiting, and return whether it is locked now."""
+    detect_fork()  # a child shares the lock of a file that it has inherited
     if fcntl is None:
         from filelock import lock_descriptor
 
@@ -31,6 +33,7 @@ def try_lock(file: FileIO) -> bool:
 
 def release(file: FileIO) -> None:
     """Release the lock and close ``file``."""
+    detect_fork()
     if file.closed:  # in a forked child
         return
     try:
@@ -49,14 +52,23 @@ def release(file: FileIO) -> None:
 
 def close_in_children(file: FileIO) -> None:
     """Close ``file`` in forked children, which would keep the lock of a killed parent."""
-    _files.add(file)
+    detect_fork()  # before this process has files of its own
+    _files[file] = _identity(file)
 
 
-_files: weakref.WeakSet[FileIO] = weakref.WeakSet()
+_files: weakref.WeakKeyDictionary[FileIO, tuple[int, int]] = weakref.WeakKeyDictionary()
 
 
 @reset_in_child
 def _close_files() -> None:
-    for file in list(_files):
-        file.close()
+    for file, identity in list(_files.items()):
+        # A child may have closed all descriptors before a fork in C is detected. Then the number
+        # may belong to another file.
+        if not file.closed and _identity(file) == identity:
+            file.close()
     _files.clear()
+
+
+def _identity(file: FileIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino

@@ -9,8 +9,8 @@ from contextvars import ContextVar, copy_context
 
 from .._core.failure import Failure, Reason, Refused
 from .._core.freshness import State, decide
-from .._platform.fork import reset_in_child
-from .._platform.locks import locked
+from .._platform.fork import detect_fork, reset_in_child
+from .._platform.locks import ForkAwareLock
 from .entry import CacheEntry
 from .flight import LONGEST_FETCH, FetchResult, Flight, Interrupted, in_a_thread
 from .negative_cache import UnavailableEndpoints
@@ -61,7 +61,7 @@ class TokenCache:
         self._start = start or in_a_thread
         self._entries: dict[Key, CacheEntry] = {}
         # Reentrant: a signal handler or a finalizer may request a token anywhere.
-        self._lock = threading.RLock()
+        self._lock = ForkAwareLock()
         _token_caches.add(self)
 
     def entry(self, key: Key) -> CacheEntry:
@@ -211,6 +211,8 @@ class TokenCache:
     def _keep_waiting(self, flight: Flight, polls: int) -> bool:
         """Return whether to keep waiting for ``flight``; start it if it was not started."""
         now = self.clock.now()
+        if flight.is_lost():
+            return False
         if not flight.is_overdue(now):
             if polls and not flight.started:  # an exception stopped the thread that was to start it
                 self._start_flight(flight, blocks=False)
@@ -225,7 +227,8 @@ class TokenCache:
         )
 
     def _locked(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        return locked(self._lock, work, *args, **kwargs)
+        detect_fork()
+        return self._lock.run(work, *args, **kwargs)
 
     def _clear_entries(self) -> None:
         for entry in self._entries.values():
@@ -290,8 +293,7 @@ _token_caches: weakref.WeakSet[TokenCache] = weakref.WeakSet()
 
 @reset_in_child
 def _reset() -> None:
-    """Keep only tokens: the parent's threads do not exist here, and its locks may be held."""
+    """Keep only tokens: the parent's threads do not exist here."""
     for token_cache in list(_token_caches):
-        token_cache._lock = threading.RLock()
         for entry in token_cache._entries.values():
             entry.reset_after_fork()

@@ -148,6 +148,7 @@ class CacheEntry:
         self.published = None
         self.flights = {}
         self.leased = set()
+        self.generation += 1  # a copied greenlet may complete a flight of the parent
 
     def _store(self, flight: Flight, outcome: Token | Failure, now: float, random: float) -> bool:
         """Store an outcome; return whether a refresh failed while the token is still valid."""

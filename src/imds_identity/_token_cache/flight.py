@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from contextlib import suppress
@@ -87,6 +88,7 @@ class Flight:
         fetch: returns the token.
         generation: the generation of the entry when the flight was created.
         since: when it was first requested (``Clock.now``).
+        process: the process that runs it; a forked child has no such thread.
         needs: the thread that must not wait for it, because the fetch needs its event loop.
         started: whether a thread runs it.
         refreshes: whether there is a valid token in the meantime.
@@ -96,7 +98,7 @@ class Flight:
 
     __slots__ = (
         "_callbacks", "callers", "claims", "fetch", "generation", "key", "needs", "on_result",
-        "outcome", "refreshes", "since", "started",
+        "outcome", "process", "refreshes", "since", "started",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +116,7 @@ class Flight:
         self.generation = generation
         self.since = since
         self.needs = needs
+        self.process = os.getpid()
         self.started = False
         self.refreshes = False
         self.on_result: OnResult | None = None
@@ -128,7 +131,12 @@ class Flight:
 
     def is_unusable(self, now: float, *, blocks: bool) -> bool:
         """Return whether a caller needs another flight: this one hangs, or would hang."""
-        return self.is_overdue(now) or (blocks and self.needs == threading.get_ident())
+        would_hang = blocks and self.needs == threading.get_ident()
+        return would_hang or self.is_overdue(now) or self.is_lost()
+
+    def is_lost(self) -> bool:
+        """Return whether another process runs it: this one was forked in the meantime."""
+        return self.process != os.getpid()
 
     def is_overdue(self, now: float) -> bool:
         """Return whether it takes longer than any regular fetch, or threads no longer run."""

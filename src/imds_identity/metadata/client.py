@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._http.messages import REQUEST_SECONDS
+from .._platform.locks import ForkAwareLock
 from ._events.events import events_from_json, start_request
 from ._models.instance import instance_from_json
 from ._models.load_balancer import LoadBalancer, public_ips
@@ -14,7 +15,6 @@ from ._models.parsing import element_at, validated_nonce
 from ._requests import exchanges
 from ._requests.connection import (
     EXCHANGE_SECONDS,
-    ForkAwareLock,
     MetadataConnection,
     poll_until_available,
 )

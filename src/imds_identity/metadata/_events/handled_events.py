@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..._core.failure import Malformed
 from ..._platform.files import write_atomically
+from ..._platform.locks import ForkAwareLock
 from .._models.parsing import from_json
-from .._requests.connection import ForkAwareLock
 from .events import events_from_json
 
 if TYPE_CHECKING:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from ..._core.failure import Failure, sanitize
@@ -12,7 +10,6 @@ from ..._core.source import ARC, IMDS, Source
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender
 from ..._platform.clock import SYSTEM_CLOCK
-from ..._platform.locks import locked
 from ..._shared_cache.location import shared_cache_for
 from ..._shared_cache.rate_limit import METADATA_LIMITS, rate_limiter_for
 from ..._sources.registry import detect
@@ -65,20 +62,6 @@ class MetadataConnection:
             reason = failure
         # Outside the handler: the context of an exception holds frames with whole documents.
         raise error_from(reason)
-
-
-class ForkAwareLock:
-    """A reentrant lock that is free in a forked child, even if another thread held it."""
-
-    def __init__(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.RLock()
-
-    def run(self, work: Callable[[], T]) -> T:
-        """Return the result of ``work``, called under the lock."""
-        if self._process != os.getpid():
-            self._process, self._lock = os.getpid(), threading.RLock()
-        return locked(self._lock, work)
 
 
 def poll_until_available(attempt: Callable[[float], T], seconds: float, clock: Clock) -> T:
