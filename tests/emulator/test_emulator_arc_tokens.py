@@ -107,13 +107,13 @@ def test_older_agent_ignores_the_selector(start_emulator: Start, request_arc_tok
     assert "client_id" not in response.json()
 
 
-def test_unknown_identity_gets_400_after_the_challenge(
+def test_unknown_identity_gets_404_after_the_challenge(
     start_emulator: Start, request_arc_token: Send
 ) -> None:
     response = request_arc_token(
         start_emulator("arc", identities=[SystemAssigned()]), client_id="unknown"
     )
-    assert response.status_code == 400
+    assert (response.status_code, response.json()["error"]) == (404, "identity_not_found")
 
 
 def test_only_own_files_are_removed_from_the_tokens_directory(

@@ -136,6 +136,26 @@ def test_unreadable_key_file_ends_the_exchange(
     assert caught.value.attempts == 1
 
 
+NOT_ASSIGNED = {"error": "identity_not_found", "error_codes": [404]}
+
+
+@pytest.mark.parametrize("is_challenged", [True, False])
+def test_identity_that_is_not_assigned_is_unavailable_and_not_retried(
+    responses: ResponseFactory, is_challenged: bool
+) -> None:
+    driver = start(Identity("client_id", "abc"))
+    if is_challenged:
+        driver.respond(challenge(responses))
+    with pytest.raises(Unavailable, match="client_id 'abc' to this server") as caught:
+        driver.respond(responses.json(404, NOT_ASSIGNED))
+    assert (caught.value.reason, caught.value.status) == (Reason.IDENTITY_NOT_FOUND, 404)
+
+
+@pytest.mark.parametrize("body", [{"error": "not_found"}, {"error": {"code": 404}}, [], "x"])
+def test_other_404_of_the_agent_is_retried(responses: ResponseFactory, body: object) -> None:
+    assert isinstance(start().respond(responses.json(404, body)), Pause)
+
+
 SECRET = "dGhlIHNlY3JldCBvZiB0aGUgYWdlbnQ+Pz8/Cg=="
 ECHOES = {
     "as it is": SECRET,

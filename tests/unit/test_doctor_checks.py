@@ -168,6 +168,13 @@ def test_machine_that_is_not_an_azure_vm_is_recognized_by_its_firmware() -> None
     assert diagnosis.headline.startswith("this is not an Azure VM according to its firmware")
 
 
+def test_identity_that_arc_does_not_know_is_not_taken_for_an_update_of_the_service() -> None:
+    probe = refused(Reason.IDENTITY_NOT_FOUND, 404)._replace(default_identity_works=True)
+    diagnosis = run_checks(facts(ARC, probe, identity=Identity("client_id", "abc")))
+    assert finding(diagnosis, "II042").status == "ok"
+    assert "no identity with client_id 'abc'" in finding(diagnosis, "II050").meaning
+
+
 def test_requests_from_a_secondary_address_are_recognized_by_the_vms_metadata() -> None:
     addresses = [{"privateIpAddress": "10.0.0.4"}, {"privateIpAddress": "10.0.0.5"}]
     document = {"network": {"interface": [{"ipv4": {"ipAddress": addresses}}]}}

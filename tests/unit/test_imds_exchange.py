@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
+from imds_identity._core.failure import Failure, Malformed, Reason, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.exchange import Pause, Send
@@ -68,6 +68,16 @@ def test_a_retry_sends_the_same_request_again(responses: ResponseFactory) -> Non
 def test_no_such_identity_is_unavailable_and_not_retried(responses: ResponseFactory) -> None:
     with pytest.raises(Unavailable, match=r"what the service says.*client_id 'c' assigned here"):
         start(Identity("client_id", "c")).respond(responses.error(400))
+
+
+def test_404_is_retried_and_its_error_names_both_causes(responses: ResponseFactory) -> None:
+    driver = start(Identity("client_id", "c"))
+    with pytest.raises(Refused) as caught:
+        for _ in range(5):
+            driver.respond(responses.json(404, {"error": "identity_not_found"}))
+            driver.respond(None)
+    assert "being updated, or the client_id 'c' is not assigned to this VM" in str(caught.value)
+    assert caught.value.reason is Reason.SERVICE_FAILING
 
 
 @pytest.mark.parametrize("ending", ["network", "host", "foo"])

@@ -161,11 +161,16 @@ class Response:
 
         Another cloud's metadata service, a proxy, or a captive portal returns something else.
         """
+        return self.error_code is not None
+
+    @property
+    def error_code(self) -> str | None:
+        """The ``error`` of a JSON object, if it is there."""
         try:
-            fields = self.fields()
+            code = (self.fields() or Fields({})).get("error")
         except ValueError:
-            return False
-        return fields is not None and isinstance(fields.get("error"), str)
+            return None
+        return code if isinstance(code, str) else None
 
     @property
     def error_text(self) -> str:

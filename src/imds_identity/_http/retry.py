@@ -69,6 +69,7 @@ def with_retries(
     rules: Mapping[int, RetryRule] = TOKEN_RULES,
     retry_options: RetryOptions = DEFAULT_RETRY,
     is_authentic: Callable[[Response], bool] | None = None,
+    is_final: Callable[[Response], bool] | None = None,
 ) -> Steps[Response]:
     """Send ``request`` until a response is final.
 
@@ -80,6 +81,7 @@ def with_retries(
         retry_options: the caller's timeouts and retry policy.
         is_authentic: returns whether a response comes from the service itself and not from another
             program at its address, whose ``Retry-After`` is ignored.
+        is_final: returns whether a response is not retried although its status has a rule.
 
     Raises:
         Unavailable: if the service is not reachable, or no response is complete.
@@ -104,7 +106,7 @@ def with_retries(
         else:
             ignored = is_authentic and response.status in rules and not is_authentic(response)
             seconds = backoff.after_read_failed() if ignored else backoff.after_response(response)
-            if seconds is None:
+            if seconds is None or (is_final and is_final(response)):
                 return response
         yield from pause(seconds)
 

@@ -5,7 +5,7 @@ https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/ho
 
 from __future__ import annotations
 
-from .._core.failure import Malformed, Reason, Unavailable
+from .._core.failure import Malformed, Reason, Refused, Unavailable
 from .._http.messages import Request, Response, url_with
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
@@ -23,7 +23,10 @@ API_VERSION = "2018-02-01"
 HEADERS = {"Metadata": "true"}
 
 PROBE_RETRY = RetryOptions(attempts=1, connect_seconds=1.0, request_seconds=1.0)
-"""Used if this may not be an Azure VM: a chain of credentials must not wait for long."""
+"""Used if this is not an Azure VM: a chain of credentials must not wait for long."""
+_SLOW_PROBE_RETRY = PROBE_RETRY._replace(attempts=None, request_seconds=5.0)
+"""Used if this may be an Azure VM: the first response of IMDS can take seconds. A response of IMDS
+is retried as on an Azure VM."""
 
 _NOT_AZURE = (
     "This does not look like an Azure VM, or a firewall rule, a container network, or a pod's "
@@ -64,10 +67,22 @@ def exchange(
     if response.is_from_docker:
         problem = f"HTTP 403 did not come from IMDS: {response.error_text}"
         raise Unavailable(problem, hint, reason=Reason.PROXY, status=403)
+    if response.status == 404:
+        raise _not_found(response, token_request)
     if response.status != 200:
         raise refusal(response, token_request)
     check_identity(response, token_request.identity, required=False)
     return token_from(response, random())
+
+
+def probe_options(options: RetryOptions, *, may_be_azure: bool) -> RetryOptions:
+    """Return ``options`` with the defaults for a service that may not exist."""
+    if not may_be_azure:
+        return options.with_defaults(PROBE_RETRY)
+    failures = 1 if options.attempts is None else None
+    return options.with_defaults(
+        _SLOW_PROBE_RETRY._replace(connect_attempts=failures, read_attempts=failures)
+    )
 
 
 def _authentic_response(
@@ -105,6 +120,18 @@ def _authentic_response(
         hint,
         reason=Reason.WRONG_SERVICE,
         status=response.status,
+    )
+
+
+def _not_found(response: Response, token_request: TokenRequest) -> Refused:
+    return Refused(
+        f"the service keeps returning HTTP 404: {response.error_text}",
+        f"It is being updated, or the {token_request.identity} is not assigned to this VM yet. "
+        "Check the assignment, or try again in a few minutes.",
+        reason=Reason.SERVICE_FAILING,
+        status=404,
+        service_code=response.service_code,
+        retry_after=response.retry_after,
     )
 
 

@@ -10,6 +10,7 @@ from .._core.source import ARC
 from .finding import Verdict, failure, ok, skipped
 
 if TYPE_CHECKING:
+    from .._core.failure import Failure
     from ._facts.facts import Facts
 
 _NOT_ABOUT_IDENTITY = (Reason.UNKNOWN_RESOURCE, Reason.IDENTITY_DELETED, Reason.ENTRA_REFUSED)
@@ -18,6 +19,11 @@ _OPTIONS = (
     ("resourceGroupName", "--resource-group", "GROUP"),
     ("name", "--name", "VM"),
 )
+
+
+def is_about_identity(problem: Failure) -> bool:
+    """Return whether the service refused the identity or the resource of the request."""
+    return problem.status == 400 or problem.reason is Reason.IDENTITY_NOT_FOUND
 
 
 def _az_identity(verb: str, facts: Facts) -> str:
@@ -40,7 +46,7 @@ def check_identity_assigned(facts: Facts) -> Verdict:
     probe, problem = facts.probe, facts.probe.failure
     if probe.claims is not None:
         return ok(f"{facts.identity}: the service issued a token")
-    if problem is None or problem.status != 400 or not facts.source.is_per_machine:
+    if problem is None or not is_about_identity(problem) or not facts.source.is_per_machine:
         return skipped("the response is not about the identity")
     if problem.reason in _NOT_ABOUT_IDENTITY:
         return skipped("the response is not about an identity assignment")

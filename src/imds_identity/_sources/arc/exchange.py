@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from urllib.parse import urlsplit
 
-from ..._core.failure import Failure, Reason, Refused, SecretUnreadable, sanitize
+from ..._core.failure import Failure, Reason, Refused, SecretUnreadable, Unavailable, sanitize
 from ..._http.messages import Request, Response, url_with
 from ..._http.retry import with_retries
 from ..._http.retry_options import DEFAULT_RETRY, RetryOptions
@@ -34,6 +34,8 @@ HEADERS = {"Metadata": "true"}
 
 # The agent replaces its key files often: one may be gone before it is read.
 _MAX_CHALLENGES = 3
+# https://github.com/AzureAD/microsoft-authentication-library-for-dotnet/tree/main/docs
+_NOT_ASSIGNED = "identity_not_found"
 _AGENT_HINT = "Is the Azure Connected Machine agent running? Run `azcmagent show`."
 
 
@@ -75,10 +77,11 @@ def exchange(
         unreachable_hint=_AGENT_HINT,
         rules=spec.retry_rules,
         retry_options=retry_options,
+        is_final=_is_not_assigned,
     )
     response = yield from _authenticated_response(request, token_request, auth_for, send)
     if response.status != 200:
-        raise refusal(response, token_request)
+        raise _refusal(response, token_request)
     check_identity(response, token_request.identity, required=True)
     return token_from(response, random())
 
@@ -106,7 +109,27 @@ def _no_challenge(response: Response, token_request: TokenRequest) -> Failure:
             reason=Reason.ARC_NOT_CHALLENGED,
             status=200,
         )
-    return refusal(response, token_request)
+    return _refusal(response, token_request)
+
+
+def _refusal(response: Response, token_request: TokenRequest) -> Failure:
+    if not _is_not_assigned(response):
+        return refusal(response, token_request)
+    return Unavailable(
+        f"the Azure Arc agent returned HTTP 404: {response.error_text}",
+        f"Assign the {token_request.identity} to this server, or select another identity. "
+        "`azcmagent show` lists the server's resource.",
+        reason=Reason.IDENTITY_NOT_FOUND,
+        status=404,
+    )
+
+
+def _is_not_assigned(response: Response) -> bool:
+    """Whether the agent responded that the server does not have the identity: retries cannot help.
+
+    Any other 404 means that the endpoint is being updated.
+    """
+    return response.status == 404 and response.error_code == _NOT_ASSIGNED
 
 
 def _realm(challenge: Response) -> str:

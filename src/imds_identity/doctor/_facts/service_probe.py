@@ -158,7 +158,9 @@ def _with_token(
 ) -> ServiceProbe:
     claims, failure = _request_token(source, identity, resource, sender)
     default_identity_works = None
-    if failure is not None and failure.status == 400 and identity.selector:
+    reasons = (Reason.IDENTITY_NOT_FOUND,)
+    is_refused = failure is not None and (failure.status == 400 or failure.reason in reasons)
+    if is_refused and identity.selector:
         default_claims, _ = _request_token(source, SYSTEM_ASSIGNED, resource, sender)
         default_identity_works = default_claims is not None
     return probe._replace(

@@ -36,6 +36,10 @@ class ArcTokenEndpoint(TokenEndpoint):
         challenge = {"Www-Authenticate": f"Basic realm={self._keys.create()}"}
         raise ApiError(401, message, headers=challenge)
 
+    def not_assigned(self, message: str) -> ApiError:
+        """Return the error for an identity that the machine does not have."""
+        return ApiError(404, message, code="identity_not_found", extra={"error_codes": [404]})
+
     def select_identity(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
         """Return the selected identity, and the part of the selector to echo."""
         if self._ignores_selector:

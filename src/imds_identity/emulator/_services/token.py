@@ -108,9 +108,13 @@ class TokenEndpoint(StateEndpoint):
         try:
             identity, echo = self.select_identity(selector)
         except IdentityNotFoundError as error:
-            raise ApiError(400, str(error)) from None
+            raise self.not_assigned(str(error)) from None
         token = issue(self._state, identity, request, resource, fault)
         return json_response(200, {**token_document(token), **echo})
+
+    def not_assigned(self, message: str) -> ApiError:
+        """Return the error for an identity that the machine does not have."""
+        return ApiError(400, message)
 
     def authorize(self, request: Request) -> None:
         """Raise ApiError if a valid request is not authorized; a VM authorizes all."""
