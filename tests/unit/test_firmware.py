@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ("", "Google", False),
         (ASSET_TAG[:-1], "QEMU", False),
         (ASSET_TAG * 100, "QEMU", False),
+        ("", "Cloud Hypervisor", None),
         (None, None, None),
     ],
 )
@@ -37,6 +38,14 @@ def test_linux_shows_it_in_files(
         if value is not None:
             (tmp_path / name).write_text(value + "\n")
     assert firmware(str(tmp_path)).is_azure is is_azure
+
+
+@pytest.mark.parametrize(("platform", "is_azure"), [("darwin", False), ("freebsd14", None)])
+def test_mac_is_never_an_azure_vm_and_other_systems_may_be(
+    monkeypatch: pytest.MonkeyPatch, platform: str, is_azure: bool | None
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert firmware().is_azure is is_azure
 
 
 def structure(kind: int, fields: bytes, *strings: bytes) -> bytes:

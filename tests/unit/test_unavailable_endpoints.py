@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED
@@ -14,10 +16,15 @@ from imds_identity._http.retry_options import DEFAULT_RETRY, RetryOptions
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._platform.environment import Environment
 from imds_identity._sources import azure_vm
+from imds_identity._sources.firmware import ASSET_TAG, Firmware
 from imds_identity._sources.registry import detect
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
-from imds_identity._token_cache.negative_cache import UNAVAILABLE_SECONDS
+from imds_identity._token_cache.negative_cache import (
+    FIRST_UNCERTAIN_SECONDS,
+    UNAVAILABLE_SECONDS,
+    UnavailableEndpoints,
+)
 from imds_identity._token_cache.options import CallOptions
 from support import BackgroundQueue, FakeClock, ResponseFactory, no_jitter
 
@@ -35,10 +42,10 @@ CONFIGURED = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://169.254.169.254"}
 
 
 @pytest.fixture
-def azure_firmware(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Return a function that sets whether the firmware identifies an Azure VM."""
+def azure_firmware(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool | None], None]:
+    """Return a function that sets whether the firmware identifies an Azure VM; None: unknown."""
 
-    def set_azure_firmware(is_azure: bool) -> None:
+    def set_azure_firmware(is_azure: bool | None) -> None:
         monkeypatch.setattr(azure_vm, "_is_azure_firmware", lambda: is_azure)
 
     set_azure_firmware(False)
@@ -98,6 +105,45 @@ def test_only_one_request_of_one_second_is_sent_outside_azure(
     assert clock.slept == []
 
 
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        lambda responses: ConnectFailed("refused"),
+        lambda responses: ReadFailed("no response"),
+        lambda responses: responses.raw(502, "bad gateway"),
+        lambda responses: responses.raw(404, "not found"),
+    ],
+)
+def test_first_response_may_take_five_seconds_where_the_firmware_is_not_readable(
+    clock: FakeClock,
+    responses: ResponseFactory,
+    azure_firmware: Callable[[bool | None], None],
+    outcome: Callable[[ResponseFactory], Response | Exception],
+) -> None:
+    azure_firmware(None)
+    requests, failure = failed_fetch(lambda: outcome(responses), clock)
+    assert [(r.connect_seconds, r.seconds) for r in requests] == [(1.0, 5.0)]
+    assert isinstance(failure, Unavailable)
+    assert clock.slept == []
+
+
+def test_error_of_imds_is_retried_where_the_firmware_is_not_readable(
+    clock: FakeClock, responses: ResponseFactory, azure_firmware: Callable[[bool | None], None]
+) -> None:
+    azure_firmware(None)
+    requests, failure = failed_fetch(lambda: responses.error(429), clock)
+    assert (len(requests), clock.slept) == (5, [2, 4, 8, 16])
+    assert isinstance(failure, Refused)
+
+
+def test_firmware_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may have been out of file descriptors."""
+    found = [Firmware(), Firmware(ASSET_TAG)]
+    monkeypatch.setattr(azure_vm, "firmware", lambda: found.pop(0))
+    monkeypatch.setattr(azure_vm, "_known_firmware", [])
+    assert [azure_vm._is_azure_firmware() for _ in range(3)] == [None, True, True]
+
+
 @pytest.mark.usefixtures("azure_firmware")
 @pytest.mark.parametrize("status", [429, 500, 410])
 def test_error_of_the_service_itself_is_not_unavailability(
@@ -116,7 +162,7 @@ def test_error_of_the_service_itself_is_not_unavailability(
 def test_configured_endpoint_is_retried(
     clock: FakeClock,
     responses: ResponseFactory,
-    azure_firmware: Callable[[bool], None],
+    azure_firmware: Callable[[bool | None], None],
     variables: dict[str, str],
     forced: str | None,
     firmware: bool,
@@ -139,8 +185,11 @@ def test_retry_after_of_another_service_is_ignored(
     assert isinstance(failure, Unavailable)
 
 
-@pytest.mark.usefixtures("azure_firmware")
-def test_retry_options_of_the_caller_take_precedence(clock: FakeClock) -> None:
+@pytest.mark.parametrize("is_azure", [False, None])
+def test_retry_options_of_the_caller_take_precedence(
+    clock: FakeClock, azure_firmware: Callable[[bool | None], None], is_azure: bool | None
+) -> None:
+    azure_firmware(is_azure)
     retry_options = RetryOptions(attempts=2, request_seconds=0.5)
     requests, _ = failed_fetch(lambda: ReadFailed("x"), clock, retry_options=retry_options)
     assert [(r.connect_seconds, r.seconds) for r in requests] == [(1.0, 0.5)] * 2
@@ -187,7 +236,7 @@ class FakeNetwork:
 def network(
     clock: FakeClock,
     background: BackgroundQueue,
-    azure_firmware: Callable[[bool], None],
+    azure_firmware: Callable[[bool | None], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> FakeNetwork:
     network = FakeNetwork(clock, background)
@@ -209,6 +258,50 @@ def test_unavailable_endpoint_is_cached_for_all_scopes(
     clock.seconds += 1
     network.outcome = responses.token()
     assert network.get_token("d").value == "a-token"
+
+
+def test_unavailability_is_remembered_briefly_at_first_where_the_firmware_is_not_readable(
+    network: FakeNetwork,
+    clock: FakeClock,
+    azure_firmware: Callable[[bool | None], None],
+    responses: ResponseFactory,
+) -> None:
+    azure_firmware(None)
+    resources = iter("abcdefghijklmnop")
+    for seconds in (2, 4, 8, 16, 30, 30):
+        sent = len(network.requests)
+        with pytest.raises(Unavailable):
+            network.get_token(next(resources))
+        assert len(network.requests) == sent + 1
+        clock.seconds += seconds - 0.5
+        with pytest.raises(Unavailable):
+            network.get_token(next(resources))
+        assert len(network.requests) == sent + 1
+        clock.seconds += 0.5
+    network.outcome = responses.token()
+    assert network.get_token("x").value == "a-token"
+    network.outcome = ConnectFailed("refused")
+    with pytest.raises(Unavailable):
+        network.get_token("y")
+    clock.seconds += FIRST_UNCERTAIN_SECONDS
+    network.outcome = responses.token()
+    assert network.get_token("z").value == "a-token", "a response resets the time"
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.booleans()), max_size=20))
+def test_unavailability_never_lasts_longer_than_documented(
+    failures: list[tuple[float, bool]],
+) -> None:
+    endpoints, now = UnavailableEndpoints(), 1000.0
+    for seconds, may_respond_later in failures:
+        now += seconds
+        failure = Unavailable("refused")
+        endpoints.remember("x", failure, now, may_respond_later=may_respond_later)
+        with pytest.raises(Unavailable):
+            endpoints.check("x", now)
+        endpoints.check("x", now + UNAVAILABLE_SECONDS)
+    endpoints.forget("x")
+    endpoints.check("x", now)
 
 
 def test_clear_also_clears_unavailable_endpoints(

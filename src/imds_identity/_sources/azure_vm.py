@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 from .._core import source
 from .firmware import firmware
 from .host import HostSpec, TokenSource
@@ -26,6 +24,11 @@ class ImdsSource(TokenSource):
     def __init__(self, endpoint: str, variable: str = "") -> None:
         super().__init__(IMDS, endpoint, variable)
 
+    @property
+    def may_respond_later(self) -> bool:
+        """Whether this may be an Azure VM although nothing indicates it, as in a container."""
+        return _is_azure_firmware() is None
+
     def preload(self) -> None:
         """Import the exchange."""
         super().preload()
@@ -35,11 +38,11 @@ class ImdsSource(TokenSource):
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """Request a token: usually one request."""
-        from .imds import PROBE_RETRY, exchange
+        from .imds import exchange, probe_options
 
         retry_options = runner.retry_options
         if self.is_probe:
-            retry_options = retry_options.with_defaults(PROBE_RETRY)
+            retry_options = probe_options(retry_options, may_be_azure=self.may_respond_later)
         steps = exchange(
             self.spec, self.endpoint, token_request, runner.random, retry_options, self.variable
         )
@@ -57,9 +60,18 @@ def _is_probe(source: TokenSource) -> bool:
     return not (source.forced or source.variable or _is_azure_firmware())
 
 
-@functools.cache
-def _is_azure_firmware() -> bool:
-    return firmware().is_azure is True
+def _is_azure_firmware() -> bool | None:
+    """Return whether the firmware is that of an Azure VM; None if it does not show it."""
+    if not _known_firmware:
+        is_azure = firmware().is_azure
+        # Read again next time: the process may have been out of file descriptors.
+        if is_azure is None:
+            return None
+        _known_firmware.append(is_azure)
+    return _known_firmware[0]
+
+
+_known_firmware: list[bool] = []
 
 
 IMDS = HostSpec(

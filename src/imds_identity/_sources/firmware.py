@@ -15,6 +15,10 @@ ASSET_TAG = "7783-7084-3265-9085-8269-3286-77"
 """The chassis asset tag of every Azure VM."""
 
 _MAKER = "Microsoft Corporation"
+# Azure Kubernetes Service runs Kata containers in virtual machines of this hypervisor, whose
+# firmware hides that of the Azure VM.
+_NESTED_MAKER = "Cloud Hypervisor"
+_APPLE = "Apple Inc."
 _LINUX_FOLDER = "/sys/class/dmi/id"
 _LONGEST = 256
 _WINDOWS_TABLE = 0x52534D42  # "RSMB"
@@ -41,7 +45,7 @@ class Firmware(NamedTuple):
         """Whether this is an Azure VM; None if the firmware does not show it."""
         if self.asset_tag == ASSET_TAG:
             return True
-        return None if self.maker in ("", _MAKER) else False
+        return None if self.maker in ("", _MAKER, _NESTED_MAKER) else False
 
 
 def firmware(folder: str = _LINUX_FOLDER) -> Firmware:
@@ -57,6 +61,8 @@ def firmware(folder: str = _LINUX_FOLDER) -> Firmware:
         )
     if sys.platform == "win32":
         return firmware_in(_windows_table())
+    if sys.platform == "darwin":  # Azure has no virtual machines with macOS
+        return Firmware(maker=_APPLE)
     return Firmware()
 
 

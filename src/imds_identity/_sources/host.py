@@ -151,6 +151,11 @@ class TokenSource(Source):
         """Whether the service may be absent, so that a fetch is one short request."""
         return self.spec.is_probe is not None and self.spec.is_probe(self)
 
+    @property
+    def may_respond_later(self) -> bool:
+        """Whether a service that did not respond to a probe may still exist."""
+        return False
+
     def preload(self) -> None:
         """Import the modules that a fetch from this source needs in addition to the common ones."""
         if self.endpoint.lower().startswith("https:"):

@@ -85,12 +85,18 @@ class TokenExchange:
                 unavailable_endpoints.check(source.endpoint, clock.now())
             with (self._open_sender or direct_sender)(clock) as send:
                 token = source.fetch(self._token_request, self._runner(send, heartbeat))
+            unavailable_endpoints.forget(source.endpoint)
             return token.as_answer(clock.now()) if self._token_request.claims else token
         except Failure as failure:
             failure.request_summary = self.trace.summary
             is_unavailable = isinstance(failure, Unavailable) and failure.status is None
             if is_unavailable and source.is_probe and not has_own_transport:
-                unavailable_endpoints.remember(source.endpoint, failure, clock.now())
+                unavailable_endpoints.remember(
+                    source.endpoint,
+                    failure,
+                    clock.now(),
+                    may_respond_later=source.may_respond_later,
+                )
             raise
 
     def notify(self, result: FetchResult) -> None:

@@ -170,7 +170,7 @@ def _install() -> None:
     azure_identity_imds.PIPELINE_SETTINGS["retry_total"] = 4
     secret_file.read_secret = read_secret
     listener.confirm = lambda port: None
-    azure_vm._is_azure_firmware = lambda: True  # type: ignore[assignment]
+    azure_vm._is_azure_firmware = lambda: True
     process.Environment = FakeEnvironment  # type: ignore[attr-defined]
     transport._http = http
     arc._authenticated_response = authenticated_response  # type: ignore[assignment]
