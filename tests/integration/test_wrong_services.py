@@ -120,6 +120,15 @@ def test_endless_response_is_awaited_briefly_and_once(
         assert len(server.requests) == 1, "that nobody answers is remembered"
 
 
+def test_denial_by_access_rules_never_switches_identity(instead: Any) -> None:
+    with RawServer(answer("403 Forbidden", b"", "x-ms-azure-host-authorization: value")) as server:
+        instead(server)
+        chain = ChainedTokenCredential(imds_identity.ManagedIdentityCredential(), Next())
+        with pytest.raises(ClientAuthenticationError, match="access rules deny"):
+            chain.get_token(SCOPE)
+        assert len(server.requests) == 1
+
+
 def test_throttling_never_switches_identity(instead: Any) -> None:
     throttled = answer("429 Too Many Requests", b'{"error": "too_many"}', JSON, "Retry-After: 5")
     with RawServer(throttled) as server:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
 from imds_identity._core.failure import Failure, Malformed, Reason, Refused, Unavailable
@@ -12,16 +16,32 @@ from imds_identity._sources.azure_vm import IMDS
 from imds_identity._sources.imds import exchange
 from support import ExchangeDriver, ResponseFactory, no_jitter
 
+if TYPE_CHECKING:
+    from imds_identity._http.messages import Response
+
 ENDPOINT = "http://169.254.169.254/metadata/identity/oauth2/token"
 VAULT = "https://vault.azure.net"
 
 
 def start(
-    identity: Identity = SYSTEM_ASSIGNED, resource: str = VAULT, claims: str | None = None
+    identity: Identity = SYSTEM_ASSIGNED,
+    resource: str = VAULT,
+    claims: str | None = None,
+    **options: Any,
 ) -> ExchangeDriver:
-    return ExchangeDriver(
-        exchange(IMDS, ENDPOINT, TokenRequest(resource, identity, claims), no_jitter)
-    )
+    request = TokenRequest(resource, identity, claims)
+    return ExchangeDriver(exchange(IMDS, ENDPOINT, request, no_jitter, **options))
+
+
+def last_failure(driver: ExchangeDriver, response: Response) -> tuple[Failure, int]:
+    """Return the failure after ``response`` to each request, and the number of requests."""
+    for attempt in range(1, 10):
+        try:
+            driver.respond(response)
+        except Failure as failure:
+            return failure, attempt
+        driver.respond(None)
+    raise AssertionError("the exchange does not end")
 
 
 def test_one_request_and_a_token(responses: ResponseFactory) -> None:
@@ -71,13 +91,61 @@ def test_no_such_identity_is_unavailable_and_not_retried(responses: ResponseFact
 
 
 def test_404_is_retried_and_its_error_names_both_causes(responses: ResponseFactory) -> None:
-    driver = start(Identity("client_id", "c"))
-    with pytest.raises(Refused) as caught:
-        for _ in range(5):
-            driver.respond(responses.json(404, {"error": "identity_not_found"}))
-            driver.respond(None)
-    assert "being updated, or the client_id 'c' is not assigned to this VM" in str(caught.value)
-    assert caught.value.reason is Reason.SERVICE_FAILING
+    response = responses.json(404, {"error": "identity_not_found"})
+    failure, attempts = last_failure(start(Identity("client_id", "c")), response)
+    assert (type(failure), failure.reason, attempts) == (Refused, Reason.SERVICE_FAILING, 5)
+    assert "being updated, or the client_id 'c' is not assigned to this VM" in str(failure)
+
+
+RELAYED = {"x_ms_azure_host_authorization": "value"}
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(403, 1), (421, 1), (500, 5), (502, 5), (503, 5)])
+@pytest.mark.parametrize(("headers", "is_azure_vm"), [(RELAYED, False), ({}, True)])
+def test_empty_response_of_the_guest_proxy_agent_is_a_denial(
+    responses: ResponseFactory,
+    status: int,
+    attempts: int,
+    headers: dict[str, str],
+    is_azure_vm: bool,
+) -> None:
+    driver = start(is_azure_vm=lambda: is_azure_vm)
+    failure, sent = last_failure(driver, responses.raw(status, " ", **headers))
+    assert (type(failure), failure.reason) == (Refused, Reason.METADATA_SECURITY)
+    assert (failure.status, sent) == (status, attempts)
+    assert "must allow /metadata/identity/oauth2/token" in str(failure)
+    assert "inVMAccessControlProfile" in str(failure)
+    assert Path(sys.executable).resolve().name in str(failure)
+
+
+@pytest.mark.parametrize("status", [403, 421, 500])
+def test_empty_response_elsewhere_is_not_from_imds(responses: ResponseFactory, status: int) -> None:
+    failure, _ = last_failure(start(), responses.raw(status))
+    assert (type(failure), failure.reason) == (Unavailable, Reason.WRONG_SERVICE)
+
+
+@pytest.mark.parametrize("status", [401, 404, 405])
+def test_other_empty_response_is_not_a_denial(responses: ResponseFactory, status: int) -> None:
+    failure, _ = last_failure(start(is_azure_vm=lambda: True), responses.raw(status))
+    assert failure.reason is Reason.WRONG_SERVICE
+
+
+def test_response_that_the_agent_relayed_comes_from_azure(responses: ResponseFactory) -> None:
+    failure, _ = last_failure(start(), responses.raw(403, "<html>", **RELAYED))
+    assert (type(failure), failure.reason) == (Refused, Reason.REFUSED)
+    failure, attempts = last_failure(start(), responses.raw(503, "<html>", **RELAYED))
+    assert (type(failure), failure.reason, attempts) == (Refused, Reason.SERVICE_FAILING, 5)
+
+
+@pytest.mark.parametrize("body", ["", "busy", "<html>"])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_error_of_an_endpoint_that_a_variable_names_never_switches_the_identity(
+    responses: ResponseFactory, status: int, body: str
+) -> None:
+    failure, attempts = last_failure(start(variable="X"), responses.raw(status, body))
+    assert (type(failure), attempts) == (Refused, 5)
+    failure, _ = last_failure(start(variable="X"), responses.raw(401, body))
+    assert isinstance(failure, Unavailable)
 
 
 @pytest.mark.parametrize("ending", ["network", "host", "foo"])

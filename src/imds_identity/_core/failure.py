@@ -48,6 +48,7 @@ class Reason(enum.Enum):
     UNKNOWN_RESOURCE = "unknown-resource"
     ENTRA_REFUSED = "entra-refused"  # another code of Microsoft Entra ID: `Failure.service_code`
     NOT_FOUND = "not-found"  # metadata has no such element
+    METADATA_SECURITY = "metadata-security"  # the VM's guest proxy agent denied access
     THROTTLED = "throttled"
     SERVICE_FAILING = "service-failing"  # HTTP 404, 410, or 5xx after all retries
     REFUSED = "refused"  # any other refusal

@@ -214,6 +214,17 @@ class Response:
         return self.status == 403 and "unreachable" in self.error_text.lower()
 
     @property
+    def is_relayed_by_azure(self) -> bool:
+        """Whether Azure's guest proxy agent relayed it from the host of the VM."""
+        return "x-ms-azure-host-authorization" in self.headers
+
+    @property
+    def may_be_denial(self) -> bool:
+        """Whether the guest proxy agent responds like this, if there is one: without a body."""
+        is_error = self.status in (403, 421) or self.status >= 500
+        return is_error and not self.body.strip()
+
+    @property
     def content(self) -> str:
         """Size and media type of the body, for a message."""
         kind = sanitize(self.headers.get("content-type", "")) or "unknown type"

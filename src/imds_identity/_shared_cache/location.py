@@ -8,6 +8,7 @@ import sys
 
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import Environment
+from .._platform.proxy_agent import is_enforcing
 from .directory import Directory
 from .namespace import network_inode
 from .store import SharedCache
@@ -54,6 +55,7 @@ def shared_cache_for(
 
     Args:
         setting: a directory, ``off`` or False, ``on`` or True; by default ``IMDS_IDENTITY_CACHE``.
+            If the VM enforces the Metadata Security Protocol, it must be a directory.
         private: whether the cache is off unless ``setting`` is given.
         environment: a snapshot of the environment, if there is one.
 
@@ -71,7 +73,8 @@ def shared_cache_for(
         location = OFF
     else:
         location = parse_setting(env["IMDS_IDENTITY_CACHE"], "IMDS_IDENTITY_CACHE")
-    if location == OFF:
+    # Shared tokens would reach programs that the VM's access rules deny.
+    if location == OFF or (location is None and is_enforcing()):
         return None
     runtime_directory = None if location else env["XDG_RUNTIME_DIR"] or None
     known = (location, runtime_directory, network_inode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._core import source
+from .._platform import proxy_agent
 from .firmware import firmware
 from .host import HostSpec, TokenSource
 
@@ -44,7 +45,13 @@ class ImdsSource(TokenSource):
         if self.is_probe:
             retry_options = probe_options(retry_options, may_be_azure=self.may_respond_later)
         steps = exchange(
-            self.spec, self.endpoint, token_request, runner.random, retry_options, self.variable
+            self.spec,
+            self.endpoint,
+            token_request,
+            runner.random,
+            retry_options,
+            self.variable,
+            is_azure_vm,
         )
         return runner.run(steps)
 
@@ -58,6 +65,11 @@ def _build(_: HostSpec, environment: Environment) -> ImdsSource:
 def _is_probe(source: TokenSource) -> bool:
     """Whether neither the caller, the environment, nor the firmware states that this is Azure."""
     return not (source.forced or source.variable or _is_azure_firmware())
+
+
+def is_azure_vm() -> bool:
+    """Whether this is certainly an Azure VM."""
+    return bool(_is_azure_firmware()) or proxy_agent.is_visible()
 
 
 def _is_azure_firmware() -> bool | None:

@@ -5,15 +5,19 @@ https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/ho
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from .._core.failure import Malformed, Reason, Refused, Unavailable
 from .._http.messages import Request, Response, url_with
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
-from .refusals import check_identity, refusal
+from .refusals import access_denied, check_identity, refusal
 from .token_parsing import token_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._core.token import Token
     from .._core.token_request import TokenRequest
     from .._http.exchange import Random, Steps
@@ -41,6 +45,7 @@ def exchange(
     random: Random,
     retry_options: RetryOptions = DEFAULT_RETRY,
     variable: str = "",
+    is_azure_vm: Callable[[], bool] = lambda: False,
 ) -> Steps[Token]:
     """Request one token.
 
@@ -51,7 +56,16 @@ def exchange(
         random: adds jitter.
         retry_options: the caller's timeouts and retry policy.
         variable: the environment variable that named the endpoint, if there is one.
+        is_azure_vm: returns whether the firmware or Azure's guest proxy agent shows that this is
+            an Azure VM, for responses that do not show where they come from.
     """
+
+    def is_denial(response: Response) -> bool:
+        return response.may_be_denial and (response.is_relayed_by_azure or is_azure_vm())
+
+    def is_authentic(response: Response) -> bool:
+        return _is_authentic(response, is_named=bool(variable)) or is_denial(response)
+
     query = {
         "api-version": API_VERSION,
         "resource": token_request.resource,
@@ -62,8 +76,10 @@ def exchange(
     request = Request(url_with(endpoint, query), HEADERS)
     hint = f"{variable} points to this endpoint: correct or unset it." if variable else _NOT_AZURE
     response = yield from _authentic_response(
-        spec, request, token_request, random, retry_options, hint
+        spec, request, token_request, random, retry_options, hint, is_authentic
     )
+    if is_denial(response):
+        raise access_denied(response, urlsplit(endpoint).path)
     if response.is_from_docker:
         problem = f"HTTP 403 did not come from IMDS: {response.error_text}"
         raise Unavailable(problem, hint, reason=Reason.PROXY, status=403)
@@ -92,6 +108,7 @@ def _authentic_response(
     random: Random,
     retry_options: RetryOptions,
     hint: str,
+    is_authentic: Callable[[Response], bool],
 ) -> Steps[Response]:
     """Return IMDS's own response, with any status.
 
@@ -106,11 +123,11 @@ def _authentic_response(
             hint,
             rules=spec.retry_rules,
             retry_options=retry_options,
-            is_authentic=_is_authentic,
+            is_authentic=is_authentic,
         )
     except Malformed as failure:  # compressed, too large, or not HTTP
         raise Unavailable(failure.problem, hint, reason=Reason.WRONG_SERVICE) from None
-    if _is_authentic(response):
+    if is_authentic(response):
         return response
     if response.is_redirect:
         raise refusal(response, token_request)
@@ -135,8 +152,13 @@ def _not_found(response: Response, token_request: TokenRequest) -> Refused:
     )
 
 
-def _is_authentic(response: Response) -> bool:
-    return (response.status == 200 and _has_token(response)) or response.is_metadata_error
+def _is_authentic(response: Response, *, is_named: bool) -> bool:
+    """Whether the token service sent this response: IMDS, or one that a variable names."""
+    if response.is_relayed_by_azure or response.is_metadata_error:
+        return True
+    if response.status == 200:
+        return _has_token(response)
+    return is_named and (response.status == 429 or response.status >= 500)
 
 
 def _has_token(response: Response) -> bool:

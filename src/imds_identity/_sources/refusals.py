@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from .._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
 from .._core.identity import ascii_lower
 from .token_parsing import fields_of
@@ -96,6 +99,32 @@ def refusal(response: Response, token_request: TokenRequest) -> Failure:
         reason=reason_of(response),
         status=status,
         service_code=response.service_code,
+    )
+
+
+def access_denied(response: Response, path: str) -> Refused:
+    """Return the failure for a response of Azure's guest proxy agent, which has no body.
+
+    https://github.com/Azure/GuestProxyAgent
+    """
+    user = f"user id {os.geteuid()}" if sys.platform != "win32" else "this user"
+    if response.status == 403:
+        problem = "the VM's access rules deny this process access to the metadata service"
+        hint = ""
+    elif response.status == 421:
+        problem = "the VM's guest proxy agent could not determine which process sent the request"
+        hint = "If that persists, restart the service azure-proxy-agent. "
+    else:
+        problem = "the VM's guest proxy agent, or the service behind it, failed"
+        hint = "Try again in a few minutes. If that persists, check the service azure-proxy-agent. "
+    return Refused(
+        f"{problem} (HTTP {response.status} without a body)",
+        f"{hint}The Metadata Security Protocol must allow {path} to {user} and the program "
+        f"{sanitize(os.path.realpath(sys.executable))!r}: change that access rule in the VM's "
+        "inVMAccessControlProfile (securityProfile.proxyAgentSettings.imds).",
+        reason=Reason.METADATA_SECURITY,
+        status=response.status,
+        retry_after=response.retry_after,
     )
 
 

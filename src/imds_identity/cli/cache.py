@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._core.failure import sanitize
 from .._core.identity import Identity
+from .._platform.proxy_agent import is_enforcing
 from .._shared_cache.location import shared_cache_for
 from .arguments import add_cache, add_verbosity
 from .output import print_error
@@ -33,6 +34,11 @@ def run(args: argparse.Namespace) -> int:
     if args.cache is not None and not os.path.isdir(args.cache):
         raise ValueError(f"{args.cache!r} is not a directory")
     shared_cache = shared_cache_for(os.path.abspath(args.cache) if args.cache else None)
+    if shared_cache is None and is_enforcing():
+        return print_error(
+            "the shared token cache is off, because this VM enforces the Metadata Security "
+            "Protocol: pass --directory, or set IMDS_IDENTITY_CACHE to a private directory"
+        )
     if shared_cache is None:
         return print_error("the shared token cache is off: unset IMDS_IDENTITY_CACHE to enable it")
     if not shared_cache.usable():

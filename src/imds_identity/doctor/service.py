@@ -26,6 +26,15 @@ def check_responder(facts: Facts) -> Verdict:
     probe = facts.probe
     if not probe.requests:
         return skipped(_NOT_REQUESTED)
+    if probe.failure is not None and probe.failure.reason is Reason.METADATA_SECURITY:
+        return failure(
+            _describe(probe.requests[-1]),
+            "the VM's guest proxy agent, which enforces the Metadata Security Protocol, responds "
+            "in place of the service: the VM's access rules deny this process access, or the "
+            "agent does not work",
+            "allow this process in the VM's inVMAccessControlProfile; "
+            "sudo tail /var/log/azure-proxy-agent/*.log",
+        )
     for request in probe.requests:
         other = _identify_other_server(request)
         if other and probe.claims is None:

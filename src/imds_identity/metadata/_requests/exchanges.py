@@ -14,7 +14,8 @@ from ..._core.failure import Failure, Malformed, Reason, Refused, Unavailable, s
 from ..._http.exchange import ConnectFailed, Random, Steps, TransportError
 from ..._http.messages import REQUEST_SECONDS, Request, Response, url_with
 from ..._http.retry import TOKEN_RULES, fresh_response, unreachable, with_retries
-from ..._sources.refusals import redirect_failure
+from ..._sources.azure_vm import is_azure_vm
+from ..._sources.refusals import access_denied, redirect_failure
 from .._models.load_balancer import LoadBalancer
 from .._models.parsing import from_json
 from .failures import ElementNotFound, UnsupportedOnHost, UnsupportedVersion
@@ -220,6 +221,8 @@ def _parse(response: Response, category: str) -> object:
 def refusal(response: Response, category: str) -> Failure:
     """Return the failure for a response other than 200."""
     status, error_text = response.status, response.error_text
+    if response.may_be_denial and (response.is_relayed_by_azure or is_azure_vm()):
+        return access_denied(response, f"/metadata/{category}")
     problem = f"the metadata service returned HTTP {status} for {category}: {error_text}"
     if status == 404:
         hint = "Names are case-sensitive, and some exist in newer API versions only."
@@ -231,6 +234,11 @@ def refusal(response: Response, category: str) -> Failure:
     if _is_version_error(response):
         hint = "Leave out api_version to use a supported version."
         return UnsupportedVersion(problem, hint, status=400)
+    return _refused(problem, response)
+
+
+def _refused(problem: str, response: Response) -> Refused:
+    status = response.status
     hint, reason, wait = "", Reason.REFUSED, response.retry_after
     if status == 429:
         hint = "A category allows five requests a second per VM: find the process that sends more."
