@@ -50,7 +50,7 @@ class Environment:
         return self._values.get(name, "")
 
     def __repr__(self) -> str:
-        return f"Environment({[name for name, value in self._values.items() if value]})"
+        return f"Environment({sorted(name for name, value in self._values.items() if value)})"
 
 
 def variable_value(name: str) -> str:
