@@ -27,11 +27,15 @@ def test_a_token_is_fresh_then_due_then_expired() -> None:
     [
         (24 * HOUR, None, 12 * HOUR),
         (2 * HOUR, None, HOUR),
-        (2 * HOUR - 1, None, 2 * HOUR - 1 - 300),
+        (2 * HOUR - 1, None, HOUR),
         (HOUR, None, HOUR - 300),
+        (601.0, None, 301.0),
+        (301.0, None, 150.5),
         (200.0, None, 100.0),
         (24 * HOUR, 6 * HOUR, 6 * HOUR),
-        (24 * HOUR, 25 * HOUR, 12 * HOUR),
+        (24 * HOUR, 24 * HOUR - 1, 24 * HOUR - 300),
+        (24 * HOUR, 25 * HOUR, 24 * HOUR - 300),
+        (200.0, 150, 100.0),
         (24 * HOUR, 0, 12 * HOUR),
     ],
 )
@@ -52,6 +56,20 @@ def test_jitter_brings_a_refresh_forward_by_a_tenth_at_most(
     latest = refresh_delay(lifetime, refresh_in, 0.0)
     assert 0 < latest < lifetime
     assert 0.9 * latest <= refresh_delay(lifetime, refresh_in, random) <= latest
+
+
+@given(
+    st.floats(0.001, 1e6) | st.floats(200, 8000),
+    st.floats(0, 1e6) | st.floats(0, 100),
+    st.none() | st.floats(0.001, 1e6),
+)
+def test_refresh_delay_grows_with_the_lifetime_and_never_jumps(
+    lifetime: float, more: float, refresh_in: float | None
+) -> None:
+    growth = refresh_delay(lifetime + more, refresh_in, 0.0) - refresh_delay(
+        lifetime, refresh_in, 0.0
+    )
+    assert -1e-6 <= growth <= more + 1e-6
 
 
 def test_back_off_delays_grow_up_to_a_limit() -> None:

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .token import Token
 
-_LONG_LIFE = 2 * 3600.0
+_HOUR = 3600.0
 _LAST_MINUTES = 300.0
 _SPREAD = 0.1
 _FIRST_BACK_OFF = 30.0
@@ -36,17 +36,19 @@ def decide(token: Token | None, now: float) -> State:
 def refresh_delay(lifetime: float, refresh_in: float | None, random: float) -> float:
     """Return the seconds after which a token with this ``lifetime`` is due.
 
-    That is ``refresh_in`` if the service returned it; else half of a lifetime of two hours or more,
-    as in MSAL; else five minutes before the expiry, or half of a lifetime shorter than that.
+    That is ``refresh_in`` (seconds) if the service returned it, else an hour, or half of a lifetime
+    of two hours or more, as in MSAL. In any case it is five minutes before the expiry at the
+    latest, or half of a lifetime shorter than ten minutes. The delay grows with the lifetime and
+    has no jumps.
+
     ``random`` (in [0, 1)) makes it up to a tenth earlier, so that machines that started together do
     not refresh together.
     """
-    if refresh_in is not None and 0 < refresh_in < lifetime:
-        delay = refresh_in
-    elif lifetime >= _LONG_LIFE or lifetime <= _LAST_MINUTES:
-        delay = lifetime / 2
+    half, latest = lifetime / 2, lifetime - _LAST_MINUTES
+    if refresh_in is not None and refresh_in > 0:
+        delay = min(refresh_in, max(half, latest))
     else:
-        delay = lifetime - _LAST_MINUTES
+        delay = max(half, min(latest, _HOUR))
     return delay * (1 - _SPREAD * random)
 
 
