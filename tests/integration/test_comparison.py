@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -64,6 +65,12 @@ def call_concurrently(call: Callable[[], object]) -> None:
 def test_page_names_the_installed_versions(package: str) -> None:
     major, minor, *_ = importlib.metadata.version(package).split(".")
     assert f"{package} {major}.{minor}" in PAGE
+
+
+def test_page_names_tests_of_this_file() -> None:
+    names = re.findall(r"`(test_\w+)`", PAGE)
+    assert len(names) > 8
+    assert not [name for name in names if f"def {name}(" not in Path(__file__).read_text("utf-8")]
 
 
 class TestRequests:

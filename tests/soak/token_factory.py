@@ -47,7 +47,7 @@ class TokenFactory:
     def payload(self, request: TokenRequest, issued: IssuedToken, **changes: Any) -> dict[str, Any]:
         """Return the JSON object of a token response."""
         left = issued.expires_at - monotonic()
-        # Some real services count expires_in from issuance, others from the response.
+        # Azure counts expires_in down. According to its documentation, it counts from issuance.
         lifetime = issued.expires_at - issued.issued_at if self._rng.random() < 0.5 else left
         payload = {
             "access_token": encode(issued),

@@ -20,7 +20,7 @@ def token_from(response: Response, random: float) -> Token:
 
     Its lifetime is ``expires_on`` minus the service's own ``Date``, so that with a wrong local
     clock the cache neither returns expired tokens nor refreshes in a loop. It is at most
-    ``expires_in``, which counts from issuance. It starts when the request was sent: the ``Date`` is
+    ``expires_in``, which is sufficient alone. It starts when the request was sent: the ``Date`` is
     later, so the lifetime is never too long, even if the response was read late.
 
     Raises:
@@ -37,10 +37,22 @@ def token_from(response: Response, random: float) -> Token:
 
 def _token(fields: Fields, response: Response, random: float) -> Token:
     check_token(fields)
-    expires_on = fields.moment("expires_on")
-    if expires_on is None:
-        raise Malformed("the response has no expires_on", REPORT)
     sent_wall = response.received_wall - (response.received_at - response.sent_at)
+    lifetime = _lifetime(fields, response, sent_wall)
+    return token_of(fields, lifetime, response.sent_at, sent_wall, random)
+
+
+def _lifetime(fields: Fields, response: Response, sent_wall: float) -> float:
+    """Return the seconds from the request to the expiry."""
+    # A cached token's expires_in should count down. Microsoft's documentation says that it counts
+    # from issuance, so where both fields are present the earlier expiry is used.
+    expires_on, expires_in = fields.moment("expires_on"), fields.seconds("expires_in")
+    if expires_on is None:
+        if not expires_in:
+            raise Malformed(
+                "the response has neither a valid expires_on nor an expires_in above 0", REPORT
+            )
+        return expires_in
     lifetime = expires_on - sent_wall + _clock_skew(response, sent_wall)
     if lifetime <= 0:
         raise Malformed(
@@ -48,10 +60,7 @@ def _token(fields: Fields, response: Response, random: float) -> Token:
             "Check this machine's clock. " + REPORT,
             reason=Reason.TOKEN_EXPIRED,
         )
-    expires_in = fields.seconds("expires_in")
-    if expires_in:  # Cloud Shell always returns 0
-        lifetime = min(lifetime, expires_in)
-    return token_of(fields, lifetime, response.sent_at, sent_wall, random)
+    return min(lifetime, expires_in or lifetime)  # Cloud Shell always returns 0
 
 
 def fields_of(response: Response) -> Fields:

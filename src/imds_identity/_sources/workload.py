@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 
-from .._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
+from .._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from .._core.secret import Secret
-from .._core.token_response import REPORT, check_token, token_of
 from .._http.messages import Request, Response
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
 from .refusals import reason_of, refusal
-from .token_parsing import fields_of
+from .token_parsing import token_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def exchange(
         )
         if response.status != 200:
             raise _refusal(spec, response, token_request)
-        return _token(response, random())
+        return token_from(response, random())
     except Failure as failure:
         # The service may echo what it received. The runner knows the secrets of headers only.
         failure.redact(assertion)
@@ -196,14 +195,3 @@ def _refusal(spec: HostSpec, response: Response, token_request: TokenRequest) ->
         status=status,
         service_code=response.service_code,
     )
-
-
-def _token(response: Response, random: float) -> Token:
-    fields = fields_of(response)
-    check_token(fields)
-    # This service caches no tokens: the token is as old as the response.
-    lifetime = fields.seconds("expires_in")
-    if not lifetime:
-        raise Malformed("the response has no expires_in above 0", REPORT, status=response.status)
-    sent_wall = response.received_wall - (response.received_at - response.sent_at)
-    return token_of(fields, lifetime, response.sent_at, sent_wall, random)

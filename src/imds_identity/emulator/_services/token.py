@@ -59,11 +59,11 @@ def resource_of(request: Request) -> str:
     return resource
 
 
-def token_document(token: IssuedToken) -> dict[str, str]:
-    """Return the response body for a token; ``expires_in`` counts from issuance, as in Azure."""
+def token_document(token: IssuedToken, now: float) -> dict[str, str]:
+    """Return the response body for a token; only ``expires_in`` counts down, as in Azure."""
     return {
         "access_token": token.value,
-        "expires_in": str(token.lifetime),
+        "expires_in": str(max(int(token.expires - now), 0)),
         "expires_on": str(token.expires),
         "ext_expires_in": str(token.lifetime),
         "not_before": str(token.issued),
@@ -110,7 +110,7 @@ class TokenEndpoint(StateEndpoint):
         except IdentityNotFoundError as error:
             raise self.not_assigned(str(error)) from None
         token = issue(self._state, identity, request, resource, fault)
-        return json_response(200, {**token_document(token), **echo})
+        return json_response(200, {**token_document(token, self._state.clock.time()), **echo})
 
     def not_assigned(self, message: str) -> ApiError:
         """Return the error for an identity that the machine does not have."""
