@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from imds_identity._core.failure import Failure, Refused, SecretUnreadable, Unavailable
+from imds_identity._core.failure import Failure, Reason, Refused, SecretUnreadable, Unavailable
 from imds_identity._core.identity import parse_identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
@@ -22,14 +24,13 @@ from imds_identity._sources.arc.auth import KeyFileAuth
 from imds_identity._sources.arc.source import ARC
 from imds_identity._sources.azure_vm import IMDS
 from imds_identity._token_cache.flight import LONGEST_EXCHANGE, LONGEST_FETCH
-from support import no_jitter
+from support import FakeClock, ResponseFactory, no_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from imds_identity._core.token import Token
     from imds_identity._http.runner import Heartbeat
-    from support import FakeClock, ResponseFactory
 
 REQUEST = Request("http://service/", {})
 
@@ -135,7 +136,7 @@ class SlowGate:
     def acquire(self, seconds: float, heartbeat: Heartbeat) -> Iterator[None]:
         if self.refusal:
             raise self.refusal
-        heartbeat(self.seconds)
+        heartbeat(self.seconds + MARGIN)
         self.clock.sleep(self.seconds)
         yield
 
@@ -183,7 +184,7 @@ def test_heartbeat_precedes_each_step(clock: FakeClock, responses: ResponseFacto
         told.append((clock.now() - 1000, seconds))
 
     ExchangeRunner(slow, clock, SlowGate(clock, 20.0), heartbeat).run(steps())
-    assert told == [(0, 20), (20, 12 + MARGIN), (32, 30 + MARGIN)]
+    assert told == [(0, 20 + MARGIN), (20, 12 + MARGIN), (32, 30 + MARGIN)]
 
 
 ENDPOINT = "http://127.0.0.1:40342/metadata/identity/oauth2/token"
@@ -251,6 +252,58 @@ def test_suspended_time_does_not_count(clock: FakeClock, responses: ResponseFact
         return (yield from send(REQUEST))
 
     assert ExchangeRunner(frozen, clock, seconds=LONGEST_EXCHANGE).run(steps()).status == 200
+
+
+@given(
+    st.integers(1, 30),
+    st.lists(
+        st.tuples(st.sampled_from([0, 0.25, 1]), st.integers(0, 9), st.integers(0, 4)), min_size=1
+    ),
+)
+def test_exchange_never_exceeds_the_total_timeout(
+    seconds: int, behaviors: list[tuple[float, int, int]]
+) -> None:
+    """The last request of an exchange may take 0.05 s longer, so that it is possible at all."""
+    clock = FakeClock()
+    responses = ResponseFactory(clock)
+    started, plan = clock.now(), iter(behaviors * 100)
+
+    def slow(request: Request) -> Response:
+        part, _, _ = next(plan)
+        clock.seconds += part * request.seconds
+        return responses.error(500)
+
+    def steps() -> Steps[None]:
+        for _, between, wait in behaviors * 100:
+            rate_limiter.seconds = wait
+            yield from send(REQUEST)
+            yield from pause(between)
+
+    rate_limiter = SlowGate(clock, 0.0)
+    options = RetryOptions(seconds=seconds)
+    with suppress(Failure):
+        ExchangeRunner(slow, clock, rate_limiter, retry_options=options).run(steps())
+    assert clock.now() - started <= seconds + 0.0501
+
+
+def test_rate_limiter_waits_no_longer_than_the_total_timeout(
+    clock: FakeClock, responses: ResponseFactory
+) -> None:
+    with pytest.raises(Refused, match="no request could be sent within 5 s") as caught:
+        ExchangeRunner(
+            never, clock, SlowGate(clock, 5.1), retry_options=RetryOptions(seconds=5)
+        ).run(send(REQUEST))
+    assert (caught.value.reason, caught.value.attempts, clock.slept) == (Reason.THROTTLED, 0, [])
+    sent: list[Request] = []
+
+    def record(request: Request) -> Response:
+        sent.append(request)
+        return responses.error(500)
+
+    ExchangeRunner(record, clock, SlowGate(clock, 3.0), retry_options=RetryOptions(seconds=5)).run(
+        send(REQUEST)
+    )
+    assert [request.seconds for request in sent] == [2]
 
 
 def test_total_timeout_limits_the_last_request(clock: FakeClock) -> None:

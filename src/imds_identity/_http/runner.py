@@ -115,10 +115,11 @@ class _StepRunner:
         self.secrets: list[Secret] = []
         self._runner = runner
         self._remaining = runner.seconds
+        self._step_started = 0.0
         self._last_status: int | None = None
 
     def run(self, step: Step) -> Response | None:
-        started = self._runner.clock.now()
+        started = self._step_started = self._runner.clock.now()
         try:
             if isinstance(step, Send):
                 return self._send(step.request)
@@ -131,14 +132,13 @@ class _StepRunner:
 
     def _send(self, request: Request) -> Response:
         self._check_remaining(0.0)
-        request, rate_limiter = self._with_timeout(request), self._runner.rate_limiter
-        seconds = request.seconds + MARGIN
+        rate_limiter = self._runner.rate_limiter
         self._last_status = None
         if rate_limiter is None:
-            response = self._send_now(request, seconds)
+            response = self._send_now(request)
         else:
-            with rate_limiter.acquire(seconds, self._runner.heartbeat):
-                response = self._send_now(request, seconds)
+            with rate_limiter.acquire(request.seconds + MARGIN, self._heartbeat):
+                response = self._send_now(request)
             rate_limiter.observe(response)
         self._last_status = response.status
         return response
@@ -152,8 +152,24 @@ class _StepRunner:
         """Return ``request`` with a timeout that ends no later than that of the whole exchange."""
         if self._runner.retry_options.seconds is None:
             return request
-        remaining = max(self._remaining, _MIN_REQUEST_SECONDS)
+        remaining = max(self._remaining_in_step(), _MIN_REQUEST_SECONDS)
         return request.with_timeouts(None, min(request.seconds, remaining))
+
+    def _remaining_in_step(self) -> float:
+        return self._remaining - (self._runner.clock.now() - self._step_started)
+
+    def _heartbeat(self, seconds: float) -> None:
+        """Forward the heartbeat of the rate limiter; stop its wait at the caller's timeout."""
+        wait = max(seconds - MARGIN, 0.0)
+        if self._runner.retry_options.seconds is not None and wait > self._remaining_in_step():
+            raise Refused(
+                f"no request could be sent within {self._runner.seconds:.0f} s without exceeding "
+                "the service's limits",
+                "Other processes of this user send too many requests, or the service throttles "
+                "this machine. Increase timeout.",
+                reason=Reason.THROTTLED,
+            )
+        self._runner.heartbeat(seconds)
 
     def _check_remaining(self, seconds: float) -> None:
         """Raise a Failure if fewer than ``seconds`` remain."""
@@ -171,8 +187,9 @@ class _StepRunner:
             retry_after=seconds or None,
         )
 
-    def _send_now(self, request: Request, seconds: float) -> Response:
-        self._runner.heartbeat(seconds)
+    def _send_now(self, request: Request) -> Response:
+        request = self._with_timeout(request)
+        self._runner.heartbeat(request.seconds + MARGIN)
         if request.auth is not None:  # not earlier: the rate limiter may have waited for long
             request = request.auth(request)
         self.secrets += [value for value in request.headers.values() if isinstance(value, Secret)]
