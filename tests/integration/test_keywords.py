@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import time
@@ -475,6 +476,30 @@ class TestLogging:
         assert token not in caplog.text
         for key in Path(str(arc_emulator.tokens_directory)).glob("*.key"):
             assert key.read_text() not in caplog.text
+
+    @pytest.mark.parametrize(
+        ("listens", "reason", "outcome"),
+        [(False, "unreachable", "ConnectFailed"), (True, "no-response", "ReadFailed")],
+    )
+    def test_failing_network_is_logged_and_its_reason_is_raised(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        listens: bool,
+        reason: str,
+        outcome: str,
+    ) -> None:
+        caplog.set_level(logging.DEBUG, "imds_identity")
+        with RawServer(b"") as server, socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            url = server.url if listens else f"http://127.0.0.1:{closed.getsockname()[1]}"
+            monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", url)
+            credential = ManagedIdentityCredential(logging_enable=True, retry_total=0)
+            with pytest.raises(ManagedIdentityError) as caught:
+                credential.get_token(SCOPE)
+        assert caught.value.reason_code == reason
+        [line] = wait_for(lambda: [r for r in caplog.messages if r.startswith("GET ")])
+        assert line.endswith(f": {outcome}")
 
     def test_echoed_secret_is_not_logged(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -325,6 +325,57 @@ def test_next_address_is_used_if_one_is_unreachable(monkeypatch: pytest.MonkeyPa
         assert sent(f"http://two.example:{server.port}/", clock=RealTimeClock()).body == b"{}"
 
 
+@pytest.mark.parametrize(
+    ("silent", "seconds", "shares"),
+    [
+        (1, 2.0, [2.0]),
+        (2, 2.0, [1.0, 1.0]),
+        (2, 6.0, [3.0, 3.0]),
+        (4, 2.0, [1.0, 1.0]),
+        (2, 0.5, [0.5]),
+        (2, 1.5, [1.0, 0.5]),
+        (0, 2.0, []),
+    ],
+)
+def test_silent_address_leaves_time_for_the_next(
+    monkeypatch: pytest.MonkeyPatch, silent: int, seconds: float, shares: list[float]
+) -> None:
+    """Each address gets an equal share of the time that is left, and a second at least."""
+    clock, given_seconds = FakeClock(), []
+    addresses = [("silent", n) for n in range(silent)]
+
+    def hang(address: object, seconds: float) -> socket.socket:
+        given_seconds.append(seconds)
+        clock.seconds += seconds
+        raise TimeoutError
+
+    monkeypatch.setattr(http_connection, "_resolve", lambda *_: addresses)
+    monkeypatch.setattr(http_connection, "_connected", hang)
+    with pytest.raises(ConnectFailed, match="no connection within"):
+        http_connection.connect("several.example", 80, seconds, clock)
+    assert given_seconds == shares
+
+
+def test_address_after_silent_and_refusing_ones_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, given_seconds = FakeClock(), []
+    reached = socket.socket()
+
+    def connected(address: str, seconds: float) -> socket.socket:
+        given_seconds.append(seconds)
+        if address == "silent":
+            clock.seconds += seconds
+            raise TimeoutError
+        if address == "refusing":
+            raise ConnectionRefusedError
+        return reached
+
+    monkeypatch.setattr(http_connection, "_resolve", lambda *_: ["silent", "refusing", "good"])
+    monkeypatch.setattr(http_connection, "_connected", connected)
+    with reached:
+        assert http_connection.connect("several.example", 80, 12.0, clock) is reached
+    assert given_seconds == [4.0, 4.0, 8.0]
+
+
 def test_repeated_header_field_has_all_values() -> None:
     fields = b"WWW-Authenticate: Basic realm=a\r\nwww-authenticate: Bearer\r\n"
     with serving(HEAD + fields + b"Content-Length: 0\r\n\r\n") as server:

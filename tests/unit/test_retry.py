@@ -113,8 +113,15 @@ def test_pause_is_at_least_retry_after(responses: ResponseFactory) -> None:
     assert taken[0] == 2
 
 
-def test_long_retry_after_is_left_to_the_caller(responses: ResponseFactory) -> None:
-    taken, end = pauses(lambda _: responses.error(429, retry_after="600"))
+def test_retry_after_of_a_minute_is_waited_for(responses: ResponseFactory) -> None:
+    taken, end = pauses(lambda _: responses.error(429, retry_after="60"))
+    assert taken == [60.5] * 4
+    assert end.status == 429
+
+
+@pytest.mark.parametrize("seconds", ["61", "600"])
+def test_longer_retry_after_is_left_to_the_caller(responses: ResponseFactory, seconds: str) -> None:
+    taken, end = pauses(lambda _: responses.error(429, retry_after=seconds))
     assert taken == []
     assert end.status == 429
 
