@@ -676,6 +676,44 @@ def test_token_expired_by_the_wall_clock_is_not_returned(
     assert token_cache.get(entry, service).value == "token-2"
 
 
+@pytest.mark.parametrize("ahead", [3.0, 300.0, 3600.0, 40 * 365 * 86400.0])
+def test_expires_on_is_corrected_after_a_clock_that_was_ahead(
+    token_cache: TokenCache,
+    entry: CacheEntry,
+    service: FakeService,
+    clock: FakeClock,
+    ahead: float,
+) -> None:
+    def published() -> tuple[Any, Any]:
+        token = token_cache.get(entry, service)
+        return token_cache.publish(entry, token, lambda t: (t.expires_on, t.refresh_on))
+
+    clock.skew = ahead
+    expires_on = int(clock.wall() + LIFETIME)
+    assert published() == (expires_on, expires_on - LIFETIME / 2)
+    clock.seconds += 100
+    clock.skew = 0.0
+    expires_on -= int(ahead)
+    assert published() == (expires_on, expires_on - LIFETIME / 2)
+    assert entry.access_token == expires_on
+    clock.seconds += LIFETIME / 2 - 101
+    assert published() == (expires_on, expires_on - LIFETIME / 2)
+    assert service.fetches == 1
+
+
+@pytest.mark.parametrize("change", [-1.5, 1.5, 3600.0])
+def test_expires_on_stays_if_the_clock_was_behind_or_nearly_correct(
+    token_cache: TokenCache,
+    entry: CacheEntry,
+    service: FakeService,
+    clock: FakeClock,
+    change: float,
+) -> None:
+    token = token_cache.get(entry, service)
+    clock.skew = change
+    assert token_cache.get(entry, service) is token
+
+
 def test_expired_token_of_another_process_is_not_adopted(
     token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:

@@ -6,6 +6,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+_CLOCK_TOLERANCE = 2.0
+"""Seconds. ``expires_on`` is rounded, and NTP corrects clocks gradually."""
+
 
 class Token:
     """An immutable access token with its lifetime.
@@ -62,6 +65,24 @@ class Token:
     def replaced(self, **changes: Any) -> Token:
         """Return a copy with ``changes``."""
         return Token(**{**self.facts(), **changes})
+
+    def at_wall_time(self, now: float, wall: float) -> Token:
+        """Return this token with an earlier ``expires_on`` if the wall clock was set back.
+
+        The wall clock was ahead when the token was fetched, so a client that compares
+        ``expires_on`` with it would use the token for too long. A wall clock that was set forward
+        changes nothing: the other clock may have stood still while the machine was suspended.
+
+        Args:
+            now: the time (``Clock.now``).
+            wall: the Unix time (``Clock.wall``), read after ``now``.
+        """
+        ahead = self.expires_on - (wall + self.expires_at - now)
+        if ahead <= _CLOCK_TOLERANCE:
+            return self
+        return self.replaced(
+            expires_on=self.expires_on - round(ahead), refresh_on=self.refresh_on - round(ahead)
+        )
 
     def as_answer(self, now: float) -> Token:
         """Return a copy that satisfies a claims challenge and counts as requested ``now``.

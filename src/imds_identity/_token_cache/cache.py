@@ -174,7 +174,7 @@ class TokenCache:
 
         def look_up() -> tuple[Token | None, Flight | None, bool]:
             now = self.clock.now()
-            entry.drop_expired(self.clock.wall())
+            entry.check_wall_time(now, self.clock.wall())
             token = entry.answer(claims, caller_ref, now) if claims else entry.valid_token(now)
             if token and (claims or now < token.refresh_at):
                 return token, None, False

@@ -69,14 +69,20 @@ class CacheEntry:
         self.flights: dict[str | None, Flight] = {}
         self.generation += 1
 
-    def drop_expired(self, wall: float) -> None:
-        """Drop a token that has expired by the wall clock (``Clock.wall``).
+    def check_wall_time(self, now: float, wall: float) -> None:
+        """Drop a token that has expired by the wall clock; correct one from a clock that was ahead.
 
         In a virtual machine that was suspended or moved, the other clocks may have stood still.
+
+        Args:
+            now: the time (``Clock.now``).
+            wall: the Unix time (``Clock.wall``), read after ``now``.
         """
         if self.token is not None and wall >= self.token.expires_on:
             self.hit_until = NEVER
             self.token = None
+        elif self.token is not None:
+            self.token = self.token.at_wall_time(now, wall)
 
     def valid_token(self, now: float) -> Token | None:
         """Return the current token if it is valid; raise the failure of a recent fetch."""
