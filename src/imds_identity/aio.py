@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._azure_core.base import BaseCredential, error_from
 from ._core.failure import Failure
+from ._platform.event_loop import running_loop
 from ._token_cache.cache import POLL_SECONDS
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class ManagedIdentityCredential(BaseCredential):
         transport: an azure-core ``AsyncHttpTransport``, or an ``HttpTransport``. Its own proxies,
             cookies and passwords are not used.
         settings: as for `imds_identity.ManagedIdentityCredential`.
+
+    Methods need asyncio's event loop, and raise RuntimeError under trio.
 
     Raises:
         ValueError: as for that class, and for a custom transport that would use the environment's
@@ -116,6 +119,7 @@ class ManagedIdentityCredential(BaseCredential):
     async def _get(
         self, scopes: tuple[str, ...], claims: str | None, enable_cae: bool
     ) -> Published:
+        running_loop("imds_identity.ManagedIdentityCredential(…).get_token, scope")
         entry, challenge = self._entry(scopes, claims, enable_cae)
         try:
             token = await self._token(entry, challenge)

@@ -12,6 +12,7 @@ import contextvars
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from .._platform.event_loop import running_loop
 from .._platform.threads import start_thread
 from .client import MetadataClient as _MetadataClient
 
@@ -158,6 +159,7 @@ class Watcher:
                 raise StopAsyncIteration
             self._ready = _ready_changes(self._watcher)
             if self._poll is None:
+                running_loop("next, imds_identity.metadata.MetadataClient().watch()")
                 await asyncio.sleep(max(0.0, self._watcher.seconds_left()))
                 self._poll = asyncio.ensure_future(_in_thread(self._watcher.ask))
             # A canceled task leaves the request to the next call, so that no change is lost.
@@ -182,7 +184,7 @@ def _ready_changes(watcher: _Watcher) -> Generator[Change, None, None]:
 
 async def _in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return the result of ``call``; a canceled task stops waiting for it."""
-    loop = asyncio.get_running_loop()
+    loop = running_loop("imds_identity.metadata.MetadataClient().instance")
     future: asyncio.Future[T] = loop.create_future()
     run = functools.partial(contextvars.copy_context().run, call, *args, **kwargs)
 
