@@ -74,6 +74,7 @@ class BaseCredential:
             cache=cache,
             private=transport is not None,
             token_cache=_token_cache,
+            token_proxy=keywords is None or keywords.values.get("enable_azure_proxy", True),
             preload="http.client" in sys.modules,
             call_options=_call_options(on_event, keywords, has_transport=transport is not None),
         )

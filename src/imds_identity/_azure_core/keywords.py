@@ -113,6 +113,7 @@ class Keywords(
 ):
     """Keywords that `ManagedIdentityCredential` takes like azure-identity's."""
 
+    enable_azure_proxy: bool
     logging_enable: bool
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import NamedTuple
 
 from .._core.failure import sanitize
 from .._core.token_response import Fields
@@ -11,6 +12,7 @@ from .dates import http_date, retry_after_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
     from typing import TypeAlias
 
@@ -25,6 +27,19 @@ REQUEST_SECONDS = 12.0
 # OAuth 2 uses the first two, other Azure services the last two.
 _ERROR_FIELDS = ("error", "error_description", "code", "message")
 _SERVICE_CODE = r"\bAADSTS[0-9]{4,7}\b"
+
+
+class ServerTls(NamedTuple):
+    """How to verify a server's certificate, instead of by its URL and the usual authorities.
+
+    Attributes:
+        context: trusts the server's authority; None for the usual ones.
+        name: the name in the certificate, which the server also receives (SNI); empty for that in
+            the URL.
+    """
+
+    context: ssl.SSLContext | None
+    name: str
 
 
 class Request:
@@ -44,13 +59,14 @@ class Request:
         auth: returns the request with its credentials, as in `requests`. The runner calls it
             immediately before each send.
         connect_seconds: the part of ``seconds`` for one attempt to connect.
+        server_tls: how to verify the server, if not by its host name and the usual authorities.
         over_internet: whether the request leaves this machine's network and therefore uses the
             proxies and certificates that the environment names.
     """
 
     __slots__ = (
         "auth", "body", "certificate", "connect_seconds", "headers", "method", "over_internet",
-        "seconds", "url",
+        "seconds", "server_tls", "url",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +91,7 @@ class Request:
         self.auth = auth
         self.connect_seconds = connect_seconds
         self.over_internet = over_internet
+        self.server_tls: ServerTls | None = None
 
     def with_timeouts(self, connect_seconds: float | None, seconds: float | None) -> Request:
         """Return a copy of the request with other timeouts; None keeps the current one."""
@@ -84,6 +101,11 @@ class Request:
         copied.connect_seconds = connect_seconds or self.connect_seconds
         copied.seconds = seconds or self.seconds
         return copied
+
+    @property
+    def needs_own_tls(self) -> bool:
+        """Whether only this package's adapter for `requests` can verify the server."""
+        return bool(self.certificate or self.server_tls)
 
     def with_header(self, name: str, value: str | Secret) -> Request:
         """Return a copy of the request with this header."""

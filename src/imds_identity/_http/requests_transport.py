@@ -68,8 +68,8 @@ def send_by_requests(request: Request, clock: Clock) -> Response:
     """
     with BoundedSession(clock) as session:
         session.trust_env = request.over_internet
-        if request.certificate:
-            session.mount("https://", BoundedAdapter(clock, request.certificate))
+        if request.needs_own_tls:
+            session.mount("https://", BoundedAdapter(clock, request))
         sent_at = clock.now()
         try:
             with session.request(
@@ -99,10 +99,12 @@ def transport_error_from_requests(error: Exception, request: Request) -> Excepti
     if isinstance(error, _INVALID):
         return invalid_url(request)
     if isinstance(reason, _UNTRUSTED):
+        hint = "name it in REQUESTS_CA_BUNDLE."
+        if request.needs_own_tls:
+            hint = "correct the variables that identify the server."
         return Unavailable(
             f"TLS certificate verification failed: {system_message(reason, request)}",
-            "Another program may listen there. If its certificate authority is to be trusted, "
-            "name it in REQUESTS_CA_BUNDLE.",
+            f"Another program may listen there. If its certificate is to be trusted, {hint}",
             reason=Reason.TLS,
         )
     if isinstance(error, requests.ConnectTimeout):
@@ -162,13 +164,13 @@ class BoundedAdapter(HTTPAdapter):
 
     Args:
         clock: measures the time.
-        certificate: the fingerprint that the server's certificate must have; without it, the
-            system's certificate authorities are used.
+        request: the request for whose server this adapter is, if it needs its own TLS settings.
     """
 
-    def __init__(self, clock: Clock, certificate: str = "") -> None:
+    def __init__(self, clock: Clock, request: Request | None = None) -> None:
         self._clock = clock
-        self._certificate = certificate
+        self._certificate = request.certificate if request else ""
+        self._server_tls = request.server_tls if request else None
         super().__init__()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
@@ -180,6 +182,22 @@ class BoundedAdapter(HTTPAdapter):
         if self._certificate:
             kwargs["verify"] = False  # urllib3 compares the fingerprint instead
         return super().send(request, *args, **kwargs)
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the attributes of a connection, as `requests` documents it."""
+        attributes: Any = super().build_connection_pool_key_attributes(*args, **kwargs)
+        host, tls = attributes
+        if self._server_tls and self._server_tls.context:
+            # Without the authorities of the caller and the environment.
+            tls = {"ssl_context": self._server_tls.context, "cert_reqs": "CERT_REQUIRED"}
+        if self._server_tls and self._server_tls.name:
+            tls["server_hostname"] = self._server_tls.name
+        return host, tls
+
+    def cert_verify(self, *args: Any) -> None:
+        """Apply the caller's and the system's authorities, unless only one is to be trusted."""
+        if not (self._server_tls and self._server_tls.context):
+            super().cert_verify(*args)  # type: ignore[no-untyped-call]
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         """Return the pool of bounded connections for a request."""

@@ -49,6 +49,10 @@ class Environment:
             raise KeyError(name)
         return self._values.get(name, "")
 
+    def without(self, *names: str) -> Environment:
+        """Return a copy in which the variables ``names`` are not set."""
+        return Environment({n: value for n, value in self._values.items() if n not in names})
+
     def __repr__(self) -> str:
         return f"Environment({sorted(name for name, value in self._values.items() if value)})"
 

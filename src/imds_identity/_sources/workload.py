@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._core.token_request import TokenRequest
     from .._http.exchange import Random, Steps
+    from .._http.messages import ServerTls
     from .host import HostSpec
 
 _PATH = "/oauth2/v2.0/token"
@@ -40,6 +41,7 @@ def exchange(
     random: Random,
     assertion: Secret,
     retry_options: RetryOptions = DEFAULT_RETRY,
+    server_tls: ServerTls | None = None,
 ) -> Steps[Token]:
     """Request one token.
 
@@ -51,6 +53,7 @@ def exchange(
         random: adds jitter.
         assertion: the workload's own token.
         retry_options: the caller's timeouts and retry policy.
+        server_tls: how to verify the server, if not by its host name and the usual authorities.
     """
     spec.identity_query(token_request.identity)
     if not authority.lower().startswith("https://"):
@@ -60,8 +63,10 @@ def exchange(
             reason=Reason.INVALID_SETTING,
         )
     try:
+        request = _request(authority, token_request, assertion)
+        request.server_tls = server_tls
         response = yield from with_retries(
-            _request(authority, token_request, assertion),
+            request,
             random,
             unreachable_hint=f"{variable} points to this endpoint: correct or unset it.",
             rules=spec.retry_rules,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from .._core.failure import Reason, Unavailable
 from .._core.identity import Identity
 from .host import Condition, HostSpec, TokenSource, are_set
+from .token_proxy import URL, token_proxy_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,21 +13,31 @@ if TYPE_CHECKING:
     from .._core.token_request import TokenRequest
     from .._http.runner import ExchangeRunner
     from .._platform.environment import Environment
+    from .token_proxy import TokenProxy
 
 _AUTHORITY = "https://login.microsoftonline.com"
 _TENANT = r"[A-Za-z0-9.-]+"
 
 
 class WorkloadSource(TokenSource):
-    """The token endpoint of Microsoft Entra ID for a Kubernetes workload.
+    """The token endpoint of Microsoft Entra ID, or of a token proxy, for a Kubernetes workload.
 
     Attributes:
         token_file: the path of the token that Kubernetes writes for the workload.
+        token_proxy: the proxy of an AKS identity binding, if there is one.
     """
 
-    def __init__(self, authority: str, variable: str, client_id: str, token_file: str) -> None:
+    def __init__(
+        self,
+        authority: str,
+        variable: str,
+        client_id: str,
+        token_file: str,
+        token_proxy: TokenProxy | None = None,
+    ) -> None:
         super().__init__(WORKLOAD_IDENTITY, authority, variable, client_id=client_id)
         self.token_file = token_file
+        self.token_proxy = token_proxy
 
     def preload(self) -> None:
         """Import the exchange and MSAL."""
@@ -36,8 +48,16 @@ class WorkloadSource(TokenSource):
 
         del msal, workload
 
+    def check(self) -> None:
+        """Raise Unavailable if the endpoint is not a URL, or the token proxy cannot be used."""
+        super().check()
+        if self.token_proxy and self.token_proxy.problem:
+            raise Unavailable(self.token_proxy.problem, reason=Reason.INVALID_SETTING)
+
     def check_selector(self, identity: Identity) -> None:
-        """Raise ValueError if neither the caller nor the environment names a client ID."""
+        """Raise ValueError without a client ID, or if variables contradict each other."""
+        if self.token_proxy and self.token_proxy.problem:
+            raise ValueError(self.token_proxy.problem)
         if not identity.selector and not self.client_id:
             raise ValueError(
                 "workload identity needs a client ID: pass client_id, or set AZURE_CLIENT_ID"
@@ -49,6 +69,7 @@ class WorkloadSource(TokenSource):
 
         if not token_request.identity.selector:
             token_request = token_request._replace(identity=Identity("client_id", self.client_id))
+        server_tls = self.token_proxy.server_tls() if self.token_proxy else None
         return runner.run(
             exchange(
                 self.spec,
@@ -58,6 +79,7 @@ class WorkloadSource(TokenSource):
                 runner.random,
                 read_assertion(self.token_file),
                 runner.retry_options,
+                server_tls,
             )
         )
 
@@ -65,15 +87,18 @@ class WorkloadSource(TokenSource):
 def _build(_: HostSpec, environment: Environment) -> WorkloadSource:
     import re
 
-    host = environment["AZURE_AUTHORITY_HOST"] or _AUTHORITY
+    proxy = token_proxy_of(environment)
+    host = (proxy and proxy.url) or environment["AZURE_AUTHORITY_HOST"] or _AUTHORITY
     if "://" not in host:
         host = f"https://{host}"
     tenant = environment["AZURE_TENANT_ID"]
+    variable = URL if proxy and proxy.url else "AZURE_AUTHORITY_HOST"
     return WorkloadSource(
         f"{host.rstrip('/')}/{tenant}",
-        "AZURE_AUTHORITY_HOST" if re.fullmatch(_TENANT, tenant) else "AZURE_TENANT_ID",
+        variable if re.fullmatch(_TENANT, tenant) else "AZURE_TENANT_ID",
         client_id=environment["AZURE_CLIENT_ID"],
         token_file=environment["AZURE_FEDERATED_TOKEN_FILE"],
+        token_proxy=proxy,
     )
 
 

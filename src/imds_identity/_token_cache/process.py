@@ -12,6 +12,7 @@ from .._platform.environment import Environment
 from .._platform.log import is_logged, log_in_thread
 from .._shared_cache.location import known_shared_caches, shared_cache_for
 from .._sources.registry import detect
+from .._sources.token_proxy import VARIABLES as TOKEN_PROXY_VARIABLES
 from .cache import TokenCache
 from .client import TokenClient
 
@@ -50,12 +51,14 @@ def client_for(
     private: bool = False,
     token_cache: TokenCache | None = None,
     call_options: CallOptions | None = None,
+    token_proxy: object = True,
     preload: bool = True,
 ) -> TokenClient:
     """Return a client for a credential or a command with these settings.
 
     The first seven are the credential's. With ``private``, nothing is shared with other processes
-    unless ``cache`` names a directory. Without ``preload``, the first fetch imports what it needs:
+    unless ``cache`` names a directory. With a false ``token_proxy``, the variables of AKS identity
+    bindings are ignored. Without ``preload``, the first fetch imports what it needs:
     http.client alone takes more time and memory than the rest of this package.
 
     Raises:
@@ -68,7 +71,8 @@ def client_for(
         identity_config=identity_config,
     )
     environment = Environment()
-    find = functools.partial(_find, source, arc_tokens_directory, identity)
+    ignored = () if token_proxy else TOKEN_PROXY_VARIABLES
+    find = functools.partial(_find, source, arc_tokens_directory, identity, ignored)
     found = find(environment)
     if is_logged():
         _log_source(found, source, environment)
@@ -90,9 +94,10 @@ def _find(
     forced: str | None,
     tokens_directory: str | os.PathLike[str] | None,
     identity: Identity,
+    ignored: tuple[str, ...],
     environment: Environment | None = None,
 ) -> TokenSource:
-    env = environment or Environment()
+    env = (environment or Environment()).without(*ignored)
     source = detect(forced, tokens_directory=tokens_directory, environment=env)
     source.check_selector(identity)
     return source

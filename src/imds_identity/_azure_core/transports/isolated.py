@@ -95,8 +95,8 @@ def isolated_requests(transport: AnyTransport, request: Request, clock: Clock) -
     isolated = copy.copy(transport)
     isolated.session = BoundedSession(clock)
     isolated.session.trust_env = request.over_internet and transport._use_env_settings
-    if request.certificate:
-        isolated.session.mount("https://", BoundedAdapter(clock, request.certificate))
+    if request.needs_own_tls:
+        isolated.session.mount("https://", BoundedAdapter(clock, request))
     if transport.session is not None:
         copied = ("cert", "hooks", "proxies", "verify") if request.over_internet else _HARMLESS
         for name in copied:
@@ -105,15 +105,17 @@ def isolated_requests(transport: AnyTransport, request: Request, clock: Clock) -
 
 
 def check_certificate(transport: AnyTransport, request: Request) -> None:
-    """Refuse a transport that cannot check the thumbprint that identifies the server.
+    """Refuse a transport that cannot verify the server as the host requires.
 
     Raises:
         Refused: before the secret is sent.
     """
-    if request.certificate:
+    if request.needs_own_tls:
+        how = "Service Fabric's certificate by its thumbprint"
+        if request.server_tls:
+            how = "the certificate of AZURE_KUBERNETES_TOKEN_PROXY"
         raise Refused(
-            f"{type(transport).__name__} cannot check Service Fabric's certificate by its "
-            "thumbprint",
+            f"{type(transport).__name__} cannot check {how}",
             "Omit transport, or pass a plain RequestsTransport.",
             reason=Reason.UNSUPPORTED,
         )
