@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._azure_core.base import BaseCredential, error_from
 from ._core.failure import Failure
-from ._platform.event_loop import running_loop
+from ._platform.threads import running_loop
 from ._token_cache.cache import POLL_SECONDS
 
 if TYPE_CHECKING:

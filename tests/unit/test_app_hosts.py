@@ -170,7 +170,7 @@ def test_other_response_is_a_failure_that_does_not_quote_it(
 @pytest.mark.parametrize(
     "value",
     [
-        "2026-11-21T12:00:00Z", "soon", [1], {"a": 1}, 1e400, -1e400, float("nan"), True,
+        "2026-11-21T12:00:00", "soon", [1], {"a": 1}, 1e400, -1e400, float("nan"), True,
         10**400, "9" * 5000, -5, "-5",
     ],
 )  # fmt: skip

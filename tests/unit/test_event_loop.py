@@ -8,7 +8,7 @@ import pytest
 
 import imds_identity.aio
 import imds_identity.metadata.aio
-from imds_identity._platform.event_loop import running_loop
+from imds_identity._platform.threads import running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -74,16 +74,6 @@ def test_string_0_is_no_string() -> None:
     assert firmware_in(maker + tag) == Firmware()
 
 
-@pytest.mark.parametrize("platform", ["darwin", "freebsd14", "sunos5"])
-def test_other_systems_do_not_show_their_firmware(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str
-) -> None:
-    monkeypatch.setattr(sys, "platform", platform)
-    (tmp_path / "chassis_asset_tag").write_text(ASSET_TAG)
-    monkeypatch.setattr(dmi, "_windows_table", lambda: pytest.fail("only Windows has this"))
-    assert firmware(str(tmp_path)) == Firmware("", "")
-
-
 @given(st.binary(max_size=200))
 def test_any_table_is_read_to_its_end(table: bytes) -> None:
     assert firmware_in(table).asset_tag != ASSET_TAG

@@ -11,6 +11,7 @@ from .fork import detect_fork, reset_in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 _POLL = 0.01
@@ -84,3 +85,24 @@ def run_in_thread(run: Callable[[], object], seconds: float) -> None:
 @reset_in_child
 def _reset() -> None:
     _internal_threads.intersection_update({_thread.get_ident()})
+
+
+def running_loop(alternative: str) -> asyncio.AbstractEventLoop:
+    """Return asyncio's running event loop.
+
+    Args:
+        alternative: the sync function that programs without asyncio can run in a thread.
+
+    Raises:
+        RuntimeError: if there is none, as under trio.
+    """
+    import asyncio  # every caller has imported it
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    raise RuntimeError(
+        "there is no running asyncio event loop, and this class works with asyncio only. Under "
+        f"trio, run the sync function in a thread: await trio.to_thread.run_sync({alternative})"
+    )

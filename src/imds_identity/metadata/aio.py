@@ -12,8 +12,7 @@ import contextvars
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from .._platform.event_loop import running_loop
-from .._platform.threads import start_thread
+from .._platform.threads import running_loop, start_thread
 from .client import MetadataClient as _MetadataClient
 
 if TYPE_CHECKING:
