@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -517,6 +518,7 @@ def test_hanging_flight_times_out_and_the_next_caller_replaces_it(
 ) -> None:
     flights = token_cache.flights(entry, service, None)
     flight = next(flights)
+    flight.start()
     with pytest.raises(Refused, match="did not finish within 180 s"):
         for _ in range(round(2 * LONGEST_FETCH / POLL_SECONDS)):
             assert next(flights) is flight
@@ -594,10 +596,13 @@ def test_fetch_does_not_replace_a_newer_token_of_another_process(
 def test_thread_does_not_wait_for_a_flight_that_needs_its_event_loop(
     token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
-    flight = token_cache.join_or_start(entry, service, needs=threading.get_ident())
-    assert isinstance(flight, Flight)
-    assert token_cache.get(entry, service).value == "token-1"
-    assert flight.outcome is None
+    async def get_on_loop() -> None:
+        flight = token_cache.join_or_start(entry, service, needs=threading.get_ident())
+        assert isinstance(flight, Flight)
+        assert token_cache.get(entry, service).value == "token-1"
+        assert flight.outcome is None
+
+    asyncio.run(get_on_loop())
 
 
 def test_log_handler_can_request_the_token(

@@ -44,6 +44,12 @@ def is_internal_thread() -> bool:
     return _thread.get_ident() in _internal_threads
 
 
+def runs_event_loop() -> bool:
+    """Return whether an asyncio event loop is running in this thread."""
+    get_running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return get_running_loop is not None and get_running_loop() is not None
+
+
 def join_all(seconds: float) -> None:
     """Wait until no internal thread is running, for ``seconds`` at most."""
     for _ in range(round(seconds / _POLL)):

@@ -11,10 +11,12 @@ from .._core.failure import Failure, Reason, Refused
 from .._core.freshness import State, decide
 from .._platform.fork import detect_fork, reset_in_child
 from .._platform.locks import ForkAwareLock
+from .._platform.threads import runs_event_loop
 from .entry import CacheEntry
 from .flight import LONGEST_FETCH, FetchResult, Flight, Interrupted, in_a_thread
 from .negative_cache import UnavailableEndpoints
 from .notifications import log_failed_refresh
+from .pool import FetchPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class TokenCache:
     Args:
         clock: the time.
         random: jitter.
-        start: runs a callable in the background.
+        start: runs a callable in a new thread.
     """
 
     def __init__(self, clock: Clock, random: Random, start: Start | None = None) -> None:
@@ -59,6 +61,7 @@ class TokenCache:
         self.random = random
         self.unavailable_endpoints = UnavailableEndpoints()
         self._start = start or in_a_thread
+        self._pool = FetchPool(clock, self._start)
         self._entries: dict[Key, CacheEntry] = {}
         # Reentrant: a signal handler or a finalizer may request a token anywhere.
         self._lock = ForkAwareLock()
@@ -188,8 +191,12 @@ class TokenCache:
         if flight is None:
             assert token is not None
             return token
-        if must_start:
-            self._start_flight(flight, blocks=blocks and not token)
+        blocks = blocks and not token
+        cannot_queue = not token and (_current_flights.get() or (blocks and runs_event_loop()))
+        if must_start or (cannot_queue and not flight.started):
+            self._start_flight(
+                flight, blocks=blocks, is_awaited=not token, in_queue=not cannot_queue
+            )
         if not token and flight in _current_flights.get():
             raise Refused(
                 "a fetch requested the very token that it is fetching",
@@ -214,14 +221,21 @@ class TokenCache:
         if flight.is_lost():
             return False
         if not flight.is_overdue(now):
-            if polls and not flight.started:  # an exception stopped the thread that was to start it
-                self._start_flight(flight, blocks=False)
+            if polls and not flight.started:  # the pool has stalled, or a signal stopped the caller
+                self._start_flight(flight, blocks=False, is_awaited=True)
             return True
         # A waiter with fewer polls was suspended or came late: the next flight may succeed.
         if polls * POLL_SECONDS < LONGEST_FETCH / 2:
             return False
+        seconds = f"{LONGEST_FETCH:.0f} s"
+        if not flight.started:
+            raise Refused(
+                f"the fetch did not start within {seconds}: earlier ones are still in progress",
+                "The service is slow, or the program requests too many different tokens at once.",
+                reason=Reason.TIMEOUT,
+            )
         raise Refused(
-            f"the fetch in progress did not finish within {LONGEST_FETCH:.0f} s",
+            f"the fetch in progress did not finish within {seconds}",
             "A transport or a hook may hang. The next call starts another fetch.",
             reason=Reason.TIMEOUT,
         )
@@ -234,14 +248,19 @@ class TokenCache:
         for entry in self._entries.values():
             entry.clear()
 
-    def _start_flight(self, flight: Flight, *, blocks: bool) -> None:
+    def _start_flight(
+        self, flight: Flight, *, blocks: bool, is_awaited: bool, in_queue: bool = True
+    ) -> None:
         context = copy_context()
 
         def run() -> None:
             context.run(self._run, flight)
 
         try:
-            self._start(run, blocks=blocks)
+            if in_queue:
+                self._pool.submit(flight, run, blocks=blocks, is_awaited=is_awaited)
+            else:
+                self._start(run, blocks=blocks)
         except RuntimeError as error:  # no more threads, or the interpreter is shutting down
             if blocks:
                 run()
@@ -261,7 +280,8 @@ class TokenCache:
         _current_flights.set((*_current_flights.get(), flight))
         outcome: Outcome = Interrupted()
         try:
-            outcome = flight.fetch()
+            if not self._is_replaced(flight):
+                outcome = flight.fetch()
         except (Failure, Interrupted) as error:
             outcome = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - callers get a documented error
@@ -272,6 +292,11 @@ class TokenCache:
             )
         finally:  # after any other exception the waiters try again
             self._complete(flight, outcome)
+
+    def _is_replaced(self, flight: Flight) -> bool:
+        """Return whether the waiters gave up on ``flight`` while it was in the queue."""
+        current = self._entries[flight.key].flights.get(flight.claims)
+        return current is not flight and flight.is_overdue(self.clock.now())
 
     def _complete(self, flight: Flight, outcome: Outcome) -> None:
         entry, now = self._entries[flight.key], self.clock.now()
@@ -295,5 +320,6 @@ _token_caches: weakref.WeakSet[TokenCache] = weakref.WeakSet()
 def _reset() -> None:
     """Keep only tokens: the parent's threads do not exist here."""
     for token_cache in list(_token_caches):
+        token_cache._pool.reset()
         for entry in token_cache._entries.values():
             entry.reset_after_fork()

@@ -1,0 +1,130 @@
+"""The threads that fetch tokens: a few for each endpoint; further fetches wait in order.
+
+Without a bound, a program that needs 300 tokens at once would start 300 threads, each with several
+open files, and the service would throttle their requests. A running fetch never waits for a queued
+one: code that runs inside a fetch, such as a hook, does not use the queue. If such code waits for
+a token in a thread of its own, which cannot be recognized, `STALL_SECONDS` end the wait.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict
+
+from .._platform.locks import ForkAwareLock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from .._platform.clock import Clock
+    from .flight import Flight, Start
+
+    Run: TypeAlias = Callable[[], object]
+
+MOST_WORKERS = 8
+"""Threads for each endpoint. IMDS accepts fewer requests; some threads wait for other processes."""
+STALL_SECONDS = 5.0
+"""Seconds without a fetch that starts, after which a waiting caller adds one more thread."""
+
+
+class FetchPool:
+    """Runs flights in a few threads for each endpoint; a thread ends when no flight waits.
+
+    Args:
+        clock: the time.
+        start: runs a callable in a new thread.
+    """
+
+    def __init__(self, clock: Clock, start: Start) -> None:
+        self._clock = clock
+        self._start = start
+        self._lock = ForkAwareLock()
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+
+    def reset(self) -> None:
+        """Forget all threads and flights, which a forked child does not have."""
+        self._lanes.clear()
+
+    def submit(self, flight: Flight, run: Run, *, blocks: bool, is_awaited: bool) -> None:
+        """Call ``run`` in order; flights that callers wait for come first.
+
+        It may be called again: a signal handler may have raised during the first call.
+
+        Args:
+            flight: the flight that ``run`` runs.
+            run: starts, runs and completes it.
+            blocks: whether the calling thread is going to wait.
+            is_awaited: whether any caller waits.
+
+        Raises:
+            RuntimeError: if no thread can be started and none is running.
+        """
+        lane = self._lanes.setdefault(flight.key[:2], _Lane())
+        worker = object()
+        try:
+            self._lock.run(lane.add, flight, run, is_awaited=is_awaited)
+            if self._lock.run(lane.reserve, worker, self._clock.now()):
+                self._start(functools.partial(self._work, lane, worker), blocks=blocks)
+        except BaseException as error:
+            lane.workers.discard(worker)
+            if not isinstance(error, RuntimeError) or blocks or not lane.workers:
+                raise
+
+    def _work(self, lane: _Lane, worker: object) -> None:
+        try:
+            while task := self._lock.run(lane.take, worker, self._clock.now()):
+                flight, run = task
+                # Not until the end of ``run``: a hook that it calls afterwards may hang.
+                flight.add_done_callback(functools.partial(lane.workers.discard, worker))
+                run()
+        finally:
+            lane.workers.discard(worker)
+
+
+class _Lane:
+    """The flights and threads for one endpoint: another one may respond sooner.
+
+    Attributes:
+        workers: the threads that are fetching or are about to start.
+    """
+
+    __slots__ = ("_awaited", "_moved_at", "_refreshes", "workers")
+
+    def __init__(self) -> None:
+        self.workers: set[object] = set()
+        self._awaited: OrderedDict[Flight, Run] = OrderedDict()
+        self._refreshes: OrderedDict[Flight, Run] = OrderedDict()
+        self._moved_at = 0.0
+
+    def add(self, flight: Flight, run: Run, *, is_awaited: bool) -> None:
+        """Add ``flight`` to the queue, unless it is there."""
+        if is_awaited:
+            run = self._refreshes.pop(flight, run)
+            self._awaited.setdefault(flight, run)
+        elif flight not in self._awaited:
+            self._refreshes.setdefault(flight, run)
+
+    def reserve(self, worker: object, now: float) -> bool:
+        """Register one more thread if it is needed, and return whether it is."""
+        is_stalled = now >= self._moved_at + STALL_SECONDS
+        if not (self._awaited or self._refreshes):
+            return False
+        if len(self.workers) >= MOST_WORKERS and not is_stalled:
+            return False
+        self.workers.add(worker)
+        self._moved_at = now
+        return True
+
+    def take(self, worker: object, now: float) -> tuple[Flight, Run] | None:
+        """Return the next flight for ``worker``, or None if its thread is to end."""
+        queue = self._awaited or self._refreshes
+        # It is not registered after a hook, or after a signal handler raised where it was started.
+        is_extra = len(self.workers - {worker}) >= MOST_WORKERS
+        if not queue or (is_extra and worker not in self.workers):
+            self.workers.discard(worker)
+            return None
+        self.workers.add(worker)
+        self._moved_at = now
+        return queue.popitem(last=False)

@@ -1,0 +1,271 @@
+"""The pool of threads that fetch tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imds_identity._core.failure import Refused
+from imds_identity._platform.clock import SYSTEM_CLOCK
+from imds_identity._token_cache import cache as cache_module
+from imds_identity._token_cache.cache import POLL_SECONDS, TokenCache
+from imds_identity._token_cache.flight import LONGEST_FETCH, Flight
+from imds_identity._token_cache.pool import MOST_WORKERS, STALL_SECONDS
+from support import KEY, LIFETIME, FakeClock, new_token, no_jitter, run_concurrently
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from imds_identity._core.token import Token
+    from imds_identity._token_cache.entry import CacheEntry
+
+
+class Threads:
+    """Keeps what would run in new threads, for the test to run."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+        self.are_available = True
+
+    def __call__(self, run: Callable[[], object], *, blocks: bool) -> None:
+        if not self.are_available:
+            raise RuntimeError("can't start new thread")
+        self.waiting.append(run)
+
+    def run(self) -> None:
+        while self.waiting:
+            self.waiting.pop(0)()
+
+
+class Program:
+    """A program that requests tokens for numbered resources."""
+
+    def __init__(self, token_cache: TokenCache) -> None:
+        self.token_cache = token_cache
+        self.fetched: list[int] = []
+
+    def entry(self, number: int, endpoint: str = KEY.endpoint) -> CacheEntry:
+        return self.token_cache.entry(KEY._replace(endpoint=endpoint, resource=str(number)))
+
+    def fetch(self, number: int) -> Token:
+        self.fetched.append(number)
+        return new_token(self.token_cache.clock)
+
+    def request(self, number: int, **options: Any) -> Token | Flight:
+        return self.token_cache.join_or_start(
+            self.entry(number, **options), partial(self.fetch, number)
+        )
+
+    def wait(self, number: int) -> Any:
+        return self.token_cache.flights(self.entry(number), partial(self.fetch, number), None)
+
+
+@pytest.fixture
+def threads() -> Threads:
+    return Threads()
+
+
+@pytest.fixture
+def program(clock: FakeClock, threads: Threads) -> Program:
+    return Program(TokenCache(clock, no_jitter, threads))
+
+
+def test_a_few_threads_fetch_everything_in_order(program: Program, threads: Threads) -> None:
+    for number in range(300):
+        program.request(number)
+    assert len(threads.waiting) == MOST_WORKERS
+    threads.run()
+    assert program.fetched == list(range(300))
+    program.request(300)
+    assert len(threads.waiting) == 1
+
+
+def test_no_more_than_a_few_fetches_run_at_once() -> None:
+    running, most, can_end = set[int](), 0, threading.Event()
+    program = Program(TokenCache(SYSTEM_CLOCK, no_jitter))
+
+    def fetch(number: int) -> Token:
+        nonlocal most
+        running.add(number)
+        most = max(most, len(running))
+        if len(running) == MOST_WORKERS:
+            can_end.set()
+        assert can_end.wait(30)
+        running.discard(number)
+        return new_token(SYSTEM_CLOCK)
+
+    def get(number: int) -> None:
+        assert program.token_cache.get(program.entry(number), partial(fetch, number))
+
+    run_concurrently(*(partial(get, number) for number in range(100)))
+    assert most == MOST_WORKERS
+
+
+def test_another_endpoint_is_not_delayed(program: Program, threads: Threads) -> None:
+    for number in range(20):
+        program.request(number)
+    program.request(20, endpoint="http://another")
+    threads.waiting[MOST_WORKERS]()
+    assert program.fetched == [20]
+
+
+def test_awaited_fetches_precede_refreshes(
+    program: Program, threads: Threads, clock: FakeClock
+) -> None:
+    for number in (1, 2):
+        program.request(number)
+    threads.run()
+    clock.seconds += LIFETIME / 2
+    for number in (1, 2, 3, 4):
+        program.request(number)
+    clock.seconds += LIFETIME / 2  # the second token expires, and a caller waits
+    program.request(2)
+    threads.run()
+    assert program.fetched[2:] == [3, 4, 2, 1]
+
+
+def test_a_fetch_may_wait_for_another_token() -> None:
+    """A hook or a transport may use another credential, in all threads of the pool at once."""
+    program, barrier = Program(TokenCache(SYSTEM_CLOCK, no_jitter)), threading.Barrier(MOST_WORKERS)
+
+    def fetch(number: int) -> Token:
+        barrier.wait(30)
+        inner = number + 1000
+        return program.token_cache.get(program.entry(inner), partial(program.fetch, inner))
+
+    def get(number: int) -> None:
+        assert program.token_cache.get(program.entry(number), partial(fetch, number))
+
+    run_concurrently(*(partial(get, number) for number in range(MOST_WORKERS)))
+
+
+def test_a_fetch_may_wait_for_one_that_is_queued(
+    program: Program, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(number: int) -> Token:
+        found = program.request(20)
+        assert isinstance(found, Flight)
+        threads.waiting.pop()()
+        token = program.token_cache.result(found)
+        assert token is not None
+        return token
+
+    monkeypatch.setattr(program, "fetch", fetch)
+    for number in range(20):
+        program.request(number)
+    monkeypatch.setattr(program, "fetch", partial(Program.fetch, program))
+    program.request(20)
+    threads.waiting[0]()
+    assert program.fetched == [20]
+
+
+def test_a_thread_inside_a_fetch_may_wait_for_another_token(
+    program: Program, threads: Threads, clock: FakeClock
+) -> None:
+    """Only its wait shows that it has a fetch of its own: the queue does not move."""
+    for number in range(MOST_WORKERS):
+        program.request(number)
+    flights = program.wait(20)
+    next(flights)
+    assert len(threads.waiting) == MOST_WORKERS
+    for _ in range(round(STALL_SECONDS / POLL_SECONDS)):
+        clock.seconds += POLL_SECONDS
+        next(flights)
+    assert len(threads.waiting) == MOST_WORKERS + 1
+    clock.seconds += POLL_SECONDS
+    next(flights)
+    assert len(threads.waiting) == MOST_WORKERS + 1
+
+
+def test_a_hook_that_hangs_does_not_occupy_a_thread_of_the_pool() -> None:
+    program, can_end = Program(TokenCache(SYSTEM_CLOCK, no_jitter)), threading.Event()
+
+    def hang(_result: object) -> None:
+        assert can_end.wait(30)
+
+    def get(number: int) -> Token:
+        fetch = partial(program.fetch, number)
+        return program.token_cache.get(program.entry(number), fetch, on_result=hang)
+
+    try:
+        for number in range(2 * MOST_WORKERS):
+            assert get(number)
+    finally:
+        can_end.set()
+
+
+def test_sync_call_on_an_event_loop_does_not_wait_for_fetches_that_need_the_loop(
+    program: Program, threads: Threads
+) -> None:
+    async def get_on_loop() -> None:
+        for number in range(20):
+            program.request(number)
+        program.token_cache.join_or_start(
+            program.entry(20), partial(program.fetch, 20), blocks=True
+        )
+
+    asyncio.run(get_on_loop())
+    threads.waiting[-1]()
+    assert program.fetched == [20]
+
+
+def test_fetches_wait_for_a_thread_if_no_more_can_be_started(
+    program: Program, threads: Threads
+) -> None:
+    program.request(0)
+    threads.are_available = False
+    flight = program.request(1)
+    assert isinstance(flight, Flight)
+    assert flight.outcome is None
+    threads.run()
+    assert program.fetched == [0, 1]
+
+
+def test_fetch_that_ends_its_thread_leaves_the_others_to_another_thread(
+    program: Program, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_thread(number: int) -> Token:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(program, "fetch", end_thread)
+        for number in range(MOST_WORKERS):
+            program.request(number)
+    flights = program.wait(20)
+    next(flights)
+    for run in [threads.waiting.pop() for _ in range(MOST_WORKERS)]:
+        with pytest.raises(SystemExit):
+            run()
+    next(flights)
+    threads.run()
+    assert program.fetched == [20]
+
+
+def test_waiter_that_gives_up_on_a_queued_fetch_says_so(
+    program: Program, threads: Threads, clock: FakeClock
+) -> None:
+    flights = program.wait(0)
+    next(flights)
+    with pytest.raises(Refused, match="did not start within 180 s"):
+        for _ in range(round(LONGEST_FETCH / POLL_SECONDS) + 1):
+            clock.seconds += POLL_SECONDS
+            next(flights)
+    program.request(0)
+    threads.run()
+    assert program.fetched == [0]
+
+
+def test_forked_child_fetches_what_its_parent_had_queued(
+    program: Program, threads: Threads
+) -> None:
+    for number in range(20):
+        program.request(number)
+    threads.waiting.clear()
+    cache_module._reset()
+    program.request(19)
+    threads.run()
+    assert program.fetched == [19]
