@@ -11,7 +11,7 @@ import sys
 import threading
 
 from .._core.failure import Malformed, sanitize
-from .._platform.threads import start_thread
+from .._platform.threads import close_at_end, start_thread
 from .exchange import ConnectFailed, ReadFailed
 
 TYPE_CHECKING = False
@@ -263,6 +263,7 @@ def _resolve(host: str, port: int, seconds: float) -> list[Any]:
 def _connected(address: Any, seconds: float) -> socket.socket:
     family, kind, protocol, _, where = address
     connection = socket.socket(family, kind, protocol)
+    close_at_end(connection)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(seconds)

@@ -6,6 +6,8 @@ import functools
 import sys
 import time
 
+from . import threads
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
@@ -31,13 +33,27 @@ else:
     _steady = time.monotonic
 
 
+_SLEEP_SECONDS = 0.2
+"""Seconds after which a sleeping thread checks whether its interpreter is ending."""
+
+
+def _sleep(seconds: float) -> None:
+    """Sleep; in an internal thread, raise SystemExit if its interpreter ends in the meantime."""
+    end = time.monotonic() + seconds
+    while seconds > _SLEEP_SECONDS and threads.is_internal_thread():
+        time.sleep(_SLEEP_SECONDS)
+        threads.check_ending()
+        seconds = end - time.monotonic()
+    time.sleep(max(seconds, 0.0))
+
+
 class SystemClock:
     """The clocks of the operating system."""
 
     now = staticmethod(_steady)
     tick = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
-    sleep = staticmethod(time.sleep)
+    sleep = staticmethod(_sleep)
 
 
 SYSTEM_CLOCK: Clock = SystemClock()

@@ -28,11 +28,18 @@ _POLL = 0.005
 _LOCKING_MODULES = {"logging": "_lock", "concurrent.futures.thread": "_global_shutdown_lock"}
 """Modules that take a lock before each fork and release it afterwards."""
 
+_waits: list[Callable[[], None]] = []
 _resets: list[Callable[[], None]] = []
 _uninterrupted: set[int] = set()
 _gate = threading.RLock()
 _process = os.getpid()
 _reset_lock = ForkAwareLock()
+
+
+def wait_before_fork(wait: Callable[[], None]) -> Callable[[], None]:
+    """Call ``wait`` before each fork."""
+    _waits.append(wait)
+    return wait
 
 
 def reset_in_child(reset: Callable[[], None]) -> Callable[[], None]:
@@ -66,6 +73,8 @@ def uninterrupted(call: Callable[..., object], *args: object, **kwargs: object) 
 
 def _before_fork() -> None:
     detect_fork()
+    for wait in _waits:
+        wait()
     _gate.acquire()
     imported = _imported_locking_modules()
     for _ in range(round(FORK_SECONDS / _POLL)):

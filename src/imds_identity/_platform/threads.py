@@ -1,21 +1,50 @@
-"""Threads of this package. Nothing waits for them without a time limit."""
+"""Threads of this package. Nothing waits for them without a time limit.
+
+An interpreter does not wait for them when it ends. Only a subinterpreter does, such as mod_wsgi's:
+until Python 3.13 the whole process aborts if a thread outlives it.
+"""
 
 from __future__ import annotations
 
 import _thread
+import atexit
+import os
 import sys
 import threading
+import weakref
 from contextlib import suppress
 
-from .fork import detect_fork, reset_in_child
+from .fork import detect_fork, reset_in_child, wait_before_fork
+from .locks import ForkAwareLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
+    import socket
     from collections.abc import Callable
 
+MIN_STACK_SIZE = 1024 * 1024
+"""Bytes. With a stack of 32 KiB, which a program can choose, `requests` crashes."""
 _POLL = 0.01
+_END_SECONDS = 60.0
+"""Seconds for which the end of a subinterpreter waits: longer than any request takes."""
+_FORK_SECONDS = 0.05
+"""Seconds for which a fork waits for threads that are about to end."""
+_FORK_POLL = 0.0005
+
 _internal_threads: set[int] = set()
+_stack_lock = ForkAwareLock()
+_is_ending = False
+_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+_local = threading.local()
+_states: set[weakref.ref[object]] = set()
+"""Each refers to an object that exists as long as the interpreter's state of a thread."""
+_ending: dict[int, int] = {}
+"""The threads that are about to end, by ident, and their numbers in the system."""
+
+
+class _State:
+    """An object to which weak references are possible."""
 
 
 def start_thread(run: Callable[[], object]) -> None:
@@ -28,10 +57,22 @@ def start_thread(run: Callable[[], object]) -> None:
         RuntimeError: if no thread can be started, or the interpreter is shutting down; until
             Python 3.12 a thread that is started then never runs.
     """
-    if sys.is_finalizing():
+    if _is_ending or sys.is_finalizing():
         raise RuntimeError("the interpreter is shutting down")
     detect_fork()  # before the thread registers itself
-    _thread.start_new_thread(_run, (run,))
+    _stack_lock.run(_start, run)
+
+
+def _start(run: Callable[[], object]) -> None:
+    size = threading.stack_size()
+    if size == 0 or size >= MIN_STACK_SIZE:
+        _thread.start_new_thread(_run, (run,))
+        return
+    threading.stack_size(MIN_STACK_SIZE)
+    try:
+        _thread.start_new_thread(_run, (run,))
+    finally:
+        threading.stack_size(size)
 
 
 def internal_threads() -> frozenset[int]:
@@ -50,6 +91,17 @@ def runs_event_loop() -> bool:
     return get_running_loop is not None and get_running_loop() is not None
 
 
+def check_ending() -> None:
+    """Raise SystemExit in an internal thread whose interpreter is ending."""
+    if _is_ending and is_internal_thread():
+        raise SystemExit
+
+
+def close_at_end(connection: socket.socket) -> None:
+    """Shut ``connection`` down if its subinterpreter ends, so that no thread waits for it."""
+    _sockets.add(connection)
+
+
 def join_all(seconds: float) -> None:
     """Wait until no internal thread is running, for ``seconds`` at most."""
     for _ in range(round(seconds / _POLL)):
@@ -58,12 +110,28 @@ def join_all(seconds: float) -> None:
         threading.Event().wait(_POLL)
 
 
+def ends_soon(*, yes: bool) -> None:
+    """Announce that this internal thread is about to end, or is not: a fork waits for it."""
+    ident = _thread.get_ident()
+    if not yes:
+        _ending.pop(ident, None)
+    elif ident in _internal_threads:
+        _ending[ident] = threading.get_native_id()
+
+
 def _run(run: Callable[[], object]) -> None:
     ident = _thread.get_ident()
     _internal_threads.add(ident)
+    _local.state = state = _State()
+    _states.difference_update([each for each in _states.copy() if each() is None])
+    _states.add(weakref.ref(state))
+    del state
     try:
         run()
     finally:
+        # Logging has created an object for this thread, and until Python 3.12 it would remain.
+        threading._active.pop(ident, None)  # type: ignore[attr-defined]
+        ends_soon(yes=True)
         _internal_threads.discard(ident)
 
 
@@ -78,6 +146,7 @@ def run_in_thread(run: Callable[[], object], seconds: float) -> None:
     def work() -> None:
         with suppress(Exception):
             run()
+        ends_soon(yes=True)
         done.release()
 
     try:
@@ -88,9 +157,49 @@ def run_in_thread(run: Callable[[], object], seconds: float) -> None:
         done.acquire(timeout=seconds)
 
 
+@wait_before_fork
+def _wait_for_ending_threads() -> None:
+    """Let threads end that have woken the caller who forks now: Python warns of other threads."""
+    polls = iter(range(round(_FORK_SECONDS / _FORK_POLL)))
+    for ident, number in list(_ending.items()):
+        if number == threading.get_native_id():  # a greenlet of this thread
+            continue
+        while os.path.exists(f"/proc/self/task/{number}") and next(polls, None) is not None:
+            threading.Event().wait(_FORK_POLL)
+        _ending.pop(ident, None)
+
+
+@atexit.register
+def _end_in_subinterpreter() -> None:
+    """Stop the threads of a subinterpreter, and wait for them."""
+    global _is_ending  # noqa: PLW0603
+    if not any(state() for state in _states.copy()) or not _is_subinterpreter():
+        return
+    _is_ending = True
+    for connection in list(_sockets):
+        with suppress(OSError):
+            connection.shutdown(2)
+    for _ in range(round(_END_SECONDS / _POLL)):
+        if not any(state() for state in _states.copy()):
+            return
+        threading.Event().wait(_POLL)
+
+
+def _is_subinterpreter() -> bool:
+    import importlib  # not needed before the end of a program
+
+    for name in ("_interpreters", "_xxsubinterpreters"):  # the second until Python 3.12
+        with suppress(ImportError):
+            interpreters = importlib.import_module(name)
+            return bool(interpreters.get_current() != interpreters.get_main())
+    return False
+
+
 @reset_in_child
 def _reset() -> None:
     _internal_threads.intersection_update({_thread.get_ident()})
+    _states.clear()
+    _ending.clear()
 
 
 def running_loop(alternative: str) -> asyncio.AbstractEventLoop:

@@ -11,7 +11,7 @@ from .._core.failure import Failure, Reason, Refused
 from .._core.freshness import State, decide
 from .._platform.fork import detect_fork, reset_in_child
 from .._platform.locks import ForkAwareLock
-from .._platform.threads import runs_event_loop
+from .._platform.threads import ends_soon, runs_event_loop
 from .entry import CacheEntry
 from .flight import LONGEST_FETCH, FetchResult, Flight, Interrupted, in_a_thread
 from .negative_cache import UnavailableEndpoints
@@ -302,6 +302,7 @@ class TokenCache:
         entry, now = self._entries[flight.key], self.clock.now()
         stored = self._locked(entry.store_result, flight, outcome, now, self.random())
         token, failed_refresh = stored
+        ends_soon(yes=True)
         flight.complete(outcome)
         if isinstance(outcome, Interrupted):
             return

@@ -12,6 +12,7 @@ import functools
 from collections import OrderedDict
 
 from .._platform.locks import ForkAwareLock
+from .._platform.threads import ends_soon
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class FetchPool:
         try:
             while task := self._lock.run(lane.take, worker, self._clock.now()):
                 flight, run = task
+                ends_soon(yes=False)
                 # Not until the end of ``run``: a hook that it calls afterwards may hang.
                 flight.add_done_callback(functools.partial(lane.workers.discard, worker))
                 run()

@@ -1,0 +1,75 @@
+"""Threads of this package: their stacks, their names in `threading`, and their end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imds_identity._platform.threads import join_all, run_in_thread
+
+if TYPE_CHECKING:
+    from imds_identity.emulator import Emulator
+
+SCOPE = "https://vault.azure.net/.default"
+
+
+FORK = f"""
+import os, time
+counts = []
+# Hooks run in reverse order: this one after the package's.
+os.register_at_fork(before=lambda: counts.append(len(os.listdir("/proc/self/task"))))
+from imds_identity import ManagedIdentityCredential
+ManagedIdentityCredential(on_event=lambda event: time.sleep(0.005)).get_token("{SCOPE}")
+if not os.fork():
+    os._exit(0)
+os.wait()
+print(*counts)
+"""
+
+
+def test_token_is_fetched_in_a_program_with_the_smallest_stacks(imds_emulator: Emulator) -> None:
+    """With a stack of 32 KiB, a fetch through azure-core's pipeline would crash."""
+    script = f"""
+import threading
+from imds_identity import ManagedIdentityCredential
+threading.stack_size(32 * 1024)
+assert ManagedIdentityCredential(user_agent="x").get_token("{SCOPE}").token
+assert threading.stack_size() == 32 * 1024
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        env={**os.environ, **imds_emulator.environment()},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_threads_leave_no_object_in_the_list_of_threads(caplog: pytest.LogCaptureFixture) -> None:
+    """A log call creates one, called Dummy-1, which would remain until Python 3.12."""
+    before = threading.enumerate()
+
+    def log() -> None:
+        logging.getLogger("imds_identity").warning("from a thread")
+
+    with caplog.at_level(logging.DEBUG):
+        run_in_thread(log, 10)
+        join_all(10)
+    assert caplog.messages == ["from a thread"]
+    assert threading.enumerate() == before
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs Linux")
+def test_process_has_one_thread_when_it_forks_after_a_fetch(imds_emulator: Emulator) -> None:
+    """Python 3.12 and newer warn if it has more, and a hook may take a moment."""
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", FORK],
+        env={**os.environ, **imds_emulator.environment()},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "1", "")
