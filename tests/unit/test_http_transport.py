@@ -473,10 +473,10 @@ def test_error_text_of_another_program_is_sanitized() -> None:
 
 def test_unexpected_error_is_converted(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> None:
-        raise RuntimeError("can't start new thread")
+        raise RuntimeError("an unexpected state")
 
     monkeypatch.setattr(http_connection.BoundedConnection, "request", broken)
-    with pytest.raises(Refused, match="RuntimeError: can't start new thread") as caught:
+    with pytest.raises(Refused, match="RuntimeError: an unexpected state") as caught:
         sent("http://127.0.0.1:9/")
     assert caught.value.__context__ is None
 

@@ -157,15 +157,20 @@ class BaseCredential:
         return self._client.token_cache.publish(entry, token, access_tokens_of)
 
 
-def error_from(failure: Failure) -> ManagedIdentityError:
+def error_from(failure: Failure) -> ManagedIdentityError | Failure:
     """Return the public exception for ``failure``.
+
+    It is ``failure`` itself if azure-core is needed only now and cannot be imported, for example
+    because this process is out of file descriptors.
 
     Call it outside the handler of ``failure``: the context of an exception keeps frames alive, and
     their variables hold secrets.
     """
-    run_imports("errors", _import_errors)
-    from ..errors import error_from as public_error
-
+    try:
+        run_imports("errors", _import_errors)
+        from ..errors import error_from as public_error
+    except Exception:  # noqa: BLE001 - the failure matters more than why it cannot be converted
+        return failure.copy()
     return public_error(failure)
 
 

@@ -70,7 +70,18 @@ class Reason(enum.Enum):
     TIMEOUT = "timeout"
     RECURSIVE = "recursive"  # a fetch requested the token that it was fetching
     TRANSPORT_ERROR = "transport-error"  # an exception in the caller's transport or hook
+    LOCAL_RESOURCES = "local-resources"  # out of file descriptors, threads, or memory
+    MISSING_MODULE = "missing-module"  # an import failed
     INTERNAL_ERROR = "internal-error"
+
+
+# These say nothing about the requests of other processes.
+_LOCAL_REASONS = frozenset(
+    {
+        Reason.TRANSPORT_ERROR, Reason.LOCAL_RESOURCES, Reason.MISSING_MODULE,
+        Reason.INTERNAL_ERROR,
+    }
+)  # fmt: skip
 
 
 class Failure(Exception):
@@ -119,6 +130,11 @@ class Failure(Exception):
         request_summary = f" Requested {self.request_summary}." if self.request_summary else ""
         hint = f" {self.hint}" if self.hint else ""
         return f"{self.problem.rstrip('.')}.{request_summary}{tried}{hint}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the cause is in this process."""
+        return self.reason in _LOCAL_REASONS
 
     def redact(self, secret: Secret) -> None:
         """Remove ``secret`` from the message: a service may echo it."""

@@ -13,6 +13,7 @@ import threading
 from .._core.failure import Malformed, sanitize
 from .._platform.threads import close_at_end, start_thread
 from .exchange import ConnectFailed, ReadFailed
+from .local_errors import local_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def connect(host: str, port: int, seconds: float, clock: Clock) -> socket.socket
         except TimeoutError:
             continue
         except OSError as error:
+            if failure := local_failure(error):
+                raise failure from None
             reason = error.strerror or type(error).__name__
     raise ConnectFailed(reason or f"no connection within {seconds:.0f} s")
 
@@ -257,7 +260,8 @@ def _resolve(host: str, port: int, seconds: float) -> list[Any]:
     try:
         return call_with_timeout(look_up, seconds, timeout)
     except socket.gaierror as error:
-        raise ConnectFailed(error.strerror or "its name does not resolve") from None
+        text = error.strerror or "its name does not resolve"
+        raise local_failure(error) or ConnectFailed(text) from None
 
 
 def _connected(address: Any, seconds: float) -> socket.socket:

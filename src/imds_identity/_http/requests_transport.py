@@ -26,6 +26,7 @@ from .connection import (
     read_all,
 )
 from .exchange import ConnectFailed, ReadFailed
+from .local_errors import local_failure
 from .messages import Request, Response
 from .transport_errors import invalid_url, plain_headers, system_message
 
@@ -95,6 +96,8 @@ def send_by_requests(request: Request, clock: Clock) -> Response:
 
 def transport_error_from_requests(error: Exception, request: Request) -> Exception:
     """Return the TransportError or Failure for ``error``, one of `REQUESTS_ERRORS`."""
+    if failure := local_failure(error):
+        return failure
     reason = _innermost(error)
     if isinstance(error, _INVALID):
         return invalid_url(request)

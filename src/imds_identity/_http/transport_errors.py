@@ -16,6 +16,7 @@ from .._core.secret import Secret
 from .._version import __version__
 from .connection import timed_out
 from .exchange import ConnectFailed, ReadFailed, TransportError
+from .local_errors import local_failure, safe_text
 
 if TYPE_CHECKING:
     from .messages import Request
@@ -45,11 +46,13 @@ def transport_error_from(error: Exception, request: Request) -> Exception:
         # The frames that it passed through hold secrets.
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
+    if failure := local_failure(error):
+        return failure
     if isinstance(error, OSError):
         return _from_os_error(error, request)
     if isinstance(error, http.client.HTTPException):
         return ReadFailed(system_message(error, request))
-    error_text = redacted(str(error), request)
+    error_text = redacted(safe_text(error), request)
     return Refused(
         f"the transport or one of its hooks raised {type(error).__name__}: {error_text}",
         "This is not an error of the service: correct the transport or hook, or omit it.",

@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from io import FileIO
 
+from .._http.local_errors import local_failure
 from .._platform.files import restore_mode, write_atomically
 from .._platform.log import log_in_thread
 from .mounts import current_mounts
@@ -152,7 +153,11 @@ class Directory:
         # There may be thousands of mounts to parse: only if something has changed.
         state = [_state_of(path) for path in paths] if self._in_memory else None
         if state is None or state != self._unusable_state:
-            if opened := self._try_each(paths):
+            try:
+                opened = self._try_each(paths)
+            except OSError as error:  # out of file descriptors: not a property of the directories
+                raise NoUsableDirectory(error.strerror) from None
+            if opened:
                 return opened
             self._unusable_state = state
         raise NoUsableDirectory("no directory can be used")
@@ -165,10 +170,8 @@ class Directory:
                 continue
             try:
                 opened = open_or_create_directory(path, mounts)
-            except UntrustedPath as reason:
-                reasons.append(f"{reason}; {_FIX}")
             except OSError as error:
-                reasons.append(f"{path} cannot be used: {error.strerror}")
+                reasons.append(_problem(path, error))
             else:
                 if reasons:
                     self.warn_once(f"{reasons[0]}. Tokens are shared in {path} instead")
@@ -176,6 +179,15 @@ class Directory:
         if reasons:
             self.warn_once(f"tokens are not shared with other processes: {reasons[0]}")
         return None
+
+
+def _problem(path: str, error: OSError) -> str:
+    """Return why ``path`` cannot be used; raise ``error`` if the path is not the reason."""
+    if isinstance(error, UntrustedPath):
+        return f"{error}; {_FIX}"
+    if local_failure(error):
+        raise error
+    return f"{path} cannot be used: {error.strerror}"
 
 
 class PrivateFile(FileIO):

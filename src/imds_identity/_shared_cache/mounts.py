@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from typing import NamedTuple
+
+from .._http.local_errors import local_failure
 
 _IN_MEMORY = frozenset({b"tmpfs", b"ramfs"})
 _MOUNTS = "/proc/self/mountinfo"
@@ -29,10 +30,18 @@ class Mounts(NamedTuple):
 
 
 def current_mounts() -> Mounts:
-    """Return the mounts that this process sees; none on systems other than Linux."""
+    """Return the mounts that this process sees; none on systems other than Linux.
+
+    Raises:
+        OSError: if this process is out of file descriptors or memory.
+    """
     if sys.platform.startswith("linux"):
-        with suppress(OSError), open(_MOUNTS, "rb") as file:
-            return parse_mounts(file.read())
+        try:
+            with open(_MOUNTS, "rb") as file:
+                return parse_mounts(file.read())
+        except OSError as error:
+            if local_failure(error):
+                raise
     return parse_mounts(b"")
 
 

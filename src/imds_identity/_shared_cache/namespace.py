@@ -8,6 +8,8 @@ import sys
 from contextlib import suppress
 from typing import NamedTuple
 
+from .._http.local_errors import local_failure
+
 _SO_NETNS_COOKIE = 71
 
 
@@ -29,7 +31,11 @@ class Namespace(NamedTuple):
 
 
 def current_namespace() -> Namespace:
-    """Return the namespace of this process."""
+    """Return the namespace of this process.
+
+    Raises:
+        OSError: if this process is out of file descriptors or memory.
+    """
     return Namespace(_boot(), _network())
 
 
@@ -41,7 +47,9 @@ def _boot() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             return file.read(100).strip().decode("ascii", "replace")
-    except OSError:
+    except OSError as error:
+        if local_failure(error):
+            raise
         return ""
 
 
@@ -58,7 +66,9 @@ def _network() -> str:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             return probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8).hex()
-    except (OSError, RuntimeError):  # RuntimeError: pytest-socket refuses all sockets
+    except (OSError, RuntimeError) as error:  # RuntimeError: pytest-socket refuses all sockets
+        if local_failure(error):
+            raise
         return network_inode()
 
 

@@ -16,7 +16,7 @@ from .._core.claims import is_later
 from .digest import sha256
 from .directory import NoUsableDirectory
 from .lease import LONGEST_LEASE_SECONDS, LeaseAttempt, LeaseUnavailable
-from .namespace import current_namespace
+from .namespace import Namespace, current_namespace
 from .record import FORMAT, Record, dumps, loads
 
 TYPE_CHECKING = False
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .._platform.clock import Clock
     from .directory import Directory
     from .lease import Lease
-    from .namespace import Namespace
 
 _MAX_SIZE = 128 * 1024
 _SHORTEST_POLL = 0.02
@@ -54,7 +53,10 @@ class SharedCache:
         """The namespace passed to the constructor, else that of the first use."""
         # Not a cached_property: until Python 3.12 it takes a lock, which a fork could leave locked.
         if self._known_namespace is None:
-            self._known_namespace = current_namespace()
+            try:
+                self._known_namespace = current_namespace()
+            except OSError:  # out of file descriptors: share nothing this time
+                return Namespace(os.urandom(8).hex())
         return self._known_namespace
 
     def preload(self) -> None:

@@ -13,6 +13,7 @@ import json
 
 from .._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from .._core.secret import Secret
+from .._http.local_errors import local_failure
 from .._http.messages import Request, Response
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
@@ -92,6 +93,8 @@ def read_assertion(path: str) -> Secret:
         with open(path, encoding="ascii") as file:
             assertion = Secret(file.read(_MAX_ASSERTION + 1).strip())
     except (OSError, ValueError) as error:
+        if failure := local_failure(error):
+            raise failure from None
         reason = getattr(error, "strerror", None) or type(error).__name__
     else:
         if 0 < len(assertion) <= _MAX_ASSERTION:

@@ -9,6 +9,7 @@ from contextvars import ContextVar, copy_context
 
 from .._core.failure import Failure, Reason, Refused
 from .._core.freshness import State, decide
+from .._http.local_errors import unexpected_failure
 from .._platform.fork import detect_fork, reset_in_child
 from .._platform.locks import ForkAwareLock
 from .._platform.threads import ends_soon, runs_event_loop
@@ -265,13 +266,7 @@ class TokenCache:
             if blocks:
                 run()
             else:
-                self._complete(
-                    flight,
-                    Refused(
-                        f"no thread can be started to fetch a token: {error}",
-                        reason=Reason.INTERNAL_ERROR,
-                    ),
-                )
+                self._complete(flight, unexpected_failure(error))
 
     def _run(self, flight: Flight) -> None:
         """Run the fetch of ``flight``, unless another thread runs it, and complete the flight."""
@@ -285,11 +280,7 @@ class TokenCache:
         except (Failure, Interrupted) as error:
             outcome = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - callers get a documented error
-            outcome = Refused(
-                f"an unexpected {type(error).__name__} ended the fetch",
-                "That is a bug in a transport, in a hook or in this package.",
-                reason=Reason.INTERNAL_ERROR,
-            )
+            outcome = unexpected_failure(error)
         finally:  # after any other exception the waiters try again
             self._complete(flight, outcome)
 

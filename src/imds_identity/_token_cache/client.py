@@ -60,6 +60,12 @@ class TokenClient:
         run_imports((self.source.name, scheme, bool(self.shared_cache)), self._import_modules)
         self.is_preloaded = True
 
+    def _preload_again(self) -> None:
+        try:
+            self.preload()
+        except Exception:  # noqa: BLE001 - the fetch tries it again, and reports the error
+            self.is_preloaded = False
+
     def _import_modules(self) -> None:
         preload()
         self.source.preload()
@@ -79,7 +85,7 @@ class TokenClient:
         if redetect is not None:
             self.source = redetect()
             if self.is_preloaded:
-                self.preload()
+                self._preload_again()
             self._redetect = None
         return self.token_cache.entry(key_for(self.source, self.identity, resource, cae=cae))
 

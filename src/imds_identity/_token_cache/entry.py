@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._core.claims import ANSWER_SECONDS, Challenge, answers_challenge, is_later
-from .._core.failure import Failure
+from .._core.failure import Failure, Reason
 from .._core.freshness import FAILURE_SECONDS, State, back_off, decide
 from .flight import Interrupted
 
@@ -161,13 +161,16 @@ class CacheEntry:
         failure = outcome if isinstance(outcome, Failure) else None
         if not isinstance(outcome, Failure) and not self._is_outdated(outcome, flight, now):
             self._keep(outcome)
+        is_valid = decide(self.token, now) is not State.EXPIRED
+        if failure and failure.reason is Reason.LOCAL_RESOURCES and (flight.claims or not is_valid):
+            return False  # the next call may succeed: another thread may have closed its files
         if flight.claims is not None:
             seconds = FAILURE_SECONDS if failure else ANSWER_SECONDS
             self._set_challenge(Challenge(flight.claims, now + seconds, failure))
             self.answered |= flight.callers
             # A plain fetch that is still in progress may return the token that was refused.
             self.generation += 1
-        elif failure and self.token and decide(self.token, now) is not State.EXPIRED:
+        elif failure and self.token and is_valid:
             self.hit_until = NEVER
             self.token = back_off(self.token, now, random, failure.retry_after)
             return True

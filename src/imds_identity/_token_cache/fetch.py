@@ -53,7 +53,7 @@ class Fetch:
             try:
                 token = self._exchange(lease.extend if lease else _no_heartbeat)
             except Failure as failure:
-                if lease:
+                if lease and not failure.is_local:
                     self._publish_failure(shared_cache, failure)
                 raise
             if lease:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .._core.failure import Failure, Unavailable
-from .flight import LONGEST_EXCHANGE
+from .._core.secret import Secret
+from .._http.local_errors import unexpected_failure
+from .flight import LONGEST_EXCHANGE, Interrupted
 from .notifications import notify
 from .options import FetchTrace
 
@@ -68,7 +70,21 @@ class TokenExchange:
         self.trace = FetchTrace(summary)
 
     def __call__(self, heartbeat: Heartbeat) -> Token:
-        """Request a token."""
+        """Request a token; an unexpected exception becomes a Failure."""
+        try:
+            return self._request(heartbeat)
+        except (Failure, Interrupted):
+            raise
+        except Exception as error:  # noqa: BLE001 - callers get a documented error
+            failure = unexpected_failure(error)
+        for value in vars(self._source).values():
+            if isinstance(value, Secret):
+                failure.redact(value)
+        failure.request_summary = self.trace.summary
+        # Outside the handler: the context of an exception keeps frames and their secrets alive.
+        raise failure
+
+    def _request(self, heartbeat: Heartbeat) -> Token:
         self.trace.requested = True
         if self._preload:
             heartbeat(_IMPORT_SECONDS)

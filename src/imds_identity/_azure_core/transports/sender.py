@@ -19,6 +19,7 @@ from azure.core.rest import HttpRequest
 
 from ..._http.connection import call_with_timeout, timed_out
 from ..._http.exchange import ConnectFailed, ReadFailed
+from ..._http.local_errors import local_failure
 from ..._http.requests_transport import REQUESTS_ERRORS, transport_error_from_requests
 from ..._http.transport import parts_of
 from ..._http.transport_errors import plain_headers, system_message, transport_error_from
@@ -166,6 +167,8 @@ def _http(request: Request) -> HttpRequest:
 
 
 def _transport_error_from(error: Exception, request: Request) -> Exception:
+    if failure := local_failure(error):
+        return failure
     inner = getattr(error, "inner_exception", None)
     of_requests = inner if isinstance(inner, REQUESTS_ERRORS) else error
     if isinstance(of_requests, REQUESTS_ERRORS):

@@ -9,6 +9,7 @@ import sys
 
 from ..._core.failure import Reason, SecretUnreadable, sanitize
 from ..._core.secret import Secret
+from ..._http.local_errors import local_failure
 
 WINDOWS_GROUP = "Hybrid agent extension applications"
 LINUX_GROUP = "himds"
@@ -52,7 +53,8 @@ def read_secret(path: str, directory: str) -> Secret:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise _not_a_key_file(path, "it is a symbolic link") from None
-        raise SecretUnreadable(f"{sanitize(path)!r} cannot be opened: {error.strerror}") from None
+        problem = f"{sanitize(path)!r} cannot be opened: {error.strerror}"
+        raise local_failure(error) or SecretUnreadable(problem) from None
     try:
         return _content(descriptor, path)
     finally:

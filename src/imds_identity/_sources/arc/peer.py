@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..._core.failure import Reason, SecretUnreadable
+from ..._http.local_errors import check_descriptors, local_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -107,8 +108,9 @@ def _tables() -> list[bytes]:
         try:
             with open(path, "rb") as file:
                 tables.append(file.read())
-        except OSError:  # no second table without IPv6
-            continue
+        except OSError as error:  # no second table without IPv6
+            if failure := local_failure(error):
+                raise failure from None
     return tables
 
 
@@ -124,4 +126,5 @@ def _agent_uid() -> int | None:
     try:
         return pwd.getpwnam(_AGENT_USER).pw_uid
     except KeyError:
+        check_descriptors()
         return None
