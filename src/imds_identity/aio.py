@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ._azure_core.base import BaseCredential, error_from
@@ -131,7 +131,7 @@ class ManagedIdentityCredential(BaseCredential):
 
     async def _token(self, entry: CacheEntry, claims: str | None) -> Token:
         sender = self._sender()
-        needs = get_ident() if sender is not None else 0
+        needs = threading.get_ident() if sender is not None else 0
         flights = self._client.flights(
             entry, claims, sender, needs=needs, caller=asyncio.current_task()
         )

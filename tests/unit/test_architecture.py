@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +154,74 @@ def test_time_and_the_environment_are_read_in_one_module_each(
     }
     modules = {module.split(".")[0] for module in imports(name)}
     assert not read & (used | modules | imports(name))
+
+
+# gevent and eventlet replace functions and classes of these modules at any time.
+PATCHED_MODULES = {
+    "_thread", "os", "queue", "select", "selectors", "signal", "socket", "ssl", "subprocess",
+    "threading", "time",
+}  # fmt: skip
+# They read a clock, run at import, or create a lock that is held only while no thread can switch.
+USED_AT_IMPORT = {
+    "time.clock_gettime",
+    "time.monotonic",
+    "time.time",
+    "os.register_at_fork",
+    "os.getpid",
+    "os.stat",
+    "os.path.join",
+    "threading.RLock",
+    "threading.local",
+}
+
+
+class AtImport(ast.NodeVisitor):
+    """Collects what a module's import evaluates of the patched modules."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
+        defaults = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+        for evaluated in [*getattr(node, "decorator_list", ()), *defaults]:
+            self.visit(evaluated)
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - the base class's names
+    visit_Lambda = visit_FunctionDef  # noqa: N815
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value:
+            self.visit(node.value)
+
+    def visit_If(self, node: ast.If) -> None:
+        if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self.found.add(ast.unparse(node))
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        self.found |= {f"{node.module}.{alias.name}" for alias in node.names if not node.level}
+
+
+def may_be_replaced(name: str) -> bool:
+    """Whether ``name`` is a function or a class of a patched module that must be looked up late."""
+    module, *path = name.split(".")
+    if module not in PATCHED_MODULES or name in USED_AT_IMPORT:
+        return False
+    value: Any = importlib.import_module(module)
+    for part in path:
+        value = getattr(value, part, None)
+    is_exception = isinstance(value, type) and issubclass(value, BaseException)
+    return callable(value) and not is_exception and not isinstance(value, int)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if package_of(name) != INDEPENDENT])
+def test_functions_that_gevent_may_replace_are_looked_up_when_they_are_used(name: str) -> None:
+    """`time.sleep` in a variable since the import would block all green threads."""
+    at_import = AtImport()
+    at_import.visit(ast.parse(MODULES[name].read_text()))
+    assert not {used for used in at_import.found if may_be_replaced(used)}
 
 
 @pytest.mark.parametrize(

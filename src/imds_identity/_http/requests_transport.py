@@ -176,6 +176,16 @@ class BoundedAdapter(HTTPAdapter):
         self._server_tls = request.server_tls if request else None
         super().__init__()
 
+    def init_poolmanager(
+        self, connections: int, maxsize: int, block: bool = False, **kwargs: Any
+    ) -> None:
+        """Create the pools as `HTTPAdapter` does."""
+        super().init_poolmanager(connections, maxsize, block, **kwargs, **self._tls_options())
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Return the pools for a proxy as `HTTPAdapter` does."""
+        return super().proxy_manager_for(proxy, **kwargs, **self._tls_options())
+
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
         """Send ``request`` as `HTTPAdapter.send` does."""
         timeout = kwargs.get("timeout")
@@ -211,6 +221,17 @@ class BoundedAdapter(HTTPAdapter):
         if self._certificate:
             pool.assert_fingerprint = self._certificate
         return pool
+
+    def _tls_options(self) -> dict[str, Any]:
+        """Return a context of the current class, if it is not the one that urllib3 has imported.
+
+        After gevent or eventlet has replaced the class, the original one recurses without end.
+        """
+        if urllib3.util.SSLContext is ssl.SSLContext:
+            return {}
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = not self._certificate
+        return {"ssl_context": context}
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:

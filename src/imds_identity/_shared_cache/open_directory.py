@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import stat
 import sys
@@ -14,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .mounts import Mounts
 
-BY_DESCRIPTOR = os.open in os.supports_dir_fd
+# Not `os.open`, which eventlet may have replaced.
+BY_DESCRIPTOR = os.stat in os.supports_dir_fd
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_DIRECTORY", "O_NOFOLLOW"))
 
 
@@ -28,7 +28,6 @@ class OpenDirectory:
     def __init__(self, path: str) -> None:
         self.path = path
         self.descriptor = os.open(path, _FLAGS) if BY_DESCRIPTOR else None
-        self.opener = functools.partial(os.open, mode=0o600, dir_fd=self.descriptor)
         status = self._status()
         self.device = status.st_dev
         self._identity = (status.st_dev, status.st_ino)
@@ -48,6 +47,10 @@ class OpenDirectory:
     def path_of(self, name: str) -> str:
         """Return the path of ``name``, relative to the directory if its descriptor is open."""
         return name if self.descriptor is not None else os.path.join(self.path, name)
+
+    def opener(self, path: str, flags: int) -> int:
+        """Open a file of this directory, or create it for this user only."""
+        return os.open(path, flags, mode=0o600, dir_fd=self.descriptor)
 
     def stat(self, name: str) -> os.stat_result:
         return os.stat(self.path_of(name), dir_fd=self.descriptor, follow_symlinks=False)
