@@ -85,7 +85,7 @@ def test_handler_gets_its_token_while_the_fetch_logs_a_warning(
 
 
 AUDIT_SCRIPT = """
-import logging, sys
+import logging, os, sys
 from imds_identity import ManagedIdentityCredential, ManagedIdentityError, clear_cache
 from imds_identity._token_cache.process import process_token_cache
 
@@ -93,7 +93,7 @@ token_cache, calls_under_lock, events = process_token_cache(), [], set()
 
 def audit(event, arguments):
     events.add(event)
-    if token_cache._lock._is_owned():
+    if token_cache._lock._locks[os.getpid()]._is_owned():
         calls_under_lock.append((event, arguments))
 
 class Handler(logging.Handler):
