@@ -6,7 +6,10 @@ import asyncio
 import json
 import warnings
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
+import azure.identity
+import azure.identity._constants
 import pytest
 from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
 
@@ -98,6 +101,21 @@ def test_token_request_goes_to_the_proxy(proxy: TokenProxy, call: Callable[[], s
     assert proxy.names == [NAME]
 
 
+@pytest.mark.skipif(
+    not hasattr(azure.identity._constants.EnvironmentVariables, "AZURE_KUBERNETES_TOKEN_PROXY"),
+    reason="this version of azure-identity does not support identity bindings",
+)
+def test_azure_identity_sends_the_same_request(proxy: TokenProxy) -> None:
+    theirs: Any = azure.identity.ManagedIdentityCredential(enable_azure_proxy=True)
+    assert theirs.get_token(SCOPE).token == get_token() == "a-token"
+    lines = [request.split(b"\r\n")[0] for request in proxy.requests]
+    forms = [parse_qs(request.rpartition(b"\r\n\r\n")[2].decode()) for request in proxy.requests]
+    assert len(proxy.requests) == 2
+    assert lines[0] == lines[1]
+    assert forms[0] == forms[1]
+    assert proxy.names == [NAME, NAME]
+
+
 def test_ca_file_is_read_again_when_it_changes(
     proxy: TokenProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -175,28 +193,32 @@ def test_environment_s_proxy_gets_a_tunnel(
 
 
 @pytest.mark.parametrize(
-    ("changes", "problem"),
+    ("changes", "problem", "causes"),
     [
-        ({"AZURE_KUBERNETES_CA_FILE": "/ca.crt"}, "CA_FILE and AZURE_KUBERNETES_CA_DATA are both"),
-        ({"AZURE_KUBERNETES_TOKEN_PROXY": ""}, "no effect without AZURE_KUBERNETES_TOKEN_PROXY"),
-        ({"AZURE_KUBERNETES_TOKEN_PROXY": "http://10.0.0.1"}, "must be an https URL"),
-        ({"AZURE_KUBERNETES_TOKEN_PROXY": "10.0.0.1:443"}, "must be an https URL"),
-        ({"AZURE_KUBERNETES_TOKEN_PROXY": "https://me:s3cret@host"}, "without user"),
-        ({"AZURE_KUBERNETES_TOKEN_PROXY": "https://host/?a=b"}, "without user, query"),
-        ({"AZURE_KUBERNETES_SNI_NAME": "a name\n"}, "must be a DNS name"),
+        ({"CA_FILE": "/ca.crt"}, "CA_FILE and AZURE_KUBERNETES_CA_DATA are both set", ["CA_DATA"]),
+        ({"TOKEN_PROXY": ""}, "without AZURE_KUBERNETES_TOKEN_PROXY", ["SNI_NAME", "CA_DATA"]),
+        ({"TOKEN_PROXY": "http://10.0.0.1"}, "must be an https URL", ["TOKEN_PROXY"]),
+        ({"TOKEN_PROXY": "10.0.0.1:443"}, "must be an https URL", ["TOKEN_PROXY"]),
+        ({"TOKEN_PROXY": "https://me:s3cret@host"}, "without user", ["TOKEN_PROXY"]),
+        ({"TOKEN_PROXY": "https://host/?a=b"}, "without user, query", ["TOKEN_PROXY"]),
+        ({"SNI_NAME": "a name\n"}, "must be a DNS name", ["SNI_NAME"]),
     ],
 )
 def test_contradictory_or_invalid_variables_raise_value_error(
-    proxy: TokenProxy, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], problem: str
+    proxy: TokenProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    problem: str,
+    causes: list[str],
 ) -> None:
     for name, value in changes.items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(f"AZURE_KUBERNETES_{name}", value)
     for credential_type in (ManagedIdentityCredential, imds_identity.aio.ManagedIdentityCredential):
         with pytest.raises(ValueError, match=problem) as caught:
             credential_type()
         assert "s3cret" not in str(caught.value)
-    diagnosis = diagnose()
-    assert "AZURE_KUBERNETES_" in str(diagnosis)
+    [finding] = [each for each in diagnose().findings if each.status == "failure"]
+    assert finding.remedy == f"unset {' '.join(f'AZURE_KUBERNETES_{name}' for name in causes)}"
     assert proxy.requests == []
 
 

@@ -59,6 +59,11 @@ class Source:
                 reason=Reason.INVALID_SETTING,
             )
 
+    @property
+    def settings_to_unset(self) -> str:
+        """The variables to unset if this source cannot be used, separated by spaces."""
+        return self.variable
+
     def __str__(self) -> str:
         return f"{self.label} at {sanitize(self.endpoint)}"
 

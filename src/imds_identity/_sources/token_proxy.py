@@ -30,6 +30,7 @@ class TokenProxy:
     Attributes:
         url: its URL; the path of Microsoft Entra ID's token endpoint follows.
         problem: why these settings cannot be used, or empty.
+        to_unset: the variables that cause the problem, separated by spaces.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -38,22 +39,23 @@ class TokenProxy:
         self._ca_file = environment[_CA_FILE]
         self._ca_data = environment[_CA_DATA]
         self._context: ssl.SSLContext | None = None
-        self.problem = self._problem()
+        self.problem, self.to_unset = self._problem(environment)
 
-    def _problem(self) -> str:
-        if not self.url:
-            others = [name for name in VARIABLES if name != URL]
-            return f"{', '.join(others)} have no effect without {URL}: set it, or unset them"
-        if self._ca_file and self._ca_data:
-            return f"{_CA_FILE} and {_CA_DATA} are both set: unset one of them"
+    def _problem(self, environment: Environment) -> tuple[str, str]:
+        """Return why these settings cannot be used, and the variables that cause it."""
         import re  # not for a cached token of another host
 
+        if not self.url:
+            without_url = f"without {URL}, no other variable of an AKS identity binding may be set"
+            return without_url, " ".join(name for name in VARIABLES if environment[name])
+        if self._ca_file and self._ca_data:
+            return f"{_CA_FILE} and {_CA_DATA} are both set: unset one of them", _CA_DATA
         if not re.fullmatch(r"(?i:https)://[^@?#\s]+", self.url):
             url = sanitize(self.url)
-            return f"{URL} must be an https URL without user, query and fragment, not {url!r}"
+            return f"{URL} must be an https URL without user, query and fragment, not {url!r}", URL
         if self._name and not re.fullmatch(r"[A-Za-z0-9._-]+", self._name):
-            return f"{_NAME} must be a DNS name, not {sanitize(self._name)!r}"
-        return ""
+            return f"{_NAME} must be a DNS name, not {sanitize(self._name)!r}", _NAME
+        return "", ""
 
     def server_tls(self) -> ServerTls:
         """Return how to verify the proxy. Kubernetes replaces the CA file: it is read again.

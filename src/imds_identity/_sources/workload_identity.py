@@ -54,6 +54,13 @@ class WorkloadSource(TokenSource):
         if self.token_proxy and self.token_proxy.problem:
             raise Unavailable(self.token_proxy.problem, reason=Reason.INVALID_SETTING)
 
+    @property
+    def settings_to_unset(self) -> str:
+        """The variables to unset if this source cannot be used, separated by spaces."""
+        if self.token_proxy and self.token_proxy.problem:
+            return self.token_proxy.to_unset
+        return super().settings_to_unset
+
     def check_selector(self, identity: Identity) -> None:
         """Raise ValueError without a client ID, or if variables contradict each other."""
         if self.token_proxy and self.token_proxy.problem:

@@ -21,7 +21,8 @@ def check_endpoint(facts: Facts) -> Verdict:
     """Check that the endpoint is a valid URL."""
     variable = facts.source.variable
     if facts.endpoint_problem:
-        return failure(facts.endpoint_problem, facts.endpoint_problem, f"unset {variable}")
+        remedy = f"unset {facts.source.settings_to_unset}"
+        return failure(facts.endpoint_problem, facts.endpoint_problem, remedy)
     origin = f", from {variable}" if variable and facts.environment[variable] else ""
     return ok(f"{facts.source}{origin}")
 
