@@ -109,9 +109,11 @@ def test_invalid_refresh_in_is_ignored(responses: ResponseFactory, number: Any) 
     assert token == token_from(responses.token(), no_jitter())
 
 
-def test_expired_token_is_refused(responses: ResponseFactory) -> None:
-    with pytest.raises(Malformed, match=r"expired 60 s ago.*Check this machine's clock"):
-        token_from(responses.token(lifetime=-60, expires_in=None), no_jitter())
+@pytest.mark.parametrize("seconds", [60, 0])
+def test_expired_token_is_refused(responses: ResponseFactory, seconds: int) -> None:
+    expired = rf"expired {seconds} s ago.*Check this machine's clock"
+    with pytest.raises(Malformed, match=expired):
+        token_from(responses.token(lifetime=-seconds, expires_in=None), no_jitter())
 
 
 @pytest.mark.parametrize("token_type", ["pop", "Basic", "Bearer\r\nX-Evil: 1", ""])

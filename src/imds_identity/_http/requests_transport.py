@@ -202,7 +202,7 @@ class BoundedAdapter(HTTPAdapter):
         host, tls = attributes
         if self._server_tls and self._server_tls.context:
             # Without the authorities of the caller and the environment.
-            tls = {"ssl_context": self._server_tls.context, "cert_reqs": "CERT_REQUIRED"}
+            tls = {"ssl_context": self._server_tls.context}
         if self._server_tls and self._server_tls.name:
             tls["server_hostname"] = self._server_tls.name
         return host, tls

@@ -56,7 +56,7 @@ def _lifetime(fields: Fields, response: Response, sent_wall: float) -> float:
     lifetime = expires_on - sent_wall + _clock_skew(response, sent_wall)
     if lifetime <= 0:
         raise Malformed(
-            f"the token expired {-lifetime:.0f} s ago by its expires_on, {expires_on}",
+            f"the token expired {abs(lifetime):.0f} s ago by its expires_on, {expires_on}",
             "Check this machine's clock. " + REPORT,
             reason=Reason.TOKEN_EXPIRED,
         )
