@@ -89,6 +89,26 @@ def test_request_is_sent_without_a_permit_if_all_holders_have_expired(
             assert clock.now() - started < 1
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_limit_is_kept_while_all_holders_of_one_permit_are_stopped(
+    shared_cache: SharedCache, clock: FakeClock, number: int
+) -> None:
+    with ExitStack() as others:
+        for _ in range(4):  # a holder and its three successors
+            stopped = shared_cache.lease_attempt(f"service-permit-{number}")
+            others.callback(stopped.close)
+            while stopped.try_acquire() is None:
+                clock.seconds += 1
+            clock.seconds += 30
+        started = clock.now()
+        rate_limiter = RateLimiter(shared_cache, "service", no_jitter)
+        for _ in range(3):
+            others.enter_context(rate_limiter.acquire(15, no_heartbeat))
+        assert clock.now() - started < 1
+        others.enter_context(rate_limiter.acquire(15, no_heartbeat))
+        assert clock.now() - started >= 15
+
+
 @pytest.mark.parametrize(("limits", "most"), [(IDENTITY_LIMITS, 20), (METADATA_LIMITS, 5)])
 @pytest.mark.skipif(WINE, reason="wine does not store access times")
 def test_requests_per_second_stay_below_the_limit(
