@@ -23,6 +23,7 @@ import figures
 import hit_path
 import import_time
 import many_processes
+import many_resources
 import network
 import plot
 import table
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "tasks": network.tasks,
     "warm": many_processes.warm,
     "processes": many_processes.concurrent_processes,
+    "resources": many_resources.run,
     "kills": many_processes.kills,
     "exec": exec_and_secret.run,
     "emulator": emulator_speed.run,
@@ -48,6 +50,7 @@ QUICK: dict[Any, dict[str, int]] = {
     import_time: {"ROUNDS": 2},
     network: {"ROUNDS": 15},
     many_processes: {"STARTS": 3, "KILLS": 20},
+    many_resources: {"RESOURCES": 40},
     exec_and_secret: {"ROUNDS": 2},
     emulator_speed: {"ROUNDS": 2, "REQUESTS": 1600},
 }

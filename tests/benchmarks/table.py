@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MANY_THREADS = "16 processes x 8 threads x 1 resources"
 MANY_RESOURCES = "60 processes x 1 threads x 12 resources"
 THROTTLED, FAILED = "throttled requests", "failed processes"
+MANY_AT_ONCE = "300 resources at once"
+REQUESTS_AT_ONCE, FAILED_CALLS = "requests at once", "failed calls"
 HEAD = "| | azure-identity | imds-identity |\n|---|---|---|"
 
 
@@ -63,6 +65,7 @@ def rows(figures: Figures) -> Iterator[str]:
     ):
         ours, theirs = _process_results(figures, measurement)
         yield _row(label, theirs, ours)
+    yield _row("300 concurrent threads, each with its own resource", *_resources(figures))
     time = pair(figures, "import and construct")
     memory = pair(figures, "import and construct, peak memory")
     yield _row(
@@ -124,6 +127,18 @@ def _process_results(figures: Figures, measurement: str) -> list[str]:
         f"{failed[side]:.0f} processes fail"
         for side in (0, 1)
     ]
+
+
+def _resources(figures: Figures) -> Iterator[str]:
+    """Describe the process with 300 resources: of azure-identity, then of this package."""
+    kinds = (REQUESTS_AT_ONCE, "threads", "open files", "seconds", FAILED_CALLS)
+    pairs = [pair(figures, f"{MANY_AT_ONCE}, {kind}") for kind in kinds]
+    for side in (1, 0):
+        at_once, threads, files, seconds, failed = (each[side] for each in pairs)
+        yield (
+            f"{at_once:.0f} requests at once, {threads:.0f} more threads, {files:.0f} open files, "
+            f"{seconds:.0f} s; {failed:.0f} calls fail"
+        )
 
 
 def _requests(count: float) -> str:
