@@ -119,6 +119,16 @@ def test_token_of_an_older_arc_agent_is_rejected_without_confirmation(
         credential.get_token(SCOPE)
 
 
+def test_identity_that_arc_does_not_know_is_unavailable_at_once(
+    start_configured_emulator: Callable[..., Emulator],
+) -> None:
+    emulator = start_configured_emulator("arc")
+    with pytest.raises(CredentialUnavailableError, match="identity_not_found") as caught:
+        arc_credential(emulator, client_id="somebody").get_token(SCOPE)
+    assert caught.value.reason_code == "identity-not-found"
+    assert [request.status for request in emulator.token_requests] == [401, 404]
+
+
 def test_credential_implements_the_protocols_of_azure_core(imds_emulator: Emulator) -> None:
     credential = ManagedIdentityCredential()
     typed: TokenCredential = credential

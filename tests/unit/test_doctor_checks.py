@@ -175,6 +175,14 @@ def test_identity_that_arc_does_not_know_is_not_taken_for_an_update_of_the_servi
     assert "no identity with client_id 'abc'" in finding(diagnosis, "II050").meaning
 
 
+def test_denial_by_access_rules_is_not_taken_for_a_failing_service() -> None:
+    for status in (403, 421, 503):
+        diagnosis = run_checks(facts(probe=refused(Reason.METADATA_SECURITY, status)))
+        assert diagnosis.cause is not None
+        assert diagnosis.cause.id == "II025"
+        assert "Metadata Security Protocol" in diagnosis.headline
+
+
 def test_requests_from_a_secondary_address_are_recognized_by_the_vms_metadata() -> None:
     addresses = [{"privateIpAddress": "10.0.0.4"}, {"privateIpAddress": "10.0.0.5"}]
     document = {"network": {"interface": [{"ipv4": {"ipAddress": addresses}}]}}

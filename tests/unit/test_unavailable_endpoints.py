@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
+from imds_identity._core.failure import Failure, Malformed, Reason, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.exchange import ConnectFailed, ReadFailed
@@ -303,6 +303,39 @@ def test_unavailability_never_lasts_longer_than_documented(
         endpoints.check("x", now + UNAVAILABLE_SECONDS)
     endpoints.forget("x")
     endpoints.check("x", now)
+
+
+def test_service_that_has_returned_a_token_certainly_exists(
+    network: FakeNetwork, clock: FakeClock, responses: ResponseFactory
+) -> None:
+    source = detect(environment=Environment({}))
+    client = TokenClient(source, SYSTEM_ASSIGNED, network.token_cache, None)
+    network.outcome = responses.token()
+    assert client.token(client.entry("a")).value == "a-token"
+    assert not source.is_probe
+    network.outcome = responses.raw(502, "a proxy")
+    for sent in (6, 11):  # retried, and not remembered as unavailable
+        with pytest.raises(Unavailable):
+            client.token(client.entry(f"resource {sent}"))
+        assert len(network.requests) == sent
+
+
+def test_unexpected_error_shows_its_text_without_the_secret_of_the_source(
+    network: FakeNetwork,
+) -> None:
+    variables = {"IDENTITY_ENDPOINT": "http://127.0.0.1:9/x", "IDENTITY_HEADER": "pa55-word"}
+    network.outcome = ZeroDivisionError("'pa55-word' divided by zero")
+    with pytest.raises(Refused, match="ZeroDivisionError: '<hidden>' divided by") as caught:
+        network.get_token("a", variables)
+    assert "for 'a' as system-assigned identity" in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_import_that_fails_during_a_fetch_names_the_module(network: FakeNetwork) -> None:
+    network.outcome = ModuleNotFoundError("No module named 'msal'", name="msal")
+    with pytest.raises(Refused, match="the module 'msal' cannot be imported") as caught:
+        network.get_token("a")
+    assert caught.value.reason is Reason.MISSING_MODULE
 
 
 def test_clear_also_clears_unavailable_endpoints(

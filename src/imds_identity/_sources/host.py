@@ -130,7 +130,12 @@ class HostSpec:
 
 
 class TokenSource(Source):
-    """A source of tokens."""
+    """A source of tokens.
+
+    Attributes:
+        spec: the host specification.
+        has_responded: whether it has returned a token, so that it certainly exists.
+    """
 
     def __init__(
         self, spec: HostSpec, endpoint: str, variable: str = "", *, client_id: str = ""
@@ -145,11 +150,14 @@ class TokenSource(Source):
             knows_cae=spec.knows_cae,
         )
         self.spec = spec
+        self.has_responded = False
 
     @property
     def is_probe(self) -> bool:
         """Whether the service may be absent, so that a fetch is one short request."""
-        return self.spec.is_probe is not None and self.spec.is_probe(self)
+        if self.has_responded or self.spec.is_probe is None:
+            return False
+        return self.spec.is_probe(self)
 
     @property
     def may_respond_later(self) -> bool:

@@ -108,6 +108,9 @@ def access_denied(response: Response, path: str) -> Refused:
     https://github.com/Azure/GuestProxyAgent
     """
     user = f"user id {os.geteuid()}" if sys.platform != "win32" else "this user"
+    # The agent reads the same link; sys.executable is the script of some programs.
+    link = "/proc/self/exe"
+    program = os.path.realpath(link if os.path.exists(link) else sys.executable or "unknown")
     if response.status == 403:
         problem = "the VM's access rules deny this process access to the metadata service"
         hint = ""
@@ -120,7 +123,7 @@ def access_denied(response: Response, path: str) -> Refused:
     return Refused(
         f"{problem} (HTTP {response.status} without a body)",
         f"{hint}The Metadata Security Protocol must allow {path} to {user} and the program "
-        f"{sanitize(os.path.realpath(sys.executable))!r}: change that access rule in the VM's "
+        f"{sanitize(program)!r}: change that access rule in the VM's "
         "inVMAccessControlProfile (securityProfile.proxyAgentSettings.imds).",
         reason=Reason.METADATA_SECURITY,
         status=response.status,

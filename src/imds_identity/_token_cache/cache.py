@@ -262,7 +262,7 @@ class TokenCache:
                 self._pool.submit(flight, run, blocks=blocks, is_awaited=is_awaited)
             else:
                 self._start(run, blocks=blocks)
-        except RuntimeError as error:  # no more threads, or the interpreter is shutting down
+        except (RuntimeError, MemoryError) as error:  # no more threads, or it is shutting down
             if blocks:
                 run()
             else:

@@ -101,6 +101,7 @@ class TokenExchange:
                 unavailable_endpoints.check(source.endpoint, clock.now())
             with (self._open_sender or direct_sender)(clock) as send:
                 token = source.fetch(self._token_request, self._runner(send, heartbeat))
+            source.has_responded = True
             unavailable_endpoints.forget(source.endpoint)
             return token.as_answer(clock.now()) if self._token_request.claims else token
         except Failure as failure:
