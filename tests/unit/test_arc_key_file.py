@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._core.failure import SecretUnreadable
+from imds_identity._core.failure import Reason, SecretUnreadable
 from imds_identity._sources.arc import key_file as secret_file
 from imds_identity._sources.arc.key_file import read_secret
 from support import WINE
@@ -55,6 +56,19 @@ def test_missing_file_is_reported(tokens: Path) -> None:
 def test_missing_directory_is_reported(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
     assert "does not exist" in refused(missing / "a.key", missing)
+
+
+def test_other_error_is_reported_with_its_text(
+    tokens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **kwargs: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tokens / "a.key").touch()
+    monkeypatch.setattr(os, "open", broken)
+    with pytest.raises(SecretUnreadable, match="cannot be opened: Input/output error") as caught:
+        read_secret(str(tokens / "a.key"), str(tokens))
+    assert caught.value.reason is Reason.ARC_KEY_FILE_UNREADABLE
 
 
 @pytest.mark.parametrize("name", ["../a.key", "../tokens/a.key", "sub/a.key", "./a.key", "..", ""])

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._core.claims import was_issued_after
+from imds_identity._core.claims import Challenge, is_later, was_issued_after
+from imds_identity._core.token import Token
 
 
 def jwt(payload: bytes) -> str:
@@ -34,6 +35,34 @@ def test_issue_time_is_compared_with_the_claims(timestamp: object, name: str) ->
 )
 def test_claims_without_a_timestamp_are_not_satisfied_by_an_issue_time(claims: str) -> None:
     assert was_issued_after(jwt(b'{"nbf": 1}'), claims) is False
+
+
+@pytest.mark.parametrize(("digits", "is_valid"), [(12, True), (13, False)])
+def test_issue_time_has_at_most_twelve_digits(digits: int, is_valid: bool) -> None:
+    token = jwt(json.dumps({"nbf": "9" * digits}).encode())
+    assert was_issued_after(token, nbf_claims(1)) is is_valid
+
+
+def test_result_of_a_challenge_is_valid_for_half_a_minute() -> None:
+    challenge = Challenge("claims", until=130.0)
+    valid = [challenge.answers("claims", now) for now in (99.9, 100, 129.9, 130)]
+    assert valid == [False, True, True, False]
+    assert not challenge.answers("other claims", 110)
+
+
+def issued(received_at: float, payload: bytes = b"{}") -> Token:
+    return Token(jwt(payload), "Bearer", 0, 0, received_at, received_at, received_at + 60)
+
+
+def test_token_is_later_by_its_issue_time_and_else_by_its_request() -> None:
+    assert is_later(issued(1, b'{"iat": 8}'), issued(2, b'{"iat": 7}'))
+    for payload in (b"{}", b'{"iat": 7}'):
+        assert is_later(issued(2, payload), issued(1, payload))
+        assert not is_later(issued(1, payload), issued(2, payload))
+        assert not is_later(issued(1, payload), issued(1, payload))
+        # With only one issue time, the request decides.
+        assert is_later(issued(2, payload), issued(1, b"{}"))
+        assert not is_later(issued(1, b"{}"), issued(2, payload))
 
 
 @given(st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists), st.text())

@@ -154,6 +154,15 @@ def test_copy_has_all_attributes() -> None:
     assert copied.args == failure.args
 
 
+def test_public_exception_has_all_facts() -> None:
+    failure = Refused("no", "Wait.", reason=Reason.THROTTLED, status=429, retry_after=3.0)
+    failure.attempts, failure.seconds = 3, 2.5
+    error = errors.error_from(failure)
+    assert str(error) == str(failure)
+    facts = error.reason_code, error.status_code, error.attempts, error.seconds, error.retry_after
+    assert facts == ("throttled", 429, 3, 2.5, 3.0)
+
+
 @pytest.mark.parametrize(
     ("status", "error_text", "reason", "code"),
     [

@@ -17,7 +17,7 @@ import pytest
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.secret import Secret
 from imds_identity._http import connection as http_connection
-from imds_identity._http.connection import MAX_BODY
+from imds_identity._http.connection import MAX_BODY, Deadline
 from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError, send
 from imds_identity._http.messages import Request, Response
 from imds_identity._http.runner import ExchangeRunner
@@ -288,6 +288,15 @@ def test_timeout_uses_the_given_clock() -> None:
     late = "no complete response within 12 s"
     with serving(drip) as server, pytest.raises(ReadFailed, match=late):
         sent(server.url, clock=clock)
+
+
+def test_deadline_has_passed_when_no_time_remains(clock: FakeClock) -> None:
+    deadline = Deadline(clock, 12)
+    clock.seconds += 11.5
+    assert deadline.remaining() == 0.5
+    clock.seconds += 0.5
+    with pytest.raises(ReadFailed, match="no complete response within 12 s"):
+        deadline.remaining()
 
 
 @pytest.mark.parametrize("what", ["100 Continue", "a chunk's extension", "trailers"])

@@ -12,7 +12,7 @@ from imds_identity._core.source import Source
 from imds_identity._platform.environment import Environment
 from imds_identity._sources.app_hosts.source import AppHostSource
 from imds_identity._sources.arc.source import ArcSource
-from imds_identity._sources.registry import detect
+from imds_identity._sources.registry import detect, leftover_variables
 from imds_identity._sources.workload_identity import WorkloadSource
 
 if TYPE_CHECKING:
@@ -99,6 +99,18 @@ def test_agent_is_detected_in_its_windows_directory(monkeypatch: pytest.MonkeyPa
     assert looked == [r"D:\Programs\AzureConnectedMachineAgent\himds.exe"]
     assert isinstance(source, ArcSource)
     assert source.tokens_directory == r"D:\Data\AzureConnectedMachineAgent\Tokens"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the path on Linux")
+def test_agent_is_detected_where_its_package_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "exists", {"/opt/azcmagent/bin/himds"}.__contains__)
+    assert found({}).name == "arc"
+
+
+def test_variables_of_other_hosts_are_leftovers() -> None:
+    environment = Environment({**ARC, **AZURE_ML})
+    assert leftover_variables("arc", environment) == ["MSI_ENDPOINT", "MSI_SECRET"]
+    assert leftover_variables("imds", Environment(ARC)) == ["IDENTITY_ENDPOINT", "IMDS_ENDPOINT"]
 
 
 def test_a_source_can_be_forced() -> None:
