@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -7,6 +8,8 @@ import pytest
 from azure.identity import ManagedIdentityCredential
 
 from emulator.support import VAULT
+from imds_identity._platform.environment import Environment
+from imds_identity._sources.registry import detect
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED
 
 if TYPE_CHECKING:
@@ -83,3 +86,12 @@ def test_older_clients_can_post_a_form(start_emulator: Start, http: requests.Ses
     assert http.post(url, data=b"resource=a&resource=b").status_code == 400
     assert http.post(url, data=b"\xff").status_code == 400
     assert http.put(url, data={"resource": VAULT}).status_code == 405
+
+
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+def test_app_service_is_not_detected_as_container_instances(
+    start_emulator: Start, monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    emulator = start_emulator("app-service")
+    monkeypatch.setattr(sys, "platform", platform)
+    assert detect(environment=Environment(emulator.environment())).name == "app-service"

@@ -92,7 +92,9 @@ def token_for(fields: dict[str, str]) -> str:
     return "token-of-" + next((v for k, v in fields.items() if k in _ALL_SELECTORS), "the-app")
 
 
-_ALL_SELECTORS = ("client_id", "clientid", "object_id", "principal_id", "mi_res_id", "msi_res_id")
+_ALL_SELECTORS = (
+    "client_id", "clientid", "object_id", "principal_id", "principalId", "mi_res_id", "msi_res_id",
+)  # fmt: skip
 
 
 class AppService(DocumentedHost):
@@ -124,6 +126,30 @@ class AppService(DocumentedHost):
         return {"statusCode": 400, "message": words}
 
 
+class ContainerInstances(DocumentedHost):
+    """https://learn.microsoft.com/azure/container-instances/container-instances-managed-identity."""
+
+    def variables(self) -> dict[str, str]:
+        """Two of them; the endpoint contains a version."""
+        endpoint = f"{self.url}/metadata/identity/oauth2/token?api-version=1.0"
+        return {"IDENTITY_ENDPOINT": endpoint, "IDENTITY_HEADER": SECRET}
+
+    def answer(
+        self, method: str, path: str, headers: dict[str, str], fields: dict[str, str]
+    ) -> dict[str, Any]:
+        """``expires_on`` is a string."""
+        expect((method, path), ("GET", "/metadata/identity/oauth2/token"), "the request")
+        expect(headers.get("secret"), SECRET, "secret")
+        expect(fields.pop("api-version", None), "1.0", "api-version")
+        expect(fields.pop("resource", None), RESOURCE, "resource")
+        assert set(fields) <= {"principalId"}, f"unknown: {fields}"
+        expires_on = str(int(SYSTEM_CLOCK.wall()) + 3600)
+        return {
+            "access_token": token_for(fields), "expires_on": expires_on, "resource": RESOURCE,
+            "token_type": "Bearer",
+        }  # fmt: skip
+
+
 class AzureMl(DocumentedHost):
     """App Service's protocol of 2017-09-01, as azure-identity and MSAL speak it."""
 
@@ -139,7 +165,7 @@ class AzureMl(DocumentedHost):
         expect(headers.get("secret"), SECRET, "secret")
         expect(fields.pop("api-version", None), "2017-09-01", "api-version")
         expect(fields.pop("resource", None), RESOURCE, "resource")
-        assert set(fields) <= {"clientid", "object_id", "msi_res_id"}, f"unknown: {fields}"
+        assert set(fields) <= {"clientid"}, f"unknown: {fields}"
         return {
             "access_token": token_for(fields), "expires_on": "1/16/2099 5:24:12 AM +00:00",
             "resource": RESOURCE, "token_type": "Bearer",
@@ -192,13 +218,14 @@ class ServiceFabric(_OverTls):
         """``expires_on`` is a number."""
         expect((method, path), ("GET", "/metadata/identity/oauth2/token"), "the request")
         expect(headers.get("secret"), SECRET, "Secret")
-        expect(fields.pop("api-version", None), "2019-07-01-preview", "api-version")
+        expect(fields.pop("api-version", None), "2020-05-01", "api-version")
         expect(fields.pop("resource", None), RESOURCE, "resource")
         self.claims.append(fields.pop("token_sha256_to_refresh", ""))
-        expect(fields, {}, "the rest")
+        assert fields.pop("xms_cc", "cp1") == "cp1", "no such capability"
+        assert set(fields) <= {"principalId"}, f"unknown: {fields}"
         expires_on = int(SYSTEM_CLOCK.wall()) + 3600
         return {
-            "token_type": "Bearer", "access_token": f"token-{len(self.requests)}",
+            "token_type": "Bearer", "access_token": f"{token_for(fields)}-{len(self.requests)}",
             "expires_on": expires_on, "resource": RESOURCE,
         }  # fmt: skip
 

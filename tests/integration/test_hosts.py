@@ -6,13 +6,22 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.core.pipeline.transport import RequestsTransport
-from documented_hosts import ASSERTION, CLIENT, HOSTS, RESOURCE, SECRET, DocumentedHost
+from documented_hosts import (
+    ASSERTION,
+    CLIENT,
+    HOSTS,
+    RESOURCE,
+    SECRET,
+    ContainerInstances,
+    DocumentedHost,
+)
 
 import imds_identity
 import imds_identity.aio
@@ -79,8 +88,7 @@ def test_async_credential_sends_the_same_request(host: Any, name: str) -> None:
         ("app-service", {"resource_id": "/r"}, "/r"),
         ("app-service", {"identity_config": {"mi_res_id": "/r"}}, "/r"),
         ("azure-ml", {"client_id": "c"}, "c"),
-        ("azure-ml", {"identity_config": {"object_id": "o"}}, "o"),
-        ("azure-ml", {"identity_config": {"resource_id": "/r"}}, "/r"),
+        ("azure-ml", {"identity_config": {"client_id": "c"}}, "c"),
         ("workload-identity", {}, CLIENT),
         ("workload-identity", {"client_id": "c"}, "c"),
         ("workload-identity", {"identity_config": {"client_id": "c"}}, "c"),
@@ -92,6 +100,143 @@ def test_selector_selects_the_identity(
     asked = host(name)
     token = ManagedIdentityCredential(**settings).get_token(SCOPE)
     assert (token.token, asked.problems) == (f"token-of-{whose}", [])
+
+
+def test_service_fabric_selects_an_identity_by_its_object_id(host: Any) -> None:
+    asked = host("service-fabric")
+    assert ManagedIdentityCredential(object_id="o").get_token(SCOPE).token == "token-of-o-1"
+    assert asked.problems == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "token"), [({}, "token-of-the-app"), ({"object_id": "o"}, "token-of-o")]
+)
+def test_container_instances_on_windows(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], token: str
+) -> None:
+    with ContainerInstances() as host:
+        for variable, value in host.variables().items():
+            monkeypatch.setenv(variable, value)
+        with monkeypatch.context() as windows:
+            windows.setattr(sys, "platform", "win32")
+            credential = ManagedIdentityCredential(**settings)
+            with pytest.raises(ValueError, match="by object_id only"):
+                ManagedIdentityCredential(client_id="c")
+        assert credential.get_token(SCOPE).token == token
+        assert host.problems == []
+
+
+def test_azure_ml_uses_its_default_identity(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a client ID, it may return a token of the user who is signed in."""
+    asked = host("azure-ml")
+    monkeypatch.setenv("DEFAULT_IDENTITY_CLIENT_ID", "the-default")
+    assert ManagedIdentityCredential().get_token(SCOPE).token == "token-of-the-default"
+    same, other = (
+        ManagedIdentityCredential(client_id=client_id) for client_id in ("The-Default", "c")
+    )
+    assert same.get_token(SCOPE).token == "token-of-the-default"
+    assert other.get_token(SCOPE).token == "token-of-c"
+    assert len(asked.requests) == 2
+    with pytest.raises(ManagedIdentityError, match="as client_id 'the-default'"):
+        ManagedIdentityCredential().get_token("https://other/.default")
+    # Azure ML sets this value if there is no managed identity, and ignores it in requests.
+    monkeypatch.setenv("DEFAULT_IDENTITY_CLIENT_ID", "clientid")
+    assert ManagedIdentityCredential().get_token(SCOPE).token == "token-of-the-app"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"object_id": "o"}, {"identity_config": {"resource_id": "r"}}]
+)
+def test_azure_ml_refuses_selectors_that_it_would_ignore(
+    host: Any, settings: dict[str, Any]
+) -> None:
+    asked = host("azure-ml")
+    with pytest.raises(ValueError, match="selects an identity by client_id only"):
+        ManagedIdentityCredential(**settings)
+    assert asked.requests == []
+
+
+@pytest.mark.parametrize("name", ["azure-ml", "service-fabric"])
+def test_cae_is_requested_where_the_host_supports_it(host: Any, name: str) -> None:
+    asked = host(name)
+    credential = ManagedIdentityCredential()
+    credential.get_token(SCOPE)
+    credential.get_token(SCOPE, enable_cae=True)
+    sent = [b"xms_cc=cp1" in request for request in asked.requests]
+    assert sent == ([False, True] if name == "service-fabric" else [False])
+    assert asked.problems == []
+
+
+def test_workload_identity_errors_name_the_client_id(host: Any) -> None:
+    host("workload-identity")
+    with pytest.raises(ManagedIdentityError) as caught:
+        ManagedIdentityCredential().get_token("https://other/.default")
+    assert f"as client_id '{CLIENT}'" in str(caught.value)
+    assert f"Does client_id '{CLIENT}' have a federated credential" in str(caught.value)
+    assert "system-assigned" not in str(caught.value)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("name", ["app-service", "azure-ml", "cloud-shell", "service-fabric"])
+@pytest.mark.parametrize(
+    "make",
+    [imds_identity.ManagedIdentityCredential, imds_identity.aio.ManagedIdentityCredential],
+)
+def test_unused_azure_client_id_is_logged_once(
+    host: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    make: Any,
+) -> None:
+    host(name)
+    monkeypatch.setenv("AZURE_CLIENT_ID", "the-other-one")
+    make()
+    make()
+    [message] = warnings_of(caplog)
+    assert "AZURE_CLIENT_ID='the-other-one' is set but not used" in message
+    has_selector = name in ("app-service", "azure-ml")
+    assert ("pass it as client_id" in message) == has_selector
+    assert ("cannot select an identity by client_id" in message) == (not has_selector)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("app-service", {"client_id": "c"}),
+        ("app-service", {"object_id": "o"}),
+        ("workload-identity", {}),
+        ("azure-ml", {}),
+    ],
+)
+def test_azure_client_id_that_is_used_is_not_logged(
+    host: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    settings: dict[str, Any],
+) -> None:
+    host(name)
+    monkeypatch.setenv("AZURE_CLIENT_ID", CLIENT)
+    monkeypatch.setenv("DEFAULT_IDENTITY_CLIENT_ID", CLIENT.upper())
+    ManagedIdentityCredential(**settings)
+    assert warnings_of(caplog) == []
+
+
+def test_errors_name_the_unused_azure_client_id(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    host("app-service")
+    monkeypatch.setenv("AZURE_CLIENT_ID", "the-other-one")
+    with pytest.raises(ManagedIdentityError) as caught:
+        ManagedIdentityCredential().get_token("https://other/.default")
+    assert "as system-assigned identity (AZURE_CLIENT_ID='the-other-one' is set" in str(
+        caught.value
+    )
+    with pytest.raises(ManagedIdentityError) as caught:
+        ManagedIdentityCredential(client_id="c").get_token("https://other/.default")
+    assert "AZURE_CLIENT_ID" not in str(caught.value)
 
 
 def test_cloud_shell_has_no_identity_to_select(host: Any) -> None:
@@ -107,6 +252,7 @@ def test_cloud_shell_has_no_identity_to_select(host: Any) -> None:
     ("name", "settings"),
     [
         ("service-fabric", {"client_id": "c"}),
+        ("service-fabric", {"resource_id": "/r"}),
         ("workload-identity", {"object_id": "o"}),
         ("workload-identity", {"resource_id": "/r"}),
     ],

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from documented_hosts import HOSTS, DocumentedHost, token_for
+from documented_hosts import HOSTS, ContainerInstances, DocumentedHost, token_for
 
 from imds_identity import ManagedIdentityCredential
 from support import RawServer, TlsServer
@@ -61,6 +62,7 @@ SECTIONS: dict[str, Any] = {
     "An Azure VM": FakeVm,
     "An Azure Arc server": FakeArcAgent,
     "App Service, Functions, Container Apps": HOSTS["app-service"],
+    "Container Instances on Windows": ContainerInstances,
     "Azure ML": HOSTS["azure-ml"],
     "Cloud Shell": HOSTS["cloud-shell"],
     "Service Fabric": HOSTS["service-fabric"],
@@ -92,7 +94,11 @@ def test_sent_requests_equal_the_documented_requests(
         if isinstance(host, TlsServer):
             monkeypatch.setenv("REQUESTS_CA_BUNDLE", host.certificates)
         settings = {"arc_tokens_directory": tmp_path} if section == "An Azure Arc server" else {}
-        assert ManagedIdentityCredential(**settings).get_token(SCOPE)  # type: ignore[arg-type]
+        with monkeypatch.context() as system:
+            if section.endswith("on Windows"):
+                system.setattr(sys, "platform", "win32")
+            credential = ManagedIdentityCredential(**settings)  # type: ignore[arg-type]
+        assert credential.get_token(SCOPE)
     sent = [sort_headers(request.decode().replace("\r\n", "\n")) for request in host.requests]
     expected = [sort_headers(request) for request in documented_requests(section)]
     assert len(sent) == len(expected)

@@ -47,6 +47,6 @@ def test_azure_identity_tests_pass(tmp_path: Path) -> None:
     excluded = json.loads(report.read_text())
     print(f"{passed[0]}, {len(excluded)} excluded")
     # Counts of azure-identity 1.27, with a margin for other versions.
-    assert int(passed[1]) >= 230
+    assert int(passed[1]) >= 225
     assert all(excluded.values())
     assert len(excluded) <= 90

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import gzip
@@ -16,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity import ManagedIdentityCredential, clear_cache
-from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
+from imds_identity._core.failure import Failure, Malformed, Reason, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.token_request import TokenRequest
+from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed
 from imds_identity._http.messages import Request
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._http.transport import direct_sender
@@ -85,7 +87,7 @@ def query_of(request: Request) -> dict[str, list[str]]:
     [
         ("app-service", "X-IDENTITY-HEADER", "2019-08-01"),
         ("azure-ml", "secret", "2017-09-01"),
-        ("service-fabric", "Secret", "2019-07-01-preview"),
+        ("service-fabric", "Secret", "2020-05-01"),
     ],
 )
 def test_request_contains_the_secret_of_the_app(
@@ -117,8 +119,8 @@ def test_cloud_shell_is_sent_a_form(responses: ResponseFactory) -> None:
         ("app-service", "object_id", "object_id"),
         ("app-service", "resource_id", "mi_res_id"),
         ("azure-ml", "client_id", "clientid"),
-        ("azure-ml", "object_id", "object_id"),
-        ("azure-ml", "resource_id", "msi_res_id"),
+        ("service-fabric", "object_id", "principalId"),
+        ("container-instances", "object_id", "principalId"),
     ],
 )
 def test_selector_uses_the_parameter_name_of_the_host(
@@ -128,11 +130,171 @@ def test_selector_uses_the_parameter_name_of_the_host(
     assert query_of(steps(name, wanted).step.request)[parameter] == ["the one"]
 
 
-@pytest.mark.parametrize("name", ["cloud-shell", "service-fabric"])
-def test_unsupported_selector_is_refused(name: str) -> None:
+def test_container_instances_request_follows_the_documentation(
+    responses: ResponseFactory,
+) -> None:
+    """The variable may contain an api-version; the request adds none."""
+    spec, endpoint = HOSTS["container-instances"], f"{ENDPOINT}?api-version=1.0"
+    stepped = ExchangeDriver(exchange(spec, endpoint, WANTED, no_jitter, secret=Secret(SECRET)))
+    request = stepped.step.request
+    assert request.method == "GET"
+    assert request.headers["secret"].reveal() == SECRET
+    assert query_of(request) == {"resource": [WANTED.resource], "api-version": ["1.0"]}
+    assert stepped.finish(responses.token("t")).value == "t"
+
+
+def test_unsupported_selector_is_refused() -> None:
     wanted = TokenRequest(WANTED.resource, Identity("client_id", "c"))
     with pytest.raises(Refused, match="cannot select an identity by client_id"):
-        steps(name, wanted)
+        steps("service-fabric", wanted)
+
+
+def test_service_fabric_receives_the_cae_capability() -> None:
+    wanted = TokenRequest(WANTED.resource, SYSTEM_ASSIGNED, cae=True)
+    assert query_of(steps("service-fabric", wanted).step.request)["xms_cc"] == ["cp1"]
+    assert "xms_cc" not in query_of(steps("service-fabric").step.request)
+
+
+@NAMES
+@pytest.mark.parametrize("status", [404, 410])
+def test_404_and_410_are_final(responses: ResponseFactory, name: str, status: int) -> None:
+    """Only IMDS and the Arc agent return them while they are updated."""
+    said = {"error": {"code": "DefaultIdentityNotDefined", "message": "no identity"}}
+    failure = failure_of(steps(name), responses.json(status, said))
+    assert isinstance(failure, Unavailable)
+    assert (failure.status, failure.reason) == (status, Reason.IDENTITY_NOT_FOUND)
+    assert f"Does {HOSTS[name].endpoint_variable} name its token endpoint?" in str(failure)
+    assert failure_of(steps(name), responses.raw(status)).reason is Reason.UNAVAILABLE
+
+
+def test_sso_failure_of_azure_ml_is_final(responses: ResponseFactory) -> None:
+    text = "SSO failure: unable to retrieve a token. Error Token service my-vm. Token not found"
+    failure = failure_of(steps("azure-ml"), responses.raw(500, text))
+    assert isinstance(failure, Unavailable)
+    assert (failure.status, failure.reason) == (500, Reason.IDENTITY_NOT_FOUND)
+    assert text in str(failure)
+    for name, said in (("azure-ml", "any other failure"), ("app-service", text)):
+        assert isinstance(steps(name).respond(responses.raw(500, said)), Pause)
+
+
+def test_unknown_identity_of_app_service_is_recognized(responses: ResponseFactory) -> None:
+    said = "No User Assigned or Delegated Managed Identity found for specified ClientId."
+    failure = failure_of(
+        steps("app-service"), responses.json(400, {"statusCode": 400, "message": said})
+    )
+    assert failure.reason is Reason.IDENTITY_NOT_FOUND
+
+
+def connect_until_the_end(stepped: ExchangeDriver, error: Exception) -> tuple[float, Failure]:
+    """Respond with ``error`` to each request; return the seconds of all pauses, and the failure."""
+    seconds = 0.0
+    for _ in range(100):
+        try:
+            seconds += stepped.respond(error).seconds
+        except Failure as failure:
+            return seconds, failure
+        stepped.respond(None)
+    raise AssertionError("the exchange does not end")
+
+
+@NAMES
+def test_refused_connection_is_retried_and_ends_a_chain(name: str) -> None:
+    """The environment names the service: another identity must not be used in its place."""
+    seconds, failure = connect_until_the_end(steps(name), ConnectFailed("refused"))
+    assert 8 <= seconds <= 10
+    assert isinstance(failure, Refused)
+    assert failure.reason is Reason.UNREACHABLE
+    assert HOSTS[name].endpoint_variable in str(failure)
+
+
+@NAMES
+def test_service_that_starts_late_is_used(responses: ResponseFactory, name: str) -> None:
+    stepped, seconds = steps(name), 0.0
+    while seconds < 7:
+        seconds += stepped.respond(ConnectFailed("refused")).seconds
+        stepped.respond(None)
+    assert stepped.finish(responses.token("t")).value == "t"
+
+
+@NAMES
+def test_missing_response_ends_a_chain(name: str) -> None:
+    _, failure = connect_until_the_end(steps(name), ReadFailed("reset"))
+    assert isinstance(failure, Refused)
+    assert failure.reason is Reason.NO_RESPONSE
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("text", ["", "busy"])
+def test_plain_text_error_of_the_service_ends_a_chain(
+    responses: ResponseFactory, status: int, text: str
+) -> None:
+    respond = responses.raw(status, text, retry_after="600")
+    assert isinstance(failure_of(steps("app-service"), respond), Refused)
+
+
+@NAMES
+@pytest.mark.parametrize("status", [401, 403])
+def test_replaced_secret_is_used(responses: ResponseFactory, name: str, status: int) -> None:
+    if not HOSTS[name].secret_header:
+        return
+    header = HOSTS[name].secret_header
+    stepped = steps(name, replaced_secret=lambda: Secret("the-new-secret"))
+    again = stepped.respond(responses.error(status)).request
+    assert again.headers[header].reveal() == "the-new-secret"
+    assert stepped.finish(responses.token("t")).value == "t"
+
+
+def test_error_shows_that_the_secret_was_replaced(responses: ResponseFactory) -> None:
+    stepped = steps("app-service", replaced_secret=lambda: Secret("the-new-secret"))
+    stepped.respond(responses.error(401))
+    failure = failure_of(stepped, responses.error(401))
+    assert "IDENTITY_HEADER was replaced in this process" in str(failure)
+    unchanged = steps("app-service", replaced_secret=lambda: None)
+    assert "replaced" not in str(failure_of(unchanged, responses.error(401)))
+
+
+def jwt(**claims: str) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"eyJ0.{payload}.signature"
+
+
+@pytest.mark.parametrize(
+    ("identity", "claims"),
+    [
+        (Identity("client_id", "Mine"), {"appid": "mine"}),
+        (Identity("client_id", "mine"), {"azp": "MINE"}),
+        (Identity("client_id", "mine"), {"oid": "another"}),
+        (Identity("object_id", "mine"), {"oid": "mine", "appid": "another"}),
+        (Identity("resource_id", "/Mine/"), {"xms_mirid": "/mine"}),
+        (SYSTEM_ASSIGNED, {"appid": "another"}),
+    ],
+)
+def test_token_of_the_selected_identity_is_returned(
+    responses: ResponseFactory, identity: Identity, claims: dict[str, str]
+) -> None:
+    stepped = steps("app-service", TokenRequest(WANTED.resource, identity))
+    assert stepped.finish(responses.token(jwt(**claims))).value == jwt(**claims)
+
+
+@pytest.mark.parametrize(
+    ("name", "selector", "claims"),
+    [
+        ("app-service", "client_id", {"appid": "another"}),
+        ("app-service", "client_id", {"appid": "mine", "azp": "another"}),
+        ("app-service", "object_id", {"oid": "another"}),
+        ("app-service", "resource_id", {"xms_mirid": "/another"}),
+        ("azure-ml", "client_id", {"appid": "another", "upn": "a user"}),
+        ("service-fabric", "object_id", {"oid": "another"}),
+    ],
+)
+def test_token_with_claims_of_another_identity_is_discarded(
+    responses: ResponseFactory, name: str, selector: str, claims: dict[str, str]
+) -> None:
+    stepped = steps(name, TokenRequest(WANTED.resource, Identity(selector, "mine")))
+    failure = failure_of(stepped, responses.token(jwt(**claims)))
+    assert failure.reason is Reason.IDENTITY_MISMATCH
+    assert f"its token named {selector}" in str(failure)
+    assert "another" in str(failure)
 
 
 def test_a_token_of_another_identity_is_discarded(responses: ResponseFactory) -> None:
@@ -327,7 +489,7 @@ def test_service_fabric_request_has_one_timeout(
 ) -> None:
     monkeypatch.setattr(app_host_exchange, "Request", functools.partial(Request, seconds=0.3))
     fabric(first, then, hold=True)
-    with pytest.raises(Unavailable, match=r"no complete response within|no response within"):
+    with pytest.raises(Refused, match=r"no complete response within|no response within"):
         fetched()
 
 
@@ -353,6 +515,43 @@ def test_credential_keeps_its_detected_host(app_service: Any) -> None:
         app_service(other.url)  # whoever is configured later does not get what is the first one's
         assert credential.get_token("https://vault.azure.net").token == "one's"
         assert other.requests == []
+
+
+def test_credential_uses_the_replaced_secret(
+    app_service: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Azure Functions changes the variables of a process when it assigns an app to it."""
+    caplog.set_level(logging.INFO)
+
+    class Service(RawServer):
+        def _go_on(self, connection: Any) -> None:
+            is_new = b"X-IDENTITY-HEADER: a-new-secret\r\n" in self.requests[-1]
+            refusal = b"HTTP/1.1 401 no\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            connection.sendall(raw_token("new") if is_new else refusal)
+
+    with Service() as server:
+        app_service(server.url)
+        credential = ManagedIdentityCredential()
+        monkeypatch.setenv("IDENTITY_HEADER", "a-new-secret")
+        assert credential.get_token("https://vault.azure.net").token == "new"
+        assert credential.get_token("https://storage.azure.com").token == "new"
+    assert len(server.requests) == 3
+    assert "IDENTITY_HEADER was replaced in this process" in caplog.text
+    assert "a-new-secret" not in caplog.text
+
+
+def test_replaced_secret_is_not_sent_to_the_old_endpoint(
+    app_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = b"HTTP/1.1 401 no\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with RawServer(refusal) as server:
+        app_service(server.url)
+        credential = ManagedIdentityCredential()
+        monkeypatch.setenv("IDENTITY_HEADER", "a-new-secret")
+        monkeypatch.setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:9/other")
+        with pytest.raises(ManagedIdentityError, match="HTTP 401"):
+            credential.get_token("https://vault.azure.net")
+    assert len(server.requests) == 1
 
 
 def test_invalid_response_is_not_logged(app_service: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -42,10 +42,16 @@ auth_for = functools.partial(KeyFileAuth, directory=TOKENS)
 
 
 def start(
-    identity: Identity = SYSTEM_ASSIGNED, endpoint: str = ENDPOINT, claims: str | None = None
+    identity: Identity = SYSTEM_ASSIGNED,
+    endpoint: str = ENDPOINT,
+    claims: str | None = None,
+    *,
+    is_named: bool = False,
 ) -> ExchangeDriver:
     token_request = TokenRequest("https://vault", identity, claims)
-    return ExchangeDriver(exchange(ARC, endpoint, token_request, no_jitter, auth_for))
+    return ExchangeDriver(
+        exchange(ARC, endpoint, token_request, no_jitter, auth_for, is_named=is_named)
+    )
 
 
 def challenge(responses: ResponseFactory, realm: str = KEY_FILE) -> Response:
@@ -381,3 +387,15 @@ def test_no_request_is_sent_to_another_machine(endpoint: str) -> None:
     with pytest.raises(SecretUnreadable, match="not on this machine") as caught:
         start(endpoint=endpoint)
     assert caught.value.reason is Reason.ARC_ENDPOINT_NOT_LOCAL
+
+
+@pytest.mark.parametrize(("is_named", "least", "most"), [(False, 1, 2), (True, 8, 10)])
+def test_agent_that_the_environment_names_may_start_late(
+    is_named: bool, least: float, most: float
+) -> None:
+    driver, seconds = start(is_named=is_named), 0.0
+    with pytest.raises(Unavailable):
+        while True:
+            seconds += driver.respond(ConnectFailed("refused")).seconds
+            driver.respond(None)
+    assert least <= seconds <= most

@@ -421,3 +421,53 @@ def test_failure_that_no_check_explains_is_shown_with_its_own_message() -> None:
     assert (diagnosis.headline, diagnosis.cause and diagnosis.cause.remedy) == (
         failure.problem, failure.hint,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variables", "identity", "status"),
+    [
+        ({"AZURE_CLIENT_ID": "c"}, SYSTEM_ASSIGNED, "warning"),
+        ({"AZURE_CLIENT_ID": "c"}, Identity("client_id", "c"), "ok"),
+        ({**ARC, "AZURE_CLIENT_ID": "c"}, SYSTEM_ASSIGNED, "warning"),
+        (WORKLOAD, SYSTEM_ASSIGNED, "ok"),
+        (
+            {"MSI_ENDPOINT": "http://localhost:1/x", "AZURE_CLIENT_ID": "c"},
+            SYSTEM_ASSIGNED,
+            "warning",
+        ),
+        ({}, SYSTEM_ASSIGNED, "ok"),
+    ],
+)
+def test_unused_azure_client_id_is_a_warning(
+    variables: dict[str, str], identity: Identity, status: str
+) -> None:
+    found = finding(run_checks(facts(variables, identity=identity)), "II004")
+    assert found.status == status
+    if status == "warning" and variables.keys() == {"AZURE_CLIENT_ID"}:
+        assert "AZURE_CLIENT_ID is set but not used" in found.meaning
+        assert '--client-id "$AZURE_CLIENT_ID"' in found.remedy
+    if "MSI_ENDPOINT" in variables:
+        assert found.remedy == "unset AZURE_CLIENT_ID"
+
+
+def test_azure_client_id_is_suggested_if_the_machine_has_several_identities() -> None:
+    probe = refused(Reason.MULTIPLE_IDENTITIES)
+    variables = {"AZURE_CLIENT_ID": "c"}
+    [cause] = [f for f in run_checks(facts(variables, probe)).findings if f.id == "II050"]
+    assert '--client-id "$AZURE_CLIENT_ID"' in cause.remedy
+    assert "--client-id ID" in finding(run_checks(facts(probe=probe)), "II050").remedy
+
+
+def test_identity_of_a_workload_is_named() -> None:
+    assert (
+        finding(run_checks(facts(WORKLOAD)), "II050").seen
+        == "client_id 'c': the service issued a token"
+    )
+
+
+@pytest.mark.parametrize("status", [404, 410, 500])
+def test_final_error_is_not_a_service_that_is_updated(status: int) -> None:
+    probe = refused(Reason.IDENTITY_NOT_FOUND, status)
+    assert finding(run_checks(facts(probe=probe)), "II042").status == "ok"
+    probe = refused(Reason.SERVICE_FAILING, status)
+    assert finding(run_checks(facts(probe=probe)), "II042").status == "failure"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -13,7 +14,12 @@ from hypothesis import strategies as st
 from imds_identity._core.failure import Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
-from imds_identity._endpoint.policy import AccessPolicy, HttpRequest, authorize
+from imds_identity._endpoint.policy import (
+    AccessPolicy,
+    HttpRequest,
+    app_service_variables,
+    authorize,
+)
 from imds_identity._endpoint.responses import (
     GrantedRequest,
     HttpResponse,
@@ -21,6 +27,8 @@ from imds_identity._endpoint.responses import (
     failure_response,
     token_response,
 )
+from imds_identity._platform.environment import Environment
+from imds_identity._sources.registry import detect
 from support import FakeClock, new_token
 
 SECRET = "5ec12e7" * 9
@@ -273,3 +281,13 @@ def test_random_requests_are_refused(
 ) -> None:
     with pytest.raises(Refusal):
         authorize(HttpRequest(method, target, headers, frozenset((HOST,))), policy(imds=True))
+
+
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+def test_announced_endpoint_is_detected_as_app_service(
+    monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    variables = app_service_variables("http://127.0.0.1:9", Secret(SECRET))
+    assert detect(environment=Environment(variables)).name == "app-service"
+    assert variables["IDENTITY_HEADER"] == SECRET

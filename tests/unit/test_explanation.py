@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 APP_SERVICE = {"IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "s3cret-header"}
 AGENT = "an installed Arc agent"
 AUTHORITY_OR_CLIENT = "AZURE_AUTHORITY_HOST or AZURE_CLIENT_ID"
+NO_APP_SERVICE = "none of the variables of App Service, Container Apps and Automation"
 OTHER_IMDS = "no AZURE_POD_IDENTITY_AUTHORITY_HOST"
 
 
@@ -33,7 +35,8 @@ def candidate(explanation: Explanation, rule: str) -> Candidate:
     return found
 
 
-def test_every_rule_lists_met_and_missing_conditions() -> None:
+def test_every_rule_lists_met_and_missing_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
     explanation = explained(APP_SERVICE)
     assert explanation.chosen == "app-service"
     assert [tuple(c) for c in explanation.candidates] == [
@@ -41,6 +44,11 @@ def test_every_rule_lists_met_and_missing_conditions() -> None:
             "service-fabric",
             ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"),
             ("IDENTITY_SERVER_THUMBPRINT",),
+        ),
+        (
+            "container-instances",
+            ("IDENTITY_ENDPOINT", "IDENTITY_HEADER", NO_APP_SERVICE),
+            ("Windows",),
         ),
         ("app-service", ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"), ()),
         ("arc", ("IDENTITY_ENDPOINT",), ("IMDS_ENDPOINT",)),
@@ -56,11 +64,12 @@ def test_every_rule_lists_met_and_missing_conditions() -> None:
     ]
 
 
-def test_explanation_is_one_log_line() -> None:
+def test_explanation_is_one_log_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
     said = str(explained(APP_SERVICE))
     assert said.startswith(
         "app-service was selected because it is the first that matches: "
-        "service-fabric lacks IDENTITY_SERVER_THUMBPRINT; "
+        "service-fabric lacks IDENTITY_SERVER_THUMBPRINT; container-instances lacks Windows; "
         "app-service has IDENTITY_ENDPOINT, IDENTITY_HEADER; arc lacks IMDS_ENDPOINT; "
     )
     assert said.endswith("; imds has no conditions")

@@ -149,7 +149,7 @@ def test_documentation_lists_the_hosts_as_they_are_detected() -> None:
     for spec, (_, _, detected_by, request, selectors) in zip(registry.HOSTS, rows, strict=True):
         required = [c.text for c in spec.conditions if re.fullmatch("[A-Z_]+", c.text)]
         assert [name for name in required if f"`{name}`" not in detected_by] == []
-        assert re.findall("`([a-z_]+)`", selectors) == list(spec.selectors.values())
+        assert re.findall("`([a-z][A-Za-z_]*)`", selectors) == list(spec.selectors.values())
         if isinstance(spec, AppHostSpec):
             assert spec.api_version in request
             assert not spec.secret_header or f"`{spec.secret_header}`" in request
@@ -162,5 +162,6 @@ def test_specification_is_complete(spec: HostSpec) -> None:
     assert set(spec.selectors) <= {"client_id", "object_id", "resource_id"}
     assert spec.is_per_machine == (spec.name in ("imds", "arc"))
     assert (spec.is_probe is not None) == (spec.name == "imds")
-    assert spec.knows_cae == (spec.name == "workload-identity")
+    assert spec.knows_cae == (spec.name in ("service-fabric", "workload-identity"))
+    assert (404 in spec.final_statuses) == (not spec.is_per_machine)
     assert ARC_INSTALLED.variables == ()

@@ -11,7 +11,7 @@ import pytest
 from imds_identity._core.failure import Failure, Malformed, Reason, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._http.exchange import Pause, Send
+from imds_identity._http.exchange import ConnectFailed, Pause, Send
 from imds_identity._sources.azure_vm import IMDS
 from imds_identity._sources.imds import exchange
 from support import ExchangeDriver, ResponseFactory, no_jitter
@@ -159,6 +159,40 @@ def test_docker_desktop_is_not_azure(responses: ResponseFactory, ending: str) ->
 def test_other_4xx_are_final(responses: ResponseFactory, status: int) -> None:
     with pytest.raises(Refused, match=f"HTTP {status}: an_error: what the service says"):
         start().respond(responses.error(status))
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("body", ["", "too many requests", '{"message": "busy"}'])
+def test_any_error_of_an_endpoint_that_a_variable_names_is_its_own(
+    responses: ResponseFactory, status: int, body: str
+) -> None:
+    """Pod identity returns plain text. Throttling must not switch the identity in a chain."""
+    with pytest.raises(Refused, match=f"HTTP {status}"):
+        start(variable="A_VARIABLE").respond(responses.raw(status, body, retry_after="600"))
+    stepped = start(variable="A_VARIABLE")
+    assert stepped.respond(responses.raw(status, body, retry_after="20")).seconds >= 20
+
+
+@pytest.mark.parametrize("body", ["<html>", "\n<?xml version='1.0'?>", "unreachable host"])
+def test_page_of_a_proxy_at_a_named_endpoint_is_not_its_own(
+    responses: ResponseFactory, body: str
+) -> None:
+    with pytest.raises(Unavailable, match="did not come from IMDS"):
+        start(variable="A_VARIABLE").respond(responses.raw(403, body))
+
+
+def connect_seconds(stepped: ExchangeDriver) -> float:
+    seconds = 0.0
+    with pytest.raises(Unavailable):
+        while True:
+            seconds += stepped.respond(ConnectFailed("refused")).seconds
+            stepped.respond(None)
+    return seconds
+
+
+def test_named_endpoint_may_start_late() -> None:
+    assert connect_seconds(start()) < 2
+    assert 8 <= connect_seconds(start(variable="A_VARIABLE")) <= 10
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_identity._core.failure import Unavailable
+from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.source import Source
 from imds_identity._platform.environment import Environment
+from imds_identity._sources.app_hosts.container_instances import OTHER_HOSTS
 from imds_identity._sources.app_hosts.source import AppHostSource
 from imds_identity._sources.arc.source import ArcSource
 from imds_identity._sources.registry import detect, leftover_variables
@@ -24,7 +26,10 @@ SERVICE_FABRIC = {
     "IDENTITY_HEADER": "h",
     "IDENTITY_SERVER_THUMBPRINT": "t",
 }
-APP_SERVICE = {"IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "h"}
+APP_SERVICE = {
+    "IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "h", "WEBSITE_SITE_NAME": "w",
+}  # fmt: skip
+ENDPOINT_AND_HEADER = {"IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "h"}
 ARC = {
     "IDENTITY_ENDPOINT": f"http://localhost:40342{TOKEN}",
     "IMDS_ENDPOINT": "http://localhost:40342",
@@ -111,6 +116,62 @@ def test_variables_of_other_hosts_are_leftovers() -> None:
     environment = Environment({**ARC, **AZURE_ML})
     assert leftover_variables("arc", environment) == ["MSI_ENDPOINT", "MSI_SECRET"]
     assert leftover_variables("imds", Environment(ARC)) == ["IDENTITY_ENDPOINT", "IMDS_ENDPOINT"]
+
+
+def test_container_instances_are_detected_on_windows_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for platform, name in (("win32", "container-instances"), ("linux", "app-service")):
+        monkeypatch.setattr(sys, "platform", platform)
+        assert found(ENDPOINT_AND_HEADER).name == name
+
+
+@pytest.mark.parametrize("variable", OTHER_HOSTS)
+def test_hosts_with_the_protocol_of_app_service_are_not_container_instances(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert found({**ENDPOINT_AND_HEADER, variable: "x"}).name == "app-service"
+    assert found({**SERVICE_FABRIC, variable: "x"}).name == "service-fabric"
+
+
+def test_endpoint_of_container_instances_may_contain_a_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    endpoint = "http://10.92.0.5:2377/metadata/identity/oauth2/token?api-version=1.0"
+    source = found({**ENDPOINT_AND_HEADER, "IDENTITY_ENDPOINT": endpoint})
+    source.check()
+    for invalid in (f"{endpoint}#x", f"{endpoint}&a=b@c", f"{endpoint}\\x", f"{endpoint} x"):
+        source = found({**ENDPOINT_AND_HEADER, "IDENTITY_ENDPOINT": invalid})
+        with pytest.raises(Unavailable, match="not a plain http"):
+            source.check()
+
+
+@pytest.mark.parametrize(
+    ("environment", "client_id", "unused"),
+    [
+        ({}, "", ""),
+        ({"AZURE_CLIENT_ID": "c"}, "", "c"),
+        ({**APP_SERVICE, "AZURE_CLIENT_ID": "c"}, "", "c"),
+        (WORKLOAD, "c", ""),
+        ({**AZURE_ML, "DEFAULT_IDENTITY_CLIENT_ID": "d", "AZURE_CLIENT_ID": "c"}, "d", "c"),
+        ({**AZURE_ML, "DEFAULT_IDENTITY_CLIENT_ID": "C", "AZURE_CLIENT_ID": "c"}, "C", ""),
+        ({**AZURE_ML, "DEFAULT_IDENTITY_CLIENT_ID": "clientid"}, "", ""),
+        ({**APP_SERVICE, "DEFAULT_IDENTITY_CLIENT_ID": "d"}, "", ""),
+    ],
+)
+def test_identity_of_requests_without_a_selector(
+    environment: dict[str, str], client_id: str, unused: str
+) -> None:
+    source = found(environment)
+    assert source.resolve(SYSTEM_ASSIGNED).setting == (
+        {"client_id": client_id} if client_id else {}
+    )
+    assert source.resolve(Identity("object_id", "o")) == Identity("object_id", "o")
+    assert bool(source.unused_variable_note(SYSTEM_ASSIGNED)) == bool(unused)
+    assert (
+        f"AZURE_CLIENT_ID='{unused}'" in source.unused_variable_note(SYSTEM_ASSIGNED) or not unused
+    )
+    assert source.unused_variable_note(Identity("object_id", "o")) == ""
 
 
 def test_a_source_can_be_forced() -> None:

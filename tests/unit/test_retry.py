@@ -26,11 +26,10 @@ def pauses(
     random: Callable[[], float] = no_jitter,
     rules: Mapping[int, RetryRule] = TOKEN_RULES,
     retry_options: RetryOptions = DEFAULT_RETRY,
+    **more: Any,
 ) -> tuple[list[float], Any]:
     """All pauses of a leg whose n-th request has this outcome, and how the leg ends."""
-    steps = with_retries(
-        REQUEST, random, unreachable_hint="no service", rules=rules, retry_options=retry_options
-    )
+    steps = with_retries(REQUEST, random, "no service", rules, retry_options, **more)
     taken: list[float] = []
     try:
         step = next(steps)
@@ -150,6 +149,24 @@ def test_unreachable_service_fails_within_ten_seconds(seconds: float, dice: floa
     assert isinstance(end, Unavailable)
     assert "no service" in str(end)
     assert sum(taken) + seconds * (len(taken) + 1) <= 10
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, CONNECT_SECONDS])
+@pytest.mark.parametrize("dice", [0.0, 0.5, 0.999])
+def test_late_service_is_awaited_for_ten_seconds(seconds: float, dice: float) -> None:
+    taken, end = pauses(lambda _: unreached(seconds), lambda: dice, starts_late=True)
+    assert isinstance(end, Unavailable)
+    assert 6.5 <= sum(taken) + seconds * (len(taken) + 1) <= 10 + CONNECT_SECONDS
+
+
+def test_late_service_without_pauses_is_not_tried_forever() -> None:
+    none = RetryOptions(first_pause=0)
+    assert len(pauses(lambda _: unreached(0), retry_options=none, starts_late=True)[0]) < 10
+
+
+def test_final_response_is_not_retried(responses: ResponseFactory) -> None:
+    assert pauses(lambda _: responses.error(500), is_final=lambda _: True)[0] == []
+    assert pauses(lambda _: responses.error(500), is_final=lambda _: False)[0] == [2, 4, 8, 16]
 
 
 def test_dropped_connection_is_retried(responses: ResponseFactory) -> None:

@@ -168,12 +168,12 @@ def test_configured_endpoint_is_retried(
     firmware: bool,
 ) -> None:
     azure_firmware(firmware)
-    requests, failure = failed_fetch(lambda: responses.raw(502, "proxy"), clock, variables, forced)
+    requests, failure = failed_fetch(lambda: responses.raw(502, "<p>"), clock, variables, forced)
     assert len(requests) == 5
     assert clock.slept == [2, 4, 8, 16]
     assert isinstance(failure, Refused if variables else Unavailable)
     requests, failure = failed_fetch(lambda: ConnectFailed("refused"), clock, variables, forced)
-    assert len(requests) == 3
+    assert len(requests) == (7 if variables else 3)  # a named endpoint may start late
     assert ("AZURE_POD_IDENTITY_AUTHORITY_HOST points" in str(failure)) == bool(variables)
 
 
@@ -362,7 +362,7 @@ def test_configured_endpoint_is_tried_each_time(network: FakeNetwork) -> None:
     for resource in ("a", "b"):
         with pytest.raises(Unavailable):
             network.get_token(resource, CONFIGURED)
-    assert len(network.requests) == 6
+    assert len(network.requests) == 14
 
 
 def test_custom_transport_ignores_the_cached_unavailability(

@@ -9,7 +9,7 @@ from .._core.scope import claims_of, resource_of
 from .._platform.environment import variable_value
 from .._platform.imports import run_imports
 from .._platform.log import is_logged
-from .._token_cache.notifications import log_credential
+from .._token_cache.notifications import log_credential, warn_of_unused_variable
 from .._token_cache.options import CallOptions
 from .._token_cache.process import client_for
 from .access_token import access_tokens_of
@@ -89,6 +89,8 @@ class BaseCredential:
             keywords.warn_of_unused(self._client.source.name, 2)
         if is_logged("INFO"):
             log_credential(class_name, self._client.source, self._client.identity)
+        if self._client.source.unused_client_id:
+            warn_of_unused_variable(class_name, self._client.source, self._client.identity)
 
     def __repr__(self) -> str:
         shown = (f"{n}={v!r}" for n, v in self._settings.items() if n not in _OBJECTS | _HIDDEN)

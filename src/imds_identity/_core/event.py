@@ -22,8 +22,8 @@ class Event(NamedTuple):
     Attributes:
         name: ``fetch`` if a caller waited for the token, ``refresh`` if it was fetched in the
             background, ``failure`` if the fetch failed.
-        source: the kind of host: ``imds``, ``arc``, ``app-service``, ``service-fabric``,
-            ``azure-ml``, ``cloud-shell`` or ``workload-identity``.
+        source: the kind of host: ``imds``, ``arc``, ``app-service``, ``container-instances``,
+            ``service-fabric``, ``azure-ml``, ``cloud-shell`` or ``workload-identity``.
         outcome: ``fetched`` by a request, or ``shared`` by another process; for a failure
             ``unavailable``, ``refused``, ``malformed`` or ``arc-secret``.
         seconds: the duration of the fetch.

@@ -155,7 +155,7 @@ class Unavailable(Failure):
 
 
 class Refused(Failure):
-    """The service responded and refused to issue a token."""
+    """The service exists and issued no token: another kind of credential must not replace it."""
 
     default_reason = Reason.REFUSED
 

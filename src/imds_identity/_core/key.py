@@ -31,7 +31,6 @@ class Key(NamedTuple):
 
 def key_for(source: Source, identity: Identity, resource: str, *, cae: bool = False) -> Key:
     """Return the cache key of a token; services compare identities case-insensitively."""
-    # Without a selector, a workload's identity comes from its environment.
-    selector, value = identity if identity.selector else ("", source.client_id)
+    selector, value = source.resolve(identity)
     kind = "cae" if cae and source.knows_cae else ""
     return Key(source.name, source.endpoint, selector, ascii_lower(value), resource, cae=kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .failure import Reason, Unavailable, sanitize
+from .identity import Identity
 
 IMDS = "imds"
 ARC = "arc"
@@ -10,6 +11,7 @@ ARC = "arc"
 _ENDPOINT = (
     r"(?i:https?)://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9_./~-]*)?"
 )
+_QUERY = r"(?:\?[A-Za-z0-9_.~=&-]*)?"
 
 
 class Source:
@@ -24,6 +26,9 @@ class Source:
         is_per_machine: whether tokens and limits are the machine's and not those of one app.
         knows_cae: whether clients that support continuous access evaluation get other tokens.
         forced: whether the caller named this source.
+        unused_client_id: the value of AZURE_CLIENT_ID, if requests without a selector do not use
+            it.
+        allows_query: whether the endpoint may have a query.
     """
 
     def __init__(
@@ -45,12 +50,20 @@ class Source:
         self.is_per_machine = is_per_machine
         self.knows_cae = knows_cae
         self.forced = False
+        self.unused_client_id = ""
+        self.allows_query = False
+
+    def resolve(self, identity: Identity) -> Identity:
+        """Return the identity that a request names: without a selector, the source's own."""
+        if identity.selector or not self.client_id:
+            return identity
+        return Identity("client_id", self.client_id)
 
     def check(self) -> None:
         """Raise Unavailable if the endpoint is not a plain http(s) URL with a valid port."""
         import re
 
-        match = re.fullmatch(_ENDPOINT, self.endpoint)
+        match = re.fullmatch(_ENDPOINT + (_QUERY if self.allows_query else ""), self.endpoint)
         if match is None or not 0 < int(match[1] or 80) < 65536:
             raise Unavailable(
                 f"{self.variable} results in {sanitize(self.endpoint)!r}, which is not a plain "

@@ -8,6 +8,7 @@ https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/ho
 from __future__ import annotations
 
 import hmac
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -34,6 +35,14 @@ _SELECTORS = {
     "msi_res_id": "resource_id",
 }
 _MAX_PARAMETERS = 20
+
+
+def app_service_variables(url: str, secret: Secret) -> dict[str, str]:
+    """Return the environment variables that announce an endpoint with App Service's protocol."""
+    variables = {"IDENTITY_ENDPOINT": url + APP_SERVICE_PATH, "IDENTITY_HEADER": secret.reveal()}
+    if sys.platform == "win32":  # there, these two alone mean Container Instances
+        variables["IMDS_IDENTITY_ENDPOINT"] = "app-service"
+    return variables
 
 
 class HttpRequest:

@@ -7,7 +7,8 @@
 | 429                | throttled: ``Retry-After``, else exponential backoff                    |
 | 5xx                | transient: exponential backoff, at least 1 s                            |
 | read failed        | the endpoint is being updated: exponential backoff                      |
-| connect failed     | give up within 10 s, unless the service responded during this exchange  |
+| connect failed     | three attempts within 10 s; attempts for 10 s if the environment names   |
+|                    | the service, which may start late; as above if it responded before      |
 | any other response | final                                                                   |
 
 Exponential backoff is Microsoft's: five attempts at about 0, 2, 6, 14, and 30 s. Each pause has a
@@ -38,6 +39,8 @@ _MAX_RETRY_AFTER = 60.0
 _MAX_CONNECT_ATTEMPTS = 3
 _FIRST_CONNECT_PAUSE = 0.5
 _MAX_CONNECT_SECONDS = 10.0
+_MAX_LATE_CONNECT_ATTEMPTS = 10
+_MAX_LATE_CONNECT_PAUSE = 2.0
 _MAX_READ_DELAY = 60.0
 
 
@@ -70,6 +73,8 @@ def with_retries(
     retry_options: RetryOptions = DEFAULT_RETRY,
     is_authentic: Callable[[Response], bool] | None = None,
     is_final: Callable[[Response], bool] | None = None,
+    *,
+    starts_late: bool = False,
 ) -> Steps[Response]:
     """Send ``request`` until a response is final.
 
@@ -81,12 +86,14 @@ def with_retries(
         retry_options: the caller's timeouts and retry policy.
         is_authentic: returns whether a response comes from the service itself and not from another
             program at its address, whose ``Retry-After`` is ignored.
-        is_final: returns whether a response is not retried although its status has a rule.
+        is_final: returns whether a response is not retried although its status usually is.
+        starts_late: whether the environment names the service, which may start later than this
+            program: attempts to connect then continue for about ten seconds.
 
     Raises:
         Unavailable: if the service is not reachable, or no response is complete.
     """
-    backoff = Backoff(random, rules, retry_options)
+    backoff = Backoff(random, rules, retry_options, starts_late=starts_late)
     request = request.with_timeouts(retry_options.connect_seconds, retry_options.request_seconds)
     while True:
         try:
@@ -146,10 +153,13 @@ class Backoff:
         random: Random,
         rules: Mapping[int, RetryRule] = TOKEN_RULES,
         retry_options: RetryOptions = DEFAULT_RETRY,
+        *,
+        starts_late: bool = False,
     ) -> None:
         self._random = random
         self._rules = rules
         self._options = retry_options
+        self._starts_late = starts_late
         self._attempts = 0
         self._connects_failed = self._reads_failed = self._responses = 0
         self._paused = 0.0
@@ -183,11 +193,17 @@ class Backoff:
         if self._responses or self._reads_failed:
             return self._next_pause(_AFTER_READ_FAILED)
         self._connect_seconds += error.seconds
-        pause = self._options.pause(_FIRST_CONNECT_PAUSE, _MAX_PAUSE, self._doublings())
+        # A late service is expected to accept the last attempt, which needs no reserve of time.
+        attempts, longest, reserve = (
+            (_MAX_LATE_CONNECT_ATTEMPTS, _MAX_LATE_CONNECT_PAUSE, 0.0)
+            if self._starts_late
+            else (_MAX_CONNECT_ATTEMPTS, _MAX_PAUSE, CONNECT_SECONDS)
+        )
+        pause = self._options.pause(_FIRST_CONNECT_PAUSE, longest, self._doublings())
         seconds = self._with_jitter(pause)
         self._attempts += 1
-        spent = self._connect_seconds + self._paused + seconds + CONNECT_SECONDS
-        is_over = self._attempts >= _MAX_CONNECT_ATTEMPTS or spent > _MAX_CONNECT_SECONDS
+        spent = self._connect_seconds + self._paused + seconds + reserve
+        is_over = self._attempts >= attempts or spent > _MAX_CONNECT_SECONDS
         if _is_spent(self._attempts, self._options.attempts):
             return None
         if is_over and self._options.connect_attempts is None:

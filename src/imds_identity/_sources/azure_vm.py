@@ -93,5 +93,6 @@ IMDS = HostSpec(
     misleading=(_VARIABLE,),
     selectors={"client_id": "client_id", "object_id": "object_id", "resource_id": "msi_res_id"},
     is_per_machine=True,
+    final_statuses=(),
     is_probe=_is_probe,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from .._core.failure import Reason, Refused
+from .._core.failure import Reason, Refused, sanitize
 from .._core.source import Source
 from .._platform.environment import add_variables
 
@@ -62,7 +62,8 @@ class HostSpec:
         is_per_machine: whether its tokens and limits are the machine's and not those of one app.
         knows_cae: whether clients that support continuous access evaluation get other tokens.
         is_probe: whether the service may be absent, so that a fetch is one short request.
-        final_statuses: HTTP statuses that are not retried, unlike on other hosts.
+        final_statuses: HTTP statuses that are not retried. IMDS and the Arc agent return 404 and
+            410 while they are updated; elsewhere there is no such identity or endpoint.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class HostSpec:
         is_per_machine: bool = False,
         knows_cae: bool = False,
         is_probe: Callable[[TokenSource], bool] | None = None,
-        final_statuses: tuple[int, ...] = (),
+        final_statuses: tuple[int, ...] = (404, 410),
     ) -> None:
         self.name = name
         self.label = label
@@ -181,3 +182,12 @@ class TokenSource(Source):
 
     def check_selector(self, identity: Identity) -> None:
         """Raise ValueError if this source can never return a token for ``identity``."""
+
+    def unused_variable_note(self, identity: Identity) -> str:
+        """Return a note if AZURE_CLIENT_ID is set, but not used for requests as ``identity``."""
+        if identity.selector or not self.unused_client_id:
+            return ""
+        note = f"AZURE_CLIENT_ID={sanitize(self.unused_client_id)!r} is set but not used: "
+        if "client_id" in self.spec.selectors:
+            return f"{note}to request that identity, pass it as client_id"
+        return f"{note}{self.label} cannot select an identity by client_id"

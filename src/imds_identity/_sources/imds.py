@@ -76,7 +76,7 @@ def exchange(
     request = Request(url_with(endpoint, query), HEADERS)
     hint = f"{variable} points to this endpoint: correct or unset it." if variable else _NOT_AZURE
     response = yield from _authentic_response(
-        spec, request, token_request, random, retry_options, hint, is_authentic
+        spec, request, token_request, random, retry_options, hint, is_authentic, bool(variable)
     )
     if is_denial(response):
         raise access_denied(response, urlsplit(endpoint).path)
@@ -109,6 +109,7 @@ def _authentic_response(
     retry_options: RetryOptions,
     hint: str,
     is_authentic: Callable[[Response], bool],
+    is_named: bool,
 ) -> Steps[Response]:
     """Return IMDS's own response, with any status.
 
@@ -124,6 +125,7 @@ def _authentic_response(
             rules=spec.retry_rules,
             retry_options=retry_options,
             is_authentic=is_authentic,
+            starts_late=is_named,
         )
     except Malformed as failure:  # compressed, too large, or not HTTP
         raise Unavailable(failure.problem, hint, reason=Reason.WRONG_SERVICE) from None

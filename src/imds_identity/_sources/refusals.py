@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
+from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
 from .._core.identity import ascii_lower
 from .token_parsing import fields_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .._core.identity import Identity
     from .._core.token_request import TokenRequest
+    from .._core.token_response import Fields
     from .._http.messages import Response
 
 # The fields in which a response repeats the selector of its request.
@@ -21,13 +25,17 @@ _ECHO_FIELDS = {
     "object_id": ("object_id",),
     "resource_id": ("msi_res_id", "mi_res_id"),
 }
+# The claims of a token that name its identity.
+_CLAIMS = {"client_id": ("appid", "azp"), "object_id": ("oid",), "resource_id": ("xms_mirid",)}
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _UNKNOWN_RESOURCE = ("AADSTS500011", "AADSTS650057")
 _DELETED = ("AADSTS700016", "AADSTS7000112")
+# Of a VM; of App Service and Service Fabric; of Container Instances on Windows.
+_NO_IDENTITY = ("not found", "not_found", "identity found", "notfound", "notdefined")
 
 
 def check_identity(response: Response, identity: Identity, *, required: bool) -> None:
-    """Check that a token is the selected identity's.
+    """Check that a token is the selected identity's, by its claims and by the response's fields.
 
     Args:
         response: a response with status 200.
@@ -35,28 +43,45 @@ def check_identity(response: Response, identity: Identity, *, required: bool) ->
         required: whether the response must repeat the selector.
 
     Raises:
-        Malformed: if the response names another identity, or lacks a required one.
+        Malformed: if the response or the token names another identity, or lacks a required one.
     """
     if not identity.selector:
         return
     fields = fields_of(response)
-    echoes = [fields.get(name) for name in _ECHO_FIELDS[identity.selector] if fields.get(name)]
-    if not echoes and not required:
+    token = fields.get("access_token")
+    claims = claims_in(token) if isinstance(token, str) else {}
+    echoes = _named(fields, _ECHO_FIELDS[identity.selector])
+    named = [("response", name) for name in echoes]
+    named += [("token", name) for name in _named(claims, _CLAIMS[identity.selector])]
+    others = [(where, name) for where, name in named if not _is_same(name, identity)]
+    if others:
+        where, name = others[0]
+        seen = f"its {where} named {identity.selector} {sanitize(str(name))!r}"
+    elif required and not echoes:
+        seen = "its response did not name any"
+    else:
         return
-    others = [sanitize(str(echo)) for echo in echoes if not _is_same(echo, identity)]
-    if not echoes or others:
-        named = f"named {identity.selector} {others[0]!r}" if others else "did not name any"
-        raise Malformed(
-            f"the service did not confirm the {identity}: its response {named}",
-            "The token may be another identity's and was discarded. Older Azure Arc agents ignore "
-            "the selector: update the agent, or use the system-assigned identity.",
-            reason=Reason.IDENTITY_MISMATCH,
-            status=response.status,
-        )
+    older = "Older Azure Arc agents ignore the selector: update the agent, or use"
+    raise Malformed(
+        f"the service did not confirm the {identity}: {seen}",
+        "The token may be another identity's and was discarded. "
+        f"{older if required else 'Correct the selector, or omit it to use'} the system-assigned "
+        "identity.",
+        reason=Reason.IDENTITY_MISMATCH,
+        status=response.status,
+    )
 
 
-def _is_same(echo: object, identity: Identity) -> bool:
-    return isinstance(echo, str) and ascii_lower(echo) == ascii_lower(identity.value)
+def _named(fields: Fields | Mapping[str, object], names: tuple[str, ...]) -> list[object]:
+    return [fields.get(name) for name in names if fields.get(name)]
+
+
+def _is_same(name: object, identity: Identity) -> bool:
+    return isinstance(name, str) and _canonical(name) == _canonical(identity.value)
+
+
+def _canonical(value: str) -> str:
+    return ascii_lower(value).strip("/")
 
 
 def refusal(response: Response, token_request: TokenRequest) -> Failure:
@@ -65,14 +90,7 @@ def refusal(response: Response, token_request: TokenRequest) -> Failure:
     if response.is_redirect:
         return redirect_failure(response)
     if status == 400:
-        return Unavailable(
-            f"the service returned HTTP 400: {text}",
-            f"Is the {token_request.identity} assigned here, and is {token_request.resource!r} a "
-            "resource of its tenant? With several user-assigned identities, select one.",
-            reason=reason_of(response),
-            status=status,
-            service_code=response.service_code,
-        )
+        return not_assigned(response, token_request)
     if status == 429:
         retry = f": retry in {seconds:.0f} s" if seconds else ""
         return Refused(
@@ -131,6 +149,21 @@ def access_denied(response: Response, path: str) -> Refused:
     )
 
 
+def not_assigned(
+    response: Response, token_request: TokenRequest, question: str = ""
+) -> Unavailable:
+    """Return the failure for a response that there is no such identity, or no such resource."""
+    return Unavailable(
+        f"the service returned HTTP {response.status}: {response.error_text}",
+        f"Is the {token_request.identity} assigned here, and is {token_request.resource!r} a "
+        "resource of its tenant? With several user-assigned identities, select one."
+        f"{question and ' ' + question}",
+        reason=reason_of(response, is_about_identity=True),
+        status=response.status,
+        service_code=response.service_code,
+    )
+
+
 def redirect_failure(response: Response) -> Unavailable:
     """Return the failure for a redirect."""
     return Unavailable(
@@ -141,15 +174,17 @@ def redirect_failure(response: Response) -> Unavailable:
     )
 
 
-def reason_of(response: Response) -> Reason:
+def reason_of(response: Response, *, is_about_identity: bool = False) -> Reason:
     """Return the reason according to the service's error code or text."""
     code, text = response.service_code, response.error_text.lower()
     if code in _UNKNOWN_RESOURCE or "invalid_resource" in text:
         return Reason.UNKNOWN_RESOURCE
     if code:
         return Reason.IDENTITY_DELETED if code in _DELETED else Reason.ENTRA_REFUSED
-    if response.status != 400:
+    if response.status != 400 and not is_about_identity:
         return Reason.REFUSED
     if "multiple" in text:
         return Reason.MULTIPLE_IDENTITIES
-    return Reason.IDENTITY_NOT_FOUND if "not found" in text else Reason.BAD_REQUEST
+    if any(words in text for words in _NO_IDENTITY):
+        return Reason.IDENTITY_NOT_FOUND
+    return Reason.BAD_REQUEST if response.status == 400 else Reason.UNAVAILABLE

@@ -1,18 +1,20 @@
 """The supported hosts in the order of detection, and the detection itself.
 
-The order is that of azure-identity, except that an installed Arc agent precedes IMDS even without
-its variables, which systemd services do not have: on an Arc server in another cloud,
-169.254.169.254 is that cloud's metadata service.
+The order is that of azure-identity, which does not support Container Instances on Windows, except
+that an installed Arc agent precedes IMDS even without its variables, which systemd services do not
+have: on an Arc server in another cloud, 169.254.169.254 is that cloud's metadata service.
 """
 
 from __future__ import annotations
 
 import os
 
+from .._core.identity import ascii_lower
 from .._platform.environment import Environment
 from .app_hosts.app_service import APP_SERVICE
 from .app_hosts.azure_ml import AZURE_ML
 from .app_hosts.cloud_shell import CLOUD_SHELL
+from .app_hosts.container_instances import CONTAINER_INSTANCES
 from .app_hosts.service_fabric import SERVICE_FABRIC
 from .arc.source import ARC, ARC_INSTALLED, ArcSource
 from .azure_vm import IMDS
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 HOSTS: tuple[HostSpec, ...] = (
     SERVICE_FABRIC,
+    CONTAINER_INSTANCES,
     APP_SERVICE,
     ARC,
     AZURE_ML,
@@ -53,6 +56,9 @@ def detect(
     environment = environment or Environment()
     source = spec_for(forced, environment).create_source(environment)
     source.forced = forced is not None
+    client_id = environment["AZURE_CLIENT_ID"]
+    if ascii_lower(client_id) != ascii_lower(source.client_id):
+        source.unused_client_id = client_id
     if tokens_directory is not None and isinstance(source, ArcSource):
         source.tokens_directory = os.fspath(tokens_directory) or source.tokens_directory
     return source

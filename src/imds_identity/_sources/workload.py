@@ -197,8 +197,8 @@ def _refusal(spec: HostSpec, response: Response, token_request: TokenRequest) ->
         return refusal(response, token_request)
     return Refused(
         f"Microsoft Entra ID returned HTTP {status}: {response.error_text}",
-        "Does the client have a federated credential for this workload, in the tenant that "
-        "AZURE_TENANT_ID names?",
+        f"Does {token_request.identity} have a federated credential for this workload, in the "
+        "tenant that AZURE_TENANT_ID names?",
         reason=reason_of(response),
         status=status,
         service_code=response.service_code,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from .._core.failure import Reason, Unavailable
-from .._core.identity import Identity
 from .host import Condition, HostSpec, TokenSource, are_set
 from .token_proxy import URL, token_proxy_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .._core.identity import Identity
     from .._core.token import Token
     from .._core.token_request import TokenRequest
     from .._http.runner import ExchangeRunner
@@ -74,8 +74,7 @@ class WorkloadSource(TokenSource):
         """Request a token: usually one request."""
         from .workload import exchange, read_assertion
 
-        if not token_request.identity.selector:
-            token_request = token_request._replace(identity=Identity("client_id", self.client_id))
+        token_request = token_request._replace(identity=self.resolve(token_request.identity))
         server_tls = self.token_proxy.server_tls() if self.token_proxy else None
         return runner.run(
             exchange(
@@ -125,5 +124,4 @@ WORKLOAD_IDENTITY = HostSpec(
     misleading=(),
     selectors={"client_id": "client_id"},
     knows_cae=True,
-    final_statuses=(404, 410),  # only endpoints on a machine return them during updates
 )

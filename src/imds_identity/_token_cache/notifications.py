@@ -14,22 +14,45 @@ if TYPE_CHECKING:
     from .._core.identity import Identity
     from .._core.source import Source
     from .._core.token import Token
+    from .._sources.host import TokenSource
     from .flight import FetchResult
     from .options import CallOptions, FetchTrace
 
 _VERBS = {"fetch": "fetched", "refresh": "refreshed"}
 
 
-def log_credential(class_name: str, source: Source, identity: Identity) -> None:
+_noted: dict[str, object] = {}
+"""The notes about unused variables that this process has logged."""
+
+
+def log_credential(class_name: str, source: TokenSource, identity: Identity) -> None:
     """Log which host and identity a new credential uses."""
-    if identity.selector:
-        name = str(identity)
-    elif source.client_id:
-        name = f"client_id {sanitize(source.client_id)!r}"
-    else:
-        name = f"the {identity}"
+    resolved = source.resolve(identity)
+    name = sanitize(str(resolved)) if resolved.selector else f"the {resolved}"
     host = source.label if source.is_per_machine else source
     log_in_thread("INFO", "%s will use %s with %s", class_name, host, name)
+
+
+def warn_of_unused_variable(class_name: str, source: TokenSource, identity: Identity) -> None:
+    """Log once that AZURE_CLIENT_ID is set, but not used: DefaultAzureCredential uses it."""
+    note, marker = source.unused_variable_note(identity), object()
+    if not note or _noted.setdefault(note, marker) is not marker:
+        return
+    resolved = source.resolve(identity)
+    log_in_thread(
+        "WARNING",
+        "%s requests tokens of %s as %s, which may differ from the identity of "
+        "DefaultAzureCredential: %s",
+        class_name,
+        source.label,
+        sanitize(str(resolved)),
+        note,
+    )
+
+
+def forget_notes() -> None:
+    """Log notes about unused variables again."""
+    _noted.clear()
 
 
 def log_shared_token(summary: str, token: Token, now: float) -> None:

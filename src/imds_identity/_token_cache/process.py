@@ -15,6 +15,7 @@ from .._sources.registry import detect
 from .._sources.token_proxy import VARIABLES as TOKEN_PROXY_VARIABLES
 from .cache import TokenCache
 from .client import TokenClient
+from .notifications import forget_notes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def _log_source(source: TokenSource, forced: str | None, environment: Environmen
 def clear_all() -> None:
     """Clear the token cache of this process and the shared caches that it uses."""
     process_token_cache().clear()
+    forget_notes()
     with suppress(ValueError):  # an invalid setting: nothing is shared through it
         shared_cache_for()  # a process that has requested nothing yet does not know its cache
     for shared_cache in known_shared_caches():

@@ -60,14 +60,16 @@ class TokenExchange:
         preload: Callable[[], object] | None,
     ) -> None:
         self._source = source
-        self._token_request = token_request
+        identity = source.resolve(token_request.identity)
+        self._token_request = token_request._replace(identity=identity)
         self._token_cache = token_cache
         self._shared_cache = shared_cache
         self._options = options
         self._open_sender = open_sender
         self._preload = preload
-        summary = f"{source} for {token_request.resource!r} as {token_request.identity}"
-        self.trace = FetchTrace(summary)
+        note = source.unused_variable_note(token_request.identity)
+        summary = f"{source} for {token_request.resource!r} as {identity}"
+        self.trace = FetchTrace(f"{summary} ({note})" if note else summary)
 
     def __call__(self, heartbeat: Heartbeat) -> Token:
         """Request a token; an unexpected exception becomes a Failure."""

@@ -11,6 +11,7 @@ from .._core.failure import sanitize
 from .._core.identity import SYSTEM_ASSIGNED, ascii_lower
 from .._endpoint.child import exit_status_of, new_child, replace_process
 from .._endpoint.listen import LOOPBACK, base_url, listen_tcp
+from .._endpoint.policy import app_service_variables
 from .._endpoint.secret import new_secret
 from .._platform.environment import for_child
 from .._platform.threads import start_thread
@@ -149,8 +150,7 @@ def _run_with_endpoint(
     listener = listen_tcp(LOOPBACK)
     for name in misleading_variables():
         environment.pop(name, None)
-    environment["IDENTITY_ENDPOINT"] = f"{base_url(*listener.getsockname())}/msi/token"
-    environment["IDENTITY_HEADER"] = secret.reveal()
+    environment |= app_service_variables(base_url(*listener.getsockname()), secret)
     # The server starts while the command does: until then, the system queues connections.
     serve = partial(_serve, args, listener, secret, identity, resources)
     return _run_in_foreground(command, environment, serve)

@@ -20,7 +20,7 @@ from .._endpoint.listen import (
     listen_unix,
     notify_service_manager,
 )
-from .._endpoint.policy import APP_SERVICE_PATH, IMDS_PATH, AccessPolicy
+from .._endpoint.policy import IMDS_PATH, AccessPolicy, app_service_variables
 from .._endpoint.secret import new_secret, read_secret
 from .._platform.environment import Environment
 from .._platform.output_files import remove_if_same, write_output
@@ -254,10 +254,7 @@ def _write_env_file(
     url = base_url(args.allow_host[0] if args.allow_host else address, port)
     lines = []
     if _APP_SERVICE in protocols:
-        lines += [
-            f"IDENTITY_ENDPOINT={url}{APP_SERVICE_PATH}",
-            f"IDENTITY_HEADER={secret.reveal()}",
-        ]
+        lines += [f"{name}={value}" for name, value in app_service_variables(url, secret).items()]
     if _IMDS in protocols:
         lines += [
             f"AZURE_POD_IDENTITY_AUTHORITY_HOST={url}/{secret.reveal()}",

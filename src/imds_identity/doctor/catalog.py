@@ -53,9 +53,11 @@ CATALOG = {
     "II004": CatalogEntry(
         "AZURE_CLIENT_ID", "the variable AZURE_CLIENT_ID, and the token source",
         "DefaultAzureCredential uses it to select a user-assigned identity, which most Azure Arc "
-        "agents do not support.",
-        "The token is refused or not confirmed, but the system-assigned identity works.",
-        "Unset AZURE_CLIENT_ID on Azure Arc servers.", _ARC,
+        "agents do not support. A credential without a selector does not use it, except for "
+        "workload identity.",
+        "The token is refused or not confirmed, but the system-assigned identity works; or the "
+        "token is another identity's.",
+        "Unset AZURE_CLIENT_ID on Azure Arc servers; elsewhere, pass it as client_id.", _ARC,
     ),
     "II005": CatalogEntry(
         "resource", "the requested resource or scope",

@@ -45,7 +45,7 @@ def check_identity_assigned(facts: Facts) -> Verdict:
     """Check whether the identity is assigned to this machine."""
     probe, problem = facts.probe, facts.probe.failure
     if probe.claims is not None:
-        return ok(f"{facts.identity}: the service issued a token")
+        return ok(f"{facts.source.resolve(facts.identity)}: the service issued a token")
     if problem is None or not is_about_identity(problem) or not facts.source.is_per_machine:
         return skipped("the response is not about the identity")
     if problem.reason in _NOT_ABOUT_IDENTITY:
@@ -65,7 +65,8 @@ def check_identity_assigned(facts: Facts) -> Verdict:
         return failure(
             seen,
             "the machine has several user-assigned identities, and the request selects none",
-            f"select one: --client-id ID; list them: {_az_identity('show', facts)}",
+            f"select one: --client-id {_suggested_client_id(facts)}; list them: "
+            f"{_az_identity('show', facts)}",
         )
     if facts.identity.selector:
         return failure(
@@ -77,6 +78,10 @@ def check_identity_assigned(facts: Facts) -> Verdict:
     if problem.reason is Reason.IDENTITY_NOT_FOUND:
         return failure(seen, "the machine has no managed identity", _az_identity("assign", facts))
     return skipped("the response is not about the identity")
+
+
+def _suggested_client_id(facts: Facts) -> str:
+    return '"$AZURE_CLIENT_ID"' if facts.environment["AZURE_CLIENT_ID"] else "ID"
 
 
 def check_identity_recreated(facts: Facts) -> Verdict:

@@ -199,8 +199,8 @@ def check_service_health(facts: Facts) -> Verdict:
     problem, requests = facts.probe.failure, facts.probe.requests
     if not requests or not requests[-1].status:
         return skipped("there was no response" if requests else _NOT_REQUESTED)
-    is_about_identity = problem is not None and problem.reason is Reason.IDENTITY_NOT_FOUND
-    status = problem.status if problem is not None and not is_about_identity else None
+    is_failing = problem is not None and problem.reason is Reason.SERVICE_FAILING
+    status = problem.status if problem is not None and is_failing else None
     if status == 410:
         return failure(
             f"410: {problem.problem if problem else ''}",

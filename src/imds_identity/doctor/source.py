@@ -61,16 +61,30 @@ def check_source_selection(facts: Facts) -> Verdict:
 
 
 def check_client_id_variable(facts: Facts) -> Verdict:
-    """Check whether AZURE_CLIENT_ID makes other clients request the wrong identity."""
-    if not facts.environment["AZURE_CLIENT_ID"]:
+    """Check whether AZURE_CLIENT_ID makes other clients request another identity."""
+    client_id = facts.environment["AZURE_CLIENT_ID"]
+    if not client_id:
         return ok("AZURE_CLIENT_ID is not set")
     if facts.source.name != ARC:
-        return ok("AZURE_CLIENT_ID is set")
+        return _check_unused_client_id(facts, sanitize(client_id))
     return warning(
         "AZURE_CLIENT_ID is set on an Azure Arc server",
         "AZURE_CLIENT_ID makes DefaultAzureCredential request a user-assigned identity, which most "
         "Azure Arc agents do not support, and not try the system-assigned one",
         "unset AZURE_CLIENT_ID",
+    )
+
+
+def _check_unused_client_id(facts: Facts, client_id: str) -> Verdict:
+    if not facts.source.unused_variable_note(facts.identity):
+        return ok("AZURE_CLIENT_ID is set")
+    used = facts.source.resolve(facts.identity)
+    fix = 'pass it as client_id (here: --client-id "$AZURE_CLIENT_ID"), or unset AZURE_CLIENT_ID'
+    return warning(
+        f"AZURE_CLIENT_ID is {client_id!r}, and {facts.source.label} does not use it",
+        "AZURE_CLIENT_ID is set but not used: DefaultAzureCredential requests the identity with "
+        f"client_id {client_id!r}, and a credential without a selector the {used}",
+        fix if "client_id" in facts.source.spec.selectors else "unset AZURE_CLIENT_ID",
     )
 
 

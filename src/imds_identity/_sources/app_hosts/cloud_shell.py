@@ -5,4 +5,4 @@ from __future__ import annotations
 from .source import build
 from .spec import AppHostSpec
 
-CLOUD_SHELL = AppHostSpec("cloud-shell", "Cloud Shell", build, "MSI_ENDPOINT")
+CLOUD_SHELL = AppHostSpec("cloud-shell", "Cloud Shell", build, "MSI_ENDPOINT", sends_form=True)

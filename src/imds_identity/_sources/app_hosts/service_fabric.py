@@ -13,6 +13,9 @@ SERVICE_FABRIC = AppHostSpec(
     "IDENTITY_HEADER",
     "IDENTITY_SERVER_THUMBPRINT",
     secret_header="Secret",  # noqa: S106 - a name
-    api_version="2019-07-01-preview",
+    api_version="2020-05-01",
     also_sets=("MSI_ENDPOINT", "MSI_SECRET"),
+    selectors={"object_id": "principalId"},
+    checks_selector_early=False,  # as in azure-identity, where only requests fail
+    knows_cae=True,
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ..._core.secret import Secret
+from ..._platform.environment import variable_value
+from ..._platform.log import is_logged, log
 from ..host import TokenSource
 
 TYPE_CHECKING = False
@@ -31,19 +33,30 @@ class AppHostSource(TokenSource):
         endpoint: str,
         secret: Secret | None = None,
         thumbprint: str | None = None,
+        client_id: str = "",
     ) -> None:
-        super().__init__(spec, endpoint, spec.endpoint_variable)
+        super().__init__(spec, endpoint, spec.endpoint_variable, client_id=client_id)
         self.secret = secret
         self.thumbprint = thumbprint
-        # By resource and identity: requests to Service Fabric name the token that was refused.
-        self._last: dict[tuple[str, str], Token] = {}
+        # Where the protocol has no version, the endpoint may contain one.
+        self.allows_query = not spec.api_version
+        # Requests to Service Fabric name the token that was refused.
+        self._last: dict[TokenRequest, Token] = {}
 
     def check_selector(self, identity: Identity) -> None:
-        """Raise ValueError for any selector in Cloud Shell: its identity is the user's own."""
-        if not self.spec.secret_variable and identity.selector:
+        """Raise ValueError for a selector that the host does not support or ignores."""
+        supported = self.spec.selectors
+        if not identity.selector or identity.selector in supported:
+            return
+        if not supported:
             raise ValueError(
                 f"{self.label} issues tokens for its own user only, and the {identity} was "
                 "selected; omit the selector"
+            )
+        if self.spec.checks_selector_early:
+            raise ValueError(
+                f"{self.label} selects an identity by {' or '.join(supported)} only, and the "
+                f"{identity} was selected"
             )
 
     def preload(self) -> None:
@@ -61,7 +74,8 @@ class AppHostSource(TokenSource):
         """Request a token: usually one request."""
         from .exchange import exchange
 
-        key = token_request.resource, token_request.identity.value
+        token_request = token_request._replace(identity=self.resolve(token_request.identity))
+        key = token_request._replace(claims=None)
         steps = exchange(
             self.spec,
             self.endpoint,
@@ -70,14 +84,33 @@ class AppHostSource(TokenSource):
             runner.retry_options,
             secret=self.secret,
             thumbprint=self.thumbprint,
+            replaced_secret=self._replaced_secret,
             refused=self._last.get(key) if token_request.claims else None,
         )
         token = self._last[key] = runner.run(steps)
         return token
+
+    def _replaced_secret(self) -> Secret | None:
+        """Return the app's secret, and use it from now on, if its variable has another value now.
+
+        None if the endpoint's variable has another value, too: the secret is not for this endpoint.
+        """
+        name = self.spec.secret_variable
+        current, used = variable_value(name), self.secret
+        is_same_endpoint = variable_value(self.spec.endpoint_variable) == self.endpoint
+        if not current or used is None or current == used.reveal() or not is_same_endpoint:
+            return None
+        if is_logged("INFO"):
+            log("INFO", "%s was replaced in this process: using its new value", name)
+        self.secret = Secret(current)
+        return self.secret
 
 
 def build(spec: AppHostSpec, environment: Environment) -> AppHostSource:
     """Return the token source that the environment describes."""
     secret = Secret(environment[spec.secret_variable]) if spec.secret_variable else None
     thumbprint = environment[spec.thumbprint_variable] if spec.thumbprint_variable else None
-    return AppHostSource(spec, environment[spec.endpoint_variable], secret, thumbprint)
+    client_id = environment[spec.client_id_variable] if spec.client_id_variable else ""
+    # Azure ML sets it to "clientid" if there is no managed identity.
+    client_id = "" if client_id == "clientid" else client_id
+    return AppHostSource(spec, environment[spec.endpoint_variable], secret, thumbprint, client_id)

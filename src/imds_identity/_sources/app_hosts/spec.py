@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ..host import HostSpec, are_set
+from ..._platform.environment import add_variables
+from ..host import Condition, HostSpec, are_set
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ..._http.messages import Response
     from ..._platform.environment import Environment
     from ..host import TokenSource
 
@@ -23,9 +25,15 @@ class AppHostSpec(HostSpec):
         secret_variable: the one with the app's secret, if there is one.
         thumbprint_variable: the one with the thumbprint of the host's certificate, if any.
         secret_header: the request header for the secret.
-        api_version: the version of the protocol; without one, requests are forms.
+        api_version: the version of the protocol; empty if requests do not name it.
+        sends_form: whether requests are forms.
+        more_conditions: conditions in addition to the variables above.
         also_sets: other variables that the host sets.
+        client_id_variable: the variable with the client ID of requests without a selector, if any.
         selectors: see `HostSpec`.
+        checks_selector_early: whether the constructor of a credential refuses other selectors.
+        knows_cae: see `HostSpec`.
+        final_error: a text in errors with status 500 that are not retried.
     """
 
     def __init__(
@@ -39,20 +47,37 @@ class AppHostSpec(HostSpec):
         *,
         secret_header: str = "",
         api_version: str = "",
+        sends_form: bool = False,
+        more_conditions: tuple[Condition, ...] = (),
         also_sets: tuple[str, ...] = (),
+        client_id_variable: str = "",
         selectors: Mapping[str, str] | None = None,
+        checks_selector_early: bool = True,
+        knows_cae: bool = False,
+        final_error: str = "",
     ) -> None:
         required = tuple(filter(None, (endpoint_variable, secret_variable, thumbprint_variable)))
         super().__init__(
             name,
             label,
             build,
-            conditions=are_set(*required),
+            conditions=(*are_set(*required), *more_conditions),
             variables=(*required, *also_sets),
             selectors=selectors,
+            knows_cae=knows_cae,
         )
         self.endpoint_variable = endpoint_variable
         self.secret_variable = secret_variable
         self.thumbprint_variable = thumbprint_variable
         self.secret_header = secret_header
         self.api_version = api_version
+        self.sends_form = sends_form
+        self.client_id_variable = client_id_variable
+        self.checks_selector_early = checks_selector_early
+        self._final_error = final_error
+        add_variables(*filter(None, (client_id_variable,)))
+
+    def is_final(self, response: Response) -> bool:
+        """Whether ``response`` is an error that stays although its status is usually retried."""
+        text = self._final_error
+        return bool(text) and response.status == 500 and text in response.error_text

@@ -46,6 +46,8 @@ def exchange(
     random: Random,
     auth_for: AuthFor,
     retry_options: RetryOptions = DEFAULT_RETRY,
+    *,
+    is_named: bool = False,
 ) -> Steps[Token]:
     """Request one token from the agent.
 
@@ -56,6 +58,7 @@ def exchange(
         random: adds jitter.
         auth_for: returns the ``auth`` of a request for the key file with the given path.
         retry_options: the caller's timeouts and retry policy.
+        is_named: whether the environment names the endpoint.
     """
     if not is_loopback(endpoint):
         raise SecretUnreadable(
@@ -78,6 +81,7 @@ def exchange(
         rules=spec.retry_rules,
         retry_options=retry_options,
         is_final=_is_not_assigned,
+        starts_late=is_named,
     )
     response = yield from _authenticated_response(request, token_request, auth_for, send)
     if response.status != 200:

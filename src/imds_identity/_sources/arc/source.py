@@ -63,6 +63,7 @@ class ArcSource(TokenSource):
                 runner.random,
                 auth_for,
                 runner.retry_options,
+                is_named=bool(self.variable),
             )
         )
 
@@ -104,6 +105,7 @@ ARC = HostSpec(
     variables=("IDENTITY_ENDPOINT", "IMDS_ENDPOINT"),
     selectors=_SELECTORS,
     is_per_machine=True,
+    final_statuses=(),
 )
 ARC_INSTALLED = HostSpec(
     source.ARC,
@@ -116,4 +118,5 @@ ARC_INSTALLED = HostSpec(
     ),
     selectors=_SELECTORS,
     is_per_machine=True,
+    final_statuses=(),
 )

@@ -178,7 +178,7 @@ def _request_token(
     )
     try:
         source.check_selector(identity)
-        token = source.fetch(TokenRequest(resource, identity), runner)
+        token = source.fetch(TokenRequest(resource, source.resolve(identity)), runner)
     except Failure as failure:
         return None, failure.copy()
     except ValueError as error:

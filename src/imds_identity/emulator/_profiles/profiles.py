@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from .._services import app_service, arc, attested, instance, load_balancer, scheduled_events, token
@@ -83,6 +84,8 @@ def environment(profile: Profile, endpoint: str, identity_header: str) -> dict[s
         return {
             "IDENTITY_ENDPOINT": endpoint + app_service.PATH,
             "IDENTITY_HEADER": identity_header,
+            # On Windows, the other two alone mean Container Instances.
+            **({"IMDS_IDENTITY_ENDPOINT": "app-service"} if sys.platform == "win32" else {}),
             **_CACHE_OFF,
         }
     if profile == "stack-hub":
