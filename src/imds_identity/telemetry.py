@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from ._core.event import Event
 from ._platform.clock import SYSTEM_CLOCK
-from ._platform.imports import not_installed
-from ._platform.output_files import write_output
+from ._platform.extras import not_installed
+from ._platform.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,8 +96,7 @@ class PrometheusTextFile:
         with counts.lock:
             counts.add(event)
             path = self._path.replace(_PID, str(process))
-            # Others may write to the collector's directory: the file contains no secret.
-            write_output(path, counts.text().encode(), mode=0o666, parent_is_checked=False)
+            write_atomically(path, counts.text().encode(), mode=0o666)
 
 
 class _Counts:

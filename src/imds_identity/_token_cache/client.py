@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
 from .._platform.imports import run_imports
 from .._platform.log import is_logged
+from .._platform.threads import start_thread
 from .fetch import Fetch
 from .notifications import log_shared_token
 from .token_exchange import TokenExchange, preload
@@ -62,6 +61,14 @@ class TokenClient:
         run_imports((self.source.name, scheme, bool(self.shared_cache)), self._import_modules)
         self.is_preloaded = True
 
+    def _preload_in_background(self) -> None:
+        """Import what a refresh needs: this program keeps running, and may be upgraded."""
+        self.is_preloaded = True
+        try:
+            start_thread(self._preload_again)
+        except RuntimeError:
+            self.is_preloaded = False
+
     def _preload_again(self) -> None:
         try:
             self.preload()
@@ -101,9 +108,7 @@ class TokenClient:
         """
         self._adopt_shared_token(entry)
         exchange, fetch = self._fetch(entry, claims, open_sender)
-        # The flight may hang, or the lease that it waits for may belong to a stopped process.
-        look = functools.partial(self._adopt_shared_token, entry)
-        return self.token_cache.get(entry, fetch, claims, exchange.notify, look)
+        return self.token_cache.get(entry, fetch, claims, exchange.notify)
 
     def flights(
         self,
@@ -143,6 +148,8 @@ class TokenClient:
         shared_cache, generation = self.shared_cache, entry.generation
         version = shared_cache.version(entry.key) if shared_cache else None
         if shared_cache is None or version is None or version == entry.version:
+            if not self.is_preloaded and entry.token is not None:
+                self._preload_in_background()
             return
         record = shared_cache.read(entry.key)
         entry.version = version
