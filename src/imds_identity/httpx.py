@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from ._platform.extras import not_installed
+from ._platform.imports import not_installed
 
 try:
     import httpx

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from ._core.event import Event
 from ._platform.clock import SYSTEM_CLOCK
-from ._platform.extras import not_installed
-from ._platform.files import write_atomically
+from ._platform.imports import not_installed
+from ._platform.output_files import write_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,7 +96,8 @@ class PrometheusTextFile:
         with counts.lock:
             counts.add(event)
             path = self._path.replace(_PID, str(process))
-            write_atomically(path, counts.text().encode(), mode=0o666)
+            # Others may write to the collector's directory: the file contains no secret.
+            write_output(path, counts.text().encode(), mode=0o666, parent_is_checked=False)
 
 
 class _Counts:

@@ -266,7 +266,11 @@ def json_response(body: str, content_type: str = "application/json") -> dict[str
         ),
         (json_response("[]"), CredentialUnavailableError, "did not come from IMDS"),
         (json_response('{"access_token": ""}'), MalformedAnswerError, "no access_token"),
-        (json_response('{"access_token": "s3cret"}'), MalformedAnswerError, "no expires_on"),
+        (
+            json_response('{"access_token": "s3cret"}'),
+            MalformedAnswerError,
+            "neither a valid expires_on",
+        ),
         ({"token_lifetime": -60}, MalformedAnswerError, "expired"),
         ({"status": 200, "body": "x" * 300_000}, CredentialUnavailableError, "larger than"),
         ({"status": 302}, CredentialUnavailableError, "redirect"),

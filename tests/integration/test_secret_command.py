@@ -71,7 +71,7 @@ def test_missing_secret_is_an_error(vault: str) -> None:
 
 def test_secret_is_written_to_a_private_file(vault: str, tmp_path: Path) -> None:
     target = tmp_path / "secret"
-    target.symlink_to(tmp_path / "elsewhere")
+    target.write_bytes(b"an older secret")
     done = secret(vault, "plain", f"--file={target}")
     assert (done.returncode, done.stdout) == (0, b"")
     assert target.read_bytes() == "grüße\n".encode()
@@ -82,6 +82,21 @@ def test_secret_is_written_to_a_private_file(vault: str, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [target]
     done = secret(vault, "plain", f"--file={tmp_path}/no/such")
     assert (done.returncode, f"{tmp_path}/no/such:".encode() in done.stderr) == (1, True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+def test_secret_is_not_written_in_place_of_a_link(vault: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    done = secret(vault, "plain", f"--file={tmp_path}/link")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert f"{tmp_path}/link: it is a symbolic link".encode() in done.stderr
+    assert os.listdir(tmp_path) == ["link"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX devices")
+def test_secret_is_written_to_standard_output_by_its_path(vault: str) -> None:
+    done = secret(vault, "plain", "--file=/dev/stdout")
+    assert (done.returncode, done.stdout.decode()) == (0, "grüße\n")
 
 
 def test_unknown_host_gets_no_token(vault: str, imds_emulator: Emulator) -> None:
@@ -180,6 +195,32 @@ def test_command_gets_its_secrets(vault: str, imds_emulator: Emulator) -> None:
     assert done.stderr == b""
     assert done.stdout.decode() == "grüße\n|p4ss|[1, 2]|grüße\n400\n"
     assert len(imds_emulator.token_requests) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs files in memory")
+def test_memory_file_can_be_read_and_not_changed(vault: str) -> None:
+    """The command inherits a descriptor; it may run programs as another user."""
+    script = """
+import os
+path = os.environ["A"]
+descriptor = int(path.rpartition("/")[2])
+open_files = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+assert len([each for each in open_files if "memfd:" in each]) == 1, open_files
+for change in (
+    lambda: os.write(descriptor, b"x"),
+    lambda: os.truncate(path, 0),
+    lambda: os.write(os.open(path, os.O_RDWR), b"x"),
+    lambda: os.pwrite(os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY), b"x", 0),
+):
+    try:
+        change()
+    except OSError:
+        continue
+    print("changed")
+print(open(path).read())
+"""
+    done = exec_(vault, "--file", "A=kv://V/plain", "--", sys.executable, "-c", script)
+    assert (done.stdout.decode(), done.stderr) == ("grüße\n\n", b"")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot replace a process")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 import struct
 import subprocess
@@ -307,6 +308,22 @@ def test_endless_response_is_limited_by_size(what: str) -> None:
         pytest.raises((Malformed, ReadFailed), match=r"larger than|got more than"),
     ):
         sent(server.url, clock=RealTimeClock(), seconds=60)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(2 * 1024 * 1024, True), (2 * 1024 * 1024 + 1, False)])
+def test_header_fields_and_chunk_sizes_count_for_the_size_of_a_response(
+    clock: FakeClock, size: int, fits: bool
+) -> None:
+    with socket.socket() as connection:
+        content = io.BytesIO(bytes(size))
+        reader = io.BufferedReader(
+            http_connection._BoundedReader(content, connection, Deadline(clock, 12))
+        )
+        if fits:
+            assert len(reader.read()) == size
+        else:
+            with pytest.raises(Malformed, match="larger than"):
+                reader.read()
 
 
 def test_slow_name_resolution_is_connect_failed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,12 @@ def test_invalid_selector_value_is_refused(value: object) -> None:
         parse_identity(client_id=value)  # type: ignore[arg-type]
 
 
+def test_selector_value_has_at_most_2048_characters() -> None:
+    assert parse_identity(resource_id="x" * 2048).value == "x" * 2048
+    with pytest.raises(ValueError, match="resource_id must have at most 2048 characters"):
+        parse_identity(resource_id="x" * 2049)
+
+
 @given(st.text())
 def test_any_selector_is_refused_or_kept(value: str) -> None:
     try:
@@ -104,3 +110,9 @@ def test_kelvin_sign_is_not_the_letter_k() -> None:
     source = Source("imds", "http://x")
     keys = {key_for(source, Identity("client_id", v), "r") for v in ("K", "k", "\N{KELVIN SIGN}")}
     assert len(keys) == 2
+
+
+def test_key_contains_cae_only_where_it_changes_the_token() -> None:
+    for knows_cae, cae, expected in ((True, True, "cae"), (True, False, ""), (False, True, "")):
+        source = Source("imds", "http://x", knows_cae=knows_cae)
+        assert key_for(source, Identity(), "r", cae=cae).cae == expected

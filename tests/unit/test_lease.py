@@ -197,6 +197,26 @@ def test_lease_is_not_acquired_during_its_cooldown(
     assert acquired
 
 
+@pytest.mark.skipif(WINE, reason="wine does not store access times")
+def test_cooldown_of_a_stopped_holder_is_respected(
+    shared_cache: SharedCache, clock: FakeClock
+) -> None:
+    suspended = shared_cache.lease_attempt("x")
+    assert suspended.try_acquire(seconds=1, cooldown=4)
+    seconds, acquired = waited(shared_cache, clock)
+    assert 4 <= seconds < 4.5
+    assert acquired
+    suspended.close()
+
+
+@pytest.mark.skipif(WINE, reason="wine does not store access times")
+def test_cooldown_is_limited_to_five_seconds(shared_cache: SharedCache, clock: FakeClock) -> None:
+    attempt = shared_cache.lease_attempt("x")
+    assert attempt.try_acquire(seconds=1, cooldown=60)
+    attempt.close()
+    assert 5 <= waited(shared_cache, clock)[0] < 5.5
+
+
 class Stopped(BaseException):
     """The exception of a signal handler."""
 

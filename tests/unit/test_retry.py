@@ -249,6 +249,7 @@ def test_configured_pauses_respect_retry_after(
     none = RetryOptions(first_pause=0)
     assert pauses(many(responses, "throttled"), retry_options=none)[0] == [1.5, 1.5, 1.5, 1.5]
     assert pauses(many(responses, "status"), retry_options=none)[0] == [1, 1, 1, 1]
+    assert pauses(many(responses, "read"), retry_options=none)[0] == [0, 0, 0, 0]
 
 
 def test_additional_statuses_can_be_retried(responses: ResponseFactory) -> None:

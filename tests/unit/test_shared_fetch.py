@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import sys
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 import pytest
@@ -188,6 +189,28 @@ class TestSharedFetch:
         process.service = cleared  # type: ignore[assignment]
         process.get()
         assert shared_cache.read(KEY) is None
+
+    @pytest.mark.parametrize("claims", [None, "c"])
+    def test_process_does_not_wait_for_its_own_lease(
+        self, processes: list[Process], service: FakeService, clock: FakeClock, claims: str | None
+    ) -> None:
+        """After the cache was cleared, a second fetch starts while the first is in progress."""
+        process = processes[0]
+        fetch, seen = process.service, []
+
+        def cleared() -> Token:
+            process.service = fetch
+            process.token_cache.clear()
+            started = clock.now()
+            # The second fetch is not part of the first, but of another thread.
+            seen.append(Context().run(process.get, claims))
+            assert clock.now() == started
+            return fetch()
+
+        process.service = cleared  # type: ignore[assignment]
+        assert process.get(claims) == "token-2"
+        assert seen == ["token-1"]
+        assert not process.entry.leased
 
     def test_process_without_a_lease_fetches_and_shares_nothing(
         self,

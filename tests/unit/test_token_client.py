@@ -18,7 +18,7 @@ from imds_identity._shared_cache.store import SharedCache
 from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
-from imds_identity._token_cache.flight import LONGEST_FETCH
+from imds_identity._token_cache.flight import LONGEST_FETCH, Flight
 from support import BackgroundQueue, new_token, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
@@ -130,6 +130,32 @@ def test_token_issued_while_a_challenge_is_answered_does_not_satisfy_it(
         assert process.token(entry, claims, open_sender).value == "new"
         assert process.token(entry, None, open_sender).value == "new"
     assert bypassed == [True, False]
+
+
+@pytest.mark.parametrize("is_usable", [True, False])
+def test_waiter_uses_a_token_that_another_process_publishes_in_the_meantime(
+    is_usable: bool, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own process's fetch may hang."""
+    token_cache = TokenCache(clock, no_jitter, lambda run, blocks: None)
+    shared_cache = shared_cache_in(tmp_path / "cache", clock)
+    source = ImdsSource("http://127.0.0.1:9/metadata/identity/oauth2/token", "A_VARIABLE")
+    client = TokenClient(source, parse_identity(), token_cache, shared_cache)
+    entry = client.entry("https://vault.azure.net")
+    waits: list[float] = []
+
+    def wait(flight: Flight, seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            life = 3600 if is_usable else -1
+            shared_cache.write(Record(entry.key, new_token(clock, "of-another-process", life)))
+        if len(waits) == 4:
+            flight.complete(new_token(clock, "own"))
+
+    monkeypatch.setattr(Flight, "wait", wait)
+    token = client.token(entry)
+    assert token.value == ("of-another-process" if is_usable else "own")
+    assert len(waits) == (2 if is_usable else 4)
 
 
 def test_record_read_before_a_clear_is_not_adopted(

@@ -57,6 +57,15 @@ def test_expires_in_only_shortens_the_lifetime(responses: ResponseFactory) -> No
     assert longer.expires_at == without.expires_at == pytest.approx(received + 3600, abs=1)
 
 
+@pytest.mark.parametrize("seconds", [3598, 3599, 3600])
+def test_expires_in_that_was_rounded_down_is_no_earlier_expiry(
+    clock: FakeClock, responses: ResponseFactory, seconds: int
+) -> None:
+    clock.seconds += 0.7
+    token = token_from(responses.token(lifetime=3600, expires_in=seconds), no_jitter())
+    assert token.expires_on == int(clock.service() + 3600)
+
+
 def test_local_clock_is_used_without_a_date_header(responses: ResponseFactory) -> None:
     for date in ("", "yesterday", "99999"):
         answer = responses.token(lifetime=3600)

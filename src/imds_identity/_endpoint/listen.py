@@ -8,6 +8,8 @@ import socket
 import stat
 from contextlib import suppress
 
+from .._platform.output_files import check_parent
+
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 1024
 # https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html
@@ -23,14 +25,18 @@ def listen_tcp(address: str, port: int = 0) -> socket.socket:
 def listen_unix(path: str, mode: int) -> socket.socket:
     """Return a listening Unix socket with the file mode ``mode``.
 
-    It replaces a socket that a killed process has left.
+    It replaces a socket of this user that a killed process has left.
+
+    Raises:
+        OSError: if the path cannot be used, or other users could replace the socket.
     """
+    check_parent(path, os.stat(os.path.dirname(path) or "."))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    previous_umask = os.umask(0o177)
+    # Not chmod after bind: in between, another user could put a symbolic link in place.
+    previous_umask = os.umask(0o777 & ~mode)
     try:
         _remove_stale_socket(path)
         listener.bind(path)
-        os.chmod(path, mode)
         listener.listen(_BACKLOG)
     except BaseException:
         listener.close()
@@ -88,6 +94,8 @@ def _remove_stale_socket(path: str) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise FileExistsError(errno.EEXIST, "the file exists and is not a socket", path)
+    if found.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, f"it belongs to user {found.st_uid}", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         try:
             other.connect(path)

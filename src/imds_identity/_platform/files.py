@@ -6,16 +6,19 @@ import functools
 import os
 import stat
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from .clock import SYSTEM_CLOCK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _MAX_SIZE = 64 * 1024
 _PRIVATE = 0o600
+_BY_DESCRIPTOR = sys.platform != "win32"
+# O_PATH, because a directory may be writable and not readable.
+_DIRECTORY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 _WINDOWS_RETRIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.6)
 """Pauses in seconds, two in all: Windows does not replace a file that another process has open."""
 
@@ -37,7 +40,42 @@ def write_atomically(
     access list of its directory only if ``inherit_access``. ``durable`` content survives a crash of
     the operating system. ``confirm`` can prevent the final rename by returning False.
     """
-    draft = f"{path}.{os.urandom(4).hex()}.new"
+    with open_parent(path, directory) as (parent, name):
+        _replace(path, name, content, mode, inherit_access, parent, durable, confirm)
+
+
+@contextmanager
+def open_parent(path: str, directory: int | None = None) -> Iterator[tuple[int | None, str]]:
+    """Yield an open descriptor of the file's directory, and the name of the file in it.
+
+    Without it, another user who can rename a directory above could redirect the next operation.
+    ``directory`` is the descriptor, if the caller has it. On Windows there is none.
+    """
+    if directory is not None or not _BY_DESCRIPTOR:
+        yield directory, path
+        return
+    parent, name = os.path.split(path)
+    try:
+        descriptor = os.open(parent or ".", _DIRECTORY_FLAGS)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    try:
+        yield descriptor, name
+    finally:
+        os.close(descriptor)
+
+
+def _replace(
+    path: str,
+    name: str,
+    content: bytes,
+    mode: int,
+    inherit_access: bool,
+    directory: int | None,
+    durable: bool,
+    confirm: Callable[[], bool] | None,
+) -> None:
+    draft = f"{name}.{os.urandom(4).hex()}.new"
     opener = functools.partial(os.open, mode=mode, dir_fd=directory)
     is_renamed = False
     try:
@@ -45,11 +83,11 @@ def write_atomically(
         with open(draft, "xb", buffering=0, opener=opener) as file:
             if mode == _PRIVATE:
                 _make_private(draft, file.fileno(), inherit_access)
-            _write_all(file.fileno(), content)
+            write_all(file.fileno(), content)
             if durable:
                 os.fsync(file.fileno())
         if confirm is None or confirm():
-            _rename(draft, path, directory)
+            _rename(draft, name, directory)
             is_renamed = True
     except OSError as error:  # the caller does not know the name of the temporary file
         raise OSError(error.errno, error.strerror, path) from None
@@ -105,7 +143,8 @@ def _make_private(path: str, descriptor: int, inherit_access: bool) -> None:
     restore_mode(descriptor)
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write the whole ``content``."""
     while content:  # a nearly full disk takes only a part
         content = content[os.write(descriptor, content) :]
 

@@ -1,4 +1,4 @@
-"""Imports that neither a fork nor a signal handler can cut in two.
+"""Late imports that neither a fork nor a signal handler can cut in two, and missing packages.
 
 A module that another thread is importing stays locked in a forked child. A signal handler that
 raises during an import, which can happen in the main thread only, can leave it locked, too.
@@ -33,3 +33,10 @@ def run_imports(key: object, imports: Callable[[], object]) -> None:
     else:
         uninterrupted(imports)
     _done.add(key)
+
+
+def not_installed(package: str, extra: str, purpose: str) -> ModuleNotFoundError:
+    """Return the error for a missing package, which ``purpose`` needs and ``extra`` installs."""
+    return ModuleNotFoundError(
+        f"{purpose} needs {package}: pip install 'imds-identity[{extra}]'", name=package
+    )

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._http.messages import Response
 
-# The Date header has whole seconds, and the response takes time to arrive.
-_SKEW_TOLERANCE = 2.0
+# Date and expires_in have whole seconds, and the response takes time to arrive.
+_TOLERANCE = 2.0
 
 
 def token_from(response: Response, random: float) -> Token:
@@ -60,7 +60,9 @@ def _lifetime(fields: Fields, response: Response, sent_wall: float) -> float:
             "Check this machine's clock. " + REPORT,
             reason=Reason.TOKEN_EXPIRED,
         )
-    return min(lifetime, expires_in or lifetime)  # Cloud Shell always returns 0
+    if expires_in and expires_in < lifetime - _TOLERANCE:  # Cloud Shell always returns 0
+        return expires_in
+    return lifetime  # so that the caller gets the service's own expires_on
 
 
 def fields_of(response: Response) -> Fields:
@@ -104,4 +106,4 @@ def _clock_skew(response: Response, sent_wall: float) -> float:
     if service is None:
         return 0.0
     ahead = sent_wall - service
-    return ahead if abs(ahead) > _SKEW_TOLERANCE else 0.0
+    return ahead if abs(ahead) > _TOLERANCE else 0.0

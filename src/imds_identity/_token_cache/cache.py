@@ -108,6 +108,7 @@ class TokenCache:
         fetch: Fetch,
         claims: str | None = None,
         on_result: OnResult | None = None,
+        between_polls: Callable[[], object] | None = None,
     ) -> Token:
         """Return the token of ``entry``, waiting for a flight if necessary.
 
@@ -116,6 +117,7 @@ class TokenCache:
             fetch: requests it; called once for all concurrent callers.
             claims: the claims challenge with which a token was refused, or None.
             on_result: called with the result of ``fetch`` when no caller waits for it any more.
+            between_polls: called while the flight continues; it may adopt another process's token.
 
         Raises:
             Failure: if no token is available.
@@ -123,7 +125,10 @@ class TokenCache:
         flights = self.flights(entry, fetch, claims, blocks=True, on_result=on_result)
         try:
             while True:
-                next(flights).wait(POLL_SECONDS)
+                flight = next(flights)
+                flight.wait(POLL_SECONDS)
+                if between_polls and flight.outcome is None:
+                    between_polls()
         except StopIteration as done:
             token: Token = done.value
             return token
@@ -135,12 +140,15 @@ class TokenCache:
         polls = 0
         for _ in range(TRIES):
             found = self.join_or_start(entry, fetch, claims, **options)
-            if not isinstance(found, Flight):
-                return found
-            while found.outcome is None and self._keep_waiting(found, polls):
+            while isinstance(found, Flight) and self._keep_waiting(found, polls):
+                before = entry.token
                 yield found
                 polls += 1
-            if token := self.result(found):
+                # A challenge has its own flight, whose token this entry contains a moment earlier.
+                if claims is None and entry.token is not before:
+                    found = self.join_or_start(entry, fetch, claims, **options)
+            token = self.result(found) if isinstance(found, Flight) else found
+            if token:
                 return token
         raise Refused(
             f"the fetch was interrupted {TRIES} times, or its token had expired on arrival",
@@ -219,7 +227,7 @@ class TokenCache:
     def _keep_waiting(self, flight: Flight, polls: int) -> bool:
         """Return whether to keep waiting for ``flight``; start it if it was not started."""
         now = self.clock.now()
-        if flight.is_lost():
+        if flight.outcome is not None or flight.is_lost():
             return False
         if not flight.is_overdue(now):
             if polls and not flight.started:  # the pool has stalled, or a signal stopped the caller
@@ -228,18 +236,7 @@ class TokenCache:
         # A waiter with fewer polls was suspended or came late: the next flight may succeed.
         if polls * POLL_SECONDS < LONGEST_FETCH / 2:
             return False
-        seconds = f"{LONGEST_FETCH:.0f} s"
-        if not flight.started:
-            raise Refused(
-                f"the fetch did not start within {seconds}: earlier ones are still in progress",
-                "The service is slow, or the program requests too many different tokens at once.",
-                reason=Reason.TIMEOUT,
-            )
-        raise Refused(
-            f"the fetch in progress did not finish within {seconds}",
-            "A transport or a hook may hang. The next call starts another fetch.",
-            reason=Reason.TIMEOUT,
-        )
+        raise flight.timeout_error()
 
     def _locked(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         detect_fork()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
 from .._platform.imports import run_imports
@@ -108,7 +110,9 @@ class TokenClient:
         """
         self._adopt_shared_token(entry)
         exchange, fetch = self._fetch(entry, claims, open_sender)
-        return self.token_cache.get(entry, fetch, claims, exchange.notify)
+        # The flight may hang, or the lease that it waits for may belong to a stopped process.
+        look = functools.partial(self._adopt_shared_token, entry)
+        return self.token_cache.get(entry, fetch, claims, exchange.notify, look)
 
     def flights(
         self,

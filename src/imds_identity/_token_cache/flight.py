@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from typing import NamedTuple
 
+from .._core.failure import Reason, Refused
 from .._platform.threads import start_thread
 from .._shared_cache.lease import LONGEST_LEASE_SECONDS
 
@@ -141,6 +142,21 @@ class Flight:
     def is_overdue(self, now: float) -> bool:
         """Return whether it takes longer than any regular fetch, or threads no longer run."""
         return now >= self.since + LONGEST_FETCH or sys.is_finalizing()
+
+    def timeout_error(self) -> Refused:
+        """Return the error to raise for waiters if it is overdue."""
+        seconds = f"{LONGEST_FETCH:.0f} s"
+        if not self.started:
+            return Refused(
+                f"the fetch did not start within {seconds}: earlier ones are still in progress",
+                "The service is slow, or the program requests too many different tokens at once.",
+                reason=Reason.TIMEOUT,
+            )
+        return Refused(
+            f"the fetch in progress did not finish within {seconds}",
+            "A transport or a hook may hang. The next call starts another fetch.",
+            reason=Reason.TIMEOUT,
+        )
 
     def complete(self, outcome: Outcome) -> None:
         """Set the outcome and wake every waiter."""

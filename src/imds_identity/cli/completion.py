@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .._platform.environment import Environment
-from .._platform.extras import not_installed
+from .._platform.imports import not_installed
 from .output import print_error
 
 if TYPE_CHECKING:

@@ -89,6 +89,6 @@ def _write(content: bytes, path: str | None) -> None:
     if path is None:
         sys.stdout.buffer.write(content)
         return
-    from .._platform.files import write_atomically
+    from .._platform.output_files import write_output
 
-    write_atomically(path, content)
+    write_output(path, content)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .._platform.files import write_all
 from ._api.client import api_client
 from ._api.hosts import cloud_of
 from ._api.vault import fetch_secrets, parse_reference
@@ -50,10 +52,22 @@ def _split(argument: str) -> tuple[str, str]:
 
 
 def _memory_file(name: str, content: bytes, *, inheritable: bool) -> str:
-    """Return the path of a file in memory, which disappears when this process ends."""
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
-    os.write(descriptor, content)
-    os.fchmod(descriptor, 0o400)
+    """Return the path of a file in memory, which exists until its last descriptor is closed.
+
+    Programs that inherit the descriptor can read the file, and none can change it.
+    """
+    import fcntl  # not on Windows
+
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    writable = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        write_all(writable, content)
+        os.fchmod(writable, 0o400)
+        with suppress(OSError):  # gVisor has no seals
+            fcntl.fcntl(writable, fcntl.F_ADD_SEALS, seals)
+        descriptor = os.open(f"/proc/self/fd/{writable}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(writable)
     os.set_inheritable(descriptor, inheritable)
     # The path of this process, because children of the command do not inherit the descriptor.
     return f"/proc/{os.getpid()}/fd/{descriptor}"

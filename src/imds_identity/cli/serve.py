@@ -6,7 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from .._endpoint.listen import (
 from .._endpoint.policy import IMDS_PATH, AccessPolicy, app_service_variables
 from .._endpoint.secret import new_secret, read_secret
 from .._platform.environment import Environment
-from .._platform.files import write_atomically
+from .._platform.output_files import remove_if_same, write_output
 from .._platform.threads import start_thread
 from .arguments import token_client
 from .endpoint_arguments import add_endpoint, identity_of, resources_of, token_server
@@ -171,7 +171,7 @@ def _listeners(
         if not hasattr(socket, "SO_PEERCRED"):
             raise ValueError("--unix requires Linux, which identifies the user of a Unix socket")
         listeners.append(listen_unix(args.unix, mode))
-        stack.callback(_remove, args.unix)
+        stack.callback(remove_if_same, args.unix, os.lstat(args.unix))
     if args.bind or not args.unix:
         _check_bind(args)
         listeners.append(listen_tcp(args.bind or LOOPBACK, args.port))
@@ -262,8 +262,7 @@ def _write_env_file(
             f"ARM_MSI_ENDPOINT={url}/{secret.reveal()}{IMDS_PATH}",
             f"AZURE_MSI_ENDPOINT={url}/{secret.reveal()}{IMDS_PATH}",
         ]
-    write_atomically(args.env_file, "".join(f"{line}\n" for line in lines).encode())
-    stack.callback(_remove, args.env_file)
+    stack.callback(write_output(args.env_file, "".join(f"{line}\n" for line in lines).encode()))
 
 
 def _addresses(listeners: list[socket.socket]) -> list[tuple[str, int]]:
@@ -274,8 +273,3 @@ def _addresses(listeners: list[socket.socket]) -> list[tuple[str, int]]:
 def _location(listener: socket.socket) -> str:
     address = ip_address_of(listener)
     return base_url(*address) if address else str(listener.getsockname())
-
-
-def _remove(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)

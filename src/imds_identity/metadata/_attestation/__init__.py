@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from ..._platform.extras import not_installed
+from ..._platform.imports import not_installed
 
 for _package in ("asn1crypto", "certifi", "cryptography"):
     if find_spec(_package) is None:
