@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity._core.failure import Refused
+from imds_identity._core.failure import Reason, Refused
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._token_cache import cache as cache_module
 from imds_identity._token_cache.cache import POLL_SECONDS, TokenCache
@@ -60,8 +60,9 @@ class Program:
             self.entry(number, **options), partial(self.fetch, number)
         )
 
-    def wait(self, number: int) -> Any:
-        return self.token_cache.flights(self.entry(number), partial(self.fetch, number), None)
+    def wait(self, number: int, *queue_seconds: float) -> Any:
+        fetch = partial(self.fetch, number)
+        return self.token_cache.flights(self.entry(number), fetch, None, *queue_seconds)
 
 
 @pytest.fixture
@@ -257,6 +258,20 @@ def test_waiter_that_gives_up_on_a_queued_fetch_says_so(
     program.request(0)
     threads.run()
     assert program.fetched == [0]
+
+
+def test_caller_s_timeout_limits_the_wait_in_the_queue(program: Program, threads: Threads) -> None:
+    flights = program.wait(0, 5.0)
+    with pytest.raises(Refused, match="did not start within 5 s") as caught:
+        for polls in range(20):  # noqa: B007 - see below
+            next(flights)
+    assert polls == 5 / POLL_SECONDS
+    assert caught.value.reason is Reason.TIMEOUT
+    flights = program.wait(0, 5.0)
+    next(flights)
+    threads.run()
+    with pytest.raises(StopIteration):
+        next(flights)
 
 
 def test_forked_child_fetches_what_its_parent_had_queued(

@@ -12,6 +12,7 @@ from imds_identity import _http
 from imds_identity._core.failure import Refused
 from imds_identity._core.identity import parse_identity
 from imds_identity._http import transport
+from imds_identity._http.retry_options import RetryOptions
 from imds_identity._shared_cache.lease import Lease
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
@@ -19,6 +20,7 @@ from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
 from imds_identity._token_cache.flight import LONGEST_FETCH, Flight
+from imds_identity._token_cache.options import CallOptions
 from support import BackgroundQueue, new_token, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
@@ -79,6 +81,26 @@ def test_lease_is_extended_while_the_transport_is_imported(
     client.token(client.entry("https://other.azure.net"), None, open_sender)
     assert extensions.count(30.0) == 1
     assert extensions.index(30.0) < 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_timeout_of_the_caller_limits_the_wait_for_a_thread(
+    token_cache: TokenCache, monkeypatch: pytest.MonkeyPatch, *, is_async: bool
+) -> None:
+    def no_thread(run: object, *, blocks: bool) -> None:
+        """Start nothing, as if the pool was busy."""
+
+    monkeypatch.setattr(token_cache._pool, "_start", no_thread)
+    monkeypatch.setattr(Flight, "wait", lambda _flight, _seconds: None)
+    source = ImdsSource("http://127.0.0.1:9/token", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
+    options = CallOptions(RetryOptions(seconds=7.0))
+    client = TokenClient(source, parse_identity(), token_cache, None, options)
+    entry = client.entry("https://vault.azure.net")
+    with pytest.raises(Refused, match="did not start within 7 s"):
+        if is_async:
+            list(client.flights(entry, None, None))
+        else:
+            client.token(entry)
 
 
 def test_another_thread_can_finish_redetection_at_the_same_time(

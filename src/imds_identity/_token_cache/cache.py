@@ -109,6 +109,7 @@ class TokenCache:
         claims: str | None = None,
         on_result: OnResult | None = None,
         between_polls: Callable[[], object] | None = None,
+        queue_seconds: float = LONGEST_FETCH,
     ) -> Token:
         """Return the token of ``entry``, waiting for a flight if necessary.
 
@@ -118,11 +119,14 @@ class TokenCache:
             claims: the claims challenge with which a token was refused, or None.
             on_result: called with the result of ``fetch`` when no caller waits for it any more.
             between_polls: called while the flight continues; it may adopt another process's token.
+            queue_seconds: the longest wait until the flight starts.
 
         Raises:
             Failure: if no token is available.
         """
-        flights = self.flights(entry, fetch, claims, blocks=True, on_result=on_result)
+        flights = self.flights(
+            entry, fetch, claims, queue_seconds, blocks=True, on_result=on_result
+        )
         try:
             while True:
                 flight = next(flights)
@@ -134,13 +138,18 @@ class TokenCache:
             return token
 
     def flights(
-        self, entry: CacheEntry, fetch: Fetch, claims: str | None, **options: Any
+        self,
+        entry: CacheEntry,
+        fetch: Fetch,
+        claims: str | None,
+        queue_seconds: float = LONGEST_FETCH,
+        **options: Any,
     ) -> Generator[Flight, None, Token]:
         """Like `get`, but yield each flight for the caller to wait for, up to `POLL_SECONDS`."""
         polls = 0
         for _ in range(TRIES):
             found = self.join_or_start(entry, fetch, claims, **options)
-            while isinstance(found, Flight) and self._keep_waiting(found, polls):
+            while isinstance(found, Flight) and self._keep_waiting(found, polls, queue_seconds):
                 before = entry.token
                 yield found
                 polls += 1
@@ -224,12 +233,14 @@ class TokenCache:
         # The waiter may have been suspended for longer than the token is valid.
         return None if decide(outcome, self.clock.now()) is State.EXPIRED else outcome
 
-    def _keep_waiting(self, flight: Flight, polls: int) -> bool:
+    def _keep_waiting(self, flight: Flight, polls: int, queue_seconds: float) -> bool:
         """Return whether to keep waiting for ``flight``; start it if it was not started."""
         now = self.clock.now()
         if flight.outcome is not None or flight.is_lost():
             return False
         if not flight.is_overdue(now):
+            if not flight.started and polls * POLL_SECONDS >= queue_seconds:
+                raise flight.timeout_error(queue_seconds)
             if polls and not flight.started:  # the pool has stalled, or a signal stopped the caller
                 self._start_flight(flight, blocks=False, is_awaited=True)
             return True

@@ -10,6 +10,7 @@ from .._platform.imports import run_imports
 from .._platform.log import is_logged
 from .._platform.threads import start_thread
 from .fetch import Fetch
+from .flight import LONGEST_FETCH
 from .notifications import log_shared_token
 from .token_exchange import TokenExchange, preload
 
@@ -56,6 +57,12 @@ class TokenClient:
     def shared_cache(self) -> SharedCache | None:
         """The shared cache; None if tokens are not shared, as on app platforms."""
         return self._configured_cache if self.source.is_per_machine else None
+
+    @property
+    def _queue_seconds(self) -> float:
+        """The longest wait for a thread that fetches: the caller's timeout, if there is one."""
+        retry_options = self.call_options and self.call_options.retry_options
+        return (retry_options and retry_options.seconds) or LONGEST_FETCH
 
     def preload(self) -> None:
         """Import everything that a fetch needs."""
@@ -112,7 +119,8 @@ class TokenClient:
         exchange, fetch = self._fetch(entry, claims, open_sender)
         # The flight may hang, or the lease that it waits for may belong to a stopped process.
         look = functools.partial(self._adopt_shared_token, entry)
-        return self.token_cache.get(entry, fetch, claims, exchange.notify, look)
+        seconds = self._queue_seconds
+        return self.token_cache.get(entry, fetch, claims, exchange.notify, look, seconds)
 
     def flights(
         self,
@@ -124,7 +132,8 @@ class TokenClient:
         """Like `token`, but the caller waits for each flight, as for `TokenCache.flights`."""
         self._adopt_shared_token(entry)
         exchange, fetch = self._fetch(entry, claims, open_sender)
-        return self.token_cache.flights(entry, fetch, claims, on_result=exchange.notify, **options)
+        options["on_result"] = exchange.notify
+        return self.token_cache.flights(entry, fetch, claims, self._queue_seconds, **options)
 
     def _fetch(
         self, entry: CacheEntry, claims: str | None, open_sender: OpenSender | None

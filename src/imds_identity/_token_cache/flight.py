@@ -143,9 +143,9 @@ class Flight:
         """Return whether it takes longer than any regular fetch, or threads no longer run."""
         return now >= self.since + LONGEST_FETCH or sys.is_finalizing()
 
-    def timeout_error(self) -> Refused:
-        """Return the error to raise for waiters if it is overdue."""
-        seconds = f"{LONGEST_FETCH:.0f} s"
+    def timeout_error(self, waited: float = LONGEST_FETCH) -> Refused:
+        """Return the error to raise for a caller that has waited for so many seconds."""
+        seconds = f"{waited:.0f} s"
         if not self.started:
             return Refused(
                 f"the fetch did not start within {seconds}: earlier ones are still in progress",
