@@ -76,6 +76,11 @@ framework() {
         "$home/$1/bin/python" -m pip install --editable . azure-storage-blob "$2"
 }
 
+servers() {
+    "$python" -m venv "$home/servers" &&
+        "$home/servers/bin/python" -m pip install --editable . eventlet gevent gunicorn uwsgi
+}
+
 java_and_spark() {
     command -v java && framework spark pyspark
 }
@@ -96,6 +101,7 @@ part azure-cli azure_cli
 part dask framework dask distributed
 part ray framework ray ray
 part spark java_and_spark
+part servers servers
 part chromium chromium
 part more more
 part duckdb duckdb

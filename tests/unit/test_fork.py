@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_identity._platform import fork
+from imds_identity._platform import fork, threads
 from imds_identity._platform.fork import detect_fork, uninterrupted
 from imds_identity._platform.locks import ForkAwareLock
 from imds_identity._platform.threads import internal_threads, run_in_thread, start_thread
@@ -202,6 +202,15 @@ def test_threads_of_the_parent_are_not_internal_threads_of_a_child_forked_in_c()
             assert not internal_threads()
 
         run_after_fork_in_c(look)
+
+
+@needs_fork
+def test_the_end_of_a_child_forked_in_c_waits_for_no_thread_of_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "_is_subinterpreter", lambda: True)
+    with in_another_thread(lambda wait: run_in_thread(wait, 60)):
+        run_after_fork_in_c(threads._end_in_subinterpreter)
 
 
 @needs_fork

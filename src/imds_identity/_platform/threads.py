@@ -173,6 +173,7 @@ def _wait_for_ending_threads() -> None:
 def _end_in_subinterpreter() -> None:
     """Stop the threads of a subinterpreter, and wait for them."""
     global _is_ending  # noqa: PLW0603
+    detect_fork()  # the threads of a parent do not end here
     if not any(state() for state in _states.copy()) or not _is_subinterpreter():
         return
     _is_ending = True
