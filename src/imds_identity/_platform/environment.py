@@ -51,7 +51,7 @@ class Environment:
 
     def without(self, *names: str) -> Environment:
         """Return a copy in which the variables ``names`` are not set."""
-        return Environment({n: value for n, value in self._values.items() if n not in names})
+        return type(self)({n: value for n, value in self._values.items() if n not in names})
 
     def __repr__(self) -> str:
         return f"Environment({sorted(name for name, value in self._values.items() if value)})"
