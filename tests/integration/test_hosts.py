@@ -281,7 +281,8 @@ def test_claims_reach_the_hosts_that_take_them(host: Any, name: str) -> None:
     asked = host(name)
     credential = ManagedIdentityCredential()
     first = credential.get_token(SCOPE)
-    credential.get_token(SCOPE, claims=claims)
+    # Another credential of this process may have fetched the token that was refused.
+    ManagedIdentityCredential().get_token(SCOPE, claims=claims)
     refused = hashlib.sha256(first.token.encode()).hexdigest()
     assert asked.claims == ["", refused if name == "service-fabric" else claims]
     assert asked.problems == []

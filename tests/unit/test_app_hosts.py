@@ -425,10 +425,8 @@ def test_service_fabric_without_tls_gets_no_secret() -> None:
 
 
 def test_claims_challenge_names_the_refused_token_to_service_fabric() -> None:
-    refused = new_token(FakeClock(), "the old one")
-    [told] = query_of(steps("service-fabric", refused=refused).step.request)[
-        "token_sha256_to_refresh"
-    ]
+    wanted = WANTED._replace(claims="{}", refused=new_token(FakeClock(), "the old one"))
+    [told] = query_of(steps("service-fabric", wanted).step.request)["token_sha256_to_refresh"]
     assert told == hashlib.sha256(b"the old one").hexdigest()
 
 

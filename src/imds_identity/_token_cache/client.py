@@ -148,7 +148,9 @@ class TokenClient:
         key = entry.key
         return TokenExchange(
             self.source,
-            TokenRequest(key.resource, self.identity, claims, bool(key.cae)),
+            TokenRequest(
+                key.resource, self.identity, claims, bool(key.cae), entry.token if claims else None
+            ),
             self.token_cache,
             self.shared_cache,
             self.call_options,

@@ -41,7 +41,6 @@ def exchange(
     secret: Secret | None = None,
     replaced_secret: Callable[[], Secret | None] | None = None,
     thumbprint: str | None = None,
-    refused: Token | None = None,
 ) -> Steps[Token]:
     """Request one token.
 
@@ -57,13 +56,12 @@ def exchange(
         secret: identifies the app.
         replaced_secret: returns the secret that replaced it in the environment, if any.
         thumbprint: the thumbprint of Service Fabric's certificate.
-        refused: the token that a resource rejected with a claims challenge, if any.
     """
     request = _request(spec, endpoint, token_request, secret)
     if thumbprint is not None:
         request.certificate = _fingerprint(endpoint, thumbprint)
-        if refused is not None:
-            query = {"token_sha256_to_refresh": _sha256(refused)}
+        if token_request.refused is not None:
+            query = {"token_sha256_to_refresh": _sha256(token_request.refused)}
             request.url = url_with(request.url, query)
     response = yield from _response(spec, request, random, retry_options)
     new_secret = replaced_secret() if response.status in _UNAUTHORIZED and replaced_secret else None

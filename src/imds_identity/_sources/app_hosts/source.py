@@ -40,8 +40,6 @@ class AppHostSource(TokenSource):
         self.thumbprint = thumbprint
         # Where the protocol has no version, the endpoint may contain one.
         self.allows_query = not spec.api_version
-        # Requests to Service Fabric name the token that was refused.
-        self._last: dict[TokenRequest, Token] = {}
 
     def check_selector(self, identity: Identity) -> None:
         """Raise ValueError for a selector that the host does not support or ignores."""
@@ -75,20 +73,18 @@ class AppHostSource(TokenSource):
         from .exchange import exchange
 
         token_request = token_request._replace(identity=self.resolve(token_request.identity))
-        key = token_request._replace(claims=None)
-        steps = exchange(
-            self.spec,
-            self.endpoint,
-            token_request,
-            runner.random,
-            runner.retry_options,
-            secret=self.secret,
-            thumbprint=self.thumbprint,
-            replaced_secret=self._replaced_secret,
-            refused=self._last.get(key) if token_request.claims else None,
+        return runner.run(
+            exchange(
+                self.spec,
+                self.endpoint,
+                token_request,
+                runner.random,
+                runner.retry_options,
+                secret=self.secret,
+                thumbprint=self.thumbprint,
+                replaced_secret=self._replaced_secret,
+            )
         )
-        token = self._last[key] = runner.run(steps)
-        return token
 
     def _replaced_secret(self) -> Secret | None:
         """Return the app's secret, and use it from now on, if its variable has another value now.
