@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,6 +42,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Tests must not send requests to the real address, which may be a real service in the cloud.
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
+    if sys.platform == "win32":  # the variables of App Service alone mean Container Instances there
+        monkeypatch.setenv("IMDS_IDENTITY_ENDPOINT", "app-service")
     imds_identity.clear_cache()
     yield
     imds_identity.clear_cache()

@@ -115,6 +115,7 @@ def test_container_instances_on_windows(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], token: str
 ) -> None:
     with ContainerInstances() as host:
+        monkeypatch.delenv("IMDS_IDENTITY_ENDPOINT", raising=False)
         for variable, value in host.variables().items():
             monkeypatch.setenv(variable, value)
         with monkeypatch.context() as windows:

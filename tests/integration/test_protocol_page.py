@@ -87,6 +87,8 @@ def test_sent_requests_equal_the_documented_requests(
     section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AZURE_POD_IDENTITY_AUTHORITY_HOST")
+    if section.endswith("on Windows"):
+        monkeypatch.delenv("IMDS_IDENTITY_ENDPOINT", raising=False)
     with contextlib.ExitStack() as stack:
         host: RawServer = stack.enter_context(SECTIONS[section].over(tmp_path))
         for name, value in host.variables().items():  # type: ignore[attr-defined]

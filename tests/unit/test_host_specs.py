@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 VARIABLE = "MADE_UP_ENDPOINT"
 VARIABLES = {VARIABLE: "http://127.0.0.1:9/made-up"}
-APP_SERVICE = {"IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "h"}
+APP_SERVICE = {
+    "IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "h", "WEBSITE_SITE_NAME": "w",
+}  # fmt: skip
 PAGE = Path(__file__).parents[2] / "docs/hosts.md"
 
 
