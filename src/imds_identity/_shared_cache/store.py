@@ -13,7 +13,7 @@ import sys
 from contextlib import contextmanager
 
 from .._core.claims import is_later
-from .digest import sha256
+from .._core.secret import sha256
 from .directory import NoUsableDirectory
 from .lease import LONGEST_LEASE_SECONDS, LeaseAttempt, LeaseUnavailable
 from .namespace import Namespace, current_namespace
