@@ -11,7 +11,7 @@ import pytest
 from imds_identity._core.failure import Failure, Malformed, Reason, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._http.exchange import ConnectFailed, Pause, Send
+from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed, Send
 from imds_identity._sources.azure_vm import IMDS
 from imds_identity._sources.imds import exchange
 from support import ExchangeDriver, ResponseFactory, no_jitter
@@ -135,6 +135,25 @@ def test_response_that_the_agent_relayed_comes_from_azure(responses: ResponseFac
     assert (type(failure), failure.reason) == (Refused, Reason.REFUSED)
     failure, attempts = last_failure(start(), responses.raw(503, "<html>", **RELAYED))
     assert (type(failure), failure.reason, attempts) == (Refused, Reason.SERVICE_FAILING, 5)
+
+
+@pytest.mark.parametrize("error", [ReadFailed("no response"), ConnectFailed("refused")])
+def test_service_that_stops_responding_after_an_error_never_switches_the_identity(
+    responses: ResponseFactory, error: Exception
+) -> None:
+    driver = start()
+    driver.respond(responses.error(429))
+    with pytest.raises(Refused) as caught:
+        for _ in range(5):
+            driver.respond(None)
+            driver.respond(error)
+    assert caught.value.reason in (Reason.NO_RESPONSE, Reason.UNREACHABLE)
+    driver = start()
+    driver.respond(responses.raw(502, "a proxy"))
+    with pytest.raises(Unavailable):
+        for _ in range(5):
+            driver.respond(None)
+            driver.respond(error)
 
 
 @pytest.mark.parametrize("body", ["", "busy", "<html>"])

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._core.failure import Reason, Unavailable, sanitize
+from .._core.failure import Reason, Refused, Unavailable, sanitize
 from .exchange import ConnectFailed, ReadFailed, pause, send
 from .messages import CONNECT_SECONDS, Request, Response
 from .retry_options import DEFAULT_RETRY, RetryOptions
@@ -92,6 +92,7 @@ def with_retries(
 
     Raises:
         Unavailable: if the service is not reachable, or no response is complete.
+        Refused: if that happens after a response that was retried, such as 429.
     """
     backoff = Backoff(random, rules, retry_options, starts_late=starts_late)
     request = request.with_timeouts(retry_options.connect_seconds, retry_options.request_seconds)
@@ -101,11 +102,11 @@ def with_retries(
         except ConnectFailed as error:
             seconds = backoff.after_connect_failed(error)
             if seconds is None:
-                raise unreachable(error, unreachable_hint) from None
+                raise unreachable(error, unreachable_hint, backoff.kind) from None
         except ReadFailed as error:
             seconds = backoff.after_read_failed()
             if seconds is None:
-                raise Unavailable(
+                raise backoff.kind(
                     f"the service accepts connections but does not respond ({error_text(error)})",
                     "It is being updated or is overloaded. Try again in a few minutes.",
                     reason=Reason.NO_RESPONSE,
@@ -118,10 +119,12 @@ def with_retries(
         yield from pause(seconds)
 
 
-def unreachable(error: ConnectFailed, hint: str) -> Unavailable:
+def unreachable(
+    error: ConnectFailed, hint: str, kind: type[Unavailable | Refused] = Unavailable
+) -> Unavailable | Refused:
     """Return the failure of a service that is not reachable."""
     problem = f"no connection to this address ({error_text(error)})"
-    return Unavailable(problem, hint, reason=Reason.UNREACHABLE)
+    return kind(problem, hint, reason=Reason.UNREACHABLE)
 
 
 def error_text(error: Exception) -> str:
@@ -165,6 +168,15 @@ class Backoff:
         self._paused = 0.0
         self._budget = 0.0
         self._connect_seconds = 0.0
+
+    @property
+    def kind(self) -> type[Unavailable | Refused]:
+        """The class of the failure if nothing responds any more.
+
+        After a response, it is certain that the service exists: a chain must not continue with
+        another identity because the service is overloaded.
+        """
+        return Refused if self._responses else Unavailable
 
     def after_response(self, response: Response) -> float | None:
         """Return the seconds to wait after this response."""
