@@ -339,7 +339,13 @@ class TestMounts:
     def test_file_systems_in_memory_are_recognized(self) -> None:
         disk = b"37 35 8:1 / /data rw - ext4 /dev/sda1 rw"
         found = parse_mounts(b"\n".join([self.LINE, disk, b""]))
-        assert found == Mounts(frozenset({os.makedev(0, 25)}), frozenset({b"/data"}))
+        in_memory, on_disk = os.makedev(0, 25), os.makedev(8, 1)
+        local = frozenset({in_memory, on_disk})
+        assert found == Mounts(frozenset({in_memory}), frozenset({b"/data"}), local)
+
+    @pytest.mark.parametrize("fs_type", [b"nfs4", b"cifs", b"fuse.sshfs", b"9p", b"autofs", b"new"])
+    def test_file_system_that_may_hang_is_not_local(self, fs_type: bytes) -> None:
+        assert parse_mounts(self.LINE.replace(b"- tmpfs", b"- " + fs_type)).local == frozenset()
 
     def test_device_of_two_file_system_types_is_not_in_memory(self) -> None:
         other = self.LINE.replace(b"- tmpfs", b"- fuse.tmpfs")

@@ -9,7 +9,12 @@ import sys
 import pytest
 
 from imds_identity._shared_cache import namespace as namespace_module
-from imds_identity._shared_cache.namespace import Namespace, current_namespace
+from imds_identity._shared_cache.namespace import (
+    Namespace,
+    current_namespace,
+    namespace_of,
+    other_network,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has network namespaces")
 
@@ -19,7 +24,7 @@ print(*current_namespace())
 """
 
 
-def namespace_of(*command: str) -> Namespace:
+def namespace_printed_by(*command: str) -> Namespace:
     done = subprocess.run(
         [*command, sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
     )
@@ -27,7 +32,7 @@ def namespace_of(*command: str) -> Namespace:
 
 
 def test_processes_of_one_network_have_the_same_namespace() -> None:
-    assert namespace_of() == current_namespace() == current_namespace()
+    assert namespace_printed_by() == current_namespace() == current_namespace()
     assert all(current_namespace())
 
 
@@ -35,7 +40,7 @@ def test_each_network_has_a_namespace_that_is_never_reused() -> None:
     if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode:
         pytest.skip("cannot create a network namespace")
     # The kernel uses an inode number again as soon as its namespace is gone.
-    namespaces = {namespace_of("unshare", "-n") for _ in range(4)}
+    namespaces = {namespace_printed_by("unshare", "-n") for _ in range(4)}
     assert len(namespaces | {current_namespace()}) == 5
     assert {namespace.boot for namespace in namespaces} == {current_namespace().boot}
 
@@ -65,3 +70,18 @@ def test_namespace_without_proc_has_no_boot_id(monkeypatch: pytest.MonkeyPatch) 
         assert current_namespace().boot == ""
     finally:
         namespace_module._boot.cache_clear()
+
+
+def test_thread_in_the_network_of_the_import_has_no_other_network() -> None:
+    assert other_network() == ""
+
+
+def test_network_whose_inode_differs_is_identified_by_its_cookie(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An inode number is used again after its namespace is gone."""
+    monkeypatch.setattr(namespace_module, "_INITIAL_INODE", "another")
+    assert other_network() == current_namespace().network
+    assert namespace_of(other_network()) == current_namespace()
+    monkeypatch.setattr(namespace_module, "_INITIAL_INODE", "")
+    assert other_network() == ""  # without /proc, namespaces cannot be distinguished

@@ -354,16 +354,6 @@ def test_partial_writes_are_completed(
     assert shared_cache.read(KEY) == record
 
 
-def test_draft_of_a_killed_process_is_removed(shared_cache: SharedCache, clock: FakeClock) -> None:
-    assert shared_cache.usable()
-    left = Path(shared_cache.directory.path) / f"{shared_cache.name_of(KEY)}.0a0a0a0a.new"
-    left.write_bytes(b"half of a tok")
-    os.utime(left, (0, 0))
-    shared_cache.write(Record(KEY, new_token(clock)))
-    assert shared_cache.read(KEY) == Record(KEY, new_token(clock))
-    assert not left.exists()
-
-
 def test_process_whose_draft_was_removed_logs_no_warning(
     shared_cache: SharedCache,
     clock: FakeClock,

@@ -110,8 +110,6 @@ class SuspendedThread:
 def test_other_processes_wait_no_longer_than_one_fetch_whenever_one_is_stopped(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Drafts have the real time, so that another process would remove them as old ones.
-    monkeypatch.setattr("imds_identity._shared_cache.store._DRAFT_SECONDS", 1e12)
     replaced_by_earlier = 0
     for moment in range(1, 1000):
         directory = tmp_path / str(moment)
@@ -134,3 +132,26 @@ def test_other_processes_wait_no_longer_than_one_fetch_whenever_one_is_stopped(
             assert replaced_by_earlier < 30
             return
     raise AssertionError("the fetch executes too many lines")
+
+
+@pytest.mark.skipif(WINE, reason="wine does not store access times")
+def test_process_that_is_stopped_while_it_removes_files_harms_no_other(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    for moment in range(1, 1000):
+        directory = tmp_path / str(moment)
+        Process(directory, clock).get()
+        clock.seconds += 100_000  # the record and the lock files are over
+        suspended = SuspendedThread(shared_cache_in(directory, clock).sweep, moment)
+        started, sent = clock.now(), Process.sent
+        token = Process(directory, clock).get()
+        assert Process(directory, clock).get() == token, moment
+        assert clock.now() - started <= ONE_FETCH, moment
+        assert Process.sent - sent == 1, moment
+        suspended.resume()
+        # It may remove the new record, which it mistakes for the old one, but never a held lock.
+        assert Process(directory, clock).get().expires_at > clock.now()
+        if suspended.moments < moment:
+            assert moment > 50
+            return
+    raise AssertionError("the sweep executes too many lines")

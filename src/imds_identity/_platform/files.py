@@ -13,6 +13,7 @@ from .clock import SYSTEM_CLOCK
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import FileIO
 
 _MAX_SIZE = 64 * 1024
 _PRIVATE = 0o600
@@ -32,16 +33,18 @@ def write_atomically(
     directory: int | None = None,
     durable: bool = False,
     confirm: Callable[[], bool] | None = None,
+    mtime: float | None = None,
 ) -> None:
     """Replace the file ``path``: readers see all of the old content or all of the new.
 
     A symbolic link is replaced, not followed. ``path`` may be relative to the descriptor
     ``directory``. The umask applies unless ``mode`` is private. A private file on Windows keeps the
     access list of its directory only if ``inherit_access``. ``durable`` content survives a crash of
-    the operating system. ``confirm`` can prevent the final rename by returning False.
+    the operating system. ``confirm`` can prevent the final rename by returning False. ``mtime`` is
+    the modification time.
     """
     with open_parent(path, directory) as (parent, name):
-        _replace(path, name, content, mode, inherit_access, parent, durable, confirm)
+        _replace(path, name, content, mode, inherit_access, parent, durable, confirm, mtime)
 
 
 @contextmanager
@@ -74,6 +77,7 @@ def _replace(
     directory: int | None,
     durable: bool,
     confirm: Callable[[], bool] | None,
+    mtime: float | None,
 ) -> None:
     draft = f"{name}.{os.urandom(4).hex()}.new"
     opener = functools.partial(os.open, mode=mode, dir_fd=directory)
@@ -84,6 +88,8 @@ def _replace(
             if mode == _PRIVATE:
                 _make_private(draft, file.fileno(), inherit_access)
             write_all(file.fileno(), content)
+            if mtime is not None:
+                set_times(file, mtime, mtime)
             if durable:
                 os.fsync(file.fileno())
         if confirm is None or confirm():
@@ -133,6 +139,12 @@ def restore_mode(descriptor: int) -> None:
     """Make a new file readable and writable by its owner even if the umask is 0777."""
     if hasattr(os, "fchmod") and stat.S_IMODE(os.fstat(descriptor).st_mode) != _PRIVATE:
         os.fchmod(descriptor, _PRIVATE)
+
+
+def set_times(file: FileIO, access: float, modification: float) -> None:
+    """Set both times of an open file."""
+    target = file.fileno() if os.utime in os.supports_fd else file.name
+    os.utime(target, (access, modification))
 
 
 def _make_private(path: str, descriptor: int, inherit_access: bool) -> None:

@@ -8,11 +8,12 @@ from contextlib import suppress
 from io import FileIO
 
 from .._http.local_errors import local_failure
-from .._platform.files import restore_mode, write_atomically
+from .._platform.files import restore_mode, set_times, write_atomically
 from .._platform.log import log_in_thread
 from .mounts import current_mounts
 from .open_directory import (
     BY_DESCRIPTOR,
+    NoUsableDirectory,
     OpenDirectory,
     UntrustedPath,
     check_file,
@@ -22,15 +23,16 @@ from .open_directory import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
 
     from typing_extensions import Self
 
+    from .watchdog import Watchdog
+
+    T = TypeVar("T")
+
 _ATTEMPTS = 5
 _FIX = "make it a directory of your own" + " with mode 700" * (sys.platform != "win32")
-
-
-class NoUsableDirectory(OSError):
-    """There is no directory in which to share anything."""
 
 
 class ReplacedFile(UntrustedPath):
@@ -46,11 +48,23 @@ class Directory:
     Args:
         paths: returns candidates; the first usable one is used.
         in_memory: whether to accept only file systems in memory.
+        watchdog: limits the time that operations may take, unless the file system is local.
+
+    Attributes:
+        may_hang: whether callers that need nothing from the directory should not wait for it.
     """
 
-    def __init__(self, paths: Callable[[], Iterable[str]], *, in_memory: bool = False) -> None:
+    def __init__(
+        self,
+        paths: Callable[[], Iterable[str]],
+        *,
+        in_memory: bool = False,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self.may_hang = watchdog is not None
         self._paths = paths
         self._in_memory = in_memory
+        self._watchdog = watchdog
         self._opened: OpenDirectory | None = None
         self._unusable_state: object = None
         self._warned = False
@@ -65,10 +79,27 @@ class Directory:
         """The path that is used or would be tried first, for messages; empty if there is none."""
         return self._opened.path if self._opened else next(iter(self._paths()), "")
 
+    def run(self, work: Callable[..., T], *args: Any) -> T:
+        """Return ``work(*args)``, an operation on this directory, if that does not take too long.
+
+        Raises:
+            NoUsableDirectory: if it does.
+        """
+        if self._watchdog is None:
+            return work(*args)
+        return self._watchdog.run(work, *args, in_thread=self.may_hang)
+
+    def finish(self, work: Callable[[], object]) -> None:
+        """Call ``work``, which closes files, and do not wait for it if that takes too long."""
+        if self._watchdog is not None and self.may_hang:
+            self._watchdog.finish(work)
+        else:
+            work()
+
     def usable(self) -> bool:
         """Return whether it can be used; if not, a warning has reported the reason."""
         try:
-            self._current()
+            self.run(self._current)
         except NoUsableDirectory:
             return False
         return True
@@ -79,10 +110,14 @@ class Directory:
             self._warned = True
             log_in_thread("WARNING", "%s", reason)
 
+    def read(self, name: str, max_size: int) -> bytes:
+        """Return the first ``max_size`` bytes of a private file."""
+        return self.run(self._read, name, max_size)
+
     def open(self, name: str, mode: str, before: os.stat_result | None = None) -> PrivateFile:
         """Open a private file, with mode ``r`` or ``r+``, or create it, with ``x`` or ``x+``.
 
-        ``before`` is the file's status if the caller knows it.
+        ``before`` is the file's status if the caller knows it. Call it within `run`.
         """
         opened = self._current()
         if "x" not in mode:
@@ -99,7 +134,7 @@ class Directory:
         return file
 
     def open_or_create(self, name: str, status: os.stat_result | None = None) -> PrivateFile:
-        """Open a private file for reading and writing; ``status`` as for `open`."""
+        """Open a private file for reading and writing; otherwise like `open`."""
         for _ in range(_ATTEMPTS):
             with suppress(FileNotFoundError, ReplacedFile):
                 return self.open(name, "r+", status)
@@ -108,29 +143,29 @@ class Directory:
                 return self.open(name, "x+")
         raise UntrustedPath(f"{name} can be neither opened nor created")
 
-    def write(self, name: str, content: bytes, confirm: Callable[[], bool]) -> None:
-        """Replace a file atomically, if ``confirm`` returns True immediately before that."""
-        opened = self._current()
-        path, descriptor = opened.path_of(name), opened.descriptor
-        write_atomically(path, content, inherit_access=True, directory=descriptor, confirm=confirm)
+    def write(self, name: str, content: bytes, confirm: Callable[[], bool], expiry: float) -> None:
+        """Replace a file atomically, if ``confirm`` returns True immediately before that.
+
+        ``expiry`` becomes its modification time (``Clock.now``).
+        """
+        self.run(self._write, name, content, confirm, expiry)
 
     def set_mtime(self, name: str, moment: float) -> None:
         """Set the modification time of a file to ``moment`` (``Clock.now``), if possible."""
-        with suppress(OSError), self.open_or_create(name) as file:
-            set_times(file, moment, moment)
+        with suppress(OSError):
+            self.run(self._set_mtime, name, moment)
 
     def stat(self, name: str) -> os.stat_result | None:
         """Return the status of ``name`` without following links, or None; one system call."""
         try:
-            return (self._opened or self._current()).stat(name)
+            return self._stat(name) if self._watchdog is None else self.run(self._stat, name)
         except OSError:
             return None
 
     def remove(self, name: str) -> bool:
         """Remove a file, if possible, and return whether it was removed."""
         try:
-            opened = self._current()
-            os.unlink(opened.path_of(name), dir_fd=opened.descriptor)
+            self.run(self._remove, name)
         except OSError:
             return False
         return True
@@ -138,14 +173,43 @@ class Directory:
     def names(self) -> list[str]:
         """Return the names of the files."""
         try:
-            return self._current().names()
+            return self.run(lambda: self._current().names())
         except OSError:
             return []
+
+    def _read(self, name: str, max_size: int) -> bytes:
+        with self.open(name, "r") as file:
+            return os.read(file.fileno(), max_size)
+
+    def _write(self, name: str, content: bytes, confirm: Callable[[], bool], expiry: float) -> None:
+        opened = self._current()
+        write_atomically(
+            opened.path_of(name),
+            content,
+            inherit_access=True,
+            directory=opened.descriptor,
+            confirm=confirm,
+            mtime=expiry,
+        )
+
+    def _set_mtime(self, name: str, moment: float) -> None:
+        with self.open_or_create(name) as file:
+            set_times(file, moment, moment)
+
+    def _stat(self, name: str) -> os.stat_result:
+        return (self._opened or self._current()).stat(name)
+
+    def _remove(self, name: str) -> None:
+        opened = self._current()
+        os.unlink(opened.path_of(name), dir_fd=opened.descriptor)
 
     def _current(self) -> OpenDirectory:
         opened = self._opened
         if opened is None or not opened.is_unchanged():
             opened = self._opened = self._open_first_usable()
+            if self._watchdog is not None:
+                with suppress(OSError):  # out of file descriptors
+                    self.may_hang = opened.device not in current_mounts().local
         return opened
 
     def _open_first_usable(self) -> OpenDirectory:
@@ -211,9 +275,3 @@ def _state_of(path: str) -> list[int]:
             status = os.lstat(name)
             values += [*status[:5], status.st_ctime_ns]  # from the mode to the owner
     return values
-
-
-def set_times(file: FileIO, access: float, modification: float) -> None:
-    """Set both times of an open file."""
-    target = file.fileno() if os.utime in os.supports_fd else file.name
-    os.utime(target, (access, modification))

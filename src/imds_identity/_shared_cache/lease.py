@@ -18,17 +18,18 @@ processes poll. And it may be unavailable: after the last successor a process pr
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 
+from .._platform.files import set_times
 from . import flock
-from .directory import set_times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from io import FileIO
 
     from .._platform.clock import Clock
-    from .directory import Directory
+    from .directory import Directory, PrivateFile
 
 FIRST_LEASE_SECONDS = 5.0
 LONGEST_LEASE_SECONDS = 180.0
@@ -46,7 +47,10 @@ class LeaseUnavailable(Exception):
 class Lease:
     """A lease that this process holds."""
 
-    def __init__(self, file: FileIO, clock: Clock, cooldown: float = 0.0) -> None:
+    def __init__(
+        self, directory: Directory, file: FileIO, clock: Clock, cooldown: float = 0.0
+    ) -> None:
+        self._directory = directory
         self._file = file
         self._clock = clock
         self._cooldown_until = clock.now() + min(cooldown, LONGEST_COOLDOWN) if cooldown else 0.0
@@ -55,7 +59,7 @@ class Lease:
         """Let the lease expire ``seconds`` from now."""
         expiry = self._clock.now() + min(seconds, LONGEST_LEASE_SECONDS)
         with suppress(OSError, ValueError):  # closed, in a forked child
-            set_times(self._file, self._cooldown_until, expiry)
+            self._directory.run(set_times, self._file, self._cooldown_until, expiry)
 
 
 class LeaseAttempt:
@@ -70,6 +74,7 @@ class LeaseAttempt:
         self._name = name
         self._clock = clock
         self._files: dict[int, _LockFile] = {}
+        self._is_closed = False
 
     def try_acquire(
         self, seconds: float = FIRST_LEASE_SECONDS, cooldown: float = 0.0
@@ -84,6 +89,15 @@ class LeaseAttempt:
             LeaseUnavailable: if all holders have expired.
             OSError: if a file cannot be opened or locked.
         """
+        return self._directory.run(self._try_each, seconds, cooldown)
+
+    def close(self) -> None:
+        """Release the lease, if there is one. It may be called more than once."""
+        self._is_closed = True
+        if self._files:
+            self._directory.finish(self._release)
+
+    def _try_each(self, seconds: float, cooldown: float) -> Lease | None:
         now = self._clock.now()
         for number in range(1 + _SUCCESSORS):
             status = self._directory.stat(self._name_of(number))
@@ -107,18 +121,19 @@ class LeaseAttempt:
     def _confirm(self, number: int, seconds: float, cooldown: float) -> Lease | None:
         lock_file = self._files[number]
         status = self._directory.stat(self._name_of(number))
-        if lock_file.is_same(status) and not _is_cooling_down(status, self._clock.now()):
-            lease = Lease(lock_file.file, self._clock, cooldown)
+        is_free = not self._is_closed and not _is_cooling_down(status, self._clock.now())
+        if is_free and _is_same(lock_file.file, status):
+            lease = Lease(self._directory, lock_file.file, self._clock, cooldown)
             lease.extend(seconds)
             return lease
-        # The file was removed, or another process has held the lease in between: start again.
+        # The file was removed, another process has held the lease in between, or the caller has
+        # given up, because the directory did not respond.
         flock.release(lock_file.file)
         del self._files[number]
         return None
 
-    def close(self) -> None:
-        """Release the lease, if there is one. It may be called more than once."""
-        for lock_file in self._files.values():
+    def _release(self) -> None:
+        for lock_file in list(self._files.values()):
             flock.release(lock_file.file)
 
 
@@ -131,10 +146,6 @@ class _LockFile:
         self.file = directory.open_or_create(name, status)
         flock.close_in_children(self.file)
 
-    def is_same(self, status: os.stat_result | None) -> bool:
-        """Return whether ``status``, read by the file's name, is that of this file."""
-        return status is not None and self.file.identity == (status.st_dev, status.st_ino)
-
     def has_expired(self, now: float) -> bool:
         """Return whether the holder has expired and has not extended the lease for a moment."""
         expiry = os.fstat(self.file.fileno()).st_mtime
@@ -144,6 +155,28 @@ class _LockFile:
         if expiry != self._past_expiry:
             self._past_expiry, self._expired_since = expiry, now
         return now - self._expired_since >= _GRACE
+
+
+def remove_lock_file(directory: Directory, name: str) -> bool:
+    """Remove a lock file if no process holds it, and return whether it was removed.
+
+    A process that has opened it and not yet locked it notices that it is gone, and tries again.
+    """
+    if sys.platform == "win32":
+        return directory.remove(name)  # it fails while a process has the file open
+    with suppress(OSError):
+        file = directory.open(name, "r+")
+        try:
+            is_free = flock.try_lock(file) and _is_same(file, directory.stat(name))
+            return is_free and directory.remove(name)
+        finally:
+            flock.release(file)
+    return False
+
+
+def _is_same(file: PrivateFile, status: os.stat_result | None) -> bool:
+    """Return whether ``status``, read by the name of ``file``, is that of ``file``."""
+    return status is not None and file.identity == (status.st_dev, status.st_ino)
 
 
 def _is_cooling_down(status: os.stat_result | None, now: float) -> bool:

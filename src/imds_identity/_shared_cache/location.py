@@ -10,8 +10,8 @@ from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import Environment
 from .._platform.proxy_agent import is_enforcing
 from .directory import Directory
-from .namespace import network_inode
 from .store import SharedCache
+from .watchdog import Watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def shared_cache_for(
     if location == OFF or (location is None and is_enforcing()):
         return None
     runtime_directory = None if location else env["XDG_RUNTIME_DIR"] or None
-    known = (location, runtime_directory, network_inode())
+    known = (location, runtime_directory)
     if known not in _shared_caches:
         _shared_caches.setdefault(known, _shared_cache(location, runtime_directory))
     return _shared_caches[known]
@@ -90,13 +90,14 @@ def known_shared_caches() -> list[SharedCache]:
 
 def _shared_cache(location: str | None, runtime_directory: str | None) -> SharedCache:
     if location is not None:
-        return SharedCache(Directory.at(location), SYSTEM_CLOCK)
+        directory = Directory(lambda: [location], watchdog=Watchdog(location, SYSTEM_CLOCK))
+        return SharedCache(directory, SYSTEM_CLOCK)
     paths = functools.partial(default_paths, runtime_directory)
     return SharedCache(Directory(paths, in_memory=True), SYSTEM_CLOCK)
 
 
-_shared_caches: dict[tuple[str | None, str | None, str], SharedCache] = {}
-"""By location, runtime directory and network namespace: a thread may enter another one."""
+_shared_caches: dict[tuple[str | None, str | None], SharedCache] = {}
+"""By location and runtime directory."""
 
 
 def default_paths(runtime_directory: str | None) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Which file systems are in memory, according to the kernel's list of mounts."""
+"""Which file systems are in memory or local, according to the kernel's list of mounts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import NamedTuple
 from .._http.local_errors import local_failure
 
 _IN_MEMORY = frozenset({b"tmpfs", b"ramfs"})
+_LOCAL = _IN_MEMORY | frozenset(
+    {b"bcachefs", b"btrfs", b"ext2", b"ext3", b"ext4", b"f2fs", b"overlay", b"xfs", b"zfs"}
+)
+"""File systems that need neither a server nor another process."""
 _MOUNTS = "/proc/self/mountinfo"
 _FIRST_OPTIONAL_FIELD = 6
 
@@ -20,6 +24,8 @@ class Mounts(NamedTuple):
     """Numbers (``st_dev``) of the file systems in memory."""
     others: frozenset[bytes]
     """Mount points of all other file systems."""
+    local: frozenset[int] = frozenset()
+    """Numbers of the file systems that do not depend on a server or on another process."""
 
     def in_memory(self, path: str) -> bool:
         """Return whether ``path`` exists in a file system in memory."""
@@ -64,5 +70,8 @@ def parse_mounts(table: bytes) -> Mounts:
         types.setdefault(device, set()).add(fs_type)
         if fs_type not in _IN_MEMORY:
             others.add(fields[4])
-    devices = frozenset(device for device, found in types.items() if found <= _IN_MEMORY)
-    return Mounts(devices, frozenset(others))
+    in_memory, local = (
+        frozenset(device for device, found in types.items() if found <= wanted)
+        for wanted in (_IN_MEMORY, _LOCAL)
+    )
+    return Mounts(in_memory, frozenset(others), local)

@@ -31,12 +31,32 @@ class Namespace(NamedTuple):
 
 
 def current_namespace() -> Namespace:
-    """Return the namespace of this process.
+    """Return the namespace of this thread.
 
     Raises:
         OSError: if this process is out of file descriptors or memory.
     """
     return Namespace(_boot(), _network())
+
+
+def other_network() -> str:
+    """Return the ID of this thread's network namespace; empty if it is that of the import.
+
+    Programs that enter other namespaces (``setns``) are rare, so this is one system call in all
+    other programs.
+    """
+    inode = network_inode()
+    if not inode or not _INITIAL_INODE or inode == _INITIAL_INODE:
+        return ""
+    try:
+        return _network()
+    except OSError:  # out of file descriptors
+        return inode
+
+
+def namespace_of(network: str) -> Namespace:
+    """Return the namespace of a network ID of `other_network`."""
+    return Namespace(_boot(), network)
 
 
 @functools.cache
@@ -74,8 +94,13 @@ def _network() -> str:
 
 def network_inode() -> str:
     """Return the inode number of the network namespace, which is unique while it exists."""
+    if not sys.platform.startswith("linux"):
+        return ""
     for process in ("thread-self", "self"):  # a thread may be in a namespace of its own
         with suppress(OSError):
             status = os.stat(f"/proc/{process}/ns/net")
             return f"{status.st_dev}:{status.st_ino}"
     return ""
+
+
+_INITIAL_INODE = network_inode()

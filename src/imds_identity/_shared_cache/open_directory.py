@@ -18,6 +18,10 @@ BY_DESCRIPTOR = os.stat in os.supports_dir_fd
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_DIRECTORY", "O_NOFOLLOW"))
 
 
+class NoUsableDirectory(OSError):
+    """There is no directory in which to share anything."""
+
+
 class UntrustedPath(OSError):
     """Another user may have created, or can access, a directory or a file."""
 

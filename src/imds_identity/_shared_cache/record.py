@@ -6,8 +6,17 @@ ignored, no matter which program wrote it.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import NamedTuple
+
+try:  # hashlib would load OpenSSL, which doubles the memory of a small program
+    from _sha2 import sha256  # type: ignore[import-not-found] # Python 3.12 and newer
+except ImportError:
+    try:
+        from _sha256 import sha256  # type: ignore[import-not-found]
+    except ImportError:  # not CPython
+        from hashlib import sha256
 
 from .._core.failure import failure_from_dict, failure_to_dict
 from .._core.key import Key
@@ -24,7 +33,8 @@ if TYPE_CHECKING:
     from .namespace import Namespace
 
 FORMAT = 3
-_LONGEST_LIFE = 10 * 366 * 86400.0
+DIGEST_LENGTH = 40
+LONGEST_LIFE = 10 * 366 * 86400.0
 _LARGEST_NUMBER = 1e11
 _LONGEST_TEXT = 64 * 1024
 _CLOCK_TOLERANCE = 60.0
@@ -42,6 +52,23 @@ class Record(NamedTuple):
     """The moment until which ``failure`` is reported (``Clock.now``)."""
     challenge: Challenge | None = None
     """The last claims challenge that was sent to the service."""
+
+
+@functools.lru_cache(maxsize=256)
+def digest_of(namespace: Namespace, key: Key) -> str:
+    """Return the name of the files for ``key``, which does not reveal the identity."""
+    content = json.dumps([FORMAT, *namespace, *key]).encode()
+    digest: str = sha256(content).hexdigest()
+    return digest[:DIGEST_LENGTH]
+
+
+def expiry_of(record: Record) -> float:
+    """Return the time from which no process needs ``record`` (``Clock.now``)."""
+    return max(
+        record.token.expires_at if record.token else 0.0,
+        record.failure_until,
+        record.challenge.until if record.challenge else 0.0,
+    )
 
 
 def dumps(record: Record, namespace: Namespace) -> bytes:
@@ -114,7 +141,7 @@ def _token(facts: dict[str, Any] | None, clock: Clock) -> Token | None:
         raise ValueError("not a token")
     received_at = _number(token.received_at, most=clock.now())  # later: from another boot
     _number(token.refresh_at, least=received_at)
-    life = _number(token.expires_at - received_at, most=_LONGEST_LIFE)
+    life = _number(token.expires_at - received_at, most=LONGEST_LIFE)
     _check_clocks(token, life, clock)
     return token
 

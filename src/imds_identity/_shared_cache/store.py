@@ -7,17 +7,16 @@ A process that cannot read, write or lock the files works without them.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .._core.claims import is_later
-from .._core.secret import sha256
-from .directory import NoUsableDirectory
 from .lease import LONGEST_LEASE_SECONDS, LeaseAttempt, LeaseUnavailable
-from .namespace import Namespace, current_namespace
-from .record import FORMAT, Record, dumps, loads
+from .namespace import Namespace, current_namespace, namespace_of
+from .open_directory import NoUsableDirectory
+from .record import Record, digest_of, dumps, expiry_of, loads
+from .sweep import Sweeper, kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
 _MAX_SIZE = 128 * 1024
 _SHORTEST_POLL = 0.02
 _LONGEST_POLL = 0.2
-_NAME_LENGTH = 40
-_DISPOSABLE = (".json", ".new", ".pause")
-_DRAFT_SECONDS = 60.0
-"""The age in seconds from which a temporary file must be left over from a killed process."""
 
 
 class SharedCache:
@@ -46,7 +41,7 @@ class SharedCache:
         self.directory = directory
         self.clock = clock
         self._known_namespace = namespace
-        self._drafts_removed = False
+        self._sweeper = Sweeper(directory, clock)
 
     @property
     def _namespace(self) -> Namespace:
@@ -58,6 +53,12 @@ class SharedCache:
             except OSError:  # out of file descriptors: share nothing this time
                 return Namespace(os.urandom(8).hex())
         return self._known_namespace
+
+    def in_network(self, network: str) -> SharedCache:
+        """Return the cache in the same directory for a network of `namespace.other_network`."""
+        if not network:
+            return self
+        return SharedCache(self.directory, self.clock, namespace_of(network))
 
     def preload(self) -> None:
         """Import what locks and access rights need on Windows."""
@@ -74,12 +75,12 @@ class SharedCache:
 
     def name_of(self, key: Key) -> str:
         """Return the file name for ``key``, which does not reveal the identity."""
-        return _digest(self._namespace, key)
+        return digest_of(self._namespace, key)
 
-    def version(self, key: Key) -> tuple[int, int] | None:
+    def version(self, key: Key) -> tuple[int, ...] | None:
         """Return a value that changes with each write of the record; None if there is none."""
-        status = self.directory.stat(f"{_digest(self._namespace, key)}.json")
-        return None if status is None else (status.st_ino, status.st_mtime_ns)
+        status = self.directory.stat(f"{digest_of(self._namespace, key)}.json")
+        return None if status is None else (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
     def read(self, key: Key) -> Record | None:
         """Return the record of ``key``, if it is valid."""
@@ -90,13 +91,20 @@ class SharedCache:
         """Publish ``record``, unless another process has published a later token."""
         name = f"{self.name_of(record.key)}.json"
         is_latest = functools.partial(self._is_latest, record)
+        content = dumps(record, self._namespace)
+        if len(content) > _MAX_SIZE:
+            return  # no process would read it
         try:
-            self._remove_old_drafts()
-            self.directory.write(name, dumps(record, self._namespace), is_latest)
+            self.directory.write(name, content, is_latest, expiry_of(record))
         except (NoUsableDirectory, FileNotFoundError):
             return  # not found: this process was stopped, and another one has removed its file
         except OSError as error:
             self._warn_not_shared(f"{name} cannot be written: {error.strerror}")
+
+    def sweep(self) -> None:
+        """Remove a limited number of files that no process needs any more, after a write."""
+        with suppress(OSError):
+            self._sweeper.after_write()
 
     @contextmanager
     def leased(self, name: str) -> Iterator[Lease | None]:
@@ -117,7 +125,7 @@ class SharedCache:
 
     def records(self) -> list[Record]:
         """Return all valid records of this namespace."""
-        names = sorted(name for name in self.directory.names() if _is_own(name, (".json",)))
+        names = sorted(name for name in self.directory.names() if kind_of(name) == ".json")
         found = (self._record(name) for name in names)
         return [record for record in found if record is not None]
 
@@ -126,14 +134,14 @@ class SharedCache:
 
         Lock files stay, because other processes may hold them, and so do files of other programs.
         """
-        own = [name for name in self.directory.names() if _is_own(name, _DISPOSABLE)]
+        disposable = (".json", ".new", ".pause")
+        own = [name for name in self.directory.names() if kind_of(name) in disposable]
         removed = [name for name in own if self.directory.remove(name)]
         return sum(name.endswith(".json") for name in removed)
 
     def _record(self, name: str) -> Record | None:
         try:
-            with self.directory.open(name, "r") as file:
-                content = os.read(file.fileno(), _MAX_SIZE)
+            content = self.directory.read(name, _MAX_SIZE)
         except OSError:
             return None
         return loads(content, self._namespace, self.clock)
@@ -159,17 +167,6 @@ class SharedCache:
             return False
         return record.token is None or is_later(published.token, record.token)
 
-    def _remove_old_drafts(self) -> None:
-        """Remove the temporary files of killed processes, once per process."""
-        if self._drafts_removed:
-            return
-        self._drafts_removed = True
-        for name in self.directory.names():
-            if _is_own(name, (".new",)):
-                status = self.directory.stat(name)
-                if status and abs(self.clock.wall() - status.st_mtime) > _DRAFT_SECONDS:
-                    self.directory.remove(name)
-
     def _wait_for(self, attempt: LeaseAttempt, name: str) -> Lease | None:
         started = self.clock.now()
         try:
@@ -191,15 +188,3 @@ class SharedCache:
 
 def _jitter() -> float:
     return 0.5 + os.urandom(1)[0] / 256
-
-
-def _is_own(name: str, endings: tuple[str, ...]) -> bool:
-    """Return whether ``name`` is a file of this package with one of these endings."""
-    head, rest = name[:_NAME_LENGTH], name[_NAME_LENGTH:]
-    return not head.strip("0123456789abcdef") and rest[:1] in (".", "-") and rest.endswith(endings)
-
-
-@functools.lru_cache(maxsize=256)
-def _digest(namespace: Namespace, key: Key) -> str:
-    content = json.dumps([FORMAT, *namespace, *key]).encode()
-    return sha256(content)[:_NAME_LENGTH]

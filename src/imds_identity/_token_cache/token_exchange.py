@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .._core.failure import Failure, Unavailable
 from .._core.secret import Secret
-from .._core.source import shown_url
 from .._http.local_errors import unexpected_failure
 from .flight import LONGEST_EXCHANGE, Interrupted
 from .notifications import notify
@@ -120,8 +119,10 @@ class TokenExchange:
             raise
 
     def notify(self, result: FetchResult) -> None:
-        """Log the result and call the caller's hook."""
+        """Log the result, call the caller's hook and remove files that no process needs."""
         notify(self._source, self._options, self.trace, result)
+        if self._shared_cache and self.trace.requested:
+            self._shared_cache.sweep()
 
     def _runner(self, send: Sender, heartbeat: Heartbeat) -> ExchangeRunner:
         from .._http.retry_options import DEFAULT_RETRY
@@ -157,7 +158,7 @@ class TokenExchange:
                 raise
             finally:
                 # The service may echo anything, including the secret that was sent to it.
-                line = redacted(f"{request.method} {shown_url(request.url)}: {outcome}", request)
+                line = redacted(f"{request.method} {request.url}: {outcome}", request)
                 self.trace.requests.append(line)
             return response
 

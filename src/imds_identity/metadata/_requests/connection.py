@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, TypeVar
 
-from ..._core.failure import Failure
-from ..._core.source import ARC, IMDS, Source, shown_url
+from ..._core.failure import Failure, sanitize
+from ..._core.source import ARC, IMDS, Source
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender
 from ..._platform.clock import SYSTEM_CLOCK
 from ..._shared_cache.location import shared_cache_for
+from ..._shared_cache.namespace import other_network
 from ..._shared_cache.rate_limit import METADATA_LIMITS, rate_limiter_for
 from ..._sources.registry import detect
 from ..errors import MetadataError, error_from, is_transient
@@ -58,7 +59,7 @@ class MetadataConnection:
         try:
             return function(value)
         except Failure as failure:
-            failure.request_summary = failure.request_summary or shown_url(self.base)
+            failure.request_summary = failure.request_summary or sanitize(self.base)
             reason = failure
         # Outside the handler: the context of an exception holds frames with whole documents.
         raise error_from(reason)
@@ -89,13 +90,14 @@ def _source(endpoint: str | None) -> Source:
         source = Source(found.name, found.endpoint.partition("/metadata/")[0], found.variable)
     if not source.endpoint.startswith(("http://", "https://")):
         name = source.variable or "endpoint"
-        raise ValueError(f"{name} must be an http or https URL, not {source.shown_endpoint!r}")
+        raise ValueError(f"{name} must be an http or https URL, not {sanitize(source.endpoint)!r}")
     return source
 
 
 def _rate_limiter(source: Source) -> RateLimiter:
     """Return the limiter for metadata requests; token requests have a separate limit."""
     shared_cache = shared_cache_for()
+    shared_cache = shared_cache and shared_cache.in_network(other_network())
     if shared_cache is None or not shared_cache.usable():
         # Not functools.cache: threads that start together would each get another limiter.
         limiter = ProcessRateLimiter(SYSTEM_CLOCK, METADATA_LIMITS.per_second)
