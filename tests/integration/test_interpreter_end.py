@@ -62,7 +62,10 @@ while not threads.{started}:
     threading.Event().wait(0.01)
 """
 BACKGROUND_FETCHES = {
-    "that waits for a response": ("credential._client._fetch(entry, None, None)[1]", "_sockets"),
+    "that waits for a response": (
+        "credential._client._fetch(entry, None, None, may_wait=True)[1]",
+        "_sockets",
+    ),
     "that pauses": ("lambda: entry and SYSTEM_CLOCK.sleep(1000)", "_internal_threads"),
 }
 

@@ -151,7 +151,7 @@ def test_a_fetch_may_wait_for_one_that_is_queued(
         found = program.request(20)
         assert isinstance(found, Flight)
         threads.waiting.pop()()
-        token = program.token_cache.result(found)
+        token = found.result(program.token_cache.clock.now())
         assert token is not None
         return token
 

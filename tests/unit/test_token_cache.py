@@ -484,7 +484,7 @@ def test_valid_token_is_returned_if_no_thread_can_be_started(
     flight = token_cache.join_or_start(token_cache.entry(KEY._replace(resource="other")), service)
     assert isinstance(flight, Flight)
     with pytest.raises(Refused, match="can't start new thread") as caught:
-        token_cache.result(flight)
+        flight.result(clock.now())
     assert caught.value.reason is Reason.LOCAL_RESOURCES
 
 

@@ -17,11 +17,12 @@ from imds_identity._shared_cache.lease import Lease
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
 from imds_identity._sources.azure_vm import ImdsSource
+from imds_identity._token_cache import client as client_module
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
 from imds_identity._token_cache.flight import LONGEST_FETCH, Flight
 from imds_identity._token_cache.options import CallOptions
-from support import BackgroundQueue, new_token, no_jitter, shared_cache_in
+from support import BackgroundQueue, ResponseFactory, new_token, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from imds_identity._http.messages import Request, Response
     from imds_identity._http.runner import Sender
     from imds_identity._platform.clock import Clock
-    from support import FakeClock, ResponseFactory
+    from support import FakeClock
 
 
 def test_repeated_retry_after_cannot_exceed_the_longest_fetch(
@@ -202,3 +203,70 @@ def test_record_read_before_a_clear_is_not_adopted(
 
     monkeypatch.setattr(SharedCache, "read", read_and_cleared)
     assert client.token(entry, None, open_sender).value == "of-after"
+
+
+class TestNetworkNamespaces:
+    """A thread may enter another network namespace, where an address is another service."""
+
+    @pytest.fixture
+    def network(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The network namespace of the calling thread."""
+        network = [""]
+        monkeypatch.setattr(client_module, "other_network", lambda: network[0])
+        return network
+
+    @pytest.fixture
+    def client(self, token_cache: TokenCache, clock: FakeClock, tmp_path: Path) -> TokenClient:
+        source = ImdsSource("http://169.254.169.254/metadata/identity/oauth2/token", "A_VARIABLE")
+        shared_cache = shared_cache_in(tmp_path / "cache", clock)
+        return TokenClient(source, parse_identity(), token_cache, shared_cache)
+
+    def get(self, client: TokenClient, network: list[str]) -> str:
+        """Return the token of the current namespace, whose service issues its name."""
+
+        @contextmanager
+        def open_sender(_: Clock) -> Iterator[Sender]:
+            clock: FakeClock = client.token_cache.clock  # type: ignore[assignment]
+            yield lambda _request: ResponseFactory(clock).token(f"of-{network[0]}")
+
+        return client.token(client.entry("https://vault.azure.net"), None, open_sender).value
+
+    def test_each_namespace_has_its_own_token(
+        self, client: TokenClient, network: list[str]
+    ) -> None:
+        for _ in range(2):
+            for network[0] in ("", "a", "b"):
+                assert self.get(client, network) == f"of-{network[0]}"
+
+    def test_there_are_no_hits_after_a_second_namespace_was_found(
+        self, client: TokenClient, network: list[str], clock: FakeClock
+    ) -> None:
+        """A hit does not check the namespace of its thread."""
+        entry = client.entry("https://vault.azure.net")
+        self.get(client, network)
+        assert entry.token
+        client.token_cache.publish(entry, entry.token, lambda token: (token, token))
+        assert entry.hit_until > clock.tick()
+        network[0] = "a"
+        self.get(client, network)
+        assert entry.hit_until <= clock.tick()
+        client.token_cache.publish(entry, entry.token, lambda token: (token, token))
+        assert entry.hit_until <= clock.tick()
+
+    def test_clear_forgets_the_tokens_of_all_namespaces(
+        self, client: TokenClient, network: list[str]
+    ) -> None:
+        for network[0] in ("", "a"):
+            self.get(client, network)
+        client.token_cache.clear()
+        for network[0] in ("", "a"):
+            assert client.entry("https://vault.azure.net").token is None
+
+    def test_namespaces_that_were_used_long_ago_are_forgotten(
+        self, client: TokenClient, network: list[str]
+    ) -> None:
+        for number in range(100):
+            network[0] = f"network-{number}"
+            self.get(client, network)
+        assert len(client.token_cache.elsewhere) == 16
+        assert "network-99" in client.token_cache.elsewhere

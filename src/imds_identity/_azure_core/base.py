@@ -9,6 +9,8 @@ from .._core.scope import claims_of, resource_of
 from .._platform.environment import variable_value
 from .._platform.imports import run_imports
 from .._platform.log import is_logged
+from .._shared_cache.namespace import other_network
+from .._token_cache.entry import drop_unused
 from .._token_cache.notifications import log_credential, warn_of_unused_variable
 from .._token_cache.options import CallOptions
 from .._token_cache.process import client_for
@@ -150,9 +152,13 @@ class BaseCredential:
         resource = resource_of(scopes)
         entries = self._cae_entries if enable_cae else self._entries
         scope = scopes[0]
-        if scope not in entries:
-            entries[scope] = self._client.entry(resource, cae=bool(enable_cae))
-        return entries[scope], claims_of(claims)
+        entry = entries.get(scope)
+        if entry is None or entry.is_dropped or other_network():
+            entry = self._client.entry(resource, cae=bool(enable_cae))
+            if not entry.network:
+                drop_unused(entries, lambda entry: entry.is_dropped)
+                entries[scope] = entry
+        return entry, claims_of(claims)
 
     def _publish(self, entry: CacheEntry, token: Token) -> Published:
         """Return ``token`` in azure-core's types, and cache both for the next calls."""

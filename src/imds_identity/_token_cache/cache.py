@@ -13,7 +13,8 @@ from .._http.local_errors import unexpected_failure
 from .._platform.fork import detect_fork, reset_in_child
 from .._platform.locks import ForkAwareLock
 from .._platform.threads import ends_soon, runs_event_loop
-from .entry import CacheEntry
+from .background_checks import BackgroundChecks
+from .entry import NEVER, Entries
 from .flight import LONGEST_FETCH, FetchResult, Flight, Interrupted, in_a_thread
 from .negative_cache import UnavailableEndpoints
 from .notifications import log_failed_refresh
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._http.exchange import Random
     from .._platform.clock import Clock
+    from .entry import CacheEntry
     from .flight import Fetch, OnResult, Outcome, Start
 
     T = TypeVar("T")
@@ -55,22 +57,31 @@ class TokenCache:
         clock: the time.
         random: jitter.
         start: runs a callable in a new thread.
+
+    Attributes:
+        checks: background checks whether other processes have newer tokens.
+        network: the network namespace, as in `other_network`.
+        elsewhere: the token caches of other network namespaces.
     """
 
     def __init__(self, clock: Clock, random: Random, start: Start | None = None) -> None:
         self.clock = clock
+        self.network = ""
+        self.hit_seconds = HIT_SECONDS
+        self.elsewhere: dict[str, TokenCache] = {}
         self.random = random
         self.unavailable_endpoints = UnavailableEndpoints()
-        self._start = start or in_a_thread
-        self._pool = FetchPool(clock, self._start)
-        self._entries: dict[Key, CacheEntry] = {}
+        self.start = start or in_a_thread
+        self.checks = BackgroundChecks(clock, self.start)
+        self._pool = FetchPool(clock, self.start)
+        self._entries = Entries(clock)
         # Reentrant: a signal handler or a finalizer may request a token anywhere.
         self._lock = ForkAwareLock()
         _token_caches.add(self)
 
     def entry(self, key: Key) -> CacheEntry:
         """Return the one entry of ``key``."""
-        return self._locked(self._entries.setdefault, key, CacheEntry(key))
+        return self._locked(self._entries.get, key, self.network)
 
     def adopt(
         self,
@@ -94,13 +105,20 @@ class TokenCache:
         # In this order: the thread may be suspended between the two clocks.
         tick = self.clock.tick()
         remaining = min(token.refresh_at, token.expires_at) - self.clock.now()
-        self._locked(entry.publish, token, forms, tick + min(remaining, HIT_SECONDS))
+        self._locked(entry.publish, token, forms, tick + min(remaining, self.hit_seconds))
         return forms
 
     def clear(self) -> None:
         """Forget every token."""
         self.unavailable_endpoints.clear()
-        self._locked(self._clear_entries)
+        self._locked(self._entries.clear)
+        for token_cache in list(self.elsewhere.values()):
+            token_cache.clear()
+
+    def end_hits(self) -> None:
+        """Check each token before it is returned, from now on."""
+        self.hit_seconds = NEVER
+        self._locked(self._entries.end_hits)
 
     def get(
         self,
@@ -156,7 +174,7 @@ class TokenCache:
                 # A challenge has its own flight, whose token this entry contains a moment earlier.
                 if claims is None and entry.token is not before:
                     found = self.join_or_start(entry, fetch, claims, **options)
-            token = self.result(found) if isinstance(found, Flight) else found
+            token = found.result(self.clock.now()) if isinstance(found, Flight) else found
             if token:
                 return token
         raise Refused(
@@ -181,8 +199,8 @@ class TokenCache:
 
         Args:
             entry: as for `get`, like ``fetch``, ``claims`` and ``on_result``.
-            fetch: see ``entry``.
-            claims: see ``entry``.
+            fetch: as for `get`.
+            claims: as for `get`.
             blocks: whether the calling thread is going to wait for the flight.
             needs: the thread whose event loop ``fetch`` needs, or 0.
             caller: identifies the caller, if its thread does not.
@@ -193,8 +211,9 @@ class TokenCache:
         """
         caller_ref = weakref.ref(caller or threading.current_thread())
 
-        def look_up() -> tuple[Token | None, Flight | None, bool]:
+        def look_up(entry: CacheEntry) -> tuple[Token | None, Flight | None, bool]:
             now = self.clock.now()
+            entry = self._entries.restore(entry, now)
             entry.check_wall_time(now, self.clock.wall())
             token = entry.answer(claims, caller_ref, now) if claims else entry.valid_token(now)
             if token and (claims or now < token.refresh_at):
@@ -205,7 +224,7 @@ class TokenCache:
             is_late = not flight.started and now >= flight.since + POLL_SECONDS
             return token, flight, flight is new or is_late
 
-        token, flight, must_start = self._locked(look_up)
+        token, flight, must_start = self._locked(look_up, entry)
         if flight is None:
             assert token is not None
             return token
@@ -222,16 +241,6 @@ class TokenCache:
                 reason=Reason.RECURSIVE,
             )
         return token or flight
-
-    def result(self, flight: Flight) -> Token | None:
-        """Return the token of a completed flight, or None to try again; raise its failure."""
-        outcome = flight.outcome
-        if isinstance(outcome, Failure):
-            raise outcome.copy()
-        if outcome is None or isinstance(outcome, Interrupted):
-            return None
-        # The waiter may have been suspended for longer than the token is valid.
-        return None if decide(outcome, self.clock.now()) is State.EXPIRED else outcome
 
     def _keep_waiting(self, flight: Flight, polls: int, queue_seconds: float) -> bool:
         """Return whether to keep waiting for ``flight``; start it if it was not started."""
@@ -253,10 +262,6 @@ class TokenCache:
         detect_fork()
         return self._lock.run(work, *args, **kwargs)
 
-    def _clear_entries(self) -> None:
-        for entry in self._entries.values():
-            entry.clear()
-
     def _start_flight(
         self, flight: Flight, *, blocks: bool, is_awaited: bool, in_queue: bool = True
     ) -> None:
@@ -269,7 +274,7 @@ class TokenCache:
             if in_queue:
                 self._pool.submit(flight, run, blocks=blocks, is_awaited=is_awaited)
             else:
-                self._start(run, blocks=blocks)
+                self.start(run, blocks=blocks)
         except (RuntimeError, MemoryError) as error:  # no more threads, or it is shutting down
             if blocks:
                 run()
@@ -294,13 +299,14 @@ class TokenCache:
 
     def _is_replaced(self, flight: Flight) -> bool:
         """Return whether the waiters gave up on ``flight`` while it was in the queue."""
-        current = self._entries[flight.key].flights.get(flight.claims)
+        current = self.entry(flight.key).flights.get(flight.claims)
         return current is not flight and flight.is_overdue(self.clock.now())
 
     def _complete(self, flight: Flight, outcome: Outcome) -> None:
-        entry, now = self._entries[flight.key], self.clock.now()
-        stored = self._locked(entry.store_result, flight, outcome, now, self.random())
-        token, failed_refresh = stored
+        entry, now = self.entry(flight.key), self.clock.now()
+        token, failed_refresh = self._locked(
+            entry.store_result, flight, outcome, now, self.random()
+        )
         ends_soon(yes=True)
         flight.complete(outcome)
         if isinstance(outcome, Interrupted):
@@ -309,8 +315,8 @@ class TokenCache:
             if failed_refresh and token and isinstance(outcome, Failure):
                 log_failed_refresh(token, now, outcome)
             if flight.on_result is not None:
-                seconds = now - flight.since
-                flight.on_result(FetchResult(outcome, token, now, seconds, flight.refreshes))
+                result = FetchResult(outcome, token, now, now - flight.since, flight.refreshes)
+                flight.on_result(result)
 
 
 _token_caches: weakref.WeakSet[TokenCache] = weakref.WeakSet()
@@ -321,5 +327,4 @@ def _reset() -> None:
     """Keep only tokens: the parent's threads do not exist here."""
     for token_cache in list(_token_caches):
         token_cache._pool.reset()
-        for entry in token_cache._entries.values():
-            entry.reset_after_fork()
+        token_cache._entries.reset_after_fork()

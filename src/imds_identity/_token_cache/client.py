@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 
+from .._core.freshness import State, decide
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
 from .._platform.imports import run_imports
 from .._platform.log import is_logged
 from .._platform.threads import start_thread
+from .._shared_cache.namespace import other_network
+from .cache import TokenCache
 from .fetch import Fetch
 from .flight import LONGEST_FETCH
 from .notifications import log_shared_token
@@ -23,11 +26,14 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._shared_cache.store import SharedCache
     from .._sources.host import TokenSource
-    from .cache import TokenCache
     from .entry import CacheEntry
     from .flight import Flight
     from .options import CallOptions
     from .token_exchange import OpenSender
+
+
+_MOST_NETWORKS = 16
+"""Other network namespaces whose tokens are kept."""
 
 
 class TokenClient:
@@ -105,7 +111,8 @@ class TokenClient:
             if self.is_preloaded:
                 self._preload_again()
             self._redetect = None
-        return self.token_cache.entry(key_for(self.source, self.identity, resource, cae=cae))
+        token_cache = _in_network(self.token_cache, other_network())
+        return token_cache.entry(key_for(self.source, self.identity, resource, cae=cae))
 
     def token(
         self, entry: CacheEntry, claims: str | None = None, open_sender: OpenSender | None = None
@@ -115,12 +122,12 @@ class TokenClient:
         Raises:
             Failure: if no token is available.
         """
-        self._adopt_shared_token(entry)
-        exchange, fetch = self._fetch(entry, claims, open_sender)
+        exchange, fetch, shared_tokens = self._fetch(entry, claims, open_sender, may_wait=True)
+        token_cache = _in_network(self.token_cache, entry.network)
         # The flight may hang, or the lease that it waits for may belong to a stopped process.
-        look = functools.partial(self._adopt_shared_token, entry)
+        look = functools.partial(shared_tokens.adopt, entry) if shared_tokens else None
         seconds = self._queue_seconds
-        return self.token_cache.get(entry, fetch, claims, exchange.notify, look, seconds)
+        return token_cache.get(entry, fetch, claims, exchange.notify, look, seconds)
 
     def flights(
         self,
@@ -129,48 +136,101 @@ class TokenClient:
         open_sender: OpenSender | None,
         **options: Any,
     ) -> Generator[Flight, None, Token]:
-        """Like `token`, but the caller waits for each flight, as for `TokenCache.flights`."""
-        self._adopt_shared_token(entry)
-        exchange, fetch = self._fetch(entry, claims, open_sender)
+        """Like `token`, but the caller waits for each flight, as for `TokenCache.flights`.
+
+        The calling thread, which may run an event loop, does not access files.
+        """
+        exchange, fetch, _ = self._fetch(entry, claims, open_sender, may_wait=False)
+        token_cache = _in_network(self.token_cache, entry.network)
         options["on_result"] = exchange.notify
-        return self.token_cache.flights(entry, fetch, claims, self._queue_seconds, **options)
+        return token_cache.flights(entry, fetch, claims, self._queue_seconds, **options)
 
     def _fetch(
-        self, entry: CacheEntry, claims: str | None, open_sender: OpenSender | None
-    ) -> tuple[TokenExchange, Fetch]:
-        exchange = self._exchange(entry, claims, open_sender)
-        random = self.token_cache.random
-        return exchange, Fetch(entry, claims, exchange, self.shared_cache, random)
-
-    def _exchange(
-        self, entry: CacheEntry, claims: str | None, open_sender: OpenSender | None
-    ) -> TokenExchange:
+        self,
+        entry: CacheEntry,
+        claims: str | None,
+        open_sender: OpenSender | None,
+        *,
+        may_wait: bool,
+    ) -> tuple[TokenExchange, Fetch, _SharedTokens | None]:
+        """Return a fetch of the token, after a look at the tokens of other processes."""
+        if not self.is_preloaded and entry.token is not None:
+            self._preload_in_background()
+        token_cache = _in_network(self.token_cache, entry.network)
+        shared_cache = self.shared_cache and self.shared_cache.in_network(entry.network)
         key = entry.key
-        return TokenExchange(
+        exchange = TokenExchange(
             self.source,
             TokenRequest(
                 key.resource, self.identity, claims, bool(key.cae), entry.token if claims else None
             ),
-            self.token_cache,
-            self.shared_cache,
+            token_cache,
+            shared_cache,
             self.call_options,
             open_sender,
             None if self.is_preloaded else self.preload,
         )
+        fetch = Fetch(entry, claims, exchange, shared_cache, token_cache.random)
+        if shared_cache is None:
+            return exchange, fetch, None
+        shared_tokens = _SharedTokens(shared_cache, token_cache, exchange.trace.summary)
+        fetch.looks_first = shared_tokens.look_up(entry, claims, may_wait=may_wait)
+        return exchange, fetch, shared_tokens
 
-    def _adopt_shared_token(self, entry: CacheEntry) -> None:
+
+class _SharedTokens:
+    """The records of a shared cache, as a source of tokens for a token cache.
+
+    ``summary`` describes the request in log messages.
+    """
+
+    def __init__(self, shared_cache: SharedCache, token_cache: TokenCache, summary: str) -> None:
+        self._shared_cache = shared_cache
+        self._token_cache = token_cache
+        self._summary = summary
+
+    def look_up(self, entry: CacheEntry, claims: str | None, *, may_wait: bool) -> bool:
+        """Adopt the token of another process; return whether the fetch has to do that.
+
+        The caller does not wait for files if it must not (``may_wait``), nor for a directory that
+        may hang if it has a valid token.
+        """
+        is_valid = decide(entry.token, self._token_cache.clock.now()) is not State.EXPIRED
+        if may_wait and not (is_valid and self._shared_cache.directory.may_hang):
+            self.adopt(entry)
+        elif is_valid and not claims:
+            self._token_cache.checks.add(entry.key, lambda: self.adopt(entry))
+        else:
+            return True
+        return False
+
+    def adopt(self, entry: CacheEntry) -> None:
         """Adopt the record that another process has written since the last call."""
-        shared_cache, generation = self.shared_cache, entry.generation
-        version = shared_cache.version(entry.key) if shared_cache else None
-        if shared_cache is None or version is None or version == entry.version:
-            if not self.is_preloaded and entry.token is not None:
-                self._preload_in_background()
+        generation, version = entry.generation, self._shared_cache.version(entry.key)
+        if version is None or version == entry.version:
             return
-        record = shared_cache.read(entry.key)
+        record = self._shared_cache.read(entry.key)
         entry.version = version
         if record is None:
             return
-        self.token_cache.adopt(entry, record.token, record.challenge, generation)
+        self._token_cache.adopt(entry, record.token, record.challenge, generation)
         if record.token is not None and record.token is entry.token and is_logged():
-            summary = self._exchange(entry, None, None).trace.summary
-            log_shared_token(summary, record.token, self.token_cache.clock.now())
+            log_shared_token(self._summary, record.token, self._token_cache.clock.now())
+
+
+def _in_network(token_cache: TokenCache, network: str) -> TokenCache:
+    """Return the token cache for a network namespace of `other_network`."""
+    if not network:
+        return token_cache
+    elsewhere = token_cache.elsewhere
+    found = elsewhere.get(network)
+    if found is None:
+        # A hit does not check the namespace, so a process in several ones has no hits.
+        token_cache.end_hits()
+        for oldest in list(elsewhere)[: 1 - _MOST_NETWORKS]:
+            elsewhere.pop(oldest, None)
+        new = TokenCache(token_cache.clock, token_cache.random, token_cache.start)
+        new.network = network
+        new.end_hits()
+        found = elsewhere.setdefault(network, new)
+    return found

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import suppress
+
 from .._core.claims import ANSWER_SECONDS, Challenge, answers_challenge, is_later
 from .._core.failure import Failure, Reason
 from .._core.freshness import FAILURE_SECONDS, State, back_off, decide
@@ -10,13 +13,20 @@ from .flight import Interrupted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import weakref
+    from collections.abc import Callable
     from typing import Any
 
     from .._core.key import Key
     from .._core.token import Token
+    from .._platform.clock import Clock
     from .flight import Flight, Outcome
 
 NEVER = float("-inf")
+UNUSED_SECONDS = 10.0
+"""Seconds since its last use from which an entry without any state may be dropped."""
+_EXAMINED = 16
+_generations = itertools.count(1)
+"""Unique numbers, so that a fetch of a dropped entry does not change the entry that follows it."""
 
 
 class CacheEntry:
@@ -39,20 +49,25 @@ class CacheEntry:
             while another thread iterates can end the iteration with an error.
         version: changes when another process writes a record of this key.
         leased: the keys of the leases that this process holds for this token.
+        network: the network namespace that its token is for, as in `other_network`.
+        used_at: when a caller last needed more than a hit (``Clock.now``).
+        is_dropped: whether the token cache has dropped it.
     """
 
     __slots__ = (
         "access_token", "access_token_info", "answered", "answering", "challenge", "failure",
-        "failure_until", "flights", "generation", "hit_until", "key", "leased", "published",
-        "token", "version",
+        "failure_until", "flights", "generation", "hit_until", "is_dropped", "key", "leased",
+        "network", "published", "token", "used_at", "version",
     )  # fmt: skip
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: Key, network: str = "", now: float = NEVER) -> None:
         self.key = key
+        self.network = network
+        self.used_at = now
+        self.is_dropped = False
         self.published: Token | None = None
         self.access_token: Any = None
         self.access_token_info: Any = None
-        self.generation = 0
         self.leased: set[Key] = set()
         self.clear()
 
@@ -67,7 +82,17 @@ class CacheEntry:
         self.answered: set[weakref.ref[object]] = set()
         self.version: object = None
         self.flights: dict[str | None, Flight] = {}
-        self.generation += 1
+        self.generation = next(_generations)
+
+    def is_unused(self, now: float) -> bool:
+        """Return whether it has neither a valid token nor other state, and was not used lately."""
+        return (
+            now >= self.used_at + UNUSED_SECONDS
+            and now >= self.failure_until
+            and not (self.flights or self.leased)
+            and (self.challenge is None or now >= self.challenge.until)
+            and decide(self.token, now) is State.EXPIRED
+        )
 
     def check_wall_time(self, now: float, wall: float) -> None:
         """Drop a token that has expired by the wall clock; correct one from a clock that was ahead.
@@ -154,7 +179,9 @@ class CacheEntry:
         self.published = None
         self.flights = {}
         self.leased = set()
-        self.generation += 1  # a copied greenlet may complete a flight of the parent
+        self.generation = next(
+            _generations
+        )  # a copied greenlet may complete a flight of the parent
 
     def _store(self, flight: Flight, outcome: Token | Failure, now: float, random: float) -> bool:
         """Store an outcome; return whether a refresh failed while the token is still valid."""
@@ -169,7 +196,7 @@ class CacheEntry:
             self._set_challenge(Challenge(flight.claims, now + seconds, failure))
             self.answered |= flight.callers
             # A plain fetch that is still in progress may return the token that was refused.
-            self.generation += 1
+            self.generation = next(_generations)
         elif failure and self.token and is_valid:
             self.hit_until = NEVER
             self.token = back_off(self.token, now, random, failure.retry_after)
@@ -193,3 +220,55 @@ class CacheEntry:
     def _set_challenge(self, challenge: Challenge) -> None:
         if challenge != self.challenge:
             self.challenge, self.answering, self.answered = challenge, self.token, set()
+
+
+class Entries:
+    """The entries of a token cache, by key. The token cache holds its lock during each call."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._entries: dict[Key, CacheEntry] = {}
+
+    def get(self, key: Key, network: str) -> CacheEntry:
+        """Return the one entry of ``key``; before a new one is added, some unused ones go."""
+        entry = self._entries.get(key)
+        if entry is None:
+            now = self._clock.now()
+            drop_unused(self._entries, lambda entry: entry.is_unused(now))
+            entry = self._entries[key] = CacheEntry(key, network, now)
+        return entry
+
+    def restore(self, entry: CacheEntry, now: float) -> CacheEntry:
+        """Return ``entry``, also if it was dropped, or else the one that was added since."""
+        current = self._entries.setdefault(entry.key, entry)
+        current.is_dropped, current.used_at = False, now
+        return current
+
+    def clear(self) -> None:
+        """Drop all tokens, and the results of fetches in progress."""
+        for entry in self._entries.values():
+            entry.clear()
+
+    def end_hits(self) -> None:
+        """Have each token checked before it is returned."""
+        for entry in self._entries.values():
+            entry.hit_until = NEVER
+
+    def reset_after_fork(self) -> None:
+        """Keep only tokens in a forked child."""
+        for entry in list(self._entries.values()):
+            entry.reset_after_fork()
+
+
+def drop_unused(entries: dict[Any, CacheEntry], is_unused: Callable[[CacheEntry], bool]) -> None:
+    """Remove unused ones of the first few ``entries``, and move the others to the end.
+
+    Call it before each insertion, so that unused entries do not accumulate.
+    """
+    with suppress(RuntimeError):  # another thread has changed the dictionary
+        for name in list(itertools.islice(entries, _EXAMINED)):
+            entry = entries.pop(name, None)
+            if entry is not None and is_unused(entry):
+                entry.is_dropped = True
+            elif entry is not None:
+                entries[name] = entry

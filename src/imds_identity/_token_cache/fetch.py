@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 
 class Fetch:
-    """A callable that returns another process's token, or requests a new one."""
+    """A callable that returns another process's token, or requests a new one.
+
+    Attributes:
+        looks_first: whether the caller has not looked for another process's token.
+    """
 
     def __init__(
         self,
@@ -41,12 +45,15 @@ class Fetch:
         self._shared_cache = shared_cache
         self._random = random
         self._generation = entry.generation
+        self.looks_first = False
 
     def __call__(self) -> Token:
         """Return another process's token, or request one and share it; failures are shared, too."""
         shared_cache = self._shared_cache
         if shared_cache is None:
             return self._exchange(_no_heartbeat)
+        if self.looks_first and (token := self._shared_token(shared_cache)):
+            return token
         with self._lease(shared_cache) as lease:
             if token := self._shared_token(shared_cache):
                 return token

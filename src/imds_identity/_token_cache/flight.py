@@ -8,7 +8,8 @@ import threading
 from contextlib import suppress
 from typing import NamedTuple
 
-from .._core.failure import Reason, Refused
+from .._core.failure import Failure, Reason, Refused
+from .._core.freshness import State, decide
 from .._platform.threads import start_thread
 from .._shared_cache.lease import LONGEST_LEASE_SECONDS
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol, TypeAlias
 
-    from .._core.failure import Failure
     from .._core.key import Key
     from .._core.token import Token
 
@@ -157,6 +157,16 @@ class Flight:
             "A transport or a hook may hang. The next call starts another fetch.",
             reason=Reason.TIMEOUT,
         )
+
+    def result(self, now: float) -> Token | None:
+        """Return the token of a completed flight, or None to try again; raise its failure."""
+        outcome = self.outcome
+        if isinstance(outcome, Failure):
+            raise outcome.copy()
+        if outcome is None or isinstance(outcome, Interrupted):
+            return None
+        # The waiter may have been suspended for longer than the token is valid.
+        return None if decide(outcome, now) is State.EXPIRED else outcome
 
     def complete(self, outcome: Outcome) -> None:
         """Set the outcome and wake every waiter."""

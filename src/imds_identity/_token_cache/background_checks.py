@@ -1,0 +1,60 @@
+"""Checks of entries in the background, so that no caller waits for files that it does not need."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from .._platform.locks import ForkAwareLock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.key import Key
+    from .._platform.clock import Clock
+    from .flight import Start
+
+_LONGEST_CHECK = 60.0
+"""Seconds after which the thread of the checks must have been stopped."""
+
+
+class BackgroundChecks:
+    """Runs checks, one for each key, in one thread that ends when none is left.
+
+    Args:
+        clock: the time.
+        start: runs a callable in the background.
+    """
+
+    def __init__(self, clock: Clock, start: Start) -> None:
+        self._clock = clock
+        self._start = start
+        self._lock = ForkAwareLock()
+        self._waiting: dict[Key, Callable[[], object]] = {}
+        self._busy_until = float("-inf")
+
+    def add(self, key: Key, check: Callable[[], object]) -> None:
+        """Run ``check`` soon, unless one of ``key`` is waiting; do nothing without a thread."""
+        if self._lock.run(self._add, key, check):
+            with suppress(RuntimeError):
+                self._start(self._run, blocks=False)
+
+    def _run(self) -> None:
+        while check := self._lock.run(self._take):
+            check()
+
+    def _add(self, key: Key, check: Callable[[], object]) -> bool:
+        """Return whether a thread has to be started."""
+        self._waiting.setdefault(key, check)
+        now = self._clock.now()
+        is_idle = now >= self._busy_until
+        if is_idle:
+            self._busy_until = now + _LONGEST_CHECK
+        return is_idle
+
+    def _take(self) -> Callable[[], object] | None:
+        for key in self._waiting:
+            self._busy_until = self._clock.now() + _LONGEST_CHECK
+            return self._waiting.pop(key)
+        self._busy_until = float("-inf")
+        return None
