@@ -253,7 +253,7 @@ def test_error_shows_that_the_secret_was_replaced(responses: ResponseFactory) ->
     assert "replaced" not in str(failure_of(unchanged, responses.error(401)))
 
 
-def jwt(**claims: str) -> str:
+def jwt(**claims: Any) -> str:
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"eyJ0.{payload}.signature"
 
@@ -428,6 +428,36 @@ def test_claims_challenge_names_the_refused_token_to_service_fabric() -> None:
     wanted = WANTED._replace(claims="{}", refused=new_token(FakeClock(), "the old one"))
     [told] = query_of(steps("service-fabric", wanted).step.request)["token_sha256_to_refresh"]
     assert told == hashlib.sha256(b"the old one").hexdigest()
+
+
+@given(
+    selector=st.sampled_from(["client_id", "object_id", "resource_id"]),
+    names=st.dictionaries(
+        st.sampled_from(["appid", "azp", "oid", "xms_mirid", "client_id", "object_id"]), JSON
+    ),
+    is_claim=st.booleans(),
+)
+def test_any_identity_in_a_response_is_confirmed_or_a_failure(
+    selector: str, names: dict[str, Any], is_claim: bool
+) -> None:
+    responses = ResponseFactory(FakeClock())
+    response = responses.token(jwt(**names)) if is_claim else responses.token(**names)
+    stepped = steps("app-service", TokenRequest(WANTED.resource, Identity(selector, "mine")))
+    failures: list[Failure] = []
+    try:
+        stepped.finish(response)
+    except Failure as failure:
+        failures.append(failure)
+    assert {failure.reason for failure in failures} <= {Reason.IDENTITY_MISMATCH}
+    assert "".join(map(str, failures)).isprintable()
+
+
+def test_deeply_nested_identity_is_a_mismatch(responses: ResponseFactory) -> None:
+    nested: Any = "mine"
+    for _ in range(400):
+        nested = [nested]
+    stepped = steps("app-service", TokenRequest(WANTED.resource, Identity("object_id", "mine")))
+    assert "named object_id 'list'" in str(failure_of(stepped, responses.token(jwt(oid=nested))))
 
 
 @pytest.fixture

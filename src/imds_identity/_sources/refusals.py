@@ -56,7 +56,9 @@ def check_identity(response: Response, identity: Identity, *, required: bool) ->
     others = [(where, name) for where, name in named if not _is_same(name, identity)]
     if others:
         where, name = others[0]
-        seen = f"its {where} named {identity.selector} {sanitize(str(name))!r}"
+        # Not str(name): that fails for a deeply nested list.
+        text = name if isinstance(name, str) else type(name).__name__
+        seen = f"its {where} named {identity.selector} {sanitize(text)!r}"
     elif required and not echoes:
         seen = "its response did not name any"
     else:
