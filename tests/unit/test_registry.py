@@ -252,7 +252,8 @@ def test_workload_source_has_client_id_and_token_file() -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["HTTP://localhost:1/x", "https://h.example/a-b_c/~d", "http://[::1]:80"]
+    "endpoint",
+    ["HTTP://localhost:1/x", "https://h.example/a-b_c/~d", "http://[::1]:80", "http://x:65535"],
 )
 def test_plain_urls_pass(endpoint: str) -> None:
     Source("imds", endpoint).check()

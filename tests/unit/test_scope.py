@@ -34,6 +34,12 @@ def test_anything_but_one_scope_is_refused(scopes: tuple[object, ...]) -> None:
         resource_of(scopes)
 
 
+def test_scope_has_at_most_2048_characters() -> None:
+    assert resource_of(("x" * 2048,)) == "x" * 2048
+    with pytest.raises(ValueError, match="a scope of 2049 characters"):
+        resource_of(("x" * 2049,))
+
+
 @given(st.text())
 def test_resource_is_one_nonempty_word(scope: str) -> None:
     try:
@@ -51,4 +57,12 @@ def test_claims_are_a_string_or_nothing() -> None:
     refused: list[object] = [["{}"], {"access_token": {}}, b"{}", 7, False, "\ud800", "x" * 70_000]
     for claims in refused:
         with pytest.raises(ValueError, match="claims must be"):
+            claims_of(claims)
+
+
+def test_claims_have_at_most_65536_characters_without_surrogates() -> None:
+    for claims in ("x" * 65536, "\ud7ff\ue000"):
+        assert claims_of(claims) == claims
+    for claims in ("x" * 65537, "\ud800", "\udfff"):
+        with pytest.raises(ValueError, match="at most 65536 characters"):
             claims_of(claims)

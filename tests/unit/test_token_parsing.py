@@ -226,6 +226,20 @@ def test_a_token_beyond_the_year_3000_is_refused(responses: ResponseFactory) -> 
         token_from(responses.token(expires_on="999999999999", expires_in=None), no_jitter())
 
 
+def test_a_token_may_expire_at_the_end_of_the_year_2999(responses: ResponseFactory) -> None:
+    end = int(datetime(3000, 1, 1, tzinfo=timezone.utc).timestamp())
+    token = token_from(responses.token(expires_on=end, expires_in=None), no_jitter())
+    assert token.expires_on == end
+    with pytest.raises(Malformed, match="year 3000"):
+        token_from(responses.token(expires_on=end + 1, expires_in=None), no_jitter())
+
+
+def test_a_token_has_at_most_65536_characters(responses: ResponseFactory) -> None:
+    assert len(token_from(responses.token("x" * 65536), no_jitter()).value) == 65536
+    with pytest.raises(Malformed, match="too long"):
+        token_from(responses.token("x" * 65537), no_jitter())
+
+
 def late(responses: ResponseFactory, seconds: float, **token: Any) -> Response:
     """An answer that is read so long after it was written."""
     answer = responses.token(**token)
