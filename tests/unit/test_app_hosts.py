@@ -568,6 +568,16 @@ def test_credential_uses_the_replaced_secret(
     assert "a-new-secret" not in caplog.text
 
 
+def test_unchanged_secret_is_not_sent_again(app_service: Any) -> None:
+    refusal = b"HTTP/1.1 401 no\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with RawServer(refusal) as server:
+        app_service(server.url)
+        with pytest.raises(ManagedIdentityError, match="HTTP 401") as caught:
+            ManagedIdentityCredential().get_token("https://vault.azure.net")
+    assert len(server.requests) == 1
+    assert "replaced" not in str(caught.value)
+
+
 def test_replaced_secret_is_not_sent_to_the_old_endpoint(
     app_service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
