@@ -25,12 +25,15 @@ from imds_identity._http.requests_transport import transport_error_from_requests
 from imds_identity._http.transport import direct_sender
 from imds_identity._http.transport_errors import transport_error_from
 from imds_identity._platform.clock import SYSTEM_CLOCK
+from imds_identity._platform.environment import Environment
 from imds_identity._shared_cache.directory import Directory
 from imds_identity._shared_cache.namespace import current_namespace
 from imds_identity._shared_cache.store import SharedCache
 from imds_identity._sources.arc import key_file, peer
+from imds_identity._sources.token_proxy import token_proxy_of
 from imds_identity._sources.workload import read_assertion
 from imds_identity._token_cache.fetch import Fetch
+from imds_identity.metadata import MetadataError, detect
 from support import KEY, FakeClock, FakeService, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
@@ -212,6 +215,26 @@ def test_token_file_of_a_workload_is_not_blamed(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
         read_assertion(str(tmp_path / "token"))
     assert caught.value.reason is Reason.LOCAL_RESOURCES
+
+
+@pytest.mark.usefixtures("out_of_descriptors")
+def test_certificates_of_a_token_proxy_are_not_blamed(tmp_path: Path) -> None:
+    variables = {
+        "AZURE_KUBERNETES_TOKEN_PROXY": "https://proxy.example",
+        "AZURE_KUBERNETES_CA_FILE": str(tmp_path / "ca.pem"),
+    }
+    proxy = token_proxy_of(Environment(variables))
+    assert proxy is not None
+    with pytest.raises(Failure) as caught:
+        proxy.server_tls()
+    assert caught.value.reason is Reason.LOCAL_RESOURCES
+
+
+@pytest.mark.usefixtures("out_of_descriptors")
+def test_detection_does_not_take_it_for_another_machine() -> None:
+    with pytest.raises(MetadataError, match="Too many open files") as caught:
+        detect(endpoint="http://127.0.0.1:9")
+    assert caught.value.reason_code == "local-resources"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no directory in memory")

@@ -6,6 +6,7 @@ https://learn.microsoft.com/azure/aks/identity-bindings-concepts
 from __future__ import annotations
 
 from .._core.failure import Reason, Unavailable, sanitize
+from .._http.local_errors import local_failure
 from .._platform.environment import add_variables
 
 TYPE_CHECKING = False
@@ -79,7 +80,7 @@ class TokenProxy:
         except (OSError, ValueError) as error:
             # While the file is being replaced, the earlier content is used.
             if self._context is None:
-                raise self._unusable(error) from None
+                raise local_failure(error) or self._unusable(error) from None
         return self._context
 
     def _unusable(self, error: Exception) -> Unavailable:

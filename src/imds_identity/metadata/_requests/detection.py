@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from ..._core.failure import Failure
+from ..._core.failure import Failure, Reason
 from ..._core.source import IMDS
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender
 from ..._platform.clock import SYSTEM_CLOCK
 from ..._sources.firmware import firmware
 from ..._sources.registry import detect as detect_source
+from ..errors import error_from
 from . import exchanges
 from .versions import KNOWN_VERSIONS
 
@@ -37,6 +38,9 @@ def detect(*, endpoint: str | None = None) -> bool:
 
     Returns:
         Whether this is an Azure VM, or ``endpoint`` is Azure's metadata service.
+
+    Raises:
+        MetadataError: if this process has no file descriptor or memory left for the request.
     """
     source = detect_source(IMDS)
     base = source.endpoint.partition("/metadata/")[0]
@@ -59,6 +63,10 @@ def is_azure_service(endpoint: str, seconds: float = SECONDS, clock: Clock = SYS
     try:
         with direct_sender(clock) as send:
             versions = ExchangeRunner(send, clock, seconds=seconds).run(steps)
-    except Failure:
-        return False
-    return any(version in KNOWN_VERSIONS for version in versions)
+    except Failure as failure:
+        if failure.reason is not Reason.LOCAL_RESOURCES:
+            return False
+        reason = failure
+    else:
+        return any(version in KNOWN_VERSIONS for version in versions)
+    raise error_from(reason)
