@@ -78,7 +78,7 @@ framework() {
 
 servers() {
     "$python" -m venv "$home/servers" &&
-        "$home/servers/bin/python" -m pip install --editable . eventlet gevent gunicorn uwsgi
+        "$home/servers/bin/python" -m pip install --editable . eventlet gevent gunicorn packaging uwsgi
 }
 
 java_and_spark() {

@@ -18,7 +18,7 @@ import pytest
 from interop_support import require_part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from imds_identity.emulator import Emulator
 
@@ -47,7 +47,7 @@ def uwsgi(emulator: Emulator, directory: Path, cache: str, *options: str) -> Ite
         ) as process,
     ):
         try:
-            yield f"http://{bound_address(log)}/"
+            yield f"http://{bound_address(log)}/0"
             process.terminate()
             process.wait(30)
         except BaseException as error:
@@ -78,15 +78,16 @@ def get(url: str) -> tuple[str, str]:
     "options", [[], ["--enable-threads"], ["--threads=2"], ["--lazy-apps"]], ids=str
 )
 def test_workers_do_not_wait_for_a_fetch_of_the_process_that_forked_them(
-    options: list[str], shares: bool, imds_emulator: Emulator, tmp_path: Path
+    options: list[str], shares: bool, emulator_factory: Callable[..., Emulator], tmp_path: Path
 ) -> None:
-    imds_emulator.fault(delay=DELAY, times=1)
+    emulator = emulator_factory(resources=["https://*.example"])
+    emulator.fault(delay=DELAY, times=1)
     cache = str(tmp_path / "shared") if shares else "off"
-    with uwsgi(imds_emulator, tmp_path, cache, *options) as url, ThreadPoolExecutor(8) as clients:
+    with uwsgi(emulator, tmp_path, cache, *options) as url, ThreadPoolExecutor(8) as clients:
         responses = list(clients.map(get, [url] * 24))
-    issued = {sha256(token.value.encode()).hexdigest() for token in imds_emulator.issued_tokens}
+    issued = {sha256(token.value.encode()).hexdigest() for token in emulator.issued_tokens}
     assert {digest for _, digest in responses} <= issued
     if shares:
-        assert len(imds_emulator.token_requests) == 1
+        assert len(emulator.token_requests) == 1
     else:
-        assert len(imds_emulator.token_requests) <= 1 + WORKERS
+        assert len(emulator.token_requests) <= 1 + WORKERS

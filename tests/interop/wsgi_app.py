@@ -1,4 +1,7 @@
-"""A WSGI application that starts to fetch a token when it is loaded; its workers need the token."""
+"""A WSGI application that starts to fetch a token when it is loaded.
+
+The path of a request is the number of a resource; `/0` needs the token that is being fetched.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ if TYPE_CHECKING:
 CREDENTIAL = ManagedIdentityCredential()
 
 
-def token_digest() -> str:
-    """Return a digest of the token, which is not a secret."""
-    token = CREDENTIAL.get_token("https://vault.azure.net/.default").token
+def token_digest(path: object = "/0") -> str:
+    """Return a digest of a token, which is not a secret."""
+    number = str(path).strip("/")
+    token = CREDENTIAL.get_token(f"https://resource-{number}.example/.default").token
     return sha256(token.encode()).hexdigest()
 
 
@@ -32,6 +36,6 @@ def application(
     environ: dict[str, object], start_response: Callable[[str, list[tuple[str, str]]], object]
 ) -> Iterable[bytes]:
     """Respond with the process and a digest of the token."""
-    body = f"{os.getpid()} {token_digest()}".encode()
+    body = f"{os.getpid()} {token_digest(environ['PATH_INFO'])}".encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
