@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,13 +11,12 @@ import pytest
 from imds_identity._core.failure import Refused
 from imds_identity._http.exchange import Pause, ReadFailed
 from imds_identity._http.messages import Request, Response
-from imds_identity._shared_cache.rate_limit import RateLimiter
+from imds_identity._shared_cache.rate_limit import METADATA_LIMITS, ProcessRateLimiter, RateLimiter
 from imds_identity.emulator import Emulator
 from imds_identity.metadata import MetadataClient, MetadataError
 from imds_identity.metadata._requests import exchanges
 from imds_identity.metadata._requests.connection import MetadataConnection
 from imds_identity.metadata._requests.exchanges import FIRST_EVENTS_SECONDS, ServiceEndpoint
-from imds_identity.metadata._requests.rate_limit import ProcessRateLimiter
 from metadata_support import FakeService, event
 from support import ExchangeDriver, FakeClock, ResponseFactory, no_jitter
 
@@ -33,7 +31,7 @@ def no_heartbeat(seconds: float) -> None:
 
 
 def test_at_most_five_requests_of_a_process_start_in_any_second(clock: FakeClock) -> None:
-    limiter = ProcessRateLimiter(clock, 4)
+    limiter = ProcessRateLimiter(clock, no_jitter, METADATA_LIMITS)
     starts: list[float] = []
     for number in range(200):
         with limiter.acquire(12, no_heartbeat):
@@ -45,21 +43,6 @@ def test_at_most_five_requests_of_a_process_start_in_any_second(clock: FakeClock
     clock.slept.clear()
     with limiter.acquire(12, no_heartbeat):
         assert clock.slept == []
-
-
-def test_threads_never_reserve_the_same_interval(clock: FakeClock) -> None:
-    limiter = ProcessRateLimiter(clock, 4)
-    reserved: list[int] = []
-
-    def reserve() -> None:
-        reserved.extend(limiter._reserve(0) for _ in range(20))
-
-    threads = [threading.Thread(target=reserve) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert sorted(reserved) == list(range(160))
 
 
 def test_processes_share_the_limit_if_they_share_a_directory(

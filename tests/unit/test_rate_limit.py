@@ -5,20 +5,32 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from contextlib import ExitStack
+import random
+import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_identity._core.failure import Refused
+from imds_identity._platform.clock import SYSTEM_CLOCK
+from imds_identity._shared_cache import rate_limit
 from imds_identity._shared_cache.rate_limit import (
     IDENTITY_LIMITS,
     METADATA_LIMITS,
     Limits,
+    ProcessRateLimiter,
     RateLimiter,
 )
-from support import WINE, FakeClock, ResponseFactory, no_jitter, shared_cache_in
+from support import (
+    WINE,
+    FakeClock,
+    ResponseFactory,
+    no_jitter,
+    run_concurrently,
+    shared_cache_in,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from imds_identity._http.messages import Response
@@ -281,3 +293,67 @@ def test_waiting_process_keeps_calling_its_heartbeat(
     next_call = clock.now()
     with rate_limiters[5].acquire(15, heartbeat):
         assert clock.now() <= next_call
+
+
+@pytest.mark.parametrize(("limits", "most"), [(IDENTITY_LIMITS, 20), (METADATA_LIMITS, 5)])
+def test_requests_per_second_of_a_process_stay_below_the_limit(
+    clock: FakeClock, limits: Limits, most: int
+) -> None:
+    rate_limiter, starts = ProcessRateLimiter(clock, no_jitter, limits), []
+    for _ in range(3 * most):
+        with rate_limiter.acquire(15, no_heartbeat):
+            starts.append(clock.now())
+    for start in starts:
+        assert sum(start <= other < start + 1 for other in starts) <= most
+    assert starts[-1] - starts[0] < 6
+
+
+def test_no_more_than_four_requests_of_a_process_are_under_way(clock: FakeClock) -> None:
+    rate_limiter, heartbeats = ProcessRateLimiter(clock, no_jitter), list[float]()
+    with ExitStack() as others:
+        for _ in range(4):
+            others.enter_context(rate_limiter.acquire(15, no_heartbeat))
+        assert clock.slept == []
+        # It is sent without a permit after a minute: throttling is better than no token.
+        with rate_limiter.acquire(15, heartbeats.append):
+            assert clock.now() == pytest.approx(1060, abs=0.1)
+        assert len(heartbeats) == len(clock.slept)
+    clock.slept.clear()
+    with rate_limiter.acquire(15, no_heartbeat):
+        assert clock.slept == []
+
+
+def test_request_that_fails_releases_its_permit(clock: FakeClock) -> None:
+    rate_limiter = ProcessRateLimiter(clock, no_jitter)
+    for _ in range(8):
+        with suppress(KeyboardInterrupt), rate_limiter.acquire(15, no_heartbeat):
+            raise KeyboardInterrupt
+    assert clock.now() < 1001
+
+
+def test_forked_child_has_all_permits(clock: FakeClock) -> None:
+    rate_limiter = ProcessRateLimiter(clock, no_jitter)
+    with ExitStack() as threads_of_the_parent:
+        for _ in range(4):
+            threads_of_the_parent.enter_context(rate_limiter.acquire(15, no_heartbeat))
+        rate_limit._reset()
+        with rate_limiter.acquire(15, no_heartbeat):
+            assert clock.now() < 1001
+
+
+def test_threads_of_a_process_keep_the_limit_together() -> None:
+    rate_limiter = ProcessRateLimiter(
+        SYSTEM_CLOCK, random.random, Limits(at_once=4, per_second=1e6)
+    )
+    running, most = set[int](), []
+
+    def send_many() -> None:
+        for _ in range(50):
+            with rate_limiter.acquire(15, no_heartbeat):
+                running.add(threading.get_ident())
+                most.append(len(running))
+                running.discard(threading.get_ident())
+
+    run_concurrently(*[send_many] * 12)
+    assert len(most) == 600
+    assert max(most) <= 4

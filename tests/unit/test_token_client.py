@@ -84,6 +84,23 @@ def test_lease_is_extended_while_the_transport_is_imported(
     assert extensions.index(30.0) < 2
 
 
+@pytest.mark.parametrize("has_transport", [False, True])
+def test_process_without_a_shared_cache_keeps_the_service_s_limits(
+    token_cache: TokenCache, clock: FakeClock, responses: ResponseFactory, *, has_transport: bool
+) -> None:
+    @contextmanager
+    def open_sender(_: Clock) -> Iterator[Sender]:
+        yield lambda _request: responses.token()
+
+    source = ImdsSource("http://127.0.0.1:9/token", "A_VARIABLE")
+    options, started = CallOptions(has_transport=has_transport), clock.now()
+    for number in range(32):
+        client = TokenClient(source, parse_identity(), token_cache, None, options)
+        client.token(client.entry(f"https://resource-{number}"), None, open_sender)
+    # The caller's transport may not send to the service at all.
+    assert (clock.now() - started > 1.5) != has_transport
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_timeout_of_the_caller_limits_the_wait_for_a_thread(
     token_cache: TokenCache, monkeypatch: pytest.MonkeyPatch, *, is_async: bool

@@ -12,12 +12,14 @@ https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#rat
 
 from __future__ import annotations
 
+import weakref
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from .._core.failure import Reason, Refused
 from .._core.key import Key
 from .._http.runner import MARGIN
+from .._platform.fork import reset_in_child
 from .lease import LeaseUnavailable
 
 TYPE_CHECKING = False
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from .._http.exchange import Random
     from .._http.messages import Response
     from .._http.runner import Heartbeat
+    from .._platform.clock import Clock
     from .lease import LeaseAttempt
     from .store import SharedCache
 
@@ -188,6 +191,70 @@ class RateLimiter:
                 attempts.remove(attempt)
                 attempt.close()
         return False
+
+
+class ProcessRateLimiter:
+    """Limits the requests of a process that shares no directory with others.
+
+    There is no lock, because a signal handler or a fork could leave it locked.
+    """
+
+    def __init__(self, clock: Clock, random: Random, limits: Limits = IDENTITY_LIMITS) -> None:
+        self._clock = clock
+        self._random = random
+        self._limits = limits
+        self._holders: dict[int, object] = {}
+        self._cooldowns: dict[int, float] = {}
+        _process_limiters.add(self)
+
+    @contextmanager
+    def acquire(self, seconds: float, heartbeat: Heartbeat) -> Iterator[None]:  # noqa: ARG002
+        """Wait until a request may be sent, and hold a permit during the ``with`` block."""
+        holder, deadline = object(), self._clock.now() + _LONGEST_WAIT
+        try:
+            while (wait := self._take(holder)) is None and self._clock.now() < deadline:
+                heartbeat(MARGIN)
+                self._clock.sleep(_POLL * (0.5 + self._random()))
+            if wait:
+                heartbeat(wait + MARGIN)
+                self._clock.sleep(wait)
+            if self._limits.at_once is None:
+                self._release(holder)
+            yield
+        finally:
+            self._release(holder)
+
+    def observe(self, response: Response) -> None:
+        """Ignore the response: the retry rules of the caller make it pause."""
+
+    def reset_after_fork(self) -> None:
+        """Release the permits of the parent's threads."""
+        self._holders = {}
+
+    def _take(self, holder: object) -> float | None:
+        """Take a permit, and return the seconds to wait for its cooldown; None if none is free."""
+        cooldowns, permits = self._cooldowns, range(self._limits.permits)
+        for number in sorted(permits, key=lambda each: cooldowns.get(each, 0.0)):
+            if self._holders.setdefault(number, holder) is holder:
+                now = self._clock.now()
+                start = max(now, cooldowns.get(number, now))
+                cooldowns[number] = start + self._limits.permit_seconds
+                return start - now
+        return None
+
+    def _release(self, holder: object) -> None:
+        for number, other in list(self._holders.items()):
+            if other is holder:
+                del self._holders[number]
+
+
+_process_limiters: weakref.WeakSet[ProcessRateLimiter] = weakref.WeakSet()
+
+
+@reset_in_child
+def _reset() -> None:
+    for limiter in list(_process_limiters):
+        limiter.reset_after_fork()
 
 
 def _close(attempts: list[LeaseAttempt]) -> None:

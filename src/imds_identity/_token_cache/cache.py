@@ -6,6 +6,7 @@ import threading
 import weakref
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
+from functools import partial
 
 from .._core.failure import Failure, Reason, Refused
 from .._core.freshness import State, decide
@@ -23,12 +24,14 @@ from .pool import FetchPool
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from contextvars import Context
     from typing import Any, TypeVar
 
     from .._core.claims import Challenge
     from .._core.key import Key
     from .._core.token import Token
     from .._http.exchange import Random
+    from .._http.runner import RateLimiter
     from .._platform.clock import Clock
     from .entry import CacheEntry
     from .flight import Fetch, OnResult, Outcome, Start
@@ -71,6 +74,7 @@ class TokenCache:
         self.elsewhere: dict[str, TokenCache] = {}
         self.random = random
         self.unavailable_endpoints = UnavailableEndpoints()
+        self.rate_limiters: dict[str, RateLimiter] = {}
         self.start = start or in_a_thread
         self.checks = BackgroundChecks(clock, self.start)
         self._pool = FetchPool(clock, self.start)
@@ -265,11 +269,7 @@ class TokenCache:
     def _start_flight(
         self, flight: Flight, *, blocks: bool, is_awaited: bool, in_queue: bool = True
     ) -> None:
-        context = copy_context()
-
-        def run() -> None:
-            context.run(self._run, flight)
-
+        run = partial(self._run, flight, copy_context())
         try:
             if in_queue:
                 self._pool.submit(flight, run, blocks=blocks, is_awaited=is_awaited)
@@ -281,10 +281,12 @@ class TokenCache:
             else:
                 self._complete(flight, unexpected_failure(error))
 
-    def _run(self, flight: Flight) -> None:
-        """Run the fetch of ``flight``, unless another thread runs it, and complete the flight."""
-        if not self._locked(flight.start):
-            return
+    def _run(self, flight: Flight, context: Context) -> None:
+        """Run the fetch of ``flight`` in ``context``, unless another thread runs it."""
+        if self._locked(flight.start):
+            context.run(self._fetch, flight)
+
+    def _fetch(self, flight: Flight) -> None:
         _current_flights.set((*_current_flights.get(), flight))
         outcome: Outcome = Interrupted()
         try:

@@ -60,7 +60,8 @@ class FetchPool:
             is_awaited: whether any caller waits.
 
         Raises:
-            RuntimeError: if no thread can be started and none is running.
+            RuntimeError: if no thread can be started, and none is running or the caller waits.
+            MemoryError: in the same case.
         """
         lane = self._lanes.setdefault(flight.key[:2], _Lane())
         worker = object()
@@ -70,7 +71,8 @@ class FetchPool:
                 self._start(functools.partial(self._work, lane, worker), blocks=blocks)
         except BaseException as error:
             lane.workers.discard(worker)
-            if not isinstance(error, RuntimeError) or blocks or not lane.workers:
+            cannot_start = isinstance(error, RuntimeError | MemoryError)
+            if not cannot_start or blocks or not lane.workers:
                 raise
 
     def _work(self, lane: _Lane, worker: object) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .._core.token import Token
     from .._core.token_request import TokenRequest
     from .._http.messages import Request, Response
-    from .._http.runner import ExchangeRunner, Heartbeat, Sender
+    from .._http.runner import ExchangeRunner, Heartbeat, RateLimiter, Sender
     from .._platform.clock import Clock
     from .._shared_cache.store import SharedCache
     from .._sources.host import TokenSource
@@ -127,22 +127,31 @@ class TokenExchange:
     def _runner(self, send: Sender, heartbeat: Heartbeat) -> ExchangeRunner:
         from .._http.retry_options import DEFAULT_RETRY
         from .._http.runner import ExchangeRunner
-        from .._shared_cache.rate_limit import rate_limiter_for
 
-        # A probed endpoint may not exist: it has no limits that are worth waiting for.
-        shared_cache = None if self._source.is_probe else self._shared_cache
-        random = self._token_cache.random
-        limiter = rate_limiter_for(shared_cache, self._source, random) if shared_cache else None
         options = self._options
         return ExchangeRunner(
             self._logged(send) if options and options.logs_requests else send,
             self._token_cache.clock,
-            limiter,
+            self._rate_limiter(),
             heartbeat,
-            random,
+            self._token_cache.random,
             LONGEST_EXCHANGE,
             (options and options.retry_options) or DEFAULT_RETRY,
         )
+
+    def _rate_limiter(self) -> RateLimiter | None:
+        from .._shared_cache.rate_limit import ProcessRateLimiter, rate_limiter_for
+
+        source, token_cache = self._source, self._token_cache
+        # A probed endpoint may not exist: it has no limits that are worth waiting for.
+        if source.is_probe or not source.is_per_machine:
+            return None
+        if self._shared_cache:
+            return rate_limiter_for(self._shared_cache, source, token_cache.random)
+        if self._options is not None and self._options.has_transport:
+            return None  # it may not send to the service at all, such as in a test
+        limiter = ProcessRateLimiter(token_cache.clock, token_cache.random)
+        return token_cache.rate_limiters.setdefault(source.endpoint, limiter)
 
     def _logged(self, send: Sender) -> Sender:
         """Return ``send`` with a line in the trace for each request, without secrets."""

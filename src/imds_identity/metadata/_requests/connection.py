@@ -12,10 +12,9 @@ from ..._http.transport import direct_sender
 from ..._platform.clock import SYSTEM_CLOCK
 from ..._shared_cache.location import shared_cache_for
 from ..._shared_cache.namespace import other_network
-from ..._shared_cache.rate_limit import METADATA_LIMITS, rate_limiter_for
+from ..._shared_cache.rate_limit import METADATA_LIMITS, ProcessRateLimiter, rate_limiter_for
 from ..._sources.registry import detect
 from ..errors import MetadataError, error_from, is_transient
-from .rate_limit import ProcessRateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +99,7 @@ def _rate_limiter(source: Source) -> RateLimiter:
     shared_cache = shared_cache and shared_cache.in_network(other_network())
     if shared_cache is None or not shared_cache.usable():
         # Not functools.cache: threads that start together would each get another limiter.
-        limiter = ProcessRateLimiter(SYSTEM_CLOCK, METADATA_LIMITS.per_second)
+        limiter = ProcessRateLimiter(SYSTEM_CLOCK, random.random, METADATA_LIMITS)
         return _process_limiters.setdefault(source.endpoint, limiter)
     metadata = Source(source.name, f"{source.endpoint}/metadata")
     return rate_limiter_for(shared_cache, metadata, random.random, METADATA_LIMITS)
