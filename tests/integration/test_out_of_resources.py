@@ -21,11 +21,13 @@ import os, sys
 {imports}
 import resource
 from imds_identity import ManagedIdentityCredential
+from imds_identity._platform.threads import join_all
 {credential}
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 opened = []
 
 def exhaust():
+    join_all(10)  # a thread that imports could close a file afterwards
     try:
         while True:
             opened.append(os.open("/dev/null", os.O_RDONLY))
@@ -42,6 +44,8 @@ def attempt(scope):
         get_token(scope)
     except Exception as error:
         raised = error
+    else:
+        raised = AssertionError("a token without a descriptor")
     release()
     kinds = [each.__name__ for each in type(raised).__mro__]
     assert "CredentialUnavailableError" not in kinds, kinds
