@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 
 from .._core.failure import Failure, Reason, Refused
@@ -24,7 +24,6 @@ from .pool import FetchPool
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from contextvars import Context
     from typing import Any, TypeVar
 
     from .._core.claims import Challenge
@@ -306,9 +305,8 @@ class TokenCache:
 
     def _complete(self, flight: Flight, outcome: Outcome) -> None:
         entry, now = self.entry(flight.key), self.clock.now()
-        token, failed_refresh = self._locked(
-            entry.store_result, flight, outcome, now, self.random()
-        )
+        stored = self._locked(entry.store_result, flight, outcome, now, self.random())
+        token, failed_refresh = stored
         ends_soon(yes=True)
         flight.complete(outcome)
         if isinstance(outcome, Interrupted):
