@@ -209,6 +209,7 @@ class TestHooks:
         credential = ManagedIdentityCredential(on_event=hook)
         assert credential.get_token(SCOPE).token
         wait_for(lambda: "on_event hook raised" in caplog.text)
+        assert "RuntimeError: of the hook" in caplog.text
         assert credential.get_token(SCOPE).token
 
     def test_hanging_hook_does_not_block_calls(self, imds_emulator: Emulator) -> None:

@@ -36,7 +36,7 @@ from imds_identity._azure_core.transports.sender import (
     is_async,
     sync_sender,
 )
-from imds_identity._core.failure import Malformed, Refused, Unavailable
+from imds_identity._core.failure import Malformed, Reason, Refused, Unavailable
 from imds_identity._http.connection import MAX_BODY
 from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError
 from imds_identity._http.messages import Request, Response
@@ -378,8 +378,10 @@ def test_closed_port_is_a_connection_failure(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
 def test_invalid_endpoint_is_reported(kind: str) -> None:
-    with pytest.raises(Unavailable, match="no request can be sent to"):
-        send_request(TRANSPORTS[kind](), Request("http://127.0.0.1:99999/", {}))
+    for url in ("http://127.0.0.1:99999/", "ftp://127.0.0.1/"):
+        with pytest.raises(Unavailable, match="no request can be sent to") as caught:
+            send_request(TRANSPORTS[kind](), Request(url, {}))
+        assert caught.value.reason is Reason.INVALID_SETTING
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)

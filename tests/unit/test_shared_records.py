@@ -139,6 +139,15 @@ def test_token_of_the_last_boot_is_ignored_without_a_boot_id(
     assert shared_cache.read(KEY) is None
 
 
+def test_token_that_would_be_valid_for_more_than_ten_years_is_ignored(
+    shared_cache: SharedCache, clock: FakeClock
+) -> None:
+    for years, is_valid in ((10, True), (11, False)):
+        shared_cache.clear()
+        shared_cache.write(Record(KEY, new_token(clock, life=years * 365 * 86400.0)))
+        assert (shared_cache.read(KEY) is not None) is is_valid
+
+
 def test_token_that_has_expired_by_the_wall_clock_is_ignored(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:

@@ -210,6 +210,20 @@ def test_token_that_another_process_fetched_for_the_same_claims_is_used(
     assert token_cache.get(entry, service, "c") is newer
 
 
+def test_failed_challenge_is_not_logged_as_a_failed_refresh(
+    token_cache: TokenCache,
+    entry: CacheEntry,
+    service: FakeService,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    token_cache.get(entry, service)
+    service.error = Refused("no token for these claims")
+    with pytest.raises(Refused, match="no token for these claims"):
+        token_cache.get(entry, service, claims="c")
+    assert not caplog.records
+    assert token_cache.get(entry, service).value == "token-1"
+
+
 def test_token_that_another_process_fetched_without_the_claims_is_not_used(
     token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
