@@ -169,10 +169,11 @@ def test_error_of_an_endpoint_that_a_variable_names_never_switches_the_identity(
 
 @pytest.mark.parametrize("ending", ["network", "host", "foo"])
 def test_docker_desktop_is_not_azure(responses: ResponseFactory, ending: str) -> None:
-    said = responses.raw(403, f"connecting to 169.254.169.254:80: to an unreachable {ending}.")
-    with pytest.raises(Unavailable, match=f"unreachable {ending}") as caught:
-        start().respond(said)
-    assert (caught.value.reason, caught.value.status) == (Reason.PROXY, 403)
+    text = f"connecting to 169.254.169.254:80: to an unreachable {ending}."
+    for said in (responses.raw(403, text), responses.json(403, {"error": text})):
+        with pytest.raises(Unavailable, match=f"unreachable {ending}") as caught:
+            start().respond(said)
+        assert (caught.value.reason, caught.value.status) == (Reason.PROXY, 403)
 
 
 @pytest.mark.parametrize("status", [401, 403, 405, 418])

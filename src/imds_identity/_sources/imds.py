@@ -80,9 +80,6 @@ def exchange(
     )
     if is_denial(response):
         raise access_denied(response, urlsplit(endpoint).path)
-    if response.is_from_docker:
-        problem = f"HTTP 403 did not come from IMDS: {response.error_text}"
-        raise Unavailable(problem, hint, reason=Reason.PROXY, status=403)
     if response.status == 404:
         raise _not_found(response, token_request)
     if response.status != 200:
@@ -129,7 +126,7 @@ def _authentic_response(
         )
     except Malformed as failure:  # compressed, too large, or not HTTP
         raise Unavailable(failure.problem, hint, reason=Reason.WRONG_SERVICE) from None
-    if is_authentic(response):
+    if is_authentic(response) and not response.is_from_docker:
         return response
     if response.is_redirect:
         raise refusal(response, token_request)
@@ -137,7 +134,7 @@ def _authentic_response(
     raise Unavailable(
         f"HTTP {response.status} did not come from IMDS: {text}",
         hint,
-        reason=Reason.WRONG_SERVICE,
+        reason=Reason.PROXY if response.is_from_docker else Reason.WRONG_SERVICE,
         status=response.status,
     )
 
