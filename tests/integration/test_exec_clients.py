@@ -149,7 +149,9 @@ sys.addaudithook(
     if event == "import" and requests
     else None
 )
-sys.exit(main(["exec", *sys.argv[2:], "--", sys.executable, "-c", sys.argv[1]]))
+status = main(["exec", *sys.argv[2:], "--", sys.executable, "-c", sys.argv[1]])
+requests.clear()  # the end of the program may import
+sys.exit(status)
 """
 
 
