@@ -175,7 +175,7 @@ class TokenCache:
                 yield found
                 polls += 1
                 # A challenge has its own flight, whose token this entry contains a moment earlier.
-                if claims is None and entry.token is not before:
+                if claims is None and not found.outcome and entry.token is not before:
                     found = self.join_or_start(entry, fetch, claims, **options)
             token = found.result(self.clock.now()) if isinstance(found, Flight) else found
             if token:

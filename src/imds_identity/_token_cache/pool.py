@@ -125,8 +125,7 @@ class _Lane:
         """Return the next flight for ``worker``, or None if its thread is to end."""
         queue = self._awaited or self._refreshes
         # It is not registered after a hook, or after a signal handler raised where it was started.
-        is_extra = len(self.workers - {worker}) >= MOST_WORKERS
-        if not queue or (is_extra and worker not in self.workers):
+        if not queue or (worker not in self.workers and len(self.workers) >= MOST_WORKERS):
             self.workers.discard(worker)
             return None
         self.workers.add(worker)
