@@ -85,7 +85,7 @@ class EventLog:
     def _new_watcher(self) -> Watcher:
         client: MetadataClient = client_of(self._emulator)
         client._connection.clock = LinkedClock(self._clock)
-        client._connection._rate_limiter = None  # type: ignore[assignment]
+        client._connection._rate_limiter = lambda: None  # type: ignore[assignment, method-assign, return-value]
         return client.watch(state_file=self._state)
 
 

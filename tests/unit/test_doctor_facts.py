@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,9 @@ from imds_identity._core.claims import claims_in
 from imds_identity._http.exchange import ConnectFailed
 from imds_identity._http.messages import Request, Response
 from imds_identity._platform.environment import Environment
+from imds_identity._shared_cache.location import shared_cache_for
+from imds_identity._sources.azure_vm import ImdsSource
+from imds_identity.doctor._facts import shared_cache as shared_cache_facts
 from imds_identity.doctor._facts.agent import certificate_expiry
 from imds_identity.doctor._facts.facts import Route
 from imds_identity.doctor._facts.network import (
@@ -29,7 +33,7 @@ from imds_identity.doctor._facts.service_probe import (
     TOTAL_SECONDS,
     RecordingSender,
 )
-from imds_identity.doctor._facts.shared_cache import directory_problem
+from imds_identity.doctor._facts.shared_cache import directory_problem, gather_cache
 from imds_identity.doctor._facts.system import detect_container, read_workload_token
 
 if TYPE_CHECKING:
@@ -242,3 +246,17 @@ def test_remaining_time_limits_each_request(clock: FakeClock, responses: Respons
 @given(st.text(max_size=200))
 def test_any_text_can_be_parsed_as_a_token(text: str) -> None:
     assert isinstance(claims_in(text), dict)
+
+
+def test_shared_directory_that_hangs_is_reported_after_a_limited_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, path = threading.Event(), str(tmp_path / "on-nfs")
+    monkeypatch.setattr(shared_cache_facts, "directory_problem", lambda _: hangs.wait(30))
+    shared_cache = shared_cache_for(path)
+    assert shared_cache is not None
+    assert shared_cache.directory._watchdog is not None
+    monkeypatch.setattr(shared_cache.directory._watchdog, "_seconds", 0.1)
+    state = gather_cache(path, ImdsSource("http://127.0.0.1:9/token"), Environment())
+    hangs.set()
+    assert state.problem == "it does not respond: its file server may be down"

@@ -49,16 +49,27 @@ def test_processes_share_the_limit_if_they_share_a_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(tmp_path / "cache"))
-    assert isinstance(MetadataConnection("http://127.0.0.1:9")._rate_limiter, RateLimiter)
+    assert isinstance(MetadataConnection("http://127.0.0.1:9")._rate_limiter(), RateLimiter)
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
-    assert isinstance(MetadataConnection("http://127.0.0.1:9")._rate_limiter, ProcessRateLimiter)
+    assert isinstance(MetadataConnection("http://127.0.0.1:9")._rate_limiter(), ProcessRateLimiter)
     assert (
-        MetadataConnection("http://127.0.0.1:9")._rate_limiter
-        is MetadataConnection("http://127.0.0.1:9")._rate_limiter
+        MetadataConnection("http://127.0.0.1:9")._rate_limiter()
+        is MetadataConnection("http://127.0.0.1:9")._rate_limiter()
     )
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "perhaps")
     with pytest.raises(ValueError, match="IMDS_IDENTITY_CACHE"):
         MetadataConnection("http://127.0.0.1:9")
+
+
+def test_constructor_does_not_access_the_shared_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may run in the thread of an event loop, and the directory may hang."""
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(tmp_path / "cache"))
+    connection = MetadataConnection("http://127.0.0.1:9")
+    assert not (tmp_path / "cache").exists()
+    connection._rate_limiter()
+    assert (tmp_path / "cache").exists()
 
 
 def test_an_arc_agent_is_contacted_by_address(

@@ -12,6 +12,7 @@ from ..._core.identity import Identity
 from ..._platform.files import access_problem
 from ..._shared_cache.location import default_paths, parse_setting, shared_cache_for
 from ..._shared_cache.mounts import current_mounts
+from ..._shared_cache.open_directory import NoUsableDirectory
 from ..._shared_cache.rate_limit import rate_limiter_for
 from .facts import CachedToken, CacheState
 from .service_probe import no_jitter
@@ -49,8 +50,16 @@ def _choose_directory(
         mounted = current_mounts()
         defaults = default_paths(environment["XDG_RUNTIME_DIR"] or None)
         paths = [path for path in defaults if mounted.in_memory(os.path.dirname(path))] or [""]
-    checked = [(path, directory_problem(path)) for path in paths]
+    checked = [(path, _problem(shared_cache, path)) for path in paths]
     return next((pair for pair in checked if not pair[1]), checked[0])
+
+
+def _problem(shared_cache: SharedCache, path: str) -> str:
+    """Return why a directory cannot be the cache, within a few seconds also if it hangs."""
+    try:
+        return shared_cache.directory.run(directory_problem, path)
+    except NoUsableDirectory:
+        return "it does not respond: its file server may be down"
 
 
 def directory_problem(path: str) -> str:

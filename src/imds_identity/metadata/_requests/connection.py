@@ -45,13 +45,28 @@ class MetadataConnection:
             self.base = self.base.replace("://localhost", "://127.0.0.1", 1)
             self.host = source.endpoint.partition("://")[2]
         self.clock: Clock = SYSTEM_CLOCK
-        self._rate_limiter = _rate_limiter(source)
+        self._source = source
+        self._shared_cache = shared_cache_for()
 
     def run(self, steps: Steps[T], seconds: float = EXCHANGE_SECONDS) -> T:
         """Return the result of an exchange that may take ``seconds`` with its retries."""
         with direct_sender(self.clock) as send:
-            runner = ExchangeRunner(send, self.clock, self._rate_limiter, seconds=seconds)
+            runner = ExchangeRunner(send, self.clock, self._rate_limiter(), seconds=seconds)
             return self.convert(runner.run, steps)
+
+    def _rate_limiter(self) -> RateLimiter:
+        """Return the limiter for metadata requests; token requests have a separate limit.
+
+        Not in the constructor, which may run in the thread of an event loop: it accesses files.
+        """
+        shared_cache = self._shared_cache and self._shared_cache.in_network(other_network())
+        source = self._source
+        if shared_cache is None or not shared_cache.usable():
+            # Not functools.cache: threads that start together would each get another limiter.
+            limiter = ProcessRateLimiter(SYSTEM_CLOCK, random.random, METADATA_LIMITS)
+            return _process_limiters.setdefault(source.endpoint, limiter)
+        metadata = Source(source.name, f"{source.endpoint}/metadata")
+        return rate_limiter_for(shared_cache, metadata, random.random, METADATA_LIMITS)
 
     def convert(self, function: Callable[[D], T], value: D) -> T:
         """Return ``function(value)``; a Failure becomes a MetadataError."""
@@ -91,18 +106,6 @@ def _source(endpoint: str | None) -> Source:
         name = source.variable or "endpoint"
         raise ValueError(f"{name} must be an http or https URL, not {sanitize(source.endpoint)!r}")
     return source
-
-
-def _rate_limiter(source: Source) -> RateLimiter:
-    """Return the limiter for metadata requests; token requests have a separate limit."""
-    shared_cache = shared_cache_for()
-    shared_cache = shared_cache and shared_cache.in_network(other_network())
-    if shared_cache is None or not shared_cache.usable():
-        # Not functools.cache: threads that start together would each get another limiter.
-        limiter = ProcessRateLimiter(SYSTEM_CLOCK, random.random, METADATA_LIMITS)
-        return _process_limiters.setdefault(source.endpoint, limiter)
-    metadata = Source(source.name, f"{source.endpoint}/metadata")
-    return rate_limiter_for(shared_cache, metadata, random.random, METADATA_LIMITS)
 
 
 _process_limiters: dict[str, ProcessRateLimiter] = {}
