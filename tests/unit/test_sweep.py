@@ -315,7 +315,7 @@ class TestAmountOfWork:
         assert names(shared_cache) == []
 
     def test_clean_directory_is_listed_after_few_writes_only(
-        self, shared_cache: SharedCache, monkeypatch: pytest.MonkeyPatch
+        self, shared_cache: SharedCache, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         listings, list_names = [], Directory.names
 
@@ -327,6 +327,9 @@ class TestAmountOfWork:
         for _ in range(35):
             shared_cache.sweep()
         assert len(listings) == 3
+        clock.seconds += 10
+        shared_cache.sweep()
+        assert len(listings) == 4
 
     @pytest.mark.parametrize("claims", [None, '{"access_token": {"xms_event": {}}}'])
     @pytest.mark.parametrize("is_refused", [True, False])

@@ -166,6 +166,7 @@ def remove_lock_file(directory: Directory, name: str) -> bool:
         return directory.remove(name)  # it fails while a process has the file open
     with suppress(OSError):
         file = directory.open(name, "r+")
+        flock.close_in_children(file)
         try:
             is_free = flock.try_lock(file) and _is_same(file, directory.stat(name))
             return is_free and directory.remove(name)

@@ -23,6 +23,7 @@ _MOST_EXAMINED = 256
 _MANY_REMOVED = 16
 """Files that a sweep has removed, from which the next write sweeps again."""
 _WRITES_PER_SWEEP = 16
+_SWEEP_SECONDS = 10.0
 _KEEP_SECONDS = 10.0
 """Seconds for which a lock file is kept, because it may be needed again."""
 _DRAFT_SECONDS = 60.0
@@ -38,11 +39,14 @@ class Sweeper:
         self._directory = directory
         self._clock = clock
         self._writes_left = 0
+        self._swept_at = float("-inf")
 
     def after_write(self) -> None:
-        """Sweep after the first write of this process, and then after some of the others."""
+        """Sweep, unless this process has swept a short time or a few writes ago."""
         self._writes_left -= 1
-        if self._writes_left < 0:
+        now = self._clock.now()
+        if self._writes_left < 0 or now >= self._swept_at + _SWEEP_SECONDS:
+            self._swept_at = now
             is_clean = self._directory.run(self._sweep) < _MANY_REMOVED
             self._writes_left = _WRITES_PER_SWEEP if is_clean else 0
 
