@@ -223,6 +223,13 @@ def test_missing_response_ends_a_chain(name: str) -> None:
     assert failure.reason is Reason.NO_RESPONSE
 
 
+def test_untrusted_certificate_ends_a_chain() -> None:
+    error = Unavailable("TLS certificate verification failed", "", reason=Reason.TLS)
+    failure = failure_of(steps("app-service"), error)
+    assert isinstance(failure, Refused)
+    assert failure.reason is Reason.TLS
+
+
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("text", ["", "busy"])
 def test_plain_text_error_of_the_service_ends_a_chain(

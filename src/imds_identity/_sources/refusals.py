@@ -97,8 +97,8 @@ def refusal(response: Response, token_request: TokenRequest) -> Failure:
         retry = f": retry in {seconds:.0f} s" if seconds else ""
         return Refused(
             f"throttled by the service (HTTP 429, {text}){retry}",
-            "Find the program that sends too many requests: a VM may send 20 per second, and 5 at "
-            "the same time.",
+            "Find the program that sends too many requests. On a VM, the limits are 20 per second "
+            "and 5 at the same time.",
             reason=Reason.THROTTLED,
             status=status,
             retry_after=seconds,

@@ -91,7 +91,7 @@ def _response(
             )
         )
     except Unavailable as failure:
-        if failure.reason not in (Reason.UNREACHABLE, Reason.NO_RESPONSE):
+        if failure.reason not in (Reason.UNREACHABLE, Reason.NO_RESPONSE, Reason.TLS):
             raise
         raise Refused(failure.problem, failure.hint, reason=failure.reason) from None
 
