@@ -29,6 +29,7 @@ from imds_identity import (
     CredentialUnavailableError,
     ManagedIdentityCredential,
     ManagedIdentityError,
+    TokenRefusedError,
 )
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from support import TlsServer
