@@ -13,7 +13,9 @@ part() {
     key="$home/$name.installed"
     # This part is installed in the given environment, so its marker file is there.
     if [ "$name" = clients ]; then key="$("$python" -c 'import sys; print(sys.prefix)')/.interop-$name"; fi
-    if [ -e "$key" ] && [ "$key" -nt tests/interop/setup.sh ]; then return; fi
+    if [ -e "$key" ] && [ -z "$(find tests/interop -newer "$key" \( -name setup.sh -o -name requirements.txt \))" ]; then
+        return
+    fi
     echo "installing $name"
     if "$@" >"$home/$name.log" 2>&1; then touch "$key" "$home/$name.installed"; else echo "  failed: see $home/$name.log"; fi
 }
@@ -70,6 +72,12 @@ debian() {
             for package in *.deb; do dpkg -x "$package" .; done)
 }
 
+# Servers, task queues and notebooks in the versions that docs/programs.md names.
+programs() {
+    "$python" -m venv "$home/programs" &&
+        "$home/programs/bin/python" -m pip install --editable . -r tests/interop/programs/requirements.txt
+}
+
 # Dask, Ray and Spark each get an environment: they are large and pin their dependencies.
 framework() {
     "$python" -m venv "$home/$1" &&
@@ -104,6 +112,7 @@ part spark java_and_spark
 part servers servers
 part chromium chromium
 part more more
+part programs programs
 part duckdb duckdb
 part debian debian debian waagent cloud-init
 part packer debian packer packer

@@ -594,8 +594,9 @@ def test_replaced_secret_is_not_sent_to_the_old_endpoint(
         credential = ManagedIdentityCredential()
         monkeypatch.setenv("IDENTITY_HEADER", "a-new-secret")
         monkeypatch.setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:9/other")
-        with pytest.raises(ManagedIdentityError, match="HTTP 401"):
+        with pytest.raises(ManagedIdentityError, match="HTTP 401") as caught:
             credential.get_token("https://vault.azure.net")
+        assert "IDENTITY_ENDPOINT was replaced in this process: create a new" in str(caught.value)
     assert len(server.requests) == 1
 
 

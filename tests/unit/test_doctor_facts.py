@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -116,6 +116,19 @@ def test_slow_route_print_means_that_the_routes_are_unknown(
     monkeypatch.setattr(subprocess, "run", time_out)
     with pytest.raises(TimeoutError):  # an OSError, for which gather_network has no routes
         run_route_print()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="replaces the program by a shell script")
+def test_route_print_may_use_any_code_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's default encoding may be another one, and -X warn_default_encoding warns about it."""
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        assert "encoding" in options
+        return original(["printf", r"0.0.0.0 0.0.0.0 Verbindung\204 10.0.1.10 10\n"], **options)
+
+    original = subprocess.run
+    monkeypatch.setattr(subprocess, "run", run)
+    assert parse_windows_routes(run_route_print()) == (Route("10.0.1.10", "0.0.0.0/0", metric=10),)
 
 
 @given(st.text())

@@ -73,7 +73,7 @@ def facts(values: dict[str, str], connect_error: str = "") -> Facts:
 
 def test_added_host_is_detected_and_returns_tokens(made_up: HostSpec, clock: FakeClock) -> None:
     source = registry.detect(environment=Environment(VARIABLES))
-    assert str(source) == "a made-up host at http://127.0.0.1:9/made-up"
+    assert str(source) == "a made-up host at http://127.0.0.1:9/<hidden>"
     assert (source.name, source.variable) == ("made-up", VARIABLE)
     assert [source.is_probe, source.is_per_machine, source.knows_cae] == [False] * 3
     source.preload()

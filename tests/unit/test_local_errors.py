@@ -116,6 +116,11 @@ def test_exceptions_that_refer_to_each_other_are_read_once() -> None:
     assert local_failure(first) is None
 
 
+def test_search_for_the_cause_ends() -> None:
+    error = ValueError(*(ValueError(number) for number in range(100)), MemoryError())
+    assert local_failure(error) is None
+
+
 @pytest.mark.usefixtures("out_of_descriptors")
 @pytest.mark.parametrize(
     "error",

@@ -14,6 +14,7 @@ from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.exchange import ConnectFailed, ReadFailed
 from imds_identity._http.retry_options import DEFAULT_RETRY, RetryOptions
 from imds_identity._http.runner import ExchangeRunner
+from imds_identity._platform import proxy_agent
 from imds_identity._platform.environment import Environment
 from imds_identity._sources import azure_vm
 from imds_identity._sources.firmware import ASSET_TAG, Firmware
@@ -134,6 +135,32 @@ def test_error_of_imds_is_retried_where_the_firmware_is_not_readable(
     requests, failure = failed_fetch(lambda: responses.error(429), clock)
     assert (len(requests), clock.slept) == (5, [2, 4, 8, 16])
     assert isinstance(failure, Refused)
+
+
+@pytest.mark.parametrize(
+    ("is_azure", "is_visible", "kind"),
+    [
+        (True, False, Refused),
+        (None, True, Refused),
+        (False, True, Refused),
+        (None, False, Unavailable),
+        (False, False, Unavailable),
+    ],
+)
+def test_firmware_and_the_guest_proxy_agent_show_where_an_empty_response_comes_from(
+    clock: FakeClock,
+    responses: ResponseFactory,
+    azure_firmware: Callable[[bool | None], None],
+    monkeypatch: pytest.MonkeyPatch,
+    is_azure: bool | None,
+    is_visible: bool,
+    kind: type[Failure],
+) -> None:
+    azure_firmware(is_azure)
+    monkeypatch.setattr(proxy_agent, "is_visible", lambda: is_visible)
+    requests, failure = failed_fetch(lambda: responses.raw(403), clock)
+    assert (type(failure), len(requests)) == (kind, 1)
+    assert (failure.reason is Reason.METADATA_SECURITY) == (kind is Refused)
 
 
 def test_firmware_that_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

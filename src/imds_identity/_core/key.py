@@ -33,4 +33,4 @@ def key_for(source: Source, identity: Identity, resource: str, *, cae: bool = Fa
     """Return the cache key of a token; services compare identities case-insensitively."""
     selector, value = source.resolve(identity)
     kind = "cae" if cae and source.knows_cae else ""
-    return Key(source.name, source.endpoint, selector, ascii_lower(value), resource, cae=kind)
+    return Key(source.name, source.key_endpoint, selector, ascii_lower(value), resource, cae=kind)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from .._core.failure import Failure, Reason, Refused, Unavailable
 from .._core.secret import Secret
+from .._core.source import url_secrets
 from .exchange import Send, TransportError
 from .messages import Request, Response
 from .retry_options import DEFAULT_RETRY, RetryOptions
@@ -101,7 +102,8 @@ class ExchangeRunner:
             result: T = done.value
             return result
         except Failure as failure:
-            for secret in step_runner.secrets:  # a service may echo what it received
+            # A service may echo what it received.
+            for secret in [*step_runner.secrets, *url_secrets(step_runner.url)]:
                 failure.redact(secret)
             failure.attempts, failure.seconds = step_runner.attempts, self.clock.now() - started
             raise
@@ -113,6 +115,7 @@ class _StepRunner:
     def __init__(self, runner: ExchangeRunner) -> None:
         self.attempts = 0
         self.secrets: list[Secret] = []
+        self.url = ""
         self._runner = runner
         self._remaining = runner.seconds
         self._step_started = 0.0
@@ -193,6 +196,7 @@ class _StepRunner:
         if request.auth is not None:  # not earlier: the rate limiter may have waited for long
             request = request.auth(request)
         self.secrets += [value for value in request.headers.values() if isinstance(value, Secret)]
+        self.url = request.url
         self.attempts += 1
         clock = self._runner.clock
         started = clock.now()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from .._core.secret import Secret
+from .._core.source import shown_url, url_secrets
 from .._version import __version__
 from .connection import timed_out
 from .exchange import ConnectFailed, ReadFailed, TransportError
@@ -73,12 +74,14 @@ def redacted(text: str, request: Request) -> str:
             text = value.redacted(text)
         elif name.lower() == "authorization":
             text = Secret(value).redacted(text)
+    for secret in url_secrets(request.url):
+        text = secret.redacted(text)
     return sanitize(text)
 
 
 def invalid_url(request: Request) -> Unavailable:
     """Return the failure of a request that cannot be sent."""
-    where = sanitize(request.url.partition("?")[0].rpartition("@")[2])
+    where = shown_url(request.url.partition("?")[0])
     return Unavailable(
         f"no request can be sent to {where}: it is not a valid http or https URL, or a header is "
         "not valid",

@@ -73,7 +73,7 @@ def rate_limiter_for(
     shared_cache: SharedCache, source: Source, random: Random, limits: Limits = IDENTITY_LIMITS
 ) -> RateLimiter:
     """Return the rate limiter of the endpoint of ``source``."""
-    name = shared_cache.name_of(Key(source.name, source.endpoint))
+    name = shared_cache.name_of(Key(source.name, source.key_endpoint))
     return RateLimiter(shared_cache, name, random, limits)
 
 

@@ -10,16 +10,9 @@ import functools
 import json
 from typing import NamedTuple
 
-try:  # hashlib would load OpenSSL, which doubles the memory of a small program
-    from _sha2 import sha256  # type: ignore[import-not-found] # Python 3.12 and newer
-except ImportError:
-    try:
-        from _sha256 import sha256  # type: ignore[import-not-found]
-    except ImportError:  # not CPython
-        from hashlib import sha256
-
 from .._core.failure import failure_from_dict, failure_to_dict
 from .._core.key import Key
+from .._core.secret import sha256
 from .._core.token import Token
 from .._core.token_response import canonical_type, is_token
 
@@ -58,8 +51,7 @@ class Record(NamedTuple):
 def digest_of(namespace: Namespace, key: Key) -> str:
     """Return the name of the files for ``key``, which does not reveal the identity."""
     content = json.dumps([FORMAT, *namespace, *key]).encode()
-    digest: str = sha256(content).hexdigest()
-    return digest[:DIGEST_LENGTH]
+    return sha256(content)[:DIGEST_LENGTH]
 
 
 def expiry_of(record: Record) -> float:

@@ -19,7 +19,7 @@ class UnavailableEndpoints:
         self._known: dict[str, tuple[float, float, Failure]] = {}
 
     def remember(
-        self, endpoint: str, failure: Failure, now: float, *, may_respond_later: bool = False
+        self, endpoint: str, failure: Failure, now: float, *, may_respond_later: bool
     ) -> None:
         """Make `check` raise ``failure`` for a while, counted from the first failure.
 

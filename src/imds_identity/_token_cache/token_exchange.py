@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._core.failure import Failure, Unavailable
 from .._core.secret import Secret
+from .._core.source import shown_url
 from .._http.local_errors import unexpected_failure
 from .flight import LONGEST_EXCHANGE, Interrupted
 from .notifications import notify
@@ -167,7 +168,7 @@ class TokenExchange:
                 raise
             finally:
                 # The service may echo anything, including the secret that was sent to it.
-                line = redacted(f"{request.method} {request.url}: {outcome}", request)
+                line = redacted(f"{request.method} {shown_url(request.url)}: {outcome}", request)
                 self.trace.requests.append(line)
             return response
 

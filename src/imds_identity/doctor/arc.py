@@ -78,7 +78,7 @@ def check_agent_running(facts: Facts) -> Verdict:
     if not probe.connect_error:
         return skipped("no connection was attempted")
     start = f"{_terms(facts).start}; azcmagent show"
-    seen = f"{installed}; {sanitize(facts.source.endpoint)}: {probe.connect_error}"
+    seen = f"{installed}; {facts.source.shown_endpoint}: {probe.connect_error}"
     if agent.installed:
         return failure(seen, "the Azure Arc agent is installed but not running", start)
     return failure(

@@ -117,9 +117,11 @@ CATALOG = {
     ),
     "II025": CatalogEntry(
         "responding server", "the status, headers and start of the first responses",
-        "Another cloud's metadata service, Docker Desktop, a captive portal or a proxy responds.",
-        "Server: EC2ws; Metadata-Flavor: Google; Via; a redirect; an HTML page.",
-        "Exempt the address from the proxy or portal, or use another credential there.", _VM,
+        "Another cloud's metadata service, Docker Desktop, a captive portal, a proxy or the VM's "
+        "guest proxy agent responds.",
+        "Server: EC2ws; Metadata-Flavor: Google; Via; a redirect; HTML; 403 without a body.",
+        "Exempt the address from the proxy or portal, allow the program in the VM's access rules, "
+        "or use another credential there.", _VM,
     ),
     "II026": CatalogEntry(
         "response", "whether a request gets a response once the connection is made",

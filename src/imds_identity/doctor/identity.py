@@ -99,7 +99,7 @@ def check_identity_recreated(facts: Facts) -> Verdict:
     if claims is None:
         return skipped("there is no token to compare")
     new = str(claims.get("oid", ""))
-    wanted = str(facts.identity), facts.source.endpoint
+    wanted = str(facts.identity), facts.source.key_endpoint
     cached = {t.object_id for t in facts.cache.tokens if (t.selector, t.endpoint) == wanted}
     if new and (old := sorted(cached - {new, ""})):
         return failure(

@@ -146,8 +146,7 @@ def check_container(facts: Facts) -> Verdict:
     is_loopback = host == "localhost" or host.startswith("127.")
     if is_loopback and facts.probe.connect_error and not facts.agent.installed:
         return failure(
-            f"{container} container; {sanitize(facts.source.endpoint)}: "
-            f"{facts.probe.connect_error}",
+            f"{container} container; {facts.source.shown_endpoint}: {facts.probe.connect_error}",
             "this container has a separate loopback interface, where the host's service does not "
             "listen",
             "run the container with --network host (in Kubernetes: hostNetwork: true), and mount "

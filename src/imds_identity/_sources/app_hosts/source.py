@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..._core.failure import Failure
 from ..._core.secret import Secret
 from ..._platform.environment import variable_value
 from ..._platform.log import is_logged, log
@@ -73,18 +74,25 @@ class AppHostSource(TokenSource):
         from .exchange import exchange
 
         token_request = token_request._replace(identity=self.resolve(token_request.identity))
-        return runner.run(
-            exchange(
-                self.spec,
-                self.endpoint,
-                token_request,
-                runner.random,
-                runner.retry_options,
-                secret=self.secret,
-                thumbprint=self.thumbprint,
-                replaced_secret=self._replaced_secret,
-            )
+        steps = exchange(
+            self.spec,
+            self.endpoint,
+            token_request,
+            runner.random,
+            runner.retry_options,
+            secret=self.secret,
+            thumbprint=self.thumbprint,
+            replaced_secret=self._replaced_secret,
         )
+        try:
+            return runner.run(steps)
+        except Failure as failure:
+            name = self.spec.endpoint_variable
+            if variable_value(name) not in ("", self.endpoint):
+                failure.hint = (
+                    f"{name} was replaced in this process: create a new credential. {failure.hint}"
+                )
+            raise
 
     def _replaced_secret(self) -> Secret | None:
         """Return the app's secret, and use it from now on, if its variable has another value now.

@@ -95,7 +95,7 @@ def run_route_print() -> str:
         completed = subprocess.run(  # noqa: S603 - a system program, by its full path
             [command, "print", "-4"],
             capture_output=True,
-            text=True,
+            encoding="ascii",  # enough for addresses
             errors="replace",
             timeout=_ROUTE_SECONDS,
             check=False,

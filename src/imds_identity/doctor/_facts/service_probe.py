@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ..._core.claims import claims_in
 from ..._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from ..._core.identity import SYSTEM_ASSIGNED
+from ..._core.source import shown_url
 from ..._core.token_request import TokenRequest
 from ..._http.dates import http_date
 from ..._http.exchange import ConnectFailed, TransportError
@@ -68,7 +69,7 @@ class RecordingSender:
             raise ConnectFailed(f"the doctor sends at most {MAX_REQUESTS} requests")
         if self.seconds_left < _MIN_SECONDS:
             raise ConnectFailed(f"the doctor sends no requests after {TOTAL_SECONDS:g} s")
-        path = urlsplit(request.url).path
+        path = urlsplit(shown_url(request.url)).path
         started, left = self.clock.now(), self.seconds_left
         try:
             response = self._send(request.with_timeouts(min(request.connect_seconds, left), left))

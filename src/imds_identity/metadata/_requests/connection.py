@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, TypeVar
 
-from ..._core.failure import Failure, sanitize
-from ..._core.source import ARC, IMDS, Source
+from ..._core.failure import Failure
+from ..._core.source import ARC, IMDS, Source, shown_url
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender
 from ..._platform.clock import SYSTEM_CLOCK
@@ -73,7 +73,7 @@ class MetadataConnection:
         try:
             return function(value)
         except Failure as failure:
-            failure.request_summary = failure.request_summary or sanitize(self.base)
+            failure.request_summary = failure.request_summary or shown_url(self.base)
             reason = failure
         # Outside the handler: the context of an exception holds frames with whole documents.
         raise error_from(reason)
@@ -104,7 +104,7 @@ def _source(endpoint: str | None) -> Source:
         source = Source(found.name, found.endpoint.partition("/metadata/")[0], found.variable)
     if not source.endpoint.startswith(("http://", "https://")):
         name = source.variable or "endpoint"
-        raise ValueError(f"{name} must be an http or https URL, not {sanitize(source.endpoint)!r}")
+        raise ValueError(f"{name} must be an http or https URL, not {source.shown_endpoint!r}")
     return source
 
 
