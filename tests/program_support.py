@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imds_identity.emulator import Emulator
-
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from collections.abc import Callable
+
+    from imds_identity.emulator import Emulator
 
 PROGRAMS = Path(__file__).with_name("programs")
 RESOURCES = tuple(f"https://resource-{number}.example" for number in range(3))
@@ -23,7 +23,8 @@ class ProgramHost:
     """An emulated VM on which programs run.
 
     Args:
-        directory: an empty directory, for the shared token cache.
+        emulator_factory: the fixture.
+        directory: an empty directory: the working directory, with the shared token cache.
         python: the interpreter of the programs.
         import_path: folders from which they import modules.
         latency: the seconds that the service takes for each response.
@@ -31,6 +32,7 @@ class ProgramHost:
 
     def __init__(
         self,
+        emulator_factory: Callable[..., Emulator],
         directory: Path,
         python: Path | str = sys.executable,
         import_path: tuple[Path, ...] = (PROGRAMS,),
@@ -39,14 +41,9 @@ class ProgramHost:
         self.directory = directory
         self.python = python
         self._import_path = os.pathsep.join(map(str, import_path))
-        self.emulator = Emulator(key_vault=False, latency=latency, resources=["https://*.example"])
-
-    def __enter__(self) -> Self:
-        self.emulator.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.emulator.stop()
+        self.emulator = emulator_factory(
+            key_vault=False, latency=latency, resources=["https://*.example"]
+        )
 
     @property
     def environment(self) -> dict[str, str]:

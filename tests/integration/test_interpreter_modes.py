@@ -16,7 +16,9 @@ import typing_extensions
 from program_support import PROGRAMS, RESOURCES, ProgramHost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+
+    from imds_identity.emulator import Emulator
 
 PROGRAM = str(PROGRAMS / "every_credential.py")
 STRICT = ("-X", "dev", "-X", "warn_default_encoding", "-bb", "-W", "error")
@@ -26,15 +28,13 @@ MODES = {
     "dev": (*STRICT, PROGRAM),
     "optimized": ("-OO", "-W", "error", PROGRAM),
     "isolated": ("-I", *STRICT, "-c", f"{ISOLATED}runpy.run_path({PROGRAM!r}, {{}}, '__main__')"),
-    "module": (*STRICT, "-m", "every_credential"),
     "runpy": (*STRICT, "-c", "import runpy; runpy.run_module('every_credential', {}, '__main__')"),
 }
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[ProgramHost]:
-    with ProgramHost(tmp_path) as running:
-        yield running
+def host(emulator_factory: Callable[..., Emulator], tmp_path: Path) -> ProgramHost:
+    return ProgramHost(emulator_factory, tmp_path)
 
 
 @pytest.mark.parametrize("mode", MODES)

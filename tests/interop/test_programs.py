@@ -20,9 +20,11 @@ from interop_support import REPOSITORY, require_part
 from program_support import PROGRAMS, ProgramHost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from collections.abc import Set as AbstractSet
     from pathlib import Path
+
+    from imds_identity.emulator import Emulator
 
 pytestmark = pytest.mark.interop
 
@@ -30,7 +32,7 @@ FOLDER = REPOSITORY / "tests/interop/programs"
 STRICT = {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"}
 # Servers warn that they do not close the socket that they listen on, and asyncio of slow steps.
 EXPECTED_OUTPUT = (
-    r"Exception ignored in: <socket\.socket [^\n]*laddr=[^\n]*/socket>\n"
+    r"Exception ignored [^\n]*<socket\.socket [^\n]*laddr=[^\n]*/socket>:?\n"
     r"ResourceWarning: unclosed [^\n]*\n|"
     r"Executing <[^\n]* took [\d.]+ seconds\n|"
     r"\nworker: Warm shutdown \(MainProcess\)\n"
@@ -41,10 +43,9 @@ WORKERS = 2
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[ProgramHost]:
+def host(emulator_factory: Callable[..., Emulator], tmp_path: Path) -> ProgramHost:
     python = require_part("programs") / "programs/bin/python"
-    with ProgramHost(tmp_path, python, (PROGRAMS, FOLDER), latency=0.2) as running:
-        yield running
+    return ProgramHost(emulator_factory, tmp_path, python, (PROGRAMS, FOLDER), latency=0.2)
 
 
 @contextmanager
@@ -140,6 +141,7 @@ GUNICORN = {
     "sync": (["--worker-class=sync"], ["/sync", "/new", "/aio"]),
     "gthread": (["--worker-class=gthread", "--threads=4"], ["/sync", "/new", "/aio"]),
     "gevent": (["--worker-class=gevent"], ["/sync", "/new"]),
+    "uvicorn": (["--worker-class=uvicorn_worker.UvicornWorker"], ["/sync", "/new", "/aio"]),
     "sync-preload": (["--preload"], ["/sync", "/new", "/aio"]),
     "gthread-preload": (["--preload", "--threads=4"], ["/sync", "/new", "/aio"]),
     "gevent-preload": (["--preload", "--worker-class=gevent"], ["/sync", "/new"]),
@@ -150,8 +152,9 @@ GUNICORN = {
 def test_gunicorn(host: ProgramHost, name: str) -> None:
     options, paths = GUNICORN[name]
     command = ["-m", "gunicorn", f"--workers={WORKERS}", "--bind=unix:{path}", "--log-level=error"]
+    app = "asgi_app:app" if name == "uvicorn" else "wsgi_app:app"
     variables = {"FETCH_AT_IMPORT": "1"} if "preload" in name else {}
-    with server(host, *command, *options, "wsgi_app:app", **variables) as running:
+    with server(host, *command, *options, app, **variables) as running:
         before = workers_of(host, running, paths)
         running.process.send_signal(signal.SIGHUP)
         workers_of(host, running, paths, other_than=before)
@@ -202,6 +205,12 @@ def test_green_threads(host: ProgramHost, library: str, when: str) -> None:
     assert result["steps"] > 15  # of about 60
 
 
+def test_eventlet_on_an_asyncio_loop(host: ProgramHost) -> None:
+    program = str(FOLDER / "green_threads.py")
+    result = host.run_job(program, "eventlet", "before-import", EVENTLET_HUB="asyncio", **STRICT)
+    assert result["steps"] > 15
+
+
 def test_ipykernel_with_nest_asyncio(host: ProgramHost) -> None:
     host.emulator.fault(delay=3, times=1)  # while the first cell is interrupted
     host.run_job(str(FOLDER / "notebook.py"))
@@ -219,10 +228,12 @@ def test_tokens(number, worker_id):
 """
 
 
-def test_pytest_xdist(tmp_path: Path) -> None:
+def test_pytest_xdist(emulator_factory: Callable[..., Emulator], tmp_path: Path) -> None:
     (tmp_path / "test_user.py").write_text(USER_TESTS)
-    with ProgramHost(tmp_path) as host:
-        host.run("-m", "pytest", "-q", "-n", "2", "-W", "error", "test_user.py", **STRICT)
-        results = [json.loads(path.read_text()) for path in tmp_path.glob("gw[01]-*.json")]
-        assert len(results) == 8
-        host.check(list(chain.from_iterable(results)))
+    host = ProgramHost(emulator_factory, tmp_path)
+    options = ["-p", "xdist", "-n", "2", "-W", "error"]
+    variables = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **STRICT}
+    host.run("-m", "pytest", "-q", *options, "test_user.py", **variables)
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("gw[01]-*.json")]
+    assert len(results) == 8
+    host.check(list(chain.from_iterable(results)))

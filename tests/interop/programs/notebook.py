@@ -27,8 +27,10 @@ sync_job(credential)
 """
 # With nest_asyncio, a running loop may run another coroutine to its end.
 AFTER = """
-import nest_asyncio
-nest_asyncio.apply()
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # nest_asyncio uses deprecated functions
+    import nest_asyncio
+    nest_asyncio.apply()
 new = imds_identity.aio.ManagedIdentityCredential()
 digests.append(asyncio.run(aio_job(new)))
 digests += asyncio.get_event_loop().run_until_complete(tasks_job(new))
