@@ -127,6 +127,11 @@ def test_numbers_out_of_range_are_refused(name: str, planted: Any) -> None:
         failure_from_dict({**FACTS, name: planted})
 
 
+def test_missing_numbers_in_a_record_become_zero() -> None:
+    failure = failure_from_dict({**FACTS, "attempts": None, "seconds": None})
+    assert (failure.attempts, failure.seconds) == (0, 0.0)
+
+
 def test_escape_sequences_in_a_record_are_removed() -> None:
     failure = failure_from_dict(
         {**FACTS, "problem": "\x1b]0;owned\x07", "request_summary": "\u202eevil"}

@@ -74,6 +74,20 @@ def test_string_0_is_no_string() -> None:
     assert firmware_in(maker + tag) == Firmware()
 
 
+def test_first_structure_with_the_field_counts() -> None:
+    short = structure(3, b"\x01\x03\x00\x00", b"its fields end before the tag")
+    tag = structure(3, b"\x01\x03\x00\x00\x01", ASSET_TAG.encode())
+    later = structure(3, b"\x01\x03\x00\x00\x01", b"of another chassis")
+    assert firmware_in(short + tag + later).asset_tag == ASSET_TAG
+
+
+def test_table_is_read_up_to_an_impossible_structure() -> None:
+    tag = structure(3, b"\x01\x03\x00\x00\x01", ASSET_TAG.encode())
+    assert firmware_in(bytes([1, 3, 0, 0]) + b"\0\0" + tag) == Firmware()
+    assert firmware_in(bytes([127, 4, 0, 0]) + b"\0\0" + tag).asset_tag == ASSET_TAG
+    assert firmware_in(tag[:-1]) == Firmware()
+
+
 @given(st.binary(max_size=200))
 def test_any_table_is_read_to_its_end(table: bytes) -> None:
     assert firmware_in(table).asset_tag != ASSET_TAG

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.failure import Failure, Unavailable
+from imds_identity._http.dates import retry_after_seconds
 from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed, Send
 from imds_identity._http.messages import CONNECT_SECONDS, Request, Response
 from imds_identity._http.retry import TOKEN_RULES, RetryRule, with_retries
@@ -133,6 +134,11 @@ def test_retry_after_date_uses_the_clock_of_the_service(responses: ResponseFacto
         "date": formatdate(service, usegmt=True),
     }
     assert responses.error(429, **dates).retry_after == 30
+
+
+def test_retry_after_of_any_length_is_finite() -> None:
+    assert retry_after_seconds("9" * 5000, 0.0) == 999_999_999
+    assert retry_after_seconds(" 7 ", 0.0) == 7
 
 
 @given(st.text())

@@ -74,7 +74,7 @@ def firmware_in(table: bytes) -> Firmware:
     """
     found: dict[int, str] = {}
     position = 0
-    while len(table) >= position + 4 > position:
+    while len(table) >= position + 4:
         kind, length = table[position], table[position + 1]
         end = table.find(_STRINGS_END, position + length)
         if length < 4 or end < 0:
