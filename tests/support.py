@@ -200,18 +200,26 @@ class RawServer:
         then: sent repeatedly afterwards, until the client disconnects.
         every: seconds between the repetitions.
         hold: whether to keep the connection open at the end.
+        tls: the context for https; None for http.
     """
 
     def __init__(
-        self, response: bytes = b"", then: bytes = b"", every: float = 0.01, *, hold: bool = False
+        self,
+        response: bytes = b"",
+        then: bytes = b"",
+        every: float = 0.01,
+        *,
+        hold: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.requests: list[bytes] = []
         self.closed = threading.Event()
         self._response, self._then, self._every, self._hold = response, then, every, hold
         self._stopped = threading.Event()
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._threads = [threading.Thread(target=self._listen, daemon=True)]
         self._threads[0].start()
 
@@ -238,8 +246,11 @@ class RawServer:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        connection.settimeout(0.05)
         try:
+            if self._tls:
+                connection.settimeout(10)
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            connection.settimeout(0.05)
             with connection:
                 if self._received(connection):
                     connection.sendall(self._response)
@@ -383,10 +394,13 @@ class FakeCredential:
 
 
 class FakeHttpResponse(io.BytesIO):
-    """A response of http.client."""
+    """A response of http.client, and the `ApiResponse` for it."""
+
+    length = 0
 
     def __init__(self, status: int, body: Any = None, **headers: str) -> None:
-        super().__init__(b"" if body is None else json.dumps(body).encode())
+        self.body = b"" if body is None else json.dumps(body).encode()
+        super().__init__(self.body)
         self.status = status
         self.reason = "Reason"
         self.headers = Message()

@@ -90,6 +90,22 @@ def captured_requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return requests
 
 
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "application/json"])
+def test_control_characters_of_a_raw_body_are_escaped_on_a_terminal(
+    run_rest: Any, monkeypatch: pytest.MonkeyPatch, content_type: str
+) -> None:
+    def open_(*_: object, **__: object) -> Any:
+        response = FakeHttpResponse(200, Content_Type=content_type)
+        response.write(b"{\x1b]0;title\x07\xff\n")
+        response.seek(0)
+        return response
+
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", open_)
+    assert run_rest("GET", "/x")[1] == b"{\x1b]0;title\x07\xff\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run_rest("GET", "/x")[1] == rb"{\x1b]0;title\x07\xff" + b"\n"
+
+
 def test_path_belongs_to_resource_manager(
     run_rest: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

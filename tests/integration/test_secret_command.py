@@ -7,16 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from imds_identity._platform import windows
+from imds_identity._platform.environment import patched_environ
 from imds_identity.cli import main
-from imds_identity.cli._api.hosts import origin_url, resource_for
+from imds_identity.cli._api.hosts import cloud_getter, origin_url, service_of
 from imds_identity.cli._api.vault import SecretAddress, parse_reference, parse_secret_url
-from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED
-from imds_identity.metadata.clouds import CHINA, PUBLIC
+from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED, Machine
+from imds_identity.metadata.clouds import CHINA, CLOUDS, PUBLIC
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
 
 VAULT = "https://vault.azure.net"
+TOP_DOMAINS = {
+    "AzurePublicCloud": "azure.com",
+    "AzureUSGovernmentCloud": "usgovcloudapi.net",
+    "AzureChinaCloud": ".cn",
+}
 PROGRAM = [sys.executable, "-m", "imds_identity"]
 
 
@@ -120,6 +127,21 @@ def test_terminal_requires_show(
     assert "--show" in capsys.readouterr().err
 
 
+def test_control_characters_are_escaped_on_a_terminal(
+    vault: str,
+    imds_emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    imds_emulator.key_vault.secrets["escapes"] = "-----\r\na\tb\x1b[31m\x9b0m\u202eü\r\x00\n"
+    reference = f"{vault}/secrets/escapes"
+    assert main(["secret", reference, "--resource", VAULT, "--show"]) == 0
+    assert capsys.readouterr().out == imds_emulator.key_vault.secrets["escapes"]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["secret", reference, "--resource", VAULT, "--show"]) == 0
+    assert capsys.readouterr().out == "-----\na\tb\\x1b[31m\\x9b0m\\u202eü\\r\\x00\n"
+
+
 @pytest.mark.parametrize(
     ("host", "resource"),
     [
@@ -138,7 +160,68 @@ def test_terminal_requires_show(
     ],
 )
 def test_resource_is_inferred_from_the_host(host: str, resource: str | None) -> None:
-    assert resource_for(host) == resource
+    cloud = next((each for each in CLOUDS if host.endswith(TOP_DOMAINS[each.name])), PUBLIC)
+    service = service_of(host, lambda: cloud)
+    assert (service and service.resource) == resource
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "account.blob.core.chinacloudapi.cn",
+        "account.queue.core.usgovcloudapi.net",
+        "account.blob.core.cloudapi.de",
+        "management.microsoftazure.de",
+        "my.vault.usgovcloudapi.net",
+        "my.vault.microsoftazure.de",
+        "management.chinacloudapi.cn",
+        "GRAPH.microsoft.us",
+        "microsoftgraph.chinacloudapi.cn",
+    ],
+)
+def test_host_of_another_cloud_gets_no_token(
+    imds_emulator: Emulator, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    for more in ((), ("--resource", "https://storage.azure.com")):
+        assert main(["rest", "GET", f"https://{host}/x", *more]) == 2
+        assert "but this machine to AzurePublicCloud: refusing" in capsys.readouterr().err
+    assert main(["secret", f"kv://{host}/x", "--resource", VAULT]) == 2
+    assert imds_emulator.token_requests == []
+
+
+def test_machine_sends_tokens_to_hosts_of_its_own_cloud(start_emulator: Any) -> None:
+    emulator = start_emulator(machine=Machine(environment="AzureChinaCloud"))
+    with patched_environ(emulator.environment()):
+        cloud = cloud_getter(Namespace(cloud=None))
+        service = service_of("my.vault.azure.cn", cloud)
+        assert service is not None
+        assert service.resource == "https://vault.azure.cn"
+        with pytest.raises(ValueError, match=r"pass --cloud AzurePublicCloud"):
+            service_of("my.vault.azure.net", cloud)
+        public = cloud_getter(Namespace(cloud="AzurePublicCloud"))
+        assert service_of("my.vault.azure.net", public) is not None
+
+
+def test_authority_of_a_workload_identity_names_the_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", "https://login.chinacloudapi.cn/")
+    assert cloud_getter(Namespace(cloud=None))() == CHINA
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "kv://management.azure.com/x",
+        "kv://graph.microsoft.com/x",
+        "https://account.blob.core.windows.net/secrets/x",
+    ],
+)
+def test_other_services_of_azure_are_not_vaults(
+    imds_emulator: Emulator, capsys: pytest.CaptureFixture[str], reference: str
+) -> None:
+    for more in ((), ("--resource", VAULT)):
+        assert main(["secret", reference, *more]) == 2
+        assert "is not a key vault" in capsys.readouterr().err
+    assert imds_emulator.token_requests == []
 
 
 @pytest.mark.parametrize(

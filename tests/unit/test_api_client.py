@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import urllib.request
 from typing import TYPE_CHECKING, Any, cast
 from urllib.error import URLError
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imds_identity._core.failure import Unavailable
-from imds_identity.cli._api.client import ApiClient, ApiError, ApiRequest
+from imds_identity.cli._api import paging, sender
+from imds_identity.cli._api.client import ApiClient, ApiError
+from imds_identity.cli._api.hosts import origin_url
 from imds_identity.cli._api.operation import LongRunningOperation
 from imds_identity.cli._api.paging import all_pages
+from imds_identity.cli._api.sender import ApiRequest
+from imds_identity.emulator._pki.certificates import Authority, pem, server_context
 from support import FakeHttpResponse as Response
+from support import RawServer
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
+    from collections.abc import Callable
+    from pathlib import Path
 
+    from imds_identity.cli._api.sender import ApiResponse
     from support import FakeClock
 
 ARM = "https://management.azure.com"
@@ -37,13 +48,13 @@ class Service:
         self.claims.append(claims)
         return f"token-{len(self.claims)}"
 
-    def _send(self, request: ApiRequest, token: str) -> HTTPResponse:
+    def _send(self, request: ApiRequest, token: str) -> ApiResponse:
         self.requests.append((request.method, request.url))
         self.tokens.append(token)
         response = self._responses.pop(0)
         if isinstance(response, OSError):
             raise response
-        return cast("HTTPResponse", response)
+        return cast("ApiResponse", response)
 
 
 def test_throttled_request_is_retried(clock: FakeClock) -> None:
@@ -101,7 +112,7 @@ def test_token_is_not_sent_to_another_host(clock: FakeClock, location: str) -> N
     with pytest.raises(ApiError, match="refusing to follow a link to another host"):
         service.client.request(ApiRequest("GET", ITEM))
     for header in ("Location", "Azure_AsyncOperation", "Operation_Location"):
-        response = cast("HTTPResponse", Response(202, **{header: location}))
+        response = cast("ApiResponse", Response(202, **{header: location}))
         with pytest.raises(ApiError, match="refusing to follow a link to another host"):
             LongRunningOperation(service.client, ApiRequest("POST", ITEM), print).wait(response)
     service = Service(clock, Response(200, {"value": [], "nextLink": location}))
@@ -179,9 +190,19 @@ def test_loop_of_pages_is_an_error(clock: FakeClock) -> None:
         all_pages(service.client, ApiRequest("GET", ITEM))
 
 
+def test_endless_list_is_an_error(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [Response(200, {"value": ["x" * 90], "nextLink": f"/{i}"}) for i in range(9)]
+    monkeypatch.setattr(paging, "_MAX_PAGES", 5)
+    with pytest.raises(ApiError, match="more than 5 pages"):
+        all_pages(Service(clock, *pages).client, ApiRequest("GET", ITEM))
+    monkeypatch.setattr(paging, "_MAX_BYTES", 300)
+    with pytest.raises(ApiError, match="or 300 bytes"):
+        all_pages(Service(clock, *pages[:4]).client, ApiRequest("GET", ITEM))
+
+
 def waited(service: Service, method: str, response: Response) -> tuple[int, list[str]]:
     lines: list[str] = []
-    first = cast("HTTPResponse", response)
+    first = cast("ApiResponse", response)
     last = LongRunningOperation(service.client, ApiRequest(method, ITEM), lines.append).wait(first)
     return last.status, lines
 
@@ -237,3 +258,90 @@ def test_completed_request_is_not_polled(clock: FakeClock) -> None:
     assert waited(service, "POST", Response(200))[0] == 200
     assert waited(service, "GET", Response(404, Location="https://evil.example"))[0] == 404
     assert clock.slept == []
+
+
+@pytest.fixture
+def exchanged(tmp_path: Path) -> Callable[..., ApiResponse]:
+    """Send a request to a TLS server with a scripted response."""
+    authority = Authority("test")
+    tls = server_context(authority, tmp_path, "127.0.0.1")
+    trust = ssl.create_default_context(cadata=pem(authority.certificate).decode())
+
+    def exchange(*response: Any) -> ApiResponse:
+        with RawServer(*response, tls=tls) as server:
+            client = ApiClient(sender.Sender(trust), lambda _: "token")
+            return client.request(ApiRequest("GET", f"{server.url}/"))
+
+    return exchange
+
+
+def test_complete_response_is_returned(exchanged: Callable[..., ApiResponse]) -> None:
+    response = exchanged(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+    assert (response.status, response.body) == (200, b"hello")
+
+
+def test_endless_response_is_an_error(
+    exchanged: Callable[..., ApiResponse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "_MAX_BODY", 100_000)
+    with pytest.raises(ApiError, match="larger than 100000 bytes"):
+        exchanged(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, 0.0)
+    with pytest.raises(ApiError, match="more than 65536 bytes when reading header line"):
+        exchanged(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 65536, 0.0)
+
+
+def test_endlessly_slow_response_is_an_error(
+    exchanged: Callable[..., ApiResponse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "_RESPONSE_SECONDS", 0.2)
+    for head in (b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ", b""):
+        with pytest.raises(ApiError, match=r"no complete response within 0\.2 s"):
+            exchanged(head, b"x", 0.01)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"nonsense\r\n\r\n",
+        b"",
+    ],
+)
+def test_incomplete_or_invalid_response_is_an_error(
+    exchanged: Callable[..., ApiResponse], response: bytes
+) -> None:
+    with pytest.raises(ApiError, match=r"^https://127\.0\.0\.1:"):
+        exchanged(response)
+
+
+HOSTS_THAT_CHANGE = [
+    "[::1%25.vault.azure.net]",
+    "[::1%25eth0]",
+    "evil%2ecom%23.vault.azure.net",
+    "127.0.0.1%00.vault.azure.net",
+    "evil.com;.vault.azure.net",
+    "a_b.vault.azure.net",
+    "$(id).vault.azure.net",
+    "...",
+]
+
+
+@pytest.mark.parametrize("host", HOSTS_THAT_CHANGE)
+def test_host_names_have_only_letters_digits_hyphens_and_dots(clock: FakeClock, host: str) -> None:
+    service = Service(clock)
+    with pytest.raises(ValueError, match=r"invalid (host name|URL)"):
+        service.client.request(ApiRequest("GET", f"https://{host}/secrets/a"))
+    assert service.tokens == []
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60))
+def test_urllib_connects_to_the_host_that_was_checked(text: str) -> None:
+    """It decodes percent signs, for example."""
+    try:
+        origin = origin_url(f"https://{text}.vault.azure.net/x")
+    except ValueError:
+        return
+    request = urllib.request.Request(f"https://{text}.vault.azure.net/x")
+    assert request.host.lower().removesuffix(":443") == origin.removeprefix("https://")

@@ -37,9 +37,8 @@ from imds_identity._azure_core.transports.sender import (
     sync_sender,
 )
 from imds_identity._core.failure import Malformed, Reason, Refused, Unavailable
-from imds_identity._http.connection import MAX_BODY
 from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError
-from imds_identity._http.messages import Request, Response
+from imds_identity._http.messages import MAX_BODY, Request, Response
 from imds_identity._token_cache.flight import Interrupted
 from support import RawServer, RealTimeClock
 

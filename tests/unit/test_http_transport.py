@@ -18,9 +18,9 @@ import pytest
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.secret import Secret
 from imds_identity._http import connection as http_connection
-from imds_identity._http.connection import MAX_BODY, Deadline
+from imds_identity._http.connection import Deadline
 from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError, send
-from imds_identity._http.messages import Request, Response
+from imds_identity._http.messages import MAX_BODY, Request, Response
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._http.transport import direct_sender
 from support import WINE, FakeClock, RawServer, RealTimeClock
@@ -232,6 +232,19 @@ def test_body_size_is_limited(framed: bool) -> None:
                 sent(server.url)
 
 
+@pytest.mark.parametrize(("size", "fits"), [(MAX_BODY + 9, True), (MAX_BODY + 10, False)])
+def test_request_may_have_another_size_limit(size: int, fits: bool) -> None:
+    with RawServer(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(size)) as server:
+        request = Request(server.url, {})
+        request.max_body = MAX_BODY + 9
+        with direct_sender(RealTimeClock()) as send_:
+            if fits:
+                assert len(send_(request).body) == size
+                return
+            with pytest.raises(Malformed, match=f"larger than {MAX_BODY + 9} bytes"):
+                send_(request)
+
+
 def test_huge_body_is_not_read_completely() -> None:
     def flood(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -317,7 +330,7 @@ def test_header_fields_and_chunk_sizes_count_for_the_size_of_a_response(
     with socket.socket() as connection:
         content = io.BytesIO(bytes(size))
         reader = io.BufferedReader(
-            http_connection._BoundedReader(content, connection, Deadline(clock, 12))
+            http_connection._BoundedReader(content, connection, Deadline(clock, 12), MAX_BODY)
         )
         if fits:
             assert len(reader.read()) == size

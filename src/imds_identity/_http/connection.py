@@ -14,6 +14,7 @@ from .._core.failure import Malformed, sanitize
 from .._platform.threads import close_at_end, start_thread
 from .exchange import ConnectFailed, ReadFailed
 from .local_errors import local_failure
+from .messages import MAX_BODY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-MAX_BODY = 256 * 1024
-"""Bytes. A token response has about two thousand."""
-# Bytes with header fields and chunk sizes: a chunk of one byte has six more.
-_MAX_RESPONSE = 8 * MAX_BODY
+# Times the size of the body, for header fields and chunk sizes: a chunk of one byte has six more.
+_MAX_OVERHEAD = 8
 # Minimum seconds for each address of a name: an unreachable one leaves time for the next.
 _MIN_SECONDS_PER_ADDRESS = 1.0
 
@@ -67,15 +66,23 @@ class BoundedConnection(http.client.HTTPConnection):
         clock: measures the timeouts.
         connect_seconds: the timeout for connecting.
         seconds: the timeout for everything.
+        max_body: the size limit of the response's body, in bytes.
     """
 
     # http.client's class attribute, which a program may set to debug, would print secret headers.
     debuglevel = 0
 
     def __init__(
-        self, host: str, port: int, clock: Clock, connect_seconds: float, seconds: float
+        self,
+        host: str,
+        port: int,
+        clock: Clock,
+        connect_seconds: float,
+        seconds: float,
+        max_body: int = MAX_BODY,
     ) -> None:
         super().__init__(host, port)
+        self._max_body = max_body
         self._connect_seconds = min(connect_seconds, seconds)
         self._deadline = Deadline(clock, seconds)
 
@@ -88,7 +95,7 @@ class BoundedConnection(http.client.HTTPConnection):
 
     def response_class(self, sock: Any, **kwargs: Any) -> BoundedResponse:  # type: ignore[override]
         """Return the response that http.client reads from ``sock``."""
-        return bounded_response(sock, self._deadline, **kwargs)
+        return bounded_response(sock, self._deadline, self._max_body, **kwargs)
 
 
 def connect(host: str, port: int, seconds: float, clock: Clock) -> socket.socket:
@@ -122,10 +129,13 @@ def connect(host: str, port: int, seconds: float, clock: Clock) -> socket.socket
     raise ConnectFailed(reason or f"no connection within {seconds:.0f} s")
 
 
-def bounded_response(sock: socket.socket, deadline: Deadline, **kwargs: Any) -> BoundedResponse:
+def bounded_response(
+    sock: socket.socket, deadline: Deadline, max_body: int = MAX_BODY, **kwargs: Any
+) -> BoundedResponse:
     """Return the response from ``sock``; ``kwargs`` are those of ``http.client.HTTPResponse``."""
     response = BoundedResponse(sock, **kwargs)
-    response.fp = io.BufferedReader(_BoundedReader(response.fp.detach(), sock, deadline))
+    reader = _BoundedReader(response.fp.detach(), sock, deadline, max_body)
+    response.fp = io.BufferedReader(reader)
     return response
 
 
@@ -160,11 +170,14 @@ class BoundedResponse(http.client.HTTPResponse):
 class _BoundedReader(io.RawIOBase):
     """Reads from a socket until a deadline and up to a size."""
 
-    def __init__(self, raw: Any, connection: socket.socket, deadline: Deadline) -> None:
+    def __init__(
+        self, raw: Any, connection: socket.socket, deadline: Deadline, max_body: int
+    ) -> None:
         super().__init__()
         self._raw = raw
         self._connection = connection
         self._deadline = deadline
+        self._max_body = max_body
         self._size = 0
 
     def readable(self) -> bool:
@@ -184,8 +197,8 @@ class _BoundedReader(io.RawIOBase):
         except TimeoutError:
             raise self._deadline.error() from None
         self._size += size
-        if self._size > _MAX_RESPONSE:
-            raise too_large()
+        if self._size > _MAX_OVERHEAD * self._max_body:
+            raise too_large(self._max_body)
         return size
 
     def close(self) -> None:
@@ -199,9 +212,9 @@ def timed_out(seconds: float) -> ReadFailed:
     return ReadFailed(f"no complete response within {round(seconds, 1):g} s")
 
 
-def too_large() -> Malformed:
+def too_large(max_body: int = MAX_BODY) -> Malformed:
     """Return the error to raise past the size limit of a body."""
-    return Malformed(f"the response is larger than {MAX_BODY} bytes")
+    return Malformed(f"the response is larger than {max_body} bytes")
 
 
 def check_encoding(headers: Mapping[str, str] | Message) -> None:
@@ -214,13 +227,13 @@ def check_encoding(headers: Mapping[str, str] | Message) -> None:
         )
 
 
-def read_all(chunks: Iterable[bytes]) -> bytes:
+def read_all(chunks: Iterable[bytes], max_body: int = MAX_BODY) -> bytes:
     """Return all ``chunks`` joined; raise Malformed if they exceed the size limit."""
     body = bytearray()
     for chunk in chunks:
         body += chunk
-        if len(body) > MAX_BODY:
-            raise too_large()
+        if len(body) > max_body:
+            raise too_large(max_body)
     return bytes(body)
 
 

@@ -24,6 +24,8 @@ CONNECT_SECONDS = 2.0
 """Timeout of one attempt to connect, in seconds."""
 REQUEST_SECONDS = 12.0
 """Timeout of a whole request, from resolving the name to the last byte of the response."""
+MAX_BODY = 256 * 1024
+"""Bytes of a response's body. A token response has about two thousand."""
 # OAuth 2 uses the first two, other Azure services the last two.
 _ERROR_FIELDS = ("error", "error_description", "code", "message")
 _SERVICE_CODE = r"\bAADSTS[0-9]{4,7}\b"
@@ -62,11 +64,13 @@ class Request:
         server_tls: how to verify the server, if not by its host name and the usual authorities.
         over_internet: whether the request leaves this machine's network and therefore uses the
             proxies and certificates that the environment names.
+        max_body: the size limit of a response's body in bytes; only plain http supports another
+            one than `MAX_BODY`.
     """
 
     __slots__ = (
-        "auth", "body", "certificate", "connect_seconds", "headers", "method", "over_internet",
-        "seconds", "server_tls", "url",
+        "auth", "body", "certificate", "connect_seconds", "headers", "max_body", "method",
+        "over_internet", "seconds", "server_tls", "url",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +96,7 @@ class Request:
         self.connect_seconds = connect_seconds
         self.over_internet = over_internet
         self.server_tls: ServerTls | None = None
+        self.max_body = MAX_BODY
 
     def with_timeouts(self, connect_seconds: float | None, seconds: float | None) -> Request:
         """Return a copy of the request with other timeouts; None keeps the current one."""

@@ -83,7 +83,8 @@ def _send(request: Request, clock: Clock) -> Response:
 def _send_plain(request: Request, parts: SplitResult, clock: Clock) -> Response:
     target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     host, port = parts.hostname or "", parts.port or http.client.HTTP_PORT
-    connection = BoundedConnection(host, port, clock, request.connect_seconds, request.seconds)
+    timeouts = request.connect_seconds, request.seconds
+    connection = BoundedConnection(host, port, clock, *timeouts, request.max_body)
     sent_at = clock.now()
     try:
         try:
@@ -94,7 +95,7 @@ def _send_plain(request: Request, parts: SplitResult, clock: Clock) -> Response:
         return Response(
             status=response.status,
             headers=_headers_of(response),
-            body=_body_of(response),
+            body=_body_of(response, request.max_body),
             sent_at=sent_at,
             received_at=clock.now(),
             received_wall=clock.wall(),
@@ -111,7 +112,7 @@ def _headers_of(response: http.client.HTTPResponse) -> dict[str, str]:
     return headers
 
 
-def _body_of(response: http.client.HTTPResponse) -> bytes:
+def _body_of(response: http.client.HTTPResponse, max_body: int) -> bytes:
     """Return the whole body.
 
     Raises:
@@ -119,7 +120,7 @@ def _body_of(response: http.client.HTTPResponse) -> bytes:
         ReadFailed: if it is not complete in time.
     """
     check_encoding(response.headers)
-    body = read_all(iter(functools.partial(response.read, _CHUNK), b""))
+    body = read_all(iter(functools.partial(response.read, _CHUNK), b""), max_body)
     if response.length:
         raise ReadFailed(f"the response ended {response.length} bytes early")
     return body

@@ -21,6 +21,16 @@ def print_error(message: object) -> int:
     return FAILED
 
 
+def write_bytes(content: bytes) -> None:
+    """Write ``content`` to standard output; to a terminal with escaped control characters."""
+    if sys.stdout.isatty():
+        text = content.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        shown = (c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+        content = "".join(shown).encode()
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+
+
 def to_json(value: object) -> str:
     """Return ``value`` as indented JSON."""
     import json

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ._api.client import ApiError, ApiRequest, api_client, error_text
-from ._api.hosts import cloud_of, origin_url, resource_for
+from ._api.client import ApiError, api_client, error_text
+from ._api.hosts import cloud_getter, origin_url, service_of
 from ._api.operation import LongRunningOperation
 from ._api.paging import all_pages
+from ._api.sender import ApiRequest
 from .arguments import add_cloud, add_token_options
-from .output import print_error, to_json
+from .output import print_error, to_json, write_bytes
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-    from http.client import HTTPResponse
 
     from ._api.client import ApiClient
+    from ._api.sender import ApiResponse
 
 _EXAMPLES = """\
 examples:
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="wait until the long-running operation has ended, and print its result",
     )
-    add_cloud(parser, "a path")
+    add_cloud(parser, "a path, and whose hosts may get a token")
     add_token_options(parser)
 
 
@@ -89,12 +90,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace) -> tuple[ApiRequest, str]:
     """Return the request and the resource of its token."""
-    url = args.url
+    url, cloud = args.url, cloud_getter(args)
     if url.startswith("/") and not url.startswith("//"):
-        url = cloud_of(args).resource_manager + url
+        url = cloud().resource_manager + url
     host = urlsplit(origin_url(url)).hostname or ""
-    resource = args.resource or resource_for(host)
-    if resource is None:
+    service = service_of(host, cloud)
+    resource = args.resource or (service and service.resource)
+    if not resource:
         raise ValueError(f"cannot infer the resource of {host}; pass --resource")
     headers = dict(_header(each) for each in args.header)
     body = _body(args.body)
@@ -110,10 +112,9 @@ def _send(client: ApiClient, request: ApiRequest, args: argparse.Namespace) -> i
     response = client.request(request)
     if args.wait:
         response = LongRunningOperation(client, request, _progress()).wait(response)
-    with response:
-        if response.status >= 400:
-            return print_error(error_text(response))
-        _write(response)
+    if response.status >= 400:
+        return print_error(error_text(response))
+    _write(response)
     return 0
 
 
@@ -123,19 +124,13 @@ def _progress() -> Callable[[str], None]:
     return lambda line: print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
-def _write(response: HTTPResponse) -> None:
+def _write(response: ApiResponse) -> None:
     """Print the body; JSON is indented."""
-    if "json" not in response.headers.get("Content-Type", ""):
-        sys.stdout.flush()
-        shutil.copyfileobj(response, sys.stdout.buffer)
-        return
-    body = response.read()
-    try:
-        text = to_json(json.loads(body))
-    except (ValueError, RecursionError):
-        sys.stdout.buffer.write(body)
-    else:
-        print(text)
+    if "json" in response.headers.get("Content-Type", ""):
+        with suppress(ValueError, RecursionError):
+            print(to_json(json.loads(response.body)))
+            return
+    write_bytes(response.body)
 
 
 def _header(argument: str) -> tuple[str, str]:

@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ._api.client import ApiError, api_client
-from ._api.hosts import cloud_of
+from ._api.hosts import cloud_getter
 from ._api.vault import fetch_secrets, parse_reference, parse_secret_url
 from .arguments import add_cloud, add_output, add_token_options
-from .output import is_broken_pipe, print_error, to_json
+from .output import is_broken_pipe, print_error, to_json, write_bytes
 
 if TYPE_CHECKING:
     import argparse
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the token's resource, for a vault with a custom domain: https://vault.azure.net or "
         "another cloud's",
     )
-    add_cloud(parser, "kv://VAULT")
+    add_cloud(parser, "kv://VAULT, and whose vaults may get a token")
     add_token_options(parser)
     add_output(
         parser,
@@ -61,14 +61,13 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("standard output is a terminal; pass --show to print the secret anyway")
     if len(args.secrets) > 1 and args.output == "text":
         raise ValueError("several secrets require -o json")
+    cloud = cloud_getter(args)
     addresses = [
-        parse_secret_url(each)
-        if each.startswith("https:")
-        else parse_reference(each, partial(cloud_of, args))
+        parse_secret_url(each) if each.startswith("https:") else parse_reference(each, cloud)
         for each in args.secrets
     ]
     try:
-        bundles = fetch_secrets(addresses, partial(api_client, args), args.resource)
+        bundles = fetch_secrets(addresses, partial(api_client, args), cloud, args.resource)
         _write(_formatted(bundles, args.output), args.file)
     except ApiError as error:
         return print_error(error)
@@ -87,7 +86,7 @@ def _formatted(bundles: list[dict[str, object]], output: str) -> bytes:
 
 def _write(content: bytes, path: str | None) -> None:
     if path is None:
-        sys.stdout.buffer.write(content)
+        write_bytes(content)
         return
     from .._platform.output_files import write_output
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .._platform.files import write_all
 from ._api.client import api_client
-from ._api.hosts import cloud_of
+from ._api.hosts import cloud_getter
 from ._api.vault import fetch_secrets, parse_reference
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ def secret_variables(args: argparse.Namespace, *, inheritable: bool) -> dict[str
         raise ValueError("--env and --file set the same variable twice")
     if args.file and not hasattr(os, "memfd_create"):
         raise ValueError("--file requires Linux; use: imds-identity secret --file PATH")
-    addresses = [parse_reference(reference, partial(cloud_of, args)) for _, reference in pairs]
-    bundles = fetch_secrets(addresses, partial(api_client, args), args.vault_resource)
+    cloud = cloud_getter(args)
+    addresses = [parse_reference(reference, cloud) for _, reference in pairs]
+    bundles = fetch_secrets(addresses, partial(api_client, args), cloud, args.vault_resource)
     values = {name: str(bundle["value"]) for (name, _), bundle in zip(pairs, bundles, strict=True)}
     for name, _ in pairs[len(args.env) :]:
         values[name] = _memory_file(name, values[name].encode(), inheritable=inheritable)

@@ -82,6 +82,7 @@ CHINA = _cloud(
     storage="core.chinacloudapi.cn",
     attestation="metadata.azure.cn",
 )
+# Closed in 2021. It is trusted only where a caller names it, for old documents.
 GERMANY = _cloud(
     "AzureGermanCloud",
     authority="https://login.microsoftonline.de",
@@ -90,15 +91,21 @@ GERMANY = _cloud(
     storage="core.cloudapi.de",
     attestation="metadata.microsoftazure.de",
 )
-CLOUDS = (PUBLIC, US_GOVERNMENT, CHINA, GERMANY)
+CLOUDS = (PUBLIC, US_GOVERNMENT, CHINA)
+"""The current clouds."""
 STACK_HUB = "AzureStack"
 
-_BY_NAME = {cloud.name.upper(): cloud for cloud in CLOUDS}
+_BY_NAME = {cloud.name.upper(): cloud for cloud in (*CLOUDS, GERMANY)}
 
 
 def is_stack_hub(environment: str | None) -> bool:
     """Return whether an ``azEnvironment`` is Azure Stack Hub, whose operator chooses endpoints."""
     return environment is not None and environment.upper() == STACK_HUB.upper()
+
+
+def is_dns_name(name: str) -> bool:
+    """Return whether ``name`` consists of letters, digits, hyphens and dots."""
+    return name.isascii() and name.replace(".", "").replace("-", "").isalnum()
 
 
 def stack_hub_cloud(region: str, domain: str, authority: str) -> Cloud:
@@ -121,7 +128,7 @@ def stack_hub_cloud(region: str, domain: str, authority: str) -> Cloud:
         ValueError: if a name or the URL is invalid.
     """
     for name, value in (("region", region), ("domain", domain)):
-        if not value or not all(c.isascii() and (c.isalnum() or c in ".-") for c in value):
+        if not is_dns_name(value):
             raise ValueError(f"{name} must be a DNS name, not {value!r}")
     if not authority.startswith("https://"):
         raise ValueError(f"authority must be an https URL, not {authority!r}")

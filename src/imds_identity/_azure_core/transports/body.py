@@ -9,8 +9,8 @@ from azure.core.pipeline.transport import AsyncHttpResponse as OldAsyncHttpRespo
 from azure.core.pipeline.transport import HttpResponse as OldHttpResponse
 from azure.core.rest import AsyncHttpResponse, HttpResponse
 
-from ..._http.connection import MAX_BODY, check_encoding, timed_out, too_large
-from ..._http.messages import Response
+from ..._http.connection import check_encoding, timed_out, too_large
+from ..._http.messages import MAX_BODY, Response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

@@ -1,37 +1,30 @@
-"""Requests to Azure's REST APIs. A token is sent only to the host it was requested for.
-
-This uses the standard library, because importing ``requests`` takes three times as long and scripts
-call these commands often.
-"""
+"""Requests to Azure's REST APIs. A token is sent only to the host it was requested for."""
 
 from __future__ import annotations
 
 import json
-import os
-import ssl
-import urllib.request
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
 from urllib.parse import urljoin
 
 from ..._azure_core.bearer import claims_of
 from ..._core.failure import Failure, sanitize
 from ..._core.scope import resource_of
+from ..._http.exchange import TransportError
 from ..._http.messages import Response
 from ..._platform.clock import SYSTEM_CLOCK
-from ..._platform.environment import Environment
-from ..._version import __version__
 from ..arguments import doctor_command, token_client
 from .hosts import origin_url
+from .sender import Sender
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Mapping
-    from http.client import HTTPResponse
+    from collections.abc import Callable
 
     from ..._platform.clock import Clock
+    from .sender import ApiRequest, ApiResponse
 
-_TIMEOUT_SECONDS = 60.0
 _MAX_ATTEMPTS = 6
 _FIRST_PAUSE = 2.0
 _LONGEST_RETRY_AFTER = 300.0
@@ -45,26 +38,6 @@ class ApiError(Exception):
     """A request failed; the message gives the reason."""
 
 
-class ApiRequest:
-    """A request. It is not a tuple, because error trackers print the items of tuples."""
-
-    def __init__(
-        self,
-        method: str,
-        url: str,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        self.method = method
-        self.url = url
-        self.body = body
-        self.headers = dict(headers or {})
-
-    def with_url(self, url: str) -> ApiRequest:
-        """Return the same request with another URL."""
-        return ApiRequest(self.method, url, self.body, self.headers)
-
-
 class ApiClient:
     """Sends requests to one service.
 
@@ -73,7 +46,7 @@ class ApiClient:
 
     def __init__(
         self,
-        send: Callable[[ApiRequest, str], HTTPResponse],
+        send: Callable[[ApiRequest, str], ApiResponse],
         get_token: Callable[[str | None], str],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -81,7 +54,7 @@ class ApiClient:
         self._get_token = get_token
         self.clock = clock
 
-    def request(self, request: ApiRequest) -> HTTPResponse:
+    def request(self, request: ApiRequest) -> ApiResponse:
         """Send a request, and retry if the service throttles or is unavailable."""
         for attempt in range(_MAX_ATTEMPTS):
             response = self._follow_redirects(request)
@@ -90,17 +63,15 @@ class ApiClient:
             is_last = attempt == _MAX_ATTEMPTS - 1 or seconds > _LONGEST_RETRY_AFTER
             if is_last or not _is_retryable(request.method, response.status):
                 break
-            response.close()
             self.clock.sleep(seconds)
         return response
 
-    def _follow_redirects(self, request: ApiRequest) -> HTTPResponse:
+    def _follow_redirects(self, request: ApiRequest) -> ApiResponse:
         origin_url(request.url)  # before a token is requested
         for _ in range(_MAX_REDIRECTS):
             response = self._send_authorized(request)
             if response.status not in _REDIRECTS:
                 return response
-            response.close()
             url = same_origin_url(request, response.headers.get("Location", ""))
             if request.method not in _SAFE_METHODS:
                 raise ApiError(
@@ -109,23 +80,23 @@ class ApiClient:
             request = request.with_url(url)
         raise ApiError(f"the service redirects more than {_MAX_REDIRECTS} times")
 
-    def _send_authorized(self, request: ApiRequest) -> HTTPResponse:
+    def _send_authorized(self, request: ApiRequest) -> ApiResponse:
         response = self._send_once(request, None)
         claims = claims_of(response.status, dict(response.headers.items()))
         if claims is None:
             return response
-        response.close()
         return self._send_once(request, claims)
 
-    def _send_once(self, request: ApiRequest, claims: str | None) -> HTTPResponse:
+    def _send_once(self, request: ApiRequest, claims: str | None) -> ApiResponse:
         try:
             token = self._get_token(claims)
         except Failure as failure:
             raise ApiError(str(failure)) from None
         try:
             return self._send(request, token)
-        except (OSError, HTTPException) as error:
-            reason = getattr(error, "reason", error)
+        except (OSError, HTTPException, TransportError, Failure) as error:
+            # urllib raises URLError for an OSError.
+            reason = error.reason if isinstance(error, URLError) else error
             text = sanitize(str(getattr(reason, "strerror", None) or reason))
             api_error = ApiError(f"{origin_url(request.url)}: {text or type(error).__name__}")
         # Raised outside the handler: the exception's context has frames that hold the token.
@@ -145,19 +116,19 @@ def api_client(args: argparse.Namespace, resource: str) -> ApiClient:
             api_error = ApiError(f"{failure} To diagnose this, run: {command}")
         raise api_error
 
-    return ApiClient(_sender(), get_token)
+    return ApiClient(Sender(), get_token)
 
 
-def retry_after(response: HTTPResponse, clock: Clock) -> float | None:
+def retry_after(response: ApiResponse, clock: Clock) -> float | None:
     """Return the seconds of the response's Retry-After header, if there is a valid one."""
     headers = {name.lower(): value for name, value in response.headers.items()}
     now = clock.now()
     return Response(response.status, headers, b"", now, now, clock.wall()).retry_after
 
 
-def error_text(response: HTTPResponse) -> str:
+def error_text(response: ApiResponse) -> str:
     """Return an error response in one line."""
-    body = response.read(_MAX_ERROR_BYTES)
+    body = response.body[:_MAX_ERROR_BYTES]
     try:
         error = json.loads(body)["error"]
         text = f"{error['code']}: {error['message']}"
@@ -166,10 +137,10 @@ def error_text(response: HTTPResponse) -> str:
     return f"{response.status} {sanitize(response.reason or '')}: {sanitize(text)}"
 
 
-def json_of(response: HTTPResponse) -> Any:
+def json_of(response: ApiResponse) -> Any:
     """Return the body as JSON; None if it is something else."""
     try:
-        return json.loads(response.read())
+        return json.loads(response.body)
     except (ValueError, RecursionError):
         return None
 
@@ -183,53 +154,6 @@ def same_origin_url(request: ApiRequest, link: str) -> str:
     except ValueError:
         pass
     raise ApiError(f"refusing to follow a link to another host ({sanitize(link)})")
-
-
-class _KeepErrorResponses(urllib.request.HTTPErrorProcessor):
-    """Return responses of all statuses, instead of raising errors and following redirects."""
-
-    def http_response(
-        self,
-        request: urllib.request.Request,  # noqa: ARG002 - urllib's name
-        response: HTTPResponse,
-    ) -> HTTPResponse:
-        return response
-
-    https_response = http_response
-
-
-def _sender() -> Callable[[ApiRequest, str], HTTPResponse]:
-    https_handler = urllib.request.HTTPSHandler(context=_tls_context())
-    opener = urllib.request.build_opener(_KeepErrorResponses(), https_handler)
-
-    def send(request: ApiRequest, token: str) -> HTTPResponse:
-        headers = {
-            "User-Agent": f"imds-identity/{__version__}",
-            "Accept": "application/json",
-            **request.headers,
-            "Authorization": f"Bearer {token}",
-        }
-        response: HTTPResponse = opener.open(
-            urllib.request.Request(  # noqa: S310 - `origin_url` has checked the scheme
-                request.url, data=request.body, headers=headers, method=request.method
-            ),
-            timeout=_TIMEOUT_SECONDS,
-        )
-        return response
-
-    return send
-
-
-def _tls_context() -> ssl.SSLContext:
-    """Return a context that trusts the same certificates as ``requests``."""
-    bundle = Environment()["REQUESTS_CA_BUNDLE"]
-    if not bundle:
-        import certifi
-
-        bundle = certifi.where()
-    if os.path.isdir(bundle):
-        return ssl.create_default_context(capath=bundle)
-    return ssl.create_default_context(cafile=bundle)
 
 
 def _is_retryable(method: str, status: int) -> bool:

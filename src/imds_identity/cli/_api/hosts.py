@@ -2,51 +2,68 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from ..._azure_core.bearer import origin_of
 from ..._core.failure import sanitize
-from ...metadata.clouds import CLOUDS, PUBLIC, cloud_named
+from ..._platform.environment import variable_value
+from ...metadata.clouds import (
+    CHINA,
+    CLOUDS,
+    GERMANY,
+    PUBLIC,
+    US_GOVERNMENT,
+    Cloud,
+    cloud_named,
+    is_dns_name,
+)
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
-    from ...metadata.clouds import Cloud
-
-_GRAPHS = (
-    "https://graph.microsoft.com",
-    "https://graph.microsoft.us",
-    "https://dod-graph.microsoft.us",
-    "https://microsoftgraph.chinacloudapi.cn",
-)
+_GRAPHS = {
+    "graph.microsoft.com": PUBLIC,
+    "graph.microsoft.us": US_GOVERNMENT,
+    "dod-graph.microsoft.us": US_GOVERNMENT,
+    "microsoftgraph.chinacloudapi.cn": CHINA,
+}
 _STORAGE_SERVICES = ("blob", "dfs", "file", "queue", "table")
+_IPV6_CHARACTERS = frozenset("0123456789abcdef:.")
 
 
-def cloud_of(args: argparse.Namespace) -> Cloud:
-    """Return the cloud of ``--cloud``, else this machine's cloud, else the public cloud."""
-    if args.cloud is not None:
-        return cloud_named(args.cloud)
-    from ...metadata import MetadataClient, MetadataError
+class Service(NamedTuple):
+    """An Azure service: its cloud, and the resource whose tokens it accepts."""
 
-    try:
-        name = MetadataClient().get("compute/azEnvironment")
-    except MetadataError:
-        return PUBLIC
-    return cloud_named(name) if isinstance(name, str) and name else PUBLIC
+    cloud: Cloud
+    resource: str
+    is_vault: bool = False
 
 
-def resource_for(host: str) -> str | None:
-    """Return the resource whose tokens ``host`` accepts; None if it is not a host of Azure."""
-    host = host.lower()
-    for cloud in CLOUDS:
-        if host == urlsplit(cloud.resource_manager).hostname:
-            return cloud.resource_manager
-        if _is_subdomain(host, cloud.key_vault_suffix):
-            return f"https://{cloud.key_vault_suffix}"
-        if any(_is_subdomain(host, f"{s}.{cloud.storage_suffix}") for s in _STORAGE_SERVICES):
-            return "https://storage.azure.com"
-    return next((graph for graph in _GRAPHS if host == urlsplit(graph).hostname), None)
+def cloud_getter(args: argparse.Namespace) -> Callable[[], Cloud]:
+    """Return a function that returns the cloud of ``--cloud``, or else of this machine."""
+    if args.cloud is None:
+        return functools.cache(_machine_cloud)
+    cloud = cloud_named(args.cloud)
+    return lambda: cloud
+
+
+def service_of(host: str, cloud: Callable[[], Cloud]) -> Service | None:
+    """Return the Azure service at ``host``; None if the host's name is not one of Azure's.
+
+    Raises:
+        ValueError: if it belongs to a cloud other than ``cloud``. Some resources have the same name
+            in all clouds, so that it could use the token in this one.
+    """
+    service = _service_of(host.lower())
+    if service is not None and service.cloud != cloud():
+        raise ValueError(
+            f"{host} belongs to {service.cloud.name}, but this machine to {cloud().name}: refusing "
+            f"to send it a token. If it is the right host, pass --cloud {service.cloud.name}"
+        )
+    return service
 
 
 def origin_url(url: str) -> str:
@@ -61,13 +78,46 @@ def origin_url(url: str) -> str:
     if scheme != "https":
         raise ValueError(f"a token must not be sent unencrypted: {sanitize(url)!r} is not https")
     is_plain = url.isascii() and url.isprintable() and not any(c in url for c in ' \\"<>')
-    if not is_plain or not host or "@" in urlsplit(url).netloc:
+    if not is_plain or "@" in urlsplit(url).netloc:
         raise ValueError(
             f"invalid URL: {sanitize(url)!r}; use https://HOST/PATH without a user name, and "
             "percent-encode special characters"
         )
-    host = f"[{host}]" if ":" in host else host
+    is_ipv6 = ":" in host
+    # urllib decodes "%2e", and getaddrinfo removes "%" and a zone: both would change the host.
+    if not (_IPV6_CHARACTERS.issuperset(host) if is_ipv6 else is_dns_name(host)):
+        raise ValueError(
+            f"invalid host name in {sanitize(url)!r}: use letters, digits, hyphens and dots"
+        )
+    host = f"[{host}]" if is_ipv6 else host
     return f"https://{host}" if port == 443 else f"https://{host}:{port}"
+
+
+def _machine_cloud() -> Cloud:
+    """Return this machine's cloud, or else the public cloud."""
+    authority = variable_value("AZURE_AUTHORITY_HOST").rstrip("/")
+    if cloud := next((each for each in CLOUDS if each.authority == authority), None):
+        return cloud
+    from ...metadata import MetadataClient, MetadataError
+
+    client = MetadataClient()
+    try:
+        # Other hosts do not wait for the timeout of a metadata service.
+        name = client.get("compute/azEnvironment") if client.detect() else ""
+    except MetadataError:
+        return PUBLIC
+    return cloud_named(name) if isinstance(name, str) and name else PUBLIC
+
+
+def _service_of(host: str) -> Service | None:
+    for cloud in (*CLOUDS, GERMANY):
+        if host == urlsplit(cloud.resource_manager).hostname:
+            return Service(cloud, cloud.resource_manager)
+        if _is_subdomain(host, cloud.key_vault_suffix):
+            return Service(cloud, f"https://{cloud.key_vault_suffix}", is_vault=True)
+        if any(_is_subdomain(host, f"{s}.{cloud.storage_suffix}") for s in _STORAGE_SERVICES):
+            return Service(cloud, "https://storage.azure.com")
+    return Service(_GRAPHS[host], f"https://{host}") if host in _GRAPHS else None
 
 
 def _is_subdomain(host: str, suffix: str) -> bool:

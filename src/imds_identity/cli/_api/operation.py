@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..._core.failure import sanitize
-from .client import ApiError, ApiRequest, error_text, json_of, retry_after, same_origin_url
+from .client import ApiError, error_text, json_of, retry_after, same_origin_url
+from .sender import ApiRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from http.client import HTTPResponse
 
     from .client import ApiClient
+    from .sender import ApiResponse
 
 _DEFAULT_PAUSE = 10.0
 _LONGEST_PAUSE = 60.0
@@ -34,7 +35,7 @@ class LongRunningOperation:
         self._progress = progress
         self._started = client.clock.now()
 
-    def wait(self, response: HTTPResponse) -> HTTPResponse:
+    def wait(self, response: ApiResponse) -> ApiResponse:
         """Wait until the operation ends; return the response with its result."""
         if response.status not in (200, 201, 202):
             return response
@@ -52,7 +53,7 @@ class LongRunningOperation:
         finally:
             self._progress("")
 
-    def _poll_status(self, response: HTTPResponse, url: str, location: str) -> HTTPResponse:
+    def _poll_status(self, response: ApiResponse, url: str, location: str) -> ApiResponse:
         while True:
             response = self._poll(response, url)
             body = json_of(response)
@@ -63,12 +64,12 @@ class LongRunningOperation:
             return self._client.request(ApiRequest("GET", self._request.url))
         return self._client.request(ApiRequest("GET", location)) if location else response
 
-    def _poll_location(self, response: HTTPResponse, url: str) -> HTTPResponse:
+    def _poll_location(self, response: ApiResponse, url: str) -> ApiResponse:
         while response.status == 202:
             response = self._poll(response, self._link(response, "Location") or url)
         return response
 
-    def _poll_resource(self, response: HTTPResponse) -> HTTPResponse:
+    def _poll_resource(self, response: ApiResponse) -> ApiResponse:
         while True:
             body = json_of(response)
             properties = body.get("properties") if isinstance(body, dict) else None
@@ -88,12 +89,11 @@ class LongRunningOperation:
         self._progress(f"{sanitize(status)} after {self._client.clock.now() - self._started:.0f} s")
         return status.lower() == _SUCCEEDED
 
-    def _poll(self, response: HTTPResponse, url: str) -> HTTPResponse:
+    def _poll(self, response: ApiResponse, url: str) -> ApiResponse:
         """Wait as long as ``response`` requires, and send the next request."""
         clock = self._client.clock
         if clock.now() - self._started > _TIMEOUT_SECONDS:
             raise ApiError("the operation has not ended within a day")
-        response.close()
         seconds = retry_after(response, clock)
         clock.sleep(min(_DEFAULT_PAUSE if seconds is None else seconds, _LONGEST_PAUSE))
         response = self._client.request(ApiRequest("GET", url))
@@ -101,7 +101,7 @@ class LongRunningOperation:
             raise ApiError(error_text(response))
         return response
 
-    def _link(self, response: HTTPResponse, name: str) -> str:
+    def _link(self, response: ApiResponse, name: str) -> str:
         """Return the URL in a header field of ``response``; empty if there is none."""
         value = response.headers.get(name)
         return same_origin_url(self._request, value) if value else ""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..._core.failure import sanitize
-from .client import ApiError, ApiRequest, error_text, json_of
-from .hosts import origin_url, resource_for
+from .client import ApiError, error_text, json_of
+from .hosts import origin_url, service_of
+from .sender import ApiRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,11 +41,14 @@ class SecretAddress(NamedTuple):
         path = f"{self.name}/{self.version}" if self.version else self.name
         return f"{self.vault}/secrets/{path}"
 
-    def resource(self, override: str | None) -> str:
+    def resource(self, cloud: Callable[[], Cloud], override: str | None) -> str:
         """Return the resource whose tokens the vault accepts; ``override`` is ``--resource``."""
         host = urlsplit(self.vault).hostname or ""
-        resource = override or resource_for(host)
-        if resource is None:
+        service = service_of(host, cloud)
+        if service and not service.is_vault:
+            raise ValueError(f"{host} is not a key vault")
+        resource = override or (service and service.resource)
+        if not resource:
             raise ValueError(
                 f"cannot infer the resource of the vault {sanitize(host)}; pass its resource, "
                 "such as --resource https://vault.azure.net"
@@ -85,10 +89,11 @@ def _address(reference: str, vault: str, path: str) -> SecretAddress:
 def fetch_secrets(
     addresses: Sequence[SecretAddress],
     client_for: Callable[[str], ApiClient],
+    cloud: Callable[[], Cloud],
     resource: str | None = None,
 ) -> list[dict[str, object]]:
     """Fetch all secrets; ``resource`` is the vaults' resource, if it cannot be inferred."""
-    resources = [address.resource(resource) for address in addresses]
+    resources = [address.resource(cloud, resource) for address in addresses]
     clients = {each: client_for(each) for each in resources}
     if len(addresses) == 1:
         return [_fetch(clients[resources[0]], addresses[0], resources[0])]
@@ -104,12 +109,12 @@ def fetch_secrets(
 
 def _fetch(client: ApiClient, address: SecretAddress, resource: str) -> dict[str, object]:
     request = ApiRequest("GET", f"{address.url}?api-version={_API_VERSION}")
-    with client.request(request) as response:
-        if response.status == 401:
-            _check_challenge(response.headers.get("WWW-Authenticate", ""), resource)
-        if response.status != 200:
-            raise ApiError(f"{address.url}: {error_text(response)}")
-        bundle = json_of(response)
+    response = client.request(request)
+    if response.status == 401:
+        _check_challenge(response.headers.get("WWW-Authenticate", ""), resource)
+    if response.status != 200:
+        raise ApiError(f"{address.url}: {error_text(response)}")
+    bundle = json_of(response)
     value = bundle.get("value") if isinstance(bundle, dict) else None
     if not isinstance(value, str):
         raise ApiError(f"{address.url}: the vault's response has no secret value")
