@@ -7,7 +7,7 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
-from asn1crypto import cms
+from asn1crypto import cms, core
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -66,6 +66,7 @@ def issue_certificate(
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | None = None,
     key_size: int = 2048,
     issuer_urls: list[str] | None = None,
+    list_points: list[x509.DistributionPoint] | None = None,
 ) -> CertifiedKey:
     private_key = key or rsa.generate_private_key(65537, key_size)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -98,6 +99,17 @@ def issue_certificate(
     if constrained:
         limits = x509.NameConstraints([x509.DNSName("example.com")], None)
         builder = builder.add_extension(limits, critical=False)
+    builder = _add_locations(builder, issuer_urls or [], list_points or [])
+    return CertifiedKey(
+        builder.sign(issuer.key if issuer else private_key, hashes.SHA256()), private_key
+    )
+
+
+def _add_locations(
+    builder: x509.CertificateBuilder,
+    issuer_urls: list[str],
+    list_points: list[x509.DistributionPoint],
+) -> x509.CertificateBuilder:
     if issuer_urls:
         issuers = [
             x509.AccessDescription(
@@ -106,16 +118,16 @@ def issue_certificate(
             for url in issuer_urls
         ]
         builder = builder.add_extension(x509.AuthorityInformationAccess(issuers), critical=False)
-    return CertifiedKey(
-        builder.sign(issuer.key if issuer else private_key, hashes.SHA256()), private_key
-    )
+    if list_points:
+        builder = builder.add_extension(x509.CRLDistributionPoints(list_points), critical=False)
+    return builder
 
 
 def _usage(usage: str) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=usage == "signatures",
         key_cert_sign=usage == "certificates",
-        crl_sign=False,
+        crl_sign=usage == "certificates",
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
@@ -177,12 +189,12 @@ def signed_data(
     """Return PKCS#7 SignedData in base64."""
     certificate = asn1_x509.Certificate.load(_der(signer))
     issued_by = {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
-    algorithm = {"algorithm": digest, "parameters": None}
+    algorithm = {"algorithm": digest, "parameters": core.Null()}
     info: dict[str, Any] = {
         "version": version,
         "sid": cms.SignerIdentifier("issuer_and_serial_number", issued_by),
         "digest_algorithm": cms.DigestAlgorithm(algorithm),
-        "signature_algorithm": {"algorithm": signature_algorithm, "parameters": None},
+        "signature_algorithm": {"algorithm": signature_algorithm, "parameters": core.Null()},
         "signature": signer.key.sign(signed, padding.PKCS1v15(), hashes.SHA256()),
     }
     attribute = {"type": "content_type", "values": ["data"]}

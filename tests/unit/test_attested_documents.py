@@ -29,6 +29,8 @@ from imds_identity.metadata._attestation.chain import TrustMaterial, check_chain
 from imds_identity.metadata._attestation.trust import certificates_from, intermediates, roots
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cryptography import x509
 
 REFERENCE = Path(__file__).parents[3] / "shared/reference/attested/documents.json"
@@ -174,6 +176,7 @@ def test_the_time_may_be_a_datetime_in_utc_or_seconds(
         ("metadata.azure.us", "azureusgovernmentcloud", None),
         ("metadata.azure.cn", "AzureChinaCloud", None),
         ("metadata.microsoftazure.de", "AzureGermanCloud", None),
+        ("metadata.microsoftazure.de", None, errors.WrongCloudError),
         ("metadata.azure.us", "AzurePublicCloud", errors.WrongCloudError),
         ("evilmetadata.azure.com", None, errors.WrongSignerError),
         ("metadata.azure.com.evil.example", None, errors.WrongSignerError),
@@ -207,16 +210,31 @@ def test_the_common_name_does_not_count(document_factory: DocumentFactory, root_
         verify(document_factory, document_factory.document(unnamed), root_file)
 
 
-def test_a_decoy_certificate_is_ignored(document_factory: DocumentFactory, root_file: str) -> None:
+def test_a_decoy_certificate_is_refused(document_factory: DocumentFactory, root_file: str) -> None:
     real, evil = document_factory.signer(), document_factory.signer("evil.example")
     for decoys in ([real, evil], [evil, real]):
         with pytest.raises(errors.WrongSignerError):
             verify(
                 document_factory, document_factory.document(evil, certificates=decoys), root_file
             )
-        assert verify(
-            document_factory, document_factory.document(real, certificates=decoys), root_file
-        ).vm_id
+        with pytest.raises(errors.MalformedDocumentError, match="outside its chain"):
+            verify(
+                document_factory, document_factory.document(real, certificates=decoys), root_file
+            )
+
+
+def test_a_certificate_that_the_chain_does_not_contain_is_refused(
+    document_factory: DocumentFactory, root_file: str
+) -> None:
+    signer, authority = document_factory.signer(), document_factory.authority
+    other = document_factory.root.issue("another", ca=True, usage="certificates")
+    for extra in ([other], [authority, other], [authority, authority]):
+        document = document_factory.document(signer, certificates=[signer, *extra])
+        with pytest.raises(errors.MalformedDocumentError, match="outside its chain"):
+            verify(document_factory, document, root_file)
+    for part in ([authority], [document_factory.root], [document_factory.root, authority]):
+        document = document_factory.document(signer, certificates=[signer, *part])
+        assert verify(document_factory, document, root_file).vm_id
 
 
 def test_a_decoy_with_the_signer_s_serial_number_is_refused(
@@ -231,9 +249,12 @@ def test_a_decoy_with_the_signer_s_serial_number_is_refused(
     # A certificate of another issuer may have the same number.
     other = issue_certificate("another authority", ca=True, usage="certificates")
     foreign = other.issue("evil.example", serial=real.certificate.serial_number)
-    assert verify(
-        document_factory, document_factory.document(real, certificates=[foreign, real]), root_file
-    ).vm_id
+    with pytest.raises(errors.MalformedDocumentError, match="outside its chain"):
+        verify(
+            document_factory,
+            document_factory.document(real, certificates=[foreign, real]),
+            root_file,
+        )
     with pytest.raises(errors.SignerNotFoundError, match="contains 0 certificates"):
         verify(document_factory, document_factory.document(real, certificates=[foreign]), root_file)
     with pytest.raises(errors.SignerNotFoundError, match="contains 0 certificates"):
@@ -493,11 +514,8 @@ def test_an_oversized_document_is_not_parsed(
     document_factory: DocumentFactory, root_file: str
 ) -> None:
     certificates = [document_factory.signer(), *[document_factory.authority] * 8]
-    assert verify(
-        document_factory,
-        document_factory.document(certificates[0], certificates=certificates),
-        root_file,
-    ).vm_id
+    document = document_factory.document(certificates[0], certificates=certificates)
+    assert read_unverified(document).vm_id
     certificates += [document_factory.authority] * 30
     with pytest.raises(errors.MalformedDocumentError, match="larger than 32768 characters"):
         verify(
@@ -574,6 +592,76 @@ def test_no_byte_of_the_algorithm_identifiers_can_be_modified(
             modified[position] ^= mask
             with pytest.raises(errors.AttestedDocumentError):
                 verify(document_factory, base64.b64encode(modified), root_file)
+
+
+class Value:
+    """A value in DER that can be encoded in other ways."""
+
+    def __init__(self, tag: int, content: bytes) -> None:
+        self.tag = tag
+        self.content = content
+        self.children = parsed(content) if tag & 0x20 else []
+        self.extra = 0
+
+    def encoded(self) -> bytes:
+        content = b"".join(each.encoded() for each in self.children) or self.content
+        length = len(content)
+        if length < 0x80 and not self.extra:
+            return bytes([self.tag, length]) + content
+        size = bytes(self.extra - 1) if self.extra else b""
+        size += length.to_bytes((length.bit_length() + 7) // 8 or 1, "big")
+        return bytes([self.tag, 0x80 | len(size)]) + size + content
+
+    def descendants(self) -> list[Value]:
+        return [self, *(found for each in self.children for found in each.descendants())]
+
+
+def parsed(der: bytes) -> list[Value]:
+    found, position = [], 0
+    while position < len(der):
+        tag, length, position = der[position], der[position + 1], position + 2
+        if length & 0x80:
+            size = length & 0x7F
+            length = int.from_bytes(der[position : position + size], "big")
+            position += size
+        found.append(Value(tag, der[position : position + length]))
+        position += length
+    return found
+
+
+def other_encodings(der: bytes) -> Iterator[bytes]:
+    """Return other encodings of the same values, which BER allows and DER does not."""
+    (document,) = parsed(der)
+    assert document.encoded() == der
+    for value in document.descendants():
+        for value.extra in (1, 2):
+            yield document.encoded()
+        value.extra = 0
+        # Primitive values; a leading zero of a number, or of the first part of an identifier.
+        tag, content = value.tag, value.content
+        padding = {0x01: b"", 0x02: b"\0", 0x06: b"\x80"}.get(tag)
+        if padding is not None:
+            value.content = padding + content if padding else b"\x01"
+            yield document.encoded()
+        if tag == 0x04:
+            value.tag, value.children = 0x24, [Value(4, content[:3]), Value(4, content[3:])]
+            yield document.encoded()
+        value.tag, value.content = tag, content
+        value.children = value.children if tag & 0x20 else []
+
+
+def test_no_other_encoding_of_a_document_is_accepted(
+    document_factory: DocumentFactory, root_file: str
+) -> None:
+    signer = document_factory.signer()
+    certificates = [signer, document_factory.authority]
+    der = base64.b64decode(document_factory.document(signer, certificates=certificates))
+    assert verify(document_factory, base64.b64encode(der), root_file).vm_id
+    encodings = {each for each in other_encodings(der) if each != der}
+    assert len(encodings) > 200
+    for each in encodings:
+        with pytest.raises(errors.AttestedDocumentError):
+            verify(document_factory, base64.b64encode(each), root_file)
 
 
 def test_other_forms_of_signed_data_are_refused(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from attested_support import AT, CertifiedKey, DocumentFactory
+from attested_support import AT, CertifiedKey, DocumentFactory, issue_certificate
 from imds_identity._http import transport
 from imds_identity.metadata._attestation import issuers
 from imds_identity.metadata._attestation.chain import TrustMaterial, check_chain
@@ -56,7 +56,7 @@ def check(
 ) -> None:
     anchors = (document_factory.root.certificate,)
     material = TrustMaterial(anchors, (), cache.fetcher())
-    check_chain(signer.certificate, "metadata.azure.com", AT, material)
+    cache.keep(check_chain(signer.certificate, "metadata.azure.com", AT, material))
 
 
 def test_a_missing_intermediate_is_downloaded_once(
@@ -82,6 +82,53 @@ def test_a_failed_download_is_cached_for_five_minutes(
     assert len(web.requested) == 1
     web.pages[BASE + "ca.crt"] = der(document_factory.authority)
     clock.seconds += 301
+    check(document_factory, signer, cache)
+
+
+def test_wrong_certificate_is_forgotten_after_five_minutes(
+    document_factory: DocumentFactory, web: FakeWeb, clock: FakeClock
+) -> None:
+    cache = issuers.IssuerCache(web, clock)
+    signer = document_factory.signer(issuer_urls=[BASE + "ca.crt"])
+    for wrong in (issue_certificate("someone else"), DocumentFactory().authority):
+        web.pages[BASE + "ca.crt"] = der(wrong)
+        with pytest.raises(UntrustedSignerError):
+            check(document_factory, signer, cache)
+        clock.seconds += 301
+    web.pages[BASE + "ca.crt"] = der(document_factory.authority)
+    check(document_factory, signer, cache)
+    # One for another signer does not replace it.
+    web.pages[BASE + "ca.crt"] = der(issue_certificate("someone else"))
+    with pytest.raises(UntrustedSignerError):
+        check(document_factory, DocumentFactory().signer(issuer_urls=[BASE + "ca.crt"]), cache)
+    clock.seconds += 1e6
+    check(document_factory, signer, cache)
+
+
+def test_renewed_issuer_is_downloaded_again(
+    document_factory: DocumentFactory, web: FakeWeb, clock: FakeClock
+) -> None:
+    cache = issuers.IssuerCache(web, clock)
+    web.pages[BASE + "ca.crt"] = der(document_factory.authority)
+    check(document_factory, document_factory.signer(issuer_urls=[BASE + "ca.crt"]), cache)
+    renewed = document_factory.root.issue("authority", ca=True, usage="certificates")
+    web.pages[BASE + "ca.crt"] = der(renewed)
+    clock.seconds += 301
+    name = "metadata.azure.com"
+    check(document_factory, renewed.issue(name, names=[name], issuer_urls=[BASE + "ca.crt"]), cache)
+
+
+def test_many_documents_do_not_displace_a_verified_issuer(
+    document_factory: DocumentFactory, web: FakeWeb, clock: FakeClock
+) -> None:
+    cache = issuers.IssuerCache(web, clock)
+    signer = document_factory.signer(issuer_urls=[BASE + "ca.crt"])
+    web.pages[BASE + "ca.crt"] = der(document_factory.authority)
+    check(document_factory, signer, cache)
+    for i in range(100):
+        cache._fetch(f"{BASE}{i}")
+    assert len(cache._recent) == 64
+    web.pages.clear()
     check(document_factory, signer, cache)
 
 
@@ -153,6 +200,9 @@ def test_at_most_four_urls_are_requested(
         ("http://www.microsoft.com:x/a", False),
         ("http://www.microsoft.com/a\r\nX: y", False),
         ("http://[::1/a", False),
+        ("http://[::1%25.microsoft.com]/a", False),
+        ("http://evil%2ecom%23.microsoft.com/a", False),
+        ("http://a_b.microsoft.com/a", False),
         ("ldap://www.microsoft.com/a", False),
         ("", False),
     ],
@@ -205,6 +255,7 @@ def test_the_name_is_resolved_only_once(
     monkeypatch.setattr(transport, "direct_sender", lambda clock: contextlib.nullcontext(send))
     assert issuers.download("http://www.microsoft.com/a.crt") == b"der"
     assert (sent[0].url, sent[0].headers) == (url, {"Host": "www.microsoft.com"})
+    assert sent[0].max_body == 16 * 1024
     with pytest.raises(issuers.DownloadFailed, match="HTTP 302"):
         issuers.download("http://www.microsoft.com/a.crt")
     assert len(sent) == 2

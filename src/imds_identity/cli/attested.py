@@ -65,6 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not download missing certificates from their issuers",
     )
+    parser.add_argument(
+        "--check-revocation",
+        action="store_true",
+        help="download revocation lists from the issuers, and refuse revoked certificates",
+    )
     add_output(parser, ("json", "text", "table"), "json")
     add_service(parser)
 
@@ -110,6 +115,7 @@ def _verified_document(args: argparse.Namespace) -> AttestedDocument:
         "intermediates": [_read(path) for path in args.intermediate],
         "cloud": args.cloud,
         "offline": args.offline,
+        "check_revocation": args.check_revocation,
     }
     if args.verify is None:
         return metadata_client(args).attested_document(**options)

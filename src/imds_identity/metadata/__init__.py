@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .errors import (
         AttestedDocumentError,
         CertificateExpiredError,
+        CertificateRevokedError,
         DocumentExpiredError,
         MalformedDocumentError,
         MalformedMetadataError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         MetadataUnavailableError,
         MissingIntermediateError,
         NotYetValidError,
+        RevocationUnknownError,
         SignerNotFoundError,
         UnknownRootError,
         UnsupportedOnHostError,
@@ -76,6 +78,7 @@ __all__ += ["MetadataRefusedError", "MetadataUnavailableError", "UnsupportedOnHo
 __all__ += ["AttestedDocumentError", "CertificateExpiredError", "UnsupportedVersionError"]
 __all__ += ["DocumentExpiredError", "MalformedDocumentError", "MissingIntermediateError"]
 __all__ += ["NotYetValidError", "SignerNotFoundError", "UnknownRootError", "UntrustedSignerError"]
+__all__ += ["CertificateRevokedError", "RevocationUnknownError"]
 __all__ += ["WrongCloudError", "WrongNonceError", "WrongSignatureError", "WrongSignerError"]
 
 

@@ -169,6 +169,7 @@ class MetadataClient:
         intermediates: Iterable[CertificateInput] = (),
         cloud: Cloud | str | None = None,
         offline: bool = False,
+        check_revocation: bool = False,
     ) -> AttestedDocument:
         """Fetch a signed proof of the machine's identity, verify it, and return it.
 
@@ -178,6 +179,7 @@ class MetadataClient:
             intermediates: more certificates for the chain.
             cloud: the only cloud to accept.
             offline: whether not to download missing intermediates.
+            check_revocation: whether to refuse revoked certificates.
 
         Raises:
             AttestedDocumentError: if the verification fails.
@@ -199,6 +201,7 @@ class MetadataClient:
                     intermediates=intermediates,
                     cloud=cloud,
                     offline=offline,
+                    check_revocation=check_revocation,
                 )
             except WrongNonceError:
                 # The service may return a cached document with the nonce of another request.

@@ -93,6 +93,14 @@ class UnknownRootError(UntrustedSignerError):
     """The chain ends at a root that is not trusted."""
 
 
+class CertificateRevokedError(UntrustedSignerError):
+    """A certificate of the document's chain has been revoked."""
+
+
+class RevocationUnknownError(UntrustedSignerError):
+    """No current revocation list shows whether a certificate has been revoked."""
+
+
 class DocumentExpiredError(AttestedDocumentError):
     """The document had expired at the time of verification."""
 

@@ -29,7 +29,7 @@ from ..errors import (
 from .trust import CERTIFICATE_ERRORS, roots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TypeAlias
 
     Anchors: TypeAlias = tuple[x509.Certificate, ...]
@@ -53,24 +53,25 @@ class TrustMaterial(NamedTuple):
 
 def check_chain(
     signer: x509.Certificate, host: str, at: dt.datetime, material: TrustMaterial
-) -> None:
-    """Verify that a chain leads from ``signer``, which has the name ``host``, to an anchor."""
+) -> Sequence[x509.Certificate]:
+    """Return the chain from ``signer``, which has the name ``host``, to an anchor, or raise."""
     _check_signer(signer, at)
     if signer in material.anchors:
-        return
+        return (signer,)
     pool, consulted = list(material.intermediates), list[x509.Certificate]()
     chain = _candidates(signer, pool, at)
-    reason = _verify(chain, host, at, material.anchors)
+    verified, reason = _verify(chain, host, at, material.anchors)
     while reason and (above := [each for each in reversed(chain) if each not in consulted]):
         consulted.append(above[0])
         for issuer in material.fetch_issuers(above[0]):
             pool.append(issuer)
             chain = _candidates(signer, pool, at)
-            reason = _verify(chain, host, at, material.anchors)
+            verified, reason = _verify(chain, host, at, material.anchors)
             if not reason:
-                return
+                break
     if reason:
         raise _explain(chain, at, material.anchors, reason)
+    return verified
 
 
 def _check_signer(signer: x509.Certificate, at: dt.datetime) -> None:
@@ -128,8 +129,10 @@ def _identity(certificate: x509.Certificate) -> object:
     return certificate.subject, certificate.issuer, key
 
 
-def _verify(chain: list[x509.Certificate], host: str, at: dt.datetime, anchors: Anchors) -> str:
-    """Return why cryptography refuses the chain; empty if it is valid."""
+def _verify(
+    chain: list[x509.Certificate], host: str, at: dt.datetime, anchors: Anchors
+) -> tuple[list[x509.Certificate], str]:
+    """Return the valid chain from cryptography, or why it refuses to verify one."""
     signer = chain[0]
     # cryptography compares times exactly. A time within the validity of the signer tolerates SKEW
     # for its issuers as well, because they are valid for longer.
@@ -145,12 +148,12 @@ def _verify(chain: list[x509.Certificate], host: str, at: dt.datetime, anchors: 
         name = x509.DNSName(host.replace("*", "any", 1))
         valid_chain = policy.build_server_verifier(name).verify(signer, chain[1:])
     except (VerificationError, *CERTIFICATE_ERRORS) as error:
-        return sanitize(str(error)) or type(error).__name__
+        return [], sanitize(str(error)) or type(error).__name__
     for certificate in valid_chain:  # version 42 accepts short keys of authorities
         key = certificate.public_key()
         if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
-            return f"{_name(certificate)} has an RSA key of only {key.key_size} bits"
-    return ""
+            return [], f"{_name(certificate)} has an RSA key of only {key.key_size} bits"
+    return valid_chain, ""
 
 
 def _explain(

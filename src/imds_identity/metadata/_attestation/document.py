@@ -17,7 +17,7 @@ from ..._platform.clock import SYSTEM_CLOCK
 from .._models.compute import Plan
 from .._models.json_object import to_text
 from .._models.parsing import from_json
-from ..clouds import CLOUDS, Cloud, cloud_named, is_stack_hub
+from ..clouds import CLOUDS, GERMANY, Cloud, cloud_named, is_stack_hub
 from ..errors import (
     DocumentExpiredError,
     MalformedDocumentError,
@@ -29,6 +29,7 @@ from ..errors import (
 )
 from . import issuers, trust
 from .chain import SKEW, TrustMaterial, check_chain
+from .revocation import REVOCATION_CACHE
 from .signed_data import open_signed_data, unverified_content
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def verify_attested_document(
     intermediates: Iterable[CertificateInput] = (),
     cloud: Cloud | str | None = None,
     offline: bool = False,
+    check_revocation: bool = False,
 ) -> AttestedDocument:
     """Verify an attested document that a machine sent.
 
@@ -92,8 +94,12 @@ def verify_attested_document(
         ca_file: a PEM or DER file of certificates to trust instead of the usual roots; they need
             not be self-signed.
         intermediates: more certificates for the chain, each a certificate, PEM or DER.
-        cloud: the only cloud to accept, as `Cloud` or ``azEnvironment``; by default any cloud.
+        cloud: the only cloud to accept, as `Cloud` or ``azEnvironment``; by default any of
+            `CLOUDS`, so not the German cloud, which has been closed.
         offline: whether not to download missing intermediates from Microsoft and DigiCert.
+        check_revocation: whether to download the revocation lists that the certificates name, from
+            the same hosts, and refuse the document unless they show that no certificate of the
+            chain has been revoked by now. Off by default: a revoked certificate is accepted.
 
     Returns:
         The verified content.
@@ -105,19 +111,27 @@ def verify_attested_document(
     """
     if nonce is not None and not isinstance(nonce, str):
         raise ValueError(f"nonce must be a string, or None to accept any, not {nonce!r}")
+    if check_revocation and offline:
+        raise ValueError("check_revocation=True requires downloads: omit offline=True")
     moment, clouds = _to_datetime(at), _accepted_clouds(cloud)
     material = _trust_material(ca_file, intermediates, offline=offline)
     signed = open_signed_data(signature)
     signer_cloud, host = _cloud_and_host(_host_names(signed.signer), clouds)
     document = _document(signed.content, signer_cloud)
     _check_times(document, moment)
-    material = material._replace(intermediates=(*material.intermediates, *signed.others))
-    check_chain(signed.signer, host, moment, material)
+    # The document's own come first, so that the chain consists of them if possible.
+    material = material._replace(intermediates=(*signed.others, *material.intermediates))
+    chain = check_chain(signed.signer, host, moment, material)
+    if len(set(signed.others)) < len(signed.others) or not set(signed.others) <= set(chain):
+        raise MalformedDocumentError("The document contains a certificate outside its chain.")
+    issuers.ISSUER_CACHE.keep(chain)
     if nonce is not None and document.nonce != nonce:
         raise WrongNonceError(
             f"The document has the nonce {sanitize(str(document.nonce))!r}, not "
             f"{sanitize(nonce)!r}: it was created for another request."
         )
+    if check_revocation:
+        REVOCATION_CACHE.check(chain)
     return document
 
 
@@ -186,10 +200,10 @@ def _cloud_and_host(names: list[str], clouds: tuple[Cloud, ...]) -> tuple[Cloud,
     if found := _first_match(names, clouds):
         return found
     shown = sanitize(", ".join(names)) or "no host"
-    if other := _first_match(names, CLOUDS):
+    if other := _first_match(names, (*CLOUDS, GERMANY)):
+        accepted = " or ".join(cloud.name for cloud in clouds)
         raise WrongCloudError(
-            f"The signer is {shown}, the metadata service of {other[0].name}, not of "
-            f"{clouds[0].name}."
+            f"The signer is {shown}, the metadata service of {other[0].name}, not of {accepted}."
         )
     raise WrongSignerError(
         f"The signer's certificate names {shown}, which is not an Azure metadata service."

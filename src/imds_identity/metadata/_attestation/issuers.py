@@ -2,30 +2,32 @@
 
 The URLs come from certificates that are not verified yet. So only certain hosts are allowed, over
 plain http, at public addresses, with limits on the number and size of downloads. A downloaded
-certificate is trusted no more than one in the document.
+certificate is trusted no more than one in the document, and only kept if it verified a chain.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from ..._platform.clock import SYSTEM_CLOCK
+from ..clouds import is_dns_name
 from .trust import CERTIFICATE_ERRORS, certificates_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..._platform.clock import Clock
 
+T = TypeVar("T")
 Download: TypeAlias = "Callable[[str], bytes]"  # from a URL to its content, or DownloadFailed
 
 MAX_DOWNLOADS = 4
 MAX_BYTES = 16 * 1024
-_FAILURE_SECONDS = 300.0
+_RECENT_SECONDS = 300.0
 _MAX_CACHED = 64
 _RESOLVE_SECONDS = 5.0
 _WIRE_SERVER = "168.63.129.16"  # a public address, of the host of every Azure VM
@@ -39,12 +41,16 @@ class DownloadFailed(Exception):
 
 
 class IssuerCache:
-    """Downloads issuers, and caches results and failures for the process."""
+    """Downloads issuers; keeps those that verified a chain, and the rest for five minutes.
+
+    Anybody on the way can replace a download, because plain http does not prevent it.
+    """
 
     def __init__(self, download: Download, clock: Clock = SYSTEM_CLOCK) -> None:
         self._download = download
         self._clock = clock
-        self._cached: dict[str, tuple[float, tuple[x509.Certificate, ...]]] = {}
+        self._recent: dict[str, tuple[float, tuple[x509.Certificate, ...]]] = {}
+        self._verified: dict[str, tuple[x509.Certificate, ...]] = {}
 
     def fetcher(self) -> Callable[[x509.Certificate], Iterator[x509.Certificate]]:
         """Return a function that yields issuers: at most `MAX_DOWNLOADS` for one verification."""
@@ -53,6 +59,7 @@ class IssuerCache:
         def fetch(certificate: x509.Certificate) -> Iterator[x509.Certificate]:
             nonlocal left
             for url in issuer_urls(certificate):
+                yield from self._verified.get(url, ())
                 if left <= 0:
                     return
                 left -= 1
@@ -60,18 +67,31 @@ class IssuerCache:
 
         return fetch
 
+    def keep(self, chain: Iterable[x509.Certificate]) -> None:
+        """Keep those downloaded certificates that are in a verified chain."""
+        verified = tuple(chain)
+        for url, (_, found) in list(self._recent.items()):
+            if kept := tuple(each for each in found if each in verified):
+                _add(self._verified, url, kept)
+
     def _fetch(self, url: str) -> tuple[x509.Certificate, ...]:
         now = self._clock.now()
-        until, found = self._cached.get(url, (now, ()))
-        if found or now < until:
+        until, found = self._recent.get(url, (now, ()))
+        if now < until:
             return found
+        found = ()
         with suppress(DownloadFailed, ValueError):
             data = self._download(url)
             found = certificates_from(data) if len(data) <= MAX_BYTES else ()
-        for oldest in list(self._cached)[: 1 - _MAX_CACHED]:
-            self._cached.pop(oldest, None)
-        self._cached[url] = (now + _FAILURE_SECONDS, found)
+        _add(self._recent, url, (now + _RECENT_SECONDS, found))
         return found
+
+
+def _add(cached: dict[str, T], url: str, value: T) -> None:
+    """Add an entry, in place of the oldest one if there are too many."""
+    for oldest in list(cached)[: 1 - _MAX_CACHED]:
+        cached.pop(oldest, None)
+    cached[url] = value
 
 
 def issuer_urls(certificate: x509.Certificate) -> list[str]:
@@ -102,7 +122,7 @@ def is_allowed_url(url: str) -> bool:
         return False
     if parts.scheme != "http" or port not in (None, 80) or "@" in parts.netloc:
         return False
-    return any(is_in_domain(host, domain) for domain in _ALLOWED_DOMAINS)
+    return is_dns_name(host) and any(is_in_domain(host, domain) for domain in _ALLOWED_DOMAINS)
 
 
 def is_in_domain(host: str, domain: str) -> bool:
@@ -110,7 +130,7 @@ def is_in_domain(host: str, domain: str) -> bool:
     return host == domain or host.endswith(f".{domain}")
 
 
-def download(url: str) -> bytes:
+def download(url: str, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the content of ``url`` from an address that was checked first, or raise."""
     from urllib.parse import urlsplit
 
@@ -124,6 +144,7 @@ def download(url: str) -> bytes:
     netloc = f"[{address}]" if ":" in address else address
     # By address: a name server could return another address the second time.
     request = Request(url.replace(f"//{urlsplit(url).netloc}", f"//{netloc}", 1), {"Host": host})
+    request.max_body = max_bytes
     try:
         with direct_sender(SYSTEM_CLOCK) as send:
             response = send(request)

@@ -1,8 +1,10 @@
 """PKCS#7 SignedData (RFC 2315, RFC 5652), only in the form that Azure writes.
 
 The signature covers only the content. For the rest, the document must have exactly the form of the
-metadata service: the parsed data is encoded again and must match byte for byte. So a document
-cannot be modified anywhere.
+metadata service: it is created again from the parsed values, in DER, and must match byte for byte.
+`verify_attested_document` also refuses certificates that the chain does not contain. So only this
+can be changed on the way: which of two names the digest has, and whether it has parameters; and
+issuers' certificates can be added or removed. None of them changes what is verified.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import binascii
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from asn1crypto import cms
+from asn1crypto import cms, core
 from asn1crypto import x509 as asn1_x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -35,6 +37,7 @@ _SHA256_WITH_RSA = "1.2.840.113549.1.1.11"
 # signature algorithm it has always named RSA. The newer name differs from it in one byte: accepting
 # both would accept a document with a modified byte.
 _DIGESTS = frozenset({_SHA256, _SHA256_WITH_RSA})
+_NULL = b"\x05\x00"
 _MIN_KEY_BITS = 2048
 
 
@@ -110,20 +113,18 @@ def _parts(der: bytes) -> _Parts:
 def _parse_and_encode(der: bytes) -> tuple[_Parts, bytes]:
     signed = cms.ContentInfo.load(der, strict=True)["content"]
     (info,) = signed["signer_infos"]
-    digest, algorithm = info["digest_algorithm"], info["signature_algorithm"]
-    if digest["algorithm"].dotted not in _DIGESTS or algorithm["algorithm"].dotted != _RSA:
-        raise ValueError("unexpected algorithm")
-    if any(each["parameters"].dump() not in (b"", b"\x05\x00") for each in (digest, algorithm)):
-        raise ValueError("algorithm with parameters")
+    digest = _digest(info["digest_algorithm"])
     issued = info["sid"].chosen
+    # From their values, because asn1crypto encodes a parsed object with the bytes that it had.
+    sid = {"issuer": issued["issuer"], "serial_number": issued["serial_number"].native}
     content = signed["encap_content_info"]["content"].native
     signature = info["signature"].native
     certificates = [choice.chosen.dump() for choice in signed["certificates"]]
     signer_info = {
         "version": "v1",
-        "sid": cms.SignerIdentifier("issuer_and_serial_number", issued),
+        "sid": cms.SignerIdentifier("issuer_and_serial_number", sid),
         "digest_algorithm": digest,
-        "signature_algorithm": algorithm,
+        "signature_algorithm": {"algorithm": _RSA, "parameters": core.Null()},
         "signature": signature,
     }
     signed_data = {
@@ -136,6 +137,16 @@ def _parse_and_encode(der: bytes) -> tuple[_Parts, bytes]:
     encoded = cms.ContentInfo({"content_type": "signed_data", "content": signed_data})
     issuer, serial = issued["issuer"].dump(), issued["serial_number"].native
     return _Parts(content, certificates, issuer, serial, signature), encoded.dump()
+
+
+def _digest(parsed: cms.DigestAlgorithm) -> cms.DigestAlgorithm:
+    """Return the digest algorithm in DER."""
+    name, parameters = parsed["algorithm"].dotted, parsed["parameters"].dump()
+    if name not in _DIGESTS or parameters not in (b"", _NULL):
+        raise ValueError("unexpected algorithm")
+    return cms.DigestAlgorithm(
+        {"algorithm": name, "parameters": core.Null()} if parameters else {"algorithm": name}
+    )
 
 
 def _certificate(der: bytes) -> x509.Certificate:
