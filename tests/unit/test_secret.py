@@ -65,3 +65,14 @@ def test_text_around_the_secret_remains() -> None:
 def test_unsendable_secrets_are_recognized(value: str) -> None:
     assert not Secret(value).fits_a_header()
     assert Secret("x y=").fits_a_header()
+
+
+def test_redaction_twice_changes_nothing() -> None:
+    once = Secret("hidden-word").redacted("the hidden-word and the rest")
+    assert once == "the <hidden> and the rest"
+    assert Secret("hidden-word").redacted(once) == Secret("hidden").redacted(once) == once
+
+
+def test_secret_of_a_few_characters_does_not_garble_messages() -> None:
+    assert Secret("h").redacted("the service") == "the service"
+    assert Secret("abcd").redacted("xabcdx") == "x<hidden>x"
