@@ -147,6 +147,17 @@ class TestSharedFetch:
         )  # the resource may have refused the earlier token since
         assert service.fetches == 4
 
+    def test_caller_that_repeats_its_claims_gets_another_token(
+        self, processes: list[Process], clock: FakeClock
+    ) -> None:
+        """The resource has rejected the token that was fetched for them."""
+        first, second = processes[:2]
+        assert first.get() == "token-1"
+        for expected in ("token-2", "token-3"):
+            clock.seconds += 1
+            assert first.get(claims="c") == expected
+        assert second.get(claims="c") == "token-3"
+
     def test_token_issued_before_the_claims_never_satisfies_them(
         self, processes: list[Process], shared_cache: SharedCache, clock: FakeClock
     ) -> None:

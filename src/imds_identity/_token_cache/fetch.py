@@ -45,6 +45,7 @@ class Fetch:
         self._shared_cache = shared_cache
         self._random = random
         self._generation = entry.generation
+        self._token, self._challenge = entry.token, entry.challenge
         self.looks_first = False
 
     def __call__(self) -> Token:
@@ -93,7 +94,7 @@ class Fetch:
         token, now = record.token, shared_cache.clock.now()
         if self._claims is not None:
             answers = answers_challenge(token, self._claims, record.challenge, now)
-            return token if answers else None
+            return token if answers and not self._was_rejected(token, now) else None
         state = decide(token, now)
         has_token = decide(self._entry.token, now) is not State.EXPIRED
         if state is State.FRESH or (state is State.DUE and not has_token):
@@ -101,6 +102,13 @@ class Fetch:
         if record.failure is not None and now < record.failure_until <= now + FAILURE_SECONDS:
             raise record.failure.copy()
         return None
+
+    def _was_rejected(self, token: Token | None, now: float) -> bool:
+        """Return whether ``token`` had answered the claims before this fetch was requested."""
+        known, challenge = self._token, self._challenge
+        if token is None or known is None or challenge is None or self._claims is None:
+            return False
+        return challenge.answers(self._claims, now) and token.value == known.value
 
     def _publish(self, shared_cache: SharedCache, token: Token) -> None:
         if self._entry.generation != self._generation:
