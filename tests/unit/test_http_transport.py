@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import socket
@@ -23,6 +24,7 @@ from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportErr
 from imds_identity._http.messages import MAX_BODY, Request, Response
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._http.transport import direct_sender
+from imds_identity._http.transport_errors import transport_error_from
 from support import WINE, FakeClock, RawServer, RealTimeClock
 
 if TYPE_CHECKING:
@@ -146,7 +148,7 @@ def test_compressed_body_is_refused(encoding: bytes) -> None:
         sent(server.url)
 
 
-@pytest.mark.parametrize("named", [b"identity", b"Identity", b""])
+@pytest.mark.parametrize("named", [b"identity", b"Identity ", b""])
 def test_identity_encoding_is_accepted(named: bytes) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: " + named + b"\r\nContent-Length: 2\r\n\r\n{}"
     with serving(answer) as server:
@@ -337,6 +339,76 @@ def test_header_fields_and_chunk_sizes_count_for_the_size_of_a_response(
         else:
             with pytest.raises(Malformed, match="larger than"):
                 reader.read()
+
+
+@pytest.mark.parametrize("length", [b"\xb2", b"+2", b"2 2", b"0x2", b""])
+def test_length_that_is_not_a_number_is_refused(length: bytes) -> None:
+    with (
+        serving(HEAD + b"Content-Length: " + length + b"\r\n\r\n{}") as server,
+        pytest.raises(Malformed, match="header fields are invalid"),
+    ):
+        sent(server.url)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "last"), [((100, 102, 199, 204), 204), ((103, 200), 200), ((101,), 101)]
+)
+def test_statuses_from_102_to_199_are_skipped(statuses: tuple[int, ...], last: int) -> None:
+    head = "".join(f"HTTP/1.1 {status} Reason\r\n\r\n" for status in statuses).encode()
+    with RawServer(head) as server:
+        assert sent(server.url).status == last
+
+
+def test_default_port_is_80_for_any_kind_of_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    where: list[tuple[str, int]] = []
+
+    def refuse(host: str, port: int, *_: object) -> None:
+        where.append((host, port))
+        raise ConnectFailed("refused")
+
+    monkeypatch.setattr(http_connection, "connect", refuse)
+    for url in ("http://x.example/", "http://127.0.0.1", "http://[::1]/", "http://x.example:1/"):
+        with pytest.raises(ConnectFailed):
+            sent(url)
+    assert where == [("x.example", 80), ("127.0.0.1", 80), ("::1", 80), ("x.example", 1)]
+
+
+def test_small_packets_are_sent_at_once() -> None:
+    with RawServer() as server:
+        connection = http_connection.connect("127.0.0.1", server.port, 5, RealTimeClock())
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (OSError(errno.ECONNREFUSED, "refused"), ConnectFailed, "refused"),
+        (OSError(errno.EHOSTUNREACH, "no host"), ConnectFailed, "no host"),
+        (OSError(errno.ENETUNREACH, "no route"), ConnectFailed, "no route"),
+        (OSError(errno.ENETDOWN, "down"), ConnectFailed, "down"),
+        (socket.gaierror(socket.EAI_NONAME, "no name"), ConnectFailed, "no name"),
+        (socket.gaierror(), ConnectFailed, "gaierror"),
+        (OSError(errno.ECONNRESET, "reset"), ReadFailed, "reset"),
+        (OSError("only a text"), ReadFailed, "only a text"),
+        (ConnectionResetError(), ReadFailed, "ConnectionResetError"),
+        (TimeoutError(errno.ETIMEDOUT, "the system's timeout"), ReadFailed, "the system's timeout"),
+        (TimeoutError(), ReadFailed, "no complete response within 12 s"),
+        (http.client.BadStatusLine("SSH-2.0"), ReadFailed, "SSH-2.0"),
+        (http.client.HTTPException("a: b: (the cause)"), ReadFailed, "the cause"),
+        (http.client.HTTPException(), ReadFailed, "HTTPException"),
+        (RuntimeError("of a hook"), Refused, "raised RuntimeError: of a hook"),
+    ],
+)
+def test_errors_are_converted_with_their_texts(
+    error: Exception, kind: type[Exception], text: str
+) -> None:
+    converted = transport_error_from(error, Request("http://x", {}))
+    assert type(converted) is kind
+    if kind is Refused:
+        assert text in str(converted)
+    else:
+        assert str(converted) == text
 
 
 def test_slow_name_resolution_is_connect_failed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -297,6 +297,7 @@ def test_garbage_is_classified_and_not_quoted(
 ) -> None:
     with pytest.raises(error) as caught:
         token_from(responses.raw(200, body, content_type=kind), no_jitter())
+    assert caught.value.status == 200
     assert "secret" not in str(caught.value)
     assert "eyJ" not in str(caught.value)
     assert str(caught.value).isprintable()
@@ -352,6 +353,12 @@ def test_token_is_neither_shown_nor_pickled(
     assert "secret" not in repr(responses.token("secret"))
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(token)
+
+
+def test_equal_tokens_have_equal_hashes(responses: ResponseFactory) -> None:
+    token = token_from(responses.token(), no_jitter())
+    assert len({token, token.replaced(), token.replaced(value="other")}) == 2
+    assert token != "a-token"
 
 
 def test_back_off_changes_only_the_refresh_time(

@@ -89,7 +89,7 @@ def _send_plain(request: Request, parts: SplitResult, clock: Clock) -> Response:
     try:
         try:
             connection.request(request.method, target, request.body, plain_headers(request))
-        except (ValueError, http.client.InvalidURL):
+        except ValueError:  # a header that is not valid
             raise invalid_url(request) from None
         response = connection.getresponse()
         return Response(
