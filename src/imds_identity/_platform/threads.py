@@ -64,15 +64,14 @@ def start_thread(run: Callable[[], object]) -> None:
 
 
 def _start(run: Callable[[], object]) -> None:
-    size = threading.stack_size()
-    if size == 0 or size >= MIN_STACK_SIZE:
-        _thread.start_new_thread(_run, (run,))
-        return
-    threading.stack_size(MIN_STACK_SIZE)
+    size = threading.stack_size()  # this also sets it to 0, the system's default
     try:
+        if size:
+            threading.stack_size(max(size, MIN_STACK_SIZE))
         _thread.start_new_thread(_run, (run,))
     finally:
-        threading.stack_size(size)
+        if size:
+            threading.stack_size(size)
 
 
 def internal_threads() -> frozenset[int]:
