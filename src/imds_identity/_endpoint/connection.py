@@ -45,6 +45,7 @@ class ClientConnection:
         self._hosts = hosts
         self._uid = uid
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        self._received = 0
         self._discarded = 0
 
     def receive(self) -> HttpRequest | None:
@@ -60,6 +61,7 @@ class ClientConnection:
             if not data or self._discarded > _MAX_DISCARDED_BYTES:
                 raise ClientDisconnected
             return None
+        self._received += len(data)
         try:
             self._http.receive_data(data)
             event = self._http.next_event()
@@ -91,6 +93,9 @@ class ClientConnection:
             self.peer.shutdown(1)
 
     def _request(self, event: h11.Request) -> HttpRequest:
+        # h11 does not limit a head that arrives at once.
+        if self._received - len(self._http.trailing_data[0]) > _MAX_HEAD_BYTES:
+            raise Refusal(431, "The header fields are larger than 12 KiB.")
         headers = [
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers
         ]
