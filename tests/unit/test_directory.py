@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the default directory needs Linux")
 
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 AS_ROOT = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change owners"
 )
@@ -331,6 +332,67 @@ END
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
+
+
+@AS_ROOT
+def test_processes_use_the_next_directory_while_the_first_file_system_is_full(
+    tmp_path: Path,
+) -> None:
+    """Every user can fill /dev/shm."""
+    script = f"""
+set -e
+mkdir {tmp_path}/first {tmp_path}/next
+mount -t tmpfs -o size=1m none {tmp_path}/first
+mount -t tmpfs -o size=1m none {tmp_path}/next
+exec {sys.executable} - <<'END'
+import logging, os
+from imds_identity._shared_cache.directory import Directory
+from imds_identity._shared_cache.record import Record
+from imds_identity._shared_cache.store import SharedCache
+from support import KEY, NAMESPACE, FakeClock, new_token
+
+logging.basicConfig()
+first, spare, other = (f"{tmp_path}/{{name}}" for name in ("first/a", "first/b", "next/a"))
+def new():
+    directory = Directory(lambda: [first, spare, other], in_memory=True)
+    return SharedCache(directory, FakeClock(), NAMESPACE)
+def fill(place):
+    with open(f"{tmp_path}/{{place}}/filled", "wb") as file:
+        file.write(bytes(900_000))
+def free(place):
+    os.unlink(f"{tmp_path}/{{place}}/filled")
+clock = FakeClock()
+old = new()
+old.write(Record(KEY, new_token(clock, "1")))
+assert old.directory.path == first
+fill("first")
+started = new()
+for cache, name in ((old, "2"), (started, "3")):
+    cache.write(Record(KEY, new_token(clock, name)))
+    assert cache.directory.path == other
+    assert [each.read(KEY).token.value for each in (old, started)] == [name] * 2
+    with cache.leased("x") as lease:
+        assert lease is not None
+assert not os.path.exists(spare)
+fill("next")
+last = new()
+assert last.read(KEY).token.value == "1"
+for cache in (last, old, started):
+    cache.write(Record(KEY, new_token(clock, "4")))
+free("first")
+for cache in (old, started, last, new()):
+    cache.write(Record(KEY, new_token(clock, "5")))
+    assert cache.directory.path == first
+END
+"""
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": TESTS},
+    )  # fmt: skip
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    assert f"first/a is full. Tokens are shared in {tmp_path}/next/a instead" in done.stderr
 
 
 class TestMounts:

@@ -43,7 +43,8 @@ class Directory:
     """A private directory that is held open, so that other users cannot replace it.
 
     It is opened when it is first needed. It is opened or created again after it was removed, after
-    other users got access to it, and after this process has switched to another user.
+    other users got access to it, and after this process has switched to another user. If a file
+    system in memory is full, all processes use the next candidate until it has space again.
 
     Args:
         paths: returns candidates; the first usable one is used.
@@ -66,6 +67,7 @@ class Directory:
         self._in_memory = in_memory
         self._watchdog = watchdog
         self._opened: OpenDirectory | None = None
+        self._full: list[OpenDirectory] = []
         self._unusable_state: object = None
         self._warned = False
 
@@ -205,12 +207,20 @@ class Directory:
 
     def _current(self) -> OpenDirectory:
         opened = self._opened
-        if opened is None or not opened.is_unchanged():
+        if opened is None or not opened.is_unchanged() or self._has_space_elsewhere(opened):
             opened = self._opened = self._open_first_usable()
             if self._watchdog is not None:
                 with suppress(OSError):  # out of file descriptors
                     self.may_hang = opened.device not in current_mounts().local
         return opened
+
+    def _has_space_elsewhere(self, opened: OpenDirectory) -> bool:
+        """Return whether ``opened`` has become full, or a preferred directory has space again."""
+        if not self._in_memory:
+            return False
+        full = self._full
+        became_full = opened not in full and opened.is_full()
+        return became_full or not all(each.is_full() for each in full)
 
     def _open_first_usable(self) -> OpenDirectory:
         paths = list(self._paths())
@@ -229,20 +239,28 @@ class Directory:
     def _try_each(self, paths: list[str]) -> OpenDirectory | None:
         mounts = current_mounts() if self._in_memory else None
         reasons: list[str] = []
+        full: list[OpenDirectory] = []
+        self._full = full
         for path in paths:
             if mounts and not mounts.in_memory(os.path.dirname(path)):
                 continue
             try:
+                if full and os.stat(os.path.dirname(path)).st_dev == full[-1].device:
+                    continue
                 opened = open_or_create_directory(path, mounts)
             except OSError as error:
                 reasons.append(_problem(path, error))
+                continue
+            if mounts and opened.is_full():
+                reasons.append(f"the file system of {path} is full")
+                full.append(opened)
             else:
                 if reasons:
                     self.warn_once(f"{reasons[0]}. Tokens are shared in {path} instead")
                 return opened
         if reasons:
             self.warn_once(f"tokens are not shared with other processes: {reasons[0]}")
-        return None
+        return full[0] if full else None  # its records can still be read
 
 
 def _problem(path: str, error: OSError) -> str:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # Not `os.open`, which eventlet may have replaced.
 BY_DESCRIPTOR = os.stat in os.supports_dir_fd
+# Enough for the records that processes write until the next check, and for their locks.
+_MIN_FREE_BYTES = 256 * 1024
+_MIN_FREE_FILES = 64
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_DIRECTORY", "O_NOFOLLOW"))
 
 
@@ -47,6 +50,18 @@ class OpenDirectory:
         except OSError:
             return False
         return status.st_nlink > 0 and _facts(status) == self._facts
+
+    def is_full(self) -> bool:
+        """Return whether its file system has no space: every user can fill /dev/shm."""
+        if sys.platform == "win32" or self.descriptor is None:
+            return False
+        try:
+            status = os.fstatvfs(self.descriptor)
+        except OSError:
+            return False
+        # Without a limit, the number of files is 0.
+        has_files = not status.f_files or status.f_favail >= _MIN_FREE_FILES
+        return not has_files or status.f_bavail * status.f_frsize < _MIN_FREE_BYTES
 
     def path_of(self, name: str) -> str:
         """Return the path of ``name``, relative to the directory if its descriptor is open."""
