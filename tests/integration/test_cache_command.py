@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from imds_identity import ManagedIdentityCredential
 from imds_identity._core.failure import Refused
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._shared_cache.directory import Directory
+from imds_identity._shared_cache.location import shared_cache_for
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
 from imds_identity.cli import main
@@ -85,6 +87,20 @@ def test_missing_directory_is_not_created(
     assert main(["cache", "show", "--directory", str(tmp_path / "typo")]) == 2
     assert "is not a directory" in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()
+
+
+def test_directory_that_hangs_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "on-nfs").mkdir(mode=0o700)
+    shared_cache, hangs = shared_cache_for(tmp_path / "on-nfs"), threading.Event()
+    assert shared_cache is not None
+    assert shared_cache.directory._watchdog is not None
+    monkeypatch.setattr(shared_cache.directory._watchdog, "_seconds", 0.1)
+    monkeypatch.setattr(os.path, "isdir", lambda _: hangs.wait(30))
+    assert main(["cache", "show", "--directory", str(tmp_path / "on-nfs")]) == 1
+    hangs.set()
+    assert "the shared token cache cannot be used" in capsys.readouterr().err
 
 
 def test_directory_may_be_a_relative_path(

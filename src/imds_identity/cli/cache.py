@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._core.failure import sanitize
 from .._core.identity import Identity
 from .._platform.proxy_agent import is_enforcing
 from .._shared_cache.location import shared_cache_for
+from .._shared_cache.open_directory import NoUsableDirectory
 from .arguments import add_cache, add_verbosity
 from .output import print_error
 
@@ -31,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show or clear the cache; return the exit status."""
-    if args.cache is not None and not os.path.isdir(args.cache):
-        raise ValueError(f"{args.cache!r} is not a directory")
-    shared_cache = shared_cache_for(os.path.abspath(args.cache) if args.cache else None)
+    shared_cache = shared_cache_for() if args.cache is None else _shared_cache_at(args.cache)
     if shared_cache is None and is_enforcing():
         return print_error(
             "the shared token cache is off, because this VM enforces the Metadata Security "
@@ -56,6 +56,15 @@ def run(args: argparse.Namespace) -> int:
     for record in records:
         print("\n".join(_lines(record, shared_cache)))
     return 0
+
+
+def _shared_cache_at(path: str) -> SharedCache | None:
+    """Return the shared cache of an existing directory; raise ValueError if there is none."""
+    shared_cache = shared_cache_for(os.path.abspath(path))
+    with suppress(NoUsableDirectory):  # it hangs, which the caller reports
+        if shared_cache is None or not shared_cache.directory.run(os.path.isdir, path):
+            raise ValueError(f"{path!r} is not a directory")
+    return shared_cache
 
 
 def _lines(record: Record, shared_cache: SharedCache) -> list[str]:
