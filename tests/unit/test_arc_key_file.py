@@ -88,7 +88,7 @@ def test_another_name_is_refused(tokens: Path) -> None:
 def test_link_is_not_followed(tokens: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere.key").write_text("s3cret")
     (tokens / "a.key").symlink_to(tmp_path / "elsewhere.key")
-    assert "symbolic link" in refused(tokens / "a.key", tokens)
+    assert "not a key file of the agent: it is a symbolic link" in refused(tokens / "a.key", tokens)
 
 
 @posix

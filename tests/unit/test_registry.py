@@ -11,7 +11,6 @@ from imds_identity._core.failure import Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.source import Source
 from imds_identity._platform.environment import Environment
-from imds_identity._sources.app_hosts.container_instances import OTHER_HOSTS
 from imds_identity._sources.app_hosts.source import AppHostSource
 from imds_identity._sources.arc.source import ArcSource
 from imds_identity._sources.registry import detect, leftover_variables
@@ -124,7 +123,14 @@ def test_container_instances_are_detected_on_windows_only(monkeypatch: pytest.Mo
         assert found(ENDPOINT_AND_HEADER).name == name
 
 
-@pytest.mark.parametrize("variable", OTHER_HOSTS)
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "WEBSITE_SITE_NAME", "WEBSITE_INSTANCE_ID", "WEBSITE_HOSTNAME", "FUNCTIONS_WORKER_RUNTIME",
+        "CONTAINER_APP_NAME", "CONTAINER_APP_JOB_NAME", "CONTAINER_APP_REVISION",
+        "AUTOMATION_ASSET_ACCOUNTID", "IMDS_IDENTITY_ENDPOINT",
+    ],
+)  # fmt: skip
 def test_hosts_with_the_protocol_of_app_service_are_not_container_instances(
     monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:

@@ -13,15 +13,18 @@ from imds_identity._core.failure import Refused
 from imds_identity._core.identity import parse_identity
 from imds_identity._http import transport
 from imds_identity._http.retry_options import RetryOptions
+from imds_identity._platform.environment import Environment
 from imds_identity._shared_cache.lease import Lease
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
+from imds_identity._sources.app_hosts.app_service import APP_SERVICE
 from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._token_cache import client as client_module
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
 from imds_identity._token_cache.flight import LONGEST_FETCH, Flight
 from imds_identity._token_cache.options import CallOptions
+from imds_identity._token_cache.process import client_for
 from support import BackgroundQueue, ResponseFactory, new_token, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
@@ -33,6 +36,18 @@ if TYPE_CHECKING:
     from imds_identity._http.runner import Sender
     from imds_identity._platform.clock import Clock
     from support import FakeClock
+
+
+def test_private_client_shares_tokens_only_in_a_named_directory(
+    token_cache: TokenCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = str(tmp_path / "cache")
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", directory)
+    assert client_for().shared_cache is not None
+    assert client_for(private=True).shared_cache is None
+    assert client_for(token_cache=token_cache).shared_cache is None
+    assert client_for(private=True, cache=directory).shared_cache is not None
+    assert client_for(token_cache=token_cache, cache=directory).shared_cache is not None
 
 
 def test_repeated_retry_after_cannot_exceed_the_longest_fetch(
@@ -99,6 +114,23 @@ def test_process_without_a_shared_cache_keeps_the_service_s_limits(
         client.token(client.entry(f"https://resource-{number}"), None, open_sender)
     # The caller's transport may not send to the service at all.
     assert (clock.now() - started > 1.5) != has_transport
+
+
+def test_requests_to_an_app_platform_are_not_limited(
+    token_cache: TokenCache, clock: FakeClock, responses: ResponseFactory, tmp_path: Path
+) -> None:
+    @contextmanager
+    def open_sender(_: Clock) -> Iterator[Sender]:
+        yield lambda _request: responses.token()
+
+    variables = {"IDENTITY_ENDPOINT": "http://127.0.0.1:9", "IDENTITY_HEADER": "h"}
+    source, started = APP_SERVICE.create_source(Environment(variables)), clock.now()
+    shared_cache = shared_cache_in(tmp_path / "cache", clock)
+    for number in range(32):
+        client = TokenClient(source, parse_identity(), token_cache, shared_cache)
+        client.token(client.entry(f"https://resource-{number}"), None, open_sender)
+    assert clock.now() == started
+    assert not shared_cache.directory.names()
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -76,7 +76,7 @@ def shared_cache_for(
     # Shared tokens would reach programs that the VM's access rules deny.
     if location == OFF or (location is None and is_enforcing()):
         return None
-    runtime_directory = None if location else env["XDG_RUNTIME_DIR"] or None
+    runtime_directory = None if location else env["XDG_RUNTIME_DIR"]
     known = (location, runtime_directory)
     if known not in _shared_caches:
         _shared_caches.setdefault(known, _shared_cache(location, runtime_directory))
