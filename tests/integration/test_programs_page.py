@@ -13,7 +13,7 @@ REQUIREMENTS = (ROOT / "tests/interop/programs/requirements.txt").read_text(enco
 def test_page_names_the_installed_versions() -> None:
     versions = dict(re.findall(r"^([\w-]+)==([\w.]+)$", REQUIREMENTS, re.MULTILINE))
     assert versions
-    named = re.findall(r"([a-z][\w-]+) (\d+\.\d+\.\d+)", PAGE)
+    named = re.findall(r"([a-z][\w-]+) (\d+\.\d+\.\d+)", PAGE.lower())
     assert set(named) == set(versions.items())
 
 

@@ -75,18 +75,19 @@ debian() {
 # Servers, task queues and notebooks in the versions that docs/programs.md names.
 programs() {
     "$python" -m venv "$home/programs" &&
-        "$home/programs/bin/python" -m pip install --editable . -r tests/interop/programs/requirements.txt
+        grep -v '^uwsgi' tests/interop/programs/requirements.txt >"$home/programs/requirements.txt" &&
+        "$home/programs/bin/python" -m pip install --editable . -r "$home/programs/requirements.txt"
+}
+
+# uWSGI is compiled.
+uwsgi() {
+    "$home/programs/bin/python" -m pip install "$(grep '^uwsgi' tests/interop/programs/requirements.txt)"
 }
 
 # Dask, Ray and Spark each get an environment: they are large and pin their dependencies.
 framework() {
     "$python" -m venv "$home/$1" &&
         "$home/$1/bin/python" -m pip install --editable . azure-storage-blob "$2"
-}
-
-servers() {
-    "$python" -m venv "$home/servers" &&
-        "$home/servers/bin/python" -m pip install --editable . eventlet gevent gunicorn packaging uwsgi
 }
 
 java_and_spark() {
@@ -109,10 +110,10 @@ part azure-cli azure_cli
 part dask framework dask distributed
 part ray framework ray ray
 part spark java_and_spark
-part servers servers
 part chromium chromium
 part more more
 part programs programs
+part uwsgi uwsgi
 part duckdb duckdb
 part debian debian debian waagent cloud-init
 part packer debian packer packer

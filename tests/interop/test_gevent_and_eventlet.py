@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.interop
 
 FOLDER = Path(__file__).parent
+STRICT = {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"}
 LATENCY = 0.2
 AT_ONCE = 5
 LIBRARIES = pytest.mark.parametrize("library", ["gevent", "eventlet"])
@@ -35,12 +36,13 @@ MOMENTS = pytest.mark.parametrize("when", ["before-import", "after-import", "aft
 
 def fetch(library: str, when: str, resources: int, variables: dict[str, str]) -> dict[str, int]:
     """Return what the program prints."""
-    python, program = require_part("servers") / "servers/bin/python", FOLDER / "green_fetches.py"
+    python, program = require_part("programs") / "programs/bin/python", FOLDER / "green_fetches.py"
     done = subprocess.run(
         [python, program, library, when, str(resources)],
-        env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, **STRICT, **variables},
+        capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-5000:]
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr[-5000:]
     result: dict[str, int] = json.loads(done.stdout)
     return result
 
@@ -57,6 +59,14 @@ def test_new_resources_at_once_block_no_other_green_thread(
     assert result["steps"] > AT_ONCE  # about 20 for each response
     assert len(emulator.token_requests) == AT_ONCE + (when == "after-use")
     assert {request.status for request in emulator.token_requests} == {200}
+
+
+def test_eventlet_runs_on_an_event_loop_of_asyncio(
+    emulator_factory: Callable[..., Emulator], tmp_path: Path
+) -> None:
+    emulator = emulator_factory(latency=LATENCY, resources=["https://*.example"])
+    variables = {**emulator.environment(), "IMDS_IDENTITY_CACHE": "off", "EVENTLET_HUB": "asyncio"}
+    assert fetch("eventlet", "before-import", AT_ONCE, variables)["steps"] > AT_ONCE
 
 
 @LIBRARIES
@@ -94,7 +104,7 @@ def gunicorn(
     log = directory / "gunicorn.log"
     shared = {"IMDS_IDENTITY_CACHE": str(directory / "shared")}
     environment = {**os.environ, **emulator.environment(), **shared}
-    program = require_part("servers") / "servers/bin/gunicorn"
+    program = require_part("programs") / "programs/bin/gunicorn"
     command: list[str | Path] = [program, "wsgi_app", "--pythonpath", FOLDER, *options]
     with (
         log.open("w") as file,

@@ -32,7 +32,7 @@ WORKERS = 3
 @contextmanager
 def uwsgi(emulator: Emulator, directory: Path, cache: str, *options: str) -> Iterator[str]:
     """Run the application under uWSGI; return its URL."""
-    home = require_part("servers") / "servers"
+    home = require_part("uwsgi") / "programs"
     log = directory / "uwsgi.log"
     command: list[str | Path] = [
         home / "bin/uwsgi", "--home", home, "--http-socket", "127.0.0.1:0", "--master",
