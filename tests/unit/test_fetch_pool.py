@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -199,17 +198,15 @@ def test_a_hook_that_hangs_does_not_occupy_a_thread_of_the_pool() -> None:
         can_end.set()
 
 
-def test_sync_call_on_an_event_loop_does_not_wait_for_fetches_that_need_the_loop(
+def test_fetches_that_need_an_event_loop_do_not_delay_others(
     program: Program, threads: Threads
 ) -> None:
-    async def get_on_loop() -> None:
-        for number in range(20):
-            program.request(number)
-        program.token_cache.join_or_start(
-            program.entry(20), partial(program.fetch, 20), blocks=True
-        )
-
-    asyncio.run(get_on_loop())
+    """The loop may be stopped, or blocked by a thread that waits for one of the others."""
+    for number in range(20):
+        fetch = partial(program.fetch, number)
+        program.token_cache.join_or_start(program.entry(number), fetch, needs=1)
+    program.request(20)
+    assert len(threads.waiting) == MOST_WORKERS + 1
     threads.waiting[-1]()
     assert program.fetched == [20]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import logging
@@ -611,13 +610,10 @@ def test_fetch_does_not_replace_a_newer_token_of_another_process(
 def test_thread_does_not_wait_for_a_flight_that_needs_its_event_loop(
     token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
-    async def get_on_loop() -> None:
-        flight = token_cache.join_or_start(entry, service, needs=threading.get_ident())
-        assert isinstance(flight, Flight)
-        assert token_cache.get(entry, service).value == "token-1"
-        assert flight.outcome is None
-
-    asyncio.run(get_on_loop())
+    flight = token_cache.join_or_start(entry, service, needs=threading.get_ident())
+    assert isinstance(flight, Flight)
+    assert token_cache.get(entry, service).value == "token-1"
+    assert flight.outcome is None
 
 
 def test_log_handler_can_request_the_token(

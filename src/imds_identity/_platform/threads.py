@@ -84,12 +84,6 @@ def is_internal_thread() -> bool:
     return _thread.get_ident() in _internal_threads
 
 
-def runs_event_loop() -> bool:
-    """Return whether an asyncio event loop is running in this thread."""
-    get_running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    return get_running_loop is not None and get_running_loop() is not None
-
-
 def check_ending() -> None:
     """Raise SystemExit in an internal thread whose interpreter is ending."""
     if _is_ending and is_internal_thread():

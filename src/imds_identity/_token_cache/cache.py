@@ -13,7 +13,7 @@ from .._core.freshness import State, decide
 from .._http.local_errors import unexpected_failure
 from .._platform.fork import detect_fork, reset_in_child
 from .._platform.locks import ForkAwareLock
-from .._platform.threads import ends_soon, runs_event_loop
+from .._platform.threads import ends_soon
 from .background_checks import BackgroundChecks
 from .entry import NEVER, Entries
 from .flight import LONGEST_FETCH, FetchResult, Flight, Interrupted, in_a_thread
@@ -232,7 +232,7 @@ class TokenCache:
             assert token is not None
             return token
         blocks = blocks and not token
-        cannot_queue = not token and (_current_flights.get() or (blocks and runs_event_loop()))
+        cannot_queue = not token and _current_flights.get()
         if must_start or (cannot_queue and not flight.started):
             self._start_flight(
                 flight, blocks=blocks, is_awaited=not token, in_queue=not cannot_queue

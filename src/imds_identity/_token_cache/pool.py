@@ -42,7 +42,7 @@ class FetchPool:
         self._clock = clock
         self._start = start
         self._lock = ForkAwareLock()
-        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._lanes: dict[tuple[str, str, int], _Lane] = {}
 
     def reset(self) -> None:
         """Forget all threads and flights, which a forked child does not have."""
@@ -63,7 +63,7 @@ class FetchPool:
             RuntimeError: if no thread can be started, and none is running or the caller waits.
             MemoryError: in the same case.
         """
-        lane = self._lanes.setdefault(flight.key[:2], _Lane())
+        lane = self._lanes.setdefault((*flight.key[:2], flight.needs), _Lane())
         worker = object()
         try:
             self._lock.run(lane.add, flight, run, is_awaited=is_awaited)
@@ -89,6 +89,8 @@ class FetchPool:
 
 class _Lane:
     """The flights and threads for one endpoint: another one may respond sooner.
+
+    Flights that need an event loop have lanes of their own, because the loop may have been stopped.
 
     Attributes:
         workers: the threads that are fetching or are about to start.
