@@ -3,7 +3,7 @@
     azure.core.exceptions.ClientAuthenticationError
     └── ManagedIdentityError              any of the errors below
         ├── CredentialUnavailableError    no managed identity is available
-        ├── TokenRefusedError             the service exists and issued no token
+        ├── TokenRefusedError             the service exists but issued no token
         ├── MalformedAnswerError          the response was not a token, or not the requested one
         └── ArcSecretError                Azure Arc's challenge failed
 
@@ -61,7 +61,7 @@ class CredentialUnavailableError(ManagedIdentityError):
 
 
 class TokenRefusedError(ManagedIdentityError):
-    """The service exists and issued no token; another kind of credential must not replace it.
+    """The service exists but issued no token: a chain must not continue with another credential.
 
     It refused the request, or did not respond although the environment names it.
     """

@@ -96,7 +96,7 @@ class PrometheusTextFile:
         with counts.lock:
             counts.add(event)
             path = self._path.replace(_PID, str(process))
-            # Others may write to the collector's directory: the file contains no secret.
+            # Other users may write to the collector's directory: the file contains no secret.
             write_output(path, counts.text().encode(), mode=0o666, parent_is_checked=False)
 
 

@@ -317,5 +317,5 @@ class TestNetworkNamespaces:
         for number in range(100):
             network[0] = f"network-{number}"
             self.get(client, network)
-        assert len(client.token_cache.elsewhere) == 16
-        assert "network-99" in client.token_cache.elsewhere
+        assert len(client.token_cache.other_networks) == 16
+        assert "network-99" in client.token_cache.other_networks

@@ -133,7 +133,7 @@ class BaseCredential:
         """Refuse a sync or an async transport that this credential does not support."""
 
     def _policies_in_use(self) -> Policies | None:
-        """Return the policies of the next request: tracing needs azure-core's pipeline, too."""
+        """Return the policies of the next request; tracing needs some even if none were passed."""
         if self._policies is not None or not _is_traced():
             return self._policies
         run_imports("sender", _import_sender)
@@ -168,8 +168,8 @@ class BaseCredential:
 def error_from(failure: Failure) -> ManagedIdentityError | Failure:
     """Return the public exception for ``failure``.
 
-    It is ``failure`` itself if azure-core is needed only now and cannot be imported, for example
-    because this process is out of file descriptors.
+    It is ``failure`` itself if azure-core cannot be imported now, for example because this process
+    is out of file descriptors.
 
     Call it outside the handler of ``failure``: the context of an exception keeps frames alive, and
     their variables hold secrets.

@@ -155,7 +155,7 @@ class Unavailable(Failure):
 
 
 class Refused(Failure):
-    """The service exists and issued no token: another kind of credential must not replace it."""
+    """The service exists but issued no token: a chain must not continue with another credential."""
 
     default_reason = Reason.REFUSED
 

@@ -18,12 +18,12 @@ _EXHAUSTED = frozenset(
 )
 _NO_THREAD = "can't start new thread"
 _MAX_CAUSES = 20
-# A secret in the text of an unexpected exception has no known form, but hardly fewer characters.
+# The text of an unexpected exception may contain a secret of any form, but hardly a shorter one.
 _LONG_WORD = r"(?=[\w+=~.-]*\d)[\w+=~.-]{24,}"
 
 
 def local_failure(error: BaseException) -> Refused | None:
-    """Return the failure if ``error`` shows that this process lacks something; None otherwise.
+    """Return the failure if ``error`` shows that a resource or a module is missing, else None.
 
     Libraries wrap such errors, and report some of them as a missing module or an unknown host.
     """
@@ -42,7 +42,7 @@ def local_failure(error: BaseException) -> Refused | None:
 
 
 def check_descriptors() -> None:
-    """Raise Refused if this process cannot open a file: some system calls hide that reason."""
+    """Raise Refused if this process is out of file descriptors, which some calls do not report."""
     if text := _descriptor_problem():
         raise _out_of_resources(text)
 
@@ -66,7 +66,7 @@ def _out_of_resources(text: str) -> Refused:
 
 
 def _exhausted(cause: BaseException) -> str:
-    """Return which resource ``cause`` shows to be exhausted; empty if it shows none."""
+    """Return a description if ``cause`` shows that a resource is exhausted, else an empty text."""
     if isinstance(cause, MemoryError):
         return "out of memory"
     if isinstance(cause, RuntimeError) and _NO_THREAD in str(cause):
@@ -90,7 +90,7 @@ def _descriptor_problem() -> str:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield ``error`` and the exceptions that it wraps in any way."""
     seen: list[BaseException] = [error]
-    for cause in seen:  # which grows
+    for cause in seen:  # the loop appends to it
         yield cause
         wrapped = (cause.__cause__, cause.__context__, *cause.args, *vars(cause).values())
         for each in wrapped:

@@ -32,12 +32,12 @@ _SERVICE_CODE = r"\bAADSTS[0-9]{4,7}\b"
 
 
 class ServerTls(NamedTuple):
-    """How to verify a server's certificate, instead of by its URL and the usual authorities.
+    """How to verify a server, if not by its host name and the default certificate authorities.
 
     Attributes:
-        context: trusts the server's authority; None for the usual ones.
-        name: the name in the certificate, which the server also receives (SNI); empty for that in
-            the URL.
+        context: trusts the server's certificate authority; None for the default ones.
+        name: the name that the certificate must have and that is sent to the server (SNI); empty
+            for the host name in the URL.
     """
 
     context: ssl.SSLContext | None
@@ -61,7 +61,7 @@ class Request:
         auth: returns the request with its credentials, as in `requests`. The runner calls it
             immediately before each send.
         connect_seconds: the part of ``seconds`` for one attempt to connect.
-        server_tls: how to verify the server, if not by its host name and the usual authorities.
+        server_tls: how to verify the server, if not in the default way.
         over_internet: whether the request leaves this machine's network and therefore uses the
             proxies and certificates that the environment names.
         max_body: the size limit of a response's body in bytes; only plain http supports another
@@ -192,7 +192,7 @@ class Response:
 
     @property
     def error_code(self) -> str | None:
-        """The ``error`` of a JSON object, if it is there."""
+        """The ``error`` of a JSON body, or None."""
         try:
             code = (self.fields() or Fields({})).get("error")
         except ValueError:
@@ -247,7 +247,7 @@ class Response:
 
     @property
     def may_be_denial(self) -> bool:
-        """Whether the guest proxy agent responds like this, if there is one: without a body."""
+        """Whether it looks like a denial by the guest proxy agent: an error without a body."""
         is_error = self.status in (403, 421) or self.status >= 500
         return is_error and not self.body.strip()
 

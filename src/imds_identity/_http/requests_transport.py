@@ -167,7 +167,7 @@ class BoundedAdapter(HTTPAdapter):
 
     Args:
         clock: measures the time.
-        request: the request for whose server this adapter is, if it needs its own TLS settings.
+        request: a request whose server needs its own TLS settings, or None.
     """
 
     def __init__(self, clock: Clock, request: Request | None = None) -> None:
@@ -208,7 +208,7 @@ class BoundedAdapter(HTTPAdapter):
         return host, tls
 
     def cert_verify(self, *args: Any) -> None:
-        """Apply the caller's and the system's authorities, unless only one is to be trusted."""
+        """Apply the caller's and the system's authorities, unless only one is trusted."""
         if not (self._server_tls and self._server_tls.context):
             super().cert_verify(*args)  # type: ignore[no-untyped-call]
 
@@ -223,7 +223,7 @@ class BoundedAdapter(HTTPAdapter):
         return pool
 
     def _tls_options(self) -> dict[str, Any]:
-        """Return a context of the current class, if it is not the one that urllib3 has imported.
+        """Return a context of the current class, if urllib3 has imported another one.
 
         After gevent or eventlet has replaced the class, the original one recurses without end.
         """

@@ -102,11 +102,11 @@ def with_retries(
         except ConnectFailed as error:
             seconds = backoff.after_connect_failed(error)
             if seconds is None:
-                raise unreachable(error, unreachable_hint, backoff.kind) from None
+                raise unreachable(error, unreachable_hint, backoff.failure_class) from None
         except ReadFailed as error:
             seconds = backoff.after_read_failed()
             if seconds is None:
-                raise backoff.kind(
+                raise backoff.failure_class(
                     f"the service accepts connections but does not respond ({error_text(error)})",
                     "It is being updated or is overloaded. Try again in a few minutes.",
                     reason=Reason.NO_RESPONSE,
@@ -170,8 +170,8 @@ class Backoff:
         self._connect_seconds = 0.0
 
     @property
-    def kind(self) -> type[Unavailable | Refused]:
-        """The class of the failure if nothing responds any more.
+    def failure_class(self) -> type[Unavailable | Refused]:
+        """The class of the failure if the service stops responding.
 
         After a response, it is certain that the service exists: a chain must not continue with
         another identity because the service is overloaded.
@@ -205,7 +205,7 @@ class Backoff:
         if self._responses or self._reads_failed:
             return self._next_pause(_AFTER_READ_FAILED)
         self._connect_seconds += error.seconds
-        # A late service is expected to accept the last attempt, which needs no reserve of time.
+        # No time is reserved for the last attempt to connect to a late service: it should succeed.
         attempts, longest, reserve = (
             (_MAX_LATE_CONNECT_ATTEMPTS, _MAX_LATE_CONNECT_PAUSE, 0.0)
             if self._starts_late

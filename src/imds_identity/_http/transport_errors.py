@@ -1,6 +1,6 @@
-"""Converts errors of transports: to texts, without the objects that hold secrets.
+"""Converts exceptions of transports into errors whose texts contain no secret.
 
-Also the headers of each request, because error texts must not contain their secrets.
+Also the headers of each request, which contain these secrets.
 """
 
 from __future__ import annotations

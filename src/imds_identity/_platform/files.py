@@ -51,8 +51,8 @@ def write_atomically(
 def open_parent(path: str, directory: int | None = None) -> Iterator[tuple[int | None, str]]:
     """Yield an open descriptor of the file's directory, and the name of the file in it.
 
-    Without it, another user who can rename a directory above could redirect the next operation.
-    ``directory`` is the descriptor, if the caller has it. On Windows there is none.
+    Without a descriptor, another user who can rename a parent directory could redirect operations.
+    ``directory`` is the descriptor, if the caller has one. On Windows it is None.
     """
     if directory is not None or not _BY_DESCRIPTOR:
         yield directory, path

@@ -1,4 +1,4 @@
-"""Late imports that neither a fork nor a signal handler can cut in two, and missing packages.
+"""Late imports that forks and signal handlers cannot break, and errors for missing packages.
 
 A module that another thread is importing stays locked in a forked child. A signal handler that
 raises during an import, which can happen in the main thread only, can leave it locked, too.

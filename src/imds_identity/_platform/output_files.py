@@ -27,13 +27,13 @@ def write_output(
     open descriptor such as ``/dev/stdout`` are written to and never removed.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         content: the whole content.
-        mode: of the file; the umask applies unless it is private.
+        mode: the mode of the file; the umask applies unless it is 0600.
         parent_is_checked: whether to refuse a directory in which other users can replace the file.
 
     Raises:
-        OSError: if the file cannot be written, or another user could have put it there.
+        OSError: if the file cannot be written, or another user may have created it.
     """
     if (descriptor := _descriptor_of(path)) is not None:
         write_all(descriptor, content)
@@ -57,7 +57,7 @@ def write_output(
 def check_parent(path: str, status: os.stat_result) -> None:
     """Raise PermissionError if other users can replace files in the directory of ``path``."""
     mode = status.st_mode
-    # The group of many users has no other members, and the same number as the user.
+    # On many systems, each user has a group with the same number and no other members.
     is_own_group = status.st_uid == status.st_gid == os.geteuid()
     others = stat.S_IWOTH | (0 if is_own_group else stat.S_IWGRP)
     if mode & others and not mode & stat.S_ISVTX:

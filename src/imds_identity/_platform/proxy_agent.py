@@ -29,7 +29,7 @@ def is_visible() -> bool:
 
 
 def is_enforcing() -> bool:
-    """Return whether the agent's status file shows that it denies access to the metadata service.
+    """Return whether the agent's status file shows that it enforces the access rules for IMDS.
 
     Only root and administrators can read the file.
     """
@@ -45,7 +45,7 @@ def is_enforcing() -> bool:
 
 
 def _is_listening() -> bool:
-    """Return whether a socket listens on the agent's address, as far as Linux shows."""
+    """Return whether a socket listens on the agent's address; False except on Linux."""
     address = int.from_bytes(b"\x7f\0\0\1", sys.byteorder)
     local = b"%08X:%04X" % (address, _PORT)
     try:

@@ -40,7 +40,7 @@ _local = threading.local()
 _states: set[weakref.ref[object]] = set()
 """Each refers to an object that exists as long as the interpreter's state of a thread."""
 _ending: dict[int, int] = {}
-"""The threads that are about to end, by ident, and their numbers in the system."""
+"""The threads that are about to end: their native IDs, by ident."""
 
 
 class _State:
@@ -91,7 +91,7 @@ def check_ending() -> None:
 
 
 def close_at_end(connection: socket.socket) -> None:
-    """Shut ``connection`` down if its subinterpreter ends, so that no thread waits for it."""
+    """Shut ``connection`` down when its subinterpreter ends, so that no thread waits for it."""
     _sockets.add(connection)
 
 
@@ -103,10 +103,10 @@ def join_all(seconds: float) -> None:
         threading.Event().wait(_POLL)
 
 
-def ends_soon(*, yes: bool) -> None:
-    """Announce that this internal thread is about to end, or is not: a fork waits for it."""
+def mark_thread(*, ending: bool) -> None:
+    """Record whether this internal thread is about to end: a fork waits for such threads."""
     ident = _thread.get_ident()
-    if not yes:
+    if not ending:
         _ending.pop(ident, None)
     elif ident in _internal_threads:
         _ending[ident] = threading.get_native_id()
@@ -124,7 +124,7 @@ def _run(run: Callable[[], object]) -> None:
     finally:
         # Logging has created an object for this thread, and until Python 3.12 it would remain.
         threading._active.pop(ident, None)  # type: ignore[attr-defined]
-        ends_soon(yes=True)
+        mark_thread(ending=True)
         _internal_threads.discard(ident)
 
 
@@ -139,7 +139,7 @@ def run_in_thread(run: Callable[[], object], seconds: float) -> None:
     def work() -> None:
         with suppress(Exception):
             run()
-        ends_soon(yes=True)
+        mark_thread(ending=True)
         done.release()
 
     try:
@@ -152,7 +152,7 @@ def run_in_thread(run: Callable[[], object], seconds: float) -> None:
 
 @wait_before_fork
 def _wait_for_ending_threads() -> None:
-    """Let threads end that have woken the caller who forks now: Python warns of other threads."""
+    """Wait for threads that are about to end: Python warns if a process with threads forks."""
     polls = iter(range(round(_FORK_SECONDS / _FORK_POLL)))
     for ident, number in list(_ending.items()):
         if number == threading.get_native_id():  # a greenlet of this thread

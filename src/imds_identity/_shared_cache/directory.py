@@ -52,7 +52,7 @@ class Directory:
         watchdog: limits the time that operations may take, unless the file system is local.
 
     Attributes:
-        may_hang: whether callers that need nothing from the directory should not wait for it.
+        may_hang: whether operations may hang: a caller with a valid token does not wait for them.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class Directory:
         if state is None or state != self._unusable_state:
             try:
                 opened = self._try_each(paths)
-            except OSError as error:  # out of file descriptors: not a property of the directories
+            except OSError as error:  # out of file descriptors: the directories are not the cause
                 raise NoUsableDirectory(error.strerror) from None
             if opened:
                 return opened

@@ -82,7 +82,7 @@ class LeaseAttempt:
         """Return the lease, or None if another process holds it.
 
         Args:
-            seconds: when it expires, unless it is extended.
+            seconds: after how many seconds it expires, unless it is extended.
             cooldown: for how many seconds no other process may take it, even if it is released.
 
         Raises:
@@ -138,7 +138,7 @@ class LeaseAttempt:
 
 
 class _LockFile:
-    """An open lock file, and since when its holder is known to have expired."""
+    """An open lock file, and since when its lease is known to have expired."""
 
     def __init__(self, directory: Directory, name: str, status: os.stat_result | None) -> None:
         self._past_expiry = -1.0
@@ -147,7 +147,7 @@ class _LockFile:
         flock.close_in_children(self.file)
 
     def has_expired(self, now: float) -> bool:
-        """Return whether the holder has expired and has not extended the lease for a moment."""
+        """Return whether the lease has expired and its holder has not extended it for a moment."""
         expiry = os.fstat(self.file.fileno()).st_mtime
         # A later time is that of the wall clock: the file was created, and its times not yet set.
         if now < expiry <= now + LONGEST_LEASE_SECONDS:

@@ -40,10 +40,9 @@ def current_namespace() -> Namespace:
 
 
 def other_network() -> str:
-    """Return the ID of this thread's network namespace; empty if it is that of the import.
+    """Return the ID of this thread's network namespace if it has changed since the import, else "".
 
-    Programs that enter other namespaces (``setns``) are rare, so this is one system call in all
-    other programs.
+    It makes one system call unless the program has entered another namespace (``setns``).
     """
     inode = network_inode()
     if not inode or not _INITIAL_INODE or inode == _INITIAL_INODE:
@@ -55,7 +54,7 @@ def other_network() -> str:
 
 
 def namespace_of(network: str) -> Namespace:
-    """Return the namespace of a network ID of `other_network`."""
+    """Return the namespace with the network ID ``network``, from `other_network`."""
     return Namespace(_boot(), network)
 
 

@@ -99,7 +99,7 @@ class OpenDirectory:
 
 
 def _facts(status: os.stat_result) -> tuple[int, ...]:
-    """Return what the trust in a directory depends on."""
+    """Return the attributes that a directory is trusted for."""
     return status.st_dev, status.st_ino, status.st_mode, status.st_uid, current_user()
 
 

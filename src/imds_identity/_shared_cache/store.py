@@ -55,7 +55,7 @@ class SharedCache:
         return self._known_namespace
 
     def in_network(self, network: str) -> SharedCache:
-        """Return the cache in the same directory for a network of `namespace.other_network`."""
+        """Return the cache in the same directory for a network ID, from `other_network`."""
         if not network:
             return self
         return SharedCache(self.directory, self.clock, namespace_of(network))

@@ -1,6 +1,6 @@
 """Removes files from the shared directory that no process needs any more: a few after each write.
 
-The modification time of a file is when it is over, as for a lease (``Clock.now``). Removing a file
+The modification time of a file is its expiry, as for a lease (``Clock.now``). Removing a file
 too early is harmless: a record is fetched again, and a lock file is removed only while it is
 locked, so that no other process holds it.
 """
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from .directory import Directory
 
 MOST_RECORDS = 1000
-"""Records that are kept. Programs may request any scope that their own clients choose."""
+"""Records that are kept: a program may request any scope that its clients choose."""
 _MOST_EXAMINED = 256
 _MANY_REMOVED = 16
-"""Files that a sweep has removed, from which the next write sweeps again."""
+"""If a sweep removes so many files, the next write sweeps again."""
 _WRITES_PER_SWEEP = 16
 _SWEEP_SECONDS = 10.0
 _KEEP_SECONDS = 10.0
 """Seconds for which a lock file is kept, because it may be needed again."""
 _DRAFT_SECONDS = 60.0
-"""The age in seconds from which a file without a time must be left over from a killed process."""
+"""Seconds after which a file without an expiry must have been left by a killed process."""
 _OLD_RECORD_SECONDS = 86400.0
-"""The same for a record of a version of this package that does not set the time."""
+"""The same for a record of a version of this package that does not set the expiry."""
 
 
 class Sweeper:
@@ -61,24 +61,24 @@ class Sweeper:
             status = self._directory.stat(name) if kind_of(name) else None
             if status is None:
                 continue
-            if self._is_over(name, status):
+            if self._has_expired(name, status):
                 removed += self._remove(name)
             elif name.endswith(".json"):
                 records.append((status.st_mtime, name))
         excess = sum(name.endswith(".json") for name in names) - removed - MOST_RECORDS
         return removed + sum(self._remove(name) for _, name in sorted(records)[: max(excess, 0)])
 
-    def _is_over(self, name: str, status: os.stat_result) -> bool:
-        now, wall, over = self._clock.now(), self._clock.wall(), status.st_mtime
+    def _has_expired(self, name: str, status: os.stat_result) -> bool:
+        now, wall, expiry = self._clock.now(), self._clock.wall(), status.st_mtime
         if status.st_ctime < wall - now - _DRAFT_SECONDS:
             return True  # from before the boot
         is_record = name.endswith(".json")
         keep = 0.0 if is_record else _KEEP_SECONDS
         longest = LONGEST_LIFE if kind_of(name) in (".json", ".new") else LONGEST_LEASE_SECONDS
-        if now - keep < over <= now + longest:
+        if now - keep < expiry <= now + longest:
             return False
-        # A later time is that of the wall clock: the file was created, and its time not yet set.
-        return abs(wall - over) > (_OLD_RECORD_SECONDS if is_record else _DRAFT_SECONDS)
+        # A later time comes from the wall clock: the file is new and its expiry is not yet set.
+        return abs(wall - expiry) > (_OLD_RECORD_SECONDS if is_record else _DRAFT_SECONDS)
 
     def _remove(self, name: str) -> bool:
         if kind_of(name) == ".lock":

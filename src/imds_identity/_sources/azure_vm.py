@@ -73,7 +73,7 @@ def is_azure_vm() -> bool:
 
 
 def _is_azure_firmware() -> bool | None:
-    """Return whether the firmware is that of an Azure VM; None if it does not show it."""
+    """Return whether the firmware is that of an Azure VM; None if that is unknown."""
     if not _known_firmware:
         is_azure = firmware().is_azure
         # Read again next time: the process may have been out of file descriptors.

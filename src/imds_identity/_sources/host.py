@@ -63,7 +63,7 @@ class HostSpec:
         knows_cae: whether clients that support continuous access evaluation get other tokens.
         is_probe: whether the service may be absent, so that a fetch is one short request.
         final_statuses: HTTP statuses that are not retried. IMDS and the Arc agent return 404 and
-            410 while they are updated; elsewhere there is no such identity or endpoint.
+            410 while they are updated; elsewhere the identity or the endpoint does not exist.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ class TokenProxy:
         return "", ""
 
     def server_tls(self) -> ServerTls:
-        """Return how to verify the proxy. Kubernetes replaces the CA file: it is read again.
+        """Return how to verify the proxy; read the CA file again, because Kubernetes replaces it.
 
         Raises:
             Unavailable: if the certificate authority cannot be used.
@@ -89,7 +89,7 @@ class TokenProxy:
         reason = getattr(error, "strerror", None) or sanitize(str(error))
         return Unavailable(
             f"the certificates in {variable}{where} cannot be used: {reason}",
-            "It must contain the certificate authority of the token proxy in PEM.",
+            "It must contain the certificate authority of the token proxy in PEM format.",
             reason=Reason.INVALID_SETTING,
         )
 

@@ -54,7 +54,7 @@ def exchange(
         random: adds jitter.
         assertion: the workload's own token.
         retry_options: the caller's timeouts and retry policy.
-        server_tls: how to verify the server, if not by its host name and the usual authorities.
+        server_tls: how to verify the server, if not in the default way.
     """
     spec.identity_query(token_request.identity)
     if not authority.lower().startswith("https://"):

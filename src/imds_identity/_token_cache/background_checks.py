@@ -1,4 +1,4 @@
-"""Checks of entries in the background, so that no caller waits for files that it does not need."""
+"""Checks in the background whether other processes have newer tokens: no caller waits for files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .flight import Start
 
 _LONGEST_CHECK = 60.0
-"""Seconds after which the thread of the checks must have been stopped."""
+"""Seconds for one check; if it takes longer, another thread may be started."""
 
 
 class BackgroundChecks:
@@ -35,7 +35,7 @@ class BackgroundChecks:
         self._busy_until = float("-inf")
 
     def add(self, key: Key, check: Callable[[], object]) -> None:
-        """Run ``check`` soon, unless one of ``key`` is waiting; do nothing without a thread."""
+        """Run ``check`` soon, unless one for ``key`` is waiting or no thread can be started."""
         if self._lock.run(self._add, key, check):
             with suppress(RuntimeError):
                 self._start(self._run, blocks=False)

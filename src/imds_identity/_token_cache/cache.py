@@ -13,7 +13,7 @@ from .._core.freshness import State, decide
 from .._http.local_errors import unexpected_failure
 from .._platform.fork import detect_fork, reset_in_child
 from .._platform.locks import ForkAwareLock
-from .._platform.threads import ends_soon
+from .._platform.threads import mark_thread
 from .background_checks import BackgroundChecks
 from .entry import NEVER, Entries
 from .flight import LONGEST_FETCH, FetchResult, Flight, Interrupted, in_a_thread
@@ -63,14 +63,14 @@ class TokenCache:
     Attributes:
         checks: background checks whether other processes have newer tokens.
         network: the network namespace, as in `other_network`.
-        elsewhere: the token caches of other network namespaces.
+        other_networks: the token caches of other network namespaces, by network.
     """
 
     def __init__(self, clock: Clock, random: Random, start: Start | None = None) -> None:
         self.clock = clock
         self.network = ""
         self.hit_seconds = HIT_SECONDS
-        self.elsewhere: dict[str, TokenCache] = {}
+        self.other_networks: dict[str, TokenCache] = {}
         self.random = random
         self.unavailable_endpoints = UnavailableEndpoints()
         self.rate_limiters: dict[str, RateLimiter] = {}
@@ -115,13 +115,13 @@ class TokenCache:
         """Forget every token."""
         self.unavailable_endpoints.clear()
         self._locked(self._entries.clear)
-        for token_cache in list(self.elsewhere.values()):
+        for token_cache in list(self.other_networks.values()):
             token_cache.clear()
 
-    def end_hits(self) -> None:
+    def disable_hits(self) -> None:
         """Check each token before it is returned, from now on."""
         self.hit_seconds = NEVER
-        self._locked(self._entries.end_hits)
+        self._locked(self._entries.disable_hits)
 
     def get(
         self,
@@ -174,7 +174,7 @@ class TokenCache:
                 before = entry.token
                 yield found
                 polls += 1
-                # A challenge has its own flight, whose token this entry contains a moment earlier.
+                # The flight of a challenge stores its token here a moment before it is complete.
                 if claims is None and not found.outcome and entry.token is not before:
                     found = self.join_or_start(entry, fetch, claims, **options)
             token = found.result(self.clock.now()) if isinstance(found, Flight) else found
@@ -307,7 +307,7 @@ class TokenCache:
         entry, now = self.entry(flight.key), self.clock.now()
         stored = self._locked(entry.store_result, flight, outcome, now, self.random())
         token, failed_refresh = stored
-        ends_soon(yes=True)
+        mark_thread(ending=True)
         flight.complete(outcome)
         if isinstance(outcome, Interrupted):
             return

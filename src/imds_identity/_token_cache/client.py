@@ -77,14 +77,14 @@ class TokenClient:
         self.is_preloaded = True
 
     def _preload_in_background(self) -> None:
-        """Import what a refresh needs: this program keeps running, and may be upgraded."""
+        """Import what a refresh needs now: an upgrade may replace the modules later."""
         self.is_preloaded = True
         try:
-            start_thread(self._preload_again)
+            start_thread(self._try_preload)
         except RuntimeError:
             self.is_preloaded = False
 
-    def _preload_again(self) -> None:
+    def _try_preload(self) -> None:
         try:
             self.preload()
         except Exception:  # noqa: BLE001 - the fetch tries it again, and reports the error
@@ -109,7 +109,7 @@ class TokenClient:
         if redetect is not None:
             self.source = redetect()
             if self.is_preloaded:
-                self._preload_again()
+                self._try_preload()
             self._redetect = None
         token_cache = _in_network(self.token_cache, other_network())
         return token_cache.entry(key_for(self.source, self.identity, resource, cae=cae))
@@ -153,7 +153,7 @@ class TokenClient:
         *,
         may_wait: bool,
     ) -> tuple[TokenExchange, Fetch, _SharedTokens | None]:
-        """Return a fetch of the token, after a look at the tokens of other processes."""
+        """Return a fetch of the token, after a look for another process's token."""
         if not self.is_preloaded and entry.token is not None:
             self._preload_in_background()
         token_cache = _in_network(self.token_cache, entry.network)
@@ -190,10 +190,10 @@ class _SharedTokens:
         self._summary = summary
 
     def look_up(self, entry: CacheEntry, claims: str | None, *, may_wait: bool) -> bool:
-        """Adopt the token of another process; return whether the fetch has to do that.
+        """Adopt another process's token; return whether the fetch must do that instead.
 
-        The caller does not wait for files if it must not (``may_wait``), nor for a directory that
-        may hang if it has a valid token.
+        The caller waits for files only if ``may_wait``, and if it has a valid token, not for a
+        directory that may hang.
         """
         is_valid = decide(entry.token, self._token_cache.clock.now()) is not State.EXPIRED
         if may_wait and not (is_valid and self._shared_cache.directory.may_hang):
@@ -222,15 +222,15 @@ def _in_network(token_cache: TokenCache, network: str) -> TokenCache:
     """Return the token cache for a network namespace of `other_network`."""
     if not network:
         return token_cache
-    elsewhere = token_cache.elsewhere
-    found = elsewhere.get(network)
+    other_networks = token_cache.other_networks
+    found = other_networks.get(network)
     if found is None:
-        # A hit does not check the namespace, so a process in several ones has no hits.
-        token_cache.end_hits()
-        for oldest in list(elsewhere)[: 1 - _MOST_NETWORKS]:
-            elsewhere.pop(oldest, None)
+        # A hit does not check the namespace, so a process in several namespaces must not have hits.
+        token_cache.disable_hits()
+        for oldest in list(other_networks)[: 1 - _MOST_NETWORKS]:
+            other_networks.pop(oldest, None)
         new = TokenCache(token_cache.clock, token_cache.random, token_cache.start)
         new.network = network
-        new.end_hits()
-        found = elsewhere.setdefault(network, new)
+        new.disable_hits()
+        found = other_networks.setdefault(network, new)
     return found

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NEVER = float("-inf")
 UNUSED_SECONDS = 10.0
-"""Seconds since its last use from which an entry without any state may be dropped."""
+"""Seconds since its last use after which an entry without any state may be dropped."""
 _EXAMINED = 16
 _generations = itertools.count(1)
 """Unique numbers, so that a fetch of a dropped entry does not change the entry that follows it."""
@@ -179,9 +179,8 @@ class CacheEntry:
         self.published = None
         self.flights = {}
         self.leased = set()
-        self.generation = next(
-            _generations
-        )  # a copied greenlet may complete a flight of the parent
+        # A greenlet that the fork has copied may complete a flight of the parent.
+        self.generation = next(_generations)
 
     def _store(self, flight: Flight, outcome: Token | Failure, now: float, random: float) -> bool:
         """Store an outcome; return whether a refresh failed while the token is still valid."""
@@ -230,7 +229,7 @@ class Entries:
         self._entries: dict[Key, CacheEntry] = {}
 
     def get(self, key: Key, network: str) -> CacheEntry:
-        """Return the one entry of ``key``; before a new one is added, some unused ones go."""
+        """Return the one entry of ``key``; before adding it, drop some unused ones."""
         entry = self._entries.get(key)
         if entry is None:
             now = self._clock.now()
@@ -239,7 +238,7 @@ class Entries:
         return entry
 
     def restore(self, entry: CacheEntry, now: float) -> CacheEntry:
-        """Return ``entry``, also if it was dropped, or else the one that was added since."""
+        """Return ``entry``, added again if it was dropped, or else the entry that replaced it."""
         current = self._entries.setdefault(entry.key, entry)
         current.is_dropped, current.used_at = False, now
         return current
@@ -249,7 +248,7 @@ class Entries:
         for entry in self._entries.values():
             entry.clear()
 
-    def end_hits(self) -> None:
+    def disable_hits(self) -> None:
         """Have each token checked before it is returned."""
         for entry in self._entries.values():
             entry.hit_until = NEVER
@@ -261,7 +260,7 @@ class Entries:
 
 
 def drop_unused(entries: dict[Any, CacheEntry], is_unused: Callable[[CacheEntry], bool]) -> None:
-    """Remove unused ones of the first few ``entries``, and move the others to the end.
+    """Examine the first few ``entries``: remove unused ones, and move the others to the end.
 
     Call it before each insertion, so that unused entries do not accumulate.
     """

@@ -28,7 +28,7 @@ class Fetch:
     """A callable that returns another process's token, or requests a new one.
 
     Attributes:
-        looks_first: whether the caller has not looked for another process's token.
+        looks_first: whether to look for another process's token, because the caller has not.
     """
 
     def __init__(

@@ -89,7 +89,7 @@ class Flight:
         fetch: returns the token.
         generation: the generation of the entry when the flight was created.
         since: when it was first requested (``Clock.now``).
-        process: the process that runs it; a forked child has no such thread.
+        process: the ID of the process that runs it; a forked child has no such thread.
         needs: the thread that must not wait for it, because the fetch needs its event loop.
         started: whether a thread runs it.
         refreshes: whether there is a valid token in the meantime.
@@ -144,7 +144,7 @@ class Flight:
         return now >= self.since + LONGEST_FETCH or sys.is_finalizing()
 
     def timeout_error(self, waited: float = LONGEST_FETCH) -> Refused:
-        """Return the error to raise for a caller that has waited for so many seconds."""
+        """Return the error for a caller that has waited for ``waited`` seconds."""
         seconds = f"{waited:.0f} s"
         if not self.started:
             return Refused(

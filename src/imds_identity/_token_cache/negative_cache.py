@@ -38,11 +38,7 @@ class UnavailableEndpoints:
         self._known.pop(endpoint, None)
 
     def check(self, endpoint: str, now: float) -> None:
-        """Return if a request to ``endpoint`` may succeed.
-
-        Raises:
-            Failure: if it recently did not respond.
-        """
+        """Raise the failure of ``endpoint`` if it recently did not respond."""
         failure = self._failure(endpoint, now)
         if failure is not None:
             raise failure.copy()

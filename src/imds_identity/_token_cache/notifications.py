@@ -41,7 +41,7 @@ def warn_of_unused_variable(class_name: str, source: TokenSource, identity: Iden
     resolved = source.resolve(identity)
     log_in_thread(
         "WARNING",
-        "%s requests tokens of %s as %s, which may differ from the identity of "
+        "%s requests tokens from %s as %s, which may differ from the identity of "
         "DefaultAzureCredential: %s",
         class_name,
         source.label,

@@ -12,7 +12,7 @@ import functools
 from collections import OrderedDict
 
 from .._platform.locks import ForkAwareLock
-from .._platform.threads import ends_soon
+from .._platform.threads import mark_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MOST_WORKERS = 8
 """Threads for each endpoint. IMDS accepts fewer requests; some threads wait for other processes."""
 STALL_SECONDS = 5.0
-"""Seconds without a fetch that starts, after which a waiting caller adds one more thread."""
+"""If no fetch starts for so many seconds, a waiting caller adds one more thread."""
 
 
 class FetchPool:
@@ -42,11 +42,11 @@ class FetchPool:
         self._clock = clock
         self._start = start
         self._lock = ForkAwareLock()
-        self._lanes: dict[tuple[str, str, int], _Lane] = {}
+        self._queues: dict[tuple[str, str, int], _EndpointQueue] = {}
 
     def reset(self) -> None:
         """Forget all threads and flights, which a forked child does not have."""
-        self._lanes.clear()
+        self._queues.clear()
 
     def submit(self, flight: Flight, run: Run, *, blocks: bool, is_awaited: bool) -> None:
         """Call ``run`` in order; flights that callers wait for come first.
@@ -63,34 +63,34 @@ class FetchPool:
             RuntimeError: if no thread can be started, and none is running or the caller waits.
             MemoryError: in the same case.
         """
-        lane = self._lanes.setdefault((*flight.key[:2], flight.needs), _Lane())
+        queue = self._queues.setdefault((*flight.key[:2], flight.needs), _EndpointQueue())
         worker = object()
         try:
-            self._lock.run(lane.add, flight, run, is_awaited=is_awaited)
-            if self._lock.run(lane.reserve, worker, self._clock.now()):
-                self._start(functools.partial(self._work, lane, worker), blocks=blocks)
+            self._lock.run(queue.add, flight, run, is_awaited=is_awaited)
+            if self._lock.run(queue.reserve, worker, self._clock.now()):
+                self._start(functools.partial(self._work, queue, worker), blocks=blocks)
         except BaseException as error:
-            lane.workers.discard(worker)
+            queue.workers.discard(worker)
             cannot_start = isinstance(error, RuntimeError | MemoryError)
-            if not cannot_start or blocks or not lane.workers:
+            if not cannot_start or blocks or not queue.workers:
                 raise
 
-    def _work(self, lane: _Lane, worker: object) -> None:
+    def _work(self, queue: _EndpointQueue, worker: object) -> None:
         try:
-            while task := self._lock.run(lane.take, worker, self._clock.now()):
+            while task := self._lock.run(queue.take, worker, self._clock.now()):
                 flight, run = task
-                ends_soon(yes=False)
-                # Not until the end of ``run``: a hook that it calls afterwards may hang.
-                flight.add_done_callback(functools.partial(lane.workers.discard, worker))
+                mark_thread(ending=False)
+                # Do not wait for the end of ``run``: a hook that it calls afterwards may hang.
+                flight.add_done_callback(functools.partial(queue.workers.discard, worker))
                 run()
         finally:
-            lane.workers.discard(worker)
+            queue.workers.discard(worker)
 
 
-class _Lane:
-    """The flights and threads for one endpoint: another one may respond sooner.
+class _EndpointQueue:
+    """The waiting flights and the threads of one endpoint: another endpoint may respond sooner.
 
-    Flights that need an event loop have lanes of their own, because the loop may have been stopped.
+    Flights that need an event loop have queues of their own, because the loop may have been stopped.
 
     Attributes:
         workers: the threads that are fetching or are about to start.
@@ -126,7 +126,7 @@ class _Lane:
     def take(self, worker: object, now: float) -> tuple[Flight, Run] | None:
         """Return the next flight for ``worker``, or None if its thread is to end."""
         queue = self._awaited or self._refreshes
-        # It is not registered after a hook, or after a signal handler raised where it was started.
+        # A hook has run, or a signal handler has raised in `submit`: the thread is not registered.
         if not queue or (worker not in self.workers and len(self.workers) >= MOST_WORKERS):
             self.workers.discard(worker)
             return None

@@ -111,11 +111,11 @@ def check_certificate(transport: AnyTransport, request: Request) -> None:
         Refused: before the secret is sent.
     """
     if request.needs_own_tls:
-        how = "Service Fabric's certificate by its thumbprint"
+        certificate = "Service Fabric's certificate by its thumbprint"
         if request.server_tls:
-            how = "the certificate of AZURE_KUBERNETES_TOKEN_PROXY"
+            certificate = "the certificate of AZURE_KUBERNETES_TOKEN_PROXY"
         raise Refused(
-            f"{type(transport).__name__} cannot check {how}",
+            f"{type(transport).__name__} cannot check {certificate}",
             "Omit transport, or pass a plain RequestsTransport.",
             reason=Reason.UNSUPPORTED,
         )

@@ -95,9 +95,9 @@ class AppHostSource(TokenSource):
             raise
 
     def _replaced_secret(self) -> Secret | None:
-        """Return the app's secret, and use it from now on, if its variable has another value now.
+        """Return the new secret if its variable has changed, and use it from now on.
 
-        None if the endpoint's variable has another value, too: the secret is not for this endpoint.
+        None if the endpoint's variable has changed, too: the secret is for another endpoint.
         """
         name = self.spec.secret_variable
         current, used = variable_value(name), self.secret

@@ -78,6 +78,6 @@ class AppHostSpec(HostSpec):
         add_variables(*filter(None, (client_id_variable,)))
 
     def is_final(self, response: Response) -> bool:
-        """Whether ``response`` is an error that stays although its status is usually retried."""
+        """Whether ``response`` is not retried although its status usually is."""
         text = self._final_error
         return bool(text) and response.status == 500 and text in response.error_text

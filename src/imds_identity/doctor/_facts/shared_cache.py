@@ -55,7 +55,7 @@ def _choose_directory(
 
 
 def _problem(shared_cache: SharedCache, path: str) -> str:
-    """Return why a directory cannot be the cache, within a few seconds also if it hangs."""
+    """Return why a directory cannot be the cache, within seconds even if it hangs."""
     try:
         return shared_cache.directory.run(directory_problem, path)
     except NoUsableDirectory:

@@ -28,7 +28,7 @@ _SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b")
 _OPTIONS = (pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.NoAttributes)
 
 
-class _Signer:
+class _CertifiedKey:
     """A key with a certificate for one name."""
 
     def __init__(self, issuer: Authority, name: str, issuer_url: str) -> None:
@@ -66,7 +66,7 @@ class AttestationSigner:
         self._url = intermediate_url
         self._name = "emulator." + _DOMAIN_OF[environment]
         self._root, self._intermediate = _authorities(now, store)
-        self._signer = _Signer(self._intermediate, self._name, intermediate_url)
+        self._signer = _CertifiedKey(self._intermediate, self._name, intermediate_url)
 
     @property
     def root_pem(self) -> bytes:
@@ -86,9 +86,11 @@ class AttestationSigner:
             return self._signer.sign(content).replace(content, _tampered(content))
         if defect == "wrong-name":
             name = "emulator.metadata.azure.com.example.net"
-            return _Signer(self._intermediate, name, self._url).sign(content)
+            return _CertifiedKey(self._intermediate, name, self._url).sign(content)
         if defect in ("unknown-root", "decoy-signer"):
-            other_signer = _Signer(_authorities(self._now, KeyStore())[1], self._name, self._url)
+            other_signer = _CertifiedKey(
+                _authorities(self._now, KeyStore())[1], self._name, self._url
+            )
             decoy = self._signer.certificate if defect == "decoy-signer" else None
             return other_signer.sign(content, decoy)
         return self._signer.sign(content)
