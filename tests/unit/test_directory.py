@@ -137,7 +137,7 @@ class TestOpenDirectory:
         assert shared_cache.read(KEY) is None
         assert "is accessible to other users" in caplog.text
 
-    def test_descriptor_that_a_daemon_has_closed_and_reused_is_left_alone(
+    def test_descriptor_that_a_daemon_has_closed_and_reused_stays_open(
         self, tmp_path: Path, clock: FakeClock
     ) -> None:
         shared_cache = shared_cache_in(tmp_path / "cache", clock)

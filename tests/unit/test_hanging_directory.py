@@ -21,7 +21,7 @@ from imds_identity._shared_cache.mounts import Mounts
 from imds_identity._shared_cache.open_directory import OpenDirectory
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
-from imds_identity._shared_cache.watchdog import LEFT_ALONE_SECONDS, Watchdog
+from imds_identity._shared_cache.watchdog import SKIP_SECONDS, Watchdog
 from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
@@ -174,12 +174,12 @@ def test_hanging_directory_delays_one_operation_and_causes_one_warning(
     assert f"{remote.path} did not respond within" in record.message
 
 
-def test_directory_is_left_alone_while_an_operation_hangs_and_a_while_longer(
+def test_directory_is_skipped_while_an_operation_hangs_and_a_while_longer(
     remote: RemoteFileSystem, get: Callable[..., str], clock: FakeClock
 ) -> None:
     remote.hang()
     get()
-    clock.seconds += 2 * LEFT_ALONE_SECONDS
+    clock.seconds += 2 * SKIP_SECONDS
     get("https://second.example")
     assert remote.operations == 1  # it still hangs
     remote.wait_until_idle()
@@ -187,7 +187,7 @@ def test_directory_is_left_alone_while_an_operation_hangs_and_a_while_longer(
     assert remote.operations > 1
 
 
-def test_directory_is_left_alone_after_a_slow_operation(
+def test_directory_is_skipped_after_a_slow_operation(
     remote: RemoteFileSystem, get: Callable[..., str], clock: FakeClock
 ) -> None:
     remote.seconds = 2 * SECONDS
@@ -196,11 +196,11 @@ def test_directory_is_left_alone_after_a_slow_operation(
     operations = remote.operations
     assert operations <= 2
     assert clock.now() - started < 3 * remote.seconds
-    clock.seconds += LEFT_ALONE_SECONDS / 2
+    clock.seconds += SKIP_SECONDS / 2
     get("https://second.example")
     assert remote.operations == operations
     remote.seconds = 0.0
-    clock.seconds += LEFT_ALONE_SECONDS / 2
+    clock.seconds += SKIP_SECONDS / 2
     get("https://third.example")
     assert len(shared_cache_in(remote.path, clock).records()) == 1
 
@@ -255,7 +255,7 @@ def test_lease_that_is_acquired_too_late_is_released(
     local.close()
 
 
-def test_held_lease_is_released_although_the_directory_is_left_alone(
+def test_held_lease_is_released_although_the_directory_is_skipped(
     remote: RemoteFileSystem, clock: FakeClock
 ) -> None:
     shared_cache = SharedCache(remote.directory, clock, NAMESPACE)
@@ -284,7 +284,7 @@ def test_forked_child_does_not_wait_for_an_operation_of_its_parent(
     assert remote.watchdog._hanging
     child = os.fork()
     if child == 0:
-        clock.seconds += LEFT_ALONE_SECONDS
+        clock.seconds += SKIP_SECONDS
         remote.responds = threading.Event()
         remote.responds.set()
         os._exit(not remote.directory.usable())

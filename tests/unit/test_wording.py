@@ -107,6 +107,17 @@ IDIOMS = (
         "the service says",
     ),
     Idiom(r"\bmust not be (so|it)\b", "name it", "which must not be so"),
+    Idiom(r"\balso (if|when|where|though)\b", "even if", "within seconds also if it hangs"),
+    Idiom(
+        r"\bso many (bytes|files|seconds|times)\b", "this many", "has waited for so many seconds"
+    ),
+    Idiom(
+        r"\b(age|files|seconds|use) from which\b",
+        "after which",
+        "seconds from which an entry may be dropped",
+    ),
+    Idiom(r"\b(left|leav(e|es|ing)) alone\b", "skip, do not use", "the directory is left alone"),
+    Idiom(r"\b(several ones|the own|in two)\b", "name it", "a process in several ones"),
     Idiom(
         r"\b((the|an|one|every) engine|faces?|manner|errands?|patience)\b",
         "token cache, adapter, options",

@@ -21,7 +21,7 @@ MOST_RECORDS = 1000
 """Records that are kept: a program may request any scope that its clients choose."""
 _MOST_EXAMINED = 256
 _MANY_REMOVED = 16
-"""If a sweep removes so many files, the next write sweeps again."""
+"""If a sweep removes this many files, the next write sweeps again."""
 _WRITES_PER_SWEEP = 16
 _SWEEP_SECONDS = 10.0
 _KEEP_SECONDS = 10.0

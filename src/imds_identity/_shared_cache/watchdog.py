@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 SLOW_SECONDS = 3.0
 """Seconds that an operation may take."""
-LEFT_ALONE_SECONDS = 60.0
+SKIP_SECONDS = 60.0
 """Seconds for which a directory is not used after a slow operation."""
 
 
 class Watchdog:
-    """Runs operations; after a slow one, and as long as one hangs, the directory is left alone.
+    """Runs operations; after a slow one, and as long as one hangs, the directory is skipped.
 
     Args:
         path: the directory, for messages.
@@ -38,7 +38,7 @@ class Watchdog:
         self._path = path
         self._clock = clock
         self._seconds = seconds
-        self._left_alone_until = float("-inf")
+        self._skipped_until = float("-inf")
         self._threads: set[int] = set()
         self._hanging: set[object] = set()
         self._warned = False
@@ -53,20 +53,20 @@ class Watchdog:
         if threading.get_ident() in self._threads:  # part of another operation
             return work(*args)
         started = self._clock.tick()
-        if self._hanging or started < self._left_alone_until:
+        if self._hanging or started < self._skipped_until:
             raise NoUsableDirectory(f"{self._path} did not respond")
         try:
             return self._run_in_thread(work, args) if in_thread else work(*args)
         finally:
             if self._clock.tick() - started >= self._seconds:
-                self._leave_alone()
+                self._skip()
 
     def finish(self, work: Callable[[], object]) -> None:
-        """Call ``work`` in a new thread, even if the directory is left alone."""
+        """Call ``work`` in a new thread, even if the directory is skipped."""
         if threading.get_ident() in self._threads:
             work()
             return
-        is_responsive = not self._hanging and self._clock.tick() >= self._left_alone_until
+        is_responsive = not self._hanging and self._clock.tick() >= self._skipped_until
         run_in_thread(work, self._seconds if is_responsive else 0.0)
 
     def reset(self) -> None:
@@ -90,14 +90,14 @@ class Watchdog:
         run_in_thread(operate, self._seconds)
         if not results and not errors:
             self._hanging.add(operate)
-            self._leave_alone()
+            self._skip()
         if results:
             self._hanging.discard(operate)  # it has returned in the meantime
             return results[0]
         raise errors.pop() if errors else NoUsableDirectory(f"{self._path} did not respond")
 
-    def _leave_alone(self) -> None:
-        self._left_alone_until = self._clock.tick() + LEFT_ALONE_SECONDS
+    def _skip(self) -> None:
+        self._skipped_until = self._clock.tick() + SKIP_SECONDS
         if not self._warned:
             self._warned = True
             log_in_thread(

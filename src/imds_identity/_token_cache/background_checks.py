@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from .._platform.locks import ForkAwareLock
-from .._platform.threads import ends_soon
+from .._platform.threads import mark_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class BackgroundChecks:
                 self._start(self._run, blocks=False)
 
     def _run(self) -> None:
-        ends_soon(yes=True)
+        mark_thread(ending=True)
         while check := self._lock.run(self._take):
             check()
 

@@ -153,7 +153,7 @@ class TokenClient:
         *,
         may_wait: bool,
     ) -> tuple[TokenExchange, Fetch, _SharedTokens | None]:
-        """Return a fetch of the token, after a look for another process's token."""
+        """Return a fetch of the token, after looking for another process's token."""
         if not self.is_preloaded and entry.token is not None:
             self._preload_in_background()
         token_cache = _in_network(self.token_cache, entry.network)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MOST_WORKERS = 8
 """Threads for each endpoint. IMDS accepts fewer requests; some threads wait for other processes."""
 STALL_SECONDS = 5.0
-"""If no fetch starts for so many seconds, a waiting caller adds one more thread."""
+"""If no fetch starts for this many seconds, a waiting caller adds one more thread."""
 
 
 class FetchPool:

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=_OWN,
         choices=(_OWN, _SHARED),
         help="with --exec: approve an event if its command exits with 0 in time; own (default): "
-        "only if the event affects no other machine; shared: also if it does",
+        "only if the event affects no other machine; shared: even if it does",
     )
     parser.add_argument(
         "--margin",
