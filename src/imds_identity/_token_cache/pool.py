@@ -90,7 +90,7 @@ class FetchPool:
 class _EndpointQueue:
     """The waiting flights and the threads of one endpoint: another endpoint may respond sooner.
 
-    Flights that need an event loop have queues of their own, because the loop may have been stopped.
+    Flights that need an event loop have their own queues, because the loop may have been stopped.
 
     Attributes:
         workers: the threads that are fetching or are about to start.
