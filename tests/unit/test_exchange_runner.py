@@ -306,6 +306,45 @@ def test_rate_limiter_waits_no_longer_than_the_total_timeout(
     assert [request.seconds for request in sent] == [2]
 
 
+@pytest.mark.parametrize(("last", "fits"), [(25, True), (25.5, False)])
+def test_step_counts_for_75_seconds_at_most(
+    clock: FakeClock, responses: ResponseFactory, last: float, fits: bool
+) -> None:
+    def stopped_for_an_hour(request: Request) -> Response:
+        clock.seconds += 3600
+        return responses.token()
+
+    def steps() -> Steps[str]:
+        yield from send(REQUEST)
+        yield from pause(last)
+        return "done"
+
+    runner = ExchangeRunner(stopped_for_an_hour, clock, seconds=100)
+    if fits:
+        assert runner.run(steps()) == "done"
+    else:
+        with pytest.raises(Failure, match="within 100 s"):
+            runner.run(steps())
+
+
+def test_last_request_has_50_milliseconds_at_least(
+    clock: FakeClock, responses: ResponseFactory
+) -> None:
+    given: list[float] = []
+
+    def steps() -> Steps[None]:
+        for seconds in (9.98, 0.01):
+            yield from pause(seconds)
+            yield from send(REQUEST)
+
+    def record(request: Request) -> Response:
+        given.append(request.seconds)
+        return responses.token()
+
+    ExchangeRunner(record, clock, retry_options=RetryOptions(seconds=10)).run(steps())
+    assert given == [0.05, 0.05]
+
+
 def test_total_timeout_limits_the_last_request(clock: FakeClock) -> None:
     given: list[float] = []
 

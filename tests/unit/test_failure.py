@@ -42,6 +42,12 @@ def test_any_text_becomes_one_bounded_printable_line(text: str) -> None:
     assert sanitize(text * 1000, 40) == sanitize(text * 1000, 40)[:41]
 
 
+def test_quoted_text_is_shortened_to_500_characters() -> None:
+    assert sanitize("x" * 500) == "x" * 500
+    assert sanitize("x" * 501) == "x" * 500 + "\N{HORIZONTAL ELLIPSIS}"
+    assert sanitize("\n" * 2000 + "x") == ""
+
+
 @pytest.mark.parametrize(
     "hostile",
     ["\x1b[31m", "\x07", "\r\n", "\u202e", "\u2066", "\u200b", "\ud800", "\x00", "\u2028", "\x9b"],
