@@ -30,14 +30,16 @@ WORKERS = 3
 
 
 @contextmanager
-def uwsgi(emulator: Emulator, directory: Path, cache: str, *options: str) -> Iterator[str]:
+def uwsgi(
+    emulator: Emulator, directory: Path, cache: str, *options: str, app: str = "wsgi_app"
+) -> Iterator[str]:
     """Run the application under uWSGI; return its URL."""
     home = require_part("uwsgi") / "programs"
     log = directory / "uwsgi.log"
     command: list[str | Path] = [
         home / "bin/uwsgi", "--home", home, "--http-socket", "127.0.0.1:0", "--master",
         "--processes", str(WORKERS), "--no-orphans", "--die-on-term", "--need-app",
-        "--chdir", Path(__file__).parent, "--module", "wsgi_app", *options,
+        "--chdir", Path(__file__).parent, "--module", app, *options,
     ]  # fmt: skip
     environment = {**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": cache}
     with (
@@ -91,3 +93,14 @@ def test_workers_do_not_wait_for_a_fetch_of_the_process_that_forked_them(
         assert len(emulator.token_requests) == 1
     else:
         assert len(emulator.token_requests) <= 1 + WORKERS
+
+
+@pytest.mark.parametrize("options", [[], ["--enable-threads"]], ids=str)
+def test_no_thread_runs_when_uwsgi_forks_after_a_fetch(
+    options: list[str], emulator_factory: Callable[..., Emulator], tmp_path: Path
+) -> None:
+    """A worker would hang, and uWSGI could not stop it."""
+    emulator = emulator_factory(resources=["https://*.example"])
+    with uwsgi(emulator, tmp_path, "off", *options, app="wsgi_app_with_hook"):
+        pass
+    assert len(emulator.token_requests) == 1

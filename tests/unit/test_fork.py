@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -202,6 +203,18 @@ def test_threads_of_the_parent_are_not_internal_threads_of_a_child_forked_in_c()
             assert not internal_threads()
 
         run_after_fork_in_c(look)
+
+
+@pytest.mark.parametrize("uses_uwsgi", [False, True])
+def test_threads_end_before_uwsgi_can_fork(
+    uses_uwsgi: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(threads, "_wait_for_ending_threads", lambda seconds: calls.append("waits"))
+    if uses_uwsgi:
+        monkeypatch.setitem(sys.modules, "uwsgi", ModuleType("uwsgi"))
+    run_in_thread(lambda: calls.append("runs"), 10)
+    assert calls == ["runs", "waits"][: 1 + uses_uwsgi]
 
 
 @needs_fork

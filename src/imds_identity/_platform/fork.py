@@ -21,6 +21,9 @@ from .locks import ForkAwareLock, locked
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import ParamSpec
+
+    P = ParamSpec("P")
 
 FORK_SECONDS = 10.0
 """Seconds for which a fork waits for the log calls of other threads."""
@@ -36,7 +39,7 @@ _process = os.getpid()
 _reset_lock = ForkAwareLock()
 
 
-def wait_before_fork(wait: Callable[[], None]) -> Callable[[], None]:
+def wait_before_fork(wait: Callable[P, None]) -> Callable[P, None]:
     """Call ``wait`` before each fork."""
     _waits.append(wait)
     return wait

@@ -30,6 +30,8 @@ _END_SECONDS = 60.0
 """Seconds for which the end of a subinterpreter waits: longer than any request takes."""
 _FORK_SECONDS = 0.05
 """Seconds for which a fork waits for threads that are about to end."""
+_C_FORK_SECONDS = 0.5
+"""The same before uWSGI can fork: it is longer, because a worker would hang forever."""
 _FORK_POLL = 0.0005
 
 _internal_threads: set[int] = set()
@@ -148,12 +150,22 @@ def run_in_thread(run: Callable[[], object], seconds: float) -> None:
         run()
     else:
         done.acquire(timeout=seconds)
+        before_return()
+
+
+def before_return() -> None:
+    """Let threads end that have woken this one, if this thread may fork in C next.
+
+    uWSGI releases the GIL for its forks. If another thread takes it, it stays locked in the child.
+    """
+    if "uwsgi" in sys.modules:
+        _wait_for_ending_threads(_C_FORK_SECONDS)
 
 
 @wait_before_fork
-def _wait_for_ending_threads() -> None:
+def _wait_for_ending_threads(seconds: float = _FORK_SECONDS) -> None:
     """Wait for threads that are about to end: Python warns if a process with threads forks."""
-    polls = iter(range(round(_FORK_SECONDS / _FORK_POLL)))
+    polls = iter(range(round(seconds / _FORK_POLL)))
     for ident, number in list(_ending.items()):
         if number == threading.get_native_id():  # a greenlet of this thread
             continue

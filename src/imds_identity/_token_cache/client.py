@@ -9,7 +9,7 @@ from .._core.key import key_for
 from .._core.token_request import TokenRequest
 from .._platform.imports import run_imports
 from .._platform.log import is_logged
-from .._platform.threads import start_thread
+from .._platform.threads import before_return, start_thread
 from .._shared_cache.namespace import other_network
 from .cache import TokenCache
 from .fetch import Fetch
@@ -127,7 +127,10 @@ class TokenClient:
         # The flight may hang, or the lease that it waits for may belong to a stopped process.
         look = functools.partial(shared_tokens.adopt, entry) if shared_tokens else None
         seconds = self._queue_seconds
-        return token_cache.get(entry, fetch, claims, exchange.notify, look, seconds)
+        try:
+            return token_cache.get(entry, fetch, claims, exchange.notify, look, seconds)
+        finally:
+            before_return()
 
     def flights(
         self,
