@@ -232,8 +232,9 @@ def test_command_that_adds_a_route_names_this_machines_interface() -> None:
 
 def test_commands_for_an_identity_name_this_machine() -> None:
     compute: object
-    machine = {"subscriptionId": "s-1", "resourceGroupName": "a group", "name": "vm"}
-    prefix = "identity assign --subscription s-1 --resource-group 'a group'"
+    subscription = "8d10da13-8125-4ba9-a717-bf7490507b3d"
+    machine = {"subscriptionId": subscription, "resourceGroupName": "group(1)", "name": "vm"}
+    prefix = f"identity assign --subscription {subscription} --resource-group 'group(1)'"
     for compute, command in (
         (machine, f"az vm {prefix} --name vm"),
         ({**machine, "vmScaleSetName": "set"}, f"az vmss {prefix} --name set"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .._core.failure import Reason, sanitize
 from .._core.source import ARC
 from .._sources.arc.key_file import LINUX_GROUP, WINDOWS_GROUP
-from .finding import Verdict, failure, ok, skipped, unknown
+from .finding import USER, Verdict, argument, failure, ok, skipped, unknown
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
@@ -132,8 +132,7 @@ def check_key_file_access(facts: Facts) -> Verdict:
 
 
 def _join_group(facts: Facts) -> str:
-    placeholder = "USER" if _terms(facts) is _WINDOWS else "$USER"
-    return _terms(facts).join_group.format(user=facts.agent.user or placeholder)
+    return _terms(facts).join_group.format(user=argument(facts.agent.user, USER))
 
 
 def check_key_file_path(facts: Facts) -> Verdict:

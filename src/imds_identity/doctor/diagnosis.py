@@ -126,7 +126,9 @@ def _run_check(number: str, check: Callable[[Facts], Verdict], facts: Facts) -> 
         entry.looked_at,
         sanitize(verdict.seen, _MAX_TEXT_LENGTH),
         sanitize(verdict.meaning, _MAX_TEXT_LENGTH),
-        sanitize(verdict.remedy, _MAX_TEXT_LENGTH),
+        # Not sanitized as a whole: a shell would take <hidden> for a redirection. The checks use
+        # `finding.argument` for each value.
+        verdict.remedy,
         entry.link,
     )
 

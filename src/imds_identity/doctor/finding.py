@@ -1,8 +1,12 @@
-"""The result of one check."""
+"""The result of one check, and the values in its remedy, which users paste into a shell."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import Literal, NamedTuple, TypeAlias
+
+from .._core.failure import sanitize
 
 Status: TypeAlias = Literal["ok", "warning", "failure", "unknown", "skipped"]
 """The result of a check. A check that does not apply to this machine is skipped."""
@@ -40,6 +44,46 @@ class Finding(NamedTuple):
     meaning: str
     remedy: str
     link: str
+
+
+class Kind(NamedTuple):
+    """The values that a command may contain, and the placeholder for any other."""
+
+    pattern: str
+    placeholder: str
+
+
+_MAX_SENTENCE = 1000
+_HOST_PATTERN = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])"
+_GUID_PATTERN = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+ADDRESS = Kind(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", "ADDRESS")
+CODE = Kind(r"[A-Z0-9]{1,20}", "CODE")
+GATEWAY = Kind(ADDRESS.pattern, "DEFAULT_GATEWAY")
+HOST = Kind(rf"(?:{_HOST_PATTERN}|[0-9A-Fa-f:.]+)", "HOST")
+HOST_AND_PORT = Kind(rf"{_HOST_PATTERN}(?::[0-9]{{1,5}})?", "HOST")
+INTERFACE = Kind(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "PRIMARY_INTERFACE")
+MACHINE = Kind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", "VM")
+OBJECT_ID = Kind(_GUID_PATTERN, "OBJECT_ID")
+RESOURCE = Kind(rf"[a-z][a-z0-9+.-]*://[A-Za-z0-9][A-Za-z0-9._~:/-]*|{_GUID_PATTERN}", "RESOURCE")
+RESOURCE_GROUP = Kind(r"\w[\w.()-]{0,89}", "GROUP")
+SUBSCRIPTION = Kind(_GUID_PATTERN, "SUBSCRIPTION")
+USER = Kind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "USER")
+
+
+def argument(value: object, kind: Kind) -> str:
+    """Return ``value`` for a shell, or the placeholder if it is not a plain value of its kind.
+
+    The values come from files, services and other users, and what `sanitize` inserts is a
+    redirection for a shell.
+    """
+    text = value if isinstance(value, str) else ""
+    is_plain = sanitize(text) == text and re.fullmatch(kind.pattern, text)
+    return shlex.quote(text) if is_plain else kind.placeholder
+
+
+def is_plain_sentence(text: str) -> bool:
+    """Return whether a shell finds nothing to execute in ``text``, except its first word."""
+    return text == sanitize(text, _MAX_SENTENCE) and not re.search(r"[$`\\|&;<>!]|\S[(]", text)
 
 
 def ok(seen: str, meaning: str = "") -> Verdict:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from .._core.failure import Reason
 from .._core.source import ARC
-from .finding import Verdict, failure, ok, skipped
+from .finding import (
+    MACHINE,
+    OBJECT_ID,
+    RESOURCE_GROUP,
+    SUBSCRIPTION,
+    Verdict,
+    argument,
+    failure,
+    ok,
+    skipped,
+)
 
 if TYPE_CHECKING:
     from .._core.failure import Failure
@@ -15,9 +24,9 @@ if TYPE_CHECKING:
 
 _NOT_ABOUT_IDENTITY = (Reason.UNKNOWN_RESOURCE, Reason.IDENTITY_DELETED, Reason.ENTRA_REFUSED)
 _OPTIONS = (
-    ("subscriptionId", "--subscription", ""),
-    ("resourceGroupName", "--resource-group", "GROUP"),
-    ("name", "--name", "VM"),
+    ("subscriptionId", "--subscription", SUBSCRIPTION),
+    ("resourceGroupName", "--resource-group", RESOURCE_GROUP),
+    ("name", "--name", MACHINE),
 )
 
 
@@ -34,10 +43,10 @@ def _az_identity(verb: str, facts: Facts) -> str:
     known = compute if isinstance(compute, dict) else {}
     scale_set = known.get("vmScaleSetName")
     words = [f"az {'vmss' if scale_set else 'vm'} identity {verb}"]
-    for name, option, placeholder in _OPTIONS:
-        value = scale_set if scale_set and name == "name" else known.get(name)
-        argument = shlex.quote(value) if isinstance(value, str) and value else placeholder
-        words += [option, argument] if argument else []
+    for name, option, kind in _OPTIONS:
+        value = scale_set if scale_set and kind is MACHINE else known.get(name)
+        if value or kind is not SUBSCRIPTION:  # without it, az uses the current subscription
+            words += [option, argument(value, kind)]
     return " ".join(words)
 
 
@@ -107,6 +116,6 @@ def check_identity_recreated(facts: Facts) -> Verdict:
             f"{facts.identity} was deleted and recreated: the shared token cache still has tokens "
             "of the old identity, which resources reject",
             "imds-identity cache clear; then restart the processes that hold a token in memory, "
-            f"and assign the roles to the new object ID {new}",
+            f"and assign the roles to the new object ID {argument(new, OBJECT_ID)}",
         )
     return ok("no cached token has another object ID")

@@ -10,7 +10,20 @@ from urllib.parse import urlsplit
 from .._core.failure import sanitize
 from .._core.source import ARC
 from ._facts.network import best_route
-from .finding import Verdict, failure, ok, skipped, unknown, warning
+from .finding import (
+    ADDRESS,
+    GATEWAY,
+    HOST,
+    HOST_AND_PORT,
+    INTERFACE,
+    Verdict,
+    argument,
+    failure,
+    ok,
+    skipped,
+    unknown,
+    warning,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,8 +63,8 @@ def check_route(facts: Facts) -> Verdict:
         return failure(
             f"{network.address}: {network.problem}",
             f"there is no route to {network.address}: {network.problem}",
-            f"ip route get {network.address}; ip rule; "
-            f"ip route add {network.address}/32 via DEFAULT_GATEWAY",
+            f"ip route get {argument(network.address, ADDRESS)}; ip rule; "
+            f"ip route add {argument(network.address, ADDRESS)}/32 via DEFAULT_GATEWAY",
         )
     if _is_loopback(network.address):
         return ok("loopback")
@@ -76,11 +89,12 @@ def check_network_interface(facts: Facts) -> Verdict:
 def _add_route_command(network: Network) -> str:
     """Return the command that routes requests through the primary interface."""
     default = _default_route(network)
-    interface = default.interface if default else "PRIMARY_INTERFACE"
-    gateway = default.gateway if default else "DEFAULT_GATEWAY"
-    if interface.replace(".", "").isdigit():  # Windows identifies interfaces by address
-        return f"route add {network.address}/32 {interface} metric 1 -p"
-    return f"sudo ip route add {network.address}/32 via {gateway} dev {interface}"
+    interface = argument(default and default.interface, INTERFACE)
+    gateway = argument(default and default.gateway, GATEWAY)
+    target = f"{argument(network.address, ADDRESS)}/32"
+    if re.fullmatch(ADDRESS.pattern, interface):  # Windows identifies interfaces by address
+        return f"route add {target} {interface} metric 1 -p"
+    return f"sudo ip route add {target} via {gateway} dev {interface}"
 
 
 def _default_route(network: Network) -> Route | None:
@@ -152,6 +166,7 @@ def check_connection(facts: Facts) -> Verdict:
     if not probe.connect_error:
         return skipped("no connection was attempted, because requests may go through a proxy")
     host = sanitize(urlsplit(facts.source.endpoint).netloc)
+    server = argument(host, HOST_AND_PORT)
     seen = f"{host}: {probe.connect_error}"
     if facts.firmware.is_azure is False and facts.source.name != ARC and not facts.source.variable:
         return failure(
@@ -165,21 +180,21 @@ def check_connection(facts: Facts) -> Verdict:
         return failure(
             seen,
             f"{host} cannot be reached",
-            f"curl -sv https://{host}; allow connections to this host, or set the proxy: export "
+            f"curl -sv https://{server}; allow connections to this host, or set the proxy: export "
             "HTTPS_PROXY=…",
         )
     if probe.refused:
         return failure(
             seen,
             f"no process listens at {host}, or a firewall refuses the connection",
-            f"look for {host} in the listening sockets: sudo ss -ltnp; in the firewall rules: sudo "
-            "iptables -S OUTPUT",
+            f"look for {server} in the listening sockets: sudo ss -ltnp; in the firewall rules: "
+            "sudo iptables -S OUTPUT",
         )
     return failure(
         seen,
         f"packets to {host}{_from_container(facts)} are lost: a firewall, a network policy or a "
         "wrong route drops them",
-        f"curl -sv --noproxy '*' -m 2 -H Metadata:true http://{host}/metadata/versions; "
+        f"curl -sv --noproxy '*' -m 2 -H Metadata:true http://{server}/metadata/versions; "
         "sudo iptables -S; sudo nft list ruleset",
     )
 
@@ -207,7 +222,7 @@ def check_proxies(facts: Facts) -> Verdict:
         f"{proxies[0]} is set, and NO_PROXY {problem}",
         f"{proxies[0]} makes other clients send requests for {host} to a proxy, which fails or "
         "returns a token of the proxy's own machine; this package never uses the proxy",
-        f"export NO_PROXY={host}{',$NO_PROXY' if no_proxy else ''}",
+        f"export NO_PROXY={argument(host, HOST)}{',$NO_PROXY' if no_proxy else ''}",
     )
 
 

@@ -9,7 +9,7 @@ from .._core.failure import Reason, sanitize
 from .._core.source import ARC
 from .._sources.registry import leftover_variables
 from .._sources.workload_identity import WORKLOAD_IDENTITY
-from .finding import Verdict, failure, ok, skipped, unknown, warning
+from .finding import RESOURCE, Verdict, argument, failure, ok, skipped, unknown, warning
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
@@ -98,7 +98,7 @@ def check_resource(facts: Facts) -> Verdict:
             resource,
             f"{resource} is a scope, not a resource: this package accepts it, but az, curl and the "
             "service itself return AADSTS500011",
-            f"--resource {sanitize(facts.resource.removesuffix(_DEFAULT_SCOPE))}",
+            f"--resource {argument(facts.resource.removesuffix(_DEFAULT_SCOPE), RESOURCE)}",
         )
     parts = urlsplit(facts.resource)
     has_path = parts.scheme == "https" and parts.path.strip("/")
@@ -107,7 +107,7 @@ def check_resource(facts: Facts) -> Verdict:
         return failure(
             f"{resource}: {problem.problem}",
             f"{resource} is a scope, not a resource: it ends with the name of a permission",
-            f"--resource {sanitize(f'{parts.scheme}://{parts.netloc}')}",
+            f"--resource {argument(f'{parts.scheme}://{parts.netloc}', RESOURCE)}",
         )
     return ok(resource)
 

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from .._core.failure import sanitize
 from .codes import CODES
-from .finding import Verdict, failure, ok, skipped, unknown
+from .finding import (
+    CODE,
+    Verdict,
+    argument,
+    failure,
+    is_plain_sentence,
+    ok,
+    skipped,
+    unknown,
+)
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
@@ -22,7 +31,8 @@ def check_error_code(facts: Facts) -> Verdict:
     code, seen = problem.service_code, sanitize(problem.problem)
     known = CODES.get(code)
     if known is None:
-        url = f"https://login.microsoftonline.com/error?code={code.removeprefix('AADSTS')}"
+        number = argument(code.removeprefix("AADSTS"), CODE)
+        url = f"https://login.microsoftonline.com/error?code={number}"
         return failure(seen, f"Microsoft Entra ID returned {code}", f"see {url}")
     return failure(seen, f"{code}: {known.meaning}", known.remedy)
 
@@ -34,7 +44,9 @@ def check_token_request(facts: Facts) -> Verdict:
         return ok(f"a token for {sanitize(facts.resource)} after {len(probe.requests)} requests")
     if probe.failure is None:
         return skipped("no token was requested")
-    return failure(str(probe.failure), probe.failure.problem, probe.failure.hint)
+    hint = probe.failure.hint
+    remedy = hint if is_plain_sentence(hint) else "see the error message"
+    return failure(str(probe.failure), probe.failure.problem, remedy)
 
 
 def check_token_claims(facts: Facts) -> Verdict:

@@ -127,9 +127,9 @@ def _permission_hint() -> str:
     if sys.platform == "win32":
         return (
             f"Run as a member of Administrators or of the group '{WINDOWS_GROUP}': "
-            f'net localgroup "{WINDOWS_GROUP}" /add <user>'
+            f'net localgroup "{WINDOWS_GROUP}" /add USER'
         )
     return (
-        f"Only root and the group '{LINUX_GROUP}' may read it: run `sudo usermod -aG {LINUX_GROUP} "
-        "<user>` for the user of this process, then log in again or restart the service."
+        f"Only root and the group '{LINUX_GROUP}' may read it. Run: sudo usermod -aG {LINUX_GROUP} "
+        "USER (the user of this process), then log in again or restart the service."
     )
