@@ -170,7 +170,7 @@ async def _wait(flight: Flight) -> None:
 def get_bearer_token_provider(
     credential: AsyncTokenCredential, *scopes: str
 ) -> Callable[[], Awaitable[str]]:
-    """Like `imds_identity.get_bearer_token_provider`, for an async credential: await its result."""
+    """Like `imds_identity.get_bearer_token_provider`, but its callable returns an awaitable."""
 
     async def bearer_token() -> str:
         return (await credential.get_token(*scopes)).token

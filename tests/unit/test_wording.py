@@ -76,7 +76,7 @@ IDIOMS = (
         "it tells the time",
     ),
     Idiom(
-        r"\b(some|no|every)body\b",
+        r"\b(any|some|no|every)body\b",
         "another user, no process, all callers",
         "nobody waits",
     ),

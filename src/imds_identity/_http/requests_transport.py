@@ -179,11 +179,11 @@ class BoundedAdapter(HTTPAdapter):
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = False, **kwargs: Any
     ) -> None:
-        """Create the pools as `HTTPAdapter` does."""
+        """Create the pools as `HTTPAdapter` does, with the TLS options of this adapter."""
         super().init_poolmanager(connections, maxsize, block, **kwargs, **self._tls_options())
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Return the pools for a proxy as `HTTPAdapter` does."""
+        """Return the pools for a proxy as `HTTPAdapter` does, with the same TLS options."""
         return super().proxy_manager_for(proxy, **kwargs, **self._tls_options())
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
@@ -197,7 +197,7 @@ class BoundedAdapter(HTTPAdapter):
         return super().send(request, *args, **kwargs)
 
     def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the attributes of a connection, as `requests` documents it."""
+        """Return the host and the TLS attributes of a connection; `requests` calls this."""
         attributes: Any = super().build_connection_pool_key_attributes(*args, **kwargs)
         host, tls = attributes
         if self._server_tls and self._server_tls.context:

@@ -45,8 +45,8 @@ _ending: dict[int, int] = {}
 """The threads that are about to end: their native IDs, by ident."""
 
 
-class _State:
-    """An object to which weak references are possible."""
+class _ThreadMarker:
+    """A thread-local object; a plain `object` would not support weak references."""
 
 
 def start_thread(run: Callable[[], object]) -> None:
@@ -117,7 +117,7 @@ def mark_thread(*, ending: bool) -> None:
 def _run(run: Callable[[], object]) -> None:
     ident = _thread.get_ident()
     _internal_threads.add(ident)
-    _local.state = state = _State()
+    _local.state = state = _ThreadMarker()
     _states.difference_update([each for each in _states.copy() if each() is None])
     _states.add(weakref.ref(state))
     del state

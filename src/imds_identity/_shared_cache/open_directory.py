@@ -44,7 +44,7 @@ class OpenDirectory:
             raise UntrustedPath(f"{path} {problem}")
 
     def is_unchanged(self) -> bool:
-        """Return whether it is still this directory: a daemon may close all descriptors."""
+        """Return whether it still exists and is open, with the same owner and mode."""
         try:
             status = self._status()
         except OSError:
@@ -99,7 +99,7 @@ class OpenDirectory:
 
 
 def _facts(status: os.stat_result) -> tuple[int, ...]:
-    """Return the attributes that a directory is trusted for."""
+    """Return the attributes that decide whether a directory is trusted."""
     return status.st_dev, status.st_ino, status.st_mode, status.st_uid, current_user()
 
 

@@ -42,7 +42,7 @@ class Sweeper:
         self._swept_at = float("-inf")
 
     def after_write(self) -> None:
-        """Sweep, unless this process has swept a short time or a few writes ago."""
+        """Sweep if enough time or enough writes have passed since this process's last sweep."""
         self._writes_left -= 1
         now = self._clock.now()
         if self._writes_left < 0 or now >= self._swept_at + _SWEEP_SECONDS:

@@ -16,7 +16,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         rule: the rule's name.
-        present: the conditions that are met; the variable's name if one is that it is set.
+        present: the conditions that are met, as in `Condition.text`.
         missing: the others.
     """
 

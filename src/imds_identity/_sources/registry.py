@@ -1,8 +1,8 @@
 """The supported hosts in the order of detection, and the detection itself.
 
-The order is that of azure-identity, which does not support Container Instances on Windows, except
-that an installed Arc agent precedes IMDS even without its variables, which systemd services do not
-have: on an Arc server in another cloud, 169.254.169.254 is that cloud's metadata service.
+The order is that of azure-identity, with two additions: Container Instances on Windows, and an Arc
+agent that is installed but not named by variables, as for systemd services. This agent precedes
+IMDS: on an Arc server in another cloud, 169.254.169.254 is that cloud's metadata service.
 """
 
 from __future__ import annotations

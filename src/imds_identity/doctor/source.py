@@ -83,7 +83,7 @@ def _check_unused_client_id(facts: Facts, client_id: str) -> Verdict:
     return warning(
         f"AZURE_CLIENT_ID is {client_id!r}, and {facts.source.label} does not use it",
         "AZURE_CLIENT_ID is set but not used: DefaultAzureCredential requests the identity with "
-        f"client_id {client_id!r}, and a credential without a selector requests the {used}",
+        f"client_id {client_id!r}, but a credential without a selector requests the {used}",
         fix if "client_id" in facts.source.spec.selectors else "unset AZURE_CLIENT_ID",
     )
 

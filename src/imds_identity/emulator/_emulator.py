@@ -169,7 +169,7 @@ class Emulator:
 
     @property
     def attested_intermediate_file(self) -> str:
-        """The path of their intermediate certificate, for clients that do not fetch it by AIA."""
+        """The path of the intermediate certificate, for clients that do not fetch it by AIA."""
         return self._attested_files()[1]
 
     def _attested_files(self) -> tuple[str, str]:

@@ -133,7 +133,7 @@ class MetadataClient:
         return self._connection.run(exchanges.versions(self._endpoint))
 
     def load_balancer(self) -> LoadBalancer:
-        """Return the load balancer of the machine; empty, and so false, if there is none.
+        """Return the load balancer of the machine; empty and therefore falsy if there is none.
 
         Raises:
             UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.

@@ -145,7 +145,7 @@ class LoopLiveness:
 
 
 def _cancelled(liveness: LoopLiveness) -> Exception:
-    """Return ReadFailed for a task that was canceled alone, Interrupted if its loop has ended."""
+    """Return ReadFailed if only the task was canceled, Interrupted if its loop has ended."""
     if liveness.keeps_turning():
         return ReadFailed("the request was canceled on its event loop")
     return Interrupted()

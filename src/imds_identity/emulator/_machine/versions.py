@@ -17,7 +17,7 @@ _LISTED_IN_ERRORS = 3
 
 
 def supported_versions(newest: str | None = None) -> list[str]:
-    """Return the versions up to the newest one, oldest first; ValueError if there is none such."""
+    """Return the versions up to the newest one, oldest first; ValueError if it is unknown."""
     if newest is None:
         return list(API_VERSIONS)
     if newest not in API_VERSIONS:

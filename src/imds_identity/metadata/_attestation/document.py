@@ -53,7 +53,7 @@ class AttestedDocument:
         expires_on: the end of the validity, six hours later.
         sku: the SKU of the machine's image; None if there is none, or before 2019-11-01.
         license_type: its Azure Hybrid Benefit; None if there is none, or before 2020-09-01.
-        plan: the plan of its Marketplace image; empty, and so false, if there is none.
+        plan: the plan of its Marketplace image; empty and therefore falsy if there is none.
         cloud: the cloud of the signer; None if the signer was not verified.
         raw: the signed content as JSON.
     """

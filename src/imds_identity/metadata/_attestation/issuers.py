@@ -43,7 +43,7 @@ class DownloadFailed(Exception):
 class IssuerCache:
     """Downloads issuers; keeps those that verified a chain, and the rest for five minutes.
 
-    Anybody on the way can replace a download, because plain http does not prevent it.
+    Plain http does not prevent others on the network path from replacing a download.
     """
 
     def __init__(self, download: Download, clock: Clock = SYSTEM_CLOCK) -> None:

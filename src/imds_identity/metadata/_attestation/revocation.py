@@ -42,7 +42,7 @@ class RevocationCache:
         self._cached: dict[str, tuple[float, x509.CertificateRevocationList | str]] = {}
 
     def check(self, chain: Sequence[x509.Certificate]) -> None:
-        """Raise unless a current list shows for each certificate below the anchor: not revoked."""
+        """Raise unless current lists show that no certificate below the anchor is revoked."""
         for certificate, issuer in pairwise(chain):
             name = certificate.subject.rfc4514_string()
             entry = self._list_for(certificate, issuer).get_revoked_certificate_by_serial_number(
@@ -97,7 +97,7 @@ class RevocationCache:
         certificate: x509.Certificate,
         issuer: x509.Certificate,
     ) -> str:
-        """Return why a list says nothing about ``certificate``; empty if it is valid for it."""
+        """Return why a list is not valid for ``certificate``; empty if it is."""
         now = dt.datetime.fromtimestamp(self._clock.wall(), dt.timezone.utc)
         try:
             if found.issuer != issuer.subject or not _may_sign_lists(issuer):

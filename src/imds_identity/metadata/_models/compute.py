@@ -1,8 +1,8 @@
 """The compute document.
 
 Attributes have the service's names in snake case: ``vmId`` is `vm_id`. An object that is missing in
-a document is empty, and so false. So ``compute.storage_profile.os_disk.name`` never raises; it is
-None if an object is missing or the string is empty.
+a document is empty and therefore falsy. So ``compute.storage_profile.os_disk.name`` never raises an
+exception; it is None if an object is missing or the string is empty.
 
 https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
 """

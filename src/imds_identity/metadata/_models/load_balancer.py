@@ -30,7 +30,7 @@ class InboundRule(Frontend):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadBalancer(JsonObject):
-    """The load balancer of the machine; empty, and so false, if there is none.
+    """The load balancer of the machine; empty and therefore falsy if there is none.
 
     https://learn.microsoft.com/azure/load-balancer/instance-metadata-service-load-balancer
     """

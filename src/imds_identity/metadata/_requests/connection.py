@@ -57,7 +57,8 @@ class MetadataConnection:
     def _rate_limiter(self) -> RateLimiter:
         """Return the limiter for metadata requests; token requests have a separate limit.
 
-        Not in the constructor, which may run in the thread of an event loop: it accesses files.
+        The constructor does not create it, because that accesses files: it may run in the thread of
+        an event loop.
         """
         shared_cache = self._shared_cache and self._shared_cache.in_network(other_network())
         source = self._source
