@@ -11,7 +11,7 @@ from imds_identity._core.failure import Failure, Unavailable
 from imds_identity._http.dates import retry_after_seconds
 from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed, Send
 from imds_identity._http.messages import CONNECT_SECONDS, Request, Response
-from imds_identity._http.retry import TOKEN_RULES, RetryRule, with_retries
+from imds_identity._http.retry import TOKEN_RULES, RetryRule, fresh_response, with_retries
 from imds_identity._http.retry_options import DEFAULT_RETRY, RetryOptions
 from support import FakeClock, ResponseFactory, no_jitter
 
@@ -61,7 +61,7 @@ def test_documented_backoff_is_used(responses: ResponseFactory, status: int) -> 
     assert end.status == status
 
 
-@pytest.mark.parametrize("status", [200, 204, 301, 307, 400, 401, 403, 405, 418])
+@pytest.mark.parametrize("status", [200, 204, 301, 307, 400, 401, 403, 405, 418, 499, 600])
 def test_other_responses_are_final(responses: ResponseFactory, status: int) -> None:
     taken, end = pauses(lambda _: responses.error(status))
     assert taken == []
@@ -167,12 +167,31 @@ def test_late_service_is_awaited_for_ten_seconds(seconds: float, dice: float) ->
 
 def test_late_service_without_pauses_is_not_tried_forever() -> None:
     none = RetryOptions(first_pause=0)
-    assert len(pauses(lambda _: unreached(0), retry_options=none, starts_late=True)[0]) < 10
+    assert len(pauses(lambda _: unreached(0), retry_options=none, starts_late=True)[0]) == 9
+
+
+@pytest.mark.parametrize(
+    ("seconds", "taken"), [(0.0, [0.5, 1, 2, 2, 2, 2]), (2.0, [0.5, 1, 2]), (9.6, [])]
+)
+def test_pauses_before_a_late_service_grow_to_two_seconds(
+    seconds: float, taken: list[float]
+) -> None:
+    assert pauses(lambda _: unreached(seconds), starts_late=True)[0] == taken
 
 
 def test_final_response_is_not_retried(responses: ResponseFactory) -> None:
     assert pauses(lambda _: responses.error(500), is_final=lambda _: True)[0] == []
     assert pauses(lambda _: responses.error(500), is_final=lambda _: False)[0] == [2, 4, 8, 16]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "taken"),
+    [(0.0, [0.5, 1.0]), (2.0, [0.5, 1.0]), (4.0, [0.5]), (7.5, [0.5]), (7.6, []), (60.0, [])],
+)
+def test_attempt_to_connect_starts_only_if_it_can_end_within_ten_seconds(
+    seconds: float, taken: list[float]
+) -> None:
+    assert pauses(lambda _: unreached(seconds))[0] == taken
 
 
 def test_dropped_connection_is_retried(responses: ResponseFactory) -> None:
@@ -201,6 +220,21 @@ def test_response_that_was_read_too_late_is_retried(
     stale.sent_at -= 61
     taken, end = pauses([stale, responses.token("fresh")].__getitem__)
     assert (len(taken), end.fields().get("access_token")) == (1, "fresh")
+
+
+@pytest.mark.parametrize(
+    ("timeout", "seconds", "is_fresh"),
+    [(12, 60, True), (12, 61, False), (100, 100, True), (100, 101, False)],
+)
+def test_response_may_be_read_a_minute_late_or_until_the_timeout(
+    responses: ResponseFactory, timeout: float, seconds: float, is_fresh: bool
+) -> None:
+    response = responses.token()
+    response.sent_at -= seconds
+    steps = fresh_response(Request("http://x", {}, seconds=timeout))
+    next(steps)
+    with pytest.raises(StopIteration if is_fresh else ReadFailed):
+        steps.send(response)
 
 
 def many(responses: ResponseFactory, kind: str) -> Callable[[int], Outcome]:
@@ -275,6 +309,8 @@ def test_request_respects_the_timeouts_of_the_caller() -> None:
 def test_pauses_stay_bounded() -> None:
     taken, _ = pauses(lambda _: ReadFailed("x"), retry_options=RetryOptions(attempts=199))
     assert max(taken) == 16
+    long = RetryOptions(attempts=199, longest_pause=1e9, growth=2)
+    assert max(pauses(lambda _: ReadFailed("x"), retry_options=long)[0]) == 2 * 2**16
 
 
 def test_options_of_the_caller_precede_defaults() -> None:
