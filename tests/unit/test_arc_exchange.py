@@ -265,7 +265,8 @@ def test_header_of_a_hundred_thousand_spaces_takes_no_time(responses: ResponseFa
 
 
 @pytest.mark.parametrize(
-    "header", ["Basic", "Basic realm=", 'Basic realm=""', "Bearer realm=/a", ""]
+    "header",
+    ["Basic", "Basic realm=", 'Basic realm=""', "Bearer realm=/a", "Basic name=/a", "Basic /a", ""],
 )
 def test_challenge_without_a_key_file_is_refused(responses: ResponseFactory, header: str) -> None:
     with pytest.raises(SecretUnreadable, match="does not name a key file") as caught:
