@@ -42,6 +42,15 @@ def test_program_gets_tokens_without_a_warning(host: ProgramHost, mode: str) -> 
     assert host.run_job(*MODES[mode])["failure"] == "CredentialUnavailableError"
 
 
+@pytest.mark.parametrize("mode", [STRICT, ("-OO",)], ids=["dev", "optimized"])
+def test_every_adapter_gets_a_token_without_a_warning(
+    host: ProgramHost, mode: tuple[str, ...]
+) -> None:
+    pytest.importorskip("httpx")
+    tokens = int(host.run(*mode, str(PROGRAMS / "every_adapter.py")))
+    assert [each.status for each in host.emulator.token_requests] == [200] * tokens
+
+
 # The packages that a token request needs. -S hides the installed ones.
 ZIPPED = (
     "azure.core", "certifi", "charset_normalizer", "filelock", "h11", "idna", "imds_identity",
