@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imds_identity._core.failure import Reason, Refused
+from imds_identity._platform import threads as platform_threads
 from imds_identity._platform.clock import SYSTEM_CLOCK
+from imds_identity._platform.threads import run_in_thread
 from imds_identity._token_cache import cache as cache_module
 from imds_identity._token_cache.cache import POLL_SECONDS, TokenCache
 from imds_identity._token_cache.flight import LONGEST_FETCH, Flight
@@ -82,6 +84,22 @@ def test_a_few_threads_fetch_everything_in_order(program: Program, threads: Thre
     assert program.fetched == list(range(300))
     program.request(300)
     assert len(threads.waiting) == 1
+
+
+def test_thread_is_about_to_end_only_after_its_last_fetch(
+    program: Program, threads: Threads
+) -> None:
+    """Otherwise a fork would wait for a thread that has begun another fetch."""
+    ending: list[bool] = []
+
+    def fetch() -> Token:
+        ending.append(threading.get_ident() in platform_threads._ending)
+        return new_token(program.token_cache.clock)
+
+    for number in range(MOST_WORKERS + 2):
+        program.token_cache.join_or_start(program.entry(number), fetch)
+    run_in_thread(threads.waiting[0], 10)
+    assert ending == [False] * (MOST_WORKERS + 2)
 
 
 def test_no_more_than_a_few_fetches_run_at_once() -> None:

@@ -61,6 +61,10 @@ def test_text_around_the_secret_remains() -> None:
     )
 
 
+def test_secret_that_cannot_be_encoded_is_found() -> None:
+    assert Secret("\ud800abcdefgh").redacted("it is abcdefgh") == "it is <hidden>"
+
+
 @pytest.mark.parametrize("value", ["", "a\n", "a\r\nb", "\x00", "ü", "\ud800"])
 def test_unsendable_secrets_are_recognized(value: str) -> None:
     assert not Secret(value).fits_a_header()
