@@ -61,6 +61,14 @@ def test_text_around_the_secret_remains() -> None:
     )
 
 
+def test_adjacent_parts_are_hidden_together_and_others_separately() -> None:
+    secret = Secret("abcdefgh-12345678")
+    assert secret.redacted("abcdefghABCDEFGH") == "<hidden>"
+    assert secret.redacted("abcdefgh, ABCDEFGH") == "<hidden>"
+    assert secret.redacted("abcdefghxABCDEFGH") == "<hidden>x<hidden>"
+    assert secret.redacted("abcdefg, bcdefgh-1") == "abcdefg, <hidden>"
+
+
 def test_secret_that_cannot_be_encoded_is_found() -> None:
     assert Secret("\ud800abcdefgh").redacted("it is abcdefgh") == "it is <hidden>"
 
