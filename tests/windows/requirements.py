@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib.metadata import requires
 
-_EXCLUDED = ("imds-identity", "mypy", "ruff", "types-")
+_EXCLUDED = ("cryptography", "imds-identity", "mypy", "ruff", "types-")
 # cryptography 43 and later need a DLL that wine 8 lacks.
 _WINDOWS_ONLY = ("colorama", "tomli", "exceptiongroup", "cryptography<43")
 
