@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imds_identity._core.identity import parse_identity
+from imds_identity._platform.threads import join_all
 from imds_identity._shared_cache import directory as directory_module
 from imds_identity._shared_cache import flock
 from imds_identity._shared_cache import lease as lease_module
@@ -112,6 +113,7 @@ def remote(
     remote = RemoteFileSystem(tmp_path / "cache", clock, monkeypatch)
     yield remote
     remote.responds.set()
+    join_all(10)  # an operation that continues would count as one of the next test
 
 
 @pytest.fixture
