@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -56,14 +57,14 @@ def background(
     output = host.directory / "output"
     with output.open("w") as file, subprocess.Popen(
         [host.python, *arguments], env={**host.environment, **STRICT, **variables},
-        cwd=host.directory, stdout=file, stderr=file, text=True,
+        cwd=host.directory, stdout=file, stderr=file, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         try:
             yield process
             process.terminate()
             process.wait(30)
         except Exception as error:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # the workers would remain
             raise AssertionError(output.read_text()[-5000:]) from error
     text = re.sub(EXPECTED_OUTPUT, "", output.read_text())
     assert (process.returncode, text) == (0, "")
