@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -210,6 +211,9 @@ class TestEvents:
             ("--follow", "--approve"),
             ("--follow", "--start", "A"),
             ("--follow", "--exec", "true", "--margin", "-1"),
+            ("--follow", "--exec", "true", "--hook-timeout", "0"),
+            ("--follow", "--exec", "true", "--hook-timeout", "inf"),
+            ("--follow", "--exec", "true", "--hook-timeout", "nan"),
             ("--follow", "--exec", "", "--approve"),
             ("--follow", "--exec", " "),
             ("--follow", "--state", ""),
@@ -242,6 +246,13 @@ class Follower:
             return self._process.stdout.readline().decode()
         finally:
             timer.cancel()
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    def status(self) -> int:
+        self._process.communicate(timeout=30)
+        return self._process.returncode
 
     def kill(self) -> None:
         self._process.kill()
@@ -323,3 +334,19 @@ def test_event_is_approved_after_its_command(
     assert follower.line().split("\t")[:2] == ["started", event]
     follower.kill()
     assert json.loads((tmp_path / "scheduled").read_text())["EventId"] == event
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_interrupt_stops_the_running_command(
+    start_emulator: Callable[..., Emulator], tmp_path: Path
+) -> None:
+    emulator = start_emulator()
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    follower = Follower("--exec", f"exec 3>'{fifo}'; sleep 600 & echo x >&3; wait")
+    emulator.schedule_event("Redeploy")
+    with fifo.open("rb") as reader:
+        assert reader.readline() == b"x\n"
+        follower.interrupt()
+        assert reader.read() == b""  # when neither the shell nor its child has it open
+    assert follower.status() == 130

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import threading
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from imds_identity._platform.environment import for_child
-from imds_identity.metadata._events.command_hook import CommandHook, change_to_environment
+from imds_identity.metadata._events import command_hook, hook_process
+from imds_identity.metadata._events.command_hook import (
+    MAX_RUNNING,
+    CommandHook,
+    change_to_environment,
+)
 from imds_identity.metadata._events.events import ApprovalPolicy, Change, events_from_json
 from metadata_support import FakeService, event
 from support import FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
 APPROVING = ApprovalPolicy(margin=5.0)
 
@@ -44,14 +50,18 @@ class Context:
 
         self.watcher.done = done  # type: ignore[method-assign]
 
-    def hook(self, code: str, approval: ApprovalPolicy | None = APPROVING) -> CommandHook:
+    def hook(
+        self, code: str, approval: ApprovalPolicy | None = APPROVING, seconds: float = 600
+    ) -> CommandHook:
         """Return a hook that runs ``code`` in Python."""
         script = self.directory / "command.py"
         script.write_text(
             f"import json, os, pathlib, sys, time\nhere = {str(self.directory)!r}\n{code}"
         )
         command = f'"{sys.executable}" "{script}"'
-        return CommandHook(command, self.client.start, self.watcher, approval, self.reports.append)
+        return CommandHook(
+            command, self.client.start, self.watcher, approval, self.reports.append, seconds
+        )
 
     def scheduled(self, name: str = "A", seconds: float = 600, **other: Any) -> dict[str, Any]:
         return event(name, NotBefore=formatdate(self.clock.wall() + seconds, usegmt=True), **other)
@@ -241,3 +251,133 @@ def test_the_thread_of_an_event_ends_when_the_event_is_gone(context: Context) ->
     context.poll(hook)
     context.wait_for(10)
     until(lambda: threading.active_count() <= before)
+
+
+class BlockedProcess:
+    """A command that runs until the test ends it."""
+
+    started: ClassVar[list[BlockedProcess]] = []
+    is_over: ClassVar[bool] = False
+
+    def __init__(self, command: str, variables: Mapping[str, str]) -> None:
+        self.change = variables["IMDS_EVENT_ID"], variables["IMDS_EVENT_CHANGE"]
+        self.ended = threading.Event()
+        self.started.append(self)
+
+    def communicate(self, content: bytes, seconds: float) -> int | None:
+        assert self.is_over or self.ended.wait(20)
+        return 0
+
+
+@pytest.fixture
+def blocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BlockedProcess]]:
+    monkeypatch.setattr(command_hook, "HookProcess", BlockedProcess)
+    monkeypatch.setattr(BlockedProcess, "started", [])
+    monkeypatch.setattr(BlockedProcess, "is_over", False)
+    yield BlockedProcess.started
+    BlockedProcess.is_over = True
+    for process in BlockedProcess.started:
+        process.ended.set()
+
+
+def test_of_400_events_few_commands_run_at_once_and_the_oldest_first(
+    context: Context, blocked: list[BlockedProcess]
+) -> None:
+    before = threading.active_count()
+    hook = context.hook("", approval=None)
+    context.poll(hook, *(context.scheduled(f"E{number}") for number in range(400)))
+    for first in range(0, 400, MAX_RUNNING):
+        until(lambda first=first: len(blocked) >= first + MAX_RUNNING)  # type: ignore[misc]
+        assert len(blocked) == first + MAX_RUNNING
+        assert threading.active_count() <= before + MAX_RUNNING
+        for process in blocked[first:]:
+            process.ended.set()
+    context.wait_for(400)
+    started = [int(process.change[0][1:]) for process in blocked]
+    # The threads that end their commands together may start the next ones in any order.
+    batches = [started[first : first + MAX_RUNNING] for first in range(0, 400, MAX_RUNNING)]
+    assert [number for batch in batches for number in sorted(batch)] == list(range(400))
+
+
+def test_changes_of_one_event_do_not_take_the_places_of_other_events(
+    context: Context, blocked: list[BlockedProcess]
+) -> None:
+    hook = context.hook("", approval=None)
+    context.poll(hook, context.scheduled("A"))
+    for number in range(2 * MAX_RUNNING):
+        context.poll(hook, context.scheduled("A", 600 + number))
+    context.poll(hook, context.scheduled("A", 900), context.scheduled("B"))
+    until(lambda: len(blocked) == 2)
+    assert {process.change for process in blocked} == {("A", "scheduled"), ("B", "scheduled")}
+    blocked[0].ended.set()
+    until(lambda: len(blocked) == 3)
+    assert blocked[2].change == ("A", "changed")
+    BlockedProcess.is_over = True
+    for process in list(blocked):
+        process.ended.set()
+    context.wait_for(2 * MAX_RUNNING + 2)
+
+
+SLOW = """
+import subprocess
+if hasattr(os, "getpgid"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN) if ignore else None
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    pathlib.Path(here, "pids").write_text(f"{os.getpid()} {child.pid}")
+time.sleep(600)
+"""
+
+
+def is_running(pid: str) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.parametrize("ignore", [False, True])
+def test_command_that_runs_too_long_is_stopped_with_its_children(
+    context: Context, monkeypatch: pytest.MonkeyPatch, ignore: bool
+) -> None:
+    monkeypatch.setattr(hook_process, "GRACE_SECONDS", 0.2 if ignore else 20)
+    hook = context.hook(f"import signal\nignore = {ignore}\n{SLOW}", seconds=2)
+    context.poll(hook, context.scheduled())
+    context.wait_for(1)
+    assert context.reports == ["stopped the command for Reboot A, which ran longer than 2 s"]
+    assert context.service.bodies == []
+    pids = (context.directory / "pids").read_text().split()
+    until(lambda: not any(map(is_running, pids)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_stopped_command_does_not_count_as_handled(context: Context) -> None:
+    hook = context.hook(f"ignore = False\n{SLOW}")
+    context.poll(hook, context.scheduled())
+    pids = context.directory / "pids"
+    until(lambda: pids.exists() and bool(pids.read_text()))
+    hook.stop()
+    until(lambda: not any(map(is_running, pids.read_text().split())))
+    context.poll(hook, context.scheduled("A"), context.scheduled("B"))
+    assert context.done == []
+    assert context.reports == []
+    restarted = context.service.client().watch(state_file=context.directory / "state")
+    restarted.ask()
+    assert restarted.next_ready() is not None
+
+
+def test_an_unexpected_error_does_not_stop_later_commands(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = context.watcher.done
+
+    def done(change: Any) -> None:
+        if change.event.event_id == "A":
+            raise ValueError("x")
+        original(change)
+
+    monkeypatch.setattr(context.watcher, "done", done)
+    hook = context.hook("")
+    context.poll(hook, context.scheduled("A"))
+    context.poll(hook, context.scheduled("A"), context.scheduled("B"))
+    context.wait_for(1)
+    until(lambda: context.reports == ["the command for Reboot A failed: ValueError('x')"])

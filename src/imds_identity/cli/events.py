@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _OWN, _SHARED = "own", "shared"
 _MARGIN_SECONDS = 5.0
+_HOOK_SECONDS = 600.0
+_MAX_HOOK_SECONDS = 7 * 86400.0
 _HEADER = ("EVENT", "TYPE", "STATUS", "NOT BEFORE", "RESOURCES", "DESCRIPTION")
 
 
@@ -41,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --follow: run this command for each change, with the event as JSON on standard "
         "input and in the variables IMDS_EVENT_CHANGE, _ID, _TYPE, _STATUS, _NOT_BEFORE, "
         "_RESOURCES, _SOURCE, _DURATION and _DESCRIPTION",
+    )
+    parser.add_argument(
+        "--hook-timeout",
+        type=float,
+        default=_HOOK_SECONDS,
+        metavar="SECONDS",
+        help="with --exec: stop a command that runs longer (default: 600)",
     )
     parser.add_argument(
         "--approve",
@@ -84,6 +93,11 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--approve requires --exec")
     if not args.margin >= 0:
         raise ValueError(f"--margin takes a number of seconds, not {args.margin}")
+    if not 0 < args.hook_timeout <= _MAX_HOOK_SECONDS:
+        raise ValueError(
+            f"--hook-timeout takes a number of seconds, at most {_MAX_HOOK_SECONDS:.0f}, not "
+            f"{args.hook_timeout}"
+        )
     client = metadata_client(args)
     if args.start is not None:
         return exit_status_of(lambda: _start(client, args.start))
@@ -113,6 +127,14 @@ def _list(client: MetadataClient, args: argparse.Namespace) -> int:
 def _follow(client: MetadataClient, args: argparse.Namespace) -> int:
     watcher = client.watch(every_machine=args.all, state_file=args.state)
     hook = _hook(client, watcher, args)
+    try:
+        return _poll(watcher, hook, args)
+    finally:
+        if hook is not None:
+            hook.stop()
+
+
+def _poll(watcher: Watcher, hook: CommandHook | None, args: argparse.Namespace) -> int:
     is_failing = False
     while True:
         if (seconds := watcher.seconds_left()) > 0:
@@ -136,7 +158,9 @@ def _hook(client: MetadataClient, watcher: Watcher, args: argparse.Namespace) ->
     from ..metadata._events.events import ApprovalPolicy
 
     policy = ApprovalPolicy(args.margin, shared=args.approve == _SHARED) if args.approve else None
-    return CommandHook(args.command_line, client.start, watcher, policy, print_error)
+    return CommandHook(
+        args.command_line, client.start, watcher, policy, print_error, args.hook_timeout
+    )
 
 
 def _print_change(change: Change, output: str) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import queue
-import subprocess
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.failure import sanitize
-from ..._platform.environment import for_child
+from ..._platform.locks import ForkAwareLock
 from ..._platform.threads import start_thread
 from ..errors import MetadataError
 from .events import reason_not_to_approve
+from .hook_process import HookProcess, stop_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,18 +19,20 @@ if TYPE_CHECKING:
     from .events import ApprovalPolicy, Change
     from .watcher import Watcher
 
+MAX_RUNNING = 8
 _MAX_VARIABLE = 30_000
 """Characters. Windows allows 32,767; Linux 128 KiB, even at four bytes for each character."""
 
 
 class CommandHook:
-    """Runs a command for each change.
+    """Runs a command for each change, the oldest first, and at most `MAX_RUNNING` at once.
 
-    Changes of one event run in order. Those of different events run in parallel, so that a slow
-    command for one event does not delay a Preempt event with its notice of thirty seconds.
+    Changes of one event run one after another. Those of different events run in parallel, so that
+    a slow command for one event does not delay a Preempt event with its notice of thirty seconds.
 
     The command receives `change_to_dict` as JSON on standard input and `change_to_environment` as
-    environment variables. After it has succeeded, events that ``approval`` allows are approved.
+    environment variables. After it has succeeded, events that ``approval`` allows are approved. A
+    command that runs longer than ``seconds`` is stopped, together with its children.
     """
 
     def __init__(
@@ -42,51 +42,102 @@ class CommandHook:
         watcher: Watcher,
         approval: ApprovalPolicy | None,
         report: Callable[[str], object],
+        seconds: float,
     ) -> None:
         self._command = command
         self._send_approval = approve
         self._watcher = watcher
         self._approval = approval
         self._report = report
-        self._queues: dict[str, queue.SimpleQueue[Change]] = {}
+        self._seconds = seconds
+        self._lock = ForkAwareLock()
+        self._waiting: list[Change] = []
+        self._busy: set[str] = set()
+        self._processes: set[HookProcess] = set()
+        self._workers = 0
+        self._stopped = False
 
     def submit(self, change: Change) -> None:
-        """Run the command for ``change`` after the earlier changes of its event."""
-        key = change.event.key
-        if key not in self._queues:
-            self._queues[key] = queue.SimpleQueue()
-            start_thread(partial(self._work, self._queues[key]))
-        self._queues[key].put(change)
-        if change.kind == "gone":
-            # A later event with the same ID is another event.
-            del self._queues[key]
+        """Run the command for ``change`` when it is its turn."""
+        if self._lock.run(self._add, change):
+            start_thread(self._work)
 
-    def _work(self, changes: queue.SimpleQueue[Change]) -> None:
-        while True:
-            change = changes.get()
-            if self._run(change) and change.kind in ("scheduled", "changed"):
-                self._approve(change)
-            self._watcher.done(change)
-            if change.kind == "gone":
-                return
+    def _add(self, change: Change) -> bool:
+        """Append ``change``; return whether to start another worker."""
+        if self._stopped:
+            return False
+        self._waiting.append(change)
+        if self._workers == MAX_RUNNING:
+            return False
+        self._workers += 1
+        return True
+
+    def stop(self) -> None:
+        """Stop the running commands, whose changes do not count as handled, and start no others."""
+        stop_processes(self._lock.run(self._stop))
+
+    def _stop(self) -> list[HookProcess]:
+        self._stopped = True
+        self._waiting.clear()
+        return list(self._processes)
+
+    def _work(self) -> None:
+        while (change := self._lock.run(self._take)) is not None:
+            try:
+                self._handle(change)
+            except Exception as error:  # noqa: BLE001 - the other changes must not wait for ever
+                self._report(f"the command for {_label(change)} failed: {error!r}")
+            finally:
+                self._lock.run(self._busy.discard, change.event.key)
+
+    def _take(self) -> Change | None:
+        """Return the oldest change of an event whose command does not run; None ends the worker."""
+        for index, change in enumerate(self._waiting):
+            if change.event.key not in self._busy:
+                self._busy.add(change.event.key)
+                return self._waiting.pop(index)
+        self._workers -= 1
+        return None
+
+    def _handle(self, change: Change) -> None:
+        succeeded = self._run(change)
+        if self._stopped:
+            return
+        if succeeded and change.kind in ("scheduled", "changed"):
+            self._approve(change)
+        self._watcher.done(change)
 
     def _run(self, change: Change) -> bool:
         """Run the command; return whether it succeeded."""
         try:
-            completed = subprocess.run(  # noqa: S602 - the user's shell command
-                self._command,
-                shell=True,
-                input=json.dumps(change_to_dict(change)).encode(),
-                env=for_child(change_to_environment(change)),
-                check=False,
-            )
+            process = HookProcess(self._command, change_to_environment(change))
         except OSError as error:
             self._report(f"cannot run the command for {_label(change)}: {error.strerror}")
             return False
-        if completed.returncode:
-            status = completed.returncode
+        try:
+            if not self._lock.run(self._register, process):
+                stop_processes([process])
+                return False
+            return self._wait(process, change)
+        finally:
+            self._lock.run(self._processes.discard, process)
+
+    def _register(self, process: HookProcess) -> bool:
+        """Let `stop` stop ``process``; return False if it was called already."""
+        self._processes.add(process)
+        return not self._stopped
+
+    def _wait(self, process: HookProcess, change: Change) -> bool:
+        status = process.communicate(json.dumps(change_to_dict(change)).encode(), self._seconds)
+        if status is None:
+            stop_processes([process])
+            self._report(
+                f"stopped the command for {_label(change)}, which ran longer than "
+                f"{self._seconds:g} s"
+            )
+        elif status and not self._stopped:
             self._report(f"the command for {_label(change)} exited with status {status}")
-        return completed.returncode == 0
+        return status == 0
 
     def _approve(self, change: Change) -> None:
         if self._approval is None:
