@@ -109,7 +109,12 @@ def gunicorn(
     with (
         log.open("w") as file,
         subprocess.Popen(
-            command, env=environment, cwd=directory, stdout=file, stderr=file
+            command,
+            env=environment,
+            cwd=directory,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         ) as process,
     ):
         try:
