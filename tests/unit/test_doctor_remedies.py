@@ -39,7 +39,7 @@ from imds_identity.doctor._facts.facts import (
     WorkloadToken,
 )
 from imds_identity.doctor.diagnosis import run_checks
-from imds_identity.doctor.finding import Kind, argument
+from imds_identity.doctor.finding import ArgumentKind, argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ pytestmark = pytest.mark.skipif(
     BASH is None or sys.platform == "win32", reason="bash is not installed"
 )
 GUID = "5e29463d-71da-4fe0-8e69-999b57db23b0"
-KINDS = {name: kind for name, kind in vars(finding).items() if isinstance(kind, Kind)}
+KINDS = {name: kind for name, kind in vars(finding).items() if isinstance(kind, ArgumentKind)}
 PROGRAMS = (
     "az", "azcmagent", "chronyc", "curl", "imds-identity", "ip", "kubectl", "log", "net",
     "netstat", "ss", "sudo", "usermod",

@@ -123,6 +123,7 @@ IDIOMS = (
         "token cache, adapter, options",
         "the engine",
     ),
+    Idiom(r"\bon the way\b", "in transit", "changes a document on the way"),
     Idiom(r"\bleads? (it |them )?elsewhere\b", "refers to another host", "a link leads elsewhere"),
     Idiom(BRITISH, "American spelling", "the colour"),
     Idiom(

@@ -51,12 +51,12 @@ class Secret:
         """Return ``text`` without this secret: verbatim, in parts, percent-encoded, or in base64.
 
         Any eight consecutive letters or digits of the secret count as a part, regardless of case
-        and of other characters between them. A test's secret of a few characters stays: it is part
-        of too many words.
+        and of other characters between them. A secret of fewer than four characters, as in a
+        test, is not removed: it occurs in too many words.
         """
         if len(self._value) < _MIN_SECRET:
             return text
-        # Not in what was hidden before: another secret may be a part of that word.
+        # Leave `HIDDEN` as it is: another secret may be a part of that word.
         return HIDDEN.join(map(self._redacted, text.split(HIDDEN)))
 
     def _redacted(self, text: str) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# Times the size of the body, for header fields and chunk sizes: a chunk of one byte has six more.
+# Bytes to read, at most, per byte of the body: header fields and the sizes of chunks count, too.
 _MAX_OVERHEAD = 8
 # Minimum seconds for each address of a name: an unreachable one leaves time for the next.
 _MIN_SECONDS_PER_ADDRESS = 1.0

@@ -64,8 +64,8 @@ class Request:
         server_tls: how to verify the server, if not in the default way.
         over_internet: whether the request leaves this machine's network and therefore uses the
             proxies and certificates that the environment names.
-        max_body: the size limit of a response's body in bytes; only plain http supports another
-            one than `MAX_BODY`.
+        max_body: the size limit of a response's body in bytes; only plain http supports values
+            other than `MAX_BODY`.
     """
 
     __slots__ = (

@@ -150,13 +150,13 @@ def run_in_thread(run: Callable[[], object], seconds: float) -> None:
         run()
     else:
         done.acquire(timeout=seconds)
-        before_return()
+        wait_before_uwsgi_fork()
 
 
-def before_return() -> None:
-    """Let threads end that have woken this one, if this thread may fork in C next.
+def wait_before_uwsgi_fork() -> None:
+    """Under uWSGI, wait for threads that are about to end, because this thread may fork next.
 
-    uWSGI releases the GIL for its forks. If another thread takes it, it stays locked in the child.
+    uWSGI forks in C and without the GIL. If another thread holds it, it stays locked in the child.
     """
     if "uwsgi" in sys.modules:
         _wait_for_ending_threads(_C_FORK_SECONDS)

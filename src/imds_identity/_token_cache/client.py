@@ -9,7 +9,7 @@ from .._core.key import key_for
 from .._core.token_request import TokenRequest
 from .._platform.imports import run_imports
 from .._platform.log import is_logged
-from .._platform.threads import before_return, start_thread
+from .._platform.threads import start_thread, wait_before_uwsgi_fork
 from .._shared_cache.namespace import other_network
 from .cache import TokenCache
 from .fetch import Fetch
@@ -130,7 +130,7 @@ class TokenClient:
         try:
             return token_cache.get(entry, fetch, claims, exchange.notify, look, seconds)
         finally:
-            before_return()
+            wait_before_uwsgi_fork()
 
     def flights(
         self,

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="wait until the long-running operation has ended, and print its result",
     )
-    add_cloud(parser, "a path, and whose hosts may get a token")
+    add_cloud(parser, "a path and of the hosts that may get a token")
     add_token_options(parser)
 
 

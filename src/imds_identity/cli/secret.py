@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the token's resource, for a vault with a custom domain: https://vault.azure.net or "
         "another cloud's",
     )
-    add_cloud(parser, "kv://VAULT, and whose vaults may get a token")
+    add_cloud(parser, "kv://VAULT and of the vaults that may get a token")
     add_token_options(parser)
     add_output(
         parser,

@@ -46,7 +46,7 @@ class Finding(NamedTuple):
     link: str
 
 
-class Kind(NamedTuple):
+class ArgumentKind(NamedTuple):
     """The values that a command may contain, and the placeholder for any other."""
 
     pattern: str
@@ -56,25 +56,27 @@ class Kind(NamedTuple):
 _MAX_SENTENCE = 1000
 _HOST_PATTERN = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])"
 _GUID_PATTERN = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-ADDRESS = Kind(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", "ADDRESS")
-CODE = Kind(r"[A-Z0-9]{1,20}", "CODE")
-GATEWAY = Kind(ADDRESS.pattern, "DEFAULT_GATEWAY")
-HOST = Kind(rf"(?:{_HOST_PATTERN}|[0-9A-Fa-f:.]+)", "HOST")
-HOST_AND_PORT = Kind(rf"{_HOST_PATTERN}(?::[0-9]{{1,5}})?", "HOST")
-INTERFACE = Kind(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "PRIMARY_INTERFACE")
-MACHINE = Kind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", "VM")
-OBJECT_ID = Kind(_GUID_PATTERN, "OBJECT_ID")
-RESOURCE = Kind(rf"[a-z][a-z0-9+.-]*://[A-Za-z0-9][A-Za-z0-9._~:/-]*|{_GUID_PATTERN}", "RESOURCE")
-RESOURCE_GROUP = Kind(r"\w[\w.()-]{0,89}", "GROUP")
-SUBSCRIPTION = Kind(_GUID_PATTERN, "SUBSCRIPTION")
-USER = Kind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "USER")
+ADDRESS = ArgumentKind(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", "ADDRESS")
+CODE = ArgumentKind(r"[A-Z0-9]{1,20}", "CODE")
+GATEWAY = ArgumentKind(ADDRESS.pattern, "DEFAULT_GATEWAY")
+HOST = ArgumentKind(rf"(?:{_HOST_PATTERN}|[0-9A-Fa-f:.]+)", "HOST")
+HOST_AND_PORT = ArgumentKind(rf"{_HOST_PATTERN}(?::[0-9]{{1,5}})?", "HOST")
+INTERFACE = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "PRIMARY_INTERFACE")
+MACHINE = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", "VM")
+OBJECT_ID = ArgumentKind(_GUID_PATTERN, "OBJECT_ID")
+RESOURCE = ArgumentKind(
+    rf"[a-z][a-z0-9+.-]*://[A-Za-z0-9][A-Za-z0-9._~:/-]*|{_GUID_PATTERN}", "RESOURCE"
+)
+RESOURCE_GROUP = ArgumentKind(r"\w[\w.()-]{0,89}", "GROUP")
+SUBSCRIPTION = ArgumentKind(_GUID_PATTERN, "SUBSCRIPTION")
+USER = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "USER")
 
 
-def argument(value: object, kind: Kind) -> str:
+def argument(value: object, kind: ArgumentKind) -> str:
     """Return ``value`` for a shell, or the placeholder if it is not a plain value of its kind.
 
-    The values come from files, services and other users, and what `sanitize` inserts is a
-    redirection for a shell.
+    The values come from files, services and other users. A shell would take the ``<hidden>`` of
+    `sanitize` for a redirection.
     """
     text = value if isinstance(value, str) else ""
     is_plain = sanitize(text) == text and re.fullmatch(kind.pattern, text)
@@ -82,7 +84,7 @@ def argument(value: object, kind: Kind) -> str:
 
 
 def is_plain_sentence(text: str) -> bool:
-    """Return whether a shell finds nothing to execute in ``text``, except its first word."""
+    """Return whether ``text`` is harmless in a shell, which would only look up its first word."""
     return text == sanitize(text, _MAX_SENTENCE) and not re.search(r"[$`\\|&;<>!]|\S[(]", text)
 
 

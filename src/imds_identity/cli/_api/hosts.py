@@ -55,7 +55,7 @@ def service_of(host: str, cloud: Callable[[], Cloud]) -> Service | None:
 
     Raises:
         ValueError: if it belongs to a cloud other than ``cloud``. Some resources have the same name
-            in all clouds, so that it could use the token in this one.
+            in all clouds, so the host could use the token in ``cloud``.
     """
     service = _service_of(host.lower())
     if service is not None and service.cloud != cloud():

@@ -2,7 +2,8 @@
 
 The URLs come from certificates that are not verified yet. So only certain hosts are allowed, over
 plain http, at public addresses, with limits on the number and size of downloads. A downloaded
-certificate is trusted no more than one in the document, and only kept if it verified a chain.
+certificate is trusted no more than one in the document, and kept for long only if it is part of a
+verified chain.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class DownloadFailed(Exception):
 
 
 class IssuerCache:
-    """Downloads issuers; keeps those that verified a chain, and the rest for five minutes.
+    """Downloads issuers; keeps those of verified chains, and the others for five minutes.
 
     Plain http does not prevent others on the network path from replacing a download.
     """

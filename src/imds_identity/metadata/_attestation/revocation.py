@@ -147,12 +147,12 @@ def _covers(
     point: x509.DistributionPoint,
     certificate: x509.Certificate,
 ) -> bool:
-    """Return whether a list is complete for ``certificate``; Azure's are in partitions."""
+    """Return whether a list covers ``certificate``: Azure's lists are partitioned."""
     scope = None
     for extension in found.extensions:
         if extension.oid == ExtensionOID.ISSUING_DISTRIBUTION_POINT:
             scope = extension.value
-        elif extension.critical:  # for example a list of changes
+        elif extension.critical:  # for example a delta list
             return False
     if not isinstance(scope, x509.IssuingDistributionPoint):
         return scope is None

@@ -3,7 +3,7 @@
 The signature covers only the content. For the rest, the document must have exactly the form of the
 metadata service: it is created again from the parsed values, in DER, and must match byte for byte.
 `verify_attested_document` also refuses certificates that the chain does not contain. So only this
-can be changed on the way: which of two names the digest has, and whether it has parameters; and
+can be changed in transit: which of two names the digest has, and whether it has parameters; and
 issuers' certificates can be added or removed. None of them changes what is verified.
 """
 
