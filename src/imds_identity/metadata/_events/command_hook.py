@@ -85,7 +85,7 @@ class CommandHook:
         while (change := self._lock.run(self._take)) is not None:
             try:
                 self._handle(change)
-            except Exception as error:  # noqa: BLE001 - the other changes must not wait for ever
+            except Exception as error:  # noqa: BLE001 - the later changes must be handled
                 self._report(f"the command for {_label(change)} failed: {error!r}")
             finally:
                 self._lock.run(self._busy.discard, change.event.key)

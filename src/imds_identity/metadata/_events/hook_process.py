@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..._platform.clock import SYSTEM_CLOCK
 from ..._platform.environment import for_child
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def stop_processes(processes: Iterable[HookProcess]) -> None:
     stopping = list(processes)
     for process in stopping:
         process.send_signal(kill=False)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while any(each.is_running() for each in stopping) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+    deadline = SYSTEM_CLOCK.now() + GRACE_SECONDS
+    while any(each.is_running() for each in stopping) and SYSTEM_CLOCK.now() < deadline:
+        SYSTEM_CLOCK.sleep(_POLL_SECONDS)
     for process in stopping:
         process.send_signal(kill=True)
         process.close()
