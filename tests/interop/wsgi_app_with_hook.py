@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 from imds_identity import ManagedIdentityCredential
@@ -22,9 +24,11 @@ CREDENTIAL = ManagedIdentityCredential(on_event=hook)
 def application(
     environ: dict[str, object], start_response: Callable[[str, list[tuple[str, str]]], object]
 ) -> Iterable[bytes]:
-    """Respond with nothing."""
-    start_response("200 OK", [("Content-Length", "0")])
-    return [b""]
+    """Respond with the process and a constant."""
+    time.sleep(0.02)  # all workers are busy if many clients send requests
+    body = f"{os.getpid()} constant".encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
 
 
 CREDENTIAL.get_token("https://resource-0.example/.default")
