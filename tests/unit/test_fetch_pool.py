@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from imds_identity._platform import threads as platform_threads
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._platform.threads import run_in_thread
 from imds_identity._token_cache import cache as cache_module
+from imds_identity._token_cache import pool as pool_module
 from imds_identity._token_cache.cache import POLL_SECONDS, TokenCache
 from imds_identity._token_cache.flight import LONGEST_FETCH, Flight
 from imds_identity._token_cache.pool import MOST_WORKERS, STALL_SECONDS
@@ -30,11 +32,11 @@ class Threads:
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], object]] = []
-        self.are_available = True
+        self.error: Exception | None = None
 
     def __call__(self, run: Callable[[], object], *, blocks: bool) -> None:
-        if not self.are_available:
-            raise RuntimeError("can't start new thread")
+        if self.error:
+            raise self.error
         self.waiting.append(run)
 
     def run(self) -> None:
@@ -129,6 +131,15 @@ def test_another_endpoint_is_not_delayed(program: Program, threads: Threads) -> 
     program.request(20, endpoint="http://another")
     threads.waiting[MOST_WORKERS]()
     assert program.fetched == [20]
+
+
+def test_refresh_starts_a_thread(program: Program, threads: Threads, clock: FakeClock) -> None:
+    program.request(0)
+    threads.run()
+    clock.seconds += LIFETIME / 2
+    program.request(0)
+    threads.run()
+    assert program.fetched == [0, 0]
 
 
 def test_awaited_fetches_precede_refreshes(
@@ -229,16 +240,77 @@ def test_fetches_that_need_an_event_loop_do_not_delay_others(
     assert program.fetched == [20]
 
 
+NO_THREAD = [RuntimeError("can't start new thread"), MemoryError()]
+
+
+@pytest.mark.parametrize("error", NO_THREAD, ids=repr)
 def test_fetches_wait_for_a_thread_if_no_more_can_be_started(
-    program: Program, threads: Threads
+    program: Program, threads: Threads, error: Exception
 ) -> None:
     program.request(0)
-    threads.are_available = False
+    threads.error = error
     flight = program.request(1)
     assert isinstance(flight, Flight)
     assert flight.outcome is None
     threads.run()
     assert program.fetched == [0, 1]
+
+
+@pytest.mark.parametrize("error", NO_THREAD, ids=repr)
+def test_caller_fetches_in_its_own_thread_if_no_more_can_be_started(
+    program: Program, threads: Threads, error: Exception
+) -> None:
+    """The threads that are running may hang."""
+    program.request(0)
+    threads.error = error
+    assert program.token_cache.get(program.entry(1), partial(program.fetch, 1))
+    assert program.fetched == [1]
+
+
+def in_another_thread(call: Callable[..., object], *arguments: object) -> None:
+    """Call without the context of the fetch that is running in this thread."""
+    Context().run(call, *arguments)
+
+
+def test_thread_counts_again_when_it_fetches_again(
+    program: Program, threads: Threads, clock: FakeClock
+) -> None:
+    counts: list[int] = []
+
+    def fetch_and_request(number: int) -> Token:
+        clock.seconds += STALL_SECONDS
+        return Program.fetch(program, number)
+
+    def fetch_last(number: int) -> Token:
+        in_another_thread(program.request, 20)
+        counts.append(len(threads.waiting))
+        return Program.fetch(program, number)
+
+    for number in range(MOST_WORKERS):
+        program.token_cache.join_or_start(program.entry(number), partial(fetch_and_request, number))
+    program.token_cache.join_or_start(program.entry(10), partial(fetch_last, 10))
+    threads.waiting[0]()
+    assert counts == [MOST_WORKERS]
+
+
+def test_thread_ends_after_a_hook_if_another_one_has_replaced_it(
+    program: Program, threads: Threads
+) -> None:
+    counts: list[int] = []
+
+    def hook(_result: object) -> None:
+        in_another_thread(program.request, 20)
+        counts.append(len(threads.waiting))
+
+    for number in range(MOST_WORKERS):
+        program.token_cache.join_or_start(
+            program.entry(number), partial(program.fetch, number), on_result=hook
+        )
+    threads.waiting[0]()
+    assert counts == [MOST_WORKERS + 1]
+    assert program.fetched == [0]
+    threads.run()
+    assert sorted(program.fetched) == [*range(MOST_WORKERS), 20]
 
 
 def test_fetch_that_ends_its_thread_leaves_the_others_to_another_thread(
@@ -259,6 +331,26 @@ def test_fetch_that_ends_its_thread_leaves_the_others_to_another_thread(
     next(flights)
     threads.run()
     assert program.fetched == [20]
+
+
+def test_fetch_whose_thread_ends_too_early_is_started_again(
+    program: Program, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out_of_memory(*, ending: bool) -> None:
+        raise MemoryError
+
+    flights = [program.wait(number) for number in range(MOST_WORKERS)]
+    for each in flights:
+        next(each)
+    with monkeypatch.context() as patch:
+        patch.setattr(pool_module, "mark_thread", run_out_of_memory)
+        for run in [threads.waiting.pop() for _ in range(MOST_WORKERS)]:
+            with pytest.raises(MemoryError):
+                run()
+    for each in flights:
+        next(each)
+    threads.run()
+    assert program.fetched == list(range(MOST_WORKERS))
 
 
 def test_waiter_that_gives_up_on_a_queued_fetch_says_so(
