@@ -150,6 +150,11 @@ class TestAttested:
         late = ("--at", "2099-01-01T00:00:00Z")
         assert run_cli("attested", "--verify", str(file), *late, *trust)[0] == 5
         assert run_cli("attested", "--verify", str(file), "--offline")[0] == 5
+        online = [each for each in trust if each != "--offline"]
+        revocation = ("attested", "--verify", str(file), "--nonce", "7", "--check-revocation")
+        status, _, err = run_cli(*revocation, *online)
+        assert (status, "it names no revocation list at an allowed host" in err) == (5, True)
+        assert run_cli(*revocation, *trust)[0] == 2
 
     @pytest.mark.parametrize("content", [b"", b"{}", b"{", b"\xff\x00", b"x", b'{"signature": 1}'])
     def test_invalid_document_is_not_verified(

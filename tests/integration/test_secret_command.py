@@ -189,10 +189,11 @@ def test_host_of_another_cloud_gets_no_token(
     assert imds_emulator.token_requests == []
 
 
-def test_machine_sends_tokens_to_hosts_of_its_own_cloud(start_emulator: Any) -> None:
-    emulator = start_emulator(machine=Machine(environment="AzureChinaCloud"))
+@pytest.mark.parametrize("profile", ["vm", "arc"])
+def test_machine_sends_tokens_to_hosts_of_its_own_cloud(start_emulator: Any, profile: str) -> None:
+    emulator = start_emulator(profile, machine=Machine(environment="AzureChinaCloud"))
     with patched_environ(emulator.environment()):
-        cloud = cloud_getter(Namespace(cloud=None))
+        cloud = cloud_getter(Namespace(cloud=None, source=None))
         service = service_of("my.vault.azure.cn", cloud)
         assert service is not None
         assert service.resource == "https://vault.azure.cn"
@@ -202,9 +203,18 @@ def test_machine_sends_tokens_to_hosts_of_its_own_cloud(start_emulator: Any) -> 
         assert service_of("my.vault.azure.net", public) is not None
 
 
+def test_machine_of_an_unknown_cloud_requires_a_cloud(start_emulator: Any) -> None:
+    emulator = start_emulator("stack-hub", machine=Machine(environment="AzureStack"))
+    with patched_environ({"AZURE_POD_IDENTITY_AUTHORITY_HOST": emulator.endpoint}):
+        cloud = cloud_getter(Namespace(cloud=None, source=None))
+        with pytest.raises(ValueError, match=r"cloud \(AzureStack\) are unknown: pass a URL"):
+            service_of("my.vault.azure.net", cloud)
+        assert service_of("vault.hub.example", cloud) is None
+
+
 def test_authority_of_a_workload_identity_names_the_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", "https://login.chinacloudapi.cn/")
-    assert cloud_getter(Namespace(cloud=None))() == CHINA
+    assert cloud_getter(Namespace(cloud=None, source=None))() == CHINA
 
 
 @pytest.mark.parametrize(

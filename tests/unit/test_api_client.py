@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import urllib.request
 from typing import TYPE_CHECKING, Any, cast
 from urllib.error import URLError
@@ -297,6 +298,21 @@ def test_endlessly_slow_response_is_an_error(
     for head in (b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ", b""):
         with pytest.raises(ApiError, match=r"no complete response within 0\.2 s"):
             exchanged(head, b"x", 0.01)
+
+
+def test_slow_name_server_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    done, resolve = threading.Event(), socket.getaddrinfo
+
+    def slow(host: Any, port: Any, family: int = 0, kind: int = 0, *rest: int) -> Any:
+        # A number is resolved without a name server, with flags.
+        return done.wait(60) if not any(rest) else resolve("x", port, family, kind, *rest)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr(sender, "_TIMEOUT_SECONDS", 0.05)
+    client = ApiClient(sender.Sender(ssl.create_default_context()), lambda _: "token")
+    with pytest.raises(ApiError, match="its name was not resolved within"):
+        client.request(ApiRequest("GET", "https://my.vault.azure.net/"))
+    done.set()
 
 
 @pytest.mark.parametrize(

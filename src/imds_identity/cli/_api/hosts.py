@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from ..._azure_core.bearer import origin_of
 from ..._core.failure import sanitize
+from ..._core.source import ARC
 from ..._platform.environment import variable_value
+from ..._sources.registry import detect
 from ...metadata.clouds import (
     CHINA,
     CLOUDS,
@@ -45,7 +47,7 @@ class Service(NamedTuple):
 def cloud_getter(args: argparse.Namespace) -> Callable[[], Cloud]:
     """Return a function that returns the cloud of ``--cloud``, or else of this machine."""
     if args.cloud is None:
-        return functools.cache(_machine_cloud)
+        return functools.cache(functools.partial(_machine_cloud, args.source))
     cloud = cloud_named(args.cloud)
     return lambda: cloud
 
@@ -93,20 +95,32 @@ def origin_url(url: str) -> str:
     return f"https://{host}" if port == 443 else f"https://{host}:{port}"
 
 
-def _machine_cloud() -> Cloud:
+def _machine_cloud(source: str | None) -> Cloud:
     """Return this machine's cloud, or else the public cloud."""
     authority = variable_value("AZURE_AUTHORITY_HOST").rstrip("/")
     if cloud := next((each for each in CLOUDS if each.authority == authority), None):
         return cloud
+    found = detect(source)
+    if not found.is_per_machine:
+        return PUBLIC
     from ...metadata import MetadataClient, MetadataError
 
     client = MetadataClient()
     try:
-        # Other hosts do not wait for the timeout of a metadata service.
-        name = client.get("compute/azEnvironment") if client.detect() else ""
+        # Outside Azure, the command does not wait for a metadata service that does not exist.
+        is_available = found.name == ARC or client.detect()
+        name = client.get("compute/azEnvironment") if is_available else ""
     except MetadataError:
         return PUBLIC
-    return cloud_named(name) if isinstance(name, str) and name else PUBLIC
+    if not isinstance(name, str) or not name:
+        return PUBLIC
+    try:
+        return cloud_named(name)
+    except ValueError:
+        raise ValueError(
+            f"the hosts of this machine's cloud ({sanitize(name)}) are unknown: pass a URL and "
+            "--resource, or --cloud for another cloud"
+        ) from None
 
 
 def _service_of(host: str) -> Service | None:

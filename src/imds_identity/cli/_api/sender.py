@@ -12,13 +12,14 @@ import ssl
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from ..._http.connection import Deadline, bounded_response, read_all
+from ..._http.connection import Deadline, bounded_response, connect, read_all
 from ..._http.exchange import ReadFailed
 from ..._platform.clock import SYSTEM_CLOCK
 from ..._platform.environment import Environment
 from ..._version import __version__
 
 if TYPE_CHECKING:
+    import socket
     from email.message import Message
 
     from ..._http.connection import BoundedResponse
@@ -96,6 +97,7 @@ class _Connection(http.client.HTTPSConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline = Deadline(SYSTEM_CLOCK, _RESPONSE_SECONDS)
+        self._create_connection = _connect
 
     def response_class(self, sock: Any, **kwargs: Any) -> BoundedResponse:  # type: ignore[override]
         """Return the response that http.client reads from ``sock``."""
@@ -125,6 +127,13 @@ class _KeepErrorResponses(urllib.request.HTTPErrorProcessor):
         return response
 
     https_response = http_response
+
+
+def _connect(address: tuple[str, int], *_: object) -> socket.socket:
+    """Connect to a host, with one timeout for its name and all its addresses."""
+    connection = connect(*address, _TIMEOUT_SECONDS, SYSTEM_CLOCK)
+    connection.settimeout(_TIMEOUT_SECONDS)
+    return connection
 
 
 def _tls_context() -> ssl.SSLContext:
