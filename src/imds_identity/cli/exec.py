@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RESOURCE",
         help="the token's resource, for a vault with a custom domain",
     )
-    add_cloud(parser, "kv://VAULT, and whose vaults may get a token")
+    add_cloud(parser, "kv://VAULT and of the vaults that may get a token")
     parser.add_argument(
         "--endpoint",
         action="store_true",

@@ -58,7 +58,7 @@ class CommandHook:
         self._stopped = False
 
     def submit(self, change: Change) -> None:
-        """Run the command for ``change`` when it is its turn."""
+        """Run the command for ``change`` after the earlier changes of its event."""
         if self._lock.run(self._add, change):
             start_thread(self._work)
 
@@ -91,7 +91,7 @@ class CommandHook:
                 self._lock.run(self._busy.discard, change.event.key)
 
     def _take(self) -> Change | None:
-        """Return the oldest change of an event whose command does not run; None ends the worker."""
+        """Return the oldest change of an event without a running command; None ends the worker."""
         for index, change in enumerate(self._waiting):
             if change.event.key not in self._busy:
                 self._busy.add(change.event.key)
