@@ -65,7 +65,7 @@ class Program:
 
     def wait(self, number: int, *queue_seconds: float) -> Any:
         fetch = partial(self.fetch, number)
-        return self.token_cache.flights(self.entry(number), fetch, None, *queue_seconds)
+        return self.token_cache.flights(self.entry(number), fetch, None, None, *queue_seconds)
 
 
 @pytest.fixture

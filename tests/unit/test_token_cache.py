@@ -772,7 +772,13 @@ def test_child_process_does_not_wait_for_a_thread_of_its_parent(
     token_cache.join_or_start(entry, service)
     background.waiting.clear()  # the child does not have the thread that would run it
     entry.leased.add(KEY)  # by the same thread
+    token_cache.checks.add(KEY, print)
+    background.waiting.clear()
     cache_module._reset()
+    checked: list[bool] = []
+    token_cache.checks.add(KEY, lambda: checked.append(True))
+    background.run()
+    assert checked == [True]
     assert token_cache.get(entry, service).value == "token-1"
     assert not entry.leased
 

@@ -28,7 +28,7 @@ from imds_identity._token_cache.process import client_for
 from support import BackgroundQueue, ResponseFactory, new_token, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from imds_identity._core.key import Key
@@ -228,6 +228,27 @@ def test_waiter_uses_a_token_that_another_process_publishes_in_the_meantime(
     token = client.token(entry)
     assert token.value == ("of-another-process" if is_usable else "own")
     assert len(waits) == (2 if is_usable else 4)
+
+
+def test_task_that_waits_uses_a_token_that_another_process_publishes_in_the_meantime(
+    clock: FakeClock, tmp_path: Path
+) -> None:
+    """A thread in the background looks for it, not the event loop."""
+    started: list[Callable[[], object]] = []
+    token_cache = TokenCache(clock, no_jitter, lambda run, blocks: started.append(run))
+    shared_cache = shared_cache_in(tmp_path / "cache", clock)
+    source = ImdsSource("http://127.0.0.1:9/metadata/identity/oauth2/token", "A_VARIABLE")
+    client = TokenClient(source, parse_identity(), token_cache, shared_cache)
+    entry = client.entry("https://vault.azure.net")
+    flights = client.flights(entry, None, None)
+    flight = next(flights)
+    shared_cache.write(Record(entry.key, new_token(clock, "of-another-process")))
+    assert next(flights) is flight
+    assert entry.token is None
+    started[1]()  # the first one hangs
+    with pytest.raises(StopIteration) as ended:
+        next(flights)
+    assert ended.value.value.value == "of-another-process"
 
 
 def test_record_read_before_a_clear_is_not_adopted(

@@ -31,6 +31,10 @@ class BackgroundChecks:
         self._clock = clock
         self._start = start
         self._lock = ForkAwareLock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the thread and its checks, which a forked child does not have."""
         self._waiting: dict[Key, Callable[[], object]] = {}
         self._busy_until = float("-inf")
 

@@ -145,15 +145,11 @@ class TokenCache:
         Raises:
             Failure: if no token is available.
         """
-        flights = self.flights(
-            entry, fetch, claims, queue_seconds, blocks=True, on_result=on_result
-        )
+        options = {"blocks": True, "on_result": on_result}
+        flights = self.flights(entry, fetch, claims, between_polls, queue_seconds, **options)
         try:
             while True:
-                flight = next(flights)
-                flight.wait(POLL_SECONDS)
-                if between_polls and flight.outcome is None:
-                    between_polls()
+                next(flights).wait(POLL_SECONDS)
         except StopIteration as done:
             token: Token = done.value
             return token
@@ -163,6 +159,7 @@ class TokenCache:
         entry: CacheEntry,
         fetch: Fetch,
         claims: str | None,
+        between_polls: Callable[[], object] | None = None,
         queue_seconds: float = LONGEST_FETCH,
         **options: Any,
     ) -> Generator[Flight, None, Token]:
@@ -174,6 +171,8 @@ class TokenCache:
                 before = entry.token
                 yield found
                 polls += 1
+                if between_polls and not found.outcome:
+                    between_polls()
                 # The flight of a challenge stores its token here a moment before it is complete.
                 if claims is None and not found.outcome and entry.token is not before:
                     found = self.join_or_start(entry, fetch, claims, **options)
@@ -327,4 +326,5 @@ def _reset() -> None:
     """Keep only tokens: the parent's threads do not exist here."""
     for token_cache in list(_token_caches):
         token_cache._pool.reset()
+        token_cache.checks.reset()
         token_cache._entries.reset_after_fork()

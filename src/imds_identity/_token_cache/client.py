@@ -143,10 +143,11 @@ class TokenClient:
 
         The calling thread, which may run an event loop, does not access files.
         """
-        exchange, fetch, _ = self._fetch(entry, claims, open_sender, may_wait=False)
+        exchange, fetch, shared_tokens = self._fetch(entry, claims, open_sender, may_wait=False)
         token_cache = _in_network(self.token_cache, entry.network)
+        look = functools.partial(shared_tokens.adopt_soon, entry) if shared_tokens else None
         options["on_result"] = exchange.notify
-        return token_cache.flights(entry, fetch, claims, self._queue_seconds, **options)
+        return token_cache.flights(entry, fetch, claims, look, self._queue_seconds, **options)
 
     def _fetch(
         self,
@@ -202,10 +203,14 @@ class _SharedTokens:
         if may_wait and not (is_valid and self._shared_cache.directory.may_hang):
             self.adopt(entry)
         elif is_valid and not claims:
-            self._token_cache.checks.add(entry.key, lambda: self.adopt(entry))
+            self.adopt_soon(entry)
         else:
             return True
         return False
+
+    def adopt_soon(self, entry: CacheEntry) -> None:
+        """Call `adopt` in the background."""
+        self._token_cache.checks.add(entry.key, lambda: self.adopt(entry))
 
     def adopt(self, entry: CacheEntry) -> None:
         """Adopt the record that another process has written since the last call."""
