@@ -341,6 +341,8 @@ HOSTS_THAT_CHANGE = [
     "a_b.vault.azure.net",
     "$(id).vault.azure.net",
     "...",
+    "account.blob.core.chinacloudapi.cn.",
+    "a..vault.azure.net",
 ]
 
 

@@ -104,8 +104,8 @@ def is_stack_hub(environment: str | None) -> bool:
 
 
 def is_dns_name(name: str) -> bool:
-    """Return whether ``name`` consists of letters, digits, hyphens and dots."""
-    return name.isascii() and name.replace(".", "").replace("-", "").isalnum()
+    """Return whether ``name`` consists of labels with letters, digits and hyphens."""
+    return name.isascii() and all(label.replace("-", "").isalnum() for label in name.split("."))
 
 
 def stack_hub_cloud(region: str, domain: str, authority: str) -> Cloud:
