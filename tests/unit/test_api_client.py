@@ -20,7 +20,6 @@ from imds_identity.cli._api.hosts import origin_url
 from imds_identity.cli._api.operation import LongRunningOperation
 from imds_identity.cli._api.paging import all_pages
 from imds_identity.cli._api.sender import ApiRequest
-from imds_identity.emulator._pki.certificates import Authority, pem, server_context
 from support import FakeHttpResponse as Response
 from support import RawServer
 
@@ -264,6 +263,9 @@ def test_completed_request_is_not_polled(clock: FakeClock) -> None:
 @pytest.fixture
 def exchanged(tmp_path: Path) -> Callable[..., ApiResponse]:
     """Send a request to a TLS server with a scripted response."""
+    pytest.importorskip("cryptography")
+    from imds_identity.emulator._pki.certificates import Authority, pem, server_context
+
     authority = Authority("test")
     tls = server_context(authority, tmp_path, "127.0.0.1")
     trust = ssl.create_default_context(cadata=pem(authority.certificate).decode())
