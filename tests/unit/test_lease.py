@@ -99,6 +99,18 @@ def test_process_waits_no_longer_than_until_the_expiry(
     assert waited(shared_cache, clock) == (0, True)
 
 
+def test_waiting_process_polls_less_and_less_often(
+    shared_cache: SharedCache, clock: FakeClock
+) -> None:
+    suspended = attempt_of_a_suspended_process(shared_cache, 60)
+    waited(shared_cache, clock)
+    assert 0.01 <= clock.slept[0] < 0.03
+    assert 0.2 < max(clock.slept) < 0.3
+    assert all(pause >= 0.01 for pause in clock.slept)
+    assert len({round(pause, 6) for pause in clock.slept[-50:]}) > 10  # with jitter
+    suspended.close()
+
+
 def test_expiry_is_limited_to_the_longest_fetch(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:

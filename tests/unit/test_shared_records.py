@@ -18,7 +18,7 @@ from imds_identity._core.claims import Challenge
 from imds_identity._core.failure import Reason, Refused, Unavailable
 from imds_identity._core.freshness import back_off
 from imds_identity._shared_cache.namespace import Namespace
-from imds_identity._shared_cache.record import Record
+from imds_identity._shared_cache.record import Record, dumps
 from support import KEY, LIFETIME, NAMESPACE, FakeClock, new_token, shared_cache_in
 
 if TYPE_CHECKING:
@@ -164,6 +164,18 @@ def test_token_survives_a_gradual_correction_of_the_wall_clock(
     for skew, is_valid in ((40, True), (-60, True), (60, True), (61, False), (-61, False)):
         clock.skew = skew
         assert (shared_cache.read(KEY) is not None) is is_valid
+
+
+@pytest.mark.parametrize(("size", "is_shared"), [(128 * 1024, True), (128 * 1024 + 1, False)])
+def test_record_of_more_than_128_kibibytes_is_not_shared(
+    shared_cache: SharedCache, clock: FakeClock, size: int, is_shared: bool
+) -> None:
+    token = new_token(clock, "x" * 64 * 1024)
+    empty = Record(KEY, token, challenge=Challenge("", clock.now() + 5))
+    claims = "c" * (size - len(dumps(empty, NAMESPACE)))
+    shared_cache.write(empty._replace(challenge=Challenge(claims, clock.now() + 5)))
+    assert (shared_cache.read(KEY) is not None) is is_shared
+    assert record_file(shared_cache).exists() is is_shared
 
 
 def test_every_truncation_is_ignored(shared_cache: SharedCache, clock: FakeClock) -> None:
