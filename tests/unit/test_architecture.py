@@ -156,6 +156,13 @@ def test_time_and_the_environment_are_read_in_one_module_each(
     assert not read & (used | modules | imports(name))
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_module_that_resets_its_state_in_a_child_also_detects_forks_in_c(name: str) -> None:
+    """Python runs no fork hooks for them."""
+    used = {each.rpartition(".")[2] for each in imports(name)}
+    assert "reset_in_child" not in used or "detect_fork" in used
+
+
 # gevent and eventlet replace functions and classes of these modules at any time.
 PATCHED_MODULES = {
     "_thread", "os", "queue", "select", "selectors", "signal", "socket", "ssl", "subprocess",

@@ -33,6 +33,7 @@ from support import (
     ResponseFactory,
     new_token,
     no_jitter,
+    run_after_fork_in_c,
     shared_cache_in,
 )
 
@@ -396,3 +397,12 @@ def test_tokens_are_fetched_although_a_file_system_never_responds(
     if "skip" in done.stderr or "unshare" in done.stderr or "/dev/fuse" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.stdout == "4 True\n", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+def test_child_forked_in_c_does_not_skip_a_directory_because_of_a_thread_of_its_parent(
+    clock: FakeClock,
+) -> None:
+    watchdog = Watchdog("/a-directory", clock)
+    watchdog._hanging.add(object())
+    run_after_fork_in_c(lambda: watchdog.run(int, in_thread=False))

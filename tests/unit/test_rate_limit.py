@@ -28,6 +28,7 @@ from support import (
     FakeClock,
     ResponseFactory,
     no_jitter,
+    run_after_fork_in_c,
     run_concurrently,
     shared_cache_in,
 )  # fmt: skip
@@ -339,6 +340,20 @@ def test_forked_child_has_all_permits(clock: FakeClock) -> None:
         rate_limit._reset()
         with rate_limiter.acquire(15, no_heartbeat):
             assert clock.now() < 1001
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+def test_child_forked_in_c_has_all_permits(clock: FakeClock) -> None:
+    rate_limiter = ProcessRateLimiter(clock, no_jitter)
+
+    def acquire() -> None:
+        with rate_limiter.acquire(15, no_heartbeat):
+            assert clock.now() < 1001
+
+    with ExitStack() as threads_of_the_parent:
+        for _ in range(4):
+            threads_of_the_parent.enter_context(rate_limiter.acquire(15, no_heartbeat))
+        run_after_fork_in_c(acquire)
 
 
 def test_threads_of_a_process_keep_the_limit_together() -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from .._core.failure import Reason, Refused
 from .._core.key import Key
 from .._http.runner import MARGIN
-from .._platform.fork import reset_in_child
+from .._platform.fork import detect_fork, reset_in_child
 from .lease import LeaseUnavailable
 
 TYPE_CHECKING = False
@@ -233,6 +233,7 @@ class ProcessRateLimiter:
 
     def _take(self, holder: object) -> float | None:
         """Take a permit, and return the seconds to wait for its cooldown; None if none is free."""
+        detect_fork()
         cooldowns, permits = self._cooldowns, range(self._limits.permits)
         for number in sorted(permits, key=lambda each: cooldowns.get(each, 0.0)):
             if self._holders.setdefault(number, holder) is holder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 
-from .._platform.fork import reset_in_child
+from .._platform.fork import detect_fork, reset_in_child
 from .._platform.log import log_in_thread
 from .._platform.threads import run_in_thread
 from .open_directory import NoUsableDirectory
@@ -50,6 +50,7 @@ class Watchdog:
         Raises:
             NoUsableDirectory: if it or an earlier operation takes too long.
         """
+        detect_fork()
         if threading.get_ident() in self._threads:  # part of another operation
             return work(*args)
         started = self._clock.tick()
