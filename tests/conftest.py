@@ -45,7 +45,9 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if sys.platform == "win32":  # the variables of App Service alone mean Container Instances there
         monkeypatch.setenv("IMDS_IDENTITY_ENDPOINT", "app-service")
     imds_identity.clear_cache()
+    platform = sys.platform
     yield
+    monkeypatch.setattr(sys, "platform", platform)  # a test may have changed it
     imds_identity.clear_cache()
 
 
