@@ -23,6 +23,7 @@ from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed, send
 from imds_identity._http.messages import Request, Response
 from imds_identity._http.runner import ExchangeRunner
+from imds_identity._platform.environment import Environment
 from imds_identity._sources import imds, registry, workload
 from imds_identity._sources.app_hosts import exchange as app_hosts
 from imds_identity._sources.app_hosts.spec import AppHostSpec
@@ -32,6 +33,7 @@ from imds_identity._sources.arc.auth import KeyFileAuth
 from imds_identity._sources.arc.source import ARC
 from imds_identity._sources.azure_vm import IMDS
 from imds_identity._sources.refusals import access_denied, check_identity, refusal
+from imds_identity._sources.token_proxy import TokenProxy
 from imds_identity._sources.workload_identity import WORKLOAD_IDENTITY
 from support import FakeClock, ResponseFactory, no_jitter
 
@@ -252,6 +254,43 @@ def test_failures_of_workload_identity(
         Secret("an-assertion"),
     )
     assert facts_of(lambda: run(steps, outcome)) == facts
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"AZURE_KUBERNETES_SNI_NAME": "x"},
+        {"AZURE_KUBERNETES_TOKEN_PROXY": "http://x"},
+        {"AZURE_KUBERNETES_TOKEN_PROXY": "https://x?y"},
+        {"AZURE_KUBERNETES_TOKEN_PROXY": "https://x", "AZURE_KUBERNETES_SNI_NAME": "a b"},
+        {
+            "AZURE_KUBERNETES_TOKEN_PROXY": "https://x",
+            "AZURE_KUBERNETES_CA_FILE": "/f",
+            "AZURE_KUBERNETES_CA_DATA": "d",
+        },
+    ],
+)
+def test_contradictory_token_proxy_is_an_invalid_setting(settings: dict[str, str]) -> None:
+    variables = {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", **settings}
+    source = WORKLOAD_IDENTITY.create_source(Environment(variables))
+    assert facts_of(source.check) == (Unavailable, Reason.INVALID_SETTING, None)
+    assert set(source.settings_to_unset.split()) <= set(settings)
+    with pytest.raises(ValueError, match="AZURE_KUBERNETES"):
+        source.check_selector(SYSTEM_ASSIGNED)
+
+
+@pytest.mark.parametrize(
+    "authority",
+    [
+        {"AZURE_KUBERNETES_CA_FILE": "/nowhere"},
+        {"AZURE_KUBERNETES_CA_DATA": " "},
+        {"AZURE_KUBERNETES_CA_DATA": "no certificate"},
+    ],
+)
+def test_unusable_certificate_authority_is_an_invalid_setting(authority: dict[str, str]) -> None:
+    proxy = TokenProxy(Environment({"AZURE_KUBERNETES_TOKEN_PROXY": "https://x/y", **authority}))
+    assert proxy.problem == ""
+    assert facts_of(proxy.server_tls) == (Unavailable, Reason.INVALID_SETTING, None)
 
 
 def test_unreadable_assertion_is_a_failure_of_the_token_file(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from imds_identity._http import connection as http_connection
 from imds_identity._http.connection import Deadline
 from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError, send
 from imds_identity._http.messages import MAX_BODY, Request, Response
+from imds_identity._http.requests_transport import send_by_requests
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._http.transport import direct_sender
 from imds_identity._http.transport_errors import transport_error_from
@@ -371,6 +372,21 @@ def test_default_port_is_80_for_any_kind_of_host(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(ConnectFailed):
             sent(url)
     assert where == [("x.example", 80), ("127.0.0.1", 80), ("::1", 80), ("x.example", 1)]
+
+
+def test_connections_raise_http_client_s_audit_event() -> None:
+    events: list[tuple[str, int]] | None = []
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if events is not None and event == "http.client.connect":
+            events.append(arguments[1:])
+
+    sys.addaudithook(hook)
+    with RawServer(HEAD + b"Content-Length: 0\r\nConnection: close\r\n\r\n") as server:
+        sent(server.url)
+        send_by_requests(Request(server.url, {}), RealTimeClock())
+        assert events == [("127.0.0.1", server.port)] * 2
+    events = None  # an audit hook cannot be removed
 
 
 def test_small_packets_are_sent_at_once() -> None:

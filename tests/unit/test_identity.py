@@ -104,6 +104,11 @@ def test_only_ascii_case_is_ignored(value: str) -> None:
     )
 
 
+def test_exactly_the_ascii_letters_are_lowered() -> None:
+    every = "".join(map(chr, range(256)))
+    assert ascii_lower(every) == every[:65] + every[97:123] + every[91:]
+
+
 def test_kelvin_sign_is_not_the_letter_k() -> None:
     assert "\N{KELVIN SIGN}".lower() == "k"
     assert ascii_lower("\N{KELVIN SIGN}") != ascii_lower("K") == "k"

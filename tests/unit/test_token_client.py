@@ -153,6 +153,15 @@ def test_timeout_of_the_caller_limits_the_wait_for_a_thread(
             client.token(entry)
 
 
+def test_source_is_detected_again_at_the_first_request_only(token_cache: TokenCache) -> None:
+    first, second = ImdsSource("http://a/token"), ImdsSource("http://b/token")
+    found = [second]
+    client = TokenClient(first, parse_identity(), token_cache, None, redetect=found.pop)
+    for _ in range(2):
+        assert client.entry("https://vault.azure.net").key.endpoint == second.endpoint
+    assert client.source is second
+
+
 def test_another_thread_can_finish_redetection_at_the_same_time(
     token_cache: TokenCache,
 ) -> None:
