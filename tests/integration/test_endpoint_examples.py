@@ -15,20 +15,30 @@ from imds_identity.cli.serve import add_arguments as serve_arguments
 ROOT = Path(__file__).parents[2]
 FILES = [
     "examples/systemd/imds-identity.service",
-    "examples/arc_container/compose.yaml",
+    "examples/arc_container/imds-identity-containers.service",
     "docs/endpoint.md",
+    "docs/how-to/arc-containers.md",
 ]
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_flags_of_examples_are_valid(name: str) -> None:
-    lines = re.findall(r"\bimds-identity ((?:serve|exec) -.*)", (ROOT / name).read_text())
+    lines = re.findall(
+        r"\bimds-identity ((?:serve|exec) -.*)", (ROOT / name).read_text().replace("\\\n", "")
+    )
     assert lines
     for line in lines:
         command, *flags = shlex.split(line.split("`")[0].replace("…", "x"))
         parser = argparse.ArgumentParser(allow_abbrev=False)
         (serve_arguments if command == "serve" else exec_arguments)(parser)
         parser.parse_args(flags)
+
+
+def test_no_example_lets_another_user_receive_the_secret() -> None:
+    for path in [*ROOT.glob("examples/**/*.*"), *ROOT.glob("docs/**/*.md"), ROOT / "README.md"]:
+        text = path.read_text().replace("\\\n", "") if path.is_file() else ""
+        for line in re.findall(r"\bimds-identity serve -.*", text):
+            assert "--secret-file" not in line or "--port" not in line, path
 
 
 def test_every_flag_of_serve_is_documented() -> None:

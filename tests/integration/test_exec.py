@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,9 +208,39 @@ secret = os.environ["IDENTITY_HEADER"]
 lines = []
 for pid in (os.getpid(), os.getppid()):
     lines.append(open(f"/proc/{pid}/cmdline").read())
+# Only the command has it in its environment.
+lines.append(open(f"/proc/{os.getppid()}/environ").read())
 print(any(secret in line for line in lines), len(lines))
 """
-    assert run(*python(script)).stdout == "False 2\n"
+    assert run(*python(script)).stdout == "False 3\n"
+
+
+@posix
+def test_secret_is_of_no_use_after_the_command(imds_emulator: Emulator) -> None:
+    script = """
+import os, subprocess, sys
+print(os.environ["IDENTITY_ENDPOINT"], os.environ["IDENTITY_HEADER"])
+subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.DEVNULL)
+"""
+    runs = [run(*python(script, "import time; time.sleep(3)")).stdout.split() for _ in range(2)]
+    assert runs[0][1] != runs[1][1]
+    for url, _ in runs:
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            urllib.request.urlopen(url, timeout=30)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="requires root")
+def test_program_that_the_command_starts_as_another_user_gets_tokens(
+    imds_emulator: Emulator,
+) -> None:
+    script = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:], user=65534).returncode)"
+    client = f"""
+        port=$(cut -d: -f3 <<<"$IDENTITY_ENDPOINT" | cut -d/ -f1)
+        exec 3<>"/dev/tcp/127.0.0.1/$port"
+        printf '%s\\r\\n' "GET /msi/token?api-version=2019-08-01&resource={VAULT} HTTP/1.1" \\
+            "Host: 127.0.0.1:$port" "X-IDENTITY-HEADER: $IDENTITY_HEADER" "" >&3
+        head -1 <&3"""
+    assert run(*python(script, "bash", "-c", client)).stdout.startswith("HTTP/1.1 200")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc shows stopped processes")

@@ -101,6 +101,14 @@ def test_token_request_goes_to_the_proxy(proxy: TokenProxy, call: Callable[[], s
     assert proxy.names == [NAME]
 
 
+def test_token_of_the_workload_is_read_for_each_request(proxy: TokenProxy, tmp_path: Path) -> None:
+    credential = ManagedIdentityCredential()
+    for own_token in (ASSERTION, "its-renewed-t0ken"):
+        (tmp_path / "own-token").write_text(own_token)
+        credential.get_token(SCOPE, claims='{"access_token":{}}')
+        assert f"client_assertion={own_token}".encode() in proxy.requests[-1]
+
+
 @pytest.mark.skipif(
     not hasattr(azure.identity._constants.EnvironmentVariables, "AZURE_KUBERNETES_TOKEN_PROXY"),
     reason="this version of azure-identity does not support identity bindings",

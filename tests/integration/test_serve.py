@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity.cli import main
+from imds_identity._endpoint.listen import first_unprivileged_port
+from imds_identity._platform.environment import Environment
+from imds_identity.cli import main, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +111,56 @@ def test_secret_can_be_configured(imds_emulator: Emulator, secret_file: Path) ->
         assert request(f"{url}/msi/token{QUERY}", X_IDENTITY_HEADER=SECRET)["resource"] == VAULT
         cmdlines = _command_lines()
         assert not any(SECRET.encode() in line for line in cmdlines)
+
+
+def test_killed_server_leaves_a_file_with_a_secret_of_no_use(
+    imds_emulator: Emulator, tmp_path: Path
+) -> None:
+    path = tmp_path / "env"
+    process = subprocess.Popen([*SERVE, "--env-file", str(path)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "listening on" in process.stderr.readline()
+    process.kill()
+    process.communicate()
+    left = variables(path)
+    with serving("--env-file", str(path)) as url:
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert variables(path)["IDENTITY_HEADER"] != left["IDENTITY_HEADER"]
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            request(f"{url}/msi/token{QUERY}", X_IDENTITY_HEADER=left["IDENTITY_HEADER"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "first_unprivileged", "warns"),
+    [
+        (["--port", "4042", "--secret-file", "FILE"], 1024, True),
+        (["--port", "4042", "--secret-file", "FILE", "--bind", "::1"], 1024, True),
+        (["--port", "80", "--secret-file", "FILE"], 0, True),
+        (["--port", "80", "--secret-file", "FILE"], 1024, False),
+        (["--port", "4042", "--env-file", "FILE"], 1024, False),
+        (["--port", "0", "--secret-file", "FILE"], 0, False),
+        (["--unix", "PATH", "--port", "4042", "--secret-file", "FILE"], 1024, False),
+    ],
+)
+def test_port_on_which_any_user_could_receive_the_secret_causes_a_warning(
+    flags: list[str], first_unprivileged: int, warns: bool, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(serve, "first_unprivileged_port", lambda: first_unprivileged)
+    monkeypatch.setattr(serve, "listen_tcp", lambda address, port: socket.socket())
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    with contextlib.ExitStack() as stack:
+        for listener in serve._listeners(parser.parse_args(flags), Environment({}), stack):
+            listener.close()
+    message = capsys.readouterr().err
+    assert ("any user can listen on port" in message) is warns
+    assert ("socket activation" in message) is warns
+
+
+def test_lowest_unprivileged_port_is_known() -> None:
+    assert 0 <= first_unprivileged_port() <= 65536
 
 
 def _command_lines() -> list[bytes]:

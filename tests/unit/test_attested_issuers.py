@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from attested_support import AT, CertifiedKey, DocumentFactory, issue_certificate
+from attested_support import (
+    AT,
+    CertifiedKey,
+    DocumentFactory,
+    content,
+    issue_certificate,
+    signed_data,
+)
 from imds_identity._http import transport
+from imds_identity.metadata import verify_attested_document
 from imds_identity.metadata._attestation import issuers
 from imds_identity.metadata._attestation.chain import TrustMaterial, check_chain
 from imds_identity.metadata.errors import MissingIntermediateError, UntrustedSignerError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imds_identity._http.messages import Request, Response
     from support import FakeClock, ResponseFactory
 
@@ -69,6 +79,20 @@ def test_a_missing_intermediate_is_downloaded_once(
     clock.seconds += 1e6
     check(document_factory, signer, cache)
     assert web.requested == [BASE + "ca.crt"]
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_nothing_is_downloaded_offline(
+    document_factory: DocumentFactory, web: FakeWeb, clock: FakeClock, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, offline: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(issuers, "ISSUER_CACHE", issuers.IssuerCache(web, clock))
+    signer = document_factory.signer(issuer_urls=[BASE + "ca.crt"])
+    text = signed_data(signer, content(), [signer])
+    root = document_factory.write(tmp_path / "root.pem", document_factory.root)
+    with pytest.raises(MissingIntermediateError):
+        verify_attested_document(text, nonce="42", at=AT, ca_file=root, offline=offline)
+    assert web.requested == ([] if offline else [BASE + "ca.crt"])
 
 
 def test_a_failed_download_is_cached_for_five_minutes(

@@ -12,6 +12,7 @@ from .._platform.output_files import check_parent
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 1024
+_UNPRIVILEGED = 1024
 # https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html
 _FIRST_INHERITED = 3
 
@@ -20,6 +21,15 @@ def listen_tcp(address: str, port: int = 0) -> socket.socket:
     """Return a socket that listens on an IP address of this machine; port 0 means any free one."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.create_server((address, port), family=family, backlog=_BACKLOG)
+
+
+def first_unprivileged_port() -> int:
+    """Return the lowest port on which any user can listen."""
+    try:
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return _UNPRIVILEGED
 
 
 def listen_unix(path: str, mode: int) -> socket.socket:

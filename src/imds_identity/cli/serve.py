@@ -14,6 +14,7 @@ from .._core.identity import SYSTEM_ASSIGNED
 from .._endpoint.listen import (
     LOOPBACK,
     base_url,
+    first_unprivileged_port,
     inherited_sockets,
     ip_address_of,
     listen_tcp,
@@ -91,7 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--secret-file",
         metavar="FILE",
         help="read the secret that clients must send from this file of mode 0600 (default: a new "
-        "secret)",
+        "secret); with an unprivileged --port, another user may receive it while this command does "
+        "not run: prefer --unix or socket activation",
     )
     parser.add_argument(
         "--env-file",
@@ -175,7 +177,19 @@ def _listeners(
     if args.bind or not args.unix:
         _check_bind(args)
         listeners.append(listen_tcp(args.bind or LOOPBACK, args.port))
+        _warn_of_fixed_port(args)
     return listeners
+
+
+def _warn_of_fixed_port(args: argparse.Namespace) -> None:
+    """Warn if another user could listen in place of this process and receive the secret."""
+    if args.secret_file is None or not args.port or args.port < first_unprivileged_port():
+        return
+    print_notice(
+        f"warning: while this command does not run, any user can listen on port {args.port} and "
+        "receive the secret from clients. Use --unix or systemd's socket activation; or omit "
+        "--secret-file and --port, and pass --env-file: the secret is then new each time"
+    )
 
 
 def _check_bind(args: argparse.Namespace) -> None:
