@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -15,7 +16,12 @@ import pytest
 from imds_identity._platform import fork, threads
 from imds_identity._platform.fork import detect_fork, uninterrupted
 from imds_identity._platform.locks import ForkAwareLock
-from imds_identity._platform.threads import internal_threads, run_in_thread, start_thread
+from imds_identity._platform.threads import (
+    close_at_end,
+    internal_threads,
+    run_in_thread,
+    start_thread,
+)
 from support import (
     count_traced_lines,
     in_another_thread,
@@ -215,6 +221,28 @@ def test_threads_end_before_uwsgi_can_fork(
         monkeypatch.setitem(sys.modules, "uwsgi", ModuleType("uwsgi"))
     run_in_thread(lambda: calls.append("runs"), 10)
     assert calls == ["runs", "waits"][: 1 + uses_uwsgi]
+
+
+@needs_fork
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_child_does_not_receive_the_response_to_its_parent(is_replaced: bool) -> None:
+    """gevent and eventlet copy the green threads of a process that forks."""
+    client, server = socket.socketpair()
+    with client, server:
+        close_at_end(client)
+        server.sendall(b"for the parent")
+
+        def receive() -> None:
+            if is_replaced:  # the child has closed all descriptors, and uses the number again
+                reading, writing = os.pipe()
+                os.write(writing, b"for the child")
+                os.dup2(reading, client.fileno())
+            detect_fork()
+            received = os.read(client.fileno(), 100)
+            assert received == (b"for the child" if is_replaced else b"")
+
+        run_after_fork_in_c(receive)
+        assert client.recv(100) == b"for the parent"
 
 
 @needs_fork

@@ -60,6 +60,12 @@ def detect_fork() -> None:
         _reset_lock.run(_reset_once)
 
 
+def identity_of(descriptor: int) -> tuple[int, int]:
+    """Return what identifies the open file of ``descriptor``: the number may be used again."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
 def uninterrupted(call: Callable[..., object], *args: object, **kwargs: object) -> None:
     """Run ``call``; a fork by another thread waits until it returns. Calls run concurrently."""
     detect_fork()

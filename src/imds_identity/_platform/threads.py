@@ -14,7 +14,7 @@ import threading
 import weakref
 from contextlib import suppress
 
-from .fork import detect_fork, reset_in_child, wait_before_fork
+from .fork import detect_fork, identity_of, reset_in_child, wait_before_fork
 from .locks import ForkAwareLock
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ _FORK_POLL = 0.0005
 _internal_threads: set[int] = set()
 _stack_lock = ForkAwareLock()
 _is_ending = False
-_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+_sockets: weakref.WeakKeyDictionary[socket.socket, tuple[int, int]] = weakref.WeakKeyDictionary()
 _local = threading.local()
 _states: set[weakref.ref[object]] = set()
 """Each refers to an object that exists as long as the interpreter's state of a thread."""
@@ -93,8 +93,12 @@ def check_ending() -> None:
 
 
 def close_at_end(connection: socket.socket) -> None:
-    """Shut ``connection`` down when its subinterpreter ends, so that no thread waits for it."""
-    _sockets.add(connection)
+    """Shut ``connection`` down when its subinterpreter ends, so that no thread waits for it.
+
+    A forked child does not use it: a greenlet that was copied would receive the parent's response.
+    """
+    can_fork = hasattr(os, "fork")  # on Windows, a socket is not a descriptor
+    _sockets[connection] = identity_of(connection.fileno()) if can_fork else (0, 0)
 
 
 def join_all(seconds: float) -> None:
@@ -206,6 +210,22 @@ def _reset() -> None:
     _internal_threads.intersection_update({_thread.get_ident()})
     _states.clear()
     _ending.clear()
+    _disconnect()
+
+
+def _disconnect() -> None:
+    """Replace the sockets of the parent by a pipe that is closed."""
+    inherited = list(_sockets.items())
+    _sockets.clear()
+    if not inherited:
+        return
+    reading, writing = os.pipe()
+    os.close(writing)
+    for connection, identity in inherited:
+        with suppress(OSError, ValueError):  # closed in the meantime
+            if identity_of(connection.fileno()) == identity:
+                os.dup2(reading, connection.fileno(), inheritable=False)
+    os.close(reading)
 
 
 def running_loop(alternative: str) -> asyncio.AbstractEventLoop:

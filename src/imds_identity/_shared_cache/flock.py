@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 
 try:
@@ -10,7 +9,7 @@ try:
 except ImportError:  # Windows; elsewhere filelock would only be slower to import
     fcntl = None  # type: ignore[assignment]
 
-from .._platform.fork import detect_fork, reset_in_child
+from .._platform.fork import detect_fork, identity_of, reset_in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def release(file: FileIO) -> None:
 def close_in_children(file: FileIO) -> None:
     """Close ``file`` in forked children, which would keep the lock of a killed parent."""
     detect_fork()  # before this process has files of its own
-    _files[file] = _identity(file)
+    _files[file] = identity_of(file.fileno())
 
 
 _files: weakref.WeakKeyDictionary[FileIO, tuple[int, int]] = weakref.WeakKeyDictionary()
@@ -64,11 +63,6 @@ def _close_files() -> None:
     for file, identity in list(_files.items()):
         # A child may have closed all descriptors before a fork in C is detected. Then the number
         # may belong to another file.
-        if not file.closed and _identity(file) == identity:
+        if not file.closed and identity_of(file.fileno()) == identity:
             file.close()
     _files.clear()
-
-
-def _identity(file: FileIO) -> tuple[int, int]:
-    status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino
