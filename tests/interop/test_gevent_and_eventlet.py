@@ -35,10 +35,15 @@ MOMENTS = pytest.mark.parametrize("when", ["before-import", "after-import", "aft
 
 
 def fetch(library: str, when: str, resources: int, variables: dict[str, str]) -> dict[str, int]:
-    """Return what the program prints."""
-    python, program = require_part("programs") / "programs/bin/python", FOLDER / "green_fetches.py"
+    """Return what the program that fetches tokens prints."""
+    return run("green_fetches.py", library, when, str(resources), **variables)
+
+
+def run(program: str, *arguments: str, **variables: str) -> dict[str, int]:
+    """Return what a program prints."""
+    python = require_part("programs") / "programs/bin/python"
     done = subprocess.run(
-        [python, program, library, when, str(resources)],
+        [python, FOLDER / program, *arguments],
         env={**os.environ, **STRICT, **variables},
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
@@ -59,6 +64,18 @@ def test_new_resources_at_once_block_no_other_green_thread(
     assert result["steps"] > AT_ONCE  # about 20 for each response
     assert len(emulator.token_requests) == AT_ONCE + (when == "after-use")
     assert {request.status for request in emulator.token_requests} == {200}
+
+
+@LIBRARIES
+def test_child_of_a_green_thread_leaves_the_response_to_its_parent(
+    library: str, emulator_factory: Callable[..., Emulator], tmp_path: Path
+) -> None:
+    """Libraries copy the green thread that fetches."""
+    emulator = emulator_factory(latency=4 * LATENCY, resources=["https://*.example"])
+    variables = {**emulator.environment(), "IMDS_IDENTITY_CACHE": str(tmp_path / "shared")}
+    result = run("green_fork.py", library, **variables)
+    assert result == {"tokens": 1, "status": 0}
+    assert len(emulator.token_requests) == 1
 
 
 def test_eventlet_runs_on_an_event_loop_of_asyncio(
