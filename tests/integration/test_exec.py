@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
+from imds_identity.cli import exec as exec_command
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED
 
 if TYPE_CHECKING:
@@ -117,6 +119,20 @@ def test_pristine_environment_has_few_variables(
     done = run("--pristine", *python("import os; print(*os.environ)"))
     assert "ANOTHER_PASSWORD" not in done.stdout
     assert {"PATH", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"} <= set(done.stdout.split())
+
+
+@posix
+def test_end_of_the_command_does_not_interrupt_imports() -> None:
+    """A thread that imports an extension module while the interpreter ends can crash it."""
+    imported: list[bool] = []
+
+    def serve(has_started: threading.Event) -> None:
+        threading.Event().wait(0.2)
+        imported.append(True)
+        has_started.set()
+
+    assert exec_command._run_in_foreground(["true"], dict(os.environ), serve) == 0
+    assert imported == [True]
 
 
 @pytest.mark.parametrize("flags", [[], ["--client-id", "another"], ["--object-id", "leftover"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ examples:
   imds-identity exec -- terraform plan
   imds-identity exec --env PASSWORD=kv://my-vault/db -- ./app
 """
+_START_SECONDS = 5.0
 _PRISTINE: tuple[str, ...] = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "TMPDIR",
 )  # fmt: skip
@@ -157,17 +159,27 @@ def _run_with_endpoint(
 
 
 def _run_in_foreground(
-    command: list[str], environment: dict[str, str], serve: Callable[[], None] | None = None
+    command: list[str],
+    environment: dict[str, str],
+    serve: Callable[[threading.Event], None] | None = None,
 ) -> int:
-    """Run ``command`` and, in a thread, ``serve``; return the command's exit status."""
+    """Run ``command`` and, in a thread, ``serve``; return the command's exit status.
+
+    ``serve`` sets the event once it has imported its modules: if the interpreter ended during the
+    import of an extension module, it could crash.
+    """
+    has_started = threading.Event()
     with new_child() as child:
         try:
             child.start(command, environment)
         except OSError as error:
             return _cannot_run(command, error)
         if serve is not None:
-            start_thread(serve)
-        return child.wait()
+            start_thread(partial(serve, has_started))
+        status = child.wait()
+        if serve is not None:
+            has_started.wait(_START_SECONDS)
+        return status
 
 
 def _replace_process(command: list[str], environment: dict[str, str]) -> int:
@@ -189,10 +201,15 @@ def _serve(
     secret: Secret,
     identity: Identity | None,
     resources: list[str] | None,
+    has_started: threading.Event,
 ) -> None:
-    from .._endpoint.policy import AccessPolicy
+    try:
+        from .._endpoint.policy import AccessPolicy
 
-    with suppress(ValueError):
-        token_client(args, identity or SYSTEM_ASSIGNED, preload=True)  # before the first request
-    policy = AccessPolicy(secret, identity=identity, resources=resources)
-    token_server(args, [listener], policy).serve()
+        with suppress(ValueError):
+            token_client(args, identity or SYSTEM_ASSIGNED, preload=True)  # for the first request
+        policy = AccessPolicy(secret, identity=identity, resources=resources)
+        server = token_server(args, [listener], policy)
+    finally:
+        has_started.set()
+    server.serve()
