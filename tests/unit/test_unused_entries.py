@@ -172,3 +172,10 @@ def test_credential_forgets_dropped_entries_and_uses_new_ones(
     assert credential._entries["https://first.example"].token is not None
     other = ManagedIdentityCredential(_token_cache=token_cache)
     assert other.get_token("https://first.example").token == second
+
+
+def test_sixteen_entries_are_examined_and_those_in_use_move_to_the_end() -> None:
+    entries = {number: CacheEntry(KEY, now=0.0) for number in range(40)}
+    used = {entries[number] for number in (1, 3)}
+    drop_unused(entries, lambda entry: entry not in used)
+    assert list(entries) == [*range(16, 40), 1, 3]
