@@ -294,8 +294,14 @@ def test_unusable_certificate_authority_is_an_invalid_setting(authority: dict[st
 
 
 def test_unreadable_assertion_is_a_failure_of_the_token_file(tmp_path: Path) -> None:
-    read = functools.partial(workload.read_assertion, str(tmp_path / "token"))
+    file = tmp_path / "token"
+    read = functools.partial(workload.read_assertion, str(file))
     assert facts_of(read) == (Unavailable, Reason.FEDERATED_TOKEN, None)
+    for content in ("", " \n", "\N{LATIN SMALL LETTER E WITH ACUTE}", "x" * 65537):
+        file.write_text(content, encoding="utf-8")
+        assert facts_of(read) == (Unavailable, Reason.FEDERATED_TOKEN, None)
+    file.write_text("x" * 65536)
+    assert read().reveal() == "x" * 65536
 
 
 def test_invalid_endpoint_is_an_invalid_setting() -> None:

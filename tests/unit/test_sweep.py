@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ from imds_identity._shared_cache.directory import Directory
 from imds_identity._shared_cache.lease import LONGEST_LEASE_SECONDS, remove_lock_file
 from imds_identity._shared_cache.namespace import Namespace
 from imds_identity._shared_cache.rate_limit import RateLimiter
-from imds_identity._shared_cache.record import Record, expiry_of
+from imds_identity._shared_cache.record import LONGEST_LIFE, Record, expiry_of
 from imds_identity._shared_cache.store import SharedCache
 from imds_identity._shared_cache.sweep import kind_of
 from imds_identity._sources.azure_vm import ImdsSource
@@ -364,3 +365,44 @@ class TestAmountOfWork:
         clock.seconds += 100
         sweep_completely(shared_cache)
         assert names(shared_cache) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "kept", "removed"),
+    [
+        (".json", "now", 0.5, 0.0),
+        (".json", "now", LONGEST_LIFE, LONGEST_LIFE + 1),
+        (".json", "wall", -86400.0, -86401.0),
+        (".new", "now", LONGEST_LIFE, LONGEST_LIFE + 1),
+        (".new", "now", -9.5, -10.0),
+        (".new", "wall", 60.0, 61.0),
+        (".lock", "now", -9.5, -10.0),
+        (".lock", "now", 180.0, 181.0),
+        (".lock", "wall", -60.0, -61.0),
+        (".lock.1", "now", -9.5, -10.0),
+        (".pause", "now", 180.0, 181.0),
+        (".pause", "wall", 60.0, 61.0),
+    ],
+)
+def test_file_expires_by_its_modification_time(
+    shared_cache: SharedCache,
+    clock: FakeClock,
+    name: str,
+    base: str,
+    kept: float,
+    removed: float,
+) -> None:
+    """It is the expiry, or the time of the wall clock until the expiry is set."""
+    start = clock.now() if base == "now" else clock.wall()
+    for moment, has_expired in ((kept, False), (removed, True)):
+        status: Any = SimpleNamespace(st_mtime=start + moment, st_ctime=clock.wall())
+        assert shared_cache._sweeper._has_expired("0" * 40 + name, status) is has_expired
+
+
+@pytest.mark.parametrize(("seconds", "has_expired"), [(60.0, False), (61.0, True)])
+def test_file_from_before_the_boot_has_expired(
+    shared_cache: SharedCache, clock: FakeClock, seconds: float, has_expired: bool
+) -> None:
+    boot = clock.wall() - clock.now()
+    status: Any = SimpleNamespace(st_mtime=clock.now() + 5, st_ctime=boot - seconds)
+    assert shared_cache._sweeper._has_expired("0" * 40 + ".json", status) is has_expired
