@@ -252,8 +252,8 @@ class Follower:
         finally:
             timer.cancel()
 
-    def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGINT)
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
 
     def status(self) -> int:
         self._process.communicate(timeout=30)
@@ -342,8 +342,9 @@ def test_event_is_approved_after_its_command(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_interrupt_stops_the_running_command(
-    start_emulator: Callable[..., Emulator], tmp_path: Path
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_signal_stops_the_running_command(
+    start_emulator: Callable[..., Emulator], tmp_path: Path, number: int, status: int
 ) -> None:
     emulator = start_emulator()
     fifo = tmp_path / "fifo"
@@ -352,6 +353,6 @@ def test_interrupt_stops_the_running_command(
     emulator.schedule_event("Redeploy")
     with fifo.open("rb") as reader:
         assert reader.readline() == b"x\n"
-        follower.interrupt()
+        follower.send_signal(number)
         assert reader.read() == b""  # when neither the shell nor its child has it open
-    assert follower.status() == 130
+    assert follower.status() == status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import re
@@ -25,6 +26,7 @@ from imds_identity._sources.explain import explain
 from imds_identity._sources.firmware import Firmware
 from imds_identity._sources.refusals import access_denied, not_assigned
 from imds_identity._sources.registry import detect
+from imds_identity.cli.arguments import add_token_options, doctor_command
 from imds_identity.doctor import finding
 from imds_identity.doctor._facts.facts import (
     Agent,
@@ -229,3 +231,12 @@ def test_argument_is_one_word(value: str, name: str) -> None:
 )
 def test_values_of_the_kind_are_shown(name: str, value: object, expected: str) -> None:
     assert argument(value, KINDS[name]) == expected
+
+
+@given(VALUES, VALUES.filter(str.strip))
+def test_command_that_runs_the_doctor_has_the_flags_of_the_user(resource: str, value: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_token_options(parser)
+    arguments = parser.parse_args([f"--client-id={value}"])
+    words = ["imds-identity", "doctor", "--resource", resource, "--client-id", value]
+    assert shlex.split(doctor_command(arguments, resource)) == words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -127,11 +128,18 @@ def _list(client: MetadataClient, args: argparse.Namespace) -> int:
 def _follow(client: MetadataClient, args: argparse.Namespace) -> int:
     watcher = client.watch(every_machine=args.all, state_file=args.state)
     hook = _hook(client, watcher, args)
+    if hook is None:
+        return _poll(watcher, hook, args)
+    signal.signal(signal.SIGTERM, _exit)
     try:
         return _poll(watcher, hook, args)
     finally:
-        if hook is not None:
-            hook.stop()
+        hook.stop()
+
+
+def _exit(*_: object) -> None:
+    """Let ``finally`` clauses stop the running commands."""
+    raise SystemExit(0)
 
 
 def _poll(watcher: Watcher, hook: CommandHook | None, args: argparse.Namespace) -> int:
