@@ -51,7 +51,9 @@ def get_token():
 credential = ManagedIdentityCredential()
 thread = threading.Thread(target=get_token)
 thread.start()
-time.sleep(0.5)  # no thread may be waiting for the GIL, whose lock a fork in C does not reset
+# No thread may be waiting for the GIL, whose lock a fork in C does not reset: waiters wake up every
+# half second.
+time.sleep(0.3)
 child = ctypes.PyDLL(None).fork()
 if not child:
     signal.alarm(30)

@@ -28,8 +28,9 @@ def token_digest(path: object = "/0") -> str:
 
 threading.Thread(target=token_digest, daemon=True).start()
 # A worker hangs if a thread of its parent was running at the fork, whatever it did: uWSGI releases
-# the GIL and does not reset it in the child. From here on, the thread waits for the response.
-time.sleep(1)
+# the GIL and does not reset it in the child. The thread waits for the response, and wakes up every
+# half second.
+time.sleep(0.75)
 
 
 def application(
