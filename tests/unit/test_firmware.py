@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -91,6 +93,23 @@ def test_table_is_read_up_to_an_impossible_structure() -> None:
 @given(st.binary(max_size=200))
 def test_any_table_is_read_to_its_end(table: bytes) -> None:
     assert firmware_in(table).asset_tag != ASSET_TAG
+
+
+def test_windows_table_follows_a_header_of_eight_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = structure(3, b"\x01\x03\x00\x00\x01", ASSET_TAG.encode())
+    content = b"\0" * 8 + table
+
+    def read(provider: int, number: int, buffer: Any, size: int) -> int:
+        assert (provider, number) == (int.from_bytes(b"RSMB", "big"), 0)
+        if size:
+            assert size == len(content)
+            buffer.raw = content
+        return len(content)
+
+    kernel = SimpleNamespace(GetSystemFirmwareTable=read)
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert firmware() == Firmware(asset_tag=ASSET_TAG)
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="asks Windows")
