@@ -173,8 +173,9 @@ def test_sso_failure_of_azure_ml_is_final(responses: ResponseFactory) -> None:
     assert isinstance(failure, Unavailable)
     assert (failure.status, failure.reason) == (500, Reason.IDENTITY_NOT_FOUND)
     assert text in str(failure)
-    for name, said in (("azure-ml", "any other failure"), ("app-service", text)):
-        assert isinstance(steps(name).respond(responses.raw(500, said)), Pause)
+    others = (("azure-ml", 500, "any other failure"), ("azure-ml", 503, text))
+    for name, status, said in (*others, ("app-service", 500, text)):
+        assert isinstance(steps(name).respond(responses.raw(status, said)), Pause)
 
 
 def test_unknown_identity_of_app_service_is_recognized(responses: ResponseFactory) -> None:

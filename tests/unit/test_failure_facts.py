@@ -96,9 +96,17 @@ def test_refusal_has_the_facts_of_its_response(
     assert failure.service_code == ("" if status in (302, 429) else "AADSTS90002")
 
 
-@pytest.mark.parametrize("status", [403, 421, 500])
-def test_denial_has_the_facts_of_its_response(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (403, "access rules deny this process access"),
+        (421, "could not determine which process sent the request"),
+        (500, "or the service behind it, failed"),
+    ],
+)
+def test_denial_has_the_facts_of_its_response(status: int, text: str) -> None:
     failure = access_denied(response(status, b"", retry_after="7"), "/token")
+    assert text in failure.problem
     assert failure.reason is Reason.METADATA_SECURITY
     assert (failure.status, failure.retry_after) == (status, 7)
 
@@ -113,6 +121,7 @@ def test_another_identity_is_a_mismatch() -> None:
     ("outcome", "facts"),
     [
         (response(200, b"<html>"), (Unavailable, Reason.WRONG_SERVICE, 200)),
+        (response(200, {"token": "t"}), (Unavailable, Reason.WRONG_SERVICE, 200)),
         (response(401, b"<html>"), (Unavailable, Reason.WRONG_SERVICE, 401)),
         (response(307, b""), (Unavailable, Reason.REDIRECT, 307)),
         (response(404), (Refused, Reason.SERVICE_FAILING, 404)),

@@ -374,6 +374,24 @@ def test_default_port_is_80_for_any_kind_of_host(monkeypatch: pytest.MonkeyPatch
     assert where == [("x.example", 80), ("127.0.0.1", 80), ("::1", 80), ("x.example", 1)]
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "no such name"), "no such name"),
+        (socket.gaierror(), "its name does not resolve"),
+    ],
+)
+def test_error_of_name_resolution_is_quoted(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, text: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(ConnectFailed, match=f"^{text}$"):
+        sent("http://x.example/")
+
+
 def test_connections_raise_http_client_s_audit_event() -> None:
     events: list[tuple[str, int]] | None = []
 

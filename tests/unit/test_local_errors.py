@@ -314,3 +314,11 @@ def service(clock: FakeClock) -> FakeService:
 @pytest.fixture
 def entry(token_cache: TokenCache) -> CacheEntry:
     return token_cache.entry(KEY)
+
+
+@pytest.mark.parametrize(("depth", "is_found"), [(20, True), (21, False)])
+def test_a_few_wrapped_exceptions_are_examined(depth: int, is_found: bool) -> None:
+    error: Exception = OSError(errno.EMFILE, "Too many open files")
+    for _ in range(depth - 1):
+        error = Exception(error)
+    assert (local_failure(error) is not None) is is_found

@@ -189,7 +189,7 @@ class BoundedAdapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
         """Send ``request`` as `HTTPAdapter.send` does."""
         timeout = kwargs.get("timeout")
-        if isinstance(timeout, tuple) and None not in timeout:
+        if isinstance(timeout, tuple):
             connect_seconds, total = timeout
             kwargs["timeout"] = urllib3.Timeout(connect=min(connect_seconds, total), total=total)
         if self._certificate:
