@@ -104,6 +104,18 @@ def test_request_that_a_signal_handler_interrupts_is_logged(token_cache: TokenCa
     assert exchange.trace.requests == ["GET http://x/: no response"]
 
 
+def test_process_without_a_shared_cache_is_notified(
+    token_cache: TokenCache, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    token_request = TokenRequest("https://r", SYSTEM_ASSIGNED)
+    exchange = TokenExchange(SOURCE, token_request, token_cache, None, None, None, None)
+    exchange.trace.requested = True
+    token = new_token(clock)
+    exchange.notify(FetchResult(token, token, clock.now(), 0.0, False))
+    assert caplog.messages[0].startswith("fetched a token for Azure VM (IMDS)")
+
+
 @pytest.mark.parametrize(
     ("requested", "refreshed", "event", "message"),
     [
