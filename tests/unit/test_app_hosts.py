@@ -30,7 +30,7 @@ from imds_identity._sources.app_hosts import exchange as app_host_exchange
 from imds_identity._sources.app_hosts.exchange import exchange
 from imds_identity._sources.app_hosts.spec import AppHostSpec
 from imds_identity._sources.registry import detect
-from imds_identity.errors import ManagedIdentityError
+from imds_identity.errors import ManagedIdentityError, TokenRefusedError
 from support import (
     ExchangeDriver,
     FakeClock,
@@ -584,6 +584,19 @@ def test_unchanged_secret_is_not_sent_again(app_service: Any) -> None:
             ManagedIdentityCredential().get_token("https://vault.azure.net")
     assert len(server.requests) == 1
     assert "replaced" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_cloud_shell_which_has_no_secret_reports_the_refusal(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    refusal = f"HTTP/1.1 {status} no\r\nContent-Length: 7\r\nConnection: close\r\n\r\nexpired"
+    with RawServer(refusal.encode()) as server:
+        monkeypatch.setenv("MSI_ENDPOINT", server.url)
+        clear_cache()
+        with pytest.raises(TokenRefusedError, match=f"HTTP {status}: expired") as caught:
+            ManagedIdentityCredential().get_token("https://vault.azure.net")
+    assert caught.value.reason_code == "refused"
 
 
 def test_replaced_secret_is_not_sent_to_the_old_endpoint(

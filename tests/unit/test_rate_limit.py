@@ -22,7 +22,9 @@ from imds_identity._shared_cache.rate_limit import (
     Limits,
     ProcessRateLimiter,
     RateLimiter,
+    rate_limiter_for,
 )
+from imds_identity._sources.registry import detect
 from support import (
     WINE,
     FakeClock,
@@ -258,6 +260,23 @@ def test_requests_are_sent_if_the_disk_is_full(
     monkeypatch.setattr(os, "open", full)
     for rate_limiter in rate_limiters:
         send(rate_limiter, ResponseFactory(FakeClock()).error(429))
+
+
+def test_process_limits_its_own_requests_without_a_usable_directory(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    (tmp_path / "cache").write_text("not a directory")
+    shared_cache, source = shared_cache_in(tmp_path / "cache", clock), detect("imds")
+    with ExitStack() as others:
+        for _ in range(4):
+            limiter = rate_limiter_for(shared_cache, source, no_jitter)
+            others.enter_context(limiter.acquire(15, no_heartbeat))
+        assert clock.slept == []
+        with rate_limiter_for(shared_cache, source, no_jitter).acquire(15, no_heartbeat):
+            assert clock.now() == pytest.approx(1060, abs=0.1)
+    clock.slept.clear()
+    send(rate_limiter_for(shared_cache, source, no_jitter))
+    assert clock.slept == []
 
 
 def test_pause_file_with_the_wall_clock_s_time_is_ignored(

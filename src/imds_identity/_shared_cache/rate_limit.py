@@ -5,15 +5,16 @@ per second for anything else. A request therefore acquires one of a few permits.
 lease: it is held while the request is under way, and its cooldown limits requests per second.
 If the service returns 429 or 410, all processes pause until the modification time of a file.
 
-The limits are not strict. A request is sent without a permit if the shared cache cannot be used or
-if none was free for a minute, because throttling by the service is better than no token at all.
+The limits are not strict. If the shared cache cannot be used, each process limits its own requests.
+A request is sent without a permit if none was free for a minute, because throttling by the service
+is better than no token at all.
 https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#rate-limiting
 """
 
 from __future__ import annotations
 
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 from .._core.failure import Reason, Refused
@@ -25,6 +26,7 @@ from .lease import LeaseUnavailable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from .._core.source import Source
     from .._http.exchange import Random
@@ -74,20 +76,31 @@ def rate_limiter_for(
 ) -> RateLimiter:
     """Return the rate limiter of the endpoint of ``source``."""
     name = shared_cache.name_of(Key(source.name, source.key_endpoint))
-    return RateLimiter(shared_cache, name, random, limits)
+    in_process = ProcessRateLimiter(shared_cache.clock, random, limits)
+    in_process = _in_process.setdefault((source.endpoint, shared_cache.clock), in_process)
+    return RateLimiter(shared_cache, name, random, limits, in_process)
 
 
 class RateLimiter:
-    """Limits the requests of all of a user's processes to the endpoint ``name``."""
+    """Limits the requests of all of a user's processes to the endpoint ``name``.
+
+    ``in_process`` limits the requests of this process if the directory cannot be used.
+    """
 
     def __init__(
-        self, shared_cache: SharedCache, name: str, random: Random, limits: Limits = IDENTITY_LIMITS
+        self,
+        shared_cache: SharedCache,
+        name: str,
+        random: Random,
+        limits: Limits = IDENTITY_LIMITS,
+        in_process: ProcessRateLimiter | None = None,
     ) -> None:
         self._shared_cache = shared_cache
         self._clock = shared_cache.clock
         self._name = name
         self._random = random
         self._limits = limits
+        self._in_process = in_process or ProcessRateLimiter(self._clock, random, limits)
 
     @contextmanager
     def acquire(self, seconds: float, heartbeat: Heartbeat) -> Iterator[None]:
@@ -103,8 +116,8 @@ class RateLimiter:
         attempts: list[LeaseAttempt] = []
         try:
             try:
-                self._acquire(attempts, seconds, heartbeat)
-                yield
+                with self._permit(attempts, seconds, heartbeat):
+                    yield
             finally:
                 _close(attempts)
         except BaseException:
@@ -129,6 +142,16 @@ class RateLimiter:
         remaining = status.st_mtime - self._clock.now() if status else 0.0
         # A longer time is that of the wall clock: the file was created, and its time not yet set.
         return remaining if 0 < remaining <= LONGEST_PAUSE else 0.0
+
+    def _permit(
+        self, attempts: list[LeaseAttempt], seconds: float, heartbeat: Heartbeat
+    ) -> AbstractContextManager[None]:
+        """Take a permit; return one of this process if there is no usable directory."""
+        try:
+            self._acquire(attempts, seconds, heartbeat)
+        except (OSError, ValueError):
+            return self._in_process.acquire(seconds, heartbeat)
+        return nullcontext()
 
     def _acquire(self, attempts: list[LeaseAttempt], seconds: float, heartbeat: Heartbeat) -> None:
         deadline = self._clock.now() + _LONGEST_WAIT
@@ -171,15 +194,12 @@ class RateLimiter:
         first = int(self._random() * permits)
         names = [f"{self._name}-permit-{(first + n) % permits}" for n in range(permits)]
         attempts[:] = map(self._shared_cache.lease_attempt, names)
-        try:
-            while attempts and self._clock.now() < deadline:
-                if self._take_first_available(attempts, seconds):
-                    break
-                waited = True
-                heartbeat(MARGIN)
-                self._clock.sleep(_POLL * (0.5 + self._random()))
-        except (OSError, ValueError):  # there is no usable directory
-            pass
+        while attempts and self._clock.now() < deadline:
+            if self._take_first_available(attempts, seconds):
+                break
+            waited = True
+            heartbeat(MARGIN)
+            self._clock.sleep(_POLL * (0.5 + self._random()))
         return waited
 
     def _take_first_available(self, attempts: list[LeaseAttempt], seconds: float) -> bool:
@@ -249,6 +269,7 @@ class ProcessRateLimiter:
                 del self._holders[number]
 
 
+_in_process: dict[tuple[str, Clock], ProcessRateLimiter] = {}
 _process_limiters: weakref.WeakSet[ProcessRateLimiter] = weakref.WeakSet()
 
 

@@ -99,10 +99,11 @@ class AppHostSource(TokenSource):
 
         None if the endpoint's variable has changed, too: the secret is for another endpoint.
         """
-        name = self.spec.secret_variable
-        current, used = variable_value(name), self.secret
-        is_same_endpoint = variable_value(self.spec.endpoint_variable) == self.endpoint
-        if not current or used is None or current == used.reveal() or not is_same_endpoint:
+        name, used = self.spec.secret_variable, self.secret
+        if used is None or variable_value(self.spec.endpoint_variable) != self.endpoint:
+            return None
+        current = variable_value(name)
+        if current in ("", used.reveal()):
             return None
         if is_logged("INFO"):
             log("INFO", "%s was replaced in this process: using its new value", name)
