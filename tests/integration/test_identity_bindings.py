@@ -148,7 +148,7 @@ def test_ca_file_is_read_again_when_it_changes(
     file.unlink()
     assert fetch() == "a-token"
     renewed = proxy.replace_certificate()
-    with pytest.raises(CredentialUnavailableError, match="TLS certificate verification failed"):
+    with pytest.raises(TokenRefusedError, match="TLS certificate verification failed"):
         fetch()
     file.write_text(renewed)
     assert fetch() == "a-token"
@@ -162,7 +162,7 @@ def test_only_the_named_authority_is_trusted(
     bundle.write_text(proxy.authority)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
     monkeypatch.setenv("AZURE_KUBERNETES_CA_DATA", pem(Authority("another").certificate).decode())
-    with pytest.raises(CredentialUnavailableError, match="correct the variables") as caught:
+    with pytest.raises(TokenRefusedError, match="correct the variables") as caught:
         get_token(transport=transport() if transport else None)
     assert caught.value.reason_code == "tls"
     assert proxy.requests == []
@@ -176,7 +176,7 @@ def test_certificate_must_be_for_the_sni_name(
     proxy: TokenProxy, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("AZURE_KUBERNETES_SNI_NAME", name)
-    with pytest.raises(CredentialUnavailableError, match="TLS certificate verification failed"):
+    with pytest.raises(TokenRefusedError, match="TLS certificate verification failed"):
         get_token()
     assert proxy.requests == []
 
@@ -194,7 +194,7 @@ def test_environment_s_proxy_gets_a_tunnel(
 ) -> None:
     with RawServer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as http_proxy:
         monkeypatch.setenv("HTTPS_PROXY", http_proxy.url)
-        with pytest.raises((CredentialUnavailableError, TokenRefusedError)):
+        with pytest.raises(TokenRefusedError):
             get_token(retry_total=0)
     assert http_proxy.requests[0].startswith(f"CONNECT 127.0.0.1:{proxy.port} HTTP/1.".encode())
     assert ASSERTION.encode() not in b"".join(http_proxy.requests)

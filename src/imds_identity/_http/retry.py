@@ -4,7 +4,7 @@
 |--------------------|-------------------------------------------------------------------------|
 | 404                | the endpoint is being updated: exponential backoff                      |
 | 410                | the service is being updated, for up to 70 s: retry for that long       |
-| 429                | throttled: ``Retry-After``, else exponential backoff                    |
+| 429                | throttled: exponential backoff, each pause at least ``Retry-After``     |
 | 5xx                | transient: exponential backoff, at least 1 s                            |
 | read failed        | the endpoint is being updated: exponential backoff                      |
 | connect failed     | three attempts within 10 s; attempts for 10 s if the environment names   |

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .._core.identity import Identity
     from .._core.token_request import TokenRequest
     from .._core.token_response import Fields
+    from .._http.exchange import Steps
     from .._http.messages import Response
 
 # The fields in which a response repeats the selector of its request.
@@ -84,6 +85,19 @@ def _is_same(name: object, identity: Identity) -> bool:
 
 def _canonical(value: str) -> str:
     return ascii_lower(value).strip("/")
+
+
+def response_of_named_service(steps: Steps[Response]) -> Steps[Response]:
+    """Return the response that ``steps`` return. Without one, the failure ends a chain.
+
+    The environment names the service, so its identity must not be replaced by another one.
+    """
+    try:
+        return (yield from steps)
+    except Unavailable as failure:
+        if failure.reason not in (Reason.UNREACHABLE, Reason.NO_RESPONSE, Reason.TLS):
+            raise
+        raise Refused(failure.problem, failure.hint, reason=failure.reason) from None
 
 
 def refusal(response: Response, token_request: TokenRequest) -> Failure:

@@ -17,7 +17,7 @@ from .._http.local_errors import local_failure
 from .._http.messages import Request, Response
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
-from .refusals import reason_of, refusal
+from .refusals import reason_of, refusal, response_of_named_service
 from .token_parsing import token_from
 
 TYPE_CHECKING = False
@@ -66,13 +66,17 @@ def exchange(
     try:
         request = _request(authority, token_request, assertion)
         request.server_tls = server_tls
-        response = yield from with_retries(
+        # A pod's network may start later than its program, for example in a service mesh.
+        steps = with_retries(
             request,
             random,
-            unreachable_hint=f"{variable} points to this endpoint: correct or unset it.",
+            unreachable_hint=f"{variable} points to this endpoint: correct or unset it, or try "
+            "again if the network of the pod starts later than this program.",
             rules=spec.retry_rules,
             retry_options=retry_options,
+            starts_late=True,
         )
+        response = yield from response_of_named_service(steps)
         if response.status != 200:
             raise _refusal(spec, response, token_request)
         return token_from(response, random())

@@ -14,7 +14,13 @@ from ..._core.failure import Failure, Reason, Refused, Unavailable
 from ..._http.messages import Request, Response, url_with
 from ..._http.retry import with_retries
 from ..._http.retry_options import DEFAULT_RETRY, RetryOptions
-from ..refusals import check_identity, not_assigned, reason_of, refusal
+from ..refusals import (
+    check_identity,
+    not_assigned,
+    reason_of,
+    refusal,
+    response_of_named_service,
+)
 from ..token_parsing import token_from
 
 TYPE_CHECKING = False
@@ -77,23 +83,17 @@ def exchange(
 def _response(
     spec: AppHostSpec, request: Request, random: Random, retry_options: RetryOptions
 ) -> Steps[Response]:
-    try:
-        return (
-            yield from with_retries(
-                request,
-                random,
-                unreachable_hint=f"{spec.endpoint_variable} points to this endpoint: correct or "
-                "unset it, or try again if the host starts its service later than this program.",
-                rules=spec.retry_rules,
-                retry_options=retry_options,
-                is_final=spec.is_final,
-                starts_late=True,
-            )
-        )
-    except Unavailable as failure:
-        if failure.reason not in (Reason.UNREACHABLE, Reason.NO_RESPONSE, Reason.TLS):
-            raise
-        raise Refused(failure.problem, failure.hint, reason=failure.reason) from None
+    steps = with_retries(
+        request,
+        random,
+        unreachable_hint=f"{spec.endpoint_variable} points to this endpoint: correct or "
+        "unset it, or try again if the host starts its service later than this program.",
+        rules=spec.retry_rules,
+        retry_options=retry_options,
+        is_final=spec.is_final,
+        starts_late=True,
+    )
+    return (yield from response_of_named_service(steps))
 
 
 def _request(
