@@ -67,6 +67,7 @@ BACKGROUND_FETCHES = {
         "_sockets",
     ),
     "that pauses": ("lambda: entry and SYSTEM_CLOCK.sleep(1000)", "_internal_threads"),
+    "whose thread does not run yet": ("lambda: entry and SYSTEM_CLOCK.sleep(1000)", "start_thread"),
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 from imds_identity._core.identity import parse_identity
 from imds_identity._platform.threads import join_all
 from imds_identity._shared_cache import directory as directory_module
-from imds_identity._shared_cache import flock
+from imds_identity._shared_cache import flock, watchdog
 from imds_identity._shared_cache import lease as lease_module
 from imds_identity._shared_cache.directory import Directory
 from imds_identity._shared_cache.mounts import Mounts
@@ -292,6 +292,25 @@ def test_forked_child_does_not_wait_for_an_operation_of_its_parent(
         remote.responds.set()
         os._exit(not remote.directory.usable())
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_operation_that_fails_at_the_end_of_the_wait_does_not_count_as_hanging(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[Callable[[], object]] = []
+    monkeypatch.setattr(watchdog, "run_in_thread", lambda run, _: waiting.append(run))
+
+    class Hanging(set[object]):
+        def add(self, operation: object) -> None:
+            waiting.pop()()  # the operation ends between two steps of the caller
+            super().add(operation)
+
+    limited = Watchdog("/somewhere", clock)
+    limited._hanging = Hanging()
+    with pytest.raises(FileNotFoundError):
+        limited.run(os.stat, "/nowhere", in_thread=True)
+    clock.seconds += SKIP_SECONDS
+    assert limited.run(os.path.join, "a", "b", in_thread=False) == "a/b"
 
 
 def test_errors_of_operations_are_raised_in_the_calling_thread(remote: RemoteFileSystem) -> None:

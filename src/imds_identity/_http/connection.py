@@ -11,7 +11,7 @@ import sys
 import threading
 
 from .._core.failure import Malformed, sanitize
-from .._platform.threads import close_at_end, start_thread
+from .._platform.threads import check_ending, close_at_end, start_thread
 from .exchange import ConnectFailed, ReadFailed
 from .local_errors import local_failure
 from .messages import MAX_BODY
@@ -285,6 +285,7 @@ def _connected(address: Any, seconds: float) -> socket.socket:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(seconds)
         connection.connect(where)
+        check_ending()  # the interpreter could not shut it down until here
     except BaseException:
         connection.close()
         raise

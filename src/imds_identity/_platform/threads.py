@@ -40,7 +40,7 @@ _is_ending = False
 _sockets: weakref.WeakKeyDictionary[socket.socket, tuple[int, int]] = weakref.WeakKeyDictionary()
 _local = threading.local()
 _states: set[weakref.ref[object]] = set()
-"""Each refers to an object that exists as long as the interpreter's state of a thread."""
+"""Each refers to an object that exists until the interpreter drops its state of a thread."""
 _ending: dict[int, int] = {}
 """The threads that are about to end: their native IDs, by ident."""
 
@@ -66,11 +66,14 @@ def start_thread(run: Callable[[], object]) -> None:
 
 
 def _start(run: Callable[[], object]) -> None:
+    state = _ThreadMarker()
+    _states.difference_update([each for each in _states.copy() if each() is None])
+    _states.add(weakref.ref(state))  # not in the thread: its interpreter may end before it runs
     size = threading.stack_size()  # this also sets it to 0, the system's default
     try:
         if size:
             threading.stack_size(max(size, MIN_STACK_SIZE))
-        _thread.start_new_thread(_run, (run,))
+        _thread.start_new_thread(_run, (run, state))
     finally:
         if size:
             threading.stack_size(size)
@@ -118,13 +121,11 @@ def mark_thread(*, ending: bool) -> None:
         _ending[ident] = threading.get_native_id()
 
 
-def _run(run: Callable[[], object]) -> None:
+def _run(run: Callable[[], object], state: _ThreadMarker) -> None:
     ident = _thread.get_ident()
     _internal_threads.add(ident)
-    _local.state = state = _ThreadMarker()
-    _states.difference_update([each for each in _states.copy() if each() is None])
-    _states.add(weakref.ref(state))
-    del state
+    _local.state = state
+    del state  # this frame may be part of a traceback, which would keep it
     try:
         run()
     finally:
@@ -190,9 +191,10 @@ def _end_in_subinterpreter() -> None:
         with suppress(OSError):
             connection.shutdown(2)
     for _ in range(round(_END_SECONDS / _POLL)):
-        if not any(state() for state in _states.copy()):
+        is_over = not any(state() for state in _states.copy())
+        threading.Event().wait(_POLL)  # also the last thread has some steps left
+        if is_over:
             return
-        threading.Event().wait(_POLL)
 
 
 def _is_subinterpreter() -> bool:

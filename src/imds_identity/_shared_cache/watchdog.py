@@ -92,8 +92,9 @@ class Watchdog:
         if not results and not errors:
             self._hanging.add(operate)
             self._skip()
-        if results:
+        if results or errors:
             self._hanging.discard(operate)  # it has returned in the meantime
+        if results:
             return results[0]
         raise errors.pop() if errors else NoUsableDirectory(f"{self._path} did not respond")
 
