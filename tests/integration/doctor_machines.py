@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from imds_identity import emulator as emulators
 from imds_identity.cli import main
 from imds_identity.doctor import diagnose
-from imds_identity.doctor._facts import system
+from imds_identity.doctor._facts import gather, system
+from imds_identity.doctor._facts.facts import Hosting
+from imds_identity.doctor._facts.hosting import gather_hosting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +68,13 @@ def container() -> dict[str, Any]:
         f"http://localhost:{AGENT_PORT}/metadata/identity/oauth2/token"
     )
     system.detect_container = detect_container
+    return diagnosis()
+
+
+def app_without_identity() -> dict[str, Any]:
+    """Run in an App Service app, which cannot reach the metadata service."""
+    os.environ["WEBSITE_SITE_NAME"] = "shop"
+    vars(gather)["gather_hosting"] = gather_hosting
     return diagnosis()
 
 
@@ -190,13 +199,14 @@ def serve(ready: int) -> None:
 MACHINES = {
     machine.__name__: machine
     for machine in (
-        arc, container, expired_certificate, leftover_variable, no_service, other_user, slow_clock,
-        untrusted_listener, vm, wrong_client_id,
+        app_without_identity, arc, container, expired_certificate, leftover_variable, no_service,
+        other_user, slow_clock, untrusted_listener, vm, wrong_client_id,
     )
 }  # fmt: skip
 
 if __name__ == "__main__":
     system.detect_container = lambda root, environment: ""  # the tests may run in a container
+    vars(gather)["gather_hosting"] = lambda *_: Hosting()  # or on a host of another kind
     document = MACHINES[sys.argv[1]]()
     if document:
         print(json.dumps(document))

@@ -23,7 +23,8 @@ from imds_identity._shared_cache.store import SharedCache
 from imds_identity._sources.registry import detect
 from imds_identity.cli import main
 from imds_identity.doctor import SCHEMA, Diagnosis, diagnose
-from imds_identity.doctor._facts import service_probe, system
+from imds_identity.doctor._facts import gather, service_probe, system
+from imds_identity.doctor._facts.facts import Hosting
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED, UserAssigned
 from imds_identity.emulator._profiles.profiles import MISLEADING_VARIABLES
 from support import FakeClock, RawServer, ResponseFactory, new_token
@@ -39,11 +40,12 @@ TOKEN_PATH = "/metadata/identity/oauth2/token"
 
 @pytest.fixture(autouse=True)
 def _no_proxy_or_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove proxy settings, and do not detect the container that the tests may run in."""
+    """Remove proxy settings, and do not detect the host that the tests may run on."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name == "KUBERNETES_SERVICE_HOST":
             monkeypatch.delenv(name)
     monkeypatch.setattr(system, "detect_container", lambda root, environment: "")
+    monkeypatch.setattr(gather, "gather_hosting", lambda *_: Hosting())
 
 
 @pytest.fixture(autouse=True, params=WORDINGS)

@@ -122,6 +122,12 @@ def test_network_without_a_working_route(network: str) -> None:
     assert headline in document["headline"]
 
 
+def test_app_without_an_identity_is_known_before_its_network_is_blamed() -> None:
+    document = diagnose(ETH0, "app_without_identity")
+    assert (document["cause"], document["requests"]) == ("II016", 0)
+    assert "the app 'shop' of App Service has no managed identity" in document["headline"]
+
+
 def test_service_at_its_usual_address_is_healthy() -> None:
     document = diagnose(SERVICE_ADDRESS, "vm")
     assert (document["status"], document["cause"]) == ("ok", None)

@@ -4,103 +4,57 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from doctor_facts import (
+    ARC,
+    CLAIMS,
+    ETH0,
+    IMDS,
+    ISSUED,
+    METADATA,
+    NOW,
+    ROUTED,
+    TIMED_OUT,
+    TOKEN,
+    WORKLOAD,
+    cause,
+    facts,
+    finding,
+    refused,
+)
 from doctor_rewording import WORDINGS, reword
 from imds_identity._core.failure import (
     Failure,
     Malformed,
     Reason,
-    Refused,
     SecretUnreadable,
     Unavailable,
 )
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._http.messages import Response
 from imds_identity._platform.environment import VARIABLES, Environment
-from imds_identity._sources.explain import explain
-from imds_identity._sources.firmware import Firmware
 from imds_identity._sources.registry import detect
+from imds_identity.doctor._catalog.checks import CATALOG, explain_check
+from imds_identity.doctor._catalog.codes import CODES
 from imds_identity.doctor._facts.facts import (
     Agent,
     CachedToken,
     CacheState,
-    Facts,
-    Network,
-    RequestRecord,
     Route,
     ServiceProbe,
-    System,
     WorkloadToken,
 )
-from imds_identity.doctor.catalog import CATALOG, explain_check
-from imds_identity.doctor.codes import CODES
-from imds_identity.doctor.diagnosis import CHECKS, Diagnosis, run_checks
+from imds_identity.doctor.diagnosis import CHECKS, run_checks
 from imds_identity.doctor.network import bypasses_proxy
-
-if TYPE_CHECKING:
-    from imds_identity.doctor.finding import Finding
-
-IMDS = "169.254.169.254"
-NOW = 1_750_000_000.0
-TOKEN = RequestRecord("/metadata/identity/oauth2/token", 200, clock_offset=0.5)
-METADATA = RequestRecord("/metadata/instance", 200, {"content-type": "application/json"})
-CLAIMS = {"aud": "https://vault.azure.net", "oid": "me", "nbf": NOW - 60, "exp": NOW + 86000}
-ISSUED = ServiceProbe(0.001, metadata=METADATA, requests=(METADATA, TOKEN), claims=CLAIMS)
-TIMED_OUT = ServiceProbe(connect_error="no connection within 1.5 s")
-ARC = {"IDENTITY_ENDPOINT": "http://localhost:40342/token", "IMDS_ENDPOINT": "http://localhost"}
-WORKLOAD = {
-    "AZURE_TENANT_ID": "t", "AZURE_CLIENT_ID": "c", "AZURE_FEDERATED_TOKEN_FILE": "/token",
-}  # fmt: skip
-ETH0 = Route("eth0", "0.0.0.0/0", "10.0.0.1", 100)
-ROUTED = Network(IMDS, "10.0.0.4", routes=(ETH0,), has_ipv4=True, has_ipv6=False)
 
 
 @pytest.fixture(autouse=True, params=WORDINGS)
 def _wording(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     reword(monkeypatch, request.param)
-
-
-def facts(
-    variables: dict[str, str] | None = None, probe: ServiceProbe = ISSUED, **more: Any
-) -> Facts:
-    environment = Environment(variables or {})
-    known = {
-        "resource": "https://vault.azure.net",
-        "identity": SYSTEM_ASSIGNED,
-        "source": detect(environment=environment),
-        "explanation": explain(environment=environment),
-        "environment": environment,
-        "firmware": Firmware(),
-        "system": System(NOW),
-        "probe": probe,
-    }
-    return Facts(**{**known, **more})
-
-
-def refused(
-    reason: Reason, status: int | None = 400, code: str = "", text: str = ""
-) -> ServiceProbe:
-    response = TOKEN._replace(status=status or 0)
-    return ServiceProbe(
-        0.001, metadata=METADATA, requests=(METADATA, response),
-        failure=Refused(text, reason=reason, status=status, service_code=code),
-    )  # fmt: skip
-
-
-def finding(diagnosis: Diagnosis, number: str) -> Finding:
-    [found] = [finding for finding in diagnosis.findings if finding.id == number]
-    return found
-
-
-def cause(facts: Facts) -> str:
-    diagnosis = run_checks(facts)
-    assert diagnosis.cause is not None
-    return diagnosis.cause.id
 
 
 def test_unknown_facts_are_not_a_fault() -> None:
@@ -160,12 +114,6 @@ def test_cause_comes_before_its_consequences() -> None:
     assert cause(facts(probe=TIMED_OUT, network=vpn)) == "II022"
     ipv6_only = ROUTED._replace(problem="no route", has_ipv4=False, has_ipv6=True)
     assert cause(facts(probe=TIMED_OUT, network=ipv6_only)) == "II020"
-
-
-def test_machine_that_is_not_an_azure_vm_is_recognized_by_its_firmware() -> None:
-    unreachable = ServiceProbe(connect_error="No route to host")
-    diagnosis = run_checks(facts(probe=unreachable, firmware=Firmware("", "LENOVO")))
-    assert diagnosis.headline.startswith("this is not an Azure VM according to its firmware")
 
 
 def test_identity_that_arc_does_not_know_is_not_taken_for_an_update_of_the_service() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
+import doctor_facts
 from imds_identity._core.identity import Identity
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.runner import ExchangeRunner
@@ -18,6 +18,7 @@ from imds_identity._sources.app_hosts.spec import AppHostSpec
 from imds_identity._sources.arc.source import ARC_INSTALLED
 from imds_identity._sources.explain import explain
 from imds_identity._sources.host import HostSpec, TokenSource, are_set
+from imds_identity.doctor._facts.facts import ServiceProbe
 from imds_identity.doctor.source import check_leftover_variables
 from support import new_token
 
@@ -59,16 +60,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> HostSpec:
 
 
 def facts(values: dict[str, str], connect_error: str = "") -> Facts:
-    environment = Environment(values)
-    return cast(
-        "Facts",
-        SimpleNamespace(
-            environment=environment,
-            explanation=explain(environment=environment),
-            probe=SimpleNamespace(connect_error=connect_error),
-            source=registry.detect(environment=environment),
-        ),
-    )
+    return doctor_facts.facts(values, ServiceProbe(connect_error=connect_error))
 
 
 def test_added_host_is_detected_and_returns_tokens(made_up: HostSpec, clock: FakeClock) -> None:

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the diagnosis; return the exit status."""
     if args.explain:
-        from ..doctor.catalog import explain_check
+        from ..doctor._catalog.checks import explain_check
 
         print(explain_check(args.explain))
         return 0

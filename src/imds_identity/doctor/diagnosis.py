@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import sanitize
 from .._version import __version__
-from . import arc, cache, clock, identity, network, service, source, token
-from .catalog import CATALOG
+from . import arc, cache, clock, host, identity, network, service, source, token
+from ._catalog.checks import CATALOG
 from .finding import Finding, unknown
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ CHECKS: dict[str, Callable[[Facts], Verdict]] = {
     "II003": source.check_source_selection,
     "II010": source.check_workload_token,
     "II015": source.check_container,
+    "II016": host.check_host,
     "II020": network.check_ipv4,
     "II021": network.check_route,
     "II022": network.check_network_interface,

@@ -57,6 +57,7 @@ _MAX_SENTENCE = 1000
 _HOST_PATTERN = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])"
 _GUID_PATTERN = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 ADDRESS = ArgumentKind(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", "ADDRESS")
+APP = ArgumentKind(r"[A-Za-z0-9][A-Za-z0-9-]{0,59}", "NAME")
 CODE = ArgumentKind(r"[A-Z0-9]{1,20}", "CODE")
 GATEWAY = ArgumentKind(ADDRESS.pattern, "DEFAULT_GATEWAY")
 HOST = ArgumentKind(rf"(?:{_HOST_PATTERN}|[0-9A-Fa-f:.]+)", "HOST")

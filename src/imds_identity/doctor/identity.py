@@ -5,29 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.failure import Reason
-from .._core.source import ARC
-from .finding import (
-    MACHINE,
-    OBJECT_ID,
-    RESOURCE_GROUP,
-    SUBSCRIPTION,
-    Verdict,
-    argument,
-    failure,
-    ok,
-    skipped,
-)
+from .finding import OBJECT_ID, Verdict, argument, failure, ok, skipped
+from .host import has_app_identity, identity_command, own_remedy
 
 if TYPE_CHECKING:
     from .._core.failure import Failure
     from ._facts.facts import Facts
 
 _NOT_ABOUT_IDENTITY = (Reason.UNKNOWN_RESOURCE, Reason.IDENTITY_DELETED, Reason.ENTRA_REFUSED)
-_OPTIONS = (
-    ("subscriptionId", "--subscription", SUBSCRIPTION),
-    ("resourceGroupName", "--resource-group", RESOURCE_GROUP),
-    ("name", "--name", MACHINE),
-)
 
 
 def is_about_identity(problem: Failure) -> bool:
@@ -35,34 +20,20 @@ def is_about_identity(problem: Failure) -> bool:
     return problem.status == 400 or problem.reason is Reason.IDENTITY_NOT_FOUND
 
 
-def _az_identity(verb: str, facts: Facts) -> str:
-    """Return the command that shows, assigns or removes the identities of this machine."""
-    if facts.source.name == ARC:
-        return "azcmagent show" if verb == "show" else "sudo azcmagent connect"
-    compute = (facts.probe.document or {}).get("compute")
-    known = compute if isinstance(compute, dict) else {}
-    scale_set = known.get("vmScaleSetName")
-    words = [f"az {'vmss' if scale_set else 'vm'} identity {verb}"]
-    for name, option, kind in _OPTIONS:
-        value = scale_set if scale_set and kind is MACHINE else known.get(name)
-        if value or kind is not SUBSCRIPTION:  # without it, az uses the current subscription
-            words += [option, argument(value, kind)]
-    return " ".join(words)
-
-
 def check_identity_assigned(facts: Facts) -> Verdict:
     """Check whether the identity is assigned to this machine."""
     probe, problem = facts.probe, facts.probe.failure
     if probe.claims is not None:
         return ok(f"{facts.source.resolve(facts.identity)}: the service issued a token")
-    if problem is None or not is_about_identity(problem) or not facts.source.is_per_machine:
+    is_configurable = facts.source.is_per_machine or has_app_identity(facts)
+    if problem is None or not is_about_identity(problem) or not is_configurable:
         return skipped("the response is not about the identity")
     if problem.reason in _NOT_ABOUT_IDENTITY:
         return skipped("the response is not about an identity assignment")
     seen = problem.problem
-    correct = (
-        f"{_az_identity('show', facts)}; then correct the selector, or "
-        f"{_az_identity('assign', facts)} --identities RESOURCE_ID"
+    correct = own_remedy(facts) or (
+        f"{identity_command(facts, 'show')}; then correct the selector, or "
+        f"{identity_command(facts, 'assign', 'RESOURCE_ID')}"
     )
     if probe.default_identity_works:
         return failure(
@@ -74,8 +45,8 @@ def check_identity_assigned(facts: Facts) -> Verdict:
         return failure(
             seen,
             "the machine has several user-assigned identities, and the request selects none",
-            f"select one: --client-id {_suggested_client_id(facts)}; list them: "
-            f"{_az_identity('show', facts)}",
+            f"select one: --client-id {_suggested_client_id(facts)}; "
+            + (own_remedy(facts) or f"list them: {identity_command(facts, 'show')}"),
         )
     if facts.identity.selector:
         return failure(
@@ -85,7 +56,8 @@ def check_identity_assigned(facts: Facts) -> Verdict:
             correct,
         )
     if problem.reason is Reason.IDENTITY_NOT_FOUND:
-        return failure(seen, "the machine has no managed identity", _az_identity("assign", facts))
+        remedy = own_remedy(facts) or identity_command(facts, "assign")
+        return failure(seen, "the machine has no managed identity", remedy)
     return skipped("the response is not about the identity")
 
 
@@ -101,8 +73,9 @@ def check_identity_recreated(facts: Facts) -> Verdict:
             problem.problem,
             f"the machine's identity does not exist in its tenant ({problem.service_code}): it "
             "was deleted, and possibly recreated",
-            f"{_az_identity('remove', facts)} --identities ID, then "
-            f"{_az_identity('assign', facts)} --identities ID",
+            own_remedy(facts)
+            or f"{identity_command(facts, 'remove', 'ID')}, then "
+            f"{identity_command(facts, 'assign', 'ID')}",
         )
     claims = facts.probe.claims
     if claims is None:

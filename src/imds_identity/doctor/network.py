@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .._core.failure import sanitize
-from .._core.source import ARC
 from ._facts.network import best_route
 from .finding import (
     ADDRESS,
@@ -168,14 +167,6 @@ def check_connection(facts: Facts) -> Verdict:
     host = sanitize(urlsplit(facts.source.endpoint).netloc)
     server = argument(host, HOST_AND_PORT)
     seen = f"{host}: {probe.connect_error}"
-    if facts.firmware.is_azure is False and facts.source.name != ARC and not facts.source.variable:
-        return failure(
-            f"{seen}; the machine's manufacturer is {sanitize(facts.firmware.maker)}",
-            "this is not an Azure VM according to its firmware, and nothing responds at the "
-            "metadata service's address",
-            "use another credential on this machine, such as AzureCliCredential; or run the "
-            "emulator: imds-identity emulator --help",
-        )
     if not facts.source.is_per_machine and facts.source.endpoint.startswith("https"):
         return failure(
             seen,

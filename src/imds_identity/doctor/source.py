@@ -10,6 +10,7 @@ from .._core.source import ARC
 from .._sources.registry import leftover_variables
 from .._sources.workload_identity import WORKLOAD_IDENTITY
 from .finding import RESOURCE, Verdict, argument, failure, ok, skipped, unknown, warning
+from .host import has_app_identity
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
@@ -31,7 +32,7 @@ def check_leftover_variables(facts: Facts) -> Verdict:
     """Check whether variables of another host mislead clients."""
     chosen, probe, variable = facts.explanation.chosen, facts.probe, facts.source.variable
     is_app_host = not facts.source.is_per_machine and variable in facts.source.spec.variables
-    if is_app_host and probe.connect_error:
+    if is_app_host and probe.connect_error and not has_app_identity(facts):
         return failure(
             f"{variable} is set and selects {facts.source}: {probe.connect_error}",
             f"{variable} is left over: nothing responds at that address, and the variable prevents "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.failure import sanitize
-from .codes import CODES
+from ._catalog.codes import CODES
 from .finding import (
     CODE,
     Verdict,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -122,6 +123,31 @@ class System(NamedTuple):
     container: str = ""  # the type of container; empty if none is detected
 
 
+class HostKind(enum.Enum):
+    """A kind of host whose identities are configured in its own way."""
+
+    UNKNOWN = ""  # an Azure VM, or a machine that nothing identifies
+    APP_SERVICE = "App Service"
+    FUNCTIONS = "Azure Functions"
+    CONTAINER_APPS = "Container Apps"
+    CONTAINER_INSTANCES = "Container Instances"
+    KUBERNETES = "a Kubernetes pod"
+    GITHUB_RUNNER = "a GitHub-hosted runner"
+    PIPELINES_AGENT = "a Microsoft-hosted agent of Azure Pipelines"
+    CODESPACES = "GitHub Codespaces"
+    WSL = "the Windows Subsystem for Linux"
+    OTHER_CLOUD = "another cloud"
+    NOT_AZURE = "a machine outside Azure"
+
+
+class Hosting(NamedTuple):
+    """The host of this process, according to variables, the kernel and the firmware."""
+
+    kind: HostKind = HostKind.UNKNOWN
+    name: str = ""  # of the app, the cloud or the manufacturer
+    group: str = ""  # the resource group, if known
+
+
 class Facts(NamedTuple):
     """Everything that the checks may read."""
 
@@ -139,3 +165,4 @@ class Facts(NamedTuple):
     cache: CacheState = CacheState()
     workload: WorkloadToken = WorkloadToken()
     system: System = System()
+    hosting: Hosting = Hosting()

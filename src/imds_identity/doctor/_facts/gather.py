@@ -15,6 +15,7 @@ from ..._sources.registry import detect
 from ..._sources.workload_identity import WorkloadSource
 from .agent import gather_agent
 from .facts import Agent, Facts, ServiceProbe, WorkloadToken
+from .hosting import gather_hosting
 from .network import gather_network
 from .service_probe import host_and_port, probe_service
 from .shared_cache import gather_cache
@@ -42,16 +43,18 @@ def gather_facts(
     environment = Environment()
     token_source = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
     resource = resource or DEFAULT_RESOURCE
+    system, known_firmware = gather_system(SYSTEM_CLOCK, environment), firmware()
     facts = Facts(
         resource,
         identity,
         token_source,
         explain(source, environment=environment),
         environment,
-        firmware(),
+        known_firmware,
         is_scope,
         cache=gather_cache(cache, token_source, environment),
-        system=gather_system(SYSTEM_CLOCK, environment),
+        system=system,
+        hosting=gather_hosting(environment, known_firmware, system.platform),
     )
     try:
         token_source.check()

@@ -79,6 +79,15 @@ CATALOG = {
         "Connections are refused in the container, but work on the host.",
         "Run with --network host and mount the agent's tokens directory.", _ARC,
     ),
+    "II016": CatalogEntry(
+        "kind of host", "variables of hosts, the kernel's release, and the firmware",
+        "An app without an identity, a pod without workload identity, a machine of a CI service, a "
+        "developer's machine or another cloud: it has no managed identity of yours.",
+        "env | grep -E '^(WEBSITE|CONTAINER_APP|KUBERNETES|GITHUB|TF_BUILD)'; "
+        "cat /sys/class/dmi/id/sys_vendor",
+        "The host's own way: az webapp identity assign, az containerapp identity assign, workload "
+        "identity, azure/login with OpenID Connect, or az login.", _FAQ,
+    ),
     "II020": CatalogEntry(
         "IPv4", "this machine's addresses",
         "The service has an IPv4 address only, and this network is IPv6 only.",

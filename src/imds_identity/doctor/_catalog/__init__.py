@@ -1,0 +1,1 @@
+"""Texts about checks and error codes."""

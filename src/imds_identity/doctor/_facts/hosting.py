@@ -1,0 +1,114 @@
+"""The kind of host that this process runs on, known without the network."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from ..._platform.environment import add_variables
+from .facts import Hosting, HostKind
+
+if TYPE_CHECKING:
+    from ..._platform.environment import Environment
+    from ..._sources.firmware import Firmware
+
+_AWS = ("AWS_LAMBDA_FUNCTION_NAME", "ECS_CONTAINER_METADATA_URI_V4")
+add_variables(
+    *("AGENT_ISSELFHOSTED", "AGENT_NAME", "CODESPACES", "CONTAINER_APP_NAME", "FLY_APP_NAME"),
+    *("FUNCTIONS_WORKER_RUNTIME", "GITHUB_ACTIONS", "RUNNER_ENVIRONMENT", "TF_BUILD"),
+    *("WEBSITE_RESOURCE_GROUP", "WEBSITE_SITE_NAME", "WSL_DISTRO_NAME", *_AWS),
+)
+_HOSTED_AGENTS = ("Azure Pipelines", "Hosted")
+_INSTANCE_NAMES = ("SandboxHost-", "wk-caas-")  # the host names of Container Instances
+_MICROSOFT = "Microsoft Corporation"
+# Words in the firmware's manufacturer or chassis asset tag, as cloud-init recognizes clouds.
+_CLOUDS = {
+    "oraclecloud": "Oracle Cloud", "amazon ec2": "Amazon EC2", "google": "Google Cloud",
+    "openstack": "OpenStack", "opentelekomcloud": "Open Telekom Cloud",
+    "digitalocean": "DigitalOcean", "alibaba": "Alibaba Cloud", "hetzner": "Hetzner",
+    "huaweicloud": "Huawei Cloud", "tencent": "Tencent Cloud", "scaleway": "Scaleway",
+    "vultr": "Vultr", "linode": "Linode", "akamai": "Linode", "ovh": "OVHcloud",
+}  # fmt: skip
+_CMDLINE = "/proc/cmdline"
+_FIRECRACKER = {"reboot=k", "pci=off"}  # Firecracker's default parameters of the kernel
+_MAX_FILE_SIZE = 65536
+
+
+def gather_hosting(environment: Environment, firmware: Firmware, system: str) -> Hosting:
+    """Return the kind of host.
+
+    Args:
+        environment: its variables are the most specific, and are used first.
+        firmware: the manufacturer of the machine.
+        system: the operating system and its release.
+    """
+    return (
+        _hosted_runner(environment)
+        or _app_host(environment)
+        or _container_host(environment, firmware)
+        or _other_machine(environment, firmware, system)
+        or Hosting()
+    )
+
+
+def _hosted_runner(environment: Environment) -> Hosting | None:
+    if environment["GITHUB_ACTIONS"] and environment["RUNNER_ENVIRONMENT"] != "self-hosted":
+        return Hosting(HostKind.GITHUB_RUNNER)
+    is_named = environment["AGENT_NAME"].startswith(_HOSTED_AGENTS)
+    if environment["TF_BUILD"] and (is_named or environment["AGENT_ISSELFHOSTED"] == "0"):
+        return Hosting(HostKind.PIPELINES_AGENT)
+    return Hosting(HostKind.CODESPACES) if environment["CODESPACES"] else None
+
+
+def _app_host(environment: Environment) -> Hosting | None:
+    if app := environment["CONTAINER_APP_NAME"]:
+        return Hosting(HostKind.CONTAINER_APPS, app)
+    site, group = environment["WEBSITE_SITE_NAME"], environment["WEBSITE_RESOURCE_GROUP"]
+    is_functions = bool(environment["FUNCTIONS_WORKER_RUNTIME"])
+    kind = HostKind.FUNCTIONS if is_functions else HostKind.APP_SERVICE
+    return Hosting(kind, site, group) if site else None
+
+
+def _container_host(environment: Environment, firmware: Firmware) -> Hosting | None:
+    if socket.gethostname().startswith(_INSTANCE_NAMES):
+        return Hosting(HostKind.CONTAINER_INSTANCES)
+    if environment["KUBERNETES_SERVICE_HOST"] and firmware.is_azure is not False:
+        return Hosting(HostKind.KUBERNETES)
+    return None
+
+
+def _other_machine(environment: Environment, firmware: Firmware, system: str) -> Hosting | None:
+    if environment["WSL_DISTRO_NAME"] or ("microsoft" in system.lower() and os.name == "posix"):
+        return Hosting(HostKind.WSL)
+    if any(environment[name] for name in _AWS):
+        return Hosting(HostKind.OTHER_CLOUD, "Amazon Web Services")
+    if environment["FLY_APP_NAME"]:
+        return Hosting(HostKind.OTHER_CLOUD, "Fly.io")
+    return other_machine(firmware) or _microvm(firmware)
+
+
+def other_machine(firmware: Firmware) -> Hosting | None:
+    """Return the kind of a machine that is not an Azure VM according to its firmware."""
+    words = f"{firmware.maker} {firmware.asset_tag}".lower()
+    for word, cloud in _CLOUDS.items():
+        if word in words:
+            return Hosting(HostKind.OTHER_CLOUD, cloud)
+    if firmware.is_azure is False:
+        return Hosting(HostKind.NOT_AZURE, firmware.maker)
+    # The manufacturer of any Hyper-V machine: without Azure's tag, this one is elsewhere.
+    if firmware.maker == _MICROSOFT and firmware.asset_tag and not firmware.is_azure:
+        return Hosting(HostKind.NOT_AZURE, f"{_MICROSOFT}, without Azure's chassis asset tag")
+    return None
+
+
+def _microvm(firmware: Firmware) -> Hosting | None:
+    if firmware.maker or sys.platform != "linux":
+        return None
+    try:
+        with open(_CMDLINE, encoding="latin-1") as file:
+            parameters = set(file.read(_MAX_FILE_SIZE).split())
+    except OSError:
+        return None
+    return Hosting(HostKind.NOT_AZURE, "Firecracker") if parameters >= _FIRECRACKER else None

@@ -1,0 +1,236 @@
+"""Check of the kind of host, and the commands with which each host configures identities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from .._core.failure import Reason, sanitize
+from .._core.source import ARC, IMDS
+from .._sources.app_hosts.app_service import APP_SERVICE
+from ._facts.facts import HostKind
+from .finding import (
+    APP,
+    MACHINE,
+    RESOURCE_GROUP,
+    SUBSCRIPTION,
+    Verdict,
+    argument,
+    failure,
+    ok,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ._facts.facts import Facts
+
+_NO_SERVICE = frozenset(
+    (Reason.UNREACHABLE, Reason.NO_RESPONSE, Reason.WRONG_SERVICE, Reason.REDIRECT, Reason.PROXY)
+)
+_NO_IDENTITY = frozenset(
+    (Reason.IDENTITY_NOT_FOUND, Reason.MULTIPLE_IDENTITIES, Reason.BAD_REQUEST)
+)
+_OPTIONS = (
+    ("subscriptionId", "--subscription", SUBSCRIPTION),
+    ("resourceGroupName", "--resource-group", RESOURCE_GROUP),
+    ("name", "--name", MACHINE),
+)
+_NODE_POOL = "mc_"  # the resource groups of Azure Kubernetes Service's node pools
+_AZURE_STACK = "azurestack"
+_LOG_IN = "az login; then use AzureCliCredential or DefaultAzureCredential"
+_FEDERATE = (
+    "use workload identity federation with that cloud's tokens, or connect the machine to Azure "
+    "Arc: sudo azcmagent connect"
+)
+_WORKLOAD_IDENTITY = (
+    "use workload identity: az aks update --resource-group GROUP --name CLUSTER "
+    "--enable-oidc-issuer --enable-workload-identity; kubectl annotate serviceaccount ACCOUNT "
+    "azure.workload.identity/client-id=CLIENT_ID; label the pod azure.workload.identity/use=true"
+)
+
+
+class _AppCommands(NamedTuple):
+    """The Azure CLI's commands for one kind of app."""
+
+    group: str  # of commands
+    user_assigned: str
+    system_assigned: str
+    restart: str
+
+
+_APPS = {
+    HostKind.APP_SERVICE: _AppCommands("az webapp", "--identities", "", "restart"),
+    HostKind.FUNCTIONS: _AppCommands("az functionapp", "--identities", "", "restart"),
+    HostKind.CONTAINER_APPS: _AppCommands(
+        "az containerapp", "--user-assigned", "--system-assigned",
+        "revision restart --revision REVISION",
+    ),
+}  # fmt: skip
+
+
+class _Terms(NamedTuple):
+    """Why a host has no identity of the user, and the way to a token there."""
+
+    meaning: str
+    remedy: str
+
+
+_HOSTS = {
+    HostKind.CONTAINER_INSTANCES: _Terms(
+        "this container group of Container Instances has no such managed identity, or a network "
+        "rule blocks the metadata service",
+        "create the container group again with an identity: az container create --resource-group "
+        "GROUP --name NAME --assign-identity RESOURCE_ID",
+    ),
+    HostKind.KUBERNETES: _Terms(
+        "this is a Kubernetes pod without workload identity: the metadata service has the "
+        "identities of the node pool only, and AKS's IMDS restriction or a NetworkPolicy may "
+        "block it for pods without hostNetwork",
+        _WORKLOAD_IDENTITY,
+    ),
+    HostKind.GITHUB_RUNNER: _Terms(
+        "this is a GitHub-hosted runner: its machine belongs to GitHub and has no managed "
+        "identity of yours",
+        "log in with OpenID Connect: the action azure/login with client-id, tenant-id and "
+        "subscription-id, and permissions id-token: write; then use AzureCliCredential",
+    ),
+    HostKind.PIPELINES_AGENT: _Terms(
+        "this is a Microsoft-hosted agent of Azure Pipelines: its machine has no managed identity "
+        "of yours",
+        "use a service connection with workload identity federation: the task AzureCLI@2 with "
+        "AzureCliCredential, or AzurePipelinesCredential",
+    ),
+    HostKind.CODESPACES: _Terms(
+        "this is a GitHub codespace, which has no managed identity",
+        f"{_LOG_IN} (az login --use-device-code)",
+    ),
+    HostKind.WSL: _Terms(
+        "this is the Windows Subsystem for Linux, which has no managed identity", _LOG_IN
+    ),
+}
+_NOT_YOURS = frozenset(_HOSTS)
+
+
+def check_host(facts: Facts) -> Verdict:
+    """Check whether this kind of host has managed identities, before the network is blamed."""
+    kind = facts.hosting.kind
+    if facts.probe.claims is None and is_azure_stack(facts):
+        return failure(
+            "azEnvironment in the metadata is AzureStack",
+            "this is a VM on Azure Stack Hub, whose metadata service issues no tokens",
+            "use a service principal: ClientSecretCredential or CertificateCredential",
+        )
+    if kind is HostKind.UNKNOWN:
+        return ok("no variable and no firmware value names a host other than an Azure VM")
+    name = sanitize(facts.hosting.name)
+    label = f"{kind.value}{f' ({name})' if name else ''}"
+    if not _lacks_identity(facts):
+        return ok(label)
+    problem = facts.probe.failure.problem if facts.probe.failure else facts.probe.connect_error
+    return failure(f"{label}; {problem or facts.network.problem}", *_terms(facts, name))
+
+
+def _lacks_identity(facts: Facts) -> bool:
+    """Return whether there is no token because this kind of host has none to give."""
+    source, probe = facts.source, facts.probe
+    is_silent = bool(probe.connect_error or facts.network.problem)
+    if probe.claims is not None:
+        return False
+    if has_app_identity(facts):
+        return is_silent
+    if source.name != IMDS or source.variable or source.forced:
+        return False
+    reasons = _NO_SERVICE | (_NO_IDENTITY if facts.hosting.kind in _NOT_YOURS else frozenset())
+    return is_silent or (probe.failure is not None and probe.failure.reason in reasons)
+
+
+def _terms(facts: Facts, name: str) -> _Terms:
+    kind = facts.hosting.kind
+    if kind in _APPS:
+        return _app_terms(facts, name)
+    if kind is HostKind.OTHER_CLOUD:
+        return _Terms(
+            f"this machine runs on {name}, which has no Azure managed identities", _FEDERATE
+        )
+    if kind is HostKind.NOT_AZURE:
+        return _Terms(
+            f"this is not an Azure VM according to its firmware ({name}), and nothing responds "
+            "as the metadata service",
+            f"{_LOG_IN}; for a server, connect it to Azure Arc: sudo azcmagent connect",
+        )
+    return _HOSTS[kind]
+
+
+def _app_terms(facts: Facts, name: str) -> _Terms:
+    label = facts.hosting.kind.value
+    if has_app_identity(facts):
+        return _Terms(
+            f"the identity endpoint of {label} does not respond to the app {name!r}",
+            _app_command(facts, _APPS[facts.hosting.kind].restart),
+        )
+    return _Terms(
+        f"the app {name!r} of {label} has no managed identity: {label} sets IDENTITY_ENDPOINT "
+        "for apps with one",
+        identity_command(facts, "assign"),
+    )
+
+
+def is_azure_stack(facts: Facts) -> bool:
+    """Return whether the instance metadata is that of Azure Stack Hub."""
+    return str(_compute(facts).get("azEnvironment", "")).lower() == _AZURE_STACK
+
+
+def has_app_identity(facts: Facts) -> bool:
+    """Return whether the token source is that of an app, whose identities the CLI assigns."""
+    return facts.hosting.kind in _APPS and facts.source.name == APP_SERVICE.name
+
+
+def own_remedy(facts: Facts) -> str:
+    """Return the remedy on a machine that is not the user's to change; empty on others."""
+    kind = facts.hosting.kind
+    if kind in _HOSTS and facts.source.name == IMDS:
+        return _HOSTS[kind].remedy
+    group = str(_compute(facts).get("resourceGroupName", ""))
+    return _WORKLOAD_IDENTITY if group.lower().startswith(_NODE_POOL) else ""
+
+
+def identity_command(facts: Facts, verb: str, selected: str = "") -> str:
+    """Return the command that shows, assigns or removes identities of this host.
+
+    Args:
+        facts: the facts.
+        verb: ``show``, ``assign`` or ``remove``.
+        selected: the user-assigned identity, or its placeholder; empty for the system-assigned one.
+    """
+    if facts.source.name == ARC:
+        return "azcmagent show" if verb == "show" else "sudo azcmagent connect"
+    commands = _APPS.get(facts.hosting.kind)
+    option = commands.user_assigned if commands else "--identities"
+    words = [_app_command(facts, f"identity {verb}") if commands else _vm_command(facts, verb)]
+    if selected:
+        words += [option, selected]
+    elif commands and verb != "show":
+        words.append(commands.system_assigned)
+    return " ".join(word for word in words if word)
+
+
+def _app_command(facts: Facts, words: str) -> str:
+    group = argument(facts.hosting.group, RESOURCE_GROUP)
+    name = argument(facts.hosting.name, APP)
+    return f"{_APPS[facts.hosting.kind].group} {words} --resource-group {group} --name {name}"
+
+
+def _vm_command(facts: Facts, verb: str) -> str:
+    known = _compute(facts)
+    scale_set = known.get("vmScaleSetName")
+    words = [f"az {'vmss' if scale_set else 'vm'} identity {verb}"]
+    for name, option, kind in _OPTIONS:
+        value = scale_set if scale_set and kind is MACHINE else known.get(name)
+        if value or kind is not SUBSCRIPTION:  # without it, az uses the current subscription
+            words += [option, argument(value, kind)]
+    return " ".join(words)
+
+
+def _compute(facts: Facts) -> Mapping[str, object]:
+    compute = (facts.probe.document or {}).get("compute")
+    return compute if isinstance(compute, dict) else {}
