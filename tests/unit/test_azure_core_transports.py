@@ -38,7 +38,7 @@ from imds_identity._azure_core.transports.sender import (
 )
 from imds_identity._core.failure import Malformed, Reason, Refused, Unavailable
 from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError
-from imds_identity._http.messages import MAX_BODY, Request, Response
+from imds_identity._http.messages import MAX_BODY, Request, Response, ServerTls
 from imds_identity._token_cache.flight import Interrupted
 from support import RawServer, RealTimeClock
 
@@ -381,6 +381,22 @@ def test_invalid_endpoint_is_reported(kind: str) -> None:
         with pytest.raises(Unavailable, match="no request can be sent to") as caught:
             send_request(TRANSPORTS[kind](), Request(url, {}))
         assert caught.value.reason is Reason.INVALID_SETTING
+
+
+@pytest.mark.parametrize("kind", [*CUSTOM_TRANSPORTS, "AioHttpTransport"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("certificate", "ab" * 20), ("server_tls", ServerTls(None, "a-name"))]
+)
+def test_transport_that_cannot_check_a_certificate_is_refused(
+    kind: str, name: str, value: object
+) -> None:
+    with RawServer() as server:
+        request = Request(server.url, {})
+        setattr(request, name, value)
+        with pytest.raises(Refused, match="cannot check") as caught:
+            send_request(TRANSPORTS[kind](), request)
+        assert caught.value.reason is Reason.UNSUPPORTED
+        assert server.requests == []
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)

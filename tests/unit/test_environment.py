@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import imds_identity
 from imds_identity._platform.environment import Environment, patched_environ
 
 
@@ -32,6 +35,19 @@ def test_another_thread_may_unset_a_variable_during_the_snapshot() -> None:
             return default
 
     assert Environment(Vanishing(MSI_ENDPOINT="http://m"))["MSI_ENDPOINT"] == ""
+
+
+def test_every_variable_that_the_package_reads_is_in_the_snapshot() -> None:
+    reads = r'(?:environment|env|Environment\(\))\["(\w+)"\]|variable_value\("(\w+)"\)'
+    folder = Path(imds_identity.__file__).parent
+    files = [file for file in folder.rglob("*.py") if "emulator" not in file.parts]
+    found = {
+        name for file in files for pair in re.findall(reads, file.read_text()) for name in pair
+    }
+    names = found - {""}
+    assert {"AZURE_CLIENT_ID", "REQUESTS_CA_BUNDLE", "no_proxy"} <= names
+    environment = Environment(dict.fromkeys(names, "x"))
+    assert [name for name in names if environment[name] != "x"] == []
 
 
 def test_repr_contains_names_and_no_values() -> None:
