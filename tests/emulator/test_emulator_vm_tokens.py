@@ -30,10 +30,11 @@ def test_token_response_has_the_documented_fields_with_numbers_as_strings(
     body = response.json()
     assert body.pop("access_token")
     assert body == {
+        "client_id": DEFAULT_SYSTEM_ASSIGNED.client_id,
         "expires_in": "3600",
         "expires_on": "1800003600",
         "ext_expires_in": "3600",
-        "not_before": "1800000000",
+        "not_before": "1799999700",
         "resource": VAULT,
         "token_type": "Bearer",
     }
@@ -48,8 +49,8 @@ def test_token_has_the_claims_of_a_v1_token(
     assert claims == {
         "aud": VAULT,
         "iss": emulator.issuer,
-        "iat": 1_800_000_000,
-        "nbf": 1_800_000_000,
+        "iat": 1_799_999_700,
+        "nbf": 1_799_999_700,
         "exp": 1_800_086_400,
         "appid": DEFAULT_SYSTEM_ASSIGNED.client_id,
         "appidacr": "2",
@@ -186,6 +187,39 @@ def test_cached_token_is_returned_and_expires_in_counts_down(
     later = request_token(emulator).json()
     assert later["access_token"] != first["access_token"]
     assert later["expires_on"] == "1800014400"
+
+
+def test_default_token_has_the_times_of_captured_responses(
+    start_emulator: Start, request_token: Send, clock: ManualClock
+) -> None:
+    emulator = start_emulator(clock=clock)
+    request_token(emulator)
+    clock.advance(82)  # the age of the token in a capture that has a Date header
+    body = request_token(emulator).json()
+    assert int(body["expires_on"]) - int(body["not_before"]) == 86_700
+    assert (body["expires_in"], body["ext_expires_in"]) == ("86318", "86400")
+
+
+def test_every_response_of_a_vm_names_the_client_id(
+    start_emulator: Start, request_token: Send
+) -> None:
+    emulator = start_emulator()
+    assert request_token(emulator).json()["client_id"] == DEFAULT_SYSTEM_ASSIGNED.client_id
+    for selector, attribute in (("object_id", "object_id"), ("msi_res_id", "resource_id")):
+        value = getattr(DEFAULT_USER_ASSIGNED, attribute)
+        body = request_token(emulator, **{selector: value}).json()
+        assert body["client_id"] == DEFAULT_USER_ASSIGNED.client_id
+        assert body[selector] == value
+
+
+def test_fault_with_a_lifetime_lets_expires_in_count_down_too(
+    start_emulator: Start, request_token: Send, clock: ManualClock
+) -> None:
+    emulator = start_emulator(clock=clock)
+    emulator.fault(token_lifetime=90)
+    body = request_token(emulator).json()
+    assert (body["expires_in"], body["expires_on"]) == ("90", "1800000090")
+    assert (body["ext_expires_in"], body["not_before"]) == ("86400", "1799913390")
 
 
 def test_bypass_cache_gets_a_new_token_and_caches_it(

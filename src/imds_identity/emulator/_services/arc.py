@@ -41,7 +41,11 @@ class ArcTokenEndpoint(TokenEndpoint):
         return ApiError(404, message, code="identity_not_found", extra={"error_codes": [404]})
 
     def select_identity(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
-        """Return the selected identity, and the part of the selector to echo."""
+        """Return the selected identity, and the fields that name it in the response."""
         if self._ignores_selector:
             return find_identity(self._state.identities, None), {}
         return super().select_identity(selector)
+
+    def identity_fields(self, identity: Identity) -> dict[str, str]:
+        """Return the fields that name the identity in each response: Arc's agent has none."""
+        return {}

@@ -66,7 +66,7 @@ def token_document(token: IssuedToken, now: float) -> dict[str, str]:
         "expires_in": str(max(int(token.expires - now), 0)),
         "expires_on": str(token.expires),
         "ext_expires_in": str(token.lifetime),
-        "not_before": str(token.issued),
+        "not_before": str(token.not_before),
         "resource": token.resource,
         "token_type": "Bearer",
     }
@@ -120,11 +120,19 @@ class TokenEndpoint(StateEndpoint):
         """Raise ApiError if a valid request is not authorized; a VM authorizes all."""
 
     def select_identity(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
-        """Return the selected identity, and the part of the selector to echo."""
+        """Return the selected identity, and the fields that name it in the response."""
         identity = find_identity(self._state.identities, selector)
-        if selector is None:
-            return identity, {}
-        return identity, {selector.parameter: getattr(identity, selector.attribute)}
+        return identity, {**self.identity_fields(identity), **_echo(identity, selector)}
+
+    def identity_fields(self, identity: Identity) -> dict[str, str]:
+        """Return the fields that name the identity in each response, also without a selector."""
+        return {"client_id": identity.client_id}
+
+
+def _echo(identity: Identity, selector: Selector | None) -> dict[str, str]:
+    if selector is None:
+        return {}
+    return {selector.parameter: getattr(identity, selector.attribute)}
 
 
 def _check_bypass(request: Request) -> None:

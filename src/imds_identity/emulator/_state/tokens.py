@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _MAX_CACHED = 1024
 _MAX_ISSUED = 500
+# Entra backdates tokens for clients with slow clocks.
+_BACKDATED_SECONDS = 300
 
 
 class RefusedTokenError(Exception):
@@ -40,6 +42,11 @@ class IssuedToken:
     expires: int
     lifetime: int
     serial: int = field(repr=False)
+
+    @property
+    def not_before(self) -> int:
+        """The token's ``iat`` and ``nbf`` in Unix seconds: Entra backdates them."""
+        return self.issued - _BACKDATED_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class TokenService:
     def _issue(self, principal: Principal, resource: str, issued: int) -> IssuedToken:
         self._serial += 1
         expires = issued + self._lifetime
-        claims = _claims(principal, resource, issued, expires)
+        claims = _claims(principal, resource, issued - _BACKDATED_SECONDS, expires)
         claims["uti"] = f"{self._serial:x}.{secrets.token_urlsafe(12)}"
         key = self.key()
         value = jwt.encode(
@@ -164,13 +171,15 @@ def issuer_url(tenant_id: str) -> str:
     return f"https://sts.windows.net/{tenant_id}/"
 
 
-def _claims(principal: Principal, resource: str, issued: int, expires: int) -> dict[str, str | int]:
+def _claims(
+    principal: Principal, resource: str, not_before: int, expires: int
+) -> dict[str, str | int]:
     issuer = issuer_url(principal.tenant_id)
     return {
         "aud": resource,
         "iss": issuer,
-        "iat": issued,
-        "nbf": issued,
+        "iat": not_before,
+        "nbf": not_before,
         "exp": expires,
         "appid": principal.client_id,
         "appidacr": "2",
