@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -248,6 +249,21 @@ def test_machine_without_load_balancer_gets_404(
     emulator = start_emulator(machine=Machine(load_balancer=balancer))
     response = get(emulator, "/metadata/loadbalancer", api_version=NEWEST)
     assert response.status_code == 404
+    assert response.json()["error"] == (
+        "No load balancer metadata is found. Please check if your VM is using any non-basic SKU "
+        "load balancer and retry later."
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "server"),
+    [("vm", r"IMDS/150\.870\.65\.[0-9]+"), ("arc", "himds"), ("app-service", "Kestrel")],
+)
+def test_server_header_is_that_of_the_real_service(
+    start_emulator: Start, request_token: Send, profile: str, server: str
+) -> None:
+    found = request_token(start_emulator(profile)).headers["Server"]
+    assert re.fullmatch(server, found)
 
 
 def test_fault_that_never_applies_is_rejected() -> None:

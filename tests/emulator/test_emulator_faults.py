@@ -77,7 +77,10 @@ def test_fault_sets_status_headers_and_body(start_emulator: Start, request_token
     emulator.fault(status=429, retry_after=7, times=1)
     response = request_token(emulator)
     assert response.headers["Retry-After"] == "7"
-    assert response.json()["error"] == "too_many_requests"
+    assert response.json() == {
+        "error": "invalid_request",
+        "error_description": "Temporarily throttled, too many requests",
+    }
     emulator.fault(status=302, headers={"Location": "http://example.invalid/"}, body="gone")
     emulator.reset()
     emulator.fault(status=429, headers={"X-Own": "1"}, body="plain", content_type="text/plain")

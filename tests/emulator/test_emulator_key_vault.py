@@ -92,7 +92,7 @@ def test_token_from_the_future_is_rejected(
     read: Send, emulator: Emulator, request_token: Send, clock: ManualClock
 ) -> None:
     token = request_token(emulator).json()["access_token"]
-    clock.advance(-301)
+    clock.advance(-302)
     assert "not valid yet" in read(token).text
 
 

@@ -57,6 +57,7 @@ def test_too_many_requests_get_429(start_emulator: Start, request_token: Send, g
     emulator = start_emulator(limits=True, latency=0, clock=ManualClock())
     assert [request_token(emulator).status_code for _ in range(21)] == [200] * 20 + [429]
     assert emulator.requests[-1].note == "limited"
+    assert "Temporarily throttled, too many requests" in emulator.requests[-1].answer
     statuses = [get(emulator, "/metadata/versions").status_code for _ in range(6)]
     assert statuses == [200] * 5 + [429]
 

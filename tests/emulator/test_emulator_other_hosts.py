@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
 from azure.identity import ManagedIdentityCredential
 
-from emulator.support import VAULT
+from emulator.support import VAULT, claims_of
 from imds_identity._platform.environment import Environment
 from imds_identity._sources.registry import detect
-from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED
+from imds_identity.emulator import (
+    DEFAULT_SYSTEM_ASSIGNED,
+    DEFAULT_USER_ASSIGNED,
+    Machine,
+    ManualClock,
+)
 
 if TYPE_CHECKING:
     import requests
@@ -55,14 +61,74 @@ def test_app_service_finds_an_identity_by_each_selector(
     assert body["client_id"] == DEFAULT_USER_ASSIGNED.client_id
 
 
-@pytest.mark.parametrize(
-    "query",
-    [{"client_id": "unknown"}, {"resource": ""}, {"api-version": "2018-02-01"}, {"resource": "a"}],
-)
+@pytest.mark.parametrize("query", [{"resource": ""}, {"resource": "a"}, {"resource": [VAULT] * 2}])
 def test_app_service_rejects_invalid_requests(app_service: Send, query: Any) -> None:
     response = app_service(**query)
     assert response.status_code == 400
     assert response.json()["message"]
+    assert set(response.json()) == {"statusCode", "message", "correlationId"}
+
+
+NOT_FOUND = (
+    "No User Assigned or Delegated Managed Identity found for specified "
+    "ClientId/ResourceId/PrincipalId."
+)
+
+
+def test_app_service_reports_an_unknown_identity_as_in_captures(app_service: Send) -> None:
+    response = app_service(client_id="unknown")
+    assert response.headers["Server"] == "Kestrel"
+    body = response.json()
+    assert uuid.UUID(body.pop("correlationId"))
+    assert (response.status_code, body) == (400, {"statusCode": 400, "message": NOT_FOUND})
+
+
+def test_app_service_has_no_default_among_user_assigned_identities(
+    start_emulator: Start, http: requests.Session
+) -> None:
+    emulator = start_emulator("app-service", identities=[DEFAULT_USER_ASSIGNED])
+    environment = emulator.environment()
+    response = http.get(
+        environment["IDENTITY_ENDPOINT"],
+        params={"api-version": "2019-08-01", "resource": VAULT},
+        headers={"X-IDENTITY-HEADER": environment["IDENTITY_HEADER"]},
+    )
+    assert response.json()["message"] == NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("version", "code"),
+    [("2018-02-01", "UnsupportedApiVersion"), ("", "ApiVersionUnspecified")],
+)
+def test_app_service_names_an_unsupported_version(
+    app_service: Send, version: str, code: str
+) -> None:
+    response = app_service(**{"api-version": version})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, code)
+    assert version in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("os_type", "expiry"),
+    [("Linux", "01/16/2027 08:00:00 +00:00"), ("Windows", "1/16/2027 8:00:00 AM +00:00")],
+)
+def test_first_version_of_app_service_has_its_own_header_selector_and_dates(
+    start_emulator: Start, http: requests.Session, clock: ManualClock, os_type: str, expiry: str
+) -> None:
+    emulator = start_emulator("app-service", clock=clock, machine=Machine(os_type=os_type))
+    environment = emulator.environment()
+    query = {"api-version": "2017-09-01", "resource": VAULT}
+    headers = {"secret": environment["MSI_SECRET"]}
+    selected = {**query, "clientid": DEFAULT_USER_ASSIGNED.client_id}
+    response = http.get(environment["MSI_ENDPOINT"], params=selected, headers=headers)
+    assert claims_of(response)["appid"] == DEFAULT_USER_ASSIGNED.client_id
+    assert response.json().pop("expires_on") == expiry
+    assert set(response.json()) == {"access_token", "expires_on", "resource", "token_type"}
+    unknown = http.get(
+        environment["MSI_ENDPOINT"], params={**query, "clientid": "x"}, headers=headers
+    )
+    assert unknown.json()["Message"] == NOT_FOUND
+    assert http.get(environment["MSI_ENDPOINT"], params=query).status_code == 401
 
 
 def test_microsoft_s_client_gets_a_token_on_app_service(

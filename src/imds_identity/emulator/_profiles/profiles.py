@@ -69,7 +69,7 @@ def _instance_routes(state: EmulatorState, view: instance.DocumentView) -> Route
 
 def server_header(profile: Profile) -> str:
     """Return the Server header of a host."""
-    return "himds" if profile == "arc" else f"IMDS/0 ({SERVER_NAME})"
+    return {"arc": "himds", "app-service": "Kestrel"}.get(profile, "IMDS/150.870.65.1125")
 
 
 def environment(profile: Profile, endpoint: str, identity_header: str) -> dict[str, str]:
@@ -84,6 +84,9 @@ def environment(profile: Profile, endpoint: str, identity_header: str) -> dict[s
         return {
             "IDENTITY_ENDPOINT": endpoint + app_service.PATH,
             "IDENTITY_HEADER": identity_header,
+            # The names of these two for clients of the api-version 2017-09-01.
+            "MSI_ENDPOINT": endpoint + app_service.PATH,
+            "MSI_SECRET": identity_header,
             # On Windows, the other two alone mean Container Instances.
             **({"IMDS_IDENTITY_ENDPOINT": "app-service"} if sys.platform == "win32" else {}),
             **_CACHE_OFF,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .._messages import Response, json_response
-from .._services.request_checks import ApiError
+from .._services.request_checks import ApiError, throttled
 from .._state.request_log import Outcome, leg_of
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class RequestHandler:
         if not self._hosts.allows(request):
             return _misdirected(request), Outcome(category, "refused")
         if not self._state.limits.admit(category):
-            error = ApiError(429, "Too many requests", code="too_many_requests")
-            return error.response(category), Outcome(category, "limited", {"status": 429})
+            return throttled(category), Outcome(category, "limited", {"status": 429})
         return self._respond(request, category, endpoint)
 
     def _finish(self, response: Response, record: RecordedRequest, started: float) -> None:

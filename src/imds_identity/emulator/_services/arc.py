@@ -22,6 +22,8 @@ class ArcTokenEndpoint(TokenEndpoint):
     system-assigned identity, and does not echo the selector.
     """
 
+    always_names_client = False
+
     def __init__(self, state: EmulatorState, keys: KeyFiles, *, ignores_selector: bool) -> None:
         super().__init__(state)
         self._keys = keys
@@ -45,7 +47,3 @@ class ArcTokenEndpoint(TokenEndpoint):
         if self._ignores_selector:
             return find_identity(self._state.identities, None), {}
         return super().select_identity(selector)
-
-    def identity_fields(self, identity: Identity) -> dict[str, str]:
-        """Return the fields that name the identity in each response: Arc's agent has none."""
-        return {}

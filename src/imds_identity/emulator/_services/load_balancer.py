@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 PATH = "/metadata/loadbalancer"
 INTRODUCED = "2020-10-01"
+_NOT_FOUND = (
+    "No load balancer metadata is found. Please check if your VM is using any non-basic SKU load "
+    "balancer and retry later."
+)
 
 
 class LoadBalancerEndpoint(StateEndpoint):
@@ -22,5 +26,5 @@ class LoadBalancerEndpoint(StateEndpoint):
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
         balancer = self._state.machine.load_balancer
         if not balancer:
-            raise ApiError(404, "No load balancer metadata is found")
+            raise ApiError(404, _NOT_FOUND)
         return json_response(200, {"loadbalancer": balancer})

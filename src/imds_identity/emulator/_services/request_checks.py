@@ -48,6 +48,13 @@ class ApiError(Exception):
         return json_response(self.status, {**document, **self.extra}, self.headers)
 
 
+def throttled(category: str) -> Response:
+    """Return the response to a request that exceeds the limits."""
+    identity = category == "identity"
+    text = "Temporarily throttled, too many requests" if identity else "Too many requests"
+    return ApiError(429, text).response(category)
+
+
 class StateEndpoint:
     """An endpoint that needs only the emulator's state."""
 

@@ -14,6 +14,8 @@ from .._messages import json_response
 from .request_checks import ApiError, StateEndpoint, check_request
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .._machine.identities import Identity
     from .._messages import Request, Response
     from .._state.fault import Fault
@@ -34,7 +36,7 @@ _SELECTORS = {
 _MAX_RESOURCE_LENGTH = 1024
 
 
-def selector_of(request: Request, parameters: dict[str, str] | None = None) -> Selector | None:
+def selector_of(request: Request, parameters: Mapping[str, str] | None = None) -> Selector | None:
     """Return the identity selector of a request; ApiError if it has several."""
     found = [
         Selector(name, attribute, request.parameter(name) or "")
@@ -99,6 +101,8 @@ def _unknown_resource_message(resource: str, state: EmulatorState) -> str:
 class TokenEndpoint(StateEndpoint):
     """``/metadata/identity/oauth2/token`` of a VM."""
 
+    always_names_client = True  # in the field client_id, also without a selector
+
     def __call__(self, request: Request, fault: Fault | None) -> Response:
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
         resource = resource_of(request)
@@ -122,17 +126,10 @@ class TokenEndpoint(StateEndpoint):
     def select_identity(self, selector: Selector | None) -> tuple[Identity, dict[str, str]]:
         """Return the selected identity, and the fields that name it in the response."""
         identity = find_identity(self._state.identities, selector)
-        return identity, {**self.identity_fields(identity), **_echo(identity, selector)}
-
-    def identity_fields(self, identity: Identity) -> dict[str, str]:
-        """Return the fields that name the identity in each response, also without a selector."""
-        return {"client_id": identity.client_id}
-
-
-def _echo(identity: Identity, selector: Selector | None) -> dict[str, str]:
-    if selector is None:
-        return {}
-    return {selector.parameter: getattr(identity, selector.attribute)}
+        fields = {"client_id": identity.client_id} if self.always_names_client else {}
+        if selector is not None:
+            fields[selector.parameter] = getattr(identity, selector.attribute)
+        return identity, fields
 
 
 def _check_bypass(request: Request) -> None:

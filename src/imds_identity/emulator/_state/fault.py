@@ -169,12 +169,17 @@ _EFFECTS = tuple(field.name for field in fields(Fault) if field.name not in _SEL
 # The error codes of identity responses in the published OpenAPI document, by status.
 _ERROR_CODES = {
     400: "invalid_request", 401: "unauthorized_client", 403: "forbidden", 404: "not_found",
-    405: "method_not_allowed", 410: "service_unavailable", 429: "too_many_requests",
-    503: "service_unavailable",
+    405: "method_not_allowed", 410: "service_unavailable", 503: "service_unavailable",
 }  # fmt: skip
+_THROTTLED = {  # as reported for IMDS, although its OpenAPI document has another code
+    "error": "invalid_request",
+    "error_description": "Temporarily throttled, too many requests",
+}
 
 
 def _error_document(status: int) -> dict[str, str]:
+    if status == 429:
+        return _THROTTLED
     code = _ERROR_CODES.get(status, "server_error" if status >= 500 else "bad_request")
     return {
         "error": code,
