@@ -12,12 +12,15 @@ from imds_identity._core.failure import Failure, Malformed, Reason, Refused, Una
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed, Send
-from imds_identity._sources.azure_vm import IMDS
+from imds_identity._http.retry_options import RetryOptions
+from imds_identity._http.runner import ExchangeRunner
+from imds_identity._sources import azure_vm
+from imds_identity._sources.azure_vm import IMDS, ImdsSource
 from imds_identity._sources.imds import exchange
-from support import ExchangeDriver, ResponseFactory, no_jitter
+from support import ExchangeDriver, FakeClock, ResponseFactory, no_jitter
 
 if TYPE_CHECKING:
-    from imds_identity._http.messages import Response
+    from imds_identity._http.messages import Request, Response
 
 ENDPOINT = "http://169.254.169.254/metadata/identity/oauth2/token"
 VAULT = "https://vault.azure.net"
@@ -257,3 +260,23 @@ def test_error_text_is_shown_without_secrets_or_line_breaks(
     assert "c2VjcmV0c2VjcmV0" not in message
     assert message.isprintable()
     assert len(message) < 1000
+
+
+@pytest.mark.parametrize("has_azure_firmware", [True, False])
+def test_error_does_not_doubt_what_the_firmware_shows(has_azure_firmware: bool) -> None:
+    options = RetryOptions(attempts=1)
+    driver = start(has_azure_firmware=has_azure_firmware, retry_options=options)
+    with pytest.raises(Unavailable, match="network policy blocks the Instance Meta") as caught:
+        driver.respond(ConnectFailed("refused"))
+    assert ("does not look like an Azure VM" in str(caught.value)) == (not has_azure_firmware)
+
+
+def test_firmware_of_azure_is_named_in_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(azure_vm, "_known_firmware", [True])
+
+    def refuse(_: Request) -> Response:
+        raise ConnectFailed("refused")
+
+    runner = ExchangeRunner(refuse, FakeClock(), random=no_jitter)
+    with pytest.raises(Unavailable, match="This is an Azure VM according to its firmware"):
+        ImdsSource(ENDPOINT).fetch(TokenRequest(VAULT, SYSTEM_ASSIGNED), runner)

@@ -32,10 +32,12 @@ _SLOW_PROBE_RETRY = PROBE_RETRY._replace(attempts=None, request_seconds=5.0)
 """Used if this may be an Azure VM: the first response of IMDS can take seconds. A response of IMDS
 is retried as on an Azure VM."""
 
-_NOT_AZURE = (
-    "This does not look like an Azure VM, or a firewall rule, a container network, or a pod's "
-    "network policy blocks the Instance Metadata Service."
+_BLOCKED = (
+    "a firewall rule, a container network, or a pod's network policy blocks the Instance Metadata "
+    "Service."
 )
+_NOT_AZURE = f"This does not look like an Azure VM, or {_BLOCKED}"
+_ON_AZURE = f"This is an Azure VM according to its firmware: {_BLOCKED}"
 
 
 def exchange(
@@ -46,6 +48,8 @@ def exchange(
     retry_options: RetryOptions = DEFAULT_RETRY,
     variable: str = "",
     is_azure_vm: Callable[[], bool] = lambda: False,
+    *,
+    has_azure_firmware: bool = False,
 ) -> Steps[Token]:
     """Request one token.
 
@@ -58,6 +62,7 @@ def exchange(
         variable: the environment variable that named the endpoint, if there is one.
         is_azure_vm: returns whether the firmware or Azure's guest proxy agent shows that this is
             an Azure VM, for responses that do not show where they come from.
+        has_azure_firmware: whether the firmware does, for messages.
     """
 
     def is_denial(response: Response) -> bool:
@@ -74,7 +79,9 @@ def exchange(
     if token_request.claims:
         query["bypass_cache"] = "true"
     request = Request(url_with(endpoint, query), HEADERS)
-    hint = f"{variable} points to this endpoint: correct or unset it." if variable else _NOT_AZURE
+    hint = _ON_AZURE if has_azure_firmware else _NOT_AZURE
+    if variable:
+        hint = f"{variable} points to this endpoint: correct or unset it."
     response = yield from _authentic_response(
         spec, request, token_request, random, retry_options, hint, is_authentic, bool(variable)
     )
