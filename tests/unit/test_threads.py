@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_identity._platform.threads import MIN_STACK_SIZE, join_all, run_in_thread
+from imds_identity._platform.imports import run_imports
+from imds_identity._platform.threads import (
+    MIN_STACK_SIZE,
+    internal_threads,
+    join_all,
+    run_in_thread,
+    start_thread,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,3 +99,36 @@ def test_process_has_one_thread_when_it_forks_after_a_fetch(imds_emulator: Emula
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "1", "")
+
+
+def test_join_all_waits_until_threads_have_ended_or_the_time_is_over() -> None:
+    join_all(10)
+    started, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        release.wait(60)
+
+    start_thread(work)
+    assert started.wait(10)
+    join_all(0.02)
+    assert internal_threads()
+    timer = threading.Timer(0.1, release.set)
+    timer.start()
+    join_all(10)
+    assert not internal_threads()
+    timer.join()
+
+
+def test_imports_for_the_main_thread_run_in_another_one_first() -> None:
+    """A signal handler that raises during an import would leave a module half imported."""
+    key, threads = object(), list[threading.Thread]()
+    for _ in range(2):
+        run_imports(key, lambda: threads.append(threading.current_thread()))
+    assert [thread is threading.main_thread() for thread in threads] == [False, True]
+    threads.clear()
+    arguments = (object(), lambda: threads.append(threading.current_thread()))
+    thread = threading.Thread(target=run_imports, args=arguments)
+    thread.start()
+    thread.join()
+    assert threads == [thread]
