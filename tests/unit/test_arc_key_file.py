@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -56,6 +56,27 @@ def test_missing_file_is_reported(tokens: Path) -> None:
 def test_missing_directory_is_reported(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
     assert "does not exist" in refused(missing / "a.key", missing)
+
+
+@posix
+def test_key_file_is_opened_for_reading_only(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags: list[int] = []
+    opened = os.open
+
+    def record(path: str, given: int, **keywords: Any) -> int:
+        flags.append(given)
+        return opened(path, given, **keywords)
+
+    (tokens / "a.key").write_text("s3cret")
+    monkeypatch.setattr(os, "open", record)
+    monkeypatch.setattr(os, "supports_dir_fd", {*os.supports_dir_fd, record})
+    assert read_secret(str(tokens / "a.key"), str(tokens)).reveal() == "s3cret"
+    directory, file = flags
+    access = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+    assert (directory & access, file & access) == (os.O_RDONLY, os.O_RDONLY)
+    for flag in (os.O_NOFOLLOW, os.O_NONBLOCK, os.O_CLOEXEC):
+        assert file & flag
+    assert directory & os.O_DIRECTORY
 
 
 def test_other_error_is_reported_with_its_text(
