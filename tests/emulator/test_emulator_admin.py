@@ -209,6 +209,16 @@ def test_error_is_shown_next_to_its_field(
     assert emulator.events == []
 
 
+def test_form_sets_headers_one_per_line(admin: Send, emulator: Emulator) -> None:
+    rejected = admin("POST", "/do/fault", data={"headers": "no colon"})
+    assert rejected.status_code == 400
+    _, _, after = rejected.text.partition('<textarea name="headers"')
+    assert ">no colon</textarea>" in after
+    assert "must be lines of Name: value" in after[:500]
+    admin("POST", "/do/fault", data={"headers": "X-One: 1\r\nX-Two: 2"})
+    assert emulator.faults[0][1].headers == {"X-One": "1", "X-Two": "2"}
+
+
 def test_fault_without_effect_is_rejected(admin: Send) -> None:
     response = admin("POST", "/do/fault", data={"times": "1"})
     assert "This fault has no effect" in response.text

@@ -64,6 +64,8 @@ def is_scalar(types: FieldTypes) -> bool:
 
 def describe_types(types: FieldTypes) -> str:
     """Return a description of the types for messages."""
+    if str in types and Mapping in types:
+        return "a table or a string"
     if str in types:
         return "a number or a string" if float in types else "a string"
     for each, description in _DESCRIPTIONS:

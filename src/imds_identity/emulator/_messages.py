@@ -83,6 +83,7 @@ class Delivery:
     truncate: int | None = None  # bytes of the body after which the connection closes
     reset: bool = False
     no_answer: bool = False
+    close: bool = False  # close the connection after the response
     date_skew: float = 0.0  # added to the Date header
 
 

@@ -23,6 +23,7 @@ from ._state.fault import Fault
 
 Profile = Literal["vm", "arc", "stack-hub", "app-service"]
 ArcAgent = Literal["current", "older"]
+MetadataSecurity = Literal["off", "audit", "deny"]
 DEFAULT_SECRETS: Mapping[str, str] = {"greeting": "Hello from the emulated vault"}
 _ITEM_TYPES: Mapping[str, Any] = {
     "allowed_hosts": str,
@@ -128,6 +129,13 @@ class Settings:
     identity_header: Annotated[
         str | None, Option("App Service's IDENTITY_HEADER; by default a random one", "SECRET")
     ] = field(default=None, repr=False)
+    metadata_security: Annotated[
+        MetadataSecurity,
+        Option(
+            "the Metadata Security Protocol of a VM: with audit, responses have the header of its "
+            "agent; with deny, the agent denies every request"
+        ),
+    ] = "off"
     newest_version: Annotated[
         str | None,
         Option("the newest supported api-version; by default all are supported", "VERSION"),
@@ -219,6 +227,9 @@ class Settings:
         validate_fields(self)
         _check_choice("profile", self.profile, get_args(Profile))
         _check_choice("arc_agent", self.arc_agent, get_args(ArcAgent))
+        _check_choice("metadata_security", self.metadata_security, get_args(MetadataSecurity))
+        if self.metadata_security != "off" and self.profile != "vm":
+            raise ValueError(f"metadata_security: the profile {self.profile} does not have it.")
         for name in ("host", "admin_host"):
             check_host(name, getattr(self, name), allow_remote=self.allow_remote)
         for name in ("port", "key_vault_port", "admin_port"):

@@ -60,5 +60,6 @@ def build_state(settings: Settings) -> EmulatorState:
         events=Events(settings.events_clock or clock, machine.name),
         first_events=[EventSpec(**event) for event in settings.events],
         log=RequestLog(settings.log_size),
+        metadata_security=settings.metadata_security,
         latency=latency,
     )

@@ -33,6 +33,7 @@ _PRESETS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("500, once", {"status": "500", "times": "1"}),
     ("410 for 70 s", {"status": "410", "seconds": "70"}),
     ("Connection reset, once", {"reset": "on", "times": "1"}),
+    ("Denied by access rules, once", {"denied": "on", "category": "*", "times": "1"}),
     ("5 s delay, once", {"delay": "5", "times": "1"}),
     ("Expired token, once", {"token_lifetime": "-60", "times": "1"}),
 )

@@ -30,6 +30,8 @@ def _replacements(fault: Fault) -> list[str]:
         return ["resets the connection"]
     if fault.no_answer:
         return ["never responds"]
+    if fault.denied:
+        return [f"denies access with status {fault.status or 403}"]
     return [f"responds with status {fault.status}"] if fault.status is not None else []
 
 
@@ -39,7 +41,7 @@ def _changes(fault: Fault) -> list[str]:
         seconds = isinstance(fault.retry_after, (int, float))
         parts.append(f"sends Retry-After: {fault.retry_after}" + (" s" if seconds else ""))
     if fault.headers:
-        parts.append("adds the headers " + ", ".join(fault.headers))
+        parts.append("adds the headers " + ", ".join(fault.header_fields()))
     if fault.body is not None:
         parts.append(f"sends another body of {len(fault.body)} bytes")
     if fault.content_type:

@@ -83,6 +83,8 @@ def _parse_attributes(
             raise ValueError(
                 f"{flag}: {pair!r} is not attribute=value with one of the attributes {names}."
             )
+        if name == "headers" and name in found:
+            value = f"{found[name]}\n{value}"
         try:
             found[name] = parse_value(value, known[name])
         except ValueError:

@@ -128,7 +128,10 @@ class HttpServer:
             return await _send_truncated(request, response, headers, delivery.truncate)
         elif delivery.slow_body > 0 and has_body:
             return await _send_slowly(request, response, headers, delivery.slow_body)
-        return web.Response(status=response.status, body=response.body, headers=headers)
+        sent = web.Response(status=response.status, body=response.body, headers=headers)
+        if delivery.close:
+            sent.force_close()
+        return sent
 
     def _headers(self, response: Response) -> dict[str, str]:
         return {

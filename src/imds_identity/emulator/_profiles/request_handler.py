@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from .._messages import Response, json_response
 from .._services.request_checks import ApiError, throttled
+from .._state.fault import Fault
 from .._state.request_log import Outcome, leg_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._messages import Request
-    from .._state.fault import Fault
     from .._state.request_log import RecordedRequest
     from .._state.state import EmulatorState
     from .allowed_hosts import AllowedHosts
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 HEALTH_PATH = "/health"
 _EMPTY = Response(0)
+# The agent of the Metadata Security Protocol sees requests to the metadata service only.
+_NOT_METADATA = frozenset({"certificates", "key-vault", "openid"})
+_AGENT_HEADER = {"x-ms-azure-host-authorization": "value"}
 _UNKNOWN = "unknown"
 _MAX_NAME_LENGTH = 256
 
@@ -77,16 +80,26 @@ class RequestHandler:
         started = time.monotonic()
         state = self._state
         with state.lock:
-            response, outcome = self._process(request)
+            response, outcome = self._relay(*self._process(request))
             record = state.log.add(request, response, outcome, state.clock.time())
         return replace(
             response, finished=functools.partial(self._finish, response, record, started)
         )
 
+    def _relay(self, response: Response, outcome: Outcome) -> tuple[Response, Outcome]:
+        """Add the header of the Metadata Security Protocol's agent to a response it relays."""
+        agent = self._state.metadata_security != "off" and outcome.category not in _NOT_METADATA
+        if not agent or "denied" in outcome.effects:
+            return response, outcome
+        return replace(response, headers={**response.headers, **_AGENT_HEADER}), outcome
+
     def _process(self, request: Request) -> tuple[Response, Outcome]:
         category, endpoint = self._routes.find(request.path)
         if not self._hosts.allows(request):
             return _misdirected(request), Outcome(category, "refused")
+        if self._state.metadata_security == "deny" and category not in _NOT_METADATA:
+            denial = Fault(denied=True)
+            return denial.applied_to(_EMPTY), Outcome(category, "denied", denial.effects())
         if not self._state.limits.admit(category):
             return throttled(category), Outcome(category, "limited", {"status": 429})
         return self._respond(request, category, endpoint)

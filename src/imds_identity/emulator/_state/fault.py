@@ -34,7 +34,9 @@ class Fault:
         leg: on Arc, ``challenge`` for requests without a secret, ``answer`` for those with one.
         status: the HTTP status to send.
         retry_after: the Retry-After header, in seconds or as text.
-        headers: additional header fields.
+        denied: respond as the agent of the Metadata Security Protocol denies a request: no body,
+            a closed connection and status 403, unless ``status`` is another one.
+        headers: additional header fields: a mapping, or lines of ``Name: value``.
         body: the body to send.
         content_type: the Content-Type header to send.
         delay: seconds to wait before sending anything.
@@ -60,7 +62,8 @@ class Fault:
     leg: str | None = None
     status: int | None = None
     retry_after: float | str | None = None
-    headers: Mapping[str, str] | None = None
+    denied: bool = False
+    headers: Mapping[str, str] | str | None = None
     body: bytes | str | None = None
     content_type: str | None = None
     delay: float = 0.0
@@ -74,7 +77,8 @@ class Fault:
 
     def __post_init__(self) -> None:
         validate_fields(self, "A fault's ")
-        self._check_headers()
+        object.__setattr__(self, "headers", self.header_fields() or None)
+        self._check_headers(self.header_fields())
         if self.category != EVERY_CATEGORY and self.category not in CATEGORIES:
             raise ValueError(
                 f"A fault's category must be one of {', '.join(CATEGORIES)} or *, "
@@ -103,8 +107,19 @@ class Fault:
         if self.times == 0:
             raise ValueError("A fault's times cannot be 0, because it would never apply.")
 
-    def _check_headers(self) -> None:
-        sent: dict[str, object] = {**(self.headers or {}), "Content-Type": self.content_type or ""}
+    def header_fields(self) -> Mapping[str, str]:
+        """Return the additional header fields."""
+        if isinstance(self.headers, str):
+            lines = [line.partition(":") for line in self.headers.splitlines() if line.strip()]
+            if not all(colon for _, colon, _ in lines):
+                raise ValueError(
+                    f"A fault's headers must be lines of Name: value, not {self.headers!r}."
+                )
+            return {name.strip(): value.strip() for name, _, value in lines}
+        return self.headers or {}
+
+    def _check_headers(self, headers: Mapping[str, str]) -> None:
+        sent: dict[str, object] = {**headers, "Content-Type": self.content_type or ""}
         sent.setdefault("Retry-After", self.retry_after)
         if {str(name).lower() for name in sent} & _FRAMING:
             raise ValueError(
@@ -135,17 +150,24 @@ class Fault:
 
     def replaces_answer(self) -> bool:
         """Return whether it replaces the whole response, so that no endpoint must be called."""
-        return self.status is not None or self.reset or self.no_answer
+        return self.status is not None or self.reset or self.no_answer or self.denied
+
+    @property
+    def close(self) -> bool:
+        """Whether the connection is closed after the response."""
+        return self.denied
 
     def applied_to(self, response: Response) -> Response:
         """Return the response with the effects of this fault."""
         base = response
-        if self.status is not None:
+        if self.denied:
+            base = Response(403 if self.status is None else self.status)
+        elif self.status is not None:
             base = json_response(self.status, _error_document(self.status))
         if self.body is not None:
             body = self.body.encode() if isinstance(self.body, str) else self.body
             base = replace(base, body=body)
-        own = self.headers or {}
+        own = self.header_fields()
         overridden = {name.lower() for name in own}
         kept = {name: text for name, text in base.headers.items() if name.lower() not in overridden}
         headers = {**kept, **own}

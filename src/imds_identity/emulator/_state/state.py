@@ -48,6 +48,7 @@ class EmulatorState:
     events: Events
     first_events: Sequence[EventSpec]  # scheduled at every start and after a reset
     log: RequestLog
+    metadata_security: str = "off"
     latency: float = 0.0  # seconds before the response to an identity request is sent
     lock: threading.RLock = field(default_factory=threading.RLock)
 
