@@ -218,9 +218,59 @@ def test_disconnected_clients_do_not_affect_others(
 def test_invalid_http_gets_an_error_response(
     shared: Emulator, request_token: Send, request_bytes: Any, status: Any
 ) -> None:
+    before = shared.requests[-1].number if shared.requests else 0
     response = exchange(shared, request_bytes)
     assert response[9:12] == status
+    assert b"Server: IMDS/" in response
+    [record] = [record for record in shared.requests if record.number > before]
+    assert record.status == int(status)
     assert request_token(shared).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "method", "target"),
+    [
+        (b"nonsense\r\n\r\n", "?", "nonsense"),
+        (b"\x16\x03\x01\x02\x1b[31m\r\n\r\n", "?", r"\x16\x03\x01\x02\x1b[31m"),
+        (f"GET {PATH} HTTP/1.1\r\nBad Header: y\r\n\r\n".encode(), "GET", PATH),
+    ],
+)
+def test_malformed_request_is_recorded_with_its_request_line(
+    start_emulator: Start, request_bytes: bytes, method: str, target: str
+) -> None:
+    emulator = start_emulator()
+    with connect(emulator) as client:
+        client.sendall(request_bytes)
+        while client.recv(65536):
+            pass
+    record = emulator.requests[-1]
+    assert (record.method, record.target) == (method, target)
+    assert (record.status, record.note) == (400, "malformed")
+    assert "not valid HTTP" in record.answer
+    assert record.seconds is not None
+
+
+def test_data_of_a_later_malformed_request_is_not_recorded(start_emulator: Start) -> None:
+    emulator = start_emulator()
+    with connect(emulator) as client:
+        client.sendall(GOOD)
+        read_response(client)
+        client.sendall(b"GET / HTTP/1.1\r\nAuthorization: Basic password\x00\r\n\r\n")
+        while client.recv(65536):
+            pass
+    assert [(record.method, record.target) for record in emulator.requests][1:] == [("?", "")]
+    assert "password" not in repr(emulator.requests)
+
+
+def test_request_with_an_unreadable_body_is_recorded_with_its_target(
+    start_emulator: Start,
+) -> None:
+    emulator = start_emulator()
+    head = f"POST {PATH}{QUERY} HTTP/1.1\r\n{HEAD}Content-Length: 999999\r\n\r\n".encode()
+    assert exchange(emulator, head, b"x" * 300_000)[9:12] == b"413"
+    record = emulator.requests[-1]
+    assert (record.method, record.category, record.note) == ("POST", "identity", "malformed")
+    assert record.headers["metadata"] == "true"
 
 
 FRAGMENTS = [

@@ -130,7 +130,7 @@ class RunningEmulator:
         _add_openid(routes, openid)
         server_header = profiles.server_header(settings.profile)
         handler = RequestHandler(state, routes, self._hosts)
-        listener.serve(HttpServer(handler.handle, state.clock, name=server_header))
+        listener.serve(_http_server(handler, state, server_header))
         if settings.key_vault:
             self._add_key_vault(openid)
         if settings.admin_port is not None:
@@ -167,7 +167,7 @@ class RunningEmulator:
         routes.add("/secrets", "key-vault", KeyVaultEndpoint(state, url), prefix=True)
         _add_openid(routes, openid)
         handler = RequestHandler(state, routes, self._hosts)
-        server = HttpServer(handler.handle, state.clock, name=profiles.SERVER_NAME)
+        server = _http_server(handler, state, profiles.SERVER_NAME)
         authority = load_or_create_authority(state.keys, VAULT_CA, "imds-identity emulator root")
         tls = server_context(authority, self.directory(), settings.host, settings.allowed_hosts)
         listener.serve(server, tls)
@@ -191,6 +191,10 @@ class RunningEmulator:
         context = PageContext(self.endpoint, exports, vault.url if vault is not None else "")
         admin = AdminHandler(self._state, context, self._hosts)
         listener.serve(HttpServer(admin.handle, SystemClock(), name=profiles.SERVER_NAME))
+
+
+def _http_server(handler: RequestHandler, state: EmulatorState, name: str) -> HttpServer:
+    return HttpServer(handler.handle, state.clock, name=name, on_rejected=handler.log_rejected)
 
 
 def _add_openid(routes: Routes, openid: OpenIdEndpoint) -> None:

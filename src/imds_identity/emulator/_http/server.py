@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import struct
@@ -18,16 +19,18 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from .._messages import BadTargetError, Request, Response, json_response
+from .connection import Connection
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from .._clock import Clock
 
 _LOG = logging.getLogger(__name__)
 # aiohttp would log a traceback for each malformed request; this module logs its own errors.
 _SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 - not part of the logger hierarchy
+_INVALID = "The request is not valid HTTP."
 _MAX_HEAD_SIZE = 16 * 1024
 _MAX_BODY_SIZE = 256 * 1024
 _MAX_CONNECTIONS = 400
@@ -43,8 +46,16 @@ _RESET_ON_CLOSE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 class HttpServer:
     """Serves one handler on one listening socket; the handler must not block the loop."""
 
-    def __init__(self, handler: Callable[[Request], Response], clock: Clock, *, name: str) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Request], Response],
+        clock: Clock,
+        *,
+        name: str,
+        on_rejected: Callable[[Request, Response], Response] | None = None,
+    ) -> None:
         self._handler = handler
+        self._on_rejected = on_rejected
         self._clock = clock
         self._name = name
         self._date = (0, "")
@@ -55,6 +66,10 @@ class HttpServer:
         """Start to accept connections on a bound socket, and take ownership of it."""
         self._http = _LimitedServer(
             self._serve,
+            reject=lambda request: self._reject(request, 400, _INVALID),
+            send=lambda response: web.Response(
+                status=response.status, body=response.body, headers=self._headers(response)
+            ),
             request_factory=_request_factory(asyncio.get_running_loop()),
             handler_cancellation=True,
             access_log=None,
@@ -103,16 +118,19 @@ class HttpServer:
         try:
             return self._handler(await _read_request(request))
         except (BadTargetError, asyncio.TimeoutError) as error:
-            return json_response(
-                400, {"error": str(error) or "The request body did not arrive in time."}
-            )
+            message = str(error) or "The request body did not arrive in time."
+            return self._reject(_unread(request), 400, message)
         except web.HTTPRequestEntityTooLarge:
-            return json_response(413, {"error": "The request body is too large."})
+            return self._reject(_unread(request), 413, "The request body is too large.")
         except web.RequestPayloadError:
-            return json_response(400, {"error": "The request body is not valid HTTP."})
+            return self._reject(_unread(request), 400, "The request body is not valid HTTP.")
         except Exception:  # noqa: BLE001 - one request must not stop the server
             _LOG.exception("The emulator failed to handle %s %s", request.method, request.raw_path)
             return json_response(500, {"error": "Internal error of the emulator; see its log."})
+
+    def _reject(self, request: Request, status: int, message: str) -> Response:
+        response = json_response(status, {"error": message})
+        return response if self._on_rejected is None else self._on_rejected(request, response)
 
     async def _send(self, request: web.BaseRequest, response: Response) -> web.StreamResponse:
         delivery = response.delivery
@@ -149,6 +167,20 @@ class HttpServer:
 
 
 class _LimitedServer(web.Server):
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        *,
+        reject: Callable[[Request], Response],
+        send: Callable[[Response], web.Response],
+        **options: Any,
+    ) -> None:
+        super().__init__(handler, **options)
+        self._new_connection = functools.partial(Connection, self, reject, send)
+
+    def __call__(self) -> web.RequestHandler:
+        return self._new_connection(loop=self._loop, **self._kwargs)
+
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         connections = self.connections
@@ -174,11 +206,23 @@ async def _read_request(request: web.BaseRequest) -> Request:
             # aiohttp sends no error response after output; the interim response must not count.
             request.writer.output_size = 0
         body = await asyncio.wait_for(request.read(), _BODY_SECONDS)
-    headers = [
+    return Request.parse(
+        request.method, request.raw_path, _headers_of(request), body, request.remote or ""
+    )
+
+
+def _unread(request: web.BaseRequest) -> Request:
+    """Return a request whose target is malformed or whose body cannot be read."""
+    path = request.raw_path.partition("?")[0]
+    headers = _headers_of(request)
+    return Request(request.method, request.raw_path, path, (), headers, peer=request.remote or "")
+
+
+def _headers_of(request: web.BaseRequest) -> tuple[tuple[str, str], ...]:
+    return tuple(
         (name.decode("latin-1").lower(), value.decode("latin-1"))
         for name, value in request.raw_headers
-    ]
-    return Request.parse(request.method, request.raw_path, headers, body, request.remote or "")
+    )
 
 
 def _reset(request: web.BaseRequest) -> None:

@@ -78,10 +78,20 @@ class RequestHandler:
             # A health check is not a client's request: it is not logged and faults do not apply.
             return health(self._state.profile)
         started = time.monotonic()
-        state = self._state
-        with state.lock:
+        with self._state.lock:
             response, outcome = self._relay(*self._process(request))
-            record = state.log.add(request, response, outcome, state.clock.time())
+            return self._log(request, response, outcome, started)
+
+    def log_rejected(self, request: Request, response: Response) -> Response:
+        """Log a request that the server rejected, because it is not valid HTTP."""
+        category, _ = self._routes.find(request.path)
+        with self._state.lock:
+            return self._log(request, response, Outcome(category, "malformed"), time.monotonic())
+
+    def _log(
+        self, request: Request, response: Response, outcome: Outcome, started: float
+    ) -> Response:
+        record = self._state.log.add(request, response, outcome, self._state.clock.time())
         return replace(
             response, finished=functools.partial(self._finish, response, record, started)
         )
