@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _MAX_ATTEMPTS = 5
 _FIRST_PAUSE = 2.0
 _MAX_PAUSE = 16.0
+_SHORTEST_LAST_PAUSE = 1.0
 _MAX_DOUBLINGS = 16
 _MAX_RETRY_AFTER = 60.0
 _MAX_CONNECT_ATTEMPTS = 3
@@ -235,7 +236,11 @@ class Backoff:
             return None
         # Jitter on top of Retry-After: all throttled clients would return at the same moment.
         min_pause = max(rule.min_pause, at_least and at_least + self._random())
-        return self._noted(max(self._with_jitter(pause), min_pause))
+        seconds = self._with_jitter(pause)
+        if self._options.attempts is None and self._attempts >= _MAX_ATTEMPTS:
+            # Only the budget is left.
+            seconds = min(seconds, max(self._budget - self._paused, _SHORTEST_LAST_PAUSE))
+        return self._noted(max(seconds, min_pause))
 
     def _doublings(self) -> int:
         return min(self._attempts, _MAX_DOUBLINGS)
