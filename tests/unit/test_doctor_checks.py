@@ -48,8 +48,8 @@ from imds_identity.doctor._facts.facts import (
     ServiceProbe,
     WorkloadToken,
 )
+from imds_identity.doctor._facts.network import bypasses_proxy
 from imds_identity.doctor.diagnosis import CHECKS, run_checks
-from imds_identity.doctor.network import bypasses_proxy
 
 
 @pytest.fixture(autouse=True, params=WORDINGS)

@@ -20,6 +20,7 @@ from imds_identity._core.failure import Reason, Refused, SecretUnreadable, Unava
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.source import Source
 from imds_identity._core.token_request import TokenRequest
+from imds_identity._http.exchange import ErrorKind
 from imds_identity._http.messages import Response
 from imds_identity._platform.environment import Environment
 from imds_identity._sources.explain import explain
@@ -33,6 +34,8 @@ from imds_identity.doctor._facts.facts import (
     CachedToken,
     CacheState,
     Facts,
+    Hosting,
+    HostKind,
     Network,
     RequestRecord,
     Route,
@@ -54,8 +57,8 @@ pytestmark = pytest.mark.skipif(
 GUID = "5e29463d-71da-4fe0-8e69-999b57db23b0"
 KINDS = {name: kind for name, kind in vars(finding).items() if isinstance(kind, ArgumentKind)}
 PROGRAMS = (
-    "az", "azcmagent", "chronyc", "curl", "imds-identity", "ip", "kubectl", "log", "net",
-    "netstat", "ss", "sudo", "usermod",
+    "az", "azcmagent", "chronyc", "curl", "getent", "imds-identity", "ip", "kubectl", "log", "net",
+    "netstat", "resolvectl", "ss", "sudo", "systemctl", "usermod",
 )  # fmt: skip
 ATTACKS = (
     "$(touch x)", "`touch x`", "; touch x ;", "x; touch x #", "' ; touch x '", '" ; touch x "',
@@ -148,8 +151,8 @@ def machines(value: str) -> Iterator[Facts]:
     for scheme in ("http", "https"):
         source: Any = Source("imds", f"{scheme}://{value}/x", value)
         source.spec = detect(environment=Environment({})).spec
-        for refuses in (False, True):
-            connection = unreachable._replace(refused=refuses)
+        for kind in (ErrorKind.REFUSED, ErrorKind.NAME, ErrorKind.OTHER):
+            connection = unreachable._replace(connect_kind=kind)
             yield facts(bad, source=source, probe=connection)
     request = TokenRequest("https://vault.azure.net", identity)
     for failure in (
@@ -158,6 +161,8 @@ def machines(value: str) -> Iterator[Facts]:
         Unavailable(value, hint),
     ):
         yield facts(probe=broken._replace(failure=failure, requests=(token._replace(status=418),)))
+    for host in HostKind:
+        yield facts(probe=unreachable, hosting=Hosting(host, value, value))
     claims = {"oid": value, "nbf": 0, "exp": 2e9}
     source = detect(environment=Environment({}))
     old = CachedToken("r", source.key_endpoint, str(identity), "old", 60)

@@ -20,7 +20,7 @@ from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
 from imds_identity._core.secret import Secret
 from imds_identity._http import connection as http_connection
 from imds_identity._http.connection import Deadline
-from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError, send
+from imds_identity._http.exchange import ConnectFailed, ErrorKind, ReadFailed, TransportError, send
 from imds_identity._http.messages import MAX_BODY, Request, Response
 from imds_identity._http.requests_transport import send_by_requests
 from imds_identity._http.runner import ExchangeRunner
@@ -219,8 +219,9 @@ def test_reset_is_read_failed() -> None:
         at_once = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
 
-    with serving(reset) as server, pytest.raises(ReadFailed, match=r"reset|aborted"):
+    with serving(reset) as server, pytest.raises(ReadFailed, match=r"reset|aborted") as raised:
         sent(server.url)
+    assert raised.value.kind is ErrorKind.RESET
 
 
 @pytest.mark.parametrize("framed", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import errno
 import functools
 import http.client
 import io
@@ -12,7 +13,7 @@ import threading
 
 from .._core.failure import Malformed, sanitize
 from .._platform.threads import check_ending, close_at_end, start_thread
-from .exchange import ConnectFailed, ReadFailed
+from .exchange import ConnectFailed, ErrorKind, ReadFailed
 from .local_errors import local_failure
 from .messages import MAX_BODY
 
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
 _MAX_OVERHEAD = 8
 # Minimum seconds for each address of a name: an unreachable one leaves time for the next.
 _MIN_SECONDS_PER_ADDRESS = 1.0
+
+
+_KINDS = {
+    errno.ECONNREFUSED: ErrorKind.REFUSED,
+    **dict.fromkeys((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN), ErrorKind.NO_ROUTE),
+    **dict.fromkeys((errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT), ErrorKind.FORBIDDEN),
+}
 
 
 class Deadline:
@@ -98,6 +106,18 @@ class BoundedConnection(http.client.HTTPConnection):
         return bounded_response(sock, self._deadline, self._max_body, **kwargs)
 
 
+def kind_of(error: Exception) -> ErrorKind:
+    """Return the kind of an error that the system reported."""
+    if isinstance(error, socket.gaierror):
+        return ErrorKind.NAME
+    if isinstance(error, TimeoutError):
+        return ErrorKind.TIMEOUT
+    if isinstance(error, ConnectionResetError | BrokenPipeError | ConnectionAbortedError):
+        return ErrorKind.RESET
+    number = error.errno if isinstance(error, OSError) else None
+    return _KINDS.get(number or 0, ErrorKind.OTHER)
+
+
 def connect(host: str, port: int, seconds: float, clock: Clock) -> socket.socket:
     """Return a socket connected to ``host``; try all of its addresses.
 
@@ -112,7 +132,7 @@ def connect(host: str, port: int, seconds: float, clock: Clock) -> socket.socket
     """
     end = clock.now() + seconds
     addresses = _resolve(host, port, seconds)
-    reason = ""
+    reason, problem = "", ErrorKind.TIMEOUT
     for others, address in zip(range(len(addresses))[::-1], addresses, strict=True):
         remaining = end - clock.now()
         if remaining <= 0:
@@ -125,8 +145,8 @@ def connect(host: str, port: int, seconds: float, clock: Clock) -> socket.socket
         except OSError as error:
             if failure := local_failure(error):
                 raise failure from None
-            reason = error.strerror or type(error).__name__
-    raise ConnectFailed(reason or f"no connection within {seconds:.0f} s")
+            reason, problem = error.strerror or type(error).__name__, kind_of(error)
+    raise ConnectFailed(reason or f"no connection within {seconds:.0f} s", problem)
 
 
 def bounded_response(
@@ -209,7 +229,8 @@ class _BoundedReader(io.RawIOBase):
 
 def timed_out(seconds: float) -> ReadFailed:
     """Return the error to raise past a deadline."""
-    return ReadFailed(f"no complete response within {round(seconds, 1):g} s")
+    text = f"no complete response within {round(seconds, 1):g} s"
+    return ReadFailed(text, ErrorKind.TIMEOUT)
 
 
 def too_large(max_body: int = MAX_BODY) -> Malformed:
@@ -269,12 +290,13 @@ def _resolve(host: str, port: int, seconds: float) -> list[Any]:
     try:
         return look_up(socket.AI_NUMERICHOST)
     except socket.gaierror:
-        timeout = ConnectFailed(f"its name was not resolved within {seconds:.0f} s")
+        text = f"its name was not resolved within {seconds:.0f} s"
+        timeout = ConnectFailed(text, ErrorKind.NAME_TIMEOUT)
     try:
         return call_with_timeout(look_up, seconds, timeout)
     except socket.gaierror as error:
         text = error.strerror or "its name does not resolve"
-        raise local_failure(error) or ConnectFailed(text) from None
+        raise local_failure(error) or ConnectFailed(text, ErrorKind.NAME) from None
 
 
 def _connected(address: Any, seconds: float) -> socket.socket:

@@ -16,6 +16,7 @@ If no complete response arrives, the runner throws a `TransportError` into the e
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -46,10 +47,30 @@ class Pause(NamedTuple):
     seconds: float
 
 
+class ErrorKind(enum.Enum):
+    """The cause of a `TransportError`. Messages may change, but these values do not."""
+
+    OTHER = "other"
+    NAME = "name"  # the host name does not resolve
+    NAME_TIMEOUT = "name-timeout"
+    FORBIDDEN = "forbidden"  # the system does not let this process connect
+    NO_ROUTE = "no-route"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    RESET = "reset"  # closed or reset by the other side before the response
+    INCOMPLETE = "incomplete"  # the response began
+    PROXY = "proxy"  # a proxy did not open a tunnel
+    PROXY_AUTHENTICATION = "proxy-authentication"
+
+
 class TransportError(Exception):
     """No complete response. ``seconds`` is the time until the failure."""
 
     seconds = 0.0
+
+    def __init__(self, text: str = "", kind: ErrorKind = ErrorKind.OTHER) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class ConnectFailed(TransportError):

@@ -23,9 +23,10 @@ from .connection import (
     bounded_response,
     check_encoding,
     connect,
+    kind_of,
     read_all,
 )
-from .exchange import ConnectFailed, ReadFailed
+from .exchange import ConnectFailed, ErrorKind, ReadFailed
 from .local_errors import local_failure
 from .messages import Request, Response
 from .transport_errors import invalid_url, plain_headers, system_message
@@ -44,6 +45,7 @@ _INVALID = (
 )
 # urllib3's is about a fingerprint; the ssl module's is about a handshake.
 _UNTRUSTED = (ssl.SSLCertVerificationError, urllib3.exceptions.SSLError)
+_PROXY_LOGIN = "Tunnel connection failed: 407"
 REQUESTS_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
 """Exceptions that requests raises, and those of urllib3 that it passes on."""
 
@@ -111,12 +113,20 @@ def transport_error_from_requests(error: Exception, request: Request) -> Excepti
             reason=Reason.TLS,
         )
     if isinstance(error, requests.ConnectTimeout):
-        return ConnectFailed(f"no connection within {request.connect_seconds:g} s")
+        text = f"no connection within {request.connect_seconds:g} s"
+        return ConnectFailed(text, ErrorKind.TIMEOUT)
     if isinstance(reason, NewConnectionError):
-        return ConnectFailed(system_message(reason, request))
+        return ConnectFailed(system_message(reason, request), _kind_of(error, reason))
     if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
-        return ReadFailed(f"no response within {request.seconds:g} s")
-    return ReadFailed(system_message(reason, request))
+        return ReadFailed(f"no response within {request.seconds:g} s", ErrorKind.TIMEOUT)
+    return ReadFailed(system_message(reason, request), _kind_of(error, reason))
+
+
+def _kind_of(error: Exception, reason: Exception) -> ErrorKind:
+    if not isinstance(error, requests.exceptions.ProxyError):
+        return kind_of(reason)
+    needs_login = _PROXY_LOGIN in str(reason)  # http.client has no class for it
+    return ErrorKind.PROXY_AUTHENTICATION if needs_login else ErrorKind.PROXY
 
 
 def _innermost(error: Exception) -> Exception:

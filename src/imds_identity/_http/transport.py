@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from .connection import BoundedConnection, check_encoding, read_all
-from .exchange import ReadFailed
+from .exchange import ErrorKind, ReadFailed
 from .messages import Request, Response
 from .transport_errors import invalid_url, plain_headers, transport_error_from
 
@@ -120,7 +120,11 @@ def _body_of(response: http.client.HTTPResponse, max_body: int) -> bytes:
         ReadFailed: if it is not complete in time.
     """
     check_encoding(response.headers)
-    body = read_all(iter(functools.partial(response.read, _CHUNK), b""), max_body)
+    try:
+        body = read_all(iter(functools.partial(response.read, _CHUNK), b""), max_body)
+    except ReadFailed as error:  # as opposed to a server that sends nothing
+        raise ReadFailed(str(error), ErrorKind.INCOMPLETE) from None
     if response.length:
-        raise ReadFailed(f"the response ended {response.length} bytes early")
+        text = f"the response ended {response.length} bytes early"
+        raise ReadFailed(text, ErrorKind.INCOMPLETE)
     return body

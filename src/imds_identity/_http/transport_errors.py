@@ -15,8 +15,8 @@ from .._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from .._core.secret import Secret
 from .._core.source import shown_url, url_secrets
 from .._version import __version__
-from .connection import timed_out
-from .exchange import ConnectFailed, ReadFailed, TransportError
+from .connection import kind_of, timed_out
+from .exchange import ConnectFailed, ErrorKind, ReadFailed, TransportError
 from .local_errors import local_failure, safe_text
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def transport_error_from(error: Exception, request: Request) -> Exception:
     if isinstance(error, OSError):
         return _from_os_error(error, request)
     if isinstance(error, http.client.HTTPException):
-        return ReadFailed(system_message(error, request))
+        is_partial = isinstance(error, http.client.IncompleteRead)
+        kind = ErrorKind.INCOMPLETE if is_partial else ErrorKind.OTHER
+        return ReadFailed(system_message(error, request), kind)
     error_text = redacted(safe_text(error), request)
     return Refused(
         f"the transport or one of its hooks raised {type(error).__name__}: {error_text}",
@@ -96,5 +98,5 @@ def _from_os_error(error: OSError, request: Request) -> TransportError:
     if isinstance(error, TimeoutError) and not error_text:
         return timed_out(request.seconds)
     if error.errno in _NO_ROUTE or isinstance(error, socket.gaierror):
-        return ConnectFailed(error_text or type(error).__name__)
-    return ReadFailed(error_text or type(error).__name__)
+        return ConnectFailed(error_text or type(error).__name__, kind_of(error))
+    return ReadFailed(error_text or type(error).__name__, kind_of(error))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import sanitize
 from .._version import __version__
-from . import arc, cache, clock, host, identity, network, service, source, token
+from . import arc, cache, clock, connection, host, identity, network, service, source, token
 from ._catalog.checks import CATALOG
 from .finding import Finding, unknown
 
@@ -37,9 +37,11 @@ CHECKS: dict[str, Callable[[Facts], Verdict]] = {
     "II022": network.check_network_interface,
     "II030": arc.check_agent_running,
     "II031": arc.check_agent_port,
-    "II023": network.check_connection,
+    "II024": connection.check_proxies,
+    "II027": connection.check_certificate,
+    "II023": connection.check_connection,
     "II025": service.check_responder,
-    "II026": service.check_response,
+    "II026": connection.check_response,
     "II040": service.check_shared_backoff,
     "II041": service.check_throttling,
     "II032": arc.check_key_file_access,
@@ -56,7 +58,6 @@ CHECKS: dict[str, Callable[[Facts], Verdict]] = {
     "II062": token.check_token_claims,
     "II071": clock.check_token_validity,
     "II004": source.check_client_id_variable,
-    "II024": network.check_proxies,
     "II080": cache.check_cache_directory,
     "II081": cache.check_cache_contents,
     "II090": source.check_firmware,

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from .._core.failure import sanitize
+from .._http.exchange import ErrorKind
 from ._facts.network import best_route
 from .finding import (
     ADDRESS,
     GATEWAY,
-    HOST,
-    HOST_AND_PORT,
     INTERFACE,
     Verdict,
     argument,
@@ -106,7 +102,8 @@ def _default_route(network: Network) -> Route | None:
 def _find_wrong_route(facts: Facts) -> Verdict | None:
     """Return the verdict if requests bypass the primary interface."""
     network = facts.network
-    problem = failure if facts.probe.connect_error and not facts.probe.refused else warning
+    is_lost = facts.probe.connect_error and facts.probe.connect_kind is not ErrorKind.REFUSED
+    problem = failure if is_lost else warning
     remedy = _add_route_command(network)
     route = best_route(network.routes or (), network.address)
     default = _default_route(network)
@@ -153,86 +150,6 @@ def _own_addresses(document: Mapping[str, object]) -> Iterator[str]:
                 yield str(address["privateIpAddress"])
     except (KeyError, TypeError, IndexError):
         return
-
-
-def check_connection(facts: Facts) -> Verdict:
-    """Check that the endpoint accepts connections."""
-    probe = facts.probe
-    if probe.connect_seconds is not None and not probe.connect_error:
-        return ok(f"connected in {probe.connect_seconds * 1000:.0f} ms")
-    if facts.network.problem:
-        return skipped("there is no route to connect over")
-    if not probe.connect_error:
-        return skipped("no connection was attempted, because requests may go through a proxy")
-    host = sanitize(urlsplit(facts.source.endpoint).netloc)
-    server = argument(host, HOST_AND_PORT)
-    seen = f"{host}: {probe.connect_error}"
-    if not facts.source.is_per_machine and facts.source.endpoint.startswith("https"):
-        return failure(
-            seen,
-            f"{host} cannot be reached",
-            f"curl -sv https://{server}; allow connections to this host, or set the proxy: export "
-            "HTTPS_PROXY=…",
-        )
-    if probe.refused:
-        return failure(
-            seen,
-            f"no process listens at {host}, or a firewall refuses the connection",
-            f"look for {server} in the listening sockets: sudo ss -ltnp; in the firewall rules: "
-            "sudo iptables -S OUTPUT",
-        )
-    return failure(
-        seen,
-        f"packets to {host}{_from_container(facts)} are lost: a firewall, a network policy or a "
-        "wrong route drops them",
-        f"curl -sv --noproxy '*' -m 2 -H Metadata:true http://{server}/metadata/versions; "
-        "sudo iptables -S; sudo nft list ruleset",
-    )
-
-
-def _from_container(facts: Facts) -> str:
-    container = facts.system.container
-    return f" from this {container} container" if container else ""
-
-
-def check_proxies(facts: Facts) -> Verdict:
-    """Check whether clients that use proxy settings would send metadata requests to a proxy."""
-    environment, host = facts.environment, urlsplit(facts.source.endpoint).hostname or ""
-    scheme = urlsplit(facts.source.endpoint).scheme
-    names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY")
-    proxies = [name for name in names if environment[name]]
-    if not proxies:
-        return ok("no proxy is set")
-    if not facts.source.is_per_machine:
-        return ok(f"{proxies[0]} is set, and is used for services on the internet")
-    no_proxy = environment["no_proxy"] or environment["NO_PROXY"]
-    if bypasses_proxy(host, no_proxy):
-        return ok(f"{proxies[0]} is set, and NO_PROXY contains {host}")
-    problem = f"does not contain {host}" if no_proxy else "is not set"
-    return warning(
-        f"{proxies[0]} is set, and NO_PROXY {problem}",
-        f"{proxies[0]} makes other clients send requests for {host} to a proxy, which fails or "
-        "returns a token of the proxy's own machine; this package never uses the proxy",
-        f"export NO_PROXY={argument(host, HOST)}{',$NO_PROXY' if no_proxy else ''}",
-    )
-
-
-def bypasses_proxy(host: str, no_proxy: str) -> bool:
-    """Return whether ``NO_PROXY`` has the host's name, a suffix, its address or its network."""
-    for entry in no_proxy.replace(" ", "").lower().split(","):
-        name = entry.partition(":")[0].lstrip(".")
-        if entry == "*" or (name and (host == name or host.endswith(f".{name}"))):
-            return True
-        if "/" in entry and _is_in(host, entry):
-            return True
-    return False
-
-
-def _is_in(host: str, network: str) -> bool:
-    try:
-        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
-    except ValueError:
-        return False
 
 
 def _is_loopback(address: str) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ._facts.facts import Facts, RequestRecord
 
 _NOT_REQUESTED = "no request was sent"
+_GATEWAY = (502, 504)
 _PROXIES = ("squid", "envoy", "haproxy", "varnish", "zscaler", "bluecoat", "mitmproxy", "tinyproxy")
 _OTHER_CLOUD = (
     "use a credential of that cloud, or connect the machine to Azure Arc: azcmagent connect"
@@ -73,7 +74,7 @@ def _describe(request: RequestRecord) -> str:
 
 def _identify_other_server(request: RequestRecord) -> Verdict | None:
     """Return the verdict on a response of a known other server, or None."""
-    for identify in (_other_cloud, _docker, _proxy, _portal):
+    for identify in (_other_cloud, _docker, _proxy, _portal, _gateway):
         if verdict := identify(request):
             return verdict
     return None
@@ -143,21 +144,16 @@ def _portal(request: RequestRecord) -> Verdict | None:
     return None
 
 
-def check_response(facts: Facts) -> Verdict:
-    """Check that requests get a response in time once the connection is made."""
-    requests = facts.probe.requests
-    if not requests:
-        return skipped(_NOT_REQUESTED)
-    if facts.probe.connect_error:
-        return skipped("no connection was made")
-    if any(request.status for request in requests):
-        parts = (f"{r.path} {r.status or r.error} in {r.seconds * 1000:.0f} ms" for r in requests)
-        return ok("; ".join(parts))
+def _gateway(request: RequestRecord) -> Verdict | None:
+    server, content_type = (request.headers.get(name, "") for name in ("server", "content-type"))
+    if request.status not in _GATEWAY or server.startswith("IMDS") or "json" in content_type:
+        return None
     return failure(
-        f"{requests[-1].path}: {requests[-1].error}",
-        "the server accepts the connection but does not respond: the service is overloaded, or a "
-        "proxy or firewall drops the requests",
-        "try again in a few minutes; then look for redirecting rules: sudo iptables -t nat -S",
+        _describe(request),
+        "a gateway or a proxy responds in place of the service, which it cannot reach (HTTP "
+        f"{request.status}, {_server_name(request)})",
+        "exempt the service from the proxy, the sidecar or the redirecting firewall rule: sudo "
+        "iptables -t nat -S; env | grep -i proxy",
     )
 
 

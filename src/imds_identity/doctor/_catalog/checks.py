@@ -138,6 +138,13 @@ CATALOG = {
         "curl connects, then waits.",
         "Try again in a few minutes; then look for a proxy or a redirecting firewall rule.", _TOKEN,
     ),
+    "II027": CatalogEntry(
+        "TLS certificate", "the issuer of the server's certificate, and REQUESTS_CA_BUNDLE",
+        "A proxy that inspects the traffic signs certificates with its own authority, or another "
+        "server responds.",
+        "curl -v https://login.microsoftonline.com shows the issuer.",
+        "export REQUESTS_CA_BUNDLE=FILE, with that issuer's certificate in FILE.", _WORKLOAD,
+    ),
     "II030": CatalogEntry(
         "Azure Arc agent", "the agent's program, and its port",
         "The agent is not running, or was never installed.",

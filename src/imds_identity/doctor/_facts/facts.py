@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..._http.exchange import ErrorKind
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -49,6 +51,7 @@ class RequestRecord(NamedTuple):
     headers: Mapping[str, str] = {}  # selected response headers, by lower-case name
     body_start: str = ""  # of a metadata response; empty for token responses
     error: str = ""  # why there was no response
+    kind: ErrorKind = ErrorKind.OTHER  # the same, for code
     seconds: float = 0.0
     connect_failed: bool = False
     clock_offset: float | None = None  # seconds that this clock is ahead of the Date header
@@ -59,13 +62,20 @@ class ServiceProbe(NamedTuple):
 
     connect_seconds: float | None = None  # None if it failed or was left to the requests
     connect_error: str = ""  # of the first attempt or of any request
-    refused: bool = False  # as opposed to timed out
+    connect_kind: ErrorKind = ErrorKind.OTHER
     metadata: RequestRecord | None = None
     document: Mapping[str, object] | None = None  # the metadata, if it was a JSON object
     requests: tuple[RequestRecord, ...] = ()  # in the order in which they were sent
     claims: Mapping[str, object] | None = None  # None if there is no token
     failure: Failure | None = None  # why there is no token
     default_identity_works: bool | None = None  # a token request without a selector succeeds
+
+
+class Tls(NamedTuple):
+    """Why the server's certificate is not trusted."""
+
+    issuer: str = ""  # of the server's certificate; empty if unknown
+    bundle_problem: str = ""  # why the file in REQUESTS_CA_BUNDLE cannot be read
 
 
 class Agent(NamedTuple):
@@ -161,6 +171,7 @@ class Facts(NamedTuple):
     endpoint_problem: str = ""  # why the source's endpoint cannot be used
     network: Network = Network()
     probe: ServiceProbe = ServiceProbe()
+    tls: Tls = Tls()
     agent: Agent = Agent()
     cache: CacheState = CacheState()
     workload: WorkloadToken = WorkloadToken()

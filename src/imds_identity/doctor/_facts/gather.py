@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..._core.failure import Failure
+from ..._core.failure import Failure, Reason
 from ..._core.scope import resource_of
 from ..._platform.clock import SYSTEM_CLOCK
 from ..._platform.environment import Environment
@@ -14,12 +14,13 @@ from ..._sources.firmware import firmware
 from ..._sources.registry import detect
 from ..._sources.workload_identity import WorkloadSource
 from .agent import gather_agent
-from .facts import Agent, Facts, ServiceProbe, WorkloadToken
+from .facts import Agent, Facts, ServiceProbe, Tls, WorkloadToken
 from .hosting import gather_hosting
 from .network import gather_network
 from .service_probe import host_and_port, probe_service
 from .shared_cache import gather_cache
 from .system import gather_system, read_workload_token
+from .tls import gather_tls
 
 if TYPE_CHECKING:
     import os
@@ -68,8 +69,10 @@ def _add_service_facts(
 ) -> Facts:
     request_token = facts.cache.backoff_seconds <= 0
     probe = probe_service(source, identity, resource, SYSTEM_CLOCK, request_token=request_token)
+    is_untrusted = probe.failure is not None and probe.failure.reason is Reason.TLS
     return facts._replace(
         probe=probe,
+        tls=gather_tls(source, facts.environment) if is_untrusted else Tls(),
         network=gather_network(*host_and_port(source)),
         agent=_agent(facts, source, probe),
         workload=_workload_token(source),

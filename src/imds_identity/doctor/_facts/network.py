@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from .facts import Network, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from ..._platform.environment import Environment
 
 # The tables of this thread, because each thread may be in its own network namespace.
 _TABLES = "/proc/thread-self/net/"
@@ -33,6 +36,49 @@ def gather_network(host: str, port: int) -> Network:
         _has_ipv4(_read_table("fib_trie")),
         _has_ipv6(_read_table("if_inet6")),
     )
+
+
+class Proxy(NamedTuple):
+    """A proxy that the environment names."""
+
+    variable: str
+    server: str  # host and port; empty if the value is not a URL
+
+
+def proxy_for(environment: Environment, endpoint: str) -> Proxy | None:
+    """Return the proxy that clients use for ``endpoint``, if NO_PROXY does not exempt it."""
+    parts = urlsplit(endpoint)
+    scheme = parts.scheme
+    for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"):
+        if environment[name]:
+            exempt = environment["no_proxy"] or environment["NO_PROXY"]
+            if bypasses_proxy(parts.hostname or "", exempt):
+                return None
+            return Proxy(name, _server(environment[name]))
+    return None
+
+
+def _server(url: str) -> str:
+    """Return the host and the port in a proxy's URL, without user and password."""
+    return (url if "://" in url else f"//{url}").partition("//")[2].rpartition("@")[2].strip("/")
+
+
+def bypasses_proxy(host: str, no_proxy: str) -> bool:
+    """Return whether ``NO_PROXY`` has the host's name, a suffix, its address or its network."""
+    for entry in no_proxy.replace(" ", "").lower().split(","):
+        name = entry.partition(":")[0].lstrip(".")
+        if entry == "*" or (name and (host == name or host.endswith(f".{name}"))):
+            return True
+        if "/" in entry and _is_in(host, entry):
+            return True
+    return False
+
+
+def _is_in(host: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def best_route(routes: Iterable[Route], address: str) -> Route | None:
@@ -107,7 +153,11 @@ def run_route_print() -> str:
 
 def _source_address(address: str, port: int) -> tuple[str, str]:
     """Return the local address for requests to ``address``, or why the kernel has no route."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+    try:
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    except OSError:  # forbidden, which is not a problem of the route
+        return "", ""
+    with udp:
         try:
             udp.connect((address, port))  # a UDP connect looks up the route and sends nothing
             return str(udp.getsockname()[0]), ""

@@ -5,7 +5,6 @@ Everything together takes less than five seconds and eight requests. No token is
 
 from __future__ import annotations
 
-import errno
 import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,8 +14,9 @@ from ..._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from ..._core.identity import SYSTEM_ASSIGNED
 from ..._core.source import shown_url
 from ..._core.token_request import TokenRequest
+from ..._http.connection import kind_of
 from ..._http.dates import http_date
-from ..._http.exchange import ConnectFailed, TransportError
+from ..._http.exchange import ConnectFailed, ErrorKind, TransportError
 from ..._http.messages import Request, Response
 from ..._http.retry_options import RetryOptions
 from ..._http.runner import ExchangeRunner
@@ -46,7 +46,6 @@ _RECORDED_HEADERS = (
     "connection", "content-type", "date", "location", "metadata-flavor", "proxy-authenticate",
     "retry-after", "server", "via", "www-authenticate", "x-cache", "x-envoy-upstream-service-time",
 )  # fmt: skip
-_REFUSED = (errno.ECONNREFUSED, 10061)
 
 
 class RecordingSender:
@@ -76,8 +75,12 @@ class RecordingSender:
         except (TransportError, Failure) as error:
             text, seconds = sanitize(str(error)), self.clock.now() - started
             connect_failed = isinstance(error, ConnectFailed)
-            record = RequestRecord(path, error=text, seconds=seconds, connect_failed=connect_failed)
-            self.records.append(record)
+            kind = error.kind if isinstance(error, TransportError) else ErrorKind.OTHER
+            self.records.append(
+                RequestRecord(
+                    path, error=text, kind=kind, seconds=seconds, connect_failed=connect_failed
+                )
+            )
             raise
         self.records.append(_record(path, response))
         return response
@@ -102,10 +105,11 @@ def probe_service(
 
 def _with_requests(probe: ServiceProbe, requests: tuple[RequestRecord, ...]) -> ServiceProbe:
     """Add the requests, and their connection error if no request was able to connect."""
-    connect_error = probe.connect_error
+    probe = probe._replace(requests=requests)
     if requests and all(request.connect_failed for request in requests):
-        connect_error = requests[-1].error
-    return probe._replace(requests=requests, connect_error=connect_error)
+        last = requests[-1]
+        return probe._replace(connect_error=last.error, connect_kind=last.kind)
+    return probe
 
 
 def _try_connect(source: TokenSource, clock: Clock) -> ServiceProbe:
@@ -120,11 +124,12 @@ def _try_connect(source: TokenSource, clock: Clock) -> ServiceProbe:
     try:
         with socket.create_connection((host, port), _CONNECT_SECONDS):
             return ServiceProbe(connect_seconds=clock.now() - started)
-    except TimeoutError:
-        return ServiceProbe(connect_error=f"no connection within {_CONNECT_SECONDS:g} s")
     except OSError as error:
+        kind = kind_of(error)
         message = sanitize(error.strerror or str(error))
-        return ServiceProbe(connect_error=message, refused=error.errno in _REFUSED)
+        if kind is ErrorKind.TIMEOUT:
+            message = f"no connection within {_CONNECT_SECONDS:g} s"
+        return ServiceProbe(connect_error=message, connect_kind=kind)
 
 
 def host_and_port(source: TokenSource) -> tuple[str, int]:

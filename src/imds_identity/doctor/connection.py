@@ -1,0 +1,192 @@
+"""Checks of what exactly went wrong with a connection or a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from .._core.failure import Reason, sanitize
+from .._http.exchange import ErrorKind
+from .._sources.workload_identity import WORKLOAD_IDENTITY
+from ._facts.facts import HostKind
+from ._facts.network import proxy_for
+from .finding import HOST, HOST_AND_PORT, Verdict, argument, failure, ok, skipped, warning
+
+if TYPE_CHECKING:
+    from ._facts.facts import Facts
+    from ._facts.network import Proxy
+
+_PROXY_ERRORS = (ErrorKind.PROXY, ErrorKind.PROXY_AUTHENTICATION)
+_NAMES = {
+    ErrorKind.NAME: "the name {host} does not resolve",
+    ErrorKind.NAME_TIMEOUT: "the DNS server did not resolve the name {host} in time",
+}
+_SOCKETS = (
+    "systemctl show SERVICE -p RestrictAddressFamilies -p SystemCallFilter -p IPAddressDeny; in a "
+    "container, its seccomp profile"
+)
+_UNANSWERED = {
+    ErrorKind.RESET: (
+        "the connection is reset before a response: a firewall or a proxy closes it, or the "
+        "service is restarting"
+    ),
+    ErrorKind.INCOMPLETE: (
+        "the response begins but is not complete in time: a proxy, a firewall or a full network "
+        "delays or cuts it off"
+    ),
+    ErrorKind.TIMEOUT: (
+        "the server accepts the connection but does not respond: the service is overloaded, or a "
+        "proxy or firewall drops the requests"
+    ),
+}
+_NOT_HTTP = "the server accepts the connection, but its response is not HTTP"
+_REDIRECTS = "try again in a few minutes; then look for redirecting rules: sudo iptables -t nat -S"
+
+
+def check_connection(facts: Facts) -> Verdict:
+    """Check that the endpoint accepts connections."""
+    probe = facts.probe
+    if probe.connect_seconds is not None and not probe.connect_error:
+        return ok(f"connected in {probe.connect_seconds * 1000:.0f} ms")
+    if facts.network.problem:
+        return skipped("there is no route to connect over")
+    if not probe.connect_error:
+        return skipped("no connection was attempted, because requests may go through a proxy")
+    if _used_proxy(facts):
+        return skipped("requests go through a proxy")
+    host = sanitize(urlsplit(facts.source.endpoint).netloc)
+    return failure(f"{host}: {probe.connect_error}", *_connect_problem(facts, host))
+
+
+def _connect_problem(facts: Facts, host: str) -> tuple[str, str]:
+    """Return why there is no connection, and the remedy."""
+    kind, server = facts.probe.connect_kind, argument(host, HOST_AND_PORT)
+    if kind is ErrorKind.FORBIDDEN:
+        meaning = f"the system forbids this process to connect to {host}: a seccomp filter, "
+        return meaning + "systemd's RestrictAddressFamilies= or a security policy", _SOCKETS
+    if kind in _NAMES:
+        name = argument(urlsplit(f"//{host}").hostname, HOST)
+        meaning, remedy = _NAMES[kind].format(host=host), f"getent hosts {name}; resolvectl status"
+    elif not facts.source.is_per_machine and facts.source.endpoint.startswith("https"):
+        meaning = f"{host} cannot be reached"
+        remedy = f"curl -sv https://{server}; allow connections to this host, or set the proxy: "
+        remedy += "export HTTPS_PROXY=…"
+    elif kind is ErrorKind.REFUSED:
+        meaning = f"no process listens at {host}, or a firewall refuses the connection"
+        remedy = f"look for {server} in the listening sockets: sudo ss -ltnp; in the firewall "
+        remedy += "rules: sudo iptables -S OUTPUT"
+    else:
+        meaning = f"packets to {host}{_from_container(facts)} are lost: a firewall, a network "
+        meaning += "policy or a wrong route drops them"
+        remedy = _find_firewall(facts, server)
+    variable = facts.source.variable
+    if facts.source.is_per_machine and variable:
+        return f"{variable} names {host}: {meaning}", f"unset {facts.source.settings_to_unset}"
+    return meaning, remedy
+
+
+def _find_firewall(facts: Facts, server: str) -> str:
+    if facts.hosting.kind is HostKind.KUBERNETES:
+        return "kubectl get networkpolicy --all-namespaces"
+    return (
+        f"curl -sv --noproxy '*' -m 2 -H Metadata:true http://{server}/metadata/versions; "
+        "sudo iptables -S; sudo nft list ruleset"
+    )
+
+
+def _from_container(facts: Facts) -> str:
+    container = facts.system.container
+    return f" from this {container} container" if container else ""
+
+
+def check_certificate(facts: Facts) -> Verdict:
+    """Check that the server's TLS certificate is trusted."""
+    problem, tls = facts.probe.failure, facts.tls
+    if not facts.source.endpoint.startswith("https"):
+        return skipped("the endpoint does not use TLS")
+    if problem is None or problem.reason is not Reason.TLS:
+        return ok("no certificate was rejected")
+    host = sanitize(urlsplit(facts.source.endpoint).netloc)
+    if tls.bundle_problem:
+        return failure(
+            f"{host}: REQUESTS_CA_BUNDLE: {tls.bundle_problem}",
+            "the file in REQUESTS_CA_BUNDLE cannot be used, so no certificate is trusted",
+            "unset REQUESTS_CA_BUNDLE",
+        )
+    issuer = f"issued by {tls.issuer}" if tls.issuer else "of an unknown issuer"
+    return failure(
+        f"{host}: {problem.problem}",
+        f"the TLS certificate of {host}, {issuer}, is not trusted: a proxy inspects the traffic, "
+        "or another server responds",
+        "export REQUESTS_CA_BUNDLE=FILE, with that issuer's certificate in FILE",
+    )
+
+
+def check_response(facts: Facts) -> Verdict:
+    """Check that requests get a response in time once the connection is made."""
+    requests, problem = facts.probe.requests, facts.probe.failure
+    if not requests:
+        return skipped("no request was sent")
+    last = requests[-1]
+    if facts.probe.connect_error:
+        return skipped("no connection was made")
+    if last.kind in _PROXY_ERRORS or (problem is not None and problem.reason is Reason.TLS):
+        return skipped("no connection to the service was made")
+    if last.status or facts.probe.claims is not None:
+        parts = (f"{r.path} {r.status or r.error} in {r.seconds * 1000:.0f} ms" for r in requests)
+        return ok("; ".join(parts))
+    meaning = _UNANSWERED.get(last.kind, _NOT_HTTP)
+    return failure(f"{last.path}: {last.error}", meaning, _REDIRECTS)
+
+
+def check_proxies(facts: Facts) -> Verdict:
+    """Check the proxy, or whether clients that use it would send metadata requests to it."""
+    environment, endpoint = facts.environment, facts.source.endpoint
+    proxy = proxy_for(environment, endpoint)
+    if proxy is None:
+        return ok("no proxy is set for the endpoint")
+    if not facts.source.is_per_machine:
+        return _check_used_proxy(facts, proxy)
+    host = urlsplit(endpoint).hostname or ""
+    name = "no_proxy" if environment["no_proxy"] else "NO_PROXY"  # the other one is not read
+    problem = f"does not contain {host}" if environment[name] else "is not set"
+    return warning(
+        f"{proxy.variable} is set, and {name} {problem}",
+        f"{proxy.variable} makes other clients send requests for {host} to a proxy, which fails or "
+        "returns a token of the proxy's own machine; this package never uses the proxy",
+        f"export {name}={argument(host, HOST)}{f',${name}' if environment[name] else ''}",
+    )
+
+
+def _used_proxy(facts: Facts) -> Proxy | None:
+    """Return the proxy that requests go through: only those to the internet do."""
+    if facts.source.name != WORKLOAD_IDENTITY.name:
+        return None
+    return proxy_for(facts.environment, facts.source.endpoint)
+
+
+def _check_used_proxy(facts: Facts, proxy: Proxy) -> Verdict:
+    requests, host = facts.probe.requests, urlsplit(facts.source.endpoint).hostname
+    seen = f"{proxy.variable} is set, and is used for services on the internet"
+    if _used_proxy(facts) is None or not requests or requests[-1].status:
+        return ok(seen)
+    last, server = requests[-1], argument(proxy.server, HOST_AND_PORT)
+    bypass = f"export NO_PROXY={argument(host, HOST)}"
+    if last.kind is ErrorKind.PROXY_AUTHENTICATION:
+        return failure(
+            f"{proxy.variable}: HTTP 407",
+            f"the proxy {server} in {proxy.variable} requires authentication (HTTP 407)",
+            f"export {proxy.variable}=http://USER:PASSWORD@{server}; or without the proxy: "
+            f"{bypass}",
+        )
+    if last.kind is ErrorKind.PROXY:
+        meaning = f"the proxy {server} in {proxy.variable} cannot or may not connect to {host}"
+    elif last.connect_failed:
+        meaning = f"the proxy {server} in {proxy.variable} cannot be reached"
+    else:
+        return ok(seen)
+    return failure(
+        f"{proxy.variable}: {last.error}",
+        meaning,
+        f"correct or unset {proxy.variable}; or without the proxy: {bypass}",
+    )
