@@ -43,9 +43,9 @@ def request_token(get: Send) -> Send:
     """A function that requests a token like a client on a VM."""
 
     def send(emulator: Emulator, **query: Any) -> requests.Response:
-        return get(
-            emulator, TOKEN_PATH, **{"api_version": "2018-02-01", "resource": VAULT, **query}
-        )
+        version = "2020-06-01" if emulator.profile == "arc" else "2018-02-01"
+        query = {"api_version": version, "resource": VAULT, **query}
+        return get(emulator, TOKEN_PATH, **query)
 
     return send
 
@@ -55,7 +55,6 @@ def request_arc_token(request_token: Send) -> Send:
     """A function that requests a token from an Arc server, including the challenge."""
 
     def send(emulator: Emulator, **query: Any) -> requests.Response:
-        query = {"api_version": "2020-06-01", **query}
         challenge = request_token(emulator, **query)
         assert challenge.status_code == 401, challenge.text
         secret = key_file(challenge).read_text()

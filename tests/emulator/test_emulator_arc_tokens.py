@@ -11,6 +11,7 @@ from emulator.support import claims_of, key_file
 from imds_identity.emulator import (
     DEFAULT_SYSTEM_ASSIGNED,
     DEFAULT_USER_ASSIGNED,
+    Emulator,
     ManualClock,
     SystemAssigned,
 )
@@ -31,6 +32,51 @@ def test_challenge_names_a_key_file_in_the_tokens_directory(
     assert file.parent == emulator.tokens_directory
     assert file.suffix == ".key"
     assert 0 < file.stat().st_size <= 4096
+
+
+@pytest.mark.parametrize("version", ["", "2018-02-01", "2025-04-07"])
+def test_agent_lists_its_versions_in_words(
+    start_emulator: Start, request_token: Send, version: str
+) -> None:
+    response = request_token(start_emulator("arc"), api_version=version)
+    assert response.status_code == 400
+    assert response.json() == {
+        "error": "invalid_request",
+        "error_description": "The api-version not specified. Supported are 2021-02-01 2020-06-01 "
+        "2019-11-01 2019-08-15",
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_group_can_read_key_files_if_asked(
+    start_emulator: Start, request_token: Send, tmp_path: Path
+) -> None:
+    import grp
+
+    group = os.getgroups()[-1] if os.getgroups() else os.getgid()
+    name = grp.getgrgid(group).gr_name
+    for directory in (None, tmp_path / "new"):
+        emulator = start_emulator("arc", tokens_group=name, tokens_directory=directory)
+        file = key_file(request_token(emulator))
+        assert (stat.S_IMODE(file.stat().st_mode), file.stat().st_gid) == (0o640, group)
+        parent = file.parent.stat()
+        assert (stat.S_IMODE(parent.st_mode), parent.st_gid) == (0o750, group)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_mode_of_an_existing_tokens_directory_is_kept(
+    start_emulator: Start, tmp_path: Path
+) -> None:
+    import grp
+
+    tmp_path.chmod(0o711)
+    start_emulator("arc", tokens_group=grp.getgrgid(os.getgid()).gr_name, tokens_directory=tmp_path)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o711
+
+
+def test_unknown_tokens_group_is_an_error() -> None:
+    with pytest.raises(ValueError, match="tokens_group"):
+        Emulator("arc", tokens_group="no such group")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")

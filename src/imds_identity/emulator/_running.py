@@ -23,7 +23,7 @@ from ._profiles.request_handler import RequestHandler, Routes
 from ._services.attested import AttestedEndpoint
 from ._services.key_vault import KeyVaultEndpoint
 from ._services.openid import OpenIdEndpoint
-from ._state.key_files import KeyFiles
+from ._state.key_files import KeyFiles, share_with_group
 from ._state.recording import Recording
 
 if TYPE_CHECKING:
@@ -150,14 +150,20 @@ class RunningEmulator:
         return profiles.vm_routes(state, self.attested)
 
     def _key_files(self) -> KeyFiles:
-        option = self._settings.tokens_directory
+        option, group = self._settings.tokens_directory, self._settings.tokens_group_id()
         directory = self.directory() / "tokens" if option is None else Path(option)
+        is_new = not directory.exists()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_new:
+            share_with_group(directory, 0o750, group)
+        if option is None:
+            share_with_group(self.directory(), 0o710, group)
         # Create a file now, so that a directory without write access is an error at the start.
         tempfile.TemporaryFile(dir=directory).close()
         # Clients compare the realm's path with a resolved one, so it must not contain links.
         resolved = directory.resolve()
-        return KeyFiles(resolved, self._settings.arc_secret_lifetime, self._state.clock)
+        lifetime = self._settings.arc_secret_lifetime
+        return KeyFiles(resolved, lifetime, self._state.clock, group)
 
     def _add_key_vault(self, openid: OpenIdEndpoint) -> None:
         settings, state = self._settings, self._state

@@ -7,6 +7,7 @@ docs/emulator.md are all generated from the fields of `Settings`.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
@@ -116,6 +117,10 @@ class Settings:
     tokens_directory: Annotated[
         str | os.PathLike[str] | None,
         Option("the directory of Arc's key files; by default a private temporary one", "DIR"),
+    ] = None
+    tokens_group: Annotated[
+        str | None,
+        Option("the group that may read Arc's key files; by default only this user may", "GROUP"),
     ] = None
     arc_agent: Annotated[
         ArcAgent,
@@ -240,6 +245,7 @@ class Settings:
         if self.latency is not None and self.latency < 0:
             raise ValueError(f"latency cannot be negative: {self.latency}.")
         supported_versions(self.newest_version)
+        self.tokens_group_id()
         self._check_lists()
 
     def _check_lists(self) -> None:
@@ -257,6 +263,19 @@ class Settings:
             check_name("allowed_hosts", name)
         for event in self.events:
             EventSpec(**event)
+
+    def tokens_group_id(self) -> int | None:
+        """Return the id of the group of Arc's key files; ValueError if there is no such group."""
+        if self.tokens_group is None:
+            return None
+        if sys.platform == "win32":
+            raise ValueError("tokens_group is not supported on Windows.")
+        import grp
+
+        try:
+            return grp.getgrnam(self.tokens_group).gr_gid
+        except KeyError:
+            raise ValueError(f"tokens_group: there is no group {self.tokens_group!r}.") from None
 
     def url(self, scheme: str, port: int) -> str:
         """Return the URL of a port; on a wildcard address with the first allowed host name."""

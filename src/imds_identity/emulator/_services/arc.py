@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._machine.identities import find_identity
-from .request_checks import ApiError
+from .request_checks import ApiError, check_request
 from .token import TokenEndpoint
 
 if TYPE_CHECKING:
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from .._messages import Request
     from .._state.key_files import KeyFiles
     from .._state.state import EmulatorState
+
+
+# As the error of a live agent lists them, in this order.
+VERSIONS = ("2021-02-01", "2020-06-01", "2019-11-01", "2019-08-15")
 
 
 class ArcTokenEndpoint(TokenEndpoint):
@@ -28,6 +32,14 @@ class ArcTokenEndpoint(TokenEndpoint):
         super().__init__(state)
         self._keys = keys
         self._ignores_selector = ignores_selector
+
+    def check(self, request: Request) -> None:
+        """Raise ApiError; the agent lists its api-versions in words only."""
+        check_request(request, introduced=None, supported=[])
+        supported = [version for version in VERSIONS if version in self._state.versions]
+        if request.parameter("api-version") not in supported:
+            listed = " ".join(supported)
+            raise ApiError(400, f"The api-version not specified. Supported are {listed}")
 
     def authorize(self, request: Request) -> None:
         """Raise the challenge, unless the request has the secret of an earlier one."""

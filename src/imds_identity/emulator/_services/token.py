@@ -104,7 +104,7 @@ class TokenEndpoint(StateEndpoint):
     always_names_client = True  # in the field client_id, also without a selector
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
-        check_request(request, introduced=INTRODUCED, supported=self._state.versions)
+        self.check(request)
         resource = resource_of(request)
         selector = selector_of(request)
         _check_bypass(request)
@@ -115,6 +115,10 @@ class TokenEndpoint(StateEndpoint):
             raise self.not_assigned(str(error)) from None
         token = issue(self._state, identity, request, resource, fault)
         return json_response(200, {**token_document(token, self._state.clock.time()), **echo})
+
+    def check(self, request: Request) -> None:
+        """Raise ApiError if the headers or the api-version of a request are not valid."""
+        check_request(request, introduced=INTRODUCED, supported=self._state.versions)
 
     def not_assigned(self, message: str) -> ApiError:
         """Return the error for an identity that the machine does not have."""

@@ -6,6 +6,7 @@ import contextlib
 import hmac
 import os
 import secrets
+import sys
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 _MAX_FILES = 64
 
 
+def share_with_group(file: int | Path, mode: int, group: int | None) -> None:
+    """Give a group, if there is one, access to a file or directory."""
+    if group is not None and sys.platform != "win32":
+        os.chown(file, -1, group)
+        os.chmod(file, mode)
+
+
 @dataclass(frozen=True, slots=True)
 class _Key:
     secret: bytes = field(repr=False)
@@ -28,8 +36,11 @@ class _Key:
 class KeyFiles:
     """Files with secrets; each secret authorizes one request within ``lifetime`` seconds."""
 
-    def __init__(self, directory: Path, lifetime: float, clock: Clock) -> None:
+    def __init__(
+        self, directory: Path, lifetime: float, clock: Clock, group: int | None = None
+    ) -> None:
         self.directory = directory
+        self._group = group  # the id of the group that may read the files
         self._lifetime = lifetime
         self._clock = clock
         self._keys: OrderedDict[str, _Key] = OrderedDict()
@@ -42,6 +53,7 @@ class KeyFiles:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(path, flags, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            share_with_group(descriptor, 0o640, self._group)
             file.write(secret)
         self._keys[path] = _Key(secret, self._clock.time() + self._lifetime)
         return path
