@@ -24,9 +24,10 @@ from doctor_facts import (
 )
 from doctor_rewording import WORDINGS, reword
 from imds_identity._core.failure import Reason, Unavailable
+from imds_identity._core.identity import Identity
 from imds_identity._http.connection import kind_of
-from imds_identity._http.exchange import ErrorKind, TransportError
-from imds_identity._http.messages import Request
+from imds_identity._http.exchange import ErrorKind, ReadFailed, TransportError
+from imds_identity._http.messages import Request, Response
 from imds_identity._http.transport import direct_sender
 from imds_identity._platform.environment import Environment
 from imds_identity._sources.registry import detect
@@ -35,7 +36,7 @@ from imds_identity.doctor._facts.facts import Hosting, HostKind, ServiceProbe, T
 from imds_identity.doctor._facts.network import gather_network, proxy_for
 from imds_identity.doctor._facts.tls import gather_tls
 from imds_identity.doctor.diagnosis import run_checks
-from support import RawServer, RealTimeClock, TlsServer
+from support import FakeClock, RawServer, RealTimeClock, TlsServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,7 +145,42 @@ def test_gateway_in_front_of_the_service(status: int) -> None:
     assert cause(facts(probe=probe._replace(requests=(METADATA, own)))) == "II042"
 
 
+def test_slow_service_that_issues_a_token_is_a_warning() -> None:
+    for slow in (METADATA, TOKEN):
+        requests = tuple(r._replace(seconds=1.4) if r is slow else r for r in (METADATA, TOKEN))
+        diagnosis = run_checks(facts(probe=ISSUED._replace(requests=requests)))
+        assert diagnosis.status == "warning"
+        assert "the service works, but it is slow: a response took 1.4 s" in diagnosis.headline
+    fast = tuple(r._replace(seconds=0.9) for r in (METADATA, TOKEN))
+    assert run_checks(facts(probe=ISSUED._replace(requests=fast))).status == "ok"
+
+
+def test_throttled_metadata_is_not_a_failure_if_a_token_was_issued() -> None:
+    throttled = METADATA._replace(status=429)
+    diagnosis = run_checks(facts(probe=ISSUED._replace(requests=(throttled, TOKEN))))
+    assert (diagnosis.status, finding(diagnosis, "II041").status) == ("ok", "ok")
+    absent = refused(Reason.IDENTITY_NOT_FOUND)
+    broken = facts(probe=absent._replace(requests=(throttled, *absent.requests[1:])))
+    assert cause(broken) == "II050"
+
+
 # Gathering.
+
+
+def test_slow_metadata_leaves_time_for_the_token_request() -> None:
+    clock, timeouts = FakeClock(), []
+
+    def send(request: Request) -> Response:
+        timeouts.append(request.seconds)
+        clock.sleep(request.seconds)
+        raise ReadFailed("text", ErrorKind.TIMEOUT)
+
+    source = detect("imds", environment=Environment({}))
+    sender = service_probe.RecordingSender(send, clock, clock.now() + service_probe.TOTAL_SECONDS)
+    probe = service_probe._with_metadata(ServiceProbe(), source, sender)
+    service_probe._with_token(probe, source, Identity(), "r", sender)
+    assert timeouts == [1.5, 2.5]
+    assert [record.kind for record in sender.records] == [ErrorKind.TIMEOUT] * 2
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ._facts.facts import Facts
     from ._facts.network import Proxy
 
+SLOW_SECONDS = 1.0
+"""The timeout of azure-identity's DefaultAzureCredential for its first request to the service."""
 _PROXY_ERRORS = (ErrorKind.PROXY, ErrorKind.PROXY_AUTHENTICATION)
 _NAMES = {
     ErrorKind.NAME: "the name {host} does not resolve",
@@ -132,11 +134,27 @@ def check_response(facts: Facts) -> Verdict:
         return skipped("no connection was made")
     if last.kind in _PROXY_ERRORS or (problem is not None and problem.reason is Reason.TLS):
         return skipped("no connection to the service was made")
-    if last.status or facts.probe.claims is not None:
-        parts = (f"{r.path} {r.status or r.error} in {r.seconds * 1000:.0f} ms" for r in requests)
+    parts = (f"{r.path} {r.status or r.error} in {r.seconds * 1000:.0f} ms" for r in requests)
+    if facts.probe.claims is not None:
+        return _check_duration(facts, "; ".join(parts))
+    if last.status:
         return ok("; ".join(parts))
     meaning = _UNANSWERED.get(last.kind, _NOT_HTTP)
     return failure(f"{last.path}: {last.error}", meaning, _REDIRECTS)
+
+
+def _check_duration(facts: Facts, seen: str) -> Verdict:
+    """Warn if a response took longer than other clients wait for the first one."""
+    seconds = max(request.seconds for request in facts.probe.requests)
+    if not facts.source.is_per_machine or seconds <= SLOW_SECONDS:
+        return ok(seen)
+    return warning(
+        seen,
+        f"the service works, but it is slow: a response took {seconds:.1f} s, and other clients "
+        f"wait for {SLOW_SECONDS:g} s when they look for it (DefaultAzureCredential)",
+        "try again in a few minutes; then find the process that sends many requests: "
+        "ss -tnp dst 169.254.169.254",
+    )
 
 
 def check_proxies(facts: Facts) -> Verdict:

@@ -173,13 +173,15 @@ def check_shared_backoff(facts: Facts) -> Verdict:
 
 
 def check_throttling(facts: Facts) -> Verdict:
-    """Check whether the service throttles this machine."""
-    requests = facts.probe.requests
+    """Check whether the service throttles token requests; metadata has limits of its own."""
+    requests, problem = facts.probe.requests, facts.probe.failure
     if not requests:
         return skipped(_NOT_REQUESTED)
     throttled = [request for request in requests if request.status == 429]
     if not throttled:
         return ok("no request was throttled")
+    if problem is None or problem.reason is not Reason.THROTTLED:
+        return ok("only requests of other categories, such as the metadata, were throttled")
     retry_after = throttled[-1].headers.get("retry-after")
     return failure(
         f"429{f', Retry-After {retry_after}' if retry_after else ''}",

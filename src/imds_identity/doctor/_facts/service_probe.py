@@ -70,8 +70,9 @@ class RecordingSender:
             raise ConnectFailed(f"the doctor sends no requests after {TOTAL_SECONDS:g} s")
         path = urlsplit(shown_url(request.url)).path
         started, left = self.clock.now(), self.seconds_left
+        connect_seconds, seconds = min(request.connect_seconds, left), min(request.seconds, left)
         try:
-            response = self._send(request.with_timeouts(min(request.connect_seconds, left), left))
+            response = self._send(request.with_timeouts(connect_seconds, seconds))
         except (TransportError, Failure) as error:
             text, seconds = sanitize(str(error)), self.clock.now() - started
             connect_failed = isinstance(error, ConnectFailed)
