@@ -55,6 +55,7 @@ class FakeService:
         requested: method and path of every request.
         bodies: the bodies of POST requests.
         compute: the compute document.
+        network: the network document.
     """
 
     def __init__(self, clock: FakeClock) -> None:
@@ -65,6 +66,7 @@ class FakeService:
         self.requested: list[str] = []
         self.bodies: list[Any] = []
         self.compute: dict[str, Any] = {"name": MACHINE}
+        self.network: dict[str, Any] = {"interface": [{"macAddress": "000D3A000004"}]}
         self._responses = ResponseFactory(clock)
 
     def client(self) -> MetadataClient:
@@ -85,7 +87,8 @@ class FakeService:
         if outcomes:
             return _response_or_raise(outcomes.pop(0))
         if path == "instance":
-            return self._responses.json(200, {"compute": self.compute})
+            whole = {"compute": self.compute, "network": self.network}
+            return self._responses.json(200, whole)
         if request.method == "POST":
             self.bodies.append(json.loads(request.body or b""))
             return self._responses.raw(200)

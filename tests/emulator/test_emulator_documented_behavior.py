@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 INSTANCE = "/metadata/instance"
 EVENTS = "/metadata/scheduledevents"
-NEWEST = "2025-04-07"
+NEWEST = "2025-11-15"
 
 
 @pytest.mark.parametrize("value", ["True", "TRUE", "tRuE"])

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from emulator.support import Send, Start
 
 PATH = "/metadata/instance"
-NEWEST = "2025-04-07"
+NEWEST = "2025-11-15"
 
 
 def test_document_is_complete_and_every_value_is_a_string(start_emulator: Start, get: Send) -> None:
@@ -106,7 +106,7 @@ def test_invalid_path_or_parameter_gets_an_error(
 def test_unknown_version_gets_the_documented_error(start_emulator: Start, get: Send) -> None:
     body = get(start_emulator(), PATH, api_version="2099-01-01").json()
     assert body["error"].startswith("Bad request. api-version ")
-    assert body["newest-versions"] == ["2025-04-07", "2024-07-17", "2024-03-15"]
+    assert body["newest-versions"] == ["2025-11-15", "2025-11-11", "2025-04-07"]
 
 
 def test_missing_header_gets_the_documented_error(start_emulator: Start, get: Send) -> None:

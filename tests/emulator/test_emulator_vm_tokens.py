@@ -146,7 +146,7 @@ def test_unknown_api_version_lists_the_newest_ones(
     start_emulator: Start, request_token: Send
 ) -> None:
     body = request_token(start_emulator(), api_version="2099-01-01").json()
-    assert body["newest-versions"] == ["2025-04-07", "2024-07-17", "2024-03-15"]
+    assert body["newest-versions"] == ["2025-11-15", "2025-11-11", "2025-04-07"]
 
 
 def test_newest_version_can_be_limited(start_emulator: Start, request_token: Send) -> None:

@@ -102,6 +102,27 @@ def test_a_machine_has_its_name_and_its_instance_name_in_a_scale_set() -> None:
     assert names() == frozenset()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2016-09-19T12:00:00Z",
+        "2016-09-19T12:00:00.1234567Z",
+        "2016-09-19T14:00:00+02:00",
+        "2016-09-19 12:00:00",
+        "Mon, 19 Sep 2016 12:00:00 GMT",
+    ],
+)
+def test_the_start_of_an_event_may_be_an_iso_8601_date(text: str) -> None:
+    (found,) = events_from_json(document(event("A", NotBefore=text))).events
+    assert found.not_before == dt.datetime(2016, 9, 19, 12, tzinfo=dt.timezone.utc)
+
+
+@given(st.text(max_size=40) | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}[Z+:0-9]{0,6}"))
+def test_any_other_start_is_unknown_or_a_date_with_a_zone(text: str) -> None:
+    (found,) = events_from_json(document(event("A", NotBefore=text))).events
+    assert found.not_before is None or found.not_before.tzinfo is not None
+
+
 def test_an_event_knows_whether_it_affects_other_machines() -> None:
     (shared, own, unassigned) = events_from_json(
         document(event("A", Resources=["a", "VM-7"]), event("B"), event("C", Resources=[]))

@@ -161,7 +161,7 @@ def test_a_service_may_take_two_minutes_to_start(service: FakeService, clock: Fa
 def test_azure_stack_hub_does_not_support_scheduled_events(
     service: FakeService, clock: FakeClock
 ) -> None:
-    service.compute = {"azEnvironment": "AzureStack"}
+    service.compute = {"azEnvironment": "AzureStack", "name": "vm-7"}
     service.outcomes = [ResponseFactory(clock).error(404)]
     with pytest.raises(errors.UnsupportedOnHostError, match="not available on Azure Stack Hub"):
         next(iter(service.client().watch()))
@@ -184,12 +184,61 @@ def test_events_of_other_machines_are_returned_only_on_request(service: FakeServ
     ]
 
 
-def test_all_events_are_returned_if_the_name_of_the_machine_is_unknown(
-    service: FakeService,
+@pytest.mark.parametrize("compute", [{}, {"location": "westeurope"}, {"name": ""}])
+def test_no_event_is_returned_while_the_name_of_the_machine_is_unknown(
+    service: FakeService, compute: dict[str, Any]
 ) -> None:
-    service.compute = {"location": "westeurope"}
-    service.events = [event("A", Resources=["vm-70"])]
-    assert poll(service.client().watch()) == [("scheduled", "A")]
+    service.compute = compute
+    service.events = [event("A", Resources=["vm-70"]), event("B")]
+    watcher, every = service.client().watch(), service.client().watch(every_machine=True)
+    assert poll(watcher) == []
+    assert poll(every) == [("scheduled", "A"), ("scheduled", "B")]
+    for each in (watcher, every):
+        assert each.names is None
+        assert "a partial instance document, without" in str(each.failure)
+    service.compute = {"name": "vm-7"}
+    assert poll(watcher) == [("scheduled", "B")]
+    assert poll(every) == []
+    assert watcher.failure is every.failure is None
+
+
+def test_a_partial_document_is_returned_but_not_cached(service: FakeService) -> None:
+    client, service.network = service.client(), {}
+    assert client.compute().name == "vm-7"
+    with pytest.raises(errors.MalformedMetadataError, match="without network/interface"):
+        client.get("network/interface")
+    service.network = {"interface": [{"macAddress": "000D3A000004"}]}
+    assert client.network().interfaces[0].mac_address == "00:0d:3a:00:00:04"
+    requested = len(service.requested)
+    assert client.compute(refresh=False).name == "vm-7"
+    assert len(service.requested) == requested
+
+
+def test_a_cached_document_has_a_maximum_age(service: FakeService, clock: FakeClock) -> None:
+    client = service.client()
+
+    def requests_for(**arguments: Any) -> int:
+        before = len(service.requested)
+        client.compute(**arguments)
+        return len(service.requested) - before
+
+    assert requests_for() == 1
+    clock.sleep(60)
+    assert requests_for(max_age=60) == requests_for() == 0
+    clock.sleep(1)
+    assert requests_for(max_age=60) == 1
+    assert requests_for(max_age=0) == 0
+    client.clear()
+    assert requests_for() == 1
+    with pytest.raises(ValueError, match="max_age takes a number of seconds, not -1"):
+        client.instance(max_age=-1)
+
+
+def test_require_waits_for_the_machine_part(service: FakeService, clock: FakeClock) -> None:
+    service.compute = {}
+    with pytest.raises(errors.MalformedMetadataError, match="without compute"):
+        service.client().require(5)
+    assert clock.now() - 1000 < 6
 
 
 def test_handled_events_of_other_machines_are_not_returned_as_gone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ VERSION_ERROR = {
     "error": "Bad request. api-version is invalid or not supported in this region",
     "newest-versions": ["2021-02-01", "2021-01-01", "2020-12-01"],
 }
+WHOLE = {"compute": {"name": "vm-7"}, "network": {"interface": [{"macAddress": "0"}]}}
 CATEGORIES = ["instance", "loadbalancer", "attested", "identity", "events", "versions", "approval"]
 
 
@@ -55,17 +57,17 @@ def driver_of(index: int) -> ExchangeDriver:
 def test_the_instance_is_requested_with_the_newest_version(responses: ResponseFactory) -> None:
     driver = ExchangeDriver(exchanges.instance(ENDPOINT))
     request = driver.step.request
-    assert request.url == f"{BASE}/metadata/instance?api-version=2025-04-07"
+    assert request.url == f"{BASE}/metadata/instance?api-version=2025-11-15"
     assert request.headers == {"Metadata": "true"}
-    found = driver.finish(responses.json(200, {"compute": {}}))
-    assert found == ({"compute": {}}, "2025-04-07")
+    found = driver.finish(responses.json(200, WHOLE))
+    assert found == (WHOLE, "2025-11-15")
 
 
 def test_the_newest_common_version_is_used_and_returned(responses: ResponseFactory) -> None:
     driver = ExchangeDriver(exchanges.instance(ENDPOINT))
     step = driver.respond(responses.json(400, VERSION_ERROR))
     assert step.request.url.endswith("?api-version=2021-02-01")
-    assert driver.finish(responses.json(200, {}))[1] == "2021-02-01"
+    assert driver.finish(responses.json(200, WHOLE))[1] == "2021-02-01"
     remembered = ExchangeDriver(exchanges.instance(ENDPOINT, "2021-02-01"))
     assert remembered.step.request.url.endswith("?api-version=2021-02-01")
 
@@ -133,14 +135,161 @@ def test_a_transient_error_is_retried(responses: ResponseFactory, index: int, st
 
 @pytest.mark.parametrize("index", [0, 2, 3, 4, 5, 6])
 def test_a_404_is_final(responses: ResponseFactory, index: int) -> None:
+    driver = driver_of(index)
     with pytest.raises(ElementNotFound, match="HTTP 404"):
-        driver_of(index).respond(responses.error(404))
+        if isinstance(driver.respond(responses.error(404)), Send):  # for the supported versions
+            driver.respond(responses.error(404))
 
 
-def test_a_404_for_the_load_balancer_means_that_there_is_none(responses: ResponseFactory) -> None:
-    balancer, _ = ExchangeDriver(exchanges.load_balancer(ENDPOINT)).finish(responses.error(404))
+@pytest.mark.parametrize(
+    "body",
+    [
+        WHOLE | {"compute": {}},
+        {"compute": WHOLE["compute"]},
+        {"network": WHOLE["network"]},
+        WHOLE | {"network": {}},
+        WHOLE | {"network": {"interface": []}},
+        WHOLE | {"compute": None},
+        {},
+    ],
+)
+def test_a_partial_instance_document_is_requested_again_as_cloud_init_does(
+    responses: ResponseFactory, body: Any
+) -> None:
+    driver = ExchangeDriver(exchanges.instance(ENDPOINT, "2021-02-01"))
+    step = driver.respond(responses.json(200, body))
+    assert step.request.url.endswith("/instance?api-version=2021-02-01&extended=true")
+    assert isinstance(driver.respond(responses.error(500)), Pause)
+    driver.respond(None)
+    assert driver.finish(responses.json(200, WHOLE)) == (WHOLE, "2021-02-01")
+
+
+def test_a_service_without_that_parameter_returns_the_partial_document(
+    responses: ResponseFactory,
+) -> None:
+    part = {"compute": {"name": "vm-7"}}
+    driver = ExchangeDriver(exchanges.instance(ENDPOINT, "2021-02-01"))
+    driver.respond(responses.json(200, part))
+    driver.respond(responses.error(400))
+    supported = responses.json(200, {"apiVersions": ["2021-02-01"]})
+    assert driver.finish(supported) == (part, "2021-02-01")
+    driver = ExchangeDriver(exchanges.instance(ENDPOINT, "2021-02-01"))
+    driver.respond(responses.json(200, part))
+    assert driver.finish(responses.json(200, part)) == (part, "2021-02-01")
+
+
+def test_the_document_of_azure_arc_is_whole_without_a_network(responses: ResponseFactory) -> None:
+    arc = "/subscriptions/s/resourceGroups/g/providers/Microsoft.HybridCompute/machines/pi"
+    document = {"compute": {"name": "pi", "resourceId": arc}, "network": {}}
+    driver = ExchangeDriver(exchanges.instance(ENDPOINT))
+    assert driver.finish(responses.json(200, document))[0] == document
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, {"error": "Not found. Invalid version requested"}),
+        (400, "BAD REQUEST"),
+        (400, ""),
+        (404, ""),
+    ],
+)
+def test_an_error_without_versions_makes_the_client_fetch_them(
+    responses: ResponseFactory, status: int, body: Any
+) -> None:
+    driver = ExchangeDriver(exchanges.instance(ENDPOINT))
+    refused = responses.raw(status, json.dumps(body) if isinstance(body, dict) else body)
+    assert driver.respond(refused).request.url == f"{BASE}/metadata/versions"
+    step = driver.respond(responses.json(200, {"apiVersions": ["2021-02-01", "2020-06-01"]}))
+    assert step.request.url.endswith("?api-version=2021-02-01")
+    assert driver.finish(responses.json(200, WHOLE)) == (WHOLE, "2021-02-01")
+
+
+def test_an_error_that_the_version_does_not_cause_is_final(responses: ResponseFactory) -> None:
+    driver = ExchangeDriver(exchanges.attested(ENDPOINT, nonce="a-b"))
+    driver.respond(responses.raw(400, "BAD REQUEST"))
+    with pytest.raises(Refused, match="HTTP 400 for attested: BAD REQUEST"):
+        driver.respond(responses.json(200, {"apiVersions": list(KNOWN_VERSIONS)}))
+
+
+def test_versions_in_words_are_used_as_azure_arc_lists_them(responses: ResponseFactory) -> None:
+    text = "Unsupported api-version 2025-11-15. Supported are 2019-11-01 2020-06-01 2021-02-01"
+    driver = ExchangeDriver(exchanges.instance(ENDPOINT))
+    step = driver.respond(responses.json(400, {"error": text}))
+    assert step.request.url.endswith("?api-version=2021-02-01")
+
+
+def test_a_service_that_lists_no_versions_is_asked_for_widespread_ones(
+    responses: ResponseFactory,
+) -> None:
+    refused = {"error": "Not found. Invalid version requested"}
+    driver = ExchangeDriver(exchanges.instance(ENDPOINT))
+    driver.respond(responses.json(404, refused))
+    tried = [driver.respond(responses.error(404)).request.url[-10:]]
+    tried += [driver.respond(responses.json(404, refused)).request.url[-10:] for _ in range(2)]
+    assert tried == ["2021-02-01", "2019-06-01", "2017-03-01"]
+    with pytest.raises(UnsupportedVersion, match="Invalid version requested"):
+        driver.respond(responses.json(404, refused))
+
+
+def test_a_version_that_only_the_service_knows_can_be_pinned(responses: ResponseFactory) -> None:
+    driver = ExchangeDriver(exchanges.instance(ENDPOINT._replace(pinned_version="2031-01-01")))
+    assert driver.step.request.url.endswith("?api-version=2031-01-01")
+    assert driver.finish(responses.json(200, WHOLE)) == (WHOLE, "2031-01-01")
+
+
+NO_BALANCER = "No load balancer metadata is found. Please check if your VM is using a non-basic SKU"
+
+
+def test_only_one_404_for_the_load_balancer_means_that_there_is_none(
+    responses: ResponseFactory,
+) -> None:
+    none = responses.json(404, {"error": NO_BALANCER})
+    balancer, _ = ExchangeDriver(exchanges.load_balancer(ENDPOINT)).finish(none)
     assert not balancer
     assert balancer.public_ip_addresses == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Load balancer metadata is not available right now. Please retry later",
+        "The load balancer API is not currently available",
+    ],
+)
+def test_an_unavailable_load_balancer_document_is_requested_again(
+    responses: ResponseFactory, text: str
+) -> None:
+    driver = ExchangeDriver(exchanges.load_balancer(ENDPOINT))
+    assert isinstance(driver.respond(responses.json(404, {"error": text})), Pause)
+    driver.respond(None)
+    document = {"loadbalancer": {"publicIpAddresses": [{"frontendIpAddress": "203.0.113.10"}]}}
+    assert driver.finish(responses.json(200, document))[0]
+
+
+@pytest.mark.parametrize("text", ["API is not found", "anything"])
+def test_another_404_for_the_load_balancer_is_an_error(
+    responses: ResponseFactory, text: str
+) -> None:
+    driver = ExchangeDriver(exchanges.load_balancer(ENDPOINT))
+    driver.respond(responses.json(404, {"error": text}))
+    with pytest.raises(Refused, match=f"{text}.*does not mean that there is none") as caught:
+        driver.respond(responses.json(200, {"apiVersions": list(KNOWN_VERSIONS)}))
+    assert caught.value.status == 404
+
+
+def test_ipv6_addresses_of_the_load_balancer_are_valid(responses: ResponseFactory) -> None:
+    document = {
+        "loadbalancer": {
+            "inboundRules": [{"frontendIpAddress": "[2001:db8::1]", "privateIpAddress": "[::2]"}],
+            "publicIpAddresses": [{"frontendIpAddress": "203.0.113.10"}],
+        }
+    }
+    driver = ExchangeDriver(exchanges.load_balancer(ENDPOINT))
+    balancer, _ = driver.finish(responses.json(200, document))
+    assert str(ip_address(balancer.inbound_rules[0].frontend_ip_address or "")) == "2001:db8::1"
+    assert balancer.inbound_rules[0].private_ip_address == "::2"
+    assert balancer.public_ip_addresses[0].frontend_ip_address == "203.0.113.10"
 
 
 def test_the_load_balancer_document_is_parsed(responses: ResponseFactory) -> None:
@@ -200,8 +349,10 @@ def test_a_poll_of_scheduled_events_neither_retries_nor_mistakes_a_failure_for_n
         responses.raw(200, ""),
         responses.raw(200, "<html>"),
     ):
+        driver = poll()
         with pytest.raises(Failure):
-            poll().respond(outcome)
+            if isinstance(driver.respond(outcome), Send):  # for the supported versions
+                driver.respond(responses.error(404))
 
 
 def test_approval_is_posted(responses: ResponseFactory) -> None:
@@ -280,7 +431,7 @@ def test_newest_common_version() -> None:
         newest_common_version(KNOWN_VERSIONS, ["2099-01-01", "2021-12-13", "2020-06-01"])
         == "2021-12-13"
     )
-    assert newest_common_version(KNOWN_VERSIONS, ["2099-01-01"]) == "2025-04-07"
+    assert newest_common_version(KNOWN_VERSIONS, ["2099-01-01"]) == "2025-11-15"
     assert newest_common_version(KNOWN_VERSIONS, ["2022-01-01"]) == "2021-12-13"
     assert newest_common_version(versions_of("attested"), ["2017-08-01"]) is None
     assert newest_common_version(KNOWN_VERSIONS, []) is None

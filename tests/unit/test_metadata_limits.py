@@ -77,7 +77,7 @@ def test_an_arc_agent_is_contacted_by_address(
 ) -> None:
     monkeypatch.setenv("IDENTITY_ENDPOINT", "http://localhost:40342/metadata/identity/oauth2/token")
     monkeypatch.setenv("IMDS_ENDPOINT", "http://localhost:40342")
-    endpoint = MetadataClient()._endpoint
+    endpoint = MetadataClient()._fetcher.endpoint
     assert endpoint.base == "http://127.0.0.1:40342"
     assert endpoint.headers == {"Metadata": "true", "Host": "localhost:40342"}
 

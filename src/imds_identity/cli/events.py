@@ -111,11 +111,17 @@ def _start(client: MetadataClient, event_id: str) -> int:
 
 
 def _list(client: MetadataClient, args: argparse.Namespace) -> int:
+    from ..metadata import MalformedMetadataError
     from ..metadata._events.events import own_names
 
     names = frozenset() if args.all else own_names(client.compute())
+    if not names and not args.all:
+        raise MalformedMetadataError(
+            "The instance document does not contain this machine's name, so its events are "
+            "unknown. Try again in a few seconds; --all prints the events of every machine."
+        )
     document = client.scheduled_events()
-    events = [each for each in document.events if not names or each.concerns(*names)]
+    events = [each for each in document.events if args.all or each.concerns(*names)]
     if args.output == "json":
         print(to_json({**document.raw, "Events": [dict(each.raw) for each in events]}))
     else:

@@ -55,29 +55,35 @@ class MetadataClient:
         """The clock of the client."""
         return self._client.clock
 
-    async def instance(self, *, refresh: bool = False) -> Instance:
+    async def instance(self, *, refresh: bool = False, max_age: float | None = None) -> Instance:
         """Return the instance document."""
-        return await _in_thread(self._client.instance, refresh=refresh)
+        return await _in_thread(self._client.instance, refresh=refresh, max_age=max_age)
 
-    async def compute(self, *, refresh: bool = False) -> Compute:
+    def clear(self) -> None:
+        """Forget the cached instance document and the negotiated API versions."""
+        self._client.clear()
+
+    async def compute(self, *, refresh: bool = False, max_age: float | None = None) -> Compute:
         """Return the properties and the location of the machine."""
-        return await _in_thread(self._client.compute, refresh=refresh)
+        return await _in_thread(self._client.compute, refresh=refresh, max_age=max_age)
 
-    async def network(self, *, refresh: bool = False) -> Network:
+    async def network(self, *, refresh: bool = False, max_age: float | None = None) -> Network:
         """Return the network interfaces of the machine."""
-        return await _in_thread(self._client.network, refresh=refresh)
+        return await _in_thread(self._client.network, refresh=refresh, max_age=max_age)
 
-    async def storage_profile(self, *, refresh: bool = False) -> StorageProfile:
+    async def storage_profile(
+        self, *, refresh: bool = False, max_age: float | None = None
+    ) -> StorageProfile:
         """Return the disks and the image of the machine."""
-        return await _in_thread(self._client.storage_profile, refresh=refresh)
+        return await _in_thread(self._client.storage_profile, refresh=refresh, max_age=max_age)
 
-    async def tags(self, *, refresh: bool = False) -> dict[str, str]:
+    async def tags(self, *, refresh: bool = False, max_age: float | None = None) -> dict[str, str]:
         """Return the tags of the machine by name."""
-        return await _in_thread(self._client.tags, refresh=refresh)
+        return await _in_thread(self._client.tags, refresh=refresh, max_age=max_age)
 
-    async def get(self, path: str, *, refresh: bool = False) -> Any:
+    async def get(self, path: str, *, refresh: bool = False, max_age: float | None = None) -> Any:
         """Return one element of the instance document."""
-        return await _in_thread(self._client.get, path, refresh=refresh)
+        return await _in_thread(self._client.get, path, refresh=refresh, max_age=max_age)
 
     async def versions(self) -> tuple[str, ...]:
         """Return the API versions that the service supports."""

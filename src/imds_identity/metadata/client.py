@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import random
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from .._http.messages import REQUEST_SECONDS
-from .._platform.locks import ForkAwareLock
 from ._events.events import events_from_json, start_request
-from ._models.instance import instance_from_json
+from ._models.instance import instance_from_json, is_partial
 from ._models.load_balancer import LoadBalancer, public_ips
 from ._models.parsing import element_at, validated_nonce
 from ._requests import exchanges
-from ._requests.connection import (
-    EXCHANGE_SECONDS,
-    MetadataConnection,
-    poll_until_available,
-)
+from ._requests.connection import MetadataConnection, poll_until_available
+from ._requests.fetcher import Fetcher
+from ._requests.instance_cache import InstanceCache
 from ._requests.versions import validated_version
-from .errors import MetadataError, UnsupportedOnHostError, WrongNonceError
+from .errors import MetadataNotFoundError, UnsupportedOnHostError, WrongNonceError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from .._http.exchange import Steps
     from .._platform.clock import Clock
     from ._attestation.document import AttestedDocument
     from ._attestation.trust import CertificateInput
@@ -35,9 +30,6 @@ if TYPE_CHECKING:
     from ._models.instance import Instance, Network
     from .clouds import Cloud
 
-T = TypeVar("T")
-
-_MAYBE_UNSUPPORTED = (400, 404, 405)
 _NONCE_ATTEMPTS = 3
 
 
@@ -59,15 +51,12 @@ class MetadataClient:
         pinned = None if api_version is None else validated_version(api_version)
         self._given_endpoint = endpoint
         self._connection = MetadataConnection(endpoint)
-        base, host = self._connection.base, self._connection.host
-        self._endpoint = exchanges.ServiceEndpoint(base, random.random, pinned, host)
-        self._versions: dict[str, str] = {}
-        self._instance: Instance | None = None
-        self._lock = ForkAwareLock()
+        self._fetcher = Fetcher(self._connection, pinned, lambda: self.compute().is_stack_hub)
+        self._cache = InstanceCache(self._connection)
         self._events_enabled = False
 
     def __reduce__(self) -> tuple[object, ...]:
-        pinned = self._endpoint.pinned_version
+        pinned = self._fetcher.endpoint.pinned_version
         settings = {"endpoint": self._given_endpoint, "api_version": pinned}
         return partial(type(self), **settings), ()
 
@@ -76,48 +65,51 @@ class MetadataClient:
         """The clock of the client."""
         return self._connection.clock
 
-    def instance(self, *, refresh: bool = False) -> Instance:
+    def instance(self, *, refresh: bool = False, max_age: float | None = None) -> Instance:
         """Return the instance document, which is cached after the first call.
+
+        If the service leaves out a part, it is requested again; a partial document is not cached.
 
         Args:
             refresh: whether to fetch it again.
+            max_age: the maximum age of a cached document in seconds; any age by default.
 
         Raises:
             MetadataError: if it cannot be fetched.
+            ValueError: if ``max_age`` is negative.
         """
-        known = self._instance
-        if known is not None and not refresh:
-            return known
+        return self._cache.get(self._fetch_instance, refresh=refresh, max_age=max_age)
 
-        def fetch() -> Instance:
-            if self._instance is None or self._instance is known:
-                self._instance = self._fetch_instance()
-            return self._instance
+    def clear(self) -> None:
+        """Forget the cached instance document and the negotiated API versions."""
+        self._cache.clear()
+        self._fetcher.versions.clear()
 
-        return self._lock.run(fetch)
-
-    def compute(self, *, refresh: bool = False) -> Compute:
+    def compute(self, *, refresh: bool = False, max_age: float | None = None) -> Compute:
         """Return the properties and the location of the machine; see `instance`."""
-        return self.instance(refresh=refresh).compute
+        return self.instance(refresh=refresh, max_age=max_age).compute
 
-    def network(self, *, refresh: bool = False) -> Network:
+    def network(self, *, refresh: bool = False, max_age: float | None = None) -> Network:
         """Return the network interfaces of the machine; see `instance`."""
-        return self.instance(refresh=refresh).network
+        return self.instance(refresh=refresh, max_age=max_age).network
 
-    def storage_profile(self, *, refresh: bool = False) -> StorageProfile:
+    def storage_profile(
+        self, *, refresh: bool = False, max_age: float | None = None
+    ) -> StorageProfile:
         """Return the disks and the image of the machine; see `instance`."""
-        return self.compute(refresh=refresh).storage_profile
+        return self.compute(refresh=refresh, max_age=max_age).storage_profile
 
-    def tags(self, *, refresh: bool = False) -> dict[str, str]:
+    def tags(self, *, refresh: bool = False, max_age: float | None = None) -> dict[str, str]:
         """Return the tags of the machine by name; see `instance`."""
-        return self.compute(refresh=refresh).tags
+        return self.compute(refresh=refresh, max_age=max_age).tags
 
-    def get(self, path: str, *, refresh: bool = False) -> Any:
+    def get(self, path: str, *, refresh: bool = False, max_age: float | None = None) -> Any:
         """Return one element of the instance document.
 
         Args:
             path: for example ``network/interface/0/macAddress``; names are case-sensitive.
             refresh: whether to fetch the document again.
+            max_age: the maximum age of a cached document in seconds; any age by default.
 
         Returns:
             A string for a leaf, else the JSON as ``json.loads`` returns it.
@@ -126,11 +118,17 @@ class MetadataClient:
             MetadataNotFoundError: if there is no such element.
             MetadataError: if the document cannot be fetched.
         """
-        return element_at(self.instance(refresh=refresh).raw, path)
+        instance = self.instance(refresh=refresh, max_age=max_age)
+        try:
+            return element_at(instance.raw, path)
+        except MetadataNotFoundError:
+            if is_partial(instance.raw):
+                self._cache.raise_partial(path)
+            raise
 
     def versions(self) -> tuple[str, ...]:
         """Return the API versions that the service supports."""
-        return self._connection.run(exchanges.versions(self._endpoint))
+        return self._connection.run(exchanges.versions(self._fetcher.endpoint))
 
     def load_balancer(self) -> LoadBalancer:
         """Return the load balancer of the machine; empty and therefore falsy if there is none.
@@ -139,9 +137,9 @@ class MetadataClient:
             UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
             MetadataError: if it cannot be fetched.
         """
-        balancer = self._fetch("loadbalancer", exchanges.load_balancer)
+        balancer = self._fetcher.fetch("loadbalancer", exchanges.load_balancer)
         if not balancer:
-            self._raise_on_stack_hub("loadbalancer")
+            self._fetcher.raise_on_stack_hub("loadbalancer")
         return balancer
 
     def public_ips(self) -> tuple[str, ...]:
@@ -159,7 +157,7 @@ class MetadataClient:
             UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
             MetadataError: if it cannot be fetched.
         """
-        return self._fetch("identity", exchanges.identity_info)
+        return self._fetcher.fetch("identity", exchanges.identity_info)
 
     def attested_document(
         self,
@@ -174,7 +172,8 @@ class MetadataClient:
         """Fetch a signed proof of the machine's identity, verify it, and return it.
 
         Args:
-            nonce: up to 32 letters and digits for the document; ten random digits by default.
+            nonce: up to 64 printable ASCII characters, which the service may restrict; ten random
+                digits by default.
             ca_file: as for `verify_attested_document`, like the parameters below.
             intermediates: more certificates for the chain.
             cloud: the only cloud to accept.
@@ -225,7 +224,7 @@ class MetadataClient:
             ValueError: if the nonce is invalid.
         """
         nonce = None if nonce is None else validated_nonce(nonce)
-        return self._fetch("attested", partial(exchanges.attested, nonce=nonce))
+        return self._fetcher.fetch("attested", partial(exchanges.attested, nonce=nonce))
 
     def scheduled_events(self, *, retry: bool = True) -> EventsDocument:
         """Return the scheduled events of this machine and its scale set or availability set.
@@ -242,7 +241,7 @@ class MetadataClient:
         first = not self._events_enabled
         more_seconds = exchanges.FIRST_EVENTS_SECONDS if first else 0.0
         exchange = partial(exchanges.events, first=first, retry=retry)
-        document = self._fetch("scheduledevents", exchange, more_seconds)
+        document = self._fetcher.fetch("scheduledevents", exchange, more_seconds)
         self._events_enabled = True
         return self._connection.convert(events_from_json, document)
 
@@ -276,7 +275,7 @@ class MetadataClient:
             ValueError: if there are no IDs.
         """
         body = start_request(event_ids)
-        self._fetch("scheduledevents", partial(exchanges.start_events, body=body))
+        self._fetcher.fetch("scheduledevents", partial(exchanges.start_events, body=body))
 
     def detect(self) -> bool:
         """Return whether this is an Azure VM, within 0.3 s: see `imds_identity.metadata.detect`."""
@@ -295,34 +294,13 @@ class MetadataClient:
         """
 
         def attempt(seconds_left: float) -> Instance:
-            return self._fetch_instance(seconds=min(seconds_left, REQUEST_SECONDS), retry=False)
+            timeout = min(seconds_left, REQUEST_SECONDS)
+            return self._cache.keep_with_compute(self._fetch_instance(timeout, retry=False))
 
-        self._instance = poll_until_available(attempt, seconds, self.clock)
-        return self._instance
+        return poll_until_available(attempt, seconds, self.clock)
 
     def _fetch_instance(self, seconds: float = REQUEST_SECONDS, *, retry: bool = True) -> Instance:
         exchange = partial(exchanges.instance, seconds=seconds, retry=retry)
-        return self._connection.convert(instance_from_json, self._fetch("instance", exchange))
-
-    def _fetch(
-        self,
-        category: str,
-        exchange: Callable[..., Steps[exchanges.Versioned[T]]],
-        more_seconds: float = 0.0,
-    ) -> T:
-        """Run an exchange with the API version negotiated for ``category``."""
-        if self._connection.is_arc and category != "instance":
-            raise UnsupportedOnHostError(f"{category} is not available on Azure Arc.")
-        try:
-            steps = exchange(self._endpoint, self._versions.get(category))
-            document, version = self._connection.run(steps, EXCHANGE_SECONDS + more_seconds)
-        except MetadataError as error:
-            if category != "instance" and error.status_code in _MAYBE_UNSUPPORTED:
-                self._raise_on_stack_hub(category)
-            raise
-        self._versions[category] = version
-        return document
-
-    def _raise_on_stack_hub(self, category: str) -> None:
-        if self.compute().is_stack_hub:
-            raise UnsupportedOnHostError(f"{category} is not available on Azure Stack Hub.")
+        return self._connection.convert(
+            instance_from_json, self._fetcher.fetch("instance", exchange)
+        )

@@ -22,7 +22,7 @@ INTERMEDIATE_PATH = "/emulator/attested/intermediate.cer"
 ROOT_PATH = "/emulator/attested/root.pem"
 INTRODUCED = "2018-10-01"
 _SINCE = {"subscriptionId": "2019-04-30", "sku": "2019-11-01", "licenseType": "2020-09-01"}
-_NONCE = re.compile(r"[A-Za-z0-9]{1,32}")
+_NONCE = re.compile(r"[ -~]{1,64}")
 _VALIDITY = dt.timedelta(hours=6)
 
 
@@ -49,7 +49,7 @@ class AttestedEndpoint:
         check_request(request, introduced=INTRODUCED, supported=self._state.versions)
         nonce = request.parameter("nonce")
         if nonce is not None and not _NONCE.fullmatch(nonce):
-            raise ApiError(400, "Bad request. nonce must be 1 to 32 letters and digits")
+            raise ApiError(400, "Bad request. nonce must be 1 to 64 printable characters")
         defect = fault.document if fault is not None else None
         document = self._content(request.parameter("api-version") or "", nonce, defect)
         content = json.dumps(document, separators=(",", ":")).encode()

@@ -64,6 +64,8 @@ _NEW_FIELDS: dict[str, str] = {
         "storageProfile.imageReference.exactVersion"
     ),
     "2023-11-15": "physicalZone",
+    # First seen with these versions; no document states which one introduced them.
+    "2025-11-11": "interconnectGroupId interconnectSubgroupId isVmInStandbyPool systemFaultDomain",
 }
 _INTRODUCED = {name: version for version, names in _NEW_FIELDS.items() for name in names.split()}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
@@ -36,6 +37,11 @@ Kind: TypeAlias = Literal["scheduled", "changed", "started", "gone"]
 # virtualMachines/INSTANCE
 _SET = 8
 _INSTANCE = 10
+# Without an offset it is UTC, like every time of the service.
+_ISO_DATE = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?"
+    r" ?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
 
 
 def lower_names(names: Iterable[str]) -> frozenset[str]:
@@ -53,8 +59,21 @@ def own_names(compute: Compute) -> frozenset[str]:
 
 
 def _to_datetime(value: object, path: str = "") -> dt.datetime | None:
-    seconds = http_date(to_text(value, path) or "")
+    """Convert a date as in HTTP, or in ISO 8601 as Microsoft's mock server writes it."""
+    text = (to_text(value, path) or "").strip()
+    if match := _ISO_DATE.fullmatch(text):
+        return _iso_date(match)
+    seconds = http_date(text)
     return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.timezone.utc)
+
+
+def _iso_date(match: re.Match[str]) -> dt.datetime | None:
+    offset = "+00:00" if match[2] in (None, "Z", "z") else match[2]
+    try:
+        moment = dt.datetime.fromisoformat(f"{match[1].upper()}{offset}")
+        return moment.astimezone(dt.timezone.utc)
+    except (ValueError, OverflowError):  # not a day of the calendar, or before the first one
+        return None
 
 
 def _to_names(value: object, path: str) -> tuple[str, ...]:

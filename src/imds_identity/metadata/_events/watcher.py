@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import MetadataError, MetadataNotFoundError, MetadataUnavailableError, is_transient
+from .._models.instance import partial_document
+from ..errors import (
+    MalformedMetadataError,
+    MetadataError,
+    MetadataNotFoundError,
+    MetadataUnavailableError,
+    error_from,
+    is_transient,
+)
 from .events import Differ, own_names
 from .handled_events import HandledEvents
 
@@ -44,7 +52,8 @@ class Watcher:
 
     Attributes:
         failure: the error of the last request, or None.
-        names: the machine's names in events, in lower case; None until they are known.
+        names: the machine's names in events, in lower case; None until they are known, and until
+            then no event counts as its own.
         clock: the clock of the client.
 
     Args:
@@ -146,8 +155,7 @@ class Watcher:
         """
         self._due = self.clock.now() + POLL_SECONDS
         try:
-            if self.names is None:
-                self.names = own_names(self._client.require(_INSTANCE_SECONDS).compute)
+            self.failure = None if self.names else self._find_names()
             document = self._client.scheduled_events(retry=False)
         except MetadataError as error:
             if self._differ is None and not self._is_transient(error):
@@ -155,12 +163,27 @@ class Watcher:
             self.failure = error
             self._due += min(error.retry_after or 0.0, _MAX_RETRY_AFTER)
             return
-        self.failure = None
         if self._differ is None:
-            # If the machine's name is unknown, report all events rather than none.
-            names = None if self._every_machine else self.names or None
+            names = None if self._every_machine else self.names
             self._differ = Differ(names, self._handled.events)
         self._ready.extend(self._differ.changes(document))
+
+    def _find_names(self) -> MetadataError | None:
+        """Set `names`; return why they are unknown if that does not prevent the watch."""
+        try:
+            self.names = self._own_names()
+        except MalformedMetadataError as error:
+            if self._every_machine:
+                return error
+            # Without names, every event could be another machine's.
+            raise
+        return None
+
+    def _own_names(self) -> frozenset[str]:
+        names = own_names(self._client.require(_INSTANCE_SECONDS).compute)
+        if not names:
+            raise error_from(partial_document("the name of this machine"))
+        return names
 
     def _is_transient(self, error: MetadataError) -> bool:
         """Return whether a later request may succeed: machine or service may be starting."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
-from ..._core.failure import Malformed
+from ..._core.failure import Malformed, Reason
 from .compute import Compute
 from .json_object import (
     JsonObject,
     converted_field,
     int_field,
+    is_empty,
     list_field,
+    list_items,
     object_field,
     text_field,
     to_mac_address,
+    to_text,
     wrong_type,
 )
 
@@ -35,11 +39,16 @@ class Subnet(JsonObject):
     prefix: int | None = int_field("prefix")
 
 
+def _to_items(value: object, path: str) -> tuple[Any, ...]:
+    return tuple(item for _, item in list_items(value, path))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IpConfiguration(JsonObject):
-    """The addresses and subnets of an interface for one IP version."""
+    """The addresses and subnets of an interface for one IP version; blocks as in the document."""
 
     ip_addresses: tuple[IpAddress, ...] = list_field("ipAddress", IpAddress)
+    ip_address_blocks: tuple[Any, ...] = converted_field("ipAddressBlock", _to_items, ())
     subnets: tuple[Subnet, ...] = list_field("subnet", Subnet)
 
 
@@ -65,6 +74,34 @@ class Instance(JsonObject):
 
     compute: Compute = object_field("compute", Compute)
     network: Network = object_field("network", Network)
+
+
+_ARC_TYPE = "/providers/microsoft.hybridcompute/"
+
+
+def is_partial(document: object) -> bool:
+    """Return whether ``compute`` or ``network`` of a service's instance document is missing.
+
+    The service may leave them out with HTTP 200. Only Azure Arc's agent never has ``network``.
+    """
+    if not isinstance(document, Mapping):
+        return False
+    compute, network = document.get("compute"), document.get("network")
+    if is_empty(compute):
+        return True
+    resource_id = compute.get("resourceId") if isinstance(compute, Mapping) else None
+    is_arc = _ARC_TYPE in (to_text(resource_id) or "").lower()
+    return not is_arc and (is_empty(network) or network == {"interface": []})
+
+
+def partial_document(missing: str) -> Malformed:
+    """Return the failure for a document without the part or field ``missing``."""
+    return Malformed(
+        f"the metadata service returned a partial instance document, without {missing}",
+        "It is starting or failing: try again in a few seconds.",
+        reason=Reason.SERVICE_FAILING,
+        status=200,
+    )
 
 
 _COMPUTE_FIELDS = frozenset(each.metadata["json"] for each in fields(Compute) if each.metadata)

@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .json_object import JsonObject, int_field, list_field, text_field
+from .json_object import JsonObject, converted_field, int_field, list_field, text_field, to_text
 
 if TYPE_CHECKING:
     from .instance import Instance
+
+
+def _to_address(value: object, path: str) -> str | None:
+    """Convert an address to the form that `ipaddress` reads; IPv6 addresses come in brackets."""
+    text = (to_text(value, path) or "").strip()
+    return text.removeprefix("[").removesuffix("]") or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontend(JsonObject):
     """A public IP address and the private address that it forwards to."""
 
-    frontend_ip_address: str | None = text_field("frontendIpAddress")
-    private_ip_address: str | None = text_field("privateIpAddress")
+    frontend_ip_address: str | None = converted_field("frontendIpAddress", _to_address, None)
+    private_ip_address: str | None = converted_field("privateIpAddress", _to_address, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _MAX_DEPTH = 100  # levels; documents have ten, and Python's functions fail at about a thousand
 _NONCE_DIGITS = 10
-_MAX_NONCE = 32
-_NONCE = re.compile(rf"[0-9A-Za-z]{{1,{_MAX_NONCE}}}")
+_MAX_NONCE = 64  # the service decides; documentation names 10 digits, OpenAPI 32 characters
+_NONCE = re.compile(rf"[ -~]{{1,{_MAX_NONCE}}}")
 
 
 def parse_instance(document: Mapping[str, object] | str | bytes) -> Instance:
@@ -82,7 +82,9 @@ def validated_nonce(nonce: str | None) -> str:
 
         return "".join(secrets.choice("0123456789") for _ in range(_NONCE_DIGITS))
     if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
-        raise ValueError(f"nonce must be 1 to {_MAX_NONCE} letters and digits, not {nonce!r}")
+        raise ValueError(
+            f"nonce must be 1 to {_MAX_NONCE} printable ASCII characters, not {nonce!r}"
+        )
     return nonce
 
 

@@ -14,7 +14,7 @@ from ..._sources.firmware import firmware
 from ..._sources.registry import detect as detect_source
 from ..errors import error_from
 from . import exchanges
-from .versions import KNOWN_VERSIONS
+from .versions import is_version
 
 if TYPE_CHECKING:
     from ..._platform.clock import Clock
@@ -68,5 +68,5 @@ def is_azure_service(endpoint: str, seconds: float = SECONDS, clock: Clock = SYS
             return False
         reason = failure
     else:
-        return any(version in KNOWN_VERSIONS for version in versions)
+        return any(map(is_version, versions))
     raise error_from(reason)

@@ -1,13 +1,13 @@
 """One exchange for each category of the metadata service.
 
-All are retried after 410, 429, and 5xx, as token requests are. A 404 is final: the element or the
-category does not exist, or for loadbalancer, the machine has no load balancer.
+All are retried after 410, 429, and 5xx, as token requests are. A 404 is final, unless the version
+causes it or the load balancer's metadata is not available yet.
 https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#errors-and-debugging
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from ..._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
@@ -16,13 +16,20 @@ from ..._http.messages import REQUEST_SECONDS, Request, Response, url_with
 from ..._http.retry import TOKEN_RULES, fresh_response, unreachable, with_retries
 from ..._sources.azure_vm import is_azure_vm
 from ..._sources.refusals import access_denied, redirect_failure
+from .._models.instance import is_partial
 from .._models.load_balancer import LoadBalancer
 from .._models.parsing import from_json
 from .failures import ElementNotFound, UnsupportedOnHost, UnsupportedVersion
-from .versions import INTRODUCED_IN, newest_common_version, versions_of
+from .versions import (
+    INTRODUCED_IN,
+    newest_common_version,
+    versions_in,
+    versions_of,
+    widespread_versions,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 Versioned: TypeAlias = tuple[T, str]
@@ -31,6 +38,7 @@ Versioned: TypeAlias = tuple[T, str]
 RETRY_RULES = {status: rule for status, rule in TOKEN_RULES.items() if status != 404}
 FIRST_EVENTS_SECONDS = 130.0  # the first request for scheduled events enables the service
 
+_NO_LOAD_BALANCER = "no load balancer metadata is found"
 _NO_SERVICE = (
     "This does not look like an Azure VM, or something (a firewall rule, a container network, a "
     "pod without access) blocks the Instance Metadata Service for this process."
@@ -73,7 +81,17 @@ def instance(
     retry: bool = True,
 ) -> Steps[Versioned[object]]:
     """Fetch the instance document; ``retry`` is False for a caller that polls."""
-    return (yield from _fetch(endpoint, "instance", version, seconds=seconds, retry=retry))
+    fetch = partial(_fetch, endpoint, "instance", seconds=seconds, retry=retry)
+    document, used = yield from fetch(version)
+    if not is_partial(document):
+        return document, used
+    try:
+        # With this parameter of cloud-init, the service fails rather than return a part.
+        return (yield from fetch(used, {"extended": "true"}))
+    except Refused as failure:
+        if failure.status != 400:
+            raise
+        return document, used  # the service does not know the parameter
 
 
 def identity_info(endpoint: ServiceEndpoint, version: str | None = None) -> Steps[Versioned[str]]:
@@ -90,12 +108,22 @@ def load_balancer(
 ) -> Steps[Versioned[LoadBalancer]]:
     """Fetch the load balancer document: an empty `LoadBalancer` if there is none."""
     try:
-        document, used = yield from _fetch(endpoint, "loadbalancer", version)
-    except ElementNotFound:
-        return LoadBalancer(), version or versions_of("loadbalancer")[-1]
+        document, used = yield from _fetch(
+            endpoint, "loadbalancer", version, is_final=_has_no_load_balancer_now
+        )
+    except ElementNotFound as failure:
+        if _NO_LOAD_BALANCER in failure.problem.lower():
+            return LoadBalancer(), version or versions_of("loadbalancer")[-1]
+        hint = "This does not mean that there is none. Try again later."
+        raise Refused(failure.problem, hint, reason=Reason.SERVICE_FAILING, status=404) from None
     if not isinstance(document, dict):
         raise Malformed("the response is not a JSON object")
     return LoadBalancer.parse(document.get("loadbalancer")), used
+
+
+def _has_no_load_balancer_now(response: Response) -> bool:
+    """Return whether a 404 is final: the service adds "retry later" to others."""
+    return response.status == 404 and "available" not in response.error_text.lower()
 
 
 def attested(
@@ -133,9 +161,18 @@ def start_events(
     return None, version
 
 
-def _send(endpoint: ServiceEndpoint, request: Request, *, retry: bool = True) -> Steps[Response]:
+def _send(
+    endpoint: ServiceEndpoint,
+    request: Request,
+    *,
+    retry: bool = True,
+    is_final: Callable[[Response], bool] | None = None,
+) -> Steps[Response]:
+    """Send a request; with ``is_final``, a 404 is retried unless it returns True."""
     if retry:
-        return (yield from with_retries(request, endpoint.random, _NO_SERVICE, RETRY_RULES))
+        rules = TOKEN_RULES if is_final else RETRY_RULES
+        send = with_retries(request, endpoint.random, _NO_SERVICE, rules, is_final=is_final)
+        return (yield from send)
     try:
         return (yield from fresh_response(request))
     except ConnectFailed as error:
@@ -153,6 +190,7 @@ def _fetch(
     *,
     seconds: float = REQUEST_SECONDS,
     retry: bool = True,
+    is_final: Callable[[Response], bool] | None = None,
 ) -> Steps[Versioned[object]]:
     """Fetch a document; negotiate the API version if it is not pinned and was refused."""
     category = path.partition("/")[0]
@@ -160,40 +198,65 @@ def _fetch(
     def request_with(number: str) -> Steps[Response]:
         url = url_with(f"{endpoint.base}/metadata/{path}", {"api-version": number, **(query or {})})
         request = Request(url, endpoint.headers, seconds=seconds)
-        return (yield from _send(endpoint, request, retry=retry))
+        return (yield from _send(endpoint, request, retry=retry, is_final=is_final))
 
     used = endpoint.pinned_version or version or versions_of(category)[-1]
     response = yield from request_with(used)
-    if endpoint.pinned_version is None and _is_version_error(response):
-        used = yield from _negotiate_version(endpoint, category, response)
-        response = yield from request_with(used)
+    if endpoint.pinned_version is None and _may_be_version_error(response):
+        others = yield from _other_versions(endpoint, category, used, response, retry=retry)
+        for other in others:
+            used, response = other, (yield from request_with(other))
+            if not _is_version_error(response):
+                break
     return _parse(response, category), used
 
 
-def _negotiate_version(endpoint: ServiceEndpoint, category: str, response: Response) -> Steps[str]:
-    """Return the version to use after the service refused another one."""
-    known = versions_of(category)
-    offered: Iterable[object] = _newest_versions(response) or (yield from versions(endpoint))
-    version = newest_common_version(known, offered)
-    if version is not None and version not in offered:
+def _other_versions(
+    endpoint: ServiceEndpoint, category: str, used: str, response: Response, *, retry: bool
+) -> Steps[tuple[str, ...]]:
+    """Return the versions to try after the service refused ``used``, possibly for its version."""
+    listed = _listed_versions(response, used)
+    version = newest_common_version(versions_of(category), listed)
+    if not listed or (version is not None and version not in listed):
         # The error lists only the newest versions, all unknown here: the full list may have others.
-        with suppress(Refused, Malformed):
-            version = newest_common_version(known, (yield from versions(endpoint)))
+        try:
+            offered: list[object] = [*(yield from versions(endpoint, retry=retry))]
+        except (Refused, Malformed, Unavailable):
+            offered = listed
+            if not listed:
+                return widespread_versions(category) if _is_version_error(response) else ()
+        if used in offered:
+            return ()
+        version = newest_common_version(versions_of(category), offered)
+        listed = offered
     if version is None:
-        newest = sanitize(str(max(map(str, offered), default="none")))
+        newest = sanitize(str(max(map(str, listed), default="none")))
         raise UnsupportedOnHost(
             f"the service supports API versions up to {newest}, but {category} requires "
             f"{INTRODUCED_IN[category]}",
             "Some regions, and Azure Stack Hub, do not have every category.",
             status=response.status,
         )
-    return version
+    return (version,)
+
+
+def _may_be_version_error(response: Response) -> bool:
+    """Return whether the version may be the reason: some clouds respond without any text."""
+    has_no_balancer = _NO_LOAD_BALANCER in response.error_text.lower()
+    return response.status in (400, 404) and not has_no_balancer
 
 
 def _is_version_error(response: Response) -> bool:
-    return response.status == 400 and (
-        bool(_newest_versions(response)) or "api-version" in response.error_text
+    text = response.error_text.lower()
+    return response.status in (400, 404) and (
+        bool(_newest_versions(response)) or "api-version" in text or "invalid version" in text
     )
+
+
+def _listed_versions(response: Response, used: str) -> list[object]:
+    """Return the versions in an error response, as JSON or in words."""
+    in_words = [each for each in versions_in(response.error_text) if each != used]
+    return _newest_versions(response) or [*in_words]
 
 
 def _newest_versions(response: Response) -> list[object]:
@@ -224,7 +287,7 @@ def refusal(response: Response, category: str) -> Failure:
     if response.may_be_denial and (response.is_relayed_by_azure or is_azure_vm()):
         return access_denied(response, f"/metadata/{category}")
     problem = f"the metadata service returned HTTP {status} for {category}: {error_text}"
-    if status == 404:
+    if status == 404 and not _is_version_error(response):
         hint = "Names are case-sensitive, and some exist in newer API versions only."
         return ElementNotFound(problem, hint, status=404)
     if response.is_redirect:
@@ -233,7 +296,7 @@ def refusal(response: Response, category: str) -> Failure:
         return Unavailable(problem, _NO_SERVICE, reason=Reason.PROXY, status=status)
     if _is_version_error(response):
         hint = "Leave out api_version to use a supported version."
-        return UnsupportedVersion(problem, hint, status=400)
+        return UnsupportedVersion(problem, hint, status=status)
     return _refused(problem, response)
 
 

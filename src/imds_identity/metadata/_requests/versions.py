@@ -20,6 +20,7 @@ KNOWN_VERSIONS = (
     *("2021-01-01", "2021-02-01", "2021-03-01", "2021-05-01", "2021-08-01"),
     *("2021-10-01", "2021-11-01", "2021-11-15", "2021-12-13"),
     *("2023-07-01", "2023-11-15", "2024-03-15", "2024-07-17", "2025-04-07"),
+    *("2025-11-11", "2025-11-15"),
 )
 """Oldest first. The newest are not available in every region."""
 
@@ -38,6 +39,8 @@ INTRODUCED_IN = {
 }
 """The first version with each category."""
 
+# Versions that every region has; the rest of `KNOWN_VERSIONS` would take too many attempts.
+_WIDESPREAD = ("2021-02-01", "2019-06-01")
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -47,13 +50,29 @@ def versions_of(category: str) -> tuple[str, ...]:
     return tuple(version for version in known if version >= INTRODUCED_IN[category])
 
 
+def widespread_versions(category: str) -> tuple[str, ...]:
+    """Return versions to try at a service that refuses the newest and lists none, newest first."""
+    known = versions_of(category)
+    return (*(each for each in _WIDESPREAD if each in known), known[0])
+
+
+def versions_in(text: str) -> list[str]:
+    """Return the versions that a text mentions, as in the error responses of Azure Arc's agent."""
+    return _VERSION.findall(text)
+
+
+def is_version(value: object) -> bool:
+    """Return whether ``value`` is a well-formed version, known or not."""
+    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
+
+
 def newest_common_version(known: Iterable[str], offered: Iterable[object]) -> str | None:
     """Return the newest version that both sides support, or None.
 
     A service may list only its newest versions. If all of these are unknown, return the newest
     known version that is older: services keep supporting old versions.
     """
-    theirs = {each for each in offered if isinstance(each, str) and _VERSION.fullmatch(each)}
+    theirs = {str(each) for each in offered if is_version(each)}
     ours = set(known)
     if not theirs:
         return None
@@ -64,6 +83,6 @@ def newest_common_version(known: Iterable[str], offered: Iterable[object]) -> st
 
 def validated_version(version: str) -> str:
     """Return ``version`` if it is well-formed."""
-    if not isinstance(version, str) or not _VERSION.fullmatch(version):
+    if not is_version(version):
         raise ValueError(f"api_version must look like 2021-12-13, not {version!r}")
     return version

@@ -1,0 +1,61 @@
+"""Runs the exchange of a category with the API version that was negotiated for it."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import MetadataError, UnsupportedOnHostError
+from .connection import EXCHANGE_SECONDS
+from .exchanges import ServiceEndpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..._http.exchange import Steps
+    from .connection import MetadataConnection
+    from .exchanges import Versioned
+
+T = TypeVar("T")
+
+_MAYBE_UNSUPPORTED = (400, 404, 405)
+
+
+class Fetcher:
+    """Fetches documents; ``is_stack_hub`` returns whether this machine is on Azure Stack Hub."""
+
+    def __init__(
+        self,
+        connection: MetadataConnection,
+        pinned_version: str | None,
+        is_stack_hub: Callable[[], bool],
+    ) -> None:
+        base, host = connection.base, connection.host
+        self.endpoint = ServiceEndpoint(base, random.random, pinned_version, host)
+        self.versions: dict[str, str] = {}
+        self._connection = connection
+        self._is_stack_hub = is_stack_hub
+
+    def fetch(
+        self,
+        category: str,
+        exchange: Callable[..., Steps[Versioned[T]]],
+        more_seconds: float = 0.0,
+    ) -> T:
+        """Run ``exchange``, which takes the endpoint and the API version."""
+        if self._connection.is_arc and category != "instance":
+            raise UnsupportedOnHostError(f"{category} is not available on Azure Arc.")
+        try:
+            steps = exchange(self.endpoint, self.versions.get(category))
+            document, version = self._connection.run(steps, EXCHANGE_SECONDS + more_seconds)
+        except MetadataError as error:
+            if category != "instance" and error.status_code in _MAYBE_UNSUPPORTED:
+                self.raise_on_stack_hub(category)
+            raise
+        self.versions[category] = version
+        return document
+
+    def raise_on_stack_hub(self, category: str) -> None:
+        """Raise UnsupportedOnHostError on Azure Stack Hub, which has the instance category only."""
+        if self._is_stack_hub():
+            raise UnsupportedOnHostError(f"{category} is not available on Azure Stack Hub.")
