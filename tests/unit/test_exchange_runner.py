@@ -327,6 +327,24 @@ def test_step_counts_for_75_seconds_at_most(
             runner.run(steps())
 
 
+@pytest.mark.parametrize(("wait", "is_sent"), [(7.0, True), (7.1, False)])
+def test_wait_for_the_rate_limiter_may_use_up_the_total_timeout(
+    clock: FakeClock, responses: ResponseFactory, wait: float, is_sent: bool
+) -> None:
+    runner = ExchangeRunner(
+        lambda _: responses.token(),
+        clock,
+        SlowGate(clock, wait),
+        retry_options=RetryOptions(seconds=7),
+    )
+    if is_sent:
+        assert runner.run(send(REQUEST)).status == 200
+        return
+    with pytest.raises(Refused, match="no request could be sent within 7 s") as caught:
+        runner.run(send(REQUEST))
+    assert caught.value.reason is Reason.THROTTLED
+
+
 def test_last_request_has_50_milliseconds_at_least(
     clock: FakeClock, responses: ResponseFactory
 ) -> None:
