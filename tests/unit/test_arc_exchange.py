@@ -235,6 +235,7 @@ def test_no_variable_of_a_failed_frame_shows_the_secret(
     ("header", "path"),
     [
         ("Basic realm=/a/b.key", "/a/b.key"),
+        (" Basic realm=/a/b.key", "/a/b.key"),
         ('basic REALM = "/a/b c.key"', "/a/b c.key"),
         ("Basic realm=/a/x=y.key ", "/a/x=y.key"),
         (r"Basic realm=C:\ProgramData\x\Tokens\a.key", r"C:\ProgramData\x\Tokens\a.key"),
