@@ -87,6 +87,9 @@ def test_requests_without_a_response_are_logged_with_the_reason(
     with pytest.raises(Unavailable, match="refused") as caught:
         fetch(token_cache, refuse)
     assert caught.value.reason is Reason.UNREACHABLE
+    assert caught.value.request_summary == (
+        f"Azure VM (IMDS) at {ENDPOINT} for 'https://r' as system-assigned identity"
+    )
     lines = [record.getMessage() for record in caplog.records]
     assert all(line.endswith(": ConnectFailed") for line in lines[:-1])
     assert len(lines) == caught.value.attempts + 1

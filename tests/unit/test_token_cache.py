@@ -209,6 +209,14 @@ def test_token_that_another_process_fetched_for_the_same_claims_is_used(
     assert token_cache.get(entry, service, "c") is newer
 
 
+def test_only_a_blocking_caller_needs_another_flight_than_one_on_its_own_event_loop(
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
+) -> None:
+    flight = token_cache.join_or_start(entry, service, needs=threading.get_ident())
+    assert token_cache.join_or_start(entry, service) is flight
+    assert token_cache.join_or_start(entry, service, blocks=True) is not flight
+
+
 def test_failed_challenge_is_not_logged_as_a_failed_refresh(
     token_cache: TokenCache,
     entry: CacheEntry,

@@ -162,6 +162,21 @@ def test_source_is_detected_again_at_the_first_request_only(token_cache: TokenCa
     assert client.source is second
 
 
+def test_fetch_imports_again_what_could_not_be_imported(token_cache: TokenCache) -> None:
+    class Source(ImdsSource):
+        def preload(self) -> None:
+            raise ImportError("a module that is being replaced")
+
+    found = [Source("never-imported://b/token")]
+    client = TokenClient(
+        ImdsSource("http://a/token"), parse_identity(), token_cache, None, redetect=found.pop
+    )
+    client.preload()
+    assert client.is_preloaded
+    assert client.entry("https://vault.azure.net").key.endpoint == "never-imported://b/token"
+    assert not client.is_preloaded
+
+
 def test_another_thread_can_finish_redetection_at_the_same_time(
     token_cache: TokenCache,
 ) -> None:
