@@ -141,7 +141,11 @@ def test_token_is_reported_with_its_origin(
     message: str,
 ) -> None:
     caplog.set_level("DEBUG")
-    token, trace, events = new_token(clock, life=600), FetchTrace("a-summary"), list[Event]()
+    token, trace, events = (
+        new_token(clock, life=600),
+        FetchTrace(lambda: "a-summary"),
+        list[Event](),
+    )
     trace.requested = requested
     result = FetchResult(token, token, clock.now() + 60, 2.5, refreshed)
     notify(SOURCE, CallOptions(on_event=events.append), trace, result)
@@ -172,7 +176,9 @@ def test_failure_is_reported_with_the_life_of_the_current_token(
     options = CallOptions(on_event=events.append)
     token = new_token(clock, life=600)
     for current, now in ((token, clock.now() + 60), (token, clock.now() + 700), (None, 0.0)):
-        notify(SOURCE, options, FetchTrace("s"), FetchResult(failure, current, now, 2.5, True))
+        notify(
+            SOURCE, options, FetchTrace(lambda: "s"), FetchResult(failure, current, now, 2.5, True)
+        )
     assert [event.remaining for event in events] == [540.0, 0.0, 0.0]
     assert {(event.name, event.outcome) for event in events} == {("failure", outcome)}
     assert caplog.messages == [message] * 3
@@ -185,7 +191,7 @@ def test_error_of_a_hook_is_logged_with_its_traceback(
         raise RuntimeError("of the hook")
 
     result = FetchResult(new_token(clock), None, clock.now(), 0.0, False)
-    notify(SOURCE, CallOptions(on_event=hook), FetchTrace("s"), result)
+    notify(SOURCE, CallOptions(on_event=hook), FetchTrace(lambda: "s"), result)
     assert caplog.messages == ["an on_event hook raised an exception"]
     assert "RuntimeError: of the hook" in caplog.text
 

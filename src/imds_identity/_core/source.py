@@ -24,6 +24,8 @@ _KNOWN_PARAMETERS = frozenset(
     ("api-version", "bypass_cache", "client_id", "clientid", "format", "mi_res_id", "msi_res_id",
      "nonce", "object_id", "principalId", "principal_id", "resource", "xms_cc")
 )  # fmt: skip
+# Without special characters, which some segments and hosts of other URLs have.
+_PLAIN_URL = rf"https?://[A-Za-z0-9.:-]+(?:/(?:{'|'.join(sorted(_KNOWN_SEGMENTS))}))*"
 _SHORTEST_SECRET = 8
 _TENANT = r"(?i)https://[^/]+/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/oauth2/"
 
@@ -33,6 +35,10 @@ def shown_url(url: str) -> str:
 
     The rest may be a secret, as in the URL that ``imds-identity serve --protocol imds`` provides.
     """
+    import re
+
+    if re.fullmatch(_PLAIN_URL, url):
+        return url
     scheme, separator, rest = url.rpartition("://")
     start, mark, query = rest.partition("?")
     host, *segments = start.replace("\\", "/").partition("#")[0].split("/")

@@ -50,7 +50,9 @@ class Environment:
         return self._values.get(name, "")
 
     def without(self, *names: str) -> Environment:
-        """Return a copy in which the variables ``names`` are not set."""
+        """Return an environment in which the variables ``names`` are not set."""
+        if not names:
+            return self
         return type(self)({n: value for n, value in self._values.items() if n not in names})
 
     def __repr__(self) -> str:

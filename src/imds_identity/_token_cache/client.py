@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .._sources.host import TokenSource
     from .entry import CacheEntry
     from .flight import Flight
-    from .options import CallOptions
+    from .options import CallOptions, FetchTrace
     from .token_exchange import OpenSender
 
 
@@ -177,7 +177,7 @@ class TokenClient:
         fetch = Fetch(entry, claims, exchange, shared_cache, token_cache.random)
         if shared_cache is None:
             return exchange, fetch, None
-        shared_tokens = _SharedTokens(shared_cache, token_cache, exchange.trace.summary)
+        shared_tokens = _SharedTokens(shared_cache, token_cache, exchange.trace)
         fetch.looks_first = shared_tokens.look_up(entry, claims, may_wait=may_wait)
         return exchange, fetch, shared_tokens
 
@@ -185,13 +185,15 @@ class TokenClient:
 class _SharedTokens:
     """The records of a shared cache, as a source of tokens for a token cache.
 
-    ``summary`` describes the request in log messages.
+    ``trace`` describes the request in log messages.
     """
 
-    def __init__(self, shared_cache: SharedCache, token_cache: TokenCache, summary: str) -> None:
+    def __init__(
+        self, shared_cache: SharedCache, token_cache: TokenCache, trace: FetchTrace
+    ) -> None:
         self._shared_cache = shared_cache
         self._token_cache = token_cache
-        self._summary = summary
+        self._trace = trace
 
     def look_up(self, entry: CacheEntry, claims: str | None, *, may_wait: bool) -> bool:
         """Adopt another process's token; return whether the fetch must do that instead.
@@ -223,7 +225,7 @@ class _SharedTokens:
             return
         self._token_cache.adopt(entry, record.token, record.challenge, generation)
         if record.token is not None and record.token is entry.token and is_logged():
-            log_shared_token(self._summary, record.token, self._token_cache.clock.now())
+            log_shared_token(self._trace.summary, record.token, self._token_cache.clock.now())
 
 
 def _in_network(token_cache: TokenCache, network: str) -> TokenCache:

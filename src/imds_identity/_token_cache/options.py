@@ -32,15 +32,22 @@ class CallOptions:
 class FetchTrace:
     """What is recorded of a fetch in addition to its outcome.
 
+    Args:
+        describe: returns the summary, which most fetches do not need.
+
     Attributes:
-        summary: source, resource and identity, for messages.
         requested: whether a request was sent, because no other process had the token.
         requests: one line per request, if the caller wants requests logged.
     """
 
-    __slots__ = ("requested", "requests", "summary")
+    __slots__ = ("_describe", "requested", "requests")
 
-    def __init__(self, summary: str) -> None:
-        self.summary = summary
+    def __init__(self, describe: Callable[[], str]) -> None:
+        self._describe = describe
         self.requested = False
         self.requests: list[str] = []
+
+    @property
+    def summary(self) -> str:
+        """Source, resource and identity, for messages."""
+        return self._describe()

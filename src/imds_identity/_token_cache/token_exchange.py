@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .._core.failure import Failure, Unavailable
 from .._core.secret import Secret
 from .._core.source import shown_url
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import TypeAlias
 
+    from .._core.identity import Identity
     from .._core.token import Token
     from .._core.token_request import TokenRequest
     from .._http.messages import Request, Response
@@ -68,9 +71,7 @@ class TokenExchange:
         self._options = options
         self._open_sender = open_sender
         self._preload = preload
-        note = source.unused_variable_note(token_request.identity)
-        summary = f"{source} for {token_request.resource!r} as {identity}"
-        self.trace = FetchTrace(f"{summary} ({note})" if note else summary)
+        self.trace = FetchTrace(partial(_description, source, token_request, identity))
 
     def __call__(self, heartbeat: Heartbeat) -> Token:
         """Request a token; an unexpected exception becomes a Failure."""
@@ -151,6 +152,8 @@ class TokenExchange:
             return rate_limiter_for(self._shared_cache, source, token_cache.random)
         if self._options is not None and self._options.has_transport:
             return None  # it may not send to the service at all, such as in a test
+        if limiter := token_cache.rate_limiters.get(source.endpoint):
+            return limiter
         limiter = ProcessRateLimiter(token_cache.clock, token_cache.random)
         return token_cache.rate_limiters.setdefault(source.endpoint, limiter)
 
@@ -173,6 +176,12 @@ class TokenExchange:
             return response
 
         return send_logged
+
+
+def _description(source: TokenSource, token_request: TokenRequest, identity: Identity) -> str:
+    note = source.unused_variable_note(token_request.identity)
+    summary = f"{source} for {token_request.resource!r} as {identity}"
+    return f"{summary} ({note})" if note else summary
 
 
 def _summary(response: Response) -> str:
