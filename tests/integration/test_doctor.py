@@ -546,6 +546,17 @@ def test_failed_token_command_suggests_the_doctor(
     )
 
 
+def test_token_and_doctor_name_the_resource_that_was_meant(
+    imds_emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["token", "vault"]) == 1
+    assert "did you mean https://vault.azure.net?" in capsys.readouterr().err
+    diagnosis = diagnose("vault")
+    assert cause(diagnosis) == "II005"
+    assert diagnosis.cause is not None
+    assert diagnosis.cause.remedy == "--resource https://vault.azure.net"
+
+
 @pytest.mark.parametrize(
     "command",
     [

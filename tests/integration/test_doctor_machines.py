@@ -91,6 +91,16 @@ NETWORKS = {
         "II020",
         "has no IPv4 address, and 169.254.169.254 is not available over IPv6",
     ),
+    "blackhole route": (
+        ETH0 + LOST_PACKETS + "ip route add blackhole 169.254.169.254/32",
+        "II021",
+        "a blackhole route drops requests to 169.254.169.254",
+    ),
+    "prohibit route": (
+        ETH0 + LOST_PACKETS + "ip route add prohibit 169.254.0.0/16",
+        "II021",
+        "a prohibit route drops requests to 169.254.169.254",
+    ),
     "black hole": (ETH0 + LOST_PACKETS, "II023", "packets to 169.254.169.254 are lost"),
     "no listener": (SERVICE_ADDRESS, "II023", "no process listens at 169.254.169.254"),
     "second interface": (
@@ -120,6 +130,15 @@ def test_network_without_a_working_route(network: str) -> None:
     document = diagnose(commands)
     assert (document["cause"], document["requests"]) == (cause, 0)
     assert headline in document["headline"]
+
+
+@pytest.mark.parametrize("network", ["blackhole route", "prohibit route"])
+def test_remedy_for_a_route_that_drops_requests_removes_it(network: str) -> None:
+    commands, *_ = NETWORKS[network]
+    document = diagnose(commands)
+    [remedy] = [found["remedy"] for found in document["findings"] if found["id"] == "II021"]
+    fixed = diagnose(f"{commands}\n{remedy.removeprefix('sudo ')}")
+    assert fixed["cause"] == "II023"
 
 
 def test_app_without_an_identity_is_known_before_its_network_is_blamed() -> None:

@@ -82,14 +82,16 @@ def test_kernels_routing_table_is_parsed() -> None:
         + kernel_route("eth0", "0.0.0.0", "10.0.0.1", "0.0.0.0", 3, 100)
         + kernel_route("eth1", "169.254.0.0", "0.0.0.0", "255.255.0.0", 1, 1002)
         + kernel_route("down", "169.254.169.254", "10.0.0.1", "255.255.255.255", 2, 0)
-        + kernel_route("reject", "169.254.169.0", "0.0.0.0", "255.255.255.0", 0x201, 0)
+        + kernel_route("*", "169.254.169.0", "0.0.0.0", "255.255.255.0", 0x201, 0)
     )
     routes = parse_linux_routes(table)
     assert routes == (
         Route("eth0", "0.0.0.0/0", "10.0.0.1", 100),
         Route("eth1", "169.254.0.0/16", "0.0.0.0", 1002),
+        Route("*", "169.254.169.0/24"),  # packets are rejected
     )
-    assert best_route(routes, IMDS) == routes[1]
+    assert best_route(routes, IMDS) == routes[2]
+    assert best_route(routes[:2], IMDS) == routes[1]
     assert best_route(routes, "8.8.8.8") == routes[0]
     assert best_route((), IMDS) is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._core.claims import claims_in
-from .._core.failure import Failure, Malformed
+from .._core.failure import Failure, Malformed, Reason
 from .._core.scope import resource_of
 from .._platform.environment import Environment
 from .arguments import add_output, add_token_options, doctor_command, token_client
@@ -61,9 +61,18 @@ def run(args: argparse.Namespace) -> int:
         output = _OUTPUTS[args.output](token)
     except Failure as failure:
         print_error(failure)
+        if failure.reason in (Reason.UNKNOWN_RESOURCE, Reason.BAD_REQUEST):
+            _suggest_resource(resource)
         return print_error(f"to diagnose this, run: {doctor_command(args, resource)}")
     print(output)
     return 0
+
+
+def _suggest_resource(resource: str) -> None:
+    from ..metadata._services import suggested_resource
+
+    if meant := suggested_resource(resource):
+        print_error(f"{resource!r} may not be a resource; did you mean {meant}?")
 
 
 def _resource_or_scope(args: argparse.Namespace) -> str:

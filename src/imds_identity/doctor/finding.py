@@ -64,6 +64,7 @@ HOST = ArgumentKind(rf"(?:{_HOST_PATTERN}|[0-9A-Fa-f:.]+)", "HOST")
 HOST_AND_PORT = ArgumentKind(rf"{_HOST_PATTERN}(?::[0-9]{{1,5}})?", "HOST")
 INTERFACE = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "PRIMARY_INTERFACE")
 MACHINE = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", "VM")
+NETWORK = ArgumentKind(rf"{ADDRESS.pattern}/[0-9]{{1,2}}", "NETWORK")
 OBJECT_ID = ArgumentKind(_GUID_PATTERN, "OBJECT_ID")
 RESOURCE = ArgumentKind(
     rf"[a-z][a-z0-9+.-]*://[A-Za-z0-9][A-Za-z0-9._~:/-]*|{_GUID_PATTERN}", "RESOURCE"

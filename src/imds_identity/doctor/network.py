@@ -11,6 +11,7 @@ from .finding import (
     ADDRESS,
     GATEWAY,
     INTERFACE,
+    NETWORK,
     Verdict,
     argument,
     failure,
@@ -54,6 +55,21 @@ def check_route(facts: Facts) -> Verdict:
     network = facts.network
     if not network.address:
         return skipped(_HOST_NAME)
+    if network.problem and network.is_locked:
+        return failure(
+            f"{network.address}: {network.problem}; systemd.imds.network=locked",
+            "systemd makes the metadata service unreachable: the kernel's command line has "
+            "systemd.imds.network=locked",
+            "remove systemd.imds.network=locked from the kernel's command line, or request the "
+            "token before that; or use another credential",
+        )
+    if network.problem and network.rejecting_route:
+        return failure(
+            f"{network.address}: {network.problem} ({network.rejecting_route})",
+            f"a {network.rejection.value or 'rejecting'} route drops requests to "
+            f"{network.address} ({network.rejecting_route})",
+            _delete_route_command(network),
+        )
     if network.problem:
         return failure(
             f"{network.address}: {network.problem}",
@@ -79,6 +95,11 @@ def check_network_interface(facts: Facts) -> Verdict:
     if not wrong_route or facts.probe.claims is not None:
         return ok("requests leave through the primary network interface")
     return wrong_route
+
+
+def _delete_route_command(network: Network) -> str:
+    kind, destination = network.rejection.value, argument(network.rejecting_route, NETWORK)
+    return f"sudo ip route del {kind}{' ' if kind else ''}{destination}"
 
 
 def _add_route_command(network: Network) -> str:

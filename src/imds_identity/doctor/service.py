@@ -43,15 +43,24 @@ def check_responder(facts: Facts) -> Verdict:
     if probe.claims is not None or _is_metadata_service(facts):
         return ok(_describe(probe.requests[0]))
     if probe.failure is not None and probe.failure.reason is Reason.WRONG_SERVICE:
-        return failure(
-            _describe(probe.requests[-1]),
-            f"{_server_name(probe.requests[-1])} responds in place of the token service",
-            "use another credential on this machine; if it is an Azure VM, identify the server: "
-            "curl -sv --noproxy '*' -H Metadata:true 'http://169.254.169.254/metadata/versions'",
-        )
+        return _wrong_server(facts)
     if probe.metadata is not None and probe.metadata.status:
         return unknown(_describe(probe.metadata))
     return skipped("there was no response")
+
+
+def _wrong_server(facts: Facts) -> Verdict:
+    last, variable = facts.probe.requests[-1], facts.source.variable
+    meaning = f"{_server_name(last)} responds in place of the token service"
+    if variable:
+        remedy = f"unset {facts.source.settings_to_unset}"
+        return failure(_describe(last), f"{meaning}, at the URL in {variable}", remedy)
+    return failure(
+        _describe(last),
+        meaning,
+        "use another credential on this machine; if it is an Azure VM, identify the server: "
+        "curl -sv --noproxy '*' -H Metadata:true 'http://169.254.169.254/metadata/versions'",
+    )
 
 
 def _is_metadata_service(facts: Facts) -> bool:

@@ -9,12 +9,26 @@ from .._core.failure import Reason, sanitize
 from .._core.source import ARC
 from .._sources.registry import leftover_variables
 from .._sources.workload_identity import WORKLOAD_IDENTITY
-from .finding import RESOURCE, Verdict, argument, failure, ok, skipped, unknown, warning
+from ..metadata._services import suggested_resource
+from ..metadata.clouds import PUBLIC, cloud_named
+from .finding import (
+    HOST_AND_PORT,
+    RESOURCE,
+    Verdict,
+    argument,
+    failure,
+    ok,
+    skipped,
+    unknown,
+    warning,
+)
 from .host import has_app_identity
 
 if TYPE_CHECKING:
+    from ..metadata.clouds import Cloud
     from ._facts.facts import Facts
 
+_RESOURCE_REASONS = (Reason.UNKNOWN_RESOURCE, Reason.BAD_REQUEST)
 _DEFAULT_SCOPE = "/.default"
 
 
@@ -22,10 +36,20 @@ def check_endpoint(facts: Facts) -> Verdict:
     """Check that the endpoint is a valid URL."""
     variable = facts.source.variable
     if facts.endpoint_problem:
-        remedy = f"unset {facts.source.settings_to_unset}"
-        return failure(facts.endpoint_problem, facts.endpoint_problem, remedy)
+        return failure(facts.endpoint_problem, *_endpoint_problem(facts))
     origin = f", from {variable}" if variable and facts.environment[variable] else ""
     return ok(f"{facts.source}{origin}")
+
+
+def _endpoint_problem(facts: Facts) -> tuple[str, str]:
+    variable, remedy = facts.source.variable, f"unset {facts.source.settings_to_unset}"
+    value = facts.environment[variable] if variable else ""
+    if value and "://" not in value and argument(value, HOST_AND_PORT) != HOST_AND_PORT.placeholder:
+        return (
+            f"the value of {variable} has no scheme: it must start with http:// or https://",
+            f"export {variable}=http://{argument(value, HOST_AND_PORT)}, or {remedy}",
+        )
+    return facts.endpoint_problem, remedy
 
 
 def check_leftover_variables(facts: Facts) -> Verdict:
@@ -101,9 +125,17 @@ def check_resource(facts: Facts) -> Verdict:
             "service itself return AADSTS500011",
             f"--resource {argument(facts.resource.removesuffix(_DEFAULT_SCOPE), RESOURCE)}",
         )
-    parts = urlsplit(facts.resource)
-    has_path = parts.scheme == "https" and parts.path.strip("/")
     problem = facts.probe.failure
+    is_unknown = problem is not None and problem.reason in _RESOURCE_REASONS
+    meant = suggested_resource(facts.resource, _cloud(facts)) if is_unknown else ""
+    parts = urlsplit(facts.resource)
+    if problem is not None and meant and urlsplit(meant).netloc != parts.netloc:
+        return failure(
+            f"{resource}: {problem.problem}",
+            f"{resource} is not a resource of this cloud: {meant} probably is the one",
+            f"--resource {argument(meant, RESOURCE)}",
+        )
+    has_path = parts.scheme == "https" and parts.path.strip("/")
     if problem is not None and problem.reason is Reason.UNKNOWN_RESOURCE and has_path:
         return failure(
             f"{resource}: {problem.problem}",
@@ -111,6 +143,16 @@ def check_resource(facts: Facts) -> Verdict:
             f"--resource {argument(f'{parts.scheme}://{parts.netloc}', RESOURCE)}",
         )
     return ok(resource)
+
+
+def _cloud(facts: Facts) -> Cloud:
+    """Return this machine's cloud according to its metadata, or else the public cloud."""
+    compute = (facts.probe.document or {}).get("compute")
+    name = compute.get("azEnvironment") if isinstance(compute, dict) else None
+    try:
+        return cloud_named(name) if isinstance(name, str) else PUBLIC
+    except ValueError:
+        return PUBLIC
 
 
 def check_workload_token(facts: Facts) -> Verdict:

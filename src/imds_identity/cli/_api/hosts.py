@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..._azure_core.bearer import origin_of
@@ -11,37 +11,14 @@ from ..._core.failure import sanitize
 from ..._core.source import ARC
 from ..._platform.environment import variable_value
 from ..._sources.registry import detect
-from ...metadata.clouds import (
-    CHINA,
-    CLOUDS,
-    GERMANY,
-    PUBLIC,
-    US_GOVERNMENT,
-    Cloud,
-    cloud_named,
-    is_dns_name,
-)
+from ...metadata._services import Service, service_at
+from ...metadata.clouds import CLOUDS, PUBLIC, Cloud, cloud_named, is_dns_name
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-_GRAPHS = {
-    "graph.microsoft.com": PUBLIC,
-    "graph.microsoft.us": US_GOVERNMENT,
-    "dod-graph.microsoft.us": US_GOVERNMENT,
-    "microsoftgraph.chinacloudapi.cn": CHINA,
-}
-_STORAGE_SERVICES = ("blob", "dfs", "file", "queue", "table")
 _IPV6_CHARACTERS = frozenset("0123456789abcdef:.")
-
-
-class Service(NamedTuple):
-    """An Azure service: its cloud, and the resource whose tokens it accepts."""
-
-    cloud: Cloud
-    resource: str
-    is_vault: bool = False
 
 
 def cloud_getter(args: argparse.Namespace) -> Callable[[], Cloud]:
@@ -59,7 +36,7 @@ def service_of(host: str, cloud: Callable[[], Cloud]) -> Service | None:
         ValueError: if it belongs to a cloud other than ``cloud``. Some resources have the same name
             in all clouds, so the host could use the token in ``cloud``.
     """
-    service = _service_of(host.lower())
+    service = service_at(host.lower())
     if service is not None and service.cloud != cloud():
         raise ValueError(
             f"{host} belongs to {service.cloud.name}, but this machine to {cloud().name}: refusing "
@@ -121,18 +98,3 @@ def _machine_cloud(source: str | None) -> Cloud:
             f"the hosts of this machine's cloud ({sanitize(name)}) are unknown: pass a URL and "
             "--resource, or --cloud for another cloud"
         ) from None
-
-
-def _service_of(host: str) -> Service | None:
-    for cloud in (*CLOUDS, GERMANY):
-        if host == urlsplit(cloud.resource_manager).hostname:
-            return Service(cloud, cloud.resource_manager)
-        if _is_subdomain(host, cloud.key_vault_suffix):
-            return Service(cloud, f"https://{cloud.key_vault_suffix}", is_vault=True)
-        if any(_is_subdomain(host, f"{s}.{cloud.storage_suffix}") for s in _STORAGE_SERVICES):
-            return Service(cloud, "https://storage.azure.com")
-    return Service(_GRAPHS[host], f"https://{host}") if host in _GRAPHS else None
-
-
-def _is_subdomain(host: str, suffix: str) -> bool:
-    return host.endswith(f".{suffix}") and host.count(".") == suffix.count(".") + 1

@@ -32,12 +32,24 @@ class Route(NamedTuple):
         return int(self.destination.partition("/")[2])
 
 
+class Rejection(enum.Enum):
+    """A kind of route or rule that rejects packets, in the terms of ``ip route``."""
+
+    NONE = ""
+    BLACKHOLE = "blackhole"
+    PROHIBIT = "prohibit"
+    UNREACHABLE = "unreachable"
+
+
 class Network(NamedTuple):
     """The network path to the service."""
 
     address: str = ""  # IPv4; empty if the endpoint has a host name, which is not resolved
     source_address: str = ""  # the local address that the kernel selects for requests
     problem: str = ""  # why the kernel has no route; empty if it has one
+    rejection: Rejection = Rejection.NONE  # the same, for code
+    rejecting_route: str = ""  # the destination of the route that drops packets, if it is known
+    is_locked: bool = False  # systemd's setting that makes the service unreachable
     routes: tuple[Route, ...] | None = None  # the main routing table; None if not readable
     has_ipv4: bool | None = None  # apart from the loopback address; None if unknown
     has_ipv6: bool | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from .facts import Network, Route
+from .facts import Network, Rejection, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
 
 # The tables of this thread, because each thread may be in its own network namespace.
 _TABLES = "/proc/thread-self/net/"
-_UP, _REJECT = 0x1, 0x200
+_UP = 0x1
+_NO_INTERFACE = "*"  # of a route that rejects packets
+_CMDLINE = "/proc/cmdline"
+_LOCKED = "systemd.imds.network=locked"
+_REJECTIONS = {
+    errno.EINVAL: Rejection.BLACKHOLE,
+    errno.EACCES: Rejection.PROHIBIT,
+    errno.EHOSTUNREACH: Rejection.UNREACHABLE,
+}
 _HOST_SCOPE, _LINK_SCOPE = "10", "20"
 _ROUTE_SECONDS = 1.0
 
@@ -27,11 +36,14 @@ def gather_network(host: str, port: int) -> Network:
     address = "127.0.0.1" if host == "localhost" else host
     if not _is_ipv4(address):
         return Network()
-    source_address, problem = _source_address(address, port)
+    source_address, problem, rejection = _source_address(address, port)
     return Network(
         address,
         source_address,
         problem,
+        rejection,
+        rejecting_route(_read_table("route") or "", address) if problem else "",
+        bool(problem) and _LOCKED in (_read(_CMDLINE) or "").split(),
         _routes(),
         _has_ipv4(_read_table("fib_trie")),
         _has_ipv6(_read_table("if_inet6")),
@@ -93,12 +105,21 @@ def parse_linux_routes(table: str) -> tuple[Route, ...]:
     routes = []
     for line in table.splitlines()[1:]:
         fields = line.split()
-        if len(fields) < 8 or not int(fields[3], 16) & _UP or int(fields[3], 16) & _REJECT:
+        if len(fields) < 8 or not int(fields[3], 16) & _UP:
             continue
         destination, gateway, mask = (_parse_address(fields[index]) for index in (1, 2, 7))
         network = ipaddress.ip_network(f"{destination}/{mask}", strict=False)
         routes.append(Route(fields[0], str(network), gateway, int(fields[6])))
     return tuple(routes)
+
+
+def rejecting_route(table: str, address: str) -> str:
+    """Return the destination of the route that rejects packets to ``address``, if there is one."""
+    try:
+        route = best_route(parse_linux_routes(table), address)
+    except ValueError:
+        return ""
+    return route.destination if route and route.interface == _NO_INTERFACE else ""
 
 
 def _parse_address(hexadecimal: str) -> str:
@@ -126,7 +147,9 @@ def _routes() -> tuple[Route, ...] | None:
         if sys.platform == "win32":
             return parse_windows_routes(run_route_print())
         table = _read_table("route")
-        return None if table is None else parse_linux_routes(table)
+        if table is None:
+            return None
+        return tuple(r for r in parse_linux_routes(table) if r.interface != _NO_INTERFACE)
     except (OSError, ValueError):
         return None
 
@@ -151,18 +174,19 @@ def run_route_print() -> str:
     return completed.stdout
 
 
-def _source_address(address: str, port: int) -> tuple[str, str]:
+def _source_address(address: str, port: int) -> tuple[str, str, Rejection]:
     """Return the local address for requests to ``address``, or why the kernel has no route."""
     try:
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     except OSError:  # forbidden, which is not a problem of the route
-        return "", ""
+        return "", "", Rejection.NONE
     with udp:
         try:
             udp.connect((address, port))  # a UDP connect looks up the route and sends nothing
-            return str(udp.getsockname()[0]), ""
+            return str(udp.getsockname()[0]), "", Rejection.NONE
         except OSError as error:
-            return "", error.strerror or str(error)
+            rejection = _REJECTIONS.get(error.errno or 0, Rejection.NONE)
+            return "", error.strerror or str(error), rejection
 
 
 def _has_ipv4(table: str | None) -> bool | None:
@@ -188,8 +212,12 @@ def _has_ipv6(table: str | None) -> bool | None:
 
 
 def _read_table(name: str) -> str | None:
+    return _read(_TABLES + name)
+
+
+def _read(path: str) -> str | None:
     try:
-        with open(_TABLES + name, encoding="ascii", errors="replace") as file:
+        with open(path, encoding="ascii", errors="replace") as file:
             return file.read()
     except OSError:
         return None

@@ -1,0 +1,85 @@
+"""The resources of Azure services, by host name and by the names that people try."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from .clouds import CHINA, CLOUDS, GERMANY, PUBLIC, US_GOVERNMENT, Cloud, is_dns_name
+
+_GRAPHS = {
+    "graph.microsoft.com": PUBLIC,
+    "graph.microsoft.us": US_GOVERNMENT,
+    "dod-graph.microsoft.us": US_GOVERNMENT,
+    "microsoftgraph.chinacloudapi.cn": CHINA,
+}
+_STORAGE = "https://storage.azure.com"
+_STORAGE_SERVICES = ("blob", "dfs", "file", "queue", "table")
+_VAULT_NAMES = ("vault", "keyvault", "key-vault", "kv", "akv")
+_STORAGE_NAMES = ("storage", "blob", "blobs", "dfs", "queue", "table")
+_MANAGER_NAMES = ("arm", "management", "azure", "manager", "resource-manager")
+_GRAPH_NAMES = ("graph", "msgraph", "ms-graph", "microsoft-graph")
+
+
+class Service(NamedTuple):
+    """An Azure service: its cloud, and the resource whose tokens it accepts."""
+
+    cloud: Cloud
+    resource: str
+    is_vault: bool = False
+
+
+def service_at(host: str) -> Service | None:
+    """Return the service at ``host``, in lower case; None if the name is not one of Azure's."""
+    for cloud in (*CLOUDS, GERMANY):
+        if host == urlsplit(cloud.resource_manager).hostname:
+            return Service(cloud, cloud.resource_manager)
+        if _is_subdomain(host, cloud.key_vault_suffix):
+            return Service(cloud, _vault(cloud), is_vault=True)
+        if any(_is_subdomain(host, f"{s}.{cloud.storage_suffix}") for s in _STORAGE_SERVICES):
+            return Service(cloud, _STORAGE)
+    return Service(_GRAPHS[host], f"https://{host}") if host in _GRAPHS else None
+
+
+def suggested_resource(requested: str, cloud: Cloud = PUBLIC) -> str:
+    """Return the resource that was probably meant; empty if there is no better one.
+
+    Args:
+        requested: the resource that the service does not know: a host, a URL or a short name.
+        cloud: this machine's cloud.
+    """
+    text = requested.strip().lower()
+    host = text.partition("://")[2] or text
+    host = host.partition("/")[0].partition(":")[0]
+    found = _named(host, cloud) or _of_host(host, cloud)
+    return "" if found == text.rstrip("/") else found
+
+
+def _named(name: str, cloud: Cloud) -> str:
+    graph = next((f"https://{host}" for host, its in _GRAPHS.items() if its == cloud), "")
+    resources = (
+        (_VAULT_NAMES, _vault(cloud)),
+        (_STORAGE_NAMES, _STORAGE),
+        (_MANAGER_NAMES, cloud.resource_manager),
+        (_GRAPH_NAMES, graph),
+    )
+    return next((resource for names, resource in resources if name in names), "")
+
+
+def _of_host(host: str, cloud: Cloud) -> str:
+    for other in (*CLOUDS, GERMANY):
+        if host == other.key_vault_suffix:
+            return _vault(cloud)
+        if host == urlsplit(other.resource_manager).hostname:
+            return cloud.resource_manager
+    if service := service_at(host):
+        return service.resource
+    return f"https://{host}" if "." in host and is_dns_name(host) else ""
+
+
+def _vault(cloud: Cloud) -> str:
+    return f"https://{cloud.key_vault_suffix}"
+
+
+def _is_subdomain(host: str, suffix: str) -> bool:
+    return host.endswith(f".{suffix}") and host.count(".") == suffix.count(".") + 1
