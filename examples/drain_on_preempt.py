@@ -4,7 +4,7 @@
 
 runs next to the worker, whose address is the second argument. Retiring a worker moves its results
 to other workers and assigns no more tasks to it. Then the script approves the eviction, so that a
-new VM starts sooner.
+new VM starts sooner, unless the same event would also start on other machines.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from imds_identity.metadata import MetadataClient
+from imds_identity.metadata import MetadataClient, MetadataError, own_names, why_not_approve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,14 +30,28 @@ def drain_before_eviction(client: MetadataClient, drain: Callable[[], object]) -
     Returns:
         The ID of the event.
     """
-    for change in client.watch():
-        event = change.event
-        if event.event_type in EVICTIONS and change.kind in ("scheduled", "started"):
+    watcher = client.watch()
+    for change in watcher:
+        event_id = change.event.event_id
+        if change.event.event_type in EVICTIONS and change.kind in ("scheduled", "started"):
             drain()
-            if change.kind == "scheduled" and event.event_id is not None:
-                client.start(event.event_id)
-            return event.event_id
+            # The current state: the event may have changed or started in the meantime.
+            event = watcher.known(event_id)
+            reason = why_not_approve(event, names=own_names(client.compute()))
+            if reason is None:
+                approve(client, event_id or "")
+            else:
+                print(f"Did not approve {event_id}: {reason}", file=sys.stderr)
+            return event_id
     return None
+
+
+def approve(client: MetadataClient, event_id: str) -> None:
+    """Approve the event; it may be gone in the meantime."""
+    try:
+        client.start(event_id)
+    except MetadataError as error:
+        print(f"Did not approve {event_id}: {error}", file=sys.stderr)
 
 
 def retire(scheduler: str, worker: str) -> None:

@@ -169,7 +169,7 @@ class TestAttested:
         assert "No such file" in err
         assert run_cli("attested", "--at", "2020-01-01")[0] == 2
         assert run_cli("attested", "--verify", "x", "--at", "noon")[0] == 2
-        assert run_cli("attested", "--nonce", "a-b")[0] == 2
+        assert run_cli("attested", "--nonce", "a\tb")[0] == 2
         assert (
             "'noon' is not a time such as 20"
             in run_cli("attested", "--verify", "x", "--at", "noon")[2]

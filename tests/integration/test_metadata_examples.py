@@ -109,6 +109,19 @@ def test_a_worker_is_drained_before_its_machine_is_evicted(
     assert {each.event_id: each.status for each in emulator.events}[event] == "Started"
 
 
+def test_an_eviction_that_other_machines_share_is_not_approved(
+    start_emulator: Callable[..., Emulator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    emulator = start_emulator()
+    event = emulator.schedule_event("Terminate", resources=[emulator.machine.name, "another"])
+    drained: list[str] = []
+    drain = example("drain_on_preempt").drain_before_eviction
+    assert drain(client_of(emulator), lambda: drained.append("once")) == event
+    assert drained == ["once"]
+    assert {each.event_id: each.status for each in emulator.events}[event] == "Scheduled"
+    assert "it also affects other machines" in capsys.readouterr().err
+
+
 def test_a_report_contains_the_documents_without_secrets(
     start_emulator: Callable[..., Emulator],
 ) -> None:

@@ -19,8 +19,8 @@ from imds_identity.metadata._events.events import (
     ScheduledEvent,
     events_from_json,
     own_names,
-    reason_not_to_approve,
     start_request,
+    why_not_approve,
 )
 from imds_identity.metadata._models.compute import Compute
 from metadata_support import document, event
@@ -235,7 +235,7 @@ def test_approval_requires_a_margin_before_the_start(seconds: float, approved: b
     (parsed,) = events_from_json(document(event())).events
     assert parsed.not_before is not None
     at = parsed.not_before + dt.timedelta(seconds=seconds)
-    reason = reason_not_to_approve(parsed, at, ApprovalPolicy(margin=10), ["vm-7"])
+    reason = why_not_approve(parsed, names=["vm-7"], at=at, policy=ApprovalPolicy(margin=10))
     assert reason == (None if approved else "it starts in less than 10 s")
 
 
@@ -257,9 +257,18 @@ def test_the_reason_for_not_approving_is_returned(
 ) -> None:
     at = dt.datetime(2016, 9, 19, tzinfo=dt.timezone.utc)
     (parsed,) = events_from_json(document(event(**fields))).events
-    actual = reason_not_to_approve(parsed, at, ApprovalPolicy(shared=shared), ["vm-7"])
+    actual = why_not_approve(parsed, names=["vm-7"], at=at, policy=ApprovalPolicy(shared=shared))
     assert actual is None if reason is None else reason in (actual or "")
-    assert reason_not_to_approve(None, at, ApprovalPolicy(), ["vm-7"]) == "it is gone"
+    assert why_not_approve(None, names=["vm-7"], at=at) == "it is gone"
+    assert why_not_approve(parsed, names=["vm-7"]) is not None  # the start has passed
+
+
+def test_a_machine_without_names_approves_nothing_of_its_own() -> None:
+    at = dt.datetime(2016, 9, 19, tzinfo=dt.timezone.utc)
+    (parsed,) = events_from_json(document(event())).events
+    assert why_not_approve(parsed, names=(), at=at) == (
+        "the names of this machine are unknown, so it may affect others"
+    )
 
 
 def test_a_change_contains_its_event() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import socket
 import subprocess
 import sys
@@ -49,9 +48,8 @@ def test_an_endpoint_takes_precedence_over_the_firmware_and_the_firmware_over_a_
 def test_the_endpoint_comes_from_the_argument_or_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # On a busy machine a test's server may respond more slowly than Azure's.
-    with_long_timeout = functools.partial(detection.is_azure_service, seconds=10)
-    monkeypatch.setattr(detection, "is_azure_service", with_long_timeout)
+    # On a busy machine a test's server may respond more slowly than an emulator.
+    monkeypatch.setattr(detection, "SECONDS_ELSEWHERE", 10)
     with RawServer(response(VERSIONS)) as server:
         assert detect(endpoint=server.url)
         assert detect(endpoint=f"{server.url}/")
@@ -59,6 +57,41 @@ def test_the_endpoint_comes_from_the_argument_or_the_environment(
         assert detect()
         monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", UNUSED)
         assert not detect()
+
+
+@pytest.mark.parametrize(
+    ("vendor", "given", "used"),
+    [
+        (Firmware(), None, 5.0),
+        (Firmware(ASSET_TAG), None, 5.0),
+        (Firmware("", "LENOVO"), None, 0.25),
+        (Firmware("", "LENOVO"), 2.0, 2.0),
+        (Firmware(), 60.0, 60.0),
+    ],
+)
+def test_the_timeout_is_passed_or_depends_on_the_firmware(
+    monkeypatch: pytest.MonkeyPatch, vendor: Firmware, given: float | None, used: float
+) -> None:
+    timeouts: list[float] = []
+
+    def record(_: str, seconds: float) -> bool:
+        timeouts.append(seconds)
+        return False
+
+    monkeypatch.setattr(detection, "is_azure_service", record)
+    assert not _is_azure_vm(UNUSED, vendor, UNUSED, given)
+    assert timeouts == [used]
+
+
+def test_the_timeout_must_be_positive() -> None:
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="seconds must be a positive number"):
+            detect(seconds=wrong)
+
+
+def test_a_service_that_only_offers_newer_versions_is_azure() -> None:
+    with RawServer(response(b'{"apiVersions": ["2031-01-01"]}')) as server:
+        assert is_azure_service(server.url, 10)
 
 
 def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +170,7 @@ def test_an_invalid_endpoint_is_not_azure(endpoint: str) -> None:
 def test_a_response_without_end_is_abandoned_in_time(raw: bytes, then: bytes) -> None:
     with RawServer(raw, then, hold=True) as server:
         before = time.monotonic()
-        assert not is_azure_service(server.url)
+        assert not is_azure_service(server.url, 0.25)
         assert time.monotonic() - before < 1
 
 
@@ -151,7 +184,7 @@ def test_a_slow_name_server_is_abandoned_in_time(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     before = time.monotonic()
-    assert not is_azure_service("http://metadata.invalid")
+    assert not is_azure_service("http://metadata.invalid", 0.25)
     assert time.monotonic() - before < 1
     never.set()
 

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
         read_attested_document_without_verifying,
         verify_attested_document,
     )
-    from ._events.events import Change, EventsDocument, ScheduledEvent
+    from ._events.events import (
+        ApprovalPolicy,
+        Change,
+        EventsDocument,
+        ScheduledEvent,
+        own_names,
+        why_not_approve,
+    )
     from ._events.watcher import Watcher
     from ._models.compute import Compute, StorageProfile
     from ._models.instance import Instance, Network
@@ -60,7 +67,14 @@ _NAMES_OF_MODULES = {
     "_models.load_balancer": ("LoadBalancer", "public_ips"),
     "_models.compute": ("Compute", "StorageProfile"),
     "_requests.detection": ("detect",),
-    "_events.events": ("Change", "EventsDocument", "ScheduledEvent"),
+    "_events.events": (
+        "ApprovalPolicy",
+        "Change",
+        "EventsDocument",
+        "ScheduledEvent",
+        "own_names",
+        "why_not_approve",
+    ),
     "_events.watcher": ("Watcher",),
 }
 _MODULES = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
@@ -70,6 +84,7 @@ __all__ += ["CLOUDS", "Cloud", "cloud_named", "stack_hub_cloud"]
 __all__ += ["Compute", "Instance", "LoadBalancer", "Network", "StorageProfile"]
 __all__ += ["parse_instance", "public_ips"]
 __all__ += ["Change", "EventsDocument", "ScheduledEvent", "Watcher"]
+__all__ += ["ApprovalPolicy", "own_names", "why_not_approve"]
 __all__ += ["AttestedDocument", "verify_attested_document"]
 __all__ += ["read_attested_document_without_verifying"]
 # Exceptions:

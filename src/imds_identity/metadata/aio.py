@@ -123,9 +123,9 @@ class MetadataClient:
         """Approve scheduled events, so that they start before their notice ends."""
         await _in_thread(self._client.start, *event_ids)
 
-    async def detect(self) -> bool:
-        """Return whether this is an Azure VM, within 0.3 seconds."""
-        return await _in_thread(self._client.detect)
+    async def detect(self, seconds: float | None = None) -> bool:
+        """Return whether this is an Azure VM."""
+        return await _in_thread(self._client.detect, seconds)
 
     async def require(self, seconds: float = 120.0) -> Instance:
         """Wait for a service that starts slowly, and return the instance document."""

@@ -277,11 +277,15 @@ class MetadataClient:
         body = start_request(event_ids)
         self._fetcher.fetch("scheduledevents", partial(exchanges.start_events, body=body))
 
-    def detect(self) -> bool:
-        """Return whether this is an Azure VM, within 0.3 s: see `imds_identity.metadata.detect`."""
+    def detect(self, seconds: float | None = None) -> bool:
+        """Return whether this is an Azure VM: see `imds_identity.metadata.detect`.
+
+        Args:
+            seconds: the timeout.
+        """
         from ._requests.detection import detect
 
-        return detect(endpoint=self._given_endpoint)
+        return detect(endpoint=self._given_endpoint, seconds=seconds)
 
     def require(self, seconds: float = 120.0) -> Instance:
         """Wait until the service has started, and return the instance document.

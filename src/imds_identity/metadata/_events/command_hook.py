@@ -10,7 +10,7 @@ from ..._core.failure import sanitize
 from ..._platform.locks import ForkAwareLock
 from ..._platform.threads import start_thread
 from ..errors import MetadataError
-from .events import reason_not_to_approve
+from .events import why_not_approve
 from .hook_process import HookProcess, stop_processes
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ class CommandHook:
         now = dt.datetime.fromtimestamp(self._watcher.clock.wall(), dt.timezone.utc)
         # The current state: the event may have changed or ended while the command ran.
         event = self._watcher.known(event_id)
-        reason = reason_not_to_approve(event, now, self._approval, self._watcher.names or ())
+        names = self._watcher.names or ()
+        reason = why_not_approve(event, names=names, at=now, policy=self._approval)
         if reason is None:
             try:
                 self._send_approval(event_id)

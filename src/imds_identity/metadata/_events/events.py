@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from ..._core.failure import Malformed
 from ..._http.dates import http_date
+from ..._platform.clock import SYSTEM_CLOCK
 from .._models.json_object import (
     JsonObject,
     converted_field,
@@ -50,7 +51,15 @@ def lower_names(names: Iterable[str]) -> frozenset[str]:
 
 
 def own_names(compute: Compute) -> frozenset[str]:
-    """Return the machine's names in events: ``scaleset_3`` for instance 3 of a scale set."""
+    """Return the names that a machine has in events, in lower case.
+
+    Args:
+        compute: the properties of the machine.
+
+    Returns:
+        Its name, and ``scaleset_3`` for instance 3 of a scale set. Empty if the service did not
+        return them: then no event is known to be the machine's own.
+    """
     names = [compute.name] if compute.name else []
     path = (compute.resource_id or "").split("/")
     if len(path) > _INSTANCE and path[_SET - 1].lower() == "virtualmachinescalesets":
@@ -247,24 +256,43 @@ def start_request(event_ids: Iterable[str]) -> bytes:
 
 
 class ApprovalPolicy(NamedTuple):
-    """Which events may be approved."""
+    """Which events may be approved.
 
-    margin: float = 5.0  # minimum seconds between an approval and the announced start
-    shared: bool = False  # whether to approve events of several machines, which start on all
+    Attributes:
+        margin: the minimum number of seconds between an approval and the announced start.
+        shared: whether to approve events of several machines, which then start on all of them.
+    """
+
+    margin: float = 5.0
+    shared: bool = False
 
 
-def reason_not_to_approve(
-    event: ScheduledEvent | None, at: dt.datetime, policy: ApprovalPolicy, names: Iterable[str]
+def why_not_approve(
+    event: ScheduledEvent | None,
+    *,
+    names: Collection[str],
+    at: dt.datetime | None = None,
+    policy: ApprovalPolicy = ApprovalPolicy(),  # noqa: B008 - it is immutable,
 ) -> str | None:
-    """Return why ``event`` must not be approved, or None if it may be."""
+    """Return why an event must not be approved, or None if it may be.
+
+    Args:
+        event: the current state of the event; None if it is gone.
+        names: the names of this machine, as from `own_names`.
+        at: the time of the approval; now by default.
+        policy: which events may be approved.
+    """
     if event is None:
         return "it is gone"
     if event.has_started:
         return "it has started already"
     if event.not_before is None:
         return "its start time is unknown"
-    if (event.not_before - at).total_seconds() <= policy.margin:
+    moment = at or dt.datetime.fromtimestamp(SYSTEM_CLOCK.wall(), dt.timezone.utc)
+    if (event.not_before - moment).total_seconds() <= policy.margin:
         return f"it starts in less than {policy.margin:g} s"
-    if not policy.shared and not event.concerns_only(*names):
-        return "it also affects other machines, where it would start immediately"
-    return None
+    if policy.shared or event.concerns_only(*names):
+        return None
+    if not names:
+        return "the names of this machine are unknown, so it may affect others"
+    return "it also affects other machines, where it would start immediately"
