@@ -544,6 +544,26 @@ def raw_token(value: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body
 
 
+@pytest.mark.parametrize(
+    ("variable", "label"),
+    [
+        ("WEBSITE_SITE_NAME", "App Service"),
+        ("CONTAINER_APP_NAME", "Container Apps"),
+        ("CONTAINER_APP_JOB_NAME", "Container Apps"),
+        ("AUTOMATION_ASSET_ACCOUNTID", "Azure Automation"),
+        ("FUNCTIONS_WORKER_RUNTIME", "Azure Functions"),
+    ],
+)
+def test_messages_name_the_host_that_uses_the_protocol_of_app_service(
+    app_service: Any, monkeypatch: pytest.MonkeyPatch, variable: str, label: str
+) -> None:
+    app_service("http://127.0.0.1:9/msi")
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(TokenRefusedError, match=f"Requested {label} at http"):
+        ManagedIdentityCredential(retry_total=0).get_token("https://vault.azure.net")
+    assert detect().name == "app-service"
+
+
 def test_credential_keeps_its_detected_host(app_service: Any) -> None:
     with RawServer(raw_token("one's")) as one, RawServer(raw_token("other's")) as other:
         app_service(one.url)
