@@ -167,6 +167,19 @@ def test_404_and_410_are_final(responses: ResponseFactory, name: str, status: in
     assert failure_of(steps(name), responses.raw(status)).reason is Reason.UNAVAILABLE
 
 
+def test_replaced_secret_is_sent_only_after_the_old_one_was_refused(
+    responses: ResponseFactory,
+) -> None:
+    def replaced() -> Secret:
+        return Secret("a-new-secret")
+
+    stepped = steps("app-service", replaced_secret=replaced)
+    assert stepped.finish(responses.token("t")).value == "t"
+    assert failure_of(steps("app-service", replaced_secret=replaced), responses.error(400))
+    again = steps("app-service", replaced_secret=replaced).respond(responses.error(401))
+    assert again.request.headers["X-IDENTITY-HEADER"].reveal() == "a-new-secret"
+
+
 def test_sso_failure_of_azure_ml_is_final(responses: ResponseFactory) -> None:
     text = "SSO failure: unable to retrieve a token. Error Token service my-vm. Token not found"
     failure = failure_of(steps("azure-ml"), responses.raw(500, text))
