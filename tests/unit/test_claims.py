@@ -65,6 +65,12 @@ def test_token_is_later_by_its_issue_time_and_else_by_its_request() -> None:
         assert not is_later(issued(1, b"{}"), issued(2, payload))
 
 
+def test_token_for_a_challenge_counts_as_requested_when_it_arrived() -> None:
+    token = issued(1).replaced(refresh_at=20, expires_at=60)
+    assert (token.as_answer(10).received_at, token.as_answer(10).refresh_at) == (10, 20)
+    assert (token.as_answer(30).received_at, token.as_answer(30).refresh_at) == (30, 30)
+
+
 @given(st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists), st.text())
 def test_arbitrary_tokens_and_claims_raise_no_error(payload: object, claims: str) -> None:
     content = payload if isinstance(payload, bytes) else json.dumps({"nbf": payload}).encode()

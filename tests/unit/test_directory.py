@@ -58,7 +58,9 @@ class TestRefusedDirectories:
             path = tmp_path / f"{mode:o}"
             path.mkdir()
             path.chmod(mode)
-            assert "is accessible to other users" in self.refused(path, clock, caplog)
+            text = self.refused(path, clock, caplog)
+            assert "is accessible to other users" in text
+            assert "make it a directory of your own with mode 700" in text
             assert list(path.iterdir()) == []
 
     def test_symbolic_link_is_refused(

@@ -133,6 +133,12 @@ def test_numbers_out_of_range_are_refused(name: str, planted: Any) -> None:
         failure_from_dict({**FACTS, name: planted})
 
 
+def test_new_failure_has_no_attempts() -> None:
+    failure = Refused("no", "Wait.")
+    assert (failure.attempts, failure.seconds, failure.request_summary) == (0, 0.0, "")
+    assert str(failure) == "no. Wait."
+
+
 def test_missing_numbers_in_a_record_become_zero() -> None:
     failure = failure_from_dict({**FACTS, "attempts": None, "seconds": None})
     assert (failure.attempts, failure.seconds) == (0, 0.0)

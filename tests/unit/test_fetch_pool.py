@@ -104,6 +104,26 @@ def test_thread_is_about_to_end_only_after_its_last_fetch(
     assert ending == [False] * (MOST_WORKERS + 2)
 
 
+def test_code_that_runs_in_a_fetch_starts_a_queued_one_that_it_needs(
+    program: Program, threads: Threads
+) -> None:
+    """It must not wait for the queue, in which its own fetch occupies a thread."""
+    started: list[int] = []
+
+    def fetch() -> Token:
+        before = len(threads.waiting)
+        assert isinstance(program.request(MOST_WORKERS), Flight)
+        started.append(len(threads.waiting) - before)
+        return new_token(program.token_cache.clock)
+
+    program.token_cache.join_or_start(program.entry(0), fetch)
+    for number in range(1, MOST_WORKERS + 1):
+        program.request(number)
+    assert len(threads.waiting) == MOST_WORKERS
+    threads.waiting.pop(0)()
+    assert started == [1]
+
+
 def test_no_more_than_a_few_fetches_run_at_once() -> None:
     running, most, can_end = set[int](), 0, threading.Event()
     program = Program(TokenCache(SYSTEM_CLOCK, no_jitter))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import time
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +181,19 @@ def test_iso_8601_dates_are_understood(
 ) -> None:
     token = token_from(responses.token(expires_on=written, expires_in=None), no_jitter())
     assert token.expires_on == datetime(*moment, tzinfo=timezone.utc).timestamp()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs POSIX time zones")
+@pytest.mark.parametrize("written", ["06/20/2025 02:57:58 +00:00", "2025-06-20T02:57:58Z"])
+def test_dates_do_not_depend_on_the_time_zone_of_the_machine(
+    responses: ResponseFactory, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        token = token_from(responses.token(expires_on=written, expires_in=None), no_jitter())
+    time.tzset()
+    assert token.expires_on == datetime(2025, 6, 20, 2, 57, 58, tzinfo=timezone.utc).timestamp()
 
 
 @given(st.datetimes(datetime(2025, 7, 1), datetime(2900, 1, 1), timezones=OFFSETS))  # noqa: DTZ001
