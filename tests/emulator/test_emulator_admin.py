@@ -230,7 +230,13 @@ def test_event_can_be_approved_on_the_page(admin: Send, emulator: Emulator) -> N
     assert emulator.events[0].status == "Started"
 
 
-@pytest.mark.parametrize("profile", ["vm", "arc", "app-service", "stack-hub"])
+@pytest.mark.parametrize(
+    "profile",
+    [
+        *("vm", "arc", "app-service", "stack-hub", "functions", "container-apps", "azure-ml"),
+        *("cloud-shell", "service-fabric", "aci"),
+    ],
+)
 def test_page_shows_environment_variables_and_identities(
     start_emulator: Start, profile: str
 ) -> None:

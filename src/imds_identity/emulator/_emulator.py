@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ._option import with_options_of
-from ._profiles.profiles import TOKEN_PATHS, environment
+from ._profiles.profiles import TOKEN_PATHS
 from ._services.openid import JWKS_PATH, configuration_path
 from ._settings import Settings
 from ._state.events import EventSpec
@@ -180,7 +180,7 @@ class Emulator:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that direct clients to this emulator."""
-        return environment(self.profile, self.endpoint, self._state.identity_header)
+        return self._require_running().environment()
 
     @property
     def requests(self) -> list[RecordedRequest]:

@@ -13,7 +13,13 @@ from ._addresses import url
 from ._clock import SystemClock
 from ._http.server import HttpServer
 from ._http.server_thread import ServerThread
-from ._pki.certificates import load_or_create_authority, server_context
+from ._pki.certificates import (
+    Authority,
+    context_of,
+    load_or_create_authority,
+    server_context,
+    thumbprint,
+)
 from ._pki.certificates import pem as pem_of
 from ._pki.key_store import ATTESTED_CA, ATTESTED_ROOT, VAULT_CA
 from ._profiles import profiles
@@ -27,6 +33,8 @@ from ._state.key_files import KeyFiles, share_with_group
 from ._state.recording import Recording
 
 if TYPE_CHECKING:
+    import ssl
+
     from ._settings import Settings
     from ._state.state import EmulatorState
 
@@ -72,6 +80,7 @@ class RunningEmulator:
         self.key_vault: KeyVault | None = None
         self.attested: AttestedEndpoint | None = None
         self._recording: Recording | None = None
+        self._thumbprint = ""
         try:
             if settings.record is not None:
                 self._recording = Recording(settings.record)
@@ -81,6 +90,11 @@ class RunningEmulator:
         except BaseException:
             self.stop()
             raise
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables for clients."""
+        address = profiles.address(self._settings, self._state.identity_header, self.endpoint)
+        return profiles.environment(address._replace(thumbprint=self._thumbprint))
 
     def directory(self) -> Path:
         """Return a private temporary directory, created at the first call."""
@@ -124,13 +138,14 @@ class RunningEmulator:
     def _assemble(self) -> None:
         settings, state = self._settings, self._state
         listener = self._server_thread.bind(settings.host, settings.port)
-        self.endpoint = settings.url("http", listener.port)
+        tls = self._fabric_certificate() if settings.profile == "service-fabric" else None
+        self.endpoint = settings.url("http" if tls is None else "https", listener.port)
         routes = self._machine_routes()
         openid = OpenIdEndpoint(state, self.endpoint)
         _add_openid(routes, openid)
         server_header = profiles.server_header(settings.profile)
         handler = RequestHandler(state, routes, self._hosts)
-        listener.serve(_http_server(handler, state, server_header))
+        listener.serve(_http_server(handler, state, server_header), tls)
         if settings.key_vault:
             self._add_key_vault(openid)
         if settings.admin_port is not None:
@@ -138,8 +153,9 @@ class RunningEmulator:
 
     def _machine_routes(self) -> Routes:
         state, profile = self._state, self._settings.profile
-        if profile == "app-service":
-            return profiles.app_service_routes(state)
+        routes = profiles.app_routes(state)
+        if routes is not None:
+            return routes
         if profile == "stack-hub":
             return profiles.stack_hub_routes(state)
         if profile == "arc":
@@ -164,6 +180,13 @@ class RunningEmulator:
         resolved = directory.resolve()
         lifetime = self._settings.arc_secret_lifetime
         return KeyFiles(resolved, lifetime, self._state.clock, group)
+
+    def _fabric_certificate(self) -> ssl.SSLContext:
+        authority = Authority("imds-identity emulator Service Fabric")
+        names = self._settings.allowed_hosts
+        key, certificate = authority.issue_for_server(self._settings.host, names)
+        self._thumbprint = thumbprint(certificate)
+        return context_of(key, certificate, self.directory())
 
     def _add_key_vault(self, openid: OpenIdEndpoint) -> None:
         settings, state = self._settings, self._state
@@ -190,10 +213,7 @@ class RunningEmulator:
         self.admin_url = url("http", host, listener.port)
         vault = self.key_vault
         vault_location = (vault.url, vault.ca_file) if vault is not None else None
-        variables = profiles.environment(
-            self._settings.profile, self.endpoint, self._state.identity_header
-        )
-        exports = "\n".join(export_lines(variables, self.endpoint, vault_location))
+        exports = "\n".join(export_lines(self.environment(), self.endpoint, vault_location))
         context = PageContext(self.endpoint, exports, vault.url if vault is not None else "")
         admin = AdminHandler(self._state, context, self._hosts)
         listener.serve(HttpServer(admin.handle, SystemClock(), name=profiles.SERVER_NAME))

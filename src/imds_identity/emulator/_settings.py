@@ -22,7 +22,10 @@ from ._option import Option
 from ._state.events import EventSpec
 from ._state.fault import Fault
 
-Profile = Literal["vm", "arc", "stack-hub", "app-service"]
+Profile = Literal[
+    "vm", "arc", "stack-hub", "app-service", "functions", "container-apps", "azure-ml",
+    "cloud-shell", "service-fabric", "aci",
+]  # fmt: skip
 ArcAgent = Literal["current", "older"]
 MetadataSecurity = Literal["off", "audit", "deny"]
 DEFAULT_SECRETS: Mapping[str, str] = {"greeting": "Hello from the emulated vault"}

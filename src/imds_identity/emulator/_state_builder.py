@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 _LATENCY_WITH_LIMITS = 0.01
 _VM_TYPE = "Microsoft.Compute/virtualMachines"
-_ARC_TYPE = "Microsoft.HybridCompute/machines"
+_TYPES = {
+    "aci": "Microsoft.ContainerInstance/containerGroups",
+    "app-service": "Microsoft.Web/sites",
+    "arc": "Microsoft.HybridCompute/machines",
+    "container-apps": "Microsoft.App/containerApps",
+    "functions": "Microsoft.Web/sites",
+}
 
 
 def build_state(settings: Settings) -> EmulatorState:
@@ -44,7 +50,7 @@ def build_state(settings: Settings) -> EmulatorState:
         profile=settings.profile,
         clock=clock,
         machine=machine,
-        resource_id=machine.resource_id(_ARC_TYPE if settings.profile == "arc" else _VM_TYPE),
+        resource_id=machine.resource_id(_TYPES.get(settings.profile, _VM_TYPE)),
         identities=tuple(settings.identities),
         resources=tuple(settings.resources),
         identity_header=settings.identity_header or uuid.uuid4().hex,

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlencode
 
 from .._machine.identities import SystemAssigned
-from .._services.app_service import PATH as APP_SERVICE_PATH
-from .._services.token import TOKEN_PATH
+from .._profiles.profiles import has_secret
+from .._services.app_hosts import PATH as APP_PATH
+from .._services.token import FORM_TOKEN_PATH, TOKEN_PATH
 
 if TYPE_CHECKING:
     from .._machine.identities import Identity
     from .._state.state import EmulatorState
 
 _RESOURCE = "https://vault.azure.net"
+# Of hosts with a secret: the path, the api-version, the selector and the header with the secret.
+_APP_SERVICE = (APP_PATH, "2019-08-01", "client_id", "X-IDENTITY-HEADER")
+_APP_REQUESTS = {
+    "aci": (TOKEN_PATH, "1.0", "principalId", "secret"),
+    "azure-ml": (APP_PATH, "2017-09-01", "clientid", "secret"),
+    "service-fabric": (TOKEN_PATH, "2020-05-01", "principalId", "Secret"),
+}
 
 
 class Snippet(NamedTuple):
@@ -31,7 +39,7 @@ def snippets(state: EmulatorState, endpoint: str, identity: Identity) -> list[Sn
     javascript_arguments = f'"{client_id}"' if client_id else ""
     flag = f" --client-id {client_id}" if client_id else ""
     return [
-        Snippet("curl", _curl(state, endpoint, client_id)),
+        Snippet("curl", _curl(state, endpoint, identity, client_id)),
         Snippet(
             "Python",
             "from azure.identity import ManagedIdentityCredential\n"
@@ -48,21 +56,25 @@ def snippets(state: EmulatorState, endpoint: str, identity: Identity) -> list[Sn
     ]
 
 
-def _curl(state: EmulatorState, endpoint: str, client_id: str) -> str:
-    query = {"api-version": "2018-02-01", "resource": _RESOURCE}
-    header = "Metadata: true"
-    path = TOKEN_PATH
-    if state.profile == "app-service":
-        query["api-version"], path = "2019-08-01", APP_SERVICE_PATH
-        header = f"X-IDENTITY-HEADER: {state.identity_header}"
-    if state.profile == "arc":
-        query["api-version"] = "2020-06-01"
+def _curl(state: EmulatorState, endpoint: str, identity: Identity, client_id: str) -> str:
+    profile, header = state.profile, "Metadata: true"
+    if profile == "cloud-shell":
+        url = shlex.quote(endpoint + FORM_TOKEN_PATH)
+        return f"curl -s -H {shlex.quote(header)} -d resource={_RESOURCE} {url}"
+    path, version, selector = TOKEN_PATH, "2018-02-01", "client_id"
+    if has_secret(profile, is_windows=state.machine.os_type == "Windows"):
+        path, version, selector, secret_header = _APP_REQUESTS.get(profile, _APP_SERVICE)
+        header = f"{secret_header}: {state.identity_header}"
+    if profile == "arc":
+        version = "2020-06-01"
+    query = {"api-version": version, "resource": _RESOURCE}
     if client_id:
-        query["client_id"] = client_id
+        query[selector] = identity.object_id if selector == "principalId" else client_id
     url = shlex.quote(f"{endpoint}{path}?{urlencode(query)}")
-    if state.profile == "arc":
+    if profile == "arc":
         return (
             f"key=$(curl -si -H 'Metadata: true' {url} | tr -d '\\r' | sed -n 's/.*realm=//p')\n"
             f"curl -s -H 'Metadata: true' -H \"Authorization: Basic $(cat $key)\" {url}"
         )
-    return f"curl -s -H {shlex.quote(header)} {url}"
+    insecure = "k" if profile == "service-fabric" else ""
+    return f"curl -s{insecure} -H {shlex.quote(header)} {url}"

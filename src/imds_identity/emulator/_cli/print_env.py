@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .._pki.key_store import VAULT_CA
-from .._profiles.profiles import environment
+from .._profiles import profiles
 
 if TYPE_CHECKING:
     from .._settings import Settings
@@ -21,9 +21,16 @@ def fixed_endpoint(settings: Settings) -> str:
 
 def fixed_environment(settings: Settings) -> dict[str, str]:
     """Return the variables for clients; ValueError if the port or identity header is not fixed."""
-    if settings.profile == "app-service" and settings.identity_header is None:
+    if settings.profile == "service-fabric":
+        raise ValueError(
+            "The thumbprint of Service Fabric's certificate is new at every start: use the output "
+            "of the emulator itself."
+        )
+    address = profiles.address(settings, settings.identity_header or "", fixed_endpoint(settings))
+    has_secret = profiles.has_secret(settings.profile, is_windows=address.is_windows)
+    if has_secret and settings.identity_header is None:
         raise ValueError("The identity header is random. Set a fixed one with --identity-header.")
-    return environment(settings.profile, fixed_endpoint(settings), settings.identity_header or "")
+    return profiles.environment(address)
 
 
 def fixed_key_vault(settings: Settings) -> tuple[str, str | None] | None:

@@ -103,6 +103,11 @@ def common_name(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
+def thumbprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-1 hash of a certificate, in the form that Windows shows."""
+    return certificate.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - as Service Fabric
+
+
 def pem(certificate: x509.Certificate) -> bytes:
     """Return a certificate in PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM)
@@ -144,7 +149,11 @@ def server_context(
     authority: Authority, directory: Path, host: str, names: Iterable[str] = ()
 ) -> ssl.SSLContext:
     """Return a TLS context with a new certificate for a server."""
-    key, certificate = authority.issue_for_server(host, names)
+    return context_of(*authority.issue_for_server(host, names), directory)
+
+
+def context_of(key: PrivateKey, certificate: x509.Certificate, directory: Path) -> ssl.SSLContext:
+    """Return a server's TLS context; the directory holds its key for a moment."""
     combined = directory / "server.pem"
     descriptor = os.open(combined, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from .._services import app_service, arc, attested, instance, load_balancer, scheduled_events, token
+from .._machine.identities import SystemAssigned
+from .._services import app_hosts, arc, attested, instance, load_balancer, scheduled_events, token
 from .request_handler import Routes
 
 if TYPE_CHECKING:
-    from .._settings import Profile
+    from collections.abc import Mapping
+
+    from .._settings import Profile, Settings
     from .._state.key_files import KeyFiles
     from .._state.state import EmulatorState
 
@@ -21,13 +24,58 @@ MISLEADING_VARIABLES = (
 )  # fmt: skip
 # A later emulator may use the same port, so tokens must not get into the shared cache.
 _CACHE_OFF = {"IMDS_IDENTITY_CACHE": "off"}
-TOKEN_PATHS = (token.TOKEN_PATH, token.FORM_TOKEN_PATH, app_service.PATH)
+TOKEN_PATHS = (token.TOKEN_PATH, token.FORM_TOKEN_PATH, app_hosts.PATH)
+_CONTAINER_PATH = token.TOKEN_PATH + "?api-version=1.0"
+# Hosts with App Service's protocol, and a variable that distinguishes them.
+_LIKE_APP_SERVICE: Mapping[str, Mapping[str, str]] = {
+    "app-service": {},
+    "functions": {"FUNCTIONS_WORKER_RUNTIME": "python"},
+    "container-apps": {"CONTAINER_APP_NAME": "emulated-app"},
+}
+_APP_ENDPOINTS: Mapping[str, tuple[str, type[app_hosts.AppTokenEndpoint]]] = {
+    **dict.fromkeys(_LIKE_APP_SERVICE, (app_hosts.PATH, app_hosts.AppServiceTokenEndpoint)),
+    "azure-ml": (app_hosts.PATH, app_hosts.MachineLearningTokenEndpoint),
+    "service-fabric": (token.TOKEN_PATH, app_hosts.ServiceFabricTokenEndpoint),
+    "aci": (token.TOKEN_PATH, app_hosts.ContainerInstancesTokenEndpoint),
+}
 
 
-def app_service_routes(state: EmulatorState) -> Routes:
-    """Return the endpoints of App Service."""
+class Address(NamedTuple):
+    """What clients of a host must know; ``client_id`` is the system-assigned identity's."""
+
+    profile: Profile
+    endpoint: str
+    secret: str
+    client_id: str = ""
+    thumbprint: str = ""
+    is_windows: bool = False
+
+
+def address(settings: Settings, secret: str, endpoint: str) -> Address:
+    """Return the address of an emulator; the thumbprint is still empty."""
+    own = [each for each in settings.identities if isinstance(each, SystemAssigned)]
+    is_windows = settings.machine is not None and settings.machine.os_type == "Windows"
+    client_id = own[0].client_id if own else ""
+    return Address(settings.profile, endpoint, secret, client_id, is_windows=is_windows)
+
+
+def has_secret(profile: str, *, is_windows: bool) -> bool:
+    """Return whether an app sends the secret of its environment; on Linux, ACI has none."""
+    return profile in _APP_ENDPOINTS and (profile != "aci" or is_windows)
+
+
+def app_routes(state: EmulatorState) -> Routes | None:
+    """Return the endpoint of an app platform; None for other profiles."""
     routes = Routes()
-    routes.add(app_service.PATH, "identity", app_service.AppServiceTokenEndpoint(state))
+    if state.profile == "cloud-shell":
+        routes.add(token.FORM_TOKEN_PATH, "identity", token.FormTokenEndpoint(state))
+    elif state.profile == "aci" and state.machine.os_type != "Windows":
+        routes.add(token.TOKEN_PATH, "identity", token.TokenEndpoint(state))
+    elif state.profile in _APP_ENDPOINTS:
+        path, endpoint = _APP_ENDPOINTS[state.profile]
+        routes.add(path, "identity", endpoint(state))
+    else:
+        return None
     return routes
 
 
@@ -69,28 +117,56 @@ def _instance_routes(state: EmulatorState, view: instance.DocumentView) -> Route
 
 def server_header(profile: Profile) -> str:
     """Return the Server header of a host."""
-    return {"arc": "himds", "app-service": "Kestrel"}.get(profile, "IMDS/150.870.65.1125")
+    kestrel = dict.fromkeys(_LIKE_APP_SERVICE, "Kestrel")
+    return {"arc": "himds", **kestrel}.get(profile, "IMDS/150.870.65.1125")
 
 
-def environment(profile: Profile, endpoint: str, identity_header: str) -> dict[str, str]:
+def environment(address: Address) -> dict[str, str]:
     """Return the variables that direct a client to a host and turn off the shared cache."""
+    return {**_variables(address), **_CACHE_OFF}
+
+
+def _variables(address: Address) -> dict[str, str]:
+    profile, endpoint = address.profile, address.endpoint
+    if profile in _LIKE_APP_SERVICE:
+        return _app_service_variables(address)
     if profile == "arc":
+        return {"IDENTITY_ENDPOINT": endpoint + token.TOKEN_PATH, "IMDS_ENDPOINT": endpoint}
+    if profile == "azure-ml":
+        return {
+            "MSI_ENDPOINT": endpoint + app_hosts.PATH,
+            "MSI_SECRET": address.secret,
+            # Azure ML sets it to the name of the parameter if there is no such identity.
+            "DEFAULT_IDENTITY_CLIENT_ID": address.client_id or "clientid",
+        }
+    if profile == "cloud-shell":
+        return {"MSI_ENDPOINT": endpoint + token.FORM_TOKEN_PATH}
+    if profile == "service-fabric":
         return {
             "IDENTITY_ENDPOINT": endpoint + token.TOKEN_PATH,
-            "IMDS_ENDPOINT": endpoint,
-            **_CACHE_OFF,
+            "IDENTITY_HEADER": address.secret,
+            "IDENTITY_SERVER_THUMBPRINT": address.thumbprint,
+            "IDENTITY_API_VERSION": "2020-05-01",
         }
-    if profile == "app-service":
+    if profile == "aci" and address.is_windows:
         return {
-            "IDENTITY_ENDPOINT": endpoint + app_service.PATH,
-            "IDENTITY_HEADER": identity_header,
-            # The names of these two for clients of the api-version 2017-09-01.
-            "MSI_ENDPOINT": endpoint + app_service.PATH,
-            "MSI_SECRET": identity_header,
-            # On Windows, the other two alone mean Container Instances.
-            **({"IMDS_IDENTITY_ENDPOINT": "app-service"} if sys.platform == "win32" else {}),
-            **_CACHE_OFF,
+            "IDENTITY_ENDPOINT": endpoint + _CONTAINER_PATH,
+            "IDENTITY_HEADER": address.secret,
         }
-    if profile == "stack-hub":
-        return dict(_CACHE_OFF)
-    return {"AZURE_POD_IDENTITY_AUTHORITY_HOST": endpoint, **_CACHE_OFF}
+    return {} if profile == "stack-hub" else {"AZURE_POD_IDENTITY_AUTHORITY_HOST": endpoint}
+
+
+def _app_service_variables(address: Address) -> dict[str, str]:
+    url = address.endpoint + app_hosts.PATH
+    # The latter two are the names of the api-version 2017-09-01.
+    variables = {
+        "IDENTITY_ENDPOINT": url,
+        "IDENTITY_HEADER": address.secret,
+        "MSI_ENDPOINT": url,
+        "MSI_SECRET": address.secret,
+        **_LIKE_APP_SERVICE[address.profile],
+    }
+    if sys.platform == "win32" and address.profile == "app-service":
+        # On Windows, the first two alone mean Container Instances.
+        variables["IMDS_IDENTITY_ENDPOINT"] = "app-service"
+    return variables
