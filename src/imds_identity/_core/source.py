@@ -15,7 +15,7 @@ _ENDPOINT = (
 _QUERY = r"(?:\?[A-Za-z0-9_.~=&-]*)?"
 
 
-# The segments of paths of the metadata service and similar endpoints. Any other may be a secret.
+# The segments of paths of the metadata service and similar endpoints. Others may be secrets.
 _KNOWN_SEGMENTS = frozenset(
     ("", "attested", "document", "identity", "info", "instance", "loadbalancer", "metadata", "msi",
      "oauth2", "scheduledevents", "token", "v2.0", "versions")

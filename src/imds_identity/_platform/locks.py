@@ -8,7 +8,7 @@ import threading
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol, TypeVar
+    from typing import Protocol, TypeVar
 
     T = TypeVar("T")
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
             """
 
 
-def locked(lock: Lock, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+def locked(lock: Lock, work: Callable[..., T], *args: object, **kwargs: object) -> T:
     """Return ``work(*args, **kwargs)``, called while ``lock`` is held.
 
     Since Python 3.14 a signal handler may run inside a ``with`` statement after the lock was taken
@@ -48,7 +48,7 @@ class ForkAwareLock:
     def __init__(self) -> None:
         self._locks = {os.getpid(): threading.RLock()}
 
-    def run(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def run(self, work: Callable[..., T], *args: object, **kwargs: object) -> T:
         """Return ``work(*args, **kwargs)``, called while the lock is held."""
         process = os.getpid()
         # setdefault: two threads of a child that start together get the same lock.

@@ -23,7 +23,7 @@ from .open_directory import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     from typing_extensions import Self
 
@@ -81,7 +81,7 @@ class Directory:
         """The path that is used or would be tried first, for messages; empty if there is none."""
         return self._opened.path if self._opened else next(iter(self._paths()), "")
 
-    def run(self, work: Callable[..., T], *args: Any) -> T:
+    def run(self, work: Callable[..., T], *args: object) -> T:
         """Return ``work(*args)``, an operation on this directory, if that does not take too long.
 
         Raises:

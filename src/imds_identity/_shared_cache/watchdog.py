@@ -13,7 +13,7 @@ from .open_directory import NoUsableDirectory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     from .._platform.clock import Clock
 
@@ -44,7 +44,7 @@ class Watchdog:
         self._warned = False
         _watchdogs.add(self)
 
-    def run(self, work: Callable[..., T], *args: Any, in_thread: bool) -> T:
+    def run(self, work: Callable[..., T], *args: object, in_thread: bool) -> T:
         """Return ``work(*args)``, called in a new thread if it may hang.
 
         Raises:
@@ -74,7 +74,7 @@ class Watchdog:
         """Forget operations in other threads, which a forked child does not have."""
         self._threads, self._hanging = set(), set()
 
-    def _run_in_thread(self, work: Callable[..., T], args: tuple[Any, ...]) -> T:
+    def _run_in_thread(self, work: Callable[..., T], args: tuple[object, ...]) -> T:
         results: list[T] = []
         errors: list[Exception] = []
 

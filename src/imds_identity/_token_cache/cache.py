@@ -260,7 +260,7 @@ class TokenCache:
             return False
         raise flight.timeout_error()
 
-    def _locked(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def _locked(self, work: Callable[..., T], *args: object, **kwargs: object) -> T:
         detect_fork()
         return self._lock.run(work, *args, **kwargs)
 
