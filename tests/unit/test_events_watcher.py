@@ -15,6 +15,7 @@ import pytest
 
 from imds_identity._http.exchange import ConnectFailed, ReadFailed
 from imds_identity.metadata import errors
+from imds_identity.metadata._events import watcher as watcher_module
 from metadata_support import FakeService, RandomEvents, document, event
 from support import FakeClock, ResponseFactory
 
@@ -45,29 +46,131 @@ def poll(watcher: Watcher, polls: int = 1) -> list[tuple[str, str]]:
     return found
 
 
+def wait_for_change(watcher: Watcher, clock: FakeClock) -> tuple[str, str | None]:
+    """Return the next change, after as many requests and pauses as the poller would make."""
+    while (change := watcher.next_ready()) is None:
+        clock.sleep(max(0.0, watcher.seconds_left()))
+        watcher.ask()
+    return change.kind, change.event.event_id
+
+
 def test_the_service_is_polled_once_a_second(service: FakeService, clock: FakeClock) -> None:
-    changes = iter(service.client().watch())
+    watcher = service.client().watch()
     service.events = [event("A")]
-    assert next(changes).event.event_id == "A"
-    service.events = [event("A", "Started"), event("B")]
-    assert [(c.kind, c.event.event_id) for c in (next(changes), next(changes))] == [
-        ("started", "A"),
-        ("scheduled", "B"),
-    ]
-    service.events = []
+    assert wait_for_change(watcher, clock) == ("scheduled", "A")
     before, requested = clock.now(), len(service.requested)
-    assert next(changes).kind == "gone"
-    assert clock.now() - before == 1
-    assert len(service.requested) - requested == 1
     # Polling continues while nothing changes.
     service.outcomes = [
-        ResponseFactory(clock).json(200, document(incarnation=n)) for n in range(50)
+        ResponseFactory(clock).json(200, document(event("A"), incarnation=n)) for n in range(50)
     ]
-    assert next(changes).event.event_id == "B"
-    service.events = [event("C")]
-    before, requested = clock.now(), len(service.requested)
-    assert next(changes).event.event_id == "C"
+    service.events = [event("A", "Started"), event("B")]
+    assert wait_for_change(watcher, clock) == ("started", "A")
     assert clock.now() - before == len(service.requested) - requested == 51
+    assert wait_for_change(watcher, clock) == ("scheduled", "B")
+    assert clock.now() - before == 51
+
+
+def test_changes_during_a_slow_loop_body_are_returned(service: FakeService) -> None:
+    service.events = [event("A")]
+    watcher = service.client().watch()
+    found, release = [], threading.Event()
+    send = service.send
+
+    def send_next(request: Any) -> Any:
+        response = send(request)
+        if "scheduledevents" in request.url:  # B comes and goes while the body handles A
+            states = [[event("B"), event("A")], [event("A")]]
+            number = service.requested.count("GET scheduledevents")
+            service.events = states[min(number, 2) - 1]
+            if number > 2:
+                release.set()
+        return response
+
+    service.send = send_next  # type: ignore[method-assign]
+    for change in watcher:
+        found.append((change.kind, change.event.event_id))
+        assert release.wait(10)
+        if len(found) == 3:
+            watcher.stop()
+    assert found == [("scheduled", "A"), ("scheduled", "B"), ("gone", "B")]
+    assert watcher.lost == 0
+
+
+def test_the_oldest_changes_are_dropped_and_counted(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "MAX_WAITING", 2)
+    watcher = service.client().watch()
+    service.events = [event(name) for name in "ABCDE"]
+    watcher.ask()
+    assert watcher.lost == 3
+    assert [change.event.event_id for change in iter(watcher.next_ready, None)] == ["D", "E"]
+
+
+def test_failures_are_logged_once_and_passed_to_a_hook(
+    service: FakeService, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures: list[Exception] = []
+
+    def on_failure(error: Exception) -> None:
+        failures.append(error)
+        raise RuntimeError("in the hook")
+
+    service.outcomes = [ResponseFactory(clock).error(500)] * 3
+    service.events = [event("A")]
+    with caplog.at_level("INFO", "imds_identity"):
+        watcher = service.client().watch(on_failure=on_failure)
+        assert next(iter(watcher)).event.event_id == "A"
+    assert [type(each) for each in failures] == [errors.MetadataRefusedError] * 3
+    logged = [each.getMessage() for each in caplog.records]
+    assert sum("HTTP 500" in each for each in logged) == 1
+    assert sum("on_failure raised" in each for each in logged) == 3
+    assert "scheduled events: the service responds again" in logged
+
+
+def test_the_iteration_ends_during_a_request(service: FakeService) -> None:
+    responding, requested = threading.Event(), threading.Event()
+
+    def hang(request: Any) -> Any:
+        requested.set()
+        responding.wait(30)
+        raise ReadFailed("reset")
+
+    service.send = hang  # type: ignore[method-assign]
+    watcher = service.client().watch()
+    listener = threading.Thread(target=lambda: list(watcher))
+    listener.start()
+    assert requested.wait(10)
+    watcher.stop()
+    listener.join(10)
+    assert not listener.is_alive()
+    assert not responding.is_set()
+    responding.set()
+
+
+def test_polling_ends_with_the_loop(service: FakeService) -> None:
+    service.events = [event("A")]
+    watcher = service.client().watch()
+    changes = iter(watcher)
+    next(changes)
+    run = watcher.poller._current
+    assert run is not None
+    assert not run.stopped
+    changes.close()  # type: ignore[attr-defined]
+    assert run.stopped
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_polls_for_itself(service: FakeService) -> None:
+    service.events = [event("A")]
+    changes = iter(service.client().watch())
+    next(changes)
+    service.events = [event("A"), event("B")]
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        os._exit(0 if next(changes).event.event_id == "B" else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_failure_never_counts_as_no_events(service: FakeService, clock: FakeClock) -> None:
@@ -127,7 +230,7 @@ def test_failed_first_requests_are_repeated_after_a_second(
     """A notice of thirty seconds leaves no time for longer pauses."""
     service.outcomes = [ResponseFactory(clock).error(500)] * 3
     service.events = [event("A")]
-    next(iter(service.client().watch()))
+    assert wait_for_change(service.client().watch(), clock) == ("scheduled", "A")
     assert clock.now() - 1000 == 3
 
 
@@ -150,11 +253,11 @@ def test_a_permanent_error_is_raised_immediately(
 def test_a_service_may_take_two_minutes_to_start(service: FakeService, clock: FakeClock) -> None:
     service.events = [event("A")]
     service.outcomes = [ConnectFailed("refused")] * 20
-    assert take(iter(service.client().watch()), 1) == [("scheduled", "A")]
+    assert wait_for_change(service.client().watch(), clock) == ("scheduled", "A")
     service.outcomes = [ConnectFailed("refused")] * 500
     before = clock.now()
     with pytest.raises(errors.MetadataUnavailableError):
-        next(iter(service.client().watch()))
+        wait_for_change(service.client().watch(), clock)
     assert 120 <= clock.now() - before < 150
 
 

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import weakref
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .._platform.threads import running_loop, start_thread
+from ._events.poller import TICK_SECONDS
 from .client import MetadataClient as _MetadataClient
 
 if TYPE_CHECKING:
@@ -21,11 +23,12 @@ if TYPE_CHECKING:
 
     from .._platform.clock import Clock
     from ._attestation.document import AttestedDocument
-    from ._events.events import Change, EventsDocument
+    from ._events.events import Change, EventsDocument, ScheduledEvent
     from ._events.watcher import Watcher as _Watcher
     from ._models.compute import Compute, StorageProfile
     from ._models.instance import Instance, Network
     from ._models.load_balancer import LoadBalancer
+    from .errors import MetadataError
 
 __all__ = ["MetadataClient", "Watcher"]
 
@@ -114,10 +117,18 @@ class MetadataClient:
         return await _in_thread(self._client.scheduled_events, retry=retry)
 
     def watch(
-        self, *, every_machine: bool = False, state_file: str | os.PathLike[str] | None = None
+        self,
+        *,
+        every_machine: bool = False,
+        state_file: str | os.PathLike[str] | None = None,
+        on_failure: Callable[[MetadataError], object] | None = None,
     ) -> Watcher:
         """Watch scheduled events: ``async for change in client.watch():``."""
-        return Watcher(self._client.watch(every_machine=every_machine, state_file=state_file))
+        return Watcher(
+            self._client.watch(
+                every_machine=every_machine, state_file=state_file, on_failure=on_failure
+            )
+        )
 
     async def start(self, *event_ids: str) -> None:
         """Approve scheduled events, so that they start before their notice ends."""
@@ -136,7 +147,7 @@ class Watcher:
     """An async iterator of the changes of scheduled events.
 
     It has the rules of `imds_identity.metadata.Watcher`. A change counts as handled when the next
-    one is requested, or when the watcher is stopped or deleted.
+    one is requested, or when the watcher is stopped or deleted. Polling ends with the watcher.
 
     Args:
         watcher: the synchronous watcher, which runs in threads.
@@ -145,7 +156,27 @@ class Watcher:
     def __init__(self, watcher: _Watcher) -> None:
         self._watcher = watcher
         self._ready = _ready_changes(watcher)
-        self._poll: asyncio.Future[None] | None = None
+        # Not a method of this object, which the thread would then keep.
+        weakref.finalize(self, watcher.poller.stop).atexit = False
+
+    @property
+    def failure(self) -> MetadataError | None:
+        """The error of the last request, or None."""
+        return self._watcher.failure
+
+    @property
+    def lost(self) -> int:
+        """The number of the oldest changes that were dropped, because too many were waiting."""
+        return self._watcher.lost
+
+    @property
+    def names(self) -> frozenset[str] | None:
+        """The machine's names in events, in lower case; None until they are known."""
+        return self._watcher.names
+
+    def known(self, event_id: str | None) -> ScheduledEvent | None:
+        """Return an event as the last document had it; None if it does not exist, or no longer."""
+        return self._watcher.known(event_id)
 
     def __aiter__(self) -> Watcher:
         return self
@@ -163,14 +194,9 @@ class Watcher:
             if self._watcher.stopped:
                 raise StopAsyncIteration
             self._ready = _ready_changes(self._watcher)
-            if self._poll is None:
-                running_loop("next, imds_identity.metadata.MetadataClient().watch()")
-                await asyncio.sleep(max(0.0, self._watcher.seconds_left()))
-                self._poll = asyncio.ensure_future(_in_thread(self._watcher.ask))
-            # A canceled task leaves the request to the next call, so that no change is lost.
-            await asyncio.wait([self._poll])
-            finished, self._poll = self._poll, None
-            finished.result()
+            running_loop("next, imds_identity.metadata.MetadataClient().watch()")
+            self._watcher.poller.start()
+            await asyncio.sleep(TICK_SECONDS)
 
     def stop(self) -> None:
         """End the iteration."""

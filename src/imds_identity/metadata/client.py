@@ -19,7 +19,7 @@ from .errors import MetadataNotFoundError, UnsupportedOnHostError, WrongNonceErr
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from .._platform.clock import Clock
     from ._attestation.document import AttestedDocument
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._models.compute import Compute, StorageProfile
     from ._models.instance import Instance, Network
     from .clouds import Cloud
+    from .errors import MetadataError
 
 _NONCE_ATTEMPTS = 3
 
@@ -246,7 +247,11 @@ class MetadataClient:
         return self._connection.convert(events_from_json, document)
 
     def watch(
-        self, *, every_machine: bool = False, state_file: str | os.PathLike[str] | None = None
+        self,
+        *,
+        every_machine: bool = False,
+        state_file: str | os.PathLike[str] | None = None,
+        on_failure: Callable[[MetadataError], object] | None = None,
     ) -> Watcher:
         """Return an iterator that waits for scheduled events and returns each change.
 
@@ -254,6 +259,7 @@ class MetadataClient:
             every_machine: whether to include events of other machines in the scale set or
                 availability set.
             state_file: a file for the handled events, so that a restarted process continues.
+            on_failure: called with the error of each failed request, in the polling thread.
 
         Raises:
             OSError: if the file cannot be read or written.
@@ -261,7 +267,9 @@ class MetadataClient:
         """
         from ._events.watcher import Watcher
 
-        return Watcher(self, every_machine=every_machine, state_file=state_file)
+        return Watcher(
+            self, every_machine=every_machine, state_file=state_file, on_failure=on_failure
+        )
 
     def start(self, *event_ids: str) -> None:
         """Approve scheduled events, so that they start before their notice ends.

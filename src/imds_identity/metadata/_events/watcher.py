@@ -16,10 +16,11 @@ from ..errors import (
 )
 from .events import Differ, own_names
 from .handled_events import HandledEvents
+from .poller import TICK_SECONDS, Poller
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..._platform.clock import Clock
     from .._models.instance import Instance
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0  # between two requests, as Azure recommends
 _MAX_RETRY_AFTER = 60.0
 _STARTUP_SECONDS = 120.0
+MAX_WAITING = 1000
 _INSTANCE_SECONDS = 5.0
 
 
@@ -43,8 +45,10 @@ class EventsClient(Protocol):
 class Watcher:
     """An endless iterator of the changes of scheduled events.
 
-    A change counts as handled when the next one is requested, or when the loop ends. If the
-    process stops before that, a restarted process with the same state file receives it again.
+    A thread polls the service during the iteration, so a slow loop body misses no change: up to
+    1,000 changes wait for it. A change counts as handled when the next one is requested, or when
+    the loop ends. If the process stops before that, a restarted process with the same state file
+    receives it again.
 
     A failed request does not mean that there are no events: the watcher returns nothing and tries
     again a second later. Only before the first response can it raise an error: if there is no such
@@ -52,6 +56,7 @@ class Watcher:
 
     Attributes:
         failure: the error of the last request, or None.
+        lost: the number of the oldest changes that were dropped, because 1,000 others were waiting.
         names: the machine's names in events, in lower case; None until they are known, and until
             then no event counts as its own.
         clock: the clock of the client.
@@ -60,6 +65,7 @@ class Watcher:
         client: the client of the service.
         every_machine: whether to include events of other machines in its scale or availability set.
         state_file: a file for the handled events.
+        on_failure: called with the error of each failed request, in the polling thread.
 
     Raises:
         OSError: if the file cannot be read or written.
@@ -72,7 +78,10 @@ class Watcher:
         *,
         every_machine: bool = False,
         state_file: str | os.PathLike[str] | None = None,
+        on_failure: Callable[[MetadataError], object] | None = None,
     ) -> None:
+        self.lost = 0
+        self.poller = Poller(self, on_failure)
         self.failure: MetadataError | None = None
         self.names: frozenset[str] | None = None
         self._client = client
@@ -102,14 +111,16 @@ class Watcher:
         Raises:
             MetadataError: if there is no such service.
         """
-        while True:
-            while self._ready:
-                yield self._ready.popleft()
-            if self._stopped:
-                return
-            if (seconds := self.seconds_left()) > 0:
-                self.clock.sleep(seconds)
-            self.ask()
+        try:
+            while True:
+                while (change := self.next_ready()) is not None:
+                    yield change
+                if self.stopped:
+                    return
+                self.poller.start()
+                self.clock.sleep(TICK_SECONDS)
+        finally:
+            self.poller.stop()
 
     def done(self, change: Change) -> None:
         """Record that ``change`` was handled.
@@ -122,6 +133,7 @@ class Watcher:
     def stop(self) -> None:
         """End the iteration within a second; another thread may call this."""
         self._stopped = True
+        self.poller.stop()
 
     @property
     def stopped(self) -> bool:
@@ -145,7 +157,10 @@ class Watcher:
 
     def next_ready(self) -> Change | None:
         """Return the next change that was received already, or None."""
-        return self._ready.popleft() if self._ready else None
+        try:
+            return self._ready.popleft()
+        except IndexError:
+            return None
 
     def ask(self) -> None:
         """Send one request, and keep the changes for `next_ready`.
@@ -166,7 +181,15 @@ class Watcher:
         if self._differ is None:
             names = None if self._every_machine else self.names
             self._differ = Differ(names, self._handled.events)
-        self._ready.extend(self._differ.changes(document))
+        for change in self._differ.changes(document):
+            self._add(change)
+
+    def _add(self, change: Change) -> None:
+        """Queue ``change``, in place of the oldest one if the loop is far behind."""
+        if len(self._ready) >= MAX_WAITING:
+            self.lost += 1
+            self.next_ready()
+        self._ready.append(change)
 
     def _find_names(self) -> MetadataError | None:
         """Set `names`; return why they are unknown if that does not prevent the watch."""
