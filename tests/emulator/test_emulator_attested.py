@@ -122,7 +122,7 @@ def test_certificate_requests_are_not_limited_and_use_no_fault_of_documents(
     assert content_of(response)["nonce"] == "0" * 10
 
 
-@pytest.mark.parametrize("nonce", ["", "x" * 33, "a-b", "ü", "a b"])
+@pytest.mark.parametrize("nonce", ["", "x" * 65, "ü", "a\tb"])
 def test_invalid_nonce_is_rejected(start_emulator: Start, get: Send, nonce: Any) -> None:
     assert get(start_emulator(), PATH, api_version="2020-09-01", nonce=nonce).status_code == 400
 

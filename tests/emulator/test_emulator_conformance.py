@@ -203,8 +203,8 @@ NONCES = [
     for nonce, status in (
         ("1234567890", 200),
         ("a" * 32, 200),
-        ("a" * 33, 400),
-        ("no-dash", 400),
+        ("a-dash_of-Teleport", 200),
+        ("a" * 65, 400),
     )
 ]
 APPROVALS = [

@@ -190,3 +190,23 @@ def test_microsoft_s_asynchronous_clients_read_a_secret(imds_emulator: Emulator)
             return (await client.get_secret("greeting")).value
 
     assert asyncio.run(read()) == vault.secrets["greeting"]
+
+
+def test_names_of_secrets_are_case_insensitive(
+    read: Send, emulator: Emulator, request_token: Send
+) -> None:
+    token = request_token(emulator, resource=VAULT).json()["access_token"]
+    assert read(token, "/secrets/Greeting").json() == read(token).json()
+    assert read(token, "/secrets/GREETING/versions").json()["value"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "Forbidden"), (429, "Throttled"), (503, "Error")]
+)
+def test_fault_has_the_error_format_of_the_vault(
+    read: Send, emulator: Emulator, status: int, code: str
+) -> None:
+    emulator.fault(category="key-vault", status=status)
+    response = read("any")
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert response.json()["error"]["message"]

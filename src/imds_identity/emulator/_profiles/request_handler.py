@@ -132,7 +132,7 @@ class RequestHandler:
             original = _EMPTY
             if not fault.replaces_answer():
                 original = _call(endpoint, request, category, fault)
-            response = fault.applied_to(original)
+            response = fault.applied_to(original, category)
             outcome = Outcome(category, f"fault: {fault.describe()}", fault.effects())
         if category == "identity":
             response = self._add_latency(response)

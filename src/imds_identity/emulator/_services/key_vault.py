@@ -46,9 +46,14 @@ class KeyVaultEndpoint:
         if request.path == _SECRETS:
             return self._list()
         name, _, version = rest.lstrip("/").partition("/")
+        name = self._stored_name(name)
         if version == "versions" and name in self._secrets:
             return self._versions(name)
         return self._secret(name, version)
+
+    def _stored_name(self, name: str) -> str:
+        """Return the name of a secret as it is stored; names are case-insensitive."""
+        return next((each for each in self._secrets if each.lower() == name.lower()), name)
 
     def _authorize(self, request: Request) -> Response | None:
         token = request.bearer_token()

@@ -157,13 +157,13 @@ class Fault:
         """Whether the connection is closed after the response."""
         return self.denied
 
-    def applied_to(self, response: Response) -> Response:
-        """Return the response with the effects of this fault."""
+    def applied_to(self, response: Response, category: str = "identity") -> Response:
+        """Return the response to a request of a category with the effects of this fault."""
         base = response
         if self.denied:
             base = Response(403 if self.status is None else self.status)
         elif self.status is not None:
-            base = json_response(self.status, _error_document(self.status))
+            base = json_response(self.status, _error_document(self.status, category))
         if self.body is not None:
             body = self.body.encode() if isinstance(self.body, str) else self.body
             base = replace(base, body=body)
@@ -193,13 +193,28 @@ _ERROR_CODES = {
     400: "invalid_request", 401: "unauthorized_client", 403: "forbidden", 404: "not_found",
     405: "method_not_allowed", 410: "service_unavailable", 503: "service_unavailable",
 }  # fmt: skip
+_VAULT_ERRORS = {
+    403: {
+        "code": "Forbidden",
+        "message": "Caller is not authorized to perform action on resource.",
+        "innererror": {"code": "ForbiddenByRbac"},
+    },
+    429: {
+        "code": "Throttled",
+        "message": "Request was not processed because too many requests were received. "
+        "Reason: VaultRequestTypeLimitReached",
+    },
+}
+_OTHER_VAULT_ERROR = {"code": "Error", "message": "A fault set in the emulator."}
 _THROTTLED = {  # as reported for IMDS, although its OpenAPI document has another code
     "error": "invalid_request",
     "error_description": "Temporarily throttled, too many requests",
 }
 
 
-def _error_document(status: int) -> dict[str, str]:
+def _error_document(status: int, category: str) -> Mapping[str, object]:
+    if category == "key-vault":
+        return {"error": _VAULT_ERRORS.get(status, _OTHER_VAULT_ERROR)}
     if status == 429:
         return _THROTTLED
     code = _ERROR_CODES.get(status, "server_error" if status >= 500 else "bad_request")
