@@ -399,6 +399,8 @@ def set_workload_variables(monkeypatch: pytest.MonkeyPatch, token_file: Path) ->
 
 def test_workload_without_its_token_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     set_workload_variables(monkeypatch, tmp_path / "token")
+    assert "AZURE_FEDERATED_TOKEN_FILE is left over" in diagnose().headline
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     diagnosis = diagnose()
     assert cause(diagnosis) == "II010"
     assert "cannot be used: No such file or directory" in diagnosis.headline

@@ -79,7 +79,7 @@ HOSTS: dict[str, tuple[dict[str, str], Firmware, str, str, str]] = {
                 "this is not an Azure VM according to its firmware (Microsoft Corporation, without",
                 "az login"),
     "Oracle": ({}, Firmware("OracleCloud.com", "QEMU"), LINUX, "this machine runs on Oracle Cloud",
-               "use workload identity federation with that cloud's tokens"),
+               "use workload identity federation with tokens of that cloud"),
     "OpenStack": ({}, Firmware("", "OpenStack Foundation"), LINUX, "runs on OpenStack", "use work"),
     "DigitalOcean": ({}, Firmware("", "DigitalOcean"), LINUX, "runs on DigitalOcean", "use work"),
     "Alibaba": ({}, Firmware("", "Alibaba Cloud"), LINUX, "runs on Alibaba Cloud", "use work"),

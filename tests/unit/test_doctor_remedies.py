@@ -57,8 +57,8 @@ pytestmark = pytest.mark.skipif(
 GUID = "5e29463d-71da-4fe0-8e69-999b57db23b0"
 KINDS = {name: kind for name, kind in vars(finding).items() if isinstance(kind, ArgumentKind)}
 PROGRAMS = (
-    "az", "azcmagent", "chronyc", "curl", "getent", "imds-identity", "ip", "kubectl", "log", "net",
-    "netstat", "resolvectl", "ss", "sudo", "systemctl", "usermod",
+    "az", "azcmagent", "chronyc", "curl", "cut", "docker", "getent", "imds-identity", "ip",
+    "kubectl", "log", "net", "netstat", "resolvectl", "ss", "sudo", "systemctl", "usermod",
 )  # fmt: skip
 ATTACKS = (
     "$(touch x)", "`touch x`", "; touch x ;", "x; touch x #", "' ; touch x '", '" ; touch x "',
@@ -164,6 +164,14 @@ def machines(value: str) -> Iterator[Facts]:
         Unavailable(value, hint),
     ):
         yield facts(probe=broken._replace(failure=failure, requests=(token._replace(status=418),)))
+    federated = WorkloadToken(value, subject=value, issuer=value, audience=value)
+    variables = dict.fromkeys(("AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE"), value)
+    pod = Environment({**variables, "AZURE_AUTHORITY_HOST": "https://x", "AZURE_CLIENT_ID": value})
+    for code in ("AADSTS700213", "AADSTS700016", "AADSTS7000112"):
+        probe = refused(Reason.ENTRA_REFUSED, service_code=code)
+        yield facts(pod, probe=probe, workload=federated, identity=SYSTEM_ASSIGNED)
+    anonymous = pod.without("AZURE_CLIENT_ID")
+    yield facts(anonymous, workload=federated, identity=SYSTEM_ASSIGNED)
     for host in HostKind:
         yield facts(probe=unreachable, hosting=Hosting(host, value, value))
     claims = {"oid": value, "nbf": 0, "exp": 2e9}

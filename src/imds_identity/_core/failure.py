@@ -64,6 +64,8 @@ class Reason(enum.Enum):
     ARC_KEY_FILE_MISSING = "arc-key-file-missing"
     ARC_KEY_FILE_DENIED = "arc-key-file-denied"
     ARC_KEY_FILE_INVALID = "arc-key-file-invalid"  # not a key file of the agent
+    ARC_KEY_FILE_LINK = "arc-key-file-link"  # a symbolic link
+    ARC_KEY_FILE_OUTSIDE = "arc-key-file-outside"  # not in the agent's directory
     ARC_KEY_FILE_UNREADABLE = "arc-key-file-unreadable"  # any other reason
     # The fetch itself.
     INTERRUPTED = "interrupted"

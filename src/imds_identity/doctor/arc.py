@@ -14,10 +14,56 @@ if TYPE_CHECKING:
 
 _NOT_ARC = "the token source is not an Azure Arc agent"
 _DAY = 86400.0
-_WRONG_KEY_FILE = (
-    Reason.ARC_CHALLENGE_MALFORMED,
-    Reason.ARC_KEY_FILE_INVALID,
-    Reason.ARC_KEY_FILE_MISSING,
+_MOUNT = (
+    "in a container, mount the directory: -v /var/opt/azcmagent/tokens:/var/opt/azcmagent/tokens:ro"
+)
+_UPDATE = "update the agent: azcmagent version"
+
+
+class _KeyFileProblem(NamedTuple):
+    """Why a key file cannot be used, and the remedy, in which ``{restart}`` is a command."""
+
+    meaning: str
+    remedy: str
+
+
+_KEY_FILES = {
+    Reason.ARC_CHALLENGE_MALFORMED: _KeyFileProblem(
+        "the response to the first request names no key file: another server responds, or the "
+        "agent is old",
+        _UPDATE,
+    ),
+    Reason.ARC_KEY_FILE_INVALID: _KeyFileProblem(
+        "the challenge names a file that is not a key file of the Azure Arc agent: its extension, "
+        "its type, its size or its content is wrong",
+        _UPDATE,
+    ),
+    Reason.ARC_KEY_FILE_LINK: _KeyFileProblem(
+        "the key file is a symbolic link, which is never followed",
+        "remove the link, and {restart}",
+    ),
+    Reason.ARC_KEY_FILE_OUTSIDE: _KeyFileProblem(
+        "the challenge does not name a key file in the Azure Arc agent's directory, and other "
+        "files are never read",
+        f"{_MOUNT}; otherwise {_UPDATE}",
+    ),
+    Reason.ARC_KEY_FILE_MISSING: _KeyFileProblem(
+        "the key file that the Azure Arc agent names does not exist: the directory of this process "
+        "is not the agent's, or the agent could not write it",
+        f"{_MOUNT}; otherwise {{restart}}",
+    ),
+    Reason.ARC_KEY_FILE_UNREADABLE: _KeyFileProblem(
+        "the Azure Arc agent's key file cannot be read",
+        "sudo ls -l /var/opt/azcmagent/tokens; then {restart}",
+    ),
+}
+_GROUP_IN_CONTAINER = (
+    'run the container with the group of the host: docker run --group-add "$(getent group himds | '
+    'cut -d: -f3)"'
+)
+_GROUP_WITHOUT_USER = (
+    "this user has no entry in /etc/passwd: give the process the group (systemd: "
+    "SupplementaryGroups=himds; su and sudo: a user with an entry)"
 )
 
 
@@ -78,6 +124,8 @@ def check_agent_running(facts: Facts) -> Verdict:
     if not probe.connect_error:
         return skipped("no connection was attempted")
     start = f"{_terms(facts).start}; azcmagent show"
+    if facts.system.container:  # it has no services of its own
+        start = f"on the host: {start}"
     seen = f"{installed}; {facts.source.shown_endpoint}: {probe.connect_error}"
     if agent.installed:
         return failure(seen, "the Azure Arc agent is installed but not running", start)
@@ -132,6 +180,10 @@ def check_key_file_access(facts: Facts) -> Verdict:
 
 
 def _join_group(facts: Facts) -> str:
+    if facts.system.container and _terms(facts) is _LINUX:
+        return _GROUP_IN_CONTAINER
+    if facts.agent.user.isdigit() and _terms(facts) is _LINUX:
+        return _GROUP_WITHOUT_USER
     return _terms(facts).join_group.format(user=argument(facts.agent.user, USER))
 
 
@@ -141,14 +193,13 @@ def check_key_file_path(facts: Facts) -> Verdict:
         return skipped(_NOT_ARC)
     agent, problem = facts.agent, facts.probe.failure
     directory = sanitize(agent.tokens_directory)
-    if problem is not None and problem.reason in _WRONG_KEY_FILE:
+    if problem is not None and problem.reason in _KEY_FILES:
+        meaning, remedy = _KEY_FILES[problem.reason]
         return failure(
             f"{problem.problem}; the tokens directory is {directory}"
             + (f" ({agent.directory_problem})" if agent.directory_problem else ""),
-            "the challenge does not name a key file in the Azure Arc agent's directory, and other "
-            "files are never read",
-            "in a container, mount the directory: -v /var/opt/azcmagent/tokens:"
-            "/var/opt/azcmagent/tokens:ro; otherwise update the agent: azcmagent version",
+            meaning,
+            remedy.replace("{restart}", _terms(facts).restart),
         )
     if facts.probe.claims is not None:
         return ok(f"in {directory}")

@@ -120,7 +120,7 @@ def check_certificate(facts: Facts) -> Verdict:
         f"{host}: {problem.problem}",
         f"the TLS certificate of {host}, {issuer}, is not trusted: a proxy inspects the traffic, "
         "or another server responds",
-        "export REQUESTS_CA_BUNDLE=FILE, with that issuer's certificate in FILE",
+        "export REQUESTS_CA_BUNDLE=FILE, with the certificate of that issuer in FILE",
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import sanitize
 from .._version import __version__
-from . import arc, cache, clock, connection, host, identity, network, service, source, token
+from . import arc, cache, connection, host, identity, network, service, source, token, workload
 from ._catalog.checks import CATALOG
 from .finding import Finding, unknown
 
@@ -29,7 +29,7 @@ CHECKS: dict[str, Callable[[Facts], Verdict]] = {
     "II001": source.check_endpoint,
     "II002": source.check_leftover_variables,
     "II003": source.check_source_selection,
-    "II010": source.check_workload_token,
+    "II010": workload.check_workload_token,
     "II015": source.check_container,
     "II016": host.check_host,
     "II020": network.check_ipv4,
@@ -52,11 +52,12 @@ CHECKS: dict[str, Callable[[Facts], Verdict]] = {
     "II005": source.check_resource,
     "II050": identity.check_identity_assigned,
     "II051": identity.check_identity_recreated,
-    "II070": clock.check_clock,
+    "II070": token.check_clock,
+    "II011": workload.check_federation,
     "II060": token.check_error_code,
     "II061": token.check_token_request,
     "II062": token.check_token_claims,
-    "II071": clock.check_token_validity,
+    "II071": token.check_token_validity,
     "II004": source.check_client_id_variable,
     "II080": cache.check_cache_directory,
     "II081": cache.check_cache_contents,

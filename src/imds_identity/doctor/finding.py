@@ -56,8 +56,10 @@ class ArgumentKind(NamedTuple):
 _MAX_SENTENCE = 1000
 _HOST_PATTERN = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])"
 _GUID_PATTERN = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+ACCOUNT = ArgumentKind(r"[a-z0-9][a-z0-9.-]{0,252}", "ACCOUNT")
 ADDRESS = ArgumentKind(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", "ADDRESS")
 APP = ArgumentKind(r"[A-Za-z0-9][A-Za-z0-9-]{0,59}", "NAME")
+CLIENT_ID = ArgumentKind(_GUID_PATTERN, "CLIENT_ID")
 CODE = ArgumentKind(r"[A-Z0-9]{1,20}", "CODE")
 GATEWAY = ArgumentKind(ADDRESS.pattern, "DEFAULT_GATEWAY")
 HOST = ArgumentKind(rf"(?:{_HOST_PATTERN}|[0-9A-Fa-f:.]+)", "HOST")
@@ -70,6 +72,7 @@ RESOURCE = ArgumentKind(
     rf"[a-z][a-z0-9+.-]*://[A-Za-z0-9][A-Za-z0-9._~:/-]*|{_GUID_PATTERN}", "RESOURCE"
 )
 RESOURCE_GROUP = ArgumentKind(r"\w[\w.()-]{0,89}", "GROUP")
+SUBJECT = ArgumentKind(r"[A-Za-z0-9][A-Za-z0-9:._/-]{0,599}", "SUBJECT")
 SUBSCRIPTION = ArgumentKind(_GUID_PATTERN, "SUBSCRIPTION")
 USER = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "USER")
 

@@ -39,7 +39,7 @@ _NODE_POOL = "mc_"  # the resource groups of Azure Kubernetes Service's node poo
 _AZURE_STACK = "azurestack"
 _LOG_IN = "az login; then use AzureCliCredential or DefaultAzureCredential"
 _FEDERATE = (
-    "use workload identity federation with that cloud's tokens, or connect the machine to Azure "
+    "use workload identity federation with tokens of that cloud, or connect the machine to Azure "
     "Arc: sudo azcmagent connect"
 )
 _WORKLOAD_IDENTITY = (

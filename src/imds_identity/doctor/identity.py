@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.failure import Reason
+from .._sources.workload_identity import WORKLOAD_IDENTITY
 from .finding import OBJECT_ID, Verdict, argument, failure, ok, skipped
 from .host import has_app_identity, identity_command, own_remedy
 
@@ -68,7 +69,8 @@ def _suggested_client_id(facts: Facts) -> str:
 def check_identity_recreated(facts: Facts) -> Verdict:
     """Check whether the identity was deleted and recreated while old tokens are in use."""
     problem = facts.probe.failure
-    if problem is not None and problem.reason is Reason.IDENTITY_DELETED:
+    is_deleted = problem is not None and problem.reason is Reason.IDENTITY_DELETED
+    if problem is not None and is_deleted and facts.source.name != WORKLOAD_IDENTITY.name:
         return failure(
             problem.problem,
             f"the machine's identity does not exist in its tenant ({problem.service_code}): it "

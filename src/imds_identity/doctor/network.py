@@ -60,8 +60,8 @@ def check_route(facts: Facts) -> Verdict:
             f"{network.address}: {network.problem}; systemd.imds.network=locked",
             "systemd makes the metadata service unreachable: the kernel's command line has "
             "systemd.imds.network=locked",
-            "remove systemd.imds.network=locked from the kernel's command line, or request the "
-            "token before that; or use another credential",
+            "remove systemd.imds.network=locked from the command line of the kernel, or use "
+            "another credential",
         )
     if network.problem and network.rejecting_route:
         return failure(

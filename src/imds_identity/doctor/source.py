@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 from .._core.failure import Reason, sanitize
 from .._core.source import ARC
 from .._sources.registry import leftover_variables
-from .._sources.workload_identity import WORKLOAD_IDENTITY
 from ..metadata._services import suggested_resource
 from ..metadata.clouds import PUBLIC, cloud_named
 from .finding import (
@@ -153,31 +152,6 @@ def _cloud(facts: Facts) -> Cloud:
         return cloud_named(name) if isinstance(name, str) else PUBLIC
     except ValueError:
         return PUBLIC
-
-
-def check_workload_token(facts: Facts) -> Verdict:
-    """Check that Kubernetes provides a valid federated token."""
-    workload = facts.workload
-    path = sanitize(workload.path)
-    if facts.source.name != WORKLOAD_IDENTITY.name:
-        return skipped("the token source is not workload identity")
-    if workload.problem:
-        return failure(
-            f"{path}: {workload.problem}",
-            f"the file in AZURE_FEDERATED_TOKEN_FILE cannot be used: {workload.problem}",
-            "label the pod azure.workload.identity/use=true, and check the webhook: "
-            "kubectl get pods -n kube-system -l azure-workload-identity.io/system=true",
-        )
-    if workload.expiry is None:
-        return unknown(f"the token in {path} has no exp claim")
-    left = workload.expiry - facts.system.wall_time
-    if left <= 0:
-        return failure(
-            f"the token in {path} expired {-left:.0f} s ago (subject {workload.subject})",
-            "the workload's federated token has expired, because Kubernetes no longer renews it",
-            "kubectl delete pod POD",
-        )
-    return ok(f"the token in {path} expires in {left:.0f} s (subject {workload.subject})")
 
 
 def check_container(facts: Facts) -> Verdict:

@@ -52,7 +52,8 @@ def read_secret(path: str, directory: str) -> Secret:
         ) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise _not_a_key_file(path, "it is a symbolic link") from None
+            text, reason = "it is a symbolic link", Reason.ARC_KEY_FILE_LINK
+            raise _not_a_key_file(path, text, reason) from None
         problem = f"{sanitize(path)!r} cannot be opened: {error.strerror}"
         raise local_failure(error) or SecretUnreadable(problem) from None
     try:
@@ -70,7 +71,8 @@ def _name_in(path: str, directory: str) -> str:
         raise _not_a_key_file(path, "not a valid path")
     parent, name = os.path.split(path)
     if os.path.normcase(parent) != os.path.normcase(directory.rstrip("/\\")) or name in ("", ".."):
-        raise _not_a_key_file(path, f"Unexpected file path: not in {directory!r}")
+        text = f"Unexpected file path: not in {directory!r}"
+        raise _not_a_key_file(path, text, Reason.ARC_KEY_FILE_OUTSIDE)
     # On Windows, a colon names an alternate stream of another file.
     if not name.endswith(".key") or ":" in name:
         raise _not_a_key_file(path, "its extension is not '.key'")
@@ -114,12 +116,14 @@ def _content(descriptor: int, path: str) -> Secret:
     return secret
 
 
-def _not_a_key_file(path: str, reason: str) -> SecretUnreadable:
+def _not_a_key_file(
+    path: str, text: str, reason: Reason = Reason.ARC_KEY_FILE_INVALID
+) -> SecretUnreadable:
     return SecretUnreadable(
         f"the challenge names {sanitize(path, 200)!r}, which is not a key file of the agent: "
-        f"{reason}",
+        f"{text}",
         "The file was not used. If the agent did send this challenge, update the agent.",
-        reason=Reason.ARC_KEY_FILE_INVALID,
+        reason=reason,
     )
 
 

@@ -72,6 +72,14 @@ CATALOG = {
         "ls -l $AZURE_FEDERATED_TOKEN_FILE; the exp claim of the token in it.",
         "Label the pod azure.workload.identity/use=true, and recreate the pod.", _WORKLOAD,
     ),
+    "II011": CatalogEntry(
+        "federated credential", "an AADSTS code in the response, and iss, sub and aud of the token",
+        "The client ID is another tenant's or disabled, or the identity has no federated "
+        "credential for this service account.",
+        "az identity federated-credential list --identity-name NAME --resource-group GROUP",
+        "az identity federated-credential create with the issuer, subject and audience of the "
+        "pod's token.", _WORKLOAD,
+    ),
     "II015": CatalogEntry(
         "container", "/.dockerenv, /run/.containerenv, /proc/1/cgroup, KUBERNETES_SERVICE_HOST",
         "A container has its own loopback interface; the host's Azure Arc agent does not listen "

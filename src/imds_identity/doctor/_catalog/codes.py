@@ -53,6 +53,8 @@ CODES = {
     ),
     "AADSTS7000222": Code("the client's secret or certificate has expired", _RECONNECT),
     "AADSTS70021": Code("no federated identity credential matches this workload", _FEDERATED),
+    "AADSTS70023": Code("no federated identity credential matches this workload", _FEDERATED),
+    "AADSTS700216": Code("no federated identity credential matches this workload", _FEDERATED),
     "AADSTS700211": Code("no federated identity credential matches the token's issuer", _FEDERATED),
     "AADSTS700212": Code(
         "no federated identity credential matches the token's audience", _FEDERATED

@@ -131,8 +131,13 @@ class WorkloadToken(NamedTuple):
 
     path: str = ""  # of the file that should contain it
     problem: str = ""  # why the file cannot be used
+    is_missing: bool = False
+    is_denied: bool = False
+    is_empty: bool = False
     expiry: float | None = None  # the claim exp
     subject: str = ""  # the claim sub
+    issuer: str = ""  # the claim iss
+    audience: str = ""  # the first of the claim aud
 
 
 class System(NamedTuple):

@@ -54,16 +54,24 @@ def read_workload_token(path: str) -> WorkloadToken:
         with open(path, encoding="latin-1") as file:
             text = file.read(_MAX_FILE_SIZE).strip()
     except (OSError, ValueError) as error:
-        return WorkloadToken(path, problem=getattr(error, "strerror", None) or str(error))
+        return WorkloadToken(
+            path,
+            getattr(error, "strerror", None) or str(error),
+            is_missing=isinstance(error, FileNotFoundError),
+            is_denied=isinstance(error, PermissionError),
+        )
     claims = claims_in(text)
     if not claims:
         problem = "the file contains no token" if text else "the file is empty"
-        return WorkloadToken(path, problem=problem)
-    expiry = claims.get("exp")
+        return WorkloadToken(path, problem, is_empty=not text)
+    expiry, audience = claims.get("exp"), claims.get("aud")
+    first = audience[0] if isinstance(audience, list) and audience else audience
     return WorkloadToken(
         path,
         expiry=float(expiry) if isinstance(expiry, int | float) else None,
         subject=sanitize(str(claims.get("sub", ""))),
+        issuer=sanitize(str(claims.get("iss", ""))),
+        audience=sanitize(str(first or "")),
     )
 
 

@@ -1,0 +1,181 @@
+"""Causes of workload identity and Azure Arc."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from doctor_facts import ARC, ISSUED, NOW, TOKEN, WORKLOAD, cause, facts, finding, refused
+from doctor_rewording import WORDINGS, reword
+from imds_identity._core.failure import Reason, Refused, SecretUnreadable
+from imds_identity._sources.arc.key_file import read_secret
+from imds_identity.doctor._facts.facts import Agent, ServiceProbe, System, WorkloadToken
+from imds_identity.doctor._facts.system import read_workload_token
+from imds_identity.doctor.diagnosis import run_checks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GUID = "5e29463d-71da-4fe0-8e69-999b57db23b0"
+POD = {**WORKLOAD, "AZURE_CLIENT_ID": GUID, "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+ISSUER = "https://westeurope.oic.prod-aks.azure.com/t/i/"
+FEDERATED = WorkloadToken(
+    "/token", expiry=NOW + 60, subject="system:serviceaccount:shop:till", issuer=ISSUER,
+    audience="api://AzureADTokenExchange",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True, params=WORDINGS)
+def _wording(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    reword(monkeypatch, request.param)
+
+
+@pytest.mark.parametrize(
+    ("code", "headline", "remedy"),
+    [
+        ("AADSTS700016", f"no application or managed identity with client ID {GUID}", "az identi"),
+        ("AADSTS7000112", f"the application with client ID {GUID} is disabled", "az ad sp update"),
+        ("AADSTS700211", "matches the issuer of the pod", "az identity federated-credential crea"),
+        ("AADSTS700212", "matches the audience of the pod", "az identity federated-credential cr"),
+        ("AADSTS700213", "matches the subject of the pod", "az identity federated-credential cre"),
+        ("AADSTS700216", "matches the pod's token", "az identity federated-credential create"),
+        ("AADSTS70021", "matches the pod's token", "az identity federated-credential create"),
+        ("AADSTS70023", "matches the pod's token", "az identity federated-credential create"),
+    ],
+)
+def test_refusal_of_a_federated_token(code: str, headline: str, remedy: str) -> None:
+    reason = Reason.IDENTITY_DELETED if code in ("AADSTS700016", "AADSTS7000112") else None
+    probe = refused(reason or Reason.ENTRA_REFUSED, 400, code)
+    broken = facts(POD, probe, workload=FEDERATED)
+    assert cause(broken) == "II011"
+    assert headline in run_checks(broken).headline
+    found = finding(run_checks(broken), "II011").remedy
+    assert found.startswith(remedy)
+    if "federated" in remedy:
+        assert f"--issuer {ISSUER} --subject system:serviceaccount:shop:till" in found
+        assert found.endswith("--audiences api://AzureADTokenExchange")
+
+
+def test_service_account_without_the_annotation_is_named() -> None:
+    failure = Refused("text", reason=Reason.UNSUPPORTED)
+    variables = {**POD, "AZURE_CLIENT_ID": "", "AZURE_AUTHORITY_HOST": "https://login.example"}
+    broken = facts(variables, ServiceProbe(failure=failure), workload=FEDERATED)
+    assert cause(broken) == "II010"
+    assert "no annotation azure.workload.identity/client-id" in run_checks(broken).headline
+    remedy = finding(run_checks(broken), "II010").remedy
+    assert remedy.startswith("kubectl annotate serviceaccount till --namespace shop ")
+
+
+@pytest.mark.parametrize(
+    ("workload", "in_pod", "headline", "remedy"),
+    [
+        (WorkloadToken("/t", "x", is_missing=True), False, "is left over", "unset AZURE_FEDER"),
+        (WorkloadToken("/t", "x", is_missing=True), True, "cannot be used", "label the pod"),
+        (WorkloadToken("/t", "x", is_denied=True), True, "a user who may not read it", "set secur"),
+        (WorkloadToken("/t", "x", is_empty=True), True, "the kubelet has not", "kubectl delete"),
+    ],
+)
+def test_file_with_the_federated_token(
+    workload: WorkloadToken, in_pod: bool, headline: str, remedy: str
+) -> None:
+    failure = Refused("text", reason=Reason.FEDERATED_TOKEN)
+    variables = POD if in_pod else WORKLOAD
+    broken = facts(variables, ServiceProbe(failure=failure), workload=workload)
+    assert cause(broken) == "II010"
+    assert headline in run_checks(broken).headline
+    assert finding(run_checks(broken), "II010").remedy.startswith(remedy)
+
+
+def test_wrong_clock_is_the_cause_and_not_the_token_that_it_expires() -> None:
+    probe = refused(Reason.ENTRA_REFUSED, 400, "AADSTS700024")
+    fast = probe._replace(requests=(TOKEN._replace(status=400, clock_offset=4000.0),))
+    broken = facts(POD, fast, workload=FEDERATED._replace(expiry=NOW - 60))
+    assert cause(broken) == "II070"
+    right = probe._replace(requests=(TOKEN._replace(status=400, clock_offset=1.0),))
+    assert cause(broken._replace(probe=right)) == "II010"
+    slow = probe._replace(requests=(TOKEN._replace(status=400, clock_offset=-4000.0),))
+    left = broken._replace(probe=slow, workload=FEDERATED._replace(expiry=NOW + 60))
+    assert finding(run_checks(left), "II010").status == "failure"
+
+
+def test_federated_token_is_read_with_its_claims_and_problems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = {"sub": "s", "iss": "i", "aud": ["a", "b"], "exp": 5}
+    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    file = tmp_path / "token"
+    file.write_text(f"e30.{body}.x")
+    read = read_workload_token(str(file))
+    assert (read.subject, read.issuer, read.audience, read.expiry) == ("s", "i", "a", 5.0)
+    file.write_text("")
+    assert read_workload_token(str(file)).is_empty
+    file.write_text("nonsense")
+    assert not read_workload_token(str(file)).is_empty
+    assert read_workload_token(str(tmp_path / "missing")).is_missing
+
+    def deny(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "texte")
+
+    monkeypatch.setattr("builtins.open", deny)
+    assert read_workload_token(str(file)).is_denied
+
+
+# Azure Arc.
+
+
+def on_arc(reason: Reason, container: str = "", user: str = "app", **more: Any) -> Any:
+    probe = ISSUED._replace(claims=None, failure=SecretUnreadable("text", reason=reason))
+    agent = Agent(True, "/tokens", in_group=False, user=user)
+    system = System(NOW, platform="Linux", container=container)
+    return facts(ARC, probe, agent=agent, system=system, **more)
+
+
+@pytest.mark.parametrize(
+    ("reason", "headline", "remedy"),
+    [
+        (Reason.ARC_KEY_FILE_MISSING, "does not exist", "in a container, mount"),
+        (Reason.ARC_KEY_FILE_LINK, "is a symbolic link", "remove the link, and sudo systemctl re"),
+        (Reason.ARC_KEY_FILE_OUTSIDE, "does not name a key file in", "in a container, mount"),
+        (Reason.ARC_KEY_FILE_INVALID, "is not a key file", "update the agent"),
+        (Reason.ARC_KEY_FILE_UNREADABLE, "cannot be read", "sudo ls -l"),
+    ],
+)
+def test_key_file_that_cannot_be_used(reason: Reason, headline: str, remedy: str) -> None:
+    broken = on_arc(reason)
+    assert cause(broken) == "II033"
+    assert headline in run_checks(broken).headline
+    assert finding(run_checks(broken), "II033").remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize(
+    ("container", "user", "remedy"),
+    [
+        ("", "app", "sudo usermod -aG himds app"),
+        ("Docker", "app", "run the container with the group of the host: docker run --group-add"),
+        ("", "4711", "this user has no entry in /etc/passwd"),
+    ],
+)
+def test_group_is_added_where_that_is_possible(container: str, user: str, remedy: str) -> None:
+    broken = on_arc(Reason.ARC_KEY_FILE_DENIED, container, user)
+    assert cause(broken) == "II032"
+    assert finding(run_checks(broken), "II032").remedy.startswith(remedy)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_reason_of_a_key_file_that_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.key").symlink_to("/etc/hostname")
+    (tmp_path / "a.txt").write_text("x")
+    for path, reason in (
+        (tmp_path / "a.key", Reason.ARC_KEY_FILE_LINK),
+        (tmp_path / "a.txt", Reason.ARC_KEY_FILE_INVALID),
+        (tmp_path / "b.key", Reason.ARC_KEY_FILE_MISSING),
+        ("/etc/b.key", Reason.ARC_KEY_FILE_OUTSIDE),
+    ):
+        with pytest.raises(SecretUnreadable) as raised:
+            read_secret(str(path), str(tmp_path))
+        assert raised.value.reason is reason
