@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("tag", "maker", "is_azure"),
     [
-        (ASSET_TAG, "Microsoft Corporation", True),
+        ("7783-7084-3265-9085-8269-3286-77", "Microsoft Corporation", True),
         ("", "Microsoft Corporation", None),
         ("0000-0000", "Microsoft Corporation", None),
         ("Amazon EC2", "Amazon EC2", False),
