@@ -25,6 +25,7 @@ from attested_support import (
 )
 from imds_identity.metadata import errors, verify_attested_document
 from imds_identity.metadata import read_attested_document_without_verifying as read_unverified
+from imds_identity.metadata._attestation import trust
 from imds_identity.metadata._attestation.chain import TrustMaterial, check_chain
 from imds_identity.metadata._attestation.trust import certificates_from, intermediates, roots
 
@@ -344,6 +345,29 @@ def test_authorities_may_have_elliptic_keys(
     assert verify(
         document_factory, document_factory.document(signer), anchor, intermediates=known
     ).vm_id
+
+
+def test_roots_are_trusted_in_addition(document_factory: DocumentFactory, root_file: str) -> None:
+    options: dict[str, Any] = {
+        "intermediates": [document_factory.authority.certificate],
+        "roots": document_factory.root.certificate,
+        "offline": True,
+    }
+    text = document_factory.document()
+    assert verify_attested_document(text, nonce="42", at=AT, **options).vm_id
+    real = REAL[-1]  # the usual roots are still trusted
+    at = created_on(real)
+    assert verify_attested_document(real["document"], nonce=None, at=at, **options).vm_id
+    # A CA file replaces the usual roots, but not these.
+    options |= {"ca_file": DocumentFactory().write(Path(root_file), DocumentFactory().root)}
+    assert verify_attested_document(text, nonce="42", at=AT, **options).vm_id
+    with pytest.raises(errors.UntrustedSignerError):
+        verify_attested_document(real["document"], nonce=None, at=at, **options)
+
+
+def test_the_root_of_azure_in_china_is_trusted() -> None:
+    names = [root.subject.rfc4514_string() for root in trust.roots()]
+    assert any(name.startswith("CN=DigiCert Global Root CA,") for name in names)
 
 
 def test_an_unknown_root_is_refused(document_factory: DocumentFactory, tmp_path: Path) -> None:

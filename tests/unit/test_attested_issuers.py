@@ -213,6 +213,8 @@ def test_at_most_four_urls_are_requested(
         (BASE + "a.crt", True),
         ("http://caissuers.microsoft.com:80/a", True),
         ("http://cacerts.digicert.com/a", True),
+        ("http://cacerts.digicert.cn/DigiCertBasicRSACNCAG2.crt", True),
+        ("http://cacerts.digicert.cn.example.com/a", False),
         ("https://www.microsoft.com/a", False),
         ("http://www.microsoft.com:8080/a", False),
         ("http://www.microsoft.com.evil.example/a", False),

@@ -51,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ca-file", metavar="FILE", help="trust only these root certificates")
     parser.add_argument(
+        "--root",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="certificates to trust in addition to the usual roots; may be repeated",
+    )
+    parser.add_argument(
         "--intermediate",
         metavar="FILE",
         action="append",
@@ -112,6 +119,7 @@ def _verified_document(args: argparse.Namespace) -> AttestedDocument:
     options: dict[str, Any] = {
         "nonce": args.nonce,
         "ca_file": args.ca_file,
+        "roots": [_read(path) for path in args.root],
         "intermediates": [_read(path) for path in args.intermediate],
         "cloud": args.cloud,
         "offline": args.offline,

@@ -165,6 +165,7 @@ class MetadataClient:
         *,
         nonce: str | None = None,
         ca_file: str | os.PathLike[str] | None = None,
+        roots: Iterable[CertificateInput] = (),
         intermediates: Iterable[CertificateInput] = (),
         cloud: Cloud | str | None = None,
         offline: bool = False,
@@ -176,6 +177,7 @@ class MetadataClient:
             nonce: up to 64 printable ASCII characters, which the service may restrict; ten random
                 digits by default.
             ca_file: as for `verify_attested_document`, like the parameters below.
+            roots: certificates to trust in addition.
             intermediates: more certificates for the chain.
             cloud: the only cloud to accept.
             offline: whether not to download missing intermediates.
@@ -190,7 +192,7 @@ class MetadataClient:
         from ._attestation.document import verify_attested_document
 
         nonce = validated_nonce(nonce)
-        intermediates = tuple(intermediates)
+        roots, intermediates = tuple(roots), tuple(intermediates)
         for attempts_left in reversed(range(_NONCE_ATTEMPTS)):
             signature = self.attested_signature(nonce=nonce)
             try:
@@ -198,6 +200,7 @@ class MetadataClient:
                     signature,
                     nonce=nonce,
                     ca_file=ca_file,
+                    roots=roots,
                     intermediates=intermediates,
                     cloud=cloud,
                     offline=offline,

@@ -200,7 +200,7 @@ def _missing_issuer(certificate: x509.Certificate, *, is_authority: bool) -> Att
     if is_known_root or certificate.subject == certificate.issuer or (is_authority and not has_url):
         return UnknownRootError(
             f"The chain ends at {issuer}, which is not a trusted root. To trust it, pass its "
-            "certificate in a CA file."
+            "certificate with the roots."
         )
     return MissingIntermediateError(
         f"The intermediate certificate of {issuer} is missing, which issued the certificate of "

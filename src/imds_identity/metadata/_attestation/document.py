@@ -76,6 +76,7 @@ def verify_attested_document(
     nonce: str | None,
     at: dt.datetime | float | None = None,
     ca_file: str | os.PathLike[str] | None = None,
+    roots: Iterable[CertificateInput] = (),
     intermediates: Iterable[CertificateInput] = (),
     cloud: Cloud | str | None = None,
     offline: bool = False,
@@ -93,7 +94,8 @@ def verify_attested_document(
         at: the time to verify for: a datetime, by default in UTC, or a Unix time; now by default.
         ca_file: a PEM or DER file of certificates to trust instead of the usual roots; they need
             not be self-signed.
-        intermediates: more certificates for the chain, each a certificate, PEM or DER.
+        roots: certificates to trust in addition, each a certificate, PEM or DER.
+        intermediates: more certificates for the chain, in the same forms.
         cloud: the only cloud to accept, as `Cloud` or ``azEnvironment``; by default any of
             `CLOUDS`, so not the German cloud, which has been closed.
         offline: whether not to download missing intermediates from Microsoft and DigiCert.
@@ -114,7 +116,7 @@ def verify_attested_document(
     if check_revocation and offline:
         raise ValueError("check_revocation=True requires downloads: omit offline=True")
     moment, clouds = _to_datetime(at), _accepted_clouds(cloud)
-    material = _trust_material(ca_file, intermediates, offline=offline)
+    material = _trust_material(ca_file, roots, intermediates, offline=offline)
     signed = open_signed_data(signature)
     signer_cloud, host = _cloud_and_host(_host_names(signed.signer), clouds)
     document = _document(signed.content, signer_cloud)
@@ -152,18 +154,23 @@ def read_attested_document_without_verifying(signature: str | bytes) -> Attested
 
 def _trust_material(
     ca_file: str | os.PathLike[str] | None,
+    roots: Iterable[CertificateInput],
     intermediates: Iterable[CertificateInput],
     *,
     offline: bool,
 ) -> TrustMaterial:
-    if isinstance(intermediates, str | bytes | x509.Certificate):
-        intermediates = (intermediates,)
-    given = [found for each in intermediates for found in trust.certificates_from(each)]
+    usual = trust.roots() if ca_file is None else trust.load_anchors(ca_file)
     return TrustMaterial(
-        anchors=trust.roots() if ca_file is None else trust.load_anchors(ca_file),
-        intermediates=(*trust.intermediates(), *given),
+        anchors=tuple(dict.fromkeys((*usual, *_certificates(roots)))),
+        intermediates=(*trust.intermediates(), *_certificates(intermediates)),
         fetch_issuers=(lambda _: ()) if offline else issuers.ISSUER_CACHE.fetcher(),
     )
+
+
+def _certificates(given: Iterable[CertificateInput]) -> list[x509.Certificate]:
+    if isinstance(given, str | bytes | x509.Certificate):
+        given = (given,)
+    return [found for each in given for found in trust.certificates_from(each)]
 
 
 def _to_datetime(at: dt.datetime | float | None) -> dt.datetime:

@@ -34,7 +34,7 @@ _RESOLVE_SECONDS = 5.0
 _WIRE_SERVER = "168.63.129.16"  # a public address, of the host of every Azure VM
 _NAT64 = bytes.fromhex("0064ff9b0000000000000000")
 _UNICAST_IPV6 = 0b001
-_ALLOWED_DOMAINS = ("microsoft.com", "digicert.com")
+_ALLOWED_DOMAINS = ("microsoft.com", "digicert.com", "digicert.cn")
 
 
 class DownloadFailed(Exception):
