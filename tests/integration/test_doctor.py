@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -25,6 +26,7 @@ from imds_identity.cli import main
 from imds_identity.doctor import SCHEMA, Diagnosis, diagnose
 from imds_identity.doctor._facts import gather, service_probe, system
 from imds_identity.doctor._facts.facts import Hosting
+from imds_identity.doctor.diagnosis import CHECKS
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED, UserAssigned
 from imds_identity.emulator._profiles.profiles import MISLEADING_VARIABLES
 from support import FakeClock, RawServer, ResponseFactory, new_token
@@ -477,11 +479,68 @@ def test_output_is_colored_on_a_terminal_unless_no_color_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     main(["doctor"])
     assert capsys.readouterr().out.startswith("\x1b[32mNo fault was found" * (os.name != "nt"))
-    monkeypatch.setenv("NO_COLOR", "1")
-    main(["doctor"])
-    assert "\x1b" not in capsys.readouterr().out
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            main(["doctor"])
+        assert "\x1b" not in capsys.readouterr().out
+
+
+def test_healthy_checks_are_one_line_with_their_number(
+    imds_emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", VAULT]) == 0
+    short = capsys.readouterr().out
+    assert not re.search(r"^ok ", short, re.MULTILINE)
+    summary = r"^checks: 0 failure, 0 warning, (\d+) ok, \d+ unknown \(-v lists them\)$"
+    number = re.search(summary, short, re.MULTILINE)
+    assert number is not None
+    assert main(["doctor", VAULT, "-v"]) == 0
+    assert len(re.findall(r"^ok ", capsys.readouterr().out, re.MULTILINE)) == int(number[1])
+    assert main(["doctor", VAULT, "--all"]) == 0
+    assert re.search(r"^skipped ", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_resource_may_be_positional_as_in_token(
+    imds_emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for target in ([VAULT], [f"{VAULT}/.default"], ["--resource", VAULT]):
+        assert main(["doctor", *target, "-o", "json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["status"] == "ok"
+        assert f"aud {VAULT}" in json.dumps(document)
+
+
+def test_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:5] for line in lines] == sorted(CHECKS)
+    assert "II024 proxy settings: http_proxy, all_proxy and no_proxy" in "\n".join(lines)
+
+
+def test_one_check_has_its_own_exit_status(
+    imds_emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--client-id", "nobody", "--check", "ii024"]) == 0
+    assert capsys.readouterr().out.startswith("Proxy settings: no proxy is set")
+    assert main(["doctor", "--client-id", "nobody", "--check", "II050", "-o", "json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert [found["id"] for found in document["findings"]] == ["II050"]
+    assert main(["doctor", "--check", "II999", "-o", "json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out)["status"] == "error"
+    assert "unknown check 'II999'" in err
+
+
+def test_warning_is_a_failure_on_request(
+    imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    assert main(["doctor", VAULT]) == 0
+    assert main(["doctor", VAULT, "--fail-on", "warning"]) == 1
 
 
 def test_host_name_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:

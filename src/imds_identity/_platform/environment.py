@@ -18,7 +18,7 @@ VARIABLES = (
     *("MSI_ENDPOINT", "MSI_SECRET", "IMDS_IDENTITY_CACHE", "XDG_RUNTIME_DIR"),
     *("KUBERNETES_EXEC_INFO", "KUBERNETES_SERVICE_HOST"),
     *("LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET"),
-    *("COMP_LINE", "COMP_POINT", "NO_COLOR", "_ARGCOMPLETE"),
+    *("COMP_LINE", "COMP_POINT", "NO_COLOR", "TERM", "_ARGCOMPLETE"),
     *("ProgramData", "ProgramFiles"),
 )
 """The variables that this package reads, without those of hosts added by `add_variables`."""

@@ -7,17 +7,23 @@ import sys
 from typing import TYPE_CHECKING
 
 from .._platform.environment import Environment
-from .arguments import add_token_options, credential_options
+from .arguments import add_output, add_token_options, credential_options
 from .output import print_error, to_json
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Collection
 
     from ..doctor import Diagnosis, Finding
 
 _FAILURE_FOUND = 1
+_FAILS = {"failure": ("failure",), "warning": ("failure", "warning")}
+_DEFAULT_SCOPE = "/.default"
 _COULD_NOT_RUN = 2
 _COLORS = {"failure": "31", "warning": "33", "ok": "32", "unknown": "36"}
+_FAULTS = {"failure", "warning"}
+_HEALTHY = {"ok", "unknown"}
+_SHOWN = {False: _FAULTS, True: _FAULTS | _HEALTHY | {"skipped"}}
 _WIDTH = 9
 _MAX_SEEN = 160
 
@@ -30,42 +36,90 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "if the doctor cannot run."
     )
     target = parser.add_mutually_exclusive_group()
+    target.add_argument(
+        "resource_or_scope",
+        nargs="?",
+        metavar="RESOURCE_OR_SCOPE",
+        help="the token's resource or scope, as for `imds-identity token`",
+    )
     target.add_argument("--resource", help="the token's resource (default: Azure Resource Manager)")
     target.add_argument("--scope", help="the token's scope, instead of --resource")
     add_token_options(parser)
-    parser.add_argument("--json", action="store_true", help="print all findings as JSON")
+    add_output(
+        parser, ("text", "json"), "text", "text (default), or json: all findings as one object"
+    )
+    parser.add_argument("--json", action="store_true", help="the same as -o json")
     parser.add_argument("--short-ids", action="store_true", help="abbreviate GUIDs")
     parser.add_argument(
         "--all", action="store_true", help="also show skipped checks, and all evidence"
     )
     parser.add_argument("--explain", metavar="ID", help="explain a check (II021) or an AADSTS code")
+    parser.add_argument("--list", action="store_true", help="list all checks, one line for each")
+    parser.add_argument(
+        "--check", metavar="ID", help="show one check only, such as II024; the exit status is its"
+    )
+    parser.add_argument(
+        "--fail-on",
+        choices=("failure", "warning"),
+        default="failure",
+        metavar="STATUS",
+        help="the least serious status with exit status 1: failure (default) or warning",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the diagnosis; return the exit status."""
+    if args.list:
+        from ..doctor._catalog.checks import list_checks
+
+        print("\n".join(list_checks()))
+        return 0
     if args.explain:
         from ..doctor._catalog.checks import explain_check
 
         print(explain_check(args.explain))
         return 0
     from ..doctor import diagnose
+    from ..doctor._catalog.checks import check_number
 
+    as_json = args.json or args.output == "json"
+    resource, scope = _target(args)
     try:
-        diagnosis = diagnose(args.resource, scope=args.scope, **credential_options(args))
-    except OSError as error:
-        print_error(f"the doctor cannot run: {error.strerror or error}")
-        return _COULD_NOT_RUN
+        number = check_number(args.check) if args.check else ""
+        diagnosis = diagnose(resource, scope=scope, **credential_options(args))
+        diagnosis = diagnosis.only(number) if number else diagnosis
+    except (OSError, ValueError) as error:
+        return _could_not_run(error, as_json=as_json)
     if args.short_ids:
         diagnosis = diagnosis.shortened()
-    if args.json:
+    if as_json:
         print(to_json(diagnosis.document()))
     else:
-        print("\n".join(_report(diagnosis, show_all=args.all)))
-    return _FAILURE_FOUND if diagnosis.status == "failure" else 0
+        shown = _SHOWN[args.all or bool(number)] | (_HEALTHY if args.verbose else set())
+        print("\n".join(_report(diagnosis, shown)))
+    return _FAILURE_FOUND if diagnosis.status in _FAILS[args.fail_on] else 0
 
 
-def _report(diagnosis: Diagnosis, *, show_all: bool) -> list[str]:
-    """Return the cause, its fix, and a line of evidence for each check."""
+def _target(args: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Return the resource and the scope; at most one of them is not None."""
+    either: str | None = args.resource_or_scope
+    if either is not None and either.endswith(_DEFAULT_SCOPE):
+        return None, either
+    return args.resource if either is None else either, args.scope
+
+
+def _could_not_run(error: OSError | ValueError, *, as_json: bool) -> int:
+    text = getattr(error, "strerror", None) or str(error)
+    if as_json:
+        from ..doctor import SCHEMA
+
+        print(to_json({"schema": SCHEMA, "status": "error", "error": text}))
+    print_error(f"the doctor cannot run: {text}")
+    return _COULD_NOT_RUN
+
+
+def _report(diagnosis: Diagnosis, shown: Collection[str]) -> list[str]:
+    """Return the cause, its fix, a line of evidence for each shown check, and a summary."""
     cause = diagnosis.cause
     lines = [_colored(diagnosis.status, _sentence(diagnosis.headline))]
     if cause is not None and cause.remedy:
@@ -74,9 +128,16 @@ def _report(diagnosis: Diagnosis, *, show_all: bool) -> list[str]:
         lines.append("  if a resource returns 401 or 403: imds-identity doctor --explain II062")
     lines.append("")
     for finding in diagnosis.findings:
-        if show_all or finding.status != "skipped":
-            lines += _finding_lines(finding, is_cause=finding is cause, show_all=show_all)
-    return lines
+        if finding.status in shown:
+            is_cause, show_all = finding is cause, "skipped" in shown
+            lines += _finding_lines(finding, is_cause=is_cause, show_all=show_all)
+    return lines + ([] if set(shown) >= _HEALTHY else [_summary(diagnosis)])
+
+
+def _summary(diagnosis: Diagnosis) -> str:
+    statuses: list[str] = [finding.status for finding in diagnosis.findings]
+    numbers = ", ".join(f"{statuses.count(status)} {status}" for status in _COLORS)
+    return f"checks: {numbers} (-v lists them)"
 
 
 def _finding_lines(finding: Finding, *, is_cause: bool, show_all: bool) -> list[str]:
@@ -101,7 +162,8 @@ def _sentence(text: str) -> str:
 
 def _colored(status: str, text: str) -> str:
     color = _COLORS.get(status)
-    plain = os.name == "nt" or not sys.stdout.isatty() or Environment()["NO_COLOR"]
-    if color is None or plain:
+    environment = Environment()
+    plain = os.name == "nt" or environment["NO_COLOR"] or environment["TERM"] == "dumb"
+    if color is None or plain or not sys.stdout.isatty():
         return text
     return f"\x1b[{color}m{text}\x1b[0m"

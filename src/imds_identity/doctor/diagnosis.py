@@ -88,6 +88,13 @@ class Diagnosis(NamedTuple):
             return None
         return next((finding for finding in self.findings if finding.status == self.status), None)
 
+    def only(self, number: str) -> Diagnosis:
+        """Return the diagnosis of the check with the ID ``number``."""
+        [only] = [each for each in self.findings if each.id == number]
+        status = only.status if only.status in ("failure", "warning") else "ok"
+        headline = only.meaning if status != "ok" else f"{only.title}: {only.seen}"
+        return self._replace(headline=headline, status=status, findings=(only,))
+
     def document(self) -> dict[str, Any]:
         """Return the diagnosis as a JSON object with the schema in docs/doctor.md."""
         return {

@@ -283,6 +283,19 @@ CATALOG = {
 }  # fmt: skip
 
 
+def list_checks() -> list[str]:
+    """Return one line for each check."""
+    return [f"{number} {entry.title}: {entry.looked_at}" for number, entry in CATALOG.items()]
+
+
+def check_number(name: str) -> str:
+    """Return the ID of a check, in upper case; raise ValueError if there is none."""
+    number = name.strip().upper()
+    if number not in CATALOG:
+        raise ValueError(f"unknown check {name!r}: imds-identity doctor --list shows all checks")
+    return number
+
+
 def explain_check(name: str) -> str:
     """Return the explanation of a check or an error code, in upper or lower case."""
     from .codes import CODES
