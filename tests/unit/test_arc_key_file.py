@@ -77,6 +77,8 @@ def test_key_file_is_opened_for_reading_only(tokens: Path, monkeypatch: pytest.M
     for flag in (os.O_NOFOLLOW, os.O_NONBLOCK, os.O_CLOEXEC):
         assert file & flag
     assert directory & os.O_DIRECTORY
+    # The agent's group may search the directory, but not read it.
+    assert directory & getattr(os, "O_PATH", os.O_DIRECTORY)
 
 
 def test_other_error_is_reported_with_its_text(

@@ -162,6 +162,16 @@ def test_refresh_starts_a_thread(program: Program, threads: Threads, clock: Fake
     assert program.fetched == [0, 0]
 
 
+def test_all_identities_share_the_threads_of_an_endpoint(
+    program: Program, threads: Threads
+) -> None:
+    for number in range(MOST_WORKERS + 4):
+        entry = program.token_cache.entry(KEY._replace(selector="object_id", identity=str(number)))
+        program.token_cache.join_or_start(entry, partial(program.fetch, number))
+        program.request(number)
+    assert len(threads.waiting) == MOST_WORKERS
+
+
 def test_awaited_fetches_precede_refreshes(
     program: Program, threads: Threads, clock: FakeClock
 ) -> None:

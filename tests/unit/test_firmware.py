@@ -50,6 +50,19 @@ def test_mac_is_never_an_azure_vm_and_other_systems_may_be(
     assert firmware().is_azure is is_azure
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux shows it in files")
+def test_linux_shows_it_in_its_documented_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def record(path: str) -> str:
+        read.append(path)
+        return ""
+
+    monkeypatch.setattr(dmi, "_first_line", record)
+    assert firmware() == Firmware()
+    assert read == ["/sys/class/dmi/id/chassis_asset_tag", "/sys/class/dmi/id/sys_vendor"]
+
+
 def structure(kind: int, fields: bytes, *strings: bytes) -> bytes:
     head = bytes([kind, 4 + len(fields), 0, 0])
     return head + fields + b"\0".join(strings) + b"\0\0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -74,6 +75,21 @@ def test_namespace_without_proc_has_no_boot_id(monkeypatch: pytest.MonkeyPatch) 
 
 def test_thread_in_the_network_of_the_import_has_no_other_network() -> None:
     assert other_network() == ""
+
+
+def test_network_is_identified_without_a_directory_for_the_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Linux has /proc/thread-self since 3.17, and some sandboxes do not have it."""
+    inode, stat = namespace_module.network_inode(), os.stat
+
+    def without_threads(path: str) -> os.stat_result:
+        if "thread-self" in path:
+            raise FileNotFoundError(path)
+        return stat(path)
+
+    monkeypatch.setattr(os, "stat", without_threads)
+    assert namespace_module.network_inode() == inode != ""
 
 
 def test_network_whose_inode_differs_is_identified_by_its_cookie(

@@ -406,3 +406,28 @@ def test_file_from_before_the_boot_has_expired(
     boot = clock.wall() - clock.now()
     status: Any = SimpleNamespace(st_mtime=clock.now() + 5, st_ctime=boot - seconds)
     assert shared_cache._sweeper._has_expired("0" * 40 + ".json", status) is has_expired
+
+
+@pytest.mark.parametrize(
+    ("rest", "kind"),
+    [
+        (".json", ".json"),
+        (".lock", ".lock"),
+        (".lock.1", ".lock"),
+        (".pause", ".pause"),
+        (".json.0a0a0a0a.new", ".new"),
+        ("-permit-2.lock", ".lock"),
+        ("-permit-2.lock.3", ".lock"),
+        (".lock.a", ""),
+        (".json11", ""),
+        (".lock.", ""),
+        (".txt", ""),
+        ("json", ""),
+        ("0.json", ""),
+        ("", ""),
+    ],
+)
+def test_kind_of_a_file_is_recognized_by_its_name(rest: str, kind: str) -> None:
+    assert kind_of("0123456789abcdef" + "0" * 24 + rest) == kind
+    assert kind_of("0" * 39 + "g" + rest) == ""
+    assert kind_of("0" * 38 + rest) == ""
