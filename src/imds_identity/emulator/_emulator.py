@@ -7,8 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ._option import with_options_of
-from ._profiles.profiles import TOKEN_PATHS
-from ._services.openid import JWKS_PATH, configuration_path
+from ._profiles.profiles import is_token_path
+from ._services.entra import JWKS_PATH, configuration_path
 from ._settings import Settings
 from ._state.events import EventSpec
 from ._state.fault import Fault
@@ -193,7 +193,7 @@ class Emulator:
 
         On Arc a token takes two requests: the challenge has status 401, the token 200.
         """
-        return [record for record in self.requests if record.path in TOKEN_PATHS]
+        return [record for record in self.requests if is_token_path(record.path)]
 
     def on_request(self, listener: Callable[[RecordedRequest], object]) -> None:
         """Call a function with each request from now on.

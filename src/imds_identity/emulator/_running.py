@@ -13,6 +13,7 @@ from ._addresses import url
 from ._clock import SystemClock
 from ._http.server import HttpServer
 from ._http.server_thread import ServerThread
+from ._machine.identities import UserAssigned
 from ._pki.certificates import (
     Authority,
     context_of,
@@ -27,8 +28,8 @@ from ._profiles.allowed_hosts import AllowedHosts
 from ._profiles.exports import export_lines
 from ._profiles.request_handler import RequestHandler, Routes
 from ._services.attested import AttestedEndpoint
+from ._services.entra import OpenIdEndpoint, workload_assertion
 from ._services.key_vault import KeyVaultEndpoint
-from ._services.openid import OpenIdEndpoint
 from ._state.key_files import KeyFiles, share_with_group
 from ._state.recording import Recording
 
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 
     from ._settings import Settings
     from ._state.state import EmulatorState
+
+
+_CA_FILE = "ca.pem"
+_WORKLOAD_TOKEN_FILE = "azure-identity-token"  # noqa: S105 - a name
 
 
 class KeyVault:
@@ -93,6 +98,16 @@ class RunningEmulator:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables for clients."""
+        if self._settings.profile == "workload-identity":
+            identities = self._settings.identities
+            named = [each for each in identities if isinstance(each, UserAssigned)]
+            return profiles.workload_variables(
+                self.endpoint,
+                self._state.machine.tenant_id,
+                next((each.client_id for each in (*named, *identities)), ""),
+                str(self.directory() / _WORKLOAD_TOKEN_FILE),
+                str(self.directory() / _CA_FILE),
+            )
         address = profiles.address(self._settings, self._state.identity_header, self.endpoint)
         return profiles.environment(address._replace(thumbprint=self._thumbprint))
 
@@ -138,7 +153,7 @@ class RunningEmulator:
     def _assemble(self) -> None:
         settings, state = self._settings, self._state
         listener = self._server_thread.bind(settings.host, settings.port)
-        tls = self._fabric_certificate() if settings.profile == "service-fabric" else None
+        tls = self._certificate() if settings.profile in profiles.WITH_TLS else None
         self.endpoint = settings.url("http" if tls is None else "https", listener.port)
         routes = self._machine_routes()
         openid = OpenIdEndpoint(state, self.endpoint)
@@ -153,6 +168,11 @@ class RunningEmulator:
 
     def _machine_routes(self) -> Routes:
         state, profile = self._state, self._settings.profile
+        if profile == "workload-identity":
+            issuer = f"{self.endpoint}/cluster/"
+            token_file = self.directory() / _WORKLOAD_TOKEN_FILE
+            token_file.write_text(workload_assertion(state, issuer))
+            return profiles.workload_routes(state, issuer)
         routes = profiles.app_routes(state)
         if routes is not None:
             return routes
@@ -181,8 +201,9 @@ class RunningEmulator:
         lifetime = self._settings.arc_secret_lifetime
         return KeyFiles(resolved, lifetime, self._state.clock, group)
 
-    def _fabric_certificate(self) -> ssl.SSLContext:
-        authority = Authority("imds-identity emulator Service Fabric")
+    def _certificate(self) -> ssl.SSLContext:
+        authority = Authority("imds-identity emulator TLS")
+        (self.directory() / _CA_FILE).write_bytes(pem_of(authority.certificate))
         names = self._settings.allowed_hosts
         key, certificate = authority.issue_for_server(self._settings.host, names)
         self._thumbprint = thumbprint(certificate)

@@ -24,7 +24,7 @@ from ._state.fault import Fault
 
 Profile = Literal[
     "vm", "arc", "stack-hub", "app-service", "functions", "container-apps", "azure-ml",
-    "cloud-shell", "service-fabric", "aci",
+    "cloud-shell", "service-fabric", "aci", "workload-identity",
 ]  # fmt: skip
 ArcAgent = Literal["current", "older"]
 MetadataSecurity = Literal["off", "audit", "deny"]

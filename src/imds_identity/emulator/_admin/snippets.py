@@ -61,6 +61,8 @@ def _curl(state: EmulatorState, endpoint: str, identity: Identity, client_id: st
     if profile == "cloud-shell":
         url = shlex.quote(endpoint + FORM_TOKEN_PATH)
         return f"curl -s -H {shlex.quote(header)} -d resource={_RESOURCE} {url}"
+    if profile == "workload-identity":
+        return _workload_curl(identity)
     path, version, selector = TOKEN_PATH, "2018-02-01", "client_id"
     if has_secret(profile, is_windows=state.machine.os_type == "Windows"):
         path, version, selector, secret_header = _APP_REQUESTS.get(profile, _APP_SERVICE)
@@ -78,3 +80,13 @@ def _curl(state: EmulatorState, endpoint: str, identity: Identity, client_id: st
         )
     insecure = "k" if profile == "service-fabric" else ""
     return f"curl -s{insecure} -H {shlex.quote(header)} {url}"
+
+
+def _workload_curl(identity: Identity) -> str:
+    return (
+        'curl -s --cacert "$SSL_CERT_FILE" -d grant_type=client_credentials '
+        f"-d client_id={identity.client_id} -d scope={_RESOURCE}/.default "
+        "-d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer "
+        '--data-urlencode client_assertion@"$AZURE_FEDERATED_TOKEN_FILE" '
+        '"$AZURE_AUTHORITY_HOST$AZURE_TENANT_ID/oauth2/v2.0/token"'
+    )

@@ -21,10 +21,10 @@ def fixed_endpoint(settings: Settings) -> str:
 
 def fixed_environment(settings: Settings) -> dict[str, str]:
     """Return the variables for clients; ValueError if the port or identity header is not fixed."""
-    if settings.profile == "service-fabric":
+    if settings.profile in profiles.WITH_TLS:
         raise ValueError(
-            "The thumbprint of Service Fabric's certificate is new at every start: use the output "
-            "of the emulator itself."
+            "The certificate of this profile, and with it a thumbprint or a file in the variables, "
+            "is new at every start: use the output of the emulator itself."
         )
     address = profiles.address(settings, settings.identity_header or "", fixed_endpoint(settings))
     has_secret = profiles.has_secret(settings.profile, is_windows=address.is_windows)

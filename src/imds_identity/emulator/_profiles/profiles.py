@@ -6,7 +6,16 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._machine.identities import SystemAssigned
-from .._services import app_hosts, arc, attested, instance, load_balancer, scheduled_events, token
+from .._services import (
+    app_hosts,
+    arc,
+    attested,
+    entra,
+    instance,
+    load_balancer,
+    scheduled_events,
+    token,
+)
 from .request_handler import Routes
 
 if TYPE_CHECKING:
@@ -24,7 +33,9 @@ MISLEADING_VARIABLES = (
 )  # fmt: skip
 # A later emulator may use the same port, so tokens must not get into the shared cache.
 _CACHE_OFF = {"IMDS_IDENTITY_CACHE": "off"}
-TOKEN_PATHS = (token.TOKEN_PATH, token.FORM_TOKEN_PATH, app_hosts.PATH)
+_TOKEN_PATHS = (token.TOKEN_PATH, token.FORM_TOKEN_PATH, app_hosts.PATH)
+# Hosts whose token endpoint uses https.
+WITH_TLS = ("service-fabric", "workload-identity")
 _CONTAINER_PATH = token.TOKEN_PATH + "?api-version=1.0"
 # Hosts with App Service's protocol, and a variable that distinguishes them.
 _LIKE_APP_SERVICE: Mapping[str, Mapping[str, str]] = {
@@ -38,6 +49,11 @@ _APP_ENDPOINTS: Mapping[str, tuple[str, type[app_hosts.AppTokenEndpoint]]] = {
     "service-fabric": (token.TOKEN_PATH, app_hosts.ServiceFabricTokenEndpoint),
     "aci": (token.TOKEN_PATH, app_hosts.ContainerInstancesTokenEndpoint),
 }
+
+
+def is_token_path(path: str) -> bool:
+    """Return whether token requests have this path."""
+    return path in _TOKEN_PATHS or path.endswith(entra.V2_TOKEN_PATH)
 
 
 class Address(NamedTuple):
@@ -62,6 +78,28 @@ def address(settings: Settings, secret: str, endpoint: str) -> Address:
 def has_secret(profile: str, *, is_windows: bool) -> bool:
     """Return whether an app sends the secret of its environment; on Linux, ACI has none."""
     return profile in _APP_ENDPOINTS and (profile != "aci" or is_windows)
+
+
+def workload_routes(state: EmulatorState, issuer: str) -> Routes:
+    """Return Entra's token endpoint, for a workload of the cluster with this issuer."""
+    routes = Routes()
+    routes.add_suffix(entra.V2_TOKEN_PATH, "identity", entra.WorkloadTokenEndpoint(state, issuer))
+    return routes
+
+
+def workload_variables(
+    endpoint: str, tenant_id: str, client_id: str, token_file: str, ca_file: str
+) -> dict[str, str]:
+    """Return the variables of a workload in a Kubernetes cluster."""
+    return {
+        "AZURE_AUTHORITY_HOST": endpoint + "/",
+        "AZURE_CLIENT_ID": client_id,
+        "AZURE_FEDERATED_TOKEN_FILE": token_file,
+        "AZURE_TENANT_ID": tenant_id,
+        "REQUESTS_CA_BUNDLE": ca_file,
+        "SSL_CERT_FILE": ca_file,
+        **_CACHE_OFF,
+    }
 
 
 def app_routes(state: EmulatorState) -> Routes | None:

@@ -37,12 +37,17 @@ class Routes:
     def __init__(self) -> None:
         self._exact: dict[str, tuple[str, Endpoint]] = {}
         self._prefixes: dict[str, tuple[str, Endpoint]] = {}
+        self._suffixes: dict[str, tuple[str, Endpoint]] = {}
 
     def add(self, path: str, category: str, endpoint: Endpoint, *, prefix: bool = False) -> None:
         """Add an endpoint with the category of its requests; a prefix includes all paths below."""
         self._exact[path] = (category, endpoint)
         if prefix:
             self._prefixes[path + "/"] = (category, endpoint)
+
+    def add_suffix(self, path: str, category: str, endpoint: Endpoint) -> None:
+        """Add an endpoint for all paths with this end, such as one for any tenant."""
+        self._suffixes[path] = (category, endpoint)
 
     def find(self, path: str) -> tuple[str, Endpoint]:
         """Return the category and endpoint of a path."""
@@ -52,6 +57,9 @@ class Routes:
         for prefix in sorted(self._prefixes, key=len, reverse=True):
             if path.startswith(prefix):
                 return self._prefixes[prefix]
+        for suffix, found in self._suffixes.items():
+            if path.endswith(suffix):
+                return found
         return _UNKNOWN, _not_found
 
 
