@@ -134,6 +134,25 @@ def test_stack_hub_has_two_categories_and_empty_fields(start_emulator: Start, ge
         assert response.status_code == 404
 
 
+def test_a_data_disk_has_all_fields(start_emulator: Start, get: Send) -> None:
+    disk = {"lun": "0", "managedDisk": {"id": "/d"}}
+    machine = Machine(compute={"storageProfile": {"dataDisks": [disk]}})
+    compute = get(start_emulator(machine=machine), PATH, api_version=NEWEST).json()["compute"]
+    (found,) = compute["storageProfile"]["dataDisks"]
+    assert len(found) == 14
+    assert found["lun"] == "0"
+    assert found["managedDisk"] == {"id": "/d", "storageAccountType": "Premium_LRS"}
+
+
+def test_an_arc_server_has_little_to_say_about_its_image(start_emulator: Start, get: Send) -> None:
+    compute = get(start_emulator("arc"), PATH, api_version=NEWEST).json()["compute"]
+    assert [compute[name] for name in ("offer", "publisher", "sku", "zone")] == [""] * 4
+    assert compute["publicKeys"] is None
+    assert compute["securityProfile"]["secureBootEnabled"] == ""
+    assert compute["osType"] == "linux"
+    assert compute["version"].endswith("-generic")
+
+
 def test_arc_server_has_an_instance_document(start_emulator: Start, get: Send) -> None:
     compute = get(start_emulator("arc"), PATH, api_version=NEWEST).json()["compute"]
     assert "/Microsoft.HybridCompute/machines/" in compute["resourceId"]

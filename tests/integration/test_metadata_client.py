@@ -28,7 +28,8 @@ def leaf_paths(document: Any, path: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(document, str):
         yield path.lstrip("/"), document
         return
-    items = document.items() if isinstance(document, dict) else enumerate(document)
+    # Azure Arc's agent has null in place of a list.
+    items = document.items() if isinstance(document, dict) else enumerate(document or ())
     for name, value in items:
         yield from leaf_paths(value, f"{path}/{name}")
 
@@ -209,6 +210,10 @@ def test_unsupported_categories_on_azure_arc_raise(
         with pytest.raises(errors.UnsupportedOnHostError, match="not available on Azure Arc"):
             call()
     assert client.public_ips() == ()
+    assert client.identity_info() == emulator.machine.tenant_id
+    compute = client.compute()
+    assert (compute.os_type, compute.publisher, compute.public_keys) == ("linux", None, ())
+    assert client.instance() is client.instance()  # the document is whole without a network
 
 
 def test_scheduled_events_are_fetched_and_started(start_emulator: Callable[..., Emulator]) -> None:

@@ -326,6 +326,15 @@ def test_the_first_request_for_scheduled_events_has_a_timeout_of_130_s() -> None
     assert later.url.endswith("/metadata/scheduledevents?api-version=2020-07-01")
 
 
+def test_scheduled_events_are_never_requested_with_names_in_an_old_form(
+    responses: ResponseFactory,
+) -> None:
+    driver = ExchangeDriver(exchanges.events(ENDPOINT, first=False))
+    old = {**VERSION_ERROR, "newest-versions": ["2017-04-02", "2017-03-01"]}
+    with pytest.raises(UnsupportedOnHost, match="scheduledevents requires 2017-08-01"):
+        driver.respond(responses.json(400, old))
+
+
 def test_scheduled_events_have_separate_versions(responses: ResponseFactory) -> None:
     driver = ExchangeDriver(exchanges.events(ENDPOINT, first=False))
     old = {**VERSION_ERROR, "newest-versions": ["2019-11-01", "2019-08-15", "2019-06-04"]}

@@ -32,7 +32,14 @@ DOCUMENT: dict[str, Any] = {
         "publicKeys": [{"keyData": "ssh-ed25519 AAAA", "path": "/home/a/.ssh/authorized_keys"}],
         "securityProfile": {"secureBootEnabled": "true", "virtualTpmEnabled": "true"},
         "storageProfile": {
-            "dataDisks": [{"lun": "0", "diskSizeGB": "1024", "isUltraDisk": "true"}],
+            "dataDisks": [
+                {
+                    "lun": "0",
+                    "diskSizeGB": "1024",
+                    "isUltraDisk": "true",
+                    "diffDiskSettings": {"option": "Local"},
+                }
+            ],
             "osDisk": {
                 "diskSizeGB": "30",
                 "encryptionSettings": {
@@ -78,6 +85,7 @@ def test_strings_become_numbers_and_booleans() -> None:
     assert compute.storage_profile.os_disk.disk_size_gb == 30
     assert compute.storage_profile.data_disks[0].lun == 0
     assert compute.storage_profile.data_disks[0].is_ultra_disk is True
+    assert compute.storage_profile.data_disks[0].diff_disk_settings.option == "Local"
     assert compute.storage_profile.resource_disk.size == 16384
     assert compute.zone == "1"
 

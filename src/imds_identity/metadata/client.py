@@ -155,7 +155,7 @@ class MetadataClient:
         """Return the Microsoft Entra tenant ID of the machine's identities.
 
         Raises:
-            UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
+            UnsupportedOnHostError: on Azure Stack Hub.
             MetadataError: if it cannot be fetched.
         """
         return self._fetcher.fetch("identity", exchanges.identity_info)

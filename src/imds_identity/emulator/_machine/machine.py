@@ -11,6 +11,7 @@ from typing import Any
 from .._field_types import validate_fields
 from .defaults import (
     DEFAULT_COMPUTE,
+    DEFAULT_DATA_DISK,
     DEFAULT_LOAD_BALANCER,
     DEFAULT_NETWORK,
     DEFAULT_TAGS,
@@ -146,7 +147,15 @@ class Machine:
             **self._scale_set_fields(),
         }
         os_defaults = WINDOWS_COMPUTE if self.os_type == "Windows" else {}
-        return _merged(DEFAULT_COMPUTE, os_defaults, own, self.compute)
+        compute = _merged(DEFAULT_COMPUTE, os_defaults, own, self.compute)
+        storage = compute["storageProfile"]
+        if isinstance(storage, dict) and isinstance(storage.get("dataDisks"), list):
+            disks = storage["dataDisks"]
+            storage["dataDisks"] = [
+                _merged(DEFAULT_DATA_DISK, disk) if isinstance(disk, dict) else disk
+                for disk in disks
+            ]
+        return compute
 
     def _computer_name(self) -> str:
         instance = self._scale_set_instance()

@@ -122,6 +122,7 @@ def arc_routes(state: EmulatorState, keys: KeyFiles, *, ignores_selector: bool) 
     routes = _instance_routes(state, instance.arc_view)
     endpoint = arc.ArcTokenEndpoint(state, keys, ignores_selector=ignores_selector)
     routes.add(token.TOKEN_PATH, "identity", endpoint)
+    routes.add(token.INFO_PATH, "identity", arc.ArcInfoEndpoint(state))
     return routes
 
 

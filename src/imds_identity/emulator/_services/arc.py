@@ -5,18 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._machine.identities import find_identity
-from .request_checks import ApiError, check_request
+from .._messages import json_response
+from .request_checks import ApiError, StateEndpoint, check_request
 from .token import TokenEndpoint
 
 if TYPE_CHECKING:
     from .._machine.identities import Identity, Selector
-    from .._messages import Request
+    from .._messages import Request, Response
+    from .._state.fault import Fault
     from .._state.key_files import KeyFiles
     from .._state.state import EmulatorState
 
 
 # As the error of a live agent lists them, in this order.
 VERSIONS = ("2021-02-01", "2020-06-01", "2019-11-01", "2019-08-15")
+
+
+def check_version(request: Request, state: EmulatorState) -> None:
+    """Raise ApiError for an unknown api-version; the agent lists its own in words only."""
+    check_request(request, introduced=None, supported=[])
+    supported = [version for version in VERSIONS if version in state.versions]
+    if request.parameter("api-version") not in supported:
+        listed = " ".join(supported)
+        raise ApiError(400, f"The api-version not specified. Supported are {listed}")
+
+
+class ArcInfoEndpoint(StateEndpoint):
+    """``/metadata/identity/info``: the tenant."""
+
+    def __call__(self, request: Request, _fault: Fault | None) -> Response:
+        check_version(request, self._state)
+        return json_response(200, {"tenantId": self._state.machine.tenant_id})
 
 
 class ArcTokenEndpoint(TokenEndpoint):
@@ -34,12 +53,8 @@ class ArcTokenEndpoint(TokenEndpoint):
         self._ignores_selector = ignores_selector
 
     def check(self, request: Request) -> None:
-        """Raise ApiError; the agent lists its api-versions in words only."""
-        check_request(request, introduced=None, supported=[])
-        supported = [version for version in VERSIONS if version in self._state.versions]
-        if request.parameter("api-version") not in supported:
-            listed = " ".join(supported)
-            raise ApiError(400, f"The api-version not specified. Supported are {listed}")
+        """Raise ApiError for an unknown api-version."""
+        check_version(request, self._state)
 
     def authorize(self, request: Request) -> None:
         """Raise the challenge, unless the request has the secret of an earlier one."""

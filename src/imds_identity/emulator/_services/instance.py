@@ -28,7 +28,8 @@ _EMPTY_ON_STACK_HUB = (
     "securityProfile.secureBootEnabled", "securityProfile.virtualTpmEnabled",
     "storageProfile.resourceDisk.size", "zone",
 )  # fmt: skip
-_EMPTY_ON_ARC = ("provider", "vmSize", "zone")
+_EMPTY_ON_ARC = ("offer", "provider", "publisher", "sku", "vmSize", "zone")
+_KERNEL_VERSION = "6.8.0-87-generic"
 
 # The fields of compute by the api-version that introduced them; the first version had the others.
 _NEW_FIELDS: dict[str, str] = {
@@ -147,8 +148,13 @@ def arc_view(document: Document) -> Document:
     """Return the document as Azure Arc's agent has it, with little about the hardware."""
     compute = document["compute"]
     compute.update({name: "" for name in _EMPTY_ON_ARC if name in compute})
+    compute.update(osType=compute["osType"].lower(), version=_KERNEL_VERSION)
+    if "publicKeys" in compute:
+        compute["publicKeys"] = None
     if "storageProfile" in compute:
         compute["storageProfile"] = {}
+    if "securityProfile" in compute:
+        compute["securityProfile"]["secureBootEnabled"] = ""
     return {"compute": compute, "network": {}}
 
 

@@ -138,6 +138,7 @@ class DiffDiskSettings(JsonObject):
 class _Disk(JsonObject):
     caching: str | None = text_field("caching")
     create_option: str | None = text_field("createOption")
+    diff_disk_settings: DiffDiskSettings = object_field("diffDiskSettings", DiffDiskSettings)
     disk_size_gb: int | None = int_field("diskSizeGB")
     image: DiskFile = object_field("image", DiskFile)
     managed_disk: ManagedDisk = object_field("managedDisk", ManagedDisk)
@@ -150,7 +151,6 @@ class _Disk(JsonObject):
 class OsDisk(_Disk):
     """The operating system disk; its size is in GiB."""
 
-    diff_disk_settings: DiffDiskSettings = object_field("diffDiskSettings", DiffDiskSettings)
     encryption_settings: EncryptionSettings = object_field("encryptionSettings", EncryptionSettings)
     os_type: str | None = text_field("osType")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MAYBE_UNSUPPORTED = (400, 404, 405)
+_ON_ARC = ("instance", "identity")
 
 
 class Fetcher:
@@ -43,7 +44,7 @@ class Fetcher:
         more_seconds: float = 0.0,
     ) -> T:
         """Run ``exchange``, which takes the endpoint and the API version."""
-        if self._connection.is_arc and category != "instance":
+        if self._connection.is_arc and category not in _ON_ARC:
             raise UnsupportedOnHostError(f"{category} is not available on Azure Arc.")
         try:
             steps = exchange(self.endpoint, self.versions.get(category))

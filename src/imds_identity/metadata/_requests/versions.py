@@ -25,14 +25,14 @@ KNOWN_VERSIONS = (
 """Oldest first. The newest are not available in every region."""
 
 KNOWN_EVENTS_VERSIONS = (
-    *("2017-03-01", "2017-08-01", "2017-11-01"),
+    *("2017-08-01", "2017-11-01"),
     *("2019-01-01", "2019-04-01", "2019-08-01", "2020-07-01"),
 )
-"""Scheduled events have separate versions."""
+"""Scheduled events have separate versions. In 2017-03-01, names began with an underscore."""
 
 INTRODUCED_IN = {
     "instance": "2017-03-01",
-    "scheduledevents": "2017-03-01",
+    "scheduledevents": "2017-08-01",
     "identity": "2018-02-01",
     "attested": "2018-10-01",
     "loadbalancer": "2020-10-01",
