@@ -19,6 +19,7 @@ from doctor_facts import (
 )
 from doctor_rewording import WORDINGS, reword
 from imds_identity._core.failure import Reason, Unavailable
+from imds_identity._http.exchange import ErrorKind
 from imds_identity.doctor._facts import network
 from imds_identity.doctor._facts.facts import Network, Rejection
 from imds_identity.doctor._facts.network import gather_network, rejecting_route
@@ -98,6 +99,44 @@ def test_setting_of_systemd_that_locks_the_service(
     broken = facts(probe=TIMED_OUT, network=gathered._replace(has_ipv4=True))
     assert "systemd.imds.network=locked" in run_checks(broken).headline
     assert "systemd.imds.network" not in str(run_checks(facts(network=ROUTED)).document())
+
+
+@pytest.mark.parametrize(
+    ("status", "headline", "remedy"),
+    [
+        (403, "the VM's access rules deny this process", "--query securityProfile.proxyAgentSett"),
+        (421, "could not determine which process sent the request", "restart azure-proxy-agent"),
+        (502, "or the service behind it fails", "restart azure-proxy-agent"),
+    ],
+)
+def test_denial_by_the_guest_proxy_agent(status: int, headline: str, remedy: str) -> None:
+    broken = facts(probe=refused(Reason.METADATA_SECURITY, status))
+    assert cause(broken) == "II025"
+    assert headline in run_checks(broken).headline
+    assert remedy in finding(run_checks(broken), "II025").remedy
+
+
+def test_guest_proxy_agent_that_does_not_run() -> None:
+    probe = TIMED_OUT._replace(connect_kind=ErrorKind.REFUSED)
+    broken = facts(probe=probe, network=ROUTED, has_proxy_agent=True)
+    assert cause(broken) == "II023"
+    assert "guest proxy agent (Metadata Security Protocol)" in run_checks(broken).headline
+    assert "restart azure-proxy-agent" in finding(run_checks(broken), "II023").remedy
+
+
+def test_one_command_unsets_all_variables_of_a_leftover_host() -> None:
+    variables = {"IDENTITY_ENDPOINT": "http://127.0.0.1:9/x", "IDENTITY_HEADER": "s3cret"}
+    broken = facts(variables, TIMED_OUT)
+    assert cause(broken) == "II002"
+    assert finding(run_checks(broken), "II002").remedy == "unset IDENTITY_ENDPOINT IDENTITY_HEADER"
+
+
+def test_service_principal_in_the_environment_is_a_warning() -> None:
+    principal = {"AZURE_TENANT_ID": "t", "AZURE_CLIENT_SECRET": "s3cret-value"}
+    found = finding(run_checks(facts({**principal, "AZURE_CLIENT_ID": "c"})), "II006")
+    assert (found.status, found.remedy) == ("warning", "unset AZURE_CLIENT_SECRET")
+    assert "s3cret" not in str(found)
+    assert finding(run_checks(facts(principal)), "II006").status == "ok"
 
 
 # Resources.

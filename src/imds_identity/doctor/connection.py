@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .._core.failure import Reason, sanitize
+from .._core.source import IMDS
 from .._http.exchange import ErrorKind
 from .._sources.workload_identity import WORKLOAD_IDENTITY
 from ._facts.facts import HostKind
@@ -73,6 +74,11 @@ def _connect_problem(facts: Facts, host: str) -> tuple[str, str]:
         meaning = f"{host} cannot be reached"
         remedy = f"curl -sv https://{server}; allow connections to this host, or set the proxy: "
         remedy += "export HTTPS_PROXY=…"
+    elif kind is ErrorKind.REFUSED and facts.has_proxy_agent and facts.source.name == IMDS:
+        meaning = "the VM's guest proxy agent (Metadata Security Protocol), to which connections "
+        meaning += "are redirected, is not running, or not in the network of this container"
+        remedy = "sudo systemctl restart azure-proxy-agent; in a container: docker run "
+        remedy += "--network host"
     elif kind is ErrorKind.REFUSED:
         meaning = f"no process listens at {host}, or a firewall refuses the connection"
         remedy = f"look for {server} in the listening sockets: sudo ss -ltnp; in the firewall "

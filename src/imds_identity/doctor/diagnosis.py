@@ -59,6 +59,7 @@ CHECKS: dict[str, Callable[[Facts], Verdict]] = {
     "II062": token.check_token_claims,
     "II071": token.check_token_validity,
     "II004": source.check_client_id_variable,
+    "II006": source.check_environment_credential,
     "II080": cache.check_cache_directory,
     "II081": cache.check_cache_contents,
     "II090": source.check_firmware,

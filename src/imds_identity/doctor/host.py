@@ -206,7 +206,11 @@ def identity_command(facts: Facts, verb: str, selected: str = "") -> str:
         return "azcmagent show" if verb == "show" else "sudo azcmagent connect"
     commands = _APPS.get(facts.hosting.kind)
     option = commands.user_assigned if commands else "--identities"
-    words = [_app_command(facts, f"identity {verb}") if commands else _vm_command(facts, verb)]
+    words = [
+        _app_command(facts, f"identity {verb}")
+        if commands
+        else vm_command(facts, f"identity {verb}")
+    ]
     if selected:
         words += [option, selected]
     elif commands and verb != "show":
@@ -220,10 +224,11 @@ def _app_command(facts: Facts, words: str) -> str:
     return f"{_APPS[facts.hosting.kind].group} {words} --resource-group {group} --name {name}"
 
 
-def _vm_command(facts: Facts, verb: str) -> str:
+def vm_command(facts: Facts, verb: str) -> str:
+    """Return a command of the Azure CLI about this VM or its scale set."""
     known = _compute(facts)
     scale_set = known.get("vmScaleSetName")
-    words = [f"az {'vmss' if scale_set else 'vm'} identity {verb}"]
+    words = [f"az {'vmss' if scale_set else 'vm'} {verb}"]
     for name, option, kind in _OPTIONS:
         value = scale_set if scale_set and kind is MACHINE else known.get(name)
         if value or kind is not SUBSCRIPTION:  # without it, az uses the current subscription

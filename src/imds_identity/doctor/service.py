@@ -7,12 +7,15 @@ from urllib.parse import urlsplit
 
 from .._core.failure import Reason, sanitize
 from .finding import Verdict, failure, ok, skipped, unknown
+from .host import vm_command
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts, RequestRecord
 
 _NOT_REQUESTED = "no request was sent"
 _GATEWAY = (502, 504)
+_DENIED, _NOT_ATTRIBUTED = 403, 421  # statuses of Azure's guest proxy agent
+_AGENT_LOG = "sudo tail /var/log/azure-proxy-agent/*.log"
 _PROXIES = ("squid", "envoy", "haproxy", "varnish", "zscaler", "bluecoat", "mitmproxy", "tinyproxy")
 _OTHER_CLOUD = (
     "use a credential of that cloud, or connect the machine to Azure Arc: azcmagent connect"
@@ -28,14 +31,7 @@ def check_responder(facts: Facts) -> Verdict:
     if not probe.requests:
         return skipped(_NOT_REQUESTED)
     if probe.failure is not None and probe.failure.reason is Reason.METADATA_SECURITY:
-        return failure(
-            _describe(probe.requests[-1]),
-            "the VM's guest proxy agent, which enforces the Metadata Security Protocol, responds "
-            "in place of the service: the VM's access rules deny this process access, or the "
-            "agent does not work",
-            "allow this process in the VM's inVMAccessControlProfile; "
-            "sudo tail /var/log/azure-proxy-agent/*.log",
-        )
+        return _security_denial(facts)
     for request in probe.requests:
         other = _identify_other_server(request)
         if other and probe.claims is None:
@@ -47,6 +43,23 @@ def check_responder(facts: Facts) -> Verdict:
     if probe.metadata is not None and probe.metadata.status:
         return unknown(_describe(probe.metadata))
     return skipped("there was no response")
+
+
+def _security_denial(facts: Facts) -> Verdict:
+    last = facts.probe.requests[-1]
+    if last.status == _DENIED:
+        meaning = "the VM's access rules deny this process (Metadata Security Protocol)"
+        remedy = f"allow this user and program for {sanitize(last.path)} in the rules: "
+        remedy += f"{vm_command(facts, 'show')} --query securityProfile.proxyAgentSettings; "
+        return failure(_describe(last), meaning, remedy + _AGENT_LOG)
+    cause = "could not determine which process sent the request"
+    if last.status != _NOT_ATTRIBUTED:
+        cause = "or the service behind it fails"
+    return failure(
+        _describe(last),
+        f"the VM's guest proxy agent, which enforces the Metadata Security Protocol, {cause}",
+        f"sudo systemctl restart azure-proxy-agent; {_AGENT_LOG}",
+    )
 
 
 def _wrong_server(facts: Facts) -> Verdict:

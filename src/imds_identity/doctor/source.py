@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._facts.facts import Facts
 
 _RESOURCE_REASONS = (Reason.UNKNOWN_RESOURCE, Reason.BAD_REQUEST)
+_CREDENTIAL_SECRETS = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH")
 _DEFAULT_SCOPE = "/.default"
 
 
@@ -60,7 +61,7 @@ def check_leftover_variables(facts: Facts) -> Verdict:
             f"{variable} is set and selects {facts.source}: {probe.connect_error}",
             f"{variable} is left over: nothing responds at that address, and the variable prevents "
             "clients from using another token source",
-            f"unset {variable}",
+            f"unset {' '.join(_set_variables(facts))}",
         )
     if facts.explanation.forced:
         return skipped("the token source was named, so no variable selects it")
@@ -73,6 +74,27 @@ def check_leftover_variables(facts: Facts) -> Verdict:
             f"unset {' '.join(left)}",
         )
     return ok("no variable of another host is set")
+
+
+def _set_variables(facts: Facts) -> list[str]:
+    """Return the variables of the chosen host that are set: one command unsets them all."""
+    names = (facts.source.variable, *facts.source.spec.variables)
+    return [name for name in dict.fromkeys(names) if facts.environment[name]]
+
+
+def check_environment_credential(facts: Facts) -> Verdict:
+    """Check whether DefaultAzureCredential uses another credential of the environment."""
+    secrets = [name for name in _CREDENTIAL_SECRETS if facts.environment[name]]
+    needed = facts.environment["AZURE_CLIENT_ID"] and facts.environment["AZURE_TENANT_ID"]
+    if not secrets or not needed:
+        return ok("the environment has no other credential")
+    names = ", ".join(secrets)
+    return warning(
+        f"AZURE_CLIENT_ID, AZURE_TENANT_ID and {names} are set",
+        f"{names}: DefaultAzureCredential uses the service principal of these variables and not "
+        "the managed identity",
+        f"unset {' '.join(secrets)}",
+    )
 
 
 def check_source_selection(facts: Facts) -> Verdict:

@@ -66,6 +66,13 @@ CATALOG = {
         "The response contains AADSTS500011 or invalid_resource.",
         "Use the resource alone, such as https://vault.azure.net.", _CODES,
     ),
+    "II006": CatalogEntry(
+        "EnvironmentCredential", "AZURE_CLIENT_SECRET and AZURE_CLIENT_CERTIFICATE_PATH",
+        "DefaultAzureCredential prefers a service principal in the environment to the managed "
+        "identity.",
+        "env | grep -o '^AZURE_CLIENT_[A-Z_]*'",
+        "Unset these variables, or use ManagedIdentityCredential.", _TOKEN,
+    ),
     "II010": CatalogEntry(
         "workload token file", "the file in AZURE_FEDERATED_TOKEN_FILE, and its token's exp claim",
         "The webhook did not change the pod, or the kubelet no longer renews the file.",

@@ -194,3 +194,4 @@ class Facts(NamedTuple):
     workload: WorkloadToken = WorkloadToken()
     system: System = System()
     hosting: Hosting = Hosting()
+    has_proxy_agent: bool = False  # Azure's guest proxy agent, which intercepts requests to IMDS

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..._core.failure import Failure, Reason
 from ..._core.scope import resource_of
+from ..._platform import proxy_agent
 from ..._platform.clock import SYSTEM_CLOCK
 from ..._platform.environment import Environment
 from ..._sources.arc.source import ArcSource, is_installed
@@ -56,6 +57,7 @@ def gather_facts(
         cache=gather_cache(cache, token_source, environment),
         system=system,
         hosting=gather_hosting(environment, known_firmware, system.platform),
+        has_proxy_agent=proxy_agent.is_visible(),
     )
     try:
         token_source.check()
