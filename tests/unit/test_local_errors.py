@@ -17,6 +17,7 @@ from azure.core.exceptions import ServiceRequestError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_identity._azure_core import base
 from imds_identity._core.failure import Failure, Reason, Refused, SecretUnreadable, Unavailable
 from imds_identity._http import connection as http_connection
 from imds_identity._http.local_errors import local_failure, unexpected_failure
@@ -322,3 +323,27 @@ def test_a_few_wrapped_exceptions_are_examined(depth: int, is_found: bool) -> No
     for _ in range(depth - 1):
         error = Exception(error)
     assert (local_failure(error) is not None) is is_found
+
+
+@pytest.mark.parametrize(
+    ("error", "is_hidden"),
+    [
+        (ModuleNotFoundError("no azure"), True),
+        (OSError(errno.EMFILE, "Too many open files"), True),
+        (TimeoutError("a signal handler's"), False),
+        (KeyError("a signal handler's"), False),
+    ],
+)
+def test_only_a_failed_import_is_less_important_than_the_failure(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, is_hidden: bool
+) -> None:
+    def raise_error(*_args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(base, "run_imports", raise_error)
+    failure = Refused("refused", reason=Reason.REFUSED)
+    if is_hidden:
+        assert str(base.error_from(failure)) == str(failure)
+    else:
+        with pytest.raises(type(error)):
+            base.error_from(failure)

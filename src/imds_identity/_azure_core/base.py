@@ -6,6 +6,7 @@ import functools
 import sys
 
 from .._core.scope import claims_of, resource_of
+from .._http.local_errors import local_failure
 from .._platform.environment import variable_value
 from .._platform.imports import run_imports
 from .._platform.log import is_logged
@@ -177,7 +178,11 @@ def error_from(failure: Failure) -> ManagedIdentityError | Failure:
     try:
         run_imports("errors", _import_errors)
         from ..errors import error_from as public_error
-    except Exception:  # noqa: BLE001 - the failure matters more than why it cannot be converted
+    except Exception as error:
+        # The failure matters more than why it cannot be converted. Not so an exception that a
+        # signal handler has raised here.
+        if local_failure(error) is None:
+            raise
         return failure.copy()
     return public_error(failure)
 
