@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import random
+import runpy
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from imds_identity.metadata import read_attested_document_without_verifying as r
 from imds_identity.metadata._attestation import trust
 from imds_identity.metadata._attestation.chain import TrustMaterial, check_chain
 from imds_identity.metadata._attestation.trust import certificates_from, intermediates, roots
+from markdown_blocks import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +125,18 @@ def test_every_bundled_intermediate_is_issued_by_a_root(authority: x509.Certific
         assert (
             root.not_valid_before_utc <= authority.not_valid_before_utc <= root.not_valid_after_utc
         )
+
+
+def test_all_current_authorities_are_bundled() -> None:
+    names = {each.subject.rfc4514_string().partition(",")[0] for each in intermediates()}
+    current = {f"CN=Microsoft TLS G2 RSA CA OCSP {number:02}" for number in range(2, 17, 2)}
+    assert current <= names
+
+
+def test_the_page_lists_the_bundled_authorities() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "attested_authorities.py"))
+    (table,) = script["TABLE"].findall((ROOT / "docs" / "metadata.md").read_text("utf-8"))
+    assert [line for line in table.splitlines() if line.startswith("| M")] == script["rows"]()
 
 
 def test_a_name_with_any_string_type_is_parsed_or_refused(
