@@ -91,6 +91,12 @@ def listening() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+def test_row_is_read_if_it_contains_a_user() -> None:
+    fields = row(LOOPBACK, 7).split()
+    assert owners(PORT, [b" ".join(fields[:8])], "little") == {7}
+    assert owners(PORT, [b" ".join(fields[:7])], "little") == set()
+
+
 @linux
 def test_this_user_may_listen(listening: int) -> None:
     assert owners(listening, listener._tables()) == {os.geteuid()}

@@ -93,6 +93,17 @@ class TestRefusedDirectories:
 
 
 class TestOpenDirectory:
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX modes")
+    def test_new_file_is_private_with_any_umask(self, tmp_path: Path) -> None:
+        opened = open_directory_module.open_or_create_directory(str(tmp_path / "cache"), None)
+        umask = os.umask(0)
+        try:
+            descriptor = opened.opener("a-file", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        finally:
+            os.umask(umask)
+        assert stat.S_IMODE(os.fstat(descriptor).st_mode) == 0o600
+        os.close(descriptor)
+
     def test_removed_directory_is_created_again(self, tmp_path: Path, clock: FakeClock) -> None:
         shared_cache = shared_cache_in(tmp_path / "cache", clock)
         for _ in range(3):

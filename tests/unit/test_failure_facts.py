@@ -24,7 +24,7 @@ from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed, send
 from imds_identity._http.messages import Request, Response
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._platform.environment import Environment
-from imds_identity._sources import imds, registry, workload
+from imds_identity._sources import imds, registry, token_proxy, workload
 from imds_identity._sources.app_hosts import exchange as app_hosts
 from imds_identity._sources.app_hosts.spec import AppHostSpec
 from imds_identity._sources.arc import exchange as arc
@@ -288,6 +288,12 @@ def test_contradictory_token_proxy_is_an_invalid_setting(settings: dict[str, str
         source.check_selector(SYSTEM_ASSIGNED)
 
 
+def test_a_megabyte_of_certificates_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "ca"
+    file.write_text("x" * (2**20 + 1))
+    assert len(token_proxy._content(str(file))) == 2**20
+
+
 @pytest.mark.parametrize(
     "authority",
     [
@@ -341,3 +347,19 @@ def test_timeout_of_an_exchange_names_the_last_response(
     failure = caught.value
     assert (type(failure), failure.reason, failure.status) == facts
     assert failure.retry_after == retry_after
+
+
+def test_timeout_before_a_request_requires_no_pause(
+    clock: FakeClock, responses: ResponseFactory
+) -> None:
+    def slow(request: Request) -> Response:
+        clock.seconds += 60
+        return responses.error(503)
+
+    def steps() -> Any:
+        while True:
+            yield from send(Request("http://x", {}))
+
+    with pytest.raises(Failure, match="no final response within 100 s") as caught:
+        ExchangeRunner(slow, clock, seconds=100).run(steps())
+    assert caught.value.retry_after is None

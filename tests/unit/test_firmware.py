@@ -71,7 +71,7 @@ def structure(kind: int, fields: bytes, *strings: bytes) -> bytes:
 def test_windows_firmware_table_is_parsed() -> None:
     table = (
         structure(0, b"\x01\x02", b"BIOS", b"1.0")
-        + structure(1, b"\x02\x01", b"Virtual Machine", b"Microsoft Corporation")
+        + structure(1, b"\x02\x01", b"Virtual Machine", b" Microsoft Corporation ")
         + structure(3, b"\x01\x03\x00\x00\x02", b"Microsoft Corporation", ASSET_TAG.encode())
         + structure(127, b"")
     )

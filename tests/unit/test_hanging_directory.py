@@ -425,3 +425,21 @@ def test_child_forked_in_c_does_not_skip_a_directory_because_of_a_thread_of_its_
     watchdog = Watchdog("/a-directory", clock)
     watchdog._hanging.add(object())
     run_after_fork_in_c(lambda: watchdog.run(int, in_thread=False))
+
+
+def test_operation_that_ends_at_the_moment_of_its_timeout_does_not_count_as_hanging(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging(set[Any]):
+        """Runs an operation, as its thread does, just before it is added."""
+
+        def add(self, operation: Any) -> None:
+            operation()
+            super().add(operation)
+
+    guard = Watchdog("/a-path", clock)
+    guard._hanging = Hanging()
+    monkeypatch.setattr(watchdog, "run_in_thread", lambda *_: None)
+    assert guard.run(lambda: "in time", in_thread=True) == "in time"
+    clock.seconds += SKIP_SECONDS
+    assert guard.run(lambda: "later", in_thread=False) == "later"
