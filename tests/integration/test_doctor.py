@@ -29,7 +29,7 @@ from imds_identity.doctor._facts.facts import Hosting
 from imds_identity.doctor.diagnosis import CHECKS
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED, UserAssigned
 from imds_identity.emulator._profiles.profiles import MISLEADING_VARIABLES
-from support import FakeClock, RawServer, ResponseFactory, new_token
+from support import FakeClock, RawServer, ResponseFactory, TlsServer, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -417,6 +417,57 @@ def test_workload_with_an_expired_token(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "the workload's federated token has expired" in diagnosis.headline
     assert diagnosis.cause
     assert "system:serviceaccount:shop:till" in diagnosis.cause.seen
+
+
+def set_valid_workload(monkeypatch: pytest.MonkeyPatch, folder: Path, authority: str) -> None:
+    file = folder / "token"
+    file.write_text(unsigned(exp=int(time.time()) + 600, sub="system:serviceaccount:shop:till"))
+    set_workload_variables(monkeypatch, file)
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", authority)
+
+
+def test_certificate_of_an_unknown_issuer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    with TlsServer(tmp_path) as server:
+        set_valid_workload(monkeypatch, tmp_path, server.url)
+        diagnosis = diagnose()
+    assert cause(diagnosis) == "II027"
+    assert re.search(r"issued by \S*CN=[^,]+.* is not trusted", diagnosis.headline)
+
+
+@pytest.mark.parametrize(
+    ("response", "headline"),
+    [
+        (http("407 Proxy Authentication Required"), "requires authentication (HTTP 407)"),
+        (http("502 Bad Gateway"), "cannot or may not connect to login.example"),
+        (None, "in HTTPS_PROXY cannot be reached"),
+    ],
+)
+def test_proxy_to_microsoft_entra_id_that_fails(
+    response: bytes | None, headline: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    set_valid_workload(monkeypatch, tmp_path, "https://login.example")
+    with RawServer(response or b"") as server:
+        port = server.port if response else free_port()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cret@127.0.0.1:{port}")
+        diagnosis = diagnose()
+    assert cause(diagnosis) == "II024"
+    assert headline in diagnosis.headline
+    assert "s3cret" not in json.dumps(diagnosis.document())
+
+
+def test_slow_metadata_does_not_use_up_the_time_of_the_token_request(
+    imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_probe, "_METADATA_SECONDS", 0.1)
+    imds_emulator.fault(category="instance", delay=2.0)
+    diagnosis = diagnose(VAULT)
+    assert diagnosis.status == "ok"
+    assert finding_of(diagnosis, "II061") == "ok"
+
+
+def finding_of(diagnosis: Diagnosis, number: str) -> str:
+    return next(found.status for found in diagnosis.findings if found.id == number)
 
 
 # The cache.

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .._http.exchange import ErrorKind
+from ._facts.facts import Rejection
 from ._facts.network import best_route
 from .finding import (
     ADDRESS,
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 _VPN = re.compile(r"(?:tun|tap|wg|ppp|utun|ipsec|gpd|cscotun|tailscale)[0-9]*\b", re.IGNORECASE)
 _DEFAULT = "0.0.0.0/0"
 _HOST_PREFIX_LENGTH = 32
+_LOCKED = (
+    "systemd.imds.network=locked on the kernel's command line makes the service unreachable",
+    "remove systemd.imds.network=locked from the kernel command line, or use another credential",
+)
 _HOST_NAME = "the endpoint has a host name, which the doctor does not resolve"
 
 
@@ -55,28 +60,8 @@ def check_route(facts: Facts) -> Verdict:
     network = facts.network
     if not network.address:
         return skipped(_HOST_NAME)
-    if network.problem and network.is_locked:
-        return failure(
-            f"{network.address}: {network.problem}; systemd.imds.network=locked",
-            "systemd makes the metadata service unreachable: the kernel's command line has "
-            "systemd.imds.network=locked",
-            "remove systemd.imds.network=locked from the command line of the kernel, or use "
-            "another credential",
-        )
-    if network.problem and network.rejecting_route:
-        return failure(
-            f"{network.address}: {network.problem} ({network.rejecting_route})",
-            f"a {network.rejection.value or 'rejecting'} route drops requests to "
-            f"{network.address} ({network.rejecting_route})",
-            _delete_route_command(network),
-        )
     if network.problem:
-        return failure(
-            f"{network.address}: {network.problem}",
-            f"there is no route to {network.address}: {network.problem}",
-            f"ip route get {argument(network.address, ADDRESS)}; ip rule; "
-            f"ip route add {argument(network.address, ADDRESS)}/32 via DEFAULT_GATEWAY",
-        )
+        return failure(f"{network.address}: {network.problem}", *_route_problem(network))
     if _is_loopback(network.address):
         return ok("loopback")
     route = best_route(network.routes or (), network.address)
@@ -97,9 +82,20 @@ def check_network_interface(facts: Facts) -> Verdict:
     return wrong_route
 
 
-def _delete_route_command(network: Network) -> str:
-    kind, destination = network.rejection.value, argument(network.rejecting_route, NETWORK)
-    return f"sudo ip route del {kind}{' ' if kind else ''}{destination}"
+def _route_problem(network: Network) -> tuple[str, str]:
+    """Return why the kernel has no route to the service, and the remedy."""
+    address, kind = argument(network.address, ADDRESS), network.rejection.value
+    if network.is_locked:
+        return _LOCKED
+    if network.rejecting_route:
+        meaning = f"a {kind or 'rejecting'} route drops requests to {network.address} "
+        words = ("sudo ip route del", kind, argument(network.rejecting_route, NETWORK))
+        return f"{meaning}({network.rejecting_route})", " ".join(filter(None, words))
+    if network.rejection in (Rejection.BLACKHOLE, Rejection.PROHIBIT):
+        meaning = f"a policy rule drops requests to {network.address}: {network.problem}"
+        return meaning, f"ip rule; sudo ip rule del to {address} {kind}"
+    meaning = f"there is no route to {network.address}: {network.problem}"
+    return meaning, f"ip route get {address}; ip rule; {_add_route_command(network)}"
 
 
 def _add_route_command(network: Network) -> str:
