@@ -68,7 +68,7 @@ class LicenseServer(ThreadingHTTPServer):
             raise PermissionError(str(error)) from None
         if proof.subscription_id not in self.customers:
             raise PermissionError(f"subscription {proof.subscription_id} is not a customer")
-        return {"vm": proof.vm_id, "until": proof.expires_on.isoformat()}
+        return {"vm": proof.vm_id, "until": proof.expires_on and proof.expires_on.isoformat()}
 
 
 class _Handler(BaseHTTPRequestHandler):

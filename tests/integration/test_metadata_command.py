@@ -53,6 +53,23 @@ class TestMetadata:
             == "000D3A000004"
         )
 
+    def test_secrets_are_printed_only_on_request(
+        self, start_emulator: Callable[..., Emulator], run_cli: Ran
+    ) -> None:
+        start_emulator(machine=Machine(user_data="c2VjcmV0"))
+        for path in ("", "compute"):
+            for output in ("json", "text", "table"):
+                status, out, _ = run_cli("metadata", path, "-o", output)
+                assert status == 0
+                assert "vmId" in out
+                assert "userData" not in out
+                assert "c2VjcmV0" not in out
+                assert "c2VjcmV0" in run_cli("metadata", path, "-o", output, "--show")[1]
+        status, out, err = run_cli("metadata", "compute/userData")
+        assert (status, out) == (1, "")
+        assert "pass --show" in err
+        assert run_cli("metadata", "compute/userData", "--show") == (0, "c2VjcmV0\n", "")
+
     def test_object_in_text_has_a_line_for_each_value(
         self, start_emulator: Callable[..., Emulator], run_cli: Ran
     ) -> None:

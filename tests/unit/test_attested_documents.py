@@ -523,8 +523,8 @@ def test_every_certificate_must_be_valid_at_the_time(
         b"{",
         b"[]",
         b"[" * 20_000,
-        content(timeStamp=None),
-        content(timeStamp={}),
+        content(timeStamp="06/01/26 00:00:00 -0000"),
+        content(timeStamp=[1]),
         content(timeStamp={"createdOn": "13/40/26 00:00:00 -0000", "expiresOn": ""}),
         content(timeStamp={"createdOn": 1, "expiresOn": 2}),
         content(vmId=""),
@@ -538,6 +538,22 @@ def test_malformed_signed_content_is_refused(
     document = document_factory.document(signed=signed)
     with pytest.raises(errors.MalformedDocumentError, match="The signed content"):
         verify(document_factory, document, root_file)
+
+
+def test_a_document_of_a_classic_vm_without_times_requires_a_nonce(
+    document_factory: DocumentFactory, root_file: str
+) -> None:
+    empty: list[Any] = [{}, None, ""]
+    for times in empty:
+        document = document_factory.document(signed=content(timeStamp=times))
+        verified = verify(document_factory, document, root_file)
+        assert (verified.created_on, verified.expires_on) == (None, None)
+        with pytest.raises(errors.MalformedDocumentError, match="verify it with a nonce"):
+            verify(document_factory, document, root_file, nonce=None)
+    only_vm = document_factory.document(signed=b'{"vmId": "classic"}')
+    assert read_unverified(only_vm).vm_id == "classic"
+    with pytest.raises(errors.WrongNonceError):
+        verify(document_factory, only_vm, root_file)
 
 
 @pytest.mark.parametrize("document", ["", "?", "AAAA", "MIIB", "ü", "A" * 200_000, b"\xff"])

@@ -160,6 +160,9 @@ def test_instances_can_be_pickled_and_hashed_and_their_repr_omits_user_data() ->
     assert len({instance, parse_instance(copy.deepcopy(DOCUMENT))}) == 1
     assert "c2VjcmV0" not in repr(instance)
     assert instance.compute.user_data == "c2VjcmV0"
+    assert instance.compute.user_data_bytes == b"secret"
+    assert parse_instance({"userData": "?"}).compute.user_data_bytes is None
+    assert parse_instance({"vmId": "a"}).compute.user_data_bytes is None
 
 
 def test_instances_are_immutable() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .arguments import add_output
 from .metadata_options import add_service, escape, exit_status_of, metadata_client, write_rows
-from .output import to_json
+from .output import print_error, to_json
 
 if TYPE_CHECKING:
     import argparse
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..metadata import MetadataClient
 
 _AUTOMATIC = "auto"
+_SECRETS = ("customData", "userData")
 _OTHER_DOCUMENTS: dict[str, Callable[[MetadataClient], object]] = {
     "versions": lambda client: list(client.versions()),
     "loadbalancer": lambda client: dict(client.load_balancer().raw),
@@ -49,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="wait up to this long for the service to start",
     )
+    parser.add_argument(
+        "--show",
+        action="store_true",
+        help="print customData and userData, which may contain secrets, too",
+    )
     add_service(parser)
 
 
@@ -64,9 +70,21 @@ def _print(client: MetadataClient, args: argparse.Namespace) -> int:
     if args.wait is not None:
         client.require(args.wait)
     path = args.path.strip("/").removeprefix("metadata/").strip("/")
+    if not args.show and path.rpartition("/")[2] in _SECRETS:
+        return print_error(f"{path} may contain a secret: pass --show to print it")
     other_document = _OTHER_DOCUMENTS.get(path)
-    _write(other_document(client) if other_document else client.get(path), args.output)
+    document = other_document(client) if other_document else client.get(path)
+    _write(document if args.show else _without_secrets(document), args.output)
     return 0
+
+
+def _without_secrets(document: object) -> object:
+    """Return an instance document, or a part of it, without the fields of `_SECRETS`."""
+    if not isinstance(document, dict):
+        return document
+    return {
+        name: _without_secrets(value) for name, value in document.items() if name not in _SECRETS
+    }
 
 
 def _write(value: object, output: str) -> None:

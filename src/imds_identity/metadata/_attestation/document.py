@@ -49,8 +49,8 @@ class AttestedDocument:
         vm_id: the unique ID of the machine.
         subscription_id: its subscription; None before API version 2019-04-30.
         nonce: the nonce of the request, or the time if the request had none.
-        created_on: the time of the signature.
-        expires_on: the end of the validity, six hours later.
+        created_on: the time of the signature; None in some documents of classic VMs.
+        expires_on: the end of the validity, six hours later; None as above.
         sku: the SKU of the machine's image; None if there is none, or before 2019-11-01.
         license_type: its Azure Hybrid Benefit; None if there is none, or before 2020-09-01.
         plan: the plan of its Marketplace image; empty and therefore falsy if there is none.
@@ -61,8 +61,8 @@ class AttestedDocument:
     vm_id: str
     subscription_id: str | None
     nonce: str | None
-    created_on: dt.datetime
-    expires_on: dt.datetime
+    created_on: dt.datetime | None
+    expires_on: dt.datetime | None
     sku: str | None
     license_type: str | None
     plan: Plan
@@ -90,7 +90,8 @@ def verify_attested_document(
 
     Args:
         signature: the ``signature`` of the service's response, in base64.
-        nonce: the nonce that the machine was given; None to accept any.
+        nonce: the nonce that the machine was given; None to accept any. A document without times,
+            as classic VMs may have, requires a nonce.
         at: the time to verify for: a datetime, by default in UTC, or a Unix time; now by default.
         ca_file: a PEM or DER file of certificates to trust instead of the usual roots; they need
             not be self-signed.
@@ -120,7 +121,7 @@ def verify_attested_document(
     signed = open_signed_data(signature)
     signer_cloud, host = _cloud_and_host(_host_names(signed.signer), clouds)
     document = _document(signed.content, signer_cloud)
-    _check_times(document, moment)
+    _check_times(document, moment, nonce)
     # The document's own come first, so that the chain consists of them if possible.
     material = material._replace(intermediates=(*signed.others, *material.intermediates))
     chain = check_chain(signed.signer, host, moment, material)
@@ -228,8 +229,9 @@ def _first_match(names: list[str], clouds: tuple[Cloud, ...]) -> tuple[Cloud, st
 def _document(content: bytes, cloud: Cloud | None) -> AttestedDocument:
     try:
         raw = from_json(content)
-        if not isinstance(raw, dict) or not isinstance(raw.get("timeStamp"), dict):
-            raise MalformedDocumentError("The signed content is not JSON with a timeStamp.")
+        times = raw.get("timeStamp") or {} if isinstance(raw, dict) else None
+        if not isinstance(raw, dict) or not isinstance(times, dict):
+            raise MalformedDocumentError("The signed content is not a JSON object of this kind.")
         plan = Plan.parse(raw.get("plan"), "plan")
     except Failure as failure:
         raise MalformedDocumentError(f"The signed content is malformed: {failure}") from None
@@ -239,8 +241,8 @@ def _document(content: bytes, cloud: Cloud | None) -> AttestedDocument:
         vm_id=vm_id,
         subscription_id=to_text(raw.get("subscriptionId")),
         nonce=to_text(raw.get("nonce")),
-        created_on=_parse_time(raw["timeStamp"].get("createdOn")),
-        expires_on=_parse_time(raw["timeStamp"].get("expiresOn")),
+        created_on=_parse_time(times.get("createdOn")) if times else None,
+        expires_on=_parse_time(times.get("expiresOn")) if times else None,
         sku=to_text(raw.get("sku")),
         license_type=to_text(raw.get("licenseType")),
         plan=plan,
@@ -262,7 +264,14 @@ def _parse_time(text: object) -> dt.datetime:
         raise MalformedDocumentError("The signed content has an invalid timeStamp.") from None
 
 
-def _check_times(document: AttestedDocument, at: dt.datetime) -> None:
+def _check_times(document: AttestedDocument, at: dt.datetime, nonce: str | None) -> None:
+    if document.created_on is None or document.expires_on is None:
+        # Only vmId is certain for a classic VM. Without times, only a nonce shows that it is new.
+        if nonce is None:
+            raise MalformedDocumentError(
+                "The signed content has no timeStamp, so it may be old: verify it with a nonce."
+            )
+        return
     if at > document.expires_on + SKEW:
         raise DocumentExpiredError(
             f"The document expired on {document.expires_on}; it was verified for {at}."

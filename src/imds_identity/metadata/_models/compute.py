@@ -9,6 +9,7 @@ https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
 
 from __future__ import annotations
 
+from base64 import b64decode
 from dataclasses import dataclass
 
 from ..clouds import Cloud, cloud_named, is_stack_hub
@@ -251,6 +252,14 @@ class Compute(JsonObject):
         if "tagsList" in self.raw:
             return {tag.name: tag.value or "" for tag in self.tags_list if tag.name}
         return parse_tags(self.tags_text or "")
+
+    @property
+    def user_data_bytes(self) -> bytes | None:
+        """The decoded `user_data`; None if there is none or it is not base64."""
+        try:
+            return b64decode(self.user_data, validate=True) if self.user_data else None
+        except ValueError:
+            return None
 
     @property
     def is_stack_hub(self) -> bool:
