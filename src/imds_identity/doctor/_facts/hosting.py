@@ -7,7 +7,6 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from ..._platform.environment import add_variables
 from .facts import Hosting, HostKind
 
 if TYPE_CHECKING:
@@ -15,12 +14,6 @@ if TYPE_CHECKING:
     from ..._sources.firmware import Firmware
 
 _AWS = ("AWS_LAMBDA_FUNCTION_NAME", "ECS_CONTAINER_METADATA_URI_V4")
-add_variables(
-    *("AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_SECRET"),  # only whether they are set
-    *("AGENT_ISSELFHOSTED", "AGENT_NAME", "CODESPACES", "CONTAINER_APP_NAME", "FLY_APP_NAME"),
-    *("FUNCTIONS_WORKER_RUNTIME", "GITHUB_ACTIONS", "RUNNER_ENVIRONMENT", "TF_BUILD"),
-    *("WEBSITE_RESOURCE_GROUP", "WEBSITE_SITE_NAME", "WSL_DISTRO_NAME", *_AWS),
-)
 _HOSTED_AGENTS = ("Azure Pipelines", "Hosted")
 _INSTANCE_NAMES = ("SandboxHost-", "wk-caas-")  # the host names of Container Instances
 _MICROSOFT = "Microsoft Corporation"
