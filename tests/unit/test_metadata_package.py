@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
 import pytest
 
 from imds_identity import metadata
+from imds_identity.metadata import aio
 
 
 @pytest.mark.parametrize("name", metadata.__all__)
@@ -22,6 +24,17 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+PUBLIC = [name for name in vars(metadata.MetadataClient) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_async_client_has_the_same_methods_and_parameters(name: str) -> None:
+    method, twin = getattr(metadata.MetadataClient, name), getattr(aio.MetadataClient, name)
+    if callable(method):
+        parameters = inspect.signature(twin).parameters.values()
+        assert list(parameters) == list(inspect.signature(method).parameters.values())
 
 
 def test_a_missing_extra_is_reported_with_the_command_to_install_it() -> None:

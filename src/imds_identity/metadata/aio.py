@@ -19,15 +19,17 @@ from .client import MetadataClient as _MetadataClient
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
     from .._platform.clock import Clock
     from ._attestation.document import AttestedDocument
+    from ._attestation.trust import CertificateInput
     from ._events.events import Change, EventsDocument, ScheduledEvent
     from ._events.watcher import Watcher as _Watcher
     from ._models.compute import Compute, StorageProfile
     from ._models.instance import Instance, Network
     from ._models.load_balancer import LoadBalancer
+    from .clouds import Cloud
     from .errors import MetadataError
 
 __all__ = ["MetadataClient", "Watcher"]
@@ -104,9 +106,28 @@ class MetadataClient:
         """Return the Microsoft Entra tenant ID of the machine's identities."""
         return await _in_thread(self._client.identity_info)
 
-    async def attested_document(self, **arguments: Any) -> AttestedDocument:
+    async def attested_document(
+        self,
+        *,
+        nonce: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        roots: Iterable[CertificateInput] = (),
+        intermediates: Iterable[CertificateInput] = (),
+        cloud: Cloud | str | None = None,
+        offline: bool = False,
+        check_revocation: bool = False,
+    ) -> AttestedDocument:
         """Fetch a signed proof of the machine's identity, verify it, and return it."""
-        return await _in_thread(self._client.attested_document, **arguments)
+        return await _in_thread(
+            self._client.attested_document,
+            nonce=nonce,
+            ca_file=ca_file,
+            roots=roots,
+            intermediates=intermediates,
+            cloud=cloud,
+            offline=offline,
+            check_revocation=check_revocation,
+        )
 
     async def attested_signature(self, *, nonce: str | None = None) -> str:
         """Fetch an attested document for another party to verify."""
