@@ -87,6 +87,13 @@ def test_410_is_retried_for_70_seconds_with_any_jitter(numbers: list[float]) -> 
     assert end.status == 410
 
 
+def test_last_pause_before_the_end_of_an_update_is_shortened(responses: ResponseFactory) -> None:
+    taken, _ = pauses(lambda _: responses.error(410))
+    assert taken == [2, 4, 8, 16, 16, 16, 8]
+    taken, _ = pauses(lambda _: responses.error(410), lambda: 0.625)
+    assert taken == [2.25, 4.5, 9, 18, 18, 18, 1]
+
+
 def test_update_budget_remains_after_other_outcomes(
     responses: ResponseFactory,
 ) -> None:
