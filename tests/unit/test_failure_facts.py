@@ -52,7 +52,15 @@ def facts_of(call: Callable[[], object]) -> Facts:
     """Return kind, reason and status of the failure that ``call`` raises."""
     with pytest.raises(Failure) as caught:
         call()
+    check_texts(caught.value)
     return type(caught.value), caught.value.reason, caught.value.status
+
+
+def check_texts(failure: Failure) -> None:
+    """Check that the problem is a clause and the hint consists of sentences."""
+    assert failure.problem
+    assert not failure.problem.endswith((".", "?", "!"))
+    assert not failure.hint or failure.hint.endswith((".", "?", "!"))
 
 
 def run(steps: Any, *outcomes: Any) -> None:
@@ -91,6 +99,7 @@ def test_refusal_has_the_facts_of_its_response(
     status: int, kind: type[Failure], reason: Reason, retry_after: float | None
 ) -> None:
     failure = refusal(response(status, {"error": "AADSTS90002"}, retry_after="7"), TOKEN_REQUEST)
+    check_texts(failure)
     assert (type(failure), failure.reason, failure.status) == (kind, reason, status)
     assert failure.retry_after == retry_after
     assert failure.service_code == ("" if status in (302, 429) else "AADSTS90002")
@@ -106,6 +115,7 @@ def test_refusal_has_the_facts_of_its_response(
 )
 def test_denial_has_the_facts_of_its_response(status: int, text: str) -> None:
     failure = access_denied(response(status, b"", retry_after="7"), "/token")
+    check_texts(failure)
     assert text in failure.problem
     assert failure.reason is Reason.METADATA_SECURITY
     assert (failure.status, failure.retry_after) == (status, 7)
@@ -247,6 +257,8 @@ AUTHORITY = "https://login.example/a-tenant"
             response(400, {"error": "AADSTS700016"}),
             (Refused, Reason.IDENTITY_DELETED, 400),
         ),
+        (AUTHORITY, None, response(400), (Refused, Reason.BAD_REQUEST, 400)),
+        (AUTHORITY, None, response(401), (Refused, Reason.REFUSED, 401)),
         (AUTHORITY, None, response(503), (Refused, Reason.SERVICE_FAILING, 503)),
         (AUTHORITY, None, response(200, {"access_token": "t"}), (Malformed, Reason.MALFORMED, 200)),
     ],

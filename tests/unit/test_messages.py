@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imds_identity._core.secret import Secret
+from imds_identity._core.source import shown_url
 from imds_identity._http.messages import Request, Response, url_with
 
 if TYPE_CHECKING:
@@ -138,3 +139,40 @@ def test_representations_show_neither_headers_nor_bodies() -> None:
     request = Request("http://h", {"B": Secret("s3cret"), "A": "s3cret"}, body=b"s3cret")
     assert repr(request) == "Request(GET 'http://h', headers=['A', 'B'])"
     assert repr(response(200, b"s3cret", x="s3cret")) == "Response(200, 6 bytes)"
+
+
+def test_names_of_the_services_protocols_are_shown_in_urls() -> None:
+    segments = [
+        "attested",
+        "document",
+        "identity",
+        "info",
+        "instance",
+        "loadbalancer",
+        "metadata",
+        "msi",
+        "oauth2",
+        "scheduledevents",
+        "token",
+        "v2.0",
+        "versions",
+    ]
+    parameters = [
+        "api-version",
+        "bypass_cache",
+        "client_id",
+        "clientid",
+        "format",
+        "mi_res_id",
+        "msi_res_id",
+        "nonce",
+        "object_id",
+        "principalId",
+        "principal_id",
+        "resource",
+        "xms_cc",
+    ]
+    query = "&".join(f"{name}=a-value" for name in parameters)
+    url = f"http://h:1/{'/'.join(segments)}?{query}"
+    assert shown_url(url) == url
+    assert shown_url("http://h/unknown?unknown=a-value") == "http://h/<hidden>?unknown=<hidden>"
