@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -249,6 +250,42 @@ def test_source_has_the_secret_of_its_host() -> None:
     source = found(CLOUD_SHELL)
     assert isinstance(source, AppHostSource)
     assert source.secret is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint"),
+    [
+        ({}, "https://login.microsoftonline.com/t"),
+        ({"AZURE_AUTHORITY_HOST": "https://login.example/"}, "https://login.example/t"),
+        ({"AZURE_AUTHORITY_HOST": "login.example"}, "https://login.example/t"),
+        (
+            {
+                "AZURE_AUTHORITY_HOST": "https://login.example/",
+                "AZURE_KUBERNETES_TOKEN_PROXY": "https://proxy.example/a/",
+            },
+            "https://proxy.example/a/t",
+        ),
+    ],
+)
+def test_workload_source_sends_to_the_authority_or_its_proxy(
+    variables: dict[str, str], endpoint: str
+) -> None:
+    assert found({**WORKLOAD, **variables}).endpoint == endpoint
+
+
+@pytest.mark.parametrize(("scheme", "imports"), [("http", "False"), ("https", "True")])
+def test_only_tls_needs_requests(scheme: str, imports: str) -> None:
+    script = (
+        "import sys\n"
+        "from imds_identity._platform.environment import Environment\n"
+        "from imds_identity._sources.registry import detect\n"
+        "variables = {'IDENTITY_ENDPOINT': sys.argv[1], 'IDENTITY_HEADER': 'h'}\n"
+        "detect(environment=Environment(variables)).preload()\n"
+        "print('requests' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, f"{scheme}://127.0.0.1:9"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == imports
 
 
 def test_workload_source_has_client_id_and_token_file() -> None:
