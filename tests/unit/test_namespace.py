@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -83,10 +84,10 @@ def test_network_is_identified_without_a_directory_for_the_thread(
     """Linux has /proc/thread-self since 3.17, and some sandboxes do not have it."""
     inode, stat = namespace_module.network_inode(), os.stat
 
-    def without_threads(path: str) -> os.stat_result:
-        if "thread-self" in path:
+    def without_threads(path: Any, **keywords: Any) -> os.stat_result:
+        if "thread-self" in str(path):
             raise FileNotFoundError(path)
-        return stat(path)
+        return stat(path, **keywords)
 
     monkeypatch.setattr(os, "stat", without_threads)
     assert namespace_module.network_inode() == inode != ""
