@@ -96,6 +96,16 @@ def test_requests_without_a_response_are_logged_with_the_reason(
     assert "no managed identity is available after " in lines[-1]
 
 
+def test_unexpected_error_names_the_request(token_cache: TokenCache) -> None:
+    def fail(request: Request) -> Response:
+        raise LookupError("a bug")
+
+    with pytest.raises(Refused, match="LookupError: a bug") as caught:
+        fetch(token_cache, fail)
+    assert caught.value.reason is Reason.INTERNAL_ERROR
+    assert caught.value.request_summary.startswith(f"Azure VM (IMDS) at {ENDPOINT} for")
+
+
 def test_request_that_a_signal_handler_interrupts_is_logged(token_cache: TokenCache) -> None:
     def interrupt(request: Request) -> Response:
         raise KeyboardInterrupt
@@ -194,6 +204,15 @@ def test_error_of_a_hook_is_logged_with_its_traceback(
     notify(SOURCE, CallOptions(on_event=hook), FetchTrace(lambda: "s"), result)
     assert caplog.messages == ["an on_event hook raised an exception"]
     assert "RuntimeError: of the hook" in caplog.text
+
+
+def test_nothing_happens_without_logging_and_hooks(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = FetchResult(new_token(clock), None, clock.now(), 0.0, False)
+    for options in (None, CallOptions()):
+        notify(SOURCE, options, FetchTrace(lambda: "s"), result)
+    assert not caplog.records
 
 
 def test_failed_refresh_is_a_warning(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ import pytest
 from imds_identity._core.failure import Refused
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._shared_cache import rate_limit
+from imds_identity._shared_cache.lease import LeaseAttempt
 from imds_identity._shared_cache.rate_limit import (
     IDENTITY_LIMITS,
     METADATA_LIMITS,
@@ -277,6 +278,17 @@ def test_process_limits_its_own_requests_without_a_usable_directory(
     clock.slept.clear()
     send(rate_limiter_for(shared_cache, source, no_jitter))
     assert clock.slept == []
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), ValueError("x")])
+def test_requests_are_sent_if_files_cannot_be_locked(
+    rate_limiters: list[RateLimiter], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(LeaseAttempt, "try_acquire", fail)
+    send(rate_limiters[0])
 
 
 def test_pause_file_with_the_wall_clock_s_time_is_ignored(
