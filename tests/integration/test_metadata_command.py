@@ -368,8 +368,13 @@ def test_signal_stops_the_running_command(
     os.mkfifo(fifo)
     follower = Follower("--exec", f"exec 3>'{fifo}'; sleep 600 & echo x >&3; wait")
     emulator.schedule_event("Redeploy")
+    # The command opens the other end; if it does not within half a minute, this timer does.
+    timer = threading.Timer(30, lambda: os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)))
+    timer.start()
     with fifo.open("rb") as reader:
-        assert reader.readline() == b"x\n"
+        line = reader.readline()
+        timer.cancel()
+        assert line == b"x\n"
         follower.send_signal(number)
         assert reader.read() == b""  # when neither the shell nor its child has it open
     assert follower.status() == status

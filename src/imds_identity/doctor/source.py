@@ -41,13 +41,17 @@ def check_endpoint(facts: Facts) -> Verdict:
     return ok(f"{facts.source}{origin}")
 
 
+_HTTPS_ONLY = ("service-fabric", "workload-identity")
+
+
 def _endpoint_problem(facts: Facts) -> tuple[str, str]:
     variable, remedy = facts.source.variable, f"unset {facts.source.settings_to_unset}"
     value = facts.environment[variable] if variable else ""
     if value and "://" not in value and argument(value, HOST_AND_PORT) != HOST_AND_PORT.placeholder:
+        scheme = "https" if facts.source.name in _HTTPS_ONLY else "http"
         return (
             f"the value of {variable} has no scheme: it must start with http:// or https://",
-            f"export {variable}=http://{argument(value, HOST_AND_PORT)}, or {remedy}",
+            f"export {variable}={scheme}://{argument(value, HOST_AND_PORT)}, or {remedy}",
         )
     return facts.endpoint_problem, remedy
 
