@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
-from imds_identity.cli import exec as exec_command
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED
 
 if TYPE_CHECKING:
@@ -121,18 +119,27 @@ def test_pristine_environment_has_few_variables(
     assert {"PATH", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"} <= set(done.stdout.split())
 
 
+END_SCRIPT = """
+import os, threading
+from imds_identity.cli.exec import _run_in_foreground
+
+def serve(has_started):
+    threading.Event().wait(0.2)
+    print("imported", flush=True)
+    has_started.set()
+
+status = _run_in_foreground(["true"], dict(os.environ), serve)
+print("ended", status)
+"""
+
+
 @posix
 def test_end_of_the_command_does_not_interrupt_imports() -> None:
     """A thread that imports an extension module while the interpreter ends can crash it."""
-    imported: list[bool] = []
-
-    def serve(has_started: threading.Event) -> None:
-        threading.Event().wait(0.2)
-        imported.append(True)
-        has_started.set()
-
-    assert exec_command._run_in_foreground(["true"], dict(os.environ), serve) == 0
-    assert imported == [True]
+    done = subprocess.run(
+        [sys.executable, "-c", END_SCRIPT], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["imported", "ended", "0"]
 
 
 @pytest.mark.parametrize("flags", [[], ["--client-id", "another"], ["--object-id", "leftover"]])

@@ -107,6 +107,7 @@ def environment(
         server.server_close()
 
 
+@pytest.mark.parametrize("environment", ["healthy", "broken"], indirect=True)
 def test_no_output_contains_the_secret_path(environment: dict[str, str], tmp_path: Path) -> None:
     for name, arguments in COMMANDS.items():
         done = subprocess.run(
