@@ -117,7 +117,12 @@ SETTINGS = {
 def run(emulator: Emulator, directory: Path, script: str, cache: str, **places: str) -> None:
     package = directory / "site" / "imds_identity"
     ignored = shutil.ignore_patterns("__pycache__", "emulator", "doctor", "cli")
-    shutil.copytree(Path(imds_identity.__file__).parent, package, ignore=ignored)
+    shutil.copytree(
+        Path(imds_identity.__file__).parent,
+        package,
+        ignore=ignored,
+        copy_function=shutil.copyfile,  # wine lacks what copy2 uses on Windows
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", (PREPARE + script).format(**places), str(package)],
         env={
