@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from imds_identity._platform.clock import Clock
     from imds_identity._token_cache.entry import CacheEntry
 
+pytestmark = pytest.mark.xfail(
+    sys.platform == "win32", reason="known fault: not yet right on Windows", strict=False
+)
+
 SECONDS = 10.0
 SHORT = 0.1  # in real time, while the directory hangs
 RESOURCE = "https://vault.azure.net"

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from support import FakeClock, ResponseFactory
 
 
+pytestmark = pytest.mark.xfail(
+    sys.platform == "win32", reason="known fault: not yet right on Windows", strict=False
+)
+
+
 @pytest.fixture
 def shared_cache(tmp_path: Path, clock: FakeClock) -> SharedCache:
     shared_cache = shared_cache_in(tmp_path / "cache", clock)
