@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from .files import open_parent, write_all, write_atomically
 
@@ -41,7 +42,7 @@ def write_output(
     with open_parent(path) as (directory, name):
         if directory is None:  # Windows
             write_atomically(path, content, mode=mode)
-            return lambda: _remove(path)
+            return partial(remove_if_same, path, os.lstat(path))
         if parent_is_checked:
             check_parent(path, os.fstat(directory))
         status = _status(name, directory)
@@ -51,7 +52,7 @@ def write_output(
         check_replaceable(path, status)
         write_atomically(name, content, mode=mode, directory=directory)
         written = _status(name, directory)
-    return lambda: remove_if_same(path, written)
+    return partial(remove_if_same, path, written)
 
 
 def check_parent(path: str, status: os.stat_result) -> None:
@@ -125,11 +126,6 @@ def _opened(name: str, directory: int) -> Iterator[int]:
 
 def _is_terminal_or_null(descriptor: int, status: os.stat_result) -> bool:
     return os.isatty(descriptor) or status.st_rdev == os.stat(os.devnull).st_rdev
-
-
-def _remove(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)
 
 
 def _keep() -> None:
