@@ -61,6 +61,7 @@ class HostSpec:
         selectors: the query parameter for each selector that the host supports.
         is_per_machine: whether its tokens and limits are the machine's and not those of one app.
         knows_cae: whether clients that support continuous access evaluation get other tokens.
+        requires_https: whether an endpoint with http is refused.
         is_probe: whether the service may be absent, so that a fetch is one short request.
         final_statuses: HTTP statuses that are not retried. IMDS and the Arc agent return 404 and
             410 while they are updated; elsewhere the identity or the endpoint does not exist.
@@ -79,6 +80,7 @@ class HostSpec:
         selectors: Mapping[str, str] | None = None,
         is_per_machine: bool = False,
         knows_cae: bool = False,
+        requires_https: bool = False,
         is_probe: Callable[[TokenSource], bool] | None = None,
         final_statuses: tuple[int, ...] = (404, 410),
     ) -> None:
@@ -92,6 +94,7 @@ class HostSpec:
         self.selectors = selectors or {}
         self.is_per_machine = is_per_machine
         self.knows_cae = knows_cae
+        self.requires_https = requires_https
         self.is_probe = is_probe
         self.final_statuses = final_statuses
         add_variables(*self.variables, *self.misleading)

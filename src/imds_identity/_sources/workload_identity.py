@@ -124,4 +124,5 @@ WORKLOAD_IDENTITY = HostSpec(
     misleading=(),
     selectors={"client_id": "client_id"},
     knows_cae=True,
+    requires_https=True,
 )

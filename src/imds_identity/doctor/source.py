@@ -41,14 +41,11 @@ def check_endpoint(facts: Facts) -> Verdict:
     return ok(f"{facts.source}{origin}")
 
 
-_HTTPS_ONLY = ("service-fabric", "workload-identity")
-
-
 def _endpoint_problem(facts: Facts) -> tuple[str, str]:
     variable, remedy = facts.source.variable, f"unset {facts.source.settings_to_unset}"
     value = facts.environment[variable] if variable else ""
     if value and "://" not in value and argument(value, HOST_AND_PORT) != HOST_AND_PORT.placeholder:
-        scheme = "https" if facts.source.name in _HTTPS_ONLY else "http"
+        scheme = "https" if facts.source.spec.requires_https else "http"
         return (
             f"the value of {variable} has no scheme: it must start with http:// or https://",
             f"export {variable}={scheme}://{argument(value, HOST_AND_PORT)}, or {remedy}",

@@ -65,6 +65,7 @@ class AppHostSpec(HostSpec):
             variables=(*required, *also_sets),
             selectors=selectors,
             knows_cae=knows_cae,
+            requires_https=bool(thumbprint_variable),
         )
         self.endpoint_variable = endpoint_variable
         self.secret_variable = secret_variable
