@@ -391,13 +391,32 @@ def test_no_request_is_sent_to_another_machine(endpoint: str) -> None:
     assert caught.value.reason is Reason.ARC_ENDPOINT_NOT_LOCAL
 
 
-@pytest.mark.parametrize(("is_named", "least", "most"), [(False, 1, 2), (True, 8, 10)])
-def test_agent_that_the_environment_names_may_start_late(
-    is_named: bool, least: float, most: float
-) -> None:
-    driver, seconds = start(is_named=is_named), 0.0
-    with pytest.raises(Unavailable):
+def end_of(driver: ExchangeDriver, error: Exception) -> tuple[Failure, float]:
+    """Return the failure after ``error`` for each request, and the seconds of all pauses."""
+    seconds = 0.0
+    try:
         while True:
-            seconds += driver.respond(ConnectFailed("refused")).seconds
+            seconds += driver.respond(error).seconds
             driver.respond(None)
-    assert least <= seconds <= most
+    except Failure as failure:
+        return failure, seconds
+
+
+@pytest.mark.parametrize(("is_named", "kind"), [(False, Unavailable), (True, Refused)])
+def test_agent_may_start_late_and_exists_if_the_environment_names_it(
+    is_named: bool, kind: type[Failure]
+) -> None:
+    failure, seconds = end_of(start(is_named=is_named), ConnectFailed("refused"))
+    assert (type(failure), failure.reason) == (kind, Reason.UNREACHABLE)
+    assert 8 <= seconds <= 10
+    failure, _ = end_of(start(is_named=is_named), ReadFailed("reset"))
+    assert (type(failure), failure.reason) == (kind, Reason.NO_RESPONSE)
+
+
+@pytest.mark.parametrize("error", [ConnectFailed("refused"), ReadFailed("reset")])
+def test_agent_that_has_sent_a_challenge_exists(
+    responses: ResponseFactory, error: Exception
+) -> None:
+    driver = start()
+    driver.respond(challenge(responses))
+    assert type(end_of(driver, error)[0]) is Refused

@@ -159,15 +159,26 @@ def test_service_that_stops_responding_after_an_error_never_switches_the_identit
             driver.respond(error)
 
 
-@pytest.mark.parametrize("body", ["", "busy", "<html>"])
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("body", ["", "busy", '{"message": "busy"}'])
+@pytest.mark.parametrize(
+    ("status", "attempts"), [(401, 1), (403, 1), (404, 5), (410, 8), (429, 5), (500, 5), (503, 5)]
+)
 def test_error_of_an_endpoint_that_a_variable_names_never_switches_the_identity(
-    responses: ResponseFactory, status: int, body: str
+    responses: ResponseFactory, status: int, attempts: int, body: str
 ) -> None:
-    failure, attempts = last_failure(start(variable="X"), responses.raw(status, body))
-    assert (type(failure), attempts) == (Refused, 5)
-    failure, _ = last_failure(start(variable="X"), responses.raw(401, body))
-    assert isinstance(failure, Unavailable)
+    failure, sent = last_failure(start(variable="X"), responses.raw(status, body))
+    assert (type(failure), sent) == (Refused, attempts)
+    assert ("busy" if body else "nothing") in failure.problem
+    assert ("Does X name the token service?" in str(failure)) == (status == 404)
+
+
+@pytest.mark.parametrize("body", ["", "no such identity"])
+def test_400_of_a_named_endpoint_means_that_there_is_no_identity(
+    responses: ResponseFactory, body: str
+) -> None:
+    with pytest.raises(Unavailable, match="assigned here") as caught:
+        start(variable="X").respond(responses.raw(400, body))
+    assert caught.value.reason is Reason.BAD_REQUEST
 
 
 @pytest.mark.parametrize("ending", ["network", "host", "foo"])
@@ -198,25 +209,24 @@ def test_any_error_of_an_endpoint_that_a_variable_names_is_its_own(
 
 
 @pytest.mark.parametrize("body", ["<html>", "\n<?xml version='1.0'?>", "unreachable host"])
-def test_page_of_a_proxy_at_a_named_endpoint_is_not_its_own(
-    responses: ResponseFactory, body: str
+@pytest.mark.parametrize("variable", ["", "A_VARIABLE"])
+def test_page_of_a_proxy_is_not_from_imds(
+    responses: ResponseFactory, body: str, variable: str
 ) -> None:
     with pytest.raises(Unavailable, match="did not come from IMDS"):
-        start(variable="A_VARIABLE").respond(responses.raw(403, body))
+        start(variable=variable).respond(responses.raw(403, body))
+    if body.lstrip().startswith("<"):
+        failure, _ = last_failure(start(variable=variable), responses.raw(404, body))
+        assert failure.reason is Reason.WRONG_SERVICE
 
 
-def connect_seconds(stepped: ExchangeDriver) -> float:
-    seconds = 0.0
-    with pytest.raises(Unavailable):
-        while True:
-            seconds += stepped.respond(ConnectFailed("refused")).seconds
-            stepped.respond(None)
-    return seconds
-
-
-def test_named_endpoint_may_start_late() -> None:
-    assert connect_seconds(start()) < 2
-    assert 8 <= connect_seconds(start(variable="A_VARIABLE")) <= 10
+@pytest.mark.parametrize("variable", ["", "A_VARIABLE"])
+def test_service_that_starts_late_is_used(responses: ResponseFactory, variable: str) -> None:
+    driver, seconds = start(variable=variable), 0.0
+    while seconds < 7:
+        seconds += driver.respond(ConnectFailed("refused")).seconds
+        driver.respond(None)
+    assert driver.finish(responses.token()).value == "a-token"
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

@@ -157,33 +157,16 @@ def test_any_retry_after_is_seconds_or_none(value: str) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001, CONNECT_SECONDS, 2 * CONNECT_SECONDS])
 @pytest.mark.parametrize("dice", [0.0, 0.5, 0.999])
-def test_unreachable_service_fails_within_ten_seconds(seconds: float, dice: float) -> None:
+def test_late_service_is_awaited_for_ten_seconds(seconds: float, dice: float) -> None:
     taken, end = pauses(lambda _: unreached(seconds), lambda: dice)
     assert isinstance(end, Unavailable)
     assert "no service" in str(end)
-    assert sum(taken) + seconds * (len(taken) + 1) <= 10
-
-
-@pytest.mark.parametrize("seconds", [0.0, 0.001, CONNECT_SECONDS])
-@pytest.mark.parametrize("dice", [0.0, 0.5, 0.999])
-def test_late_service_is_awaited_for_ten_seconds(seconds: float, dice: float) -> None:
-    taken, end = pauses(lambda _: unreached(seconds), lambda: dice, starts_late=True)
-    assert isinstance(end, Unavailable)
-    assert 6.5 <= sum(taken) + seconds * (len(taken) + 1) <= 10 + CONNECT_SECONDS
+    assert 6.5 <= sum(taken) + seconds * (len(taken) + 1) <= 10
 
 
 def test_late_service_without_pauses_is_not_tried_forever() -> None:
     none = RetryOptions(first_pause=0)
-    assert len(pauses(lambda _: unreached(0), retry_options=none, starts_late=True)[0]) == 9
-
-
-@pytest.mark.parametrize(
-    ("seconds", "taken"), [(0.0, [0.5, 1, 2, 2, 2, 2]), (2.0, [0.5, 1, 2]), (9.6, [])]
-)
-def test_pauses_before_a_late_service_grow_to_two_seconds(
-    seconds: float, taken: list[float]
-) -> None:
-    assert pauses(lambda _: unreached(seconds), starts_late=True)[0] == taken
+    assert len(pauses(lambda _: unreached(0), retry_options=none)[0]) == 9
 
 
 def test_final_response_is_not_retried(responses: ResponseFactory) -> None:
@@ -193,7 +176,14 @@ def test_final_response_is_not_retried(responses: ResponseFactory) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "taken"),
-    [(0.0, [0.5, 1.0]), (2.0, [0.5, 1.0]), (4.0, [0.5]), (7.5, [0.5]), (7.6, []), (60.0, [])],
+    [
+        (0.0, [0.5, 1, 2, 2, 2, 2]),
+        (2.0, [0.5, 1.0]),
+        (4.0, [0.5]),
+        (7.5, [0.5]),
+        (7.6, []),
+        (60.0, []),
+    ],
 )
 def test_attempt_to_connect_starts_only_if_it_can_end_within_ten_seconds(
     seconds: float, taken: list[float]

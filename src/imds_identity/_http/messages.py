@@ -236,6 +236,11 @@ class Response:
         return 300 <= self.status < 400
 
     @property
+    def is_markup(self) -> bool:
+        """Whether the body is HTML or XML, which no token service returns."""
+        return self.body.lstrip().startswith(b"<")
+
+    @property
     def is_from_docker(self) -> bool:
         """Whether Docker Desktop responded in place of IMDS, with 403 and "unreachable"."""
         return self.status == 403 and "unreachable" in self.error_text.lower()

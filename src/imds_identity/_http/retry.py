@@ -7,8 +7,8 @@
 | 429                | throttled: exponential backoff, each pause at least ``Retry-After``     |
 | 5xx                | transient: exponential backoff, at least 1 s                            |
 | read failed        | the endpoint is being updated: exponential backoff                      |
-| connect failed     | three attempts within 10 s; attempts for 10 s if the environment names   |
-|                    | the service, which may start late; as above if it responded before      |
+| connect failed     | attempts for 10 s: the service may start later than this program; as    |
+|                    | above if it responded before                                            |
 | any other response | final                                                                   |
 
 Exponential backoff is Microsoft's: five attempts at about 0, 2, 6, 14, and 30 s. Each pause has a
@@ -37,11 +37,10 @@ _MAX_PAUSE = 16.0
 _SHORTEST_LAST_PAUSE = 1.0
 _MAX_DOUBLINGS = 16
 _MAX_RETRY_AFTER = 60.0
-_MAX_CONNECT_ATTEMPTS = 3
+_MAX_CONNECT_ATTEMPTS = 10
 _FIRST_CONNECT_PAUSE = 0.5
+_MAX_CONNECT_PAUSE = 2.0
 _MAX_CONNECT_SECONDS = 10.0
-_MAX_LATE_CONNECT_ATTEMPTS = 10
-_MAX_LATE_CONNECT_PAUSE = 2.0
 _MAX_READ_DELAY = 60.0
 
 
@@ -74,8 +73,6 @@ def with_retries(
     retry_options: RetryOptions = DEFAULT_RETRY,
     is_authentic: Callable[[Response], bool] | None = None,
     is_final: Callable[[Response], bool] | None = None,
-    *,
-    starts_late: bool = False,
 ) -> Steps[Response]:
     """Send ``request`` until a response is final.
 
@@ -88,14 +85,12 @@ def with_retries(
         is_authentic: returns whether a response comes from the service itself and not from another
             program at its address, whose ``Retry-After`` is ignored.
         is_final: returns whether a response is not retried although its status usually is.
-        starts_late: whether the environment names the service, which may start later than this
-            program: attempts to connect then continue for about ten seconds.
 
     Raises:
         Unavailable: if the service is not reachable, or no response is complete.
         Refused: if that happens after a response that was retried, such as 429.
     """
-    backoff = Backoff(random, rules, retry_options, starts_late=starts_late)
+    backoff = Backoff(random, rules, retry_options)
     request = request.with_timeouts(retry_options.connect_seconds, retry_options.request_seconds)
     while True:
         try:
@@ -157,13 +152,10 @@ class Backoff:
         random: Random,
         rules: Mapping[int, RetryRule] = TOKEN_RULES,
         retry_options: RetryOptions = DEFAULT_RETRY,
-        *,
-        starts_late: bool = False,
     ) -> None:
         self._random = random
         self._rules = rules
         self._options = retry_options
-        self._starts_late = starts_late
         self._attempts = 0
         self._connects_failed = self._reads_failed = self._responses = 0
         self._paused = 0.0
@@ -206,17 +198,13 @@ class Backoff:
         if self._responses or self._reads_failed:
             return self._next_pause(_AFTER_READ_FAILED)
         self._connect_seconds += error.seconds
-        # No time is reserved for the last attempt to connect to a late service: it should succeed.
-        attempts, longest, reserve = (
-            (_MAX_LATE_CONNECT_ATTEMPTS, _MAX_LATE_CONNECT_PAUSE, 0.0)
-            if self._starts_late
-            else (_MAX_CONNECT_ATTEMPTS, _MAX_PAUSE, CONNECT_SECONDS)
-        )
-        pause = self._options.pause(_FIRST_CONNECT_PAUSE, longest, self._doublings())
+        pause = self._options.pause(_FIRST_CONNECT_PAUSE, _MAX_CONNECT_PAUSE, self._doublings())
         seconds = self._with_jitter(pause)
         self._attempts += 1
-        spent = self._connect_seconds + self._paused + seconds + reserve
-        is_over = self._attempts >= attempts or spent > _MAX_CONNECT_SECONDS
+        # The next attempt probably takes as long as this one.
+        next_seconds = seconds + min(error.seconds, CONNECT_SECONDS)
+        spent = self._connect_seconds + self._paused + next_seconds
+        is_over = self._attempts >= _MAX_CONNECT_ATTEMPTS or spent > _MAX_CONNECT_SECONDS
         if _is_spent(self._attempts, self._options.attempts):
             return None
         if is_over and self._options.connect_attempts is None:

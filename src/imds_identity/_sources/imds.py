@@ -83,12 +83,12 @@ def exchange(
     if variable:
         hint = f"{variable} points to this endpoint: correct or unset it."
     response = yield from _authentic_response(
-        spec, request, token_request, random, retry_options, hint, is_authentic, bool(variable)
+        spec, request, token_request, random, retry_options, hint, is_authentic
     )
     if is_denial(response):
         raise access_denied(response, urlsplit(endpoint).path)
     if response.status == 404:
-        raise _not_found(response, token_request)
+        raise _not_found(response, token_request, variable)
     if response.status != 200:
         raise refusal(response, token_request)
     check_identity(response, token_request.identity, required=False)
@@ -113,7 +113,6 @@ def _authentic_response(
     retry_options: RetryOptions,
     hint: str,
     is_authentic: Callable[[Response], bool],
-    is_named: bool,
 ) -> Steps[Response]:
     """Return IMDS's own response, with any status.
 
@@ -129,7 +128,6 @@ def _authentic_response(
             rules=spec.retry_rules,
             retry_options=retry_options,
             is_authentic=is_authentic,
-            starts_late=is_named,
         )
     except Malformed as failure:  # compressed, too large, or not HTTP
         raise Unavailable(failure.problem, hint, reason=Reason.WRONG_SERVICE) from None
@@ -146,11 +144,12 @@ def _authentic_response(
     )
 
 
-def _not_found(response: Response, token_request: TokenRequest) -> Refused:
+def _not_found(response: Response, token_request: TokenRequest, variable: str) -> Refused:
+    question = f" Does {variable} name the token service?" if variable else ""
     return Refused(
         f"the service keeps returning HTTP 404: {response.error_text}",
         f"It is being updated, or the {token_request.identity} is not assigned to this VM yet. "
-        "Check the assignment, or try again in a few minutes.",
+        f"Check the assignment, or try again in a few minutes.{question}",
         reason=Reason.SERVICE_FAILING,
         status=404,
         service_code=response.service_code,
@@ -164,7 +163,9 @@ def _is_authentic(response: Response, *, is_named: bool) -> bool:
         return True
     if response.status == 200:
         return _has_token(response)
-    return is_named and (response.status == 429 or response.status >= 500)
+    if response.status == 429 or response.status >= 500:
+        return is_named
+    return is_named and response.status >= 400 and not response.is_markup
 
 
 def _has_token(response: Response) -> bool:

@@ -90,7 +90,7 @@ def _canonical(value: str) -> str:
 def response_of_named_service(steps: Steps[Response]) -> Steps[Response]:
     """Return the response that ``steps`` return. Without one, the failure ends a chain.
 
-    The environment names the service, so its identity must not be replaced by another one.
+    The service certainly exists, so its identity must not be replaced by another one.
     """
     try:
         return (yield from steps)

@@ -74,7 +74,6 @@ def exchange(
             "again if the network of the pod starts later than this program.",
             rules=spec.retry_rules,
             retry_options=retry_options,
-            starts_late=True,
         )
         response = yield from response_of_named_service(steps)
         if response.status != 200:

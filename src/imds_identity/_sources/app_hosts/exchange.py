@@ -91,7 +91,6 @@ def _response(
         rules=spec.retry_rules,
         retry_options=retry_options,
         is_final=spec.is_final,
-        starts_late=True,
     )
     return (yield from response_of_named_service(steps))
 

@@ -12,7 +12,7 @@ from ..._core.failure import Failure, Reason, Refused, SecretUnreadable, Unavail
 from ..._http.messages import Request, Response, url_with
 from ..._http.retry import with_retries
 from ..._http.retry_options import DEFAULT_RETRY, RetryOptions
-from ..refusals import check_identity, refusal
+from ..refusals import check_identity, refusal, response_of_named_service
 from ..token_parsing import token_from
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ def exchange(
         random: adds jitter.
         auth_for: returns the ``auth`` of a request for the key file with the given path.
         retry_options: the caller's timeouts and retry policy.
-        is_named: whether the environment names the endpoint.
+        is_named: whether the environment names the endpoint, so that the agent certainly exists.
     """
     if not is_loopback(endpoint):
         raise SecretUnreadable(
@@ -81,9 +81,9 @@ def exchange(
         rules=spec.retry_rules,
         retry_options=retry_options,
         is_final=_is_not_assigned,
-        starts_late=is_named,
     )
-    response = yield from _authenticated_response(request, token_request, auth_for, send)
+    steps = _authenticated_response(request, token_request, auth_for, send)
+    response = yield from (response_of_named_service(steps) if is_named else steps)
     if response.status != 200:
         raise _refusal(response, token_request)
     check_identity(response, token_request.identity, required=True)
@@ -98,7 +98,9 @@ def _authenticated_response(
         if challenge.status != 401:
             raise _no_challenge(challenge, token_request)
         auth = auth_for(_realm(challenge))
-        response = yield from send(Request(request.url, request.headers, auth=auth))
+        # The challenge shows that the agent exists.
+        steps = send(Request(request.url, request.headers, auth=auth))
+        response = yield from response_of_named_service(steps)
         if response.status != 401 or not remaining:
             return response
     raise AssertionError("unreachable")

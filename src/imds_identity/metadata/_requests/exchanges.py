@@ -14,6 +14,7 @@ from ..._core.failure import Failure, Malformed, Reason, Refused, Unavailable, s
 from ..._http.exchange import ConnectFailed, Random, Steps, TransportError
 from ..._http.messages import REQUEST_SECONDS, Request, Response, url_with
 from ..._http.retry import TOKEN_RULES, fresh_response, unreachable, with_retries
+from ..._http.retry_options import RetryOptions
 from ..._sources.azure_vm import is_azure_vm
 from ..._sources.refusals import access_denied, redirect_failure
 from .._models.instance import is_partial
@@ -36,6 +37,7 @@ Versioned: TypeAlias = tuple[T, str]
 """The document of a category, and the API version that it was requested with."""
 
 RETRY_RULES = {status: rule for status, rule in TOKEN_RULES.items() if status != 404}
+_RETRY = RetryOptions(connect_attempts=3)  # this may not be an Azure VM
 FIRST_EVENTS_SECONDS = 130.0  # the first request for scheduled events enables the service
 
 _NO_LOAD_BALANCER = "no load balancer metadata is found"
@@ -171,7 +173,7 @@ def _send(
     """Send a request; with ``is_final``, a 404 is retried unless it returns True."""
     if retry:
         rules = TOKEN_RULES if is_final else RETRY_RULES
-        send = with_retries(request, endpoint.random, _NO_SERVICE, rules, is_final=is_final)
+        send = with_retries(request, endpoint.random, _NO_SERVICE, rules, _RETRY, is_final=is_final)
         return (yield from send)
     try:
         return (yield from fresh_response(request))
