@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import requests
 
 from imds_identity._http.messages import Response
+from imds_identity._http.retry_options import RetryOptions
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity.metadata import MetadataClient
 from support import FakeClock, ResponseFactory
@@ -74,9 +75,15 @@ class FakeService:
         client = MetadataClient(endpoint="http://service")
         connection = client._connection
         connection.clock = self.clock
-        connection.run = lambda steps, seconds=100.0: connection.convert(  # type: ignore[method-assign]
-            ExchangeRunner(self.send, self.clock, seconds=seconds).run, steps
-        )
+
+        def run(steps: Any, seconds: float = 100.0, timeout: float | None = None) -> Any:
+            options = RetryOptions(seconds=timeout)
+            runner = ExchangeRunner(
+                self.send, self.clock, seconds=timeout or seconds, retry_options=options
+            )
+            return connection.convert(runner.run, steps)
+
+        connection.run = run  # type: ignore[method-assign]
         return client
 
     def send(self, request: Request) -> Response:

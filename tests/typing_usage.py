@@ -11,6 +11,7 @@ from azure.keyvault.secrets.aio import SecretClient as AsyncSecretClient
 
 import imds_identity
 import imds_identity.aio
+from imds_identity.metadata import AttestedDocument, MetadataClient, aio
 from imds_identity.telemetry import PrometheusTextFile
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ def keywords(transport: object) -> None:
     imds_identity.ManagedIdentityCredential("a-client-id")  # type: ignore[arg-type]
     imds_identity.ManagedIdentityCredential(client_idd="x")  # type: ignore[call-arg]
     imds_identity.aio.ManagedIdentityCredential(retry_total="3")  # type: ignore[arg-type]
+
+
+async def metadata_clients(client: aio.MetadataClient) -> None:
+    size: str | None = MetadataClient().compute(timeout=2, retry=False, max_age=60).vm_size
+    document: AttestedDocument = await client.attested_document(timeout=2, offline=True, nonce="1")
+    MetadataClient().versions(refresh=True)  # type: ignore[call-arg]
+    await client.tags(timeouts=2)  # type: ignore[call-arg]
+    await client.attested_document(offline="yes")  # type: ignore[arg-type]
+    del size, document
 
 
 def protocols() -> None:

@@ -17,7 +17,7 @@ from imds_identity.metadata import cloud_named, stack_hub_cloud
 from imds_identity.metadata._models.compute import Compute
 from imds_identity.metadata._models.parsing import from_json
 from imds_identity.metadata._requests import exchanges
-from imds_identity.metadata._requests.exchanges import ServiceEndpoint
+from imds_identity.metadata._requests.endpoint import ServiceEndpoint
 from imds_identity.metadata._requests.failures import (
     ElementNotFound,
     UnsupportedOnHost,
@@ -346,7 +346,7 @@ def test_a_poll_of_scheduled_events_neither_retries_nor_mistakes_a_failure_for_n
     responses: ResponseFactory,
 ) -> None:
     def poll() -> ExchangeDriver:
-        return ExchangeDriver(exchanges.events(ENDPOINT, first=False, retry=False))
+        return ExchangeDriver(exchanges.events(ENDPOINT._replace(retry=False), first=False))
 
     assert poll().finish(responses.json(200, {"Events": []}))[0] == {"Events": []}
     for outcome in (
@@ -374,6 +374,28 @@ def test_approval_is_posted(responses: ResponseFactory) -> None:
         driver_of(6).respond(responses.error(400))
     with pytest.raises(Refused, match=r"HTTP 403 .*Another service may have responded"):
         driver_of(6).respond(responses.error(403))
+
+
+def test_approval_is_repeated_with_a_version_that_the_service_supports(
+    responses: ResponseFactory,
+) -> None:
+    driver = ExchangeDriver(exchanges.start_events(ENDPOINT, body=b"{}"))
+    old = {**VERSION_ERROR, "newest-versions": ["2019-11-01", "2019-08-15", "2019-06-04"]}
+    assert driver.respond(responses.json(400, old)).request.method == "GET"
+    request = driver.respond(responses.error(404)).request
+    assert (request.method, request.body) == ("POST", b"{}")
+    assert request.url.endswith("/scheduledevents?api-version=2019-08-01")
+    assert driver.finish(responses.raw(200)) == (None, "2019-08-01")
+
+
+def test_approval_that_fails_for_another_reason_is_not_repeated(
+    responses: ResponseFactory,
+) -> None:
+    """A 400 without text may mean that the event is gone."""
+    for status in (400, 404):
+        driver = ExchangeDriver(exchanges.start_events(ENDPOINT, body=b"{}"))
+        with pytest.raises(Refused, match=f"HTTP {status} for scheduledevents"):
+            driver.respond(responses.raw(status))
 
 
 @pytest.mark.parametrize("status", [301, 302, 307])

@@ -16,7 +16,8 @@ from imds_identity.emulator import Emulator
 from imds_identity.metadata import MetadataClient, MetadataError
 from imds_identity.metadata._requests import exchanges
 from imds_identity.metadata._requests.connection import MetadataConnection
-from imds_identity.metadata._requests.exchanges import FIRST_EVENTS_SECONDS, ServiceEndpoint
+from imds_identity.metadata._requests.endpoint import ServiceEndpoint
+from imds_identity.metadata._requests.exchanges import FIRST_EVENTS_SECONDS
 from metadata_support import FakeService, event
 from support import ExchangeDriver, FakeClock, ResponseFactory, no_jitter
 
@@ -115,7 +116,7 @@ def test_a_response_after_the_timeout_was_read_by_a_suspended_process() -> None:
     driver = ExchangeDriver(exchanges.events(ENDPOINT, first=True))
     late = Response(200, {}, b'{"Events": []}', 1000, 1001 + FIRST_EVENTS_SECONDS, 0)
     assert isinstance(driver.respond(late), Pause)
-    once = ExchangeDriver(exchanges.events(ENDPOINT, first=True, retry=False))
+    once = ExchangeDriver(exchanges.events(ENDPOINT._replace(retry=False), first=True))
     with pytest.raises(Refused):
         once.respond(late)
 

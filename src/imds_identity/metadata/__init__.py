@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ._models.load_balancer import LoadBalancer, public_ips
     from ._models.parsing import parse_instance
     from ._requests.detection import detect
+    from ._requests.options import InstanceOptions, RequestOptions
     from .client import MetadataClient
     from .clouds import CLOUDS, Cloud, cloud_named, stack_hub_cloud
     from .errors import (
@@ -67,6 +68,7 @@ _NAMES_OF_MODULES = {
     "_models.load_balancer": ("LoadBalancer", "public_ips"),
     "_models.compute": ("Compute", "StorageProfile"),
     "_requests.detection": ("detect",),
+    "_requests.options": ("InstanceOptions", "RequestOptions"),
     "_events.events": (
         "ApprovalPolicy",
         "Change",
@@ -79,7 +81,7 @@ _NAMES_OF_MODULES = {
 }
 _MODULES = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
 
-__all__ = ["MetadataClient", "detect"]
+__all__ = ["InstanceOptions", "MetadataClient", "RequestOptions", "detect"]
 __all__ += ["CLOUDS", "Cloud", "cloud_named", "stack_hub_cloud"]
 __all__ += ["Compute", "Instance", "LoadBalancer", "Network", "StorageProfile"]
 __all__ += ["parse_instance", "public_ips"]

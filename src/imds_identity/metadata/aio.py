@@ -19,17 +19,18 @@ from .client import MetadataClient as _MetadataClient
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Mapping
+
+    from typing_extensions import Unpack
 
     from .._platform.clock import Clock
     from ._attestation.document import AttestedDocument
-    from ._attestation.trust import CertificateInput
     from ._events.events import Change, EventsDocument, ScheduledEvent
     from ._events.watcher import Watcher as _Watcher
     from ._models.compute import Compute, StorageProfile
     from ._models.instance import Instance, Network
     from ._models.load_balancer import LoadBalancer
-    from .clouds import Cloud
+    from ._requests.options import InstanceOptions, RequestOptions, VerificationOptions
     from .errors import MetadataError
 
 __all__ = ["MetadataClient", "Watcher"]
@@ -60,82 +61,80 @@ class MetadataClient:
         """The clock of the client."""
         return self._client.clock
 
-    async def instance(self, *, refresh: bool = False, max_age: float | None = None) -> Instance:
+    async def instance(
+        self,
+        *,
+        refresh: bool = False,
+        max_age: float | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Instance:
         """Return the instance document."""
-        return await _in_thread(self._client.instance, refresh=refresh, max_age=max_age)
+        return await _in_thread(self._client.instance, refresh=refresh, max_age=max_age, **options)
 
     def clear(self) -> None:
         """Forget the cached instance document and the negotiated API versions."""
         self._client.clear()
 
-    async def compute(self, *, refresh: bool = False, max_age: float | None = None) -> Compute:
+    async def compute(self, **options: Unpack[InstanceOptions]) -> Compute:
         """Return the properties and the location of the machine."""
-        return await _in_thread(self._client.compute, refresh=refresh, max_age=max_age)
+        return await _in_thread(self._client.compute, **options)
 
-    async def network(self, *, refresh: bool = False, max_age: float | None = None) -> Network:
+    async def network(self, **options: Unpack[InstanceOptions]) -> Network:
         """Return the network interfaces of the machine."""
-        return await _in_thread(self._client.network, refresh=refresh, max_age=max_age)
+        return await _in_thread(self._client.network, **options)
 
-    async def storage_profile(
-        self, *, refresh: bool = False, max_age: float | None = None
-    ) -> StorageProfile:
+    async def storage_profile(self, **options: Unpack[InstanceOptions]) -> StorageProfile:
         """Return the disks and the image of the machine."""
-        return await _in_thread(self._client.storage_profile, refresh=refresh, max_age=max_age)
+        return await _in_thread(self._client.storage_profile, **options)
 
-    async def tags(self, *, refresh: bool = False, max_age: float | None = None) -> dict[str, str]:
+    async def tags(self, **options: Unpack[InstanceOptions]) -> dict[str, str]:
         """Return the tags of the machine by name."""
-        return await _in_thread(self._client.tags, refresh=refresh, max_age=max_age)
+        return await _in_thread(self._client.tags, **options)
 
-    async def get(self, path: str, *, refresh: bool = False, max_age: float | None = None) -> Any:
+    async def get(self, path: str, **options: Unpack[InstanceOptions]) -> Any:
         """Return one element of the instance document."""
-        return await _in_thread(self._client.get, path, refresh=refresh, max_age=max_age)
+        return await _in_thread(self._client.get, path, **options)
 
-    async def versions(self) -> tuple[str, ...]:
+    async def versions(self, **options: Unpack[RequestOptions]) -> tuple[str, ...]:
         """Return the API versions that the service supports."""
-        return await _in_thread(self._client.versions)
+        return await _in_thread(self._client.versions, **options)
 
-    async def load_balancer(self) -> LoadBalancer:
+    async def load_balancer(self, **options: Unpack[RequestOptions]) -> LoadBalancer:
         """Return the load balancer of the machine."""
-        return await _in_thread(self._client.load_balancer)
+        return await _in_thread(self._client.load_balancer, **options)
 
-    async def public_ips(self) -> tuple[str, ...]:
+    async def public_ips(self, **options: Unpack[RequestOptions]) -> tuple[str, ...]:
         """Return the public IP addresses of the machine."""
-        return await _in_thread(self._client.public_ips)
+        return await _in_thread(self._client.public_ips, **options)
 
-    async def identity_info(self) -> str:
+    async def identity_info(self, **options: Unpack[RequestOptions]) -> str:
         """Return the Microsoft Entra tenant ID of the machine's identities."""
-        return await _in_thread(self._client.identity_info)
+        return await _in_thread(self._client.identity_info, **options)
 
     async def attested_document(
         self,
         *,
         nonce: str | None = None,
-        ca_file: str | os.PathLike[str] | None = None,
-        roots: Iterable[CertificateInput] = (),
-        intermediates: Iterable[CertificateInput] = (),
-        cloud: Cloud | str | None = None,
-        offline: bool = False,
-        check_revocation: bool = False,
+        timeout: float | None = None,
+        retry: bool = True,
+        params: Mapping[str, str] | None = None,
+        **options: Unpack[VerificationOptions],
     ) -> AttestedDocument:
         """Fetch a signed proof of the machine's identity, verify it, and return it."""
+        call = self._client.attested_document
         return await _in_thread(
-            self._client.attested_document,
-            nonce=nonce,
-            ca_file=ca_file,
-            roots=roots,
-            intermediates=intermediates,
-            cloud=cloud,
-            offline=offline,
-            check_revocation=check_revocation,
+            call, nonce=nonce, timeout=timeout, retry=retry, params=params, **options
         )
 
-    async def attested_signature(self, *, nonce: str | None = None) -> str:
+    async def attested_signature(
+        self, *, nonce: str | None = None, **options: Unpack[RequestOptions]
+    ) -> str:
         """Fetch an attested document for another party to verify."""
-        return await _in_thread(self._client.attested_signature, nonce=nonce)
+        return await _in_thread(self._client.attested_signature, nonce=nonce, **options)
 
-    async def scheduled_events(self, *, retry: bool = True) -> EventsDocument:
+    async def scheduled_events(self, **options: Unpack[RequestOptions]) -> EventsDocument:
         """Return the scheduled events of this machine and its scale set or availability set."""
-        return await _in_thread(self._client.scheduled_events, retry=retry)
+        return await _in_thread(self._client.scheduled_events, **options)
 
     def watch(
         self,
@@ -151,9 +150,9 @@ class MetadataClient:
             )
         )
 
-    async def start(self, *event_ids: str) -> None:
+    async def start(self, *event_ids: str, **options: Unpack[RequestOptions]) -> None:
         """Approve scheduled events, so that they start before their notice ends."""
-        await _in_thread(self._client.start, *event_ids)
+        await _in_thread(self._client.start, *event_ids, **options)
 
     async def detect(self, seconds: float | None = None) -> bool:
         """Return whether this is an Azure VM."""

@@ -19,16 +19,17 @@ from .errors import MetadataNotFoundError, UnsupportedOnHostError, WrongNonceErr
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
+
+    from typing_extensions import Unpack
 
     from .._platform.clock import Clock
     from ._attestation.document import AttestedDocument
-    from ._attestation.trust import CertificateInput
     from ._events.events import EventsDocument
     from ._events.watcher import Watcher
     from ._models.compute import Compute, StorageProfile
     from ._models.instance import Instance, Network
-    from .clouds import Cloud
+    from ._requests.options import InstanceOptions, RequestOptions, VerificationOptions
     from .errors import MetadataError
 
 _NONCE_ATTEMPTS = 3
@@ -37,7 +38,8 @@ _NONCE_ATTEMPTS = 3
 class MetadataClient:
     """A client for the Instance Metadata Service. It is thread-safe.
 
-    The instance document is fetched once and cached; its parts are read from it.
+    The instance document is fetched once and cached; its parts are read from it. Each call that
+    sends requests accepts the keywords of `RequestOptions`.
     https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
 
     Args:
@@ -66,51 +68,60 @@ class MetadataClient:
         """The clock of the client."""
         return self._connection.clock
 
-    def instance(self, *, refresh: bool = False, max_age: float | None = None) -> Instance:
+    def instance(
+        self,
+        *,
+        refresh: bool = False,
+        max_age: float | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Instance:
         """Return the instance document, which is cached after the first call.
 
         If the service leaves out a part, it is requested again; a partial document is not cached.
+        A call with ``params`` always fetches the document, and does not cache it.
 
         Args:
             refresh: whether to fetch it again.
             max_age: the maximum age of a cached document in seconds; any age by default.
+            options: see `RequestOptions`.
 
         Raises:
             MetadataError: if it cannot be fetched.
-            ValueError: if ``max_age`` is negative.
+            ValueError: if ``max_age`` is negative, or an option is invalid.
         """
-        return self._cache.get(self._fetch_instance, refresh=refresh, max_age=max_age)
+        fetch = partial(self._fetch_instance, **options)
+        if options.get("params"):
+            return fetch()
+        wait = options.get("timeout") is None
+        return self._cache.get(fetch, refresh=refresh, max_age=max_age, wait=wait)
 
     def clear(self) -> None:
         """Forget the cached instance document and the negotiated API versions."""
         self._cache.clear()
         self._fetcher.versions.clear()
 
-    def compute(self, *, refresh: bool = False, max_age: float | None = None) -> Compute:
+    def compute(self, **options: Unpack[InstanceOptions]) -> Compute:
         """Return the properties and the location of the machine; see `instance`."""
-        return self.instance(refresh=refresh, max_age=max_age).compute
+        return self.instance(**options).compute
 
-    def network(self, *, refresh: bool = False, max_age: float | None = None) -> Network:
+    def network(self, **options: Unpack[InstanceOptions]) -> Network:
         """Return the network interfaces of the machine; see `instance`."""
-        return self.instance(refresh=refresh, max_age=max_age).network
+        return self.instance(**options).network
 
-    def storage_profile(
-        self, *, refresh: bool = False, max_age: float | None = None
-    ) -> StorageProfile:
+    def storage_profile(self, **options: Unpack[InstanceOptions]) -> StorageProfile:
         """Return the disks and the image of the machine; see `instance`."""
-        return self.compute(refresh=refresh, max_age=max_age).storage_profile
+        return self.compute(**options).storage_profile
 
-    def tags(self, *, refresh: bool = False, max_age: float | None = None) -> dict[str, str]:
+    def tags(self, **options: Unpack[InstanceOptions]) -> dict[str, str]:
         """Return the tags of the machine by name; see `instance`."""
-        return self.compute(refresh=refresh, max_age=max_age).tags
+        return self.compute(**options).tags
 
-    def get(self, path: str, *, refresh: bool = False, max_age: float | None = None) -> Any:
+    def get(self, path: str, **options: Unpack[InstanceOptions]) -> Any:
         """Return one element of the instance document.
 
         Args:
             path: for example ``network/interface/0/macAddress``; names are case-sensitive.
-            refresh: whether to fetch the document again.
-            max_age: the maximum age of a cached document in seconds; any age by default.
+            options: as for `instance`.
 
         Returns:
             A string for a leaf, else the JSON as ``json.loads`` returns it.
@@ -119,7 +130,7 @@ class MetadataClient:
             MetadataNotFoundError: if there is no such element.
             MetadataError: if the document cannot be fetched.
         """
-        instance = self.instance(refresh=refresh, max_age=max_age)
+        instance = self.instance(**options)
         try:
             return element_at(instance.raw, path)
         except MetadataNotFoundError:
@@ -127,61 +138,57 @@ class MetadataClient:
                 self._cache.raise_partial(path)
             raise
 
-    def versions(self) -> tuple[str, ...]:
+    def versions(self, **options: Unpack[RequestOptions]) -> tuple[str, ...]:
         """Return the API versions that the service supports."""
-        return self._connection.run(exchanges.versions(self._fetcher.endpoint))
+        return self._fetcher.run(exchanges.versions, **options)
 
-    def load_balancer(self) -> LoadBalancer:
+    def load_balancer(self, **options: Unpack[RequestOptions]) -> LoadBalancer:
         """Return the load balancer of the machine; empty and therefore falsy if there is none.
 
         Raises:
             UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
             MetadataError: if it cannot be fetched.
         """
-        balancer = self._fetcher.fetch("loadbalancer", exchanges.load_balancer)
+        balancer = self._fetcher.fetch("loadbalancer", exchanges.load_balancer, **options)
         if not balancer:
             self._fetcher.raise_on_stack_hub("loadbalancer")
         return balancer
 
-    def public_ips(self) -> tuple[str, ...]:
+    def public_ips(self, **options: Unpack[RequestOptions]) -> tuple[str, ...]:
         """Return the public IP addresses of the machine, both Basic and Standard SKU."""
         try:
-            balancer = self.load_balancer()
+            balancer = self.load_balancer(**options)
         except UnsupportedOnHostError:
             balancer = LoadBalancer()
-        return public_ips(self.instance(), balancer)
+        return public_ips(self.instance(**options), balancer)
 
-    def identity_info(self) -> str:
+    def identity_info(self, **options: Unpack[RequestOptions]) -> str:
         """Return the Microsoft Entra tenant ID of the machine's identities.
 
         Raises:
             UnsupportedOnHostError: on Azure Stack Hub.
             MetadataError: if it cannot be fetched.
         """
-        return self._fetcher.fetch("identity", exchanges.identity_info)
+        return self._fetcher.fetch("identity", exchanges.identity_info, **options)
 
     def attested_document(
         self,
         *,
         nonce: str | None = None,
-        ca_file: str | os.PathLike[str] | None = None,
-        roots: Iterable[CertificateInput] = (),
-        intermediates: Iterable[CertificateInput] = (),
-        cloud: Cloud | str | None = None,
-        offline: bool = False,
-        check_revocation: bool = False,
+        timeout: float | None = None,
+        retry: bool = True,
+        params: Mapping[str, str] | None = None,
+        **options: Unpack[VerificationOptions],
     ) -> AttestedDocument:
         """Fetch a signed proof of the machine's identity, verify it, and return it.
 
         Args:
             nonce: up to 64 printable ASCII characters, which the service may restrict; ten random
                 digits by default.
-            ca_file: as for `verify_attested_document`, like the parameters below.
-            roots: certificates to trust in addition.
-            intermediates: more certificates for the chain.
-            cloud: the only cloud to accept.
-            offline: whether not to download missing intermediates.
-            check_revocation: whether to refuse revoked certificates.
+            timeout: see `RequestOptions`.
+            retry: see `RequestOptions`.
+            params: see `RequestOptions`.
+            options: as for `verify_attested_document`.
 
         Raises:
             AttestedDocumentError: if the verification fails.
@@ -192,20 +199,14 @@ class MetadataClient:
         from ._attestation.document import verify_attested_document
 
         nonce = validated_nonce(nonce)
-        roots, intermediates = tuple(roots), tuple(intermediates)
+        options["roots"] = tuple(options.get("roots", ()))
+        options["intermediates"] = tuple(options.get("intermediates", ()))
         for attempts_left in reversed(range(_NONCE_ATTEMPTS)):
-            signature = self.attested_signature(nonce=nonce)
+            signature = self.attested_signature(
+                nonce=nonce, timeout=timeout, retry=retry, params=params
+            )
             try:
-                return verify_attested_document(
-                    signature,
-                    nonce=nonce,
-                    ca_file=ca_file,
-                    roots=roots,
-                    intermediates=intermediates,
-                    cloud=cloud,
-                    offline=offline,
-                    check_revocation=check_revocation,
-                )
+                return verify_attested_document(signature, nonce=nonce, **options)
             except WrongNonceError:
                 # The service may return a cached document with the nonce of another request.
                 if not attempts_left:
@@ -213,11 +214,14 @@ class MetadataClient:
                 self.clock.sleep(1.0)
         raise AssertionError("unreachable")
 
-    def attested_signature(self, *, nonce: str | None = None) -> str:
+    def attested_signature(
+        self, *, nonce: str | None = None, **options: Unpack[RequestOptions]
+    ) -> str:
         """Fetch an attested document for another party to verify.
 
         Args:
             nonce: the nonce of the verifying party.
+            options: see `RequestOptions`.
 
         Returns:
             The ``signature`` of the response: base64, not verified.
@@ -228,15 +232,16 @@ class MetadataClient:
             ValueError: if the nonce is invalid.
         """
         nonce = None if nonce is None else validated_nonce(nonce)
-        return self._fetcher.fetch("attested", partial(exchanges.attested, nonce=nonce))
+        exchange = partial(exchanges.attested, nonce=nonce)
+        return self._fetcher.fetch("attested", exchange, **options)
 
-    def scheduled_events(self, *, retry: bool = True) -> EventsDocument:
+    def scheduled_events(self, **options: Unpack[RequestOptions]) -> EventsDocument:
         """Return the scheduled events of this machine and its scale set or availability set.
 
         The first request of a machine may take two minutes, because it enables the service.
 
         Args:
-            retry: whether to retry failed requests; pass False when polling.
+            options: see `RequestOptions`; pass ``retry=False`` when polling.
 
         Raises:
             UnsupportedOnHostError: on Azure Stack Hub and Azure Arc.
@@ -244,8 +249,8 @@ class MetadataClient:
         """
         first = not self._events_enabled
         more_seconds = exchanges.FIRST_EVENTS_SECONDS if first else 0.0
-        exchange = partial(exchanges.events, first=first, retry=retry)
-        document = self._fetcher.fetch("scheduledevents", exchange, more_seconds)
+        exchange = partial(exchanges.events, first=first)
+        document = self._fetcher.fetch("scheduledevents", exchange, more_seconds, **options)
         self._events_enabled = True
         return self._connection.convert(events_from_json, document)
 
@@ -274,11 +279,12 @@ class MetadataClient:
             self, every_machine=every_machine, state_file=state_file, on_failure=on_failure
         )
 
-    def start(self, *event_ids: str) -> None:
+    def start(self, *event_ids: str, **options: Unpack[RequestOptions]) -> None:
         """Approve scheduled events, so that they start before their notice ends.
 
         Args:
             event_ids: the IDs of the events.
+            options: see `RequestOptions`.
 
         Raises:
             MetadataRefusedError: if an event no longer exists.
@@ -286,7 +292,8 @@ class MetadataClient:
             ValueError: if there are no IDs.
         """
         body = start_request(event_ids)
-        self._fetcher.fetch("scheduledevents", partial(exchanges.start_events, body=body))
+        exchange = partial(exchanges.start_events, body=body)
+        self._fetcher.fetch("scheduledevents", exchange, **options)
 
     def detect(self, seconds: float | None = None) -> bool:
         """Return whether this is an Azure VM: see `imds_identity.metadata.detect`.
@@ -310,12 +317,11 @@ class MetadataClient:
 
         def attempt(seconds_left: float) -> Instance:
             timeout = min(seconds_left, REQUEST_SECONDS)
-            return self._cache.keep_with_compute(self._fetch_instance(timeout, retry=False))
+            instance = self._fetch_instance(timeout=timeout, retry=False)
+            return self._cache.keep_with_compute(instance)
 
         return poll_until_available(attempt, seconds, self.clock)
 
-    def _fetch_instance(self, seconds: float = REQUEST_SECONDS, *, retry: bool = True) -> Instance:
-        exchange = partial(exchanges.instance, seconds=seconds, retry=retry)
-        return self._connection.convert(
-            instance_from_json, self._fetcher.fetch("instance", exchange)
-        )
+    def _fetch_instance(self, **options: Unpack[RequestOptions]) -> Instance:
+        document = self._fetcher.fetch("instance", exchanges.instance, **options)
+        return self._connection.convert(instance_from_json, document)

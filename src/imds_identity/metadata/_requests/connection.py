@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..._core.failure import Failure
 from ..._core.source import ARC, IMDS, Source, shown_url
+from ..._http.retry_options import RetryOptions
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender
 from ..._platform.clock import SYSTEM_CLOCK
@@ -48,10 +49,24 @@ class MetadataConnection:
         self._source = source
         self._shared_cache = shared_cache_for()
 
-    def run(self, steps: Steps[T], seconds: float = EXCHANGE_SECONDS) -> T:
-        """Return the result of an exchange that may take ``seconds`` with its retries."""
+    def run(
+        self,
+        steps: Steps[T],
+        seconds: float = EXCHANGE_SECONDS,
+        timeout: float | None = None,
+    ) -> T:
+        """Return the result of an exchange.
+
+        It may take ``seconds`` with its retries; the caller's ``timeout`` replaces them, and ends
+        requests in progress, too.
+        """
+        seconds = seconds if timeout is None else timeout
+        options = RetryOptions(seconds=timeout)
         with direct_sender(self.clock) as send:
-            runner = ExchangeRunner(send, self.clock, self._rate_limiter(), seconds=seconds)
+            limiter = self._rate_limiter()
+            runner = ExchangeRunner(
+                send, self.clock, limiter, seconds=seconds, retry_options=options
+            )
             return self.convert(runner.run, steps)
 
     def _rate_limiter(self) -> RateLimiter:

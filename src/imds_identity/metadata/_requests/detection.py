@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..._core.failure import Failure, Reason
 from ..._core.source import IMDS
+from ..._http.retry_options import RetryOptions
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender
 from ..._platform.clock import SYSTEM_CLOCK
@@ -14,6 +15,7 @@ from ..._sources.firmware import firmware
 from ..._sources.registry import detect as detect_source
 from ..errors import error_from
 from . import exchanges
+from .endpoint import ServiceEndpoint
 from .versions import is_version
 
 if TYPE_CHECKING:
@@ -71,9 +73,7 @@ def is_azure_service(endpoint: str, seconds: float = SECONDS, clock: Clock = SYS
     """Return whether Azure's metadata service responds at an http URL within ``seconds``."""
     if not endpoint.startswith("http://"):  # the service does not support TLS
         return False
-    steps = exchanges.versions(
-        exchanges.ServiceEndpoint(endpoint.rstrip("/"), random.random), seconds, retry=False
-    )
+    service = ServiceEndpoint(endpoint.rstrip("/"), random.random, retry=False)
     try:
         with direct_sender(clock) as direct:
 
@@ -81,7 +81,9 @@ def is_azure_service(endpoint: str, seconds: float = SECONDS, clock: Clock = SYS
                 request.connect_seconds = _CONNECT_SECONDS
                 return direct(request)
 
-            versions = ExchangeRunner(send, clock, seconds=seconds).run(steps)
+            options = RetryOptions(seconds=seconds)
+            runner = ExchangeRunner(send, clock, retry_options=options)
+            versions = runner.run(exchanges.versions(service))
     except Failure as failure:
         if failure.reason is not Reason.LOCAL_RESOURCES:
             return False

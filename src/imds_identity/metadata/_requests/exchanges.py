@@ -7,12 +7,11 @@ https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#err
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ..._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
-from ..._http.exchange import ConnectFailed, Random, Steps, TransportError
-from ..._http.messages import REQUEST_SECONDS, Request, Response, url_with
+from ..._http.exchange import ConnectFailed, Steps, TransportError
+from ..._http.messages import REQUEST_SECONDS, Request, Response
 from ..._http.retry import TOKEN_RULES, fresh_response, unreachable, with_retries
 from ..._http.retry_options import RetryOptions
 from ..._sources.azure_vm import is_azure_vm
@@ -32,6 +31,8 @@ from .versions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .endpoint import ServiceEndpoint
+
 T = TypeVar("T")
 Versioned: TypeAlias = tuple[T, str]
 """The document of a category, and the API version that it was requested with."""
@@ -47,27 +48,9 @@ _NO_SERVICE = (
 )
 
 
-class ServiceEndpoint(NamedTuple):
-    """The endpoint of a metadata service; its API version is negotiated unless it is pinned."""
-
-    base: str
-    random: Random
-    pinned_version: str | None = None
-    host: str = ""  # the Host header, if it differs from the address in the URL
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers of every request."""
-        return {"Metadata": "true", **({"Host": self.host} if self.host else {})}
-
-
-def versions(
-    endpoint: ServiceEndpoint, seconds: float = REQUEST_SECONDS, *, retry: bool = True
-) -> Steps[tuple[str, ...]]:
+def versions(endpoint: ServiceEndpoint) -> Steps[tuple[str, ...]]:
     """Fetch the API versions that the service supports."""
-    url = f"{endpoint.base}/metadata/versions"
-    request = Request(url, endpoint.headers, seconds=seconds)
-    response = yield from _send(endpoint, request, retry=retry)
+    response = yield from _send(endpoint, Request(endpoint.url("versions"), endpoint.headers))
     document = _parse(response, "versions")
     listed = document.get("apiVersions") if isinstance(document, dict) else None
     if not isinstance(listed, list):
@@ -75,21 +58,14 @@ def versions(
     return tuple(each for each in listed if isinstance(each, str))
 
 
-def instance(
-    endpoint: ServiceEndpoint,
-    version: str | None = None,
-    *,
-    seconds: float = REQUEST_SECONDS,
-    retry: bool = True,
-) -> Steps[Versioned[object]]:
-    """Fetch the instance document; ``retry`` is False for a caller that polls."""
-    fetch = partial(_fetch, endpoint, "instance", seconds=seconds, retry=retry)
-    document, used = yield from fetch(version)
+def instance(endpoint: ServiceEndpoint, version: str | None = None) -> Steps[Versioned[object]]:
+    """Fetch the instance document."""
+    document, used = yield from _fetch(endpoint, "instance", version)
     if not is_partial(document):
         return document, used
     try:
         # With this parameter of cloud-init, the service fails rather than return a part.
-        return (yield from fetch(used, {"extended": "true"}))
+        return (yield from _fetch(endpoint, "instance", used, {"extended": "true"}))
     except Refused as failure:
         if failure.status != 400:
             raise
@@ -142,36 +118,30 @@ def attested(
 
 
 def events(
-    endpoint: ServiceEndpoint, version: str | None = None, *, first: bool, retry: bool = True
+    endpoint: ServiceEndpoint, version: str | None = None, *, first: bool
 ) -> Steps[Versioned[object]]:
     """Fetch the scheduled events; ``first`` if this may be the first request of the machine."""
     seconds = FIRST_EVENTS_SECONDS if first else REQUEST_SECONDS
-    return (yield from _fetch(endpoint, "scheduledevents", version, seconds=seconds, retry=retry))
+    return (yield from _fetch(endpoint, "scheduledevents", version, seconds=seconds))
 
 
 def start_events(
     endpoint: ServiceEndpoint, version: str | None = None, *, body: bytes
 ) -> Steps[Versioned[None]]:
     """Approve events with the body from `events.start_request`, so that they start immediately."""
-    version = endpoint.pinned_version or version or versions_of("scheduledevents")[-1]
-    url = url_with(f"{endpoint.base}/metadata/scheduledevents", {"api-version": version})
-    headers = {**endpoint.headers, "Content-Type": "application/json"}
-    request = Request(url, headers, method="POST", body=body)
-    response = yield from _send(endpoint, request)
+    response, used = yield from _request(endpoint, "scheduledevents", version, body=body)
     if response.status not in (200, 202, 204):
         raise refusal(response, "scheduledevents")
-    return None, version
+    return None, used
 
 
 def _send(
     endpoint: ServiceEndpoint,
     request: Request,
-    *,
-    retry: bool = True,
     is_final: Callable[[Response], bool] | None = None,
 ) -> Steps[Response]:
     """Send a request; with ``is_final``, a 404 is retried unless it returns True."""
-    if retry:
+    if endpoint.retry:
         rules = TOKEN_RULES if is_final else RETRY_RULES
         send = with_retries(request, endpoint.random, _NO_SERVICE, rules, _RETRY, is_final=is_final)
         return (yield from send)
@@ -191,30 +161,50 @@ def _fetch(
     query: Mapping[str, str] | None = None,
     *,
     seconds: float = REQUEST_SECONDS,
-    retry: bool = True,
     is_final: Callable[[Response], bool] | None = None,
 ) -> Steps[Versioned[object]]:
-    """Fetch a document; negotiate the API version if it is not pinned and was refused."""
+    """Fetch a document."""
+    response, used = yield from _request(
+        endpoint, path, version, query, seconds=seconds, is_final=is_final
+    )
+    return _parse(response, path.partition("/")[0]), used
+
+
+def _request(
+    endpoint: ServiceEndpoint,
+    path: str,
+    version: str | None,
+    query: Mapping[str, str] | None = None,
+    *,
+    body: bytes | None = None,
+    seconds: float = REQUEST_SECONDS,
+    is_final: Callable[[Response], bool] | None = None,
+) -> Steps[Versioned[Response]]:
+    """Send a GET, or a POST of ``body``; negotiate an API version that is not pinned."""
     category = path.partition("/")[0]
 
     def request_with(number: str) -> Steps[Response]:
-        url = url_with(f"{endpoint.base}/metadata/{path}", {"api-version": number, **(query or {})})
+        url = endpoint.url(path, {"api-version": number, **(query or {})})
         request = Request(url, endpoint.headers, seconds=seconds)
-        return (yield from _send(endpoint, request, retry=retry, is_final=is_final))
+        if body is not None:
+            request = request.with_header("Content-Type", "application/json")
+            request.method, request.body = "POST", body
+        return (yield from _send(endpoint, request, is_final))
 
     used = endpoint.pinned_version or version or versions_of(category)[-1]
     response = yield from request_with(used)
-    if endpoint.pinned_version is None and _may_be_version_error(response):
-        others = yield from _other_versions(endpoint, category, used, response, retry=retry)
-        for other in others:
+    # A POST is not repeated for a 400 without a reason: it may concern the body.
+    is_candidate = _may_be_version_error if body is None else _is_version_error
+    if endpoint.pinned_version is None and is_candidate(response):
+        for other in (yield from _other_versions(endpoint, category, used, response)):
             used, response = other, (yield from request_with(other))
             if not _is_version_error(response):
                 break
-    return _parse(response, category), used
+    return response, used
 
 
 def _other_versions(
-    endpoint: ServiceEndpoint, category: str, used: str, response: Response, *, retry: bool
+    endpoint: ServiceEndpoint, category: str, used: str, response: Response
 ) -> Steps[tuple[str, ...]]:
     """Return the versions to try after the service refused ``used``, possibly for its version."""
     listed = _listed_versions(response, used)
@@ -222,7 +212,7 @@ def _other_versions(
     if not listed or (version is not None and version not in listed):
         # The error lists only the newest versions, all unknown here: the full list may have others.
         try:
-            offered: list[object] = [*(yield from versions(endpoint, retry=retry))]
+            offered: list[object] = [*(yield from versions(endpoint))]
         except (Refused, Malformed, Unavailable):
             offered = listed
             if not listed:

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import MetadataError, UnsupportedOnHostError
 from .connection import EXCHANGE_SECONDS
-from .exchanges import ServiceEndpoint
+from .endpoint import ServiceEndpoint
+from .options import validated_params, validated_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from typing_extensions import Unpack
 
     from ..._http.exchange import Steps
     from .connection import MetadataConnection
     from .exchanges import Versioned
+    from .options import RequestOptions
 
 T = TypeVar("T")
 
@@ -37,18 +41,34 @@ class Fetcher:
         self._connection = connection
         self._is_stack_hub = is_stack_hub
 
+    def run(
+        self,
+        exchange: Callable[[ServiceEndpoint], Steps[T]],
+        more_seconds: float = 0.0,
+        *,
+        timeout: float | None = None,
+        retry: bool = True,
+        params: Mapping[str, str] | None = None,
+    ) -> T:
+        """Run ``exchange`` with the keywords of `RequestOptions`."""
+        endpoint = self.endpoint._replace(retry=retry, params=validated_params(params))
+        seconds = EXCHANGE_SECONDS + more_seconds
+        return self._connection.run(exchange(endpoint), seconds, validated_timeout(timeout))
+
     def fetch(
         self,
         category: str,
-        exchange: Callable[..., Steps[Versioned[T]]],
+        exchange: Callable[[ServiceEndpoint, str | None], Steps[Versioned[T]]],
         more_seconds: float = 0.0,
+        **options: Unpack[RequestOptions],
     ) -> T:
-        """Run ``exchange``, which takes the endpoint and the API version."""
+        """Run ``exchange`` with the API version that was negotiated for its category."""
         if self._connection.is_arc and category not in _ON_ARC:
             raise UnsupportedOnHostError(f"{category} is not available on Azure Arc.")
         try:
-            steps = exchange(self.endpoint, self.versions.get(category))
-            document, version = self._connection.run(steps, EXCHANGE_SECONDS + more_seconds)
+            known = self.versions.get(category)
+            steps = lambda endpoint: exchange(endpoint, known)  # noqa: E731
+            document, version = self.run(steps, more_seconds, **options)
         except MetadataError as error:
             if category != "instance" and error.status_code in _MAYBE_UNSUPPORTED:
                 self.raise_on_stack_hub(category)

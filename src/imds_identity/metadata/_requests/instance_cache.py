@@ -28,14 +28,25 @@ class InstanceCache:
         self._lock = ForkAwareLock()
 
     def get(
-        self, fetch: Callable[[], Instance], *, refresh: bool, max_age: float | None
+        self,
+        fetch: Callable[[], Instance],
+        *,
+        refresh: bool,
+        max_age: float | None,
+        wait: bool = True,
     ) -> Instance:
-        """Return the document: from the cache, or else from ``fetch``."""
+        """Return the document: from the cache, or else from ``fetch``.
+
+        Without ``wait``, it does not wait for the fetch of another thread.
+        """
         if max_age is not None and not max_age >= 0:
             raise ValueError(f"max_age takes a number of seconds, not {max_age!r}")
         known = self._cached
         if known is not None and not refresh and not self._is_older(known, max_age):
             return known.instance
+
+        if not wait:
+            return self.keep(fetch())
 
         def update() -> Instance:
             cached = self._cached
