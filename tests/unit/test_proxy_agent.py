@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from imds_identity._platform import proxy_agent
 from imds_identity._platform.environment import Environment
+from imds_identity._shared_cache import location
 from imds_identity._shared_cache.location import shared_cache_for
 
 if TYPE_CHECKING:
@@ -103,8 +104,9 @@ def test_agent_is_visible_by_its_listener(
 
 
 def test_nothing_is_shared_where_rules_are_enforced_unless_a_directory_is_named(
-    status_file: Path, tmp_path: Path
+    status_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(location, "_shared_caches", {})  # as in a new process
     status_file.write_text(json.dumps(status_document("IMDS Enforce")))
     directory = str(tmp_path / "cache")
     for setting, variable in ((None, ""), (None, "on"), (True, ""), ("on", directory)):

@@ -55,7 +55,8 @@ def shared_cache_for(
 
     Args:
         setting: a directory, ``off`` or False, ``on`` or True; by default ``IMDS_IDENTITY_CACHE``.
-            If the VM enforces the Metadata Security Protocol, it must be a directory.
+            If the VM enforces the Metadata Security Protocol when a process first uses the
+            cache, it must be a directory.
         private: whether the cache is off unless ``setting`` is given.
         environment: a snapshot of the environment, if there is one.
 
@@ -73,12 +74,14 @@ def shared_cache_for(
         location = OFF
     else:
         location = parse_setting(env["IMDS_IDENTITY_CACHE"], "IMDS_IDENTITY_CACHE")
-    # Shared tokens would reach programs that the VM's access rules deny.
-    if location == OFF or (location is None and is_enforcing()):
+    if location == OFF:
         return None
     runtime_directory = None if location else env["XDG_RUNTIME_DIR"]
     known = (location, runtime_directory)
     if known not in _shared_caches:
+        # Shared tokens would reach programs that the VM's access rules deny.
+        if location is None and is_enforcing():
+            return None
         _shared_caches.setdefault(known, _shared_cache(location, runtime_directory))
     return _shared_caches[known]
 

@@ -76,8 +76,10 @@ def rate_limiter_for(
 ) -> RateLimiter:
     """Return the rate limiter of the endpoint of ``source``."""
     name = shared_cache.name_of(Key(source.name, source.key_endpoint))
-    in_process = ProcessRateLimiter(shared_cache.clock, random, limits)
-    in_process = _in_process.setdefault((source.endpoint, shared_cache.clock), in_process)
+    key = (source.endpoint, shared_cache.clock)
+    in_process = _in_process.get(key) or _in_process.setdefault(
+        key, ProcessRateLimiter(shared_cache.clock, random, limits)
+    )
     return RateLimiter(shared_cache, name, random, limits, in_process)
 
 

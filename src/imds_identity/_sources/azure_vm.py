@@ -52,7 +52,7 @@ class ImdsSource(TokenSource):
             retry_options,
             self.variable,
             is_azure_vm,
-            has_azure_firmware=bool(_is_azure_firmware()),
+            has_azure_firmware=not self.variable and bool(_is_azure_firmware()),
         )
         return runner.run(steps)
 
