@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity.metadata import parse_instance
+from imds_identity.metadata import ScaleSet, parse_instance
 from imds_identity.metadata._models.compute import parse_tags
 from imds_identity.metadata._models.load_balancer import LoadBalancer, public_ips
 from imds_identity.metadata.errors import MalformedMetadataError, MetadataError
@@ -165,10 +166,65 @@ def test_instances_can_be_pickled_and_hashed_and_their_repr_omits_user_data() ->
     assert parse_instance({"vmId": "a"}).compute.user_data_bytes is None
 
 
+def test_asdict_has_typed_values_without_secrets_and_raw_documents() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["compute"]["customData"] = "Y3VzdG9t"
+    instance = parse_instance(document)
+    for each in (instance, instance.compute):
+        text = json.dumps(dataclasses.asdict(each))
+        assert "02aab8a4" in text
+        assert all(word not in text for word in ("c2VjcmV0", "Y3VzdG9t", "raw", "newField"))
+    assert instance.compute.custom_data == "Y3VzdG9t"
+    assert instance.compute.extra == {"newField": {"deep": ["1"]}}
+
+
+def test_raw_documents_are_parts_of_one_document() -> None:
+    instance = parse_instance(DOCUMENT)
+    for each in (instance, pickle.loads(pickle.dumps(instance)), copy.deepcopy(instance)):
+        assert each.compute.raw is each.raw["compute"]
+        assert each.compute.storage_profile.raw is each.raw["compute"]["storageProfile"]
+
+
+@pytest.mark.parametrize("name", ["userData", "newField", "name"])
+def test_documents_with_other_values_are_not_equal(name: str) -> None:
+    other = copy.deepcopy(DOCUMENT)
+    other["compute"][name] = "other"
+    assert parse_instance(other) != parse_instance(DOCUMENT)
+    assert parse_instance(DOCUMENT) != parse_instance(DOCUMENT).compute
+
+
+SET_ID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachineScaleSets/web"
+
+
+@pytest.mark.parametrize(
+    ("compute", "scale_set"),
+    [
+        ({"vmScaleSetName": "web"}, ScaleSet("web")),
+        ({"virtualMachineScaleSet": {"id": SET_ID}}, ScaleSet("web", SET_ID)),
+        (
+            {"vmScaleSetName": "web", "virtualMachineScaleSet": {"id": SET_ID}},
+            ScaleSet("web", SET_ID),
+        ),
+        ({"resourceId": f"{SET_ID}/virtualMachines/3"}, ScaleSet("web", SET_ID, "3")),
+        (
+            {"resourceId": f"{SET_ID}/virtualMachines/3", "vmScaleSetName": "web"},
+            ScaleSet("web", SET_ID, "3"),
+        ),
+        ({"resourceId": SET_ID.replace("ScaleSets", "s"), "vmScaleSetName": ""}, None),
+        ({"virtualMachineScaleSet": {"id": ""}}, None),
+        ({}, None),
+    ],
+)
+def test_the_scale_set_is_found_in_any_field(compute: Any, scale_set: ScaleSet | None) -> None:
+    assert parse_instance({"compute": {"name": "a", **compute}}).compute.scale_set == scale_set
+
+
 def test_instances_are_immutable() -> None:
     instance = parse_instance(DOCUMENT)
     with pytest.raises(AttributeError):
         instance.compute.name = "other"  # type: ignore[misc]
+    with pytest.raises((AttributeError, TypeError)):
+        instance.compute.raw = {}  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
         why_not_approve,
     )
     from ._events.watcher import Watcher
-    from ._models.compute import Compute, StorageProfile
+    from ._models.compute import Compute, ScaleSet
     from ._models.instance import Instance, Network
     from ._models.load_balancer import LoadBalancer, public_ips
     from ._models.parsing import parse_instance
+    from ._models.storage import StorageProfile
     from ._requests.detection import detect
     from ._requests.options import InstanceOptions, RequestOptions
     from .client import MetadataClient
@@ -66,7 +67,8 @@ _NAMES_OF_MODULES = {
     "_models.parsing": ("parse_instance",),
     "_models.instance": ("Instance", "Network"),
     "_models.load_balancer": ("LoadBalancer", "public_ips"),
-    "_models.compute": ("Compute", "StorageProfile"),
+    "_models.compute": ("Compute", "ScaleSet"),
+    "_models.storage": ("StorageProfile",),
     "_requests.detection": ("detect",),
     "_requests.options": ("InstanceOptions", "RequestOptions"),
     "_events.events": (
@@ -83,7 +85,7 @@ _MODULES = {name: module for module, names in _NAMES_OF_MODULES.items() for name
 
 __all__ = ["InstanceOptions", "MetadataClient", "RequestOptions", "detect"]
 __all__ += ["CLOUDS", "Cloud", "cloud_named", "stack_hub_cloud"]
-__all__ += ["Compute", "Instance", "LoadBalancer", "Network", "StorageProfile"]
+__all__ += ["Compute", "Instance", "LoadBalancer", "Network", "ScaleSet", "StorageProfile"]
 __all__ += ["parse_instance", "public_ips"]
 __all__ += ["Change", "EventsDocument", "ScheduledEvent", "Watcher"]
 __all__ += ["ApprovalPolicy", "own_names", "why_not_approve"]

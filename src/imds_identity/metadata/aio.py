@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from ._attestation.document import AttestedDocument
     from ._events.events import Change, EventsDocument, ScheduledEvent
     from ._events.watcher import Watcher as _Watcher
-    from ._models.compute import Compute, StorageProfile
+    from ._models.compute import Compute
     from ._models.instance import Instance, Network
     from ._models.load_balancer import LoadBalancer
+    from ._models.storage import StorageProfile
     from ._requests.options import InstanceOptions, RequestOptions, VerificationOptions
     from .errors import MetadataError
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from ._attestation.document import AttestedDocument
     from ._events.events import EventsDocument
     from ._events.watcher import Watcher
-    from ._models.compute import Compute, StorageProfile
+    from ._models.compute import Compute
     from ._models.instance import Instance, Network
+    from ._models.storage import StorageProfile
     from ._requests.options import InstanceOptions, RequestOptions, VerificationOptions
     from .errors import MetadataError
 

@@ -34,10 +34,6 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["scheduled", "changed", "started", "gone"]
 
-# /subscriptions/…/resourceGroups/…/providers/Microsoft.Compute/virtualMachineScaleSets/SET/
-# virtualMachines/INSTANCE
-_SET = 8
-_INSTANCE = 10
 # Without an offset it is UTC, like every time of the service.
 _ISO_DATE = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?"
@@ -61,9 +57,8 @@ def own_names(compute: Compute) -> frozenset[str]:
         return them: then no event is known to be the machine's own.
     """
     names = [compute.name] if compute.name else []
-    path = (compute.resource_id or "").split("/")
-    if len(path) > _INSTANCE and path[_SET - 1].lower() == "virtualmachinescalesets":
-        names.append(f"{path[_SET]}_{path[_INSTANCE]}")
+    if (scale_set := compute.scale_set) and scale_set.instance_id:
+        names.append(f"{scale_set.name}_{scale_set.instance_id}")
     return lower_names(names)
 
 
@@ -96,7 +91,7 @@ def _to_duration(value: object, path: str = "") -> int | None:
     return None if seconds is None or seconds < 0 else seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScheduledEvent(JsonObject):
     """A scheduled event.
 

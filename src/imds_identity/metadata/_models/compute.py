@@ -11,19 +11,41 @@ from __future__ import annotations
 
 from base64 import b64decode
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..clouds import Cloud, cloud_named, is_stack_hub
-from .json_object import JsonObject, bool_field, int_field, list_field, object_field, text_field
+from .json_object import (
+    JsonObject,
+    bool_field,
+    int_field,
+    list_field,
+    object_field,
+    text_field,
+    to_text,
+)
+from .storage import Reference, StorageProfile
+
+# /subscriptions/…/resourceGroups/…/providers/Microsoft.Compute/virtualMachineScaleSets/SET/
+# virtualMachines/INSTANCE
+_SET = 8
+_INSTANCE = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference(JsonObject):
-    """A reference to another Azure resource."""
+class ScaleSet(NamedTuple):
+    """The scale set of a machine.
 
-    id: str | None = text_field("id")
+    Attributes:
+        name: its name.
+        id: its resource ID; None if the service returned the name only.
+        instance_id: the machine's number in a set with uniform orchestration, otherwise None.
+    """
+
+    name: str
+    id: str | None = None
+    instance_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan(JsonObject):
     """The plan of a Marketplace image."""
 
@@ -32,7 +54,7 @@ class Plan(JsonObject):
     publisher: str | None = text_field("publisher")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PublicKey(JsonObject):
     """An SSH public key and the path of the file that contains it."""
 
@@ -40,7 +62,7 @@ class PublicKey(JsonObject):
     path: str | None = text_field("path")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OsProfile(JsonObject):
     """Settings of the operating system."""
 
@@ -49,7 +71,7 @@ class OsProfile(JsonObject):
     disable_password_authentication: bool | None = bool_field("disablePasswordAuthentication")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SecurityProfile(JsonObject):
     """Security settings of the machine."""
 
@@ -59,7 +81,7 @@ class SecurityProfile(JsonObject):
     virtual_tpm_enabled: bool | None = bool_field("virtualTpmEnabled")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExtendedLocation(JsonObject):
     """The edge zone of the machine."""
 
@@ -67,125 +89,14 @@ class ExtendedLocation(JsonObject):
     type: str | None = text_field("type")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AdditionalCapabilities(JsonObject):
     """Optional capabilities of the machine."""
 
     hibernation_enabled: bool | None = bool_field("hibernationEnabled")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageReference(JsonObject):
-    """The image that the machine was created from."""
-
-    community_gallery_image_id: str | None = text_field("communityGalleryImageId")
-    exact_version: str | None = text_field("exactVersion")
-    id: str | None = text_field("id")
-    offer: str | None = text_field("offer")
-    publisher: str | None = text_field("publisher")
-    shared_gallery_image_id: str | None = text_field("sharedGalleryImageId")
-    sku: str | None = text_field("sku")
-    version: str | None = text_field("version")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskFile(JsonObject):
-    """A virtual hard disk file in a storage account."""
-
-    uri: str | None = text_field("uri")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManagedDisk(JsonObject):
-    """A managed disk."""
-
-    id: str | None = text_field("id")
-    storage_account_type: str | None = text_field("storageAccountType")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskEncryptionKey(JsonObject):
-    """The Key Vault secret that encrypts a disk."""
-
-    secret_url: str | None = text_field("secretUrl")
-    source_vault: Reference = object_field("sourceVault", Reference)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyEncryptionKey(JsonObject):
-    """The Key Vault key that encrypts the disk encryption key."""
-
-    key_url: str | None = text_field("keyUrl")
-    source_vault: Reference = object_field("sourceVault", Reference)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncryptionSettings(JsonObject):
-    """Encryption settings of a disk."""
-
-    disk_encryption_key: DiskEncryptionKey = object_field("diskEncryptionKey", DiskEncryptionKey)
-    enabled: bool | None = bool_field("enabled")
-    key_encryption_key: KeyEncryptionKey = object_field("keyEncryptionKey", KeyEncryptionKey)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiffDiskSettings(JsonObject):
-    """The placement of an ephemeral disk."""
-
-    option: str | None = text_field("option")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Disk(JsonObject):
-    caching: str | None = text_field("caching")
-    create_option: str | None = text_field("createOption")
-    diff_disk_settings: DiffDiskSettings = object_field("diffDiskSettings", DiffDiskSettings)
-    disk_size_gb: int | None = int_field("diskSizeGB")
-    image: DiskFile = object_field("image", DiskFile)
-    managed_disk: ManagedDisk = object_field("managedDisk", ManagedDisk)
-    name: str | None = text_field("name")
-    vhd: DiskFile = object_field("vhd", DiskFile)
-    write_accelerator_enabled: bool | None = bool_field("writeAcceleratorEnabled")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OsDisk(_Disk):
-    """The operating system disk; its size is in GiB."""
-
-    encryption_settings: EncryptionSettings = object_field("encryptionSettings", EncryptionSettings)
-    os_type: str | None = text_field("osType")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataDisk(_Disk):
-    """A data disk; its size is in GiB, its capacity in bytes."""
-
-    bytes_per_second_throttle: int | None = int_field("bytesPerSecondThrottle")
-    disk_capacity_bytes: int | None = int_field("diskCapacityBytes")
-    is_shared_disk: bool | None = bool_field("isSharedDisk")
-    is_ultra_disk: bool | None = bool_field("isUltraDisk")
-    lun: int | None = int_field("lun")
-    ops_per_second_throttle: int | None = int_field("opsPerSecondThrottle")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceDisk(JsonObject):
-    """The local temporary disk; its size is in kB."""
-
-    size: int | None = int_field("size")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorageProfile(JsonObject):
-    """The disks and the image of the machine."""
-
-    data_disks: tuple[DataDisk, ...] = list_field("dataDisks", DataDisk)
-    image_reference: ImageReference = object_field("imageReference", ImageReference)
-    os_disk: OsDisk = object_field("osDisk", OsDisk)
-    resource_disk: ResourceDisk = object_field("resourceDisk", ResourceDisk)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tag(JsonObject):
     """A tag of ``tagsList``."""
 
@@ -193,18 +104,20 @@ class Tag(JsonObject):
     value: str | None = text_field("value")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Compute(JsonObject):
     """The properties and the location of the machine.
 
-    `custom_data` and `user_data` (base64) may contain secrets; the repr omits them.
+    `custom_data` and `user_data` may contain secrets: neither the repr nor `dataclasses.asdict` has
+    them.
     """
+
+    SECRETS = frozenset({"customData", "userData"})
 
     additional_capabilities: AdditionalCapabilities = object_field(
         "additionalCapabilities", AdditionalCapabilities
     )
     az_environment: str | None = text_field("azEnvironment")
-    custom_data: str | None = text_field("customData", in_repr=False)
     eviction_policy: str | None = text_field("evictionPolicy")
     extended_location: ExtendedLocation = object_field("extendedLocation", ExtendedLocation)
     host: Reference = object_field("host", Reference)
@@ -238,7 +151,6 @@ class Compute(JsonObject):
     system_fault_domain: int | None = int_field("systemFaultDomain")
     tags_text: str | None = text_field("tags")
     tags_list: tuple[Tag, ...] = list_field("tagsList", Tag)
-    user_data: str | None = text_field("userData", in_repr=False)
     version: str | None = text_field("version")
     virtual_machine_scale_set: Reference = object_field("virtualMachineScaleSet", Reference)
     vm_id: str | None = text_field("vmId")
@@ -249,9 +161,29 @@ class Compute(JsonObject):
     @property
     def tags(self) -> dict[str, str]:
         """The tags by name: from ``tagsList``, or from ``tags`` before API version 2019-06-04."""
-        if "tagsList" in self.raw:
+        if self.tags_list:
             return {tag.name: tag.value or "" for tag in self.tags_list if tag.name}
         return parse_tags(self.tags_text or "")
+
+    @property
+    def scale_set(self) -> ScaleSet | None:
+        """The scale set of the machine, whichever field names it; None if there is none."""
+        path = (self.resource_id or "").split("/")
+        if len(path) > _INSTANCE and path[_SET - 1].lower() == "virtualmachinescalesets":
+            return ScaleSet(path[_SET], "/".join(path[: _SET + 1]), path[_INSTANCE])
+        set_id = self.virtual_machine_scale_set.id
+        name = self.vm_scale_set_name or (set_id or "").rpartition("/")[2]
+        return ScaleSet(name, set_id) if name else None
+
+    @property
+    def custom_data(self) -> str | None:
+        """The custom data in base64; it may contain secrets."""
+        return to_text(self.raw.get("customData"))
+
+    @property
+    def user_data(self) -> str | None:
+        """The user data in base64; it may contain secrets."""
+        return to_text(self.raw.get("userData"))
 
     @property
     def user_data_bytes(self) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ..._core.failure import Malformed, Reason
@@ -23,7 +23,7 @@ from .json_object import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IpAddress(JsonObject):
     """An IP address. Public addresses of Standard SKU are in the load balancer document only."""
 
@@ -31,7 +31,7 @@ class IpAddress(JsonObject):
     public_ip_address: str | None = text_field("publicIpAddress")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subnet(JsonObject):
     """A subnet; its prefix is the number of bits."""
 
@@ -43,7 +43,7 @@ def _to_items(value: object, path: str) -> tuple[Any, ...]:
     return tuple(item for _, item in list_items(value, path))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IpConfiguration(JsonObject):
     """The addresses and subnets of an interface for one IP version; blocks as in the document."""
 
@@ -52,7 +52,7 @@ class IpConfiguration(JsonObject):
     subnets: tuple[Subnet, ...] = list_field("subnet", Subnet)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Interface(JsonObject):
     """A network interface."""
 
@@ -61,14 +61,14 @@ class Interface(JsonObject):
     mac_address: str | None = converted_field("macAddress", to_mac_address, None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Network(JsonObject):
     """The network interfaces of the machine."""
 
     interfaces: tuple[Interface, ...] = list_field("interface", Interface)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Instance(JsonObject):
     """The document of ``/metadata/instance``."""
 
@@ -104,15 +104,12 @@ def partial_document(missing: str) -> Malformed:
     )
 
 
-_COMPUTE_FIELDS = frozenset(each.metadata["json"] for each in fields(Compute) if each.metadata)
-
-
 def instance_from_json(document: object) -> Instance:
     """Return the typed form of an instance document, or of a compute document alone."""
     if not isinstance(document, Mapping):
         raise wrong_type(document, "", "an object")
     if document.keys() & {"compute", "network"}:
         return Instance.parse(document)
-    if document.keys() & _COMPUTE_FIELDS:
-        return Instance(raw=document, compute=Compute.parse(document, "compute"))
+    if document.keys() & Compute.names():
+        return Instance.with_raw(document, compute=Compute.parse(document, "compute"))
     raise Malformed("not an instance document: it has neither compute nor network")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from ..._core.failure import Malformed, sanitize
 
@@ -28,24 +29,62 @@ _MAX_ITEMS = 10_000
 N = TypeVar("N", bound="JsonObject")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonObject:
+class _WithRaw:
+    # Not a field: dataclasses.asdict would return it for each object, with its secrets.
+    __slots__ = ("raw",)
+    raw: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class JsonObject(_WithRaw):
     """An object of a document. It is false if none of its fields is set.
+
+    `dataclasses.asdict` returns typed values only, without `raw` and without `SECRETS`.
 
     Attributes:
         raw: the object as the service wrote it, unknown fields included.
     """
 
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    SECRETS: ClassVar[frozenset[str]] = frozenset()
+    """JSON names of properties that may be secret, and are therefore not fields."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "raw", {})
 
     def __bool__(self) -> bool:
-        return any(getattr(self, each.name) for each in fields(self) if each.metadata)
+        return any(self._values().values())
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.raw == other.raw and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values().values()))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(self.with_raw, self.raw, **self._values()), ()
+
+    def _values(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Return the JSON names of the known fields."""
+        return cls.SECRETS | {each.metadata["json"] for each in fields(cls)}
 
     @property
     def extra(self) -> dict[str, Any]:
         """Fields that this version of the library does not know, as the service wrote them."""
-        known = {each.metadata["json"] for each in fields(self) if each.metadata}
+        known = self.names()
         return {name: value for name, value in self.raw.items() if name not in known}
+
+    @classmethod
+    def with_raw(cls, raw: Mapping[str, Any], **values: Any) -> Self:
+        """Create the object from its typed values."""
+        created = cls(**values)
+        object.__setattr__(created, "raw", raw)
+        return created
 
     @classmethod
     def parse(cls, document: object, path: str = "") -> Self:
@@ -57,9 +96,9 @@ class JsonObject:
         values = {
             each.name: each.metadata["convert"](document[name], f"{path}/{name}")
             for each in fields(cls)
-            if each.metadata and (name := each.metadata["json"]) in document
+            if (name := each.metadata["json"]) in document
         }
-        return cls(raw=document, **values)
+        return cls.with_raw(document, **values)
 
 
 def is_empty(value: object) -> bool:
@@ -73,9 +112,9 @@ def wrong_type(value: object, path: str, expected: str) -> Malformed:
     return Malformed(f"{where} is a JSON {type(value).__name__}; expected {expected}")
 
 
-def text_field(json: str, *, in_repr: bool = True) -> str | None:
+def text_field(json: str) -> str | None:
     """Declare a text field; an empty text is None."""
-    return field(default=None, repr=in_repr, metadata={"json": json, "convert": to_text})
+    return converted_field(json, to_text, None)
 
 
 def int_field(json: str) -> int | None:

@@ -17,7 +17,7 @@ def _to_address(value: object, path: str) -> str | None:
     return text.removeprefix("[").removesuffix("]") or None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frontend(JsonObject):
     """A public IP address and the private address that it forwards to."""
 
@@ -25,7 +25,7 @@ class Frontend(JsonObject):
     private_ip_address: str | None = converted_field("privateIpAddress", _to_address, None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InboundRule(Frontend):
     """A rule that forwards a port to the machine."""
 
@@ -34,7 +34,7 @@ class InboundRule(Frontend):
     protocol: str | None = text_field("protocol")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoadBalancer(JsonObject):
     """The load balancer of the machine; empty and therefore falsy if there is none.
 
