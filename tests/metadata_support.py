@@ -6,8 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import requests
-
 from imds_identity._http.messages import Response
 from imds_identity._http.retry_options import RetryOptions
 from imds_identity._http.runner import ExchangeRunner
@@ -172,10 +170,4 @@ def client_of(emulator: Emulator, **arguments: Any) -> MetadataClient:
 
 def trust_arguments(emulator: Emulator) -> dict[str, Any]:
     """Return the arguments that verify the emulator's documents."""
-    url = f"{emulator.endpoint}/emulator/attested/intermediate.cer"
-    issuer = requests.get(url, headers={"Metadata": "true"}, timeout=10).content
-    return {
-        "ca_file": emulator.attested_root_file,
-        "intermediates": [issuer],
-        "offline": True,
-    }
+    return {"ca_file": emulator.attested_ca_file, "offline": True}

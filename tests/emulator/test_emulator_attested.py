@@ -111,6 +111,16 @@ def test_intermediate_is_available_as_a_file(start_emulator: Start, http: reques
     assert intermediate == x509.load_der_x509_certificate(served)
 
 
+def test_one_file_has_the_root_and_the_intermediate(
+    start_emulator: Start, http: requests.Session
+) -> None:
+    emulator = start_emulator()
+    both = Path(emulator.attested_ca_file).read_bytes()
+    files = (emulator.attested_root_file, emulator.attested_intermediate_file)
+    assert both == b"".join(Path(file).read_bytes() for file in files)
+    assert http.get(emulator.endpoint + "/emulator/attested/ca.pem").content == both
+
+
 def test_certificate_requests_are_not_limited_and_use_no_fault_of_documents(
     start_emulator: Start, get: Send, http: requests.Session
 ) -> None:
@@ -186,6 +196,18 @@ def test_document_can_have_each_defect(
     assert len(pkcs7.load_der_pkcs7_certificates(signature_of(get_defective("decoy-signer")))) == 2
     with pytest.raises(ValueError, match="document"):
         emulator.fault(category="attested", document="nice")
+
+
+def test_document_of_a_classic_vm_has_a_vm_id_and_a_nonce_only(
+    start_emulator: Start, get: Send
+) -> None:
+    emulator = start_emulator()
+    emulator.fault(category="attested", document="classic", times=1)
+    content = content_of(get(emulator, PATH, api_version="2020-09-01", nonce="12"))
+    assert content.pop("plan") == {"name": "", "product": "", "publisher": ""}
+    assert content.pop("timeStamp") == {"createdOn": "", "expiresOn": ""}
+    values = {name: value for name, value in content.items() if value}
+    assert values == {"nonce": "12", "vmId": emulator.machine.vm_id}
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")

@@ -158,6 +158,18 @@ def test_arc_server_has_an_instance_document(start_emulator: Start, get: Send) -
     assert "/Microsoft.HybridCompute/machines/" in compute["resourceId"]
 
 
+@pytest.mark.parametrize("part", ["compute", "network"])
+def test_part_of_the_document_can_be_missing(start_emulator: Start, get: Send, part: str) -> None:
+    emulator = start_emulator()
+    emulator.fault(category="instance", document=f"without-{part}")
+    other = {"compute": "network", "network": "compute"}[part]
+    path = "/metadata/instance"
+    assert set(get(emulator, path, api_version="2021-02-01").json()) == {other}
+    assert get(emulator, f"{path}/{part}", api_version="2021-02-01").status_code == 404
+    extended = get(emulator, path, api_version="2021-02-01", extended="true")
+    assert extended.status_code == 500
+
+
 def test_other_fields_of_the_document_can_be_set(start_emulator: Start, get: Send) -> None:
     machine = Machine(compute={"osProfile": {"adminUsername": "me"}, "sku": "own"})
     compute = get(start_emulator(machine=machine), PATH, api_version=NEWEST).json()["compute"]

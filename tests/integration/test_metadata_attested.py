@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_identity.emulator import Emulator, Machine
-from imds_identity.metadata import errors
+from imds_identity.metadata import errors, verify_attested_document
 from metadata_support import client_of, trust_arguments
 
 if TYPE_CHECKING:
@@ -64,9 +65,23 @@ def test_an_attested_document_is_fetched_and_verified(
     assert len(proof.nonce) == 10
     with pytest.raises(errors.MissingIntermediateError):
         client.attested_document(nonce="abc", ca_file=emulator.attested_root_file)
+    intermediate = Path(emulator.attested_intermediate_file).read_bytes()
     with pytest.raises(errors.UnknownRootError):
-        client.attested_document(
-            intermediates=trust_arguments(emulator)["intermediates"], offline=True
+        client.attested_document(intermediates=[intermediate], offline=True)
+
+
+def test_a_document_of_a_classic_vm_is_verified_with_its_nonce(
+    start_emulator: Callable[..., Emulator],
+) -> None:
+    emulator = start_emulator()
+    emulator.fault(category="attested", document="classic")
+    client = client_of(emulator)
+    proof = client.attested_document(**trust_arguments(emulator))
+    assert (proof.vm_id, proof.subscription_id) == (emulator.machine.vm_id, None)
+    assert (proof.created_on, proof.expires_on, bool(proof.plan)) == (None, None, False)
+    with pytest.raises(errors.MalformedDocumentError, match="verify it with a nonce"):
+        verify_attested_document(
+            client.attested_signature(), nonce=None, **trust_arguments(emulator)
         )
     with pytest.raises(ValueError, match="printable ASCII"):
         client.attested_document(nonce="a\tb")

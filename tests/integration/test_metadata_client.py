@@ -216,6 +216,27 @@ def test_unsupported_categories_on_azure_arc_raise(
     assert client.instance() is client.instance()  # the document is whole without a network
 
 
+@pytest.mark.parametrize("part", ["compute", "network"])
+def test_a_partial_document_is_requested_again(
+    start_emulator: Callable[..., Emulator], part: str
+) -> None:
+    emulator = start_emulator()
+    emulator.fault(category="instance", document=f"without-{part}", times=1)
+    client = client_of(emulator)
+    assert client.instance().compute.vm_id == emulator.machine.vm_id
+    assert client.network().interfaces
+    assert [request.query.get("extended") for request in emulator.requests] == [None, "true"]
+    emulator.fault(category="instance", document=f"without-{part}")
+    with pytest.raises(errors.MetadataRefusedError, match="HTTP 500"):
+        client.instance(refresh=True, retry=False)
+
+
+def test_an_event_is_approved_with_an_old_version(start_emulator: Callable[..., Emulator]) -> None:
+    emulator = start_emulator(newest_version="2019-08-15")
+    client_of(emulator).start(emulator.schedule_event("Reboot"))
+    assert emulator.events[0].status == "Started"
+
+
 def test_scheduled_events_are_fetched_and_started(start_emulator: Callable[..., Emulator]) -> None:
     emulator = start_emulator()
     client = client_of(emulator)

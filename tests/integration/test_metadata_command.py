@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests
 
 from imds_identity.emulator import Emulator, Machine
 
@@ -123,16 +122,18 @@ class TestMetadata:
 
 class TestAttested:
     @pytest.fixture
-    def trust(self, start_emulator: Callable[..., Emulator], tmp_path: Path) -> list[str]:
+    def trust(self, start_emulator: Callable[..., Emulator]) -> list[str]:
+        return ["--ca-file", start_emulator().attested_ca_file, "--offline"]
+
+    def test_root_and_intermediate_may_be_in_separate_files(
+        self, start_emulator: Callable[..., Emulator], run_cli: Ran
+    ) -> None:
         emulator = start_emulator()
-        url = f"{emulator.endpoint}/emulator/attested/intermediate.cer"
-        (tmp_path / "issuer").write_bytes(
-            requests.get(url, headers={"Metadata": "true"}, timeout=10).content
-        )
-        return [
-            *("--ca-file", str(emulator.attested_root_file)),
-            *("--intermediate", str(tmp_path / "issuer"), "--offline"),
-        ]
+        flags = ("--intermediate", emulator.attested_intermediate_file, "--offline")
+        root = emulator.attested_root_file
+        assert run_cli("attested", "--ca-file", root, *flags)[0] == 0
+        assert run_cli("attested", "--root", root, *flags)[0] == 0
+        assert run_cli("attested", "--root", root, "--offline")[0] == 5
 
     def test_own_document_is_fetched_and_verified(self, trust: list[str], run_cli: Ran) -> None:
         status, out, err = run_cli("attested", "--nonce", "abc", *trust)

@@ -545,7 +545,7 @@ def test_malformed_signed_content_is_refused(
 def test_a_document_of_a_classic_vm_without_times_requires_a_nonce(
     document_factory: DocumentFactory, root_file: str
 ) -> None:
-    empty: list[Any] = [{}, None, ""]
+    empty: list[Any] = [{}, None, "", {"createdOn": "", "expiresOn": ""}]
     for times in empty:
         document = document_factory.document(signed=content(timeStamp=times))
         verified = verify(document_factory, document, root_file)

@@ -172,7 +172,12 @@ class Emulator:
         """The path of the intermediate certificate, for clients that do not fetch it by AIA."""
         return self._attested_files()[1]
 
-    def _attested_files(self) -> tuple[str, str]:
+    @property
+    def attested_ca_file(self) -> str:
+        """The path of both certificates, for ``ca_file`` and ``attested --ca-file``."""
+        return self._attested_files()[2]
+
+    def _attested_files(self) -> tuple[str, str, str]:
         files = self._require_running().attested_files()
         if files is None:
             raise RuntimeError(f"The profile {self.profile} has no attested documents.")

@@ -120,14 +120,17 @@ class RunningEmulator:
             )
         return self._directory
 
-    def attested_files(self) -> tuple[str, str] | None:
-        """Return PEM files of the root and intermediate of attested documents, if it has them."""
+    def attested_files(self) -> tuple[str, str, str] | None:
+        """Return PEM files for attested documents, if it has them: root, intermediate, both."""
         if self.attested is None:
             return None
         with self._state.lock:
             signer = self.attested.signer
             root = self._certificate_file(ATTESTED_ROOT, signer.root_pem)
-            return str(root), str(self._certificate_file(ATTESTED_CA, signer.intermediate_pem))
+            intermediate = self._certificate_file(ATTESTED_CA, signer.intermediate_pem)
+            both = self.directory() / "attested.pem"
+            both.write_bytes(signer.ca_pem)
+            return str(root), str(intermediate), str(both)
 
     def _certificate_file(self, name: str, data: bytes) -> Path:
         """Return the path of a certificate; write it unless the state directory has it."""

@@ -16,6 +16,9 @@ _DEFECTS = {
     "wrong-nonce": "signs another nonce in the attested document",
     "decoy-signer": "signs the attested document with another key, next to the right certificate",
     "unknown-root": "signs the attested document under an unknown root",
+    "classic": "signs the attested document of a classic VM",
+    "without-compute": "returns the instance document without compute",
+    "without-network": "returns the instance document without network",
 }
 
 

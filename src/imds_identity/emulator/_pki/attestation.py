@@ -77,6 +77,10 @@ class AttestationSigner:
         return pem(self._intermediate.certificate)
 
     @property
+    def ca_pem(self) -> bytes:
+        return self.root_pem + self.intermediate_pem
+
+    @property
     def intermediate_der(self) -> bytes:
         return self._intermediate.certificate.public_bytes(serialization.Encoding.DER)
 

@@ -142,6 +142,7 @@ def vm_routes(state: EmulatorState, documents: attested.AttestedEndpoint) -> Rou
     for path in (attested.INTERMEDIATE_PATH, attested.INTERMEDIATE_PATH + "\n"):
         routes.add(path, "certificates", documents.serve_intermediate)
     routes.add(attested.ROOT_PATH, "certificates", documents.serve_root)
+    routes.add(attested.CA_PATH, "certificates", documents.serve_ca)
     routes.add(load_balancer.PATH, "loadbalancer", load_balancer.LoadBalancerEndpoint(state))
     routes.add(scheduled_events.PATH, "scheduledevents", scheduled_events.EventsEndpoint(state))
     return routes

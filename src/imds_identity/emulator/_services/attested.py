@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PATH = "/metadata/attested/document"
 INTERMEDIATE_PATH = "/emulator/attested/intermediate.cer"
 ROOT_PATH = "/emulator/attested/root.pem"
+CA_PATH = "/emulator/attested/ca.pem"
 INTRODUCED = "2018-10-01"
 _SINCE = {"subscriptionId": "2019-04-30", "sku": "2019-11-01", "licenseType": "2020-09-01"}
 _NONCE = re.compile(r"[ -~]{1,64}")
@@ -61,6 +62,11 @@ class AttestedEndpoint:
         check_method(request)
         return Response(200, self.signer.root_pem, content_type="application/x-pem-file")
 
+    def serve_ca(self, request: Request, _fault: Fault | None) -> Response:
+        """Return the root and the intermediate certificate in PEM."""
+        check_method(request)
+        return Response(200, self.signer.ca_pem, content_type="application/x-pem-file")
+
     def serve_intermediate(self, request: Request, _fault: Fault | None) -> Response:
         """Return the intermediate certificate in DER."""
         check_method(request)
@@ -77,15 +83,22 @@ class AttestedEndpoint:
         if nonce is None:
             # If the request has no nonce, the service uses the time at which the document expires.
             nonce = expires.strftime("%Y%m%d-%H%M%S")
-        content = {
+        times = {"createdOn": _format_time(created), "expiresOn": _format_time(expires)}
+        content: dict[str, object] = {
             "licenseType": compute["licenseType"],
             "nonce": "0" * 10 if defect == "wrong-nonce" else nonce,
             "plan": compute["plan"],
             "sku": compute["sku"],
             "subscriptionId": machine.subscription_id,
-            "timeStamp": {"createdOn": _format_time(created), "expiresOn": _format_time(expires)},
+            "timeStamp": times,
             "vmId": machine.vm_id,
         }
+        if defect == "classic":
+            content |= {"licenseType": "", "sku": "", "subscriptionId": ""}
+            content |= {
+                "plan": dict.fromkeys(compute["plan"], ""),
+                "timeStamp": dict.fromkeys(times, ""),
+            }
         return {name: content[name] for name in content if _SINCE.get(name, "") <= version}
 
 

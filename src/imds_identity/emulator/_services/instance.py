@@ -165,7 +165,7 @@ class InstanceEndpoint:
         self._state = state
         self._view = view
 
-    def __call__(self, request: Request, _fault: Fault | None) -> Response:
+    def __call__(self, request: Request, fault: Fault | None) -> Response:
         check_request(
             request, introduced=INTRODUCED, supported=self._state.versions, json_only=False
         )
@@ -173,6 +173,9 @@ class InstanceEndpoint:
         if form not in ("json", "text"):
             raise ApiError(400, "Bad request. format must be json or text")
         document = self._document(request.parameter("api-version") or "")
+        is_partial = fault is not None and document.pop(fault.missing_part, None) is not None
+        if is_partial and request.parameter("extended") == "true":
+            raise ApiError(500, "Internal server error. The document is not complete")
         path = request.path[len(PATH) + 1 :]
         try:
             element = element_at(document, path) if path else document

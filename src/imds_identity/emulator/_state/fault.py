@@ -15,7 +15,10 @@ CATEGORIES = (
     "identity", "instance", "versions", "attested", "loadbalancer", "scheduledevents",
     "key-vault", "openid", "certificates",
 )  # fmt: skip
-DOCUMENTS = ("tampered", "expired", "wrong-name", "wrong-nonce", "decoy-signer", "unknown-root")
+DOCUMENTS = (
+    "tampered", "expired", "wrong-name", "wrong-nonce", "decoy-signer", "unknown-root", "classic",
+    "without-compute", "without-network",
+)  # fmt: skip
 _LEGS = ("challenge", "answer")
 
 
@@ -48,7 +51,9 @@ class Fault:
         token_lifetime: seconds until the returned token expires; zero or less for an expired one.
         document: the defect of an attested document: ``tampered``, ``expired``, ``wrong-name``,
             ``wrong-nonce``, ``decoy-signer`` (signed with another key, but accompanied by the
-            right signer's certificate) or ``unknown-root``.
+            right signer's certificate), ``unknown-root`` or ``classic`` (of a classic VM: only
+            vmId and nonce have values); or of the instance document: ``without-compute`` or
+            ``without-network``, unless the request has ``extended=true``, which then fails.
 
     Raises:
         ValueError: if an attribute is not valid; the message names it.
@@ -147,6 +152,11 @@ class Fault:
             else:
                 parts.append(name if value is True else f"{name}={value}")
         return " ".join(parts)
+
+    @property
+    def missing_part(self) -> str:
+        """The part that the instance document lacks; empty if it lacks none."""
+        return (self.document or "").partition("without-")[2]
 
     def replaces_answer(self) -> bool:
         """Return whether it replaces the whole response, so that no endpoint must be called."""
