@@ -237,6 +237,23 @@ def test_missing_response_ends_a_chain(name: str) -> None:
     assert failure.reason is Reason.NO_RESPONSE
 
 
+@NAMES
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (200, "<html>log in</html>", Reason.WRONG_SERVICE),
+        (200, "", Reason.WRONG_SERVICE),
+        (302, "", Reason.REDIRECT),
+    ],
+)
+def test_response_of_another_program_ends_a_chain(
+    responses: ResponseFactory, name: str, status: int, body: str, reason: Reason
+) -> None:
+    failure = failure_of(steps(name), responses.raw(status, body, content_type="text/html"))
+    assert isinstance(failure, Refused)
+    assert (failure.status, failure.reason) == (status, reason)
+
+
 def test_untrusted_certificate_ends_a_chain() -> None:
     error = Unavailable("TLS certificate verification failed", "", reason=Reason.TLS)
     failure = failure_of(steps("app-service"), error)
@@ -518,7 +535,7 @@ def test_other_certificate_gets_no_secret(fabric: Any, monkeypatch: pytest.Monke
 def test_secret_of_service_fabric_is_not_sent_to_a_redirect(fabric: Any) -> None:
     other = fabric(raw_token("t"))
     fabric(f"HTTP/1.1 307 x\r\nLocation: {other.url}\r\n\r\n".encode())
-    with pytest.raises(Unavailable, match="redirect"):
+    with pytest.raises(Refused, match="redirect"):
         fetched()
     assert other.requests == []
 

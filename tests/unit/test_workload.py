@@ -183,8 +183,14 @@ def test_refusal_of_entra_id_is_shown_and_not_retried(
     assert "AZURE_TENANT_ID" in str(failure)
 
 
-def test_a_redirect_is_not_followed(responses: ResponseFactory) -> None:
-    assert "redirect" in str(failure_of(steps(), responses.raw(307, location="https://other")))
+@pytest.mark.parametrize(
+    ("status", "reason"), [(307, Reason.REDIRECT), (200, Reason.WRONG_SERVICE)]
+)
+def test_response_of_another_program_ends_a_chain(
+    responses: ResponseFactory, status: int, reason: Reason
+) -> None:
+    failure = failure_of(steps(), responses.raw(status, "<html>", location="https://other"))
+    assert (type(failure), failure.status, failure.reason) == (Refused, status, reason)
 
 
 def test_refused_connections_are_retried_for_ten_seconds_and_then_end_a_chain() -> None:

@@ -13,12 +13,15 @@ from .token_parsing import fields_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeVar
 
     from .._core.identity import Identity
     from .._core.token_request import TokenRequest
     from .._core.token_response import Fields
     from .._http.exchange import Steps
     from .._http.messages import Response
+
+    T = TypeVar("T")
 
 # The fields in which a response repeats the selector of its request.
 _ECHO_FIELDS = {
@@ -33,6 +36,11 @@ _UNKNOWN_RESOURCE = ("AADSTS500011", "AADSTS650057")
 _DELETED = ("AADSTS700016", "AADSTS7000112")
 # Of a VM; of App Service and Service Fabric; of Container Instances on Windows.
 _NO_IDENTITY = ("not found", "not_found", "identity found", "notfound", "notdefined")
+_NO_RESPONSE_OF_SERVICE = frozenset(
+    {
+        Reason.UNREACHABLE, Reason.NO_RESPONSE, Reason.TLS, Reason.WRONG_SERVICE, Reason.REDIRECT,
+    }
+)  # fmt: skip
 
 
 def check_identity(response: Response, identity: Identity, *, required: bool) -> None:
@@ -87,17 +95,19 @@ def _canonical(value: str) -> str:
     return ascii_lower(value).strip("/")
 
 
-def response_of_named_service(steps: Steps[Response]) -> Steps[Response]:
-    """Return the response that ``steps`` return. Without one, the failure ends a chain.
+def from_existing_service(steps: Steps[T]) -> Steps[T]:
+    """Return the result of ``steps``. Without a response of the service, the failure ends a chain.
 
     The service certainly exists, so its identity must not be replaced by another one.
     """
     try:
         return (yield from steps)
     except Unavailable as failure:
-        if failure.reason not in (Reason.UNREACHABLE, Reason.NO_RESPONSE, Reason.TLS):
+        if failure.reason not in _NO_RESPONSE_OF_SERVICE:
             raise
-        raise Refused(failure.problem, failure.hint, reason=failure.reason) from None
+        raise Refused(
+            failure.problem, failure.hint, reason=failure.reason, status=failure.status
+        ) from None
 
 
 def refusal(response: Response, token_request: TokenRequest) -> Failure:

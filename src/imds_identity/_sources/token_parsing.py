@@ -84,7 +84,7 @@ def fields_of(response: Response) -> Fields:
         raise Unavailable(
             f"the response is not JSON: {response.content}",
             "It did not come from a token service but from another program at this address, such "
-            "as a captive portal or a proxy: no managed identity is available here.",
+            "as a captive portal or a proxy.",
             reason=Reason.WRONG_SERVICE,
             status=response.status,
         )

@@ -17,7 +17,7 @@ from .._http.local_errors import local_failure
 from .._http.messages import Request, Response
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
-from .refusals import reason_of, refusal, response_of_named_service
+from .refusals import from_existing_service, reason_of, refusal
 from .token_parsing import token_from
 
 TYPE_CHECKING = False
@@ -67,7 +67,7 @@ def exchange(
         request = _request(authority, token_request, assertion)
         request.server_tls = server_tls
         # A pod's network may start later than its program, for example in a service mesh.
-        steps = with_retries(
+        responses = with_retries(
             request,
             random,
             unreachable_hint=f"{variable} points to this endpoint: correct or unset it, or try "
@@ -75,14 +75,21 @@ def exchange(
             rules=spec.retry_rules,
             retry_options=retry_options,
         )
-        response = yield from response_of_named_service(steps)
-        if response.status != 200:
-            raise _refusal(spec, response, token_request)
-        return token_from(response, random())
+        steps = _token(spec, responses, token_request, random)
+        return (yield from from_existing_service(steps))
     except Failure as failure:
         # The service may echo what it received. The runner knows the secrets of headers only.
         failure.redact(assertion)
         raise
+
+
+def _token(
+    spec: HostSpec, steps: Steps[Response], token_request: TokenRequest, random: Random
+) -> Steps[Token]:
+    response = yield from steps
+    if response.status != 200:
+        raise _refusal(spec, response, token_request)
+    return token_from(response, random())
 
 
 def read_assertion(path: str) -> Secret:

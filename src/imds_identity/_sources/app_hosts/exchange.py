@@ -16,10 +16,10 @@ from ..._http.retry import with_retries
 from ..._http.retry_options import DEFAULT_RETRY, RetryOptions
 from ..refusals import (
     check_identity,
+    from_existing_service,
     not_assigned,
     reason_of,
     refusal,
-    response_of_named_service,
 )
 from ..token_parsing import token_from
 
@@ -69,6 +69,18 @@ def exchange(
         if token_request.refused is not None:
             query = {"token_sha256_to_refresh": _sha256(token_request.refused)}
             request.url = url_with(request.url, query)
+    steps = _token(spec, request, token_request, random, retry_options, replaced_secret)
+    return (yield from from_existing_service(steps))
+
+
+def _token(
+    spec: AppHostSpec,
+    request: Request,
+    token_request: TokenRequest,
+    random: Random,
+    retry_options: RetryOptions,
+    replaced_secret: Callable[[], Secret | None] | None,
+) -> Steps[Token]:
     response = yield from _response(spec, request, random, retry_options)
     new_secret = replaced_secret() if response.status in _UNAUTHORIZED and replaced_secret else None
     if new_secret is not None:
@@ -83,7 +95,7 @@ def exchange(
 def _response(
     spec: AppHostSpec, request: Request, random: Random, retry_options: RetryOptions
 ) -> Steps[Response]:
-    steps = with_retries(
+    return with_retries(
         request,
         random,
         unreachable_hint=f"{spec.endpoint_variable} points to this endpoint: correct or "
@@ -92,7 +104,6 @@ def _response(
         retry_options=retry_options,
         is_final=spec.is_final,
     )
-    return (yield from response_of_named_service(steps))
 
 
 def _request(

@@ -12,7 +12,7 @@ from ..._core.failure import Failure, Reason, Refused, SecretUnreadable, Unavail
 from ..._http.messages import Request, Response, url_with
 from ..._http.retry import with_retries
 from ..._http.retry_options import DEFAULT_RETRY, RetryOptions
-from ..refusals import check_identity, refusal, response_of_named_service
+from ..refusals import check_identity, from_existing_service, refusal
 from ..token_parsing import token_from
 
 TYPE_CHECKING = False
@@ -83,7 +83,7 @@ def exchange(
         is_final=_is_not_assigned,
     )
     steps = _authenticated_response(request, token_request, auth_for, send)
-    response = yield from (response_of_named_service(steps) if is_named else steps)
+    response = yield from (from_existing_service(steps) if is_named else steps)
     if response.status != 200:
         raise _refusal(response, token_request)
     check_identity(response, token_request.identity, required=True)
@@ -100,7 +100,7 @@ def _authenticated_response(
         auth = auth_for(_realm(challenge))
         # The challenge shows that the agent exists.
         steps = send(Request(request.url, request.headers, auth=auth))
-        response = yield from response_of_named_service(steps)
+        response = yield from from_existing_service(steps)
         if response.status != 401 or not remaining:
             return response
     raise AssertionError("unreachable")
