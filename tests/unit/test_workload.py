@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import logging
@@ -181,6 +182,18 @@ def test_refusal_of_entra_id_is_shown_and_not_retried(
     assert isinstance(failure, Refused)
     assert "invalid_client: AADSTS7000215" in str(failure)
     assert "AZURE_TENANT_ID" in str(failure)
+
+
+@pytest.mark.parametrize("claim", ["appid", "azp"])
+def test_token_of_another_client_is_discarded(responses: ResponseFactory, claim: str) -> None:
+    def token(client: str) -> str:
+        payload = base64.urlsafe_b64encode(json.dumps({claim: client}).encode())
+        return f"eyJhbGciOiJub25lIn0.{payload.decode().rstrip('=')}.c2ln"
+
+    own, other = token("CLIENT"), token("another")
+    assert steps().finish(entra(responses, access_token=own)).value == own
+    failure = failure_of(steps(), entra(responses, access_token=other))
+    assert (type(failure), failure.reason) == (Malformed, Reason.IDENTITY_MISMATCH)
 
 
 @pytest.mark.parametrize(

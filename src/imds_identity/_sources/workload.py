@@ -17,7 +17,7 @@ from .._http.local_errors import local_failure
 from .._http.messages import Request, Response
 from .._http.retry import with_retries
 from .._http.retry_options import DEFAULT_RETRY, RetryOptions
-from .refusals import from_existing_service, reason_of, refusal
+from .refusals import check_identity, from_existing_service, reason_of, refusal
 from .token_parsing import token_from
 
 TYPE_CHECKING = False
@@ -89,6 +89,7 @@ def _token(
     response = yield from steps
     if response.status != 200:
         raise _refusal(spec, response, token_request)
+    check_identity(response, token_request.identity, required=False)
     return token_from(response, random())
 
 
