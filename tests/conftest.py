@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from imds_identity.emulator import Emulator
 
+# Without bytecode, every worker and every process that a test starts would compile all modules.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # No deadline: the duration of an example depends on the load of the machine.
 settings.register_profile("usual", deadline=None, max_examples=40)
 settings.register_profile("thorough", deadline=None, max_examples=300)
