@@ -6,15 +6,19 @@ import ast
 import importlib
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import imds_identity
 from imds_identity.cli import COMMANDS, load_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 SOURCE = Path(imds_identity.__file__).parent
 
@@ -60,6 +64,22 @@ def package_of(name: str) -> str:
     return name.split(".")[1]
 
 
+CLIENT = [name for name in MODULES if package_of(name) != INDEPENDENT]
+
+
+def violations(found: Callable[[str], object], names: Iterable[str] = MODULES) -> dict[str, object]:
+    """What ``found`` returns for each module where that is not empty.
+
+    A test for each module would take longer to collect than to run.
+    """
+    return {name: problem for name in names if (problem := found(name))}
+
+
+@cache
+def syntax_tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text())
+
+
 @cache
 def imports(name: str) -> frozenset[str]:
     """Absolute names of everything that a module imports, wherever in it and for whatever use.
@@ -68,7 +88,7 @@ def imports(name: str) -> frozenset[str]:
     """
     found: set[str] = set()
     package = name.split(".")[:-1]
-    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+    for node in ast.walk(syntax_tree(name)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -99,39 +119,42 @@ def imported_packages(name: str) -> set[str]:
     return {package_of(module) for module in imported_modules(name)} - {package_of(name)}
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_go_down(name: str) -> None:
+def imports_from_above(name: str) -> set[str]:
     below = {package for package in LAYER if LAYER[package] < LAYER[package_of(name)]}
     allowed = {"_version"} if package_of(name) == INDEPENDENT else below
-    assert imported_packages(name) <= allowed
+    return imported_packages(name) - allowed
+
+
+def test_imports_go_down() -> None:
+    assert violations(imports_from_above) == {}
 
 
 def test_modules_do_not_import_each_other_in_a_cycle() -> None:
     TopologicalSorter({name: imported_modules(name) for name in MODULES}).prepare()
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_is_short(name: str) -> None:
-    assert len(MODULES[name].read_text().splitlines()) <= LONGEST_MODULE
+def test_modules_are_short() -> None:
+    lines = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    assert {name: number for name, number in lines.items() if number > LONGEST_MODULE} == {}
 
 
-@pytest.mark.parametrize("package", sorted({path.parent for path in MODULES.values()} - {SOURCE}))
-def test_a_package_has_few_modules_besides_one_per_command(package: Path) -> None:
+def test_packages_have_few_modules_besides_one_per_command() -> None:
     commands = {load_command(name).__name__ for name in COMMANDS}
-    names = [
-        path.stem
-        for path in package.glob("*.py")
-        if path.name != "__init__.py"
-        and ".".join(("imds_identity", *path.relative_to(SOURCE).with_suffix("").parts))
-        not in commands
+    parents = [
+        path.parent
+        for name, path in MODULES.items()
+        if path.name != "__init__.py" and path.parent != SOURCE and name not in commands
     ]
-    assert len(names) <= MOST_MODULES
+    assert {path: n for path, n in Counter(parents).items() if n > MOST_MODULES} == {}
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_few_packages_import_azure_core(name: str) -> None:
-    if package_of(name) not in MAY_IMPORT_AZURE_CORE:
-        assert not {module for module in imports(name) if module.startswith("azure.")}
+def azure_imports(name: str) -> set[str]:
+    return {module for module in imports(name) if module.startswith("azure.")}
+
+
+def test_few_packages_import_azure_core() -> None:
+    others = [name for name in MODULES if package_of(name) not in MAY_IMPORT_AZURE_CORE]
+    assert violations(azure_imports, others) == {}
 
 
 @pytest.mark.parametrize(
@@ -141,26 +164,27 @@ def test_few_packages_import_azure_core(name: str) -> None:
         ("imds_identity._platform.environment", {"os.environ", "os.getenv"}),
     ],
 )
-@pytest.mark.parametrize("name", [name for name in MODULES if package_of(name) != INDEPENDENT])
-def test_time_and_the_environment_are_read_in_one_module_each(
-    name: str, reader: str, read: set[str]
-) -> None:
-    if name == reader:
-        return
-    used = {
+def test_time_and_the_environment_are_read_in_one_module_each(reader: str, read: set[str]) -> None:
+    others = [name for name in CLIENT if name != reader]
+    assert violations(lambda name: read & names_used(name), others) == {}
+
+
+@cache
+def names_used(name: str) -> frozenset[str]:
+    """The modules and names that a module imports, and their attributes that it uses."""
+    attributes = {
         f"{node.value.id}.{node.attr}"
-        for node in ast.walk(ast.parse(MODULES[name].read_text()))
+        for node in ast.walk(syntax_tree(name))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
     }
-    modules = {module.split(".")[0] for module in imports(name)}
-    assert not read & (used | modules | imports(name))
+    return imports(name) | attributes | {module.split(".")[0] for module in imports(name)}
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_module_that_resets_its_state_in_a_child_also_detects_forks_in_c(name: str) -> None:
+def test_module_that_resets_its_state_in_a_child_also_detects_forks_in_c() -> None:
     """Python runs no fork hooks for them."""
-    used = {each.rpartition(".")[2] for each in imports(name)}
-    assert "reset_in_child" not in used or "detect_fork" in used
+    used = {name: {each.rpartition(".")[2] for each in imports(name)} for name in MODULES}
+    resetting = [name for name in MODULES if "reset_in_child" in used[name]]
+    assert [name for name in resetting if "detect_fork" not in used[name]] == []
 
 
 # gevent and eventlet replace functions and classes of these modules at any time.
@@ -223,12 +247,15 @@ def may_be_replaced(name: str) -> bool:
     return callable(value) and not is_exception and not isinstance(value, int)
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if package_of(name) != INDEPENDENT])
-def test_functions_that_gevent_may_replace_are_looked_up_when_they_are_used(name: str) -> None:
-    """`time.sleep` in a variable since the import would block all green threads."""
+def replaceable_at_import(name: str) -> set[str]:
     at_import = AtImport()
-    at_import.visit(ast.parse(MODULES[name].read_text()))
-    assert not {used for used in at_import.found if may_be_replaced(used)}
+    at_import.visit(syntax_tree(name))
+    return {used for used in at_import.found if may_be_replaced(used)}
+
+
+def test_functions_that_gevent_may_replace_are_looked_up_when_they_are_used() -> None:
+    """`time.sleep` in a variable since the import would block all green threads."""
+    assert violations(replaceable_at_import, CLIENT) == {}
 
 
 @pytest.mark.parametrize(
