@@ -19,10 +19,6 @@ import imds_identity
 if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
 
-pytestmark = pytest.mark.xfail(
-    sys.platform == "win32", reason="known fault: not yet right on Windows", strict=False
-)
-
 PREPARE = """
 import asyncio, pathlib, os, sys, threading
 {imports}

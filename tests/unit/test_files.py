@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -65,6 +65,23 @@ def test_error_names_the_file_and_not_the_draft(tmp_path: Path) -> None:
         write_atomically(str(tmp_path / "directory"), b"")
     assert raised.value.filename == str(tmp_path / "directory")
     assert os.listdir(tmp_path) == ["directory"]
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="renames a file that must not be open")
+def test_modification_time_is_set_after_the_file_was_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows sets it when a file that was written is closed."""
+    utime, path = os.utime, tmp_path / "file"
+
+    def set_time(draft: str, times: tuple[float, float], **options: Any) -> None:
+        os.rename(draft, f"{draft}.renamed")
+        os.rename(f"{draft}.renamed", draft)
+        utime(draft, times, **options)
+
+    monkeypatch.setattr(os, "utime", set_time)
+    write_atomically(str(path), b"content", mtime=1000.0)
+    assert path.stat().st_mtime == 1000
 
 
 @pytest.mark.parametrize("durable", [False, True])

@@ -39,11 +39,6 @@ if TYPE_CHECKING:
     from support import FakeClock, ResponseFactory
 
 
-pytestmark = pytest.mark.xfail(
-    sys.platform == "win32", reason="known fault: not yet right on Windows", strict=False
-)
-
-
 @pytest.fixture
 def shared_cache(tmp_path: Path, clock: FakeClock) -> SharedCache:
     shared_cache = shared_cache_in(tmp_path / "cache", clock)
@@ -112,6 +107,7 @@ class TestRecords:
         sweep_completely(shared_cache)
         assert names(shared_cache) == []
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no time of the last change")
     def test_files_from_before_the_boot_are_removed(
         self, shared_cache: SharedCache, clock: FakeClock
     ) -> None:
@@ -410,7 +406,9 @@ def test_file_from_before_the_boot_has_expired(
 ) -> None:
     boot = clock.wall() - clock.now()
     status: Any = SimpleNamespace(st_mtime=clock.now() + 5, st_ctime=boot - seconds)
-    assert shared_cache._sweeper._has_expired("0" * 40 + ".json", status) is has_expired
+    # On Windows, it is the creation time, possibly that of a file that this one has replaced.
+    expected = has_expired and sys.platform != "win32"
+    assert shared_cache._sweeper._has_expired("0" * 40 + ".json", status) is expected
 
 
 @pytest.mark.parametrize(

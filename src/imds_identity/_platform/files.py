@@ -88,10 +88,10 @@ def _replace(
             if mode == _PRIVATE:
                 _make_private(draft, file.fileno(), inherit_access)
             write_all(file.fileno(), content)
-            if mtime is not None:
-                set_times(file, mtime, mtime)
             if durable:
                 os.fsync(file.fileno())
+        if mtime is not None:  # Windows sets it when a file that was written is closed
+            os.utime(draft, (mtime, mtime), dir_fd=directory)
         if confirm is None or confirm():
             _rename(draft, name, directory)
             is_renamed = True

@@ -148,7 +148,8 @@ class Directory:
     def write(self, name: str, content: bytes, confirm: Callable[[], bool], expiry: float) -> None:
         """Replace a file atomically, if ``confirm`` returns True immediately before that.
 
-        ``expiry`` becomes its modification time (``Clock.now``).
+        ``expiry`` becomes its modification time (``Clock.now``), less a random part of a second:
+        each write must change the status, even if an inode number is used again (as on Windows).
         """
         self.run(self._write, name, content, confirm, expiry)
 
@@ -191,7 +192,7 @@ class Directory:
             inherit_access=True,
             directory=opened.descriptor,
             confirm=confirm,
-            mtime=expiry,
+            mtime=expiry - int.from_bytes(os.urandom(4), "big") / 2**32,
         )
 
     def _set_mtime(self, name: str, moment: float) -> None:

@@ -8,6 +8,7 @@ locked, so that no other process holds it.
 from __future__ import annotations
 
 import os
+import sys
 
 from .lease import LONGEST_LEASE_SECONDS, remove_lock_file
 from .record import DIGEST_LENGTH, LONGEST_LIFE
@@ -70,7 +71,8 @@ class Sweeper:
 
     def _has_expired(self, name: str, status: os.stat_result) -> bool:
         now, wall, expiry = self._clock.now(), self._clock.wall(), status.st_mtime
-        if status.st_ctime < wall - now - _DRAFT_SECONDS:
+        # On Windows, it is the creation time, which may be that of a file that this one replaced.
+        if sys.platform != "win32" and status.st_ctime < wall - now - _DRAFT_SECONDS:
             return True  # from before the boot
         is_record = name.endswith(".json")
         keep = 0.0 if is_record else _KEEP_SECONDS
