@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from .._core import source
 from .._platform import proxy_agent
 from .firmware import firmware
@@ -36,6 +38,10 @@ class ImdsSource(TokenSource):
         from . import imds
 
         del imds
+        if sys.platform == "win32":
+            import ctypes  # the firmware is read with it
+
+            del ctypes
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """Request a token: usually one request."""

@@ -153,7 +153,7 @@ def access_denied(response: Response, path: str) -> Refused:
     """
     user = f"user id {os.geteuid()}" if sys.platform != "win32" else "this user"
     # The agent reads the same link; sys.executable is the script of some programs.
-    link = "/proc/self/exe"
+    link = "/proc/self/exe" if sys.platform == "linux" else ""
     program = os.path.realpath(link if os.path.exists(link) else sys.executable or "unknown")
     if response.status == 403:
         problem = "the VM's access rules deny this process access to the metadata service"

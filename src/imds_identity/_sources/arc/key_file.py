@@ -130,8 +130,9 @@ def _not_a_key_file(
 def _permission_hint() -> str:
     if sys.platform == "win32":
         return (
-            f"Run as a member of Administrators or of the group '{WINDOWS_GROUP}': "
-            f'net localgroup "{WINDOWS_GROUP}" /add USER'
+            f"Only Administrators and the group '{WINDOWS_GROUP}' may read it. Run: "
+            f'net localgroup "{WINDOWS_GROUP}" /add USER (the user of this process), then log in '
+            "again or restart the service."
         )
     return (
         f"Only root and the group '{LINUX_GROUP}' may read it. Run: sudo usermod -aG {LINUX_GROUP} "
