@@ -3,6 +3,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -243,7 +244,7 @@ def test_page_shows_environment_variables_and_identities(
     emulator = start_emulator(profile, admin_port=0)
     text = html.unescape(requests.get(f"{emulator.admin_url}/", timeout=10).text)
     for name, value in emulator.environment().items():
-        assert f"export {name}={value}" in text
+        assert f"export {name}={shlex.quote(value)}" in text
     for identity in emulator.identities:
         assert identity.client_id in text
 
