@@ -21,9 +21,12 @@ from .toml_lines import TomlLines
 
 if TYPE_CHECKING:
     import os
+    from typing import TypeAlias
 
     from .._field_types import FieldTypes
     from .._machine.identities import Identity
+
+    Table: TypeAlias = dict[str, Any]
 
 _T = TypeVar("_T")
 # tomllib is part of Python since 3.11; for 3.10 the package tomli has the same code.
@@ -41,7 +44,7 @@ class ConfigError(ValueError):
     """The file is not valid; the message has the line and the reason."""
 
 
-def load_config(path: str | os.PathLike[str], **overrides: Any) -> dict[str, Any]:
+def load_config(path: str | os.PathLike[str], **overrides: Any) -> Table:
     """Read a TOML file and return `Emulator`'s arguments.
 
     Args:
@@ -91,7 +94,7 @@ class _Converter:
             "events_speed": ((int, float), self._events_clock),
         }
 
-    def convert(self, document: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    def convert(self, document: Table, overrides: Table) -> Table:
         """Return the arguments after validation by `Emulator`."""
         from .._emulator import Emulator
 
@@ -99,8 +102,8 @@ class _Converter:
         self._build("", functools.partial(Emulator, **arguments))
         return arguments
 
-    def _arguments(self, document: dict[str, Any]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
+    def _arguments(self, document: Table) -> Table:
+        values: Table = {}
         for table, types in self._known_keys().items():
             own = document.get(table, {}) if table else document
             self._check(table, own, types)
@@ -126,7 +129,7 @@ class _Converter:
                 known.setdefault(table, {})[name] = types
         return known
 
-    def _machine(self, table: dict[str, Any]) -> Machine:
+    def _machine(self, table: Table) -> Machine:
         self._check("machine", table, field_types(Machine))
         return self._build("machine", lambda: Machine(**table))
 
@@ -183,7 +186,7 @@ def _key(table: str, name: str) -> str:
     return f"{table}.{name}" if table else name
 
 
-def event_arguments(**table: Any) -> dict[str, Any]:
+def event_arguments(**table: Any) -> Table:
     """Return an event from the file or a flag in the form of `Emulator`'s argument."""
     details = {("event_type" if name == "type" else name): value for name, value in table.items()}
     EventSpec(**details)
