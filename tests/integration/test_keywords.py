@@ -22,7 +22,6 @@ import pytest
 from azure.core.pipeline.policies import (
     AsyncHTTPPolicy,
     HTTPPolicy,
-    RetryPolicy,
     SansIOHTTPPolicy,
 )
 from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
@@ -34,7 +33,7 @@ from imds_identity import (
     ManagedIdentityCredential,
     ManagedIdentityError,
 )
-from imds_identity._azure_core.keywords import Keywords, retry_options_of
+from imds_identity._azure_core.keywords import Keywords
 from imds_identity._platform.threads import join_all
 from support import RawServer
 
@@ -213,49 +212,6 @@ class TestRetries:
             fetch_token(ManagedIdentityCredential, retry_total=0, read_timeout=0.3)
         assert time.monotonic() - started < 4
 
-    @pytest.mark.parametrize(
-        ("invalid", "message"),
-        [
-            ({"retry_total": -1}, "retry_total must be a number of 0 or more"),
-            ({"retry_total": "3"}, "retry_total"),
-            ({"connection_timeout": 0}, "connection_timeout must be a number above 0"),
-            ({"read_timeout": True}, "read_timeout"),
-            ({"timeout": float("nan")}, "timeout"),
-            ({"retry_backoff_factor": -0.1}, "retry_backoff_factor"),
-            ({"retry_mode": "sometimes"}, "retry_mode must be 'exponential' or 'fixed'"),
-            ({"retry_on_status_codes": 503}, "retry_on_status_codes"),
-        ],
-    )
-    def test_invalid_value_is_rejected(self, invalid: dict[str, Any], message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            ManagedIdentityCredential(**invalid)
-
-    def test_retry_modes_of_azure_core_are_accepted(self) -> None:
-        from azure.core.pipeline.policies import RetryMode
-
-        assert retry_options_of({"retry_mode": RetryMode.Fixed}).growth == 1
-        assert retry_options_of({"retry_mode": "Exponential"}).growth is None
-
-    @pytest.mark.parametrize(
-        ("timeouts", "request_seconds"),
-        [
-            ({}, None),
-            ({"connection_timeout": 1}, None),
-            ({"read_timeout": 5}, 5),
-            ({"read_timeout": 5, "connection_timeout": 1}, 6),
-            ({"connection_timeout": 30}, 40),
-            ({"read_timeout": 1e9, "connection_timeout": 1e9}, 120),
-        ],
-    )
-    def test_request_timeout_is_the_sum_of_its_parts(
-        self, timeouts: dict[str, float], request_seconds: float | None
-    ) -> None:
-        assert retry_options_of(timeouts).request_seconds == request_seconds
-
-    def test_success_and_challenge_statuses_are_not_retried(self) -> None:
-        retry_options = retry_options_of({"retry_on_status_codes": [200, 401, 418]})
-        assert retry_options.statuses == frozenset({418})
-
 
 def audience_of(token: str) -> str:
     payload = token.split(".")[1]
@@ -300,11 +256,6 @@ class TestIgnoredKeywords:
         with pytest.warns(UserWarning, match=f"^{name} has no effect") as caught:
             credential_type(**{name: object()})
         assert Path(caught[0].filename) == Path(__file__)
-
-    def test_one_warning_names_all_ignored_keywords(self) -> None:
-        with pytest.warns(UserWarning, match="^proxies, retry_policy have no effect") as caught:
-            ManagedIdentityCredential(retry_policy=RetryPolicy(), proxies={"http": "x"})
-        assert len(caught) == 1
 
     @pytest.mark.parametrize(
         "name",
@@ -389,10 +340,6 @@ class TestInvalidArguments:
     def test_positional_argument_is_rejected(self, credential_type: Any) -> None:
         with pytest.raises(TypeError, match=r"^ManagedIdentityCredential\(\) takes keywords only"):
             credential_type("a-client-id")
-
-    def test_headers_must_be_a_mapping(self) -> None:
-        with pytest.raises(TypeError, match="headers must be a mapping"):
-            ManagedIdentityCredential(headers="X-One: 1")  # type: ignore[arg-type]
 
     def test_hook_must_be_callable(self) -> None:
         with pytest.raises(TypeError, match="on_event must be a callable"):

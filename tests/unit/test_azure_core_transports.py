@@ -29,6 +29,7 @@ from azure.core.pipeline.transport import (
 
 from imds_identity import ManagedIdentityCredential, aio
 from imds_identity._azure_core.transports import loop as loop_module
+from imds_identity._azure_core.transports.loop import LoopLiveness
 from imds_identity._azure_core.transports.pipeline import Policies
 from imds_identity._azure_core.transports.sender import (
     async_sender,
@@ -629,6 +630,89 @@ class TestEventLoops:
         with running_loop() as loop:
             assert isinstance(outcome_on(loop, stubborn, seconds=0.1), ReadFailed)
             done.set()
+
+
+class FakeLoop:
+    """A loop that runs callbacks when a test says so.
+
+    Attributes:
+        runs: whether it runs each callback at once.
+        running: the result of `is_running`.
+        closed: the result of `is_closed`.
+    """
+
+    def __init__(self, *, runs: bool = True, running: bool = True, closed: bool = False) -> None:
+        self.runs, self.running, self.closed = runs, running, closed
+        self.waiting: list[Callable[[], object]] = []
+
+    def is_running(self) -> bool:
+        return self.running
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
+        if self.closed:
+            raise RuntimeError("the loop is closed")
+        self.waiting.append(callback)
+        if self.runs:
+            self.run()
+
+    def run(self) -> None:
+        while self.waiting:
+            self.waiting.pop()()
+
+
+def liveness_of(loop: FakeLoop) -> LoopLiveness:
+    return LoopLiveness(loop)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("short_poll_interval")
+class TestLoopLiveness:
+    def test_loop_that_runs_its_callbacks_is_alive(self) -> None:
+        liveness = liveness_of(FakeLoop())
+        assert all(liveness.is_turning() for _ in range(50))
+        assert liveness.keeps_turning()
+
+    @pytest.mark.parametrize(
+        ("loop", "polls"),
+        [
+            (FakeLoop(runs=False), 10),
+            (FakeLoop(runs=False, running=False), 2),
+            (FakeLoop(closed=True, running=False), 2),
+        ],
+        ids=["blocked", "stopped", "closed"],
+    )
+    def test_loop_that_runs_no_callback_is_given_up_after_some_polls(
+        self, loop: FakeLoop, polls: int
+    ) -> None:
+        liveness = liveness_of(loop)
+        assert [liveness.is_turning() for _ in range(polls + 1)] == [True] * polls + [False]
+
+    def test_loop_that_runs_a_callback_late_gets_all_polls_again(self) -> None:
+        loop = FakeLoop(runs=False)
+        liveness = liveness_of(loop)
+        for _ in range(3):
+            assert [liveness.is_turning() for _ in range(11)] == [True] * 10 + [False]
+            loop.run()
+
+    @pytest.mark.parametrize(
+        "loop",
+        [
+            FakeLoop(runs=False),
+            FakeLoop(runs=False, running=False),
+            FakeLoop(closed=True),
+            FakeLoop(closed=True, running=False),
+        ],
+        ids=["blocked", "stopped", "closing", "closed"],
+    )
+    def test_loop_that_is_ending_does_not_keep_turning(self, loop: FakeLoop) -> None:
+        assert not liveness_of(loop).keeps_turning()
+
+    def test_loop_that_is_closed_after_its_last_callback_does_not_keep_turning(self) -> None:
+        loop = FakeLoop()
+        loop.is_closed = lambda: True  # type: ignore[method-assign]
+        assert not liveness_of(loop).keeps_turning()
 
 
 @pytest.mark.parametrize("kind", ["hooks only", "AioHttpTransport", "AsyncioRequestsTransport"])

@@ -150,6 +150,32 @@ def test_failures_of_imds(outcome: Any, facts: Facts) -> None:
     assert facts_of(lambda: run(steps, outcome)) == facts
 
 
+AUTHORITY = "https://login.example/a-tenant"
+EXCHANGES: dict[str, Callable[[], Any]] = {
+    "imds": lambda: imds.exchange(IMDS, ENDPOINT, TOKEN_REQUEST, no_jitter),
+    "app-service": lambda: app_hosts.exchange(
+        APP_HOSTS["app-service"], ENDPOINT, TOKEN_REQUEST, no_jitter, secret=Secret("s")
+    ),
+    "arc": lambda: arc.exchange(ARC, ENDPOINT, TOKEN_REQUEST, no_jitter, KeyFileAuth),
+    "workload-identity": lambda: workload.exchange(
+        WORKLOAD_IDENTITY, AUTHORITY, "A_VARIABLE", CLIENT, no_jitter, Secret("an-assertion")
+    ),
+}
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410, 429, 500, 503])
+@pytest.mark.parametrize("host", EXCHANGES)
+def test_failure_keeps_what_the_service_reported(host: str, status: int) -> None:
+    outcome = response(status, {"error": "AADSTS700016"}, retry_after="7")
+    with pytest.raises(Failure) as caught:
+        run(EXCHANGES[host](), outcome)
+    check_texts(caught.value)
+    assert caught.value.status == status
+    assert caught.value.service_code == ("" if status == 429 else "AADSTS700016")
+    rules = next(spec.retry_rules for spec in registry.HOSTS if spec.name == host)
+    assert caught.value.retry_after == (7 if status in rules else None)
+
+
 def test_selector_that_a_host_does_not_know_is_unsupported() -> None:
     select = functools.partial(WORKLOAD_IDENTITY.identity_query, Identity("object_id", "o"))
     assert facts_of(select) == (Refused, Reason.UNSUPPORTED, None)
@@ -241,9 +267,6 @@ def test_listener_of_another_user_is_not_trusted(
     monkeypatch.setattr(peer, "_is_trusted_user", lambda _: False)
     expected = (SecretUnreadable, Reason.ARC_LISTENER_UNTRUSTED, None)
     assert facts_of(lambda: peer.confirm(40342)) == expected
-
-
-AUTHORITY = "https://login.example/a-tenant"
 
 
 @pytest.mark.parametrize(

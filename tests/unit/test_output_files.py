@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -211,6 +211,25 @@ def test_file_that_is_replaced_by_a_link_after_the_check_is_not_followed(
     write_output(str(path), b"secret")
     assert target.read_bytes() == b"old"
     assert not path.is_symlink()
+
+
+def test_pipe_that_is_replaced_after_the_check_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "pipe", tmp_path / "other"
+    os.mkfifo(path, 0o600)
+    other.touch()
+    open_file = os.open
+
+    def replace_before_open(name: str, *args: Any, **options: Any) -> int:
+        if name == path.name:
+            other.rename(path)
+        return open_file(name, *args, **options)
+
+    monkeypatch.setattr(os, "open", replace_before_open)
+    with pytest.raises(PermissionError, match="it was replaced while it was opened"):
+        write_output(str(path), b"secret")
+    assert path.read_bytes() == b""
 
 
 def test_directory_that_is_replaced_after_the_check_is_not_used(

@@ -95,19 +95,17 @@ async def _bounded(
     begun: list[Coroutine[object, Never, object]],
     seconds: float,
 ) -> tuple[T | None, Exception | None]:
-    outcome = _outcome(begin, begun)
+    outcome = _outcome(begin)
     begun.append(outcome)
     return await asyncio.wait_for(outcome, seconds)
 
 
 async def _outcome(
-    begin: Callable[[], Coroutine[object, Never, T]], begun: list[Coroutine[object, Never, object]]
+    begin: Callable[[], Coroutine[object, Never, T]],
 ) -> tuple[T | None, Exception | None]:
     """Return the result or the exception as a value: asyncio logs exceptions never retrieved."""
-    work = begin()
-    begun.append(work)
     try:
-        return await work, None
+        return await begin(), None
     except asyncio.TimeoutError as error:  # in Python 3.10 it is not a TimeoutError
         return None, TimeoutError(*error.args)
     except Exception as error:  # noqa: BLE001 - the waiting thread raises it
