@@ -27,6 +27,13 @@ def test_unset_variable_is_empty_and_unknown_variable_is_an_error() -> None:
         environment["HOME"]
 
 
+def test_variables_can_be_left_out() -> None:
+    environment = Environment({"MSI_ENDPOINT": "http://m", "MSI_SECRET": "s", "MSI_OTHER": "x"})
+    rest = environment.without("MSI_SECRET", "IDENTITY_HEADER")
+    assert (rest["MSI_ENDPOINT"], rest["MSI_SECRET"]) == ("http://m", "")
+    assert environment["MSI_SECRET"] == "s"
+
+
 def test_another_thread_may_unset_a_variable_during_the_snapshot() -> None:
     class Vanishing(dict[str, str]):
         def __getitem__(self, name: str) -> str:

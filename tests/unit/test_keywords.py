@@ -133,7 +133,7 @@ def test_unknown_retry_mode_is_rejected(mode: object) -> None:
         parsed(retry_mode=mode)
 
 
-@pytest.mark.parametrize("codes", [503, "x", [None], object()])
+@pytest.mark.parametrize("codes", [503, "x", [None], [math.inf], object()])
 def test_statuses_that_are_not_numbers_are_rejected(codes: object) -> None:
     with pytest.raises(ValueError, match=r"^retry_on_status_codes must be a list of HTTP statuses"):
         parsed(retry_on_status_codes=codes)

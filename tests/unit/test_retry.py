@@ -148,6 +148,25 @@ def test_retry_after_of_any_length_is_finite() -> None:
     assert retry_after_seconds(" 7 ", 0.0) == 7
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "-1",
+        "1.5",
+        "²",
+        "soon",
+        "Mon, 01 Jan 2024",
+        "Mon, 32 Jan 2024 00:00:00 GMT",
+        "Mon, 01 Jan 99999 00:00:00 GMT",
+        "Mon, 01 Jan 2024 00:00:00 +99999999999999999999",
+        ": Jan , +",
+    ],
+)
+def test_invalid_retry_after_is_ignored(value: str) -> None:
+    assert retry_after_seconds(value, 0.0) is None
+
+
 @given(st.text())
 def test_any_retry_after_is_seconds_or_none(value: str) -> None:
     respond = ResponseFactory(FakeClock()).raw(429, retry_after=value)

@@ -91,6 +91,22 @@ class TestSharedFetch:
         assert {process.get() for process in processes} == {"token-2"}
         assert service.fetches == 2
 
+    def test_due_token_of_another_process_is_used_by_a_process_without_one(
+        self, processes: list[Process], service: FakeService, clock: FakeClock
+    ) -> None:
+        processes[0].get()
+        clock.seconds += LIFETIME * 0.75
+        assert processes[1].get() == "token-1"
+        assert service.fetches == 1
+
+    def test_expired_token_of_another_process_is_not_used(
+        self, processes: list[Process], service: FakeService, clock: FakeClock
+    ) -> None:
+        processes[0].get()
+        clock.seconds += LIFETIME
+        assert processes[1].get() == "token-2"
+        assert service.fetches == 2
+
     def test_one_process_retries_for_all_during_an_outage(
         self,
         processes: list[Process],

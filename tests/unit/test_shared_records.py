@@ -178,6 +178,14 @@ def test_record_of_more_than_128_kibibytes_is_not_shared(
     assert record_file(shared_cache).exists() is is_shared
 
 
+@pytest.mark.parametrize(("size", "is_shared"), [(64 * 1024, True), (64 * 1024 + 1, False)])
+def test_token_of_more_than_64_kibibytes_is_not_shared(
+    shared_cache: SharedCache, clock: FakeClock, size: int, is_shared: bool
+) -> None:
+    shared_cache.write(Record(KEY, new_token(clock, "x" * size)))
+    assert (shared_cache.read(KEY) is not None) is is_shared
+
+
 def test_every_truncation_is_ignored(shared_cache: SharedCache, clock: FakeClock) -> None:
     shared_cache.write(Record(KEY, new_token(clock)))
     complete = record_file(shared_cache).read_bytes()

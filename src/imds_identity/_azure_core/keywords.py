@@ -250,7 +250,7 @@ def _statuses(codes: object) -> frozenset[int] | None:
     try:
         numbers = map(int, codes)  # type: ignore[call-overload]
         return frozenset(code for code in numbers if code >= 400) - {_CHALLENGE}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"retry_on_status_codes must be a list of HTTP statuses, not {codes!r}"
         ) from None

@@ -14,7 +14,7 @@ def http_date(value: str) -> float | None:
         moment = parsedate_to_datetime(value)
         # Without a zone (-0000) it is UTC and not local time.
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-    except (ValueError, OverflowError, TypeError, IndexError):
+    except (ValueError, OverflowError, IndexError):
         return None
 
 
