@@ -156,7 +156,9 @@ EXCHANGES: dict[str, Callable[[], Any]] = {
     "app-service": lambda: app_hosts.exchange(
         APP_HOSTS["app-service"], ENDPOINT, TOKEN_REQUEST, no_jitter, secret=Secret("s")
     ),
-    "arc": lambda: arc.exchange(ARC, ENDPOINT, TOKEN_REQUEST, no_jitter, KeyFileAuth),
+    "arc": lambda: arc.exchange(
+        ARC, ENDPOINT, TOKEN_REQUEST, no_jitter, functools.partial(KeyFileAuth, directory="/tokens")
+    ),
     "workload-identity": lambda: workload.exchange(
         WORKLOAD_IDENTITY, AUTHORITY, "A_VARIABLE", CLIENT, no_jitter, Secret("an-assertion")
     ),
