@@ -165,6 +165,8 @@ class TestAttested:
         status, out, err = run_cli("attested", "--verify", str(file), "--nonce", "8", *trust)
         assert (status, out) == (5, "")
         assert "another request" in err
+        minute = ("--nonce", "7", "--max-age", "60")
+        assert run_cli("attested", "--verify", str(file), *minute, *trust)[0] == 0
         late = ("--at", "2099-01-01T00:00:00Z")
         assert run_cli("attested", "--verify", str(file), *late, *trust)[0] == 5
         assert run_cli("attested", "--verify", str(file), "--offline")[0] == 5
@@ -188,6 +190,10 @@ class TestAttested:
         assert run_cli("attested", "--at", "2020-01-01")[0] == 2
         assert run_cli("attested", "--verify", "x", "--at", "noon")[0] == 2
         assert run_cli("attested", "--nonce", "a\tb")[0] == 2
+        (tmp_path / "document").write_bytes(b"x")
+        verify = ("attested", "--verify", str(tmp_path / "document"))
+        assert run_cli(*verify, "--max-age", "0")[0] == 2
+        assert run_cli(*verify, "--proxy", "proxy:3128")[0] == 2
         assert (
             "'noon' is not a time such as 20"
             in run_cli("attested", "--verify", "x", "--at", "noon")[2]

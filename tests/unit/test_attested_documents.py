@@ -583,6 +583,22 @@ def test_an_oversized_document_is_not_parsed(
         )
 
 
+def test_a_document_has_a_maximum_age(document_factory: DocumentFactory, root_file: str) -> None:
+    document = document_factory.document()
+    later = AT + dt.timedelta(seconds=61)
+    assert verify(document_factory, document, root_file, at=later, max_age=61)
+    with pytest.raises(errors.DocumentExpiredError, match="was signed 61 s ago"):
+        verify(document_factory, document, root_file, at=later, max_age=60)
+    early = AT - dt.timedelta(seconds=60)
+    assert verify(document_factory, document, root_file, at=early, max_age=1)
+    classic = document_factory.document(signed=content(timeStamp={}))
+    with pytest.raises(errors.MalformedDocumentError, match="no timeStamp"):
+        verify(document_factory, classic, root_file, max_age=60)
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="max_age must be"):
+            verify(document_factory, document, root_file, max_age=wrong)
+
+
 def test_invalid_arguments_are_refused(
     document_factory: DocumentFactory, root_file: str, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,7 +87,8 @@ def test_nothing_is_downloaded_offline(
     document_factory: DocumentFactory, web: FakeWeb, clock: FakeClock, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, offline: bool,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(issuers, "ISSUER_CACHE", issuers.IssuerCache(web, clock))
+    cache = issuers.IssuerCache(web, clock)
+    monkeypatch.setattr(issuers, "issuer_cache", lambda _: cache)
     signer = document_factory.signer(issuer_urls=[BASE + "ca.crt"])
     text = signed_data(signer, content(), [signer])
     root = document_factory.write(tmp_path / "root.pem", document_factory.root)
@@ -285,6 +287,49 @@ def test_the_name_is_resolved_only_once(
     with pytest.raises(issuers.DownloadFailed, match="HTTP 302"):
         issuers.download("http://www.microsoft.com/a.crt")
     assert len(sent) == 2
+
+
+def test_downloads_use_the_given_proxy(document_factory: DocumentFactory, tmp_path: Path) -> None:
+    url = BASE + "authority.crt"
+    signer = document_factory.signer(issuer_urls=[url])
+    document = document_factory.document(signer)
+    root = document_factory.write(tmp_path / "root.pem", document_factory.root)
+    authority = der(document_factory.authority)
+    seen: list[tuple[str, str | None, str | None]] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            login = self.headers["Proxy-Authorization"]
+            seen.append((self.path, self.headers["Host"], login))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(authority)))
+            self.end_headers()
+            self.wfile.write(authority)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        proxy = f"http://user:p%40ss@127.0.0.1:{server.server_port}"
+        verified = verify_attested_document(document, nonce="42", at=AT, ca_file=root, proxy=proxy)
+        server.shutdown()
+        thread.join()
+    assert verified.nonce == "42"
+    assert seen == [(url, "www.microsoft.com", "Basic dXNlcjpwQHNz")]
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        *("", "proxy:3128", "https://user:secret@proxy", "http://", "http://user:secret@"),
+        *("http://user:secret@proxy:0", "http://user:secret@a b", "http://user:secret@proxy:x", 3),
+    ],
+)
+def test_proxy_must_be_an_http_url_and_its_password_is_not_shown(proxy: Any) -> None:
+    with pytest.raises(ValueError, match="proxy must be the URL") as caught:
+        issuers.validated_proxy(proxy)
+    assert "secret" not in str(caught.value)
 
 
 def test_an_unknown_host_is_a_failed_download(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,7 @@ def test_document_is_refused_only_if_revocation_is_checked(
     scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenario.pages[SIGNER_LIST] = scenario.list_of(scenario.authority, scenario.signer)
-    monkeypatch.setattr(document, "REVOCATION_CACHE", scenario.cache)
+    monkeypatch.setattr(document, "revocation_cache", lambda _: scenario.cache)
     text = signed_data(scenario.signer, content(), [scenario.signer, scenario.authority])
     root = tmp_path / "root.pem"
     root.write_bytes(scenario.root.certificate.public_bytes(Encoding.PEM))

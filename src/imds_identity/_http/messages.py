@@ -64,13 +64,14 @@ class Request:
         server_tls: how to verify the server, if not in the default way.
         over_internet: whether the request leaves this machine's network and therefore uses the
             proxies and certificates that the environment names.
+        proxy: the URL of an http proxy for a request in plain http; empty for none.
         max_body: the size limit of a response's body in bytes; only plain http supports values
             other than `MAX_BODY`.
     """
 
     __slots__ = (
         "auth", "body", "certificate", "connect_seconds", "headers", "max_body", "method",
-        "over_internet", "seconds", "server_tls", "url",
+        "over_internet", "proxy", "seconds", "server_tls", "url",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +97,7 @@ class Request:
         self.connect_seconds = connect_seconds
         self.over_internet = over_internet
         self.server_tls: ServerTls | None = None
+        self.proxy = ""
         self.max_body = MAX_BODY
 
     def with_timeouts(self, connect_seconds: float | None, seconds: float | None) -> Request:

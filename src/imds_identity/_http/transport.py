@@ -82,6 +82,8 @@ def _send(request: Request, clock: Clock) -> Response:
 
 def _send_plain(request: Request, parts: SplitResult, clock: Clock) -> Response:
     target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    if request.proxy:
+        parts, target = urlsplit(request.proxy), request.url
     host, port = parts.hostname or "", parts.port or http.client.HTTP_PORT
     timeouts = request.connect_seconds, request.seconds
     connection = BoundedConnection(host, port, clock, *timeouts, request.max_body)

@@ -77,6 +77,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="download revocation lists from the issuers, and refuse revoked certificates",
     )
+    parser.add_argument(
+        "--max-age",
+        type=float,
+        metavar="SECONDS",
+        help="refuse a document that was signed earlier (default: the six hours of its validity)",
+    )
+    parser.add_argument(
+        "--proxy", metavar="URL", help="an http proxy for downloads, such as http://proxy:3128"
+    )
     add_output(parser, ("json", "text", "table"), "json")
     add_service(parser)
 
@@ -124,6 +133,8 @@ def _verified_document(args: argparse.Namespace) -> AttestedDocument:
         "cloud": args.cloud,
         "offline": args.offline,
         "check_revocation": args.check_revocation,
+        "max_age": args.max_age,
+        "proxy": args.proxy,
     }
     if args.verify is None:
         return metadata_client(args).attested_document(**options)

@@ -204,8 +204,8 @@ def _missing_issuer(certificate: x509.Certificate, *, is_authority: bool) -> Att
         )
     return MissingIntermediateError(
         f"The intermediate certificate of {issuer} is missing, which issued the certificate of "
-        f"{_name(certificate)}. Pass it with the intermediates, or allow its download, which "
-        "requires access to Microsoft's and DigiCert's hosts without a proxy."
+        f"{_name(certificate)}. Pass it with the intermediates, or allow its download from hosts "
+        "of Microsoft and DigiCert; name the proxy if this machine requires one."
     )
 
 

@@ -29,12 +29,12 @@ from ..errors import (
 )
 from . import issuers, trust
 from .chain import SKEW, TrustMaterial, check_chain
-from .revocation import REVOCATION_CACHE
+from .revocation import revocation_cache
 from .signed_data import open_signed_data, unverified_content
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .trust import CertificateInput
 
@@ -81,6 +81,8 @@ def verify_attested_document(
     cloud: Cloud | str | None = None,
     offline: bool = False,
     check_revocation: bool = False,
+    max_age: float | None = None,
+    proxy: str | None = None,
 ) -> AttestedDocument:
     """Verify an attested document that a machine sent.
 
@@ -103,6 +105,10 @@ def verify_attested_document(
         check_revocation: whether to download the revocation lists that the certificates name, from
             the same hosts, and refuse the document unless they show that no certificate of the
             chain has been revoked by now. Off by default: a revoked certificate is accepted.
+        max_age: the maximum number of seconds since the document was signed; by default the six
+            hours of its validity. A document without times is refused.
+        proxy: the URL of an http proxy for the downloads, such as ``http://proxy:3128``. The
+            environment's proxies are not used.
 
     Returns:
         The verified content.
@@ -116,25 +122,29 @@ def verify_attested_document(
         raise ValueError(f"nonce must be a string, or None to accept any, not {nonce!r}")
     if check_revocation and offline:
         raise ValueError("check_revocation=True requires downloads: omit offline=True")
+    if max_age is not None and not max_age > 0:
+        raise ValueError(f"max_age must be a positive number of seconds, not {max_age!r}")
     moment, clouds = _to_datetime(at), _accepted_clouds(cloud)
-    material = _trust_material(ca_file, roots, intermediates, offline=offline)
+    issuer_cache = issuers.issuer_cache(issuers.validated_proxy(proxy))
+    fetch_issuers = (lambda _: ()) if offline else issuer_cache.fetcher()
+    material = _trust_material(ca_file, roots, intermediates, fetch_issuers)
     signed = open_signed_data(signature)
     signer_cloud, host = _cloud_and_host(_host_names(signed.signer), clouds)
     document = _document(signed.content, signer_cloud)
-    _check_times(document, moment, nonce)
+    _check_times(document, moment, nonce, max_age)
     # The document's own come first, so that the chain consists of them if possible.
     material = material._replace(intermediates=(*signed.others, *material.intermediates))
     chain = check_chain(signed.signer, host, moment, material)
     if len(set(signed.others)) < len(signed.others) or not set(signed.others) <= set(chain):
         raise MalformedDocumentError("The document contains a certificate outside its chain.")
-    issuers.ISSUER_CACHE.keep(chain)
+    issuer_cache.keep(chain)
     if nonce is not None and document.nonce != nonce:
         raise WrongNonceError(
             f"The document has the nonce {sanitize(str(document.nonce))!r}, not "
             f"{sanitize(nonce)!r}: it was created for another request."
         )
     if check_revocation:
-        REVOCATION_CACHE.check(chain)
+        revocation_cache(proxy).check(chain)
     return document
 
 
@@ -157,14 +167,13 @@ def _trust_material(
     ca_file: str | os.PathLike[str] | None,
     roots: Iterable[CertificateInput],
     intermediates: Iterable[CertificateInput],
-    *,
-    offline: bool,
+    fetch_issuers: Callable[[x509.Certificate], Iterable[x509.Certificate]],
 ) -> TrustMaterial:
     usual = trust.roots() if ca_file is None else trust.load_anchors(ca_file)
     return TrustMaterial(
         anchors=tuple(dict.fromkeys((*usual, *_certificates(roots)))),
         intermediates=(*trust.intermediates(), *_certificates(intermediates)),
-        fetch_issuers=(lambda _: ()) if offline else issuers.ISSUER_CACHE.fetcher(),
+        fetch_issuers=fetch_issuers,
     )
 
 
@@ -264,12 +273,15 @@ def _parse_time(text: object) -> dt.datetime:
         raise MalformedDocumentError("The signed content has an invalid timeStamp.") from None
 
 
-def _check_times(document: AttestedDocument, at: dt.datetime, nonce: str | None) -> None:
+def _check_times(
+    document: AttestedDocument, at: dt.datetime, nonce: str | None, max_age: float | None
+) -> None:
     if document.created_on is None or document.expires_on is None:
         # Only vmId is certain for a classic VM. Without times, only a nonce shows that it is new.
-        if nonce is None:
+        if nonce is None or max_age is not None:
             raise MalformedDocumentError(
-                "The signed content has no timeStamp, so it may be old: verify it with a nonce."
+                "The signed content has no timeStamp, so it may be old: verify it with a nonce and "
+                "without a maximum age."
             )
         return
     if at > document.expires_on + SKEW:
@@ -279,4 +291,9 @@ def _check_times(document: AttestedDocument, at: dt.datetime, nonce: str | None)
     if at < document.created_on - SKEW:
         raise NotYetValidError(
             f"The document was signed on {document.created_on}; it was verified for {at}."
+        )
+    if max_age is not None and (age := (at - document.created_on).total_seconds()) > max_age:
+        raise DocumentExpiredError(
+            f"The document was signed {age:.0f} s ago, on {document.created_on}; its maximum age "
+            f"is {max_age:g} s."
         )

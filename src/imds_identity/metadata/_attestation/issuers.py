@@ -1,7 +1,8 @@
 """Downloads of issuers' certificates from the URLs in certificates (RFC 5280, section 4.2.2.1).
 
 The URLs come from certificates that are not verified yet. So only certain hosts are allowed, over
-plain http, at public addresses, with limits on the number and size of downloads. A downloaded
+plain http, at public addresses, with limits on the number and size of downloads. With a proxy, the
+proxy resolves the name, and decides about the address. A downloaded
 certificate is trusted no more than one in the document, and kept for long only if it is part of a
 verified chain.
 """
@@ -9,6 +10,7 @@ verified chain.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from cryptography import x509
@@ -21,6 +23,7 @@ from .trust import CERTIFICATE_ERRORS, certificates_from
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from ..._http.messages import Request
     from ..._platform.clock import Clock
 
 T = TypeVar("T")
@@ -131,20 +134,13 @@ def is_in_domain(host: str, domain: str) -> bool:
     return host == domain or host.endswith(f".{domain}")
 
 
-def download(url: str, max_bytes: int = MAX_BYTES) -> bytes:
+def download(url: str, max_bytes: int = MAX_BYTES, proxy: str | None = None) -> bytes:
     """Return the content of ``url`` from an address that was checked first, or raise."""
-    from urllib.parse import urlsplit
-
     from ..._core.failure import Failure
     from ..._http.exchange import TransportError
-    from ..._http.messages import Request
     from ..._http.transport import direct_sender
 
-    host = urlsplit(url).hostname or ""
-    address = public_address(host)
-    netloc = f"[{address}]" if ":" in address else address
-    # By address: a name server could return another address the second time.
-    request = Request(url.replace(f"//{urlsplit(url).netloc}", f"//{netloc}", 1), {"Host": host})
+    request = _direct_request(url) if proxy is None else _proxy_request(url, proxy)
     request.max_body = max_bytes
     try:
         with direct_sender(SYSTEM_CLOCK) as send:
@@ -154,6 +150,50 @@ def download(url: str, max_bytes: int = MAX_BYTES) -> bytes:
     if response.status != 200:
         raise DownloadFailed(f"HTTP {response.status}")
     return response.body
+
+
+def _direct_request(url: str) -> Request:
+    """Return a request to an address of the host, if it is public."""
+    from urllib.parse import urlsplit
+
+    from ..._http.messages import Request
+
+    host = urlsplit(url).hostname or ""
+    address = public_address(host)
+    netloc = f"[{address}]" if ":" in address else address
+    # By address: a name server could return another address the second time.
+    return Request(url.replace(f"//{urlsplit(url).netloc}", f"//{netloc}", 1), {"Host": host})
+
+
+def _proxy_request(url: str, proxy: str) -> Request:
+    from base64 import b64encode
+    from urllib.parse import unquote, urlsplit
+
+    from ..._core.secret import Secret
+    from ..._http.messages import Request
+
+    login, at, host = urlsplit(proxy).netloc.rpartition("@")
+    encoded = b64encode(unquote(login).encode()).decode()
+    request = Request(url, {"Proxy-Authorization": Secret(encoded, "Basic ")} if at else {})
+    request.proxy = f"http://{host}"
+    return request
+
+
+def validated_proxy(proxy: str | None) -> str | None:
+    """Return ``proxy`` if it is the URL of an http proxy, or None. The error omits a password."""
+    from urllib.parse import urlsplit
+
+    if proxy is None:
+        return None
+    try:
+        is_text = proxy.isascii() and proxy.isprintable() and " " not in proxy
+        parts = urlsplit(proxy if is_text else "")
+        is_valid = parts.scheme == "http" and parts.hostname and parts.port != 0
+    except (AttributeError, ValueError):
+        is_valid = False
+    if not is_valid:
+        raise ValueError("proxy must be the URL of an http proxy, such as http://proxy:3128")
+    return proxy
 
 
 def public_address(host: str) -> str:
@@ -191,4 +231,9 @@ def _is_public(text: str) -> bool:
     return address.is_global and not address.is_multicast and str(address) != _WIRE_SERVER
 
 
-ISSUER_CACHE = IssuerCache(download)
+def issuer_cache(proxy: str | None) -> IssuerCache:
+    """Return the cache of this process for downloads through ``proxy``."""
+    return _caches.setdefault(proxy, IssuerCache(partial(download, proxy=proxy)))
+
+
+_caches: dict[str | None, IssuerCache] = {}

@@ -166,4 +166,10 @@ def _covers(
     return not set(scope.full_name).isdisjoint(point.full_name or ())
 
 
-REVOCATION_CACHE = RevocationCache(partial(download, max_bytes=MAX_BYTES))
+def revocation_cache(proxy: str | None) -> RevocationCache:
+    """Return the cache of this process for downloads through ``proxy``."""
+    get = partial(download, max_bytes=MAX_BYTES, proxy=proxy)
+    return _caches.setdefault(proxy, RevocationCache(get))
+
+
+_caches: dict[str | None, RevocationCache] = {}

@@ -39,6 +39,8 @@ class VerificationOptions(TypedDict, total=False):
     cloud: Cloud | str | None
     offline: bool
     check_revocation: bool
+    max_age: float | None
+    proxy: str | None
 
 
 class InstanceOptions(RequestOptions, total=False):
