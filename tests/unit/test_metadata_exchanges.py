@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.failure import Failure, Malformed, Refused, Unavailable
-from imds_identity._http.exchange import Pause, ReadFailed, Send
+from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed, Send
 from imds_identity.metadata import cloud_named, stack_hub_cloud
 from imds_identity.metadata._models.compute import Compute
 from imds_identity.metadata._models.parsing import from_json
@@ -52,6 +52,16 @@ def driver_of(index: int) -> ExchangeDriver:
         exchanges.start_events(ENDPOINT, body=b"{}"),
     ]
     return ExchangeDriver(exchange[index])
+
+
+@pytest.mark.parametrize("index", range(len(CATEGORIES)), ids=CATEGORIES)
+def test_three_refused_connections_show_that_there_is_no_service(index: int) -> None:
+    driver, pauses = driver_of(index), []
+    with pytest.raises(Unavailable):
+        while True:
+            pauses.append(driver.respond(ConnectFailed("refused")).seconds)
+            driver.respond(None)
+    assert pauses == [0.5, 1]
 
 
 def test_the_instance_is_requested_with_the_newest_version(responses: ResponseFactory) -> None:
