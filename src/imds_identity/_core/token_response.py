@@ -26,7 +26,7 @@ _US_DATE = (
 # .NET services: 2024-10-18T19:51:37.0000000+00:00. Without an offset, it could be a local time.
 _ISO_DATE = (
     r"(?i)([0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?"
-    r" ?(Z|[+-][0-9]{2}:[0-9]{2})"
+    r" ?(Z|[+-][0-9]{2}:?[0-9]{2})"
 )
 # The year 3000: Windows cannot convert later times.
 _LATEST = 32_503_680_000
@@ -70,7 +70,7 @@ class Fields:
 def _iso_date(date: re.Match[str]) -> int:
     from datetime import datetime
 
-    offset = "+00:00" if date[2] in "Zz" else date[2]
+    offset = "+00:00" if date[2] in "Zz" else f"{date[2][:3]}:{date[2][-2:]}"
     return int(datetime.fromisoformat(f"{date[1].upper()}{offset}").timestamp())
 
 
