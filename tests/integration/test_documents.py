@@ -13,11 +13,14 @@ import pytest
 
 from fake_azure import FakeAzure
 from imds_identity.cli import build_parser
+from imds_identity.emulator import DEFAULT_USER_ASSIGNED
 from markdown_blocks import ROOT, blocks
 from page_runner import RUNNERS, run_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from imds_identity.emulator import Emulator
 
 GENERATED = {"reference/command-line.md"}  # pages that exist only on the site
 INTEROP_PAGES = {"docs/how-to/openai.md"}  # `make interop` installs their dependencies
@@ -38,6 +41,23 @@ PAGES_TO_RUN = [
 @pytest.mark.parametrize("page", PAGES_TO_RUN)
 def test_code_blocks_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
     run_page(page, tmp_path)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/migrate.md"])
+def test_replacement_of_default_azure_credential_requests_the_same_identity(
+    page: str, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [replacement] = [
+        re.sub(r"(?m)^[+ ]|^-.*\n", "", block.text) if block.language == "diff" else block.text
+        for block in blocks(page, "diff", "python")
+        if "DefaultAzureCredential" in block.text
+    ]
+    for client_id in ("", DEFAULT_USER_ASSIGNED.client_id):
+        monkeypatch.setenv("AZURE_CLIENT_ID", client_id)
+        monkeypatch.setattr("builtins.print", lambda *_: None)
+        exec(replacement, {})
+        assert imds_emulator.requests[-1].query.get("client_id", "") == client_id
+    assert "EnvironmentCredential" in (ROOT / page).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES)
