@@ -371,6 +371,24 @@ def test_credential_re_detects_its_host_once(
     assert (len(first.token_requests), len(other.token_requests)) == (2, 0)
 
 
+def test_re_detected_host_and_unused_client_id_are_logged(
+    monkeypatch: pytest.MonkeyPatch, host: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "imds_identity")
+    monkeypatch.delenv("AZURE_POD_IDENTITY_AUTHORITY_HOST")
+    credential = ManagedIdentityCredential()
+    assert "Azure VM (IMDS)" in caplog.text
+    caplog.clear()
+    host("app-service")
+    monkeypatch.setenv("AZURE_CLIENT_ID", "the-other-one")
+    for _ in range(2):
+        credential.get_token(SCOPE)
+        imds_identity.clear_cache()
+    texts = [record.message for record in caplog.records if record.levelname != "DEBUG"]
+    assert ["will use App Service" in text for text in texts] == [True, False]
+    assert "AZURE_CLIENT_ID='the-other-one' is set but not used" in texts[1]
+
+
 def test_selector_is_checked_again_after_re_detection(
     monkeypatch: pytest.MonkeyPatch, host: Any
 ) -> None:

@@ -90,10 +90,7 @@ class BaseCredential:
         _preload()
         if keywords:
             keywords.warn_of_unused(self._client.source.name, 2)
-        if is_logged("INFO"):
-            log_credential(class_name, self._client.source, self._client.identity)
-        if self._client.source.unused_client_id:
-            warn_of_unused_variable(class_name, self._client.source, self._client.identity)
+        self._log_source()
 
     def __repr__(self) -> str:
         shown = (f"{n}={v!r}" for n, v in self._settings.items() if n not in _OBJECTS | _HIDDEN)
@@ -106,6 +103,13 @@ class BaseCredential:
                 f"a credential with its own {' and '.join(sorted(unpicklable))} cannot be pickled"
             )
         return functools.partial(type(self), **self._settings), ()
+
+    def _log_source(self) -> None:
+        class_name, client = type(self).__name__, self._client
+        if is_logged("INFO"):
+            log_credential(class_name, client.source, client.identity)
+        if client.source.unused_client_id:
+            warn_of_unused_variable(class_name, client.source, client.identity)
 
     def _checked_policies(
         self, hooks: Mapping[str, object], keywords: ParsedKeywords | None
@@ -155,7 +159,11 @@ class BaseCredential:
         scope = scopes[0]
         entry = entries.get(scope)
         if entry is None or entry.is_dropped or other_network():
+            before = self._client.source
             entry = self._client.entry(resource, cae=bool(enable_cae))
+            now = self._client.source  # the first request detects it again
+            if (now.endpoint, now.unused_client_id) != (before.endpoint, before.unused_client_id):
+                self._log_source()
             if not entry.network:
                 drop_unused(entries, lambda entry: entry.is_dropped)
                 entries[scope] = entry
