@@ -321,3 +321,50 @@ def test_terminal_interrupts_the_command_once() -> None:
 def test_exec_can_be_nested(imds_emulator: Emulator) -> None:
     done = run("--", *EXEC, *python(REQUEST, VAULT))
     assert json.loads(done.stdout)["resource"] == VAULT
+
+
+TOKEN_FILES = """
+import json, os, stat
+path = os.environ["AZURE_FEDERATED_TOKEN_FILE"]
+print(json.dumps({
+    "token": open(path).read(),
+    "mode": stat.S_IMODE(os.stat(path).st_mode),
+    "passwords": open(os.environ["PGPASSFILE"]).read(),
+    "variables": sorted(os.environ),
+}))
+"""
+linux = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files in memory need Linux")
+
+
+def audience_of(token: str) -> str:
+    return str(jwt.decode(token, options={"verify_signature": False})["aud"])
+
+
+@linux
+def test_command_reads_tokens_from_files_in_memory(
+    imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "an old one")
+    flags = [
+        *("--token-file", "AZURE_FEDERATED_TOKEN_FILE=api://AzureADTokenExchange/.default"),
+        *("--pgpass", "my.postgres.database.azure.com:5432:app:web"),
+    ]
+    done = run(*flags, *python(TOKEN_FILES))
+    found = json.loads(done.stdout)
+    assert audience_of(found["token"]) == "api://AzureADTokenExchange"
+    assert found["mode"] == 0o600
+    server, _, token = found["passwords"].rpartition(":")
+    assert server == "my.postgres.database.azure.com:5432:app:web"
+    assert audience_of(token.strip()) == "https://ossrdbms-aad.database.windows.net"
+    assert not {"PGPASSWORD", "IDENTITY_ENDPOINT"} & set(found["variables"])
+    assert "PGPASSWORD is not passed" in done.stderr
+    with_endpoint = json.loads(run("--endpoint", *flags, *python(TOKEN_FILES)).stdout)
+    assert {"AZURE_FEDERATED_TOKEN_FILE", "IDENTITY_ENDPOINT"} <= set(with_endpoint["variables"])
+
+
+@linux
+def test_command_does_not_start_without_its_token(imds_emulator: Emulator) -> None:
+    done = run("--token-file", "FILE=https://unknown.example", *python("print('started')"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "AADSTS500011" in done.stderr
+    assert "imds-identity doctor --resource https://unknown.example" in done.stderr

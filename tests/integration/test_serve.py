@@ -302,3 +302,28 @@ def _is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_token_file_exists_while_the_server_runs(imds_emulator: Emulator, tmp_path: Path) -> None:
+    token, variables_file = tmp_path / "token", tmp_path / "env"
+    flags = ["--env-file", str(variables_file), "--token-file", f"{token}={VAULT}"]
+    with serving(*flags):
+        assert token.read_text().count(".") == 2
+        assert token.stat().st_mode & 0o777 == 0o600
+    assert not token.exists()
+
+
+def test_server_does_not_start_without_the_token_of_a_file(
+    imds_emulator: Emulator, tmp_path: Path
+) -> None:
+    flags = ["--env-file", str(tmp_path / "env"), "--token-file"]
+    done = subprocess.run(
+        [*SERVE, *flags, f"{tmp_path / 'token'}=https://unknown.example"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "AADSTS500011" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -24,10 +24,11 @@ from .output import print_error, print_notice
 if TYPE_CHECKING:
     import argparse
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .._core.identity import Identity
     from .._core.secret import Secret
+    from .token_files import TokenFile
 
 _EXAMPLES = """\
 examples:
@@ -60,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=kv://VAULT/SECRET[/VERSION][#JSON.KEY]",
-        help="set a variable to a Key Vault secret; may be repeated. --env and --file disable the "
-        "token endpoint, unless --endpoint or --allow-resource is given",
+        help="set a variable to a Key Vault secret; may be repeated. This and the next three flags "
+        "disable the token endpoint, unless --endpoint or --allow-resource is given",
     )
     parser.add_argument(
         "--file",
@@ -69,6 +70,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=kv://...",
         help="set a variable to the path of a file in memory with the secret; may be repeated",
+    )
+    parser.add_argument(
+        "--token-file",
+        action="append",
+        default=[],
+        metavar="VARIABLE=RESOURCE",
+        help="set a variable to the path of a file in memory that always holds a current token for "
+        "a resource, such as AWS_WEB_IDENTITY_TOKEN_FILE=api://AzureADTokenExchange; may be "
+        "repeated",
+    )
+    parser.add_argument(
+        "--pgpass",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT[:DATABASE[:USER]]]",
+        help="set PGPASSFILE to such a file, with a token as the password of a PostgreSQL server; "
+        "may be repeated",
     )
     parser.add_argument(
         "--vault-resource",
@@ -79,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--endpoint",
         action="store_true",
-        help="provide a token endpoint in addition to --env or --file",
+        help="provide a token endpoint in addition to secrets and token files",
     )
     parser.add_argument(
         "--pristine",
@@ -96,22 +114,51 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("a command is missing: imds-identity exec -- COMMAND")
     identity = identity_of(args)
     environment = _environment(args)
-    has_secrets = bool(args.env or args.file)
-    has_endpoint = args.endpoint or args.allow_resource is not None or not has_secrets
-    if has_secrets:
-        from ._api.client import ApiError
-        from .secret_variables import UnusableSecret, secret_variables
-
-        try:
-            environment |= secret_variables(args, inheritable=not has_endpoint)
-        except (ApiError, UnusableSecret) as error:
-            return print_error(error)
-    if not has_endpoint:
-        if sys.platform == "win32":  # it has no system call that replaces a process
-            return _run_in_foreground(command, environment)
+    has_secrets, has_tokens = bool(args.env or args.file), bool(args.token_file or args.pgpass)
+    has_endpoint = args.endpoint or args.allow_resource is not None
+    has_endpoint = has_endpoint or not (has_secrets or has_tokens)
+    # Windows has no system call that replaces a process.
+    is_replaced = not has_endpoint and not has_tokens and sys.platform != "win32"
+    files: list[TokenFile] = []
+    if has_secrets and (status := _add_secrets(args, environment, inheritable=is_replaced)):
+        return status
+    if has_tokens and (status := _add_token_files(args, environment, files)):
+        return status
+    if is_replaced:
         return _replace_process(command, environment)
+    if not has_endpoint:
+        return _run_in_foreground(command, environment, files=files)
     _warn_about_client_id(identity, environment)
-    return _run_with_endpoint(args, identity, command, environment)
+    return _run_with_endpoint(args, identity, command, environment, files)
+
+
+def _add_secrets(
+    args: argparse.Namespace, environment: dict[str, str], *, inheritable: bool
+) -> int:
+    """Add the variables of Key Vault secrets to ``environment``; return an exit status."""
+    from ._api.client import ApiError
+    from .secret_variables import UnusableSecret, secret_variables
+
+    try:
+        environment |= secret_variables(args, inheritable=inheritable)
+    except (ApiError, UnusableSecret) as error:
+        return print_error(error)
+    return 0
+
+
+def _add_token_files(
+    args: argparse.Namespace, environment: dict[str, str], files: list[TokenFile]
+) -> int:
+    """Add the variables of token files to ``environment``; return an exit status."""
+    from .token_files import create_files, targets_in_memory
+
+    targets, variables = targets_in_memory(args)
+    if status := create_files(args, targets, files):
+        return status
+    environment |= {name: file.path for name, file in variables.items()}
+    if args.pgpass and environment.pop("PGPASSWORD", None) is not None:
+        print_notice("warning: PGPASSWORD is not passed to the command: it overrides --pgpass")
+    return 0
 
 
 def _environment(args: argparse.Namespace) -> dict[str, str]:
@@ -144,27 +191,32 @@ def _run_with_endpoint(
     identity: Identity | None,
     command: list[str],
     environment: dict[str, str],
+    files: list[TokenFile],
 ) -> int:
     secret, resources = new_secret(), resources_of(args)
     if any((identity, args.source, args.arc_tokens_directory, args.cache)):
         # Report invalid flags before the command starts.
         token_client(args, identity or SYSTEM_ASSIGNED)
     listener = listen_tcp(LOOPBACK)
+    own = {file.name for file in files}
     for name in misleading_variables():
-        environment.pop(name, None)
+        if name not in own:
+            environment.pop(name, None)
     environment |= app_service_variables(base_url(*listener.getsockname()), secret)
     # The server starts while the command does: until then, the system queues connections.
     serve = partial(_serve, args, listener, secret, identity, resources)
-    return _run_in_foreground(command, environment, serve)
+    return _run_in_foreground(command, environment, serve, files)
 
 
 def _run_in_foreground(
     command: list[str],
     environment: dict[str, str],
     serve: Callable[[threading.Event], None] | None = None,
+    files: Sequence[TokenFile] = (),
 ) -> int:
     """Run ``command`` and, in a thread, ``serve``; return the command's exit status.
 
+    In the meantime, ``files`` are kept current.
     ``serve`` sets the event once it has imported its modules: if the interpreter ended during the
     import of an extension module, it could crash.
     """
@@ -174,6 +226,8 @@ def _run_in_foreground(
             child.start(command, environment)
         except OSError as error:
             return _cannot_run(command, error)
+        for file in files:  # in threads of their own: one that waits must not delay the others
+            start_thread(file.keep_current)
         if serve is not None:
             start_thread(partial(serve, has_started))
         status = child.wait()

@@ -29,12 +29,14 @@ from .._platform.threads import start_thread
 from .arguments import token_client
 from .endpoint_arguments import add_endpoint, identity_of, resources_of, token_server
 from .output import print_error, print_notice
+from .token_files import create_files, targets_at_paths
 
 if TYPE_CHECKING:
     import argparse
 
     from .._core.secret import Secret
     from .._endpoint.server import TokenServer
+    from .token_files import TokenFile
 
 _APP_SERVICE, _IMDS = "app-service", "imds"
 _EXAMPLES = """\
@@ -101,6 +103,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the environment variables for clients to this file, with mode 0600",
     )
     parser.add_argument(
+        "--token-file",
+        action="append",
+        default=[],
+        metavar="PATH=RESOURCE",
+        help="keep a current token for a resource in this file of mode 0600, preferably in memory "
+        "as in /run; may be repeated",
+    )
+    parser.add_argument(
         "--protocol",
         default=_APP_SERVICE,
         metavar="PROTOCOL",
@@ -116,11 +126,13 @@ def run(args: argparse.Namespace) -> int:
         return print_error("serve requires Linux or another POSIX system")
     protocols = _protocols(args)
     resources_of(args)
+    targets = targets_at_paths(args)
     # Reports invalid flags, and imports what fetches tokens before the first request.
     token_client(args, identity_of(args) or SYSTEM_ASSIGNED, preload=True)
     environment = Environment()
     # Blocked before there are threads, which inherit this, so that only `sigwait` receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    files: list[TokenFile] = []
     with ExitStack() as stack:
         try:
             listeners = _listeners(args, environment, stack)
@@ -129,10 +141,15 @@ def run(args: argparse.Namespace) -> int:
             secret = _secret(args, listeners)
             policy = _policy(args, protocols, listeners, secret)
             _write_env_file(args, protocols, listeners, secret, stack)
+            stack.callback(_remove, files)
+            if status := create_files(args, targets, files):
+                return status
         except OSError as error:
             return print_error(f"{error.filename or args.bind or LOOPBACK}: {error.strerror}")
         server = token_server(args, listeners, policy)
         start_thread(partial(_serve, server))
+        for file in files:
+            start_thread(file.keep_current)
         for listener in listeners:
             print_notice(f"listening on {_location(listener)}")
         notify_service_manager(environment["NOTIFY_SOCKET"], "READY=1")
@@ -140,6 +157,11 @@ def run(args: argparse.Namespace) -> int:
         notify_service_manager(environment["NOTIFY_SOCKET"], "STOPPING=1")
         server.stop()
     return 0
+
+
+def _remove(files: list[TokenFile]) -> None:
+    for file in files:
+        file.remove()
 
 
 def _serve(server: TokenServer) -> None:

@@ -1,0 +1,175 @@
+"""Files that always hold a current token, for programs that read a token from a file."""
+
+from __future__ import annotations
+
+import re
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from .._core.failure import Failure, sanitize
+from .._core.scope import resource_of
+from .._platform.clock import SYSTEM_CLOCK
+from .._platform.output_files import write_output
+from .arguments import doctor_command, token_client
+from .memory_files import IS_SUPPORTED, MemoryFile
+from .output import print_error, print_notice
+from .pgpass import pgpass_content, pgpass_resource
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from .._core.token import Token
+    from .._platform.clock import Clock
+    from .._token_cache.client import TokenClient
+    from .._token_cache.entry import CacheEntry
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_POLL_SECONDS = 20.0
+_SHORTEST_POLL = 0.2
+_MODE = 0o600
+
+
+class Target(NamedTuple):
+    """Where a token is needed.
+
+    Attributes:
+        name: the environment variable, or the path, for messages.
+        resource: the token's resource.
+        write: replaces the content of the file, and may return a function that removes it.
+        content: the content of the file with a token.
+    """
+
+    name: str
+    resource: str
+    write: Callable[[bytes], Callable[[], None] | None]
+    content: Callable[[str], str] = str
+
+
+class TokenFile:
+    """A file that holds a current token until it is removed.
+
+    Args:
+        target: where the token is needed.
+        client: returns tokens and refreshes them before they expire.
+        clock: the time.
+    """
+
+    def __init__(self, target: Target, client: TokenClient, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._target = target
+        self._client = client
+        self._clock = clock
+        self._entry: CacheEntry = client.entry(target.resource)
+        self._token: Token | None = None
+        self._lock = threading.Lock()
+        self._remove: Callable[[], None] | None = None
+        self._is_removed = False
+        self._has_failed = False
+
+    @property
+    def name(self) -> str:
+        """The environment variable, or the path."""
+        return self._target.name
+
+    def update(self) -> None:
+        """Write the current token, unless the file holds it.
+
+        Raises:
+            Failure: if no token is available.
+            OSError: if the file cannot be written.
+        """
+        token = self._client.token(self._entry)
+        with self._lock:
+            if self._is_removed or (self._token and self._token.value == token.value):
+                return
+            self._remove = self._target.write(self._target.content(token.value).encode())
+            self._token = token
+
+    def remove(self) -> None:
+        """Remove the file, if that is possible, and never write it again."""
+        with self._lock:
+            self._is_removed = True
+            if self._remove:
+                self._remove()
+
+    def keep_current(self) -> None:
+        """Update the file until it is removed. A failure is reported once, and tried again."""
+        while not self._is_removed:
+            self._clock.sleep(self._poll_seconds())
+            try:
+                self.update()
+            except (Failure, OSError) as error:
+                self._report(error)
+            else:
+                self._has_failed = False
+
+    def _poll_seconds(self) -> float:
+        """Return when to look for a new token, which another process may have fetched."""
+        left = self._token.expires_at - self._clock.now() if self._token else 0.0
+        return max(min(_POLL_SECONDS, left / 10), _SHORTEST_POLL)
+
+    def _report(self, error: Failure | OSError) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            reason = error.strerror if isinstance(error, OSError) else error
+            print_notice(
+                f"warning: {sanitize(self.name)} keeps its previous token, because it "
+                f"cannot be replaced: {reason}. This is tried again until it succeeds"
+            )
+
+
+def create_files(args: argparse.Namespace, targets: list[Target], files: list[TokenFile]) -> int:
+    """Write a first token to each target, and add the files to ``files``; return an exit status."""
+    client = token_client(args, preload=True)
+    for target in targets:
+        file = TokenFile(target, client)
+        try:
+            file.update()
+        except Failure as failure:
+            print_error(failure)
+            return print_error(f"to diagnose this, run: {doctor_command(args, target.resource)}")
+        files.append(file)
+    return 0
+
+
+def targets_in_memory(args: argparse.Namespace) -> tuple[list[Target], dict[str, MemoryFile]]:
+    """Return the targets of ``exec``, and its variables with the files that they name.
+
+    Raises:
+        ValueError: for an invalid flag.
+    """
+    if (args.token_file or args.pgpass) and not IS_SUPPORTED:
+        raise ValueError("--token-file and --pgpass require Linux, which has files in memory")
+    pairs = [_split(each, "VARIABLE") for each in args.token_file]
+    invalid = [name for name, _ in pairs if not _VARIABLE.fullmatch(name)]
+    if invalid:
+        raise ValueError(f"--token-file: {invalid[0]!r} is not the name of a variable")
+    forms: list[tuple[str, str, Callable[[str], str]]] = [(*pair, str) for pair in pairs]
+    if args.pgpass:
+        content = partial(pgpass_content, args.pgpass)
+        forms.append(("PGPASSFILE", pgpass_resource(args), content))
+    files = {name: MemoryFile(name, mode=_MODE) for name, _, _ in forms}
+    if len(files) < len(forms):
+        raise ValueError("--token-file and --pgpass set the same variable twice")
+    targets = [Target(n, resource, files[n].write, content) for n, resource, content in forms]
+    return targets, files
+
+
+def targets_at_paths(args: argparse.Namespace) -> list[Target]:
+    """Return the targets of ``serve``.
+
+    Raises:
+        ValueError: for an invalid flag.
+    """
+    pairs = [_split(each, "PATH") for each in args.token_file]
+    if len({path for path, _ in pairs}) < len(pairs):
+        raise ValueError("--token-file names the same path twice")
+    return [Target(path, resource, partial(write_output, path)) for path, resource in pairs]
+
+
+def _split(argument: str, what: str) -> tuple[str, str]:
+    name, _, resource = argument.rpartition("=")
+    if not name or not resource:
+        raise ValueError(f"--token-file: {argument!r} is not {what}=RESOURCE")
+    return name, resource_of((resource,))
