@@ -20,7 +20,13 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 
-_LANGUAGES = {".py": "python", ".yaml": "yaml", ".service": "ini", ".socket": "ini"}
+_LANGUAGES = {
+    ".py": "python",
+    ".sh": "sh",
+    ".yaml": "yaml",
+    ".service": "ini",
+    ".socket": "ini",
+}
 _OUTSIDE = re.compile(r"\]\((?:\.\./)+(examples(?:/[^)#\s]*)?|CHANGELOG\.md)\)")
 
 

@@ -238,6 +238,7 @@ class TestEvents:
             ("--exec", "true"),
             ("--state", "file"),
             ("--follow", "--approve"),
+            ("--follow", "--dry-run"),
             ("--follow", "--start", "A"),
             ("--follow", "--exec", "true", "--margin", "-1"),
             ("--follow", "--exec", "true", "--hook-timeout", "0"),
@@ -262,9 +263,11 @@ class TestEvents:
 class Follower:
     """A process that runs ``imds-identity events --follow``."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, **options: Any) -> None:
         command = [sys.executable, "-m", "imds_identity", "events", "--follow", *flags]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ})
+        self._process: subprocess.Popen[bytes] = subprocess.Popen(
+            command, stdout=subprocess.PIPE, env={**os.environ}, **options
+        )
 
     def line(self) -> str:
         """Return the next line; empty if there is none in time."""
@@ -363,6 +366,23 @@ def test_event_is_approved_after_its_command(
     assert follower.line().split("\t")[:2] == ["started", event]
     follower.kill()
     assert json.loads((tmp_path / "scheduled").read_text())["EventId"] == event
+
+
+def test_dry_run_changes_nothing(start_emulator: Callable[..., Emulator], tmp_path: Path) -> None:
+    emulator = start_emulator()
+    event = emulator.schedule_event("Redeploy")
+    state, ran = tmp_path / "state", tmp_path / "ran"
+    command = f"\"{sys.executable}\" -c \"open(r'{ran}', 'w')\""
+    flags = ("--exec", command, "--approve", "--state", str(state), "--dry-run")
+    follower = Follower(*flags, stderr=subprocess.STDOUT)
+    lines = [follower.line() for _ in range(3)]
+    follower.kill()
+    assert lines[0].split("\t")[:2] == ["scheduled", event]
+    assert lines[1].startswith("imds-identity: would run the command for scheduled Redeploy")
+    assert lines[2].startswith("imds-identity: would approve Redeploy")
+    assert not ran.exists()
+    assert not state.exists()
+    assert emulator.events[0].status == "Scheduled"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

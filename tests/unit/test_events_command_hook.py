@@ -51,7 +51,11 @@ class Context:
         self.watcher.done = done  # type: ignore[method-assign]
 
     def hook(
-        self, code: str, approval: ApprovalPolicy | None = APPROVING, seconds: float = 600
+        self,
+        code: str,
+        approval: ApprovalPolicy | None = APPROVING,
+        seconds: float = 600,
+        **options: Any,
     ) -> CommandHook:
         """Return a hook that runs ``code`` in Python."""
         script = self.directory / "command.py"
@@ -59,9 +63,9 @@ class Context:
             f"import json, os, pathlib, sys, time\nhere = {str(self.directory)!r}\n{code}"
         )
         command = f'"{sys.executable}" "{script}"'
-        return CommandHook(
-            command, self.client.start, self.watcher, approval, self.reports.append, seconds
-        )
+        report = self.reports.append
+        start = self.client.start
+        return CommandHook(command, start, self.watcher, approval, report, seconds, **options)
 
     def scheduled(self, name: str = "A", seconds: float = 600, **other: Any) -> dict[str, Any]:
         return event(name, NotBefore=formatdate(self.clock.wall() + seconds, usegmt=True), **other)
@@ -128,6 +132,25 @@ def test_the_names_of_a_large_scale_set_reach_the_command() -> None:
     variables = change_to_environment(Change("scheduled", parsed))
     assert variables["IMDS_EVENT_RESOURCES"].split() == names
     subprocess.run([sys.executable, "-c", ""], env=for_child(variables), check=True)
+
+
+def test_a_dry_run_reports_commands_and_approvals_only(context: Context) -> None:
+    hook = context.hook("pathlib.Path(here, 'ran').touch()", dry_run=True)
+    shared = context.scheduled("B", Resources=["vm-7", "vm-8"])
+    context.poll(hook, context.scheduled("A"))
+    context.wait_for(1)
+    context.poll(hook, shared)
+    context.wait_for(3)
+    assert not (context.directory / "ran").exists()
+    assert context.service.bodies == []
+    shared_reason = "it also affects other machines, where it would start immediately"
+    assert sorted(context.reports) == [
+        "would approve Reboot A",
+        f"would not approve Reboot B: {shared_reason}",
+        "would run the command for gone Reboot A",
+        "would run the command for scheduled Reboot A",
+        "would run the command for scheduled Reboot B",
+    ]
 
 
 def test_an_event_is_approved_after_the_command_has_succeeded(context: Context) -> None:

@@ -69,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: 5)",
     )
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="with --exec: print what would be run and approved, and do neither; --state is "
+        "ignored",
+    )
+    parser.add_argument(
         "--state",
         type=not_empty,
         metavar="FILE",
@@ -90,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
     """Print, follow or approve events; return the exit status."""
     if (args.command_line or args.state) and not args.follow:
         raise ValueError("--exec and --state require --follow")
-    if args.approve and not args.command_line:
-        raise ValueError("--approve requires --exec")
+    if (args.approve or args.dry_run) and not args.command_line:
+        raise ValueError("--approve and --dry-run require --exec")
     if not args.margin >= 0:
         raise ValueError(f"--margin takes a number of seconds, not {args.margin}")
     if not 0 < args.hook_timeout <= _MAX_HOOK_SECONDS:
@@ -132,7 +138,8 @@ def _list(client: MetadataClient, args: argparse.Namespace) -> int:
 
 
 def _follow(client: MetadataClient, args: argparse.Namespace) -> int:
-    watcher = client.watch(every_machine=args.all, state_file=args.state)
+    state_file = None if args.dry_run else args.state
+    watcher = client.watch(every_machine=args.all, state_file=state_file)
     hook = _hook(client, watcher, args)
     if hook is None:
         return _poll(watcher, hook, args)
@@ -173,7 +180,13 @@ def _hook(client: MetadataClient, watcher: Watcher, args: argparse.Namespace) ->
 
     policy = ApprovalPolicy(args.margin, shared=args.approve == _SHARED) if args.approve else None
     return CommandHook(
-        args.command_line, client.start, watcher, policy, print_error, args.hook_timeout
+        args.command_line,
+        client.start,
+        watcher,
+        policy,
+        print_error,
+        args.hook_timeout,
+        dry_run=args.dry_run,
     )
 
 

@@ -32,7 +32,8 @@ class CommandHook:
 
     The command receives `change_to_dict` as JSON on standard input and `change_to_environment` as
     environment variables. After it has succeeded, events that ``approval`` allows are approved. A
-    command that runs longer than ``seconds`` is stopped, together with its children.
+    command that runs longer than ``seconds`` is stopped, together with its children. With
+    ``dry_run``, commands and approvals are reported only.
     """
 
     def __init__(
@@ -43,7 +44,10 @@ class CommandHook:
         approval: ApprovalPolicy | None,
         report: Callable[[str], object],
         seconds: float,
+        *,
+        dry_run: bool = False,
     ) -> None:
+        self._dry_run = dry_run
         self._command = command
         self._send_approval = approve
         self._watcher = watcher
@@ -109,6 +113,9 @@ class CommandHook:
 
     def _run(self, change: Change) -> bool:
         """Run the command; return whether it succeeded."""
+        if self._dry_run:
+            self._report(f"would run the command for {change.kind} {_label(change)}")
+            return True
         try:
             process = HookProcess(self._command, change_to_environment(change))
         except OSError as error:
@@ -148,6 +155,10 @@ class CommandHook:
         event = self._watcher.known(event_id)
         names = self._watcher.names or ()
         reason = why_not_approve(event, names=names, at=now, policy=self._approval)
+        if self._dry_run:
+            would = f"would not approve {_label(change)}: {reason}"
+            self._report(would if reason else f"would approve {_label(change)}")
+            return
         if reason is None:
             try:
                 self._send_approval(event_id)
