@@ -66,7 +66,6 @@ def test_check_is_kept_until_a_thread_can_be_started(clock: FakeClock) -> None:
 
     checks = BackgroundChecks(clock, cannot_start)
     checks.add(key(1), lambda: done.append("first"))
-    clock.seconds += 60
     checks._start = queue = BackgroundQueue()
     checks.add(key(2), lambda: done.append("second"))
     queue.run()

@@ -15,6 +15,7 @@ import pytest
 
 from imds_identity._http.exchange import ConnectFailed, ReadFailed
 from imds_identity.metadata import errors
+from imds_identity.metadata._events import poller as poller_module
 from imds_identity.metadata._events import watcher as watcher_module
 from metadata_support import FakeService, RandomEvents, document, event
 from support import FakeClock, ResponseFactory
@@ -158,6 +159,21 @@ def test_polling_ends_with_the_loop(service: FakeService) -> None:
     assert not run.stopped
     changes.close()  # type: ignore[attr-defined]
     assert run.stopped
+
+
+def test_watcher_polls_once_a_thread_can_be_started(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_run: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    service.events = [event("A")]
+    watcher = service.client().watch()
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(poller_module, "start_thread", fail)
+        next(iter(watcher))
+    assert next(iter(watcher)).event.event_id == "A"
+    watcher.stop()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import subprocess
@@ -118,6 +119,21 @@ def test_join_all_waits_until_threads_have_ended_or_the_time_is_over() -> None:
     join_all(10)
     assert not internal_threads()
     timer.join()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")], ids=repr)
+def test_program_without_memory_for_a_thread_continues(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(_thread, "start_new_thread", fail)
+    threads = list[threading.Thread]()
+    run_in_thread(lambda: threads.append(threading.current_thread()), 10)
+    assert threads == [threading.current_thread()]
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        start_thread(int)
 
 
 def test_imports_for_the_main_thread_run_in_another_one_first() -> None:

@@ -56,13 +56,16 @@ def start_thread(run: Callable[[], object]) -> None:
     them leaves the new thread waiting forever. This function takes only one step.
 
     Raises:
-        RuntimeError: if no thread can be started, or the interpreter is shutting down; until
-            Python 3.12 a thread that is started then never runs.
+        RuntimeError: if no thread can be started, also for lack of memory, or if the interpreter
+            is shutting down; until Python 3.12 a thread that is started then never runs.
     """
     if _is_ending or sys.is_finalizing():
         raise RuntimeError("the interpreter is shutting down")
     detect_fork()  # before the thread registers itself
-    _stack_lock.run(_start, run)
+    try:
+        _stack_lock.run(_start, run)
+    except MemoryError:  # it depends on the kind of memory which error Python raises
+        raise RuntimeError("can't start new thread") from None
 
 
 def _start(run: Callable[[], object]) -> None:

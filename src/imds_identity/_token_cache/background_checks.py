@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from .._platform.locks import ForkAwareLock
 from .._platform.threads import mark_thread
+from .entry import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,13 +35,15 @@ class BackgroundChecks:
     def reset(self) -> None:
         """Forget the thread and its checks, which a forked child does not have."""
         self._waiting: dict[Key, Callable[[], object]] = {}
-        self._busy_until = float("-inf")
+        self._busy_until = NEVER
 
     def add(self, key: Key, check: Callable[[], object]) -> None:
         """Run ``check`` soon, unless one for ``key`` is waiting or no thread can be started."""
         if self._lock.run(self._add, key, check):
-            with suppress(RuntimeError):
+            try:
                 self._start(self._run, blocks=False)
+            except RuntimeError:
+                self._busy_until = NEVER  # the next call tries it again
 
     def _run(self) -> None:
         mark_thread(ending=True)
@@ -62,5 +63,5 @@ class BackgroundChecks:
         for key in self._waiting:
             self._busy_until = self._clock.now() + _LONGEST_CHECK
             return self._waiting.pop(key)
-        self._busy_until = float("-inf")
+        self._busy_until = NEVER
         return None

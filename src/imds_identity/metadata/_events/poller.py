@@ -52,7 +52,11 @@ class Poller:
             raise run.error
         if run is None or run.pid != os.getpid():
             self._current = run = _Run()
-            start_thread(lambda: self._poll(run))
+            try:
+                start_thread(lambda: self._poll(run))
+            except RuntimeError:
+                self._current = None  # otherwise the next call would wait for this thread
+                raise
 
     def stop(self) -> None:
         """End the thread after the request in progress, without waiting for it."""
