@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._azure_core.base import BaseCredential, error_from
 from ._core.failure import Failure
 from ._platform.threads import running_loop
-from ._token_cache.cache import POLL_SECONDS
+from ._token_cache.flight import POLL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -141,6 +141,8 @@ class ManagedIdentityCredential(BaseCredential):
         except StopIteration as done:
             token: Token = done.value
             return token
+        finally:
+            flights.close()
 
     def _sender(self) -> OpenSender | None:
         policies = self._policies_in_use()

@@ -15,8 +15,8 @@ from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._platform.threads import run_in_thread
 from imds_identity._token_cache import cache as cache_module
 from imds_identity._token_cache import pool as pool_module
-from imds_identity._token_cache.cache import POLL_SECONDS, TokenCache
-from imds_identity._token_cache.flight import LONGEST_FETCH, Flight
+from imds_identity._token_cache.cache import TokenCache
+from imds_identity._token_cache.flight import LONGEST_FETCH, POLL_SECONDS, Flight
 from imds_identity._token_cache.pool import MOST_WORKERS, STALL_SECONDS
 from support import KEY, LIFETIME, FakeClock, new_token, no_jitter, run_concurrently
 
@@ -179,9 +179,12 @@ def test_awaited_fetches_precede_refreshes(
         program.request(number)
     threads.run()
     clock.seconds += LIFETIME / 2
-    for number in (1, 2, 3, 4):
+    for number in (1, 2):
         program.request(number)
-    clock.seconds += LIFETIME / 2  # the second token expires, and a caller waits
+    callers = [program.wait(number) for number in (3, 4)]
+    assert all(isinstance(next(each), Flight) for each in callers)
+    program.entry(2).token = None  # it expires, and a caller waits
+    clock.seconds += POLL_SECONDS
     program.request(2)
     threads.run()
     assert program.fetched[2:] == [3, 4, 2, 1]
@@ -316,9 +319,12 @@ def test_thread_counts_again_when_it_fetches_again(
         counts.append(len(threads.waiting))
         return Program.fetch(program, number)
 
-    for number in range(MOST_WORKERS):
-        program.token_cache.join_or_start(program.entry(number), partial(fetch_and_request, number))
-    program.token_cache.join_or_start(program.entry(10), partial(fetch_last, 10))
+    fetches = [partial(fetch_and_request, number) for number in range(MOST_WORKERS)]
+    callers = [
+        program.token_cache.flights(program.entry(number), fetch, None)
+        for number, fetch in enumerate([*fetches, partial(fetch_last, 10)])
+    ]
+    assert all(isinstance(next(each), Flight) for each in callers)
     threads.waiting[0]()
     assert counts == [MOST_WORKERS]
 
@@ -409,6 +415,52 @@ def test_caller_s_timeout_limits_the_wait_in_the_queue(program: Program, threads
     threads.run()
     with pytest.raises(StopIteration):
         next(flights)
+
+
+@pytest.mark.parametrize("waits_until", ["its end", "a timeout"])
+def test_queued_fetch_that_no_caller_waits_for_is_not_run(
+    program: Program, threads: Threads, clock: FakeClock, waits_until: str
+) -> None:
+    """It would use the service's limits, which other callers need."""
+    callers = [program.wait(0, 5.0), program.wait(0), program.wait(1)]
+    for each in callers:
+        next(each)
+    if waits_until == "its end":
+        callers[0].close()  # such as a canceled task
+    else:
+        with pytest.raises(Refused):
+            for _ in range(20):
+                next(callers[0])
+    clock.seconds += POLL_SECONDS
+    callers[2].close()
+    threads.run()
+    assert program.fetched == [0]
+    with pytest.raises(StopIteration):
+        next(callers[1])
+    program.request(1)
+    threads.run()
+    assert program.fetched == [0, 1]
+
+
+def test_new_fetch_continues_without_a_caller(program: Program, threads: Threads) -> None:
+    """A caller with a short timeout finds the token when it tries again."""
+    caller = program.wait(0)
+    next(caller)
+    caller.close()
+    threads.run()
+    assert program.fetched == [0]
+
+
+def test_caller_that_comes_later_gets_the_token_of_a_queued_fetch(
+    program: Program, threads: Threads, clock: FakeClock
+) -> None:
+    first, second = program.wait(0), program.wait(0)
+    flight = next(first)
+    clock.seconds += POLL_SECONDS
+    first.close()
+    assert next(second) is flight
+    threads.run()
+    assert program.fetched == [0]
 
 
 def test_forked_child_fetches_what_its_parent_had_queued(

@@ -28,7 +28,7 @@ CALLS = {
     "an exchange": (flight.LONGEST_EXCHANGE, 100),
     "a fetch": (flight.LONGEST_FETCH, 180),
     "a hit without another check": (cache.HIT_SECONDS, 1),
-    "a poll of a waiting caller": (cache.POLL_SECONDS, 0.5),
+    "a poll of a waiting caller": (flight.POLL_SECONDS, 0.5),
     "the flights of one call": (cache.TRIES, 3),
     "the threads for one endpoint": (pool.MOST_WORKERS, 8),
     "a stall of these threads": (pool.STALL_SECONDS, 5),

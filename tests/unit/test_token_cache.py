@@ -15,9 +15,9 @@ from imds_identity._core.claims import ANSWER_SECONDS, Challenge
 from imds_identity._core.failure import Failure, Reason, Refused
 from imds_identity._core.token import Token
 from imds_identity._token_cache import cache as cache_module
-from imds_identity._token_cache.cache import HIT_SECONDS, POLL_SECONDS, TRIES, TokenCache
+from imds_identity._token_cache.cache import HIT_SECONDS, TRIES, TokenCache
 from imds_identity._token_cache.entry import NEVER, CacheEntry
-from imds_identity._token_cache.flight import LONGEST_FETCH, Flight, Interrupted
+from imds_identity._token_cache.flight import LONGEST_FETCH, POLL_SECONDS, Flight, Interrupted
 from support import (
     KEY,
     LIFETIME,
@@ -830,6 +830,29 @@ def test_waiter_that_a_fork_has_copied_starts_a_new_flight(
         assert ended.value.value.value == "token-2"
 
     run_after_fork_in_c(wait_in_child)
+
+
+def test_waiters_get_a_token_that_could_not_be_stored(
+    token_cache: TokenCache, background: BackgroundQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without memory, no part of the cache must make them wait until the longest fetch is over."""
+
+    def run_out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    entry, tokens = token_cache.entry(KEY), [new_token(token_cache.clock) for _ in range(2)]
+    fetched = iter(tokens)
+    callers = [token_cache.flights(entry, lambda: next(fetched), None) for _ in range(2)]
+    next(callers[0])
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(CacheEntry, "store_result", run_out_of_memory)
+        background.run()
+    next(callers[1])
+    background.run()
+    for caller, token in zip(callers, tokens, strict=True):
+        with pytest.raises(StopIteration) as done:
+            next(caller)
+        assert done.value.value is token
 
 
 def test_interrupted_is_not_a_failure() -> None:

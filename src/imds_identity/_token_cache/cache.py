@@ -8,7 +8,7 @@ from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 
-from .._core.failure import Failure, Reason, Refused
+from .._core.failure import Failure
 from .._core.freshness import State, decide
 from .._http.local_errors import unexpected_failure
 from .._platform.fork import detect_fork, reset_in_child
@@ -16,7 +16,14 @@ from .._platform.locks import ForkAwareLock
 from .._platform.threads import mark_thread
 from .background_checks import BackgroundChecks
 from .entry import NEVER, Entries
-from .flight import LONGEST_FETCH, FetchResult, Flight, Interrupted, in_a_thread
+from .flight import (
+    LONGEST_FETCH,
+    POLL_SECONDS,
+    FetchResult,
+    Flight,
+    Interrupted,
+    in_a_thread,
+)
 from .negative_cache import UnavailableEndpoints
 from .notifications import log_failed_refresh
 from .pool import FetchPool
@@ -40,8 +47,6 @@ if TYPE_CHECKING:
 HIT_SECONDS = 1.0
 """Seconds for which a token is returned without a check: another process may have replaced
 it, and the cheap clock stands still while the machine is suspended."""
-POLL_SECONDS = 0.5
-"""Seconds after which a waiter checks that its flight has been started."""
 TRIES = 3
 """Flights that a caller waits for if they are interrupted or return a token that has expired."""
 
@@ -153,6 +158,8 @@ class TokenCache:
         except StopIteration as done:
             token: Token = done.value
             return token
+        finally:
+            flights.close()
 
     def flights(
         self,
@@ -164,27 +171,27 @@ class TokenCache:
         **options: Any,
     ) -> Generator[Flight, None, Token]:
         """Like `get`, but yield each flight for the caller to wait for, up to `POLL_SECONDS`."""
-        polls = 0
-        for _ in range(TRIES):
-            found = self.join_or_start(entry, fetch, claims, **options)
-            while isinstance(found, Flight) and self._keep_waiting(found, polls, queue_seconds):
-                before = entry.token
-                yield found
-                polls += 1
-                if between_polls and not found.outcome:
-                    between_polls()
-                # The flight of a challenge stores its token here a moment before it is complete.
-                if claims is None and not found.outcome and entry.token is not before:
-                    found = self.join_or_start(entry, fetch, claims, **options)
-            token = found.result(self.clock.now()) if isinstance(found, Flight) else found
-            if token:
-                return token
-        raise Refused(
-            f"the fetch was interrupted {TRIES} times, or its token had expired on arrival",
-            "Its thread, its event loop or this process was stopped, or a hook raised an exception "
-            "that is not an Exception.",
-            reason=Reason.INTERRUPTED,
-        )
+        polls, waiter, flight = 0, object(), None
+        try:
+            for _ in range(TRIES):
+                found = self.join_or_start(entry, fetch, claims, **options)
+                while isinstance(found, Flight) and self._keep_waiting(found, polls, queue_seconds):
+                    flight, before = found, entry.token
+                    flight.waiters.add(waiter)
+                    yield flight
+                    polls += 1
+                    if between_polls and not flight.outcome:
+                        between_polls()
+                    # A challenge's flight stores its token a moment before it is complete.
+                    if claims is None and not flight.outcome and entry.token is not before:
+                        found = self.join_or_start(entry, fetch, claims, **options)
+                token = found.result(self.clock.now()) if isinstance(found, Flight) else found
+                if token:
+                    return token
+        finally:
+            if flight:
+                flight.waiters.discard(waiter)
+        raise Flight.interrupted_error(TRIES)
 
     def join_or_start(
         self,
@@ -237,11 +244,7 @@ class TokenCache:
                 flight, blocks=blocks, is_awaited=not token, in_queue=not cannot_queue
             )
         if not token and flight in _current_flights.get():
-            raise Refused(
-                "a fetch requested the very token that it is fetching",
-                "A hook or a transport uses this credential: give it another one.",
-                reason=Reason.RECURSIVE,
-            )
+            raise flight.recursion_error()
         return token or flight
 
     def _keep_waiting(self, flight: Flight, polls: int, queue_seconds: float) -> bool:
@@ -288,7 +291,7 @@ class TokenCache:
         _current_flights.set((*_current_flights.get(), flight))
         outcome: Outcome = Interrupted()
         try:
-            if not self._is_replaced(flight):
+            if not flight.is_abandoned(self.clock.now()):
                 outcome = flight.fetch()
         except (Failure, Interrupted) as error:
             outcome = error.with_traceback(None)
@@ -297,19 +300,16 @@ class TokenCache:
         finally:  # after any other exception the waiters try again
             self._complete(flight, outcome)
 
-    def _is_replaced(self, flight: Flight) -> bool:
-        """Return whether the waiters gave up on ``flight`` while it was in the queue."""
-        current = self.entry(flight.key).flights.get(flight.claims)
-        return current is not flight and flight.is_overdue(self.clock.now())
-
     def _complete(self, flight: Flight, outcome: Outcome) -> None:
-        entry, now = self.entry(flight.key), self.clock.now()
-        stored = self._locked(entry.store_result, flight, outcome, now, self.random())
-        token, failed_refresh = stored
-        mark_thread(ending=True)
-        flight.complete(outcome)
+        try:
+            entry, now, random = self.entry(flight.key), self.clock.now(), self.random()
+            stored = self._locked(entry.store_result, flight, outcome, now, random)
+        finally:  # even if there is no memory
+            mark_thread(ending=True)
+            flight.complete(outcome)
         if isinstance(outcome, Interrupted):
             return
+        token, failed_refresh = stored
         with suppress(Exception):  # a log handler's, which must not harm anything here
             if failed_refresh and token and isinstance(outcome, Failure):
                 log_failed_refresh(token, now, outcome)

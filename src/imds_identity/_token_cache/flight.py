@@ -38,6 +38,8 @@ LONGEST_EXCHANGE = 100.0
 LONGEST_FETCH = LONGEST_LEASE_SECONDS
 """Seconds after which waiters give up on a fetch of this process or of another. The longest
 regular one is an exchange whose last request starts at its end and waits for the rate limit."""
+POLL_SECONDS = 0.5
+"""Seconds after which a waiter checks that its flight has been started."""
 
 Fetch: TypeAlias = "Callable[[], Token]"
 
@@ -95,11 +97,12 @@ class Flight:
         refreshes: whether there is a valid token in the meantime.
         on_result: called after it is complete and all waiters were woken.
         outcome: its result, once it is complete.
+        waiters: one object for each caller that waits; a flight in the queue needs one.
     """
 
     __slots__ = (
         "_callbacks", "callers", "claims", "fetch", "generation", "key", "needs", "on_result",
-        "outcome", "process", "refreshes", "since", "started",
+        "outcome", "process", "refreshes", "since", "started", "waiters",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +126,7 @@ class Flight:
         self.on_result: OnResult | None = None
         self.callers: set[weakref.ref[object]] = set()
         self.outcome: Outcome | None = None
+        self.waiters: set[object] = set()
         self._callbacks: list[Callable[[], object]] = []
 
     def start(self) -> bool:
@@ -133,11 +137,18 @@ class Flight:
     def is_unusable(self, now: float, *, blocks: bool) -> bool:
         """Return whether a caller needs another flight: this one hangs, or would hang."""
         would_hang = blocks and self.needs == threading.get_ident()
-        return would_hang or self.is_overdue(now) or self.is_lost()
+        is_over = self.outcome is not None  # and could not be stored
+        return would_hang or is_over or self.is_overdue(now) or self.is_lost()
 
     def is_lost(self) -> bool:
         """Return whether another process runs it: this one was forked in the meantime."""
         return self.process != os.getpid()
+
+    def is_abandoned(self, now: float) -> bool:
+        """Return whether no caller waits any more for this flight, which was in the queue."""
+        if self.refreshes or self.waiters:
+            return self.is_overdue(now)
+        return now >= self.since + POLL_SECONDS
 
     def is_overdue(self, now: float) -> bool:
         """Return whether it takes longer than any regular fetch, or threads no longer run."""
@@ -156,6 +167,25 @@ class Flight:
             f"the fetch in progress did not finish within {seconds}",
             "A transport or a hook may hang. The next call starts another fetch.",
             reason=Reason.TIMEOUT,
+        )
+
+    @staticmethod
+    def interrupted_error(tries: int) -> Refused:
+        """Return the error for a caller that has waited for ``tries`` flights."""
+        return Refused(
+            f"the fetch was interrupted {tries} times, or its token had expired on arrival",
+            "Its thread, its event loop or this process was stopped, or a hook raised an exception "
+            "that is not an Exception.",
+            reason=Reason.INTERRUPTED,
+        )
+
+    @staticmethod
+    def recursion_error() -> Refused:
+        """Return the error for a caller inside this flight, which cannot wait for it."""
+        return Refused(
+            "a fetch requested the very token that it is fetching",
+            "A hook or a transport uses this credential: give it another one.",
+            reason=Reason.RECURSIVE,
         )
 
     def result(self, now: float) -> Token | None:
