@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from pathlib import Path
@@ -63,6 +64,11 @@ class Process:
         return new_token(self.shared_cache.clock, f"token-{self.sent}")
 
 
+@functools.cache
+def is_traced(file: str) -> bool:
+    return any(name in Path(file).parts for name in TRACED)
+
+
 class SuspendedThread:
     """A thread that stops before it executes the package's line number ``moment``."""
 
@@ -90,7 +96,7 @@ class SuspendedThread:
             self._stopped.set()
 
     def _trace(self, frame: Any, event: str, _: object) -> Any:
-        if not any(name in Path(frame.f_code.co_filename).parts for name in TRACED):
+        if not is_traced(frame.f_code.co_filename):
             return None
         if event == "line":
             self.moments += 1
