@@ -61,7 +61,7 @@ def test_openssl_verifies_the_document_with_the_root(
     assert content["nonce"] == "1234567890"
     assert content["vmId"] == emulator.machine.vm_id
     assert content["subscriptionId"] == emulator.machine.subscription_id
-    other_signer = start_emulator(state=tmp_path / "other").attested_root_file
+    other_signer = start_emulator().attested_root_file
     assert openssl_verifies(document, other_signer, intermediate, tmp_path).returncode != 0
 
 

@@ -179,7 +179,7 @@ class Settings:
         str | os.PathLike[str] | None,
         Option(
             "the directory that keeps keys and certificates across restarts; by default they are "
-            "not kept",
+            "new at every start",
             "DIR",
         ),
     ] = None

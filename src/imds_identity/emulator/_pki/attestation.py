@@ -31,8 +31,8 @@ _OPTIONS = (pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.NoAttributes)
 class _CertifiedKey:
     """A key with a certificate for one name."""
 
-    def __init__(self, issuer: Authority, name: str, issuer_url: str, prefix: str = "") -> None:
-        self._key = KeyStore().load_or_create_key(f"{prefix}attested-signer", rsa_key)
+    def __init__(self, issuer: Authority, name: str, issuer_url: str) -> None:
+        self._key = rsa_key()
         access = x509.AccessDescription(
             AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(issuer_url)
         )
@@ -92,20 +92,18 @@ class AttestationSigner:
             name = "emulator.metadata.azure.com.example.net"
             return _CertifiedKey(self._intermediate, name, self._url).sign(content)
         if defect in ("unknown-root", "decoy-signer"):
-            other = _authorities(self._now, KeyStore(), "other-")[1]
-            other_signer = _CertifiedKey(other, self._name, self._url, "other-")
+            other_signer = _CertifiedKey(
+                _authorities(self._now, KeyStore())[1], self._name, self._url
+            )
             decoy = self._signer.certificate if defect == "decoy-signer" else None
             return other_signer.sign(content, decoy)
         return self._signer.sign(content)
 
 
-def _authorities(
-    now: dt.datetime, store: KeyStore, prefix: str = ""
-) -> tuple[Authority, Authority]:
+def _authorities(now: dt.datetime, store: KeyStore) -> tuple[Authority, Authority]:
     title = "imds-identity emulator attestation"
-    names = prefix + ATTESTED_ROOT, prefix + ATTESTED_CA
-    root = load_or_create_authority(store, names[0], f"{title} root", None, now, rsa_key)
-    return root, load_or_create_authority(store, names[1], f"{title} CA", root, now, rsa_key)
+    root = load_or_create_authority(store, ATTESTED_ROOT, f"{title} root", None, now, rsa_key)
+    return root, load_or_create_authority(store, ATTESTED_CA, f"{title} CA", root, now, rsa_key)
 
 
 def _tampered(content: bytes) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,6 @@ ATTESTED_CA = "attested-ca"
 ATTESTED_ROOT = "attested-root"
 VAULT_CA = "key-vault-ca"
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-
-_LOCK = threading.Lock()
-_keys_of_process: dict[str, PrivateKey] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +48,7 @@ class KeyStore:
         return path.read_bytes()
 
     def load_or_create_key(self, name: str, make: Callable[[], PrivateKey]) -> PrivateKey:
-        """Return a private key from the store, or a new one; ValueError if the file is damaged.
-
-        Stores without a directory share their keys, because key generation is slow.
-        """
-        if self.directory is None:
-            with _LOCK:
-                return _keys_of_process.get(name) or _keys_of_process.setdefault(name, make())
+        """Return a private key from the store, or a new one; ValueError if the file is damaged."""
         data = self.load_or_create(f"{name}.key", lambda: pem_of_key(make()), 0o600)
         try:
             key = serialization.load_pem_private_key(data, None)

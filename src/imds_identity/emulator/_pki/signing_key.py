@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
+import threading
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 if TYPE_CHECKING:
     from .key_store import KeyStore
+
+_LOCK = threading.Lock()
 
 
 class SigningKey:
@@ -33,13 +37,24 @@ class SigningKey:
 
 
 def signing_key(store: KeyStore) -> SigningKey:
-    """Return the signing key from a store; ValueError if the file is damaged."""
+    """Return the signing key from a store; ValueError if the file is damaged.
+
+    Emulators without a store share one key per process, because key generation is slow.
+    """
+    if store.directory is None:
+        with _LOCK:
+            return _shared()
     key = store.load_or_create_key("token-signing", rsa_key)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise ValueError(  # noqa: TRY004 - the file's content is wrong, not an argument
             f"state: token-signing.key in {store.directory} is not an RSA key; remove it."
         )
     return SigningKey(key)
+
+
+@functools.cache
+def _shared() -> SigningKey:
+    return SigningKey(rsa_key())
 
 
 def rsa_key() -> rsa.RSAPrivateKey:
