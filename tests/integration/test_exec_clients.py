@@ -88,8 +88,11 @@ NAMES = ["azure-identity", "default", "aio", "msal", "ours"]
 @pytest.mark.parametrize("client", CLIENTS, ids=NAMES)
 def test_client_on_a_vm(imds_emulator: Emulator, client: str) -> None:
     assert output_of([], client) == DEFAULT_SYSTEM_ASSIGNED.client_id
+
+
+def test_flags_select_the_identity_of_any_client(imds_emulator: Emulator) -> None:
     user_assigned = ["--client-id", DEFAULT_USER_ASSIGNED.client_id]
-    assert output_of(user_assigned, client) == DEFAULT_USER_ASSIGNED.client_id
+    assert output_of(user_assigned, MSAL) == DEFAULT_USER_ASSIGNED.client_id
 
 
 @pytest.mark.parametrize("client", [AZURE_IDENTITY, MSAL], ids=["azure-identity", "msal"])
@@ -129,7 +132,7 @@ for resource in ("https://vault.azure.net", "https://storage.azure.com"):
         subprocess.Popen(
             [*EXEC, "--", sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment
         )
-        for _ in range(25)
+        for _ in range(8)
     ]
     assert {process.communicate(timeout=120)[0] for process in running} == {b"200\n200\n"}
     assert len(imds_emulator.token_requests) == 2

@@ -116,12 +116,13 @@ SETTINGS = {
 
 def run(emulator: Emulator, directory: Path, script: str, cache: str, **places: str) -> None:
     package = directory / "site" / "imds_identity"
-    ignored = shutil.ignore_patterns("__pycache__", "emulator", "doctor", "cli")
+    ignored = shutil.ignore_patterns("emulator", "doctor", "cli", "*pytest*")
     shutil.copytree(
         Path(imds_identity.__file__).parent,
         package,
         ignore=ignored,
-        copy_function=shutil.copyfile,  # wine lacks what copy2 uses on Windows
+        # With its date, a module keeps its bytecode. Wine lacks what copy2 uses on Windows.
+        copy_function=shutil.copyfile if sys.platform == "win32" else shutil.copy2,
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", (PREPARE + script).format(**places), str(package)],

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -19,7 +16,7 @@ from imds_identity._core.source import Source, shown_url
 from imds_identity.metadata import MetadataClient, MetadataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from imds_identity.emulator import Emulator
@@ -80,8 +77,8 @@ def environment(
     imds_emulator: Emulator,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[dict[str, str]]:
-    """The environment of a client of an endpoint with a secret path."""
+) -> Iterator[str]:
+    """The environment of a client of an endpoint with a secret path; its state."""
     handler = type(
         "Handler",
         (Prefix,),
@@ -93,42 +90,32 @@ def environment(
     if request.param == "absent":
         server.shutdown()
         server.server_close()
-    variables = {
-        "AZURE_POD_IDENTITY_AUTHORITY_HOST": url,
-        "IMDS_IDENTITY_CACHE": str(tmp_path / "cache"),
-        "IMDS_TEST_STATE": request.param,
-    }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", url)
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(tmp_path / "cache"))
     clear_cache()
-    yield {**os.environ, **variables}
+    yield request.param
     if request.param != "absent":
         server.shutdown()
         server.server_close()
 
 
 @pytest.mark.parametrize("environment", ["healthy", "broken"], indirect=True)
-def test_no_output_contains_the_secret_path(environment: dict[str, str], tmp_path: Path) -> None:
+def test_no_output_contains_the_secret_path(
+    environment: str, run_cli: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     for name, arguments in COMMANDS.items():
-        done = subprocess.run(
-            [sys.executable, "-m", "imds_identity", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.stdout or done.stderr, name
-        assert SECRET not in done.stdout + done.stderr, name
-        if (name, environment["IMDS_TEST_STATE"]) == ("token", "healthy"):
-            assert done.returncode == 0, done.stderr
-            assert "/<hidden>/metadata/identity/oauth2/token" in done.stderr
+        status, out, err = run_cli(*arguments)
+        assert out or err, name
+        assert SECRET not in out + err, name
+        if (name, environment) == ("token", "healthy"):
+            assert status == 0, err
+            assert "/<hidden>/metadata/identity/oauth2/token" in err
     for path in (tmp_path / "cache").iterdir():
         assert SECRET.encode() not in path.read_bytes(), path
 
 
 def test_no_error_or_log_line_contains_the_secret_path(
-    environment: dict[str, str], caplog: pytest.LogCaptureFixture
+    environment: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     credential = ManagedIdentityCredential(retry_total=0)
@@ -142,7 +129,7 @@ def test_no_error_or_log_line_contains_the_secret_path(
     except MetadataError as error:
         texts += [str(error), repr(error)]
     assert SECRET not in "\n".join([*texts, caplog.text])
-    assert environment["IMDS_TEST_STATE"] == "healthy" or len(texts) > 2
+    assert environment == "healthy" or len(texts) > 2
 
 
 @pytest.mark.parametrize(
