@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .._core.failure import Reason, sanitize
+from .._core.source import IMDS
 from .finding import Verdict, failure, ok, skipped, unknown
 from .host import vm_command
 
@@ -38,7 +39,7 @@ def check_responder(facts: Facts) -> Verdict:
             return other
     if probe.claims is not None or _is_metadata_service(facts):
         return ok(_describe(probe.requests[0]))
-    if probe.failure is not None and probe.failure.reason is Reason.WRONG_SERVICE:
+    if _may_be_wrong_server(facts):
         return _wrong_server(facts)
     if probe.metadata is not None and probe.metadata.status:
         return unknown(_describe(probe.metadata))
@@ -60,6 +61,16 @@ def _security_denial(facts: Facts) -> Verdict:
         f"the VM's guest proxy agent, which enforces the Metadata Security Protocol, {cause}",
         f"sudo systemctl restart azure-proxy-agent; {_AGENT_LOG}",
     )
+
+
+def _may_be_wrong_server(facts: Facts) -> bool:
+    """Return whether another server responds, or one that a variable names without IMDS's JSON."""
+    problem, last = facts.probe.failure, facts.probe.requests[-1]
+    if problem is None or problem.reason is Reason.WRONG_SERVICE:
+        return problem is not None
+    is_refusal = problem.reason in (Reason.REFUSED, Reason.SERVICE_FAILING) and last.status < 500
+    is_named = facts.source.name == IMDS and bool(facts.source.variable)
+    return is_named and is_refusal and "json" not in last.headers.get("content-type", "").lower()
 
 
 def _wrong_server(facts: Facts) -> Verdict:
