@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imds_identity._endpoint.listen import first_unprivileged_port
+from imds_identity._endpoint.secret import read_secret
 from imds_identity._platform.environment import Environment
 from imds_identity.cli import main, serve
 
@@ -249,6 +250,33 @@ def test_unsafe_secret_file_is_refused(
     assert done.returncode == 2
     assert message in done.stderr
     assert content[:9].encode() not in done.stderr
+
+
+def test_signals_end_a_server_whose_variables_have_no_reader(tmp_path: Path) -> None:
+    """Opening a pipe waits for a reader, and `serve` blocks signals while it starts."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    signals = {signal.SIGTERM, signal.SIGINT}
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        for name, are_blocked in (("pipe", False), ("file", True)):
+            with serve._interruptible(str(tmp_path / name)):
+                blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+                assert (signals <= blocked) == are_blocked
+            assert signals <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+def test_pipe_without_a_secret_is_an_error() -> None:
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(ValueError, match="is a pipe without content"):
+            read_secret(f"/dev/fd/{reader}")
+        os.write(writer, SECRET.encode())
+        os.close(writer)
+        assert read_secret(f"/dev/fd/{reader}").reveal() == SECRET
+    finally:
+        os.close(reader)
 
 
 def test_remote_clients_cannot_choose_the_identity(

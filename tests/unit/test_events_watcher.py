@@ -9,6 +9,7 @@ import signal
 import stat
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,6 @@ from support import FakeClock, ResponseFactory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from imds_identity.metadata._events.watcher import Watcher
 
@@ -466,6 +466,32 @@ def test_a_symbolic_link_to_the_state_file_is_kept(service: FakeService, tmp_pat
     poll(service.client().watch(state_file=tmp_path / "state"))
     assert (tmp_path / "state").is_symlink()
     assert json.loads((tmp_path / "volume" / "state").read_text()) == {"Events": [event("A")]}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="requires root")
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_state_file_that_another_user_may_have_created_is_refused(
+    service: FakeService, tmp_path: Path, kind: str
+) -> None:
+    """In /tmp, a link would let root write anywhere, and a file could hide events."""
+    state, target = tmp_path / "state", tmp_path / "target"
+    state.symlink_to(target) if kind == "link" else state.write_text('{"Events": []}')
+    os.lchown(state, 12345, 12345)
+    with pytest.raises(PermissionError, match="user 12345"):
+        service.client().watch(state_file=state)
+    assert not target.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX files")
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory"])
+def test_state_file_that_is_not_a_regular_file_is_refused(
+    service: FakeService, tmp_path: Path, kind: str
+) -> None:
+    path = {"pipe": tmp_path / "pipe", "device": Path(os.devnull), "directory": tmp_path}[kind]
+    if kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(OSError, match="not a regular file"):
+        service.client().watch(state_file=path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000])

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,6 @@ from imds_identity._endpoint.listen import listen_unix
 from imds_identity._platform import output_files
 from imds_identity._platform.output_files import write_output
 from imds_identity.telemetry import PrometheusTextFile
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX modes and links")
 ROOT = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="requires root")
@@ -193,6 +191,66 @@ def test_directory_of_a_group_is_refused_unless_it_is_the_private_group_of_the_u
             write()
     else:
         write()
+
+
+@ROOT
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_directory_of_another_user_is_refused(tmp_path: Path, mode: int) -> None:
+    """Its owner can replace files in it whatever its mode is, even with the sticky bit."""
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    directory.chmod(mode)
+    os.chown(directory, OTHER_USER, 0)
+    with pytest.raises(PermissionError, match=f"its directory belongs to user {OTHER_USER}"):
+        write_output(str(directory / "file"), b"secret")
+    with pytest.raises(PermissionError, match=f"its directory belongs to user {OTHER_USER}"):
+        listen_unix(str(directory / "file"), 0o600)
+    assert os.listdir(directory) == []
+
+
+@ROOT
+@pytest.mark.parametrize("owner", [0, OTHER_USER])
+@pytest.mark.parametrize("path", ["link", "link/inner", "other/..//link"])
+def test_link_of_another_user_in_the_path_is_not_followed(
+    tmp_path: Path, path: str, owner: int
+) -> None:
+    """In /tmp, another user could let it lead to any directory of this user."""
+    (tmp_path / "own" / "inner").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to("own")
+    os.lchown(tmp_path / "link", owner, owner)
+    file = f"{tmp_path}/{path}/file"
+    if owner == 0:
+        remove = write_output(file, b"secret")
+        assert Path(file).read_bytes() == b"secret"
+        remove()
+    else:
+        with pytest.raises(PermissionError, match=f"link is a symbolic link of user {OTHER_USER}"):
+            write_output(file, b"secret")
+    assert not Path(file).exists()
+
+
+def test_endless_links_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(OSError, match="symbolic links") as raised:
+        write_output(f"{tmp_path}/a/file", b"secret")
+    assert raised.value.filename == f"{tmp_path}/a/file"
+
+
+def test_directory_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    for path in ("a/file", "a/b/file"):
+        with pytest.raises(NotADirectoryError):
+            write_output(f"{tmp_path}/{path}", b"secret")
+
+
+def test_pipe_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    path.chmod(0o644)
+    with pytest.raises(PermissionError, match="mkfifo -m 600"):
+        write_output(str(path), b"secret")
 
 
 def test_file_that_is_replaced_by_a_link_after_the_check_is_not_followed(

@@ -248,6 +248,15 @@ def test_other_systems_have_no_files_in_memory() -> None:
         targets_in_memory(flags(token_file=["A=api://x"]))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_is_refused(tmp_path: Path) -> None:
+    """Each update would wait for a reader, and so would the end of `serve`."""
+    os.mkfifo(tmp_path / "pipe")
+    args = flags(token_file=[f"{tmp_path / 'pipe'}=https://vault.azure.net"])
+    with pytest.raises(ValueError, match="is a pipe, which cannot hold a token"):
+        targets_at_paths(args)
+
+
 def test_paths_are_separated_at_the_last_equals_sign() -> None:
     [target] = targets_at_paths(flags(token_file=["/run/a=b/token=api://x"]))
     assert (target.name, target.resource) == ("/run/a=b/token", "api://x")

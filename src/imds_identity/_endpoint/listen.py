@@ -8,7 +8,7 @@ import socket
 import stat
 from contextlib import suppress
 
-from .._platform.output_files import check_parent
+from .._platform.output_files import check_parent, open_trusted_parent
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 1024
@@ -40,12 +40,14 @@ def listen_unix(path: str, mode: int) -> socket.socket:
     Raises:
         OSError: if the path cannot be used, or other users could replace the socket.
     """
-    check_parent(path, os.stat(os.path.dirname(path) or "."))
+    with open_trusted_parent(path) as (directory, name):
+        if directory is not None:
+            check_parent(path, os.fstat(directory))
+            _remove_stale_socket(path, name, directory)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Not chmod after bind: in between, another user could put a symbolic link in place.
     previous_umask = os.umask(0o777 & ~mode)
     try:
-        _remove_stale_socket(path)
         listener.bind(path)
         listener.listen(_BACKLOG)
     except BaseException:
@@ -96,10 +98,10 @@ def notify_service_manager(notify_socket: str, state: str) -> None:
         manager.sendto(state.encode(), address)
 
 
-def _remove_stale_socket(path: str) -> None:
+def _remove_stale_socket(path: str, name: str, directory: int) -> None:
     """Remove a socket on which no process listens any more."""
     try:
-        found = os.lstat(path)
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
@@ -110,6 +112,6 @@ def _remove_stale_socket(path: str) -> None:
         try:
             other.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
+            os.unlink(name, dir_fd=directory)
             return
     raise OSError(errno.EADDRINUSE, "another process listens on this socket", path)

@@ -6,8 +6,9 @@ import ipaddress
 import os
 import signal
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._core.identity import SYSTEM_ASSIGNED
@@ -33,6 +34,7 @@ from .token_files import create_files, targets_at_paths
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from .._core.secret import Secret
     from .._endpoint.server import TokenServer
@@ -140,7 +142,8 @@ def run(args: argparse.Namespace) -> int:
                 stack.callback(listener.close)
             secret = _secret(args, listeners)
             policy = _policy(args, protocols, listeners, secret)
-            _write_env_file(args, protocols, listeners, secret, stack)
+            with _interruptible(args.env_file):
+                _write_env_file(args, protocols, listeners, secret, stack)
             stack.callback(_remove, files)
             if status := create_files(args, targets, files):
                 return status
@@ -157,6 +160,17 @@ def run(args: argparse.Namespace) -> int:
         notify_service_manager(environment["NOTIFY_SOCKET"], "STOPPING=1")
         server.stop()
     return 0
+
+
+@contextmanager
+def _interruptible(path: str | None) -> Iterator[None]:
+    """Let signals end this process if ``path`` is a pipe: opening it waits for its reader."""
+    if path is None or not Path(path).is_fifo():
+        yield
+        return
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    yield
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
 
 
 def _remove(files: list[TokenFile]) -> None:

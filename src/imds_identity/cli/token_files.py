@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import Failure, sanitize
@@ -165,6 +166,8 @@ def targets_at_paths(args: argparse.Namespace) -> list[Target]:
     pairs = [_split(each, "PATH") for each in args.token_file]
     if len({path for path, _ in pairs}) < len(pairs):
         raise ValueError("--token-file names the same path twice")
+    if pipes := [path for path, _ in pairs if Path(path).is_fifo()]:
+        raise ValueError(f"--token-file: {pipes[0]!r} is a pipe, which cannot hold a token")
     return [Target(path, resource, partial(write_output, path)) for path, resource in pairs]
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.failure import Malformed
 from ..._platform.files import write_atomically
 from ..._platform.locks import ForkAwareLock
+from ..._platform.output_files import check_replaceable, file_status, open_trusted_parent
 from .._models.parsing import from_json
 from .events import events_from_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .events import Change, ScheduledEvent
 
 _MAX_BYTES = 4 * 1024 * 1024
@@ -31,10 +34,8 @@ class HandledEvents:
         if path is not None:
             if not os.fspath(path):
                 raise ValueError("state_file is empty: pass a path, or None to keep no state")
-            # The target of a symbolic link, because a replacement would overwrite the link.
-            self._path = os.path.realpath(os.fsdecode(path))
+            self._path = os.fsdecode(path)
             self._events = _load(self._path)
-            _remove_temporary_files(self._path)
             self._save()
 
     @property
@@ -64,25 +65,44 @@ class HandledEvents:
         """Replace the file atomically and durably: the machine may stop at any moment."""
         if self._path is None:
             return
-        content = json.dumps({"Events": [dict(each.raw) for each in self.events]})
-        write_atomically(self._path, content.encode(), inherit_access=True, durable=True)
+        text = json.dumps({"Events": [dict(each.raw) for each in self.events]})
+        with _own_file(self._path) as (directory, name):
+            write_atomically(
+                name, text.encode(), inherit_access=True, durable=True, directory=directory
+            )
 
 
-def _remove_temporary_files(path: str) -> None:
+@contextmanager
+def _own_file(path: str) -> Iterator[tuple[int | None, str]]:
+    """Yield directory and name of a file of this user, or of one that does not exist.
+
+    A link is followed, because a replacement would overwrite it; but not one of another user.
+    """
+    with open_trusted_parent(path, follows=True) as (directory, name):
+        if directory is not None:
+            check_replaceable(path, file_status(name, directory))
+        yield directory, name
+
+
+def _remove_temporary_files(directory: int | None, name: str) -> None:
     """Remove the files of processes that were killed while writing."""
-    directory, name = os.path.split(path)
+    parent, name = os.path.split(name)  # only Windows has a parent here
     temporary = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{8}}\.new")
     with suppress(OSError):
-        for each in filter(temporary.fullmatch, os.listdir(directory)):
-            os.unlink(os.path.join(directory, each))
+        listed = parent if directory is None else f"/dev/fd/{directory}"
+        for each in filter(temporary.fullmatch, os.listdir(listed)):
+            os.unlink(os.path.join(parent, each), dir_fd=directory)
 
 
 def _load(path: str) -> dict[str, ScheduledEvent]:
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES)
-    except FileNotFoundError:
-        return {}
+    with _own_file(path) as (directory, name):
+        try:
+            with open(name, "rb", opener=partial(os.open, dir_fd=directory)) as file:
+                content = file.read(_MAX_BYTES)
+        except FileNotFoundError:
+            return {}
+        finally:
+            _remove_temporary_files(directory, name)
     try:
         return {event.key: event for event in events_from_json(from_json(content)).events}
     except Malformed as failure:
