@@ -322,6 +322,27 @@ def test_of_400_events_few_commands_run_at_once_and_the_oldest_first(
     assert [number for batch in batches for number in sorted(batch)] == list(range(400))
 
 
+def test_a_preempt_does_not_wait_for_as_many_commands_as_may_run(
+    context: Context, blocked: list[BlockedProcess]
+) -> None:
+    """Its notice is thirty seconds. There is a limit for Preempt events, too."""
+    hook = context.hook("", approval=None)
+    others = [context.scheduled(f"E{number}") for number in range(2 * MAX_RUNNING)]
+    context.poll(hook, *others)
+    until(lambda: len(blocked) == MAX_RUNNING)
+    preempts = [
+        context.scheduled(f"P{number}", 30, EventType="Preempt")
+        for number in range(MAX_RUNNING + 1)
+    ]
+    context.poll(hook, *others, *preempts)
+    until(lambda: len(blocked) == 2 * MAX_RUNNING)
+    preempted = [process for process in blocked if process.change[0].startswith("P")]
+    assert len(preempted) == MAX_RUNNING
+    preempted[0].ended.set()
+    until(lambda: len(blocked) == 2 * MAX_RUNNING + 1)
+    assert blocked[-1].change[0] == f"P{MAX_RUNNING}"
+
+
 def test_changes_of_one_event_do_not_take_the_places_of_other_events(
     context: Context, blocked: list[BlockedProcess]
 ) -> None:

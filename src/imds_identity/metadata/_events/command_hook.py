@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.failure import sanitize
@@ -27,8 +28,9 @@ _MAX_VARIABLE = 30_000
 class CommandHook:
     """Runs a command for each change, the oldest first, and at most `MAX_RUNNING` at once.
 
-    Changes of one event run one after another. Those of different events run in parallel, so that
-    a slow command for one event does not delay a Preempt event with its notice of thirty seconds.
+    Changes of one event run one after another, those of different events in parallel. Preempt
+    events do not wait for other events, because their notice is thirty seconds: as many of their
+    commands run in addition.
 
     The command receives `change_to_dict` as JSON on standard input and `change_to_environment` as
     environment variables. After it has succeeded, events that ``approval`` allows are approved. A
@@ -58,22 +60,23 @@ class CommandHook:
         self._waiting: list[Change] = []
         self._busy: set[str] = set()
         self._processes: set[HookProcess] = set()
-        self._workers = 0
+        self._workers = {True: 0, False: 0}  # whether they are for Preempt events
         self._stopped = False
 
     def submit(self, change: Change) -> None:
         """Run the command for ``change`` after the earlier changes of its event."""
         if self._lock.run(self._add, change):
-            start_thread(self._work)
+            start_thread(partial(self._work, is_preempt=_is_preempt(change)))
 
     def _add(self, change: Change) -> bool:
         """Append ``change``; return whether to start another worker."""
         if self._stopped:
             return False
         self._waiting.append(change)
-        if self._workers == MAX_RUNNING:
+        is_preempt = _is_preempt(change)
+        if self._workers[is_preempt] == MAX_RUNNING:
             return False
-        self._workers += 1
+        self._workers[is_preempt] += 1
         return True
 
     def stop(self) -> None:
@@ -85,8 +88,8 @@ class CommandHook:
         self._waiting.clear()
         return list(self._processes)
 
-    def _work(self) -> None:
-        while (change := self._lock.run(self._take)) is not None:
+    def _work(self, *, is_preempt: bool) -> None:
+        while (change := self._lock.run(self._take, is_preempt)) is not None:
             try:
                 self._handle(change)
             except Exception as error:  # noqa: BLE001 - the later changes must be handled
@@ -94,13 +97,13 @@ class CommandHook:
             finally:
                 self._lock.run(self._busy.discard, change.event.key)
 
-    def _take(self) -> Change | None:
+    def _take(self, is_preempt: bool) -> Change | None:
         """Return the oldest change of an event without a running command; None ends the worker."""
         for index, change in enumerate(self._waiting):
-            if change.event.key not in self._busy:
+            if _is_preempt(change) == is_preempt and change.event.key not in self._busy:
                 self._busy.add(change.event.key)
                 return self._waiting.pop(index)
-        self._workers -= 1
+        self._workers[is_preempt] -= 1
         return None
 
     def _handle(self, change: Change) -> None:
@@ -166,6 +169,10 @@ class CommandHook:
                 reason = str(error)
         if reason is not None:
             self._report(f"did not approve {_label(change)}: {reason}")
+
+
+def _is_preempt(change: Change) -> bool:
+    return change.event.event_type == "Preempt"
 
 
 def change_to_dict(change: Change) -> dict[str, object]:
