@@ -8,6 +8,7 @@ from imds_identity._core import claims, freshness
 from imds_identity._http import messages
 from imds_identity._shared_cache import lease, rate_limit, record, sweep, watchdog
 from imds_identity._token_cache import cache, entry, flight, negative_cache, pool
+from imds_identity.metadata import aio
 
 # Processes of different versions share leases, pauses, records and the service's limits.
 SHARED = {
@@ -38,6 +39,7 @@ CALLS = {
     "an answered challenge": (claims.ANSWER_SECONDS, 30),
     "an endpoint that does not exist": (negative_cache.UNAVAILABLE_SECONDS, 30),
     "an endpoint that may exist": (negative_cache.FIRST_UNCERTAIN_SECONDS, 2),
+    "the threads for metadata": (aio.MOST_THREADS, 32),
     "an entry that nobody uses": (entry.UNUSED_SECONDS, 10),
 }
 

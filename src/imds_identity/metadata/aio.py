@@ -1,7 +1,8 @@
 """The asynchronous metadata client: it runs the synchronous client in threads.
 
-Metadata requests are rare and short, so a thread for each is cheap. The threads do not come from
-the event loop's default executor, because a loop waits for its executor when it closes.
+Metadata requests are rare and short, so a thread for each is cheap, and only a few run at once. The
+threads do not come from the event loop's default executor, because a loop waits for its executor
+when it closes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import functools
 import weakref
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from .._http.local_errors import unexpected_failure
+from .._platform.fork import detect_fork, reset_in_child
 from .._platform.threads import running_loop, start_thread
 from ._events.poller import TICK_SECONDS
 from .client import MetadataClient as _MetadataClient
+from .errors import error_from
 
 if TYPE_CHECKING:
     import os
@@ -38,6 +42,14 @@ __all__ = ["MetadataClient", "Watcher"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+MOST_THREADS = 32
+"""Threads at once, as many as asyncio's default executor has at most."""
+_POLL_SECONDS = 0.05
+"""Seconds after which a call that waits for a thread tries again."""
+_running: set[object] = set()
+"""One object for each thread."""
+reset_in_child(_running.clear)
 
 
 class MetadataClient:
@@ -235,10 +247,18 @@ def _ready_changes(watcher: _Watcher) -> Generator[Change, None, None]:
 
 
 async def _in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the result of ``call``; a canceled task stops waiting for it."""
+    """Return the result of ``call``; a canceled task stops waiting for it.
+
+    Raises:
+        MetadataError: if no thread can be started.
+    """
     loop = running_loop("imds_identity.metadata.MetadataClient().instance")
-    future: asyncio.Future[T] = loop.create_future()
     run = functools.partial(contextvars.copy_context().run, call, *args, **kwargs)
+    detect_fork()
+    # An event or a semaphore would belong to one loop, and a thread may outlive its loop.
+    while len(_running) >= MOST_THREADS:  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_SECONDS)
+    future: asyncio.Future[T] = loop.create_future()
 
     def work() -> None:
         deliver: Callable[[], None]
@@ -246,8 +266,16 @@ async def _in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
             deliver = functools.partial(future.set_result, run())
         except BaseException as error:  # noqa: BLE001 - the waiting task raises it
             deliver = functools.partial(future.set_exception, error)
+        _running.discard(work)
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(lambda: None if future.done() else deliver())
 
-    start_thread(work)
-    return await future
+    _running.add(work)
+    try:
+        start_thread(work)
+    except RuntimeError as error:
+        _running.discard(work)
+        reason = unexpected_failure(error)
+    else:
+        return await future
+    raise error_from(reason)
