@@ -3,6 +3,7 @@
 An import in a request could be cut off by a fork or by a signal handler, take long on a busy
 machine, or find other files after an upgrade. Only in a program that has not imported http.client
 does the first fetch import it, in its own thread: that takes more memory than the whole package.
+Under uWSGI the constructor imports it in any case.
 """
 
 from __future__ import annotations
@@ -174,6 +175,19 @@ def test_a_program_without_http_client_may_fork_during_its_first_fetch(
     imds_emulator: Emulator, tmp_path: Path
 ) -> None:
     check_child(IN_THE_FIRST_IMPORT, imds_emulator, tmp_path)
+
+
+def test_constructor_imports_http_client_under_uwsgi() -> None:
+    """uWSGI forks in C: a worker would wait for the import of a thread that it does not have."""
+    script = """
+import sys
+sys.modules["uwsgi"] = sys
+from imds_identity import ManagedIdentityCredential
+assert "http.client" not in sys.modules
+ManagedIdentityCredential()
+assert "http.client" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 IN_THE_IMPORT_OF_ERRORS = """

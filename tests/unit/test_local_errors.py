@@ -27,15 +27,17 @@ from imds_identity._http.transport import direct_sender
 from imds_identity._http.transport_errors import transport_error_from
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._platform.environment import Environment
+from imds_identity._shared_cache import directory as directory_module
 from imds_identity._shared_cache.directory import Directory
-from imds_identity._shared_cache.namespace import current_namespace
+from imds_identity._shared_cache.namespace import Namespace, current_namespace
+from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
 from imds_identity._sources.arc import key_file, peer
 from imds_identity._sources.token_proxy import token_proxy_of
 from imds_identity._sources.workload import read_assertion
 from imds_identity._token_cache.fetch import Fetch
 from imds_identity.metadata import MetadataError, detect
-from support import KEY, FakeClock, FakeService, no_jitter, shared_cache_in
+from support import KEY, FakeClock, FakeService, new_token, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -275,6 +277,24 @@ def test_shared_cache_raises_nothing_without_descriptors(
             assert lease is None
     expected = SharedCache(Directory.at(str(tmp_path)), clock, current_namespace())
     assert shared_cache.name_of(KEY) == expected.name_of(KEY)
+
+
+def test_shared_cache_raises_nothing_without_memory(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    shared_cache = SharedCache(Directory.at(str(tmp_path / "cache")), clock, Namespace())
+    with monkeypatch.context() as context:
+        context.setattr(directory_module, "open_or_create_directory", no_memory)
+        assert not shared_cache.usable()
+        assert shared_cache.version(KEY) is None
+        assert shared_cache.read(KEY) is None
+        shared_cache.write(Record(KEY, new_token(clock)))
+        with shared_cache.leased(shared_cache.name_of(KEY)) as lease:
+            assert lease is None
+    assert shared_cache.usable()
 
 
 def out_of_resources() -> Refused:

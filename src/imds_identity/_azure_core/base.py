@@ -78,7 +78,8 @@ class BaseCredential:
             private=transport is not None,
             token_cache=_token_cache,
             token_proxy=keywords is None or keywords.values.get("enable_azure_proxy", True),
-            preload="http.client" in sys.modules,
+            # uWSGI's workers would wait forever for an import that their parent has begun.
+            preload=not sys.modules.keys().isdisjoint(("http.client", "uwsgi")),
             call_options=_call_options(on_event, keywords, has_transport=transport is not None),
         )
         self._transport = transport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -85,11 +86,14 @@ class Directory:
         """Return ``work(*args)``, an operation on this directory, if that does not take too long.
 
         Raises:
-            NoUsableDirectory: if it does.
+            NoUsableDirectory: if it does, or if this process is out of memory.
         """
-        if self._watchdog is None:
-            return work(*args)
-        return self._watchdog.run(work, *args, in_thread=self.may_hang)
+        try:
+            if self._watchdog is None:
+                return work(*args)
+            return self._watchdog.run(work, *args, in_thread=self.may_hang)
+        except MemoryError:
+            raise NoUsableDirectory(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
 
     def finish(self, work: Callable[[], object]) -> None:
         """Call ``work``, which closes files, and do not wait for it if that takes too long."""
@@ -162,7 +166,7 @@ class Directory:
         """Return the status of ``name`` without following links, or None; one system call."""
         try:
             return self._stat(name) if self._watchdog is None else self.run(self._stat, name)
-        except OSError:
+        except (OSError, MemoryError):
             return None
 
     def remove(self, name: str) -> bool:
