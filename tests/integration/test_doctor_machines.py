@@ -82,7 +82,7 @@ NETWORKS = {
     "prohibited by a policy rule": (
         ETH0 + LOST_PACKETS + "ip rule add to 169.254.169.254 prohibit",
         "II021",
-        "a policy rule drops requests to 169.254.169.254: Permission denied",
+        "to 169.254.169.254/32 prohibit drops requests to 169.254.169.254",
     ),
     "IPv6 only": (
         LOOPBACK
@@ -94,12 +94,12 @@ NETWORKS = {
     "blackhole route": (
         ETH0 + LOST_PACKETS + "ip route add blackhole 169.254.169.254/32",
         "II021",
-        "a blackhole route drops requests to 169.254.169.254",
+        "the blackhole route 169.254.169.254/32 drops requests to 169.254.169.254",
     ),
     "prohibit route": (
         ETH0 + LOST_PACKETS + "ip route add prohibit 169.254.0.0/16",
         "II021",
-        "a prohibit route drops requests to 169.254.169.254",
+        "the prohibit route 169.254.0.0/16 drops requests to 169.254.169.254",
     ),
     "black hole": (ETH0 + LOST_PACKETS, "II023", "packets to 169.254.169.254 are lost"),
     "no listener": (SERVICE_ADDRESS, "II023", "no process listens at 169.254.169.254"),

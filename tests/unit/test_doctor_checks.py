@@ -171,7 +171,7 @@ def test_command_that_adds_a_route_names_this_machines_interface() -> None:
         Route("169.254.1.156", "169.254.0.0/16"),
     )
     for network, command in (
-        (linux, f"sudo ip route add {IMDS}/32 via 10.0.0.1 dev eth0"),
+        (linux, f"sudo ip route replace {IMDS}/32 via 10.0.0.1 dev eth0"),
         (ROUTED._replace(routes=windows), f"route add {IMDS}/32 10.0.1.10 metric 1 -p"),
     ):
         diagnosis = run_checks(facts(probe=TIMED_OUT, network=network))

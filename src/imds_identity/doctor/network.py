@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING
 
 from .._http.exchange import ErrorKind
-from ._facts.facts import Rejection
+from ._facts.facts import Rejection, Route
 from ._facts.network import best_route
 from .finding import (
     ADDRESS,
@@ -25,11 +26,17 @@ from .finding import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ._facts.facts import Facts, Network, Route
+    from ._facts.facts import Facts, Network
 
 _VPN = re.compile(r"(?:tun|tap|wg|ppp|utun|ipsec|gpd|cscotun|tailscale)[0-9]*\b", re.IGNORECASE)
+_CONTAINERS = re.compile(r"docker|br-|veth|cni|virbr|podman")
 _DEFAULT = "0.0.0.0/0"
 _HOST_PREFIX_LENGTH = 32
+_NO_GATEWAY = Route._field_defaults["gateway"]
+_NO_ROUTES = (
+    "there is no IPv4 route at all: the network interface is down or has no address",
+    "ip -brief address; sudo ip link set PRIMARY_INTERFACE up",
+)
 _LOCKED = (
     "systemd.imds.network=locked on the kernel's command line makes the service unreachable",
     "remove systemd.imds.network=locked from the kernel command line, or use another credential",
@@ -61,7 +68,7 @@ def check_route(facts: Facts) -> Verdict:
     if not network.address:
         return skipped(_HOST_NAME)
     if network.problem:
-        return failure(f"{network.address}: {network.problem}", *_route_problem(network))
+        return failure(f"{network.address}: {network.problem}", *_route_problem(facts))
     if _is_loopback(network.address):
         return ok("loopback")
     route = best_route(network.routes or (), network.address)
@@ -82,31 +89,51 @@ def check_network_interface(facts: Facts) -> Verdict:
     return wrong_route
 
 
-def _route_problem(network: Network) -> tuple[str, str]:
+def _route_problem(facts: Facts) -> tuple[str, str]:
     """Return why the kernel has no route to the service, and the remedy."""
-    address, kind = argument(network.address, ADDRESS), network.rejection.value
+    network, kind = facts.network, facts.network.rejection.value
+    address, drops = argument(network.address, ADDRESS), f"drops requests to {network.address}"
     if network.is_locked:
         return _LOCKED
     if network.rejecting_route:
-        meaning = f"a {kind or 'rejecting'} route drops requests to {network.address} "
-        words = ("sudo ip route del", kind, argument(network.rejecting_route, NETWORK))
-        return f"{meaning}({network.rejecting_route})", " ".join(filter(None, words))
+        destination = argument(network.rejecting_route, NETWORK)
+        remedy = " ".join(filter(None, ("sudo ip route del", kind, destination)))
+        return f"the {kind or 'throw'} route {network.rejecting_route} {drops}", remedy
+    if network.rejecting_rule:
+        rule = f"{network.rule_priority} to {argument(network.rejecting_rule, NETWORK)} {kind}"
+        return f"the policy rule {rule} {drops}", f"sudo ip rule del pref {rule}"
     if network.rejection in (Rejection.BLACKHOLE, Rejection.PROHIBIT):
-        meaning = f"a policy rule drops requests to {network.address}: {network.problem}"
+        meaning = f"a policy rule {drops}: {network.problem}"
         return meaning, f"ip rule; sudo ip rule del to {address} {kind}"
     meaning = f"there is no route to {network.address}: {network.problem}"
-    return meaning, f"ip route get {address}; ip rule; {_add_route_command(network)}"
+    if _default_route(network):
+        return f"{meaning}, because of a policy rule", f"ip rule; ip route get {address}"
+    return _NO_ROUTES if network.routes == () else (meaning, _add_route_command(facts))
 
 
-def _add_route_command(network: Network) -> str:
+def _add_route_command(facts: Facts) -> str:
     """Return the command that routes requests through the primary interface."""
-    default = _default_route(network)
+    network = facts.network
+    default = _default_route(network) or _presumed_default_route(facts)
     interface = argument(default and default.interface, INTERFACE)
     gateway = argument(default and default.gateway, GATEWAY)
     target = f"{argument(network.address, ADDRESS)}/32"
     if re.fullmatch(ADDRESS.pattern, interface):  # Windows identifies interfaces by address
         return f"route add {target} {interface} metric 1 -p"
-    return f"sudo ip route add {target} via {gateway} dev {interface}"
+    return f"sudo ip route replace {target} via {gateway} dev {interface}"
+
+
+def _presumed_default_route(facts: Facts) -> Route | None:
+    """Return the default route of an Azure VM, whose gateway has its subnet's first address.
+
+    https://learn.microsoft.com/azure/virtual-network/virtual-networks-faq
+    """
+    subnets = (r for r in facts.network.routes or () if 0 < r.prefix_length < _HOST_PREFIX_LENGTH)
+    others = (_VPN, _CONTAINERS)
+    subnet = next((r for r in subnets if not any(o.match(r.interface) for o in others)), None)
+    if subnet is None or not facts.firmware.is_azure:
+        return subnet and subnet._replace(gateway="")
+    return subnet._replace(gateway=str(ipaddress.ip_network(subnet.destination)[1]))
 
 
 def _default_route(network: Network) -> Route | None:
@@ -121,7 +148,7 @@ def _find_wrong_route(facts: Facts) -> Verdict | None:
     network = facts.network
     is_lost = facts.probe.connect_error and facts.probe.connect_kind is not ErrorKind.REFUSED
     problem = failure if is_lost else warning
-    remedy = _add_route_command(network)
+    remedy = _add_route_command(facts)
     route = best_route(network.routes or (), network.address)
     default = _default_route(network)
     if route is not None and _VPN.match(route.interface):
@@ -131,7 +158,7 @@ def _find_wrong_route(facts: Facts) -> Verdict | None:
             "service is not available",
             remedy,
         )
-    if route and default and _overrides_default(route, default):
+    if route and default and _overrides_default(route, default, is_lost=problem is failure):
         return problem(
             f"{network.address} is routed over {route.interface} ({route.destination}), the "
             f"default route over {default.interface}",
@@ -152,9 +179,11 @@ def _find_wrong_route(facts: Facts) -> Verdict | None:
     return None
 
 
-def _overrides_default(route: Route, default: Route) -> bool:
-    """Return whether a network route, not an intended host route, overrides the default route."""
-    return route.prefix_length != _HOST_PREFIX_LENGTH and route.interface != default.interface
+def _overrides_default(route: Route, default: Route, *, is_lost: bool) -> bool:
+    """Return whether a route overrides the default route, other than by an intended host route."""
+    is_host_route = route.prefix_length == _HOST_PREFIX_LENGTH
+    is_intended = is_host_route and (not is_lost or route.gateway != _NO_GATEWAY)
+    return not is_intended and route.interface != default.interface
 
 
 def _own_addresses(document: Mapping[str, object]) -> Iterator[str]:

@@ -113,7 +113,7 @@ CATALOG = {
         "route", "the kernel's route to the service, including policy rules",
         "There is no default route, or a policy rule makes the address unreachable.",
         "ip route get 169.254.169.254; ip rule",
-        "ip route add 169.254.169.254/32 via DEFAULT_GATEWAY", _VM,
+        "ip route replace 169.254.169.254/32 via DEFAULT_GATEWAY", _VM,
     ),
     "II022": CatalogEntry(
         "network interface", "the routing table, and the addresses in the VM's own metadata",
@@ -121,7 +121,7 @@ CATALOG = {
         "address. The service accepts requests from the primary interface's primary address only.",
         "ip route get 169.254.169.254 (Windows: route print) shows another interface than that of "
         "the default route.",
-        "Linux: ip route add 169.254.169.254/32 via DEFAULT_GATEWAY dev PRIMARY_INTERFACE. "
+        "Linux: ip route replace 169.254.169.254/32 via DEFAULT_GATEWAY dev PRIMARY_INTERFACE. "
         "Windows: route add 169.254.169.254/32 PRIMARY_ADDRESS metric 1 -p", _VM,
     ),
     "II023": CatalogEntry(

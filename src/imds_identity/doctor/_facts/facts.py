@@ -49,6 +49,8 @@ class Network(NamedTuple):
     problem: str = ""  # why the kernel has no route; empty if it has one
     rejection: Rejection = Rejection.NONE  # the same, for code
     rejecting_route: str = ""  # the destination of the route that drops packets, if it is known
+    rejecting_rule: str = ""  # the same for a policy rule
+    rule_priority: int = 0  # of that policy rule
     is_locked: bool = False  # systemd's setting that makes the service unreachable
     routes: tuple[Route, ...] | None = None  # the main routing table; None if not readable
     has_ipv4: bool | None = None  # apart from the loopback address; None if unknown

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from .facts import Network, Rejection, Route
+from .policy_rules import rejecting_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,12 +38,17 @@ def gather_network(host: str, port: int) -> Network:
     if not _is_ipv4(address):
         return Network()
     source_address, problem, rejection = _source_address(address, port)
+    route = rejecting_route(_read_table("route") or "", address) if problem else ""
+    is_by_rule = not route and rejection is not Rejection.NONE
+    rule = rejecting_rule(address, rejection) if is_by_rule else None
     return Network(
         address,
         source_address,
         problem,
         rejection,
-        rejecting_route(_read_table("route") or "", address) if problem else "",
+        route,
+        rule.destination if rule else "",
+        rule.priority if rule else 0,
         bool(problem) and _LOCKED in (_read(_CMDLINE) or "").split(),
         _routes(),
         _has_ipv4(_read_table("fib_trie")),
@@ -185,6 +191,8 @@ def _source_address(address: str, port: int) -> tuple[str, str, Rejection]:
             udp.connect((address, port))  # a UDP connect looks up the route and sends nothing
             return str(udp.getsockname()[0]), "", Rejection.NONE
         except OSError as error:
+            if error.errno == errno.EPERM:  # forbidden, too
+                return "", "", Rejection.NONE
             rejection = _REJECTIONS.get(error.errno or 0, Rejection.NONE)
             return "", error.strerror or str(error), rejection
 
