@@ -420,3 +420,23 @@ def test_agent_that_has_sent_a_challenge_exists(
     driver = start()
     driver.respond(challenge(responses))
     assert type(end_of(driver, error)[0]) is Refused
+
+
+def test_agent_that_rejects_its_own_key_has_a_reason(
+    responses: ResponseFactory, confirmed: list[int]
+) -> None:
+    driver = start()
+    with pytest.raises(Refused, match="rejected the content of its key file") as raised:
+        for _ in range(6):
+            driver.respond(challenge(responses))
+    assert raised.value.reason is Reason.ARC_KEY_REJECTED
+    assert not confirmed
+
+
+def test_agent_without_a_connection_to_azure_has_a_reason(responses: ResponseFactory) -> None:
+    driver = start()
+    response = responses.json(503, {"error": "service_unavailable", "error_description": "x"})
+    with pytest.raises(Refused, match="HTTP 503") as raised:
+        for _ in range(20):
+            driver.respond(None if isinstance(driver.step, Pause) else response)
+    assert raised.value.reason is Reason.ARC_NOT_CONNECTED

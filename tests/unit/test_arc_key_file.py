@@ -125,9 +125,12 @@ def test_directory_is_not_a_key_file(tokens: Path) -> None:
     assert "not a regular file" in refused(tokens / "a.key", tokens)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"a\r\nX-Evil: 1", b"a\n", b"a\x00", "schlüssel".encode()]
-)
+def test_empty_key_file_is_refused(tokens: Path) -> None:
+    (tokens / "a.key").touch()
+    assert "it is empty" in refused(tokens / "a.key", tokens)
+
+
+@pytest.mark.parametrize("content", [b"a\r\nX-Evil: 1", b"a\n", b"a\x00", "schlüssel".encode()])
 def test_unsendable_content_is_refused(tokens: Path, content: bytes) -> None:
     (tokens / "a.key").write_bytes(content)
     message = refused(tokens / "a.key", tokens)

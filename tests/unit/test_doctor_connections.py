@@ -83,7 +83,9 @@ def test_request_without_a_response(kind: ErrorKind, headline: str, metadata: bo
         (WORKLOAD, ErrorKind.NAME, "the name login.microsoftonline.com does not resolve"),
         (WORKLOAD, ErrorKind.NAME_TIMEOUT, "the DNS server did not resolve the name login"),
         (WORKLOAD, ErrorKind.FORBIDDEN, "the system forbids this process to connect"),
-        (WORKLOAD, ErrorKind.REFUSED, "login.microsoftonline.com cannot be reached"),
+        (WORKLOAD, ErrorKind.REFUSED, "login.microsoftonline.com refuses the connection"),
+        (WORKLOAD, ErrorKind.TIMEOUT, "packets to login.microsoftonline.com are lost"),
+        (WORKLOAD, ErrorKind.OTHER, "login.microsoftonline.com cannot be reached"),
     ],
 )
 def test_connection_that_fails(variables: dict[str, str], kind: ErrorKind, headline: str) -> None:
@@ -179,7 +181,7 @@ def test_slow_metadata_leaves_time_for_the_token_request() -> None:
     sender = service_probe.RecordingSender(send, clock, clock.now() + service_probe.TOTAL_SECONDS)
     probe = service_probe._with_metadata(ServiceProbe(), source, sender)
     service_probe._with_token(probe, source, Identity(), "r", sender)
-    assert timeouts == [1.5, 2.5]
+    assert timeouts == [1.0, 2.5]
     assert [record.kind for record in sender.records] == [ErrorKind.TIMEOUT] * 2
 
 
@@ -248,15 +250,19 @@ def test_socket_that_the_system_forbids(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_issuer_of_an_untrusted_certificate_is_read(tmp_path: Path) -> None:
     pytest.importorskip("cryptography")
+    untrusted = Unavailable("text", reason=Reason.TLS)
     with TlsServer(tmp_path) as server:
         variables = {**WORKLOAD, "AZURE_AUTHORITY_HOST": server.url}
-        tls = gather_tls(detect(environment=Environment(variables)), Environment(variables))
+        source = detect(environment=Environment(variables))
+        tls = gather_tls(source, Environment(variables), untrusted)
         assert "CN=" in tls.issuer
     missing = Environment({**variables, "REQUESTS_CA_BUNDLE": str(tmp_path / "missing")})
-    assert gather_tls(detect(environment=missing), missing).bundle_problem == os.strerror(2)
+    assert gather_tls(
+        detect(environment=missing), missing, untrusted
+    ).bundle_problem == os.strerror(2)
     unreachable = {**variables, "HTTPS_PROXY": f"127.0.0.1:{free_port()}"}
     source = detect(environment=Environment(unreachable))
-    assert gather_tls(source, Environment(unreachable)).issuer == ""
+    assert gather_tls(source, Environment(unreachable), untrusted).issuer == ""
 
 
 @pytest.mark.parametrize(

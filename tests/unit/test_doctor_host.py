@@ -85,7 +85,12 @@ HOSTS: dict[str, tuple[dict[str, str], Firmware, str, str, str]] = {
     "Alibaba": ({}, Firmware("", "Alibaba Cloud"), LINUX, "runs on Alibaba Cloud", "use work"),
     "pod on EC2": ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, Firmware("", "Amazon EC2"), LINUX,
                    "this machine runs on Amazon EC2", "use work"),
-    "Lambda": ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, Firmware(), LINUX, "Amazon Web Services", "use"),
+    "Lambda": ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, Firmware(), LINUX, "runs on AWS Lambda", "use"),
+    "Cloud Run": ({"K_SERVICE": "f"}, Firmware(), LINUX, "runs on Google Cloud Run", "use"),
+    "GitLab": ({"GITLAB_CI": "true", "CI_RUNNER_TAGS": "['saas-linux-small-amd64']"}, Firmware(),
+               LINUX, "this is a GitLab-hosted runner", "log in with OpenID Connect"),
+    "Databricks": ({"DATABRICKS_RUNTIME_VERSION": "15.4"}, Firmware(), LINUX,
+                   "this is a Databricks cluster", "use a service credential of Unity Catalog"),
     "Fly.io": ({"FLY_APP_NAME": "f"}, Firmware(), LINUX, "runs on Fly.io", "use workload"),
 }  # fmt: skip
 

@@ -13,9 +13,11 @@ import pytest
 from doctor_facts import ARC, ISSUED, NOW, TOKEN, WORKLOAD, cause, facts, finding, refused
 from doctor_rewording import WORDINGS, reword
 from imds_identity._core.failure import Reason, Refused, SecretUnreadable
+from imds_identity._http.exchange import ErrorKind
 from imds_identity._sources.arc.key_file import read_secret
-from imds_identity.doctor._facts.facts import Agent, ServiceProbe, System, WorkloadToken
-from imds_identity.doctor._facts.system import read_workload_token
+from imds_identity.doctor._facts.agent import connected_resource
+from imds_identity.doctor._facts.facts import Agent, Pod, ServiceProbe, System, WorkloadToken
+from imds_identity.doctor._facts.system import read_pod, read_workload_token, systemd_unit
 from imds_identity.doctor.diagnosis import run_checks
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def test_service_account_without_the_annotation_is_named() -> None:
     failure = Refused("text", reason=Reason.UNSUPPORTED)
     variables = {**POD, "AZURE_CLIENT_ID": "", "AZURE_AUTHORITY_HOST": "https://login.example"}
     broken = facts(variables, ServiceProbe(failure=failure), workload=FEDERATED)
+    broken = broken._replace(pod=Pod("till-1", "shop", "till"))
     assert cause(broken) == "II010"
     assert "no annotation azure.workload.identity/client-id" in run_checks(broken).headline
     remedy = finding(run_checks(broken), "II010").remedy
@@ -138,10 +141,11 @@ def on_arc(reason: Reason, container: str = "", user: str = "app", **more: Any) 
 @pytest.mark.parametrize(
     ("reason", "headline", "remedy"),
     [
-        (Reason.ARC_KEY_FILE_MISSING, "does not exist", "in a container, mount"),
-        (Reason.ARC_KEY_FILE_LINK, "is a symbolic link", "remove the link, and sudo systemctl re"),
-        (Reason.ARC_KEY_FILE_OUTSIDE, "does not name a key file in", "in a container, mount"),
-        (Reason.ARC_KEY_FILE_INVALID, "is not a key file", "update the agent"),
+        (Reason.ARC_KEY_FILE_MISSING, "does not exist", "sudo systemctl restart himdsd"),
+        (Reason.ARC_KEY_FILE_LINK, "is a symbolic link", "sudo find /var/opt/azcmagent/tokens -t"),
+        (Reason.ARC_KEY_FILE_OUTSIDE, "does not name a key file in", "update the agent"),
+        (Reason.ARC_KEY_FILE_INVALID, "", "sudo systemctl restart himdsd; if it persists"),
+        (Reason.ARC_KEY_REJECTED, "rejects the content", "sudo systemctl restart himdsd"),
         (Reason.ARC_KEY_FILE_UNREADABLE, "cannot be read", "sudo ls -l"),
     ],
 )
@@ -150,6 +154,103 @@ def test_key_file_that_cannot_be_used(reason: Reason, headline: str, remedy: str
     assert cause(broken) == "II033"
     assert headline in run_checks(broken).headline
     assert finding(run_checks(broken), "II033").remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [Reason.ARC_KEY_FILE_MISSING, Reason.ARC_KEY_FILE_OUTSIDE, Reason.ARC_KEY_REJECTED],
+)
+def test_container_mounts_the_key_files(reason: Reason) -> None:
+    remedy = finding(run_checks(on_arc(reason, container="Docker")), "II033").remedy
+    assert remedy.startswith("run the container with -v /var/opt/azcmagent/tokens:")
+
+
+@pytest.mark.parametrize(
+    ("resource", "reason", "headline"),
+    [
+        ("", Reason.REFUSED, "is not connected to Azure"),
+        ("", Reason.ARC_NOT_CONNECTED, "is not connected to Azure"),
+        (None, Reason.ARC_NOT_CONNECTED, "is not connected to Azure"),
+        ("s/g/n", Reason.ARC_NOT_CONNECTED, "cannot reach Azure, or its resource was deleted"),
+    ],
+)
+def test_agent_without_a_connection(resource: str | None, reason: Reason, headline: str) -> None:
+    broken = on_arc(reason)
+    broken = broken._replace(agent=broken.agent._replace(resource=resource))
+    assert cause(broken) == "II036"
+    assert headline in run_checks(broken).headline
+
+
+@pytest.mark.parametrize(
+    ("content", "resource"),
+    [
+        ('{"subscriptionId": "s", "resourceGroup": "g", "resourcename": "n"}', "s/g/n"),
+        ('{"subscriptionId": "", "resourceGroup": "", "resourceName": ""}', ""),
+        ("{}", ""),
+        ("[]", None),
+        ("[" * 5000, None),
+        ("{", None),
+    ],
+)
+def test_resource_in_the_agents_configuration(
+    tmp_path: Path, content: str, resource: str | None
+) -> None:
+    (tmp_path / "agentconfig.json").write_text(content)
+    assert connected_resource(str(tmp_path / "agentconfig.json")) == resource
+    assert connected_resource(str(tmp_path / "missing")) is None
+
+
+def test_service_of_this_process_is_named() -> None:
+    groups = "4:memory:/x\n0::/system.slice/system-shop.slice/shop@1.service\n"
+    assert systemd_unit(groups) == "shop@1.service"
+    assert systemd_unit("0::/user.slice/user-0.slice/session-1.scope\n") == ""
+    broken = on_arc(Reason.ARC_KEY_FILE_DENIED)
+    late = broken._replace(
+        agent=broken.agent._replace(listed=True),
+        system=broken.system._replace(unit="shop@1.service"),
+    )
+    remedy = finding(run_checks(late), "II032").remedy
+    assert remedy.endswith("sudo systemctl restart shop@1.service")
+
+
+def test_variables_without_an_agent_are_left_over() -> None:
+    probe = ISSUED._replace(
+        claims=None, connect_seconds=None, connect_error="text", connect_kind=ErrorKind.REFUSED
+    )
+    broken = facts(ARC, probe)
+    assert "IDENTITY_ENDPOINT is left over" in run_checks(broken).headline
+    remedy = finding(run_checks(broken), "II030").remedy
+    assert remedy.startswith("unset IDENTITY_ENDPOINT IMDS_ENDPOINT;")
+
+
+def write_token(path: Path, **claims: object) -> None:
+    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    path.write_text(f"e30.{body}.x")
+
+
+def test_pod_is_known_from_its_tokens(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    write_token(
+        file, sub="system:serviceaccount:shop:api", **{"kubernetes.io": {"pod": {"name": "api-1"}}}
+    )
+    assert read_pod(str(file)) == Pod("api-1", "shop", "api")
+    write_token(file, sub="system:serviceaccount:shop:api", **{"kubernetes.io": "x"})
+    assert read_pod("", str(tmp_path / "missing"), str(file)) == Pod("", "shop", "api")
+
+
+def test_commands_name_the_pod_and_its_account() -> None:
+    expired = facts(POD, workload=FEDERATED._replace(expiry=NOW - 60), pod=Pod("p-1", "shop", "a"))
+    refused_probe = expired.probe._replace(claims=None)
+    remedy = finding(run_checks(expired._replace(probe=refused_probe)), "II010").remedy
+    assert remedy == "kubectl delete pod p-1 --namespace shop"
+
+
+def test_one_command_unsets_all_variables_of_the_webhook() -> None:
+    variables = {name: value for name, value in POD.items() if name != "KUBERNETES_SERVICE_HOST"}
+    problem = WorkloadToken("/token", "text", is_missing=True)
+    broken = facts(variables, ISSUED._replace(claims=None), workload=problem)
+    remedy = finding(run_checks(broken), "II010").remedy
+    assert remedy == "unset AZURE_FEDERATED_TOKEN_FILE AZURE_CLIENT_ID AZURE_TENANT_ID"
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ class Reason(enum.Enum):
     ARC_KEY_FILE_LINK = "arc-key-file-link"  # a symbolic link
     ARC_KEY_FILE_OUTSIDE = "arc-key-file-outside"  # not in the agent's directory
     ARC_KEY_FILE_UNREADABLE = "arc-key-file-unreadable"  # any other reason
+    ARC_KEY_REJECTED = "arc-key-rejected"
+    ARC_NOT_CONNECTED = "arc-not-connected"  # the agent has no connection to Azure
     # The fetch itself.
     INTERRUPTED = "interrupted"
     TIMEOUT = "timeout"

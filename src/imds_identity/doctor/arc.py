@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, NamedTuple
 from .._core.failure import Reason, sanitize
 from .._core.source import ARC
 from .._sources.arc.key_file import LINUX_GROUP, WINDOWS_GROUP
-from .finding import USER, Verdict, argument, failure, ok, skipped, unknown
+from .finding import UNIT, USER, Verdict, argument, failure, ok, skipped, unknown
+from .host import restart_command
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
 
 _NOT_ARC = "the token source is not an Azure Arc agent"
 _DAY = 86400.0
-_MOUNT = (
-    "in a container, mount the directory: -v /var/opt/azcmagent/tokens:/var/opt/azcmagent/tokens:ro"
-)
+_MOUNT = "run the container with -v /var/opt/azcmagent/tokens:/var/opt/azcmagent/tokens:ro"
 _UPDATE = "update the agent: azcmagent version"
 
 
 class _KeyFileProblem(NamedTuple):
     """Why a key file cannot be used, and the remedy, in which ``{restart}`` is a command."""
 
-    meaning: str
+    meaning: str  # empty: the failure states it
     remedy: str
+    remedy_in_container: str = ""  # if it is another one
 
 
 _KEY_FILES = {
@@ -33,24 +33,28 @@ _KEY_FILES = {
         "agent is old",
         _UPDATE,
     ),
-    Reason.ARC_KEY_FILE_INVALID: _KeyFileProblem(
-        "the challenge names a file that is not a key file of the Azure Arc agent: its extension, "
-        "its type, its size or its content is wrong",
-        _UPDATE,
-    ),
+    Reason.ARC_KEY_FILE_INVALID: _KeyFileProblem("", f"{{restart}}; if it persists, {_UPDATE}"),
     Reason.ARC_KEY_FILE_LINK: _KeyFileProblem(
         "the key file is a symbolic link, which is never followed",
-        "remove the link, and {restart}",
+        "sudo find /var/opt/azcmagent/tokens -type l -delete; {restart}",
     ),
     Reason.ARC_KEY_FILE_OUTSIDE: _KeyFileProblem(
         "the challenge does not name a key file in the Azure Arc agent's directory, and other "
         "files are never read",
-        f"{_MOUNT}; otherwise {_UPDATE}",
+        _UPDATE,
+        _MOUNT,
     ),
     Reason.ARC_KEY_FILE_MISSING: _KeyFileProblem(
         "the key file that the Azure Arc agent names does not exist: the directory of this process "
         "is not the agent's, or the agent could not write it",
-        f"{_MOUNT}; otherwise {{restart}}",
+        "{restart}",
+        _MOUNT,
+    ),
+    Reason.ARC_KEY_REJECTED: _KeyFileProblem(
+        "the Azure Arc agent rejects the content of its own key file, as after a restart of the "
+        "agent or with files of another server",
+        "{restart}",
+        _MOUNT,
     ),
     Reason.ARC_KEY_FILE_UNREADABLE: _KeyFileProblem(
         "the Azure Arc agent's key file cannot be read",
@@ -73,7 +77,6 @@ class _SystemTerms(NamedTuple):
     administrator: str
     group: str
     start: str
-    restart: str
     show_listener: str
     join_group: str
 
@@ -82,7 +85,6 @@ _LINUX = _SystemTerms(
     "root",
     LINUX_GROUP,
     "sudo systemctl start himdsd",
-    "sudo systemctl restart himdsd",
     "sudo ss -ltnp 'sport = :40342'",
     f"sudo usermod -aG {LINUX_GROUP} {{user}}, then log in again or restart the service",
 )
@@ -90,7 +92,6 @@ _WINDOWS = _SystemTerms(
     "an administrator",
     WINDOWS_GROUP,
     "net start himds",
-    "net stop himds && net start himds",
     "netstat -ano -p tcp | findstr :40342",
     f'net localgroup "{WINDOWS_GROUP}" /add {{user}}, then log in again or restart the service',
 )
@@ -129,12 +130,15 @@ def check_agent_running(facts: Facts) -> Verdict:
     seen = f"{installed}; {facts.source.shown_endpoint}: {probe.connect_error}"
     if agent.installed:
         return failure(seen, "the Azure Arc agent is installed but not running", start)
-    return failure(
-        seen,
-        "no Azure Arc agent is running at the address from "
-        f"{facts.source.variable or 'the source setting'}",
-        f"{start}; if this is not an Azure Arc server: unset IDENTITY_ENDPOINT IMDS_ENDPOINT",
-    )
+    if facts.source.variable and not facts.system.container:
+        return failure(
+            seen,
+            f"{facts.source.variable} is left over: no Azure Arc agent is installed or running",
+            f"unset {' '.join(facts.source.spec.variables)}; or, if this is an Azure Arc server, "
+            "install the agent and run sudo azcmagent connect",
+        )
+    where = facts.source.variable or "the source setting"
+    return failure(seen, f"no Azure Arc agent is running at the address from {where}", start)
 
 
 def check_agent_port(facts: Facts) -> Verdict:
@@ -148,7 +152,7 @@ def check_agent_port(facts: Facts) -> Verdict:
             facts.agent.port_problem,
             "a process other than the Azure Arc agent listens on the agent's port and would "
             "receive the agent's secret",
-            f"{_terms(facts).show_listener}; stop that process, then {_terms(facts).restart}",
+            f"{_terms(facts).show_listener}; stop that process, then {restart_command(facts)}",
         )
     return ok("the listener belongs to the agent, to root or to this user")
 
@@ -165,7 +169,8 @@ def check_key_file_access(facts: Facts) -> Verdict:
             f"user {agent.user!r} is in the group {group}, but this process is not",
             f"user {agent.user!r} was added to the group {group} after the start of this process "
             "or of its login session",
-            "log in again, or restart the service: sudo systemctl restart SERVICE",
+            "log in again, or restart the service: sudo systemctl restart "
+            f"{argument(facts.system.unit, UNIT)}",
         )
     if denied or (facts.probe.claims is None and agent.directory_denied):
         name = f"user {agent.user!r}" if agent.user else "this user"
@@ -194,12 +199,14 @@ def check_key_file_path(facts: Facts) -> Verdict:
     agent, problem = facts.agent, facts.probe.failure
     directory = sanitize(agent.tokens_directory)
     if problem is not None and problem.reason in _KEY_FILES:
-        meaning, remedy = _KEY_FILES[problem.reason]
+        meaning, remedy, in_container = _KEY_FILES[problem.reason]
+        if facts.system.container:
+            remedy = in_container or remedy
         return failure(
             f"{problem.problem}; the tokens directory is {directory}"
             + (f" ({agent.directory_problem})" if agent.directory_problem else ""),
-            meaning,
-            remedy.replace("{restart}", _terms(facts).restart),
+            meaning or problem.problem,
+            remedy.replace("{restart}", restart_command(facts)),
         )
     if facts.probe.claims is not None:
         return ok(f"in {directory}")
@@ -222,6 +229,33 @@ def check_agent_certificate(facts: Facts) -> Verdict:
             "sudo azcmagent disconnect --force-local-only; then sudo azcmagent connect",
         )
     return ok(f"the certificate expires in {days:.0f} days")
+
+
+def check_agent_connection(facts: Facts) -> Verdict:
+    """Check that the agent is connected to Azure, according to its configuration and response."""
+    if facts.source.name != ARC:
+        return skipped(_NOT_ARC)
+    resource, problem = facts.agent.resource, facts.probe.failure
+    is_refused = problem is not None and problem.reason is Reason.ARC_NOT_CONNECTED
+    if facts.probe.claims is not None:
+        return ok(resource or "the agent issued a token")
+    if is_refused and resource:
+        return failure(
+            f"{problem.problem if problem else ''}; connected as {resource}",
+            "the Azure Arc agent cannot reach Azure, or its resource was deleted there",
+            "azcmagent check; azcmagent show",
+        )
+    if is_refused or resource == "":
+        return failure(
+            problem.problem if problem else "the agent's configuration names no resource",
+            "the Azure Arc agent is not connected to Azure",
+            "sudo azcmagent connect",
+        )
+    return (
+        unknown("this user cannot read the agent's configuration")
+        if resource is None
+        else ok(resource)
+    )
 
 
 def check_selector_support(facts: Facts) -> Verdict:

@@ -8,10 +8,14 @@ from urllib.parse import urlsplit
 from .._core.failure import Reason, sanitize
 from .._core.source import IMDS
 from .._http.exchange import ErrorKind
+from .._sources.app_hosts.service_fabric import SERVICE_FABRIC
+from .._sources.token_proxy import CA_VARIABLES
+from .._sources.token_proxy import URL as TOKEN_PROXY
 from .._sources.workload_identity import WORKLOAD_IDENTITY
 from ._facts.facts import HostKind
 from ._facts.network import proxy_for
-from .finding import HOST, HOST_AND_PORT, Verdict, argument, failure, ok, skipped, warning
+from .finding import HOST, HOST_AND_PORT, UNIT, Verdict, argument, failure, ok, skipped, warning
+from .host import new_pod_command, restart_command
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
@@ -25,9 +29,14 @@ _NAMES = {
     ErrorKind.NAME_TIMEOUT: "the DNS server did not resolve the name {host} in time",
 }
 _SOCKETS = (
-    "systemctl show SERVICE -p RestrictAddressFamilies -p SystemCallFilter -p IPAddressDeny; in a "
+    "systemctl show {unit} -p RestrictAddressFamilies -p SystemCallFilter -p IPAddressDeny; in a "
     "container, its seccomp profile"
 )
+_EGRESS = {
+    ErrorKind.REFUSED: "{host} refuses the connection, or a firewall does in its place",
+    ErrorKind.TIMEOUT: "packets to {host} are lost: a firewall or a network policy drops them",
+    ErrorKind.NO_ROUTE: "there is no route to {host}",
+}
 _UNANSWERED = {
     ErrorKind.RESET: (
         "the connection is reset before a response: a firewall or a proxy closes it, or the "
@@ -43,7 +52,7 @@ _UNANSWERED = {
     ),
 }
 _NOT_HTTP = "the server accepts the connection, but its response is not HTTP"
-_REDIRECTS = "try again in a few minutes; then look for redirecting rules: sudo iptables -t nat -S"
+_REDIRECTS = "look for redirecting rules: sudo iptables -t nat -S"
 
 
 def check_connection(facts: Facts) -> Verdict:
@@ -66,12 +75,14 @@ def _connect_problem(facts: Facts, host: str) -> tuple[str, str]:
     kind, server = facts.probe.connect_kind, argument(host, HOST_AND_PORT)
     if kind is ErrorKind.FORBIDDEN:
         meaning = f"the system forbids this process to connect to {host}: a seccomp filter, "
-        return meaning + "systemd's RestrictAddressFamilies= or a security policy", _SOCKETS
+        unit = argument(facts.system.unit, UNIT)
+        meaning += "systemd's RestrictAddressFamilies= or a security policy"
+        return meaning, _SOCKETS.format(unit=unit)
     if kind in _NAMES:
         name = argument(urlsplit(f"//{host}").hostname, HOST)
         meaning, remedy = _NAMES[kind].format(host=host), f"getent hosts {name}; resolvectl status"
     elif not facts.source.is_per_machine and facts.source.endpoint.startswith("https"):
-        meaning = f"{host} cannot be reached"
+        meaning = _EGRESS.get(kind, "{host} cannot be reached").format(host=host)
         remedy = f"curl -sv https://{server}; allow connections to this host, or set the proxy: "
         remedy += "export HTTPS_PROXY=…"
     elif kind is ErrorKind.REFUSED and facts.has_proxy_agent and facts.source.name == IMDS:
@@ -81,16 +92,26 @@ def _connect_problem(facts: Facts, host: str) -> tuple[str, str]:
         remedy += "--network host"
     elif kind is ErrorKind.REFUSED:
         meaning = f"no process listens at {host}, or a firewall refuses the connection"
+        meaning += _or_elsewhere(facts)
         remedy = f"look for {server} in the listening sockets: sudo ss -ltnp; in the firewall "
         remedy += "rules: sudo iptables -S OUTPUT"
     else:
         meaning = f"packets to {host}{_from_container(facts)} are lost: a firewall, a network "
-        meaning += "policy or a wrong route drops them"
+        meaning += f"policy or a wrong route drops them{_or_elsewhere(facts)}"
         remedy = _find_firewall(facts, server)
     variable = facts.source.variable
+    if variable == TOKEN_PROXY:
+        remedy = f"kubectl get networkpolicy --all-namespaces; {new_pod_command(facts)}"
+        return f"the token proxy of the AKS identity binding: {meaning}", remedy
     if facts.source.is_per_machine and variable:
         return f"{variable} names {host}: {meaning}", f"unset {facts.source.settings_to_unset}"
     return meaning, remedy
+
+
+def _or_elsewhere(facts: Facts) -> str:
+    """Return the other explanation if nothing shows what kind of machine this is."""
+    is_known = facts.firmware.is_azure or facts.source.variable or facts.has_proxy_agent
+    return "" if is_known or facts.hosting.kind.value else "; or this is not an Azure VM"
 
 
 def _find_firewall(facts: Facts, server: str) -> str:
@@ -112,16 +133,32 @@ def check_certificate(facts: Facts) -> Verdict:
     problem, tls = facts.probe.failure, facts.tls
     if not facts.source.endpoint.startswith("https"):
         return skipped("the endpoint does not use TLS")
-    if problem is None or problem.reason is not Reason.TLS:
-        return ok("no certificate was rejected")
     host = sanitize(urlsplit(facts.source.endpoint).netloc)
-    if tls.bundle_problem:
+    if problem is not None and tls.bundle_problem:
         return failure(
             f"{host}: REQUESTS_CA_BUNDLE: {tls.bundle_problem}",
             "the file in REQUESTS_CA_BUNDLE cannot be used, so no certificate is trusted",
             "unset REQUESTS_CA_BUNDLE",
         )
+    if problem is None or problem.reason is not Reason.TLS:
+        return ok("no certificate was rejected")
     issuer = f"issued by {tls.issuer}" if tls.issuer else "of an unknown issuer"
+    own = [name for name in CA_VARIABLES if facts.environment[name]]
+    if facts.source.name == SERVICE_FABRIC.name:
+        return failure(
+            f"{host}: {problem.problem}",
+            f"the TLS certificate of {host} is not that in IDENTITY_SERVER_THUMBPRINT: the "
+            "variables are another node's or another process's, or another server responds",
+            "run this program as a Service Fabric service, with the variables of its own process; "
+            f"elsewhere: unset {facts.source.settings_to_unset}",
+        )
+    if facts.source.variable == TOKEN_PROXY and own:
+        return failure(
+            f"{host}: {problem.problem}",
+            f"the TLS certificate of the token proxy {host}, {issuer}, is not from the authority "
+            f"in {own[0]}",
+            f"{new_pod_command(facts)}, so that the webhook sets the variables again",
+        )
     return failure(
         f"{host}: {problem.problem}",
         f"the TLS certificate of {host}, {issuer}, is not trusted: a proxy inspects the traffic, "
@@ -146,7 +183,8 @@ def check_response(facts: Facts) -> Verdict:
     if last.status:
         return ok("; ".join(parts))
     meaning = _UNANSWERED.get(last.kind, _NOT_HTTP)
-    return failure(f"{last.path}: {last.error}", meaning, _REDIRECTS)
+    remedy = f"try again in a few minutes; then {restart_command(facts) or _REDIRECTS}"
+    return failure(f"{last.path}: {last.error}", meaning, remedy)
 
 
 def _check_duration(facts: Facts, seen: str) -> Verdict:

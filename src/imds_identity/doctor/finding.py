@@ -68,12 +68,15 @@ INTERFACE = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "PRIMARY_INTERFAC
 MACHINE = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", "VM")
 NETWORK = ArgumentKind(rf"{ADDRESS.pattern}/[0-9]{{1,2}}", "NETWORK")
 OBJECT_ID = ArgumentKind(_GUID_PATTERN, "OBJECT_ID")
+POD = ACCOUNT._replace(placeholder="POD")
+NAMESPACE = ACCOUNT._replace(placeholder="NAMESPACE")
 RESOURCE = ArgumentKind(
     rf"[a-z][a-z0-9+.-]*://[A-Za-z0-9][A-Za-z0-9._~:/-]*|{_GUID_PATTERN}", "RESOURCE"
 )
 RESOURCE_GROUP = ArgumentKind(r"\w[\w.()-]{0,89}", "GROUP")
 SUBJECT = ArgumentKind(r"[A-Za-z0-9][A-Za-z0-9:._/-]{0,599}", "SUBJECT")
 SUBSCRIPTION = ArgumentKind(_GUID_PATTERN, "SUBSCRIPTION")
+UNIT = ArgumentKind(r"[A-Za-z0-9_@.:-]{1,200}\.service", "SERVICE")
 USER = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "USER")
 
 

@@ -9,8 +9,11 @@ from .._core.source import ARC, IMDS
 from .._sources.app_hosts.app_service import APP_SERVICE
 from ._facts.facts import HostKind
 from .finding import (
+    ACCOUNT,
     APP,
     MACHINE,
+    NAMESPACE,
+    POD,
     RESOURCE_GROUP,
     SUBSCRIPTION,
     Verdict,
@@ -38,15 +41,9 @@ _OPTIONS = (
 _NODE_POOL = "mc_"  # the resource groups of Azure Kubernetes Service's node pools
 _AZURE_STACK = "azurestack"
 _LOG_IN = "az login; then use AzureCliCredential or DefaultAzureCredential"
-_FEDERATE = (
-    "use workload identity federation with tokens of that cloud, or connect the machine to Azure "
-    "Arc: sudo azcmagent connect"
-)
-_WORKLOAD_IDENTITY = (
-    "use workload identity: az aks update --resource-group GROUP --name CLUSTER "
-    "--enable-oidc-issuer --enable-workload-identity; kubectl annotate serviceaccount ACCOUNT "
-    "azure.workload.identity/client-id=CLIENT_ID; label the pod azure.workload.identity/use=true"
-)
+FEDERATE = "use workload identity federation with tokens of that cloud"
+OR_ARC = ", or connect the machine to Azure Arc: sudo azcmagent connect"
+_RESTART_AGENT = "sudo systemctl restart himdsd"
 
 
 class _AppCommands(NamedTuple):
@@ -82,12 +79,6 @@ _HOSTS = {
         "create the container group again with an identity: az container create --resource-group "
         "GROUP --name NAME --assign-identity RESOURCE_ID",
     ),
-    HostKind.KUBERNETES: _Terms(
-        "this is a Kubernetes pod without workload identity: the metadata service has the "
-        "identities of the node pool only, and AKS's IMDS restriction or a NetworkPolicy may "
-        "block it for pods without hostNetwork",
-        _WORKLOAD_IDENTITY,
-    ),
     HostKind.GITHUB_RUNNER: _Terms(
         "this is a GitHub-hosted runner: its machine belongs to GitHub and has no managed "
         "identity of yours",
@@ -104,11 +95,27 @@ _HOSTS = {
         "this is a GitHub codespace, which has no managed identity",
         f"{_LOG_IN} (az login --use-device-code)",
     ),
+    HostKind.GITLAB_RUNNER: _Terms(
+        "this is a GitLab-hosted runner: its machine belongs to GitLab and has no managed identity "
+        "of yours",
+        "log in with OpenID Connect: id_tokens in .gitlab-ci.yml, then az login "
+        "--service-principal --username CLIENT_ID --tenant TENANT --federated-token TOKEN",
+    ),
+    HostKind.DATABRICKS: _Terms(
+        "this is a Databricks cluster, whose programs may not use the identity of its machines",
+        "use a service credential of Unity Catalog as the credential: "
+        "dbutils.credentials.getServiceCredentialsProvider",
+    ),
     HostKind.WSL: _Terms(
         "this is the Windows Subsystem for Linux, which has no managed identity", _LOG_IN
     ),
 }
-_NOT_YOURS = frozenset(_HOSTS)
+_POD = (
+    "this is a Kubernetes pod without workload identity: the metadata service has the identities "
+    "of the node pool only, and AKS's IMDS restriction or a NetworkPolicy may block it for pods "
+    "without hostNetwork"
+)
+_NOT_YOURS = frozenset((*_HOSTS, HostKind.KUBERNETES))
 
 
 def check_host(facts: Facts) -> Verdict:
@@ -148,10 +155,14 @@ def _terms(facts: Facts, name: str) -> _Terms:
     kind = facts.hosting.kind
     if kind in _APPS:
         return _app_terms(facts, name)
-    if kind is HostKind.OTHER_CLOUD:
+    if kind in (HostKind.OTHER_CLOUD, HostKind.OTHER_PLATFORM):
+        is_machine = kind is HostKind.OTHER_CLOUD
+        meaning = f"this {'machine' if is_machine else 'program'} runs on {name}, which has no "
         return _Terms(
-            f"this machine runs on {name}, which has no Azure managed identities", _FEDERATE
+            f"{meaning}Azure managed identities", FEDERATE + (OR_ARC if is_machine else "")
         )
+    if kind is HostKind.KUBERNETES:
+        return _Terms(_POD, _workload_identity(facts))
     if kind is HostKind.NOT_AZURE:
         return _Terms(
             f"this is not an Azure VM according to its firmware ({name}), and nothing responds "
@@ -188,10 +199,42 @@ def has_app_identity(facts: Facts) -> bool:
 def own_remedy(facts: Facts) -> str:
     """Return the remedy on a machine that is not the user's to change; empty on others."""
     kind = facts.hosting.kind
-    if kind in _HOSTS and facts.source.name == IMDS:
-        return _HOSTS[kind].remedy
+    if kind in _NOT_YOURS and facts.source.name == IMDS:
+        return _terms(facts, "").remedy
+    return _workload_identity(facts) if _node_group(facts) else ""
+
+
+def _node_group(facts: Facts) -> str:
+    """Return the resource group of this machine if it contains an AKS cluster's node pools."""
     group = str(_compute(facts).get("resourceGroupName", ""))
-    return _WORKLOAD_IDENTITY if group.lower().startswith(_NODE_POOL) else ""
+    return group if group.lower().startswith(_NODE_POOL) else ""
+
+
+def _workload_identity(facts: Facts) -> str:
+    # MC_group_cluster_location; with another underscore, the parts are ambiguous.
+    parts = _node_group(facts).split("_")
+    group, cluster = parts[1:3] if len(parts) == 4 else ("", "")
+    return (
+        f"use workload identity: az aks update --resource-group {argument(group, RESOURCE_GROUP)} "
+        f"--name {argument(cluster, APP._replace(placeholder='CLUSTER'))} --enable-oidc-issuer "
+        f"--enable-workload-identity; {annotate_command(facts)}; label the pod "
+        "azure.workload.identity/use=true"
+    )
+
+
+def annotate_command(facts: Facts) -> str:
+    """Return the command that names the identity of the pod's service account."""
+    account, namespace = argument(facts.pod.account, ACCOUNT), facts.pod.namespace
+    return (
+        f"kubectl annotate serviceaccount {account} --namespace {argument(namespace, NAMESPACE)} "
+        "--overwrite azure.workload.identity/client-id=CLIENT_ID"
+    )
+
+
+def new_pod_command(facts: Facts) -> str:
+    """Return the command that replaces this pod."""
+    name, namespace = argument(facts.pod.name, POD), argument(facts.pod.namespace, NAMESPACE)
+    return f"kubectl delete pod {name} --namespace {namespace}"
 
 
 def identity_command(facts: Facts, verb: str, selected: str = "") -> str:
@@ -216,6 +259,16 @@ def identity_command(facts: Facts, verb: str, selected: str = "") -> str:
     elif commands and verb != "show":
         words.append(commands.system_assigned)
     return " ".join(word for word in words if word)
+
+
+def restart_command(facts: Facts) -> str:
+    """Return the command that restarts the app or the agent that issues tokens; else empty."""
+    if facts.source.name == ARC:
+        is_windows = facts.system.platform.startswith("Windows")
+        return "net stop himds && net start himds" if is_windows else _RESTART_AGENT
+    if has_app_identity(facts):
+        return _app_command(facts, _APPS[facts.hosting.kind].restart)
+    return ""
 
 
 def _app_command(facts: Facts, words: str) -> str:

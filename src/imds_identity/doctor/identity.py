@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.failure import Reason
+from .._core.source import ARC
+from .._sources.app_hosts.azure_ml import AZURE_ML
 from .._sources.workload_identity import WORKLOAD_IDENTITY
 from .finding import OBJECT_ID, Verdict, argument, failure, ok, skipped
 from .host import has_app_identity, identity_command, own_remedy
@@ -13,6 +15,13 @@ if TYPE_CHECKING:
     from .._core.failure import Failure
     from ._facts.facts import Facts
 
+_ML_MEANING = (
+    "Azure Machine Learning requires the client ID of the identity, even of the system-assigned one"
+)
+_ML_REMEDY = (
+    "--client-id CLIENT_ID, which this shows: az ml compute show --name COMPUTE --resource-group "
+    "GROUP --workspace-name WORKSPACE --query identity"
+)
 _NOT_ABOUT_IDENTITY = (Reason.UNKNOWN_RESOURCE, Reason.IDENTITY_DELETED, Reason.ENTRA_REFUSED)
 
 
@@ -26,17 +35,24 @@ def check_identity_assigned(facts: Facts) -> Verdict:
     probe, problem = facts.probe, facts.probe.failure
     if probe.claims is not None:
         return ok(f"{facts.source.resolve(facts.identity)}: the service issued a token")
-    is_configurable = facts.source.is_per_machine or has_app_identity(facts)
-    if problem is None or not is_about_identity(problem) or not is_configurable:
+    if problem is None or not is_about_identity(problem):
         return skipped("the response is not about the identity")
+    if facts.source.name == AZURE_ML.name and not facts.source.resolve(facts.identity).selector:
+        seen = f"DEFAULT_IDENTITY_CLIENT_ID is not set; {problem.problem}"
+        return failure(seen, _ML_MEANING, _ML_REMEDY)
+    if not (facts.source.is_per_machine or has_app_identity(facts)):
+        return skipped("the response is not about an identity that can be assigned")
     if problem.reason in _NOT_ABOUT_IDENTITY:
         return skipped("the response is not about an identity assignment")
+    return _missing_identity(facts, problem)
+
+
+def _missing_identity(facts: Facts, problem: Failure) -> Verdict:
     seen = problem.problem
-    correct = own_remedy(facts) or (
-        f"{identity_command(facts, 'show')}; then correct the selector, or "
-        f"{identity_command(facts, 'assign', 'RESOURCE_ID')}"
-    )
-    if probe.default_identity_works:
+    correct = own_remedy(facts) or f"{identity_command(facts, 'show')}; then correct the selector"
+    if facts.source.name != ARC and not own_remedy(facts):
+        correct += f", or {identity_command(facts, 'assign', 'RESOURCE_ID')}"
+    if facts.probe.default_identity_works:
         return failure(
             f"{facts.identity}: {seen}; a token request without a selector succeeds",
             f"the machine has no identity with {facts.identity}, but its default identity works",
@@ -55,6 +71,14 @@ def check_identity_assigned(facts: Facts) -> Verdict:
             f"the machine has no identity with {facts.identity}: it was never assigned, was "
             "removed, or was deleted and recreated with another ID",
             correct,
+        )
+    if problem.reason is Reason.IDENTITY_NOT_FOUND and has_app_identity(facts):
+        # The host sets the variables only for apps with an identity.
+        return failure(
+            seen,
+            "the app has no system-assigned identity, and the request selects no user-assigned one",
+            f"select one: --client-id {_suggested_client_id(facts)}; list them: "
+            f"{identity_command(facts, 'show')}; or {identity_command(facts, 'assign')}",
         )
     if problem.reason is Reason.IDENTITY_NOT_FOUND:
         remedy = own_remedy(facts) or identity_command(facts, "assign")

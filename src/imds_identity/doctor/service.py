@@ -8,18 +8,20 @@ from urllib.parse import urlsplit
 from .._core.failure import Reason, sanitize
 from .._core.source import IMDS
 from .finding import Verdict, failure, ok, skipped, unknown
-from .host import vm_command
+from .host import FEDERATE, OR_ARC, restart_command, vm_command
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts, RequestRecord
 
 _NOT_REQUESTED = "no request was sent"
 _GATEWAY = (502, 504)
+_NOT_YET = ", or the identity was assigned just now"
 _DENIED, _NOT_ATTRIBUTED = 403, 421  # statuses of Azure's guest proxy agent
 _AGENT_LOG = "sudo tail /var/log/azure-proxy-agent/*.log"
 _PROXIES = ("squid", "envoy", "haproxy", "varnish", "zscaler", "bluecoat", "mitmproxy", "tinyproxy")
-_OTHER_CLOUD = (
-    "use a credential of that cloud, or connect the machine to Azure Arc: azcmagent connect"
+_EXEMPT = (
+    "exempt 169.254.169.254 from the transparent proxy, the sidecar or the redirecting firewall "
+    "rule: sudo iptables -t nat -S"
 )
 _NOT_AN_AZURE_VM = (
     "leave that network or log in to it; if this machine is not an Azure VM, use another credential"
@@ -37,10 +39,11 @@ def check_responder(facts: Facts) -> Verdict:
         other = _identify_other_server(request)
         if other and probe.claims is None:
             return other
+    is_wrong = probe.failure is not None and probe.failure.reason is Reason.WRONG_SERVICE
+    if is_wrong or (_may_be_wrong_server(facts) and not _is_metadata_service(facts)):
+        return _wrong_server(facts)
     if probe.claims is not None or _is_metadata_service(facts):
         return ok(_describe(probe.requests[0]))
-    if _may_be_wrong_server(facts):
-        return _wrong_server(facts)
     if probe.metadata is not None and probe.metadata.status:
         return unknown(_describe(probe.metadata))
     return skipped("there was no response")
@@ -64,10 +67,10 @@ def _security_denial(facts: Facts) -> Verdict:
 
 
 def _may_be_wrong_server(facts: Facts) -> bool:
-    """Return whether another server responds, or one that a variable names without IMDS's JSON."""
+    """Return whether a server that a variable names refuses without IMDS's JSON."""
     problem, last = facts.probe.failure, facts.probe.requests[-1]
-    if problem is None or problem.reason is Reason.WRONG_SERVICE:
-        return problem is not None
+    if problem is None:
+        return False
     is_refusal = problem.reason in (Reason.REFUSED, Reason.SERVICE_FAILING) and last.status < 500
     is_named = facts.source.name == IMDS and bool(facts.source.variable)
     return is_named and is_refusal and "json" not in last.headers.get("content-type", "").lower()
@@ -117,10 +120,10 @@ def _other_cloud(request: RequestRecord) -> Verdict | None:
     seen, server = _describe(request), request.headers.get("server", "").lower()
     if server.startswith("ec2ws"):
         meaning = "Amazon EC2's metadata service responds: this is an EC2 instance"
-        return failure(seen, meaning, _OTHER_CLOUD)
+        return failure(seen, meaning, FEDERATE + OR_ARC)
     if "metadata-flavor" in request.headers or "metadata server for vm" in server:
         meaning = "Google Cloud's metadata service responds: this is a Google Cloud VM"
-        return failure(seen, meaning, _OTHER_CLOUD)
+        return failure(seen, meaning, FEDERATE + OR_ARC)
     return None
 
 
@@ -146,14 +149,20 @@ def _proxy(request: RequestRecord) -> Verdict | None:
             "exempt 169.254.169.254 from the proxy, which may be a service mesh's sidecar; "
             "Istio: traffic.sidecar.istio.io/excludeOutboundIPRanges: 169.254.169.254/32",
         )
+    if request.status == 400 and "metadata header" in request.body_start.lower():
+        return failure(
+            _describe(request),
+            "a proxy between this process and the service removes the Metadata header, without "
+            "which the service rejects requests",
+            _EXEMPT,
+        )
     has_proxy_header = bool({"via", "x-cache", "proxy-authenticate"} & set(headers))
     if request.status == 407 or has_proxy_header or any(name in server for name in _PROXIES):
         name = headers.get("via") or headers.get("server") or "unnamed"
         return failure(
             _describe(request),
             f"a transparent proxy ({sanitize(name, 80)}) responds in place of the service",
-            "exempt 169.254.169.254 from the transparent proxy, the sidecar or the redirecting "
-            "firewall rule: sudo iptables -t nat -S",
+            _EXEMPT,
         )
     return None
 
@@ -241,8 +250,17 @@ def check_service_health(facts: Facts) -> Verdict:
     if status is not None and (status == 404 or status >= 500):
         return failure(
             f"{status}: {problem.problem if problem else ''}",
-            f"the service returned {status}: it is being updated or is failing",
-            "try again in a few minutes; if it persists, restart or redeploy the VM (on Azure Arc: "
-            "sudo systemctl restart himdsd) and open a support case with this output",
+            f"the service returned {status}: it is being updated or is failing"
+            + (_NOT_YET if status == 404 and facts.source.name == IMDS else ""),
+            f"try again in a few minutes; if it persists: {_recovery(facts)}",
         )
     return ok("the service is neither failing nor being updated")
+
+
+def _recovery(facts: Facts) -> str:
+    """Return the last resort if the service keeps failing."""
+    if command := restart_command(facts):
+        return command
+    if facts.source.name != IMDS:
+        return "see https://azure.status.microsoft"
+    return f"{vm_command(facts, 'redeploy')}, and open a support case with this output"

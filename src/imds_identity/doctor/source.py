@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from .._sources.registry import leftover_variables
 from ..metadata._services import suggested_resource
 from ..metadata.clouds import PUBLIC, cloud_named
 from .finding import (
+    CLIENT_ID,
     HOST_AND_PORT,
     RESOURCE,
     Verdict,
@@ -24,6 +26,8 @@ from .finding import (
 from .host import has_app_identity
 
 if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
     from ..metadata.clouds import Cloud
     from ._facts.facts import Facts
 
@@ -85,9 +89,8 @@ def _set_variables(facts: Facts) -> list[str]:
 
 def check_environment_credential(facts: Facts) -> Verdict:
     """Check whether DefaultAzureCredential uses another credential of the environment."""
-    secrets = [name for name in _CREDENTIAL_SECRETS if facts.environment[name]]
-    needed = facts.environment["AZURE_CLIENT_ID"] and facts.environment["AZURE_TENANT_ID"]
-    if not secrets or not needed:
+    secrets = other_credential(facts)
+    if not secrets:
         return ok("the environment has no other credential")
     names = ", ".join(secrets)
     return warning(
@@ -96,6 +99,13 @@ def check_environment_credential(facts: Facts) -> Verdict:
         "the managed identity",
         f"unset {' '.join(secrets)}",
     )
+
+
+def other_credential(facts: Facts) -> list[str]:
+    """Return the secrets of a service principal that DefaultAzureCredential would use."""
+    if not (facts.environment["AZURE_CLIENT_ID"] and facts.environment["AZURE_TENANT_ID"]):
+        return []
+    return [name for name in _CREDENTIAL_SECRETS if facts.environment[name]]
 
 
 def check_source_selection(facts: Facts) -> Verdict:
@@ -123,7 +133,7 @@ def check_client_id_variable(facts: Facts) -> Verdict:
 
 
 def _check_unused_client_id(facts: Facts, client_id: str) -> Verdict:
-    if not facts.source.unused_variable_note(facts.identity):
+    if not facts.source.unused_variable_note(facts.identity) or other_credential(facts):
         return ok("AZURE_CLIENT_ID is set")
     used = facts.source.resolve(facts.identity)
     fix = 'pass it as client_id (here: --client-id "$AZURE_CLIENT_ID"), or unset AZURE_CLIENT_ID'
@@ -157,6 +167,15 @@ def check_resource(facts: Facts) -> Verdict:
             f"{resource} is not a resource of this cloud: {meant} probably is the one",
             f"--resource {argument(meant, RESOURCE)}",
         )
+    if problem is not None and problem.reason is Reason.UNKNOWN_RESOURCE and is_application(parts):
+        uri = argument(facts.resource, RESOURCE)
+        return failure(
+            f"{resource}: {problem.problem}",
+            f"the tenant has no service principal for the application {resource}: its identifier "
+            "is another one, or it was never used in this tenant",
+            f"az ad sp list --filter \"servicePrincipalNames/any(n:n eq '{uri}')\"; if there is "
+            f"none: az ad app list --identifier-uri {uri}; az ad sp create --id CLIENT_ID",
+        )
     has_path = parts.scheme == "https" and parts.path.strip("/")
     if problem is not None and problem.reason is Reason.UNKNOWN_RESOURCE and has_path:
         return failure(
@@ -165,6 +184,12 @@ def check_resource(facts: Facts) -> Verdict:
             f"--resource {argument(f'{parts.scheme}://{parts.netloc}', RESOURCE)}",
         )
     return ok(resource)
+
+
+def is_application(resource: SplitResult) -> bool:
+    """Return whether the resource is that of an app registration, by its form."""
+    is_guid = bool(re.fullmatch(CLIENT_ID.pattern, resource.path))
+    return resource.scheme == "api" or (not resource.scheme and is_guid)
 
 
 def _cloud(facts: Facts) -> Cloud:
@@ -184,7 +209,12 @@ def check_container(facts: Facts) -> Verdict:
         return ok("no container detected")
     host = urlsplit(facts.source.endpoint).hostname or ""
     is_loopback = host == "localhost" or host.startswith("127.")
-    if is_loopback and facts.probe.connect_error and not facts.agent.installed:
+    if (
+        facts.source.is_per_machine
+        and is_loopback
+        and facts.probe.connect_error
+        and not facts.agent.installed
+    ):
         return failure(
             f"{container} container; {facts.source.shown_endpoint}: {facts.probe.connect_error}",
             "this container has a separate loopback interface, where the host's service does not "

@@ -44,7 +44,7 @@ def check_error_code(facts: Facts) -> Verdict:
     if known is None:
         number = argument(code.removeprefix("AADSTS"), CODE)
         url = f"https://login.microsoftonline.com/error?code={number}"
-        return failure(seen, f"Microsoft Entra ID returned {code}", f"see {url}")
+        return failure(seen, f"Microsoft Entra ID returned {code}: {seen}", f"see {url}")
     return failure(seen, f"{code}: {known.meaning}", known.remedy)
 
 

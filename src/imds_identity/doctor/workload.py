@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.failure import sanitize
+from .._sources.token_proxy import URL as TOKEN_PROXY
 from .._sources.workload_identity import WORKLOAD_IDENTITY
 from .finding import (
-    ACCOUNT,
     CLIENT_ID,
     RESOURCE,
     SUBJECT,
@@ -18,10 +18,12 @@ from .finding import (
     skipped,
     unknown,
 )
+from .host import annotate_command, new_pod_command
 from .token import clock_offset
 
 if TYPE_CHECKING:
-    from ._facts.facts import Facts, WorkloadToken
+    from .._core.failure import Failure
+    from ._facts.facts import Facts
 
 _WEBHOOK = (
     "label the pod azure.workload.identity/use=true, and check the webhook: "
@@ -31,8 +33,10 @@ _FILE_GROUP = (
     "set securityContext.fsGroup of the pod to a group of that user (runAsUser, runAsGroup): "
     "kubectl explain pod.spec.securityContext.fsGroup"
 )
-_NEW_POD = "kubectl delete pod POD"
-_ACCOUNT_PREFIX = "system:serviceaccount:"
+_DENIALS = (401, 403)
+_WEBHOOK_VARIABLES = (
+    "AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST",
+)  # fmt: skip
 _NO_FEDERATION = {
     "AADSTS70021": "",
     "AADSTS70023": "",
@@ -52,13 +56,11 @@ def check_workload_token(facts: Facts) -> Verdict:
     if workload.problem:
         return failure(f"{path}: {workload.problem}", *_file_problem(facts))
     if not facts.source.resolve(facts.identity).selector:
-        account, namespace = _account_of(workload)
         return failure(
             f"AZURE_CLIENT_ID is not set (subject {workload.subject})",
             "AZURE_CLIENT_ID is not set: the pod's service account has no annotation "
             "azure.workload.identity/client-id",
-            f"kubectl annotate serviceaccount {account} --namespace {namespace} "
-            f"azure.workload.identity/client-id=CLIENT_ID; {_NEW_POD}",
+            f"{annotate_command(facts)}; {new_pod_command(facts)}",
         )
     if workload.expiry is None:
         return unknown(f"the token in {path} has no exp claim")
@@ -70,7 +72,7 @@ def check_workload_token(facts: Facts) -> Verdict:
         return failure(
             f"the token in {path} expired {-left:.0f} s ago (subject {workload.subject})",
             "the workload's federated token has expired, because Kubernetes no longer renews it",
-            _NEW_POD,
+            new_pod_command(facts),
         )
     return ok(f"the token in {path} expires in {left:.0f} s (subject {workload.subject})")
 
@@ -81,20 +83,14 @@ def _file_problem(facts: Facts) -> tuple[str, str]:
     in_pod = bool(facts.environment["KUBERNETES_SERVICE_HOST"] or facts.system.container)
     if workload.is_missing and not in_pod:
         meaning = "AZURE_FEDERATED_TOKEN_FILE is left over: its file does not exist, and this is "
-        return f"{meaning}not a Kubernetes pod", "unset AZURE_FEDERATED_TOKEN_FILE"
+        names = [name for name in _WEBHOOK_VARIABLES if facts.environment[name]]
+        return f"{meaning}not a Kubernetes pod", f"unset {' '.join(names)}"
     meaning = f"the file in AZURE_FEDERATED_TOKEN_FILE cannot be used: {workload.problem}"
     if workload.is_denied:
         return f"{meaning}: the pod runs as a user who may not read it", _FILE_GROUP
     if workload.is_empty:
-        return f"{meaning}: the kubelet has not written it", _NEW_POD
+        return f"{meaning}: the kubelet has not written it", new_pod_command(facts)
     return meaning, _WEBHOOK
-
-
-def _account_of(workload: WorkloadToken) -> tuple[str, str]:
-    """Return the service account and its namespace, for a shell."""
-    prefix, _, rest = workload.subject.rpartition(_ACCOUNT_PREFIX)
-    namespace, _, name = rest.partition(":") if not prefix else ("", "", "")
-    return argument(name, ACCOUNT), argument(namespace, ACCOUNT._replace(placeholder="NAMESPACE"))
 
 
 def check_federation(facts: Facts) -> Verdict:
@@ -107,13 +103,15 @@ def check_federation(facts: Facts) -> Verdict:
     code = problem.service_code if problem is not None else ""
     seen = sanitize(problem.problem) if problem is not None else ""
     client_id = argument(facts.source.resolve(facts.identity).value, CLIENT_ID)
+    if facts.source.variable == TOKEN_PROXY and problem is not None and not code:
+        return _check_binding(facts, problem, client_id)
     if code == "AADSTS700016":
         return failure(
             seen,
             f"the tenant has no application or managed identity with client ID {client_id} "
             "(AADSTS700016): the annotation of the service account or the tenant is wrong",
-            f"az identity list --query \"[?clientId=='{client_id}']\"; then correct the annotation "
-            "azure.workload.identity/client-id or AZURE_TENANT_ID",
+            f"az identity list --query \"[?clientId=='{client_id}']\"; if there is none: "
+            f"{annotate_command(facts)}; otherwise correct AZURE_TENANT_ID",
         )
     if code == "AADSTS7000112":
         return failure(
@@ -127,9 +125,31 @@ def check_federation(facts: Facts) -> Verdict:
             f"{workload.audience}",
             "no federated identity credential of the identity matches "
             f"{_NO_FEDERATION[code]}the pod's token ({code})",
-            "az identity federated-credential create --identity-name NAME --resource-group GROUP "
+            "az identity federated-credential create "
+            f"--identity-name {_query(client_id, 'name')} "
+            f"--resource-group {_query(client_id, 'resourceGroup')} "
             f"--name kubernetes --issuer {argument(workload.issuer, RESOURCE)} "
             f"--subject {argument(workload.subject, SUBJECT)} "
             f"--audiences {argument(workload.audience, RESOURCE)}",
         )
     return skipped("the response is not about a federated credential")
+
+
+def _check_binding(facts: Facts, problem: Failure, client_id: str) -> Verdict:
+    """Check whether the token proxy refused the service account."""
+    if problem.status not in _DENIALS:
+        return skipped("the response is not about the identity binding")
+    account = f"{facts.pod.namespace}:{facts.pod.account}"
+    return failure(
+        sanitize(problem.problem),
+        "the token proxy of the AKS identity binding refused this service account: it may not use "
+        f"the identity {client_id}, or there is no binding for it",
+        f"kubectl auth can-i use-managed-identity {client_id}.cid.wi.aks.azure.com --as "
+        f"system:serviceaccount:{argument(account, SUBJECT)}; az aks identity-binding list "
+        "--resource-group GROUP --cluster-name CLUSTER",
+    )
+
+
+def _query(client_id: str, field: str) -> str:
+    """Return the substitution that looks up a field of the identity in a shell."""
+    return f'"$(az identity list --query "[?clientId==\'{client_id}\'].{field}" -o tsv)"'

@@ -16,6 +16,23 @@ _GRAPHS = {
 _STORAGE = "https://storage.azure.com"
 _STORAGE_SERVICES = ("blob", "dfs", "file", "queue", "table")
 _VAULT_NAMES = ("vault", "keyvault", "key-vault", "kv", "akv")
+# Other services of the public cloud whose resource is not the host that a program connects to.
+_RESOURCES = {
+    "azurecr.io": "https://containerregistry.azure.net",
+    "azuredatabricks.net": "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d",
+    "cognitiveservices.azure.com": "https://cognitiveservices.azure.com",
+    "database.windows.net": "https://database.windows.net",
+    "dev.azure.com": "499b84ac-1321-427f-aa17-267ca6975798",
+    "dev.azuresynapse.net": "https://dev.azuresynapse.net",
+    "managedhsm.azure.net": "https://managedhsm.azure.net",
+    "mysql.database.azure.com": "https://ossrdbms-aad.database.windows.net",
+    "openai.azure.com": "https://cognitiveservices.azure.com",
+    "postgres.database.azure.com": "https://ossrdbms-aad.database.windows.net",
+    "redis.cache.windows.net": "https://redis.azure.com",
+    "search.windows.net": "https://search.azure.com",
+    "servicebus.windows.net": "https://servicebus.azure.net",
+    "sql.azuresynapse.net": "https://database.windows.net",
+}
 _STORAGE_NAMES = ("storage", "blob", "blobs", "dfs", "queue", "table")
 _MANAGER_NAMES = ("arm", "management", "azure", "manager", "resource-manager")
 _GRAPH_NAMES = ("graph", "msgraph", "ms-graph", "microsoft-graph")
@@ -74,6 +91,9 @@ def _of_host(host: str, cloud: Cloud) -> str:
             return cloud.resource_manager
     if service := service_at(host):
         return service.resource
+    for suffix, resource in _RESOURCES.items():
+        if cloud == PUBLIC and f".{host}".endswith(f".{suffix}"):
+            return resource
     return f"https://{host}" if "." in host and is_dns_name(host) else ""
 
 

@@ -36,6 +36,7 @@ HEADERS = {"Metadata": "true"}
 _MAX_CHALLENGES = 3
 # https://github.com/AzureAD/microsoft-authentication-library-for-dotnet/tree/main/docs
 _NOT_ASSIGNED = "identity_not_found"
+_UNAVAILABLE = "service_unavailable"  # of an agent that is not connected
 _AGENT_HINT = "Is the Azure Connected Machine agent running? Run `azcmagent show`."
 
 
@@ -119,6 +120,20 @@ def _no_challenge(response: Response, token_request: TokenRequest) -> Failure:
 
 
 def _refusal(response: Response, token_request: TokenRequest) -> Failure:
+    if response.status == 401:
+        return Refused(
+            "the Azure Arc agent rejected the content of its key file (HTTP 401)",
+            "Restart the agent. In a container, mount the directory of its key files.",
+            reason=Reason.ARC_KEY_REJECTED,
+            status=401,
+        )
+    if response.status == 503 and response.error_code == _UNAVAILABLE:
+        return Refused(
+            f"the Azure Arc agent returned HTTP 503: {response.error_text}",
+            f"The agent may not be connected to Azure. {_AGENT_HINT}",
+            reason=Reason.ARC_NOT_CONNECTED,
+            status=503,
+        )
     if not _is_not_assigned(response):
         return refusal(response, token_request)
     return Unavailable(

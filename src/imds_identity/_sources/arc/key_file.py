@@ -112,7 +112,8 @@ def _content(descriptor: int, path: str) -> Secret:
     if len(secret) > _MAX_BYTES:
         raise _not_a_key_file(path, f"its file size is more than {_MAX_BYTES} bytes")
     if not secret.fits_a_header():
-        raise _not_a_key_file(path, "its content cannot be sent in an Authorization header")
+        text = "its content cannot be sent in an Authorization header"
+        raise _not_a_key_file(path, text if len(secret) else "it is empty")
     return secret
 
 

@@ -199,6 +199,12 @@ CATALOG = {
         "The response does not contain the requested client_id, object_id or msi_res_id.",
         "Remove the selector, or update the agent.", _ARC,
     ),
+    "II036": CatalogEntry(
+        "Azure Arc agent's connection", "the agent's response, and its file agentconfig.json",
+        "The agent was installed but never connected, was disconnected, or cannot reach Azure.",
+        "azcmagent show reports Disconnected.",
+        "sudo azcmagent connect; azcmagent check", _AGENT,
+    ),
     "II040": CatalogEntry(
         "shared back-off", "the back-off time that this user's processes share",
         "The service sent 429 or 410 to one process; all processes then wait.",

@@ -42,6 +42,10 @@ CODES = {
         "the tenant does not exist",
         "correct AZURE_TENANT_ID, and check that AZURE_AUTHORITY_HOST is the right cloud",
     ),
+    "AADSTS900382": Code(
+        "the identity belongs to another cloud than the one that was asked",
+        "correct AZURE_AUTHORITY_HOST, such as https://login.microsoftonline.us for US government",
+    ),
     "AADSTS700024": Code(
         "the workload's federated token is not valid now: it has expired, or a clock is wrong",
         "check the clock; kubectl delete pod POD creates a pod with a new token",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..._core.failure import SecretUnreadable
+from ..._core.failure import SecretUnreadable, sanitize
 from ..._sources.arc.key_file import LINUX_GROUP, WINDOWS_GROUP
 from .facts import Agent
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _CERTIFICATES = "/var/opt/azcmagent/certs"
 _WINDOWS_CERTIFICATES = "Certs"  # next to the directory of the key files
+_CONFIG = "/var/opt/azcmagent/agentconfig.json"
+_WINDOWS_CONFIG = os.path.join("Config", "agentconfig.json")
+_RESOURCE = ("subscriptionid", "resourcegroup", "resourcename")  # in upper or lower case
 _MAX_FILE_SIZE = 65536
 
 
@@ -30,14 +34,29 @@ def gather_agent(port: int, tokens_directory: str, *, installed: bool, listening
         _port_problem(port) if listening else "",
         *_group_membership(user),
         user,
-        *certificate_expiry(_certificate_directory(tokens_directory)),
+        *certificate_expiry(_path(_CERTIFICATES, _WINDOWS_CERTIFICATES, tokens_directory)),
+        connected_resource(_path(_CONFIG, _WINDOWS_CONFIG, tokens_directory)),
     )
 
 
-def _certificate_directory(tokens_directory: str) -> str:
-    if sys.platform == "win32":
-        return os.path.join(os.path.dirname(tokens_directory), _WINDOWS_CERTIFICATES)
-    return _CERTIFICATES
+def _path(linux: str, windows: str, tokens_directory: str) -> str:
+    """Return the path of another file of the agent; on Windows, next to its tokens."""
+    on_windows = sys.platform == "win32"
+    return os.path.join(os.path.dirname(tokens_directory), windows) if on_windows else linux
+
+
+def connected_resource(path: str) -> str | None:
+    """Return the resource in the agent's configuration; empty if it is not connected to Azure."""
+    try:
+        with open(path, "rb") as file:
+            known = json.loads(file.read(_MAX_FILE_SIZE))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(known, dict):
+        return None
+    values = {name.lower(): value for name, value in known.items() if isinstance(value, str)}
+    parts = [sanitize(values.get(name, "")) for name in _RESOURCE]
+    return "/".join(parts) if all(parts) else ""
 
 
 def _directory_problem(path: str) -> tuple[str, bool]:

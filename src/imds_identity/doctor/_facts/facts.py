@@ -105,6 +105,7 @@ class Agent(NamedTuple):
     user: str = ""  # the user name of this process
     certificate_expiry: float | None = None  # Unix time; None if unknown
     certificate_problem: str = ""  # why the expiry is unknown
+    resource: str | None = None  # its Azure resource; empty if not connected, None if unknown
 
 
 class CachedToken(NamedTuple):
@@ -150,6 +151,15 @@ class System(NamedTuple):
     platform: str = ""  # the operating system and its release
     packages: Mapping[str, str] = {}  # versions of installed packages, by name
     container: str = ""  # the type of container; empty if none is detected
+    unit: str = ""  # the systemd service that this process belongs to
+
+
+class Pod(NamedTuple):
+    """The Kubernetes pod of this process, according to its tokens."""
+
+    name: str = ""
+    namespace: str = ""
+    account: str = ""  # its service account
 
 
 class HostKind(enum.Enum):
@@ -164,8 +174,11 @@ class HostKind(enum.Enum):
     GITHUB_RUNNER = "a GitHub-hosted runner"
     PIPELINES_AGENT = "a Microsoft-hosted agent of Azure Pipelines"
     CODESPACES = "GitHub Codespaces"
+    GITLAB_RUNNER = "a GitLab-hosted runner"
+    DATABRICKS = "a Databricks cluster"
     WSL = "the Windows Subsystem for Linux"
     OTHER_CLOUD = "another cloud"
+    OTHER_PLATFORM = "a platform of another cloud"
     NOT_AZURE = "a machine outside Azure"
 
 
@@ -196,4 +209,5 @@ class Facts(NamedTuple):
     workload: WorkloadToken = WorkloadToken()
     system: System = System()
     hosting: Hosting = Hosting()
+    pod: Pod = Pod()
     has_proxy_agent: bool = False  # Azure's guest proxy agent, which intercepts requests to IMDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..._core.failure import Failure, Reason
+from ..._core.failure import Failure
 from ..._core.scope import resource_of
 from ..._platform import proxy_agent
 from ..._platform.clock import SYSTEM_CLOCK
@@ -20,7 +20,7 @@ from .hosting import gather_hosting
 from .network import gather_network
 from .service_probe import host_and_port, probe_service
 from .shared_cache import gather_cache
-from .system import gather_system, read_workload_token
+from .system import gather_system, read_pod, read_workload_token
 from .tls import gather_tls
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def gather_facts(
         cache=gather_cache(cache, token_source, environment),
         system=system,
         hosting=gather_hosting(environment, known_firmware, system.platform),
+        pod=read_pod(environment["AZURE_FEDERATED_TOKEN_FILE"]),
         has_proxy_agent=proxy_agent.is_visible(),
     )
     try:
@@ -71,10 +72,9 @@ def _add_service_facts(
 ) -> Facts:
     request_token = facts.cache.backoff_seconds <= 0
     probe = probe_service(source, identity, resource, SYSTEM_CLOCK, request_token=request_token)
-    is_untrusted = probe.failure is not None and probe.failure.reason is Reason.TLS
     return facts._replace(
         probe=probe,
-        tls=gather_tls(source, facts.environment) if is_untrusted else Tls(),
+        tls=gather_tls(source, facts.environment, probe.failure) if probe.failure else Tls(),
         network=gather_network(*host_and_port(source)),
         agent=_agent(facts, source, probe),
         workload=_workload_token(source),

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from ..._platform.environment import Environment
     from ..._sources.firmware import Firmware
 
-_AWS = ("AWS_LAMBDA_FUNCTION_NAME", "ECS_CONTAINER_METADATA_URI_V4")
+_PLATFORMS = {
+    "AWS_LAMBDA_FUNCTION_NAME": "AWS Lambda", "ECS_CONTAINER_METADATA_URI_V4": "Amazon ECS",
+    "FLY_APP_NAME": "Fly.io", "K_SERVICE": "Google Cloud Run",
+}  # fmt: skip
+_GITLAB_HOSTED = "saas-"  # in the tags and names of GitLab's own runners
 _HOSTED_AGENTS = ("Azure Pipelines", "Hosted")
 _INSTANCE_NAMES = ("SandboxHost-", "wk-caas-")  # the host names of Container Instances
 _MICROSOFT = "Microsoft Corporation"
@@ -53,6 +57,9 @@ def _hosted_runner(environment: Environment) -> Hosting | None:
     is_named = environment["AGENT_NAME"].startswith(_HOSTED_AGENTS)
     if environment["TF_BUILD"] and (is_named or environment["AGENT_ISSELFHOSTED"] == "0"):
         return Hosting(HostKind.PIPELINES_AGENT)
+    gitlab = environment["CI_RUNNER_TAGS"] + environment["CI_RUNNER_DESCRIPTION"]
+    if environment["GITLAB_CI"] and _GITLAB_HOSTED in gitlab:
+        return Hosting(HostKind.GITLAB_RUNNER)
     return Hosting(HostKind.CODESPACES) if environment["CODESPACES"] else None
 
 
@@ -60,6 +67,8 @@ def _app_host(environment: Environment) -> Hosting | None:
     if app := environment["CONTAINER_APP_NAME"]:
         return Hosting(HostKind.CONTAINER_APPS, app)
     site, group = environment["WEBSITE_SITE_NAME"], environment["WEBSITE_RESOURCE_GROUP"]
+    if environment["DATABRICKS_RUNTIME_VERSION"]:
+        return Hosting(HostKind.DATABRICKS)
     is_functions = bool(environment["FUNCTIONS_WORKER_RUNTIME"])
     kind = HostKind.FUNCTIONS if is_functions else HostKind.APP_SERVICE
     return Hosting(kind, site, group) if site else None
@@ -76,10 +85,9 @@ def _container_host(environment: Environment, firmware: Firmware) -> Hosting | N
 def _other_machine(environment: Environment, firmware: Firmware, system: str) -> Hosting | None:
     if environment["WSL_DISTRO_NAME"] or ("microsoft" in system.lower() and os.name == "posix"):
         return Hosting(HostKind.WSL)
-    if any(environment[name] for name in _AWS):
-        return Hosting(HostKind.OTHER_CLOUD, "Amazon Web Services")
-    if environment["FLY_APP_NAME"]:
-        return Hosting(HostKind.OTHER_CLOUD, "Fly.io")
+    for variable, platform in _PLATFORMS.items():
+        if environment[variable] and not environment["KUBERNETES_SERVICE_HOST"]:
+            return Hosting(HostKind.OTHER_PLATFORM, platform)
     return other_machine(firmware) or _microvm(firmware)
 
 

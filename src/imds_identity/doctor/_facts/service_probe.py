@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from ..._sources.host import TokenSource
 
 MAX_REQUESTS = 8
-TOTAL_SECONDS = 4.0
+TOTAL_SECONDS = 3.5
 """The deadline for all requests together."""
 _CONNECT_SECONDS = 1.5
-_METADATA_SECONDS = 1.5
+_METADATA_SECONDS = 1.0
 _MIN_SECONDS = 0.1
 _METADATA_PATH = "/metadata/instance"
 _METADATA_QUERY = "?api-version=2020-06-01"

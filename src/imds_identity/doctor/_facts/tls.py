@@ -7,7 +7,7 @@ import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..._core.failure import sanitize
+from ..._core.failure import Failure, Reason, sanitize
 from .facts import Tls
 from .network import proxy_for
 from .service_probe import host_and_port
@@ -20,9 +20,12 @@ _SECONDS = 1.0
 _DEFAULT_PORT = 443
 
 
-def gather_tls(source: TokenSource, environment: Environment) -> Tls:
-    """Return why the certificate of ``source`` is not trusted."""
-    return Tls(_issuer(source, environment), _bundle_problem(environment["REQUESTS_CA_BUNDLE"]))
+def gather_tls(source: TokenSource, environment: Environment, failure: Failure) -> Tls:
+    """Return why the certificate of ``source`` is not trusted, if it has one."""
+    if not source.endpoint.startswith("https"):
+        return Tls()
+    issuer = _issuer(source, environment) if failure.reason is Reason.TLS else ""
+    return Tls(issuer, _bundle_problem(environment["REQUESTS_CA_BUNDLE"]))
 
 
 def _issuer(source: TokenSource, environment: Environment) -> str:

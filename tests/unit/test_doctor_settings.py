@@ -1,0 +1,139 @@
+"""Variables and settings that mislead: certificates, token proxies, credentials, resources."""
+
+from __future__ import annotations
+
+import pytest
+
+from doctor_facts import ISSUED, WORKLOAD, cause, facts, finding, refused
+from doctor_rewording import WORDINGS, reword
+from imds_identity._core.failure import Reason, Refused, Unavailable
+from imds_identity._http.exchange import ErrorKind
+from imds_identity.doctor._facts.facts import Hosting, HostKind, Pod, ServiceProbe, System, Tls
+from imds_identity.doctor.diagnosis import run_checks
+from imds_identity.metadata._services import suggested_resource
+from imds_identity.metadata.clouds import CHINA, PUBLIC
+
+PROXY = "https://localhost:8443"
+FABRIC = {
+    "IDENTITY_ENDPOINT": "https://10.0.0.4:2377/metadata/identity/oauth2/token",
+    "IDENTITY_HEADER": "secret",
+    "IDENTITY_SERVER_THUMBPRINT": "ab" * 20,
+}
+APP = {"IDENTITY_ENDPOINT": "http://127.0.0.1:41741/msi/token", "IDENTITY_HEADER": "secret"}
+UNTRUSTED = ServiceProbe(failure=Unavailable("text", reason=Reason.TLS))
+
+
+@pytest.fixture(autouse=True, params=WORDINGS)
+def _wording(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    reword(monkeypatch, request.param)
+
+
+def test_bundle_that_cannot_be_read_is_the_cause_whatever_the_failure() -> None:
+    failed = ServiceProbe(failure=Refused("text", reason=Reason.NO_RESPONSE))
+    broken = facts(WORKLOAD, failed, tls=Tls(bundle_problem="No such file"))
+    assert "the file in REQUESTS_CA_BUNDLE cannot be used" in run_checks(broken).headline
+    assert finding(run_checks(broken), "II027").remedy == "unset REQUESTS_CA_BUNDLE"
+
+
+def test_certificate_of_service_fabric_is_identified_by_its_thumbprint() -> None:
+    diagnosis = run_checks(facts(FABRIC, UNTRUSTED))
+    assert "is not that in IDENTITY_SERVER_THUMBPRINT" in diagnosis.headline
+    assert "REQUESTS_CA_BUNDLE" not in finding(diagnosis, "II027").remedy
+
+
+def test_certificate_of_a_token_proxy_has_its_own_authority() -> None:
+    variables = {
+        **WORKLOAD, "AZURE_KUBERNETES_TOKEN_PROXY": PROXY, "AZURE_KUBERNETES_CA_FILE": "/ca",
+    }  # fmt: skip
+    diagnosis = run_checks(facts(variables, UNTRUSTED, pod=Pod("p", "shop", "a")))
+    assert "is not from the authority in AZURE_KUBERNETES_CA_FILE" in diagnosis.headline
+    remedy = finding(diagnosis, "II027").remedy
+    assert remedy.startswith("kubectl delete pod p --namespace shop")
+
+
+def test_token_proxy_that_does_not_run_is_not_looked_for_on_the_host() -> None:
+    failed = ServiceProbe(connect_error="text", connect_kind=ErrorKind.REFUSED)
+    variables = {**WORKLOAD, "AZURE_KUBERNETES_TOKEN_PROXY": PROXY}
+    broken = facts(variables, failed, system=System(container="Kubernetes"))
+    assert cause(broken) == "II023"
+    assert "the token proxy of the AKS identity binding: localhost:8443 refuses" in (
+        run_checks(broken).headline
+    )
+    assert "unset" not in finding(run_checks(broken), "II023").remedy
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_token_proxy_that_refuses_the_service_account(status: int) -> None:
+    variables = {**WORKLOAD, "AZURE_KUBERNETES_TOKEN_PROXY": PROXY}
+    denied = facts(variables, refused(Reason.REFUSED, status), pod=Pod("p", "shop", "till"))
+    assert cause(denied) == "II011"
+    assert "--as system:serviceaccount:shop:till;" in finding(run_checks(denied), "II011").remedy
+
+
+def test_azure_machine_learning_requires_a_client_id() -> None:
+    variables = {"MSI_ENDPOINT": "http://127.0.0.1:41741/msi/token", "MSI_SECRET": "secret"}
+    broken = facts(variables, refused(Reason.BAD_REQUEST))
+    assert cause(broken) == "II050"
+    assert finding(run_checks(broken), "II050").remedy.startswith("--client-id CLIENT_ID")
+    named = facts({**variables, "DEFAULT_IDENTITY_CLIENT_ID": "c"}, refused(Reason.BAD_REQUEST))
+    assert cause(named) == "II061"
+
+
+def test_secret_of_a_service_principal_is_named_before_an_unused_client_id() -> None:
+    variables = {"AZURE_CLIENT_ID": "c", "AZURE_TENANT_ID": "t", "AZURE_CLIENT_SECRET": "s"}
+    assert cause(facts(variables)) == "II006"
+    assert finding(run_checks(facts(variables)), "II004").status == "ok"
+    del variables["AZURE_TENANT_ID"]
+    assert cause(facts(variables)) == "II004"
+
+
+def test_app_without_a_system_assigned_identity_may_have_others() -> None:
+    app = Hosting(HostKind.APP_SERVICE, "shop", "group")
+    broken = facts(APP, refused(Reason.IDENTITY_NOT_FOUND), hosting=app)
+    assert "the app has no system-assigned identity" in run_checks(broken).headline
+    remedy = finding(run_checks(broken), "II050").remedy
+    assert remedy.startswith("select one: --client-id ID; list them: az webapp identity show")
+
+
+@pytest.mark.parametrize(
+    ("host", "resource"),
+    [
+        ("https://srv.database.windows.net", "https://database.windows.net"),
+        ("ns.servicebus.windows.net", "https://servicebus.azure.net"),
+        ("me.openai.azure.com", "https://cognitiveservices.azure.com"),
+        ("https://database.windows.net", ""),
+    ],
+)
+def test_resource_of_a_service_that_is_reached_at_another_host(host: str, resource: str) -> None:
+    assert suggested_resource(host, PUBLIC) == resource
+    assert suggested_resource(host, CHINA) != resource or not resource
+
+
+@pytest.mark.parametrize("resource", ["api://shop", "5e29463d-71da-4fe0-8e69-999b57db23b0"])
+def test_application_that_the_tenant_does_not_know(resource: str) -> None:
+    broken = facts(probe=refused(Reason.UNKNOWN_RESOURCE, 400, "AADSTS500011"), resource=resource)
+    assert cause(broken) == "II005"
+    assert f"no service principal for the application {resource}" in run_checks(broken).headline
+    assert f"--identifier-uri {resource}" in finding(run_checks(broken), "II005").remedy
+
+
+@pytest.mark.parametrize(
+    ("variables", "hosting", "remedy"),
+    [
+        ({}, Hosting(), "az vm redeploy --resource-group GROUP --name VM, and open"),
+        (WORKLOAD, Hosting(), "see https://azure.status.microsoft"),
+        (APP, Hosting(HostKind.APP_SERVICE, "shop", "g"), "az webapp restart --resource-group g"),
+    ],
+)
+def test_last_resort_belongs_to_the_host(
+    variables: dict[str, str], hosting: Hosting, remedy: str
+) -> None:
+    failing = refused(Reason.SERVICE_FAILING, 500)
+    found = finding(run_checks(facts(variables, failing, hosting=hosting)), "II042")
+    assert remedy in found.remedy
+
+
+def test_unknown_machine_may_be_elsewhere() -> None:
+    lost = ServiceProbe(connect_error="text", connect_kind=ErrorKind.TIMEOUT)
+    assert run_checks(facts(probe=lost)).headline.endswith("or this is not an Azure VM")
+    assert ISSUED.claims
