@@ -323,7 +323,7 @@ def test_stopped_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     set_arc_variables(monkeypatch, free_port())
     diagnosis = diagnose()
     assert cause(diagnosis) == "II030"
-    assert "no Azure Arc agent is running" in diagnosis.headline
+    assert "no Azure Arc agent is installed or running" in diagnosis.headline
 
 
 def set_arc_variables(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
