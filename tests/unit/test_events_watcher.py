@@ -303,6 +303,14 @@ def test_events_of_other_machines_are_returned_only_on_request(service: FakeServ
     ]
 
 
+def test_names_of_the_caller_replace_those_of_the_instance_document(service: FakeService) -> None:
+    service.events = [event("A", Resources=["vm-7"]), event("B", Resources=["pool_3"])]
+    watcher = service.client().watch(names=["POOL_3"])
+    assert poll(watcher) == [("scheduled", "B")]
+    assert watcher.names == frozenset({"pool_3"})
+    assert service.requested == ["GET scheduledevents"]
+
+
 @pytest.mark.parametrize("compute", [{}, {"location": "westeurope"}, {"name": ""}])
 def test_no_event_is_returned_while_the_name_of_the_machine_is_unknown(
     service: FakeService, compute: dict[str, Any]

@@ -81,6 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --follow: record the printed changes in this file, so that a restart does not "
         "repeat them",
     )
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="this machine's name in events; may be repeated (default: from the instance document)",
+    )
     parser.add_argument("--all", action="store_true", help="include events of other machines")
     add_output(
         parser,
@@ -118,9 +125,11 @@ def _start(client: MetadataClient, event_id: str) -> int:
 
 def _list(client: MetadataClient, args: argparse.Namespace) -> int:
     from ..metadata import MalformedMetadataError
-    from ..metadata._events.events import own_names
+    from ..metadata._events.events import lower_names, own_names
 
-    names = frozenset() if args.all else own_names(client.compute())
+    names = lower_names(args.name)
+    if not args.all:
+        names = names or own_names(client.compute())
     if not names and not args.all:
         raise MalformedMetadataError(
             "The instance document does not contain this machine's name, so its events are "
@@ -139,7 +148,7 @@ def _list(client: MetadataClient, args: argparse.Namespace) -> int:
 
 def _follow(client: MetadataClient, args: argparse.Namespace) -> int:
     state_file = None if args.dry_run else args.state
-    watcher = client.watch(every_machine=args.all, state_file=state_file)
+    watcher = client.watch(every_machine=args.all, names=args.name, state_file=state_file)
     hook = _hook(client, watcher, args)
     if hook is None:
         return _poll(watcher, hook, args)

@@ -22,7 +22,6 @@ from .client import MetadataClient as _MetadataClient
 from .errors import error_from
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Generator, Mapping
 
     from typing_extensions import Unpack
@@ -35,7 +34,12 @@ if TYPE_CHECKING:
     from ._models.instance import Instance, Network
     from ._models.load_balancer import LoadBalancer
     from ._models.storage import StorageProfile
-    from ._requests.options import InstanceOptions, RequestOptions, VerificationOptions
+    from ._requests.options import (
+        InstanceOptions,
+        RequestOptions,
+        VerificationOptions,
+        WatchOptions,
+    )
     from .errors import MetadataError
 
 __all__ = ["MetadataClient", "Watcher"]
@@ -149,19 +153,9 @@ class MetadataClient:
         """Return the scheduled events of this machine and its scale set or availability set."""
         return await _in_thread(self._client.scheduled_events, **options)
 
-    def watch(
-        self,
-        *,
-        every_machine: bool = False,
-        state_file: str | os.PathLike[str] | None = None,
-        on_failure: Callable[[MetadataError], object] | None = None,
-    ) -> Watcher:
+    def watch(self, **options: Unpack[WatchOptions]) -> Watcher:
         """Watch scheduled events: ``async for change in client.watch():``."""
-        return Watcher(
-            self._client.watch(
-                every_machine=every_machine, state_file=state_file, on_failure=on_failure
-            )
-        )
+        return Watcher(self._client.watch(**options))
 
     async def start(self, *event_ids: str, **options: Unpack[RequestOptions]) -> None:
         """Approve scheduled events, so that they start before their notice ends."""

@@ -18,8 +18,7 @@ from ._requests.versions import validated_version
 from .errors import MetadataNotFoundError, UnsupportedOnHostError, WrongNonceError
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from typing_extensions import Unpack
 
@@ -30,8 +29,12 @@ if TYPE_CHECKING:
     from ._models.compute import Compute
     from ._models.instance import Instance, Network
     from ._models.storage import StorageProfile
-    from ._requests.options import InstanceOptions, RequestOptions, VerificationOptions
-    from .errors import MetadataError
+    from ._requests.options import (
+        InstanceOptions,
+        RequestOptions,
+        VerificationOptions,
+        WatchOptions,
+    )
 
 _NONCE_ATTEMPTS = 3
 
@@ -255,30 +258,19 @@ class MetadataClient:
         self._events_enabled = True
         return self._connection.convert(events_from_json, document)
 
-    def watch(
-        self,
-        *,
-        every_machine: bool = False,
-        state_file: str | os.PathLike[str] | None = None,
-        on_failure: Callable[[MetadataError], object] | None = None,
-    ) -> Watcher:
+    def watch(self, **options: Unpack[WatchOptions]) -> Watcher:
         """Return an iterator that waits for scheduled events and returns each change.
 
         Args:
-            every_machine: whether to include events of other machines in the scale set or
-                availability set.
-            state_file: a file for the handled events, so that a restarted process continues.
-            on_failure: called with the error of each failed request, in the polling thread.
+            options: the keywords of `Watcher`.
 
         Raises:
-            OSError: if the file cannot be read or written.
+            OSError: if the state file cannot be read or written.
             ValueError: if it is not a state file.
         """
         from ._events.watcher import Watcher
 
-        return Watcher(
-            self, every_machine=every_machine, state_file=state_file, on_failure=on_failure
-        )
+        return Watcher(self, **options)
 
     def start(self, *event_ids: str, **options: Unpack[RequestOptions]) -> None:
         """Approve scheduled events, so that they start before their notice ends.

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from .._models.instance import partial_document
 from ..errors import (
-    MalformedMetadataError,
     MetadataError,
     MetadataNotFoundError,
     MetadataUnavailableError,
     error_from,
     is_transient,
 )
-from .events import Differ, own_names
+from .events import Differ, lower_names, own_names
 from .handled_events import HandledEvents
 from .poller import TICK_SECONDS, Poller
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..._platform.clock import Clock
     from .._models.instance import Instance
@@ -64,6 +63,7 @@ class Watcher:
     Args:
         client: the client of the service.
         every_machine: whether to include events of other machines in its scale or availability set.
+        names: the machine's names in events; by default those of the instance document.
         state_file: a file for the handled events.
         on_failure: called with the error of each failed request, in the polling thread.
 
@@ -77,13 +77,14 @@ class Watcher:
         client: EventsClient,
         *,
         every_machine: bool = False,
+        names: Iterable[str] = (),
         state_file: str | os.PathLike[str] | None = None,
         on_failure: Callable[[MetadataError], object] | None = None,
     ) -> None:
         self.lost = 0
         self.poller = Poller(self, on_failure)
         self.failure: MetadataError | None = None
-        self.names: frozenset[str] | None = None
+        self.names: frozenset[str] | None = lower_names(names) or None
         self._client = client
         self.clock = client.clock
         self._every_machine = every_machine
@@ -195,7 +196,7 @@ class Watcher:
         """Set `names`; return why they are unknown if that does not prevent the watch."""
         try:
             self.names = self._own_names()
-        except MalformedMetadataError as error:
+        except MetadataError as error:
             if self._every_machine:
                 return error
             # Without names, every event could be another machine's.
@@ -203,7 +204,8 @@ class Watcher:
         return None
 
     def _own_names(self) -> frozenset[str]:
-        names = own_names(self._client.require(_INSTANCE_SECONDS).compute)
+        seconds = POLL_SECONDS if self._every_machine else _INSTANCE_SECONDS
+        names = own_names(self._client.require(seconds).compute)
         if not names:
             raise error_from(partial_document("the name of this machine"))
         return names

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .._attestation.trust import CertificateInput
     from ..clouds import Cloud
+    from ..errors import MetadataError
 
 _NAME = re.compile(r"[A-Za-z0-9._~-]+")
 
@@ -41,6 +42,15 @@ class VerificationOptions(TypedDict, total=False):
     check_revocation: bool
     max_age: float | None
     proxy: str | None
+
+
+class WatchOptions(TypedDict, total=False):
+    """The keywords of `Watcher`."""
+
+    every_machine: bool
+    names: Iterable[str]
+    state_file: str | os.PathLike[str] | None
+    on_failure: Callable[[MetadataError], object] | None
 
 
 class InstanceOptions(RequestOptions, total=False):
