@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .application import FederatedApplicationCredential
     from .auth import ManagedIdentityAuth
     from .credential import ManagedIdentityCredential, get_bearer_token_provider
     from .errors import (
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArcSecretError",
     "CredentialUnavailableError",
+    "FederatedApplicationCredential",
     "MalformedAnswerError",
     "ManagedIdentityAuth",
     "ManagedIdentityCredential",
@@ -53,6 +55,8 @@ def __getattr__(name: str) -> Any:
     module: Any
     if name == "ManagedIdentityAuth":
         from . import auth as module
+    elif name == "FederatedApplicationCredential":
+        from . import application as module
     elif name in ("ManagedIdentityCredential", "get_bearer_token_provider"):
         from . import credential as module
     else:

@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ._azure_core.application import BaseFederatedApplicationCredential
 from ._azure_core.base import BaseCredential, error_from
 from ._core.failure import Failure
 from ._platform.threads import running_loop
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     from ._token_cache.flight import Flight
     from ._token_cache.token_exchange import OpenSender
 
-__all__ = ["ManagedIdentityCredential", "get_bearer_token_provider"]
+__all__ = [
+    "FederatedApplicationCredential",
+    "ManagedIdentityCredential",
+    "get_bearer_token_provider",
+]
 
 
 class ManagedIdentityCredential(BaseCredential):
@@ -151,6 +156,10 @@ class ManagedIdentityCredential(BaseCredential):
         from ._azure_core.transports.sender import async_sender
 
         return async_sender(self._transport, policies, asyncio.get_running_loop())
+
+
+class FederatedApplicationCredential(BaseFederatedApplicationCredential, ManagedIdentityCredential):
+    """Like `imds_identity.FederatedApplicationCredential`, for asyncio clients."""
 
 
 async def _wait(flight: Flight) -> None:

@@ -32,7 +32,7 @@ LAYERS = (
     {"_token_cache", "metadata"},
     {"_azure_core", "_endpoint", "doctor"},
     {"credential", "aio", "telemetry"},
-    {"auth", "httpx"},
+    {"application", "auth", "httpx"},
     {"__init__", "emulator"},
     {"cli"},
     {"__main__"},

@@ -71,7 +71,7 @@ class HostSpec:
         self,
         name: str,
         label: str,
-        build: Callable[[Any, Environment], TokenSource],
+        build: Callable[[Any, Environment], TokenSource] | None = None,
         *,
         conditions: tuple[Condition, ...] = (),
         rule: str = "",
@@ -110,6 +110,7 @@ class HostSpec:
 
     def create_source(self, environment: Environment) -> TokenSource:
         """Return the token source that the environment describes."""
+        assert self._build is not None, "only a caller creates this source"
         return self._build(self, environment)
 
     def matches(self, environment: Environment) -> bool:
@@ -162,6 +163,11 @@ class TokenSource(Source):
         if self.has_responded or self.spec.is_probe is None:
             return False
         return self.spec.is_probe(self)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the processes of a user share the tokens: those of one app are its own."""
+        return self.is_per_machine
 
     @property
     def may_respond_later(self) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .._core.identity import Identity
+    from .._core.key import Key
     from .._core.token import Token
     from .._shared_cache.store import SharedCache
     from .._sources.host import TokenSource
@@ -56,13 +57,13 @@ class TokenClient:
         self.token_cache = token_cache
         self.call_options = call_options
         self.is_preloaded = False
-        self._configured_cache = shared_cache
+        self.configured_cache = shared_cache
         self._redetect = redetect
 
     @property
     def shared_cache(self) -> SharedCache | None:
         """The shared cache; None if tokens are not shared, as on app platforms."""
-        return self._configured_cache if self.source.is_per_machine else None
+        return self.configured_cache if self.source.is_shared else None
 
     @property
     def _queue_seconds(self) -> float:
@@ -113,6 +114,14 @@ class TokenClient:
             self._redetect = None
         token_cache = _in_network(self.token_cache, other_network())
         return token_cache.entry(key_for(self.source, self.identity, resource, cae=cae))
+
+    def key(self, resource: str) -> Key:
+        """Return the cache key of the token for ``resource``."""
+        return self.entry(resource).key
+
+    def token_for(self, resource: str, open_sender: OpenSender) -> Token:
+        """Like `token`, for a resource."""
+        return self.token(self.entry(resource), None, open_sender)
 
     def token(
         self, entry: CacheEntry, claims: str | None = None, open_sender: OpenSender | None = None

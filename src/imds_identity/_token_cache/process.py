@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from .._core.identity import parse_identity
 from .._platform.clock import SYSTEM_CLOCK
-from .._platform.environment import Environment
+from .._platform.environment import Environment, variable_value
 from .._platform.log import is_logged, log_in_thread
 from .._shared_cache.location import known_shared_caches, shared_cache_for
 from .._sources.registry import detect
@@ -87,6 +87,40 @@ def client_for(
         found, identity, token_cache or process_token_cache(), shared_cache, call_options, redetect
     )
     if preload:
+        client.preload()
+    return client
+
+
+def application_client(
+    identity_client: TokenClient, tenant_id: str, client_id: str, authority: str | None = None
+) -> TokenClient:
+    """Return a client for tokens of an application that trusts a managed identity.
+
+    Args:
+        identity_client: the client of the managed identity.
+        tenant_id: the ID or a domain of the tenant in which the application gets tokens.
+        client_id: the client ID of the application.
+        authority: the URL of Microsoft Entra ID, or None for AZURE_AUTHORITY_HOST or the public
+            cloud.
+
+    Raises:
+        ValueError: for an invalid argument.
+    """
+    from .._sources.federated_application import AUTHORITY, FederatedSource
+
+    application = parse_identity(client_id=client_id)
+    if not application.selector:
+        raise ValueError("client_id must be the client ID of the application")
+    url = authority or variable_value("AZURE_AUTHORITY_HOST") or AUTHORITY
+    source = FederatedSource(url, tenant_id, client_id, identity_client)
+    client = TokenClient(
+        source,
+        application,
+        identity_client.token_cache,
+        identity_client.configured_cache,
+        identity_client.call_options,
+    )
+    if identity_client.is_preloaded:
         client.preload()
     return client
 

@@ -74,6 +74,22 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
     add_verbosity(parser)
 
 
+def add_application(parser: argparse.ArgumentParser) -> None:
+    """Add the flags for an application that trusts the managed identity."""
+    parser.add_argument(
+        "--as-application",
+        type=not_empty,
+        metavar="CLIENT_ID",
+        help="return tokens of an application that has a federated credential for the identity",
+    )
+    parser.add_argument(
+        "--tenant",
+        type=not_empty,
+        metavar="TENANT",
+        help="the tenant in which --as-application gets tokens",
+    )
+
+
 def add_cloud(parser: argparse.ArgumentParser, of: str) -> None:
     """Add ``--cloud``; ``of`` completes its help text."""
     parser.add_argument(
@@ -127,16 +143,26 @@ def token_client(
 
     With ``preload``, it imports everything that a fetch needs. Commands that mostly return a cached
     token do not, to be fast.
+
+    Raises:
+        ValueError: for an invalid flag.
     """
     # Imported here, because `--help` and commands that need no token do without it.
     from .._token_cache.options import CallOptions
-    from .._token_cache.process import client_for
+    from .._token_cache.process import application_client, client_for
+
+    application, tenant = getattr(args, "as_application", None), getattr(args, "tenant", None)
+    if (application is None) != (tenant is None):
+        raise ValueError("--as-application and --tenant require each other")
 
     options = credential_options(args)
     if identity is not None:
         options |= {**dict.fromkeys(_SELECTORS), **identity.setting}
-    return client_for(
+    client = client_for(
         **options,
         call_options=CallOptions(logs_requests=True) if args.verbose else None,
         preload=preload,
     )
+    if application is None or tenant is None:
+        return client
+    return application_client(client, tenant, application)

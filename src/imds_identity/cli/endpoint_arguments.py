@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .._core.identity import SYSTEM_ASSIGNED, parse_identity
 from .._core.scope import resource_of
 from .._platform.clock import SYSTEM_CLOCK
-from .arguments import add_token_options, token_client
+from .arguments import add_application, add_token_options, token_client
 
 if TYPE_CHECKING:
     import argparse
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def add_endpoint(parser: argparse.ArgumentParser) -> None:
     """Add the flags that restrict the endpoint's tokens and select their source."""
     add_token_options(parser)
+    add_application(parser)
     parser.add_argument(
         "--allow-resource",
         action="append",

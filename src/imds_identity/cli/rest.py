@@ -17,7 +17,7 @@ from ._api.hosts import cloud_getter, origin_url, service_of
 from ._api.operation import LongRunningOperation
 from ._api.paging import all_pages
 from ._api.sender import ApiRequest
-from .arguments import add_cloud, add_token_options
+from .arguments import add_application, add_cloud, add_token_options
 from .output import print_error, to_json, write_bytes
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_cloud(parser, "a path and of the hosts that may get a token")
     add_token_options(parser)
+    add_application(parser)
 
 
 def run(args: argparse.Namespace) -> int:

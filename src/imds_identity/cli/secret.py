@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ._api.client import ApiError, api_client
 from ._api.hosts import cloud_getter
 from ._api.vault import fetch_secrets, parse_reference, parse_secret_url
-from .arguments import add_cloud, add_output, add_token_options
+from .arguments import add_application, add_cloud, add_output, add_token_options
 from .output import is_broken_pipe, print_error, to_json, write_bytes
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_cloud(parser, "kv://VAULT and of the vaults that may get a token")
     add_token_options(parser)
+    add_application(parser)
     add_output(
         parser,
         ("text", "json"),

@@ -6,7 +6,7 @@ from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed, Reason
 from .._core.scope import resource_of
 from .._platform.environment import Environment
-from .arguments import add_output, add_token_options, doctor_command, token_client
+from .arguments import add_application, add_output, add_token_options, doctor_command, token_client
 from .output import print_error, subscription_of, to_json, utc_time
 
 TYPE_CHECKING = False
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     target.add_argument("--resource", help="the resource, as for az account get-access-token")
     target.add_argument("--scope", help="the scope, as for az account get-access-token")
     add_token_options(parser)
+    add_application(parser)
     add_output(
         parser,
         _OUTPUTS,

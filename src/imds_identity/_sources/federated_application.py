@@ -1,0 +1,169 @@
+"""An application that trusts a managed identity: the identity's token is the client assertion.
+
+https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import nullcontext
+from urllib.parse import urlsplit
+
+from .._core.claims import claims_in
+from .._core.failure import Failure, Refused, sanitize
+from .._core.secret import Secret, sha256
+from .host import HostSpec, TokenSource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from typing import Protocol
+
+    from .._core.key import Key
+    from .._core.token import Token
+    from .._core.token_request import TokenRequest
+    from .._http.runner import ExchangeRunner, Sender
+    from .._platform.clock import Clock
+
+    class IdentityTokens(Protocol):
+        """The tokens of the managed identity."""
+
+        source: TokenSource
+
+        def key(self, resource: str) -> Key: ...
+        def token_for(
+            self, resource: str, open_sender: Callable[[Clock], AbstractContextManager[Sender]]
+        ) -> Token: ...
+
+
+AUTHORITY = "https://login.microsoftonline.com"
+_AUDIENCES = {
+    "login.microsoftonline.us": "api://AzureADTokenExchangeUSGov",
+    "login.chinacloudapi.cn": "api://AzureADTokenExchangeChina",
+    "login.partner.microsoftonline.cn": "api://AzureADTokenExchangeChina",
+}
+_TENANT = r"[A-Za-z0-9.-]+"
+_AUDIENCE = "api://AzureADTokenExchange"
+_NO_CREDENTIAL = frozenset(
+    f"AADSTS{code}" for code in (70021, 70023, 70025, 700211, 700212, 700213, 700216, 700236)
+)
+"""No federated credential of the application matches the identity's token."""
+_HINTS = {
+    "AADSTS700016": "The application does not exist in this tenant: check the client ID, or add "
+    "the application to the tenant.",
+    "AADSTS7000112": "An administrator of the tenant has disabled the application.",
+    "AADSTS90002": "The tenant does not exist: check the tenant ID and the authority.",
+    "AADSTS700024": "The clock of this machine may be wrong: the identity's token is not valid at "
+    "the present time.",
+    "AADSTS500011": "Is the resource known in this tenant, and is the scope correct?",
+}
+
+
+class FederatedSource(TokenSource):
+    """Microsoft Entra ID's token endpoint for an application that trusts a managed identity.
+
+    Args:
+        authority: the URL of the authority, without a tenant.
+        tenant_id: the tenant in which the application gets tokens.
+        client_id: the client ID of the application.
+        identity_tokens: the tokens of the managed identity.
+
+    Raises:
+        ValueError: for an invalid authority or tenant.
+    """
+
+    def __init__(
+        self, authority: str, tenant_id: str, client_id: str, identity_tokens: IdentityTokens
+    ) -> None:
+        if not isinstance(tenant_id, str) or not re.fullmatch(_TENANT, tenant_id):
+            raise ValueError(f"tenant_id must be the ID or a domain of a tenant, not {tenant_id!r}")
+        endpoint = f"{_checked_authority(authority)}/{tenant_id}"
+        super().__init__(FEDERATED_APPLICATION, endpoint, "authority", client_id=client_id)
+        self._identity_tokens = identity_tokens
+        self._audience = _AUDIENCES.get(urlsplit(endpoint).netloc.lower(), _AUDIENCE)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the processes of a user share the tokens: if they share the identity's."""
+        return self._identity_tokens.source.is_shared
+
+    @property
+    def key_endpoint(self) -> str:
+        """The URL for cache keys, with a digest of the identity: another one may not be trusted."""
+        identity = self._identity_tokens.key(self._audience)
+        return f"{super().key_endpoint} ({sha256(repr(tuple(identity)).encode())[:16]})"
+
+    def preload(self) -> None:
+        """Import the exchange and MSAL."""
+        super().preload()
+        import msal
+
+        from . import workload
+
+        del msal, workload
+
+    def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
+        """Request a token: usually one request, and one more if the identity's has expired."""
+        from .workload import exchange
+
+        assertion = self._assertion(runner)
+        steps = exchange(
+            self.spec,
+            self.endpoint,
+            self.variable,
+            token_request,
+            runner.random,
+            Secret(assertion),
+            runner.retry_options,
+        )
+        try:
+            return runner.run(steps)
+        except Refused as failure:
+            if failure.service_code:
+                failure.hint = self._hint(failure.service_code, assertion)
+            raise
+
+    def _assertion(self, runner: ExchangeRunner) -> str:
+        def open_sender(_: Clock) -> AbstractContextManager[Sender]:
+            return nullcontext(runner.send)
+
+        try:
+            return self._identity_tokens.token_for(self._audience, open_sender).value
+        except Failure as failure:
+            copied = failure.copy()
+            copied.problem = (
+                f"the managed identity has no token for {self._audience}: {failure.problem}"
+            )
+            raise copied from None
+
+    def _hint(self, code: str, assertion: str) -> str:
+        if code not in _NO_CREDENTIAL:
+            return _HINTS.get(code, "")
+        claims = claims_in(assertion)
+        issuer, subject = (sanitize(str(claims.get(name, "unknown"))) for name in ("iss", "sub"))
+        return (
+            f"The application needs a federated credential with the issuer {issuer}, the subject "
+            f"{subject} and the audience {self._audience}."
+        )
+
+
+def _checked_authority(authority: str) -> str:
+    url = authority if "://" in authority else f"https://{authority}"
+    parts = urlsplit(url)
+    if parts.scheme != "https" or parts.path.strip("/") or parts.query or "@" in parts.netloc:
+        raise ValueError(
+            f"authority must be the URL of Microsoft Entra ID, such as {AUTHORITY}, not "
+            f"{authority!r}"
+        )
+    return url.rstrip("/")
+
+
+FEDERATED_APPLICATION = HostSpec(
+    "federated-application",
+    "federated application",
+    selectors={"client_id": "client_id"},
+    knows_cae=True,
+    requires_https=True,
+)
+"""Not detected: only a caller names an application."""
