@@ -65,6 +65,28 @@ def test_variable_that_leads_to_another_server_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("variables", "reason", "status", "content_type", "is_suspected"),
+    [
+        ({AUTHORITY: "http://example:1"}, Reason.REFUSED, 403, "text/plain", True),
+        ({AUTHORITY: "http://example:1"}, Reason.SERVICE_FAILING, 404, "", True),
+        ({AUTHORITY: "http://example:1"}, Reason.SERVICE_FAILING, 503, "text/plain", False),
+        ({AUTHORITY: "http://example:1"}, Reason.THROTTLED, 429, "text/plain", False),
+        ({AUTHORITY: "http://example:1"}, Reason.REFUSED, 403, "application/JSON", False),
+        ({}, Reason.REFUSED, 403, "text/plain", False),
+        ({"IDENTITY_ENDPOINT": "http://x", "IDENTITY_HEADER": "h"}, Reason.REFUSED, 403, "", False),
+    ],
+)
+def test_named_server_is_suspected_after_a_refusal_that_is_not_json(
+    variables: dict[str, str], reason: Reason, status: int, content_type: str, is_suspected: bool
+) -> None:
+    probe = refused(reason, status)
+    last = probe.requests[-1]._replace(headers={"content-type": content_type})
+    probe = probe._replace(requests=(*probe.requests[:-1], last), document=None)
+    responder = finding(run_checks(facts(variables, probe)), "II025")
+    assert (responder.status == "failure") == is_suspected
+
+
+@pytest.mark.parametrize(
     ("table", "rejection", "destination"),
     [
         (BLACKHOLE + PROHIBIT, Rejection.BLACKHOLE, "169.254.169.254/32"),
