@@ -350,6 +350,8 @@ def test_exception_of_a_hook_is_converted(
     with pytest.raises(expected, match=message) as caught:
         send_request(TRANSPORTS[kind](), request, raw_request_hook=hook)
     assert caught.value.__cause__ is caught.value.__context__ is None
+    if isinstance(caught.value, Refused):
+        assert caught.value.reason is Reason.TRANSPORT_ERROR
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TRANSPORTS if "aio" not in kind.lower()])

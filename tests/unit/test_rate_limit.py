@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_identity._core.failure import Refused
+from imds_identity._core.failure import Reason, Refused
 from imds_identity._platform.clock import SYSTEM_CLOCK
 from imds_identity._shared_cache import rate_limit
 from imds_identity._shared_cache.lease import LeaseAttempt
@@ -212,6 +212,7 @@ def test_pause_is_limited_to_two_minutes(
     with pytest.raises(Refused, match=r"throttled by the service .*: retry in 120 s") as caught:
         send(rate_limiters[1])
     assert "Tried" not in str(caught.value)
+    assert caught.value.reason is Reason.THROTTLED
     assert caught.value.retry_after == pytest.approx(120)
     clock.seconds += 120
     send(rate_limiters[1])

@@ -439,8 +439,9 @@ def test_repeatedly_interrupted_fetch_fails(token_cache: TokenCache, entry: Cach
     def fetch() -> Token:
         raise Interrupted
 
-    with pytest.raises(Refused, match=f"interrupted {TRIES} times"):
+    with pytest.raises(Refused, match=f"interrupted {TRIES} times") as caught:
         token_cache.get(entry, fetch)
+    assert caught.value.reason is Reason.INTERRUPTED
 
 
 def test_fetch_that_requests_its_own_token_fails(
@@ -449,8 +450,9 @@ def test_fetch_that_requests_its_own_token_fails(
     def fetch() -> Token:
         return token_cache.get(entry, fetch)
 
-    with pytest.raises(Refused, match="requested the very token that it is fetching"):
+    with pytest.raises(Refused, match="requested the very token that it is fetching") as caught:
         token_cache.get(entry, fetch)
+    assert caught.value.reason is Reason.RECURSIVE
 
 
 def test_two_fetches_that_request_each_other_s_token_fail(token_cache: TokenCache) -> None:
@@ -541,10 +543,11 @@ def test_hanging_flight_times_out_and_the_next_caller_replaces_it(
     flights = token_cache.flights(entry, service, None)
     flight = next(flights)
     flight.start()
-    with pytest.raises(Refused, match="did not finish within 180 s"):
+    with pytest.raises(Refused, match="did not finish within 180 s") as caught:
         for _ in range(round(2 * LONGEST_FETCH / POLL_SECONDS)):
             assert next(flights) is flight
             clock.seconds += POLL_SECONDS
+    assert caught.value.reason is Reason.TIMEOUT
     assert clock.now() <= flight.since + LONGEST_FETCH + POLL_SECONDS
     background.waiting.clear()
     assert token_cache.get(entry, service).value == "token-1"
