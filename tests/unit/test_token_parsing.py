@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imds_identity._core.failure import Failure, Malformed, Unavailable
+from imds_identity._core.failure import Failure, Malformed, Reason, Unavailable
 from imds_identity._core.freshness import back_off
 from imds_identity._http.dates import http_date
 from imds_identity._sources.token_parsing import token_from
@@ -124,6 +124,13 @@ def test_expired_token_is_refused(responses: ResponseFactory, seconds: int) -> N
     expired = rf"expired {seconds} s ago.*Check this machine's clock"
     with pytest.raises(Malformed, match=expired):
         token_from(responses.token(lifetime=-seconds, expires_in=None), no_jitter())
+
+
+@pytest.mark.parametrize("moment", [0, "0", 0.0, 1, "1970-01-01T00:00:00Z"])
+def test_expiry_in_1970_is_an_expired_token(responses: ResponseFactory, moment: Any) -> None:
+    with pytest.raises(Malformed) as caught:
+        token_from(responses.token(expires_on=moment), no_jitter())
+    assert caught.value.reason is Reason.TOKEN_EXPIRED
 
 
 @pytest.mark.parametrize("token_type", ["pop", "Basic", "Bearer\r\nX-Evil: 1", ""])
