@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from imds_identity._platform.imports import run_imports
 from imds_identity._platform.threads import (
     MIN_STACK_SIZE,
+    _wait_for_ending_threads,
     internal_threads,
     join_all,
     run_in_thread,
@@ -100,6 +102,29 @@ def test_process_has_one_thread_when_it_forks_after_a_fetch(imds_emulator: Emula
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "1", "")
+
+
+class SlowToEnd:
+    """A value of a thread that takes a moment to end."""
+
+    def __del__(self) -> None:
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_fork_waits_for_a_thread_that_is_about_to_end() -> None:
+    before = os.listdir("/proc/self/task")
+    local, started = threading.local(), threading.Event()
+
+    def work() -> None:
+        local.value = SlowToEnd()
+        started.set()
+
+    start_thread(work)
+    assert started.wait(10)
+    join_all(10)
+    _wait_for_ending_threads(10)
+    assert os.listdir("/proc/self/task") == before
 
 
 def test_join_all_waits_until_threads_have_ended_or_the_time_is_over() -> None:
