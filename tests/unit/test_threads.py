@@ -108,7 +108,7 @@ class SlowToEnd:
     """A value of a thread that takes a moment to end."""
 
     def __del__(self) -> None:
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
