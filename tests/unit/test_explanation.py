@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imds_identity._platform.environment import VARIABLES, Environment
+from imds_identity._platform.environment import Environment, _known
 from imds_identity._sources.explain import Explanation, explain
 from imds_identity._sources.registry import HOSTS, detect
 from imds_identity._token_cache.process import client_for
@@ -116,7 +116,7 @@ SOURCES = {spec.rule: spec.name for spec in HOSTS}
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.dictionaries(st.sampled_from(VARIABLES), st.just("http://s3cret.example/value")),
+    st.dictionaries(st.sampled_from(sorted(_known)), st.just("http://s3cret.example/value")),
     st.booleans(),
 )
 def test_explanation_matches_detection_and_shows_no_value(

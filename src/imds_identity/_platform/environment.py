@@ -9,20 +9,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-VARIABLES = (
+_known = dict.fromkeys((
     *("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"),
     *("all_proxy", "http_proxy", "https_proxy", "no_proxy"),
-    *("AZURE_AUTHORITY_HOST", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_TENANT_ID"),
-    *("AZURE_POD_IDENTITY_AUTHORITY_HOST", "AZURE_TRACING_ENABLED"),
-    *("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT"),
-    *("MSI_ENDPOINT", "MSI_SECRET", "IMDS_IDENTITY_CACHE", "XDG_RUNTIME_DIR"),
+    *("AZURE_AUTHORITY_HOST", "AZURE_CLIENT_ID", "AZURE_POD_IDENTITY_AUTHORITY_HOST"),
+    *("AZURE_TENANT_ID", "AZURE_TRACING_ENABLED", "IMDS_IDENTITY_CACHE", "XDG_RUNTIME_DIR"),
     *("KUBERNETES_EXEC_INFO", "KUBERNETES_SERVICE_HOST"),
     *("LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET"),
     *("COMP_LINE", "COMP_POINT", "NO_COLOR", "TERM", "_ARGCOMPLETE"),
     *("ProgramData", "ProgramFiles"),
-)
-"""The variables that this package reads, without those of hosts added by `add_variables`."""
-_known = dict.fromkeys(VARIABLES)
+))  # fmt: skip
+"""The variables that this package reads; `add_variables` adds those of hosts."""
 
 
 def add_variables(*names: str) -> None:
