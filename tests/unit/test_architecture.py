@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import imds_identity
+from imds_identity._core.failure import Failure
 from imds_identity.cli import COMMANDS, load_command
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ MAY_IMPORT_AZURE_CORE = {
     "errors",
     "cli",
 }
+
+FAILURES = {kind.__name__ for kind in (Failure, *Failure.__subclasses__())}
 
 LONGEST_MODULE = 330
 MOST_MODULES = 12
@@ -167,6 +170,30 @@ def test_few_packages_import_azure_core() -> None:
 def test_time_and_the_environment_are_read_in_one_module_each(reader: str, read: set[str]) -> None:
     others = [name for name in CLIENT if name != reader]
     assert violations(lambda name: read & names_used(name), others) == {}
+
+
+def end_of(text: ast.expr) -> str:
+    """Return the last characters of a text, as far as the code shows them."""
+    if isinstance(text, ast.JoinedStr | ast.BinOp):
+        return end_of(text.values[-1] if isinstance(text, ast.JoinedStr) else text.right)
+    return text.value if isinstance(text, ast.Constant) and isinstance(text.value, str) else ""
+
+
+def misplaced_texts(name: str) -> list[str]:
+    """Return problems that are sentences, and hints that are not."""
+    texts: list[str] = []
+    for node in ast.walk(syntax_tree(name)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            if ast.unparse(node.func) not in FAILURES:
+                continue
+            problem, hint = [*map(end_of, node.args[:2]), "", ""][:2]
+            texts += [problem] if problem.endswith((".", "?")) else []
+            texts += [hint] if hint.strip() and not hint.strip().endswith((".", "?")) else []
+    return texts
+
+
+def test_problem_of_a_failure_is_a_clause_and_its_hint_a_sentence() -> None:
+    assert violations(misplaced_texts) == {}
 
 
 @cache
