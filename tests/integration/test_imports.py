@@ -93,6 +93,10 @@ SETTINGS = {
     "with a hook": ("", "raw_request_hook=id"),
     "with an event hook": ("", "on_event=id"),
     "with logging": ("import logging; logging.basicConfig(level=logging.DEBUG)", ""),
+    "with tracing": (
+        "from azure.core.settings import settings; settings.tracing_enabled = True",
+        "",
+    ),
     "with a transport": (
         "from azure.core.pipeline.transport import RequestsTransport",
         "transport=RequestsTransport()",

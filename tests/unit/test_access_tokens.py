@@ -18,11 +18,11 @@ from imds_identity._azure_core.access_token import (
 )
 from imds_identity._core.token import Token
 
-TOKEN = Token("s3cret", "Bearer", 5, 3, 0.0, 0.0, 0.0)
+TOKEN = Token("s3cret", "another type", 5, 3, 0.0, 0.0, 0.0)
 TOKENS = (
     *access_tokens_of(TOKEN),
     PlainAccessToken("s3cret", 5),
-    PlainAccessTokenInfo("s3cret", 5, token_type="Bearer", refresh_on=3),
+    PlainAccessTokenInfo("s3cret", 5, token_type="another type", refresh_on=3),
 )
 
 
@@ -32,7 +32,7 @@ def test_tokens_have_azure_core_types_if_azure_core_is_imported() -> None:
     assert isinstance(info, AccessTokenInfo)
     assert token == AccessToken("s3cret", 5)
     assert (info.token, info.expires_on) == ("s3cret", 5)
-    assert (info.token_type, info.refresh_on) == ("Bearer", 3)
+    assert (info.token_type, info.refresh_on) == ("another type", 3)
     assert type(token) is type(access_tokens_of(TOKEN)[0])
 
 

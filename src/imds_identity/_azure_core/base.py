@@ -200,6 +200,7 @@ def _preload() -> None:
     """Import what requests and failures need, unless the program does not use azure-core at all."""
     if _is_traced():
         run_imports("sender", _import_sender)
+        run_imports("tracing", _import_tracing)
     if "azure.core.exceptions" in sys.modules:
         run_imports("errors", _import_errors)
 
@@ -220,6 +221,12 @@ def _import_sender() -> None:
     from .transports import sender
 
     del sender
+
+
+def _import_tracing() -> None:
+    from azure.core.instrumentation import get_tracer
+
+    get_tracer()  # it imports OpenTelemetry
 
 
 def _parsed(
