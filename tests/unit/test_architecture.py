@@ -52,7 +52,7 @@ MAY_IMPORT_AZURE_CORE = {
     "cli",
 }
 
-FAILURES = {kind.__name__ for kind in [Failure, *Failure.__subclasses__()]}
+FAILURES = {"Failure"} | {kind.__name__ for kind in Failure.__subclasses__()}
 
 LONGEST_MODULE = 330
 MOST_MODULES = 12

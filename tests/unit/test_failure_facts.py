@@ -233,7 +233,7 @@ CHALLENGE = response(401, www_authenticate="Basic realm=/tokens/1.key")
             response(404, {"error": "identity_not_found"}),
             (Unavailable, Reason.IDENTITY_NOT_FOUND, 404),
         ),
-        (ENDPOINT, CHALLENGE, (Refused, Reason.REFUSED, 401)),
+        (ENDPOINT, CHALLENGE, (Refused, Reason.ARC_KEY_REJECTED, 401)),
     ],
 )
 def test_failures_of_the_arc_agent(endpoint: str, outcome: Any, facts: Facts) -> None:
