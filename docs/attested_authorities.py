@@ -11,6 +11,12 @@ from cryptography.x509.oid import NameOID
 from imds_identity.metadata._attestation.trust import intermediates
 
 PAGE = Path(__file__).with_name("metadata.md")
+CHINA = """
+Not contained: DigiCert Basic RSA CN CA G2 of Azure in China, issued by DigiCert Global Root CA and
+valid until 2030-03-04. Without access to
+<http://cacerts.digicert.cn/DigiCertBasicRSACNCAG2.crt>, pass this file in `intermediates`, or with
+`imds-identity attested --intermediate`.
+"""
 TABLE = re.compile(r"(?<=<!-- authorities -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
@@ -32,7 +38,7 @@ def update() -> None:
     """Write the table with the date of today."""
     today = dt.datetime.now(dt.timezone.utc).date()
     head = [f"As of {today}:", "", "| Authority | Issued by | Valid until |", "|---|---|---|"]
-    table = "\n".join([*head, *rows(), ""])
+    table = "\n".join([*head, *rows(), CHINA])
     PAGE.write_text(TABLE.sub(lambda _: table, PAGE.read_text("utf-8")), "utf-8")
 
 
