@@ -42,8 +42,8 @@ def _wording(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("value", "remedy"),
     [
-        ("169.254.169.254", f"export {AUTHORITY}=http://169.254.169.254, or unset {AUTHORITY}"),
-        ("localhost:8080", f"export {AUTHORITY}=http://localhost:8080, or unset {AUTHORITY}"),
+        ("169.254.169.254", f"export {AUTHORITY}=http://169.254.169.254 # or: unset {AUTHORITY}"),
+        ("localhost:8080", f"export {AUTHORITY}=http://localhost:8080 # or: unset {AUTHORITY}"),
         ("ftp://x", f"unset {AUTHORITY}"),
         ("$(touch x)", f"unset {AUTHORITY}"),
     ],

@@ -86,14 +86,14 @@ _LINUX = _SystemTerms(
     LINUX_GROUP,
     "sudo systemctl start himdsd",
     "sudo ss -ltnp 'sport = :40342'",
-    f"sudo usermod -aG {LINUX_GROUP} {{user}}, then log in again or restart the service",
+    f"sudo usermod -aG {LINUX_GROUP} {{user}} # then log in again or restart the service",
 )
 _WINDOWS = _SystemTerms(
     "an administrator",
     WINDOWS_GROUP,
     "net start himds",
     "netstat -ano -p tcp | findstr :40342",
-    f'net localgroup "{WINDOWS_GROUP}" /add {{user}}, then log in again or restart the service',
+    f'net localgroup "{WINDOWS_GROUP}" /add {{user}} & rem then log in again',
 )
 
 
@@ -134,8 +134,8 @@ def check_agent_running(facts: Facts) -> Verdict:
         return failure(
             seen,
             f"{facts.source.variable} is left over: no Azure Arc agent is installed or running",
-            f"unset {' '.join(facts.source.spec.variables)}; or, if this is an Azure Arc server, "
-            "install the agent and run sudo azcmagent connect",
+            f"unset {' '.join(facts.source.spec.variables)} # or, on an Azure Arc server, install "
+            "the agent and run: sudo azcmagent connect",
         )
     where = facts.source.variable or "the source setting"
     return failure(seen, f"no Azure Arc agent is running at the address from {where}", start)

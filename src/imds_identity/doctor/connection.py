@@ -238,7 +238,7 @@ def _check_used_proxy(facts: Facts, proxy: Proxy) -> Verdict:
         return failure(
             f"{proxy.variable}: HTTP 407",
             f"the proxy {server} in {proxy.variable} requires authentication (HTTP 407)",
-            f"export {proxy.variable}=http://USER:PASSWORD@{server}; or without the proxy: "
+            f"export {proxy.variable}=http://USER:PASSWORD@{server} # or without the proxy: "
             f"{bypass}",
         )
     if last.kind is ErrorKind.PROXY:
@@ -250,5 +250,5 @@ def _check_used_proxy(facts: Facts, proxy: Proxy) -> Verdict:
     return failure(
         f"{proxy.variable}: {last.error}",
         meaning,
-        f"correct or unset {proxy.variable}; or without the proxy: {bypass}",
+        f"{bypass} # without the proxy; or correct {proxy.variable}",
     )

@@ -52,7 +52,7 @@ def _endpoint_problem(facts: Facts) -> tuple[str, str]:
         scheme = "https" if facts.source.spec.requires_https else "http"
         return (
             f"the value of {variable} has no scheme: it must start with http:// or https://",
-            f"export {variable}={scheme}://{argument(value, HOST_AND_PORT)}, or {remedy}",
+            f"export {variable}={scheme}://{argument(value, HOST_AND_PORT)} # or: {remedy}",
         )
     return facts.endpoint_problem, remedy
 
