@@ -224,6 +224,28 @@ def test_error_has_exit_status_1_and_a_message(imds_emulator: Emulator, run_cli:
     assert err.count("\n") == 2  # the second line names the doctor command
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["attested", "--verify", "{}"],
+        ["events", "--follow", "--state", "/no/{}"],
+        ["token", "https://vault.azure.net", "{}"],
+        ["token", "https://vault.azure.net", "--client-id=x", "--cache=/no/{}"],
+        ["secret", "kv://{}/name", "--show"],
+        ["{}"],
+    ],
+)
+def test_no_message_contains_control_characters(
+    imds_emulator: Emulator, run_cli: Any, arguments: list[str]
+) -> None:
+    """Another user can name a file so that a terminal obeys the name."""
+    hostile = "\x1b]0;title\x07\x1b[31m\x9b31m\r\u202e"
+    status, _, error = run_cli(*(each.replace("{}", hostile) for each in arguments))
+    assert status != 0
+    assert "31m" in error
+    assert [c for c in error if not c.isprintable() and c != "\n"] == []
+
+
 def test_unexpected_error_has_no_traceback(run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise ZeroDivisionError("Bearer eyJhbGciOiJIUzI1NiJ9.e30.c2ln")

@@ -293,6 +293,16 @@ def _integer(value: object) -> int | None:
     return int(number)
 
 
+def escape(text: str, keep: str = "") -> str:
+    """Return ``text`` with unprintable characters, except those in ``keep``, escaped as in Python.
+
+    A terminal would obey escape sequences.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
 def sanitize(text: str, max_length: int = _MAX_QUOTE) -> str:
     """Return ``text`` from another program for a message: one printable line, without secrets.
 

@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from io import FileIO
 
+from .._core.failure import escape
 from .._http.local_errors import local_failure
 from .._platform.files import restore_mode, set_times, write_atomically
 from .._platform.log import log_in_thread
@@ -114,7 +115,7 @@ class Directory:
         """Log a warning, once per process."""
         if not self._warned:
             self._warned = True
-            log_in_thread("WARNING", "%s", reason)
+            log_in_thread("WARNING", "%s", escape(reason))
 
     def read(self, name: str, max_size: int) -> bytes:
         """Return the first ``max_size`` bytes of a private file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 
+from .._core.failure import escape
 from .._platform.fork import detect_fork, reset_in_child
 from .._platform.log import log_in_thread
 from .._platform.threads import run_in_thread
@@ -106,7 +107,7 @@ class Watchdog:
                 "WARNING",
                 "tokens are not shared with other processes for a while: %s did not respond "
                 "within %.0f s",
-                self._path,
+                escape(self._path),
                 self._seconds,
             )
 

@@ -10,6 +10,7 @@ import sys
 from contextlib import contextmanager
 from importlib import import_module
 
+from .._core.failure import escape, sanitize
 from .._platform.environment import variable_value
 from .._version import __version__
 from .output import FAILED, is_broken_pipe, print_error
@@ -18,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
+    from typing import NoReturn
 
 USAGE = 2
 _INTERRUPTED = 130
@@ -98,8 +100,6 @@ def main(arguments: list[str] | None = None) -> int:
         if is_broken_pipe(error):
             _discard_output()
             return FAILED
-        from .._core.failure import sanitize
-
         return print_error(f"unexpected {type(error).__name__}: {sanitize(str(error))}")
     return int(status)
 
@@ -135,7 +135,7 @@ def build_parser(words: list[str]) -> argparse.ArgumentParser:
     If the first word names a command, the parser has this command only, with its arguments.
     Otherwise it has all commands, without their arguments.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="imds-identity",
         description="Managed-identity tokens on Azure VMs, scale sets and Arc servers.",
         formatter_class=_HelpFormatter,
@@ -153,6 +153,13 @@ def build_parser(words: list[str]) -> argparse.ArgumentParser:
         if chosen:
             load_command(name).add_arguments(subparser)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages contain no control characters: an argument may be a file's name."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escape(message))
 
 
 _NAME_COLUMN = 2 + 2 + max(map(len, COMMANDS))

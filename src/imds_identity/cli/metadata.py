@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from .._core.failure import escape
 from .arguments import add_output
-from .metadata_options import add_service, escape, exit_status_of, metadata_client, write_rows
+from .metadata_options import add_service, exit_status_of, metadata_client, write_rows
 from .output import print_error, to_json
 
 if TYPE_CHECKING:

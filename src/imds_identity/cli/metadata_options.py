@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from .._core.failure import escape
 from .output import FAILED, is_broken_pipe, print_error
 
 if TYPE_CHECKING:
@@ -75,8 +76,3 @@ def write_rows(rows: Iterable[Sequence[str]], *, table: bool) -> None:
     for row in lines:
         cells = (field.ljust(width) for field, width in zip(row, widths, strict=True))
         sys.stdout.write("  ".join(cells).rstrip() + "\n")
-
-
-def escape(text: str) -> str:
-    """Return ``text`` in one line, with unprintable characters escaped as in Python."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -5,28 +5,35 @@ from __future__ import annotations
 import errno
 import sys
 
+from .._core.failure import escape
+
 FAILED = 1
 """The exit status of an error."""
 
 
 def print_notice(message: object) -> None:
     """Print a message that is not an error to standard error."""
-    print(f"imds-identity: {message}", file=sys.stderr, flush=True)
+    _print_line(message)
 
 
 def print_error(message: object) -> int:
     """Print an error to standard error; return `FAILED`."""
     if sys.stderr is not None:  # closed: print() would write to standard output instead
-        print(f"imds-identity: {message}", file=sys.stderr)
+        _print_line(message)
     return FAILED
+
+
+def _print_line(message: object) -> None:
+    """Print a message without control characters, which names of files may contain."""
+    shown = escape(str(message), keep="\n")
+    print(f"imds-identity: {shown}", file=sys.stderr, flush=True)
 
 
 def write_bytes(content: bytes) -> None:
     """Write ``content`` to standard output; to a terminal with escaped control characters."""
     if sys.stdout.isatty():
         text = content.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
-        shown = (c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
-        content = "".join(shown).encode()
+        content = escape(text, keep="\n\t").encode()
     sys.stdout.flush()
     sys.stdout.buffer.write(content)
 
