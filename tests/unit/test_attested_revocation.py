@@ -76,6 +76,7 @@ class Scenario:
         issuer: CertifiedKey,
         *revoked: CertifiedKey,
         days: float = 7,
+        start: float = -30,
         extension: x509.ExtensionType | None = None,
         key: Any = None,
     ) -> bytes:
@@ -83,7 +84,7 @@ class Scenario:
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(issuer.certificate.subject)
-            .last_update(now - dt.timedelta(days=30))
+            .last_update(now + dt.timedelta(days=start))
             .next_update(now + dt.timedelta(days=days))
             .add_extension(x509.CRLNumber(1), critical=False)
         )
@@ -168,6 +169,7 @@ def test_document_is_refused_only_if_revocation_is_checked(
         (b"", "no revocation list from"),
         (b"junk", "no revocation list from"),
         ({"days": -1}, "expired on"),
+        ({"start": 1}, "is valid from"),
         ({"key": "other"}, "signature of its revocation list is not valid"),
         ({"issuer": "root"}, "has another issuer"),
         ({"extension": x509.DeltaCRLIndicator(1)}, "is for other certificates"),

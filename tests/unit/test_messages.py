@@ -11,6 +11,7 @@ import pytest
 from imds_identity._core.secret import Secret
 from imds_identity._core.source import shown_url
 from imds_identity._http.messages import Request, Response, url_with
+from imds_identity.metadata._requests.endpoint import ServiceEndpoint
 
 if TYPE_CHECKING:
     from support import ResponseFactory
@@ -138,6 +139,14 @@ def test_timeouts_are_replaced_in_a_copy() -> None:
 def test_representations_show_neither_headers_nor_bodies() -> None:
     request = Request("http://h", {"B": Secret("s3cret"), "A": "s3cret"}, body=b"s3cret")
     assert repr(request) == "Request(GET 'http://h', headers=['A', 'B'])"
+    secret = "Zm9vYmFyLXNlY3JldC1vZi10aGUtZW5kcG9pbnQ"
+    request = Request(f"http://h/{secret}/metadata/instance?code={secret}", {})
+    assert repr(request) == (
+        "Request(GET 'http://h/<hidden>/metadata/instance?code=<hidden>', headers=[])"
+    )
+    endpoint = ServiceEndpoint(f"http://h/{secret}", lambda: 0.0)
+    assert secret not in repr(endpoint)
+    assert not isinstance(endpoint, tuple)
     assert repr(response(200, b"s3cret", x="s3cret")) == "Response(200, 6 bytes)"
 
 

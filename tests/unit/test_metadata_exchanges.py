@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def test_all_versions_are_fetched_if_the_newest_are_unknown(
 
 def test_a_pinned_version_is_never_changed(responses: ResponseFactory) -> None:
     pinned = ExchangeDriver(
-        exchanges.instance(ENDPOINT._replace(pinned_version="2024-03-15"), "2021-02-01")
+        exchanges.instance(replace(ENDPOINT, pinned_version="2024-03-15"), "2021-02-01")
     )
     assert pinned.step.request.url.endswith("?api-version=2024-03-15")
     with pytest.raises(UnsupportedVersion, match="api-version is invalid"):
@@ -243,7 +244,7 @@ def test_a_service_that_lists_no_versions_is_asked_for_widespread_ones(
 
 
 def test_a_version_that_only_the_service_knows_can_be_pinned(responses: ResponseFactory) -> None:
-    driver = ExchangeDriver(exchanges.instance(ENDPOINT._replace(pinned_version="2031-01-01")))
+    driver = ExchangeDriver(exchanges.instance(replace(ENDPOINT, pinned_version="2031-01-01")))
     assert driver.step.request.url.endswith("?api-version=2031-01-01")
     assert driver.finish(responses.json(200, WHOLE)) == (WHOLE, "2031-01-01")
 
@@ -356,7 +357,7 @@ def test_a_poll_of_scheduled_events_neither_retries_nor_mistakes_a_failure_for_n
     responses: ResponseFactory,
 ) -> None:
     def poll() -> ExchangeDriver:
-        return ExchangeDriver(exchanges.events(ENDPOINT._replace(retry=False), first=False))
+        return ExchangeDriver(exchanges.events(replace(ENDPOINT, retry=False), first=False))
 
     assert poll().finish(responses.json(200, {"Events": []}))[0] == {"Events": []}
     for outcome in (

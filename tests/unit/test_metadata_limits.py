@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -116,7 +117,7 @@ def test_a_response_after_the_timeout_was_read_by_a_suspended_process() -> None:
     driver = ExchangeDriver(exchanges.events(ENDPOINT, first=True))
     late = Response(200, {}, b'{"Events": []}', 1000, 1001 + FIRST_EVENTS_SECONDS, 0)
     assert isinstance(driver.respond(late), Pause)
-    once = ExchangeDriver(exchanges.events(ENDPOINT._replace(retry=False), first=True))
+    once = ExchangeDriver(exchanges.events(replace(ENDPOINT, retry=False), first=True))
     with pytest.raises(Refused):
         once.respond(late)
 

@@ -7,6 +7,7 @@ import json
 from typing import NamedTuple
 
 from .._core.failure import sanitize
+from .._core.source import shown_url
 from .._core.token_response import Fields
 from .dates import http_date, retry_after_seconds
 
@@ -45,7 +46,7 @@ class ServerTls(NamedTuple):
 
 
 class Request:
-    """One HTTP request. Its repr shows header names only: a header may contain a secret.
+    """One HTTP request. Its repr hides parts of it that may be secret, such as values of headers.
 
     It is not a tuple: error trackers show the local variables of each stack frame, and print the
     items of tuples but not the attributes of objects.
@@ -121,7 +122,7 @@ class Request:
         return copied
 
     def __repr__(self) -> str:
-        return f"Request({self.method} {self.url!r}, headers={sorted(self.headers)})"
+        return f"Request({self.method} {shown_url(self.url)!r}, headers={sorted(self.headers)})"
 
 
 class Response:

@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtensionOID
 from ..._core.failure import sanitize
 from ..._platform.clock import SYSTEM_CLOCK
 from ..errors import CertificateRevokedError, RevocationUnknownError
+from .chain import SKEW
 from .issuers import DownloadFailed, download, is_allowed_url
 from .trust import CERTIFICATE_ERRORS
 
@@ -104,6 +105,8 @@ class RevocationCache:
                 return "its revocation list has another issuer"
             if not found.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
                 return "the signature of its revocation list is not valid"
+            if found.last_update_utc > now + SKEW:
+                return f"its revocation list is valid from {found.last_update_utc} on"
             if found.next_update_utc is None or found.next_update_utc < now:
                 return f"its revocation list expired on {found.next_update_utc}"
             if not _covers(found, point, certificate):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..._http.messages import url_with
 
@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     from ..._http.exchange import Random
 
 
-class ServiceEndpoint(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ServiceEndpoint:
     """The endpoint of a metadata service, and how to request its documents.
 
-    The API version is negotiated unless it is pinned.
+    The API version is negotiated unless it is pinned. It is not a tuple, because error trackers
+    print the items of tuples, and the URL may be a secret.
     """
 
-    base: str
+    base: str = field(repr=False)
     random: Random
     pinned_version: str | None = None
     host: str = ""  # the Host header, if it differs from the address in the URL
     retry: bool = True
-    params: Mapping[str, str] = MappingProxyType({})  # added to each query
+    params: Mapping[str, str] = field(default_factory=dict)  # added to each query
 
     @property
     def headers(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import MetadataError, UnsupportedOnHostError
@@ -51,7 +52,7 @@ class Fetcher:
         params: Mapping[str, str] | None = None,
     ) -> T:
         """Run ``exchange`` with the keywords of `RequestOptions`."""
-        endpoint = self.endpoint._replace(retry=retry, params=validated_params(params))
+        endpoint = replace(self.endpoint, retry=retry, params=validated_params(params))
         seconds = EXCHANGE_SECONDS + more_seconds
         return self._connection.run(exchange(endpoint), seconds, validated_timeout(timeout))
 
