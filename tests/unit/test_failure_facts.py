@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -343,6 +344,10 @@ def test_unusable_certificate_authority_is_an_invalid_setting(authority: dict[st
     proxy = TokenProxy(Environment({"AZURE_KUBERNETES_TOKEN_PROXY": "https://x/y", **authority}))
     assert proxy.problem == ""
     assert facts_of(proxy.server_tls) == (Unavailable, Reason.INVALID_SETTING, None)
+    [(variable, value)] = authority.items()
+    where = f"{variable} ({value!r})" if variable.endswith("FILE") else variable
+    with pytest.raises(Unavailable, match=re.escape(f"in {where} cannot be used: ")):
+        proxy.server_tls()
 
 
 def test_unreadable_assertion_is_a_failure_of_the_token_file(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from types import ModuleType
-from typing import TYPE_CHECKING
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -138,6 +138,27 @@ def test_a_fork_waits_for_other_threads_for_a_limited_time(monkeypatch: pytest.M
     thread.join()
     assert os.waitpid(child, 0)[1] == 0
     assert fork._uninterrupted == set()
+
+
+@pytest.mark.parametrize("is_importing", [False, True])
+def test_fork_takes_the_lock_of_a_module_that_another_thread_imports_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, is_importing: bool
+) -> None:
+    module: Any = ModuleType("a_locking_module")
+    module.__spec__ = SimpleNamespace(_initializing=is_importing)
+    if not is_importing:
+        module.lock = threading.Lock()
+
+    def wait() -> None:
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        fork._uninterrupted.discard(-1)
+
+    monkeypatch.setattr(fork, "_LOCKING_MODULES", {module.__name__: "lock"})
+    monkeypatch.setattr(fork, "_wait_without_logging_lock", wait)
+    fork._uninterrupted.add(-1)
+    fork._before_fork()
+    fork._after_fork_in_parent()
+    assert is_importing or module.lock.locked()
 
 
 def test_a_call_that_hangs_is_waited_for_for_a_limited_time() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from imds_identity._core import claims, freshness
 from imds_identity._http import messages
+from imds_identity._platform import fork, log
 from imds_identity._shared_cache import lease, rate_limit, record, sweep, watchdog
 from imds_identity._token_cache import cache, entry, flight, negative_cache, pool
 from imds_identity.metadata import aio
@@ -33,6 +34,8 @@ CALLS = {
     "the flights of one call": (cache.TRIES, 3),
     "the threads for one endpoint": (pool.MOST_WORKERS, 8),
     "a stall of these threads": (pool.STALL_SECONDS, 5),
+    "a log call": (log.LOG_SECONDS, 1),
+    "a log call during a fork": (fork.FORK_SECONDS, 10),
     "an operation on the shared directory": (watchdog.SLOW_SECONDS, 3),
     "the time without the shared directory": (watchdog.SKIP_SECONDS, 60),
     "a remembered failure": (freshness.FAILURE_SECONDS, 2),

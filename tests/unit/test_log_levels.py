@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._platform.log import is_logged
+from imds_identity._platform.log import is_logged, log, log_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,3 +62,16 @@ def test_partially_imported_logging_does_not_log(monkeypatch: pytest.MonkeyPatch
         assert not is_logged()
         patched.delitem(sys.modules, "logging")
         assert not is_logged()
+
+
+def test_traceback_is_logged_only_on_request(caplog: pytest.LogCaptureFixture) -> None:
+    """A traceback shows code and texts of the caller."""
+    with caplog.at_level(logging.DEBUG, "imds_identity"):
+        try:
+            raise LookupError("text")  # noqa: TRY301 - a log call in its handler
+        except LookupError:
+            log("WARNING", "%s text", "one")
+            log_in_thread("WARNING", "another %s", "text")
+            log("WARNING", "the last text", exc_info=True)
+    assert caplog.messages == ["one text", "another text", "the last text"]
+    assert [bool(record.exc_info) for record in caplog.records] == [False, False, True]

@@ -351,6 +351,7 @@ def test_no_more_than_four_requests_of_a_process_are_under_way(clock: FakeClock)
         with rate_limiter.acquire(15, heartbeats.append):
             assert clock.now() == pytest.approx(1060, abs=0.1)
         assert len(heartbeats) == len(clock.slept)
+        assert set(clock.slept) == {0.02}
     clock.slept.clear()
     with rate_limiter.acquire(15, no_heartbeat):
         assert clock.slept == []
