@@ -60,7 +60,62 @@ _HINTS = {
 }
 
 
-class FederatedSource(TokenSource):
+class ExchangedTokenSource(TokenSource):
+    """A service that exchanges the token of a managed identity for another one.
+
+    Args:
+        spec: the host specification.
+        endpoint: the URL of the service.
+        audience: the resource of the identity's token.
+        identity_tokens: the tokens of the managed identity.
+    """
+
+    def __init__(
+        self,
+        spec: HostSpec,
+        endpoint: str,
+        audience: str,
+        identity_tokens: IdentityTokens,
+        *,
+        variable: str = "",
+        client_id: str = "",
+    ) -> None:
+        super().__init__(spec, endpoint, variable, client_id=client_id)
+        self.audience = audience
+        self._identity_tokens = identity_tokens
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the processes of a user share the tokens: if they share the identity's."""
+        return self._identity_tokens.source.is_shared
+
+    @property
+    def key_endpoint(self) -> str:
+        """The URL for cache keys, with a digest of the identity: another one may not be trusted."""
+        identity = self._identity_tokens.key(self.audience)
+        return f"{super().key_endpoint} ({sha256(repr(tuple(identity)).encode())[:16]})"
+
+    def identity_token(self, runner: ExchangeRunner) -> str:
+        """Return the token of the managed identity.
+
+        Raises:
+            Failure: if none is available; the message says whose token that is.
+        """
+
+        def open_sender(_: Clock) -> AbstractContextManager[Sender]:
+            return nullcontext(runner.send)
+
+        try:
+            return self._identity_tokens.token_for(self.audience, open_sender).value
+        except Failure as failure:
+            copied = failure.copy()
+            copied.problem = (
+                f"the managed identity has no token for {self.audience}: {failure.problem}"
+            )
+            raise copied from None
+
+
+class FederatedSource(ExchangedTokenSource):
     """Microsoft Entra ID's token endpoint for an application that trusts a managed identity.
 
     Args:
@@ -79,20 +134,14 @@ class FederatedSource(TokenSource):
         if not isinstance(tenant_id, str) or not re.fullmatch(_TENANT, tenant_id):
             raise ValueError(f"tenant_id must be the ID or a domain of a tenant, not {tenant_id!r}")
         endpoint = f"{_checked_authority(authority)}/{tenant_id}"
-        super().__init__(FEDERATED_APPLICATION, endpoint, "authority", client_id=client_id)
-        self._identity_tokens = identity_tokens
-        self._audience = _AUDIENCES.get(urlsplit(endpoint).netloc.lower(), _AUDIENCE)
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether the processes of a user share the tokens: if they share the identity's."""
-        return self._identity_tokens.source.is_shared
-
-    @property
-    def key_endpoint(self) -> str:
-        """The URL for cache keys, with a digest of the identity: another one may not be trusted."""
-        identity = self._identity_tokens.key(self._audience)
-        return f"{super().key_endpoint} ({sha256(repr(tuple(identity)).encode())[:16]})"
+        super().__init__(
+            FEDERATED_APPLICATION,
+            endpoint,
+            _AUDIENCES.get(urlsplit(endpoint).netloc.lower(), _AUDIENCE),
+            identity_tokens,
+            variable="authority",
+            client_id=client_id,
+        )
 
     def preload(self) -> None:
         """Import the exchange and MSAL."""
@@ -107,7 +156,7 @@ class FederatedSource(TokenSource):
         """Request a token: usually one request, and one more if the identity's has expired."""
         from .workload import exchange
 
-        assertion = self._assertion(runner)
+        assertion = self.identity_token(runner)
         steps = exchange(
             self.spec,
             self.endpoint,
@@ -124,19 +173,6 @@ class FederatedSource(TokenSource):
                 failure.hint = self._hint(failure.service_code, assertion)
             raise
 
-    def _assertion(self, runner: ExchangeRunner) -> str:
-        def open_sender(_: Clock) -> AbstractContextManager[Sender]:
-            return nullcontext(runner.send)
-
-        try:
-            return self._identity_tokens.token_for(self._audience, open_sender).value
-        except Failure as failure:
-            copied = failure.copy()
-            copied.problem = (
-                f"the managed identity has no token for {self._audience}: {failure.problem}"
-            )
-            raise copied from None
-
     def _hint(self, code: str, assertion: str) -> str:
         if code not in _NO_CREDENTIAL:
             return _HINTS.get(code, "")
@@ -144,7 +180,7 @@ class FederatedSource(TokenSource):
         issuer, subject = (sanitize(str(claims.get(name, "unknown"))) for name in ("iss", "sub"))
         return (
             f"The application needs a federated credential with the issuer {issuer}, the subject "
-            f"{subject} and the audience {self._audience}."
+            f"{subject} and the audience {self.audience}."
         )
 
 

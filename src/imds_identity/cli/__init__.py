@@ -35,6 +35,7 @@ COMMANDS = {
     "secret": "print a Key Vault secret",
     "rest": "call an Azure REST API, like az rest",
     "whoami": "show which identity tokens are issued for",
+    "docker-credential": "return credentials for Azure Container Registry to docker",
     "cache": "show or clear the shared token cache",
     "doctor": "diagnose managed identity problems",
     "completion": "print a shell completion script",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         cache,
         completion,
         demo,
+        docker_credential,
         doctor,
         events,
         metadata,
@@ -65,7 +67,8 @@ if TYPE_CHECKING:
 
 def load_command(name: str) -> ModuleType:
     """Import the module of one command: importing all of them would make `token` slow."""
-    return import_module("..emulator._cli.command" if name == "emulator" else f".{name}", __name__)
+    module = "..emulator._cli.command" if name == "emulator" else f".{name.replace('-', '_')}"
+    return import_module(module, __name__)
 
 
 def program() -> int:
