@@ -140,3 +140,33 @@ print("recovered")
 
 def test_lack_of_threads_is_named_and_not_remembered(imds_emulator: Emulator) -> None:
     assert run(THREADS, imds_emulator, "off") == "recovered"
+
+
+CONSTRUCTED = """
+import asyncio, os, resource
+import azure.core.exceptions
+from imds_identity import ManagedIdentityCredential, aio
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+loop, opened = asyncio.new_event_loop(), []
+try:
+    while True:
+        opened.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+credential, other = ManagedIdentityCredential(), aio.ManagedIdentityCredential()
+for call in (credential.get_token, lambda scope: loop.run_until_complete(other.get_token(scope))):
+    try:
+        call("https://vault.azure.net")
+    except Exception as error:
+        assert error.reason.value == "local-resources", repr(error)
+for descriptor in opened:
+    os.close(descriptor)
+assert credential.get_token("https://vault.azure.net").token
+print("recovered")
+"""
+
+
+def test_first_credential_can_be_constructed_without_descriptors(imds_emulator: Emulator) -> None:
+    """The first one imports modules; azure-identity, which a program may have used, does not."""
+    assert run(CONSTRUCTED, imds_emulator, "off") == "recovered"

@@ -116,7 +116,7 @@ SETTINGS = {
 
 def run(emulator: Emulator, directory: Path, script: str, cache: str, **places: str) -> None:
     package = directory / "site" / "imds_identity"
-    ignored = shutil.ignore_patterns("emulator", "doctor", "cli", "*pytest*")
+    ignored = shutil.ignore_patterns("emulator", "doctor", "cli", "*pytest*", "*.pyc.*")
     shutil.copytree(
         Path(imds_identity.__file__).parent,
         package,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .._core.failure import Failure
     from .._core.token import Token
     from .._token_cache.cache import TokenCache
+    from .._token_cache.client import TokenClient
     from .._token_cache.entry import CacheEntry
     from ..errors import ManagedIdentityError
     from .keywords import Keywords, ParsedKeywords
@@ -78,8 +79,7 @@ class BaseCredential:
             private=transport is not None,
             token_cache=_token_cache,
             token_proxy=keywords is None or keywords.values.get("enable_azure_proxy", True),
-            # uWSGI's workers would wait forever for an import that their parent has begun.
-            preload=not sys.modules.keys().isdisjoint(("http.client", "uwsgi")),
+            preload=False,
             call_options=_call_options(on_event, keywords, has_transport=transport is not None),
         )
         self._transport = transport
@@ -88,7 +88,7 @@ class BaseCredential:
         self._entries: dict[str, CacheEntry] = {}
         self._cae_entries: dict[str, CacheEntry] = {}
         self._tick = self._client.token_cache.clock.tick
-        _preload()
+        _preload(self._client)
         if keywords:
             keywords.warn_of_unused(self._client.source.name, 2)
         self._log_source()
@@ -196,13 +196,23 @@ def error_from(failure: Failure) -> ManagedIdentityError | Failure:
     return public_error(failure)
 
 
-def _preload() -> None:
-    """Import what requests and failures need, unless the program does not use azure-core at all."""
-    if _is_traced():
-        run_imports("sender", _import_sender)
-        run_imports("tracing", _import_tracing)
-    if "azure.core.exceptions" in sys.modules:
-        run_imports("errors", _import_errors)
+def _preload(client: TokenClient) -> None:
+    """Import what fetches and failures need, unless the program uses none of http and azure-core.
+
+    If that fails, for example because this process is out of file descriptors, the fetch does it.
+    """
+    try:
+        # uWSGI's workers would wait forever for an import that their parent has begun.
+        if not sys.modules.keys().isdisjoint(("http.client", "uwsgi")):
+            client.preload()
+        if _is_traced():
+            run_imports("sender", _import_sender)
+            run_imports("tracing", _import_tracing)
+        if "azure.core.exceptions" in sys.modules:
+            run_imports("errors", _import_errors)
+    except Exception as error:
+        if local_failure(error) is None:
+            raise
 
 
 def _import_errors() -> None:

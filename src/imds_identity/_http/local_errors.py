@@ -35,7 +35,8 @@ def local_failure(error: BaseException) -> Refused | None:
             return Refused(
                 f"{name} cannot be imported: {safe_text(cause)}",
                 "Install the package that contains it, or add it to the bundle (PyInstaller: "
-                "--hidden-import). If the package was upgraded, restart the program.",
+                "--hidden-import). If the package was upgraded, restart the program. A program "
+                "that changes its root directory must import azure.core.exceptions before.",
                 reason=Reason.MISSING_MODULE,
             )
     return None
