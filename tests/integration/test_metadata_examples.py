@@ -196,9 +196,9 @@ def test_units_are_valid(unit: Path, tmp_path: Path) -> None:
 
 
 def test_flags_of_commands_for_events_are_valid() -> None:
-    unit = (EXAMPLES / "systemd/imds-identity-events.service").read_text()
+    unit = (EXAMPLES / "systemd/imds-identity-events.service").read_text("utf-8")
     (line,) = re.findall(r"ExecStart=/usr/local/bin/imds-identity events (.*)", unit)
-    pod = (EXAMPLES / "kubernetes/drain.yaml").read_text()
+    pod = (EXAMPLES / "kubernetes/drain.yaml").read_text("utf-8")
     in_pod = re.findall(r"^            - (--[a-z].*)$", pod, re.MULTILINE)
     for flags in (shlex.split(line), in_pod):
         parser = argparse.ArgumentParser(allow_abbrev=False)

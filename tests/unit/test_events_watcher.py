@@ -305,15 +305,16 @@ def test_events_of_other_machines_are_returned_only_on_request(service: FakeServ
 
 def test_names_of_the_caller_replace_those_of_the_instance_document(service: FakeService) -> None:
     service.events = [event("A", Resources=["vm-7"]), event("B", Resources=["pool_3"])]
-    watcher = service.client().watch(names=["POOL_3"])
-    assert poll(watcher) == [("scheduled", "B")]
-    assert watcher.names == frozenset({"pool_3"})
-    assert service.requested == ["GET scheduledevents"]
+    for names in (["POOL_3"], "POOL_3"):
+        watcher = service.client().watch(names=names)
+        assert poll(watcher) == [("scheduled", "B")]
+        assert watcher.names == frozenset({"pool_3"})
+    assert service.requested == ["GET scheduledevents"] * 2
 
 
 @pytest.mark.parametrize("compute", [{}, {"location": "westeurope"}, {"name": ""}])
 def test_no_event_is_returned_while_the_name_of_the_machine_is_unknown(
-    service: FakeService, compute: dict[str, Any]
+    service: FakeService, clock: FakeClock, compute: dict[str, Any]
 ) -> None:
     service.compute = compute
     service.events = [event("A", Resources=["vm-70"]), event("B")]
@@ -323,9 +324,14 @@ def test_no_event_is_returned_while_the_name_of_the_machine_is_unknown(
     for each in (watcher, every):
         assert each.names is None
         assert "a partial instance document, without" in str(each.failure)
+    requested = len(service.requested)
+    assert poll(every) == []
+    assert len(service.requested) == requested + 1  # names are requested every ten seconds only
     service.compute = {"name": "vm-7"}
     assert poll(watcher) == [("scheduled", "B")]
+    clock.sleep(10)
     assert poll(every) == []
+    assert every.names == watcher.names
     assert watcher.failure is every.failure is None
 
 

@@ -30,6 +30,8 @@ _MAX_RETRY_AFTER = 60.0
 _STARTUP_SECONDS = 120.0
 MAX_WAITING = 1000
 _INSTANCE_SECONDS = 5.0
+_NAMES_SECONDS = 10.0
+"""Between two requests for names that only approvals need."""
 
 
 class EventsClient(Protocol):
@@ -84,14 +86,16 @@ class Watcher:
         self.lost = 0
         self.poller = Poller(self, on_failure)
         self.failure: MetadataError | None = None
-        self.names: frozenset[str] | None = lower_names(names) or None
+        given = (names,) if isinstance(names, str) else names
+        self.names: frozenset[str] | None = lower_names(given) or None
         self._client = client
         self.clock = client.clock
         self._every_machine = every_machine
         self._handled = HandledEvents(state_file)
         self._differ: Differ | None = None
         self._ready: deque[Change] = deque()
-        self._due = self._started = self.clock.now()
+        self._due = self._started = self._names_due = self.clock.now()
+        self._names_failure: MetadataError | None = None
         self._stopped = False
 
     def __iter__(self) -> Iterator[Change]:
@@ -194,17 +198,19 @@ class Watcher:
 
     def _find_names(self) -> MetadataError | None:
         """Set `names`; return why they are unknown if that does not prevent the watch."""
-        try:
-            self.names = self._own_names()
-        except MetadataError as error:
-            if self._every_machine:
-                return error
+        if not self._every_machine:
             # Without names, every event could be another machine's.
-            raise
-        return None
+            self.names = self._own_names(_INSTANCE_SECONDS)
+        elif self.clock.now() >= self._names_due:
+            self._names_due = self.clock.now() + _NAMES_SECONDS
+            self._names_failure = None
+            try:
+                self.names = self._own_names(POLL_SECONDS)
+            except MetadataError as error:
+                self._names_failure = error
+        return self._names_failure
 
-    def _own_names(self) -> frozenset[str]:
-        seconds = POLL_SECONDS if self._every_machine else _INSTANCE_SECONDS
+    def _own_names(self, seconds: float) -> frozenset[str]:
         names = own_names(self._client.require(seconds).compute)
         if not names:
             raise error_from(partial_document("the name of this machine"))
