@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from imds_identity._http import transport
 from imds_identity._http.messages import Request, Response
 from imds_identity._token_cache.process import process_token_cache
-from imds_identity.cli import docker_credential, main
+from imds_identity.cli import main, scripts
 from imds_identity.cli._api.container_registry import registry_of
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def test_console_script_uses_the_identity_of_the_environment(
     monkeypatch.setenv("AZURE_CLIENT_ID", client_id)
     monkeypatch.setattr(sys, "argv", ["docker-credential-imds-identity", "get"])
     monkeypatch.setattr(sys, "stdin", io.StringIO(REGISTRY))
-    assert docker_credential.program() == 0
+    assert scripts.docker_credential() == 0
     assert parse_qs(urlsplit(services.requests[0].url).query)["client_id"] == [client_id]
 
 

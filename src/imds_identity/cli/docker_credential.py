@@ -10,7 +10,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from .._core.failure import Failure
-from .._platform.environment import variable_value
 from .arguments import add_application, add_cloud, add_token_options
 from .output import FAILED
 
@@ -50,15 +49,6 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "store":
         return _error("nothing can be stored: registries of Azure need no login with this helper")
     return _get(args, server) if args.action == "get" else 0
-
-
-def program() -> int:
-    """Run the console script; return the exit status. AZURE_CLIENT_ID selects the identity."""
-    from . import main
-
-    client_id = variable_value("AZURE_CLIENT_ID")
-    selector = ["--client-id", client_id] if client_id else []
-    return main(["docker-credential", *sys.argv[1:], *selector])
 
 
 def _get(args: argparse.Namespace, server: str) -> int:
