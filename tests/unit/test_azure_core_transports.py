@@ -29,6 +29,7 @@ from azure.core.pipeline.transport import (
 
 from imds_identity import ManagedIdentityCredential, aio
 from imds_identity._azure_core.transports import loop as loop_module
+from imds_identity._azure_core.transports.isolated import isolated_requests
 from imds_identity._azure_core.transports.loop import LoopLiveness
 from imds_identity._azure_core.transports.pipeline import Policies
 from imds_identity._azure_core.transports.sender import (
@@ -248,6 +249,26 @@ def test_settings_of_a_requests_session_are_not_used(
     assert b"\r\nAuthorization: Basic x\r\n" in server.requests[1]
 
 
+@pytest.mark.parametrize("use_env_settings", [True, False])
+@pytest.mark.parametrize("over_internet", [True, False])
+def test_settings_of_a_requests_session_are_used_over_the_internet(
+    over_internet: bool, use_env_settings: bool
+) -> None:
+    with requests.Session() as session:
+        session.verify, session.cert = "/a/file", "/another"
+        session.proxies["http"] = "http://proxy"
+        transport = RequestsTransport(session=session, use_env_settings=use_env_settings)
+        request = Request("http://127.0.0.1:9/", {}, over_internet=over_internet)
+        isolated = isolated_requests(transport, request, RealTimeClock())
+        with isolated.session as copied:
+            assert isolated is not transport
+            assert copied.trust_env == (over_internet and use_env_settings)
+            assert copied.verify == ("/a/file" if over_internet else True)
+            assert copied.cert == "/another"
+            assert copied.hooks is session.hooks
+            assert copied.proxies == (session.proxies if over_internet else {})
+
+
 def test_settings_of_an_aiohttp_session_are_not_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -291,9 +312,9 @@ def test_unsupported_transport_is_rejected() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"trust_env": True}, "proxies"),
-        ({"password": "s3cret"}, "password"),
-        ({"proxy": "http://127.0.0.1:9"}, "session's proxy"),
+        ({"trust_env": True}, "the environment's proxies"),
+        ({"password": "s3cret"}, "its session's password"),
+        ({"proxy": "http://127.0.0.1:9"}, "its session's proxy"),
     ],
 )
 def test_custom_transport_with_a_proxy_or_password_is_rejected(
@@ -301,7 +322,7 @@ def test_custom_transport_with_a_proxy_or_password_is_rejected(
 ) -> None:
     async def main() -> None:
         async with aiohttp_session(**settings) as session:
-            with pytest.raises(ValueError, match=message):
+            with pytest.raises(ValueError, match=rf"\b{message}\b"):
                 aio.ManagedIdentityCredential(transport=CustomAioHttpTransport(session=session))
 
     asyncio.run(main())

@@ -17,7 +17,7 @@ from urllib3.exceptions import (
 
 from imds_identity._core.failure import Failure, Reason
 from imds_identity._core.secret import Secret
-from imds_identity._http.exchange import ConnectFailed, ReadFailed
+from imds_identity._http.exchange import ConnectFailed, ErrorKind, ReadFailed, TransportError
 from imds_identity._http.messages import Request
 from imds_identity._http.requests_transport import (
     BoundedSession,
@@ -35,27 +35,56 @@ def wrapped(reason: Exception) -> requests.ConnectionError:
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "text"),
+    ("error", "expected", "kind", "text"),
     [
-        (requests.ConnectTimeout("t"), ConnectFailed, "no connection within 2 s"),
+        (
+            requests.ConnectTimeout("t"),
+            ConnectFailed,
+            ErrorKind.TIMEOUT,
+            "no connection within 2 s",
+        ),
         (
             wrapped(NewConnectionError(urllib3.connection.HTTPConnection("x"), "refused")),
             ConnectFailed,
+            ErrorKind.OTHER,
             "refused",
         ),
-        (requests.ReadTimeout("t"), ReadFailed, "no response within 12 s"),
-        (ReadTimeoutError(POOL, "/token", "t"), ReadFailed, "no response within 12 s"),
-        (requests.ConnectionError("closed"), ReadFailed, "closed"),
-        (wrapped(ProtocolError("a", ConnectionResetError(104, "reset"))), ReadFailed, "reset"),
-        (requests.RequestException(), ReadFailed, "RequestException"),
-        (requests.ConnectionError("s3cret-value"), ReadFailed, "<hidden>"),
+        (requests.ReadTimeout("t"), ReadFailed, ErrorKind.TIMEOUT, "no response within 12 s"),
+        (
+            ReadTimeoutError(POOL, "/token", "t"),
+            ReadFailed,
+            ErrorKind.TIMEOUT,
+            "no response within 12 s",
+        ),
+        (requests.ConnectionError("closed"), ReadFailed, ErrorKind.OTHER, "closed"),
+        (
+            wrapped(ProtocolError("a", ConnectionResetError(104, "reset"))),
+            ReadFailed,
+            ErrorKind.RESET,
+            "reset",
+        ),
+        (
+            requests.exceptions.ProxyError(OSError("Tunnel connection failed: 502")),
+            ReadFailed,
+            ErrorKind.PROXY,
+            "502",
+        ),
+        (
+            requests.exceptions.ProxyError(OSError("Tunnel connection failed: 407 Login")),
+            ReadFailed,
+            ErrorKind.PROXY_AUTHENTICATION,
+            "407 Login",
+        ),
+        (requests.RequestException(), ReadFailed, ErrorKind.OTHER, "RequestException"),
+        (requests.ConnectionError("s3cret-value"), ReadFailed, ErrorKind.OTHER, "<hidden>"),
     ],
 )
 def test_connection_errors_are_converted(
-    error: Exception, kind: type[Exception], text: str
+    error: Exception, expected: type[Exception], kind: ErrorKind, text: str
 ) -> None:
     converted = transport_error_from_requests(error, REQUEST)
-    assert type(converted) is kind
+    assert isinstance(converted, TransportError)
+    assert (type(converted), converted.kind) == (expected, kind)
     assert str(converted).endswith(text)
 
 
