@@ -105,6 +105,18 @@ def test_request_is_sent_without_a_permit_if_all_holders_have_expired(
             assert clock.now() - started < 1
 
 
+def test_request_is_sent_without_a_permit_if_none_was_free_for_long(
+    rate_limiters: list[RateLimiter], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imds_identity._shared_cache.rate_limit._LONGEST_WAIT", 2.0)
+    with ExitStack() as others:
+        for rate_limiter in rate_limiters[:4]:
+            others.enter_context(rate_limiter.acquire(30, no_heartbeat))
+        started = clock.now()
+        with rate_limiters[4].acquire(15, no_heartbeat):
+            assert clock.now() - started == pytest.approx(2.0, abs=0.1)
+
+
 @pytest.mark.parametrize("number", range(4))
 def test_limit_is_kept_while_all_holders_of_one_permit_are_stopped(
     shared_cache: SharedCache, clock: FakeClock, number: int
