@@ -98,6 +98,13 @@ azure_cli() {
     "$python" -m venv "$home/az" && "$home/az/bin/python" -m pip install azure-cli
 }
 
+# A server, and clients in their own environment.
+postgresql() {
+    { ls /usr/lib/postgresql/*/bin/initdb || { [ "$(id -u)" = 0 ] && apt-get update && apt-get install -y postgresql; }; } &&
+        "$python" -m venv "$home/postgresql" &&
+        "$home/postgresql/bin/python" -m pip install 'psycopg[binary]' psycopg2-binary asyncpg
+}
+
 chromium() {
     command -v chromium || { [ "$(id -u)" = 0 ] && apt-get update && apt-get install -y chromium; }
 }
@@ -115,5 +122,6 @@ part more more
 part programs programs
 part uwsgi uwsgi
 part duckdb duckdb
+part postgresql postgresql
 part debian debian debian waagent cloud-init
 part packer debian packer packer
