@@ -43,6 +43,15 @@ def test_file_that_replaced_the_written_one_is_not_removed(tmp_path: Path) -> No
     assert path.read_bytes() == b"another program's"
 
 
+def test_new_file_with_the_inode_of_the_written_one_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    remove = write_output(str(path), b"secret")
+    path.write_bytes(b"another program's")
+    os.utime(path, ns=(1, 1))
+    remove()
+    assert path.read_bytes() == b"another program's"
+
+
 def test_relative_path_is_below_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,7 +177,12 @@ def remove_if_same(path: str, written: os.stat_result | None) -> None:
     """Remove the file ``path`` if it is still the one with the status ``written``."""
     with suppress(OSError), open_trusted_parent(path) as (directory, name):
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if written is not None and os.path.samestat(found, written):
+        # A new file may have the inode of a deleted one.
+        if (
+            written is not None
+            and os.path.samestat(found, written)
+            and found.st_mtime_ns == written.st_mtime_ns
+        ):
             os.unlink(name, dir_fd=directory)
 
 
