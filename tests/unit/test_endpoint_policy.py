@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import sys
 from typing import Any
@@ -15,6 +16,8 @@ from imds_identity._core.failure import Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._endpoint.policy import (
+    APP_SERVICE_PATH,
+    IMDS_PATH,
     AccessPolicy,
     HttpRequest,
     app_service_variables,
@@ -281,6 +284,25 @@ def test_random_requests_are_refused(
 ) -> None:
     with pytest.raises(Refusal):
         authorize(HttpRequest(method, target, headers, frozenset((HOST,))), policy(imds=True))
+
+
+@pytest.mark.parametrize("sent", [SECRET[:-1], "", "é"])
+def test_secret_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, sent: str) -> None:
+    compared: list[tuple[bytes, ...]] = []
+
+    def compare(*pair: bytes) -> bool:
+        compared.append(pair)
+        return False
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    for target, headers in (
+        (f"{APP_SERVICE_PATH}?resource=x", [("x-identity-header", sent)]),
+        (f"/{sent}{IMDS_PATH}", [("metadata", "true")]),
+    ):
+        request = HttpRequest("GET", target, [("host", HOST), *headers], frozenset((HOST,)))
+        with pytest.raises(Refusal):
+            authorize(request, policy(imds=True))
+    assert compared == [(sent.encode(), SECRET.encode())] * 2
 
 
 @pytest.mark.parametrize("platform", ["linux", "win32"])
