@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from .._core.failure import Failure
+from .._core.failure import Failure, escape
 from .arguments import add_application, add_cloud, add_token_options
 from .output import FAILED
 
@@ -68,5 +68,5 @@ def _get(args: argparse.Namespace, server: str) -> int:
 
 def _error(error: object) -> int:
     """Print an error where clients of the protocol expect it; return the exit status."""
-    print(error)
+    print(escape(str(error)))
     return FAILED

@@ -89,16 +89,11 @@ class RegistrySource(ExchangedTokenSource):
     def _exchange(
         self, access_token: Secret, token_request: TokenRequest, runner: ExchangeRunner
     ) -> Steps[Token]:
-        form = {
-            "grant_type": "access_token",
-            "service": self._registry,
-            "access_token": access_token.reveal(),
-        }
         request = Request(
             self.endpoint,
             {"Content-Type": "application/x-www-form-urlencoded"},
             "POST",
-            urlencode(form).encode(),
+            _form(self._registry, access_token),
             over_internet=True,
         )
         responses = with_retries(
@@ -128,6 +123,12 @@ class RegistrySource(ExchangedTokenSource):
             reason=reason_of(response),
             status=response.status,
         )
+
+
+def _form(registry: str, access_token: Secret) -> bytes:
+    """Return the form, which no variable of a frame in a traceback holds."""
+    form = {"grant_type": "access_token", "service": registry}
+    return urlencode({**form, "access_token": access_token.reveal()}).encode()
 
 
 def _as_token_response(response: Response) -> Response:
