@@ -181,18 +181,17 @@ def test_scheduled_events_are_exported_for_prometheus(
     assert escape('a"b\\c\n') == r"a\"b\\c\n"
 
 
-UNITS = sorted(EXAMPLES.glob("*/*.service"))
-
-
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
-def test_units_are_valid(unit: Path, tmp_path: Path) -> None:
-    for each in unit.parent.glob("*.s*"):
+def test_units_are_valid(tmp_path: Path) -> None:
+    paths = [path for path in EXAMPLES.glob("*/*") if path.suffix in (".service", ".socket")]
+    for path in paths:
         program = "/usr/local/bin/imds-identity"  # which is not installed here
-        (tmp_path / each.name).write_text(each.read_text().replace(program, "/bin/sh"))
-    command = ["systemd-analyze", "verify", str(tmp_path / unit.name)]
+        (tmp_path / path.name).write_text(path.read_text("utf-8").replace(program, "/bin/sh"))
+    command = ["systemd-analyze", "verify", *(str(tmp_path / path.name) for path in paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    problems = done.stderr.splitlines()  # it may also report units of this machine
+    assert len(paths) == 5
+    assert [line for line in problems if any(path.name in line for path in paths)] == []
 
 
 def test_flags_of_commands_for_events_are_valid() -> None:
