@@ -36,11 +36,21 @@ def test_token_may_be_sent_with_tls_or_to_this_machine(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://x.example/", "http://127.0.0.2/", "ftp://localhost/", "localhost", "", None]
-)
+    "url",
+    [
+        "http://x.example/", "http://127.0.0.2/", "ftp://localhost/", "localhost", "", None,
+        "http://x.example\\@localhost/", "http://localhost\\.x.example/",
+    ],
+)  # fmt: skip
 def test_token_is_not_sent_unencrypted_to_another_machine(url: str | None) -> None:
     with pytest.raises(ValueError, match="must not be sent unencrypted"):
         check_url(url)
+
+
+def test_refused_url_is_shown_without_its_secrets() -> None:
+    with pytest.raises(ValueError, match="https, not 'http://<hidden>@h/<hidden>") as caught:
+        check_url("http://user:s3cret@h/s3cret?sig=s3cret")
+    assert "s3cret" not in str(caught.value)
 
 
 def challenge(encoded: str) -> dict[str, str]:

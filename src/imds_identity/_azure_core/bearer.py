@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from .._core.source import shown_url
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -25,8 +27,11 @@ def origin_of(url: str | None) -> tuple[str, str, int]:
 def check_url(url: str | None) -> None:
     """Refuse a URL that would send a token unencrypted to another machine (ValueError)."""
     scheme, host, _ = origin_of(url)
-    if scheme != "https" and not (scheme == "http" and host in _LOOPBACK):
-        raise ValueError(f"a token must not be sent unencrypted: use https, not {url!r}")
+    # Other libraries take a backslash for the end of the host name.
+    is_loopback = host in _LOOPBACK and "\\" not in (url or "")
+    if scheme != "https" and not (scheme == "http" and is_loopback):
+        shown = shown_url(url or "")
+        raise ValueError(f"a token must not be sent unencrypted: use https, not {shown!r}")
 
 
 def claims_of(status: int, headers: Mapping[str, str]) -> str | None:
