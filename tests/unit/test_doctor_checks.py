@@ -38,8 +38,9 @@ from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._http.messages import Response
 from imds_identity._platform.environment import Environment, _known
 from imds_identity._sources.registry import detect
-from imds_identity.doctor._catalog.checks import CATALOG, explain_check
+from imds_identity.doctor._catalog.checks import CATALOG
 from imds_identity.doctor._catalog.codes import CODES
+from imds_identity.doctor._catalog.lookup import category_of, explain_check, page_of
 from imds_identity.doctor._facts.facts import (
     Agent,
     CachedToken,
@@ -342,9 +343,13 @@ def test_no_proxy_is_interpreted_as_other_clients_do(no_proxy: str, bypassed: bo
 def test_every_check_is_in_the_catalog_and_in_the_documentation() -> None:
     assert set(CHECKS) == set(CATALOG)
     page = Path(__file__).parents[2] / "docs" / "doctor.md"
-    rows = re.findall(r"^\| (II\d{3}) \| ([^|]+) \| ([^|]+) \|", page.read_text(), re.MULTILINE)
+    row = re.compile(r'^\| <a id="(\w+)"></a>(II\d{3}) \| ([^|]+) \| ([^|]+) \|', re.MULTILINE)
     entries = ((number, CATALOG[number]) for number in sorted(CATALOG))
-    assert rows == [(number, entry.title, entry.looked_at) for number, entry in entries]
+    assert row.findall(page.read_text()) == [
+        (page_of(number).partition("#")[2], number, entry.title, entry.looked_at)
+        for number, entry in entries
+    ]
+    assert all(category_of(number) for number in CATALOG)
 
 
 def test_every_reason_code_is_in_the_documentation() -> None:

@@ -46,6 +46,10 @@ class Environment:
             raise KeyError(name)
         return self._values.get(name, "")
 
+    def names(self) -> list[str]:
+        """Return the names of the variables that are set."""
+        return sorted(name for name, value in self._values.items() if value)
+
     def without(self, *names: str) -> Environment:
         """Return an environment in which the variables ``names`` are not set."""
         if not names:
@@ -53,7 +57,7 @@ class Environment:
         return type(self)({n: value for n, value in self._values.items() if n not in names})
 
     def __repr__(self) -> str:
-        return f"Environment({sorted(name for name, value in self._values.items() if value)})"
+        return f"Environment({self.names()})"
 
 
 def variable_value(name: str) -> str:

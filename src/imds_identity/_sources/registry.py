@@ -54,13 +54,19 @@ def detect(
         ValueError: for any other value of ``forced``.
     """
     environment = environment or Environment()
-    source = spec_for(forced, environment).create_source(environment)
-    source.forced = forced is not None
+    source = create_source(spec_for(forced, environment), environment, is_forced=forced is not None)
+    if tokens_directory is not None and isinstance(source, ArcSource):
+        source.tokens_directory = os.fspath(tokens_directory) or source.tokens_directory
+    return source
+
+
+def create_source(spec: HostSpec, environment: Environment, *, is_forced: bool) -> TokenSource:
+    """Return the token source that the environment describes for this kind of host."""
+    source = spec.create_source(environment)
+    source.forced = is_forced
     client_id = environment["AZURE_CLIENT_ID"]
     if ascii_lower(client_id) != ascii_lower(source.client_id):
         source.unused_client_id = client_id
-    if tokens_directory is not None and isinstance(source, ArcSource):
-        source.tokens_directory = os.fspath(tokens_directory) or source.tokens_directory
     return source
 
 
@@ -83,8 +89,8 @@ def is_forced(spec: HostSpec, forced: str) -> bool:
 
 
 def spec_of_rule(rule: str) -> HostSpec:
-    """Return the specification whose rule has this name."""
-    return next(spec for spec in HOSTS if spec.rule == rule)
+    """Return the specification whose rule has this name; raise KeyError if there is none."""
+    return {spec.rule: spec for spec in HOSTS}[rule]
 
 
 def leftover_variables(rule: str, environment: Environment) -> list[str]:

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 
 from .._core.failure import escape, sanitize
@@ -17,7 +18,7 @@ from .output import FAILED, is_broken_pipe, print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
     from typing import NoReturn
 
@@ -154,14 +155,25 @@ def build_parser(words: list[str]) -> argparse.ArgumentParser:
             name, help=COMMANDS[name], formatter_class=_HelpFormatter, allow_abbrev=False
         )
         if chosen:
-            load_command(name).add_arguments(subparser)
+            command = load_command(name)
+            command.add_arguments(subparser)
+            report = getattr(command, "report_usage_error", None)
+            parser.report_error = subparser.report_error = report and partial(report, words)
     return parser
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose messages contain no control characters: an argument may be a file's name."""
+    """A parser whose messages contain no control characters: an argument may be a file's name.
+
+    A command can also report them in its own format.
+    """
+
+    report_error: Callable[[str], None] | None = None
 
     def error(self, message: str) -> NoReturn:
+        """Report wrong usage, and exit with status 2."""
+        if self.report_error:
+            self.report_error(message)
         super().error(escape(message))
 
 

@@ -12,7 +12,7 @@ from .output import print_error, to_json
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from ..doctor import Diagnosis, Finding
 
@@ -49,6 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, ("text", "json"), "text", "text (default), or json: all findings as one object"
     )
     parser.add_argument("--json", action="store_true", help="the same as -o json")
+    stored = parser.add_mutually_exclusive_group()
+    stored.add_argument(
+        "--save", metavar="FILE", help="also write the observed facts to a file, for --facts"
+    )
+    stored.add_argument(
+        "--facts",
+        metavar="FILE",
+        help="diagnose the machine whose facts --save wrote; the flags that select an identity, a "
+        "resource or a source are those of that machine",
+    )
     parser.add_argument("--short-ids", action="store_true", help="abbreviate GUIDs")
     parser.add_argument(
         "--all", action="store_true", help="also show skipped checks, and all evidence"
@@ -67,32 +77,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def report_usage_error(words: list[str], message: str) -> None:
+    """Print wrong usage as JSON if the command line requests JSON."""
+    outputs = {"json", "--json", "-ojson", "-o=json", "--output=json"}
+    if outputs.intersection(words):
+        _print_error_document(message)
+
+
 def run(args: argparse.Namespace) -> int:
-    """Print the diagnosis; return the exit status."""
-    if args.list:
-        from ..doctor._catalog.checks import list_checks
+    """Print the diagnosis, or the list or explanation of checks; return the exit status."""
+    from ..doctor._catalog.lookup import check_number, explain_check, list_checks
 
-        print("\n".join(list_checks()))
-        return 0
-    if args.explain:
-        from ..doctor._catalog.checks import explain_check
-
-        print(explain_check(args.explain))
-        return 0
-    from ..doctor import diagnose
-    from ..doctor._catalog.checks import check_number
-
-    as_json = args.json or args.output == "json"
-    resource, scope = _target(args)
     try:
+        if args.list or args.explain:
+            print(explain_check(args.explain) if args.explain else "\n".join(list_checks()))
+            return 0
         number = check_number(args.check) if args.check else ""
-        diagnosis = diagnose(resource, scope=scope, **credential_options(args))
-        diagnosis = diagnosis.only(number) if number else diagnosis
+        return _report_diagnosis(args, _diagnose(args), number)
     except (OSError, ValueError) as error:
-        return _could_not_run(error, as_json=as_json)
+        return _could_not_run(error, as_json=_is_json(args))
+
+
+def _is_json(args: argparse.Namespace) -> bool:
+    return bool(args.json or args.output == "json")
+
+
+def _diagnose(args: argparse.Namespace) -> Diagnosis:
+    from ..doctor._facts.gather import collect_facts
+    from ..doctor._facts.saved import load_facts, save_facts
+    from ..doctor.diagnosis import run_checks
+
+    if args.facts:
+        return run_checks(load_facts(args.facts))
+    resource, scope = _target(args)
+    facts = collect_facts(resource, scope=scope, **credential_options(args))
+    if args.save:
+        save_facts(facts, args.save)
+    return run_checks(facts)
+
+
+def _report_diagnosis(args: argparse.Namespace, diagnosis: Diagnosis, number: str) -> int:
+    diagnosis = diagnosis.only(number) if number else diagnosis
     if args.short_ids:
         diagnosis = diagnosis.shortened()
-    if as_json:
+    if _is_json(args):
         print(to_json(diagnosis.document()))
     else:
         shown = _SHOWN[args.all or bool(number)] | (_HEALTHY if args.verbose else set())
@@ -111,11 +139,15 @@ def _target(args: argparse.Namespace) -> tuple[str | None, str | None]:
 def _could_not_run(error: OSError | ValueError, *, as_json: bool) -> int:
     text = getattr(error, "strerror", None) or str(error)
     if as_json:
-        from ..doctor import SCHEMA
-
-        print(to_json({"schema": SCHEMA, "status": "error", "error": text}))
+        _print_error_document(text)
     print_error(f"the doctor cannot run: {text}")
     return _COULD_NOT_RUN
+
+
+def _print_error_document(text: str) -> None:
+    from ..doctor import SCHEMA
+
+    print(to_json({"schema": SCHEMA, "status": "error", "error": text}))
 
 
 def _report(diagnosis: Diagnosis, shown: Collection[str]) -> list[str]:
@@ -127,17 +159,28 @@ def _report(diagnosis: Diagnosis, shown: Collection[str]) -> list[str]:
     if diagnosis.status == "ok":
         lines.append("  if a resource returns 401 or 403: imds-identity doctor --explain II062")
     lines.append("")
-    for finding in diagnosis.findings:
-        if finding.status in shown:
+    visible = [finding for finding in diagnosis.findings if finding.status in shown]
+    is_short = not set(shown) >= _HEALTHY
+    groups = [("", visible)] if is_short else _by_category(visible)
+    for category, findings in groups:
+        lines += [f"{category}: {_numbers(findings)}"] if category else []
+        for finding in findings:
             is_cause, show_all = finding is cause, "skipped" in shown
             lines += _finding_lines(finding, is_cause=is_cause, show_all=show_all)
-    return lines + ([] if set(shown) >= _HEALTHY else [_summary(diagnosis)])
+    applying = [finding for finding in diagnosis.findings if finding.status != "skipped"]
+    return lines + ([f"checks: {_numbers(applying)} (-v lists them)"] if is_short else [])
 
 
-def _summary(diagnosis: Diagnosis) -> str:
-    statuses: list[str] = [finding.status for finding in diagnosis.findings]
-    numbers = ", ".join(f"{statuses.count(status)} {status}" for status in _COLORS)
-    return f"checks: {numbers} (-v lists them)"
+def _by_category(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+    """Return the findings of each category; the categories are in the order of the IDs."""
+    names = dict.fromkeys(each.category for each in sorted(findings, key=lambda each: each.id))
+    return [(name, [each for each in findings if each.category == name]) for name in names]
+
+
+def _numbers(findings: Sequence[Finding]) -> str:
+    statuses: list[str] = [finding.status for finding in findings]
+    counts = ((statuses.count(status), status) for status in (*_COLORS, "skipped"))
+    return ", ".join(f"{number} {status}" for number, status in counts if number)
 
 
 def _finding_lines(finding: Finding, *, is_cause: bool, show_all: bool) -> list[str]:

@@ -53,16 +53,15 @@ def diagnose(
 
     https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
     """
-    from .._core.identity import parse_identity
-    from ._facts.gather import gather_facts
+    from ._facts.gather import collect_facts
     from .diagnosis import run_checks
 
-    if resource is not None and scope is not None:
-        raise ValueError("pass either resource or scope, not both")
-    facts = gather_facts(
-        resource or scope,
-        parse_identity(client_id=client_id, object_id=object_id, resource_id=resource_id),
-        is_scope=scope is not None,
+    facts = collect_facts(
+        resource,
+        scope=scope,
+        client_id=client_id,
+        object_id=object_id,
+        resource_id=resource_id,
         source=source,
         arc_tokens_directory=arc_tokens_directory,
         cache=cache,

@@ -9,6 +9,7 @@ from .._core.failure import sanitize
 from .._version import __version__
 from . import arc, cache, connection, host, identity, network, service, source, token, workload
 from ._catalog.checks import CATALOG
+from ._catalog.lookup import category_of, page_of
 from .finding import Finding, unknown
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ def _run_check(number: str, check: Callable[[Facts], Verdict], facts: Facts) -> 
         # `finding.argument` for each value.
         verdict.remedy,
         entry.link,
+        category_of(number),
+        page_of(number),
     )
 
 

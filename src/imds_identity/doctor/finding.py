@@ -34,6 +34,8 @@ class Finding(NamedTuple):
         meaning: The conclusion: the likely cause of a failure.
         remedy: The command or the change that fixes it.
         link: A page with more information.
+        category: The group of checks that it belongs to, such as ``network``.
+        page: The check's description in this package's documentation.
     """
 
     id: str
@@ -44,6 +46,8 @@ class Finding(NamedTuple):
     meaning: str
     remedy: str
     link: str
+    category: str
+    page: str
 
 
 class ArgumentKind(NamedTuple):

@@ -16,8 +16,8 @@ _FAQ = (
 _ARC = "https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authentication"
 _AGENT = "https://learn.microsoft.com/azure/azure-arc/servers/troubleshoot-agent-onboard"
 _WORKLOAD = "https://learn.microsoft.com/azure/aks/workload-identity-overview"
-_CODES = "https://learn.microsoft.com/entra/identity-platform/reference-error-codes"
-_VAULT = "https://learn.microsoft.com/azure/key-vault/general/common-error-codes"
+CODES_LINK = "https://learn.microsoft.com/entra/identity-platform/reference-error-codes"
+VAULT_LINK = "https://learn.microsoft.com/azure/key-vault/general/common-error-codes"
 
 
 class CatalogEntry(NamedTuple):
@@ -64,7 +64,7 @@ CATALOG = {
         "A scope was sent as the resource: it ends with /.default or with the name of a "
         "permission.",
         "The response contains AADSTS500011 or invalid_resource.",
-        "Use the resource alone, such as https://vault.azure.net.", _CODES,
+        "Use the resource alone, such as https://vault.azure.net.", CODES_LINK,
     ),
     "II006": CatalogEntry(
         "EnvironmentCredential", "AZURE_CLIENT_SECRET and AZURE_CLIENT_CERTIFICATE_PATH",
@@ -241,7 +241,7 @@ CATALOG = {
         "Microsoft Entra ID error code", "an AADSTS code in the response",
         "Microsoft Entra ID refused the metadata service's request.",
         "The code; --explain CODE explains it.",
-        "The remedy for that code.", _CODES,
+        "The remedy for that code.", CODES_LINK,
     ),
     "II061": CatalogEntry(
         "token request", "the complete token request",
@@ -255,7 +255,8 @@ CATALOG = {
         "roles, an access policy or a firewall.",
         "AKV10022 (audience), AKV10032 (tenant), ForbiddenByRbac, ForbiddenByPolicy, "
         "ForbiddenByFirewall in the resource's response.",
-        "az role assignment create --assignee OBJECT_ID --role ROLE --scope RESOURCE_ID", _VAULT,
+        "az role assignment create --assignee OBJECT_ID --role ROLE --scope RESOURCE_ID",
+        VAULT_LINK,
     ),
     "II070": CatalogEntry(
         "clock", "this machine's time and the Date headers of the responses",
@@ -294,37 +295,3 @@ CATALOG = {
         "pip install --upgrade imds-identity", _TOKEN,
     ),
 }  # fmt: skip
-
-
-def list_checks() -> list[str]:
-    """Return one line for each check."""
-    return [f"{number} {entry.title}: {entry.looked_at}" for number, entry in CATALOG.items()]
-
-
-def check_number(name: str) -> str:
-    """Return the ID of a check, in upper case; raise ValueError if there is none."""
-    number = name.strip().upper()
-    if number not in CATALOG:
-        raise ValueError(f"unknown check {name!r}: imds-identity doctor --list shows all checks")
-    return number
-
-
-def explain_check(name: str) -> str:
-    """Return the explanation of a check or an error code, in upper or lower case."""
-    from .codes import CODES
-
-    number = name.strip().upper()
-    if number in CATALOG:
-        entry = CATALOG[number]
-        return (
-            f"{number}: {entry.title}\n\nLooks at  {entry.looked_at}.\nCause     {entry.cause}\n"
-            f"Evidence  {entry.evidence}\nRemedy    {entry.remedy}\nSee       {entry.link}"
-        )
-    if number in CODES:
-        code = CODES[number]
-        link = _VAULT if number.startswith("AKV") else _CODES
-        return f"{number}\n\nCause     {code.meaning}.\nRemedy    {code.remedy}\nSee       {link}"
-    raise ValueError(
-        f"unknown check or code {name!r}: the checks are II001 to {max(CATALOG)}, the codes "
-        f"{', '.join(CODES)}"
-    )

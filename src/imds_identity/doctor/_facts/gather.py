@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..._core.failure import Failure
+from ..._core.identity import parse_identity
 from ..._core.scope import resource_of
 from ..._platform import proxy_agent
 from ..._platform.clock import SYSTEM_CLOCK
@@ -32,19 +33,24 @@ if TYPE_CHECKING:
 DEFAULT_RESOURCE = "https://management.azure.com/"
 
 
-def gather_facts(
-    resource: str | None,
-    identity: Identity,
+def collect_facts(
+    resource: str | None = None,
     *,
-    is_scope: bool,
-    source: str | None,
-    arc_tokens_directory: str | os.PathLike[str] | None,
-    cache: bool | str | os.PathLike[str] | None,
+    scope: str | None = None,
+    client_id: str | None = None,
+    object_id: str | None = None,
+    resource_id: str | None = None,
+    source: str | None = None,
+    arc_tokens_directory: str | os.PathLike[str] | None = None,
+    cache: bool | str | os.PathLike[str] | None = None,
 ) -> Facts:
     """Return the facts; the parameters are those of `imds_identity.doctor.diagnose`."""
+    if resource is not None and scope is not None:
+        raise ValueError("pass either resource or scope, not both")
+    identity = parse_identity(client_id=client_id, object_id=object_id, resource_id=resource_id)
     environment = Environment()
     token_source = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
-    resource = resource or DEFAULT_RESOURCE
+    resource = resource or scope or DEFAULT_RESOURCE
     system, known_firmware = gather_system(SYSTEM_CLOCK, environment), firmware()
     facts = Facts(
         resource,
@@ -53,7 +59,7 @@ def gather_facts(
         explain(source, environment=environment),
         environment,
         known_firmware,
-        is_scope,
+        is_scope=scope is not None,
         cache=gather_cache(cache, token_source, environment),
         system=system,
         hosting=gather_hosting(environment, known_firmware, system.platform),

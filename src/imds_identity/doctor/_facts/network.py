@@ -72,11 +72,11 @@ def proxy_for(environment: Environment, endpoint: str) -> Proxy | None:
             exempt = environment["no_proxy"] or environment["NO_PROXY"]
             if bypasses_proxy(parts.hostname or "", exempt):
                 return None
-            return Proxy(name, _server(environment[name]))
+            return Proxy(name, proxy_server(environment[name]))
     return None
 
 
-def _server(url: str) -> str:
+def proxy_server(url: str) -> str:
     """Return the host and the port in a proxy's URL, without user and password."""
     return (url if "://" in url else f"//{url}").partition("//")[2].rpartition("@")[2].strip("/")
 
