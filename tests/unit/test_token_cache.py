@@ -858,6 +858,40 @@ def test_waiters_get_a_token_that_could_not_be_stored(
         assert done.value.value is token
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_signal_handler_that_interrupts_its_thread_inside_a_lock_fetches_itself(
+    clock: FakeClock, *, fails: bool
+) -> None:
+    """The threads that it would wait for need the lock. A finalizer can be in the same position."""
+    threads: list[Callable[[], object]] = []
+    fetched: list[Token] = []
+
+    def start(run: Callable[[], object], *, blocks: bool) -> None:
+        threads.append(run)
+
+    token_cache = TokenCache(clock, lambda: 0.5, start)
+    entry = token_cache.entry(KEY)
+
+    def fetch() -> Token:
+        if fails:
+            raise Refused("denied")
+        fetched.append(new_token(clock))
+        return fetched[-1]
+
+    def handle_signal() -> Token:
+        return token_cache.get(entry, fetch)
+
+    if fails:
+        with pytest.raises(Refused, match="denied"):
+            token_cache._lock.run(handle_signal)
+        return
+    assert token_cache._lock.run(handle_signal) is fetched[0]
+    next(token_cache.flights(entry, fetch, None))
+    for run in threads:
+        run()
+    assert fetched[1:] == [entry.token]
+
+
 def test_interrupted_is_not_a_failure() -> None:
     assert not issubclass(Interrupted, Failure)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol, TypeVar
+    from typing import Any, Protocol, TypeVar
 
     T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class ForkAwareLock:
 
     def __init__(self) -> None:
         self._locks = {os.getpid(): threading.RLock()}
+        _all_locks.add(self)
 
     def run(self, work: Callable[..., T], *args: object, **kwargs: object) -> T:
         """Return ``work(*args, **kwargs)``, called while the lock is held."""
@@ -54,3 +56,19 @@ class ForkAwareLock:
         # setdefault: two threads of a child that start together get the same lock.
         lock = self._locks.get(process) or self._locks.setdefault(process, threading.RLock())
         return locked(lock, work, *args, **kwargs)
+
+    def is_held(self) -> bool:
+        """Return whether this thread holds the lock."""
+        lock: Any = self._locks.get(os.getpid())
+        return lock is not None and bool(lock._is_owned())
+
+
+def holds_lock() -> bool:
+    """Return whether this thread holds any lock.
+
+    If so, code that waits for other threads has interrupted it: a signal handler or a finalizer.
+    """
+    return any(lock.is_held() for lock in list(_all_locks))
+
+
+_all_locks: weakref.WeakSet[ForkAwareLock] = weakref.WeakSet()

@@ -83,7 +83,7 @@ class TokenCache:
         self.checks = BackgroundChecks(clock, self.start)
         self._pool = FetchPool(clock, self.start)
         self._entries = Entries(clock)
-        # Reentrant: a signal handler or a finalizer may request a token anywhere.
+        # A signal handler or a finalizer may request a token anywhere: see `Flight.wait`.
         self._lock = ForkAwareLock()
         _token_caches.add(self)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from .._core.failure import Failure, Reason, Refused
 from .._core.freshness import State, decide
+from .._platform.locks import holds_lock
 from .._platform.threads import start_thread
 from .._shared_cache.lease import LONGEST_LEASE_SECONDS
 
@@ -215,12 +216,25 @@ class Flight:
             self._callbacks.remove(callback)
 
     def wait(self, seconds: float) -> None:
-        """Wait for the outcome, for ``seconds`` at most."""
+        """Wait for the outcome, for ``seconds`` at most.
+
+        A thread that holds a lock must not wait for threads that need it: it fetches the token.
+        """
+        if holds_lock():
+            self._fetch_in_this_thread()
+            return
         done = threading.Lock()
         done.acquire()
         self.add_done_callback(done.release)
         done.acquire(timeout=seconds)
         self.remove_done_callback(done.release)
+
+    def _fetch_in_this_thread(self) -> None:
+        self.started = True
+        try:
+            self.complete(self.fetch())
+        except Failure as error:
+            self.complete(error.with_traceback(None))
 
     def _call_back(self) -> None:
         # pop is atomic: another thread that is in here at the same time calls the other callbacks.
