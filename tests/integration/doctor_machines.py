@@ -34,7 +34,7 @@ AGENT_PORT = 40342
 CERTIFICATE_DIRECTORY = Path("/var/opt/azcmagent/certs")
 
 
-def diagnosis(**selector: str) -> dict[str, Any]:
+def diagnosis(**selector: Any) -> dict[str, Any]:
     if sys.argv[2:] == ["screen"]:
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in selector.items()]
         main(["doctor", "--resource", VAULT, "--short-ids", *flags])

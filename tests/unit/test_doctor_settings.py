@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from doctor_facts import ISSUED, WORKLOAD, cause, facts, finding, refused
+from doctor_facts import ISSUED, TOKEN, WORKLOAD, cause, facts, finding, refused
 from doctor_rewording import WORDINGS, reword
 from imds_identity._core.failure import Reason, Refused, Unavailable
 from imds_identity._http.exchange import ErrorKind
+from imds_identity._http.messages import RELAYED_BY_AZURE
 from imds_identity.doctor._facts.facts import Hosting, HostKind, Pod, ServiceProbe, System, Tls
 from imds_identity.doctor.diagnosis import run_checks
 from imds_identity.metadata._services import suggested_resource
@@ -137,3 +138,24 @@ def test_unknown_machine_may_be_elsewhere() -> None:
     lost = ServiceProbe(connect_error="text", connect_kind=ErrorKind.TIMEOUT)
     assert run_checks(facts(probe=lost)).headline.endswith("or this is not an Azure VM")
     assert ISSUED.claims
+
+
+@pytest.mark.parametrize(
+    ("agent", "enforced", "relayed", "seen"),
+    [
+        (True, True, True, "enforces the VM's access rules"),
+        (True, False, True, "relays requests: it audits them, or the VM's access rules allow"),
+        (False, False, True, "relays requests: it audits them, or the VM's access rules allow"),
+        (True, False, False, "is installed, and requests do not pass through it"),
+        (False, False, False, "no guest proxy agent"),
+    ],
+)
+def test_state_of_the_guest_proxy_agent(
+    agent: bool, enforced: bool, relayed: bool, seen: str
+) -> None:
+    headers = {RELAYED_BY_AZURE: "value"} if relayed else {}
+    probe = ISSUED._replace(requests=(TOKEN._replace(headers=headers),))
+    known = facts(probe=probe, has_proxy_agent=agent, has_enforced_rules=enforced)
+    found = finding(run_checks(known), "II029")
+    assert found.status == ("ok" if agent or relayed else "skipped")
+    assert seen in found.seen

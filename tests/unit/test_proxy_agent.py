@@ -37,7 +37,7 @@ def status_document(state: object) -> dict[str, Any]:
 def status_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The agent's status file, which does not exist yet."""
     path = tmp_path / "status.json"
-    monkeypatch.setattr(proxy_agent, "_STATUS", str(path))
+    monkeypatch.setattr(proxy_agent, "STATUS", str(path))
     return path
 
 

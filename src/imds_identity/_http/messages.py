@@ -27,6 +27,8 @@ REQUEST_SECONDS = 12.0
 """Timeout of a whole request, from resolving the name to the last byte of the response."""
 MAX_BODY = 256 * 1024
 """Bytes of a response's body. A token response has about two thousand."""
+RELAYED_BY_AZURE = "x-ms-azure-host-authorization"
+"""A header of responses that Azure's guest proxy agent relayed."""
 # OAuth 2 uses the first two, other Azure services the last two.
 _ERROR_FIELDS = ("error", "error_description", "code", "message")
 _SERVICE_CODE = r"\bAADSTS[0-9]{4,7}\b"
@@ -251,7 +253,7 @@ class Response:
     @property
     def is_relayed_by_azure(self) -> bool:
         """Whether Azure's guest proxy agent relayed it from the host of the VM."""
-        return "x-ms-azure-host-authorization" in self.headers
+        return RELAYED_BY_AZURE in self.headers
 
     @property
     def may_be_denial(self) -> bool:

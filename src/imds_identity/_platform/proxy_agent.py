@@ -12,7 +12,7 @@ import sys
 
 _WINDOWS = sys.platform == "win32"
 _PROGRAM = r"C:\WindowsAzure\ProxyAgent" if _WINDOWS else "/usr/sbin/azure-proxy-agent"
-_STATUS = (
+STATUS = (
     r"C:\WindowsAzure\ProxyAgent\Logs\status.json"
     if _WINDOWS
     else "/var/log/azure-proxy-agent/status.json"
@@ -34,7 +34,7 @@ def is_enforcing() -> bool:
     Only root and administrators can read the file.
     """
     try:
-        with open(_STATUS, "rb") as file:
+        with open(STATUS, "rb") as file:
             document = json.loads(file.read(_MAX_STATUS))
         state = document["proxyAgentStatus"]["keyLatchStatus"]["states"]["secureChannelState"]
         state = " ".join(state.lower().split())

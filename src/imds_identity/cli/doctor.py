@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, ("text", "json"), "text", "text (default), or json: all findings as one object"
     )
     parser.add_argument("--json", action="store_true", help="the same as -o json")
+    parser.add_argument(
+        "--network",
+        action="store_true",
+        help="also connect to Microsoft Entra ID, Azure Resource Manager and the services of the "
+        "Azure Arc agent, through the proxy if there is one; no request is sent there",
+    )
     stored = parser.add_mutually_exclusive_group()
     stored.add_argument(
         "--save", metavar="FILE", help="also write the observed facts to a file, for --facts"
@@ -110,7 +116,7 @@ def _diagnose(args: argparse.Namespace) -> Diagnosis:
     if args.facts:
         return run_checks(load_facts(args.facts))
     resource, scope = _target(args)
-    facts = collect_facts(resource, scope=scope, **credential_options(args))
+    facts = collect_facts(resource, scope=scope, network=args.network, **credential_options(args))
     if args.save:
         save_facts(facts, args.save)
     return run_checks(facts)

@@ -29,6 +29,7 @@ def diagnose(
     source: str | None = None,
     arc_tokens_directory: str | os.PathLike[str] | None = None,
     cache: bool | str | os.PathLike[str] | None = None,
+    network: bool = False,
 ) -> Diagnosis:
     """Diagnose why this process cannot acquire a token. It takes less than five seconds.
 
@@ -44,6 +45,8 @@ def diagnose(
         source: ``imds`` or ``arc``, to skip the detection of the token source.
         arc_tokens_directory: The directory of the Azure Arc agent's key files, if not the default.
         cache: The directory of the shared token cache; ``off`` or False for none.
+        network: Also connect to Microsoft Entra ID, Azure Resource Manager and the services of the
+            Azure Arc agent, through the proxy if there is one. No request is sent there.
 
     Returns:
         The findings. If some of them are failures, the first failure is the most likely cause.
@@ -65,5 +68,6 @@ def diagnose(
         source=source,
         arc_tokens_directory=arc_tokens_directory,
         cache=cache,
+        network=network,
     )
     return run_checks(facts)

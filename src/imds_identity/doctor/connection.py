@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .._core.failure import Reason, sanitize
-from .._core.source import IMDS
+from .._core.source import ARC, IMDS
 from .._http.exchange import ErrorKind
 from .._sources.app_hosts.service_fabric import SERVICE_FABRIC
 from .._sources.token_proxy import CA_VARIABLES
@@ -126,6 +126,27 @@ def _find_firewall(facts: Facts, server: str) -> str:
 def _from_container(facts: Facts) -> str:
     container = facts.system.container
     return f" from this {container} container" if container else ""
+
+
+def check_egress(facts: Facts) -> Verdict:
+    """Check that this machine reaches the services on the internet that tokens depend on."""
+    if facts.egress is None:
+        return skipped("--network was not requested")
+    failed = [each for each in facts.egress if each.error]
+    seen = "; ".join(f"{each.host}: {each.error or 'connected'}" for each in facts.egress)
+    if not failed:
+        return ok(seen)
+    hosts = ", ".join(each.host for each in failed)
+    proxy = f" through the proxy in {failed[0].proxy}" if failed[0].proxy else ""
+    server = argument(failed[0].host, HOST)
+    remedy = f"curl -sv https://{server} # allow it in the firewall, or correct HTTPS_PROXY"
+    if facts.source.name == ARC:
+        remedy = "azcmagent check # the agent's own proxy: azcmagent config get proxy.url"
+    needs_it = facts.source.name == ARC or not facts.source.is_per_machine
+    problem = failure if needs_it and facts.probe.claims is None else warning
+    return problem(
+        seen, f"this machine cannot connect to {hosts}{proxy}: {failed[0].error}", remedy
+    )
 
 
 def check_certificate(facts: Facts) -> Verdict:

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from .._core.failure import Reason, sanitize
 from .._core.source import IMDS
+from .._http.messages import RELAYED_BY_AZURE
+from .._platform import proxy_agent
 from .finding import Verdict, failure, ok, skipped, unknown
 from .host import FEDERATE, OR_ARC, restart_command, vm_command
 
@@ -47,6 +49,24 @@ def check_responder(facts: Facts) -> Verdict:
     if probe.metadata is not None and probe.metadata.status:
         return unknown(_describe(probe.metadata))
     return skipped("there was no response")
+
+
+def check_metadata_security(facts: Facts) -> Verdict:
+    """Show whether Azure's guest proxy agent audits requests or enforces access rules."""
+    probe = facts.probe
+    is_relayed = any(RELAYED_BY_AZURE in request.headers for request in probe.requests)
+    if not facts.has_proxy_agent and not is_relayed:
+        return skipped("this machine has no guest proxy agent")
+    if probe.failure is not None and probe.failure.reason is Reason.METADATA_SECURITY:
+        return ok("the guest proxy agent responded in place of the service")
+    if facts.has_enforced_rules:
+        return ok("the guest proxy agent enforces the VM's access rules, and they allow this user")
+    if is_relayed:
+        return ok(
+            "the guest proxy agent relays requests: it audits them, or the VM's access rules allow "
+            f"this user (root: sudo cat {proxy_agent.STATUS})"
+        )
+    return ok("the guest proxy agent is installed, and requests do not pass through it")
 
 
 def _security_denial(facts: Facts) -> Verdict:

@@ -15,6 +15,7 @@ _FAQ = (
 )
 _ARC = "https://learn.microsoft.com/azure/azure-arc/servers/managed-identity-authentication"
 _AGENT = "https://learn.microsoft.com/azure/azure-arc/servers/troubleshoot-agent-onboard"
+_NETWORK = "https://learn.microsoft.com/azure/azure-arc/servers/network-requirements"
 _WORKLOAD = "https://learn.microsoft.com/azure/aks/workload-identity-overview"
 CODES_LINK = "https://learn.microsoft.com/entra/identity-platform/reference-error-codes"
 VAULT_LINK = "https://learn.microsoft.com/azure/key-vault/general/common-error-codes"
@@ -159,6 +160,18 @@ CATALOG = {
         "server responds.",
         "curl -v https://login.microsoftonline.com shows the issuer.",
         "export REQUESTS_CA_BUNDLE=FILE, with that issuer's certificate in FILE.", _WORKLOAD,
+    ),
+    "II028": CatalogEntry(
+        "internet", "with --network: TLS connections to Microsoft's services, and the proxy",
+        "A firewall or a proxy blocks services that Microsoft Entra ID's tokens depend on.",
+        "azcmagent check; curl -v https://login.microsoftonline.com",
+        "Allow the hosts on port 443, or set the proxy.", _NETWORK,
+    ),
+    "II029": CatalogEntry(
+        "Metadata Security Protocol", "Azure's guest proxy agent, its status, and its header",
+        "None: this shows whether the VM's access rules apply to requests.",
+        "az vm show --query securityProfile.proxyAgentSettings",
+        "Allow the user and the program in the VM's access rules.", _VM,
     ),
     "II030": CatalogEntry(
         "Azure Arc agent", "the agent's program, and its port",

@@ -92,6 +92,15 @@ class Tls(NamedTuple):
     bundle_problem: str = ""  # why the file in REQUESTS_CA_BUNDLE cannot be read
 
 
+class EgressProbe(NamedTuple):
+    """A connection to a server on the internet."""
+
+    host: str
+    error: str = ""  # empty if the connection was made
+    kind: ErrorKind = ErrorKind.OTHER
+    proxy: str = ""  # the variable that names the proxy, if there is one
+
+
 class Agent(NamedTuple):
     """The Azure Arc agent on this machine."""
 
@@ -210,4 +219,6 @@ class Facts(NamedTuple):
     system: System = System()
     hosting: Hosting = Hosting()
     pod: Pod = Pod()
+    egress: tuple[EgressProbe, ...] | None = None  # None if they were not requested
     has_proxy_agent: bool = False  # Azure's guest proxy agent, which intercepts requests to IMDS
+    has_enforced_rules: bool = False  # that agent enforces access rules; only root can read it

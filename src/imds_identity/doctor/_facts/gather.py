@@ -16,6 +16,7 @@ from ..._sources.firmware import firmware
 from ..._sources.registry import detect
 from ..._sources.workload_identity import WorkloadSource
 from .agent import gather_agent
+from .egress import EgressProbes, hosts_for
 from .facts import Agent, Facts, ServiceProbe, Tls, WorkloadToken
 from .hosting import gather_hosting
 from .network import gather_network
@@ -43,6 +44,7 @@ def collect_facts(
     source: str | None = None,
     arc_tokens_directory: str | os.PathLike[str] | None = None,
     cache: bool | str | os.PathLike[str] | None = None,
+    network: bool = False,
 ) -> Facts:
     """Return the facts; the parameters are those of `imds_identity.doctor.diagnose`."""
     if resource is not None and scope is not None:
@@ -65,12 +67,17 @@ def collect_facts(
         hosting=gather_hosting(environment, known_firmware, system.platform),
         pod=read_pod(environment["AZURE_FEDERATED_TOKEN_FILE"]),
         has_proxy_agent=proxy_agent.is_visible(),
+        has_enforced_rules=proxy_agent.is_enforcing(),
     )
+    hosts = hosts_for(token_source, environment) if network else ()
+    probes = EgressProbes(hosts, environment, SYSTEM_CLOCK)
     try:
         token_source.check()
     except Failure as failure:
-        return facts._replace(endpoint_problem=failure.problem)
-    return _add_service_facts(facts, token_source, identity, resource_of((resource,)))
+        facts = facts._replace(endpoint_problem=failure.problem)
+    else:
+        facts = _add_service_facts(facts, token_source, identity, resource_of((resource,)))
+    return facts._replace(egress=probes.results()) if network else facts
 
 
 def _add_service_facts(

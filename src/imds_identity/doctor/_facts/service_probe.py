@@ -17,7 +17,7 @@ from ..._core.token_request import TokenRequest
 from ..._http.connection import kind_of
 from ..._http.dates import http_date
 from ..._http.exchange import ConnectFailed, ErrorKind, TransportError
-from ..._http.messages import Request, Response
+from ..._http.messages import RELAYED_BY_AZURE, Request, Response
 from ..._http.retry_options import RetryOptions
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender
@@ -45,6 +45,7 @@ _METADATA_QUERY = "?api-version=2020-06-01"
 _RECORDED_HEADERS = (
     "connection", "content-type", "date", "location", "metadata-flavor", "proxy-authenticate",
     "retry-after", "server", "via", "www-authenticate", "x-cache", "x-envoy-upstream-service-time",
+    RELAYED_BY_AZURE,
 )  # fmt: skip
 
 

@@ -15,9 +15,12 @@ from .service_probe import host_and_port
 if TYPE_CHECKING:
     from ..._platform.environment import Environment
     from ..._sources.host import TokenSource
+    from .network import Proxy
 
 _SECONDS = 1.0
 _DEFAULT_PORT = 443
+ERRORS = (OSError, ValueError, http.client.HTTPException)
+"""The exceptions of a connection that fails."""
 
 
 def gather_tls(source: TokenSource, environment: Environment, failure: Failure) -> Tls:
@@ -28,24 +31,36 @@ def gather_tls(source: TokenSource, environment: Environment, failure: Failure) 
     return Tls(issuer, _bundle_problem(environment["REQUESTS_CA_BUNDLE"]))
 
 
+def connect_tls(
+    host: str, port: int, proxy: Proxy | None, context: ssl.SSLContext, seconds: float
+) -> http.client.HTTPSConnection:
+    """Return a connection to ``host``, on which nothing was sent; raise one of `ERRORS`."""
+    server = urlsplit(f"//{proxy.server}") if proxy else None
+    address = (server.hostname or "", server.port or _DEFAULT_PORT) if server else (host, port)
+    connection = http.client.HTTPSConnection(*address, timeout=seconds, context=context)
+    if server:
+        connection.set_tunnel(host, port)
+    try:
+        connection.connect()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def _issuer(source: TokenSource, environment: Environment) -> str:
     """Return the issuer, from a handshake without verification, in which nothing is sent."""
     host, port = host_and_port(source)
-    proxy = proxy_for(environment, source.endpoint)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    proxy = proxy_for(environment, source.endpoint)
     try:
-        server = urlsplit(f"//{proxy.server}") if proxy else None
-        address = (server.hostname or "", server.port or _DEFAULT_PORT) if server else (host, port)
-        connection = http.client.HTTPSConnection(*address, timeout=_SECONDS, context=context)
-        if server:
-            connection.set_tunnel(host, port)
+        connection = connect_tls(host, port, proxy, context, _SECONDS)
         try:
-            connection.connect()
             return _issuer_in(connection.sock.getpeercert(binary_form=True) or b"")
         finally:
             connection.close()
-    except (OSError, ValueError, http.client.HTTPException):
+    except ERRORS:
         return ""
 
 
