@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 import requests
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
+from azure.core.pipeline.policies import AsyncHTTPPolicy, HTTPPolicy, SansIOHTTPPolicy
 from azure.core.pipeline.transport import (
     AioHttpTransport,
     AsyncHttpTransport,
@@ -326,6 +327,43 @@ def test_custom_transport_with_a_proxy_or_password_is_rejected(
                 aio.ManagedIdentityCredential(transport=CustomAioHttpTransport(session=session))
 
     asyncio.run(main())
+
+
+def policy_with(**methods: Any) -> SansIOHTTPPolicy[Any, Any]:
+    return type("SomePolicy", (SansIOHTTPPolicy,), methods)()  # type: ignore[no-any-return]
+
+
+async def awaited_method(*_: Any) -> None:
+    """A method of an async policy."""
+
+
+class SyncPolicy(HTTPPolicy[Any, Any]):
+    def send(self, request: Any) -> Any: ...
+
+
+class AsyncPolicy(AsyncHTTPPolicy[Any, Any]):
+    async def send(self, request: Any) -> Any: ...
+
+
+@pytest.mark.parametrize("as_sequence", [lambda policy: policy, lambda policy: (policy,)])
+@pytest.mark.parametrize(
+    ("policy", "on_loop", "in_thread"),
+    [
+        (SyncPolicy(), False, True),
+        (AsyncPolicy(), True, False),
+        (policy_with(), True, True),
+        (policy_with(on_request=awaited_method), True, False),
+        (policy_with(on_response=awaited_method), True, False),
+    ],
+)
+def test_policy_must_be_of_the_kind_of_the_transport(
+    policy: object, on_loop: bool, in_thread: bool, as_sequence: Callable[[object], object]
+) -> None:
+    policies = Policies({}, {"policies": as_sequence(policy)})
+    assert policies.need_loop is not in_thread
+    for is_allowed, is_on_loop in ((on_loop, True), (in_thread, False)):
+        with nullcontext() if is_allowed else pytest.raises(TypeError, match="Policy is a"):
+            policies.check(on_loop=is_on_loop)
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)

@@ -199,6 +199,22 @@ def test_token_fetched_for_claims_is_reused_for_a_limited_time(
     )
 
 
+def test_due_token_that_answers_a_challenge_is_not_refreshed(
+    token_cache: TokenCache, entry: CacheEntry, clock: FakeClock, background: BackgroundQueue
+) -> None:
+    """Its refresh without claims could return the refused token."""
+
+    def fetch() -> Token:
+        return new_token(clock, "for-claims", life=20)
+
+    token_cache.get(entry, fetch, claims="c")
+    clock.seconds += 12
+    [token] = run_in_threads(1, lambda: token_cache.get(entry, fetch, claims="c"))
+    assert token.value == "for-claims"
+    assert clock.now() > token.refresh_at
+    assert background.waiting == []
+
+
 def test_token_that_another_process_fetched_for_the_same_claims_is_used(
     token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:
