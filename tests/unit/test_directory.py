@@ -125,6 +125,7 @@ class TestOpenDirectory:
         (tmp_path / "cache").mkdir(mode=0o700)
         shared_cache.write(Record(KEY, new_token(clock)))
         assert shared_cache.read(KEY) == Record(KEY, new_token(clock))
+        assert shared_cache.records() == [Record(KEY, new_token(clock))]
         with shared_cache.leased("x") as lease:
             assert lease is not None
         assert os.listdir(tmp_path / "cache") == []

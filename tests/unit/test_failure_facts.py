@@ -21,8 +21,9 @@ from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
 from imds_identity._core.source import Source
 from imds_identity._core.token_request import TokenRequest
-from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed, send
+from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed, Send, send
 from imds_identity._http.messages import Request, Response
+from imds_identity._http.retry_options import RetryOptions
 from imds_identity._http.runner import ExchangeRunner
 from imds_identity._platform.environment import Environment
 from imds_identity._sources import imds, registry, token_proxy, workload
@@ -152,16 +153,26 @@ def test_failures_of_imds(outcome: Any, facts: Facts) -> None:
 
 
 AUTHORITY = "https://login.example/a-tenant"
-EXCHANGES: dict[str, Callable[[], Any]] = {
-    "imds": lambda: imds.exchange(IMDS, ENDPOINT, TOKEN_REQUEST, no_jitter),
-    "app-service": lambda: app_hosts.exchange(
-        APP_HOSTS["app-service"], ENDPOINT, TOKEN_REQUEST, no_jitter, secret=Secret("s")
+AUTH_FOR = functools.partial(KeyFileAuth, directory="/tokens")
+EXCHANGES: dict[str, Callable[..., Any]] = {
+    "imds": functools.partial(imds.exchange, IMDS, ENDPOINT, TOKEN_REQUEST, no_jitter),
+    "app-service": functools.partial(
+        app_hosts.exchange,
+        APP_HOSTS["app-service"],
+        ENDPOINT,
+        TOKEN_REQUEST,
+        no_jitter,
+        secret=Secret("s"),
     ),
-    "arc": lambda: arc.exchange(
-        ARC, ENDPOINT, TOKEN_REQUEST, no_jitter, functools.partial(KeyFileAuth, directory="/tokens")
-    ),
-    "workload-identity": lambda: workload.exchange(
-        WORKLOAD_IDENTITY, AUTHORITY, "A_VARIABLE", CLIENT, no_jitter, Secret("an-assertion")
+    "arc": functools.partial(arc.exchange, ARC, ENDPOINT, TOKEN_REQUEST, no_jitter, AUTH_FOR),
+    "workload-identity": functools.partial(
+        workload.exchange,
+        WORKLOAD_IDENTITY,
+        AUTHORITY,
+        "A_VARIABLE",
+        CLIENT,
+        no_jitter,
+        Secret("a"),
     ),
 }
 
@@ -177,6 +188,19 @@ def test_failure_keeps_what_the_service_reported(host: str, status: int) -> None
     assert caught.value.service_code == ("" if status == 429 else "AADSTS700016")
     rules = next(spec.retry_rules for spec in registry.HOSTS if spec.name == host)
     assert caught.value.retry_after == (7 if status in rules else None)
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+@pytest.mark.parametrize("host", EXCHANGES)
+def test_every_host_keeps_the_retry_options_of_the_caller(host: str, attempts: int) -> None:
+    steps = EXCHANGES[host](retry_options=RetryOptions(attempts=attempts))
+    requests = 0
+    step = next(steps)
+    with pytest.raises(Refused, match="HTTP 503"):
+        while True:
+            requests += isinstance(step, Send)
+            step = steps.send(response(503) if isinstance(step, Send) else None)
+    assert requests == attempts
 
 
 def test_selector_that_a_host_does_not_know_is_unsupported() -> None:

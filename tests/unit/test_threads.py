@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from imds_identity._platform import threads
 from imds_identity._platform.imports import run_imports
 from imds_identity._platform.threads import (
     MIN_STACK_SIZE,
@@ -24,7 +25,7 @@ from imds_identity._platform.threads import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from imds_identity.emulator import Emulator
 
@@ -127,6 +128,15 @@ def test_fork_waits_for_a_thread_that_is_about_to_end() -> None:
     assert os.listdir("/proc/self/task") == before
 
 
+def test_thread_may_start_while_the_end_of_the_interpreter_looks_at_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    states: set[Callable[[], object]] = set()
+    states.add(lambda: states.add(object))
+    monkeypatch.setattr(threads, "_states", states)
+    threads._end_in_subinterpreter()
+
+
 def test_join_all_waits_until_threads_have_ended_or_the_time_is_over() -> None:
     join_all(10)
     started, release = threading.Event(), threading.Event()
@@ -163,13 +173,13 @@ def test_program_without_memory_for_a_thread_continues(
 
 def test_imports_for_the_main_thread_run_in_another_one_first() -> None:
     """A signal handler that raises during an import would leave a module half imported."""
-    key, threads = object(), list[threading.Thread]()
+    key, ran_in = object(), list[threading.Thread]()
     for _ in range(2):
-        run_imports(key, lambda: threads.append(threading.current_thread()))
-    assert [thread is threading.main_thread() for thread in threads] == [False, True]
-    threads.clear()
-    arguments = (object(), lambda: threads.append(threading.current_thread()))
+        run_imports(key, lambda: ran_in.append(threading.current_thread()))
+    assert [thread is threading.main_thread() for thread in ran_in] == [False, True]
+    ran_in.clear()
+    arguments = (object(), lambda: ran_in.append(threading.current_thread()))
     thread = threading.Thread(target=run_imports, args=arguments)
     thread.start()
     thread.join()
-    assert threads == [thread]
+    assert ran_in == [thread]

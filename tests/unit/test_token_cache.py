@@ -719,6 +719,18 @@ def test_token_expired_by_the_wall_clock_is_not_returned(
     assert token_cache.get(entry, service).value == "token-2"
 
 
+def test_token_expired_by_the_wall_clock_is_no_cache_hit(
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
+) -> None:
+    token_cache.publish(entry, token_cache.get(entry, service), lambda token: (token, token))
+    assert entry.hit_until > clock.tick()
+    clock.skew = LIFETIME
+    service.error = Refused("down")
+    with pytest.raises(Refused, match="down"):
+        token_cache.get(entry, service)
+    assert entry.hit_until < clock.tick()
+
+
 @pytest.mark.parametrize("ahead", [3.0, 300.0, 3600.0, 40 * 365 * 86400.0])
 def test_expires_on_is_corrected_after_a_clock_that_was_ahead(
     token_cache: TokenCache,

@@ -47,7 +47,7 @@ def direct_sender(clock: Clock) -> Iterator[Sender]:
     yield send
 
 
-def uses_requests(url: str, *, over_internet: bool = False) -> bool:
+def uses_requests(url: str, *, over_internet: bool) -> bool:
     """Whether `requests` sends to ``url``."""
     return over_internet or not url.lower().startswith("http:")
 
