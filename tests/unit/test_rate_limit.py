@@ -115,6 +115,7 @@ def test_request_is_sent_without_a_permit_if_none_was_free_for_long(
         started = clock.now()
         with rate_limiters[4].acquire(15, no_heartbeat):
             assert clock.now() - started == pytest.approx(2.0, abs=0.1)
+        assert clock.slept[-1] == 0.02
 
 
 @pytest.mark.parametrize("number", range(4))

@@ -267,6 +267,16 @@ def test_token_issued_after_the_time_in_the_claims_is_used(
     assert token_cache.get(entry, service, claims % 1001).value == "token-2"
 
 
+def test_token_issued_after_the_time_in_the_claims_is_replaced_if_it_is_rejected(
+    token_cache: TokenCache, entry: CacheEntry, service: FakeService
+) -> None:
+    claims = '{"access_token": {"nbf": {"value": "1000"}}}'
+    token_cache.get(entry, lambda: service().replaced(value=jwt_with_claims(nbf=1001)))
+    assert token_cache.get(entry, service, claims) is entry.token
+    # The same thread repeats these claims.
+    assert token_cache.get(entry, service, claims).value == "token-2"
+
+
 def test_token_issued_before_the_time_in_the_claims_is_not_used(
     token_cache: TokenCache, entry: CacheEntry, service: FakeService, clock: FakeClock
 ) -> None:

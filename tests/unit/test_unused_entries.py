@@ -73,7 +73,7 @@ def test_entry_with_other_state_is_kept(clock: FakeClock) -> None:
     now = clock.now()
 
     def entry() -> CacheEntry:
-        return CacheEntry(KEY, now=now - UNUSED_SECONDS)
+        return CacheEntry(KEY, "", now - UNUSED_SECONDS)
 
     assert entry().is_unused(now)
     recent, failed, leased, challenged, fetching = (entry() for _ in range(5))
@@ -137,7 +137,7 @@ def test_dictionary_that_another_thread_changes_is_left_as_it_is() -> None:
         def __iter__(self) -> Iterator[str]:
             raise RuntimeError("dictionary changed size during iteration")
 
-    entries = Changing(a=CacheEntry(KEY))
+    entries = Changing(a=CacheEntry(KEY, "", 0.0))
     drop_unused(entries, lambda _: True)
     assert len(entries) == 1
 
@@ -175,7 +175,7 @@ def test_credential_forgets_dropped_entries_and_uses_new_ones(
 
 
 def test_sixteen_entries_are_examined_and_those_in_use_move_to_the_end() -> None:
-    entries = {number: CacheEntry(KEY, now=0.0) for number in range(40)}
+    entries = {number: CacheEntry(KEY, "", 0.0) for number in range(40)}
     used = {entries[number] for number in (1, 3)}
     drop_unused(entries, lambda entry: entry not in used)
     assert list(entries) == [*range(16, 40), 1, 3]

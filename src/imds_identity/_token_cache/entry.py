@@ -60,7 +60,7 @@ class CacheEntry:
         "network", "published", "token", "used_at", "version",
     )  # fmt: skip
 
-    def __init__(self, key: Key, network: str = "", now: float = NEVER) -> None:
+    def __init__(self, key: Key, network: str, now: float) -> None:
         self.key = key
         self.network = network
         self.used_at = now
