@@ -108,6 +108,13 @@ def test_another_name_is_refused(tokens: Path) -> None:
 
 
 @posix
+def test_path_may_have_at_most_4096_characters(tokens: Path) -> None:
+    path = f"{tokens}/{'x' * (4092 - len(f'{tokens}/'))}.key"
+    assert "cannot be opened: File name too long" in refused(path, tokens)
+    assert "not a valid path" in refused(path.replace("x", "xx", 1), tokens)
+
+
+@posix
 def test_link_is_not_followed(tokens: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere.key").write_text("s3cret")
     (tokens / "a.key").symlink_to(tmp_path / "elsewhere.key")
