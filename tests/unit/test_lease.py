@@ -34,7 +34,7 @@ def shared_cache(tmp_path: Path, clock: FakeClock) -> SharedCache:
     return shared_cache_in(tmp_path / "cache", clock)
 
 
-@pytest.fixture(params=["flock", "filelock"], autouse=True)
+@pytest.fixture(params=["flock"] * (sys.platform != "win32") + ["filelock"], autouse=True)
 def _system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test with the locks of POSIX and with those that Windows uses."""
     if request.param == "filelock":

@@ -299,6 +299,7 @@ def test_record_read_before_a_clear_is_not_adopted(
     assert client.token(entry, None, open_sender).value == "of-after"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no network namespaces")
 class TestNetworkNamespaces:
     """A thread may enter another network namespace, where an address is another service."""
 

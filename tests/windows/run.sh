@@ -25,7 +25,8 @@ if [ $# = 0 ]; then
     set -- tests/unit tests/integration tests/emulator
     # Tests that take minutes and do not depend on Windows.
     for slow in integration/test_simulated_day.py integration/test_metadata_simulated_day.py integration/test_documents.py \
-        unit/test_architecture.py integration/test_comparison.py \
+        unit/test_architecture.py unit/test_wording.py unit/test_named_paths.py unit/test_benchmark_figures.py \
+        integration/test_comparison.py \
         "integration/test_interpreter_modes.py::test_pool_of_processes_sends_one_request_per_token[spawn-multiprocessing]" \
         integration/test_metadata_command.py::test_event_is_approved_after_its_command \
         unit/test_rate_limit.py::test_request_is_sent_without_a_permit_if_all_holders_have_expired \
