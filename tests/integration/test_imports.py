@@ -134,6 +134,39 @@ def test_a_request_imports_nothing(
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]
 
 
+WORKLOAD_IDENTITY = f"""{RECORD_IMPORTS}
+import azure.core.exceptions
+from imds_identity import ManagedIdentityCredential, ManagedIdentityError
+
+credential = ManagedIdentityCredential(retry_total=0)
+requesting.append(True)
+for claims in (None, CLAIMS):
+    try:
+        credential.get_token("https://vault.azure.net", claims=claims)
+    except ManagedIdentityError as error:
+        assert "no connection to this address" in str(error), error
+print(imported)
+"""
+
+
+def test_a_request_for_workload_identity_imports_nothing(tmp_path: Path) -> None:
+    """MSAL imports msal_extensions, which comes with azure-identity, when it builds a request."""
+    assertion = tmp_path / "assertion"
+    assertion.write_text("an-assertion")
+    variables = {
+        "AZURE_AUTHORITY_HOST": "https://127.0.0.1:9",
+        "AZURE_CLIENT_ID": "c",
+        "AZURE_FEDERATED_TOKEN_FILE": str(assertion),
+        "AZURE_TENANT_ID": "a-tenant",
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WORKLOAD_IDENTITY],
+        env={**os.environ, **variables},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]
+
+
 def check_child(script: str, emulator: Emulator, directory: Path) -> None:
     """Run a script that forks and prints the child's status; check that it is 0 without errors."""
     done = subprocess.run(

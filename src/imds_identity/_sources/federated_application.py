@@ -146,11 +146,9 @@ class FederatedSource(ExchangedTokenSource):
     def preload(self) -> None:
         """Import the exchange and MSAL."""
         super().preload()
-        import msal
+        from .workload import import_msal
 
-        from . import workload
-
-        del msal, workload
+        import_msal()
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
         """Request a token: usually one request, and one more if the identity's has expired."""

@@ -10,6 +10,7 @@ https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 from .._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from .._core.secret import Secret
@@ -101,8 +102,8 @@ def read_assertion(path: str) -> Secret:
     """
     reason = ""
     try:
-        with open(path, encoding="ascii") as file:
-            assertion = Secret(file.read(_MAX_ASSERTION + 1).strip())
+        with open(path, "rb") as file:  # as text, it would import a codec
+            assertion = Secret(file.read(_MAX_ASSERTION + 1).strip().decode("ascii"))
     except (OSError, ValueError) as error:
         if failure := local_failure(error):
             raise failure from None
@@ -118,9 +119,20 @@ def read_assertion(path: str) -> Secret:
     )
 
 
+def import_msal() -> None:
+    """Import MSAL, and what it imports for a request if that is installed."""
+    import msal
+
+    with suppress(ImportError):
+        import msal_extensions
+
+        del msal_extensions
+    del msal
+
+
 def _request(authority: str, token_request: TokenRequest, assertion: Secret) -> Request:
     """Return the token request that MSAL builds."""
-    import msal  # heavy, and preloaded where it is needed
+    import msal  # heavy: see `import_msal`
 
     recorder = _Recorder(authority)
     try:

@@ -42,11 +42,9 @@ class WorkloadSource(TokenSource):
     def preload(self) -> None:
         """Import the exchange and MSAL."""
         super().preload()
-        import msal
+        from .workload import import_msal
 
-        from . import workload
-
-        del msal, workload
+        import_msal()
 
     def check(self) -> None:
         """Raise Unavailable if the endpoint is not a URL, or the token proxy cannot be used."""
