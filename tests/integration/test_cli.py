@@ -16,6 +16,7 @@ from typing import Any
 import jwt
 import pytest
 
+from imds_identity._token_cache.process import process_token_cache
 from imds_identity.cli import COMMANDS
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED, Emulator
 
@@ -48,6 +49,24 @@ def test_json_output_has_the_fields_of_az(imds_emulator: Emulator, run_cli: Any)
     assert fields["tokenType"] == "Bearer"
     local = datetime.strptime(fields["expiresOn"], "%Y-%m-%d %H:%M:%S.%f").astimezone()
     assert local.timestamp() == claims["exp"]
+
+
+def test_fresh_token_replaces_the_cached_one(
+    imds_emulator: Emulator, run_cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("IMDS_IDENTITY_CACHE", str(tmp_path / "cache"))
+
+    def token(*flags: str) -> str:
+        process_token_cache().clear()  # as in a new process
+        status, out, err = run_cli("token", VAULT, *flags)
+        assert (status, err) == (0, "")
+        return str(out)
+
+    old, fresh = token(), token("--fresh")
+    assert old != fresh
+    assert token() == fresh
+    bypassed = [each.query.get("bypass_cache") for each in imds_emulator.token_requests]
+    assert bypassed == [None, "true"]
 
 
 def test_header_output_is_an_authorization_header(imds_emulator: Emulator, run_cli: Any) -> None:

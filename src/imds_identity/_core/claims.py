@@ -78,6 +78,11 @@ def was_issued_after(token: str, claims: str) -> bool:
     return not_before is not None and issued is not None and issued > not_before
 
 
+def issued_after(wall: float) -> str:
+    """Return the claims challenge of a resource that requires a token issued after a Unix time."""
+    return json.dumps({"access_token": {"nbf": {"essential": True, "value": str(int(wall))}}})
+
+
 def is_later(token: Token, other: Token) -> bool:
     """Return whether ``token`` replaces ``other`` of the same key, because it was issued later.
 

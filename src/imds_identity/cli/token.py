@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .._core.claims import claims_in
+from .._core.claims import claims_in, issued_after
 from .._core.failure import Failure, Malformed, Reason
 from .._core.scope import resource_of
+from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import Environment
 from .arguments import add_application, add_output, add_token_options, doctor_command, token_client
 from .output import print_error, subscription_of, to_json, utc_time
@@ -40,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     target.add_argument("--resource", help="the resource, as for az account get-access-token")
     target.add_argument("--scope", help="the scope, as for az account get-access-token")
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="fetch a new token, which replaces the cached one, and ask the service to skip its "
+        "own cache; a service may return the same token nevertheless",
+    )
     add_token_options(parser)
     add_application(parser)
     add_output(
@@ -57,8 +64,10 @@ def run(args: argparse.Namespace) -> int:
     client = token_client(args)
     resource = resource_of((_resource_or_scope(args),))
     entry = client.entry(resource)
+    # Services skip their caches after a claims challenge only.
+    claims = issued_after(SYSTEM_CLOCK.wall()) if args.fresh else None
     try:
-        token = client.token(entry)
+        token = client.token(entry, claims)
         output = _OUTPUTS[args.output](token)
     except Failure as failure:
         print_error(failure)
