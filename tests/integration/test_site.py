@@ -84,7 +84,17 @@ def test_generated_pages_exist(page: str, text: str) -> None:
 @pytest.mark.docs
 @pytest.mark.parametrize(
     "module",
-    ["", ".aio", ".httpx", ".telemetry", ".metadata", ".metadata.aio", ".doctor", ".emulator"],
+    [
+        "",
+        ".aio",
+        ".httpx",
+        ".keyring",
+        ".telemetry",
+        ".metadata",
+        ".metadata.aio",
+        ".doctor",
+        ".emulator",
+    ],
 )
 def test_reference_contains_each_public_name(module: str) -> None:
     reference = "".join(

@@ -84,6 +84,12 @@ uwsgi() {
     "$home/programs/bin/python" -m pip install "$(grep '^uwsgi' tests/interop/programs/requirements.txt)"
 }
 
+# Clients of package feeds that read passwords from keyring.
+keyring() {
+    "$python" -m venv "$home/keyring" &&
+        "$home/keyring/bin/python" -m pip install --editable '.[keyring]' twine uv
+}
+
 # Dask, Ray and Spark each get an environment: they are large and pin their dependencies.
 framework() {
     "$python" -m venv "$home/$1" &&
@@ -123,5 +129,6 @@ part programs programs
 part uwsgi uwsgi
 part duckdb duckdb
 part postgresql postgresql
+part keyring keyring
 part debian debian debian waagent cloud-init
 part packer debian packer packer

@@ -33,7 +33,7 @@ LAYERS = (
     {"_token_cache", "metadata"},
     {"_azure_core", "_endpoint", "doctor"},
     {"credential", "aio", "telemetry"},
-    {"application", "auth", "httpx"},
+    {"application", "auth", "httpx", "keyring"},
     {"__init__", "emulator"},
     {"cli"},
     {"__main__"},

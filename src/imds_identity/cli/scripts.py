@@ -1,4 +1,4 @@
-"""The console scripts that other programs start; AZURE_CLIENT_ID selects their identity."""
+"""The console scripts that other programs start; AZURE_CLIENT_ID is their default identity."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ import sys
 from .._platform.environment import variable_value
 from . import main
 
+_SELECTORS = ("--client-id", "--object-id", "--resource-id")
+
 
 def docker_credential() -> int:
     """Run ``docker-credential-imds-identity``; return the exit status."""
     return _run("docker-credential")
 
 
+def git_credential() -> int:
+    """Run ``git-credential-imds-identity``; return the exit status."""
+    return _run("git-credential")
+
+
 def _run(command: str) -> int:
-    client_id = variable_value("AZURE_CLIENT_ID")
-    selector = ["--client-id", client_id] if client_id else []
-    return main([command, *sys.argv[1:], *selector])
+    words, client_id = sys.argv[1:], variable_value("AZURE_CLIENT_ID")
+    if client_id and not any(word.startswith(_SELECTORS) for word in words):
+        words = ["--client-id", client_id, *words]
+    return main([command, *words])

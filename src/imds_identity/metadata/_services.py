@@ -16,13 +16,15 @@ _GRAPHS = {
 _STORAGE = "https://storage.azure.com"
 _STORAGE_SERVICES = ("blob", "dfs", "file", "queue", "table")
 _VAULT_NAMES = ("vault", "keyvault", "key-vault", "kv", "akv")
+AZURE_DEVOPS = "499b84ac-1321-427f-aa17-267ca6975798"
+"""The resource of Azure Repos and Azure Artifacts."""
 # Other services of the public cloud whose resource is not the host that a program connects to.
 _RESOURCES = {
     "azurecr.io": "https://containerregistry.azure.net",
     "azuredatabricks.net": "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d",
     "cognitiveservices.azure.com": "https://cognitiveservices.azure.com",
     "database.windows.net": "https://database.windows.net",
-    "dev.azure.com": "499b84ac-1321-427f-aa17-267ca6975798",
+    "dev.azure.com": AZURE_DEVOPS,
     "dev.azuresynapse.net": "https://dev.azuresynapse.net",
     "managedhsm.azure.net": "https://managedhsm.azure.net",
     "mysql.database.azure.com": "https://ossrdbms-aad.database.windows.net",
@@ -56,6 +58,16 @@ def service_at(host: str) -> Service | None:
         if any(_is_subdomain(host, f"{s}.{cloud.storage_suffix}") for s in _STORAGE_SERVICES):
             return Service(cloud, _STORAGE)
     return Service(_GRAPHS[host], f"https://{host}") if host in _GRAPHS else None
+
+
+def is_azure_repos(host: str) -> bool:
+    """Return whether Azure Repos is at ``host``, in lower case and from any program."""
+    return host == "dev.azure.com" or _is_subdomain(host, "visualstudio.com")
+
+
+def is_azure_artifacts(host: str) -> bool:
+    """Return whether Azure Artifacts is at ``host``, in lower case and from any program."""
+    return host == "pkgs.dev.azure.com" or _is_subdomain(host, "pkgs.visualstudio.com")
 
 
 def suggested_resource(requested: str, cloud: Cloud = PUBLIC) -> str:
@@ -102,4 +114,5 @@ def _vault(cloud: Cloud) -> str:
 
 
 def _is_subdomain(host: str, suffix: str) -> bool:
-    return host.endswith(f".{suffix}") and host.count(".") == suffix.count(".") + 1
+    label, _, domain = host.partition(".")
+    return domain == suffix and is_dns_name(label)
