@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attested_support import (
     AT,
@@ -330,6 +332,16 @@ def test_proxy_must_be_an_http_url_and_its_password_is_not_shown(proxy: Any) -> 
     with pytest.raises(ValueError, match="proxy must be the URL") as caught:
         issuers.validated_proxy(proxy)
     assert "secret" not in str(caught.value)
+
+
+@given(st.text(max_size=30) | st.from_regex(r"http://[^ ]{0,20}", fullmatch=True))
+def test_any_text_is_a_proxy_or_refused(text: str) -> None:
+    try:
+        proxy = issuers.validated_proxy(text)
+    except ValueError:
+        return
+    assert proxy == text
+    assert issuers._proxy_request(BASE + "a.crt", text).url == BASE + "a.crt"
 
 
 def test_an_unknown_host_is_a_failed_download(monkeypatch: pytest.MonkeyPatch) -> None:

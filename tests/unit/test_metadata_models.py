@@ -308,8 +308,12 @@ def leaves(value: Any) -> int:
 LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
 )
+
 NAMES = st.sampled_from(
-    ["compute", "network", "interface", "ipv4", "tagsList", "tags", "plan", "storageProfile"]
+    [
+        *("compute", "network", "interface", "ipv4", "tagsList", "tags", "plan", "storageProfile"),
+        *("virtualMachineScaleSet", "id", "vmScaleSetName", "resourceId", "userData"),
+    ]
 )
 JSON = st.recursive(
     LEAVES,
@@ -318,14 +322,23 @@ JSON = st.recursive(
 )
 
 
-@given(JSON)
-def test_any_document_is_parsed_or_refused(document: Any) -> None:
+SECRETS = st.dictionaries(st.sampled_from(["userData", "customData"]), st.just("hidden text"))
+
+
+@given(JSON, SECRETS)
+def test_any_document_is_parsed_or_refused(document: Any, secrets: dict[str, str]) -> None:
+    if isinstance(document, dict) and isinstance(document.get("compute"), dict):
+        document["compute"] |= secrets
     try:
         instance = parse_instance(document)
     except MetadataError:
         return
     assert instance.raw == document
     assert isinstance(instance.compute.tags, dict)
+    assert pickle.loads(pickle.dumps(instance)) == instance
+    assert "hidden text" not in json.dumps(dataclasses.asdict(instance))
+    scale_set = instance.compute.scale_set
+    assert scale_set is None or scale_set.name
 
 
 def test_public_addresses_of_both_skus_are_returned() -> None:
