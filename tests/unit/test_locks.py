@@ -11,7 +11,7 @@ import pytest
 
 from imds_identity._core.key import Key
 from imds_identity._platform.clock import SYSTEM_CLOCK
-from imds_identity._platform.locks import ForkAwareLock, holds_lock, locked
+from imds_identity._platform.locks import BriefLock, ForkAwareLock, holds_brief_lock, locked
 from imds_identity._token_cache.cache import TokenCache
 from support import no_jitter
 
@@ -69,16 +69,17 @@ def test_exception_while_waiting_for_a_lock_is_propagated() -> None:
 
 
 def test_thread_knows_whether_it_holds_a_lock() -> None:
-    lock, others = ForkAwareLock(), list[bool]()
+    lock, others = BriefLock(), list[bool]()
 
     def look() -> bool:
-        thread = threading.Thread(target=lambda: others.append(holds_lock()))
+        thread = threading.Thread(target=lambda: others.append(holds_brief_lock()))
         thread.start()
         thread.join()
-        return holds_lock()
+        return holds_brief_lock()
 
     assert (look(), lock.run(look), look()) == (False, True, False)
     assert others == [False, False, False]
+    assert not ForkAwareLock().run(holds_brief_lock)  # another greenlet may hold it during a wait
 
 
 def test_nested_lock_remains_held() -> None:

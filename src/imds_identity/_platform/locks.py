@@ -48,7 +48,6 @@ class ForkAwareLock:
 
     def __init__(self) -> None:
         self._locks = {os.getpid(): threading.RLock()}
-        _all_locks.add(self)
 
     def run(self, work: Callable[..., T], *args: object, **kwargs: object) -> T:
         """Return ``work(*args, **kwargs)``, called while the lock is held."""
@@ -57,18 +56,28 @@ class ForkAwareLock:
         lock = self._locks.get(process) or self._locks.setdefault(process, threading.RLock())
         return locked(lock, work, *args, **kwargs)
 
+
+class BriefLock(ForkAwareLock):
+    """A `ForkAwareLock` that is only held for steps that wait for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _brief_locks.add(weakref.ref(self, _brief_locks.discard))
+
     def is_held(self) -> bool:
         """Return whether this thread holds the lock."""
         lock: Any = self._locks.get(os.getpid())
         return lock is not None and bool(lock._is_owned())
 
 
-def holds_lock() -> bool:
-    """Return whether this thread holds any lock.
+def holds_brief_lock() -> bool:
+    """Return whether this thread holds a `BriefLock`.
 
-    If so, code that waits for other threads has interrupted it: a signal handler or a finalizer.
+    If code that waits finds this, it runs in a signal handler or a finalizer that has interrupted
+    the steps: other threads may need the lock.
     """
-    return any(lock.is_held() for lock in list(_all_locks))
+    locks = [lock() for lock in _brief_locks.copy()]
+    return any(lock.is_held() for lock in locks if lock is not None)
 
 
-_all_locks: weakref.WeakSet[ForkAwareLock] = weakref.WeakSet()
+_brief_locks: set[weakref.ref[BriefLock]] = set()

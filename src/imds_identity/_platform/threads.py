@@ -15,7 +15,7 @@ import weakref
 from contextlib import suppress
 
 from .fork import detect_fork, identity_of, reset_in_child, wait_before_fork
-from .locks import ForkAwareLock
+from .locks import BriefLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _C_FORK_SECONDS = 0.5
 _FORK_POLL = 0.0005
 
 _internal_threads: set[int] = set()
-_stack_lock = ForkAwareLock()
+_stack_lock = BriefLock()
 _is_ending = False
 _sockets: weakref.WeakKeyDictionary[socket.socket, tuple[int, int]] = weakref.WeakKeyDictionary()
 _local = threading.local()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._platform.locks import ForkAwareLock
+from .._platform.locks import BriefLock
 from .._platform.threads import mark_thread
 from .entry import NEVER
 
@@ -29,7 +29,7 @@ class BackgroundChecks:
     def __init__(self, clock: Clock, start: Start) -> None:
         self._clock = clock
         self._start = start
-        self._lock = ForkAwareLock()
+        self._lock = BriefLock()
         self.reset()
 
     def reset(self) -> None:

@@ -12,7 +12,7 @@ from .._core.failure import Failure
 from .._core.freshness import State, decide
 from .._http.local_errors import unexpected_failure
 from .._platform.fork import detect_fork, reset_in_child
-from .._platform.locks import ForkAwareLock
+from .._platform.locks import BriefLock
 from .._platform.threads import mark_thread
 from .background_checks import BackgroundChecks
 from .entry import NEVER, Entries
@@ -84,7 +84,7 @@ class TokenCache:
         self._pool = FetchPool(clock, self.start)
         self._entries = Entries(clock)
         # A signal handler or a finalizer may request a token anywhere: see `Flight.wait`.
-        self._lock = ForkAwareLock()
+        self._lock = BriefLock()
         _token_caches.add(self)
 
     def entry(self, key: Key) -> CacheEntry:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .._core.failure import Failure, Reason, Refused
 from .._core.freshness import State, decide
-from .._platform.locks import holds_lock
+from .._platform.locks import holds_brief_lock
 from .._platform.threads import start_thread
 from .._shared_cache.lease import LONGEST_LEASE_SECONDS
 
@@ -220,7 +220,7 @@ class Flight:
 
         A thread that holds a lock must not wait for threads that need it: it fetches the token.
         """
-        if holds_lock():
+        if holds_brief_lock():
             self._fetch_in_this_thread()
             return
         done = threading.Lock()

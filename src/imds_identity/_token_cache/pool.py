@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict
 
-from .._platform.locks import ForkAwareLock
+from .._platform.locks import BriefLock
 from .._platform.threads import mark_thread
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ class FetchPool:
     def __init__(self, clock: Clock, start: Start) -> None:
         self._clock = clock
         self._start = start
-        self._lock = ForkAwareLock()
+        self._lock = BriefLock()
         self._queues: dict[tuple[str, str, int], _EndpointQueue] = {}
 
     def reset(self) -> None:
