@@ -228,7 +228,7 @@ def test_contradictory_or_invalid_variables_raise_value_error(
     [finding] = [each for each in diagnose().findings if each.status == "failure"]
     remedy = f"unset {' '.join(f'AZURE_KUBERNETES_{name}' for name in causes)}"
     if changes.get("TOKEN_PROXY") == "10.0.0.1:443":  # only its scheme is missing
-        remedy = f"export AZURE_KUBERNETES_TOKEN_PROXY=https://10.0.0.1:443, or {remedy}"
+        remedy = f"export AZURE_KUBERNETES_TOKEN_PROXY=https://10.0.0.1:443 # or: {remedy}"
     assert finding.remedy == remedy
     assert proxy.requests == []
 
