@@ -151,6 +151,7 @@ print(imported)
 
 def test_a_request_for_workload_identity_imports_nothing(tmp_path: Path) -> None:
     """MSAL imports msal_extensions, which comes with azure-identity, when it builds a request."""
+    pytest.importorskip("msal_extensions")
     assertion = tmp_path / "assertion"
     assertion.write_text("an-assertion")
     variables = {
