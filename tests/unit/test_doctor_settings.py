@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from doctor_facts import ISSUED, TOKEN, WORKLOAD, cause, facts, finding, refused
+from doctor_facts import ARC, ISSUED, TOKEN, WORKLOAD, cause, facts, finding, refused
 from doctor_rewording import WORDINGS, reword
 from imds_identity._core.failure import Reason, Refused, Unavailable
 from imds_identity._http.exchange import ErrorKind
 from imds_identity._http.messages import RELAYED_BY_AZURE
-from imds_identity.doctor._facts.facts import Hosting, HostKind, Pod, ServiceProbe, System, Tls
+from imds_identity._platform.environment import Environment
+from imds_identity._sources.explain import explain
+from imds_identity._sources.registry import detect
+from imds_identity.doctor._facts.facts import (
+    Agent,
+    Hosting,
+    HostKind,
+    Network,
+    Pod,
+    ServiceProbe,
+    System,
+    Tls,
+)
 from imds_identity.doctor.diagnosis import run_checks
 from imds_identity.metadata._services import suggested_resource
 from imds_identity.metadata.clouds import CHINA, PUBLIC
@@ -159,3 +171,53 @@ def test_state_of_the_guest_proxy_agent(
     found = finding(run_checks(known), "II029")
     assert found.status == ("ok" if agent or relayed else "skipped")
     assert seen in found.seen
+
+
+@pytest.mark.parametrize(
+    ("source", "installed", "headline"),
+    [
+        ("arc", False, "the source arc was requested, but no Azure Arc agent is installed"),
+        ("imds", True, "this is an Azure Arc server and not an Azure VM"),
+    ],
+)
+def test_source_that_was_requested_and_does_not_exist(
+    source: str, installed: bool, headline: str
+) -> None:
+    environment = Environment({})
+    lost = ServiceProbe(connect_error="text", connect_kind=ErrorKind.REFUSED)
+    broken = facts(
+        probe=lost, agent=Agent(installed), source=detect(source, environment=environment),
+        explanation=explain(source, environment=environment),
+    )  # fmt: skip
+    diagnosis = run_checks(broken)
+    assert headline in diagnosis.headline
+    assert diagnosis.cause is not None
+    assert diagnosis.cause.remedy.startswith(f"omit --source {source}")
+
+
+@pytest.mark.parametrize("kind", [HostKind.GITHUB_RUNNER, HostKind.KUBERNETES])
+def test_machine_of_others_is_not_redeployed(kind: HostKind) -> None:
+    failing = facts(probe=refused(Reason.SERVICE_FAILING, 500), hosting=Hosting(kind))
+    assert "az vm" not in finding(run_checks(failing), "II042").remedy
+
+
+def test_throttling_by_entra_is_not_that_of_the_machine() -> None:
+    throttled = refused(Reason.THROTTLED, 429)
+    assert "throttles requests of this identity" in run_checks(facts(WORKLOAD, throttled)).headline
+    assert "throttles this machine" in run_checks(facts(probe=throttled)).headline
+
+
+def test_agent_that_refuses_the_version_is_old() -> None:
+    broken = facts(ARC, refused(Reason.BAD_REQUEST))
+    assert cause(broken) == "II037"
+    assert "too old" in run_checks(broken).headline
+
+
+def test_service_without_a_network_of_its_own() -> None:
+    network = Network("169.254.169.254", problem="x", has_ipv4=False)
+    alone = facts(
+        probe=ServiceProbe(connect_error="x"), network=network, system=System(unit="a.service")
+    )
+    assert (
+        finding(run_checks(alone), "II020").remedy == "systemctl show a.service -p PrivateNetwork"
+    )

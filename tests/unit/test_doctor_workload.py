@@ -42,6 +42,7 @@ def _wording(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     [
         ("AADSTS700016", f"no application or managed identity with client ID {GUID}", "az identi"),
         ("AADSTS7000112", f"the application with client ID {GUID} is disabled", "az ad sp update"),
+        ("AADSTS700024", "does not accept the time of the pod's token", "date -u; kubectl delete"),
         ("AADSTS700211", "matches the issuer of the pod", "az identity federated-credential crea"),
         ("AADSTS700212", "matches the audience of the pod", "az identity federated-credential cr"),
         ("AADSTS700213", "matches the subject of the pod", "az identity federated-credential cre"),

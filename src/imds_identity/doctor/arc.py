@@ -137,6 +137,13 @@ def check_agent_running(facts: Facts) -> Verdict:
             f"unset {' '.join(facts.source.spec.variables)} # or, on an Azure Arc server, install "
             "the agent and run: sudo azcmagent connect",
         )
+    if facts.source.forced and not facts.system.container:
+        return failure(
+            seen,
+            "the source arc was requested, but no Azure Arc agent is installed or running",
+            "omit --source arc (in a program: source='arc'), or install the agent and run: sudo "
+            "azcmagent connect",
+        )
     where = facts.source.variable or "the source setting"
     return failure(seen, f"no Azure Arc agent is running at the address from {where}", start)
 
@@ -255,6 +262,24 @@ def check_agent_connection(facts: Facts) -> Verdict:
         unknown("this user cannot read the agent's configuration")
         if resource is None
         else ok(resource)
+    )
+
+
+def check_agent_version(facts: Facts) -> Verdict:
+    """Check that the agent knows the version of the request."""
+    problem = facts.probe.failure
+    if facts.source.name != ARC:
+        return skipped(_NOT_ARC)
+    if facts.probe.claims is not None:
+        return ok("the agent knows the version of the request")
+    if problem is None or problem.reason is not Reason.BAD_REQUEST or facts.identity.selector:
+        return unknown("the agent's response does not show it")
+    return failure(
+        problem.problem,
+        "the Azure Arc agent refuses the request, as an agent does that is too old for its "
+        "api-version",
+        "azcmagent version; sudo apt-get install --only-upgrade azcmagent # or: sudo dnf update "
+        "azcmagent",
     )
 
 

@@ -204,7 +204,11 @@ def check_response(facts: Facts) -> Verdict:
     if last.status:
         return ok("; ".join(parts))
     meaning = _UNANSWERED.get(last.kind, _NOT_HTTP)
-    remedy = f"try again in a few minutes; then {restart_command(facts) or _REDIRECTS}"
+    restart = restart_command(facts) or _REDIRECTS
+    if facts.source.name == WORKLOAD_IDENTITY.name:
+        server = argument(urlsplit(facts.source.endpoint).netloc, HOST_AND_PORT)
+        restart = f"look for a firewall or a proxy: curl -sv https://{server}"
+    remedy = f"try again in a few minutes; then {restart}"
     return failure(f"{last.path}: {last.error}", meaning, remedy)
 
 

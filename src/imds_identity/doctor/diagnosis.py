@@ -52,6 +52,7 @@ CHECKS: dict[str, Callable[[Facts], Verdict]] = {
     "II033": arc.check_key_file_path,
     "II034": arc.check_agent_certificate,
     "II035": arc.check_selector_support,
+    "II037": arc.check_agent_version,
     "II042": service.check_service_health,
     "II005": source.check_resource,
     "II050": identity.check_identity_assigned,

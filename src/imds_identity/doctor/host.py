@@ -127,6 +127,12 @@ def check_host(facts: Facts) -> Verdict:
             "this is a VM on Azure Stack Hub, whose metadata service issues no tokens",
             "use a service principal: ClientSecretCredential or CertificateCredential",
         )
+    if facts.source.name == IMDS and facts.source.forced and _is_arc_server(facts):
+        return failure(
+            "the source imds was requested, and an Azure Arc agent is installed",
+            "this is an Azure Arc server and not an Azure VM, but the source imds was requested",
+            "omit --source imds (in a program: source='imds')",
+        )
     if kind is HostKind.UNKNOWN:
         return ok("no variable and no firmware value names a host other than an Azure VM")
     name = sanitize(facts.hosting.name)
@@ -135,6 +141,11 @@ def check_host(facts: Facts) -> Verdict:
         return ok(label)
     problem = facts.probe.failure.problem if facts.probe.failure else facts.probe.connect_error
     return failure(f"{label}; {problem or facts.network.problem}", *_terms(facts, name))
+
+
+def _is_arc_server(facts: Facts) -> bool:
+    is_installed = facts.agent.installed and not facts.firmware.is_azure
+    return is_installed and facts.probe.claims is None
 
 
 def _lacks_identity(facts: Facts) -> bool:

@@ -14,6 +14,7 @@ from .finding import (
     GATEWAY,
     INTERFACE,
     NETWORK,
+    UNIT,
     Verdict,
     argument,
     failure,
@@ -41,6 +42,9 @@ _LOCKED = (
     "systemd.imds.network=locked on the kernel's command line makes the service unreachable",
     "remove systemd.imds.network=locked from the kernel command line, or use another credential",
 )
+_ASSIGN_ADDRESS = (
+    "assign an IPv4 address to the network interface (of the pod or the container network)"
+)
 _HOST_NAME = "the endpoint has a host name, which the doctor does not resolve"
 
 
@@ -58,7 +62,9 @@ def check_ipv4(facts: Facts) -> Verdict:
         f"{network.address}: {network.problem}",
         f"this machine or container has no IPv4 address, and {network.address} is not available "
         "over IPv6",
-        "assign an IPv4 address to the network interface (of the pod or the container network)",
+        f"systemctl show {argument(facts.system.unit, UNIT)} -p PrivateNetwork"
+        if facts.system.unit
+        else _ASSIGN_ADDRESS,
     )
 
 

@@ -10,7 +10,7 @@ from .._core.source import IMDS
 from .._http.messages import RELAYED_BY_AZURE
 from .._platform import proxy_agent
 from .finding import Verdict, failure, ok, skipped, unknown
-from .host import FEDERATE, OR_ARC, restart_command, vm_command
+from .host import FEDERATE, OR_ARC, own_remedy, restart_command, vm_command
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts, RequestRecord
@@ -73,9 +73,9 @@ def _security_denial(facts: Facts) -> Verdict:
     last = facts.probe.requests[-1]
     if last.status == _DENIED:
         meaning = "the VM's access rules deny this process (Metadata Security Protocol)"
-        remedy = f"allow this user and program for {sanitize(last.path)} in the rules: "
-        remedy += f"{vm_command(facts, 'show')} --query securityProfile.proxyAgentSettings; "
-        return failure(_describe(last), meaning, remedy + _AGENT_LOG)
+        remedy = f"{vm_command(facts, 'show')} --query securityProfile.proxyAgentSettings; "
+        hint = facts.probe.failure.hint if facts.probe.failure else ""
+        return failure(_describe(last), meaning, f"{remedy}{_AGENT_LOG} # {sanitize(hint, 1000)}")
     cause = "could not determine which process sent the request"
     if last.status != _NOT_ATTRIBUTED:
         cause = "or the service behind it fails"
@@ -245,8 +245,16 @@ def check_throttling(facts: Facts) -> Verdict:
     if problem is None or problem.reason is not Reason.THROTTLED:
         return ok("only requests of other categories, such as the metadata, were throttled")
     retry_after = throttled[-1].headers.get("retry-after")
+    seen = f"429{f', Retry-After {retry_after}' if retry_after else ''}"
+    if not facts.source.is_per_machine:
+        return failure(
+            seen,
+            f"{facts.source.label} throttles requests of this identity",
+            "wait; then use one credential in each process, and the shared token cache between "
+            "processes",
+        )
     return failure(
-        f"429{f', Retry-After {retry_after}' if retry_after else ''}",
+        seen,
         "the service throttles this machine: all its processes together send more than 20 "
         "requests a second, or 5 at once",
         "find the process that sends too many requests: ss -tnp dst 169.254.169.254; use one "
@@ -283,4 +291,6 @@ def _recovery(facts: Facts) -> str:
         return command
     if facts.source.name != IMDS:
         return "see https://azure.status.microsoft"
+    if own_remedy(facts):  # the machine is not the user's
+        return "open a support case with this output"
     return f"{vm_command(facts, 'redeploy')}, and open a support case with this output"

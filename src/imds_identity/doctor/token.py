@@ -56,7 +56,7 @@ def check_token_request(facts: Facts) -> Verdict:
     if probe.failure is None:
         return skipped("no token was requested")
     hint = probe.failure.hint
-    remedy = hint if is_plain_sentence(hint) else "see the error message"
+    remedy = hint if hint and is_plain_sentence(hint) else "see the error message"
     return failure(str(probe.failure), probe.failure.problem, remedy)
 
 

@@ -119,6 +119,13 @@ def check_federation(facts: Facts) -> Verdict:
             f"the application with client ID {client_id} is disabled (AADSTS7000112)",
             f"az ad sp update --id {client_id} --set accountEnabled=true",
         )
+    if code == "AADSTS700024":
+        return failure(
+            seen,
+            "Microsoft Entra ID does not accept the time of the pod's token (AADSTS700024): it "
+            "has expired there, or a clock is wrong",
+            f"date -u; {new_pod_command(facts)}",
+        )
     if code in _NO_FEDERATION:
         return failure(
             f"{seen}; issuer {workload.issuer}, subject {workload.subject}, audience "

@@ -218,6 +218,12 @@ CATALOG = {
         "azcmagent show reports Disconnected.",
         "sudo azcmagent connect; azcmagent check", _AGENT,
     ),
+    "II037": CatalogEntry(
+        "Azure Arc agent's version", "whether the agent refuses the request's api-version",
+        "The agent is years old and does not know the api-version.",
+        "The response to a token request names older versions; azcmagent version",
+        "sudo apt-get install --only-upgrade azcmagent", _AGENT,
+    ),
     "II040": CatalogEntry(
         "shared back-off", "the back-off time that this user's processes share",
         "The service sent 429 or 410 to one process; all processes then wait.",
