@@ -88,6 +88,7 @@ def test_generated_pages_exist(page: str, text: str) -> None:
         "",
         ".aio",
         ".httpx",
+        ".hashicorp_vault",
         ".keyring",
         ".telemetry",
         ".metadata",

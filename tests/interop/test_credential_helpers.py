@@ -1,4 +1,4 @@
-"""git, pip, uv and twine with tokens of a managed identity."""
+"""git, pip, uv, twine and hvac with tokens of a managed identity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 from interop_support import require_part
 
 from fake_devops import FakeDevOps
+from fake_vault import VAULT_TOKEN, FakeVault
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED
+from imds_identity.hashicorp_vault import azure_login
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,3 +158,19 @@ def test_other_index_gets_no_token(imds_emulator: Emulator, tmp_path: Path, feed
         )  # fmt: skip
     assert devops.refused
     assert imds_emulator.requests == []
+
+
+def test_hvac_signs_in(imds_emulator: Emulator, tmp_path: Path) -> None:
+    hvac = pytest.importorskip("hvac")
+    with FakeVault.running(tmp_path) as vault:
+        address, certificates = vault.environment.values()
+        client = hvac.Client(address, verify=certificates)
+        client.auth.azure.login(**azure_login("my-role"))
+        assert client.token == VAULT_TOKEN
+        client.token = None
+        client.login("/v1/auth/azure/login", json=azure_login("my-role"))
+        assert client.token == VAULT_TOKEN
+        client.adapter.close()
+    assert [path for path, _, _ in vault.logins] == ["/v1/auth/azure/login"] * 2
+    assert vault.logins[0][2] == vault.logins[1][2]
+    assert {"jwt", "vm_name"} < vault.logins[0][2].keys()

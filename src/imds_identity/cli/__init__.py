@@ -38,6 +38,7 @@ COMMANDS = {
     "whoami": "show which identity tokens are issued for",
     "docker-credential": "return credentials for Azure Container Registry to docker",
     "git-credential": "return credentials for Azure Repos to git",
+    "vault-login": "sign in to HashiCorp Vault",
     "cache": "show or clear the shared token cache",
     "doctor": "diagnose managed identity problems",
     "completion": "print a shell completion script",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         secret,
         serve,
         token,
+        vault_login,
         whoami,
     )
     from . import exec as exec_  # noqa: F401

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=kv://VAULT/SECRET[/VERSION][#JSON.KEY]",
-        help="set a variable to a Key Vault secret; may be repeated. This and the next three flags "
+        help="set a variable to a Key Vault secret; may be repeated. This and the next four flags "
         "disable the token endpoint, unless --endpoint or --allow-resource is given",
     )
     parser.add_argument(
@@ -89,6 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "may be repeated",
     )
     parser.add_argument(
+        "--vault-role",
+        metavar="ROLE",
+        help="set VAULT_TOKEN to a token of HashiCorp Vault for this role; see vault-login",
+    )
+    parser.add_argument(
         "--vault-resource",
         metavar="RESOURCE",
         help="the token's resource, for a vault with a custom domain",
@@ -114,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("a command is missing: imds-identity exec -- COMMAND")
     identity = identity_of(args)
     environment = _environment(args)
-    has_secrets, has_tokens = bool(args.env or args.file), bool(args.token_file or args.pgpass)
+    has_secrets = bool(args.env or args.file or args.vault_role)
+    has_tokens = bool(args.token_file or args.pgpass)
     has_endpoint = args.endpoint or args.allow_resource is not None
     has_endpoint = has_endpoint or not (has_secrets or has_tokens)
     # Windows has no system call that replaces a process.
@@ -135,12 +141,17 @@ def run(args: argparse.Namespace) -> int:
 def _add_secrets(
     args: argparse.Namespace, environment: dict[str, str], *, inheritable: bool
 ) -> int:
-    """Add the variables of Key Vault secrets to ``environment``; return an exit status."""
+    """Add the variables of secrets to ``environment``; return an exit status."""
     from ._api.client import ApiError
     from .secret_variables import UnusableSecret, secret_variables
 
     try:
-        environment |= secret_variables(args, inheritable=inheritable)
+        if args.env or args.file:
+            environment |= secret_variables(args, inheritable=inheritable)
+        if args.vault_role:
+            from ._api.hashicorp_vault import vault_login
+
+            environment["VAULT_TOKEN"] = vault_login(args, args.vault_role)["client_token"]
     except (ApiError, UnusableSecret) as error:
         return print_error(error)
     return 0

@@ -103,7 +103,11 @@ class ApiClient:
         raise api_error
 
 
-def api_client(args: argparse.Namespace, resource: str) -> ApiClient:
+def api_client(
+    args: argparse.Namespace,
+    resource: str,
+    send: Callable[[ApiRequest, str], ApiResponse] | None = None,
+) -> ApiClient:
     """Return a client with the tokens of the selected identity for ``resource``."""
     client = token_client(args)
     entry = client.entry(resource_of((resource,)))
@@ -116,7 +120,7 @@ def api_client(args: argparse.Namespace, resource: str) -> ApiClient:
             api_error = ApiError(f"{failure} To diagnose this, run: {command}")
         raise api_error
 
-    return ApiClient(Sender(), get_token)
+    return ApiClient(send or Sender(), get_token)
 
 
 def retry_after(response: ApiResponse, clock: Clock) -> float | None:

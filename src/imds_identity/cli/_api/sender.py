@@ -66,17 +66,21 @@ class Sender:
     """Sends requests with a token, through the environment's proxies."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        handler = _BoundedHttpsHandler(context or _tls_context())
+        handler = _BoundedHttpsHandler(context or tls_context())
         self._opener = urllib.request.build_opener(_KeepErrorResponses(), handler)
 
-    def __call__(self, request: ApiRequest, token: str) -> ApiResponse:
-        """Send ``request``, whose URL has been checked, and return the response."""
+    def __call__(self, request: ApiRequest, token: str | None) -> ApiResponse:
+        """Send ``request``, whose URL has been checked, and return the response.
+
+        Without ``token``, the request has no Authorization header.
+        """
         headers = {
             "User-Agent": f"imds-identity/{__version__}",
             "Accept": "application/json",
             **request.headers,
-            "Authorization": f"Bearer {token}",
         }
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         with self._opener.open(
             urllib.request.Request(  # noqa: S310 - `origin_url` has checked the scheme
                 request.url, data=request.body, headers=headers, method=request.method
@@ -136,9 +140,9 @@ def _connect(address: tuple[str, int], *_: object) -> socket.socket:
     return connection
 
 
-def _tls_context() -> ssl.SSLContext:
-    """Return a context that trusts the same certificates as ``requests``."""
-    bundle = Environment()["REQUESTS_CA_BUNDLE"]
+def tls_context(bundle: str = "") -> ssl.SSLContext:
+    """Return a context that trusts ``bundle``, or else the same certificates as ``requests``."""
+    bundle = bundle or Environment()["REQUESTS_CA_BUNDLE"]
     if not bundle:
         import certifi
 
