@@ -40,6 +40,13 @@ class MadeUpSource(TokenSource):
         return new_token(runner.clock, token_request.resource)
 
 
+def test_host_has_few_abilities_by_default() -> None:
+    spec = HostSpec("made-up", "a made-up host", variables=(VARIABLE,))
+    abilities = spec.is_per_machine, spec.knows_cae, spec.requires_https, spec.selectors
+    assert not any(abilities)
+    assert (spec.rule, spec.misleading, spec.final_statuses) == ("made-up", (VARIABLE,), (404, 410))
+
+
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> HostSpec:
     """A host that is added to the registry in the documented way."""

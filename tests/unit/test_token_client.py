@@ -25,7 +25,7 @@ from imds_identity._token_cache.client import TokenClient
 from imds_identity._token_cache.flight import LONGEST_FETCH, Flight
 from imds_identity._token_cache.options import CallOptions
 from imds_identity._token_cache.process import client_for
-from support import BackgroundQueue, ResponseFactory, new_token, no_jitter, shared_cache_in
+from support import WINE, BackgroundQueue, ResponseFactory, new_token, no_jitter, shared_cache_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,6 +114,44 @@ def test_process_without_a_shared_cache_keeps_the_service_s_limits(
         client.token(client.entry(f"https://resource-{number}"), None, open_sender)
     # The caller's transport may not send to the service at all.
     assert (clock.now() - started > 1.5) != has_transport
+
+
+@pytest.mark.skipif(WINE, reason="wine does not store access times")
+def test_processes_with_a_shared_cache_keep_the_service_s_limits_together(
+    clock: FakeClock, responses: ResponseFactory, background: BackgroundQueue, tmp_path: Path
+) -> None:
+    @contextmanager
+    def open_sender(_: Clock) -> Iterator[Sender]:
+        yield lambda _request: responses.token()
+
+    source, started = ImdsSource("http://127.0.0.1:9/token", "A_VARIABLE"), clock.now()
+    for number in range(32):
+        token_cache = TokenCache(clock, no_jitter, background)
+        shared_cache = shared_cache_in(tmp_path / "cache", clock)
+        client = TokenClient(source, parse_identity(), token_cache, shared_cache)
+        client.token(client.entry(f"https://resource-{number}"), None, open_sender)
+    assert clock.now() - started > 1.5
+
+
+def test_record_is_read_once_until_it_changes(
+    token_cache: TokenCache, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared_cache, read = shared_cache_in(tmp_path / "cache", clock), SharedCache.read
+    source = ImdsSource("http://127.0.0.1:9/token", "A_VARIABLE")
+    client = TokenClient(source, parse_identity(), token_cache, shared_cache)
+    entry, keys = client.entry("https://vault.azure.net"), list[object]()
+
+    def counted(self: SharedCache, key: Key) -> Record | None:
+        keys.append(key)
+        return read(self, key)
+
+    monkeypatch.setattr(SharedCache, "read", counted)
+    for name in ("one", "another"):
+        clock.seconds += 1
+        shared_cache.write(Record(entry.key, new_token(clock, name)))
+        keys.clear()
+        assert [client.token(entry).value for _ in range(3)] == [name] * 3
+        assert keys == [entry.key]
 
 
 def test_requests_to_an_app_platform_are_not_limited(
