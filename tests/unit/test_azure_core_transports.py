@@ -42,6 +42,7 @@ from imds_identity._azure_core.transports.sender import (
 from imds_identity._core.failure import Malformed, Reason, Refused, Unavailable
 from imds_identity._http.exchange import ConnectFailed, ReadFailed, TransportError
 from imds_identity._http.messages import MAX_BODY, Request, Response, ServerTls
+from imds_identity._http.requests_transport import BoundedSession
 from imds_identity._token_cache.flight import Interrupted
 from support import RawServer, RealTimeClock
 
@@ -268,6 +269,19 @@ def test_settings_of_a_requests_session_are_used_over_the_internet(
             assert copied.cert == "/another"
             assert copied.hooks is session.hooks
             assert copied.proxies == (session.proxies if over_internet else {})
+
+
+@pytest.mark.parametrize("kind", [RequestsTransport, AsyncioRequestsTransport])
+def test_transport_is_isolated_unless_it_was_closed(kind: type[Any]) -> None:
+    request, clock = Request("http://127.0.0.1:9/", {}), RealTimeClock()
+    transport = kind()
+    with isolated_requests(transport, request, clock).session as session:
+        assert type(session) is BoundedSession
+    transport.open()
+    with isolated_requests(transport, request, clock).session as session:
+        assert session is not transport.session
+    transport.close()
+    assert isolated_requests(transport, request, clock) is None
 
 
 def test_settings_of_an_aiohttp_session_are_not_used(

@@ -152,10 +152,15 @@ def test_requests_per_second_stay_below_the_limit(
     assert starts[-1] - starts[0] < 6
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
 def test_slow_requests_do_not_delay_others_without_a_limit_at_once(
-    shared_cache: SharedCache, clock: FakeClock
+    shared_cache: SharedCache, clock: FakeClock, is_shared: bool
 ) -> None:
-    rate_limiter = RateLimiter(shared_cache, "service", no_jitter, METADATA_LIMITS)
+    rate_limiter = (
+        RateLimiter(shared_cache, "service", no_jitter, METADATA_LIMITS)
+        if is_shared
+        else ProcessRateLimiter(clock, no_jitter, METADATA_LIMITS)
+    )
     with (
         rate_limiter.acquire(15, no_heartbeat),
         rate_limiter.acquire(15, no_heartbeat),
