@@ -374,6 +374,10 @@ def test_unusable_certificate_authority_is_an_invalid_setting(authority: dict[st
         proxy.server_tls()
 
 
+def test_comments_of_certificates_may_contain_any_characters() -> None:
+    assert token_proxy._certificates("# \N{SNOWMAN}\n-----BEGIN") == "# \n-----BEGIN"
+
+
 def test_unreadable_assertion_is_a_failure_of_the_token_file(tmp_path: Path) -> None:
     file = tmp_path / "token"
     read = functools.partial(workload.read_assertion, str(file))
