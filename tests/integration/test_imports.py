@@ -38,7 +38,7 @@ from imds_identity import ManagedIdentityCredential, clear_cache
 credentials = [ManagedIdentityCredential({settings})]
 ManagedIdentityError = ()
 if {with_azure_core}:
-    from imds_identity import ManagedIdentityError
+    from azure.core.exceptions import AzureError as ManagedIdentityError
     credentials = [
         ManagedIdentityCredential({settings}),
         ManagedIdentityCredential(client_id="nobody", {settings}),
@@ -65,7 +65,7 @@ async def main():
     credentials = [ManagedIdentityCredential({settings})]
     ManagedIdentityError = ()
     if {with_azure_core}:
-        from imds_identity import ManagedIdentityError
+        from azure.core.exceptions import AzureError as ManagedIdentityError
         credentials = [
             ManagedIdentityCredential({settings}),
             ManagedIdentityCredential(client_id="nobody", {settings}),
