@@ -164,13 +164,14 @@ def test_unreadable_socket_tables_are_a_refusal(
         confirm(PORT)
 
 
-def test_agent_user_may_be_missing() -> None:
+@pytest.mark.parametrize(("name", "uid"), [("himds", 990), ("another", None)])
+def test_agent_user_may_be_missing(
+    monkeypatch: pytest.MonkeyPatch, name: str, uid: int | None
+) -> None:
     pwd = pytest.importorskip("pwd")
-    try:
-        expected = pwd.getpwnam("himds").pw_uid
-    except KeyError:
-        expected = None
-    assert listener._agent_uid() == expected
+    users = {name: SimpleNamespace(pw_uid=990)}
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: users[name])
+    assert listener._agent_uid() == uid
 
 
 def test_listener_is_not_checked_on_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,19 @@ def test_fork_waits_for_a_thread_that_is_about_to_end() -> None:
     assert not os.path.exists(f"/proc/self/task/{numbers[0]}")
 
 
+def test_end_of_a_subinterpreter_waits_for_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = [True] * 20
+    monkeypatch.setattr(threads, "_states", {lambda: running and running.pop()})
+    monkeypatch.setattr(threads, "_is_subinterpreter", lambda: True)
+    monkeypatch.setattr(threads, "_is_ending", False)
+    monkeypatch.setattr(threads, "_sockets", {})
+    monkeypatch.setattr(threads, "_POLL", 0.001)
+    threads._end_in_subinterpreter()
+    assert running == []
+    with pytest.raises(RuntimeError, match="shutting down"):
+        start_thread(int)
+
+
 def test_thread_may_start_while_the_end_of_the_interpreter_looks_at_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -240,7 +240,7 @@ class FakeNetwork:
         has_transport: bool = False,
     ) -> Token:
         source = detect(environment=Environment(variables or {}))
-        call_options = CallOptions(has_transport=has_transport)
+        call_options = CallOptions(has_transport=True) if has_transport else CallOptions()
         client = TokenClient(source, SYSTEM_ASSIGNED, self.token_cache, None, call_options)
         return client.token(client.entry(resource), None, open_sender)
 
