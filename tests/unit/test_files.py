@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_identity._platform.files import read_private, write_atomically
+from imds_identity._platform.files import current_user, read_private, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,3 +103,10 @@ def test_file_that_other_users_can_read_is_not_read(tmp_path: Path) -> None:
         read_private(str(path))
     os.mkfifo(tmp_path / "fifo", 0o600)
     assert read_private(str(tmp_path / "fifo")) == b""  # without waiting for a writer
+
+
+def test_current_user_is_the_effective_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
+    assert current_user() == 1000
+    monkeypatch.delattr(os, "geteuid")
+    assert current_user() == 0

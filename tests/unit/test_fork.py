@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import sys
@@ -138,6 +139,11 @@ def test_a_fork_waits_for_other_threads_for_a_limited_time(monkeypatch: pytest.M
     thread.join()
     assert os.waitpid(child, 0)[1] == 0
     assert fork._uninterrupted == set()
+
+
+def test_locks_of_modules_that_take_them_before_a_fork_exist() -> None:
+    for name, lock in fork._LOCKING_MODULES.items():
+        assert hasattr(getattr(importlib.import_module(name), lock), "acquire")
 
 
 @pytest.mark.parametrize("is_importing", [False, True])

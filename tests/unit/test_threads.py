@@ -131,7 +131,14 @@ def test_fork_waits_for_a_thread_that_is_about_to_end() -> None:
 
 def test_end_of_a_subinterpreter_waits_for_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     running = [True] * 20
-    monkeypatch.setattr(threads, "_states", {lambda: running and running.pop()})
+    states: set[Callable[[], object]] = set()
+
+    def state() -> object:
+        states.add(lambda: None)  # of a thread that starts in the meantime
+        return running and running.pop()
+
+    states.add(state)
+    monkeypatch.setattr(threads, "_states", states)
     monkeypatch.setattr(threads, "_is_subinterpreter", lambda: True)
     monkeypatch.setattr(threads, "_is_ending", False)
     monkeypatch.setattr(threads, "_sockets", {})
@@ -142,11 +149,9 @@ def test_end_of_a_subinterpreter_waits_for_its_threads(monkeypatch: pytest.Monke
         start_thread(int)
 
 
-def test_thread_may_start_while_the_end_of_the_interpreter_looks_at_threads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_main_interpreter_ends_while_a_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     states: set[Callable[[], object]] = set()
-    states.add(lambda: states.add(object))
+    states.add(lambda: states.add(lambda: None))
     monkeypatch.setattr(threads, "_states", states)
     threads._end_in_subinterpreter()
 
