@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._core.source import ARC
+from ._platform.log import log_in_thread
 from ._sources.registry import detect
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from .metadata import Compute
 
-__all__ = ["RESOURCE", "azure_login"]
+__all__ = ["RESOURCE", "azure_login", "machine_parameters"]
 
 RESOURCE = "https://management.azure.com/"
 """The resource that Vault's documentation configures for the method."""
@@ -59,7 +60,11 @@ def azure_login(
 
 
 def machine_parameters(source: str | None = None) -> dict[str, str]:
-    """Return the parameters that name this machine; none if there is no metadata service."""
+    """Return the parameters that name this machine; none if there is no metadata service.
+
+    Args:
+        source: ``imds`` or ``arc``, instead of detection.
+    """
     from .metadata import MetadataClient, MetadataError
 
     found = detect(source)
@@ -68,7 +73,8 @@ def machine_parameters(source: str | None = None) -> dict[str, str]:
         if not found.is_per_machine or not (found.name == ARC or client.detect()):
             return {}
         compute = client.compute()
-    except MetadataError:
+    except MetadataError as error:
+        log_in_thread("WARNING", "the login to Vault does not name this machine: %s", error)
         return {}
     return {name: value for name, value in _fields(compute).items() if value}
 

@@ -178,6 +178,14 @@ def test_arc_server_is_named_by_its_resource_id(arc_emulator: Emulator) -> None:
     assert "/Microsoft.HybridCompute/machines/" in parameters["resource_id"]
 
 
+def test_login_without_metadata_is_reported(
+    imds_emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    imds_emulator.fault(category="instance", status=400, times=None)
+    assert machine_parameters() == {}
+    assert "the login to Vault does not name this machine: " in caplog.text
+
+
 def test_login_names_no_machine_where_there_is_no_metadata_service(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -78,6 +78,7 @@ def test_command_gets_a_token_from_an_emulator_in_another_environment(
         (["imds-identity", "attested", "--verify", __file__], "attested"),
         (["imds-identity", "completion", "bash"], "completion"),
         (["python", "-c", "import imds_identity.httpx"], "httpx"),
+        (["python", "-c", "import imds_identity.keyring"], "keyring"),
         (["python", "-c", "from imds_identity.emulator import Emulator"], "emulator"),
         (
             ["python", "-c", "from imds_identity import telemetry as t; t.OpenTelemetryMetrics()"],

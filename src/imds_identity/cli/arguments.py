@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._core.source import ARC, IMDS
+from .output import print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Any
 
+    from .._core.failure import Failure
     from .._core.identity import Identity
     from .._token_cache.client import TokenClient
 
@@ -129,6 +131,12 @@ def doctor_command(args: argparse.Namespace, resource: str) -> str:
     for name, value in credential_options(args).items():
         command += [f"--{name.replace('_', '-')}", value] if value else []
     return shlex.join(command)
+
+
+def print_failure(args: argparse.Namespace, resource: str, failure: Failure) -> int:
+    """Print why there is no token, and the command that diagnoses it; return the exit status."""
+    print_error(failure)
+    return print_error(f"to diagnose this, run: {doctor_command(args, resource)}")
 
 
 def credential_options(args: argparse.Namespace) -> dict[str, Any]:

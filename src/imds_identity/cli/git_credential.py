@@ -12,8 +12,7 @@ from .._core.claims import issued_after
 from .._core.failure import Failure
 from .._platform.clock import SYSTEM_CLOCK
 from ..metadata._services import AZURE_DEVOPS, is_azure_repos
-from .arguments import add_application, add_token_options, doctor_command, token_client
-from .output import print_error
+from .arguments import add_application, add_token_options, print_failure, token_client
 
 if TYPE_CHECKING:
     import argparse
@@ -59,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
         elif token.value in (fields.get("password"), fields.get("credential")):
             client.token(entry, issued_after(SYSTEM_CLOCK.wall()))  # replaces the refused token
     except Failure as failure:
-        print_error(failure)
-        return print_error(f"to diagnose this, run: {doctor_command(args, AZURE_DEVOPS)}")
+        return print_failure(args, AZURE_DEVOPS, failure)
     return 0
 
 

@@ -12,9 +12,9 @@ from .._core.failure import Failure, sanitize
 from .._core.scope import resource_of
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.output_files import write_output
-from .arguments import doctor_command, token_client
+from .arguments import print_failure, token_client
 from .memory_files import IS_SUPPORTED, MemoryFile
-from .output import print_error, print_notice
+from .output import print_notice
 from .pgpass import pgpass_content, pgpass_resource
 
 if TYPE_CHECKING:
@@ -128,8 +128,7 @@ def create_files(args: argparse.Namespace, targets: list[Target], files: list[To
         try:
             file.update()
         except Failure as failure:
-            print_error(failure)
-            return print_error(f"to diagnose this, run: {doctor_command(args, target.resource)}")
+            return print_failure(args, target.resource, failure)
         files.append(file)
     return 0
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed, sanitize
 from .._core.scope import resource_of
-from .arguments import add_output, add_token_options, doctor_command, token_client
-from .output import print_error, subscription_of, to_json, utc_time
+from .arguments import add_output, add_token_options, print_failure, token_client
+from .output import subscription_of, to_json, utc_time
 
 if TYPE_CHECKING:
     import argparse
@@ -44,8 +44,7 @@ def run(args: argparse.Namespace) -> int:
         token = client.token(entry)
         fields = {**_identity_fields(token), "source": str(client.source)}
     except Failure as failure:
-        print_error(failure)
-        return print_error(f"to diagnose this, run: {doctor_command(args, resource)}")
+        return print_failure(args, resource, failure)
     if args.output == "json":
         print(to_json(fields))
     else:
