@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_identity._core.claims import Challenge, is_later, was_issued_after
+from imds_identity._core.claims import Challenge, is_later, issued_after, was_issued_after
 from imds_identity._core.token import Token
 
 
@@ -35,6 +35,12 @@ def test_issue_time_is_compared_with_the_claims(timestamp: object, name: str) ->
 )
 def test_claims_without_a_timestamp_are_not_satisfied_by_an_issue_time(claims: str) -> None:
     assert was_issued_after(jwt(b'{"nbf": 1}'), claims) is False
+
+
+def test_token_that_was_issued_before_now_is_not_fresh() -> None:
+    for seconds, fresh in ((-1, False), (0, False), (1, True)):
+        token = jwt(json.dumps({"nbf": 1700000000 + seconds}).encode())
+        assert was_issued_after(token, issued_after(1700000000.9)) is fresh
 
 
 @pytest.mark.parametrize(("digits", "is_valid"), [(12, True), (13, False)])
