@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         "https://Management.Azure.com/",
         "https://management.core.windows.net/",
         "https://account.blob.core.windows.net",
-        "api://AzureADTokenExchange",
         "00000003-0000-0000-c000-000000000000",
     ],
 )

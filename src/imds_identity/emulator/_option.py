@@ -1,9 +1,10 @@
-"""The description of an option, and the decorator that makes options parameters."""
+"""Options: their description, checks of their values, and a decorator for their parameters."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -43,3 +44,36 @@ def with_options_of(
         return constructor
 
     return decorate
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless a value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise ValueError unless a number is above zero."""
+    if not value > 0:
+        raise ValueError(f"{name} must be above zero, not {value}.")
+
+
+def check_items(name: str, items: tuple[object, ...], item_type: type) -> None:
+    """Raise ValueError unless all items of a list have a type."""
+    for item in items:
+        if not isinstance(item, item_type):
+            raise ValueError(  # noqa: TRY004 - callers expect ValueError
+                f"{name} cannot hold {item!r}."
+            )
+
+
+def group_id(name: str) -> int:
+    """Return the id of the group of Arc's key files; ValueError if there is none."""
+    if sys.platform == "win32":
+        raise ValueError("tokens_group is not supported on Windows.")
+    import grp
+
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ValueError(f"tokens_group: there is no group {name!r}.") from None

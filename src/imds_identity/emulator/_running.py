@@ -28,7 +28,13 @@ from ._profiles.allowed_hosts import AllowedHosts
 from ._profiles.exports import export_lines
 from ._profiles.request_handler import RequestHandler, Routes
 from ._services.attested import AttestedEndpoint
-from ._services.entra import OpenIdEndpoint, workload_assertion
+from ._services.entra import (
+    V2_TOKEN_PATH,
+    OpenIdEndpoint,
+    TokenExchangeEndpoint,
+    federated_applications,
+    workload_assertion,
+)
 from ._services.key_vault import KeyVaultEndpoint
 from ._state.key_files import KeyFiles, share_with_group
 from ._state.recording import Recording
@@ -109,7 +115,10 @@ class RunningEmulator:
                 str(self.directory() / _CA_FILE),
             )
         address = profiles.address(self._settings, self._state.identity_header, self.endpoint)
-        return profiles.environment(address._replace(thumbprint=self._thumbprint))
+        variables = profiles.environment(address._replace(thumbprint=self._thumbprint))
+        if self.key_vault is not None and self._settings.applications:
+            variables.update(profiles.entra_variables(self.key_vault.url, self.key_vault.ca_file))
+        return variables
 
     def directory(self) -> Path:
         """Return a private temporary directory, created at the first call."""
@@ -218,6 +227,10 @@ class RunningEmulator:
         url = settings.url("https", listener.port)
         routes = Routes()
         routes.add("/secrets", "key-vault", KeyVaultEndpoint(state, url), prefix=True)
+        applications = settings.trusting_applications()
+        if applications:
+            find = federated_applications(state, applications)
+            routes.add_suffix(V2_TOKEN_PATH, "entra", TokenExchangeEndpoint(state, find))
         _add_openid(routes, openid)
         handler = RequestHandler(state, routes, self._hosts)
         server = _http_server(handler, state, profiles.SERVER_NAME)

@@ -7,7 +7,6 @@ docs/emulator.md are all generated from the fields of `Settings`.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
@@ -15,10 +14,16 @@ from typing import Annotated, Any, Literal, get_args
 from ._addresses import WILDCARD_ADDRESSES, check_host, check_name, check_port, url
 from ._clock import Clock
 from ._field_types import validate_fields
-from ._machine.identities import DEFAULT_IDENTITIES, Identity, validate_identities
+from ._machine.identities import (
+    DEFAULT_IDENTITIES,
+    Application,
+    Identity,
+    parse_applications,
+    validate_identities,
+)
 from ._machine.machine import Machine
 from ._machine.versions import supported_versions
-from ._option import Option
+from ._option import Option, check_choice, check_items, check_positive, group_id
 from ._state.events import EventSpec
 from ._state.fault import Fault
 
@@ -31,6 +36,7 @@ MetadataSecurity = Literal["off", "audit", "deny"]
 DEFAULT_SECRETS: Mapping[str, str] = {"greeting": "Hello from the emulated vault"}
 _ITEM_TYPES: Mapping[str, Any] = {
     "allowed_hosts": str,
+    "applications": str,
     "events": Mapping,
     "faults": Fault,
     "identities": Identity,
@@ -88,6 +94,18 @@ class Settings:
             flag_help="the name of a user-assigned identity; by default there is one",
         ),
     ] = DEFAULT_IDENTITIES
+    applications: Annotated[
+        Iterable[str],
+        Option(
+            "client ids of applications in the machine's tenant that trust an identity, by default "
+            "the first user-assigned one; the https port of the Key Vault serves Entra for them",
+            "CLIENT_ID[=IDENTITY]",
+            flag="--application",
+            key="applications",
+            flag_help="an application in the machine's tenant that trusts an identity, by default "
+            "the first user-assigned one; the https port of the Key Vault serves Entra for it",
+        ),
+    ] = ()
     resources: Annotated[
         Iterable[str],
         Option(
@@ -233,9 +251,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         validate_fields(self)
-        _check_choice("profile", self.profile, get_args(Profile))
-        _check_choice("arc_agent", self.arc_agent, get_args(ArcAgent))
-        _check_choice("metadata_security", self.metadata_security, get_args(MetadataSecurity))
+        check_choice("profile", self.profile, get_args(Profile))
+        check_choice("arc_agent", self.arc_agent, get_args(ArcAgent))
+        check_choice("metadata_security", self.metadata_security, get_args(MetadataSecurity))
         if self.metadata_security != "off" and self.profile != "vm":
             raise ValueError(f"metadata_security: the profile {self.profile} does not have it.")
         for name in ("host", "admin_host"):
@@ -243,8 +261,7 @@ class Settings:
         for name in ("port", "key_vault_port", "admin_port"):
             check_port(name, getattr(self, name))
         for name in ("token_lifetime", "arc_secret_lifetime", "log_size"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above zero, not {getattr(self, name)}.")
+            check_positive(name, getattr(self, name))
         if self.latency is not None and self.latency < 0:
             raise ValueError(f"latency cannot be negative: {self.latency}.")
         supported_versions(self.newest_version)
@@ -255,38 +272,28 @@ class Settings:
         # An iterable may be a generator, which can be read only once.
         for name, item_type in _ITEM_TYPES.items():
             items = tuple(getattr(self, name))
-            for item in items:
-                if not isinstance(item, item_type):
-                    raise ValueError(  # noqa: TRY004 - callers expect ValueError
-                        f"{name} cannot hold {item!r}."
-                    )
+            check_items(name, items, item_type)
             object.__setattr__(self, name, items)
         validate_identities(self.identities)
         for name in self.allowed_hosts:
             check_name("allowed_hosts", name)
         for event in self.events:
             EventSpec(**event)
+        if self.trusting_applications() and self.profile == "workload-identity":
+            raise ValueError(f"applications: the profile {self.profile} does not support them.")
+        if self.applications and not self.key_vault:
+            raise ValueError("applications: they need the https port of the Key Vault.")
+
+    def trusting_applications(self) -> tuple[Application, ...]:
+        """Return the applications; ValueError if one is not valid."""
+        return parse_applications(self.applications, tuple(self.identities))
 
     def tokens_group_id(self) -> int | None:
         """Return the id of the group of Arc's key files; ValueError if there is no such group."""
-        if self.tokens_group is None:
-            return None
-        if sys.platform == "win32":
-            raise ValueError("tokens_group is not supported on Windows.")
-        import grp
-
-        try:
-            return grp.getgrnam(self.tokens_group).gr_gid
-        except KeyError:
-            raise ValueError(f"tokens_group: there is no group {self.tokens_group!r}.") from None
+        return None if self.tokens_group is None else group_id(self.tokens_group)
 
     def url(self, scheme: str, port: int) -> str:
         """Return the URL of a port; on a wildcard address with the first allowed host name."""
         if self.host in WILDCARD_ADDRESSES and self.allowed_hosts:
             return url(scheme, next(iter(self.allowed_hosts)), port)
         return url(scheme, self.host, port)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")

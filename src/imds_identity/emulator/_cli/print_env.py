@@ -30,7 +30,19 @@ def fixed_environment(settings: Settings) -> dict[str, str]:
     has_secret = profiles.has_secret(settings.profile, is_windows=address.is_windows)
     if has_secret and settings.identity_header is None:
         raise ValueError("The identity header is random. Set a fixed one with --identity-header.")
-    return profiles.environment(address)
+    return {**profiles.environment(address), **_entra_variables(settings)}
+
+
+def _entra_variables(settings: Settings) -> dict[str, str]:
+    if not settings.applications:
+        return {}
+    url, ca_file = fixed_key_vault(settings) or ("", None)
+    if ca_file is None:
+        raise ValueError(
+            "The certificate of Entra's endpoint is new at every start. Keep it with --state, and "
+            "use a fixed --key-vault-port; or use the output of the emulator itself."
+        )
+    return profiles.entra_variables(url, ca_file)
 
 
 def fixed_key_vault(settings: Settings) -> tuple[str, str | None] | None:

@@ -81,6 +81,49 @@ DEFAULT_IDENTITIES: tuple[Identity, ...] = (DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USE
 
 
 @dataclass(frozen=True, slots=True)
+class Application:
+    """An application that trusts a managed identity: its federated credential has this subject."""
+
+    client_id: str
+    identity: Identity
+
+    @property
+    def object_id(self) -> str:
+        """The object id of its service principal."""
+        return str(uuid.uuid5(_NAMESPACE, f"application:{self.client_id.lower()}"))
+
+
+def parse_applications(
+    texts: Iterable[str], identities: Sequence[Identity]
+) -> tuple[Application, ...]:
+    """Parse ``CLIENT_ID[=IDENTITY]``; ValueError if one has no client id or no such identity.
+
+    Without an identity it is the first user-assigned one: Entra documents only these.
+    """
+    found = {}
+    for text in texts:
+        client_id, _, name = text.partition("=")
+        trusted = next((each for each in identities if _is_named(each, name)), None)
+        if not client_id or trusted is None:
+            raise ValueError(
+                f"applications: {text!r} is not CLIENT_ID or CLIENT_ID=IDENTITY with the name, "
+                "client id or object id of an identity of this machine."
+            )
+        if client_id.lower() in found:
+            raise ValueError(f"applications: {client_id} is given twice.")
+        found[client_id.lower()] = Application(client_id, trusted)
+    return tuple(found.values())
+
+
+def _is_named(identity: Identity, name: str) -> bool:
+    if not name:
+        return isinstance(identity, UserAssigned)
+    resource_id = getattr(identity, "resource_id", "").lower()
+    ids = (identity.client_id, identity.object_id, resource_id, resource_id.rpartition("/")[2])
+    return name.lower() in map(str.lower, ids)
+
+
+@dataclass(frozen=True, slots=True)
 class Selector:
     """The query parameter that selects an identity, and the attribute and value to compare."""
 

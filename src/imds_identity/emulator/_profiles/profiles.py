@@ -83,7 +83,8 @@ def has_secret(profile: str, *, is_windows: bool) -> bool:
 def workload_routes(state: EmulatorState, issuer: str) -> Routes:
     """Return Entra's token endpoint, for a workload of the cluster with this issuer."""
     routes = Routes()
-    routes.add_suffix(entra.V2_TOKEN_PATH, "identity", entra.WorkloadTokenEndpoint(state, issuer))
+    endpoint = entra.TokenExchangeEndpoint(state, entra.workloads(state, issuer))
+    routes.add_suffix(entra.V2_TOKEN_PATH, "identity", endpoint)
     return routes
 
 
@@ -92,13 +93,20 @@ def workload_variables(
 ) -> dict[str, str]:
     """Return the variables of a workload in a Kubernetes cluster."""
     return {
-        "AZURE_AUTHORITY_HOST": endpoint + "/",
+        **entra_variables(endpoint, ca_file),
         "AZURE_CLIENT_ID": client_id,
         "AZURE_FEDERATED_TOKEN_FILE": token_file,
         "AZURE_TENANT_ID": tenant_id,
+        **_CACHE_OFF,
+    }
+
+
+def entra_variables(url: str, ca_file: str) -> dict[str, str]:
+    """Return the variables that direct a client of Entra to this URL, and the CA to trust."""
+    return {
+        "AZURE_AUTHORITY_HOST": url + "/",
         "REQUESTS_CA_BUNDLE": ca_file,
         "SSL_CERT_FILE": ca_file,
-        **_CACHE_OFF,
     }
 
 

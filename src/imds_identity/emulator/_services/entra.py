@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import jwt
@@ -12,21 +12,27 @@ import jwt
 from .._machine.identities import IdentityNotFoundError, Selector, find_identity
 from .._machine.resources import is_known_resource
 from .._messages import json_response
-from .._state.tokens import issuer_url
+from .._state.tokens import (
+    EXCHANGE_AUDIENCE,
+    EXCHANGE_RESOURCE,
+    Principal,
+    issuer_url,
+    v2_issuer_url,
+)
 from .request_checks import check_method
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from .._machine.identities import Identity
+    from .._machine.identities import Application
     from .._messages import Request, Response
     from .._state.fault import Fault
     from .._state.state import EmulatorState
 
 JWKS_PATH = "/common/discovery/keys"
+_V2_JWKS_PATH = "/discovery/v2.0/keys"  # after that of the tenant
 V2_TOKEN_PATH = "/oauth2/v2.0/token"  # noqa: S105 - a path, after that of the tenant
 SUBJECT = "system:serviceaccount:default:emulated-workload"
-AUDIENCE = "api://AzureADTokenExchange"
 _ASSERTION_SECONDS = 365 * 86400
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.0000000Z"
@@ -38,36 +44,46 @@ def configuration_path(tenant_id: str) -> str:
 
 
 class OpenIdEndpoint:
-    """Returns the OpenID configuration or the public key, with URLs that start with ``base``."""
+    """Returns OpenID configurations or the public key, with URLs that start with ``base``."""
 
     def __init__(self, state: EmulatorState, base: str) -> None:
         self._tokens = state.tokens
-        self._tenant_id = tenant_id = state.machine.tenant_id
-        self._base = base
-        self.paths = (configuration_path(tenant_id), JWKS_PATH)
+        tenant_id = state.machine.tenant_id
+        self._configurations = {
+            configuration_path(tenant_id): _configuration(
+                issuer_url(tenant_id), f"{base}/{tenant_id}/oauth2", f"{base}{JWKS_PATH}"
+            ),
+            configuration_path(f"{tenant_id}/v2.0"): _configuration(
+                v2_issuer_url(tenant_id),
+                f"{base}/{tenant_id}/oauth2/v2.0",
+                f"{base}/{tenant_id}{_V2_JWKS_PATH}",
+            ),
+        }
+        self.paths = (*self._configurations, JWKS_PATH, f"/{tenant_id}{_V2_JWKS_PATH}")
 
     def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_method(request)
-        if request.path == JWKS_PATH:
-            return json_response(200, {"keys": [self._tokens.key().jwk]})
-        base = self._base
-        document = {
-            "issuer": issuer_url(self._tenant_id),
-            "authorization_endpoint": f"{base}/{self._tenant_id}/oauth2/authorize",
-            "token_endpoint": f"{base}/{self._tenant_id}/oauth2/token",
-            "jwks_uri": f"{base}{JWKS_PATH}",
-            "response_types_supported": ["code", "id_token"],
-            "subject_types_supported": ["pairwise"],
-            "id_token_signing_alg_values_supported": ["RS256"],
-        }
-        return json_response(200, document)
+        keys = {"keys": [self._tokens.key().jwk]}
+        return json_response(200, self._configurations.get(request.path, keys))
+
+
+def _configuration(issuer: str, oauth2: str, keys: str) -> dict[str, object]:
+    return {
+        "issuer": issuer,
+        "authorization_endpoint": f"{oauth2}/authorize",
+        "token_endpoint": f"{oauth2}/token",
+        "jwks_uri": keys,
+        "response_types_supported": ["code", "id_token"],
+        "subject_types_supported": ["pairwise"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+    }
 
 
 def workload_assertion(state: EmulatorState, issuer: str) -> str:
     """Return the token that a Kubernetes cluster with this issuer gives to its workload."""
     now = int(state.clock.time())
     claims: dict[str, object] = {
-        "aud": [AUDIENCE],
+        "aud": [EXCHANGE_RESOURCE],
         "exp": now + _ASSERTION_SECONDS,
         "iat": now,
         "iss": issuer,
@@ -88,12 +104,49 @@ class _EntraError(Exception):
         self.text = text
 
 
-class WorkloadTokenEndpoint:
-    """``/{tenant}/oauth2/v2.0/token``: exchanges a workload's own token for one of an identity."""
+class Client(NamedTuple):
+    """A client of Entra: the subject of its tokens, and the assertions that prove who it is."""
 
-    def __init__(self, state: EmulatorState, issuer: str) -> None:
+    principal: Principal
+    issuers: tuple[str, ...]
+    subject: str
+
+
+def workloads(state: EmulatorState, issuer: str) -> Callable[[str], Client | None]:
+    """Return a function that finds identities, for the workload of a cluster with this issuer."""
+
+    def find(client_id: str) -> Client | None:
+        try:
+            selector = Selector("client_id", "client_id", client_id)
+            identity = find_identity(state.identities, selector)
+        except IdentityNotFoundError:
+            return None
+        return Client(state.principal(identity), (issuer,), SUBJECT)
+
+    return find
+
+
+def federated_applications(
+    state: EmulatorState, applications: Iterable[Application]
+) -> Callable[[str], Client | None]:
+    """Return a function that finds applications, which trust an identity of the machine."""
+    tenant = state.machine.tenant_id
+    issuers = (v2_issuer_url(tenant), issuer_url(tenant))
+    clients = {
+        each.client_id.lower(): Client(
+            Principal(tenant, each.client_id, each.object_id), issuers, each.identity.object_id
+        )
+        for each in applications
+    }
+    return lambda client_id: clients.get(client_id.lower())
+
+
+class TokenExchangeEndpoint:
+    """``/{tenant}/oauth2/v2.0/token``: exchanges a client's assertion for a token."""
+
+    def __init__(self, state: EmulatorState, find_client: Callable[[str], Client | None]) -> None:
         self._state = state
-        self._issuer = issuer
+        self._find_client = find_client
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
         check_method(request, ("POST",))
@@ -111,10 +164,10 @@ class WorkloadTokenEndpoint:
                 "and are signing into the correct cloud."
             )
             raise _EntraError("invalid_request", 90002, text)
-        identity = self._identity(form["client_id"])
+        client = self._client(form["client_id"])
         resource = self._resource(form["scope"])
-        self._check_assertion(form["client_assertion"])
-        principal = self._state.principal(identity)
+        self._check_assertion(form["client_assertion"], client)
+        principal = client.principal
         if fault is not None and fault.token_lifetime is not None:
             token = self._state.tokens.token_expiring_in(principal, resource, fault.token_lifetime)
         else:
@@ -127,16 +180,15 @@ class WorkloadTokenEndpoint:
             "token_type": "Bearer",
         }
 
-    def _identity(self, client_id: str) -> Identity:
-        selector = Selector("client_id", "client_id", client_id)
-        try:
-            return find_identity(self._state.identities, selector)
-        except IdentityNotFoundError:
+    def _client(self, client_id: str) -> Client:
+        client = self._find_client(client_id)
+        if client is None:
             text = (
                 f"Application with identifier '{client_id}' was not found in the directory "
                 f"'{self._state.machine.tenant_id}'."
             )
-            raise _EntraError("unauthorized_client", 700016, text) from None
+            raise _EntraError("unauthorized_client", 700016, text)
+        return client
 
     def _resource(self, scope: str) -> str:
         resource, default, rest = scope.partition("/.default")
@@ -154,17 +206,17 @@ class WorkloadTokenEndpoint:
             raise _EntraError("invalid_resource", 500011, text)
         return resource
 
-    def _check_assertion(self, assertion: str) -> None:
+    def _check_assertion(self, assertion: str, client: Client) -> None:
         claims = self._claims(assertion)
         audiences = claims.get("aud")
         audience = audiences[0] if isinstance(audiences, list) and audiences else audiences
         expected = (
-            (700211, "issuer", claims.get("iss"), self._issuer),
-            (700212, "audience", audience, AUDIENCE),
-            (700213, "subject", claims.get("sub"), SUBJECT),
+            (700211, "issuer", claims.get("iss"), client.issuers),
+            (700212, "audience", audience, (EXCHANGE_RESOURCE, EXCHANGE_AUDIENCE)),
+            (700213, "subject", claims.get("sub"), (client.subject,)),
         )
-        for number, name, found, wanted in expected:
-            if found != wanted:
+        for number, name, found, accepted in expected:
+            if found not in accepted:
                 text = (
                     "No matching federated identity record found for presented assertion "
                     f"{name} '{found}'."

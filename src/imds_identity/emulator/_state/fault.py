@@ -13,7 +13,7 @@ from .._messages import Delivery, Response, json_response
 EVERY_CATEGORY = "*"
 CATEGORIES = (
     "identity", "instance", "versions", "attested", "loadbalancer", "scheduledevents",
-    "key-vault", "openid", "certificates",
+    "key-vault", "openid", "certificates", "entra",
 )  # fmt: skip
 DOCUMENTS = (
     "tampered", "expired", "wrong-name", "wrong-nonce", "decoy-signer", "unknown-root", "classic",

@@ -21,6 +21,9 @@ _MAX_CACHED = 1024
 _MAX_ISSUED = 500
 # Entra backdates tokens for clients with slow clocks.
 _BACKDATED_SECONDS = 300
+EXCHANGE_RESOURCE = "api://AzureADTokenExchange"
+# Tokens of version 2.0 name the resource by its application; only this resource gets them here.
+EXCHANGE_AUDIENCE = "fb60f99c-7a34-4190-8149-302f77469936"
 
 
 class RefusedTokenError(Exception):
@@ -51,12 +54,12 @@ class IssuedToken:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The subject of a token."""
+    """The subject of a token; an application has no ``resource_id``."""
 
     tenant_id: str
     client_id: str
     object_id: str
-    resource_id: str
+    resource_id: str = ""
 
 
 class TokenService:
@@ -171,23 +174,32 @@ def issuer_url(tenant_id: str) -> str:
     return f"https://sts.windows.net/{tenant_id}/"
 
 
+def v2_issuer_url(tenant_id: str) -> str:
+    """Return the ``iss`` claim of a tenant's v2.0 tokens."""
+    return f"https://login.microsoftonline.com/{tenant_id}/v2.0"
+
+
 def _claims(
     principal: Principal, resource: str, not_before: int, expires: int
 ) -> dict[str, str | int]:
-    issuer = issuer_url(principal.tenant_id)
-    return {
-        "aud": resource,
+    is_v2 = resource.lower().rstrip("/") == EXCHANGE_RESOURCE.lower()
+    issuer = (v2_issuer_url if is_v2 else issuer_url)(principal.tenant_id)
+    client, authentication = ("azp", "azpacr") if is_v2 else ("appid", "appidacr")
+    claims: dict[str, str | int] = {
+        "aud": EXCHANGE_AUDIENCE if is_v2 else resource,
         "iss": issuer,
         "iat": not_before,
         "nbf": not_before,
         "exp": expires,
-        "appid": principal.client_id,
-        "appidacr": "2",
+        client: principal.client_id,
+        authentication: "2",
         "idp": issuer,
         "idtyp": "app",
         "oid": principal.object_id,
         "sub": principal.object_id,
         "tid": principal.tenant_id,
-        "ver": "1.0",
-        "xms_mirid": principal.resource_id,
+        "ver": "2.0" if is_v2 else "1.0",
     }
+    if principal.resource_id:
+        claims["xms_mirid"] = principal.resource_id
+    return claims
