@@ -472,6 +472,19 @@ def test_temporary_files_of_a_killed_watcher_are_removed(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "state.other.new"]
 
 
+def test_the_state_file_stays_where_it_was_when_the_program_changes_its_directory(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    watcher = service.client().watch(state_file="state")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    service.events = [event("A")]
+    poll(watcher)
+    assert json.loads((tmp_path / "state").read_text()) == {"Events": [event("A")]}
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links take a privilege there")
 def test_a_symbolic_link_to_the_state_file_is_kept(service: FakeService, tmp_path: Path) -> None:
     (tmp_path / "volume").mkdir()

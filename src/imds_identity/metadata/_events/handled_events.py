@@ -34,7 +34,8 @@ class HandledEvents:
         if path is not None:
             if not os.fspath(path):
                 raise ValueError("state_file is empty: pass a path, or None to keep no state")
-            self._path = os.fsdecode(path)
+            # The program may change its directory. `abspath` would ignore links before "..".
+            self._path = os.path.join(os.getcwd(), os.fsdecode(path))
             self._events = _load(self._path)
             self._save()
 
