@@ -634,13 +634,22 @@ def test_fetch_does_not_replace_a_newer_token_of_another_process(
     background: BackgroundQueue,
 ) -> None:
     """The newer token may satisfy a claims challenge, and the fetched one may be revoked."""
-    token_cache.join_or_start(entry, service)
+    token_cache.get(entry, service)
+    clock.seconds += LIFETIME / 2
+    token_cache.get(entry, service)
     revoked = service.token()
     clock.seconds += 1
     newer = service.token().replaced(value="of-another-process")
     token_cache.adopt(entry, newer)
-    entry.flights[None].fetch = lambda: revoked
+    fetched: list[Token] = []
+
+    def fetch() -> Token:
+        fetched.append(revoked)
+        return revoked
+
+    entry.flights[None].fetch = fetch
     background.run()
+    assert fetched
     assert token_cache.get(entry, service) is newer
 
 
