@@ -22,7 +22,12 @@ from imds_identity._shared_cache.mounts import Mounts
 from imds_identity._shared_cache.open_directory import OpenDirectory
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
-from imds_identity._shared_cache.watchdog import SKIP_SECONDS, Watchdog
+from imds_identity._shared_cache.watchdog import (
+    SKIP_SECONDS,
+    SLOW_SECONDS,
+    NoUsableDirectory,
+    Watchdog,
+)
 from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity._token_cache.client import TokenClient
@@ -311,6 +316,24 @@ def test_operation_that_fails_at_the_end_of_the_wait_does_not_count_as_hanging(
         limited.run(os.stat, "/nowhere", in_thread=True)
     clock.seconds += SKIP_SECONDS
     assert limited.run(int, "7", in_thread=False) == 7
+
+
+def test_lease_is_released_without_a_wait_while_an_operation_hangs(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(watchdog, "run_in_thread", lambda _, seconds: waits.append(seconds))
+    limited = Watchdog("/somewhere", clock)
+    limited.finish(int)
+    with pytest.raises(NoUsableDirectory):
+        limited.run(int, "7", in_thread=True)
+    limited.finish(int)
+    clock.seconds += SKIP_SECONDS
+    limited.finish(int)
+    assert waits == [SLOW_SECONDS, SLOW_SECONDS, 0.0, 0.0]
+    limited.reset()
+    limited.finish(int)
+    assert waits[4:] == [SLOW_SECONDS]
 
 
 def test_errors_of_operations_are_raised_in_the_calling_thread(remote: RemoteFileSystem) -> None:

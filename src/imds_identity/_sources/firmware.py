@@ -20,7 +20,6 @@ _MAKER = "Microsoft Corporation"
 _NESTED_MAKER = "Cloud Hypervisor"
 _APPLE = "Apple Inc."
 _LINUX_FOLDER = "/sys/class/dmi/id"
-_LONGEST = 256
 _WINDOWS_TABLE = 0x52534D42  # "RSMB"
 _WINDOWS_HEADER = 8
 _SYSTEM, _CHASSIS = 1, 3
@@ -95,7 +94,7 @@ def _string(strings: bytes, number: int) -> str:
 def _first_line(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            return file.read(_LONGEST).decode("latin-1").strip()
+            return file.read().decode("latin-1").strip()
     except OSError:
         return ""
 
