@@ -19,13 +19,12 @@ from imds_identity._shared_cache import flock, watchdog
 from imds_identity._shared_cache import lease as lease_module
 from imds_identity._shared_cache.directory import Directory
 from imds_identity._shared_cache.mounts import Mounts
-from imds_identity._shared_cache.open_directory import OpenDirectory
+from imds_identity._shared_cache.open_directory import NoUsableDirectory, OpenDirectory
 from imds_identity._shared_cache.record import Record
 from imds_identity._shared_cache.store import SharedCache
 from imds_identity._shared_cache.watchdog import (
     SKIP_SECONDS,
     SLOW_SECONDS,
-    NoUsableDirectory,
     Watchdog,
 )
 from imds_identity._sources.azure_vm import ImdsSource
