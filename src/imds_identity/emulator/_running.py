@@ -27,6 +27,7 @@ from ._profiles import profiles
 from ._profiles.allowed_hosts import AllowedHosts
 from ._profiles.exports import export_lines
 from ._profiles.request_handler import RequestHandler, Routes
+from ._services import container_registry
 from ._services.attested import AttestedEndpoint
 from ._services.entra import (
     V2_TOKEN_PATH,
@@ -227,6 +228,8 @@ class RunningEmulator:
         url = settings.url("https", listener.port)
         routes = Routes()
         routes.add("/secrets", "key-vault", KeyVaultEndpoint(state, url), prefix=True)
+        exchange = container_registry.ExchangeEndpoint(state)
+        routes.add(container_registry.PATH, "registry", exchange)
         applications = settings.trusting_applications()
         if applications:
             find = federated_applications(state, applications)

@@ -12,7 +12,6 @@ from .._services import (
     attested,
     entra,
     instance,
-    load_balancer,
     scheduled_events,
     token,
 )
@@ -151,7 +150,8 @@ def vm_routes(state: EmulatorState, documents: attested.AttestedEndpoint) -> Rou
         routes.add(path, "certificates", documents.serve_intermediate)
     routes.add(attested.ROOT_PATH, "certificates", documents.serve_root)
     routes.add(attested.CA_PATH, "certificates", documents.serve_ca)
-    routes.add(load_balancer.PATH, "loadbalancer", load_balancer.LoadBalancerEndpoint(state))
+    balancer = instance.LoadBalancerEndpoint(state)
+    routes.add(instance.LOAD_BALANCER_PATH, "loadbalancer", balancer)
     routes.add(scheduled_events.PATH, "scheduledevents", scheduled_events.EventsEndpoint(state))
     return routes
 

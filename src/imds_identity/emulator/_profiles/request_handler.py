@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HEALTH_PATH = "/health"
 _EMPTY = Response(0)
 # The agent of the Metadata Security Protocol sees requests to the metadata service only.
-_NOT_METADATA = frozenset({"certificates", "entra", "key-vault", "openid"})
+_NOT_METADATA = frozenset({"certificates", "entra", "key-vault", "openid", "registry"})
 _AGENT_HEADER = {"x-ms-azure-host-authorization": "value"}
 _UNKNOWN = "unknown"
 _MAX_NAME_LENGTH = 256

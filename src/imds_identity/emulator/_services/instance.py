@@ -1,4 +1,4 @@
-"""``/metadata/instance``: the machine's instance document and the parts of it, by api-version."""
+"""``/metadata/instance``, the machine's document by api-version; its load balancer; versions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,14 @@ if TYPE_CHECKING:
     DocumentView = Callable[[Document], Document]
 
 PATH = "/metadata/instance"
+LOAD_BALANCER_PATH = "/metadata/loadbalancer"
 VERSIONS_PATH = "/metadata/versions"
 INTRODUCED = "2017-03-01"
+_LOAD_BALANCER_INTRODUCED = "2020-10-01"
+_NO_LOAD_BALANCER = (
+    "No load balancer metadata is found. Please check if your VM is using any non-basic SKU load "
+    "balancer and retry later."
+)
 _EMPTY_ON_STACK_HUB = (
     "customData", "isHostCompatibilityLayerVm", "osProfile.disablePasswordAuthentication",
     "plan.name", "plan.product", "plan.publisher", "priority",
@@ -199,3 +205,15 @@ class VersionsEndpoint(StateEndpoint):
     def __call__(self, request: Request, _fault: Fault | None) -> Response:
         check_request(request, introduced=None, supported=self._state.versions, json_only=False)
         return json_response(200, {"apiVersions": self._state.versions})
+
+
+class LoadBalancerEndpoint(StateEndpoint):
+    """``/metadata/loadbalancer``: the load balancer of the machine."""
+
+    def __call__(self, request: Request, _fault: Fault | None) -> Response:
+        supported = self._state.versions
+        check_request(request, introduced=_LOAD_BALANCER_INTRODUCED, supported=supported)
+        balancer = self._state.machine.load_balancer
+        if not balancer:
+            raise ApiError(404, _NO_LOAD_BALANCER)
+        return json_response(200, {"loadbalancer": balancer})

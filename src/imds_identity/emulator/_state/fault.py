@@ -14,6 +14,7 @@ EVERY_CATEGORY = "*"
 CATEGORIES = (
     "identity", "instance", "versions", "attested", "loadbalancer", "scheduledevents",
     "key-vault", "openid", "certificates", "entra",
+    "registry",
 )  # fmt: skip
 DOCUMENTS = (
     "tampered", "expired", "wrong-name", "wrong-nonce", "decoy-signer", "unknown-root", "classic",
@@ -220,11 +221,21 @@ _THROTTLED = {  # as reported for IMDS, although its OpenAPI document has anothe
     "error": "invalid_request",
     "error_description": "Temporarily throttled, too many requests",
 }
+# The codes of the OCI distribution specification.
+_REGISTRY_CODES = {401: "UNAUTHORIZED", 403: "DENIED", 429: "TOOMANYREQUESTS"}
+
+
+def registry_errors(code: str, message: str) -> dict[str, object]:
+    """Return an error in the form of a container registry."""
+    return {"errors": [{"code": code, "message": message}]}
 
 
 def _error_document(status: int, category: str) -> Mapping[str, object]:
     if category == "key-vault":
         return {"error": _VAULT_ERRORS.get(status, _OTHER_VAULT_ERROR)}
+    if category == "registry":
+        code = _REGISTRY_CODES.get(status, "UNKNOWN")
+        return registry_errors(code, f"A fault set in the emulator responds with {status}.")
     if status == 429:
         return _THROTTLED
     code = _ERROR_CODES.get(status, "server_error" if status >= 500 else "bad_request")

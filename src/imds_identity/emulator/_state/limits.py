@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 _IDENTITY_PER_SECOND = 20
 _IDENTITY_CONCURRENT = 5
 _OTHERS_PER_SECOND = 5
-_UNLIMITED = frozenset({"certificates", "entra", "key-vault", "openid"})
+_UNLIMITED = frozenset({"certificates", "entra", "key-vault", "openid", "registry"})
 
 
 class Limits:
