@@ -15,7 +15,7 @@ from test_doctor_machines import missing_requirement
 from doctor_facts import ARC, ISSUED, WORKLOAD, facts, finding
 from imds_identity._core.failure import Refused
 from imds_identity._http.exchange import ErrorKind
-from imds_identity.doctor._facts.facts import ServiceProbe, WorkloadToken
+from imds_identity.doctor._facts.facts import RequestRecord, ServiceProbe, WorkloadToken
 from imds_identity.doctor.diagnosis import run_checks
 
 SCRIPT = Path(__file__).parent / "doctor_fixes.py"
@@ -40,6 +40,10 @@ def test_remedies_correct_machines() -> None:
 
 
 LEFT_OVER = ServiceProbe(connect_error="text", connect_kind=ErrorKind.REFUSED)
+DEAD_PROXY = ServiceProbe(
+    requests=(RequestRecord("/token", kind=ErrorKind.REFUSED, connect_failed=True),),
+    failure=Refused("text"),
+)
 APP = {"IDENTITY_ENDPOINT": "http://127.0.0.1:41741/msi/token", "IDENTITY_HEADER": "secret"}
 SETTINGS = {
     "proxy": ({"http_proxy": "http://p:1"}, ISSUED, "II024"),
@@ -47,6 +51,9 @@ SETTINGS = {
     "proxy with two lists": (
         {"ALL_PROXY": "http://p:1", "NO_PROXY": "169.254.169.254", "no_proxy": "x"}, ISSUED,
         "II024",
+    ),
+    "dead proxy of a pod": (
+        {**WORKLOAD, "HTTPS_PROXY": "http://p:1", "no_proxy": "other"}, DEAD_PROXY, "II024",
     ),
     "variable of another host": ({"IDENTITY_HEADER": "secret"}, ISSUED, "II002"),
     "all variables of other hosts": (

@@ -18,6 +18,7 @@ from .finding import HOST, HOST_AND_PORT, UNIT, Verdict, argument, failure, ok, 
 from .host import new_pod_command, restart_command
 
 if TYPE_CHECKING:
+    from .._platform.environment import Environment
     from ._facts.facts import Facts
     from ._facts.network import Proxy
 
@@ -235,14 +236,24 @@ def check_proxies(facts: Facts) -> Verdict:
     if not facts.source.is_per_machine:
         return _check_used_proxy(facts, proxy)
     host = urlsplit(endpoint).hostname or ""
-    name = "no_proxy" if environment["no_proxy"] else "NO_PROXY"  # the other one is not read
+    name = _exempting_variable(environment)
     problem = f"does not contain {host}" if environment[name] else "is not set"
     return warning(
         f"{proxy.variable} is set, and {name} {problem}",
         f"{proxy.variable} makes other clients send requests for {host} to a proxy, which fails or "
         "returns a token of the proxy's own machine; this package never uses the proxy",
-        f"export {name}={argument(host, HOST)}{f',${name}' if environment[name] else ''}",
+        _bypass(environment, host),
     )
+
+
+def _exempting_variable(environment: Environment) -> str:
+    return "no_proxy" if environment["no_proxy"] else "NO_PROXY"  # the other one is not read
+
+
+def _bypass(environment: Environment, host: str) -> str:
+    """Return the command that exempts ``host`` from the proxy, in addition to other hosts."""
+    name = _exempting_variable(environment)
+    return f"export {name}={argument(host, HOST)}{f',${name}' if environment[name] else ''}"
 
 
 def _used_proxy(facts: Facts) -> Proxy | None:
@@ -258,7 +269,7 @@ def _check_used_proxy(facts: Facts, proxy: Proxy) -> Verdict:
     if _used_proxy(facts) is None or not requests or requests[-1].status:
         return ok(seen)
     last, server = requests[-1], argument(proxy.server, HOST_AND_PORT)
-    bypass = f"export NO_PROXY={argument(host, HOST)}"
+    bypass = _bypass(facts.environment, host or "")
     if last.kind is ErrorKind.PROXY_AUTHENTICATION:
         return failure(
             f"{proxy.variable}: HTTP 407",

@@ -62,10 +62,17 @@ def check_ipv4(facts: Facts) -> Verdict:
         f"{network.address}: {network.problem}",
         f"this machine or container has no IPv4 address, and {network.address} is not available "
         "over IPv6",
-        f"systemctl show {argument(facts.system.unit, UNIT)} -p PrivateNetwork"
-        if facts.system.unit
-        else _ASSIGN_ADDRESS,
+        _network_remedy(facts),
     )
+
+
+def _network_remedy(facts: Facts) -> str:
+    """Return where a process without an address gets a network."""
+    if facts.system.unit:
+        return f"systemctl show {argument(facts.system.unit, UNIT)} -p PrivateNetwork"
+    if facts.system.container in ("Docker", "Podman"):
+        return f"{facts.system.container.lower()} run --network bridge, and not --network none"
+    return _ASSIGN_ADDRESS
 
 
 def check_route(facts: Facts) -> Verdict:
