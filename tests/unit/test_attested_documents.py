@@ -641,7 +641,7 @@ def test_random_bytes_are_refused_with_a_documented_error(data: bytes) -> None:
         verify_attested_document(base64.b64encode(data), nonce=None, offline=True)
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.data())
 def test_modified_documents_are_refused(data: st.DataObject) -> None:
     der = valid_document()

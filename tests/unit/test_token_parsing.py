@@ -327,7 +327,7 @@ def test_garbage_is_classified_and_not_quoted(
     assert caught.value.__context__ is None
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.dictionaries(
         st.sampled_from(["access_token", "expires_on", "expires_in", "refresh_in", "token_type"]),
