@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 import imds_identity
+from imds_identity._shared_cache.rate_limit import METADATA_LIMITS
 from imds_identity._token_cache.cache import TokenCache
 from support import BackgroundQueue, FakeClock, ResponseFactory, ScriptedServer, no_jitter
 
@@ -38,6 +40,12 @@ _HOST_VARIABLES = (
 )
 
 
+def pytest_collection_finish() -> None:
+    """Let the garbage collector skip the collected tests."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
@@ -53,6 +61,16 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.setattr(sys, "platform", platform)  # a test may have changed it
     imds_identity.clear_cache()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fast_metadata_requests() -> Iterator[None]:
+    """Send metadata requests without a pause of a quarter second; the limiter has its own tests."""
+    from imds_identity.metadata._requests import connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection, "METADATA_LIMITS", METADATA_LIMITS._replace(per_second=1000.0))
+        yield
 
 
 @pytest.fixture
