@@ -393,6 +393,31 @@ def test_command_that_runs_too_long_is_stopped_with_its_children(
     until(lambda: not any(map(is_running, pids)))
 
 
+def test_command_that_is_starting_is_stopped_too(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would run on after a signal has ended the program."""
+    starting, proceed = threading.Event(), threading.Event()
+
+    class SlowlyStarted(hook_process.HookProcess):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            started.append(self)
+            starting.set()
+            proceed.wait(20)
+
+    started: list[SlowlyStarted] = []
+    monkeypatch.setattr(command_hook, "HookProcess", SlowlyStarted)
+    hook = context.hook("time.sleep(600)")
+    context.poll(hook, context.scheduled())
+    assert starting.wait(20)
+    timer = threading.Timer(0.05, proceed.set)
+    timer.start()
+    hook.stop()
+    assert not started[0].is_running()
+    timer.join()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_stopped_command_does_not_count_as_handled(context: Context) -> None:
     hook = context.hook(f"ignore = False\n{SLOW}")

@@ -8,11 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.failure import sanitize
+from ..._platform.clock import SYSTEM_CLOCK
 from ..._platform.locks import ForkAwareLock
 from ..._platform.threads import start_thread
 from ..errors import MetadataError
 from .events import why_not_approve
-from .hook_process import HookProcess, stop_processes
+from .hook_process import GRACE_SECONDS, HookProcess, stop_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .watcher import Watcher
 
 MAX_RUNNING = 8
+_POLL_SECONDS = 0.01
 _MAX_VARIABLE = 30_000
 """Characters. Windows allows 32,767; Linux 128 KiB, even at four bytes for each character."""
 
@@ -60,6 +62,7 @@ class CommandHook:
         self._waiting: list[Change] = []
         self._busy: set[str] = set()
         self._processes: set[HookProcess] = set()
+        self._starting = 0  # commands that are not in the set yet
         self._workers = {True: 0, False: 0}  # whether they are for Preempt events
         self._stopped = False
 
@@ -81,12 +84,15 @@ class CommandHook:
 
     def stop(self) -> None:
         """Stop the running commands, whose changes do not count as handled, and start no others."""
-        stop_processes(self._lock.run(self._stop))
+        self._lock.run(self._stop)
+        deadline = SYSTEM_CLOCK.now() + GRACE_SECONDS
+        while self._starting and SYSTEM_CLOCK.now() < deadline:
+            SYSTEM_CLOCK.sleep(_POLL_SECONDS)
+        stop_processes(self._lock.run(list, self._processes))
 
-    def _stop(self) -> list[HookProcess]:
+    def _stop(self) -> None:
         self._stopped = True
         self._waiting.clear()
-        return list(self._processes)
 
     def _work(self, *, is_preempt: bool) -> None:
         while (change := self._lock.run(self._take, is_preempt)) is not None:
@@ -119,23 +125,35 @@ class CommandHook:
         if self._dry_run:
             self._report(f"would run the command for {change.kind} {_label(change)}")
             return True
-        try:
-            process = HookProcess(self._command, change_to_environment(change))
-        except OSError as error:
-            self._report(f"cannot run the command for {_label(change)}: {error.strerror}")
+        process = self._start(change)
+        if process is None:
             return False
         try:
-            if not self._lock.run(self._register, process):
-                stop_processes([process])
-                return False
             return self._wait(process, change)
         finally:
             self._lock.run(self._processes.discard, process)
 
-    def _register(self, process: HookProcess) -> bool:
-        """Let `stop` stop ``process``; return False if it was called already."""
-        self._processes.add(process)
+    def _start(self, change: Change) -> HookProcess | None:
+        """Start the command, unless `stop` was called, which waits until it knows the process."""
+        if not self._lock.run(self._may_start):
+            return None
+        process = None
+        try:
+            process = HookProcess(self._command, change_to_environment(change))
+        except OSError as error:
+            self._report(f"cannot run the command for {_label(change)}: {error.strerror}")
+        finally:
+            self._lock.run(self._register, process)
+        return process
+
+    def _may_start(self) -> bool:
+        self._starting += not self._stopped
         return not self._stopped
+
+    def _register(self, process: HookProcess | None) -> None:
+        self._starting -= 1
+        if process is not None:
+            self._processes.add(process)
 
     def _wait(self, process: HookProcess, change: Change) -> bool:
         status = process.communicate(json.dumps(change_to_dict(change)).encode(), self._seconds)
