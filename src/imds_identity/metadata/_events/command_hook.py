@@ -134,7 +134,7 @@ class CommandHook:
             self._lock.run(self._processes.discard, process)
 
     def _start(self, change: Change) -> HookProcess | None:
-        """Start the command, unless `stop` was called, which waits until it knows the process."""
+        """Start the command, unless `stop` was called; `stop` waits for the end of this method."""
         if not self._lock.run(self._may_start):
             return None
         process = None
