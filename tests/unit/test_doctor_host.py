@@ -89,6 +89,8 @@ HOSTS: dict[str, tuple[dict[str, str], Firmware, str, str, str]] = {
     "Cloud Run": ({"K_SERVICE": "f"}, Firmware(), LINUX, "runs on Google Cloud Run", "use"),
     "GitLab": ({"GITLAB_CI": "true", "CI_RUNNER_TAGS": "['saas-linux-small-amd64']"}, Firmware(),
                LINUX, "this is a GitLab-hosted runner", "log in with OpenID Connect"),
+    "Automation": ({"AUTOMATION_ASSET_ACCOUNTID": "a"}, Firmware(), LINUX,
+                   "this is a runbook of Azure Automation", "az resource update --ids"),
     "Databricks": ({"DATABRICKS_RUNTIME_VERSION": "15.4"}, Firmware(), LINUX,
                    "this is a Databricks cluster", "use a service credential of Unity Catalog"),
     "Fly.io": ({"FLY_APP_NAME": "f"}, Firmware(), LINUX, "runs on Fly.io", "use workload"),

@@ -32,7 +32,10 @@ FABRIC = {
     "IDENTITY_HEADER": "secret",
     "IDENTITY_SERVER_THUMBPRINT": "ab" * 20,
 }
-APP = {"IDENTITY_ENDPOINT": "http://127.0.0.1:41741/msi/token", "IDENTITY_HEADER": "secret"}
+APP = {
+    "IDENTITY_ENDPOINT": "http://127.0.0.1:41741/msi/token", "IDENTITY_HEADER": "secret",
+    "WEBSITE_SITE_NAME": "shop",
+}  # fmt: skip
 UNTRUSTED = ServiceProbe(failure=Unavailable("text", reason=Reason.TLS))
 
 

@@ -106,6 +106,10 @@ _HOSTS = {
         "use a service credential of Unity Catalog as the credential: "
         "dbutils.credentials.getServiceCredentialsProvider",
     ),
+    HostKind.AUTOMATION: _Terms(
+        "this is a runbook of Azure Automation, whose account has no managed identity",
+        "az resource update --ids AUTOMATION_ACCOUNT_ID --set identity.type=SystemAssigned",
+    ),
     HostKind.WSL: _Terms(
         "this is the Windows Subsystem for Linux, which has no managed identity", _LOG_IN
     ),

@@ -185,6 +185,7 @@ class HostKind(enum.Enum):
     CODESPACES = "GitHub Codespaces"
     GITLAB_RUNNER = "a GitLab-hosted runner"
     DATABRICKS = "a Databricks cluster"
+    AUTOMATION = "Azure Automation"
     WSL = "the Windows Subsystem for Linux"
     OTHER_CLOUD = "another cloud"
     OTHER_PLATFORM = "a platform of another cloud"

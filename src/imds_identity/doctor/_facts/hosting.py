@@ -69,6 +69,8 @@ def _app_host(environment: Environment) -> Hosting | None:
     site, group = environment["WEBSITE_SITE_NAME"], environment["WEBSITE_RESOURCE_GROUP"]
     if environment["DATABRICKS_RUNTIME_VERSION"]:
         return Hosting(HostKind.DATABRICKS)
+    if environment["AUTOMATION_ASSET_ACCOUNTID"]:
+        return Hosting(HostKind.AUTOMATION)
     is_functions = bool(environment["FUNCTIONS_WORKER_RUNTIME"])
     kind = HostKind.FUNCTIONS if is_functions else HostKind.APP_SERVICE
     return Hosting(kind, site, group) if site else None
