@@ -32,7 +32,10 @@ from azure.core.pipeline.transport import (
 
 from imds_identity import ManagedIdentityCredential, aio
 from imds_identity._azure_core.transports import loop as loop_module
-from imds_identity._azure_core.transports.isolated import isolated_requests
+from imds_identity._azure_core.transports.isolated import (
+    isolated_aiohttp,
+    isolated_requests,
+)
 from imds_identity._azure_core.transports.loop import LoopLiveness
 from imds_identity._azure_core.transports.pipeline import Policies
 from imds_identity._azure_core.transports.sender import (
@@ -288,6 +291,23 @@ def test_transport_is_isolated_unless_it_was_closed(kind: type[Any]) -> None:
         assert session is not transport.session
     transport.close()
     assert isolated_requests(transport, request, clock) is None
+
+
+def test_aiohttp_transport_is_isolated_unless_it_was_closed() -> None:
+    request, transport = Request("http://127.0.0.1:9/", {}), AioHttpTransport()
+
+    async def main() -> None:
+        async with isolated_aiohttp(transport, request).session as session:
+            assert not session.trust_env
+        await transport.open()
+        async with isolated_aiohttp(transport, request).session as session:
+            assert session is not transport.session
+            assert session.connector is transport.session.connector
+        assert not transport.session.closed
+        await transport.close()
+        assert isolated_aiohttp(transport, request) is None
+
+    asyncio.run(main())
 
 
 def test_settings_of_an_aiohttp_session_are_not_used(

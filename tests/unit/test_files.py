@@ -110,3 +110,12 @@ def test_current_user_is_the_effective_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert current_user() == 1000
     monkeypatch.delattr(os, "geteuid")
     assert current_user() == 0
+
+
+def test_private_file_has_at_most_64_kibibytes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(str(path), b"x" * 64 * 1024)
+    assert len(read_private(str(path))) == 64 * 1024
+    write_atomically(str(path), b"x" * (64 * 1024 + 1))
+    with pytest.raises(ValueError, match="is larger than 65536 bytes"):
+        read_private(str(path))
