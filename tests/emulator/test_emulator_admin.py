@@ -236,6 +236,7 @@ def test_event_can_be_approved_on_the_page(admin: Send, emulator: Emulator) -> N
     [
         *("vm", "arc", "app-service", "stack-hub", "functions", "container-apps", "azure-ml"),
         *("cloud-shell", "service-fabric", "aci", "workload-identity"),
+        "identity-binding",
     ],
 )
 def test_page_shows_environment_variables_and_identities(

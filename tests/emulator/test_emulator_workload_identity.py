@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import azure.identity
 import jwt
 import pytest
 import requests
+from azure.core.exceptions import ClientAuthenticationError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +67,10 @@ def signed(emulator: Emulator, **changes: Any) -> str:
     claims = jwt.decode(assertion_of(emulator), options={"verify_signature": False})
     key = emulator._state.tokens.key().private
     return jwt.PyJWS().encode(json.dumps({**claims, **changes}).encode(), key, algorithm="RS256")
+
+
+def claims_of_token(token: str) -> dict[str, Any]:
+    return jwt.decode(token, options={"verify_signature": False})
 
 
 def test_workload_s_token_is_exchanged(emulator: Emulator) -> None:
@@ -150,6 +156,46 @@ def test_faults_and_published_keys_apply_to_workloads(emulator: Emulator, http: 
     key = keys[jwt.get_unverified_header(token)["kid"]]
     options: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
     assert jwt.decode(token, key, ["RS256"], audience=VAULT, options=options)
+
+
+@pytest.fixture
+def binding(start_emulator: Start, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    emulator = start_emulator("identity-binding")
+    for name, value in emulator.environment().items():
+        monkeypatch.setenv(name, value)
+    return emulator
+
+
+def test_workload_with_an_identity_binding_uses_the_token_proxy(binding: Emulator) -> None:
+    environment = binding.environment()
+    assert environment["AZURE_KUBERNETES_TOKEN_PROXY"] == binding.endpoint
+    with ManagedIdentityCredential() as credential:
+        token = credential.get_token(SCOPE).token
+
+    async def get_async_token() -> str:
+        async with imds_identity.aio.ManagedIdentityCredential() as credential:
+            return (await credential.get_token(SCOPE)).token
+
+    issued = {each.value for each in binding.issued_tokens}
+    assert {token, asyncio.run(get_async_token())} <= issued
+    assert claims_of_token(token)["appid"] == DEFAULT_USER_ASSIGNED.client_id
+
+
+@pytest.mark.parametrize("name", ["", "another.ests.aks"])
+def test_token_proxy_needs_the_server_name(
+    binding: Emulator, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("AZURE_KUBERNETES_SNI_NAME", name)
+    with pytest.raises(ClientAuthenticationError):
+        ManagedIdentityCredential(retry_total=0).get_token(SCOPE)
+    assert binding.requests == []
+
+
+def test_health_of_the_token_proxy_needs_no_server_name(binding: Emulator) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        response = requests.get(binding.endpoint + "/health", verify=False, timeout=10)
+    assert response.status_code == 200
 
 
 VALUES = st.recursive(

@@ -13,9 +13,9 @@ from ._addresses import url
 from ._clock import SystemClock
 from ._http.server import HttpServer
 from ._http.server_thread import ServerThread
-from ._machine.identities import UserAssigned
 from ._pki.certificates import (
     Authority,
+    accept_server_name,
     context_of,
     load_or_create_authority,
     server_context,
@@ -25,7 +25,7 @@ from ._pki.certificates import pem as pem_of
 from ._pki.key_store import ATTESTED_CA, ATTESTED_ROOT, VAULT_CA
 from ._profiles import profiles
 from ._profiles.allowed_hosts import AllowedHosts
-from ._profiles.exports import export_lines
+from ._profiles.exports import client_variables, format_variables
 from ._profiles.request_handler import RequestHandler, Routes
 from ._services import container_registry
 from ._services.attested import AttestedEndpoint
@@ -37,6 +37,7 @@ from ._services.entra import (
     workload_assertion,
 )
 from ._services.key_vault import KeyVaultEndpoint
+from ._settings import WORKLOADS
 from ._state.key_files import KeyFiles, share_with_group
 from ._state.recording import Recording
 
@@ -45,10 +46,6 @@ if TYPE_CHECKING:
 
     from ._settings import Settings
     from ._state.state import EmulatorState
-
-
-_CA_FILE = "ca.pem"
-_WORKLOAD_TOKEN_FILE = "azure-identity-token"  # noqa: S105 - a name
 
 
 class KeyVault:
@@ -93,6 +90,7 @@ class RunningEmulator:
         self.attested: AttestedEndpoint | None = None
         self._recording: Recording | None = None
         self._thumbprint = ""
+        self._root: Authority | None = None
         try:
             if settings.record is not None:
                 self._recording = Recording(settings.record)
@@ -105,16 +103,8 @@ class RunningEmulator:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables for clients."""
-        if self._settings.profile == "workload-identity":
-            identities = self._settings.identities
-            named = [each for each in identities if isinstance(each, UserAssigned)]
-            return profiles.workload_variables(
-                self.endpoint,
-                self._state.machine.tenant_id,
-                next((each.client_id for each in (*named, *identities)), ""),
-                str(self.directory() / _WORKLOAD_TOKEN_FILE),
-                str(self.directory() / _CA_FILE),
-            )
+        if self._settings.profile in WORKLOADS:
+            return profiles.workload_variables(self._settings, self.endpoint, self._kept())
         address = profiles.address(self._settings, self._state.identity_header, self.endpoint)
         variables = profiles.environment(address._replace(thumbprint=self._thumbprint))
         if self.key_vault is not None and self._settings.applications:
@@ -144,11 +134,22 @@ class RunningEmulator:
 
     def _certificate_file(self, name: str, data: bytes) -> Path:
         """Return the path of a certificate; write it unless the state directory has it."""
-        state_directory = self._state.keys.directory
-        path = (state_directory or self.directory()) / f"{name}.pem"
-        if state_directory is None:
+        path = self._kept() / f"{name}.pem"
+        if self._state.keys.directory is None:
             path.write_bytes(data)
         return path
+
+    def _kept(self) -> Path:
+        """Return the state directory, or else the temporary one."""
+        return self._state.keys.directory or self.directory()
+
+    def _authority(self) -> Authority:
+        """Return the authority of all certificates for https."""
+        if self._root is None:
+            keys = self._state.keys
+            self._root = load_or_create_authority(keys, VAULT_CA, "imds-identity emulator root")
+            self._certificate_file(VAULT_CA, pem_of(self._root.certificate))
+        return self._root
 
     def stop(self) -> None:
         """Free everything; in a forked child do nothing, because it all belongs to the parent."""
@@ -181,9 +182,10 @@ class RunningEmulator:
 
     def _machine_routes(self) -> Routes:
         state, profile = self._state, self._settings.profile
-        if profile == "workload-identity":
+        if profile in WORKLOADS:
             issuer = f"{self.endpoint}/cluster/"
-            token_file = self.directory() / _WORKLOAD_TOKEN_FILE
+            token_file = self._kept() / profiles.WORKLOAD_TOKEN_FILE
+            token_file.touch(mode=0o600)
             token_file.write_text(workload_assertion(state, issuer))
             return profiles.workload_routes(state, issuer)
         routes = profiles.app_routes(state)
@@ -215,12 +217,17 @@ class RunningEmulator:
         return KeyFiles(resolved, lifetime, self._state.clock, group)
 
     def _certificate(self) -> ssl.SSLContext:
-        authority = Authority("imds-identity emulator TLS")
-        (self.directory() / _CA_FILE).write_bytes(pem_of(authority.certificate))
-        names = self._settings.allowed_hosts
-        key, certificate = authority.issue_for_server(self._settings.host, names)
+        authority, settings = self._authority(), self._settings
+        is_binding = settings.profile == "identity-binding"
+        if is_binding:
+            key, certificate = authority.issue_for_name(profiles.BINDING_NAME)
+        else:
+            key, certificate = authority.issue_for_server(settings.host, settings.allowed_hosts)
         self._thumbprint = thumbprint(certificate)
-        return context_of(key, certificate, self.directory())
+        context = context_of(key, certificate, self.directory())
+        if is_binding:
+            accept_server_name(context, profiles.BINDING_NAME)
+        return context
 
     def _add_key_vault(self, openid: OpenIdEndpoint) -> None:
         settings, state = self._settings, self._state
@@ -237,11 +244,10 @@ class RunningEmulator:
         _add_openid(routes, openid)
         handler = RequestHandler(state, routes, self._hosts)
         server = _http_server(handler, state, profiles.SERVER_NAME)
-        authority = load_or_create_authority(state.keys, VAULT_CA, "imds-identity emulator root")
+        authority = self._authority()
         tls = server_context(authority, self.directory(), settings.host, settings.allowed_hosts)
         listener.serve(server, tls)
-        ca_file = self._certificate_file(VAULT_CA, pem_of(authority.certificate))
-        self.key_vault = KeyVault(url, ca_file, state.secrets)
+        self.key_vault = KeyVault(url, self._kept() / f"{VAULT_CA}.pem", state.secrets)
 
     def _add_admin(self, port: int) -> None:
         # Most emulators in tests have no page and start faster without these imports.
@@ -253,7 +259,8 @@ class RunningEmulator:
         self.admin_url = url("http", host, listener.port)
         vault = self.key_vault
         vault_location = (vault.url, vault.ca_file) if vault is not None else None
-        exports = "\n".join(export_lines(self.environment(), self.endpoint, vault_location))
+        variables = client_variables(self.environment(), self.endpoint, vault_location)
+        exports = "\n".join(format_variables(variables))
         context = PageContext(self.endpoint, exports, vault.url if vault is not None else "")
         admin = AdminHandler(self._state, context, self._hosts)
         listener.serve(HttpServer(admin.handle, SystemClock(), name=profiles.SERVER_NAME))

@@ -29,8 +29,9 @@ from ._state.fault import Fault
 
 Profile = Literal[
     "vm", "arc", "stack-hub", "app-service", "functions", "container-apps", "azure-ml",
-    "cloud-shell", "service-fabric", "aci", "workload-identity",
+    "cloud-shell", "service-fabric", "aci", "workload-identity", "identity-binding",
 ]  # fmt: skip
+WORKLOADS = ("workload-identity", "identity-binding")  # profiles whose client is a workload
 ArcAgent = Literal["current", "older"]
 MetadataSecurity = Literal["off", "audit", "deny"]
 DEFAULT_SECRETS: Mapping[str, str] = {"greeting": "Hello from the emulated vault"}
@@ -279,7 +280,7 @@ class Settings:
             check_name("allowed_hosts", name)
         for event in self.events:
             EventSpec(**event)
-        if self.trusting_applications() and self.profile == "workload-identity":
+        if self.trusting_applications() and self.profile in WORKLOADS:
             raise ValueError(f"applications: the profile {self.profile} does not support them.")
         if self.applications and not self.key_vault:
             raise ValueError("applications: they need the https port of the Key Vault.")

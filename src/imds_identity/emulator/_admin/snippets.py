@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlencode
 
 from .._machine.identities import SystemAssigned
-from .._profiles.profiles import has_secret
+from .._profiles.profiles import BINDING_NAME, has_secret
 from .._services.app_hosts import PATH as APP_PATH
 from .._services.token import FORM_TOKEN_PATH, TOKEN_PATH
 
@@ -61,8 +61,13 @@ def _curl(state: EmulatorState, endpoint: str, identity: Identity, client_id: st
     if profile == "cloud-shell":
         url = shlex.quote(endpoint + FORM_TOKEN_PATH)
         return f"curl -s -H {shlex.quote(header)} -d resource={_RESOURCE} {url}"
+    if profile == "identity-binding":
+        host, _, port = endpoint.partition("://")[2].rpartition(":")
+        target = f"{BINDING_NAME}:{port}"
+        options = f'--cacert "$AZURE_KUBERNETES_CA_FILE" --connect-to {target}:{host}:{port}'
+        return _workload_curl(identity, options, f"https://{target}/")
     if profile == "workload-identity":
-        return _workload_curl(identity)
+        return _workload_curl(identity, '--cacert "$SSL_CERT_FILE"', "$AZURE_AUTHORITY_HOST")
     path, version, selector = TOKEN_PATH, "2018-02-01", "client_id"
     if has_secret(profile, is_windows=state.machine.os_type == "Windows"):
         path, version, selector, secret_header = _APP_REQUESTS.get(profile, _APP_SERVICE)
@@ -82,11 +87,11 @@ def _curl(state: EmulatorState, endpoint: str, identity: Identity, client_id: st
     return f"curl -s{insecure} -H {shlex.quote(header)} {url}"
 
 
-def _workload_curl(identity: Identity) -> str:
+def _workload_curl(identity: Identity, options: str, authority: str) -> str:
     return (
-        'curl -s --cacert "$SSL_CERT_FILE" -d grant_type=client_credentials '
+        f"curl -s {options} -d grant_type=client_credentials "
         f"-d client_id={identity.client_id} -d scope={_RESOURCE}/.default "
         "-d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer "
         '--data-urlencode client_assertion@"$AZURE_FEDERATED_TOKEN_FILE" '
-        '"$AZURE_AUTHORITY_HOST$AZURE_TENANT_ID/oauth2/v2.0/token"'
+        f'"{authority}$AZURE_TENANT_ID/oauth2/v2.0/token"'
     )

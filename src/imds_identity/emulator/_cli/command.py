@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: {_PORT_BASE})",
     )
     parser.add_argument(
+        "--env-format",
+        metavar="FORMAT",
+        help="the format of the environment variables: sh, fish, powershell or json, where a "
+        "variable to unset is null (default: sh)",
+    )
+    parser.add_argument(
         "--print-env",
         action="store_true",
         help="print the environment variables for clients and exit; requires fixed ports",
@@ -60,9 +66,10 @@ def run(args: argparse.Namespace) -> int:
         from .._settings import Settings
 
         arguments = _arguments(args)
+        form = _env_format(args.env_format)
         if args.print_env:
-            return _print_environment(Settings(**arguments))
-        return _serve(Emulator(**arguments))
+            return _print_environment(Settings(**arguments), form)
+        return _serve(Emulator(**arguments), form)
     except ModuleNotFoundError as error:
         return _fail(
             f"the emulator requires {error.name}: pip install 'imds-identity[emulator]'", _FAILED
@@ -95,23 +102,37 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     return {**command_defaults(), **ports, **given}
 
 
-def _print_environment(settings: Settings) -> int:
-    from .._profiles.exports import export_lines
+def _env_format(form: str | None) -> str:
+    from .._option import check_choice
+    from .._profiles.exports import FORMATS
+
+    check_choice("--env-format", form or "sh", FORMATS)
+    return form or "sh"
+
+
+def _print_environment(settings: Settings, form: str) -> int:
+    from .._profiles.exports import client_variables, format_variables
     from .print_env import fixed_endpoint, fixed_environment, fixed_key_vault
 
-    environment = fixed_environment(settings)
-    _print_lines(export_lines(environment, fixed_endpoint(settings), fixed_key_vault(settings)))
+    vault = fixed_key_vault(settings)
+    variables = client_variables(fixed_environment(settings), fixed_endpoint(settings), vault)
+    _print_lines(format_variables(variables, form))
+    if vault is not None and vault[1] is None and sys.stderr is not None:
+        sys.stderr.write(
+            "imds-identity emulator: note: the certificate of the Key Vault is new at every start; "
+            "with --state DIR, here and where the emulator is started, its file is printed, too\n"
+        )
     return 0
 
 
-def _serve(emulator: Emulator) -> int:
+def _serve(emulator: Emulator, form: str) -> int:
     from .line_writer import LineWriter
     from .serve import request_line, serve, startup_lines
 
     lines = LineWriter(sys.stderr)
 
     def print_startup(emulator: Emulator) -> None:
-        _print_lines(_exports(emulator))
+        _print_lines(_exports(emulator, form))
         for line in startup_lines(emulator):
             lines.add(line)
 
@@ -126,13 +147,15 @@ def _serve(emulator: Emulator) -> int:
     return 0
 
 
-def _exports(emulator: Emulator) -> list[str]:
-    from .._profiles.exports import export_lines
+def _exports(emulator: Emulator, form: str) -> list[str]:
+    from .._profiles.exports import client_variables, format_variables
 
     vault = None
     if emulator.has_key_vault:
         vault = (emulator.key_vault.url, emulator.key_vault.ca_file)
-    return export_lines(emulator.environment(), emulator.endpoint, vault)
+    return format_variables(
+        client_variables(emulator.environment(), emulator.endpoint, vault), form
+    )
 
 
 def _print_lines(lines: list[str]) -> None:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from .._field_types import FieldTypes
 
 PREFIX = "IMDS_EMULATOR_"
-_COMMAND_FLAGS: Mapping[str, FieldTypes] = {"--config": (str,), "--port-base": (int,)}
+_COMMAND_FLAGS: Mapping[str, FieldTypes] = {
+    "--config": (str,),
+    "--env-format": (str,),
+    "--port-base": (int,),
+}
 
 
 def flags_from_environment(environment: Mapping[str, str]) -> dict[str, object]:

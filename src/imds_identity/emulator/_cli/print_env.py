@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._pki.key_store import VAULT_CA
 from .._profiles import profiles
+from .._settings import WORKLOADS
 
 if TYPE_CHECKING:
     from .._settings import Settings
@@ -16,16 +18,19 @@ def fixed_endpoint(settings: Settings) -> str:
     """Return the URL of the token and metadata endpoint; ValueError if its port is not fixed."""
     if settings.port == 0:
         raise ValueError("The port is not fixed. Use --port with a number other than 0.")
-    return settings.url("http", settings.port)
+    return settings.url("https" if settings.profile in profiles.WITH_TLS else "http", settings.port)
 
 
 def fixed_environment(settings: Settings) -> dict[str, str]:
     """Return the variables for clients; ValueError if the port or identity header is not fixed."""
-    if settings.profile in profiles.WITH_TLS:
+    if settings.profile == "service-fabric":
         raise ValueError(
-            "The certificate of this profile, and with it a thumbprint or a file in the variables, "
-            "is new at every start: use the output of the emulator itself."
+            "The certificate of this profile, and with it the thumbprint in the variables, is new "
+            "at every start: use the output of the emulator itself."
         )
+    if settings.profile in WORKLOADS:
+        directory = Path(_state_directory(settings))
+        return profiles.workload_variables(settings, fixed_endpoint(settings), directory)
     address = profiles.address(settings, settings.identity_header or "", fixed_endpoint(settings))
     has_secret = profiles.has_secret(settings.profile, is_windows=address.is_windows)
     if has_secret and settings.identity_header is None:
@@ -36,13 +41,20 @@ def fixed_environment(settings: Settings) -> dict[str, str]:
 def _entra_variables(settings: Settings) -> dict[str, str]:
     if not settings.applications:
         return {}
-    url, ca_file = fixed_key_vault(settings) or ("", None)
-    if ca_file is None:
+    vault = fixed_key_vault(settings)
+    if vault is None:
+        raise ValueError("The port of Entra's endpoint is not fixed. Use --key-vault-port.")
+    ca_file = os.path.join(_state_directory(settings), f"{VAULT_CA}.pem")
+    return profiles.entra_variables(vault[0], ca_file)
+
+
+def _state_directory(settings: Settings) -> str:
+    if settings.state is None:
         raise ValueError(
-            "The certificate of Entra's endpoint is new at every start. Keep it with --state, and "
-            "use a fixed --key-vault-port; or use the output of the emulator itself."
+            "Without --state, the certificate of the https port is new at every start, and its "
+            "file is not known: use --state, or the output of the emulator itself."
         )
-    return profiles.entra_variables(url, ca_file)
+    return os.path.abspath(settings.state)
 
 
 def fixed_key_vault(settings: Settings) -> tuple[str, str | None] | None:
@@ -54,5 +66,5 @@ def fixed_key_vault(settings: Settings) -> tuple[str, str | None] | None:
         return None
     ca_file = None
     if settings.state is not None:
-        ca_file = os.path.join(os.path.abspath(settings.state), f"{VAULT_CA}.pem")
+        ca_file = os.path.join(_state_directory(settings), f"{VAULT_CA}.pem")
     return settings.url("https", settings.key_vault_port), ca_file

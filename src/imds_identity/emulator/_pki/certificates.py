@@ -85,10 +85,16 @@ class Authority:
         self, host: str, names: Iterable[str] = ()
     ) -> tuple[PrivateKey, x509.Certificate]:
         """Return a key and a certificate for an address, the loopback addresses and more names."""
-        key = new_ec_key()
         addresses = {ipaddress.ip_address(text) for text in ("127.0.0.1", "::1", host)}
         subjects: list[x509.GeneralName] = [x509.DNSName(name) for name in ("localhost", *names)]
-        subjects += [x509.IPAddress(address) for address in addresses]
+        return self._issue([*subjects, *map(x509.IPAddress, addresses)])
+
+    def issue_for_name(self, name: str) -> tuple[PrivateKey, x509.Certificate]:
+        """Return a key and a certificate for one host name."""
+        return self._issue([x509.DNSName(name)])
+
+    def _issue(self, subjects: list[x509.GeneralName]) -> tuple[PrivateKey, x509.Certificate]:
+        key = new_ec_key()
         builder = (
             self.prepare(common_name("localhost"), key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
@@ -164,3 +170,12 @@ def context_of(key: PrivateKey, certificate: x509.Certificate, directory: Path) 
     # ssl reads keys from files only; the file is not needed any more.
     combined.unlink()
     return context
+
+
+def accept_server_name(context: ssl.SSLContext, name: str) -> None:
+    """Let a server reject clients that send another server name (SNI, RFC 6066, section 3)."""
+
+    def check(_socket: object, sent: str | None, _context: ssl.SSLContext) -> int | None:
+        return None if sent in (None, name) else ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+    context.sni_callback = check

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._machine.identities import SystemAssigned
+from .._machine.identities import SystemAssigned, UserAssigned
+from .._machine.machine import Machine
+from .._pki.key_store import VAULT_CA
 from .._services import (
     app_hosts,
     arc,
@@ -15,10 +17,12 @@ from .._services import (
     scheduled_events,
     token,
 )
+from .._settings import WORKLOADS
 from .request_handler import Routes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from .._settings import Profile, Settings
     from .._state.key_files import KeyFiles
@@ -27,14 +31,18 @@ if TYPE_CHECKING:
 SERVER_NAME = "imds-identity emulator"
 # Variables that would direct a client to another endpoint.
 MISLEADING_VARIABLES = (
-    "AZURE_FEDERATED_TOKEN_FILE", "AZURE_POD_IDENTITY_AUTHORITY_HOST", "IDENTITY_ENDPOINT",
-    "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET",
+    "AZURE_FEDERATED_TOKEN_FILE", "AZURE_KUBERNETES_CA_DATA", "AZURE_KUBERNETES_CA_FILE",
+    "AZURE_KUBERNETES_SNI_NAME", "AZURE_KUBERNETES_TOKEN_PROXY",
+    "AZURE_POD_IDENTITY_AUTHORITY_HOST", "IDENTITY_ENDPOINT", "IDENTITY_HEADER",
+    "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET",
 )  # fmt: skip
 # A later emulator may use the same port, so tokens must not get into the shared cache.
 _CACHE_OFF = {"IMDS_IDENTITY_CACHE": "off"}
 _TOKEN_PATHS = (token.TOKEN_PATH, token.FORM_TOKEN_PATH, app_hosts.PATH)
 # Hosts whose token endpoint uses https.
-WITH_TLS = ("service-fabric", "workload-identity")
+WITH_TLS = ("service-fabric", *WORKLOADS)
+WORKLOAD_TOKEN_FILE = "azure-identity-token"  # noqa: S105 - a name
+BINDING_NAME = "emulated.ests.aks"
 _CONTAINER_PATH = token.TOKEN_PATH + "?api-version=1.0"
 # Hosts with App Service's protocol, and a variable that distinguishes them.
 _LIKE_APP_SERVICE: Mapping[str, Mapping[str, str]] = {
@@ -87,15 +95,24 @@ def workload_routes(state: EmulatorState, issuer: str) -> Routes:
     return routes
 
 
-def workload_variables(
-    endpoint: str, tenant_id: str, client_id: str, token_file: str, ca_file: str
-) -> dict[str, str]:
-    """Return the variables of a workload in a Kubernetes cluster."""
+def workload_variables(settings: Settings, endpoint: str, directory: Path) -> dict[str, str]:
+    """Return the variables of a workload; the directory has its token and the root certificate."""
+    named = [each for each in settings.identities if isinstance(each, UserAssigned)]
+    ca_file = str(directory / f"{VAULT_CA}.pem")
+    variables = entra_variables(endpoint, ca_file)
+    if settings.profile == "identity-binding":
+        # Without the proxy, a client fails at the certificate, which is for another name.
+        variables = {
+            "AZURE_AUTHORITY_HOST": variables["AZURE_AUTHORITY_HOST"],
+            "AZURE_KUBERNETES_CA_FILE": ca_file,
+            "AZURE_KUBERNETES_SNI_NAME": BINDING_NAME,
+            "AZURE_KUBERNETES_TOKEN_PROXY": endpoint,
+        }
     return {
-        **entra_variables(endpoint, ca_file),
-        "AZURE_CLIENT_ID": client_id,
-        "AZURE_FEDERATED_TOKEN_FILE": token_file,
-        "AZURE_TENANT_ID": tenant_id,
+        **variables,
+        "AZURE_CLIENT_ID": next((e.client_id for e in (*named, *settings.identities)), ""),
+        "AZURE_FEDERATED_TOKEN_FILE": str(directory / WORKLOAD_TOKEN_FILE),
+        "AZURE_TENANT_ID": (settings.machine or Machine()).tenant_id,
         **_CACHE_OFF,
     }
 
