@@ -88,7 +88,11 @@ def credential(
     directory = str(tmp_path / "shared")
 
     def create(cache: TokenCache = token_cache) -> ManagedIdentityCredential:
-        return ManagedIdentityCredential(cache=directory, _token_cache=cache)
+        created = ManagedIdentityCredential(cache=directory, _token_cache=cache)
+        shared_cache = created._client.shared_cache
+        assert shared_cache
+        assert shared_cache.usable()  # from now on it is known that the directory does not hang
+        return created
 
     return create
 

@@ -230,6 +230,20 @@ def test_valid_token_is_returned_without_access_to_the_directory(
     assert threading.get_ident() not in remote.threads
 
 
+def test_caller_without_a_token_leaves_the_directory_to_the_fetch(
+    remote: RemoteFileSystem, client: TokenClient, background: BackgroundQueue
+) -> None:
+    """Otherwise 300 callers at once would have 300 threads that hang; the fetches have a few."""
+    entry = client.entry(RESOURCE)
+    _, fetch, shared_tokens = client._fetch(entry, None, None, may_wait=True)
+    assert fetch.looks_first
+    assert shared_tokens
+    for _ in range(2):
+        shared_tokens.look(entry)
+    assert remote.operations == 0
+    assert len(background.waiting) == 1
+
+
 def test_newer_token_of_another_process_is_adopted_in_the_background(
     remote: RemoteFileSystem,
     client: TokenClient,

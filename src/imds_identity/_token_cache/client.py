@@ -134,7 +134,7 @@ class TokenClient:
         exchange, fetch, shared_tokens = self._fetch(entry, claims, open_sender, may_wait=True)
         token_cache = _in_network(self.token_cache, entry.network)
         # The flight may hang, or the lease that it waits for may belong to a stopped process.
-        look = functools.partial(shared_tokens.adopt, entry) if shared_tokens else None
+        look = functools.partial(shared_tokens.look, entry) if shared_tokens else None
         seconds = self._queue_seconds
         try:
             return token_cache.get(entry, fetch, claims, exchange.notify, look, seconds)
@@ -207,17 +207,24 @@ class _SharedTokens:
     def look_up(self, entry: CacheEntry, claims: str | None, *, may_wait: bool) -> bool:
         """Adopt another process's token; return whether the fetch must do that instead.
 
-        The caller waits for files only if ``may_wait``, and if it has a valid token, not for a
-        directory that may hang.
+        The caller waits for files only if ``may_wait``, and not for a directory that may hang: many
+        callers at once would each need a thread.
         """
         is_valid = decide(entry.token, self._token_cache.clock.now()) is not State.EXPIRED
-        if may_wait and not (is_valid and self._shared_cache.directory.may_hang):
+        if may_wait and not self._shared_cache.directory.may_hang:
             self.adopt(entry)
         elif is_valid and not claims:
             self.adopt_soon(entry)
         else:
             return True
         return False
+
+    def look(self, entry: CacheEntry) -> None:
+        """Call `adopt`, in the background if the directory may hang."""
+        if self._shared_cache.directory.may_hang:
+            self.adopt_soon(entry)
+        else:
+            self.adopt(entry)
 
     def adopt_soon(self, entry: CacheEntry) -> None:
         """Call `adopt` in the background."""
