@@ -6,6 +6,7 @@ cd "$(dirname "$0")/../.."
 python=$1
 home=.interop
 mkdir -p "$home"
+export PIP_NO_COMPILE=1 # the tests import few of the installed modules
 
 part() {
     local name=$1 key
@@ -17,7 +18,7 @@ part() {
         return
     fi
     echo "installing $name"
-    if "$@" >"$home/$name.log" 2>&1; then touch "$key" "$home/$name.installed"; else echo "  failed: see $home/$name.log"; fi
+    if "$@" >"$home/$name.log" 2>&1; then touch "$key" "$home/$name.installed"; else echo "  $name failed: see $home/$name.log"; fi
 }
 
 clients() {
@@ -116,19 +117,25 @@ chromium() {
 }
 
 part clients clients
-part binutils binutils
+# The rest in three groups at the same time. One of them has all parts that call apt-get.
+{
+    part azure-cli azure_cli
+    part dask framework dask distributed
+    part ray framework ray ray
+    part spark java_and_spark
+} &
+{
+    part binutils binutils
+    part chromium chromium
+    part postgresql postgresql
+    part debian debian debian waagent cloud-init
+    part packer debian packer packer
+    part npm npm_packages
+} &
 part azure-identity-suite azure_identity_suite
-part npm npm_packages
-part azure-cli azure_cli
-part dask framework dask distributed
-part ray framework ray ray
-part spark java_and_spark
-part chromium chromium
 part more more
 part programs programs
 part uwsgi uwsgi
 part duckdb duckdb
-part postgresql postgresql
 part keyring keyring
-part debian debian debian waagent cloud-init
-part packer debian packer packer
+wait

@@ -18,7 +18,7 @@ from imds_identity.metadata._models.compute import parse_tags
 from imds_identity.metadata._models.load_balancer import LoadBalancer, public_ips
 from imds_identity.metadata.errors import MalformedMetadataError, MetadataError
 
-OPENAPI = Path(__file__).parents[3] / "shared/reference/imds-openapi"
+OPENAPI = Path(__file__).parents[1] / "openapi"
 EXAMPLES = sorted(OPENAPI.glob("*/examples/*etInstanceMetadata.json"))
 
 DOCUMENT: dict[str, Any] = {
