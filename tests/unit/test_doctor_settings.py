@@ -7,6 +7,7 @@ import pytest
 from doctor_facts import ARC, ISSUED, TOKEN, WORKLOAD, cause, facts, finding, refused
 from doctor_rewording import WORDINGS, reword
 from imds_identity._core.failure import Reason, Refused, Unavailable
+from imds_identity._core.identity import Identity
 from imds_identity._http.exchange import ErrorKind
 from imds_identity._http.messages import RELAYED_BY_AZURE
 from imds_identity._platform.environment import Environment
@@ -26,6 +27,7 @@ from imds_identity.doctor.diagnosis import run_checks
 from imds_identity.metadata._services import suggested_resource
 from imds_identity.metadata.clouds import CHINA, PUBLIC
 
+GUID = "5e29463d-71da-4fe0-8e69-999b57db23b0"
 PROXY = "https://localhost:8443"
 FABRIC = {
     "IDENTITY_ENDPOINT": "https://10.0.0.4:2377/metadata/identity/oauth2/token",
@@ -108,7 +110,7 @@ def test_app_without_a_system_assigned_identity_may_have_others() -> None:
     broken = facts(APP, refused(Reason.IDENTITY_NOT_FOUND), hosting=app)
     assert "the app has no system-assigned identity" in run_checks(broken).headline
     remedy = finding(run_checks(broken), "II050").remedy
-    assert remedy.startswith("select one: --client-id ID; list them: az webapp identity show")
+    assert remedy.startswith("az webapp identity show --resource-group group --name shop # then")
 
 
 @pytest.mark.parametrize(
@@ -224,3 +226,19 @@ def test_service_without_a_network_of_its_own() -> None:
     assert (
         finding(run_checks(alone), "II020").remedy == "systemctl show a.service -p PrivateNetwork"
     )
+
+
+@pytest.mark.parametrize(
+    ("identity", "selected"),
+    [
+        (Identity("client_id", GUID), f"[?clientId=='{GUID}'].id"),
+        (Identity("object_id", GUID), f"[?principalId=='{GUID}'].id"),
+        (Identity("client_id", "a name"), "--identities RESOURCE_ID"),
+        (Identity("resource_id", "/subscriptions/s/x"), "--identities /subscriptions/s/x"),
+    ],
+)
+def test_identity_to_assign_is_looked_up(identity: Identity, selected: str) -> None:
+    broken = facts(probe=refused(Reason.IDENTITY_NOT_FOUND), identity=identity)
+    show, _, assign = finding(run_checks(broken), "II050").remedy.partition(" # ")
+    assert show == "az vm identity show --resource-group GROUP --name VM"
+    assert selected in assign

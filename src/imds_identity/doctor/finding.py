@@ -77,6 +77,7 @@ NAMESPACE = ACCOUNT._replace(placeholder="NAMESPACE")
 RESOURCE = ArgumentKind(
     rf"[a-z][a-z0-9+.-]*://[A-Za-z0-9][A-Za-z0-9._~:/-]*|{_GUID_PATTERN}", "RESOURCE"
 )
+RESOURCE_ID = ArgumentKind(r"/[A-Za-z0-9][A-Za-z0-9._()/-]{0,499}", "RESOURCE_ID")
 RESOURCE_GROUP = ArgumentKind(r"\w[\w.()-]{0,89}", "GROUP")
 SUBJECT = ArgumentKind(r"[A-Za-z0-9][A-Za-z0-9:._/-]{0,599}", "SUBJECT")
 SUBSCRIPTION = ArgumentKind(_GUID_PATTERN, "SUBSCRIPTION")

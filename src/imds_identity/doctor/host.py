@@ -276,6 +276,11 @@ def identity_command(facts: Facts, verb: str, selected: str = "") -> str:
     return " ".join(word for word in words if word)
 
 
+def look_up(field: str, value: str, wanted: str) -> str:
+    """Return the substitution that looks up a field of an identity in a shell."""
+    return f'"$(az identity list --query "[?{field}==\'{value}\'].{wanted}" -o tsv)"'
+
+
 def restart_command(facts: Facts) -> str:
     """Return the command that restarts the app or the agent that issues tokens; else empty."""
     if facts.source.name == ARC:

@@ -8,8 +8,8 @@ from .._core.failure import Reason
 from .._core.source import ARC
 from .._sources.app_hosts.azure_ml import AZURE_ML
 from .._sources.workload_identity import WORKLOAD_IDENTITY
-from .finding import OBJECT_ID, Verdict, argument, failure, ok, skipped
-from .host import has_app_identity, identity_command, own_remedy
+from .finding import CLIENT_ID, OBJECT_ID, RESOURCE_ID, Verdict, argument, failure, ok, skipped
+from .host import has_app_identity, identity_command, look_up, own_remedy
 
 if TYPE_CHECKING:
     from .._core.failure import Failure
@@ -49,9 +49,11 @@ def check_identity_assigned(facts: Facts) -> Verdict:
 
 def _missing_identity(facts: Facts, problem: Failure) -> Verdict:
     seen = problem.problem
-    correct = own_remedy(facts) or f"{identity_command(facts, 'show')}; then correct the selector"
-    if facts.source.name != ARC and not own_remedy(facts):
-        correct += f", or {identity_command(facts, 'assign', 'RESOURCE_ID')}"
+    own, show = own_remedy(facts), identity_command(facts, "show")
+    select = own or f"{show} # then select one: --client-id {_suggested_client_id(facts)}"
+    correct = own or f"{show} # then correct the selector"
+    if facts.source.name != ARC and not own:
+        correct += f", or: {identity_command(facts, 'assign', _selected_identity(facts))}"
     if facts.probe.default_identity_works:
         return failure(
             f"{facts.identity}: {seen}; a token request without a selector succeeds",
@@ -62,8 +64,7 @@ def _missing_identity(facts: Facts, problem: Failure) -> Verdict:
         return failure(
             seen,
             "the machine has several user-assigned identities, and the request selects none",
-            f"select one: --client-id {_suggested_client_id(facts)}; "
-            + (own_remedy(facts) or f"list them: {identity_command(facts, 'show')}"),
+            select,
         )
     if facts.identity.selector:
         return failure(
@@ -77,13 +78,23 @@ def _missing_identity(facts: Facts, problem: Failure) -> Verdict:
         return failure(
             seen,
             "the app has no system-assigned identity, and the request selects no user-assigned one",
-            f"select one: --client-id {_suggested_client_id(facts)}; list them: "
-            f"{identity_command(facts, 'show')}; or {identity_command(facts, 'assign')}",
+            f"{select}, or: {identity_command(facts, 'assign')}",
         )
     if problem.reason is Reason.IDENTITY_NOT_FOUND:
         remedy = own_remedy(facts) or identity_command(facts, "assign")
         return failure(seen, "the machine has no managed identity", remedy)
     return skipped("the response is not about the identity")
+
+
+def _selected_identity(facts: Facts) -> str:
+    """Return the resource ID of the selected identity, or the substitution that looks it up."""
+    selector, value = facts.identity
+    if selector == "resource_id":
+        return argument(value, RESOURCE_ID)
+    kind = CLIENT_ID if selector == "client_id" else OBJECT_ID
+    if argument(value, kind) == kind.placeholder:
+        return RESOURCE_ID.placeholder
+    return look_up("clientId" if selector == "client_id" else "principalId", value, "id")
 
 
 def _suggested_client_id(facts: Facts) -> str:
@@ -100,8 +111,8 @@ def check_identity_recreated(facts: Facts) -> Verdict:
             f"the machine's identity does not exist in its tenant ({problem.service_code}): it "
             "was deleted, and possibly recreated",
             own_remedy(facts)
-            or f"{identity_command(facts, 'remove', 'ID')}, then "
-            f"{identity_command(facts, 'assign', 'ID')}",
+            or f"{identity_command(facts, 'show')} # then remove it and assign it again: "
+            f"{identity_command(facts, 'remove', 'ID')}; {identity_command(facts, 'assign', 'ID')}",
         )
     claims = facts.probe.claims
     if claims is None:

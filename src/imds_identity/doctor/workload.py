@@ -18,7 +18,7 @@ from .finding import (
     skipped,
     unknown,
 )
-from .host import annotate_command, new_pod_command
+from .host import annotate_command, look_up, new_pod_command
 from .token import clock_offset
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def check_federation(facts: Facts) -> Verdict:
             "no federated identity credential of the identity matches "
             f"{_NO_FEDERATION[code]}the pod's token ({code})",
             "az identity federated-credential create "
-            f"--identity-name {_query(client_id, 'name')} "
-            f"--resource-group {_query(client_id, 'resourceGroup')} "
+            f"--identity-name {look_up('clientId', client_id, 'name')} "
+            f"--resource-group {look_up('clientId', client_id, 'resourceGroup')} "
             f"--name kubernetes --issuer {argument(workload.issuer, RESOURCE)} "
             f"--subject {argument(workload.subject, SUBJECT)} "
             f"--audiences {argument(workload.audience, RESOURCE)}",
@@ -155,8 +155,3 @@ def _check_binding(facts: Facts, problem: Failure, client_id: str) -> Verdict:
         f"system:serviceaccount:{argument(account, SUBJECT)}; az aks identity-binding list "
         "--resource-group GROUP --cluster-name CLUSTER",
     )
-
-
-def _query(client_id: str, field: str) -> str:
-    """Return the substitution that looks up a field of the identity in a shell."""
-    return f'"$(az identity list --query "[?clientId==\'{client_id}\'].{field}" -o tsv)"'
