@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
 import requests
-from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+)
 from azure.identity import ManagedIdentityCredential
 from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
 from azure.keyvault.secrets import SecretClient
@@ -210,3 +217,102 @@ def test_fault_has_the_error_format_of_the_vault(
     response = read("any")
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
     assert response.json()["error"]["message"]
+
+
+@pytest.fixture
+def client(emulator: Emulator, request_token: Send) -> Any:
+    class Credential:
+        def get_token(self, *_: str, **__: Any) -> AccessToken:
+            token = request_token(emulator).json()["access_token"]
+            return AccessToken(token, 1_900_000_000)
+
+    vault = emulator.key_vault
+    # The interval applies to the polling of deletions.
+    options = {**vault.client_options, "polling_interval": 0}
+    return SecretClient(vault.url, Credential(), **options)
+
+
+def test_each_change_creates_a_version_with_its_time(
+    client: SecretClient, emulator: Emulator, clock: ManualClock
+) -> None:
+    first = client.get_secret("greeting")
+    clock.advance(60)
+    tags = {"a": "b"}
+    expiry = dt.datetime(2040, 1, 1, tzinfo=dt.timezone.utc)
+    second = client.set_secret(
+        "Greeting", "changed", content_type="text/plain", tags=tags, expires_on=expiry
+    )
+    clock.advance(60)
+    emulator.key_vault.secrets["GREETING"] = "changed in the test"
+    third = client.get_secret("greeting")
+    listed = list(client.list_properties_of_secret_versions("greeting"))
+    assert [each.version for each in listed] == [
+        each.properties.version for each in (first, second, third)
+    ]
+    times = [each.created_on.timestamp() for each in listed if each.created_on]
+    assert times == [1_800_000_000, 1_800_000_060, 1_800_000_120]
+    assert listed[1].tags == tags
+    assert listed[1].content_type == "text/plain"
+    assert listed[1].expires_on == expiry
+    assert {each.name for each in listed} == {"greeting"}
+    assert client.get_secret("greeting", first.properties.version).value == "hello"
+    assert emulator.key_vault.secrets == {"greeting": "changed in the test"}
+    assert "changed" not in repr(emulator.key_vault.secrets)
+
+
+def test_deleted_secret_can_be_recovered_or_purged(
+    client: SecretClient, emulator: Emulator
+) -> None:
+    client.set_secret("greeting", "second")
+    deleted = client.begin_delete_secret("Greeting").result()
+    assert deleted.recovery_id == f"{emulator.key_vault.url}/deletedsecrets/greeting"
+    assert deleted.scheduled_purge_date is not None
+    assert emulator.key_vault.secrets == {}
+    with pytest.raises(ResourceNotFoundError, match="SecretNotFound"):
+        client.get_secret("greeting")
+    with pytest.raises(ResourceExistsError, match="deleted but recoverable"):
+        client.set_secret("greeting", "third")
+    assert [each.name for each in client.list_deleted_secrets()] == ["greeting"]
+    client.begin_recover_deleted_secret("greeting").result()
+    assert client.get_secret("greeting").value == "second"
+    assert len(list(client.list_properties_of_secret_versions("greeting"))) == 2
+    client.begin_delete_secret("greeting").result()
+    client.purge_deleted_secret("greeting")
+    with pytest.raises(ResourceNotFoundError):
+        client.get_deleted_secret("greeting")
+    client.set_secret("greeting", "third")
+    assert len(list(client.list_properties_of_secret_versions("greeting"))) == 1
+
+
+def test_disabled_secret_is_listed_but_not_returned(client: SecretClient) -> None:
+    client.set_secret("greeting", "hidden", enabled=False)
+    with pytest.raises(HttpResponseError, match="disabled") as caught:
+        client.get_secret("greeting")
+    assert caught.value.status_code == 403
+    [properties] = client.list_properties_of_secrets()
+    assert properties.enabled is False
+
+
+def test_lists_have_pages_of_25_items(client: SecretClient, emulator: Emulator) -> None:
+    emulator.key_vault.secrets.update({f"name-{number:02}": "x" for number in range(60)})
+    pages = [list(page) for page in client.list_properties_of_secrets().by_page()]
+    assert [len(page) for page in pages] == [25, 25, 11]
+    pages = [list(page) for page in client.list_properties_of_secrets(max_page_size=40).by_page()]
+    assert len({each.name for page in pages for each in page}) == 61
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", "{}", '{"value": 7}', '{"value": null}', "7"])
+def test_invalid_secret_is_a_bad_parameter(
+    emulator: Emulator, http: requests.Session, request_token: Send, body: str
+) -> None:
+    token = request_token(emulator).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    url = f"{emulator.key_vault.url}/secrets/greeting?api-version=7.5"
+    verify = emulator.key_vault.ca_file
+    response = http.put(url, data=body, headers=headers, verify=verify)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "BadParameter")
+    assert emulator.key_vault.secrets == {"greeting": "hello"}
+    bad_name = url.replace("greeting", "a_b")
+    response = http.put(bad_name, data='{"value": "x"}', headers=headers, verify=verify)
+    assert response.status_code == 400
+    assert http.patch(url, data="{}", headers=headers, verify=verify).status_code == 405

@@ -27,7 +27,7 @@ from ._profiles import profiles
 from ._profiles.allowed_hosts import AllowedHosts
 from ._profiles.exports import client_variables, format_variables
 from ._profiles.request_handler import RequestHandler, Routes
-from ._services import container_registry
+from ._services import container_registry, key_vault
 from ._services.attested import AttestedEndpoint
 from ._services.entra import (
     V2_TOKEN_PATH,
@@ -43,6 +43,7 @@ from ._state.recording import Recording
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import MutableMapping
 
     from ._settings import Settings
     from ._state.state import EmulatorState
@@ -56,10 +57,11 @@ class KeyVault:
         ca_file: the path of the root certificate that clients must trust, in PEM.
         client_options: the keyword arguments with which Microsoft's clients accept the vault:
             ``SecretClient(vault.url, credential, **vault.client_options)``.
-        secrets: the values of its secrets by name; they may be changed at any time.
+        secrets: the values of its secrets by name; they may be changed at any time, which
+            creates a new version.
     """
 
-    def __init__(self, url: str, ca_file: Path, secrets: dict[str, str]) -> None:
+    def __init__(self, url: str, ca_file: Path, secrets: MutableMapping[str, str]) -> None:
         self.url = url
         self.client_options: dict[str, Any] = {
             "connection_verify": str(ca_file),
@@ -234,7 +236,9 @@ class RunningEmulator:
         listener = self._server_thread.bind(settings.host, settings.key_vault_port)
         url = settings.url("https", listener.port)
         routes = Routes()
-        routes.add("/secrets", "key-vault", KeyVaultEndpoint(state, url), prefix=True)
+        vault = KeyVaultEndpoint(state, url)
+        for path in (key_vault.PATH, key_vault.DELETED_PATH):
+            routes.add(path, "key-vault", vault, prefix=True)
         exchange = container_registry.ExchangeEndpoint(state)
         routes.add(container_registry.PATH, "registry", exchange)
         applications = settings.trusting_applications()

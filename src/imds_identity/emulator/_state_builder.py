@@ -19,6 +19,7 @@ from ._state.recording import load_faults
 from ._state.request_log import RequestLog
 from ._state.state import EmulatorState
 from ._state.tokens import TokenService
+from ._state.vault import Secrets
 
 if TYPE_CHECKING:
     from ._settings import Settings
@@ -59,7 +60,7 @@ def build_state(settings: Settings) -> EmulatorState:
         tokens=TokenService(
             clock, settings.token_lifetime, functools.cache(lambda: signing_key(keys))
         ),
-        secrets=dict(settings.secrets),
+        secrets=Secrets(clock, settings.secrets),
         faults=Faults(clock, settings.seed),
         first_faults=(*settings.faults, *recorded),
         limits=Limits(clock, enabled=settings.limits),

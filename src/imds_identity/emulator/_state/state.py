@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .request_log import RecordedRequest, RequestLog
     from .tokens import IssuedToken, TokenService
+    from .vault import Secrets
 
 
 @dataclass
@@ -41,7 +42,7 @@ class EmulatorState:
     versions: list[str]  # the supported api-versions, oldest first
     keys: KeyStore
     tokens: TokenService
-    secrets: dict[str, str] = field(repr=False)
+    secrets: Secrets
     faults: Faults
     first_faults: Sequence[Fault]  # set at the start and after a reset
     limits: Limits
