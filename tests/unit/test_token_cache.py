@@ -939,6 +939,23 @@ def test_signal_handler_that_interrupts_its_thread_inside_a_lock_fetches_itself(
     assert fetched[1:] == [entry.token]
 
 
+@pytest.mark.parametrize("error", [ValueError("a transport's"), KeyboardInterrupt()])
+def test_error_inside_a_lock_does_not_leave_other_callers_waiting(
+    clock: FakeClock, error: BaseException
+) -> None:
+    token_cache = TokenCache(clock, lambda: 0.5, lambda _, *, blocks: None)
+    entry = token_cache.entry(KEY)
+
+    def fetch() -> Token:
+        raise error
+
+    flight = next(token_cache.flights(entry, fetch, None))
+    expected = Refused if isinstance(error, Exception) else KeyboardInterrupt
+    with pytest.raises(expected):
+        token_cache._lock.run(token_cache.get, entry, fetch)
+    assert flight.outcome is not None
+
+
 def test_interrupted_is_not_a_failure() -> None:
     assert not issubclass(Interrupted, Failure)
 

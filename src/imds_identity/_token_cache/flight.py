@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from .._core.failure import Failure, Reason, Refused
 from .._core.freshness import State, decide
+from .._http.local_errors import unexpected_failure
 from .._platform.locks import holds_brief_lock
 from .._platform.threads import start_thread
 from .._shared_cache.lease import LONGEST_LEASE_SECONDS
@@ -231,10 +232,15 @@ class Flight:
 
     def _fetch_in_this_thread(self) -> None:
         self.started = True
+        outcome: Outcome = Interrupted()
         try:
-            self.complete(self.fetch())
+            outcome = self.fetch()
         except Failure as error:
-            self.complete(error.with_traceback(None))
+            outcome = error.with_traceback(None)
+        except Exception as error:  # noqa: BLE001 - callers get a documented error
+            outcome = unexpected_failure(error)
+        finally:  # other waiters must not wait forever
+            self.complete(outcome)
 
     def _call_back(self) -> None:
         # pop is atomic: another thread that is in here at the same time calls the other callbacks.
