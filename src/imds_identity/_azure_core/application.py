@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._token_cache.process import application_client
-from .base import BaseCredential
+from .base import BaseCredential, preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class BaseFederatedApplicationCredential(BaseCredential):
-    """Tokens of an application, for which a managed identity vouches."""
+    """Tokens of an application that trusts a managed identity."""
 
     def __init__(
         self,
@@ -36,3 +36,4 @@ class BaseFederatedApplicationCredential(BaseCredential):
         self._settings.pop(selector, None)
         self._settings = {**given, **self._settings}
         self._client = application_client(self._client, tenant_id, client_id, authority)
+        preload(self._client)

@@ -88,7 +88,7 @@ class BaseCredential:
         self._entries: dict[str, CacheEntry] = {}
         self._cae_entries: dict[str, CacheEntry] = {}
         self._tick = self._client.token_cache.clock.tick
-        _preload(self._client)
+        preload(self._client)
         if keywords:
             keywords.warn_of_unused(self._client.source.name, 2)
         self._log_source()
@@ -196,7 +196,7 @@ def error_from(failure: Failure) -> ManagedIdentityError | Failure:
     return public_error(failure)
 
 
-def _preload(client: TokenClient) -> None:
+def preload(client: TokenClient) -> None:
     """Import what fetches and failures need, unless the program uses none of http and azure-core.
 
     If that fails, for example because this process is out of file descriptors, the fetch does it.

@@ -113,16 +113,13 @@ def application_client(
         raise ValueError("client_id must be the client ID of the application")
     url = authority or variable_value("AZURE_AUTHORITY_HOST") or AUTHORITY
     source = FederatedSource(url, tenant_id, client_id, identity_client)
-    client = TokenClient(
+    return TokenClient(
         source,
         application,
         identity_client.token_cache,
         identity_client.configured_cache,
         identity_client.call_options,
     )
-    if identity_client.is_preloaded:
-        client.preload()
-    return client
 
 
 def _find(

@@ -173,4 +173,7 @@ def token_client(
     )
     if application is None or tenant is None:
         return client
-    return application_client(client, tenant, application)
+    client = application_client(client, tenant, application)
+    if preload:
+        client.preload()
+    return client
