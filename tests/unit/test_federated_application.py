@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
 import pickle
 import time
@@ -23,6 +24,7 @@ from imds_identity._http import transport
 from imds_identity._http.messages import Request, Response
 from imds_identity._sources.federated_application import FEDERATED_APPLICATION
 from imds_identity._sources.registry import HOSTS
+from imds_identity._token_cache.client import TokenClient
 from imds_identity._token_cache.process import process_token_cache
 from imds_identity.cli import main
 
@@ -269,6 +271,9 @@ def test_copy_has_the_same_configuration(services: Services) -> None:
         ((TENANT, APPLICATION), {"authority": "http://login.example"}, "authority must be"),
         ((TENANT, APPLICATION), {"authority": "https://a/b"}, "authority must be"),
         ((TENANT, APPLICATION), {"authority": "https://user@a"}, "authority must be"),
+        ((TENANT, APPLICATION), {"authority": "https://"}, "authority must be"),
+        ((TENANT, APPLICATION), {"authority": "https://["}, "authority must be"),
+        ((TENANT, APPLICATION), {"authority": "https://a#b"}, "authority must be"),
         ((TENANT, APPLICATION), {"identity": {"no": "x"}}, "unknown key"),
         ((TENANT, APPLICATION), {"identity": IDENTITY, "object_id": IDENTITY}, "at most one"),
     ],
@@ -278,6 +283,18 @@ def test_invalid_arguments_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=expected):
         FederatedApplicationCredential(*arguments, **options)
+
+
+def test_credential_can_be_constructed_without_descriptors(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def preload(client: TokenClient) -> None:
+        client.is_preloaded = client.source.name != FEDERATED_APPLICATION.name
+        if not client.is_preloaded:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(TokenClient, "preload", preload)
+    FederatedApplicationCredential(TENANT, APPLICATION)
 
 
 def test_unknown_keyword_is_refused(services: Services) -> None:

@@ -44,6 +44,7 @@ _AUDIENCES = {
     "login.partner.microsoftonline.cn": "api://AzureADTokenExchangeChina",
 }
 _TENANT = r"[A-Za-z0-9.-]+"
+_AUTHORITY = r"(https://)?[a-z0-9.-]+(:[0-9]{1,5})?/*"
 _AUDIENCE = "api://AzureADTokenExchange"
 _NO_CREDENTIAL = frozenset(
     f"AADSTS{code}" for code in (70021, 70023, 70025, 700211, 700212, 700213, 700216, 700236)
@@ -183,14 +184,13 @@ class FederatedSource(ExchangedTokenSource):
 
 
 def _checked_authority(authority: str) -> str:
-    url = authority if "://" in authority else f"https://{authority}"
-    parts = urlsplit(url)
-    if parts.scheme != "https" or parts.path.strip("/") or parts.query or "@" in parts.netloc:
+    if not re.fullmatch(_AUTHORITY, authority, re.IGNORECASE):
         raise ValueError(
             f"authority must be the URL of Microsoft Entra ID, such as {AUTHORITY}, not "
             f"{authority!r}"
         )
-    return url.rstrip("/")
+    url = authority.rstrip("/")
+    return url if "://" in url else f"https://{url}"
 
 
 FEDERATED_APPLICATION = HostSpec(
