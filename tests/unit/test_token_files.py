@@ -133,6 +133,17 @@ def test_failure_is_reported_once_for_each_outage(
     assert written == ["<one>", "<two>", "removed"]
 
 
+def test_expired_token_is_requested_again_every_few_seconds(
+    file: TokenFile, client: Client, clock: FakeClock
+) -> None:
+    client.returns("one", 2.0)
+    client.fails()
+    client.fails()
+    file.update()
+    run(file, client)
+    assert clock.slept == [pytest.approx(0.2), 5.0, 5.0]
+
+
 def test_error_of_the_file_system_is_reported_and_tried_again(
     client: Client, clock: FakeClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

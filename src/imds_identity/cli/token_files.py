@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _POLL_SECONDS = 20.0
 _SHORTEST_POLL = 0.2
+_RETRY_SECONDS = 5.0
 _MODE = 0o600
 
 
@@ -107,6 +108,8 @@ class TokenFile:
 
     def _poll_seconds(self) -> float:
         """Return when to look for a new token, which another process may have fetched."""
+        if self._has_failed:
+            return _RETRY_SECONDS
         left = self._token.expires_at - self._clock.now() if self._token else 0.0
         return max(min(_POLL_SECONDS, left / 10), _SHORTEST_POLL)
 
