@@ -61,6 +61,7 @@ def test_connection_through_a_proxy_that_refuses() -> None:
         probe = probe_host(ENTRA, 443, environment)
         assert (probe.proxy, "407" in probe.error) == ("HTTPS_PROXY", True)
         assert "s3cret" not in str(probe)
+        assert b"Proxy-Authorization: Basic dXNlcjpzM2NyZXQ=" in proxy.requests[0]
 
 
 def test_refused_connection_and_missing_bundle() -> None:

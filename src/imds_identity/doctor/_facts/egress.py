@@ -15,7 +15,7 @@ from ..._http.exchange import ErrorKind
 from ..._platform.threads import start_thread
 from ...metadata.clouds import CLOUDS, PUBLIC, US_GOVERNMENT
 from .facts import EgressProbe
-from .network import proxy_for
+from .network import proxy_for, proxy_headers
 from .tls import ERRORS, connect_tls
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def probe_host(host: str, port: int, environment: Environment) -> EgressProbe:
     variable = proxy.variable if proxy else ""
     try:
         context = ssl.create_default_context(cafile=environment["REQUESTS_CA_BUNDLE"] or None)
-        connect_tls(host, port, proxy, context, _SECONDS).close()
+        headers = proxy_headers(environment[variable]) if proxy else None
+        connect_tls(host, port, proxy, context, _SECONDS, headers).close()
     except ssl.SSLCertVerificationError as error:
         text = f"its TLS certificate is not trusted: {error.verify_message}"
         return EgressProbe(host, sanitize(text), ErrorKind.OTHER, variable)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import ipaddress
 import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from .facts import Network, Rejection, Route
 from .policy_rules import rejecting_rule
@@ -79,6 +80,13 @@ def proxy_for(environment: Environment, endpoint: str) -> Proxy | None:
 def proxy_server(url: str) -> str:
     """Return the host and the port in a proxy's URL, without user and password."""
     return (url if "://" in url else f"//{url}").partition("//")[2].rpartition("@")[2].strip("/")
+
+
+def proxy_headers(url: str) -> dict[str, str]:
+    """Return the header with the user and the password in a proxy's URL, if it has them."""
+    login, at, _ = (url if "://" in url else f"//{url}").partition("//")[2].rpartition("@")
+    encoded = base64.b64encode(unquote(login).encode()).decode()
+    return {"Proxy-Authorization": f"Basic {encoded}"} if at else {}
 
 
 def bypasses_proxy(host: str, no_proxy: str) -> bool:

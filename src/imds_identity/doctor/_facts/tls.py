@@ -32,14 +32,22 @@ def gather_tls(source: TokenSource, environment: Environment, failure: Failure) 
 
 
 def connect_tls(
-    host: str, port: int, proxy: Proxy | None, context: ssl.SSLContext, seconds: float
+    host: str,
+    port: int,
+    proxy: Proxy | None,
+    context: ssl.SSLContext,
+    seconds: float,
+    headers: dict[str, str] | None = None,
 ) -> http.client.HTTPSConnection:
-    """Return a connection to ``host``, on which nothing was sent; raise one of `ERRORS`."""
+    """Return a connection to ``host``, on which nothing was sent; raise one of `ERRORS`.
+
+    ``headers`` are for the proxy.
+    """
     server = urlsplit(f"//{proxy.server}") if proxy else None
     address = (server.hostname or "", server.port or _DEFAULT_PORT) if server else (host, port)
     connection = http.client.HTTPSConnection(*address, timeout=seconds, context=context)
     if server:
-        connection.set_tunnel(host, port)
+        connection.set_tunnel(host, port, headers)
     try:
         connection.connect()
     except BaseException:
