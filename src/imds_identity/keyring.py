@@ -33,7 +33,7 @@ class AzureArtifactsKeyring(KeyringBackend):
     For other services it has no passwords. It stores none.
     """
 
-    priority = 0.1  # below that of backends that store passwords: keyring asks those first
+    priority = 0.1  # below that of backends that store passwords: keyring uses those first
 
     def get_credential(self, service: str, username: str | None) -> SimpleCredential | None:
         """Return user name and password of a feed.

@@ -110,7 +110,7 @@ def test_token_is_not_sent_to_the_host_of_a_redirect(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("VAULT_ADDR", "", "set VAULT_ADDR or pass --address"),
+        ("VAULT_ADDR", "", "the address of Vault is missing: set VAULT_ADDR"),
         ("VAULT_ADDR", "http://127.0.0.1:8200", "not https"),
         ("VAULT_ADDR", "https://user@127.0.0.1:8200", "without a user name"),
         ("VAULT_CACERT", "/no/such/file", "VAULT_CACERT='/no/such/file' cannot be used: No such"),

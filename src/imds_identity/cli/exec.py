@@ -96,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vault-resource",
         metavar="RESOURCE",
-        help="the token's resource, for a vault with a custom domain",
+        help="the resource of tokens for Key Vault, if the vault has a custom domain",
     )
     add_cloud(parser, "kv://VAULT and of the vaults that may get a token")
     parser.add_argument(

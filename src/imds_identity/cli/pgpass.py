@@ -72,7 +72,7 @@ def _resource_of(host: str, args: argparse.Namespace) -> str:
 
 
 def _fields(server: str) -> list[str]:
-    """Return host, port, database and user; ``*`` stands for any, but not for any host."""
+    """Return host, port, database and user; an omitted part is ``*``, which matches any."""
     found = _ADDRESS.fullmatch(server)
     database, _, user = (found["rest"] or "").partition(":") if found else ("", "", "")
     if not found or found["host"] == _ANY or ":" in user or not server.isprintable():

@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh",
         action="store_true",
-        help="fetch a new token, which replaces the cached one, and ask the service to skip its "
-        "own cache; a service may return the same token nevertheless",
+        help="fetch a new token, which replaces the cached one, and request that the service "
+        "bypass its own cache; it may return the same token nevertheless",
     )
     add_token_options(parser)
     add_application(parser)

@@ -258,11 +258,9 @@ def check_agent_connection(facts: Facts) -> Verdict:
             "the Azure Arc agent is not connected to Azure",
             "sudo azcmagent connect",
         )
-    return (
-        unknown("this user cannot read the agent's configuration")
-        if resource is None
-        else ok(resource)
-    )
+    if resource is None:
+        return unknown("this user cannot read the agent's configuration")
+    return ok(resource)
 
 
 def check_agent_version(facts: Facts) -> Verdict:

@@ -40,7 +40,7 @@ def vault_login(
     environment = Environment()
     address = (address or environment["VAULT_ADDR"]).rstrip("/")
     if not address:
-        raise ValueError("the address of Vault is missing: set VAULT_ADDR or pass --address")
+        raise ValueError("the address of Vault is missing: set VAULT_ADDR")
     origin = origin_url(address)
     headers = {"Content-Type": "application/json", "X-Vault-Request": "true"}
     if environment["VAULT_NAMESPACE"]:
@@ -57,9 +57,10 @@ def vault_login(
     if response.status != 200:
         named = ", ".join(f"{name}={value}" for name, value in parameters.items())
         raise ApiError(
-            f"{origin}: {error_text(response)}. The login at {sanitize(mount)!r} was with "
-            f"{sanitize(named)} and a token for {sanitize(resource)}: does the role exist there, "
-            "allow this machine and identity, and is this the resource of the method?"
+            f"{origin}: {error_text(response)}. The request to the method at {sanitize(mount)!r} "
+            f"contained {sanitize(named)} and a token for {sanitize(resource)}. Does the role "
+            "exist there, does it allow this identity and this machine, and is this the resource "
+            "in the configuration of the method?"
         )
     body = json_of(response)
     auth = body.get("auth") if isinstance(body, dict) else None

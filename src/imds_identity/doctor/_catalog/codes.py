@@ -43,7 +43,7 @@ CODES = {
         "correct AZURE_TENANT_ID, and check that AZURE_AUTHORITY_HOST is the right cloud",
     ),
     "AADSTS900382": Code(
-        "the identity belongs to another cloud than the one that was asked",
+        "the identity belongs to another cloud than the authority",
         "correct AZURE_AUTHORITY_HOST, such as https://login.microsoftonline.us for US government",
     ),
     "AADSTS700024": Code(

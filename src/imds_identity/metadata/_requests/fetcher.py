@@ -68,8 +68,9 @@ class Fetcher:
             raise UnsupportedOnHostError(f"{category} is not available on Azure Arc.")
         try:
             known = self.versions.get(category)
-            steps = lambda endpoint: exchange(endpoint, known)  # noqa: E731
-            document, version = self.run(steps, more_seconds, **options)
+            document, version = self.run(
+                lambda endpoint: exchange(endpoint, known), more_seconds, **options
+            )
         except MetadataError as error:
             if category != "instance" and error.status_code in _MAYBE_UNSUPPORTED:
                 self.raise_on_stack_hub(category)
