@@ -68,8 +68,10 @@ def test_everyone_except_the_user_and_the_system_is_reported(
     assert other_readers_in(descriptor(owner, *entries), USER) == expected
 
 
-def test_file_without_an_access_list_is_open_to_everyone() -> None:
-    assert other_readers_in(descriptor(USER, control=0x8000), USER) == [EVERYONE]
+@pytest.mark.parametrize("control", [0x8000, 0xFFFB])
+def test_file_without_an_access_list_is_open_to_everyone(control: int) -> None:
+    assert other_readers_in(descriptor(USER, control=control), USER) == [EVERYONE]
+    assert other_readers_in(descriptor(USER, control=control | 4), USER) == []
 
 
 @given(st.binary(max_size=200))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -130,21 +131,21 @@ def test_fork_waits_for_a_thread_that_is_about_to_end() -> None:
 
 
 def test_end_of_a_subinterpreter_waits_for_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    running = [True] * 20
+    waits: list[float] = []
     states: set[Callable[[], object]] = set()
 
-    def state() -> object:
+    def state() -> bool:
         states.add(lambda: None)  # of a thread that starts in the meantime
-        return running and running.pop()
+        return len(waits) < 20
 
     states.add(state)
+    monkeypatch.setattr(threading, "Event", lambda: SimpleNamespace(wait=waits.append))
     monkeypatch.setattr(threads, "_states", states)
     monkeypatch.setattr(threads, "_is_subinterpreter", lambda: True)
     monkeypatch.setattr(threads, "_is_ending", False)
     monkeypatch.setattr(threads, "_sockets", {})
-    monkeypatch.setattr(threads, "_POLL", 0.001)
     threads._end_in_subinterpreter()
-    assert running == []
+    assert len(waits) == 21  # also the last thread has some steps left
     with pytest.raises(RuntimeError, match="shutting down"):
         start_thread(int)
 
