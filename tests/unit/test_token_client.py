@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -131,6 +131,30 @@ def test_processes_with_a_shared_cache_keep_the_service_s_limits_together(
         client = TokenClient(source, parse_identity(), token_cache, shared_cache)
         client.token(client.entry(f"https://resource-{number}"), None, open_sender)
     assert clock.now() - started > 1.5
+
+
+@pytest.mark.parametrize("has_token", [False, True])
+def test_use_of_a_token_of_another_process_is_logged_once(
+    token_cache: TokenCache,
+    clock: FakeClock,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    has_token: bool,
+) -> None:
+    shared_cache = shared_cache_in(tmp_path / "cache", clock)
+    source = ImdsSource("http://127.0.0.1:9/token", "A_VARIABLE")
+    client = TokenClient(source, parse_identity(), token_cache, shared_cache)
+    entry = client.entry("https://vault.azure.net")
+    record = Record(entry.key, failure=Refused("down"), failure_until=clock.now() + 2)
+    if has_token:
+        record = Record(entry.key, new_token(clock))
+    shared_cache.write(record)
+    with caplog.at_level("DEBUG", "imds_identity"):
+        for _ in range(2):
+            with nullcontext() if has_token else pytest.raises(Refused, match="down"):
+                client.token(entry)
+    used = [text for text in caplog.messages if text.startswith("using the token of another")]
+    assert len(used) == has_token
 
 
 def test_record_is_read_once_until_it_changes(
