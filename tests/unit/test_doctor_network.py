@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from doctor_facts import ETH0, IMDS, ISSUED, ROUTED, TIMED_OUT, cause, facts, finding
 from imds_identity._sources.firmware import ASSET_TAG, Firmware
+from imds_identity.doctor._facts import policy_rules
 from imds_identity.doctor._facts.facts import Network, Rejection, Route
 from imds_identity.doctor._facts.policy_rules import Rule, parse_rules
 from imds_identity.doctor.diagnosis import run_checks
@@ -35,6 +37,17 @@ def test_policy_rules_that_reject_packets_are_parsed() -> None:
         Rule(100, "169.254.0.0/16", Rejection.BLACKHOLE),
         Rule(32765, "0.0.0.0/0", Rejection.PROHIBIT),
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no netlink")
+def test_rule_with_an_address_instead_of_a_network_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel returns the address as it was given to ``ip rule add``."""
+    rule = Rule(100, f"{IMDS}/16", Rejection.BLACKHOLE)
+    monkeypatch.setattr(policy_rules, "parse_rules", lambda _: [rule])
+    assert policy_rules.rejecting_rule(IMDS, Rejection.BLACKHOLE) == rule
+    assert policy_rules.rejecting_rule("10.0.0.1", Rejection.BLACKHOLE) is None
 
 
 @given(st.binary(max_size=200))

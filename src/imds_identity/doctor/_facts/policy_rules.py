@@ -45,8 +45,11 @@ def rejecting_rule(address: str, rejection: Rejection) -> Rule | None:
     except (OSError, ValueError, struct.error):
         return None
     target = ipaddress.ip_address(address)
-    matching = (r for r in rules if target in ipaddress.ip_network(r.destination))
-    return next((rule for rule in matching if rule.action is rejection), None)
+    for rule in rules:  # the kernel keeps bits of the address after the prefix
+        network = ipaddress.ip_network(rule.destination, strict=False)
+        if target in network and rule.action is rejection:
+            return rule
+    return None
 
 
 def parse_rules(messages: bytes) -> list[Rule]:
