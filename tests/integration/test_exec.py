@@ -18,6 +18,7 @@ import jwt
 import pytest
 
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED
+from imds_identity.emulator._state.tokens import EXCHANGE_AUDIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -351,7 +352,7 @@ def test_command_reads_tokens_from_files_in_memory(
     ]
     done = run(*flags, *python(TOKEN_FILES))
     found = json.loads(done.stdout)
-    assert audience_of(found["token"]) == "api://AzureADTokenExchange"
+    assert audience_of(found["token"]) == EXCHANGE_AUDIENCE
     assert found["mode"] == 0o600
     server, _, token = found["passwords"].rpartition(":")
     assert server == "my.postgres.database.azure.com:5432:app:web"
