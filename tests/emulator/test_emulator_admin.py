@@ -165,7 +165,8 @@ def test_form_is_not_accepted_as_json(admin: Send, emulator: Emulator) -> None:
         ("POST", "/api/events", {"notice": "soon"}, 400),
         ("POST", "/api/events", {"resources": "one"}, 400),
         ("DELETE", "/api/faults?number=x", None, 400),
-        ("DELETE", "/api/events?event_id=x", None, 400),
+        ("DELETE", "/api/events?event_id=x", None, 404),
+        ("DELETE", "/api/events", None, 400),
         ("GET", "/api/requests?after=x", None, 400),
         ("GET", "/nothing", None, 404),
         ("PUT", "/api/faults", None, 405),
@@ -179,6 +180,27 @@ def test_invalid_api_request_gets_an_error_message(
     assert response.status_code == status
     assert response.json()["error"]
     assert admin("GET", "/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "code", "field", "text"),
+    [
+        ("POST", "/api/faults", {"statu": 500}, "unknown-attribute", "statu", "mean status?"),
+        ("POST", "/api/faults", {"xyz": 500}, "unknown-attribute", "xyz", "The attributes are"),
+        ("POST", "/api/faults", {"status": 1}, "invalid", "status", "between 200 and 599"),
+        ("POST", "/api/events", {"notise": 5}, "unknown-attribute", "notise", "mean notice?"),
+        ("DELETE", "/api/faults?number=x", None, "invalid", "number", "a whole number, not 'x'"),
+        ("DELETE", "/api/events?event_id=x", None, "not-found", "event_id", "no event 'x'"),
+        ("DELETE", "/api/events", None, "missing-parameter", "event_id", "event_id is missing"),
+        ("PUT", "/api/faults", None, "method-not-allowed", None, "Method not allowed"),
+    ],
+)
+def test_api_error_has_a_code_and_a_field(
+    admin: Send, method: Any, path: Any, body: Any, code: str, field: Any, text: str
+) -> None:
+    document = admin(method, path, json=body).json()
+    assert (document["code"], document.get("field")) == (code, field)
+    assert text in document["error"]
 
 
 def test_there_is_no_page_without_an_admin_port(start_emulator: Start) -> None:

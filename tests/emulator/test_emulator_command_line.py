@@ -250,6 +250,13 @@ def test_invalid_value_of_a_flag_is_explained(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_wrong_attribute_is_explained_with_the_nearest_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_command("--fault", "retryafter=5", "--print-env") == 2
+    assert "Did you mean retry_after?" in capsys.readouterr().err
+
+
 def test_combined_flags_are_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--user-assigned", "a", "--no-system-assigned", "--fault", "status=500"]
     assert run_command(*flags, "--event", "Reboot", "--events-speed", "60", "--print-env") == 0

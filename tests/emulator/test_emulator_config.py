@@ -84,7 +84,8 @@ def test_empty_file_sets_no_argument(load: Any) -> None:
     [
         ("profile = ", 1, "not TOML"),
         ("a = 1\nprofile = 'vm'\n\n[", 4, "not TOML"),
-        ("\nprofil = 'vm'", 2, "not a known key"),
+        ("\nprofil = 'vm'", 2, "not a known key. Did you mean profile?"),
+        ("\nxyz = 'vm'", 2, "not a known key. The keys are"),
         ("limits = true\nprofile = 'gcp'", 2, "profile"),
         ("limits = true\nhost = '0.0.0.0'", 2, "allow_remote"),
         ("limits = true\nport = 70000", 2, "65535"),

@@ -235,3 +235,32 @@ def test_only_allowed_names_are_accepted(name: str, port: str) -> None:
 @given(st.text())
 def test_any_host_header_is_accepted_or_rejected(text: str) -> None:
     assert AllowedHosts().allows(Request.parse("GET", "/", [("host", text)])) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("FAULTS", "FAULT"),
+        ("TOKEN_LIFETIM", "TOKEN_LIFETIME"),
+        ("NO_LIMITS", "LIMITS"),
+        ("USERASSIGNED", "USER_ASSIGNED"),
+    ],
+)
+def test_error_names_the_variable_that_is_nearest_to_a_wrong_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    monkeypatch.setenv(f"IMDS_EMULATOR_{name}", "x")
+    assert run_command("--print-env") == 2
+    assert f"Did you mean IMDS_EMULATOR_{nearest}?" in capsys.readouterr().err
+
+
+def test_variables_of_kubernetes_and_of_clients_are_no_errors(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_KEY_VAULT", "PORT_16925_TCP",
+        "PORT_16925_TCP_ADDR", "PORT_16925_TCP_PORT", "PORT_16925_TCP_PROTO", "KEY_VAULT_URL",
+        "KEY_VAULT_CA_FILE", "QQQ",
+    ):  # fmt: skip
+        monkeypatch.setenv(f"IMDS_EMULATOR_{name}", "x")
+    assert "export" in print_env(capsys)

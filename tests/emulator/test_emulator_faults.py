@@ -213,3 +213,13 @@ def test_reset_keeps_the_faults_of_the_constructor(
 def test_invalid_fault_is_rejected(attributes: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         Fault(**attributes)
+
+
+def test_unknown_attribute_is_named_with_the_nearest_one(start_emulator: Start) -> None:
+    emulator = start_emulator()
+    with pytest.raises(ValueError, match=r"no attribute 'statuss'. Did you mean status\?"):
+        emulator.fault(statuss=500)
+    with pytest.raises(ValueError, match=r"no attribute 'xyz'. The attributes are category, "):
+        emulator.fault(xyz=500)
+    with pytest.raises(ValueError, match=r"Did you mean notice\?"):
+        emulator.schedule_event("Freeze", notise=5)

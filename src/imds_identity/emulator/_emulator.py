@@ -6,6 +6,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ._field_types import build
 from ._option import with_options_of
 from ._profiles.profiles import is_token_path
 from ._services.entra import JWKS_PATH, configuration_path
@@ -240,7 +241,7 @@ class Emulator:
         Raises:
             ValueError: if an attribute is not valid.
         """
-        return self._state.set_fault(fault if fault is not None else Fault(**attributes))
+        return self._state.set_fault(fault if fault is not None else build(Fault, attributes))
 
     def clear_faults(self, number: int | None = None) -> None:
         """Remove faults.
@@ -270,7 +271,8 @@ class Emulator:
         Raises:
             ValueError: if an argument is not valid.
         """
-        return self._state.schedule_event(EventSpec(event_type, **details))
+        spec = build(EventSpec, {"event_type": event_type, **details})
+        return self._state.schedule_event(spec)
 
     def cancel_event(self, event_id: str) -> None:
         """Cancel a scheduled event.

@@ -8,13 +8,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+_T = TypeVar("_T")
 FieldTypes = tuple[type, ...]
 _BOOLEANS = {"true": True, "on": True, "false": False, "off": False}
 _SCALARS = frozenset({bool, int, float, str})
@@ -82,6 +84,31 @@ _DESCRIPTIONS = (
     (list, "a list of tables"),
     (Iterable, "a list"),
 )
+
+
+class UnknownNameError(ValueError):
+    """There is no attribute with this name; the message has the nearest one."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        names = list(known)
+        hint = did_you_mean(name, names) or f" The attributes are {', '.join(names)}."
+        super().__init__(f"There is no attribute {name!r}.{hint}")
+        self.name = name
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question with the known name that is nearest to a wrong one, or an empty string."""
+    close = get_close_matches(name.lower(), list(known), 1, 0.7)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def build(cls: Callable[..., _T], values: Mapping[str, Any]) -> _T:
+    """Build a dataclass; UnknownNameError or another ValueError if the values are not valid."""
+    known = field_types(cls)
+    for name in values:
+        if name not in known:
+            raise UnknownNameError(name, known)
+    return cls(**values)
 
 
 def validate_fields(instance: DataclassInstance, prefix: str = "") -> None:

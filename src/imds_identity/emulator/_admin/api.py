@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._field_types import UnknownNameError, build, field_types
 from .._messages import Response, json_response
 from .._profiles.request_handler import HEALTH_PATH, health
 from .._state.events import EventSpec
 from .._state.fault import Fault
-from .forms import FormError, build_from_form, parse_form
+from .forms import FormError, build_from_form, mentioned, parse_form
 from .page import RejectedForm, render_live, render_page, static_file
 
 if TYPE_CHECKING:
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
     from .._state.state import EmulatorState
     from .page import PageContext
 
+_T = TypeVar("_T")
 _SAFE = {"GET", "HEAD"}
+_CODES = {
+    400: "invalid-request",
+    403: "other-site",
+    404: "not-found",
+    405: "method-not-allowed",
+    415: "not-json",
+    421: "wrong-host",
+}
 _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -35,11 +45,19 @@ _SECURITY_HEADERS = {
 
 
 class _HttpError(Exception):
-    """An error response."""
+    """An error response; ``field`` is the attribute or parameter that is not valid."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: str = "", field: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.code = code or _CODES[status]
+        self.field = field
+
+    def response(self) -> Response:
+        document = {"error": str(self), "code": self.code}
+        return json_response(
+            self.status, {**document, **({"field": self.field} if self.field else {})}
+        )
 
 
 class AdminHandler:
@@ -80,9 +98,9 @@ class AdminHandler:
             self._check_origin(request)
             response = self._route(request)
         except _HttpError as error:
-            response = json_response(error.status, {"error": str(error)})
+            response = error.response()
         except (ValueError, TypeError, LookupError) as error:
-            response = json_response(400, {"error": f"Invalid request: {error}"})
+            response = _HttpError(400, f"Invalid request: {error}").response()
         return replace(response, headers={**_SECURITY_HEADERS, **response.headers})
 
     def _check_origin(self, request: Request) -> None:
@@ -127,7 +145,7 @@ class AdminHandler:
         return Response(303, headers={"Location": "/"})
 
     def _list_requests(self, request: Request) -> Response:
-        after = int(request.parameter("after") or 0)
+        after = _number(request, "after") or 0
         records = [
             asdict(record) for record in self._state.recorded_requests() if record.number > after
         ]
@@ -148,11 +166,10 @@ class AdminHandler:
         return json_response(200, {"faults": listed})
 
     def _add_fault(self, request: Request) -> Response:
-        return json_response(201, {"number": self._state.set_fault(Fault(**_json_body(request)))})
+        return json_response(201, {"number": self._state.set_fault(_build(Fault, request))})
 
     def _clear_faults(self, request: Request) -> Response:
-        number = request.parameter("number")
-        self._state.clear_faults(int(number) if number is not None else None)
+        self._state.clear_faults(_number(request, "number"))
         return json_response(200, {})
 
     def _list_events(self, _: Request) -> Response:
@@ -161,14 +178,19 @@ class AdminHandler:
         )
 
     def _add_event(self, request: Request) -> Response:
-        spec = EventSpec(**_json_body(request))
-        return json_response(201, {"event_id": self._state.schedule_event(spec)})
+        event_id = self._state.schedule_event(_build(EventSpec, request))
+        return json_response(201, {"event_id": event_id})
 
     def _cancel_event(self, request: Request) -> Response:
         event_id = request.parameter("event_id")
         if event_id is None:
-            raise _HttpError(400, "The parameter event_id is missing: /api/events?event_id=…")
-        self._state.cancel_event(event_id)
+            message = "The parameter event_id is missing: /api/events?event_id=…"
+            raise _HttpError(400, message, "missing-parameter", "event_id")
+        try:
+            self._state.cancel_event(event_id)
+        except LookupError:
+            message = f"There is no event {event_id!r}."
+            raise _HttpError(404, message, field="event_id") from None
         return json_response(200, {})
 
     def _revoke(self, _: Request) -> Response:
@@ -178,6 +200,24 @@ class AdminHandler:
     def _reset(self, _: Request) -> Response:
         self._state.reset()
         return json_response(200, {})
+
+
+def _number(request: Request, name: str) -> int | None:
+    text = request.parameter(name)
+    if text is not None and not text.isdecimal():
+        raise _HttpError(400, f"{name} must be a whole number, not {text!r}.", "invalid", name)
+    return None if text is None else int(text)
+
+
+def _build(cls: Callable[..., _T], request: Request) -> _T:
+    values = _json_body(request)
+    try:
+        return build(cls, values)
+    except UnknownNameError as error:
+        raise _HttpError(400, str(error), "unknown-attribute", error.name) from None
+    except ValueError as error:
+        field = mentioned(str(error), field_types(cls))
+        raise _HttpError(400, str(error), "invalid", field) from None
 
 
 def _json_body(request: Request) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
-from .._field_types import describe_types, field_types, parse_value
+from .._field_types import UnknownNameError, describe_types, field_types, parse_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ def build_from_form(cls: Callable[..., _T], fields: Mapping[str, str]) -> _T:
     values: dict[str, Any] = {}
     for name, text in fields.items():
         if name not in types:
-            raise FormError({"": f"There is no field {name!r}."})
+            raise FormError({"": str(UnknownNameError(name, types))})
         try:
             values[name] = parse_value(text.strip(), types[name])
         except ValueError:
@@ -45,10 +45,10 @@ def build_from_form(cls: Callable[..., _T], fields: Mapping[str, str]) -> _T:
     try:
         return cls(**values)
     except ValueError as error:
-        raise FormError({_mentioned(str(error), types): str(error)}) from None
+        raise FormError({mentioned(str(error), types): str(error)}) from None
 
 
-def _mentioned(message: str, names: Mapping[str, object]) -> str:
+def mentioned(message: str, names: Mapping[str, object]) -> str:
     """Return the first field that a message mentions, or an empty string."""
     words = re.findall(r"\w+", message)
     return next((word for word in words if word in names), "")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._clock import ScaledClock
-from .._field_types import describe_types, field_types, has_type
+from .._field_types import describe_types, did_you_mean, field_types, has_type
 from .._machine.identities import SystemAssigned, UserAssigned, validate_identities
 from .._machine.machine import Machine
 from .._state.events import EventSpec
@@ -165,9 +165,8 @@ class _Converter:
     def _check(self, where: str, table: dict[str, object], known: Mapping[str, FieldTypes]) -> None:
         for name, value in table.items():
             if name not in known:
-                raise self._error(
-                    where, name, f"{name!r} is not a known key; use one of {', '.join(known)}."
-                )
+                hint = did_you_mean(name, known) or f" The keys are {', '.join(known)}."
+                raise self._error(where, name, f"{name!r} is not a known key.{hint}")
             if not has_type(value, known[name]):
                 raise self._error(where, name, f"{name} must be {describe_types(known[name])}.")
 

@@ -6,17 +6,19 @@ the values of a repeatable flag are separated by semicolons.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from .._field_types import describe_types, is_scalar, parse_value
+from .._field_types import describe_types, did_you_mean, is_scalar, parse_value
 from .options import all_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from .._field_types import FieldTypes
 
 PREFIX = "IMDS_EMULATOR_"
+_OTHERS = re.compile(PREFIX + r"(SERVICE_(HOST|PORT.*)|PORT_\d.*|KEY_VAULT_(URL|CA_FILE))")
 _COMMAND_FLAGS: Mapping[str, FieldTypes] = {
     "--config": (str,),
     "--env-format": (str,),
@@ -27,8 +29,9 @@ _COMMAND_FLAGS: Mapping[str, FieldTypes] = {
 def flags_from_environment(environment: Mapping[str, str]) -> dict[str, object]:
     """Return the flags that are set by variables; ValueError names an invalid variable."""
     found = {}
-    for flag, attribute, types in _flags():
-        name = PREFIX + flag.lstrip("-").replace("-", "_").upper()
+    flags = {_variable(flag): (attribute, types) for flag, attribute, types in _flags()}
+    _check_names(environment, flags)
+    for name, (attribute, types) in flags.items():
         text = environment.get(name, "")
         if text:
             try:
@@ -37,6 +40,22 @@ def flags_from_environment(environment: Mapping[str, str]) -> dict[str, object]:
                 expected = describe_types(types)
                 raise ValueError(f"{name} must be {expected}, not {text!r}.") from None
     return found
+
+
+def _variable(flag: str) -> str:
+    return PREFIX + flag.lstrip("-").replace("-", "_").upper()
+
+
+def _check_names(environment: Mapping[str, str], known: Iterable[str]) -> None:
+    """Raise ValueError if a variable has a name that is nearly that of a flag."""
+    names = {name.removeprefix(PREFIX).lower(): name for name in known}
+    for name in environment:
+        own = name.removeprefix(PREFIX).lower()
+        # The command prints the last two, and Kubernetes sets the others for a service.
+        is_other = _OTHERS.fullmatch(name) or own in names
+        if name.startswith(PREFIX) and not is_other and (hint := did_you_mean(own, names)):
+            nearest = names[hint.split()[-1].rstrip("?")]
+            raise ValueError(f"{name} is not a variable of the emulator. Did you mean {nearest}?")
 
 
 def _flags() -> Iterator[tuple[str, str, FieldTypes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._clock import ScaledClock
-from .._field_types import describe_types, field_types, is_scalar, parse_value
+from .._field_types import describe_types, did_you_mean, field_types, is_scalar, parse_value
 from .._machine.identities import DEFAULT_SYSTEM_ASSIGNED, UserAssigned
 from .._machine.machine import Machine
 from .._state.events import EventSpec
@@ -82,6 +82,7 @@ def _parse_attributes(
             names = ", ".join(name for name, types in known.items() if is_scalar(types))
             raise ValueError(
                 f"{flag}: {pair!r} is not attribute=value with one of the attributes {names}."
+                + did_you_mean(name, known)
             )
         if name == "headers" and name in found:
             value = f"{found[name]}\n{value}"
