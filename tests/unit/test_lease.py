@@ -119,6 +119,21 @@ def test_expiry_is_limited_to_the_longest_fetch(
     suspended.close()
 
 
+def test_lease_has_expired_at_the_moment_of_its_expiry(
+    shared_cache: SharedCache, clock: FakeClock
+) -> None:
+    suspended = attempt_of_a_suspended_process(shared_cache)
+    attempt = shared_cache.lease_attempt("x")
+    found = []
+    for seconds in (FIRST_LEASE_SECONDS - 0.5, 0.5, 0.125):
+        clock.seconds += seconds
+        found.append(attempt.try_acquire())
+    # The holder may extend it for a moment.
+    assert [lease is not None for lease in found] == [False, False, True]
+    attempt.close()
+    suspended.close()
+
+
 def test_process_waits_for_a_successor_in_the_same_way(
     shared_cache: SharedCache, clock: FakeClock
 ) -> None:

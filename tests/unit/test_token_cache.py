@@ -233,14 +233,16 @@ def test_only_a_blocking_caller_needs_another_flight_than_one_on_its_own_event_l
     assert token_cache.join_or_start(entry, service, blocks=True) is not flight
 
 
+@pytest.mark.parametrize("reason", [Reason.REFUSED, Reason.LOCAL_RESOURCES])
 def test_failed_challenge_is_not_logged_as_a_failed_refresh(
     token_cache: TokenCache,
     entry: CacheEntry,
     service: FakeService,
     caplog: pytest.LogCaptureFixture,
+    reason: Reason,
 ) -> None:
     token_cache.get(entry, service)
-    service.error = Refused("no token for these claims")
+    service.error = Refused("no token for these claims", reason=reason)
     with pytest.raises(Refused, match="no token for these claims"):
         token_cache.get(entry, service, claims="c")
     assert not caplog.records
