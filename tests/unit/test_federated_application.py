@@ -21,6 +21,7 @@ from imds_identity import (
     TokenRefusedError,
 )
 from imds_identity._http import transport
+from imds_identity._http.exchange import ConnectFailed, ErrorKind
 from imds_identity._http.messages import Request, Response
 from imds_identity._sources.federated_application import FEDERATED_APPLICATION
 from imds_identity._sources.registry import HOSTS
@@ -55,6 +56,7 @@ class Services:
         self.entra_error: dict[str, object] | None = None
         self.identity_status = 200
         self.lifetime = 86400
+        self.is_blocked = False
 
     @contextmanager
     def sender(self, clock: Clock) -> Iterator[Any]:
@@ -83,6 +85,8 @@ class Services:
                 "resource": "api://AzureADTokenExchange",
             }
         self.entra_requests.append(request)
+        if self.is_blocked:
+            raise ConnectFailed("connection refused", kind=ErrorKind.REFUSED)
         if self.entra_error:
             return 401, self.entra_error
         token = jwt_of(appid=APPLICATION, number=len(self.entra_requests))
@@ -258,6 +262,14 @@ def test_copy_has_the_same_configuration(services: Services) -> None:
         f"identity={{'object_id': {IDENTITY!r}}}, cache=False)"
     )
     assert copied.get_token(SCOPE) == credential.get_token(SCOPE)
+
+
+def test_unreachable_authority_is_not_blamed_on_a_pod(services: Services) -> None:
+    services.is_blocked = True
+    credential = FederatedApplicationCredential(TENANT, APPLICATION, retry_total=0)
+    with pytest.raises(TokenRefusedError, match="Do the firewall and the proxy allow") as caught:
+        credential.get_token(SCOPE)
+    assert "pod" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

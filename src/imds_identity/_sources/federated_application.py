@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from urllib.parse import urlsplit
 
 from .._core.claims import claims_in
-from .._core.failure import Failure, Refused, sanitize
+from .._core.failure import Failure, Reason, Refused, sanitize
 from .._core.secret import Secret, sha256
 from .host import HostSpec, TokenSource
 
@@ -59,6 +59,10 @@ _HINTS = {
     "the present time.",
     "AADSTS500011": "Is the resource known in this tenant, and is the scope correct?",
 }
+_UNREACHABLE_HINT = (
+    "Do the firewall and the proxy allow requests to this host? The authority (in the environment: "
+    "AZURE_AUTHORITY_HOST) selects it."
+)
 
 
 class ExchangedTokenSource(TokenSource):
@@ -170,6 +174,8 @@ class FederatedSource(ExchangedTokenSource):
         except Refused as failure:
             if failure.service_code:
                 failure.hint = self._hint(failure.service_code, assertion)
+            elif failure.reason is Reason.UNREACHABLE:
+                failure.hint = _UNREACHABLE_HINT
             raise
 
     def _hint(self, code: str, assertion: str) -> str:
