@@ -85,8 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="HOST[:PORT[:DATABASE[:USER]]]",
-        help="set PGPASSFILE to such a file, with a token as the password of a PostgreSQL server; "
-        "may be repeated",
+        help="set PGPASSFILE to a password file in memory that always holds a current token as the "
+        "password of this PostgreSQL server; may be repeated",
     )
     parser.add_argument(
         "--vault-role",
