@@ -242,3 +242,13 @@ def test_identity_to_assign_is_looked_up(identity: Identity, selected: str) -> N
     show, _, assign = finding(run_checks(broken), "II050").remedy.partition(" # ")
     assert show == "az vm identity show --resource-group GROUP --name VM"
     assert selected in assign
+
+
+@pytest.mark.parametrize(
+    ("port", "headline"),
+    [(40342, "is installed but not running"), (40343, "names another port than the Azure Arc")],
+)
+def test_agent_is_not_stopped_if_the_variable_names_another_port(port: int, headline: str) -> None:
+    variables = {"IDENTITY_ENDPOINT": f"http://localhost:{port}/token", "IMDS_ENDPOINT": "x"}
+    lost = ServiceProbe(connect_error="text", connect_kind=ErrorKind.REFUSED)
+    assert headline in run_checks(facts(variables, lost, agent=Agent(installed=True))).headline

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from .._core.failure import Reason, sanitize
 from .._core.source import ARC
 from .._sources.arc.key_file import LINUX_GROUP, WINDOWS_GROUP
+from .._sources.arc.source import AGENT_PORT
 from .finding import UNIT, USER, Verdict, argument, failure, ok, skipped, unknown
 from .host import restart_command
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 _NOT_ARC = "the token source is not an Azure Arc agent"
 _DAY = 86400.0
 _MOUNT = "run the container with -v /var/opt/azcmagent/tokens:/var/opt/azcmagent/tokens:ro"
+_INSTALL = "install the agent and run: sudo azcmagent connect"
 _UPDATE = "update the agent: azcmagent version"
 
 
@@ -124,28 +127,30 @@ def check_agent_running(facts: Facts) -> Verdict:
         return ok(f"{installed}, and its port accepts connections")
     if not probe.connect_error:
         return skipped("no connection was attempted")
-    start = f"{_terms(facts).start}; azcmagent show"
-    if facts.system.container:  # it has no services of its own
-        start = f"on the host: {start}"
     seen = f"{installed}; {facts.source.shown_endpoint}: {probe.connect_error}"
-    if agent.installed:
-        return failure(seen, "the Azure Arc agent is installed but not running", start)
-    if facts.source.variable and not facts.system.container:
-        return failure(
-            seen,
-            f"{facts.source.variable} is left over: no Azure Arc agent is installed or running",
-            f"unset {' '.join(facts.source.spec.variables)} # or, on an Azure Arc server, install "
-            "the agent and run: sudo azcmagent connect",
-        )
-    if facts.source.forced and not facts.system.container:
-        return failure(
-            seen,
-            "the source arc was requested, but no Azure Arc agent is installed or running",
-            "omit --source arc (in a program: source='arc'), or install the agent and run: sudo "
-            "azcmagent connect",
-        )
-    where = facts.source.variable or "the source setting"
-    return failure(seen, f"no Azure Arc agent is running at the address from {where}", start)
+    return failure(seen, *_agent_problem(facts))
+
+
+def _agent_problem(facts: Facts) -> tuple[str, str]:
+    """Return why nothing listens at the agent's endpoint, and the remedy."""
+    source, in_container = facts.source, bool(facts.system.container)
+    start = f"{_terms(facts).start}; azcmagent show"
+    if in_container:  # it has no services of its own
+        start = f"on the host: {start}"
+    unset = f"unset {' '.join(source.spec.variables)}"
+    if facts.agent.installed and urlsplit(source.endpoint).port != AGENT_PORT:
+        meaning = f"{source.variable} names another port than the Azure Arc agent's, {AGENT_PORT}"
+        return meaning, unset
+    if facts.agent.installed:
+        return "the Azure Arc agent is installed but not running", start
+    if source.variable and not in_container:
+        meaning = f"{source.variable} is left over: no Azure Arc agent is installed or running"
+        return meaning, f"{unset} # or, on an Azure Arc server: {_INSTALL}"
+    if source.forced and not in_container:
+        meaning = "the source arc was requested, but no Azure Arc agent is installed or running"
+        return meaning, f"omit --source arc (in a program: source='arc'), or {_INSTALL}"
+    where = source.variable or "the source setting"
+    return f"no Azure Arc agent is running at the address from {where}", start
 
 
 def check_agent_port(facts: Facts) -> Verdict:

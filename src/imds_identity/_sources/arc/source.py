@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ..._http.runner import ExchangeRunner
     from ..._platform.environment import Environment
 
-_ENDPOINT = "http://localhost:40342/metadata/identity/oauth2/token"
+AGENT_PORT = 40342
+_ENDPOINT = f"http://localhost:{AGENT_PORT}/metadata/identity/oauth2/token"
 _LINUX_AGENT = "/opt/azcmagent/bin/himds"
 _LINUX_TOKENS = "/var/opt/azcmagent/tokens"
 
