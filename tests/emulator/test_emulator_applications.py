@@ -115,6 +115,44 @@ def test_wrong_subject_tenant_or_application_is_refused(
         assert DEFAULT_SYSTEM_ASSIGNED.object_id in str(caught.value)
 
 
+def test_application_gets_tokens_in_another_tenant(
+    start_emulator: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "99999999-9999-9999-9999-999999999999"
+    named = [APPLICATION, f"{APPLICATION}@{other}=emulated-identity"]
+    emulator = start_emulator(key_vault=True, applications=named)
+    for name, value in emulator.environment().items():
+        monkeypatch.setenv(name, value)
+    tokens = [
+        credential(emulator, tenant_id=tenant).get_token(SCOPE).token
+        for tenant in (emulator.machine.tenant_id, other)
+    ]
+    own, foreign = (jwt.decode(each, options={"verify_signature": False}) for each in tokens)
+    assert (foreign["tid"], foreign["iss"]) == (other, f"https://sts.windows.net/{other}/")
+    assert foreign["appid"] == own["appid"]
+    assert foreign["oid"] != own["oid"]
+    response = requests.get(
+        f"{emulator.key_vault.url}/secrets?api-version=7.5",
+        headers={"Authorization": f"Bearer {tokens[1]}"},
+        verify=emulator.key_vault.ca_file,
+        timeout=10,
+    )
+    assert "another tenant" in response.json()["error"]["message"]
+
+
+def test_application_trusts_the_identity_of_an_arc_server(
+    start_emulator: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = f"{APPLICATION}={DEFAULT_SYSTEM_ASSIGNED.client_id}"
+    emulator = start_emulator("arc", key_vault=True, applications=[named])
+    for name, value in emulator.environment().items():
+        monkeypatch.setenv(name, value)
+    directory = emulator.tokens_directory
+    arc = credential(emulator, identity=None, arc_tokens_directory=directory)
+    claims = jwt.decode(arc.get_token(SCOPE).token, options={"verify_signature": False})
+    assert claims["appid"] == APPLICATION
+
+
 def test_assertion_has_the_claims_of_version_2(emulator: Emulator, assertion: str) -> None:
     tenant = emulator.machine.tenant_id
     claims = jwt.decode(assertion, options={"verify_signature": False})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import azure.identity
+import azure.identity._constants
 import jwt
 import pytest
 import requests
@@ -179,6 +180,16 @@ def test_workload_with_an_identity_binding_uses_the_token_proxy(binding: Emulato
     issued = {each.value for each in binding.issued_tokens}
     assert {token, asyncio.run(get_async_token())} <= issued
     assert claims_of_token(token)["appid"] == DEFAULT_USER_ASSIGNED.client_id
+
+
+@pytest.mark.skipif(
+    not hasattr(azure.identity._constants.EnvironmentVariables, "AZURE_KUBERNETES_TOKEN_PROXY"),
+    reason="this version of azure-identity does not support identity bindings",
+)
+def test_azure_identity_uses_the_token_proxy(binding: Emulator) -> None:
+    theirs: Any = azure.identity.WorkloadIdentityCredential(enable_azure_proxy=True)
+    token = theirs.get_token(SCOPE).token
+    assert token in {each.value for each in binding.issued_tokens}
 
 
 @pytest.mark.parametrize("name", ["", "another.ests.aks"])

@@ -243,8 +243,8 @@ class RunningEmulator:
         routes.add(container_registry.PATH, "registry", exchange)
         applications = settings.trusting_applications()
         if applications:
-            find = federated_applications(state, applications)
-            routes.add_suffix(V2_TOKEN_PATH, "entra", TokenExchangeEndpoint(state, find))
+            clients = federated_applications(state, applications)
+            routes.add_suffix(V2_TOKEN_PATH, "entra", TokenExchangeEndpoint(state, clients))
         _add_openid(routes, openid)
         handler = RequestHandler(state, routes, self._hosts)
         server = _http_server(handler, state, profiles.SERVER_NAME)

@@ -98,13 +98,13 @@ class Settings:
     applications: Annotated[
         Iterable[str],
         Option(
-            "client ids of applications in the machine's tenant that trust an identity, by default "
-            "the first user-assigned one; the https port of the Key Vault serves Entra for them",
-            "CLIENT_ID[=IDENTITY]",
+            "client ids of applications that trust an identity, by default the first user-assigned "
+            "one; the https port of the Key Vault serves Entra for them",
+            "CLIENT_ID[@TENANT][=IDENTITY]",
             flag="--application",
             key="applications",
-            flag_help="an application in the machine's tenant that trusts an identity, by default "
-            "the first user-assigned one; the https port of the Key Vault serves Entra for it",
+            flag_help="an application that trusts an identity, by default the first user-assigned "
+            "one; the https port of the Key Vault serves Entra for it",
         ),
     ] = ()
     resources: Annotated[

@@ -86,32 +86,35 @@ class Application:
 
     client_id: str
     identity: Identity
+    tenant_id: str = ""  # of its service principal; by default that of the machine
 
     @property
     def object_id(self) -> str:
-        """The object id of its service principal."""
-        return str(uuid.uuid5(_NAMESPACE, f"application:{self.client_id.lower()}"))
+        """The object id of its service principal, which differs between tenants."""
+        name = f"application:{self.client_id}@{self.tenant_id}".lower()
+        return str(uuid.uuid5(_NAMESPACE, name))
 
 
 def parse_applications(
     texts: Iterable[str], identities: Sequence[Identity]
 ) -> tuple[Application, ...]:
-    """Parse ``CLIENT_ID[=IDENTITY]``; ValueError if one has no client id or no such identity.
+    """Parse ``CLIENT_ID[@TENANT][=IDENTITY]``; ValueError if there is no such identity.
 
     Without an identity it is the first user-assigned one: Entra documents only these.
     """
     found = {}
     for text in texts:
-        client_id, _, name = text.partition("=")
+        account, _, name = text.partition("=")
+        client_id, _, tenant_id = account.partition("@")
         trusted = next((each for each in identities if _is_named(each, name)), None)
         if not client_id or trusted is None:
             raise ValueError(
-                f"applications: {text!r} is not CLIENT_ID or CLIENT_ID=IDENTITY with the name, "
+                f"applications: {text!r} is not CLIENT_ID[@TENANT][=IDENTITY] with the name, "
                 "client id or object id of an identity of this machine."
             )
-        if client_id.lower() in found:
-            raise ValueError(f"applications: {client_id} is given twice.")
-        found[client_id.lower()] = Application(client_id, trusted)
+        if account.lower() in found:
+            raise ValueError(f"applications: {account} is given twice.")
+        found[account.lower()] = Application(client_id, trusted, tenant_id)
     return tuple(found.values())
 
 

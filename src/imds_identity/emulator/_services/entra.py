@@ -112,10 +112,17 @@ class Client(NamedTuple):
     subject: str
 
 
-def workloads(state: EmulatorState, issuer: str) -> Callable[[str], Client | None]:
-    """Return a function that finds identities, for the workload of a cluster with this issuer."""
+class Clients(NamedTuple):
+    """The clients of Entra: the ids of the tenants, and a function of tenant and client id."""
 
-    def find(client_id: str) -> Client | None:
+    tenants: frozenset[str]
+    find: Callable[[str, str], Client | None]
+
+
+def workloads(state: EmulatorState, issuer: str) -> Clients:
+    """Return the machine's identities, for the workload of a cluster with this issuer."""
+
+    def find(_: str, client_id: str) -> Client | None:
         try:
             selector = Selector("client_id", "client_id", client_id)
             identity = find_identity(state.identities, selector)
@@ -123,30 +130,28 @@ def workloads(state: EmulatorState, issuer: str) -> Callable[[str], Client | Non
             return None
         return Client(state.principal(identity), (issuer,), SUBJECT)
 
-    return find
+    return Clients(frozenset({state.machine.tenant_id.lower()}), find)
 
 
-def federated_applications(
-    state: EmulatorState, applications: Iterable[Application]
-) -> Callable[[str], Client | None]:
-    """Return a function that finds applications, which trust an identity of the machine."""
-    tenant = state.machine.tenant_id
-    issuers = (v2_issuer_url(tenant), issuer_url(tenant))
-    clients = {
-        each.client_id.lower(): Client(
-            Principal(tenant, each.client_id, each.object_id), issuers, each.identity.object_id
-        )
-        for each in applications
-    }
-    return lambda client_id: clients.get(client_id.lower())
+def federated_applications(state: EmulatorState, applications: Iterable[Application]) -> Clients:
+    """Return the applications, which trust an identity of the machine."""
+    own = state.machine.tenant_id
+    issuers = (v2_issuer_url(own), issuer_url(own))
+    clients = {}
+    for each in applications:
+        principal = Principal(each.tenant_id or own, each.client_id, each.object_id)
+        key = (principal.tenant_id.lower(), each.client_id.lower())
+        clients[key] = Client(principal, issuers, each.identity.object_id)
+    tenants = frozenset({own.lower(), *(tenant for tenant, _ in clients)})
+    return Clients(tenants, lambda tenant, client_id: clients.get((tenant, client_id.lower())))
 
 
 class TokenExchangeEndpoint:
     """``/{tenant}/oauth2/v2.0/token``: exchanges a client's assertion for a token."""
 
-    def __init__(self, state: EmulatorState, find_client: Callable[[str], Client | None]) -> None:
+    def __init__(self, state: EmulatorState, clients: Clients) -> None:
         self._state = state
-        self._find_client = find_client
+        self._clients = clients
 
     def __call__(self, request: Request, fault: Fault | None) -> Response:
         check_method(request, ("POST",))
@@ -157,15 +162,15 @@ class TokenExchangeEndpoint:
 
     def _token(self, request: Request, fault: Fault | None) -> dict[str, object]:
         form = _form(request)
-        tenant = request.path.split("/")[1]
-        if tenant.lower() != self._state.machine.tenant_id.lower():
+        tenant = request.path.split("/")[1].lower()
+        if tenant not in self._clients.tenants:
             text = (
                 f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID "
                 "and are signing into the correct cloud."
             )
             raise _EntraError("invalid_request", 90002, text)
-        client = self._client(form["client_id"])
-        resource = self._resource(form["scope"])
+        client = self._client(tenant, form["client_id"])
+        resource = self._resource(form["scope"], tenant)
         self._check_assertion(form["client_assertion"], client)
         principal = client.principal
         if fault is not None and fault.token_lifetime is not None:
@@ -180,17 +185,17 @@ class TokenExchangeEndpoint:
             "token_type": "Bearer",
         }
 
-    def _client(self, client_id: str) -> Client:
-        client = self._find_client(client_id)
+    def _client(self, tenant: str, client_id: str) -> Client:
+        client = self._clients.find(tenant, client_id)
         if client is None:
             text = (
                 f"Application with identifier '{client_id}' was not found in the directory "
-                f"'{self._state.machine.tenant_id}'."
+                f"'{tenant}'."
             )
             raise _EntraError("unauthorized_client", 700016, text)
         return client
 
-    def _resource(self, scope: str) -> str:
+    def _resource(self, scope: str, tenant: str) -> str:
         resource, default, rest = scope.partition("/.default")
         if not default or rest:
             text = (
@@ -201,7 +206,7 @@ class TokenExchangeEndpoint:
         if not is_known_resource(resource, self._state.resources):
             text = (
                 f"The resource principal named {resource} was not found in the tenant named "
-                f"{self._state.machine.tenant_id}."
+                f"{tenant}."
             )
             raise _EntraError("invalid_resource", 500011, text)
         return resource
