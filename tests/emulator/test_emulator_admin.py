@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shlex
 import shutil
@@ -273,13 +274,17 @@ def test_page_shows_environment_variables_and_identities(
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-@pytest.mark.parametrize("profile", ["vm", "arc", "app-service"])
+@pytest.mark.parametrize(
+    "profile", ["vm", "arc", "app-service", "workload-identity", "identity-binding"]
+)
 @pytest.mark.parametrize("number", [0, 1])
 def test_curl_snippet_gets_a_token(start_emulator: Start, profile: str, number: int) -> None:
     emulator = start_emulator(profile, admin_port=0)
     text = requests.get(f"{emulator.admin_url}/", timeout=10).text
     line = re.findall(r"<strong>curl</strong>.*?<pre[^>]*>(.*?)</pre>", text, re.DOTALL)[number]
-    output = subprocess.check_output(["sh", "-c", html.unescape(line)], text=True)
+    environment = {**os.environ, **emulator.environment()}
+    command = ["sh", "-c", html.unescape(line)]
+    output = subprocess.check_output(command, text=True, env=environment)
     token = json.loads(output)["access_token"]
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["appid"] == emulator.identities[number].client_id

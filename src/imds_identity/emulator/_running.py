@@ -84,7 +84,8 @@ class RunningEmulator:
         self._server_thread = ServerThread()
         self._directory: Path | None = None
         self._process = os.getpid()
-        self._hosts = AllowedHosts(settings.allowed_hosts)
+        own_names = [profiles.BINDING_NAME] if settings.profile == "identity-binding" else []
+        self._hosts = AllowedHosts([*settings.allowed_hosts, *own_names])
         self.endpoint = ""
         self.admin_url: str | None = None
         self.keys: KeyFiles | None = None
