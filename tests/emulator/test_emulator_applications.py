@@ -13,6 +13,7 @@ import requests
 import imds_identity.aio
 from emulator.support import VAULT, claims_of, run_command
 from imds_identity import FederatedApplicationCredential, TokenRefusedError
+from imds_identity.cli import main
 from imds_identity.emulator import (
     DEFAULT_SYSTEM_ASSIGNED,
     DEFAULT_USER_ASSIGNED,
@@ -88,6 +89,13 @@ def test_credentials_get_the_token_of_the_application(emulator: Emulator) -> Non
     ca_file = emulator.key_vault.ca_file
     assert requests.get(url, headers=headers, verify=ca_file, timeout=10).status_code == 200
     assert emulator.requests[1].category == "entra"
+
+
+def test_command_line_gets_it(emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--client-id", IDENTITY, "--as-application", APPLICATION)
+    assert main(["token", VAULT, *flags, "--tenant", emulator.machine.tenant_id]) == 0
+    claims = jwt.decode(capsys.readouterr().out.strip(), options={"verify_signature": False})
+    assert claims["appid"] == APPLICATION
 
 
 def test_azure_identity_gets_it_with_discovery(emulator: Emulator, assertion: str) -> None:

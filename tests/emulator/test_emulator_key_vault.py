@@ -21,12 +21,17 @@ from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentity
 from azure.keyvault.secrets import SecretClient
 from azure.keyvault.secrets.aio import SecretClient as AsyncSecretClient
 from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from emulator.support import VAULT
+from imds_identity.emulator import Emulator
+from imds_identity.emulator._messages import Request
+from imds_identity.emulator._services.key_vault import KeyVaultEndpoint
 
 if TYPE_CHECKING:
     from emulator.support import Send, Start
-    from imds_identity.emulator import Emulator, ManualClock
+    from imds_identity.emulator import ManualClock
 
 
 @pytest.fixture
@@ -316,3 +321,55 @@ def test_invalid_secret_is_a_bad_parameter(
     response = http.put(bad_name, data='{"value": "x"}', headers=headers, verify=verify)
     assert response.status_code == 400
     assert http.patch(url, data="{}", headers=headers, verify=verify).status_code == 405
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Any:
+    """A function that sends a request to a vault without a socket."""
+    state = Emulator()._state
+    vault = KeyVaultEndpoint(state, "https://vault")
+    principal = state.principal(state.identities[0])
+    token = state.tokens.token(principal, VAULT).value
+
+    def send(method: str, path: str, query: dict[str, str], body: bytes) -> Any:
+        headers = (("authorization", f"Bearer {token}"),)
+        parameters = (("api-version", "7.5"), *query.items())
+        response = vault(Request(method, path, path, parameters, headers, body), None)
+        return response.status, json.loads(response.body or b"{}")
+
+    return send
+
+
+WORDS = st.sampled_from(["value", "attributes", "tags", "contentType", "enabled", "nbf", "exp"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=9,
+)
+BODIES = st.binary(max_size=20) | JSON.map(lambda document: json.dumps(document).encode())
+PATHS = st.lists(
+    st.sampled_from(["secrets", "deletedsecrets", "one", "greeting", "versions", "recover", ""]),
+    min_size=1,
+    max_size=4,
+).map(lambda parts: "/" + "/".join(parts))
+QUERIES = st.dictionaries(st.sampled_from(["maxresults", "$skiptoken"]), st.text(max_size=9))
+METHODS = st.sampled_from(["GET", "PUT", "DELETE", "POST", "PATCH"])
+
+
+@settings(deadline=None)
+@given(METHODS, PATHS, QUERIES, BODIES)
+def test_no_request_causes_an_internal_error(
+    endpoint: Any, method: str, path: str, query: dict[str, str], body: bytes
+) -> None:
+    status, document = endpoint(method, path, query, body)
+    assert status in {200, 204, 400, 403, 404, 405, 409}
+    assert ("error" in document) == (status >= 400)
+
+
+@settings(deadline=None)
+@given(BODIES)
+def test_secret_that_is_set_is_returned(endpoint: Any, body: bytes) -> None:
+    status, document = endpoint("PUT", "/secrets/new", {}, body)
+    if status == 200 and document["attributes"]["enabled"]:
+        version = document["id"].removeprefix("https://vault")
+        assert endpoint("GET", version, {}, b"") == (200, document)
