@@ -42,6 +42,8 @@ def framework_variables(python: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(CLUSTERS)]),
         "PYSPARK_PYTHON": str(python),
         "SPARK_LOCAL_IP": "127.0.0.1",
+        # These programs end before the best compiler of Java pays off.
+        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 

@@ -23,26 +23,36 @@ MINIMAL_PROGRAM = """\
 from imds_identity import ManagedIdentityCredential
 print(ManagedIdentityCredential().get_token("https://vault.azure.net/.default").token)
 """
+# Both layouts with one analysis, which takes most of the time.
+SPEC = """\
+analysis = Analysis([{script!r}])
+modules = PYZ(analysis.pure)
+EXE(modules, analysis.scripts, analysis.binaries, analysis.datas, name="onefile")
+program = EXE(modules, analysis.scripts, name="program", exclude_binaries=True)
+COLLECT(program, analysis.binaries, analysis.datas, name="onedir")
+"""
+PROGRAMS = {"onedir": "onedir/program", "onefile": "onefile"}
 
 
-def build(script: Path, folder: Path, layout: str) -> Path:
-    """Pack a script with PyInstaller; return the path of the program."""
+def build(script: Path, folder: Path) -> Path:
+    """Pack a script with PyInstaller; return the folder of `PROGRAMS`."""
     pytest.importorskip("PyInstaller", reason="PyInstaller is not installed: run make interop")
     if sys.platform == "linux" and shutil.which("objdump") is None:
         pytest.skip("PyInstaller needs objdump (binutils)")
+    spec = folder / "program.spec"
+    spec.write_text(SPEC.format(script=str(script)))
     done = subprocess.run(
-        [sys.executable, "-m", "PyInstaller", f"--{layout}", "--name", "program", "--noconfirm",
-         "--distpath", str(folder / "dist"), "--workpath", str(folder / "build"),
-         "--specpath", str(folder), str(script)],
+        [sys.executable, "-m", "PyInstaller", "--noconfirm", "--distpath", str(folder / "dist"),
+         "--workpath", str(folder / "build"), str(spec)],
         capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-5000:]
-    return folder / ("dist/program/program" if layout == "onedir" else "dist/program")
+    return folder / "dist"
 
 
-@pytest.fixture(scope="module", params=["onedir", "onefile"])
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(PROGRAM, tmp_path_factory.mktemp(request.param), request.param)
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(PROGRAM, tmp_path_factory.mktemp("programs"))
 
 
 def run(program: Path, emulator: Emulator, folder: Path, *arguments: str) -> None:
@@ -66,13 +76,14 @@ def run(program: Path, emulator: Emulator, folder: Path, *arguments: str) -> Non
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("layout", PROGRAMS)
 def test_packed_program_gets_a_token(
-    program: Path, mode: str, imds_emulator: Emulator, tmp_path: Path
+    programs: Path, layout: str, mode: str, imds_emulator: Emulator, tmp_path: Path
 ) -> None:
-    run(program, imds_emulator, tmp_path, mode)
+    run(programs / PROGRAMS[layout], imds_emulator, tmp_path, mode)
 
 
 def test_minimal_packed_program_gets_a_token(imds_emulator: Emulator, tmp_path: Path) -> None:
     script = tmp_path / "minimal.py"
     script.write_text(MINIMAL_PROGRAM)
-    run(build(script, tmp_path, "onedir"), imds_emulator, tmp_path)
+    run(build(script, tmp_path) / PROGRAMS["onedir"], imds_emulator, tmp_path)
