@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -23,7 +24,7 @@ from imds_identity._platform.environment import Environment
 from imds_identity.cli import main, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from imds_identity.emulator import Emulator
 
@@ -354,4 +355,28 @@ def test_server_does_not_start_without_the_token_of_a_file(
     )
     assert done.returncode == 1
     assert "AADSTS500011" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_signal_ends_the_wait_for_the_first_token_of_a_file(
+    emulator_factory: Callable[..., Emulator], tmp_path: Path
+) -> None:
+    emulator = emulator_factory(latency=60)
+    command = [
+        *SERVE,
+        "--env-file",
+        str(tmp_path / "env"),
+        "--token-file",
+        f"{tmp_path / 't'}={VAULT}",
+    ]
+    environment = {**os.environ, **emulator.environment(), "IMDS_IDENTITY_CACHE": "off"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
+        try:
+            while not emulator.requests:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == -signal.SIGTERM
+        finally:
+            process.kill()
     assert list(tmp_path.iterdir()) == []

@@ -450,3 +450,20 @@ def test_an_unexpected_error_does_not_stop_later_commands(
     context.poll(hook, context.scheduled("A"), context.scheduled("B"))
     context.wait_for(1)
     until(lambda: context.reports == ["the command for Reboot A failed: ValueError('x')"])
+
+
+def test_command_without_a_thread_waits_for_the_next_event(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("no thread can be started")
+
+    hook = context.hook("", dry_run=True)
+    names = "ABCDEFGHIJ"
+    with monkeypatch.context() as patch:
+        patch.setattr(command_hook, "start_thread", fail)
+        context.poll(hook, *map(context.scheduled, names))
+    assert all("waits for the next event: no thread" in report for report in context.reports)
+    assert len(context.reports) == len(names) > MAX_RUNNING
+    context.poll(hook, *map(context.scheduled, [*names, "K"]))
+    context.wait_for(len(names) + 1)

@@ -17,6 +17,7 @@ from imds_identity import ManagedIdentityCredential, TokenRefusedError
 from imds_identity._core.failure import Failure, Malformed, Reason, Refused, Unavailable
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._core.secret import Secret
+from imds_identity._core.source import hidden_parts, shown_url
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.exchange import ConnectFailed, Pause, ReadFailed
 from imds_identity._http.retry_options import DEFAULT_RETRY, RetryOptions
@@ -348,3 +349,9 @@ def test_neither_token_nor_assertion_is_logged(
     assert entra_id.requests
     assert "a-token" not in caplog.text
     assert ASSERTION not in caplog.text
+
+
+def test_a_domain_as_tenant_hides_nothing_else_in_messages() -> None:
+    url = "https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.0/token"
+    assert shown_url(url) == url
+    assert hidden_parts(url) == []

@@ -27,7 +27,9 @@ _KNOWN_PARAMETERS = frozenset(
 # Without special characters, which some segments and hosts of other URLs have.
 _PLAIN_URL = rf"https?://[A-Za-z0-9.:-]+(?:/(?:{'|'.join(sorted(_KNOWN_SEGMENTS))}))*"
 _SHORTEST_SECRET = 8
-_TENANT = r"(?i)https://[^/]+/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/oauth2/"
+_ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_DOMAIN = r"(?:[a-z0-9-]{1,63}\.){1,4}[a-z]{2,20}"
+_TENANT = rf"(?i)https://[^/]+/({_ID}|{_DOMAIN})/oauth2/"
 
 
 def shown_url(url: str) -> str:

@@ -30,7 +30,7 @@ from .._platform.threads import start_thread
 from .arguments import token_client
 from .endpoint_arguments import add_endpoint, identity_of, resources_of, token_server
 from .output import print_error, print_notice
-from .token_files import create_files, targets_at_paths
+from .token_files import create_files, fetch_tokens, targets_at_paths
 
 if TYPE_CHECKING:
     import argparse
@@ -131,6 +131,9 @@ def run(args: argparse.Namespace) -> int:
     targets = targets_at_paths(args)
     # Reports invalid flags, and imports what fetches tokens before the first request.
     token_client(args, identity_of(args) or SYSTEM_ASSIGNED, preload=True)
+    # Here, because signals must be able to end the command while it waits for the service.
+    if status := fetch_tokens(args, targets):
+        return status
     environment = Environment()
     # Blocked before there are threads, which inherit this, so that only `sigwait` receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
@@ -169,8 +172,10 @@ def _interruptible(path: str | None) -> Iterator[None]:
         yield
         return
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-    yield
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
 
 
 def _remove(files: list[TokenFile]) -> None:

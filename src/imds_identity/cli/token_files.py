@@ -12,6 +12,7 @@ from .._core.failure import Failure, sanitize
 from .._core.scope import resource_of
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.output_files import write_output
+from .._platform.threads import join_all
 from .arguments import print_failure, token_client
 from .memory_files import IS_SUPPORTED, MemoryFile
 from .output import print_notice
@@ -30,6 +31,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _POLL_SECONDS = 20.0
 _SHORTEST_POLL = 0.2
 _RETRY_SECONDS = 5.0
+_END_SECONDS = 5.0
 _MODE = 0o600
 
 
@@ -121,6 +123,21 @@ class TokenFile:
                 f"warning: {sanitize(self.name)} keeps its previous token, because it "
                 f"cannot be replaced: {reason}. This is tried again until it succeeds"
             )
+
+
+def fetch_tokens(args: argparse.Namespace, targets: list[Target]) -> int:
+    """Fetch a first token for each target, and write no file yet; return an exit status.
+
+    Later, no thread of this package is running that could receive a signal.
+    """
+    client = token_client(args, preload=True)
+    for target in targets:
+        try:
+            client.token(client.entry(target.resource))
+        except Failure as failure:
+            return print_failure(args, target.resource, failure)
+    join_all(_END_SECONDS)
+    return 0
 
 
 def create_files(args: argparse.Namespace, targets: list[Target], files: list[TokenFile]) -> int:

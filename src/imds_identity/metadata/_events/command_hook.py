@@ -68,8 +68,14 @@ class CommandHook:
 
     def submit(self, change: Change) -> None:
         """Run the command for ``change`` after the earlier changes of its event."""
-        if self._lock.run(self._add, change):
-            start_thread(partial(self._work, is_preempt=_is_preempt(change)))
+        if not self._lock.run(self._add, change):
+            return
+        is_preempt = _is_preempt(change)
+        try:
+            start_thread(partial(self._work, is_preempt=is_preempt))
+        except RuntimeError as error:
+            self._workers[is_preempt] -= 1
+            self._report(f"the command for {_label(change)} waits for the next event: {error}")
 
     def _add(self, change: Change) -> bool:
         """Append ``change``; return whether to start another worker."""
