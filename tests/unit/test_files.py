@@ -108,8 +108,9 @@ def test_file_that_other_users_can_read_is_not_read(tmp_path: Path) -> None:
 def test_current_user_is_the_effective_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
     assert current_user() == 1000
-    monkeypatch.delattr(os, "geteuid")
-    assert current_user() == 0
+    with monkeypatch.context() as without:  # the fixtures of all tests need it afterwards
+        without.delattr(os, "geteuid")
+        assert current_user() == 0
 
 
 def test_private_file_has_at_most_64_kibibytes(tmp_path: Path) -> None:
