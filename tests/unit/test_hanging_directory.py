@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from imds_identity._token_cache.entry import CacheEntry
 
 SECONDS = 10.0
-SHORT = 0.1  # in real time, while the directory hangs
+SHORT = 0.3  # in real time, while the directory hangs
 RESOURCE = "https://vault.azure.net"
 
 
