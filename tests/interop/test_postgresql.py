@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.interop
 
-CLIENTS = Path(__file__).parent / "clients/postgresql_clients.py"
+CLIENTS = Path(__file__).parent / "programs/postgresql_clients.py"
 RULES = "local all postgres trust\nhost all web 127.0.0.1/32 scram-sha-256\n"
 
 

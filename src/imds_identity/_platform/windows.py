@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 
 from .security_descriptor import ADMINISTRATORS, other_readers_in
 
@@ -13,6 +14,7 @@ _TOKEN_USER = 1
 _OWNER_AND_DACL = 1 | 4
 _DACL = 4
 _MAX_SID_SIZE = 68
+_LOCAL_DRIVES = (3, 6)  # fixed, and in memory
 
 
 def library(name: str) -> ctypes.CDLL:
@@ -54,6 +56,19 @@ def _user_of_token(token: ctypes.c_void_p, kernel: ctypes.CDLL, security: ctypes
     found = text.value or ""
     kernel.LocalFree(text)
     return found
+
+
+def local_drives() -> frozenset[int]:
+    """Return the numbers (``st_dev``) of the drives that do not depend on a server."""
+    kernel = library("kernel32")
+    drives = kernel.GetLogicalDrives()
+    found = set()
+    for number in range(26):
+        root = f"{chr(ord('A') + number)}:\\"
+        if drives >> number & 1 and kernel.GetDriveTypeW(root) in _LOCAL_DRIVES:
+            with suppress(OSError):
+                found.add(os.stat(root).st_dev)
+    return frozenset(found)
 
 
 def is_administrator() -> bool:

@@ -36,7 +36,7 @@ class Mounts(NamedTuple):
 
 
 def current_mounts() -> Mounts:
-    """Return the mounts that this process sees; none on systems other than Linux.
+    """Return the mounts that this process sees: on Windows the local drives, elsewhere none.
 
     Raises:
         OSError: if this process is out of file descriptors or memory.
@@ -48,7 +48,12 @@ def current_mounts() -> Mounts:
         except OSError as error:
             if local_failure(error):
                 raise
-    return parse_mounts(b"")
+    mounts = parse_mounts(b"")
+    if sys.platform == "win32":
+        from .._platform.windows import local_drives
+
+        return mounts._replace(local=local_drives())
+    return mounts
 
 
 def parse_mounts(table: bytes) -> Mounts:
