@@ -289,16 +289,7 @@ class TokenCache:
 
     def _fetch(self, flight: Flight) -> None:
         _current_flights.set((*_current_flights.get(), flight))
-        outcome: Outcome = Interrupted()
-        try:
-            if not flight.is_abandoned(self.clock.now()):
-                outcome = flight.fetch()
-        except (Failure, Interrupted) as error:
-            outcome = error.with_traceback(None)
-        except Exception as error:  # noqa: BLE001 - callers get a documented error
-            outcome = unexpected_failure(error)
-        finally:  # after any other exception the waiters try again
-            self._complete(flight, outcome)
+        flight.run(partial(self._complete, flight), lambda: flight.is_abandoned(self.clock.now()))
 
     def _complete(self, flight: Flight, outcome: Outcome) -> None:
         try:

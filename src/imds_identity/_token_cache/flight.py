@@ -200,6 +200,23 @@ class Flight:
         # The waiter may have been suspended for longer than the token is valid.
         return None if decide(outcome, now) is State.EXPIRED else outcome
 
+    def run(
+        self,
+        complete: Callable[[Outcome], object],
+        is_abandoned: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Fetch the token, unless ``is_abandoned`` returns True, and call ``complete``."""
+        outcome: Outcome = Interrupted()
+        try:
+            if not is_abandoned():
+                outcome = self.fetch()
+        except (Failure, Interrupted) as error:
+            outcome = error.with_traceback(None)
+        except Exception as error:  # noqa: BLE001 - callers get a documented error
+            outcome = unexpected_failure(error)
+        finally:  # after any other exception the waiters try again
+            complete(outcome)
+
     def complete(self, outcome: Outcome) -> None:
         """Set the outcome and wake every waiter."""
         self.outcome = outcome
@@ -222,25 +239,14 @@ class Flight:
         A thread that holds a lock must not wait for threads that need it: it fetches the token.
         """
         if holds_brief_lock():
-            self._fetch_in_this_thread()
+            self.started = True
+            self.run(self.complete)
             return
         done = threading.Lock()
         done.acquire()
         self.add_done_callback(done.release)
         done.acquire(timeout=seconds)
         self.remove_done_callback(done.release)
-
-    def _fetch_in_this_thread(self) -> None:
-        self.started = True
-        outcome: Outcome = Interrupted()
-        try:
-            outcome = self.fetch()
-        except Failure as error:
-            outcome = error.with_traceback(None)
-        except Exception as error:  # noqa: BLE001 - callers get a documented error
-            outcome = unexpected_failure(error)
-        finally:  # other waiters must not wait forever
-            self.complete(outcome)
 
     def _call_back(self) -> None:
         # pop is atomic: another thread that is in here at the same time calls the other callbacks.
