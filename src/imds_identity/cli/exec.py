@@ -161,11 +161,13 @@ def _add_token_files(
     args: argparse.Namespace, environment: dict[str, str], files: list[TokenFile]
 ) -> int:
     """Add the variables of token files to ``environment``; return an exit status."""
-    from .token_files import create_files, targets_in_memory
+    from .token_files import fetch_files, targets_in_memory
 
     targets, variables = targets_in_memory(args)
-    if status := create_files(args, targets, files):
+    if status := fetch_files(args, targets, files):
         return status
+    for file in files:
+        file.write()
     environment |= {name: file.path for name, file in variables.items()}
     if args.pgpass and environment.pop("PGPASSWORD", None) is not None:
         print_notice("warning: PGPASSWORD is not passed to the command: it overrides --pgpass")

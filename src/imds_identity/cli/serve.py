@@ -26,11 +26,11 @@ from .._endpoint.policy import IMDS_PATH, AccessPolicy, app_service_variables
 from .._endpoint.secret import new_secret, read_secret
 from .._platform.environment import Environment
 from .._platform.output_files import remove_if_same, write_output
-from .._platform.threads import start_thread
+from .._platform.threads import join_all, start_thread
 from .arguments import token_client
 from .endpoint_arguments import add_endpoint, identity_of, resources_of, token_server
 from .output import print_error, print_notice
-from .token_files import create_files, fetch_tokens, targets_at_paths
+from .token_files import fetch_files, targets_at_paths
 
 if TYPE_CHECKING:
     import argparse
@@ -46,6 +46,7 @@ examples:
   imds-identity serve --env-file /run/user/1000/tokens.env
   imds-identity serve --unix /run/tokens/socket --allow-uid 1001
 """
+_FETCH_END_SECONDS = 5.0
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 if hasattr(signal, "SIGHUP"):
     _STOP_SIGNALS.add(signal.SIGHUP)
@@ -132,12 +133,13 @@ def run(args: argparse.Namespace) -> int:
     # Reports invalid flags, and imports what fetches tokens before the first request.
     token_client(args, identity_of(args) or SYSTEM_ASSIGNED, preload=True)
     # Here, because signals must be able to end the command while it waits for the service.
-    if status := fetch_tokens(args, targets):
+    files: list[TokenFile] = []
+    if status := fetch_files(args, targets, files):
         return status
+    join_all(_FETCH_END_SECONDS)  # only `sigwait` may receive signals
     environment = Environment()
     # Blocked before there are threads, which inherit this, so that only `sigwait` receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    files: list[TokenFile] = []
     with ExitStack() as stack:
         try:
             listeners = _listeners(args, environment, stack)
@@ -147,9 +149,9 @@ def run(args: argparse.Namespace) -> int:
             policy = _policy(args, protocols, listeners, secret)
             with _interruptible(args.env_file):
                 _write_env_file(args, protocols, listeners, secret, stack)
-            stack.callback(_remove, files)
-            if status := create_files(args, targets, files):
-                return status
+            for file in files:
+                stack.callback(file.remove)
+                file.write()
         except OSError as error:
             return print_error(f"{error.filename or args.bind or LOOPBACK}: {error.strerror}")
         server = token_server(args, listeners, policy)
@@ -176,11 +178,6 @@ def _interruptible(path: str | None) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-
-
-def _remove(files: list[TokenFile]) -> None:
-    for file in files:
-        file.remove()
 
 
 def _serve(server: TokenServer) -> None:

@@ -12,11 +12,9 @@ from .._core.failure import Failure, sanitize
 from .._core.scope import resource_of
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.output_files import write_output
-from .._platform.threads import join_all
 from .arguments import print_failure, token_client
 from .memory_files import IS_SUPPORTED, MemoryFile
 from .output import print_notice
-from .pgpass import pgpass_content, pgpass_resource
 
 if TYPE_CHECKING:
     import argparse
@@ -31,7 +29,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _POLL_SECONDS = 20.0
 _SHORTEST_POLL = 0.2
 _RETRY_SECONDS = 5.0
-_END_SECONDS = 5.0
 _MODE = 0o600
 
 
@@ -65,7 +62,8 @@ class TokenFile:
         self._client = client
         self._clock = clock
         self._entry: CacheEntry = client.entry(target.resource)
-        self._token: Token | None = None
+        self._current: Token | None = None
+        self._written: Token | None = None
         self._lock = threading.Lock()
         self._remove: Callable[[], None] | None = None
         self._is_removed = False
@@ -83,12 +81,22 @@ class TokenFile:
             Failure: if no token is available.
             OSError: if the file cannot be written.
         """
-        token = self._client.token(self._entry)
+        self.fetch()
+        self.write()
+
+    def fetch(self) -> None:
+        """Get the current token for `write`; raise Failure if none is available."""
+        self._current = self._client.token(self._entry)
+
+    def write(self) -> None:
+        """Write the token of `fetch`, unless the file holds it; raise OSError if that fails."""
+        token = self._current
         with self._lock:
-            if self._is_removed or (self._token and self._token.value == token.value):
+            if token is None or self._is_removed:
                 return
-            self._remove = self._target.write(self._target.content(token.value).encode())
-            self._token = token
+            if self._written is None or self._written.value != token.value:
+                self._remove = self._target.write(self._target.content(token.value).encode())
+                self._written = token
 
     def remove(self) -> None:
         """Remove the file, if that is possible, and never write it again."""
@@ -112,7 +120,7 @@ class TokenFile:
         """Return when to look for a new token, which another process may have fetched."""
         if self._has_failed:
             return _RETRY_SECONDS
-        left = self._token.expires_at - self._clock.now() if self._token else 0.0
+        left = self._written.expires_at - self._clock.now() if self._written else 0.0
         return max(min(_POLL_SECONDS, left / 10), _SHORTEST_POLL)
 
     def _report(self, error: Failure | OSError) -> None:
@@ -125,28 +133,16 @@ class TokenFile:
             )
 
 
-def fetch_tokens(args: argparse.Namespace, targets: list[Target]) -> int:
-    """Fetch a first token for each target, and write no file yet; return an exit status.
+def fetch_files(args: argparse.Namespace, targets: list[Target], files: list[TokenFile]) -> int:
+    """Fetch a first token for each target, and add its file to ``files``; return an exit status.
 
-    Later, no thread of this package is running that could receive a signal.
+    The files are not written yet.
     """
-    client = token_client(args, preload=True)
-    for target in targets:
-        try:
-            client.token(client.entry(target.resource))
-        except Failure as failure:
-            return print_failure(args, target.resource, failure)
-    join_all(_END_SECONDS)
-    return 0
-
-
-def create_files(args: argparse.Namespace, targets: list[Target], files: list[TokenFile]) -> int:
-    """Write a first token to each target, and add the files to ``files``; return an exit status."""
     client = token_client(args, preload=True)
     for target in targets:
         file = TokenFile(target, client)
         try:
-            file.update()
+            file.fetch()
         except Failure as failure:
             return print_failure(args, target.resource, failure)
         files.append(file)
@@ -167,6 +163,8 @@ def targets_in_memory(args: argparse.Namespace) -> tuple[list[Target], dict[str,
         raise ValueError(f"--token-file: {invalid[0]!r} is not the name of a variable")
     forms: list[tuple[str, str, Callable[[str], str]]] = [(*pair, str) for pair in pairs]
     if args.pgpass:
+        from .pgpass import pgpass_content, pgpass_resource  # `serve` does not need it
+
         content = partial(pgpass_content, args.pgpass)
         forms.append(("PGPASSFILE", pgpass_resource(args), content))
     files = {name: MemoryFile(name, mode=_MODE) for name, _, _ in forms}
