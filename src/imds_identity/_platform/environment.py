@@ -22,6 +22,11 @@ _known = dict.fromkeys((
 """The variables that this package reads; `add_variables` adds those of hosts."""
 
 
+def is_variable_name(name: str) -> bool:
+    """Return whether shells can use ``name`` for a variable."""
+    return name.isascii() and name.isidentifier()
+
+
 def add_variables(*names: str) -> None:
     """Add the variables of a host to all later `Environment` snapshots."""
     _known.update(dict.fromkeys(names))

@@ -57,13 +57,13 @@ class TokenClient:
         self.token_cache = token_cache
         self.call_options = call_options
         self.is_preloaded = False
-        self.configured_cache = shared_cache
+        self._configured_cache = shared_cache
         self._redetect = redetect
 
     @property
     def shared_cache(self) -> SharedCache | None:
         """The shared cache; None if tokens are not shared, as on app platforms."""
-        return self.configured_cache if self.source.is_shared else None
+        return self._configured_cache if self.source.is_shared else None
 
     @property
     def _queue_seconds(self) -> float:
@@ -114,6 +114,12 @@ class TokenClient:
             self._redetect = None
         token_cache = _in_network(self.token_cache, other_network())
         return token_cache.entry(key_for(self.source, self.identity, resource, cae=cae))
+
+    def with_source(self, source: TokenSource, identity: Identity) -> TokenClient:
+        """Return a client with the same caches and options for another source."""
+        return TokenClient(
+            source, identity, self.token_cache, self._configured_cache, self.call_options
+        )
 
     def key(self, resource: str) -> Key:
         """Return the cache key of the token for ``resource``."""

@@ -113,13 +113,7 @@ def application_client(
         raise ValueError("client_id must be the client ID of the application")
     url = authority or variable_value("AZURE_AUTHORITY_HOST") or AUTHORITY
     source = FederatedSource(url, tenant_id, client_id, identity_client)
-    return TokenClient(
-        source,
-        application,
-        identity_client.token_cache,
-        identity_client.configured_cache,
-        identity_client.call_options,
-    )
+    return identity_client.with_source(source, application)
 
 
 def _find(

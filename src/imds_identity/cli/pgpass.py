@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ..metadata._services import OPEN_SOURCE_DATABASES
+from ..metadata.clouds import CHINA, PUBLIC, US_GOVERNMENT
 from ._api.hosts import cloud_getter
 
 if TYPE_CHECKING:
@@ -20,15 +22,12 @@ _ADDRESS = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:\s]+)(:(?P<port>[0-9]{1,5}|\*)(:(?P<rest>.+))?)?"
 )
 _DOMAINS = {
-    "AzurePublicCloud": (
-        "postgres.database.azure.com",
-        "https://ossrdbms-aad.database.windows.net",
-    ),
-    "AzureUSGovernmentCloud": (
+    PUBLIC: ("postgres.database.azure.com", OPEN_SOURCE_DATABASES),
+    US_GOVERNMENT: (
         "postgres.database.usgovcloudapi.net",
         "https://ossrdbms-aad.database.usgovcloudapi.net",
     ),
-    "AzureChinaCloud": (
+    CHINA: (
         "postgres.database.chinacloudapi.cn",
         "https://ossrdbms-aad.database.chinacloudapi.cn",
     ),
@@ -65,9 +64,11 @@ def _resource_of(host: str, args: argparse.Namespace) -> str:
     for domain, resource in _DOMAINS.values():
         if name.endswith(f".{domain}"):
             return resource
-    cloud = cloud_getter(args)().name
+    cloud = cloud_getter(args)()
     if cloud not in _DOMAINS:
-        raise ValueError(f"--pgpass: {cloud} has no Azure Database for PostgreSQL; pass --cloud")
+        raise ValueError(
+            f"--pgpass: {cloud.name} has no Azure Database for PostgreSQL; pass --cloud"
+        )
     return _DOMAINS[cloud][1]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .._platform.environment import is_variable_name
 from ._api.client import api_client
 from ._api.hosts import cloud_getter
 from ._api.vault import fetch_secrets, parse_reference
@@ -13,8 +13,6 @@ from .memory_files import IS_SUPPORTED, MemoryFile
 
 if TYPE_CHECKING:
     import argparse
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class UnusableSecret(Exception):
@@ -47,6 +45,6 @@ def secret_variables(args: argparse.Namespace, *, inheritable: bool) -> dict[str
 
 def _split(argument: str) -> tuple[str, str]:
     name, _, reference = argument.partition("=")
-    if not _VARIABLE.fullmatch(name):
+    if not is_variable_name(name):
         raise ValueError(f"{argument!r} is not NAME=kv://VAULT/SECRET")
     return name, reference

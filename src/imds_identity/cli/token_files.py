@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .._core.failure import Failure, sanitize
 from .._core.scope import resource_of
 from .._platform.clock import SYSTEM_CLOCK
+from .._platform.environment import is_variable_name
 from .._platform.output_files import write_output
 from .arguments import print_failure, token_client
 from .memory_files import IS_SUPPORTED, MemoryFile
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .._token_cache.client import TokenClient
     from .._token_cache.entry import CacheEntry
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _POLL_SECONDS = 20.0
 _SHORTEST_POLL = 0.2
 _RETRY_SECONDS = 5.0
@@ -158,7 +157,7 @@ def targets_in_memory(args: argparse.Namespace) -> tuple[list[Target], dict[str,
     if (args.token_file or args.pgpass) and not IS_SUPPORTED:
         raise ValueError("--token-file and --pgpass require Linux, which has files in memory")
     pairs = [_split(each, "VARIABLE") for each in args.token_file]
-    invalid = [name for name, _ in pairs if not _VARIABLE.fullmatch(name)]
+    invalid = [name for name, _ in pairs if not is_variable_name(name)]
     if invalid:
         raise ValueError(f"--token-file: {invalid[0]!r} is not the name of a variable")
     forms: list[tuple[str, str, Callable[[str], str]]] = [(*pair, str) for pair in pairs]

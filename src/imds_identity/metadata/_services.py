@@ -16,20 +16,22 @@ _GRAPHS = {
 _STORAGE = "https://storage.azure.com"
 _STORAGE_SERVICES = ("blob", "dfs", "file", "queue", "table")
 _VAULT_NAMES = ("vault", "keyvault", "key-vault", "kv", "akv")
+CONTAINER_REGISTRY = "https://containerregistry.azure.net"
+OPEN_SOURCE_DATABASES = "https://ossrdbms-aad.database.windows.net"
 AZURE_DEVOPS = "499b84ac-1321-427f-aa17-267ca6975798"
 """The resource of Azure Repos and Azure Artifacts."""
 # Other services of the public cloud whose resource is not the host that a program connects to.
 _RESOURCES = {
-    "azurecr.io": "https://containerregistry.azure.net",
+    "azurecr.io": CONTAINER_REGISTRY,
     "azuredatabricks.net": "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d",
     "cognitiveservices.azure.com": "https://cognitiveservices.azure.com",
     "database.windows.net": "https://database.windows.net",
     "dev.azure.com": AZURE_DEVOPS,
     "dev.azuresynapse.net": "https://dev.azuresynapse.net",
     "managedhsm.azure.net": "https://managedhsm.azure.net",
-    "mysql.database.azure.com": "https://ossrdbms-aad.database.windows.net",
+    "mysql.database.azure.com": OPEN_SOURCE_DATABASES,
     "openai.azure.com": "https://cognitiveservices.azure.com",
-    "postgres.database.azure.com": "https://ossrdbms-aad.database.windows.net",
+    "postgres.database.azure.com": OPEN_SOURCE_DATABASES,
     "redis.cache.windows.net": "https://redis.azure.com",
     "search.windows.net": "https://search.azure.com",
     "servicebus.windows.net": "https://servicebus.azure.net",

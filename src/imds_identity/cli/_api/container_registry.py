@@ -20,9 +20,10 @@ from ..._sources.federated_application import ExchangedTokenSource
 from ..._sources.host import HostSpec
 from ..._sources.refusals import from_existing_service, reason_of, refusal
 from ..._sources.token_parsing import fields_of, token_from
-from ..._token_cache.client import TokenClient
+from ...metadata._services import CONTAINER_REGISTRY
+from ...metadata.clouds import CHINA, PUBLIC, US_GOVERNMENT
 from ..arguments import token_client
-from .hosts import cloud_getter
+from .hosts import check_cloud, cloud_getter
 
 if TYPE_CHECKING:
     import argparse
@@ -31,13 +32,9 @@ if TYPE_CHECKING:
     from ..._core.token_request import TokenRequest
     from ..._http.exchange import Steps
     from ..._http.runner import ExchangeRunner
+    from ..._token_cache.client import TokenClient
 
-AUDIENCE = "https://containerregistry.azure.net"
-_DOMAINS = {
-    "azurecr.io": "AzurePublicCloud",
-    "azurecr.us": "AzureUSGovernmentCloud",
-    "azurecr.cn": "AzureChinaCloud",
-}
+_DOMAINS = {"azurecr.io": PUBLIC, "azurecr.us": US_GOVERNMENT, "azurecr.cn": CHINA}
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?P<name>{_LABEL})(?:\.{_LABEL}\.data)?\.(?P<domain>azurecr\.(?:io|us|cn))")
 
@@ -55,29 +52,17 @@ def registry_client(args: argparse.Namespace, registry: str) -> TokenClient:
     Raises:
         ValueError: for invalid flags, or a registry of another cloud than this machine's.
     """
-    cloud, own = _DOMAINS[registry.partition(".")[2]], cloud_getter(args)().name
-    if cloud != own:
-        raise ValueError(
-            f"{registry} belongs to {cloud}, but this machine to {own}: refusing to send it a "
-            f"token. If it is the right host, pass --cloud {cloud}"
-        )
+    check_cloud(registry, _DOMAINS[registry.partition(".")[2]], cloud_getter(args)())
     client = token_client(args)
-    return TokenClient(
-        RegistrySource(registry, client),
-        SYSTEM_ASSIGNED,
-        client.token_cache,
-        client.configured_cache,
-        client.call_options,
-    )
+    return client.with_source(RegistrySource(registry, client), SYSTEM_ASSIGNED)
 
 
 class RegistrySource(ExchangedTokenSource):
     """The token exchange of one registry."""
 
     def __init__(self, registry: str, identity_tokens: TokenClient) -> None:
-        super().__init__(
-            CONTAINER_REGISTRY, f"https://{registry}/oauth2/exchange", AUDIENCE, identity_tokens
-        )
+        endpoint = f"https://{registry}/oauth2/exchange"
+        super().__init__(_SPEC, endpoint, CONTAINER_REGISTRY, identity_tokens)
         self._registry = registry
 
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
@@ -157,7 +142,5 @@ def _error_text(response: Response) -> str:
         return response.error_text
 
 
-CONTAINER_REGISTRY = HostSpec(
-    "container-registry", "Azure Container Registry", requires_https=True, final_statuses=(404, 410)
-)
+_SPEC = HostSpec("container-registry", "Azure Container Registry", requires_https=True)
 """Not detected: the name of the registry selects it."""

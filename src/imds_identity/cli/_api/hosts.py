@@ -37,12 +37,18 @@ def service_of(host: str, cloud: Callable[[], Cloud]) -> Service | None:
             in all clouds, so the host could use the token in ``cloud``.
     """
     service = service_at(host.lower())
-    if service is not None and service.cloud != cloud():
-        raise ValueError(
-            f"{host} belongs to {service.cloud.name}, but this machine to {cloud().name}: refusing "
-            f"to send it a token. If it is the right host, pass --cloud {service.cloud.name}"
-        )
+    if service is not None:
+        check_cloud(host, service.cloud, cloud())
     return service
+
+
+def check_cloud(host: str, its: Cloud, own: Cloud) -> None:
+    """Raise ValueError if ``host`` belongs to another cloud than this machine."""
+    if its != own:
+        raise ValueError(
+            f"{host} belongs to {its.name}, but this machine to {own.name}: refusing to send it a "
+            f"token. If it is the right host, pass --cloud {its.name}"
+        )
 
 
 def origin_url(url: str) -> str:
