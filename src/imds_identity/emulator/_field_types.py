@@ -96,10 +96,15 @@ class UnknownNameError(ValueError):
         self.name = name
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is nearest to a wrong one; None if none is near."""
+    return next(iter(get_close_matches(name.lower(), list(known), 1, 0.7)), None)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a question with the known name that is nearest to a wrong one, or an empty string."""
-    close = get_close_matches(name.lower(), list(known), 1, 0.7)
-    return f" Did you mean {close[0]}?" if close else ""
+    """Return a question with the `nearest` name, or an empty string."""
+    near = nearest(name, known)
+    return f" Did you mean {near}?" if near else ""
 
 
 def build(cls: Callable[..., _T], values: Mapping[str, Any]) -> _T:

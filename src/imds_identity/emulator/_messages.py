@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_MAX_QUERY_PARAMETERS = 100
+_MAX_PARAMETERS = 100
 
 
 class BadTargetError(ValueError):
@@ -41,15 +41,20 @@ class Request:
         """Parse a request target; BadTargetError if it is malformed."""
         try:
             parts = urlsplit(target)  # a client with a proxy sends a whole URL
-            query = parse_qsl(
-                parts.query, keep_blank_values=True, max_num_fields=_MAX_QUERY_PARAMETERS
-            )
+            query = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
         except ValueError as error:
             raise BadTargetError("The request target is malformed.") from error
         path = unquote(parts.path)
         if len(path) > 1:  # Azure's JavaScript client sends a trailing slash
             path = path.rstrip("/") or "/"
         return cls(method, target, path, tuple(query), tuple(headers), body, peer)
+
+    def form(self) -> dict[str, str]:
+        """Return the fields of the form in the body; empty if it is not a form."""
+        try:
+            return dict(parse_qsl(self.body.decode(), max_num_fields=_MAX_PARAMETERS))
+        except ValueError:
+            return {}
 
     def header(self, name: str) -> str | None:
         """Return the first header field with this lower-case name."""

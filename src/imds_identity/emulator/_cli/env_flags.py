@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .._field_types import describe_types, did_you_mean, is_scalar, parse_value
+from .._field_types import describe_types, is_scalar, nearest, parse_value
 from .options import all_options
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ def _check_names(environment: Mapping[str, str], known: Iterable[str]) -> None:
         own = name.removeprefix(PREFIX).lower()
         # The command prints the last two, and Kubernetes sets the others for a service.
         is_other = _OTHERS.fullmatch(name) or own in names
-        if name.startswith(PREFIX) and not is_other and (hint := did_you_mean(own, names)):
-            nearest = names[hint.split()[-1].rstrip("?")]
-            raise ValueError(f"{name} is not a variable of the emulator. Did you mean {nearest}?")
+        if name.startswith(PREFIX) and not is_other and (near := nearest(own, names)):
+            raise ValueError(
+                f"{name} is not a variable of the emulator. Did you mean {names[near]}?"
+            )
 
 
 def _flags() -> Iterator[tuple[str, str, FieldTypes]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .._messages import Response, json_response
 from .._services.request_checks import ApiError, throttled
-from .._state.fault import Fault
+from .._state.fault import OTHER_SERVICES, Fault
 from .._state.request_log import Outcome, leg_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 HEALTH_PATH = "/health"
 _EMPTY = Response(0)
-# The agent of the Metadata Security Protocol sees requests to the metadata service only.
-_NOT_METADATA = frozenset({"certificates", "entra", "key-vault", "openid", "registry"})
 _AGENT_HEADER = {"x-ms-azure-host-authorization": "value"}
 _UNKNOWN = "unknown"
 _MAX_NAME_LENGTH = 256
@@ -106,7 +104,7 @@ class RequestHandler:
 
     def _relay(self, response: Response, outcome: Outcome) -> tuple[Response, Outcome]:
         """Add the header of the Metadata Security Protocol's agent to a response it relays."""
-        agent = self._state.metadata_security != "off" and outcome.category not in _NOT_METADATA
+        agent = self._state.metadata_security != "off" and outcome.category not in OTHER_SERVICES
         if not agent or "denied" in outcome.effects:
             return response, outcome
         return replace(response, headers={**response.headers, **_AGENT_HEADER}), outcome
@@ -115,7 +113,7 @@ class RequestHandler:
         category, endpoint = self._routes.find(request.path)
         if not self._hosts.allows(request):
             return _misdirected(request), Outcome(category, "refused")
-        if self._state.metadata_security == "deny" and category not in _NOT_METADATA:
+        if self._state.metadata_security == "deny" and category not in OTHER_SERVICES:
             denial = Fault(denied=True)
             return denial.applied_to(_EMPTY), Outcome(category, "denied", denial.effects())
         if not self._state.limits.admit(category):

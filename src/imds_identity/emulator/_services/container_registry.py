@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import uuid
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 import jwt
 
@@ -39,7 +38,7 @@ class ExchangeEndpoint:
         if request.method != "POST":
             document = registry_errors("UNSUPPORTED", "The operation is unsupported.")
             return json_response(405, document, {"Allow": "POST"})
-        form = _form(request)
+        form = request.form()
         missing = [name for name in _FIELDS if not form.get(name)]
         if missing or form["grant_type"] != "access_token":
             text = f"invalid parameter {missing[0] if missing else 'grant_type'}"
@@ -77,10 +76,3 @@ class ExchangeEndpoint:
             "version": "1.0",
         }
         return jwt.encode(content, key.private, algorithm="RS256", headers={"kid": key.id})
-
-
-def _form(request: Request) -> dict[str, str]:
-    try:
-        return dict(parse_qsl(request.body.decode(), max_num_fields=100))
-    except ValueError:
-        return {}

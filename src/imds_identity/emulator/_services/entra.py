@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl
 
 import jwt
 
@@ -275,10 +274,7 @@ class TokenExchangeEndpoint:
 
 
 def _form(request: Request) -> dict[str, str]:
-    try:
-        form = dict(parse_qsl(request.body.decode(), max_num_fields=100))
-    except ValueError:
-        form = {}
+    form = request.form()
     for name in ("grant_type", "client_id", "client_assertion_type", "client_assertion", "scope"):
         if name not in form:
             text = f"The request body must contain the following parameter: '{name}'."

@@ -13,9 +13,10 @@ from .._messages import Delivery, Response, json_response
 EVERY_CATEGORY = "*"
 CATEGORIES = (
     "identity", "instance", "versions", "attested", "loadbalancer", "scheduledevents",
-    "key-vault", "openid", "certificates", "entra",
-    "registry",
+    "key-vault", "openid", "certificates", "entra", "registry",
 )  # fmt: skip
+OTHER_SERVICES = frozenset({"certificates", "entra", "key-vault", "openid", "registry"})
+"""The categories of services outside the machine, which neither its limits nor its agent see."""
 DOCUMENTS = (
     "tampered", "expired", "wrong-name", "wrong-nonce", "decoy-signer", "unknown-root", "classic",
     "without-compute", "without-network",

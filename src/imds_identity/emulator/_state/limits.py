@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from .fault import OTHER_SERVICES
+
 if TYPE_CHECKING:
     from .._clock import Clock
 
 _IDENTITY_PER_SECOND = 20
 _IDENTITY_CONCURRENT = 5
 _OTHERS_PER_SECOND = 5
-_UNLIMITED = frozenset({"certificates", "entra", "key-vault", "openid", "registry"})
 
 
 class Limits:
@@ -26,7 +27,7 @@ class Limits:
 
     def admit(self, category: str) -> bool:
         """Count a request and return whether it is within the limits."""
-        if not self.enabled or category in _UNLIMITED:
+        if not self.enabled or category in OTHER_SERVICES:
             return True
         if category == "identity":
             if self._concurrent >= _IDENTITY_CONCURRENT:
