@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import sys
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fake_exchange import FakeServices, jwt_of
 from imds_identity._http import transport
-from imds_identity._http.messages import Request, Response
 from imds_identity._token_cache.process import process_token_cache
 from imds_identity.cli import main, scripts
 from imds_identity.cli._api.container_registry import registry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from imds_identity._platform.clock import Clock
+    from imds_identity._http.messages import Request
+
 
 REGISTRY = "myregistry.azurecr.io"
 USER = "00000000-0000-0000-0000-000000000000"
@@ -33,30 +32,15 @@ NOT_FOUND = "credentials not found in native keychain\n"
 IDENTITY_TOKEN = "identity.token.s3cret"
 
 
-def jwt_of(**claims: object) -> str:
-    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    return f"header.{payload}.signature"
-
-
-class Services:
+class Services(FakeServices):
     """IMDS and a registry in this process; records the requests to both."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.registry_response: tuple[int, dict[str, object]] | None = None
 
-    @contextmanager
-    def sender(self, clock: Clock) -> Iterator[Any]:
-        yield lambda request: self.send(request, clock)
-
-    def send(self, request: Request, clock: Clock) -> Response:
-        self.requests.append(request)
-        status, fields = self.respond(request)
-        now = clock.now()
-        headers = {"content-type": "application/json; charset=utf-8"}
-        return Response(status, headers, json.dumps(fields).encode(), now, now, clock.wall())
-
     def respond(self, request: Request) -> tuple[int, dict[str, object]]:
+        self.requests.append(request)
         expires_on = int(time.time()) + 10800
         if urlsplit(request.url).path.startswith("/metadata"):
             return 200, {

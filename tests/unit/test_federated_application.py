@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import errno
 import json
 import pickle
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 import imds_identity.aio
+from fake_exchange import FakeServices, jwt_of
 from imds_identity import (
     CredentialUnavailableError,
     FederatedApplicationCredential,
@@ -22,7 +21,6 @@ from imds_identity import (
 )
 from imds_identity._http import transport
 from imds_identity._http.exchange import ConnectFailed, ErrorKind
-from imds_identity._http.messages import Request, Response
 from imds_identity._sources.federated_application import FEDERATED_APPLICATION
 from imds_identity._sources.registry import HOSTS
 from imds_identity._token_cache.client import TokenClient
@@ -30,10 +28,10 @@ from imds_identity._token_cache.process import process_token_cache
 from imds_identity.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from imds_identity._platform.clock import Clock
+    from imds_identity._http.messages import Request
+
 
 TENANT = "11111111-1111-1111-1111-111111111111"
 APPLICATION = "22222222-2222-2222-2222-222222222222"
@@ -42,12 +40,7 @@ SCOPE = "https://vault.azure.net/.default"
 CLAIMS = json.dumps({"access_token": {"nbf": {"essential": True, "value": "1"}}})
 
 
-def jwt_of(**claims: object) -> str:
-    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    return f"header.{payload}.signature"
-
-
-class Services:
+class Services(FakeServices):
     """IMDS and Microsoft Entra ID in this process; records the requests to both."""
 
     def __init__(self) -> None:
@@ -57,16 +50,6 @@ class Services:
         self.identity_status = 200
         self.lifetime = 86400
         self.is_blocked = False
-
-    @contextmanager
-    def sender(self, clock: Clock) -> Iterator[Any]:
-        yield lambda request: self.send(request, clock)
-
-    def send(self, request: Request, clock: Clock) -> Response:
-        status, fields = self.respond(request)
-        now = clock.now()
-        headers = {"content-type": "application/json; charset=utf-8"}
-        return Response(status, headers, json.dumps(fields).encode(), now, now, clock.wall())
 
     def respond(self, request: Request) -> tuple[int, dict[str, object]]:
         if urlsplit(request.url).path.startswith("/metadata"):

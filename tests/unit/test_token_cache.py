@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import os
 import threading
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fake_exchange import jwt_of
 from imds_identity._core.claims import ANSWER_SECONDS, Challenge
 from imds_identity._core.failure import Failure, Reason, Refused
 from imds_identity._core.token import Token
@@ -32,11 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from support import BackgroundQueue
-
-
-def jwt_with_claims(**claims: int) -> str:
-    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    return f"header.{payload}.signature"
 
 
 @pytest.fixture
@@ -263,7 +257,7 @@ def test_token_issued_after_the_time_in_the_claims_is_used(
 ) -> None:
     token_cache.get(entry, service)
     assert entry.token is not None
-    entry.token = entry.token.replaced(value=jwt_with_claims(nbf=1001))
+    entry.token = entry.token.replaced(value=jwt_of(nbf=1001))
     claims = '{"access_token": {"nbf": {"essential": true, "value": "%d"}}}'
     assert token_cache.get(entry, service, claims % 1000) is entry.token
     assert token_cache.get(entry, service, claims % 1001).value == "token-2"
@@ -273,7 +267,7 @@ def test_token_issued_after_the_time_in_the_claims_is_replaced_if_it_is_rejected
     token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     claims = '{"access_token": {"nbf": {"value": "1000"}}}'
-    token_cache.get(entry, lambda: service().replaced(value=jwt_with_claims(nbf=1001)))
+    token_cache.get(entry, lambda: service().replaced(value=jwt_of(nbf=1001)))
     assert token_cache.get(entry, service, claims) is entry.token
     # The same thread repeats these claims.
     assert token_cache.get(entry, service, claims).value == "token-2"
@@ -284,7 +278,7 @@ def test_token_issued_before_the_time_in_the_claims_is_not_used(
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += 1
-    token_cache.adopt(entry, service.token().replaced(value=jwt_with_claims(nbf=1000)))
+    token_cache.adopt(entry, service.token().replaced(value=jwt_of(nbf=1000)))
     claims = '{"access_token": {"nbf": {"value": "1001"}}}'
     assert token_cache.get(entry, service, claims).value == "token-2"
 
@@ -328,10 +322,10 @@ def test_later_issued_token_wins_and_the_later_requested_one_breaks_ties(
     token_cache: TokenCache, entry: CacheEntry, clock: FakeClock,
     second_claims: dict[str, int], first_claims: dict[str, int], second_wins: bool,
 ) -> None:  # fmt: skip
-    first = new_token(clock, jwt_with_claims(**first_claims))
+    first = new_token(clock, jwt_of(**first_claims))
     token_cache.get(entry, lambda: first)
     clock.seconds += 1
-    token_cache.adopt(entry, second := new_token(clock, jwt_with_claims(**second_claims)))
+    token_cache.adopt(entry, second := new_token(clock, jwt_of(**second_claims)))
     assert entry.token is (second if second_wins else first)
     token_cache.adopt(entry, first)
     assert entry.token is (second if second_wins else first)
