@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jwt
 
+from support import QuietHandler
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -79,7 +81,7 @@ class Proxy(ThreadingHTTPServer):
         self.ports = ports
 
 
-class _TunnelHandler(BaseHTTPRequestHandler):
+class _TunnelHandler(QuietHandler, BaseHTTPRequestHandler):
     """Handles CONNECT (RFC 9110, section 9.3.6)."""
 
     def do_CONNECT(self) -> None:
@@ -95,9 +97,6 @@ class _TunnelHandler(BaseHTTPRequestHandler):
             reverse.start()
             _copy(self.connection, service)
             reverse.join()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
@@ -123,7 +122,7 @@ class Sites(ThreadingHTTPServer):
         self.unauthorized: list[tuple[str, str, str]] = []
 
 
-class _SiteHandler(BaseHTTPRequestHandler):
+class _SiteHandler(QuietHandler, BaseHTTPRequestHandler):
     """Returns the site's response to requests with a token for that site."""
 
     def do_GET(self) -> None:
@@ -138,19 +137,10 @@ class _SiteHandler(BaseHTTPRequestHandler):
         response = SITES[host].body
         response = response.get(self.path.partition("?")[0], response)
         body = json.dumps(response).encode() if authorized else b""
-        self.send_response(200 if authorized else 401)
-        if not authorized:
-            self.send_header("WWW-Authenticate", f'Bearer authorization_uri="{TENANT}"')
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        challenge = {"WWW-Authenticate": f'Bearer authorization_uri="{TENANT}"'}
+        self.respond(200 if authorized else 401, body, headers={} if authorized else challenge)
 
     do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - the base class's names
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
 
 
 def _audience(token: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fake_sites import serve
 from imds_identity.emulator._pki.certificates import Authority, pem, server_context
+from support import QuietHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,7 @@ class FakeVault(ThreadingHTTPServer):
         """Ignore clients that do not trust the certificate."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     server: FakeVault
 
     def do_POST(self) -> None:
@@ -68,13 +69,5 @@ class _Handler(BaseHTTPRequestHandler):
         sent = self.rfile.read(int(self.headers["Content-Length"]))
         vault.logins.append((self.path, self.headers, json.loads(sent)))
         body = json.dumps(vault.body).encode() + (sent if vault.echoes else b"")
-        self.send_response(vault.status)
-        if vault.location:
-            self.send_header("Location", vault.location)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
+        headers = {"Location": vault.location} if vault.location else {}
+        self.respond(vault.status, body, headers=headers)

@@ -32,7 +32,7 @@ from imds_identity._shared_cache.namespace import Namespace
 from imds_identity._shared_cache.store import SharedCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from typing_extensions import Self
@@ -337,7 +337,32 @@ CHALLENGE = (
 )
 
 
-class _ScriptedHandler(BaseHTTPRequestHandler):
+class QuietHandler(BaseHTTPRequestHandler):
+    """Responds with a known length, and logs nothing."""
+
+    def respond(
+        self,
+        status: int,
+        body: bytes = b"",
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send a response; an empty ``content_type`` is not sent."""
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if content_type:
+            self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+class _ScriptedHandler(QuietHandler, BaseHTTPRequestHandler):
     """Sends scripted responses and records the requests."""
 
     def do_POST(self) -> None:
@@ -345,16 +370,9 @@ class _ScriptedHandler(BaseHTTPRequestHandler):
         server: Any = self.server
         server.requests.append((self.path, self.headers.get("Authorization"), body))
         status, headers = server.script.pop(0) if server.script else (200, {})
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        self.respond(status, content_type="", headers=headers)
 
     do_GET = do_POST  # noqa: N815 - the base class's name
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
 
 
 class ScriptedServer(ThreadingHTTPServer):

@@ -17,6 +17,7 @@ import pytest
 
 from imds_identity.metadata import MetadataClient, why_not_approve
 from imds_identity.metadata._requests.connection import MetadataConnection
+from support import QuietHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,14 +59,14 @@ class MockServer(HTTPServer):
         return {"DocumentIncarnation": self.incarnation, "Events": [] if over else [event]}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     server: MockServer
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0] != "/metadata/scheduledevents":
-            self._respond(404, NOT_FOUND, "text/html; charset=utf-8")
+            self.respond(404, NOT_FOUND, "text/html; charset=utf-8")
             return
-        self._respond(200, json.dumps(self.server.document()).encode(), "application/json")
+        self.respond(200, json.dumps(self.server.document()).encode(), "application/json")
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -73,15 +74,6 @@ class _Handler(BaseHTTPRequestHandler):
         if (approved, self.server.state) == (self.server.event_id, "Scheduled"):
             self.server.proceed("Started")
         self.do_GET()
-
-    def _respond(self, status: int, body: bytes, content_type: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None: ...
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ import pytest
 
 import imds_identity
 import imds_identity.aio
+from support import QuietHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def load_example(name: str) -> Any:
     return module
 
 
-class FakeResourceManager(BaseHTTPRequestHandler):
+class FakeResourceManager(QuietHandler, BaseHTTPRequestHandler):
     """Lists one subscription for requests with a token for Azure Resource Manager."""
 
     def do_GET(self) -> None:
@@ -43,14 +44,7 @@ class FakeResourceManager(BaseHTTPRequestHandler):
             "/subscriptions?"
         )
         body = json.dumps({"value": [{"displayName": "Production"}]}).encode()
-        self.send_response(200 if authorized else 401)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
+        self.respond(200 if authorized else 401, body)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._token_cache import cache as cache_module
 from imds_identity._token_cache.cache import TokenCache
 from imds_identity.aio import ManagedIdentityCredential as AsyncCredential
-from support import KEY, LIFETIME, FakeClock, new_token, no_jitter, run_concurrently
+from support import KEY, LIFETIME, FakeClock, QuietHandler, new_token, no_jitter, run_concurrently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -270,7 +270,7 @@ def test_internal_threads_can_be_listed_while_threads_start_and_end() -> None:
     assert internal_threads() <= other_threads
 
 
-class _FakeImds(BaseHTTPRequestHandler):
+class _FakeImds(QuietHandler, BaseHTTPRequestHandler):
     """An IMDS whose tokens contain the number of requests."""
 
     def do_GET(self) -> None:
@@ -280,14 +280,7 @@ class _FakeImds(BaseHTTPRequestHandler):
             f'{{"access_token": "token-{len(server.requests)}", "expires_on": "4102444800", '
             '"token_type": "Bearer", "resource": "https://vault.azure.net"}'
         ).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
+        self.respond(200, body)
 
 
 FIRST_TOKEN = f"""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from imds_identity import ManagedIdentityCredential, ManagedIdentityError, clear_cache
 from imds_identity._core.source import Source, shown_url
 from imds_identity.metadata import MetadataClient, MetadataError
+from support import QuietHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ COMMANDS = {
 }
 
 
-class Prefix(BaseHTTPRequestHandler):
+class Prefix(QuietHandler, BaseHTTPRequestHandler):
     """A proxy under a secret path; with ``broken``, it repeats the path in an error."""
 
     emulator: str
@@ -48,27 +49,19 @@ class Prefix(BaseHTTPRequestHandler):
 
         prefix, _, path = self.path.partition("/metadata/")
         if self.broken or prefix != f"/{SECRET}":
-            self._reply(400, f'{{"error": "invalid", "error_description": "{self.path}"}}'.encode())
+            self.respond(
+                400, f'{{"error": "invalid", "error_description": "{self.path}"}}'.encode()
+            )
             return
         request = urllib.request.Request(
             f"{self.emulator}/metadata/{path}", headers={"Metadata": "true"}
         )
         try:
             with urllib.request.urlopen(request) as response:
-                self._reply(200, response.read())
+                self.respond(200, response.read())
         except urllib.error.HTTPError as error:
             with error:
-                self._reply(error.code, error.read())
-
-    def _reply(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_args: object) -> None:
-        """Log nothing."""
+                self.respond(error.code, error.read())
 
 
 @pytest.fixture(params=["healthy", "broken", "absent"])
