@@ -26,6 +26,7 @@ import many_processes
 import many_resources
 import network
 import plot
+import serve_throughput
 import table
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "resources": many_resources.run,
     "kills": many_processes.kills,
     "exec": exec_and_secret.run,
+    "serve": serve_throughput.run,
     "emulator": emulator_speed.run,
 }
 # Enough to see that a benchmark runs, but too few rounds for reliable figures.
@@ -52,6 +54,7 @@ QUICK: dict[Any, dict[str, int]] = {
     many_processes: {"STARTS": 3, "KILLS": 20},
     many_resources: {"RESOURCES": 40},
     exec_and_secret: {"ROUNDS": 2},
+    serve_throughput: {"ROUNDS": 2, "REQUESTS": 1000},
     emulator_speed: {"ROUNDS": 2, "REQUESTS": 1600},
 }
 

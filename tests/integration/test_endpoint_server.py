@@ -196,6 +196,17 @@ def test_waiting_client_does_not_block_others(running: RunningServer) -> None:
     assert len(running.granted) == 1
 
 
+@pytest.mark.parametrize(("size", "handled"), [(100, 0), (20_000, 1)])
+def test_only_a_small_cached_response_is_sent_without_a_thread(
+    running: RunningServer, size: int, handled: int
+) -> None:
+    cached = HttpResponse(200, json.dumps({"access_token": "x" * size}).encode())
+    running.server._cached = lambda _: cached
+    assert running.request()[0] == 200
+    assert running.request({})[0] == 401
+    assert len(running.granted) == handled
+
+
 def test_too_many_waiting_clients_get_a_busy_response(
     running: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,45 @@ def test_failed_refresh_is_invisible_while_the_token_is_valid(
     assert service.handler.handle(GRANTED).status == 400
 
 
+def test_response_is_sent_again_for_a_second_while_its_token_is_current(
+    clock: FakeClock,
+    token_cache: TokenCache,
+    responses: ResponseFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = Service(clock, token_cache, monkeypatch)
+    assert service.handler.cached(GRANTED) is None
+    service.responses = [responses.token("first"), responses.token("second", lifetime=600)]
+    response = service.handler.handle(GRANTED)
+    clock.seconds += 0.9
+    assert service.handler.cached(GRANTED) is response
+    assert service.handler.cached(GRANTED._replace(imds=True)) is None
+    clock.seconds += 0.1
+    assert service.handler.cached(GRANTED) is None
+    assert service.handler.handle(GRANTED).body != response.body  # expires_in
+    token_cache.clear()
+    assert service.handler.cached(GRANTED) is None
+    assert service.handler.handle(GRANTED).status == 200
+    assert service.handler.cached(GRANTED) is not None
+    clock.seconds += 599.5  # it is due, so a request must start the refresh
+    service.responses = [responses.error(400)]
+    service.handler.handle(GRANTED)
+    assert service.handler.cached(GRANTED) is None
+
+
+def test_number_of_cached_responses_is_limited(
+    clock: FakeClock,
+    token_cache: TokenCache,
+    responses: ResponseFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = Service(clock, token_cache, monkeypatch)
+    for number in range(300):
+        service.responses = [responses.token()]
+        service.handler.handle(GRANTED._replace(resource=f"https://{number}.example"))
+    assert len(service.handler._hits) <= 256
+
+
 def test_throttled_service_makes_the_endpoint_busy(
     clock: FakeClock,
     token_cache: TokenCache,

@@ -55,4 +55,4 @@ def token_server(
     from .._endpoint.server import TokenServer
 
     handler = TokenHandler(partial(token_client, args, preload=True), SYSTEM_CLOCK)
-    return TokenServer(listeners, policy, handler.handle, SYSTEM_CLOCK)
+    return TokenServer(listeners, policy, handler.handle, SYSTEM_CLOCK, handler.cached)
