@@ -363,6 +363,44 @@ def test_command_reads_tokens_from_files_in_memory(
     assert {"AZURE_FEDERATED_TOKEN_FILE", "IDENTITY_ENDPOINT"} <= set(with_endpoint["variables"])
 
 
+START_SCRIPT = """
+import sys
+from imds_identity.cli import exec, main
+
+class Child:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def start(self, command, environment):
+        print(*({"http.client", "hmac"} & set(sys.modules)))
+
+    def wait(self):
+        return 0
+
+exec.new_child = Child
+main(["exec", "--token-file", "FILE=https://vault.azure.net", "--", "true"])
+print("http.client" in sys.modules)
+"""
+
+
+@linux
+def test_cached_token_does_not_delay_the_command(imds_emulator: Emulator, tmp_path: Path) -> None:
+    """What a fetch needs is imported while the command runs, and completely before the end."""
+    environment = {**os.environ, "IMDS_IDENTITY_CACHE": str(tmp_path / "cache")}
+    for is_cached in (False, True):
+        done = subprocess.run(
+            [sys.executable, "-c", START_SCRIPT],
+            env=environment, capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        imported, at_the_end = done.stdout.splitlines()
+        assert ("http.client" in imported.split()) is not is_cached
+        assert at_the_end == "True"
+    assert imported == ""
+
+
 @linux
 def test_command_does_not_start_without_its_token(imds_emulator: Emulator) -> None:
     done = run("--token-file", "FILE=https://unknown.example", *python("print('started')"))

@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING
 from .._core.failure import sanitize
 from .._core.identity import SYSTEM_ASSIGNED, ascii_lower
 from .._endpoint.child import exit_status_of, new_child, replace_process
-from .._endpoint.listen import LOOPBACK, base_url, listen_tcp
-from .._endpoint.policy import app_service_variables
-from .._endpoint.secret import new_secret
 from .._platform.environment import for_child
 from .._platform.threads import start_thread
-from .._sources.registry import misleading_variables
 from .arguments import add_cloud, token_client
 from .endpoint_arguments import add_endpoint, identity_of, resources_of, token_server
 from .output import print_error, print_notice
@@ -164,7 +160,7 @@ def _add_token_files(
     from .token_files import fetch_files, targets_in_memory
 
     targets, variables = targets_in_memory(args)
-    if status := fetch_files(args, targets, files):
+    if status := fetch_files(args, targets, files, preload=False):
         return status
     for file in files:
         file.write()
@@ -206,6 +202,12 @@ def _run_with_endpoint(
     environment: dict[str, str],
     files: list[TokenFile],
 ) -> int:
+    # Imported here, because a command without an endpoint starts faster without them.
+    from .._endpoint.listen import LOOPBACK, base_url, listen_tcp
+    from .._endpoint.policy import app_service_variables
+    from .._endpoint.secret import new_secret
+    from .._sources.registry import misleading_variables
+
     secret, resources = new_secret(), resources_of(args)
     if any((identity, args.source, args.arc_tokens_directory, args.cache)):
         # Report invalid flags before the command starts.
@@ -227,26 +229,33 @@ def _run_in_foreground(
     serve: Callable[[threading.Event], None] | None = None,
     files: Sequence[TokenFile] = (),
 ) -> int:
-    """Run ``command`` and, in a thread, ``serve``; return the command's exit status.
+    """Run ``command`` and, in threads, ``serve``; return the command's exit status.
 
-    In the meantime, ``files`` are kept current.
-    ``serve`` sets the event once it has imported its modules: if the interpreter ended during the
-    import of an extension module, it could crash.
+    In the meantime, ``files`` are kept current. Each thread sets an event once it has imported its
+    modules: if the interpreter ended during the import of an extension module, it could crash.
     """
-    has_started = threading.Event()
+    works = [serve] if serve is not None else []
+    works += [partial(_keep_current, files)] if files else []
+    events = [threading.Event() for _ in works]
     with new_child() as child:
         try:
             child.start(command, environment)
         except OSError as error:
             return _cannot_run(command, error)
-        for file in files:  # in threads of their own: one that waits must not delay the others
-            start_thread(file.keep_current)
-        if serve is not None:
-            start_thread(partial(serve, has_started))
+        for work, has_started in zip(works, events, strict=True):
+            start_thread(partial(work, has_started))
         status = child.wait()
-        if serve is not None:
+        for has_started in events:
             has_started.wait(_START_SECONDS)
         return status
+
+
+def _keep_current(files: Sequence[TokenFile], has_started: threading.Event) -> None:
+    files[0].preload()
+    has_started.set()
+    for file in files[1:]:  # in threads of their own: one that waits must not delay the others
+        start_thread(file.keep_current)
+    files[0].keep_current()
 
 
 def _replace_process(command: list[str], environment: dict[str, str]) -> int:

@@ -26,7 +26,7 @@ from .._endpoint.policy import IMDS_PATH, AccessPolicy, app_service_variables
 from .._endpoint.secret import new_secret, read_secret
 from .._platform.environment import Environment
 from .._platform.output_files import remove_if_same, write_output
-from .._platform.threads import join_all, start_thread
+from .._platform.threads import start_thread
 from .arguments import token_client
 from .endpoint_arguments import add_endpoint, identity_of, resources_of, token_server
 from .output import print_error, print_notice
@@ -46,7 +46,6 @@ examples:
   imds-identity serve --env-file /run/user/1000/tokens.env
   imds-identity serve --unix /run/tokens/socket --allow-uid 1001
 """
-_FETCH_END_SECONDS = 5.0
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 if hasattr(signal, "SIGHUP"):
     _STOP_SIGNALS.add(signal.SIGHUP)
@@ -134,9 +133,8 @@ def run(args: argparse.Namespace) -> int:
     token_client(args, identity_of(args) or SYSTEM_ASSIGNED, preload=True)
     # Here, because signals must be able to end the command while it waits for the service.
     files: list[TokenFile] = []
-    if status := fetch_files(args, targets, files):
+    if status := fetch_files(args, targets, files, preload=True):
         return status
-    join_all(_FETCH_END_SECONDS)  # only `sigwait` may receive signals
     environment = Environment()
     # Blocked before there are threads, which inherit this, so that only `sigwait` receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import Failure, sanitize
@@ -12,6 +12,7 @@ from .._core.scope import resource_of
 from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import is_variable_name
 from .._platform.output_files import write_output
+from .._platform.threads import join_all
 from .arguments import print_failure, token_client
 from .memory_files import IS_SUPPORTED, MemoryFile
 from .output import print_notice
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 20.0
 _SHORTEST_POLL = 0.2
 _RETRY_SECONDS = 5.0
+_FETCH_END_SECONDS = 5.0
 _MODE = 0o600
 
 
@@ -72,6 +74,11 @@ class TokenFile:
     def name(self) -> str:
         """The environment variable, or the path."""
         return self._target.name
+
+    def preload(self) -> None:
+        """Import what a refresh needs. If that fails, the refresh tries it again and reports it."""
+        with suppress(Exception):
+            self._client.preload()
 
     def update(self) -> None:
         """Write the current token, unless the file holds it.
@@ -132,12 +139,14 @@ class TokenFile:
             )
 
 
-def fetch_files(args: argparse.Namespace, targets: list[Target], files: list[TokenFile]) -> int:
+def fetch_files(
+    args: argparse.Namespace, targets: list[Target], files: list[TokenFile], *, preload: bool
+) -> int:
     """Fetch a first token for each target, and add its file to ``files``; return an exit status.
 
-    The files are not written yet.
+    The files are not written yet. Without ``preload``, a cached token is returned faster.
     """
-    client = token_client(args, preload=True)
+    client = token_client(args, preload=preload)
     for target in targets:
         file = TokenFile(target, client)
         try:
@@ -145,6 +154,7 @@ def fetch_files(args: argparse.Namespace, targets: list[Target], files: list[Tok
         except Failure as failure:
             return print_failure(args, target.resource, failure)
         files.append(file)
+    join_all(_FETCH_END_SECONDS)  # the caller blocks signals, in this thread only
     return 0
 
 
@@ -182,6 +192,8 @@ def targets_at_paths(args: argparse.Namespace) -> list[Target]:
     pairs = [_split(each, "PATH") for each in args.token_file]
     if len({path for path, _ in pairs}) < len(pairs):
         raise ValueError("--token-file names the same path twice")
+    from pathlib import Path  # `exec` does not need it
+
     if pipes := [path for path, _ in pairs if Path(path).is_fifo()]:
         raise ValueError(f"--token-file: {pipes[0]!r} is a pipe, which cannot hold a token")
     return [Target(path, resource, partial(write_output, path)) for path, resource in pairs]
