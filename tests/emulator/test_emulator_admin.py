@@ -191,7 +191,7 @@ def test_invalid_api_request_gets_an_error_message(
         ("POST", "/api/faults", {"status": 1}, "invalid", "status", "between 200 and 599"),
         ("POST", "/api/events", {"notise": 5}, "unknown-attribute", "notise", "mean notice?"),
         ("DELETE", "/api/faults?number=x", None, "invalid", "number", "a whole number, not 'x'"),
-        ("DELETE", "/api/events?event_id=x", None, "not-found", "event_id", "no event 'x'"),
+        ("DELETE", "/api/events?event_id=x", None, "not-found", "event_id", "the id 'x'"),
         ("DELETE", "/api/events", None, "missing-parameter", "event_id", "event_id is missing"),
         ("PUT", "/api/faults", None, "method-not-allowed", None, "Method not allowed"),
     ],

@@ -19,7 +19,6 @@ from ._state_builder import build_state
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -35,9 +34,8 @@ if TYPE_CHECKING:
 class Emulator:
     """A server that emulates the services a managed-identity client uses on its machine.
 
-    It serves from a background thread between `start` and `stop`, or within a ``with`` block. Its
-    parameters are the options in the table of docs/emulator.md: ``profile`` is positional, the
-    others are keyword arguments.
+    It serves from a thread between `start` and `stop`, or within a ``with`` block. The options in
+    the table of docs/emulator.md are its parameters; all but ``profile`` are keyword arguments.
 
     Raises:
         ValueError: if an option is not valid; the message names it.
@@ -86,12 +84,7 @@ class Emulator:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:
@@ -138,9 +131,7 @@ class Emulator:
         """
         vault = self._require_running().key_vault
         if vault is None:
-            raise RuntimeError(
-                "This emulator has no Key Vault: it was created with key_vault=False."
-            )
+            raise RuntimeError("The emulator was created with key_vault=False.")
         return vault
 
     @property
@@ -271,8 +262,8 @@ class Emulator:
         Raises:
             ValueError: if an argument is not valid.
         """
-        spec = build(EventSpec, {"event_type": event_type, **details})
-        return self._state.schedule_event(spec)
+        details["event_type"] = event_type
+        return self._state.schedule_event(build(EventSpec, details))
 
     def cancel_event(self, event_id: str) -> None:
         """Cancel a scheduled event.
@@ -285,16 +276,25 @@ class Emulator:
         """
         self._state.cancel_event(event_id)
 
-    def reset(self) -> None:
-        """Forget all requests, tokens, events and faults.
+    def advance_clock(self, seconds: float) -> None:
+        """Move the emulator's time: everything that expires, starts or is limited follows.
 
-        The faults and events of the constructor are set again.
+        Args:
+            seconds: how far; a negative number moves the time back.
+
+        Raises:
+            ValueError: if the time would be before 1970 or after 8999.
+        """
+        self._state.advance_clock(seconds)
+
+    def reset(self) -> None:
+        """Forget all requests and tokens, and return to the state of the start.
+
+        The clock, identities, secrets, faults, events and settings are those of the constructor.
         """
         self._state.reset()
 
     def _require_running(self) -> RunningEmulator:
         if self._running is None:
-            raise RuntimeError(
-                "This emulator is not running: call start(), or use it in a with statement."
-            )
+            raise RuntimeError("The emulator is not running: call start() or use `with`.")
         return self._running

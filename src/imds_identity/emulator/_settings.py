@@ -35,6 +35,7 @@ WORKLOADS = ("workload-identity", "identity-binding")  # profiles whose client i
 ArcAgent = Literal["current", "older"]
 MetadataSecurity = Literal["off", "audit", "deny"]
 DEFAULT_SECRETS: Mapping[str, str] = {"greeting": "Hello from the emulated vault"}
+_CHOICES = {"profile": Profile, "arc_agent": ArcAgent, "metadata_security": MetadataSecurity}
 _ITEM_TYPES: Mapping[str, Any] = {
     "allowed_hosts": str,
     "applications": str,
@@ -70,8 +71,6 @@ class Settings:
             "addresses and localhost",
             "NAME",
             flag="--allow-host",
-            flag_help="a host name to accept in the Host header, such as that of a container, in "
-            "addition to addresses and localhost",
         ),
     ] = ()
     machine: Annotated[
@@ -103,8 +102,6 @@ class Settings:
             "CLIENT_ID[@TENANT][=IDENTITY]",
             flag="--application",
             key="applications",
-            flag_help="an application that trusts an identity, by default the first user-assigned "
-            "one; the https port of the Key Vault serves Entra for it",
         ),
     ] = ()
     resources: Annotated[
@@ -115,8 +112,6 @@ class Settings:
             "URI",
             flag="--resource",
             key="resources",
-            flag_help="an additional resource to issue tokens for, such as api://mine or "
-            "https://*.example; * allows every resource",
         ),
     ] = ()
     token_lifetime: Annotated[int, Option("the lifetime of a token in seconds", "SECONDS")] = 86400
@@ -209,7 +204,6 @@ class Settings:
             "ATTRIBUTE=VALUE[,...]",
             flag="--fault",
             key="fault",
-            flag_help="a fault to set at the start, such as status=429,retry_after=2,times=3",
         ),
     ] = ()
     events: Annotated[
@@ -219,7 +213,6 @@ class Settings:
             "TYPE[,ATTRIBUTE=VALUE...]",
             flag="--event",
             key="event",
-            flag_help="an event to schedule at the start, such as Reboot,notice=60",
         ),
     ] = ()
     record: Annotated[
@@ -231,11 +224,17 @@ class Settings:
         Option("a recorded file whose failures are repeated for the same requests", "FILE"),
     ] = None
     seed: Annotated[
-        int | None, Option("a seed that makes faults with a probability reproducible", "NUMBER")
+        int | None,
+        Option("a seed for reproducible tokens and faults; as secret as a key", "NUMBER"),
     ] = None
     clock: Annotated[
         Clock | None,
-        Option("the clock for everything that expires, runs or is limited", flag="", key=""),
+        Option(
+            "the clock for everything that expires, runs or is limited; as text, its start, or an "
+            "offset in seconds such as +3600, and perhaps ,stopped",
+            "TIME[,stopped]",
+            flag="--clock",
+        ),
     ] = None
     events_clock: Annotated[
         Clock | None,
@@ -252,9 +251,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         validate_fields(self)
-        check_choice("profile", self.profile, get_args(Profile))
-        check_choice("arc_agent", self.arc_agent, get_args(ArcAgent))
-        check_choice("metadata_security", self.metadata_security, get_args(MetadataSecurity))
+        for name, choices in _CHOICES.items():
+            check_choice(name, getattr(self, name), get_args(choices))
         if self.metadata_security != "off" and self.profile != "vm":
             raise ValueError(f"metadata_security: the profile {self.profile} does not have it.")
         for name in ("host", "admin_host"):

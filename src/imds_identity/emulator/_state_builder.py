@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._clock import SystemClock
+from ._clock import AdjustableClock, SystemClock
 from ._machine.machine import Machine
 from ._machine.versions import NEWEST_ON_STACK_HUB, supported_versions
 from ._pki.key_store import KeyStore
@@ -37,7 +37,8 @@ _TYPES = {
 
 def build_state(settings: Settings) -> EmulatorState:
     """Return the initial state of an emulator."""
-    clock = settings.clock or SystemClock()
+    clock = AdjustableClock(settings.clock or SystemClock())
+    events_clock = AdjustableClock(settings.events_clock or settings.clock or SystemClock())
     machine = settings.machine or Machine()
     newest = settings.newest_version
     if newest is None and settings.profile == "stack-hub":
@@ -50,6 +51,7 @@ def build_state(settings: Settings) -> EmulatorState:
     return EmulatorState(
         profile=settings.profile,
         clock=clock,
+        events_clock=events_clock,
         machine=machine,
         resource_id=machine.resource_id(_TYPES.get(settings.profile, _VM_TYPE)),
         identities=tuple(settings.identities),
@@ -58,13 +60,16 @@ def build_state(settings: Settings) -> EmulatorState:
         versions=supported_versions(newest),
         keys=keys,
         tokens=TokenService(
-            clock, settings.token_lifetime, functools.cache(lambda: signing_key(keys))
+            clock,
+            settings.token_lifetime,
+            functools.cache(lambda: signing_key(keys, settings.seed)),
+            settings.seed,
         ),
         secrets=Secrets(clock, settings.secrets),
         faults=Faults(clock, settings.seed),
         first_faults=(*settings.faults, *recorded),
         limits=Limits(clock, enabled=settings.limits),
-        events=Events(settings.events_clock or clock, machine.name),
+        events=Events(events_clock, machine.name),
         first_events=[EventSpec(**event) for event in settings.events],
         log=RequestLog(settings.log_size),
         metadata_security=settings.metadata_security,

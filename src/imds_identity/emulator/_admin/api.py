@@ -6,16 +6,16 @@ send are rejected by the Host header (DNS rebinding), Origin and Sec-Fetch-Site 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from .._field_types import UnknownNameError, build, field_types
 from .._messages import Response, json_response
 from .._profiles.request_handler import HEALTH_PATH, health
 from .._state.events import EventSpec
 from .._state.fault import Fault
-from .forms import FormError, build_from_form, mentioned, parse_form
+from .api_request import ApiError, build_from_json, number
+from .changes import ChangesApi, remove
+from .forms import FormError, build_from_form, parse_form
 from .page import RejectedForm, render_live, render_page, static_file
 
 if TYPE_CHECKING:
@@ -26,38 +26,13 @@ if TYPE_CHECKING:
     from .._state.state import EmulatorState
     from .page import PageContext
 
-_T = TypeVar("_T")
 _SAFE = {"GET", "HEAD"}
-_CODES = {
-    400: "invalid-request",
-    403: "other-site",
-    404: "not-found",
-    405: "method-not-allowed",
-    415: "not-json",
-    421: "wrong-host",
-}
 _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-
-
-class _HttpError(Exception):
-    """An error response; ``field`` is the attribute or parameter that is not valid."""
-
-    def __init__(self, status: int, message: str, code: str = "", field: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code or _CODES[status]
-        self.field = field
-
-    def response(self) -> Response:
-        document = {"error": str(self), "code": self.code}
-        return json_response(
-            self.status, {**document, **({"field": self.field} if self.field else {})}
-        )
 
 
 class AdminHandler:
@@ -81,6 +56,7 @@ class AdminHandler:
             ("DELETE", "/api/events"): self._cancel_event,
             ("POST", "/api/revoke"): self._revoke,
             ("POST", "/api/reset"): self._reset,
+            **ChangesApi(state).handlers(),
         }
         self._forms: dict[str, Callable[[dict[str, str]], object]] = {
             "/do/fault": lambda form: state.set_fault(build_from_form(Fault, form)),
@@ -97,15 +73,15 @@ class AdminHandler:
         try:
             self._check_origin(request)
             response = self._route(request)
-        except _HttpError as error:
+        except ApiError as error:
             response = error.response()
         except (ValueError, TypeError, LookupError) as error:
-            response = _HttpError(400, f"Invalid request: {error}").response()
+            response = ApiError(400, f"Invalid request: {error}").response()
         return replace(response, headers={**_SECURITY_HEADERS, **response.headers})
 
     def _check_origin(self, request: Request) -> None:
         if not self._hosts.allows(request):
-            raise _HttpError(
+            raise ApiError(
                 421, "Open this page by an IP address, localhost or a name set with --allow-host."
             )
         if request.method in _SAFE:
@@ -113,7 +89,7 @@ class AdminHandler:
         same_origin = request.header("origin") in (None, f"http://{request.header('host')}")
         same_site = request.header("sec-fetch-site") in (None, "same-origin", "none")
         if not (same_origin and same_site):
-            raise _HttpError(403, "Requests from other web sites are not allowed.")
+            raise ApiError(403, "Requests from other web sites are not allowed.")
 
     def _route(self, request: Request) -> Response:
         form = self._forms.get(request.path)
@@ -127,12 +103,12 @@ class AdminHandler:
         known = request.path in self._forms or any(
             path == request.path for _, path in self._handlers
         )
-        raise _HttpError(405 if known else 404, "Method not allowed." if known else "Not found.")
+        raise ApiError(405 if known else 404, "Method not allowed." if known else "Not found.")
 
     def _static(self, request: Request) -> Response:
         found = static_file(request.path.removeprefix("/static/"))
         if found is None:
-            raise _HttpError(404, "Not found.")
+            raise ApiError(404, "Not found.")
         return found
 
     def _submit(self, request: Request, action: Callable[[dict[str, str]], object]) -> Response:
@@ -145,7 +121,7 @@ class AdminHandler:
         return Response(303, headers={"Location": "/"})
 
     def _list_requests(self, request: Request) -> Response:
-        after = _number(request, "after") or 0
+        after = number(request, "after") or 0
         records = [
             asdict(record) for record in self._state.recorded_requests() if record.number > after
         ]
@@ -166,10 +142,12 @@ class AdminHandler:
         return json_response(200, {"faults": listed})
 
     def _add_fault(self, request: Request) -> Response:
-        return json_response(201, {"number": self._state.set_fault(_build(Fault, request))})
+        return json_response(
+            201, {"number": self._state.set_fault(build_from_json(Fault, request))}
+        )
 
     def _clear_faults(self, request: Request) -> Response:
-        self._state.clear_faults(_number(request, "number"))
+        self._state.clear_faults(number(request, "number"))
         return json_response(200, {})
 
     def _list_events(self, _: Request) -> Response:
@@ -178,20 +156,11 @@ class AdminHandler:
         )
 
     def _add_event(self, request: Request) -> Response:
-        event_id = self._state.schedule_event(_build(EventSpec, request))
+        event_id = self._state.schedule_event(build_from_json(EventSpec, request))
         return json_response(201, {"event_id": event_id})
 
     def _cancel_event(self, request: Request) -> Response:
-        event_id = request.parameter("event_id")
-        if event_id is None:
-            message = "The parameter event_id is missing: /api/events?event_id=…"
-            raise _HttpError(400, message, "missing-parameter", "event_id")
-        try:
-            self._state.cancel_event(event_id)
-        except LookupError:
-            message = f"There is no event {event_id!r}."
-            raise _HttpError(404, message, field="event_id") from None
-        return json_response(200, {})
+        return remove(request, "event_id", self._state.cancel_event)
 
     def _revoke(self, _: Request) -> Response:
         self._state.revoke_tokens()
@@ -200,34 +169,3 @@ class AdminHandler:
     def _reset(self, _: Request) -> Response:
         self._state.reset()
         return json_response(200, {})
-
-
-def _number(request: Request, name: str) -> int | None:
-    text = request.parameter(name)
-    if text is not None and not text.isdecimal():
-        raise _HttpError(400, f"{name} must be a whole number, not {text!r}.", "invalid", name)
-    return None if text is None else int(text)
-
-
-def _build(cls: Callable[..., _T], request: Request) -> _T:
-    values = _json_body(request)
-    try:
-        return build(cls, values)
-    except UnknownNameError as error:
-        raise _HttpError(400, str(error), "unknown-attribute", error.name) from None
-    except ValueError as error:
-        field = mentioned(str(error), field_types(cls))
-        raise _HttpError(400, str(error), "invalid", field) from None
-
-
-def _json_body(request: Request) -> dict[str, Any]:
-    # A form on another site cannot send this type; a script needs a preflight request, which fails.
-    if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
-        raise _HttpError(415, "The body must be application/json.")
-    try:
-        document = json.loads(request.body)
-    except (ValueError, RecursionError):
-        raise _HttpError(400, "The body is not JSON.") from None
-    if not isinstance(document, dict):
-        raise _HttpError(400, "The body must be a JSON object.")
-    return document

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 import re
@@ -10,9 +9,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._clock import ScaledClock
+from .._clock import ScaledClock, parse_clock
 from .._field_types import describe_types, did_you_mean, field_types, has_type
-from .._machine.identities import SystemAssigned, UserAssigned, validate_identities
+from .._machine.identities import IdentitySpec, validate_identities
 from .._machine.machine import Machine
 from .._state.events import EventSpec
 from .._state.fault import Fault
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 # tomllib is part of Python since 3.11; for 3.10 the package tomli has the same code.
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-_IDENTITY: Mapping[str, FieldTypes] = dict.fromkeys(
-    ("kind", "name", "client_id", "object_id", "resource_id"), (str,)
-)
 _EVENT: Mapping[str, FieldTypes] = {
     "type" if name == "event_type" else name: types
     for name, types in field_types(EventSpec).items()
@@ -92,6 +88,7 @@ class _Converter:
             "fault": ((list,), functools.partial(self._tables, "fault", field_types(Fault), Fault)),
             "event": ((list,), functools.partial(self._tables, "event", _EVENT, event_arguments)),
             "events_speed": ((int, float), self._events_clock),
+            "clock": ((str,), lambda text: self._build("", lambda: parse_clock(text), "clock")),
         }
 
     def convert(self, document: Table, overrides: Table) -> Table:
@@ -143,8 +140,10 @@ class _Converter:
         return table
 
     def _identities(self, tables: list[object]) -> tuple[Identity, ...]:
-        found = self._tables("identity", _IDENTITY, _identity, tables)
-        return self._build("identity#0", lambda: validate_identities(found))
+        found = self._tables("identity", field_types(IdentitySpec), IdentitySpec, tables)
+        return self._build(
+            "identity#0", lambda: validate_identities(spec.identity() for spec in found)
+        )
 
     def _tables(
         self,
@@ -190,19 +189,3 @@ def event_arguments(**table: Any) -> Table:
     details = {("event_type" if name == "type" else name): value for name, value in table.items()}
     EventSpec(**details)
     return details
-
-
-def _identity(kind: str = "user-assigned", **table: str) -> Identity:
-    if kind == "system-assigned":
-        if "name" in table or "resource_id" in table:
-            raise ValueError("a system-assigned identity cannot have a name or resource_id.")
-        return SystemAssigned(**table)
-    if kind != "user-assigned":
-        raise ValueError(f"kind must be system-assigned or user-assigned, not {kind!r}.")
-    name = table.pop("name", None)
-    if name is not None:
-        return dataclasses.replace(UserAssigned.named(name), **table)
-    missing = [field for field in ("client_id", "object_id", "resource_id") if field not in table]
-    if missing:
-        raise ValueError(f"a user-assigned identity needs a name or {', '.join(missing)}.")
-    return UserAssigned(**table)

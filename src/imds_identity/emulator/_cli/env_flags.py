@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from .._clock import Clock
 from .._field_types import describe_types, is_scalar, nearest, parse_value
 from .options import all_options
 
@@ -63,7 +64,7 @@ def _flags() -> Iterator[tuple[str, str, FieldTypes]]:
     """Yield each flag, the attribute in the parser's namespace, and the types of its value."""
     for option in all_options():
         if option.flag:
-            types = (str,) if option.name == "events_clock" else option.types
+            types = (str,) if Clock in option.types else option.types
             yield option.flag, option.name, types
         switch = option.spec.switch[0]
         if switch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._clock import ScaledClock
+from .._clock import ScaledClock, parse_clock
 from .._field_types import describe_types, did_you_mean, field_types, is_scalar, parse_value
 from .._machine.identities import DEFAULT_SYSTEM_ASSIGNED, UserAssigned
 from .._machine.machine import Machine
@@ -33,6 +33,8 @@ def emulator_arguments(args: argparse.Namespace) -> dict[str, Any]:
         if args.no_load_balancer:
             attributes["load_balancer"] = None
         given["machine"] = Machine(**attributes)
+    if given["clock"] is not None:
+        given["clock"] = parse_clock(given["clock"])
     if given["events_clock"] is not None:
         given["events_clock"] = ScaledClock(_parse_factor(given["events_clock"]))
     if given["identities"] is not None or args.no_system_assigned:

@@ -12,6 +12,7 @@ import re
 import sys
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+from .._clock import Clock
 from .._field_types import FieldTypes, field_types, is_scalar
 from .._option import SAME_AS_PARAMETER, Option
 from .._settings import Settings
@@ -107,7 +108,7 @@ def _argument_settings(option: OptionInfo) -> dict[str, Any]:
 
 
 def _is_repeatable(option: OptionInfo) -> bool:
-    return not is_scalar(option.types) and option.name != "events_clock"
+    return not is_scalar(option.types) and Clock not in option.types
 
 
 def _help(option: OptionInfo) -> str:

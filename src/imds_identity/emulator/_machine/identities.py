@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
+
+from .._field_types import validate_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,6 +77,40 @@ class UserAssigned:
 
 
 Identity = SystemAssigned | UserAssigned
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySpec:
+    """A description of an identity, in a file or a request; ValueError if it is not valid."""
+
+    kind: str = "user-assigned"
+    name: str | None = None  # all ids are generated from it, unless they are given
+    client_id: str | None = None
+    object_id: str | None = None
+    resource_id: str | None = None
+
+    def __post_init__(self) -> None:
+        validate_fields(self)
+        self.identity()
+
+    def identity(self) -> Identity:
+        """Return the identity."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        ids = {name: value for name, value in given.items() if value is not None}
+        if self.kind == "system-assigned":
+            if self.name is not None or self.resource_id is not None:
+                raise ValueError("a system-assigned identity cannot have a name or resource_id.")
+            return SystemAssigned(**ids)
+        if self.kind != "user-assigned":
+            raise ValueError(f"kind must be system-assigned or user-assigned, not {self.kind!r}.")
+        if self.name is not None:
+            return replace(UserAssigned.named(self.name), **ids)
+        if len(ids) < len(given):
+            missing = ", ".join(name for name in given if name not in ids)
+            raise ValueError(f"a user-assigned identity needs a name or {missing}.")
+        return UserAssigned(**ids)
+
+
 DEFAULT_SYSTEM_ASSIGNED = SystemAssigned()
 DEFAULT_USER_ASSIGNED = UserAssigned.named("emulated-identity")
 DEFAULT_IDENTITIES: tuple[Identity, ...] = (DEFAULT_SYSTEM_ASSIGNED, DEFAULT_USER_ASSIGNED)

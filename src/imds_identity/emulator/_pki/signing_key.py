@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import random
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from .key_store import KeyStore
 
 _LOCK = threading.Lock()
+_EXPONENT = 65537
+_PRIME_BITS = 1024
+_SIEVED = 10_000
 
 
 class SigningKey:
@@ -36,14 +40,14 @@ class SigningKey:
         }
 
 
-def signing_key(store: KeyStore) -> SigningKey:
-    """Return the signing key from a store; ValueError if the file is damaged.
+def signing_key(store: KeyStore, seed: int | None = None) -> SigningKey:
+    """Return the key of a seed, or else from a store; ValueError if the file is damaged.
 
     Emulators without a store share one key per process, because key generation is slow.
     """
-    if store.directory is None:
+    if store.directory is None or seed is not None:
         with _LOCK:
-            return _shared()
+            return _shared(seed)
     key = store.load_or_create_key("token-signing", rsa_key)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise ValueError(  # noqa: TRY004 - the file's content is wrong, not an argument
@@ -53,12 +57,39 @@ def signing_key(store: KeyStore) -> SigningKey:
 
 
 @functools.cache
-def _shared() -> SigningKey:
-    return SigningKey(rsa_key())
+def _shared(seed: int | None) -> SigningKey:
+    return SigningKey(rsa_key() if seed is None else _seeded_rsa_key(seed))
 
 
 def rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return rsa.generate_private_key(public_exponent=_EXPONENT, key_size=2 * _PRIME_BITS)
+
+
+def _seeded_rsa_key(seed: int) -> rsa.RSAPrivateKey:
+    """Return the same key for the same seed, which OpenSSL cannot do."""
+    numbers = random.Random(f"token-signing {seed}")  # noqa: S311 - as secret as the seed
+    p, q = _prime(numbers), _prime(numbers)
+    d = pow(_EXPONENT, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(_EXPONENT, p * q)
+    rest = (rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q))
+    return rsa.RSAPrivateNumbers(p, q, d, *rest, public).private_key()
+
+
+def _prime(numbers: random.Random) -> int:
+    """Return a probable prime with the two highest bits set, one more than no multiple of e."""
+    highest = 3 << (_PRIME_BITS - 2)
+    start = numbers.getrandbits(_PRIME_BITS) | highest | 1
+    small = [n for n in range(3, _SIEVED, 2) if all(n % k for k in range(3, int(n**0.5) + 1, 2))]
+    # The steps that lead to a multiple of a small prime are left out.
+    sieve = bytearray(_SIEVED)
+    for divisor in small:
+        first = -start * pow(2, -1, divisor) % divisor
+        sieve[first::divisor] = b"\1" * len(range(first, _SIEVED, divisor))
+    for step in range(_SIEVED):
+        candidate = start + 2 * step
+        if not sieve[step] and pow(2, candidate - 1, candidate) == 1 and candidate % _EXPONENT != 1:
+            return candidate
+    raise ArithmeticError("no prime")  # less likely than a failure of the hardware
 
 
 def _base64url(data: bytes) -> str:

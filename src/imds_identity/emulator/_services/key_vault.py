@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from .._messages import Response, json_response
 from .._state.tokens import RefusedTokenError, RevokedTokenError
-from .._state.vault import SecretExistsError
+from .._state.vault import MAX_VALUE, SECRET_NAME, SecretExistsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,11 +20,9 @@ if TYPE_CHECKING:
 
 AUDIENCE = "https://vault.azure.net"
 PATH, DELETED_PATH = "/secrets", "/deletedsecrets"
-_NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
 _RECOVERABLE_DAYS = 90
 _RECOVERY = {"recoveryLevel": "Recoverable+Purgeable", "recoverableDays": _RECOVERABLE_DAYS}
 _MAX_PAGE = 25
-_MAX_VALUE = 25 * 1024
 
 
 class _VaultError(Exception):
@@ -138,7 +135,7 @@ class KeyVaultEndpoint:
         return self._bundle(by_id[version])
 
     def _set(self, request: Request, name: str) -> Response:
-        if not _NAME.fullmatch(name):
+        if not SECRET_NAME.fullmatch(name):
             message = f"The request URI contains an invalid name: {name[:127]}"
             raise _VaultError(400, "BadParameter", message)
         value, enabled, details = _content_of(request)
@@ -210,8 +207,8 @@ def _content_of(request: Request) -> tuple[str, bool, dict[str, object]]:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         message = "The request body is not a secret with a value."
         raise _VaultError(400, "BadParameter", message) from None
-    if not isinstance(value, str) or len(value.encode("utf-8", "replace")) > _MAX_VALUE:
-        message = f"The value of a secret must be a string of at most {_MAX_VALUE} bytes."
+    if not isinstance(value, str) or len(value.encode("utf-8", "replace")) > MAX_VALUE:
+        message = f"The value of a secret must be a string of at most {MAX_VALUE} bytes."
         raise _VaultError(400, "BadParameter", message)
     return value, enabled, {**details, **times}
 

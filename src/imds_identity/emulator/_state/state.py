@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .tokens import Principal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .._clock import Clock
+    from .._clock import AdjustableClock
     from .._machine.identities import Identity
     from .._machine.machine import Machine
     from .._pki.key_store import KeyStore
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from .vault import Secrets
 
 
+class RunningSettings(NamedTuple):
+    """Settings that can be changed while the emulator runs; times are in seconds."""
+
+    limits: bool
+    latency: float
+    token_lifetime: int
+
+
 @dataclass
 class EmulatorState:
     """The state that all endpoints of one emulator share.
@@ -33,7 +41,8 @@ class EmulatorState:
     """
 
     profile: str
-    clock: Clock
+    clock: AdjustableClock
+    events_clock: AdjustableClock  # of scheduled events; moved together with the other one
     machine: Machine
     resource_id: str  # its form differs between an Arc server and a VM
     identities: tuple[Identity, ...]
@@ -54,7 +63,37 @@ class EmulatorState:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
+        self._first = self.settings()
+        self._first_identities = self.identities
         self._set_first_faults()
+
+    def settings(self) -> RunningSettings:
+        """Return the settings that can be changed while the emulator runs."""
+        return RunningSettings(self.limits.enabled, self.latency, self.tokens.lifetime)
+
+    def apply(self, settings: RunningSettings) -> None:
+        """Change the settings; tokens that were issued before keep their lifetime."""
+        with self.lock:
+            self.limits.enabled = settings.limits
+            self.latency = settings.latency
+            self.tokens.lifetime = settings.token_lifetime
+
+    def set_identities(self, identities: tuple[Identity, ...]) -> None:
+        """Replace the managed identities."""
+        with self.lock:
+            self.identities = identities
+
+    def advance_clock(self, seconds: float) -> None:
+        """Move the time of everything, forward or back."""
+        with self.lock:
+            self.clock.advance(seconds)
+            self.events_clock.advance(seconds)
+
+    def stop_clock(self, *, stopped: bool) -> None:
+        """Stop the time of everything, or let it run again."""
+        with self.lock:
+            self.clock.stop(stopped=stopped)
+            self.events_clock.stop(stopped=stopped)
 
     def principal(self, identity: Identity) -> Principal:
         """Return the subject of an identity's tokens."""
@@ -71,9 +110,14 @@ class EmulatorState:
                 self.events.schedule(spec)
 
     def reset(self) -> None:
-        """Remove all requests and tokens; reset events and faults to the initial ones."""
+        """Remove all requests and tokens; reset everything else to its initial state."""
         with self.lock:
             self.log.clear()
+            self.clock.reset()
+            self.events_clock.reset()
+            self.apply(self._first)
+            self.identities = self._first_identities
+            self.secrets.reset()
             self.tokens.reset()
             self.limits.reset()
             self.faults.reset()

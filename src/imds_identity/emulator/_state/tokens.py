@@ -65,10 +65,13 @@ class Principal:
 class TokenService:
     """Issues tokens, caches them as the real service does, and verifies them."""
 
-    def __init__(self, clock: Clock, lifetime: int, key: Callable[[], SigningKey]) -> None:
+    def __init__(
+        self, clock: Clock, lifetime: int, key: Callable[[], SigningKey], seed: int | None = None
+    ) -> None:
         self.key = key
+        self._seed = seed
         self._clock = clock
-        self._lifetime = lifetime
+        self.lifetime = lifetime
         self._cache: OrderedDict[tuple[str, str], IssuedToken] = OrderedDict()
         self._serial = 0
         self.revoked_up_to = 0  # tokens up to this serial number are revoked
@@ -79,6 +82,8 @@ class TokenService:
         self._cache.clear()
         self.issued.clear()
         self.revoked_up_to = 0
+        if self._seed is not None:
+            self._serial = 0
 
     def revoke(self) -> None:
         """Revoke all tokens issued so far; the cache still returns them, as the real one does."""
@@ -101,20 +106,21 @@ class TokenService:
 
     def token_expiring_in(self, principal: Principal, resource: str, seconds: float) -> IssuedToken:
         """Issue a token, without caching it, that expires in ``seconds`` as if it were old."""
-        issued = int(self._clock.time() + seconds) - self._lifetime
+        issued = int(self._clock.time() + seconds) - self.lifetime
         return self._issue(principal, resource, issued)
 
     def _issue(self, principal: Principal, resource: str, issued: int) -> IssuedToken:
         self._serial += 1
-        expires = issued + self._lifetime
+        expires = issued + self.lifetime
         claims = _claims(principal, resource, issued - _BACKDATED_SECONDS, expires)
-        claims["uti"] = f"{self._serial:x}.{secrets.token_urlsafe(12)}"
+        unique = secrets.token_urlsafe(12) if self._seed is None else f"seed{self._seed}"
+        claims["uti"] = f"{self._serial:x}.{unique}"
         key = self.key()
         value = jwt.encode(
             claims, key.private, algorithm="RS256", headers={"kid": key.id, "x5t": key.id}
         )
         token = IssuedToken(
-            value, resource, principal.client_id, issued, expires, self._lifetime, self._serial
+            value, resource, principal.client_id, issued, expires, self.lifetime, self._serial
         )
         self.issued.append(token)
         return token

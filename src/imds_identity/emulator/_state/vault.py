@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .._clock import Clock
+
+SECRET_NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
+MAX_VALUE = 25 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,17 @@ class Secrets(MutableMapping[str, str]):
 
     def __init__(self, clock: Clock, values: Mapping[str, str]) -> None:
         self._clock = clock
-        self._count = 0
+        self._first = dict(values)
         self._versions: dict[str, list[SecretVersion]] = {}
         self.deleted: dict[str, DeletedSecret] = {}  # by name in lower case
-        self.update(values)
+        self.reset()
+
+    def reset(self) -> None:
+        """Remove all secrets, and set the initial ones again."""
+        self._count = 0
+        self._versions.clear()
+        self.deleted.clear()
+        self.update(self._first)
 
     def __getitem__(self, name: str) -> str:
         return self.versions(name)[-1].value
