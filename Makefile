@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 test-all:
 	./tests/test_all.sh
 
-# PLOT=1 updates the picture, figures and table of README, and the breakdown in docs/performance.md.
+# PLOT=1 updates the table of README, and the picture and the breakdown of docs/performance.md.
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/run.py $(if $(PLOT),--plot docs/images --table README.md)
 	$(BIN)/python tests/benchmarks/time_breakdown.py $(if $(PLOT),docs/performance.md)

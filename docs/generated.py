@@ -27,6 +27,7 @@ _LANGUAGES = {
     ".service": "ini",
     ".socket": "ini",
 }
+_BOOSTED = {"troubleshooting.md": 4}  # so that pasted error messages lead there
 _OUTSIDE = re.compile(r"\]\((?:\.\./)+(examples(?:/[^)#\s]*)?|CHANGELOG\.md)\)")
 
 
@@ -45,8 +46,13 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Replace links to files outside docs/ by links to their pages; MkDocs calls this."""
+    """Replace links to files outside docs/ by links to their pages; MkDocs calls this.
+
+    It also sets the weight of pages in the search.
+    """
     directory = posixpath.dirname(page.file.src_uri)
+    if page.file.src_uri in _BOOSTED:
+        page.meta["search"] = {"boost": _BOOSTED[page.file.src_uri]}
 
     def replaced(link: re.Match[str]) -> str:
         target = link[1]

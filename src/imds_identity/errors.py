@@ -46,6 +46,8 @@ class ManagedIdentityError(ErrorDetails, ClientAuthenticationError):
             do about it.
         reason_code: the cause, for programs: a short constant such as ``unreachable``,
             ``identity-not-found``, or ``throttled``. Messages may change; these values do not.
+        help_url: the section about this cause in the documentation: other texts of the error, the
+            fix, and the doctor's check.
         status_code: the HTTP status of the last response, or None if there was no response.
         attempts: the number of requests that were sent.
         seconds: the duration of all attempts.

@@ -157,9 +157,10 @@ def test_service_cannot_inject_headers(imds_emulator: Emulator, run_cli: Any) ->
 
 
 def test_no_example_has_a_token_on_a_command_line() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert re.search(r"--output header \|\s+curl -H @-", readme)
-    assert "$(imds-identity token" not in readme
+    root = Path(__file__).parents[2]
+    pages = "".join(path.read_text() for path in [root / "README.md", *root.glob("docs/**/*.md")])
+    assert re.search(r"--output header \|\s+curl -s -H @-", pages)
+    assert "$(imds-identity token" not in pages
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")

@@ -43,21 +43,18 @@ def test_code_blocks_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
     run_page(page, tmp_path)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/how-to/migrate.md"])
 def test_replacement_of_default_azure_credential_requests_the_same_identity(
-    page: str, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [replacement] = [
-        re.sub(r"(?m)^[+ ]|^-.*\n", "", block.text) if block.language == "diff" else block.text
-        for block in blocks(page, "diff", "python")
+        block.text
+        for block in blocks("docs/how-to/migrate.md", "python")
         if "DefaultAzureCredential" in block.text
     ]
     for client_id in ("", DEFAULT_USER_ASSIGNED.client_id):
         monkeypatch.setenv("AZURE_CLIENT_ID", client_id)
-        monkeypatch.setattr("builtins.print", lambda *_: None)
         exec(replacement, {})
         assert imds_emulator.requests[-1].query.get("client_id", "") == client_id
-    assert "EnvironmentCredential" in (ROOT / page).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -84,13 +81,13 @@ def test_commands_that_are_not_run_have_valid_options(page: str) -> None:
 def test_token_for_curl_is_not_visible_in_command_lines_or_environments(
     tmp_path: Path,
 ) -> None:
-    text = "".join(block.text for block in blocks("README.md", "sh"))
+    text = "".join(block.text for block in blocks("docs/how-to/management-plane.md", "sh"))
     commands = re.findall(r"imds-identity token .*\|\s+curl .*", text)
     seen: list[tuple[bool, bool]] = []
 
     def inspect_processes(token: str) -> None:
         visible = list(_command_lines_and_environments())
-        curl_runs = any(text.startswith(b"curl\0-H\0@-\0") for text in visible)
+        curl_runs = any(text.startswith(b"curl\0-s\0-H\0@-\0") for text in visible)
         seen.append((curl_runs, any(token.encode() in text for text in visible)))
 
     with FakeAzure(tmp_path) as azure:

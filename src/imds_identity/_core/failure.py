@@ -22,6 +22,7 @@ _SECRETS = (
     r"|[^\s:/\"'{},]+:(?!//)[^\s\"'{},]+(?=@)"  # the same without a scheme
 )
 _MAX_QUOTE = 500
+_HELP = "https://imds-identity.readthedocs.io/troubleshooting/"
 
 
 class Reason(enum.Enum):
@@ -195,6 +196,11 @@ class ErrorDetails(Exception):
         self.attempts = attempts
         self.seconds = seconds
         self.retry_after = retry_after
+
+    @property
+    def help_url(self) -> str:
+        """The section about this cause in the documentation."""
+        return f"{_HELP}#{self.reason_code}" if self.reason_code else _HELP
 
     def _facts(self) -> dict[str, Any]:
         """Return the keyword arguments that created this exception."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .checks import CATALOG, CODES_LINK, VAULT_LINK
 from .codes import CODES
 
-_PAGE = "https://imds-identity.readthedocs.io/doctor/"
+_SITE = "https://imds-identity.readthedocs.io"
 # By the first four characters of a check's ID.
 _CATEGORIES = {
     "II00": "settings", "II01": "host", "II02": "network", "II03": "Azure Arc agent",
@@ -21,7 +21,7 @@ def category_of(number: str) -> str:
 
 def page_of(number: str) -> str:
     """Return the link to the check with the ID ``number`` in this package's documentation."""
-    return f"{_PAGE}#{number.lower()}"
+    return f"{_SITE}/doctor/#{number.lower()}"
 
 
 def list_checks() -> list[str]:
@@ -50,7 +50,10 @@ def explain_check(name: str) -> str:
     if number in CODES:
         code = CODES[number]
         link = VAULT_LINK if number.startswith("AKV") else CODES_LINK
-        return f"{number}\n\nCause     {code.meaning}.\nRemedy    {code.remedy}\nSee       {link}"
+        return (
+            f"{number}\n\nCause     {code.meaning}.\nRemedy    {code.remedy}\nSee       {link}\n"
+            f"          {_SITE}/troubleshooting/#{number.lower()}"
+        )
     raise ValueError(
         f"unknown check or code {name!r}: the checks are II001 to {max(CATALOG)}, the codes "
         f"{', '.join(CODES)}"
