@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from .._core.failure import sanitize
 from .._http.messages import CONNECT_SECONDS, REQUEST_SECONDS
@@ -135,7 +135,7 @@ class ParsedKeywords(NamedTuple):
         retry_options: those for retries and timeouts.
     """
 
-    values: dict[str, Any]
+    values: dict[str, object]
     retry_options: RetryOptions
 
     @property

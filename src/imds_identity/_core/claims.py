@@ -17,7 +17,7 @@ from .freshness import State, decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeGuard
+    from typing import TypeGuard
 
     from .failure import Failure
     from .token import Token
@@ -101,7 +101,7 @@ def _issued(token: str) -> int | None:
     return _timestamp(payload.get("nbf", payload.get("iat")))
 
 
-def _nested(value: Any, *names: str) -> Any:
+def _nested(value: object, *names: str) -> object:
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
@@ -114,12 +114,12 @@ def _timestamp(value: object) -> int | None:
     return int(value) if is_number else None  # type: ignore[call-overload]
 
 
-def claims_in(token: str) -> dict[str, Any]:
+def claims_in(token: str) -> dict[str, object]:
     """Return the claims of a JWT without verification; empty if ``token`` is not a JWT."""
     return _object(_payload(token))
 
 
-def _object(document: str | bytes) -> dict[str, Any]:
+def _object(document: str | bytes) -> dict[str, object]:
     try:
         value = json.loads(document)
     except (ValueError, RecursionError):

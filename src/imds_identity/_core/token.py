@@ -58,7 +58,7 @@ class Token:
         self.expires_at = expires_at
         self.failed_refreshes = failed_refreshes
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Return all attributes by name, including the token."""
         return {name: getattr(self, name) for name in self.__slots__}
 

@@ -187,12 +187,12 @@ class BoundedAdapter(HTTPAdapter):
         super().__init__()
 
     def init_poolmanager(
-        self, connections: int, maxsize: int, block: bool = False, **kwargs: Any
+        self, connections: int, maxsize: int, block: bool = False, **kwargs: object
     ) -> None:
         """Create the pools as `HTTPAdapter` does, with the TLS options of this adapter."""
         super().init_poolmanager(connections, maxsize, block, **kwargs, **self._tls_options())
 
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+    def proxy_manager_for(self, proxy: str, **kwargs: object) -> Any:
         """Return the pools for a proxy as `HTTPAdapter` does, with the same TLS options."""
         return super().proxy_manager_for(proxy, **kwargs, **self._tls_options())
 
@@ -232,7 +232,7 @@ class BoundedAdapter(HTTPAdapter):
             pool.assert_fingerprint = self._certificate
         return pool
 
-    def _tls_options(self) -> dict[str, Any]:
+    def _tls_options(self) -> dict[str, object]:
         """Return a context of the current class, if urllib3 has imported another one.
 
         After gevent or eventlet has replaced the class, the original one recurses without end.

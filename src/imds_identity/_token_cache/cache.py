@@ -103,7 +103,7 @@ class TokenCache:
             self._locked(entry.adopt, token, challenge, generation)
 
     def publish(
-        self, entry: CacheEntry, token: Token, convert: Callable[[Token], tuple[Any, Any]]
+        self, entry: CacheEntry, token: Token, convert: Callable[[Token], tuple[object, object]]
     ) -> tuple[Any, Any]:
         """Return ``token`` in both public types; if it is the current token, cache them."""
         if entry.published is token:

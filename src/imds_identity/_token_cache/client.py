@@ -20,7 +20,6 @@ from .token_exchange import TokenExchange, preload
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from typing import Any
 
     from .._core.identity import Identity
     from .._core.key import Key
@@ -152,7 +151,7 @@ class TokenClient:
         entry: CacheEntry,
         claims: str | None,
         open_sender: OpenSender | None,
-        **options: Any,
+        **options: object,
     ) -> Generator[Flight, None, Token]:
         """Like `token`, but the caller waits for each flight, as for `TokenCache.flights`.
 

@@ -47,7 +47,7 @@ class Policies:
         options: keywords of azure-core's policies and transports.
     """
 
-    def __init__(self, hooks: Mapping[str, object], options: Mapping[str, Any]) -> None:
+    def __init__(self, hooks: Mapping[str, object], options: Mapping[str, object]) -> None:
         wanted = (
             _as_list(options["policies"])
             if "policies" in options
@@ -57,8 +57,8 @@ class Policies:
         self.transport_options = {
             name: options[name] for name in _TRANSPORT_KEYWORDS if name in options
         }
-        self._sync_pipeline: Any = None
-        self._awaited_pipeline: Any = None
+        self._sync_pipeline: object = None
+        self._awaited_pipeline: object = None
 
     @property
     def need_loop(self) -> bool:
@@ -84,15 +84,15 @@ class Policies:
                 )
 
     def run(
-        self, request: HttpRequest, transport: AnyTransport, body: ResponseBody, **options: Any
-    ) -> Any:
+        self, request: HttpRequest, transport: AnyTransport, body: ResponseBody, **options: object
+    ) -> object:
         """Return the response to ``request``; its body is in ``body``."""
         option = {_SEND_OPTION: (transport, body)}
         return self._pipeline().run(request, **options, **option).http_response
 
     async def run_async(
-        self, request: HttpRequest, transport: AnyTransport, body: ResponseBody, **options: Any
-    ) -> Any:
+        self, request: HttpRequest, transport: AnyTransport, body: ResponseBody, **options: object
+    ) -> object:
         """Like `run`, for an async transport."""
         option = {_SEND_OPTION: (transport, body)}
         return (await self._async_pipeline().run(request, **options, **option)).http_response
@@ -126,7 +126,7 @@ class _Transport:
 class _AsyncTransport:
     """The same for async transports."""
 
-    async def send(self, request: Any, **options: Any) -> Any:
+    async def send(self, request: object, **options: Any) -> Any:
         transport, body = options.pop(_SEND_OPTION)
         body.restart()
         response = await transport.send(request, **options)

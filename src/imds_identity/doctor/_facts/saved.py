@@ -101,7 +101,7 @@ def _source(facts: Facts) -> TokenSource:
     return create_source(spec, facts.environment, is_forced=facts.explanation.forced)
 
 
-def _encode(value: object) -> Any:
+def _encode(value: object) -> object:
     if isinstance(value, Failure):
         return failure_to_dict(value)
     if isinstance(value, Environment):
@@ -132,7 +132,7 @@ def _without_secrets(environment: Environment) -> dict[str, str]:
     return values
 
 
-def _decode(hint: Any, value: Any) -> Any:
+def _decode(hint: object, value: object) -> Any:
     """Return the value of the type ``hint``; raise ValueError if it has another type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -158,7 +158,7 @@ def _decode_float(value: Any) -> float:
     return float(value)
 
 
-_DECODERS: dict[Any, Callable[[Any], Any]] = {
+_DECODERS: dict[Any, Callable[[Any], object]] = {
     Failure: failure_from_dict, Environment: _decode_environment, float: _decode_float,
     object: lambda value: value,
 }  # fmt: skip

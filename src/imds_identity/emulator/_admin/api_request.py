@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .._field_types import UnknownNameError, build, field_types
 from .._messages import json_response
@@ -71,7 +71,7 @@ def build_from_json(cls: Callable[..., _T], request: Request) -> _T:
         raise ApiError(400, str(error), "invalid", field) from None
 
 
-def _json_body(request: Request) -> dict[str, Any]:
+def _json_body(request: Request) -> dict[str, object]:
     # A form on another site cannot send this type; a script needs a preflight request, which fails.
     if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
         raise ApiError(415, "The body must be application/json.")

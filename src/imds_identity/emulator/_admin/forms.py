@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
 from .._field_types import UnknownNameError, describe_types, field_types, parse_value
@@ -32,7 +32,7 @@ def build_from_form(cls: Callable[..., _T], fields: Mapping[str, str]) -> _T:
     """Build a dataclass from the fields of a form; FormError if they are not valid."""
     types = field_types(cls)
     errors: dict[str, str] = {}
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, text in fields.items():
         if name not in types:
             raise FormError({"": str(UnknownNameError(name, types))})

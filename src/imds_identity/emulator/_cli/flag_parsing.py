@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .._machine.identities import Identity
 
 
-def emulator_arguments(args: argparse.Namespace) -> dict[str, Any]:
+def emulator_arguments(args: argparse.Namespace) -> dict[str, object]:
     """Return `Emulator`'s arguments for the flags that were given; ValueError if one is invalid."""
     given = {option.name: getattr(args, option.name, None) for option in all_options()}
     if given["faults"] is not None:

@@ -228,7 +228,7 @@ class TokenExchangeEndpoint:
                 raise _EntraError("invalid_client", number, text)
         self._check_time(claims)
 
-    def _claims(self, assertion: str) -> Mapping[str, Any]:
+    def _claims(self, assertion: str) -> Mapping[str, object]:
         options: Any = dict.fromkeys(
             ("verify_aud", "verify_exp", "verify_iat", "verify_nbf", "verify_sub", "verify_jti"),
             False,
