@@ -85,6 +85,20 @@ def test_harmless_text_is_not_redacted(harmless: str) -> None:
     assert sanitize(harmless) == harmless
 
 
+@given(st.text("ab:/@ \"'{,", max_size=40), st.text("ab:/@", min_size=1, max_size=20))
+def test_login_of_a_url_is_redacted_in_any_text(before: str, login: str) -> None:
+    assert f"{login}@host" not in sanitize(f"{before}://{login}@host")
+
+
+@pytest.mark.parametrize(
+    "word", ["a", "a:", "a.", "://a:", "a@", "a:b@", "=", "access_token", "eyJ"]
+)
+def test_long_words_take_linear_time(word: str) -> None:
+    """With a pattern that tries each start again, this takes minutes."""
+    assert sanitize(word * 100_000, 50_000)
+    assert sanitize(word * 10_000 + "@", 50_000)
+
+
 def test_known_secret_is_redacted_everywhere() -> None:
     failure = Refused("not abcdefgh-12345678 !", "Mend ABCDEFGH.")
     failure.redact(Secret("abcdefgh-12345678"))

@@ -18,9 +18,11 @@ _SECRETS = (
     r"eyJ[\w-]{8,}(?:\.[\w-]*)*"  # anything that starts like a JWT
     r"|(?i:basic|bearer)\s+[^\s\"',]{8,}"
     r"|(?<=access_token)[\"']?\s*[:=]\s*[\"']?[^\s\"',}]+"
-    r"|(?<=://)\S+(?=@)"  # user and password of a URL, with any characters
-    r"|[^\s:/\"'{},]+:(?!//)[^\s\"'{},]+(?=@)"  # the same without a scheme
 )
+# Tried only where a word begins, so that long words do not take quadratic time.
+_LOGIN_IN_URL = r"(?<!\S)(?=\S*@)((?:(?!://)\S)*://)\S+(?=@)"  # with any characters
+_WORD_BEFORE_AT = r"(?<![^\s\"'{},])[^\s\"'{},]+(?=@)"
+_LOGIN = r"(?<![^:/])[^:/]+:(?!//).+"
 _MAX_QUOTE = 500
 _HELP = "https://imds-identity.readthedocs.io/troubleshooting/"
 
@@ -319,5 +321,10 @@ def sanitize(text: str, max_length: int = _MAX_QUOTE) -> str:
     visible = text[: 4 * max_length]
     if not visible.isprintable():
         visible = "".join(c if c.isprintable() else " " for c in visible)
-    clean = " ".join(re.sub(_SECRETS, "<hidden>", visible).split())
+    hidden = re.sub(_SECRETS, "<hidden>", visible)
+    if "@" in hidden:
+        hidden = re.sub(_LOGIN_IN_URL, r"\1<hidden>", hidden)
+        login = re.compile(_LOGIN)
+        hidden = re.sub(_WORD_BEFORE_AT, lambda word: login.sub("<hidden>", word[0]), hidden)
+    clean = " ".join(hidden.split())
     return clean if len(clean) <= max_length else clean[:max_length] + "…"
