@@ -86,6 +86,31 @@ def test_canceled_tasks_do_not_make_room_for_more_threads() -> None:
     assert sorted(made) == list(range(MOST))
 
 
+@pytest.mark.parametrize("name", ["timeout", "seconds"])
+def test_timeout_limits_the_wait_for_a_thread(name: str) -> None:
+    release, given = threading.Event(), list[float]()
+
+    def block() -> None:
+        release.wait(10)
+
+    def record(**keywords: float) -> None:
+        given.append(keywords[name])
+
+    async def main() -> None:
+        tasks = [asyncio.ensure_future(aio._in_thread(block)) for _ in range(MOST)]
+        await asyncio.sleep(0)
+        with pytest.raises(MetadataError, match=r"no request was sent within 0\.01 s"):
+            await aio._in_thread(record, **{name: 0.01})
+        late = asyncio.ensure_future(aio._in_thread(record, **{name: 9.0}))
+        await asyncio.sleep(0.002)
+        release.set()
+        await asyncio.gather(late, *tasks)
+
+    asyncio.run(main())
+    assert len(given) == 1
+    assert 0 < given[0] < 9
+
+
 def test_lack_of_threads_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_run: object) -> None:
         raise RuntimeError("can't start new thread")

@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import math
 import weakref
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from .._core.failure import Reason, Refused
 from .._http.local_errors import unexpected_failure
 from .._platform.fork import detect_fork, reset_in_child
 from .._platform.threads import running_loop, start_thread
@@ -51,6 +53,8 @@ MOST_THREADS = 32
 """Threads at once, as many as asyncio's default executor has at most."""
 _POLL_SECONDS = 0.05
 """Seconds after which a call that waits for a thread tries again."""
+_TIMEOUTS = ("timeout", "seconds")
+"""The keywords that limit a call, including its wait for a thread."""
 _running: set[object] = set()
 """One object for each thread."""
 reset_in_child(_running.clear)
@@ -163,11 +167,11 @@ class MetadataClient:
 
     async def detect(self, seconds: float | None = None) -> bool:
         """Return whether this is an Azure VM."""
-        return await _in_thread(self._client.detect, seconds)
+        return await _in_thread(self._client.detect, seconds=seconds)
 
     async def require(self, seconds: float = 120.0) -> Instance:
         """Wait for a service that starts slowly, and return the instance document."""
-        return await _in_thread(self._client.require, seconds)
+        return await _in_thread(self._client.require, seconds=seconds)
 
 
 class Watcher:
@@ -247,11 +251,10 @@ async def _in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
         MetadataError: if no thread can be started.
     """
     loop = running_loop("imds_identity.metadata.MetadataClient().instance")
-    run = functools.partial(contextvars.copy_context().run, call, *args, **kwargs)
     detect_fork()
-    # An event or a semaphore would belong to one loop, and a thread may outlive its loop.
-    while len(_running) >= MOST_THREADS:  # noqa: ASYNC110
-        await asyncio.sleep(_POLL_SECONDS)
+    keywords: Any = dict(kwargs)
+    await _wait_for_thread(loop, keywords)
+    run = functools.partial(contextvars.copy_context().run, call, *args, **keywords)
     future: asyncio.Future[T] = loop.create_future()
 
     def work() -> None:
@@ -273,3 +276,25 @@ async def _in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
     else:
         return await future
     raise error_from(reason)
+
+
+async def _wait_for_thread(loop: asyncio.AbstractEventLoop, keywords: dict[str, Any]) -> None:
+    """Wait until fewer than `MOST_THREADS` run, and subtract the wait from the call's timeout."""
+    name = next((each for each in _TIMEOUTS if keywords.get(each)), "")
+    timeout = keywords.get(name, math.inf)
+    deadline = loop.time() + timeout
+    # An event or a semaphore would belong to one loop, and a thread may outlive its loop.
+    while len(_running) >= MOST_THREADS:
+        await asyncio.sleep(_POLL_SECONDS)
+        left = deadline - loop.time()
+        if left <= 0:
+            raise error_from(
+                Refused(
+                    f"no request was sent within {timeout:g} s, because {MOST_THREADS} metadata "
+                    "requests of this process wait for their responses",
+                    "Send fewer requests at once, or allow more time.",
+                    reason=Reason.LOCAL_RESOURCES,
+                )
+            )
+        if name:
+            keywords[name] = left
