@@ -23,11 +23,12 @@ from attested_support import (
 )
 from imds_identity._http import transport
 from imds_identity.metadata import verify_attested_document
-from imds_identity.metadata._attestation import issuers
+from imds_identity.metadata._attestation import issuers, revocation
 from imds_identity.metadata._attestation.chain import TrustMaterial, check_chain
 from imds_identity.metadata.errors import MissingIntermediateError, UntrustedSignerError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from imds_identity._http.messages import Request, Response
@@ -362,3 +363,12 @@ def test_a_slow_name_server_times_out(
     with pytest.raises(issuers.DownloadFailed, match="not resolved within"):
         issuers.public_address("www.microsoft.com")
     never.set()
+
+
+@pytest.mark.parametrize("cache_of", [issuers.issuer_cache, revocation.revocation_cache])
+def test_caches_are_kept_for_a_few_proxies_only(cache_of: Callable[[str], object]) -> None:
+    first = cache_of("http://user:0@proxy:1")
+    assert cache_of("http://user:0@proxy:1") is first
+    for number in range(20):
+        cache_of(f"http://user:{number + 1}@proxy:1")
+    assert all(len(module._caches) <= issuers.MAX_PROXIES for module in (issuers, revocation))

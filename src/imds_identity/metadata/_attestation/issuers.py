@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..._http.messages import Request
     from ..._platform.clock import Clock
 
+C = TypeVar("C")
 T = TypeVar("T")
 Download: TypeAlias = "Callable[[str], bytes]"  # from a URL to its content, or DownloadFailed
 
@@ -33,6 +34,7 @@ MAX_DOWNLOADS = 4
 MAX_BYTES = 16 * 1024
 _RECENT_SECONDS = 300.0
 _MAX_CACHED = 64
+MAX_PROXIES = 4
 _RESOLVE_SECONDS = 5.0
 _WIRE_SERVER = "168.63.129.16"  # a public address, of the host of every Azure VM
 _NAT64 = bytes.fromhex("0064ff9b0000000000000000")
@@ -233,7 +235,15 @@ def _is_public(text: str) -> bool:
 
 def issuer_cache(proxy: str | None) -> IssuerCache:
     """Return the cache of this process for downloads through ``proxy``."""
-    return _caches.setdefault(proxy, IssuerCache(partial(download, proxy=proxy)))
+    return cache_for(proxy, _caches, lambda: IssuerCache(partial(download, proxy=proxy)))
+
+
+def cache_for(proxy: str | None, caches: dict[str | None, C], create: Callable[[], C]) -> C:
+    """Return the cache for ``proxy``; few are kept, because a URL may contain a new password."""
+    if proxy not in caches:
+        for oldest in list(caches)[: 1 - MAX_PROXIES]:
+            caches.pop(oldest, None)
+    return caches.setdefault(proxy, create())
 
 
 _caches: dict[str | None, IssuerCache] = {}

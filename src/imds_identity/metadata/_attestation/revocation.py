@@ -18,7 +18,7 @@ from ..._core.failure import sanitize
 from ..._platform.clock import SYSTEM_CLOCK
 from ..errors import CertificateRevokedError, RevocationUnknownError
 from .chain import SKEW
-from .issuers import DownloadFailed, download, is_allowed_url
+from .issuers import DownloadFailed, cache_for, download, is_allowed_url
 from .trust import CERTIFICATE_ERRORS
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _covers(
 def revocation_cache(proxy: str | None) -> RevocationCache:
     """Return the cache of this process for downloads through ``proxy``."""
     get = partial(download, max_bytes=MAX_BYTES, proxy=proxy)
-    return _caches.setdefault(proxy, RevocationCache(get))
+    return cache_for(proxy, _caches, lambda: RevocationCache(get))
 
 
 _caches: dict[str | None, RevocationCache] = {}
