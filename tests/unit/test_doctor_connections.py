@@ -280,6 +280,11 @@ def test_proxy_is_shown_without_its_password(value: str, server: str) -> None:
     assert (proxy.variable, proxy.server) == ("HTTPS_PROXY", server)
 
 
+@pytest.mark.parametrize("endpoint", ["", "169.254.169.254", "ftp://169.254.169.254"])
+def test_endpoint_without_a_usable_scheme_has_no_proxy(endpoint: str) -> None:
+    assert proxy_for(Environment({"HTTP_PROXY": "http://p:1"}), endpoint) is None
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="names have no case on Windows")
 def test_no_proxy_in_lower_case_wins() -> None:
     variables = {"http_proxy": "http://p:1", "NO_PROXY": IMDS, "no_proxy": "other"}

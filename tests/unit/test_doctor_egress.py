@@ -31,6 +31,8 @@ ENTRA = "login.microsoftonline.com"
         ({}, (ENTRA, "management.azure.com")),
         ({"AZURE_AUTHORITY_HOST": "https://login.chinacloudapi.cn/"},
          ("login.chinacloudapi.cn", "management.chinacloudapi.cn")),
+        ({"AZURE_AUTHORITY_HOST": "Login.Chinacloudapi.cn"},
+         ("login.chinacloudapi.cn", "management.chinacloudapi.cn")),
         (ARC, (ENTRA, "management.azure.com", "gbl.his.arc.azure.com",
                "agentserviceapi.guestconfiguration.azure.com")),
         ({**ARC, "AZURE_AUTHORITY_HOST": "https://login.microsoftonline.us"},

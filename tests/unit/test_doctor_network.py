@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import sys
 
@@ -48,6 +49,18 @@ def test_rule_with_an_address_instead_of_a_network_is_found(
     monkeypatch.setattr(policy_rules, "parse_rules", lambda _: [rule])
     assert policy_rules.rejecting_rule(IMDS, Rejection.BLACKHOLE) == rule
     assert policy_rules.rejecting_rule("10.0.0.1", Rejection.BLACKHOLE) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no netlink")
+def test_rules_are_read_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel sends a long list in parts of some kilobytes, and does not say how many."""
+    kernel, netlink = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    done = struct.pack("=IHHII", 20, 3, 2, 1, 0) + bytes(4)
+    for part in (rule_message(1, 0) * 2, rule_message(8, 0), done):
+        kernel.send(part)
+    monkeypatch.setattr(socket, "socket", lambda *_: netlink)
+    with kernel:
+        assert policy_rules.rejecting_rule(IMDS, Rejection.PROHIBIT) is not None
 
 
 @given(st.binary(max_size=200))

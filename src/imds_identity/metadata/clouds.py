@@ -98,6 +98,12 @@ STACK_HUB = "AzureStack"
 _BY_NAME = {cloud.name.upper(): cloud for cloud in (*CLOUDS, GERMANY)}
 
 
+def cloud_of_authority(url: str) -> Cloud | None:
+    """Return the cloud whose authority is at ``url``, with or without a scheme; None for others."""
+    host = url.rpartition("//")[2].rstrip("/").lower()
+    return next((cloud for cloud in CLOUDS if cloud.authority == f"https://{host}"), None)
+
+
 def is_stack_hub(environment: str | None) -> bool:
     """Return whether an ``azEnvironment`` is Azure Stack Hub, whose operator chooses endpoints."""
     return environment is not None and environment.upper() == STACK_HUB.upper()

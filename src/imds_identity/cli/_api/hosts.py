@@ -12,7 +12,7 @@ from ..._core.source import ARC
 from ..._platform.environment import variable_value
 from ..._sources.registry import detect
 from ...metadata._services import Service, service_at
-from ...metadata.clouds import CLOUDS, PUBLIC, Cloud, cloud_named, is_dns_name
+from ...metadata.clouds import PUBLIC, Cloud, cloud_named, cloud_of_authority, is_dns_name
 
 if TYPE_CHECKING:
     import argparse
@@ -80,8 +80,7 @@ def origin_url(url: str) -> str:
 
 def _machine_cloud(source: str | None) -> Cloud:
     """Return this machine's cloud, or else the public cloud."""
-    authority = variable_value("AZURE_AUTHORITY_HOST").rstrip("/")
-    if cloud := next((each for each in CLOUDS if each.authority == authority), None):
+    if cloud := cloud_of_authority(variable_value("AZURE_AUTHORITY_HOST")):
         return cloud
     found = detect(source)
     if not found.is_per_machine:

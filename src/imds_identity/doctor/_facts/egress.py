@@ -13,7 +13,7 @@ from ..._core.source import ARC
 from ..._http.connection import kind_of
 from ..._http.exchange import ErrorKind
 from ..._platform.threads import start_thread
-from ...metadata.clouds import CLOUDS, PUBLIC, US_GOVERNMENT
+from ...metadata.clouds import PUBLIC, US_GOVERNMENT, cloud_of_authority
 from .facts import EgressProbe
 from .network import proxy_for, proxy_headers
 from .tls import ERRORS, connect_tls
@@ -69,9 +69,7 @@ class EgressProbes:
 
 def hosts_for(source: TokenSource, environment: Environment) -> tuple[str, ...]:
     """Return the servers that tokens of this source depend on, in the environment's cloud."""
-    authority = environment["AZURE_AUTHORITY_HOST"].rpartition("//")[2].strip("/")
-    clouds = (cloud for cloud in CLOUDS if urlsplit(cloud.authority).netloc == authority)
-    cloud = next(clouds, PUBLIC)
+    cloud = cloud_of_authority(environment["AZURE_AUTHORITY_HOST"]) or PUBLIC
     names = [urlsplit(url).netloc for url in (cloud.authority, cloud.resource_manager)]
     return (*names, *(_AGENT_HOSTS.get(cloud.name, ()) if source.name == ARC else ()))
 

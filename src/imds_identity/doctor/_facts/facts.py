@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from ..._http.exchange import ErrorKind
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from ..._core.failure import Failure
@@ -198,6 +199,31 @@ class Hosting(NamedTuple):
     kind: HostKind = HostKind.UNKNOWN
     name: str = ""  # of the app, the cloud or the manufacturer
     group: str = ""  # the resource group, if known
+
+
+class DiagnosisOptions(TypedDict, total=False):
+    """The keywords of `diagnose`.
+
+    Attributes:
+        scope: The resource as a scope, such as ``https://vault.azure.net/.default``.
+        client_id: The client ID of a user-assigned identity.
+        object_id: The object ID of a user-assigned identity.
+        resource_id: The resource ID of a user-assigned identity.
+        source: ``imds`` or ``arc``, to skip the detection of the token source.
+        arc_tokens_directory: The directory of the Azure Arc agent's key files, if not the default.
+        cache: The directory of the shared token cache; ``off`` or False for none.
+        network: Also connect to Microsoft Entra ID, Azure Resource Manager and the services of the
+            Azure Arc agent, through the proxy if there is one. No request is sent there.
+    """
+
+    scope: str | None
+    client_id: str | None
+    object_id: str | None
+    resource_id: str | None
+    source: str | None
+    arc_tokens_directory: str | os.PathLike[str] | None
+    cache: bool | str | os.PathLike[str] | None
+    network: bool
 
 
 class Facts(NamedTuple):

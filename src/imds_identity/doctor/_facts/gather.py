@@ -17,7 +17,7 @@ from ..._sources.registry import detect
 from ..._sources.workload_identity import WorkloadSource
 from .agent import gather_agent
 from .egress import EgressProbes, hosts_for
-from .facts import Agent, Facts, ServiceProbe, Tls, WorkloadToken
+from .facts import Agent, DiagnosisOptions, Facts, ServiceProbe, Tls, WorkloadToken
 from .hosting import gather_hosting
 from .network import gather_network
 from .service_probe import host_and_port, probe_service
@@ -26,7 +26,7 @@ from .system import gather_system, read_pod, read_workload_token
 from .tls import gather_tls
 
 if TYPE_CHECKING:
-    import os
+    from typing_extensions import Unpack
 
     from ..._core.identity import Identity
     from ..._sources.host import TokenSource
@@ -34,24 +34,21 @@ if TYPE_CHECKING:
 DEFAULT_RESOURCE = "https://management.azure.com/"
 
 
-def collect_facts(
-    resource: str | None = None,
-    *,
-    scope: str | None = None,
-    client_id: str | None = None,
-    object_id: str | None = None,
-    resource_id: str | None = None,
-    source: str | None = None,
-    arc_tokens_directory: str | os.PathLike[str] | None = None,
-    cache: bool | str | os.PathLike[str] | None = None,
-    network: bool = False,
-) -> Facts:
+def collect_facts(resource: str | None = None, **options: Unpack[DiagnosisOptions]) -> Facts:
     """Return the facts; the parameters are those of `imds_identity.doctor.diagnose`."""
+    if unknown := set(options) - set(DiagnosisOptions.__annotations__):
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+    scope, source = options.get("scope"), options.get("source")
     if resource is not None and scope is not None:
         raise ValueError("pass either resource or scope, not both")
-    identity = parse_identity(client_id=client_id, object_id=object_id, resource_id=resource_id)
+    identity = parse_identity(
+        client_id=options.get("client_id"),
+        object_id=options.get("object_id"),
+        resource_id=options.get("resource_id"),
+    )
     environment = Environment()
-    token_source = detect(source, tokens_directory=arc_tokens_directory, environment=environment)
+    directory = options.get("arc_tokens_directory")
+    token_source = detect(source, tokens_directory=directory, environment=environment)
     resource = resource or scope or DEFAULT_RESOURCE
     system, known_firmware = gather_system(SYSTEM_CLOCK, environment), firmware()
     facts = Facts(
@@ -62,14 +59,14 @@ def collect_facts(
         environment,
         known_firmware,
         is_scope=scope is not None,
-        cache=gather_cache(cache, token_source, environment),
+        cache=gather_cache(options.get("cache"), token_source, environment),
         system=system,
         hosting=gather_hosting(environment, known_firmware, system.platform),
         pod=read_pod(environment["AZURE_FEDERATED_TOKEN_FILE"]),
         has_proxy_agent=proxy_agent.is_visible(),
         has_enforced_rules=proxy_agent.is_enforcing(),
     )
-    hosts = hosts_for(token_source, environment) if network else ()
+    hosts = hosts_for(token_source, environment) if options.get("network") else ()
     probes = EgressProbes(hosts, environment, SYSTEM_CLOCK)
     try:
         token_source.check()
@@ -77,7 +74,7 @@ def collect_facts(
         facts = facts._replace(endpoint_problem=failure.problem)
     else:
         facts = _add_service_facts(facts, token_source, identity, resource_of((resource,)))
-    return facts._replace(egress=probes.results()) if network else facts
+    return facts._replace(egress=probes.results()) if options.get("network") else facts
 
 
 def _add_service_facts(

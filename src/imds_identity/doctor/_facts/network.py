@@ -68,6 +68,8 @@ def proxy_for(environment: Environment, endpoint: str) -> Proxy | None:
     """Return the proxy that clients use for ``endpoint``, if NO_PROXY does not exempt it."""
     parts = urlsplit(endpoint)
     scheme = parts.scheme
+    if scheme not in ("http", "https"):
+        return None
     for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"):
         if environment[name]:
             exempt = environment["no_proxy"] or environment["NO_PROXY"]

@@ -21,7 +21,10 @@ _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _DESTINATION, _PRIORITY = 1, 6
 _ACTIONS = {6: Rejection.BLACKHOLE, 7: Rejection.UNREACHABLE, 8: Rejection.PROHIBIT}
 _SECONDS = 0.5
-_MAX_SIZE = 65536
+_DONE = 3
+_ENDS = (2, _DONE)  # 2: an error
+_PART_SIZE = 65536
+_MAX_SIZE = 1 << 22  # tens of thousands of rules
 
 
 class Rule(NamedTuple):
@@ -41,7 +44,7 @@ def rejecting_rule(address: str, rejection: Rejection) -> Rule | None:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as netlink:
             netlink.settimeout(_SECONDS)
             netlink.send(request + _RULE.pack(socket.AF_INET, *[0] * 8))
-            rules = parse_rules(netlink.recv(_MAX_SIZE))
+            rules = parse_rules(_receive(netlink))
     except (OSError, ValueError, struct.error):
         return None
     target = ipaddress.ip_address(address)
@@ -50,6 +53,26 @@ def rejecting_rule(address: str, rejection: Rejection) -> Rule | None:
         if target in network and rule.action is rejection:
             return rule
     return None
+
+
+def _receive(netlink: socket.socket) -> bytes:
+    """Return all messages of a response: the kernel sends a long one in several parts."""
+    messages = b""
+    while len(messages) < _MAX_SIZE:
+        part = netlink.recv(_PART_SIZE)
+        messages += part
+        if _last_type(part) in _ENDS:
+            break
+    return messages
+
+
+def _last_type(part: bytes) -> int:
+    """Return the type of the last message in ``part``; `_DONE` if it is not a message."""
+    kind = _DONE
+    while len(part) >= _HEADER.size:
+        length, kind, *_ = _HEADER.unpack_from(part)
+        part = part[_aligned(max(length, _HEADER.size)) :]
+    return kind
 
 
 def parse_rules(messages: bytes) -> list[Rule]:
