@@ -52,13 +52,17 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(_HOST_VARIABLES):
             monkeypatch.delenv(name)
     # Tests must not send requests to the real address, which may be a real service in the cloud.
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
     monkeypatch.setenv("IMDS_IDENTITY_CACHE", "off")
+    # The emulator's command keeps its keys there.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
     if sys.platform == "win32":  # the variables of App Service alone mean Container Instances there
         monkeypatch.setenv("IMDS_IDENTITY_ENDPOINT", "app-service")
     imds_identity.clear_cache()

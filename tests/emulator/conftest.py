@@ -12,6 +12,7 @@ from imds_identity.emulator import Emulator, ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -61,6 +62,13 @@ def request_arc_token(request_token: Send) -> Send:
         return request_token(emulator, headers={"Authorization": f"Basic {secret}"}, **query)
 
     return send
+
+
+@pytest.fixture
+def no_default_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command have no directory for its state, like a user without a home directory."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
 
 
 @pytest.fixture

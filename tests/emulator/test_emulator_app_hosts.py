@@ -148,13 +148,15 @@ def test_azure_ml_without_a_system_assigned_identity_has_no_default(start_emulat
     assert request_with_secret(emulator).status_code == 400
 
 
+@pytest.mark.usefixtures("no_default_state")
 def test_variables_are_printed_before_the_start_if_they_are_fixed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     flags = ("--print-env", "--port", "17111")
     assert run_command("--profile", "functions", *flags) != 0
-    assert run_command("--profile", "service-fabric", *flags) != 0
-    assert "thumbprint" in capsys.readouterr().err
+    assert "--identity-header" in capsys.readouterr().err
+    assert run_command("--profile", "service-fabric", "--identity-header", "own", *flags) != 0
+    assert "--state" in capsys.readouterr().err
     assert run_command("--profile", "azure-ml", "--identity-header", "own", *flags) == 0
     assert "export MSI_SECRET=own" in capsys.readouterr().out
     assert run_command("--profile", "cloud-shell", *flags) == 0

@@ -252,6 +252,7 @@ def test_invalid_application_is_rejected(options: dict[str, Any]) -> None:
         Emulator(**options)
 
 
+@pytest.mark.usefixtures("no_default_state")
 def test_command_and_file_have_applications(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.support import run_command
+from emulator.support import free_port, run_command
 from imds_identity.emulator import DEFAULT_SYSTEM_ASSIGNED, Fault, UserAssigned
 from imds_identity.emulator._cli.flag_parsing import build_identities, parse_event, parse_fault
 from imds_identity.emulator._cli.line_writer import LineWriter
@@ -33,12 +32,6 @@ PROGRAM = (
 )
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and shells")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
@@ -61,7 +54,7 @@ def test_print_env_prints_shell_lines_and_exits(capsys: pytest.CaptureFixture[st
     "flags",
     [
         ("--print-env", "--port", "0"),
-        ("--print-env", "--profile", "app-service"),
+        ("--print-env", "--profile", "app-service", "--port", "0"),
         ("--host", "0.0.0.0"),
         ("--token-lifetime", "0"),
     ],

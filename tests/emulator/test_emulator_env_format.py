@@ -8,14 +8,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.support import run_command
+from emulator.support import free_port, run_command
+from imds_identity.emulator._cli.print_env import default_state
 from imds_identity.emulator._profiles.exports import FORMATS, client_variables, format_variables
+from imds_identity.emulator._settings import Profile
 
 if TYPE_CHECKING:
     from emulator.support import Start
@@ -86,22 +89,32 @@ def test_every_format_has_every_variable() -> None:
         assert all(name in text for name in variables)
 
 
-@pytest.mark.parametrize("profile", ["workload-identity", "identity-binding"])
+@pytest.mark.parametrize("profile", get_args(Profile))
 def test_printed_variables_are_those_of_the_emulator(
     capsys: pytest.CaptureFixture[str], start_emulator: Start, tmp_path: Path, profile: str
 ) -> None:
-    emulator = start_emulator(profile, state=tmp_path)
-    port = emulator.endpoint.rpartition(":")[2]
-    flags = ("--print-env", "--env-format", "json", "--profile", profile, "--port", port)
-    assert run_command(*flags, "--state", str(tmp_path), "--no-key-vault") == 0
-    printed = json.loads(capsys.readouterr().out)
+    ports = (free_port(), free_port())
+    flags = ("--profile", profile, "--port", str(ports[0]), "--key-vault-port", str(ports[1]))
+    assert run_command("--print-env", "--env-format", "json", *flags) == 0
+    captured = capsys.readouterr()
+    printed = json.loads(captured.out)
+    assert captured.err == ""
+    ca_file = Path(printed["IMDS_EMULATOR_KEY_VAULT_CA_FILE"])
+    assert "BEGIN CERTIFICATE" in ca_file.read_text()  # also before the start
+    emulator = start_emulator(
+        profile, state=ca_file.parent, port=ports[0], key_vault=True, key_vault_port=ports[1]
+    )
     environment = emulator.environment()
     assert {name: printed[name] for name in environment} == environment
-    assert Path(environment["AZURE_FEDERATED_TOKEN_FILE"]).parent == tmp_path
-    assert run_command(*flags) == 2
-    assert "--state" in capsys.readouterr().err
+    assert printed["IMDS_EMULATOR_KEY_VAULT_URL"] == emulator.key_vault.url
+    assert str(ca_file) == emulator.key_vault.ca_file
+    with requests.Session() as session:
+        session.trust_env = False
+        response = session.get(emulator.key_vault.url, verify=str(ca_file), timeout=10)
+    assert response.status_code == 404
 
 
+@pytest.mark.usefixtures("no_default_state")
 def test_note_explains_why_the_certificate_of_the_vault_is_missing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -113,3 +126,19 @@ def test_note_explains_why_the_certificate_of_the_vault_is_missing(
     captured = capsys.readouterr()
     assert "IMDS_EMULATOR_KEY_VAULT_CA_FILE" in captured.out
     assert captured.err == ""
+    assert run_command("--print-env", "--profile", "workload-identity") == 2
+    assert "--state" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
+def test_default_state_is_private_to_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    directory = default_state(16925)
+    assert directory == tmp_path / ".local" / "state" / "imds-identity" / "emulator-16925"
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert default_state(0) is None
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    assert default_state(16925) is None

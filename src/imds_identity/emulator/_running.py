@@ -17,7 +17,6 @@ from ._pki.certificates import (
     Authority,
     accept_server_name,
     context_of,
-    load_or_create_authority,
     server_context,
     thumbprint,
 )
@@ -149,8 +148,7 @@ class RunningEmulator:
     def _authority(self) -> Authority:
         """Return the authority of all certificates for https."""
         if self._root is None:
-            keys = self._state.keys
-            self._root = load_or_create_authority(keys, VAULT_CA, "imds-identity emulator root")
+            self._root = profiles.authority(self._state.keys)
             self._certificate_file(VAULT_CA, pem_of(self._root.certificate))
         return self._root
 
@@ -169,6 +167,7 @@ class RunningEmulator:
 
     def _assemble(self) -> None:
         settings, state = self._settings, self._state
+        state.identity_header = profiles.identity_header(settings, state.keys)
         listener = self._server_thread.bind(settings.host, settings.port)
         tls = self._certificate() if settings.profile in profiles.WITH_TLS else None
         self.endpoint = settings.url("http" if tls is None else "https", listener.port)
@@ -220,15 +219,10 @@ class RunningEmulator:
         return KeyFiles(resolved, lifetime, self._state.clock, group)
 
     def _certificate(self) -> ssl.SSLContext:
-        authority, settings = self._authority(), self._settings
-        is_binding = settings.profile == "identity-binding"
-        if is_binding:
-            key, certificate = authority.issue_for_name(profiles.BINDING_NAME)
-        else:
-            key, certificate = authority.issue_for_server(settings.host, settings.allowed_hosts)
+        key, certificate = profiles.certificate(self._settings, self._state.keys, self._authority())
         self._thumbprint = thumbprint(certificate)
         context = context_of(key, certificate, self.directory())
-        if is_binding:
+        if self._settings.profile == "identity-binding":
             accept_server_name(context, profiles.BINDING_NAME)
         return context
 

@@ -193,7 +193,7 @@ class Settings:
         str | os.PathLike[str] | None,
         Option(
             "the directory that keeps keys and certificates across restarts; by default they are "
-            "new at every start",
+            "new at every start, and the command keeps them in a directory of this user per port",
             "DIR",
         ),
     ] = None

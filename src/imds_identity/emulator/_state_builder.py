@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +55,7 @@ def build_state(settings: Settings) -> EmulatorState:
         resource_id=machine.resource_id(_TYPES.get(settings.profile, _VM_TYPE)),
         identities=tuple(settings.identities),
         resources=tuple(settings.resources),
-        identity_header=settings.identity_header or uuid.uuid4().hex,
+        identity_header=settings.identity_header or "",
         versions=supported_versions(newest),
         keys=keys,
         tokens=TokenService(

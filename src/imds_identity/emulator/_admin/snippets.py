@@ -69,7 +69,7 @@ def _curl(state: EmulatorState, endpoint: str, identity: Identity, client_id: st
     if profile == "workload-identity":
         return _workload_curl(identity, '--cacert "$SSL_CERT_FILE"', "$AZURE_AUTHORITY_HOST")
     path, version, selector = TOKEN_PATH, "2018-02-01", "client_id"
-    if has_secret(profile, is_windows=state.machine.os_type == "Windows"):
+    if has_secret(profile, state.machine.os_type):
         path, version, selector, secret_header = _APP_REQUESTS.get(profile, _APP_SERVICE)
         header = f"{secret_header}: {state.identity_header}"
     if profile == "arc":

@@ -88,6 +88,7 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     from .env_flags import flags_from_environment
     from .flag_parsing import emulator_arguments
     from .options import command_defaults
+    from .print_env import default_state
 
     for name, value in flags_from_environment(os.environ).items():
         if getattr(args, name) is None:
@@ -99,7 +100,8 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
         given = load_config(args.config, **given)
     base = _PORT_BASE if args.port_base is None else args.port_base
     ports = {name: base + offset for offset, name in enumerate(_PORTS)}
-    return {**command_defaults(), **ports, **given}
+    arguments: dict[str, Any] = {**command_defaults(), **ports, **given}
+    return {"state": default_state(arguments["port"]), **arguments}
 
 
 def _env_format(form: str | None) -> str:
@@ -119,8 +121,9 @@ def _print_environment(settings: Settings, form: str) -> int:
     _print_lines(format_variables(variables, form))
     if vault is not None and vault[1] is None and sys.stderr is not None:
         sys.stderr.write(
-            "imds-identity emulator: note: the certificate of the Key Vault is new at every start; "
-            "with --state DIR, here and where the emulator is started, its file is printed, too\n"
+            "imds-identity emulator: note: there is no directory for the state of this user's "
+            "emulators, so the certificate of the Key Vault is new at every start; with --state "
+            "DIR, here and where the emulator is started, its file is printed, too\n"
         )
     return 0
 

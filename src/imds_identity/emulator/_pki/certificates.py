@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import ipaddress
 import os
 import ssl
@@ -14,13 +15,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from .key_store import pem_of_key
+from .key_store import KeyStore, pem_of_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from .key_store import KeyStore, PrivateKey
+    from .key_store import PrivateKey
 
 _DAY = dt.timedelta(days=1)
 _AUTHORITY_DAYS = 3650
@@ -81,27 +82,24 @@ class Authority:
     def sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
         return builder.sign(self._key, hashes.SHA256())
 
-    def issue_for_server(
-        self, host: str, names: Iterable[str] = ()
-    ) -> tuple[PrivateKey, x509.Certificate]:
-        """Return a key and a certificate for an address, the loopback addresses and more names."""
-        addresses = {ipaddress.ip_address(text) for text in ("127.0.0.1", "::1", host)}
-        subjects: list[x509.GeneralName] = [x509.DNSName(name) for name in ("localhost", *names)]
-        return self._issue([*subjects, *map(x509.IPAddress, addresses)])
-
-    def issue_for_name(self, name: str) -> tuple[PrivateKey, x509.Certificate]:
-        """Return a key and a certificate for one host name."""
-        return self._issue([x509.DNSName(name)])
-
-    def _issue(self, subjects: list[x509.GeneralName]) -> tuple[PrivateKey, x509.Certificate]:
-        key = new_ec_key()
+    def issue(
+        self, key: PrivateKey, subjects: Iterable[x509.GeneralName], days: int = _SERVER_DAYS
+    ) -> x509.Certificate:
+        """Return the certificate of a server."""
         builder = (
-            self.prepare(common_name("localhost"), key.public_key())
+            self.prepare(common_name("localhost"), key.public_key(), days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
             .add_extension(x509.SubjectAlternativeName(subjects), False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
         )
-        return key, self.sign(builder)
+        return self.sign(builder)
+
+
+def server_names(host: str, names: Iterable[str] = ()) -> list[x509.GeneralName]:
+    """Return the names of a server: its address, the loopback addresses and more names."""
+    addresses = {ipaddress.ip_address(text) for text in ("127.0.0.1", "::1", host)}
+    subjects: list[x509.GeneralName] = [x509.DNSName(name) for name in ("localhost", *names)]
+    return [*subjects, *map(x509.IPAddress, sorted(addresses, key=str))]
 
 
 def common_name(name: str) -> x509.Name:
@@ -129,9 +127,34 @@ def load_or_create_authority(
 ) -> Authority:
     """Load an authority from a store, or create it there; ValueError if its files are damaged."""
     key = store.load_or_create_key(name, make_key)
-    data = store.load_or_create(
-        f"{name}.pem", lambda: pem(Authority(title, parent, today, key).certificate)
+    certificate = _load_or_create(
+        store, name, key, parent, lambda: Authority(title, parent, today, key).certificate
     )
+    return Authority(title, parent, today, key, certificate)
+
+
+def load_or_create_server(
+    store: KeyStore, authority: Authority, subjects: list[x509.GeneralName]
+) -> tuple[PrivateKey, x509.Certificate]:
+    """Load the key and certificate of a server with these names, or create them."""
+    # Nothing renews a stored certificate.
+    days = _SERVER_DAYS if store.directory is None else _AUTHORITY_DAYS
+    name = "server-" + hashlib.sha256(repr(subjects).encode()).hexdigest()[:8]
+    key = store.load_or_create_key(name, new_ec_key)
+    certificate = _load_or_create(
+        store, name, key, authority, lambda: authority.issue(key, subjects, days)
+    )
+    return key, certificate
+
+
+def _load_or_create(
+    store: KeyStore,
+    name: str,
+    key: PrivateKey,
+    parent: Authority | None,
+    create: Callable[[], x509.Certificate],
+) -> x509.Certificate:
+    data = store.load_or_create(f"{name}.pem", lambda: pem(create()))
     where = f"state: {name}.pem in {store.directory}"
     try:
         certificate = x509.load_pem_x509_certificate(data)
@@ -139,7 +162,7 @@ def load_or_create_authority(
         raise ValueError(f"{where} is not a certificate; remove it.") from None
     if not _belongs(certificate, key, parent):
         raise ValueError(f"{where} does not belong to the keys next to it; remove it.")
-    return Authority(title, parent, today, key, certificate)
+    return certificate
 
 
 def _belongs(certificate: x509.Certificate, key: PrivateKey, parent: Authority | None) -> bool:
@@ -155,7 +178,8 @@ def server_context(
     authority: Authority, directory: Path, host: str, names: Iterable[str] = ()
 ) -> ssl.SSLContext:
     """Return a TLS context with a new certificate for a server."""
-    return context_of(*authority.issue_for_server(host, names), directory)
+    identity = load_or_create_server(KeyStore(), authority, server_names(host, names))
+    return context_of(*identity, directory)
 
 
 def context_of(key: PrivateKey, certificate: x509.Certificate, directory: Path) -> ssl.SSLContext:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from typing import TYPE_CHECKING, NamedTuple
+
+from cryptography import x509
 
 from .._machine.identities import SystemAssigned, UserAssigned
 from .._machine.machine import Machine
-from .._pki.key_store import VAULT_CA
+from .._pki.certificates import load_or_create_authority, load_or_create_server, server_names
+from .._pki.key_store import VAULT_CA, KeyStore
 from .._services import (
     app_hosts,
     arc,
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from .._pki.certificates import Authority
+    from .._pki.key_store import PrivateKey
     from .._settings import Profile, Settings
     from .._state.key_files import KeyFiles
     from .._state.state import EmulatorState
@@ -77,14 +83,40 @@ class Address(NamedTuple):
 def address(settings: Settings, secret: str, endpoint: str) -> Address:
     """Return the address of an emulator; the thumbprint is still empty."""
     own = [each for each in settings.identities if isinstance(each, SystemAssigned)]
-    is_windows = settings.machine is not None and settings.machine.os_type == "Windows"
     client_id = own[0].client_id if own else ""
+    is_windows = _os_type(settings) == "Windows"
     return Address(settings.profile, endpoint, secret, client_id, is_windows=is_windows)
 
 
-def has_secret(profile: str, *, is_windows: bool) -> bool:
+def _os_type(settings: Settings) -> str:
+    return (settings.machine or Machine()).os_type
+
+
+def identity_header(settings: Settings, keys: KeyStore) -> str:
+    """Return the secret of an app's environment; by default a random one, which a store keeps."""
+    if settings.identity_header is not None or not has_secret(settings.profile, _os_type(settings)):
+        return settings.identity_header or ""
+    stored = keys.load_or_create("identity-header", uuid.uuid4().hex.encode, 0o600)
+    return stored.decode("ascii", "replace").strip()
+
+
+def authority(keys: KeyStore) -> Authority:
+    """Return the authority of all certificates for https."""
+    return load_or_create_authority(keys, VAULT_CA, "imds-identity emulator root")
+
+
+def certificate(
+    settings: Settings, keys: KeyStore, root: Authority
+) -> tuple[PrivateKey, x509.Certificate]:
+    """Return the key and certificate of a token endpoint with https."""
+    if settings.profile == "identity-binding":
+        return load_or_create_server(KeyStore(), root, [x509.DNSName(BINDING_NAME)])
+    return load_or_create_server(keys, root, server_names(settings.host, settings.allowed_hosts))
+
+
+def has_secret(profile: str, os_type: str) -> bool:
     """Return whether an app sends the secret of its environment; on Linux, ACI has none."""
-    return profile in _APP_ENDPOINTS and (profile != "aci" or is_windows)
+    return profile in _APP_ENDPOINTS and (profile != "aci" or os_type == "Windows")
 
 
 def workload_routes(state: EmulatorState, issuer: str) -> Routes:
