@@ -53,6 +53,7 @@ class Connection:
     fetchone = lambda self: (self.claims["oid"],)
 
 connect = Connection
+paramstyle, version, Cursor = "qmark", "5.2", object  # for SQLAlchemy
 """
 
 # Requests a token from the endpoint that App Service documents, and records its call.

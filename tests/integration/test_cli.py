@@ -158,7 +158,9 @@ def test_service_cannot_inject_headers(imds_emulator: Emulator, run_cli: Any) ->
 
 def test_no_example_has_a_token_on_a_command_line() -> None:
     root = Path(__file__).parents[2]
-    pages = "".join(path.read_text() for path in [root / "README.md", *root.glob("docs/**/*.md")])
+    pages = "".join(
+        path.read_text("utf-8") for path in [root / "README.md", *root.glob("docs/**/*.md")]
+    )
     assert re.search(r"--output header \|\s+curl -s -H @-", pages)
     assert "$(imds-identity token" not in pages
 

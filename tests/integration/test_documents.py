@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import importlib
 import re
 import shlex
 import shutil
+import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +18,7 @@ import pytest
 from fake_azure import FakeAzure
 from imds_identity.cli import build_parser
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED
-from markdown_blocks import ROOT, blocks
+from markdown_blocks import ROOT, Block, blocks
 from page_runner import RUNNERS, run_page
 
 if TYPE_CHECKING:
@@ -66,14 +70,41 @@ def test_every_code_block_has_a_known_language(page: str) -> None:
     assert indented == [], "an indented code block has no language; use a fence"
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_commands_that_are_not_run_have_valid_options(page: str) -> None:
-    for block in blocks(page, "console", "sh"):
-        commands = block.commands if block.language == "console" else block.text
-        commands = commands.replace("\\\n", " ")
-        for line in re.findall(r"(?m)^imds-identity .*", commands if block.skip_reason else ""):
-            arguments = shlex.split(line.partition(" | ")[0], comments=True)[1:]
-            build_parser(arguments).parse_args(arguments)
+NOT_RUN_BLOCKS = [block for page in PAGES for block in blocks(page) if block.skip_reason]
+
+
+def commands_of(block: Block) -> str:
+    return block.commands if block.language == "console" else block.text
+
+
+@pytest.mark.parametrize("block", NOT_RUN_BLOCKS, ids=str)
+def test_block_that_is_not_run_names_the_test_that_checks_it(block: Block) -> None:
+    reason = block.skip_reason or ""
+    paths = re.findall(r"tests/[\w/.]+", reason)  # test_named_paths.py verifies that they exist
+    assert paths or reason.startswith("make interop runs it"), block
+
+
+@pytest.mark.skipif(not shutil.which("sh"), reason="needs sh")
+@pytest.mark.parametrize(
+    "block", [block for block in NOT_RUN_BLOCKS if block.language in ("console", "sh")], ids=str
+)
+def test_commands_that_are_not_run_have_valid_options(block: Block) -> None:
+    commands = commands_of(block)
+    subprocess.run(["sh", "-n"], input=commands, text=True, check=True)
+    for line in re.findall(r"(?m)^imds-identity .*", commands.replace("\\\n", " ")):
+        arguments = shlex.split(line.partition(" | ")[0], comments=True)[1:]
+        build_parser(arguments).parse_args(arguments)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in NOT_RUN_BLOCKS if block.language == "python"], ids=str
+)
+def test_python_that_is_not_run_imports_existing_names(block: Block) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and find_spec(f"{node.module}".partition(".")[0]):
+            with contextlib.suppress(ModuleNotFoundError):  # other extras of the package
+                module = importlib.import_module(f"{node.module}")
+                assert [a.name for a in node.names if not hasattr(module, a.name)] == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")

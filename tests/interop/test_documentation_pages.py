@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,8 +15,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.interop
 
 
-@pytest.mark.parametrize(("page", "package"), [("docs/how-to/openai.md", "openai")])
-def test_code_blocks_of_a_page_run_in_order(page: str, package: str, tmp_path: Path) -> None:
-    if find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: see .interop/clients.log")
-    run_page(page, tmp_path)
+PAGES = {
+    "docs/how-to/management-plane.md": "azure-mgmt-resource-subscriptions",
+    "docs/how-to/openai.md": "openai",
+    "docs/how-to/sql.md": "SQLAlchemy",
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_blocks_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
+    try:
+        version(PAGES[page])
+    except PackageNotFoundError:
+        pytest.skip(f"{PAGES[page]} is not installed: see .interop/clients.log")
+    run_page(page, tmp_path, interop=True)
