@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
+
+from imds_identity.emulator._settings import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +35,78 @@ def test_factory_starts_any_profile_and_keeps_the_environment(
     old, app = emulator_factory("arc", arc_agent="older"), emulator_factory("app-service")
     assert old.endpoint != app.endpoint
     assert dict(os.environ) == before
+
+
+def test_factory_sets_the_environment_if_asked(
+    emulator_factory: Callable[..., Emulator],
+) -> None:
+    emulator = emulator_factory("app-service", set_environment=True, identity_header="own")
+    assert os.environ["IDENTITY_ENDPOINT"].startswith(emulator.endpoint)
+    assert os.environ["IDENTITY_HEADER"] == "own"
+    assert "AZURE_POD_IDENTITY_AUTHORITY_HOST" not in os.environ
+
+
+@pytest.mark.imds_emulator(token_lifetime=60)
+class TestMarkers:
+    @pytest.mark.imds_emulator("arc", arc_agent="older")
+    def test_closest_marker_takes_precedence_and_others_add_options(
+        self, imds_emulator: Emulator, request_arc_token: Send
+    ) -> None:
+        assert imds_emulator.profile == "arc"
+        assert request_arc_token(imds_emulator).json()["ext_expires_in"] == "60"
+
+    @pytest.mark.imds_emulator(profile="arc")
+    def test_fixture_of_a_profile_takes_only_the_other_options(
+        self, app_service_emulator: Emulator
+    ) -> None:
+        assert app_service_emulator.profile == "app-service"
+
+
+@pytest.mark.parametrize("profile", get_args(Profile))
+def test_every_profile_has_a_fixture(request: pytest.FixtureRequest, profile: str) -> None:
+    name = "imds" if profile == "vm" else profile.replace("-", "_")
+    emulator = request.getfixturevalue(f"{name}_emulator")
+    assert emulator.profile == profile
+    assert emulator.environment().items() <= os.environ.items()
+
+
+@pytest.mark.parametrize("scope", ["", "_session"])
+def test_async_tests_can_use_the_fixtures(pytester: pytest.Pytester, scope: str) -> None:
+    pytester.makepyfile(
+        f"""
+import pytest
+from imds_identity.aio import ManagedIdentityCredential
+
+@pytest.mark.anyio
+async def test_it(imds_emulator{scope}):
+    async with ManagedIdentityCredential() as credential:
+        await credential.get_token("https://vault.azure.net/.default")
+    assert len(imds_emulator{scope}.token_requests) == 1
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+"""
+    )
+    result = pytester.runpytest_inprocess("-p", "no:randomly", "-p", "no:xdist")
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ('"vm", limit=True', "*no option 'limit'. Did you mean limits?"),
+        ('profile="app-servic"', "*profile must be one of vm, arc,*"),
+        ('"vm", "arc"', "*takes one argument without a name, the profile."),
+    ],
+)
+def test_wrong_marker_is_explained(pytester: pytest.Pytester, marker: str, message: str) -> None:
+    pytester.makepyfile(
+        f"import pytest\n@pytest.mark.imds_emulator({marker})\ndef test_it(imds_emulator): pass"
+    )
+    result = pytester.runpytest_inprocess("-p", "no:randomly", "-p", "no:xdist")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([message])
 
 
 def test_fixture_fails_without_the_extra_and_says_what_to_install(

@@ -14,7 +14,8 @@ SOURCE = Path(imds_identity.emulator.__file__).parent
 
 # From the bottom up. A package imports packages of lower layers only, also where it needs a type.
 LAYERS = (
-    {"_addresses", "_clock", "_field_types", "_messages", "_option", "_pki"},
+    {"_addresses", "_clock", "_field_types", "_messages", "_pki"},
+    {"_option"},
     {"_machine"},
     {"_state"},
     {"_settings"},

@@ -7,6 +7,8 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
+from ._field_types import did_you_mean
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,8 +38,12 @@ def with_options_of(
     def decorate(construct: Callable[[_S, _T], None]) -> Callable[Concatenate[_S, _P], None]:
         @functools.wraps(construct)
         def constructor(this: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+            for name in kwargs.keys() - names:
+                hint = did_you_mean(name, names)
+                raise TypeError(f"The emulator has no option {name!r}.{hint}")
             construct(this, settings(*args, **kwargs))
 
+        names = inspect.signature(settings).parameters.keys()
         own = list(inspect.signature(construct).parameters.values())[:1]
         options = list(inspect.signature(settings).parameters.values())
         constructor.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]

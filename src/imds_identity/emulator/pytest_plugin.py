@@ -1,12 +1,13 @@
-"""pytest fixtures: an emulated VM, an emulated Arc server, and a factory for other emulators.
+"""pytest fixtures: an emulator of each profile, and a factory for other emulators.
 
+A test chooses options with a marker: ``@pytest.mark.imds_emulator(profile="arc", limits=True)``.
 pytest loads this module in every environment in which the package is installed, so it imports the
 emulator only when a fixture is used.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,13 +17,28 @@ if TYPE_CHECKING:
 
     from imds_identity.emulator import Emulator
 
+_MARKER = "imds_emulator"
 
-def _start(stack: ExitStack, **arguments: Any) -> Emulator:
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line(
+        "markers",
+        f"{_MARKER}(profile, **options): options of the emulators that this test's fixtures start, "
+        "such as limits=True; the profile is for the fixture imds_emulator",
+    )
+
+
+def _start(stack: ExitStack, options: dict[str, Any]) -> Emulator:
     try:
         from imds_identity.emulator import Emulator
     except ModuleNotFoundError as error:
         pytest.fail(str(error), pytrace=False)
-    return stack.enter_context(Emulator(**arguments))
+    try:
+        emulator = Emulator(**options)
+    except (TypeError, ValueError) as error:
+        pytest.fail(f"The options of the emulator are not valid: {error}", pytrace=False)
+    return stack.enter_context(emulator)
 
 
 def _set_environment(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,40 +50,63 @@ def _set_environment(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv(name, value)
 
 
+def _marked_options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the options in the markers of a test; the closest marker takes precedence."""
+    options: dict[str, Any] = {}
+    for marker in request.node.iter_markers(_MARKER):
+        if len(marker.args) > 1:
+            message = f"The marker {_MARKER} takes one argument without a name, the profile."
+            pytest.fail(message, pytrace=False)
+        given = dict(zip(("profile",), marker.args, strict=False))
+        options = {**given, **marker.kwargs, **options}
+    return options
+
+
 @pytest.fixture
-def emulator_factory() -> Iterator[Callable[..., Emulator]]:
+def emulator_factory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Emulator]]:
     """A function that starts an emulator; it takes the arguments of `Emulator`.
 
-    The emulators stop at the end of the test. The fixture does not change the environment: use
-    ``emulator.environment()``.
+    With ``set_environment=True``, the environment variables direct clients to the emulator until
+    the end of the test. All emulators stop then.
     """
     with ExitStack() as stack:
-        yield lambda profile="vm", **arguments: _start(stack, profile=profile, **arguments)
+
+        def start(
+            profile: str = "vm", *, set_environment: bool = False, **options: Any
+        ) -> Emulator:
+            emulator = _start(stack, {"profile": profile, **options})
+            if set_environment:
+                _set_environment(emulator, monkeypatch)
+            return emulator
+
+        yield start
 
 
-@contextmanager
-def _emulator_in_environment(profile: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    with ExitStack() as stack:
-        emulator = _start(stack, profile=profile)
-        _set_environment(emulator, monkeypatch)
-        yield emulator
+def _fixture(profile: str, machine: str) -> Any:
+    def start(
+        request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[Emulator]:
+        options = _marked_options(request)
+        if request.fixturename != _MARKER:
+            options["profile"] = profile
+        with ExitStack() as stack:
+            emulator = _start(stack, {"profile": profile, **options})
+            _set_environment(emulator, monkeypatch)
+            yield emulator
+
+    start.__doc__ = f"An emulated {machine}, to which the environment variables direct clients."
+    return pytest.fixture(start)
 
 
-@pytest.fixture
-def imds_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulated Azure VM, to which the environment variables direct clients during a test."""
-    with _emulator_in_environment("vm", monkeypatch) as emulator:
-        yield emulator
+def _session_fixture(profile: str, machine: str) -> Any:
+    def start(_session_monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+        with ExitStack() as stack:
+            emulator = _start(stack, {"profile": profile})
+            _set_environment(emulator, _session_monkeypatch)
+            yield emulator
 
-
-@pytest.fixture
-def arc_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulated Azure Arc server, to which the environment variables direct clients.
-
-    Pass its `tokens_directory` to clients, because there is no environment variable for it.
-    """
-    with _emulator_in_environment("arc", monkeypatch) as emulator:
-        yield emulator
+    start.__doc__ = f"An emulated {machine} for the whole session; reset() forgets earlier tests."
+    return pytest.fixture(scope="session")(start)
 
 
 @pytest.fixture(scope="session")
@@ -77,18 +116,18 @@ def _session_monkeypatch() -> Iterator[pytest.MonkeyPatch]:
         yield monkeypatch
 
 
-@pytest.fixture(scope="session")
-def imds_emulator_session(_session_monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulated Azure VM, like `imds_emulator`, for the whole test session.
-
-    ``imds_emulator_session.reset()`` removes the requests, events and faults of earlier tests.
-    """
-    with _emulator_in_environment("vm", _session_monkeypatch) as emulator:
-        yield emulator
-
-
-@pytest.fixture(scope="session")
-def arc_emulator_session(_session_monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulated Azure Arc server, like `arc_emulator`, for the whole test session."""
-    with _emulator_in_environment("arc", _session_monkeypatch) as emulator:
-        yield emulator
+imds_emulator = _fixture("vm", "Azure VM, or the profile of the marker imds_emulator")
+# Pass its tokens_directory to clients, because there is no environment variable for it.
+arc_emulator = _fixture("arc", "Azure Arc server")
+stack_hub_emulator = _fixture("stack-hub", "VM on Azure Stack Hub")
+app_service_emulator = _fixture("app-service", "App Service")
+functions_emulator = _fixture("functions", "function app")
+container_apps_emulator = _fixture("container-apps", "container app")
+azure_ml_emulator = _fixture("azure-ml", "Azure Machine Learning compute instance")
+cloud_shell_emulator = _fixture("cloud-shell", "Cloud Shell")
+service_fabric_emulator = _fixture("service-fabric", "Service Fabric node")
+aci_emulator = _fixture("aci", "container group of Container Instances")
+workload_identity_emulator = _fixture("workload-identity", "Kubernetes workload")
+identity_binding_emulator = _fixture("identity-binding", "workload with an AKS identity binding")
+imds_emulator_session = _session_fixture("vm", "Azure VM")
+arc_emulator_session = _session_fixture("arc", "Azure Arc server")
