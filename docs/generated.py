@@ -36,7 +36,7 @@ def on_files(files: Any, config: Any) -> Any:
     examples = sorted(path for path in (ROOT / "examples").rglob("*") if path.suffix in _LANGUAGES)
     pages = {
         "reference/command-line.md": reference(),
-        "changelog.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+        "changelog.md": _changelog(),
         "examples/index.md": _index(examples),
         **{_page_of(path): _example(path) for path in examples},
     }
@@ -65,6 +65,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return f"]({posixpath.relpath(target_page, directory or '.')})"
 
     return _OUTSIDE.sub(replaced, markdown)
+
+
+def _changelog() -> str:
+    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
 
 
 def _page_of(path: Path) -> str:

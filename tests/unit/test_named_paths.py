@@ -16,7 +16,8 @@ FILES = sorted(
     path
     for pattern in (
         "Makefile", "*.md", "*.toml", ".ci/run", ".readthedocs.yaml", "docs/**/*.md",
-        "docs/**/*.py", "examples/**/*.py", "tests/**/*.sh", "tests/**/*.py", "tests/**/*.txt",
+        "docs/**/*.py", ".github/**/*.*", "examples/**/*.py", "tests/**/*.sh", "tests/**/*.py",
+        "tests/**/*.txt",
     )
     for path in ROOT.glob(pattern)
     # The change log names tests of earlier versions, and this file names missing ones.

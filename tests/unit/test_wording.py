@@ -138,7 +138,6 @@ PATTERNS = [(re.compile(idiom.pattern, re.IGNORECASE), idiom.instead) for idiom 
 # A file (or directory) and the words that it may contain, because of the reason.
 EXCEPTIONS: tuple[tuple[str, str, str], ...] = (
     ("docs/doctor.md", "nobody", "the name of a system user"),
-    ("CHANGELOG.md", "NotOfferedError", "the previous name of a class"),
     ("src/imds_identity/cli/_api/operation.py", "cancelled", "a status that Azure sends"),
 )
 
