@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
 
 GENERATED = {"reference/command-line.md"}  # pages that exist only on the site
-INTEROP_PAGES = {"docs/how-to/openai.md"}  # `make interop` installs their dependencies
+# `make interop` installs their dependencies.
+INTEROP_PAGES = {"docs/how-to/openai.md", "docs/recipes.md"}
 PAGES = sorted(
     {"README.md", *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))}
     - INTEROP_PAGES

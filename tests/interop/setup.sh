@@ -112,6 +112,12 @@ postgresql() {
         "$home/postgresql/bin/python" -m pip install 'psycopg[binary]' psycopg2-binary asyncpg
 }
 
+# The clients of docs/recipes.md.
+recipes() {
+    "$python" -m venv "$home/recipes" &&
+        "$home/recipes/bin/python" -m pip install --editable . -r tests/interop/recipes/requirements.txt
+}
+
 chromium() {
     command -v chromium || { [ "$(id -u)" = 0 ] && apt-get update && apt-get install -y chromium; }
 }
@@ -130,6 +136,7 @@ part clients clients
     part postgresql postgresql
     part debian debian debian waagent cloud-init
     part packer debian packer packer
+    part odbc debian odbc libodbc2
     part npm npm_packages
 } &
 part azure-identity-suite azure_identity_suite
@@ -138,4 +145,5 @@ part programs programs
 part uwsgi uwsgi
 part duckdb duckdb
 part keyring keyring
+part recipes recipes
 wait

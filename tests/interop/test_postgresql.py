@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.interop
 
 CLIENTS = Path(__file__).parent / "programs/postgresql_clients.py"
-RULES = "local all postgres trust\nhost all web 127.0.0.1/32 scram-sha-256\n"
+RULES = "local all postgres trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
 
 def as_postgres(*command: str | Path) -> None:
@@ -32,9 +32,17 @@ def as_postgres(*command: str | Path) -> None:
     subprocess.run([*change, *command], check=True, stdout=subprocess.DEVNULL, timeout=60)
 
 
+def run_sql(port: int, sockets: Path, command: str) -> None:
+    """Run SQL as the administrator."""
+    as_postgres("psql", "-h", sockets, "-p", str(port), "-U", "postgres", "-c", command)
+
+
 @contextmanager
-def running_server(port: int) -> Iterator[Path]:
-    """Run a server with the role ``web``; yield the directory of its Unix socket."""
+def running_server(port: int, role: str = "web", *, tls_file: Path | None = None) -> Iterator[Path]:
+    """Run a server with one role; yield the directory of its Unix socket.
+
+    With ``tls_file``, which has a key and a certificate, it supports TLS.
+    """
     programs = next(iter(Path("/usr/lib/postgresql").glob("*/bin")), None)
     if programs is None:
         pytest.skip("PostgreSQL is not installed: run make interop")
@@ -45,15 +53,20 @@ def running_server(port: int) -> Iterator[Path]:
         data = directory / "data"
         as_postgres(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync")
         (data / "pg_hba.conf").write_text(RULES)
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -k {directory} -c fsync=off"
+        if tls_file is not None:
+            for copy in (data / "server.key", data / "server.crt"):  # the default names
+                copy.write_bytes(tls_file.read_bytes())
+                copy.chmod(0o600)
+                shutil.chown(copy, directory.owner())
+        tls = "on" if tls_file is not None else "off"
+        options = (
+            f"-c ssl={tls} -p {port} -c listen_addresses=127.0.0.1 -k {directory} -c fsync=off"
+        )
         as_postgres(
             programs / "pg_ctl", "-D", data, "-w", "-l", directory / "log", "-o", options, "start"
         )
         try:
-            as_postgres(
-                *("psql", "-h", directory, "-p", str(port), "-U", "postgres", "-c"),
-                "CREATE ROLE web LOGIN",
-            )
+            run_sql(port, directory, f'CREATE ROLE "{role}" LOGIN')
             yield directory
         finally:
             as_postgres(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
