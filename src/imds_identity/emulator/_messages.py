@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,12 +10,35 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
+
+    Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 _MAX_PARAMETERS = 100
 
 
 class BadTargetError(ValueError):
     """The request target is neither a path nor a URL, or has too many query parameters."""
+
+
+def _first(pairs: Pairs, name: str) -> str | None:
+    for key, value in pairs:
+        if key == name:
+            return value
+    return None
+
+
+@functools.lru_cache(maxsize=256)  # clients send the same few targets again and again
+def _parse_target(target: str) -> tuple[str, Pairs]:
+    try:
+        parts = urlsplit(target)  # a client with a proxy sends a whole URL
+        query = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+    except ValueError as error:
+        raise BadTargetError("The request target is malformed.") from error
+    path = unquote(parts.path)
+    if len(path) > 1:  # Azure's JavaScript client sends a trailing slash
+        path = path.rstrip("/") or "/"
+    return path, tuple(query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +63,8 @@ class Request:
         peer: str = "",
     ) -> Request:
         """Parse a request target; BadTargetError if it is malformed."""
-        try:
-            parts = urlsplit(target)  # a client with a proxy sends a whole URL
-            query = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
-        except ValueError as error:
-            raise BadTargetError("The request target is malformed.") from error
-        path = unquote(parts.path)
-        if len(path) > 1:  # Azure's JavaScript client sends a trailing slash
-            path = path.rstrip("/") or "/"
-        return cls(method, target, path, tuple(query), tuple(headers), body, peer)
+        path, query = _parse_target(target)
+        return cls(method, target, path, query, tuple(headers), body, peer)
 
     def form(self) -> dict[str, str]:
         """Return the fields of the form in the body; empty if it is not a form."""
@@ -58,7 +75,7 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """Return the first header field with this lower-case name."""
-        return next((value for key, value in self.headers if key == name), None)
+        return _first(self.headers, name)
 
     def header_values(self, name: str) -> list[str]:
         """Return all header fields with this lower-case name."""
@@ -66,7 +83,7 @@ class Request:
 
     def parameter(self, name: str) -> str | None:
         """Return the first query parameter with this name."""
-        return next((value for key, value in self.query if key == name), None)
+        return _first(self.query, name)
 
     def repeated_parameter(self) -> str | None:
         """Return the name of a query parameter that occurs more than once."""
@@ -107,12 +124,14 @@ class Response:
     finished: Callable[[], None] | None = None
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+
+
 def json_response(
     status: int, document: object, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a JSON response, its keys sorted as the metadata service does."""
-    body = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
-    return Response(status, body, headers=headers or {})
+    return Response(status, _encode(document).encode(), headers=headers or {})
 
 
 def text_response(status: int, text: str) -> Response:
