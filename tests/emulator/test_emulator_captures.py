@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from emulator.support import VAULT
+from emulator.support import TOKEN_PATH, VAULT, key_file
+from imds_identity.emulator import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,53 +16,176 @@ if TYPE_CHECKING:
     from emulator.support import Send, Start
     from imds_identity.emulator import ManualClock
 
-HEADERS = {"Content-Type", "Server", "Date", "Content-Length"}
+VM_HEADERS = {"Content-Type", "Server", "Date", "Content-Length"}
+LOAD_BALANCER = "/metadata/loadbalancer"
+INSTANCE = "/metadata/instance"
+JSON = "application/json; charset=utf-8"
+UUID = r"[0-9a-f-]{36}"
 
 
 class Capture(NamedTuple):
-    """An error response of the identity category of a VM, with all its headers."""
+    """A response of a real service, and how to get it from the emulator.
+
+    ``body`` is the whole body, or a pattern; ``headers`` are patterns of some headers, and
+    ``only_headers`` is True if the source lists all headers.
+    """
 
     source: str
-    query: Mapping[str, str]
-    is_throttled: bool
     status: int
-    body: str
-    length: int
+    body: str | re.Pattern[str]
+    profile: str = "vm"
+    options: Mapping[str, Any] = {}
+    path: str = TOKEN_PATH
+    query: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {}
+    only_headers: bool = False
+    send: Mapping[str, str] = {}
+    before: int = 0  # how many requests precede it
 
 
 CAPTURES = [
     Capture(
         "https://github.com/dotnet/SqlClient/issues/2344",
-        {},
-        True,
         429,
         '{"error":"invalid_request",'
         '"error_description":"Temporarily throttled, too many requests"}',
-        90,
+        options={"limits": True, "latency": 0},
+        headers={"Content-Length": "90", "Content-Type": re.escape(JSON)},
+        only_headers=True,
+        before=20,
     ),
     Capture(
         "https://github.com/Azure/azure-sdk-for-net/issues/37278",
-        {"client_id": "unknown"},
-        False,
         400,
         '{"error":"invalid_request","error_description":"Identity not found"}',
-        68,
+        query={"client_id": "unknown"},
+        headers={"Content-Length": "68", "Server": r"IMDS/150\.870\.65\.[0-9]+"},
+        only_headers=True,
+    ),
+    Capture(
+        "Azure Instance Metadata Service, error without the header Metadata",
+        400,
+        '{"error":"Bad request. Required metadata header not specified"}',
+        path=INSTANCE,
+        query={"api-version": "2021-02-01"},
+        send={"Metadata": "false"},
+    ),
+    Capture(
+        "Azure Instance Metadata Service, error with the newest versions",
+        400,
+        re.compile(
+            r'\{"error":"Bad request\. api-version .*",'
+            r'"newest-versions":\["2025-04-07","2024-07-17","2024-03-15"\]\}'
+        ),
+        path=INSTANCE,
+        options={"newest_version": "2025-04-07"},
+        query={"api-version": "2099-01-01"},
+    ),
+    Capture(
+        "Microsoft's common error codes of the load balancer metadata",
+        404,
+        '{"error":"No load balancer metadata is found. Please check if your VM is using any '
+        'non-basic SKU load balancer and retry later."}',
+        path=LOAD_BALANCER,
+        options={"machine": Machine(load_balancer=None)},
+        query={"api-version": "2020-10-01"},
+    ),
+    Capture(
+        "Azure/GuestProxyAgent, proxy_agent/src/proxy/proxy_server.rs: denied by the rules",
+        403,
+        "",
+        options={"metadata_security": "deny"},
+        headers={"Connection": "close"},
+    ),
+    Capture(
+        "Azure/GuestProxyAgent, proxy_agent/src/proxy/proxy_server.rs: relayed",
+        400,
+        re.compile('.*"Identity not found".*'),
+        options={"metadata_security": "audit"},
+        query={"client_id": "unknown"},
+        headers={"x-ms-azure-host-authorization": "value"},
+    ),
+    Capture(
+        "Microsoft's documentation of managed identities on Azure Arc: the challenge",
+        401,
+        re.compile('.*"error":"unauthorized_client".*'),
+        "arc",
+        query={"api-version": "2020-06-01"},
+        headers={"WWW-Authenticate": r"Basic realm=.+\.key"},
+    ),
+    Capture(
+        "https://github.com/rmbolger/Posh-ACME/issues/562",
+        400,
+        re.compile(".* Supported are 2021-02-01 2020-06-01 .*"),
+        "arc",
+        query={"api-version": "2018-02-01"},
+    ),
+    Capture(
+        "A live Arc agent, by MSAL.NET's azure-arc-client-id-proposal.md",
+        404,
+        re.compile(r'\{"error":"identity_not_found","error_codes":\[404\],.*'),
+        "arc",
+        query={"api-version": "2020-06-01", "client_id": "unknown"},
+    ),
+    Capture(
+        "An instance document of a live Arc server",
+        200,
+        re.compile(
+            '.*"provider":"".*"publicKeys":null.*"storageProfile":\\{\\}.*"vmSize":"".*'
+            '"network":\\{\\}.*'
+        ),
+        "arc",
+        path=INSTANCE,
+        query={"api-version": "2020-06-01"},
+    ),
+    Capture(
+        "MSAL.NET's tests against a web app",
+        400,
+        re.compile(
+            rf'\{{"correlationId":"{UUID}","message":"No User Assigned or Delegated Managed '
+            r'Identity found for specified ClientId/ResourceId/PrincipalId\.","statusCode":400\}'
+        ),
+        "app-service",
+        options={"identity_header": "own"},
+        path="/msi/token",
+        query={"api-version": "2019-08-01", "client_id": "unknown"},
+        headers={"Server": "Kestrel"},
+        send={"X-IDENTITY-HEADER": "own"},
+    ),
+    Capture(
+        "https://github.com/MicrosoftDocs/azure-docs/issues/43543, version 2017-09-01",
+        400,
+        re.compile('.*"Message":"No User Assigned or Delegated .*"StatusCode":400.*'),
+        "app-service",
+        options={"identity_header": "own"},
+        path="/msi/token",
+        query={"api-version": "2017-09-01", "clientid": "unknown"},
+        send={"secret": "own"},
     ),
 ]
 
 
-@pytest.mark.parametrize("capture", CAPTURES, ids=lambda capture: capture.source)
-def test_error_response_is_that_of_the_capture(
-    start_emulator: Start, request_token: Send, clock: ManualClock, capture: Capture
+@pytest.mark.parametrize("capture", CAPTURES, ids=lambda capture: capture.source[-50:])
+def test_response_is_that_of_the_capture(
+    start_emulator: Start, get: Send, clock: ManualClock, capture: Capture
 ) -> None:
-    emulator = start_emulator(limits=capture.is_throttled, latency=0, clock=clock)
-    for _ in range(20 if capture.is_throttled else 0):
-        request_token(emulator)
-    response = request_token(emulator, **capture.query)
-    assert (response.status_code, response.text) == (capture.status, capture.body)
-    assert response.headers["Content-Length"] == str(capture.length)
-    assert response.headers["Content-Type"] == "application/json; charset=utf-8"
-    assert set(response.headers) == HEADERS
+    emulator = start_emulator(capture.profile, clock=clock, **capture.options)
+    query = {"api-version": "2018-02-01", "resource": VAULT, **capture.query}
+    for _ in range(capture.before + 1):
+        response = get(emulator, capture.path, headers=capture.send, **query)
+    if capture.status == 404 and capture.profile == "arc":  # after the challenge
+        secret = key_file(response).read_text()
+        send = {"Authorization": f"Basic {secret}"}
+        response = get(emulator, capture.path, headers=send, **query)
+    assert response.status_code == capture.status
+    expected = capture.body
+    if isinstance(expected, str):
+        assert response.text == expected
+    else:
+        assert expected.fullmatch(response.text), response.text
+    for name, pattern in capture.headers.items():
+        assert re.fullmatch(pattern, response.headers[name])
+    assert not capture.only_headers or set(response.headers) == VM_HEADERS
 
 
 def test_token_response_is_that_of_a_capture_with_a_date_header(
