@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import azure.identity
@@ -14,6 +15,9 @@ import imds_identity.aio
 from emulator.support import VAULT, claims_of, run_command
 from imds_identity import FederatedApplicationCredential, TokenRefusedError
 from imds_identity.cli import main
+from imds_identity.doctor._facts.gather import collect_facts
+from imds_identity.doctor._facts.saved import load_facts, save_facts
+from imds_identity.doctor.diagnosis import run_checks
 from imds_identity.emulator import (
     DEFAULT_SYSTEM_ASSIGNED,
     DEFAULT_USER_ASSIGNED,
@@ -96,6 +100,51 @@ def test_command_line_gets_it(emulator: Emulator, capsys: pytest.CaptureFixture[
     assert main(["token", VAULT, *flags, "--tenant", emulator.machine.tenant_id]) == 0
     claims = jwt.decode(capsys.readouterr().out.strip(), options={"verify_signature": False})
     assert claims["appid"] == APPLICATION
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause", "expected"),
+    [
+        ({}, None, "no fault was found"),
+        ({"client_id": None}, "II012", "matches the subject of the identity's token"),
+        ({"tenant": "other.example"}, "II012", "the tenant other.example does not exist"),
+        ({"as_application": IDENTITY}, "II012", f"no application with client ID {IDENTITY}"),
+        ({"client_id": APPLICATION}, "II050", "the machine has no identity"),
+    ],
+)
+def test_doctor_explains_why_an_application_has_no_token(
+    emulator: Emulator, tmp_path: Path, changes: dict[str, Any], cause: str | None, expected: str
+) -> None:
+    tenant = emulator.machine.tenant_id
+    options = {"client_id": IDENTITY, "as_application": APPLICATION, "tenant": tenant, **changes}
+    facts = collect_facts(VAULT, **options)
+    diagnosis = run_checks(facts)
+    assert expected in diagnosis.headline
+    assert (diagnosis.cause and diagnosis.cause.id) == cause
+    assert diagnosis.requests == len(emulator.requests) <= 8
+    save_facts(facts, tmp_path / "facts")
+    assert run_checks(load_facts(tmp_path / "facts")).document() == diagnosis.document()
+
+
+@pytest.mark.parametrize("name", ["tenant", "as_application"])
+def test_doctor_requires_an_application_and_its_tenant(
+    emulator: Emulator, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    options: Any = {name: APPLICATION}
+    with pytest.raises(ValueError, match="must be"):
+        collect_facts(VAULT, **options)
+    assert main(["doctor", f"--{name.replace('_', '-')}", APPLICATION]) == 2
+    assert "--as-application and --tenant require each other" in capsys.readouterr().err
+
+
+def test_failed_command_suggests_the_doctor_for_the_application(
+    emulator: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--as-application", APPLICATION, "--tenant", emulator.machine.tenant_id]
+    assert main(["token", VAULT, *flags]) == 1
+    _, _, command = capsys.readouterr().err.partition("run: imds-identity ")
+    assert main([*shlex.split(command), "--check", "II012"]) == 1
+    assert "az ad app federated-credential create" in capsys.readouterr().out
 
 
 def test_azure_identity_gets_it_with_discovery(emulator: Emulator, assertion: str) -> None:

@@ -31,6 +31,7 @@ from imds_identity.cli.arguments import add_token_options, doctor_command
 from imds_identity.doctor import diagnosis, finding
 from imds_identity.doctor._facts.facts import (
     Agent,
+    Application,
     CachedToken,
     CacheState,
     Facts,
@@ -174,10 +175,20 @@ def machines(value: str) -> Iterator[Facts]:
     yield facts(anonymous, workload=federated, identity=SYSTEM_ASSIGNED)
     for host in HostKind:
         yield facts(probe=unreachable, hosting=Hosting(host, value, value))
-    claims = {"oid": value, "nbf": 0, "exp": 2e9}
+    claims = {"oid": value, "nbf": 0, "exp": 2e9, "iss": value, "sub": value}
+    named = facts(application=Application(value, value, value))
+    yield from applications(named._replace(probe=broken._replace(claims=claims, failure=None)))
     source = detect(environment=Environment({}))
     old = CachedToken("r", source.key_endpoint, str(identity), "old", 60)
     yield facts(probe=broken._replace(claims=claims, failure=None), cache=CacheState(tokens=(old,)))
+
+
+def applications(named: Facts) -> Iterator[Facts]:
+    """Yield machines on which an application gets no token."""
+    value = named.application.client_id
+    for code in ("AADSTS700211", "AADSTS700016", "AADSTS7000112", value):
+        failure = Refused(value, f"Look at {value!r}.", service_code=code)
+        yield named._replace(probe=named.probe._replace(application_failure=failure))
 
 
 def remedies(value: str) -> dict[tuple[int, str], str]:
@@ -222,8 +233,8 @@ def check_remedies(sandbox: Path, found: dict[tuple[int, str], str]) -> None:
 
 def test_the_machines_have_the_remedies_with_values() -> None:
     checks = {number for _, number in remedies("vm-1")}
-    assert {"II004", "II005", "II021", "II022", "II023", "II024", "II032", "II050", "II051",
-            "II060", "II061", "II080"} <= checks  # fmt: skip
+    assert {"II004", "II005", "II012", "II021", "II022", "II023", "II024", "II032", "II050",
+            "II051", "II060", "II061", "II080"} <= checks  # fmt: skip
 
 
 @given(VALUES, st.sampled_from(sorted(KINDS)))

@@ -6,6 +6,7 @@ import base64
 import errno
 import json
 import os
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,14 @@ from imds_identity._core.failure import Reason, Refused, SecretUnreadable
 from imds_identity._http.exchange import ErrorKind
 from imds_identity._sources.arc.key_file import read_secret
 from imds_identity.doctor._facts.agent import connected_resource
-from imds_identity.doctor._facts.facts import Agent, Pod, ServiceProbe, System, WorkloadToken
+from imds_identity.doctor._facts.facts import (
+    Agent,
+    Application,
+    Pod,
+    ServiceProbe,
+    System,
+    WorkloadToken,
+)
 from imds_identity.doctor._facts.system import read_pod, read_workload_token, systemd_unit
 from imds_identity.doctor.diagnosis import run_checks
 
@@ -62,6 +70,50 @@ def test_refusal_of_a_federated_token(code: str, headline: str, remedy: str) -> 
     if "federated" in remedy:
         assert f"--issuer {ISSUER} --subject system:serviceaccount:shop:till" in found
         assert found.endswith("--audiences api://AzureADTokenExchange")
+
+
+@pytest.mark.parametrize(
+    ("code", "headline", "remedy"),
+    [
+        ("AADSTS700016", f"no application with client ID {GUID}", "az login --tenant other.exam"),
+        ("AADSTS7000112", f"the application with client ID {GUID} is disabled", "az login --ten"),
+        ("AADSTS90002", "the tenant other.example does not exist", "az account list"),
+        ("AADSTS700024", "the time of the identity's token", "chronyc"),
+        ("AADSTS500011", "the resource does not exist in the tenant other.example", "az login"),
+        ("AADSTS700211", "matches the issuer of the identity's token", "az ad app federated-cred"),
+        ("AADSTS700212", "matches the audience of the identity's token", "az ad app federated-cr"),
+        ("AADSTS700213", "matches the subject of the identity's token", "az ad app federated-cre"),
+        ("AADSTS700216", "matches the identity's token", "az ad app federated-credential create"),
+        ("AADSTS70021", "matches the identity's token", "az ad app federated-credential create"),
+        ("", "the application has no token: ", ""),
+    ],
+)
+def test_refusal_of_an_application(code: str, headline: str, remedy: str) -> None:
+    probe = ISSUED._replace(
+        claims={"iss": ISSUER, "sub": GUID, "exp": NOW + 60, "nbf": NOW},
+        application_failure=Refused("text", "Look there.", service_code=code),
+    )
+    application = Application(GUID, "other.example", "https://vault.azure.net")
+    audience = "api://AzureADTokenExchange"
+    broken = facts(probe=probe, application=application, resource=audience)
+    assert cause(broken) == "II012"
+    diagnosis = run_checks(broken)
+    assert headline in diagnosis.headline
+    found = finding(diagnosis, "II012").remedy
+    assert found.startswith(remedy)
+    if "federated" in remedy:
+        parameters = json.loads(shlex.split(found)[-1])
+        assert parameters == {
+            "name": "imds-identity", "issuer": ISSUER, "subject": GUID, "audiences": [audience],
+        }  # fmt: skip
+
+
+def test_application_is_checked_only_if_it_was_named_and_the_identity_has_a_token() -> None:
+    assert finding(run_checks(facts()), "II012").status == "skipped"
+    application = Application(GUID, "other.example", "https://vault.azure.net")
+    assert finding(run_checks(facts(application=application)), "II012").status == "skipped"
+    issued = ISSUED._replace(application_claims={})
+    assert finding(run_checks(facts(probe=issued, application=application)), "II012").status == "ok"
 
 
 def test_service_account_without_the_annotation_is_named() -> None:

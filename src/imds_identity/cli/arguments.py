@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SELECTORS = ("client_id", "object_id", "resource_id")
 _CREDENTIAL_OPTIONS = (*_SELECTORS, "source", "arc_tokens_directory", "cache")
+_APPLICATION_OPTIONS = ("as_application", "tenant")
 _OUTPUT_HELP = "one of: %(choices)s (default: %(default)s)"
 
 
@@ -128,7 +129,7 @@ def doctor_command(args: argparse.Namespace, resource: str) -> str:
     import shlex
 
     command = ["imds-identity", "doctor", "--resource", resource]
-    for name, value in credential_options(args).items():
+    for name, value in {**credential_options(args), **application_options(args)}.items():
         command += [f"--{name.replace('_', '-')}", value] if value else []
     return shlex.join(command)
 
@@ -142,6 +143,18 @@ def print_failure(args: argparse.Namespace, resource: str, failure: Failure) -> 
 def credential_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the values of `add_token_options` by the names of a credential's keywords."""
     return {name: getattr(args, name) for name in _CREDENTIAL_OPTIONS}
+
+
+def application_options(args: argparse.Namespace) -> dict[str, str | None]:
+    """Return the values of `add_application`, which few commands have.
+
+    Raises:
+        ValueError: if only one of them was given.
+    """
+    options = {name: getattr(args, name, None) for name in _APPLICATION_OPTIONS}
+    if len({value is None for value in options.values()}) > 1:
+        raise ValueError("--as-application and --tenant require each other")
+    return options
 
 
 def token_client(
@@ -159,10 +172,7 @@ def token_client(
     from .._token_cache.options import CallOptions
     from .._token_cache.process import application_client, client_for
 
-    application, tenant = getattr(args, "as_application", None), getattr(args, "tenant", None)
-    if (application is None) != (tenant is None):
-        raise ValueError("--as-application and --tenant require each other")
-
+    application, tenant = application_options(args).values()
     options = credential_options(args)
     if identity is not None:
         options |= {**dict.fromkeys(_SELECTORS), **identity.setting}

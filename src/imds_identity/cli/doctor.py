@@ -7,7 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from .._platform.environment import Environment
-from .arguments import add_output, add_token_options, credential_options
+from .arguments import (
+    add_application,
+    add_output,
+    add_token_options,
+    application_options,
+    credential_options,
+)
 from .output import print_error, to_json
 
 if TYPE_CHECKING:
@@ -45,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     target.add_argument("--resource", help="the token's resource (default: Azure Resource Manager)")
     target.add_argument("--scope", help="the token's scope, instead of --resource")
     add_token_options(parser)
+    add_application(parser)
     add_output(
         parser, ("text", "json"), "text", "text (default), or json: all findings as one object"
     )
@@ -116,7 +123,8 @@ def _diagnose(args: argparse.Namespace) -> Diagnosis:
     if args.facts:
         return run_checks(load_facts(args.facts))
     resource, scope = _target(args)
-    facts = collect_facts(resource, scope=scope, network=args.network, **credential_options(args))
+    options = {**credential_options(args), **application_options(args)}
+    facts = collect_facts(resource, scope=scope, network=args.network, **options)
     if args.save:
         save_facts(facts, args.save)
     return run_checks(facts)

@@ -59,6 +59,7 @@ CHECKS: dict[str, Callable[[Facts], Verdict]] = {
     "II051": identity.check_identity_recreated,
     "II070": token.check_clock,
     "II011": workload.check_federation,
+    "II012": workload.check_application,
     "II060": token.check_error_code,
     "II061": token.check_token_request,
     "II062": token.check_token_claims,
@@ -126,7 +127,11 @@ def run_checks(facts: Facts) -> Diagnosis:
     """Run all checks on ``facts``."""
     findings = tuple(_run_check(number, check, facts) for number, check in CHECKS.items())
     status, headline = _worst(findings, facts)
-    return Diagnosis(headline, status, findings, len(facts.probe.requests))
+    return Diagnosis(headline, status, findings, _request_count(facts))
+
+
+def _request_count(facts: Facts) -> int:
+    return len(facts.probe.requests) + len(facts.probe.application_requests)
 
 
 def _run_check(number: str, check: Callable[[Facts], Verdict], facts: Facts) -> Finding:

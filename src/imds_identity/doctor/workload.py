@@ -1,4 +1,4 @@
-"""Checks of workload identity: the pod's federated token, and the identity that it is for."""
+"""Checks of federated tokens: those of pods, and of applications that trust an identity."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from .._sources.token_proxy import URL as TOKEN_PROXY
 from .._sources.workload_identity import WORKLOAD_IDENTITY
 from .finding import (
     CLIENT_ID,
+    HOST,
     RESOURCE,
     SUBJECT,
     Verdict,
     argument,
     failure,
+    is_plain_sentence,
     ok,
     skipped,
     unknown,
@@ -44,6 +46,29 @@ _NO_FEDERATION = {
     "AADSTS700212": "the audience of ",
     "AADSTS700213": "the subject of ",
     "AADSTS700216": "",
+}
+
+_APPLICATION_CODES = {
+    "AADSTS700016": (
+        "the tenant {tenant} has no application with client ID {client_id}",
+        "az login --tenant {tenant} && az ad sp create --id {client_id}",
+    ),
+    "AADSTS7000112": (
+        "the application with client ID {client_id} is disabled in the tenant {tenant}",
+        "az login --tenant {tenant} && az ad sp update --id {client_id} --set accountEnabled=true",
+    ),
+    "AADSTS90002": (
+        "the tenant {tenant} does not exist in this cloud",
+        "az account list --query '[].tenantId'",
+    ),
+    "AADSTS700024": (
+        "Microsoft Entra ID does not accept the time of the identity's token",
+        "chronyc tracking; sudo chronyc makestep",
+    ),
+    "AADSTS500011": (
+        "the resource does not exist in the tenant {tenant}",
+        "az login --tenant {tenant} && az ad sp list --all --query '[].servicePrincipalNames'",
+    ),
 }
 
 
@@ -140,6 +165,48 @@ def check_federation(facts: Facts) -> Verdict:
             f"--audiences {argument(workload.audience, RESOURCE)}",
         )
     return skipped("the response is not about a federated credential")
+
+
+def check_application(facts: Facts) -> Verdict:
+    """Check whether an application that trusts the identity gets a token in a tenant."""
+    application, problem = facts.application, facts.probe.application_failure
+    if not application.client_id:
+        return skipped("no application was named")
+    if facts.probe.application_claims is not None:
+        return ok(
+            f"a token of the application {sanitize(application.client_id)} for "
+            f"{sanitize(application.resource)}"
+        )
+    if problem is None:
+        return skipped("the identity has no token to prove that it is trusted")
+    code, seen = problem.service_code, sanitize(problem.problem)
+    client_id = argument(application.client_id, CLIENT_ID)
+    tenant = argument(application.tenant, HOST)
+    if code in _NO_FEDERATION:
+        return _check_trust(facts, f"{_NO_FEDERATION[code]}the identity's token ({code})", seen)
+    if code in _APPLICATION_CODES:
+        meaning, remedy = _APPLICATION_CODES[code]
+        names = {"client_id": client_id, "tenant": tenant}
+        return failure(seen, f"{meaning.format(**names)} ({code})", remedy.format(**names))
+    hint = problem.hint if is_plain_sentence(problem.hint) else ""
+    return failure(
+        seen, f"the application has no token: {seen}", hint or "imds-identity doctor --network"
+    )
+
+
+def _check_trust(facts: Facts, of_what: str, seen: str) -> Verdict:
+    """Report that no federated credential matches, with the command that creates one."""
+    claims = facts.probe.claims or {}
+    issuer, subject = argument(claims.get("iss"), RESOURCE), argument(claims.get("sub"), SUBJECT)
+    audience = argument(facts.resource, RESOURCE)
+    return failure(
+        f"{seen}; issuer {issuer}, subject {subject}, audience {audience}",
+        f"no federated credential of the application matches {of_what}",
+        "az ad app federated-credential create --id "
+        f"{argument(facts.application.client_id, CLIENT_ID)} --parameters "
+        f'\'{{"name": "imds-identity", "issuer": "{issuer}", "subject": "{subject}", '
+        f'"audiences": ["{audience}"]}}\'',
+    )
 
 
 def _check_binding(facts: Facts, problem: Failure, client_id: str) -> Verdict:

@@ -88,6 +88,15 @@ CATALOG = {
         "az identity federated-credential create with the issuer, subject and audience of the "
         "pod's token.", _WORKLOAD,
     ),
+    "II012": CatalogEntry(
+        "application", "a token of --as-application in --tenant, and iss, sub and aud of the "
+        "identity's token",
+        "The application has no federated credential for the identity, is not known in the tenant, "
+        "or cannot reach Microsoft Entra ID.",
+        "az ad app federated-credential list --id CLIENT_ID",
+        "az ad app federated-credential create with the issuer, subject and audience of the "
+        "identity's token.", CODES_LINK,
+    ),
     "II015": CatalogEntry(
         "container", "/.dockerenv, /run/.containerenv, /proc/1/cgroup, KUBERNETES_SERVICE_HOST",
         "A container has its own loopback interface; the host's Azure Arc agent does not listen "

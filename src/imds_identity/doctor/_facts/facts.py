@@ -84,6 +84,9 @@ class ServiceProbe(NamedTuple):
     claims: Mapping[str, object] | None = None  # None if there is no token
     failure: Failure | None = None  # why there is no token
     default_identity_works: bool | None = None  # a token request without a selector succeeds
+    application_claims: Mapping[str, object] | None = None  # None if it has no token
+    application_failure: Failure | None = None  # why the application has no token
+    application_requests: tuple[RequestRecord, ...] = ()
 
 
 class Tls(NamedTuple):
@@ -126,6 +129,14 @@ class CachedToken(NamedTuple):
     selector: str
     object_id: str
     seconds_left: float
+
+
+class Application(NamedTuple):
+    """The application whose tokens the user needs; the identity's token is its assertion."""
+
+    client_id: str = ""  # empty if none was named
+    tenant: str = ""
+    resource: str = ""  # the resource or scope that the user named
 
 
 class CacheState(NamedTuple):
@@ -209,6 +220,8 @@ class DiagnosisOptions(TypedDict, total=False):
         client_id: The client ID of a user-assigned identity.
         object_id: The object ID of a user-assigned identity.
         resource_id: The resource ID of a user-assigned identity.
+        as_application: The client ID of an application that trusts the identity, with ``tenant``.
+        tenant: The tenant in which that application gets tokens.
         source: ``imds`` or ``arc``, to skip the detection of the token source.
         arc_tokens_directory: The directory of the Azure Arc agent's key files, if not the default.
         cache: The directory of the shared token cache; ``off`` or False for none.
@@ -220,6 +233,8 @@ class DiagnosisOptions(TypedDict, total=False):
     client_id: str | None
     object_id: str | None
     resource_id: str | None
+    as_application: str | None
+    tenant: str | None
     source: str | None
     arc_tokens_directory: str | os.PathLike[str] | None
     cache: bool | str | os.PathLike[str] | None
@@ -229,7 +244,7 @@ class DiagnosisOptions(TypedDict, total=False):
 class Facts(NamedTuple):
     """Everything that the checks may read."""
 
-    resource: str  # the resource or scope that the user named
+    resource: str  # the resource or scope that the user named, or the audience for an application
     identity: Identity
     source: TokenSource
     explanation: Explanation
@@ -246,6 +261,7 @@ class Facts(NamedTuple):
     system: System = System()
     hosting: Hosting = Hosting()
     pod: Pod = Pod()
+    application: Application = Application()
     egress: tuple[EgressProbe, ...] | None = None  # None if they were not requested
     has_proxy_agent: bool = False  # Azure's guest proxy agent, which intercepts requests to IMDS
     has_enforced_rules: bool = False  # that agent enforces access rules; only root can read it

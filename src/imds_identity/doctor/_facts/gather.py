@@ -12,15 +12,16 @@ from ..._platform.clock import SYSTEM_CLOCK
 from ..._platform.environment import Environment
 from ..._sources.arc.source import ArcSource, is_installed
 from ..._sources.explain import explain
+from ..._sources.federated_application import AUTHORITY, FederatedSource
 from ..._sources.firmware import firmware
 from ..._sources.registry import detect
 from ..._sources.workload_identity import WorkloadSource
 from .agent import gather_agent
 from .egress import EgressProbes, hosts_for
-from .facts import Agent, DiagnosisOptions, Facts, ServiceProbe, Tls, WorkloadToken
+from .facts import Agent, Application, DiagnosisOptions, Facts, ServiceProbe, Tls, WorkloadToken
 from .hosting import gather_hosting
 from .network import gather_network
-from .service_probe import host_and_port, probe_service
+from .service_probe import IdentityTokens, host_and_port, probe_service
 from .shared_cache import gather_cache
 from .system import gather_system, read_pod, read_workload_token
 from .tls import gather_tls
@@ -50,6 +51,13 @@ def collect_facts(resource: str | None = None, **options: Unpack[DiagnosisOption
     directory = options.get("arc_tokens_directory")
     token_source = detect(source, tokens_directory=directory, environment=environment)
     resource = resource or scope or DEFAULT_RESOURCE
+    application, application_source = Application(), None
+    if options.get("as_application") or options.get("tenant"):
+        application = Application(
+            options.get("as_application") or "", options.get("tenant") or "", resource
+        )
+        application_source = _application_source(application, token_source, identity, environment)
+        resource, scope = application_source.audience, None
     system, known_firmware = gather_system(SYSTEM_CLOCK, environment), firmware()
     facts = Facts(
         resource,
@@ -63,6 +71,7 @@ def collect_facts(resource: str | None = None, **options: Unpack[DiagnosisOption
         system=system,
         hosting=gather_hosting(environment, known_firmware, system.platform),
         pod=read_pod(environment["AZURE_FEDERATED_TOKEN_FILE"]),
+        application=application,
         has_proxy_agent=proxy_agent.is_visible(),
         has_enforced_rules=proxy_agent.is_enforcing(),
     )
@@ -73,15 +82,30 @@ def collect_facts(resource: str | None = None, **options: Unpack[DiagnosisOption
     except Failure as failure:
         facts = facts._replace(endpoint_problem=failure.problem)
     else:
-        facts = _add_service_facts(facts, token_source, identity, resource_of((resource,)))
+        facts = _add_service_facts(facts, token_source, identity, application_source)
     return facts._replace(egress=probes.results()) if options.get("network") else facts
 
 
+def _application_source(
+    application: Application, source: TokenSource, identity: Identity, environment: Environment
+) -> FederatedSource:
+    """Return the source of the application's tokens; raise ValueError for an invalid setting."""
+    if not parse_identity(client_id=application.client_id).selector:
+        raise ValueError("as_application must be the client ID of the application")
+    authority = environment["AZURE_AUTHORITY_HOST"] or AUTHORITY
+    tokens = IdentityTokens(source, identity)
+    return FederatedSource(authority, application.tenant, application.client_id, tokens)
+
+
 def _add_service_facts(
-    facts: Facts, source: TokenSource, identity: Identity, resource: str
+    facts: Facts, source: TokenSource, identity: Identity, application: FederatedSource | None
 ) -> Facts:
     request_token = facts.cache.backoff_seconds <= 0
-    probe = probe_service(source, identity, resource, SYSTEM_CLOCK, request_token=request_token)
+    requested = (application, resource_of((facts.application.resource,))) if application else None
+    probe = probe_service(
+        source, identity, resource_of((facts.resource,)), SYSTEM_CLOCK,
+        request_token=request_token, application=requested,
+    )  # fmt: skip
     return facts._replace(
         probe=probe,
         tls=gather_tls(source, facts.environment, probe.failure) if probe.failure else Tls(),

@@ -46,7 +46,7 @@ _PLAIN = (
 )  # fmt: skip
 _IS_SET = "set"
 _CLAIMS = (
-    "aud", "tid", "oid", "appid", "azp", "xms_mirid", "roles", "idtyp", "nbf", "exp",
+    "aud", "tid", "oid", "appid", "azp", "xms_mirid", "roles", "idtyp", "nbf", "exp", "iss", "sub",
 )  # fmt: skip
 _COMPUTE = ("azEnvironment", "name", "resourceGroupName", "subscriptionId", "vmScaleSetName")
 
@@ -60,11 +60,18 @@ def save_facts(facts: Facts, path: str | os.PathLike[str]) -> None:
         document = {name: document[name] for name in ("error", "network") if name in document}
     if document is not None and isinstance(compute, dict):
         document["compute"] = {name: compute[name] for name in _COMPUTE if name in compute}
-    if (claims := probe.claims) is not None:
-        claims = {name: claims[name] for name in _CLAIMS if name in claims}
-    known = _encode(facts._replace(probe=probe._replace(document=document, claims=claims)))
+    probe = probe._replace(
+        document=document,
+        claims=_plain_claims(probe.claims),
+        application_claims=_plain_claims(probe.application_claims),
+    )
+    known = _encode(facts._replace(probe=probe))
     content = {"kind": _KIND, "format": FORMAT, "version": __version__, "facts": known}
     write_output(str(path), json.dumps(content, indent=2).encode() + b"\n")
+
+
+def _plain_claims(claims: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    return claims and {name: claims[name] for name in _CLAIMS if name in claims}
 
 
 def load_facts(path: str | os.PathLike[str]) -> Facts:

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from ..._core.claims import claims_in
 from ..._core.failure import Failure, Reason, Refused, Unavailable, sanitize
-from ..._core.identity import SYSTEM_ASSIGNED
+from ..._core.identity import SYSTEM_ASSIGNED, parse_identity
+from ..._core.key import Key, key_for
 from ..._core.source import shown_url
 from ..._core.token_request import TokenRequest
 from ..._http.connection import kind_of
@@ -21,6 +22,7 @@ from ..._http.messages import RELAYED_BY_AZURE, Request, Response
 from ..._http.retry_options import RetryOptions
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender
+from ..._platform.clock import SYSTEM_CLOCK
 from ..._sources.arc.source import ArcSource
 from ..._sources.azure_vm import ImdsSource
 from .facts import RequestRecord, ServiceProbe
@@ -29,9 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..._core.identity import Identity
+    from ..._core.token import Token
     from ..._http.runner import Sender
     from ..._platform.clock import Clock
+    from ..._sources.federated_application import FederatedSource
     from ..._sources.host import TokenSource
+    from ..._token_cache.token_exchange import OpenSender
 
 MAX_REQUESTS = 8
 TOTAL_SECONDS = 3.5
@@ -88,10 +93,39 @@ class RecordingSender:
         return response
 
 
+class IdentityTokens:
+    """The tokens of an identity without caches, as the assertion of an application."""
+
+    def __init__(self, source: TokenSource, identity: Identity) -> None:
+        self.source = source
+        self._identity = identity
+
+    def key(self, resource: str) -> Key:
+        """Return the cache key of the token for ``resource``."""
+        return key_for(self.source, self._identity, resource)
+
+    def token_for(self, resource: str, open_sender: OpenSender) -> Token:
+        """Request a token; raise Failure if none is available."""
+        with open_sender(SYSTEM_CLOCK) as send:
+            runner = _runner(send, SYSTEM_CLOCK, TOTAL_SECONDS)
+            return self.source.fetch(
+                TokenRequest(resource, self.source.resolve(self._identity)), runner
+            )
+
+
 def probe_service(
-    source: TokenSource, identity: Identity, resource: str, clock: Clock, *, request_token: bool
+    source: TokenSource,
+    identity: Identity,
+    resource: str,
+    clock: Clock,
+    *,
+    request_token: bool,
+    application: tuple[FederatedSource, str] | None = None,
 ) -> ServiceProbe:
-    """Connect to ``source``, then request its metadata and, if ``request_token``, a token."""
+    """Connect to ``source``, then request its metadata and, if ``request_token``, a token.
+
+    For an ``application`` and its resource, request its token, too.
+    """
     deadline = clock.now() + TOTAL_SECONDS
     probe = _try_connect(source, clock)
     if probe.connect_error:
@@ -102,7 +136,16 @@ def probe_service(
             probe = _with_metadata(probe, source, sender)
         if request_token:
             probe = _with_token(probe, source, identity, resource, sender)
-        return _with_requests(probe, tuple(sender.records))
+        probe = _with_requests(probe, tuple(sender.records))
+        if application is None or probe.claims is None:
+            return probe
+        known = parse_identity(client_id=application[0].client_id)
+        claims, failure = _request_token(application[0], known, application[1], sender)
+        return probe._replace(
+            application_claims=claims,
+            application_failure=failure,
+            application_requests=tuple(sender.records[len(probe.requests) :]),
+        )
 
 
 def _with_requests(probe: ServiceProbe, requests: tuple[RequestRecord, ...]) -> ServiceProbe:
@@ -179,11 +222,7 @@ def _with_token(
 def _request_token(
     source: TokenSource, identity: Identity, resource: str, sender: RecordingSender
 ) -> tuple[Mapping[str, object] | None, Failure | None]:
-    seconds = sender.seconds_left
-    once = RetryOptions(connect_seconds=_CONNECT_SECONDS, request_seconds=seconds, attempts=1)
-    runner = ExchangeRunner(
-        sender, sender.clock, random=no_jitter, seconds=seconds, retry_options=once
-    )
+    runner = _runner(sender, sender.clock, sender.seconds_left)
     try:
         source.check_selector(identity)
         token = source.fetch(TokenRequest(resource, source.resolve(identity)), runner)
@@ -195,6 +234,11 @@ def _request_token(
         problem = sanitize(error.strerror or str(error))
         return None, Unavailable(problem, reason=Reason.UNREACHABLE)
     return claims_in(token.value), None
+
+
+def _runner(send: Sender, clock: Clock, seconds: float) -> ExchangeRunner:
+    once = RetryOptions(connect_seconds=_CONNECT_SECONDS, request_seconds=seconds, attempts=1)
+    return ExchangeRunner(send, clock, random=no_jitter, seconds=seconds, retry_options=once)
 
 
 def no_jitter() -> float:
