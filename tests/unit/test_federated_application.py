@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import os
 import pickle
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from azure.core.credentials import SupportsTokenInfo, TokenCredential
+from azure.core.credentials_async import AsyncSupportsTokenInfo, AsyncTokenCredential
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import ChainedTokenCredential
 
 import imds_identity.aio
 from fake_exchange import FakeServices, jwt_of
@@ -19,18 +24,23 @@ from imds_identity import (
     FederatedApplicationCredential,
     TokenRefusedError,
 )
+from imds_identity._core.identity import SYSTEM_ASSIGNED
 from imds_identity._http import transport
 from imds_identity._http.exchange import ConnectFailed, ErrorKind
+from imds_identity._sources.azure_vm import ImdsSource
 from imds_identity._sources.federated_application import FEDERATED_APPLICATION
 from imds_identity._sources.registry import HOSTS
 from imds_identity._token_cache.client import TokenClient
-from imds_identity._token_cache.process import process_token_cache
+from imds_identity._token_cache.process import application_client, process_token_cache
 from imds_identity.cli import main
+from support import FakeCredential
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from imds_identity._http.messages import Request
+    from imds_identity._token_cache.cache import TokenCache
+    from support import BackgroundQueue, FakeClock
 
 
 TENANT = "11111111-1111-1111-1111-111111111111"
@@ -49,6 +59,7 @@ class Services(FakeServices):
         self.entra_error: dict[str, object] | None = None
         self.identity_status = 200
         self.lifetime = 86400
+        self.clock = time.time
         self.is_blocked = False
 
     def respond(self, request: Request) -> tuple[int, dict[str, object]]:
@@ -60,7 +71,7 @@ class Services(FakeServices):
                     "error_description": "Identity not found",
                 }
             token = jwt_of(iss="https://sts.windows.net/tenant/", sub="the-object-id")
-            expires_on = str(int(time.time()) + self.lifetime)
+            expires_on = str(int(self.clock()) + self.lifetime)
             return 200, {
                 "access_token": token,
                 "expires_on": expires_on,
@@ -198,7 +209,7 @@ def test_claims_challenge_gets_a_new_token_of_the_application(services: Services
     assert len(services.identity_requests) == 1
 
 
-@pytest.mark.parametrize("code", [70021, 70023, 700211, 700212, 700213, 700216])
+@pytest.mark.parametrize("code", [70021, 70023, 70025, 700211, 700212, 700213, 700216, 700236])
 def test_missing_federated_credential_is_explained(services: Services, code: int) -> None:
     services.entra_error = error_of(code, "No matching federated identity record found.")
     with pytest.raises(TokenRefusedError) as caught:
@@ -234,10 +245,80 @@ def test_failure_of_the_identity_says_so(services: Services) -> None:
     assert services.entra_requests == []
 
 
+def test_credentials_implement_azure_core_s_protocols(services: Services) -> None:
+    sync = FederatedApplicationCredential(TENANT, APPLICATION)
+    assert isinstance(sync, TokenCredential)
+    assert isinstance(sync, SupportsTokenInfo)
+    assert sync.get_token_info(SCOPE).token == sync.get_token(SCOPE).token
+    twin = imds_identity.aio.FederatedApplicationCredential(TENANT, APPLICATION)
+    assert isinstance(twin, AsyncTokenCredential)
+    assert isinstance(twin, AsyncSupportsTokenInfo)
+
+
+def test_chain_continues_only_if_no_identity_is_available(services: Services) -> None:
+    credential = FederatedApplicationCredential(TENANT, APPLICATION)
+    chain = ChainedTokenCredential(credential, FakeCredential())
+    services.entra_error = error_of(700213, "No matching federated identity record found.")
+    with pytest.raises(ClientAuthenticationError, match="AADSTS700213"):
+        chain.get_token(SCOPE)
+    services.identity_status = 400  # no identity is assigned
+    imds_identity.clear_cache()
+    assert chain.get_token(SCOPE) == FakeCredential().get_token(SCOPE)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forked_child_has_the_tokens_of_its_parent(services: Services) -> None:
+    credential = FederatedApplicationCredential(TENANT, APPLICATION)
+    credential.get_token(SCOPE)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            credential.get_token(SCOPE)
+            credential.get_token("https://storage.azure.com/.default")
+            os.write(writing, f"{len(services.identity_requests)} ".encode())
+            os.write(writing, f"{len(services.entra_requests)}".encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with open(reading) as file:
+        assert file.read() == "1 2"
+
+
+def test_token_is_refreshed_in_the_background_and_an_expired_assertion_with_it(
+    services: Services, clock: FakeClock, token_cache: TokenCache, background: BackgroundQueue
+) -> None:
+    source = ImdsSource("http://127.0.0.1:9/metadata/token", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
+    services.clock = clock.wall
+    identity = TokenClient(source, SYSTEM_ASSIGNED, token_cache, None)
+    client = application_client(identity, TENANT, APPLICATION)
+    entry = client.entry(SCOPE)
+    first = client.token(entry)
+    clock.seconds += 3400  # the application's token is due
+    assert client.token(entry) is first
+    services.is_blocked = True
+    background.run()
+    assert client.token(entry).value == first.value  # the failed refresh is invisible
+    services.is_blocked = False
+    clock.seconds += 150
+    client.token(entry)
+    background.run()
+    second = client.token(entry)
+    assert second.value != first.value
+    assert len(services.identity_requests) == 1
+    clock.seconds += 86400  # both have expired
+    assert client.token(entry).value not in (first.value, second.value)
+    assert len(services.identity_requests) == 2
+
+
 def test_copy_has_the_same_configuration(services: Services) -> None:
     credential = FederatedApplicationCredential(
         TENANT, APPLICATION, identity={"object_id": IDENTITY}, cache=False
     )
+    twin = imds_identity.aio.FederatedApplicationCredential(TENANT, APPLICATION, identity=IDENTITY)
+    assert repr(pickle.loads(pickle.dumps(twin))) == repr(twin)
     copied = pickle.loads(pickle.dumps(credential))
     assert repr(copied) == repr(credential)
     assert repr(credential) == (
