@@ -17,6 +17,7 @@ from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
+from fake_clouds import AUDIENCE
 from fake_programs import IMDS_IDENTITY, PIP, PYODBC, PYTHON, RECORDING_PROGRAM
 from fake_sites import SITES, Proxy, Sites, serve
 from imds_identity.emulator import Emulator
@@ -54,7 +55,9 @@ class FakeAzure:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.emulator = stack.enter_context(Emulator(secrets=SECRETS, allowed_hosts=[VAULT]))
+            self.emulator = stack.enter_context(
+                Emulator(secrets=SECRETS, allowed_hosts=[VAULT], resources=[AUDIENCE])
+            )
             ports = {VAULT: int(self.emulator.key_vault.url.rpartition(":")[2])}
             ports.update(dict.fromkeys(SITES, self._serve_sites(stack)))
             proxy = serve(stack, Proxy(ports))
@@ -87,7 +90,7 @@ class FakeAzure:
         """Start a program in the background."""
         return subprocess.Popen(
             command, cwd=self._directory, env={**os.environ, **self.environment},
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
     @property
@@ -109,6 +112,7 @@ class FakeAzure:
         directory = str(self._directory)
         bundle = f"{directory}/bundle.pem"
         return {
+            "AWS_CA_BUNDLE": bundle,
             "CURL_CA_BUNDLE": bundle,
             "HTTPS_PROXY": f"http://127.0.0.1:{proxy}",
             "IMDS_EMULATOR_PORT_BASE": str(self.port_base),

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import jwt
 
+from fake_clouds import OTHER_CLOUDS, PUBLIC_PATHS, Site, presented_token, response_with
 from support import QuietHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 TENANT = "https://login.windows.net/b7a2c51c-9d5e-4d0c-8a6a-5cf9a0c64fd1"
-
-
-class Site(NamedTuple):
-    """A fake service of Azure.
-
-    Attributes:
-        audience: the audience of the tokens that it accepts.
-        body: the JSON response, or a dict of responses by path.
-    """
-
-    audience: str
-    body: Any
 
 
 SITES = {
@@ -60,6 +48,7 @@ SITES = {
         },
     ),
     "account.blob.core.windows.net": Site("https://storage.azure.com", {}),
+    **OTHER_CLOUDS,
 }
 
 
@@ -127,25 +116,27 @@ class _SiteHandler(QuietHandler, BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server = cast("Sites", self.server)
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        host = self.headers["Host"].partition(":")[0]
-        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        host, path = self.headers["Host"].partition(":")[0], self.path.partition("?")[0]
+        token = presented_token(self.headers, sent)
         server.on_request(token)
-        authorized = scheme == "Bearer" and _audience(token) == SITES[host].audience
-        requests = server.authorized if authorized else server.unauthorized
-        requests.append((self.command, host, self.path))
+        if path not in PUBLIC_PATHS and _audience(token) != SITES[host].audience:
+            server.unauthorized.append((self.command, host, self.path))
+            challenge = {"WWW-Authenticate": f'Bearer authorization_uri="{TENANT}"'}
+            self.respond(401, headers=challenge)
+            return
+        server.authorized.append((self.command, host, self.path))
         response = SITES[host].body
-        response = response.get(self.path.partition("?")[0], response)
-        body = json.dumps(response).encode() if authorized else b""
-        challenge = {"WWW-Authenticate": f'Bearer authorization_uri="{TENANT}"'}
-        self.respond(200 if authorized else 401, body, headers={} if authorized else challenge)
+        response = response.get(path, response) if isinstance(response, dict) else response
+        self.respond(200, *response_with(token, response))
 
     do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - the base class's names
 
 
 def _audience(token: str) -> str | None:
+    """Return the audience of a token that has not expired."""
     try:
-        audience = jwt.decode(token, options={"verify_signature": False})["aud"]
+        claims = jwt.decode(token, options={"verify_signature": False, "verify_exp": True})
     except jwt.InvalidTokenError:
         return None
-    return str(audience).rstrip("/")  # Azure's services accept both forms
+    return str(claims["aud"]).rstrip("/")  # Azure's services accept both forms

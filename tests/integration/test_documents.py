@@ -33,7 +33,14 @@ PAGES = sorted(
     {"README.md", *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))}
     - INTEROP_PAGES
 )
-NOT_RUN = {"text", "mermaid", "json", "http", "yaml"}  # languages that readers do not run
+NOT_RUN = {
+    "text",
+    "mermaid",
+    "json",
+    "http",
+    "yaml",
+    "terraform",
+}  # languages that readers do not run
 
 
 # The other pages take half as long as all other tests, so that only `make docs` runs them.

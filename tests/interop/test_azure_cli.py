@@ -42,7 +42,13 @@ def test_az_login_gets_a_token(imds_emulator: Emulator, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/tutorial.md", "docs/how-to/federated-application.md", "docs/troubleshooting.md"]
+    "page",
+    [
+        "docs/tutorial.md",
+        "docs/how-to/federated-application.md",
+        "docs/how-to/other-clouds.md",
+        "docs/troubleshooting.md",
+    ],
 )
 def test_documented_options_of_az_exist(page: str, tmp_path: Path) -> None:
     az = require_part("azure-cli") / "az/bin/az"

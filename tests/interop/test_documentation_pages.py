@@ -18,6 +18,7 @@ pytestmark = pytest.mark.interop
 PAGES = {
     "docs/how-to/management-plane.md": "azure-mgmt-resource-subscriptions",
     "docs/how-to/openai.md": "openai",
+    "docs/how-to/other-clouds.md": "databricks-sdk",
     "docs/how-to/sql.md": "SQLAlchemy",
 }
 
