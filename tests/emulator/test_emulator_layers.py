@@ -26,6 +26,7 @@ LAYERS = (
     {"_running", "_state_builder"},
     {"_emulator"},
     {"_cli"},
+    {"_container"},
     {"__init__"},
     {"pytest_plugin"},
 )

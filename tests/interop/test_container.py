@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -10,14 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import requests
 from interop_support import REPOSITORY
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from imds_identity import ManagedIdentityCredential
+from imds_identity.emulator import EmulatorContainer
 
 pytestmark = pytest.mark.interop
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
@@ -79,6 +80,29 @@ def test_image_serves_tokens() -> None:
         check_served(base, "imds")
     finally:
         subprocess.run(["docker", "stop", container], check=True)
+
+
+def test_testcontainers_has_what_the_emulator_calls() -> None:
+    container = pytest.importorskip("testcontainers.core.container").DockerContainer
+    signature = inspect.signature(container)
+    signature.bind("image")
+    inspect.signature(container.with_exposed_ports).bind(None, 1, 2, 3)
+    inspect.signature(container.with_envs).bind(None, NAME="value")
+    inspect.signature(container.exec).bind(None, ["cat", "file"])
+    for name in ("start", "stop", "get_container_host_ip"):
+        inspect.signature(getattr(container, name)).bind(None)
+    inspect.signature(container.get_exposed_port).bind(None, 16925)
+
+
+@pytest.mark.skipif(not engine_runs(), reason="no container engine runs")
+def test_testcontainers_start_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("testcontainers")
+    subprocess.run(["docker", "build", "-t", "imds-emulator-test", "."], cwd=REPOSITORY, check=True)
+    with EmulatorContainer(image="imds-emulator-test") as emulator:
+        for name, value in emulator.environment().items():
+            monkeypatch.setenv(name, value)
+        assert ManagedIdentityCredential().get_token("https://vault.azure.net/.default").token
+        assert "BEGIN CERTIFICATE" in Path(emulator.key_vault_ca_file).read_text()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX environment")

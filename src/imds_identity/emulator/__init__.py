@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._cli.config import ConfigError, load_config
     from ._cli.serve import serve
     from ._clock import Clock, ManualClock, ScaledClock, SystemClock
+    from ._container.container import EmulatorContainer
     from ._emulator import Emulator
     from ._machine.identities import (
         DEFAULT_IDENTITIES,
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_IDENTITIES", "DEFAULT_SYSTEM_ASSIGNED", "DEFAULT_USER_ASSIGNED", "Clock",
-    "ConfigError", "Emulator", "Fault", "Identity", "KeyVault", "Machine", "ManualClock",
-    "RecordedRequest", "ScaledClock", "ScheduledEvent", "SystemAssigned", "SystemClock",
-    "UserAssigned", "load_config", "serve",
+    "ConfigError", "Emulator", "EmulatorContainer", "Fault", "Identity", "KeyVault", "Machine",
+    "ManualClock", "RecordedRequest", "ScaledClock", "ScheduledEvent", "SystemAssigned",
+    "SystemClock", "UserAssigned", "load_config", "serve",
 ]  # fmt: skip
 
 # Every pytest run loads this package for its plugin, so names are imported at their first use.
@@ -46,6 +47,7 @@ _NAMES = {
     "_clock": ("Clock", "ManualClock", "ScaledClock", "SystemClock"),
     "_cli.config": ("ConfigError", "load_config"),
     "_cli.serve": ("serve",),
+    "_container.container": ("EmulatorContainer",),
     "_emulator": ("Emulator",),
     "_machine.identities": (
         "DEFAULT_IDENTITIES", "DEFAULT_SYSTEM_ASSIGNED", "DEFAULT_USER_ASSIGNED",

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .._clock import Clock
-from .._field_types import describe_types, is_scalar, nearest, parse_value
+from .._field_types import describe_types, did_you_mean, is_scalar, nearest, parse_value
 from .options import all_options
 
 if TYPE_CHECKING:
@@ -43,8 +43,27 @@ def flags_from_environment(environment: Mapping[str, str]) -> dict[str, object]:
     return found
 
 
+def variables_of(options: Mapping[str, object]) -> dict[str, str]:
+    """Return the variables that set flags by their names; TypeError if there is no such flag."""
+    known = {_attribute(flag) for flag, _, _ in _flags()}
+    for name in options:
+        if name not in known:
+            raise TypeError(f"The emulator has no option {name!r}.{did_you_mean(name, known)}")
+    return {PREFIX + name.upper(): _text(value) for name, value in options.items()}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ";".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _attribute(flag: str) -> str:
+    return flag.lstrip("-").replace("-", "_")
+
+
 def _variable(flag: str) -> str:
-    return PREFIX + flag.lstrip("-").replace("-", "_").upper()
+    return PREFIX + _attribute(flag).upper()
 
 
 def _check_names(environment: Mapping[str, str], known: Iterable[str]) -> None:
@@ -68,9 +87,9 @@ def _flags() -> Iterator[tuple[str, str, FieldTypes]]:
             yield option.flag, option.name, types
         switch = option.spec.switch[0]
         if switch:
-            yield switch, switch.lstrip("-").replace("-", "_"), (bool,)
+            yield switch, _attribute(switch), (bool,)
     for flag, types in _COMMAND_FLAGS.items():
-        yield flag, flag.lstrip("-").replace("-", "_"), types
+        yield flag, _attribute(flag), types
 
 
 def _value(text: str, types: FieldTypes) -> object:

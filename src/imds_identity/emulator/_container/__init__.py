@@ -1,0 +1,1 @@
+"""The emulator in a container, for tests with testcontainers."""
