@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from imds_identity.emulator import Emulator, RecordedRequest, SystemAssigned, UserAssigned
+from emulator.support import VAULT
+from imds_identity.emulator import (
+    DEFAULT_SYSTEM_ASSIGNED,
+    Emulator,
+    RecordedRequest,
+    SystemAssigned,
+    UserAssigned,
+)
 
 if TYPE_CHECKING:
     from emulator.support import Send, Start
@@ -152,6 +159,53 @@ def test_responses_are_logged_without_tokens(start_emulator: Start, request_toke
     assert '"access_token":"(hidden)"' in granted.answer
     assert token[:20] not in repr(emulator.requests)
     assert "Identity not found" in refused.answer
+
+
+def test_log_has_the_token_without_its_signature(
+    start_emulator: Start, request_token: Send
+) -> None:
+    emulator = start_emulator()
+    token = request_token(emulator).json()["access_token"]
+    request_token(emulator, client_id="unknown")
+    granted, refused = emulator.requests
+    assert granted.token == token.rpartition(".")[0]
+    assert (granted.resource, granted.identity) == (VAULT, DEFAULT_SYSTEM_ASSIGNED.client_id)
+    assert (refused.token, refused.resource, refused.identity) == ("", VAULT, "unknown")
+
+
+def test_log_has_the_headers_of_a_response(start_emulator: Start, request_token: Send) -> None:
+    emulator = start_emulator()
+    sent = request_token(emulator).headers
+    recorded = emulator.requests[0].response_headers
+    assert recorded.items() <= sent.items()
+    assert {"Content-Type", "Date", "Server"} <= recorded.keys()
+    emulator.fault(reset=True)
+    with pytest.raises(requests.ConnectionError):
+        request_token(emulator)
+    assert emulator.requests[1].response_headers == {}
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body", "recorded"),
+    [
+        ("application/json", b'{"access_token": "hunter2"}', '{"access_token": "(hidden)"}'),
+        (
+            "application/x-www-form-urlencoded",
+            b"scope=a/.default&client%5Fassertion=hunter2&client_id=b",
+            "scope=a/.default&client_assertion=(hidden)&client_id=b",
+        ),
+        ("text/plain", b"hunter2", "(hidden)"),
+    ],
+)
+def test_body_of_a_request_is_logged_without_secrets(
+    start_emulator: Start, media_type: str, body: bytes, recorded: str
+) -> None:
+    emulator = start_emulator()
+    headers = {"Content-Type": media_type}
+    requests.post(emulator.endpoint + "/nothing", body, headers=headers, timeout=10)
+    (record,) = emulator.requests
+    assert record.body == recorded
+    assert "hunter2" not in repr(record)
 
 
 def test_log_has_client_and_duration_of_a_request(

@@ -97,5 +97,5 @@ def test_log_ignores_requests_that_finish_after_a_reset() -> None:
     before = log.add(request, response, Outcome("identity"), 1.0)
     log.clear()
     log.add(request, response, Outcome("identity"), 2.0)
-    log.finish(before, 5.0)
+    log.finish(before, 5.0, {})
     assert [record.seconds for record in log.snapshot()] == [None]

@@ -114,14 +114,14 @@ IMMEDIATE = Delivery()
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response; ``finished`` is called once it has been sent or given up."""
+    """A response; ``finished`` gets all its headers once it has been sent or given up."""
 
     status: int
     body: bytes = b""
     content_type: str = "application/json; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
     delivery: Delivery = IMMEDIATE
-    finished: Callable[[], None] | None = None
+    finished: Callable[[Mapping[str, str]], None] | None = None
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode

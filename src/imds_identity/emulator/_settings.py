@@ -247,7 +247,7 @@ class Settings:
             flag_help="how many times faster than real time scheduled events run",
         ),
     ] = None
-    log_size: Annotated[int, Option("how many requests the log keeps", "NUMBER")] = 5000
+    log_size: Annotated[int, Option("how many requests the log keeps", "NUMBER")] = 10000
 
     def __post_init__(self) -> None:
         validate_fields(self)

@@ -55,7 +55,7 @@ class Connection(web.RequestHandler):
         sent = self._send_rejection(response)
         sent.force_close()
         if response.finished is not None:
-            response.finished()
+            response.finished(dict(sent.headers))
         return sent
 
     def _malformed(self, peer: str) -> Request:

@@ -108,11 +108,12 @@ class HttpServer:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         response = await self._respond(request)
+        headers: dict[str, str] = {}
         try:
-            return await self._send(request, response)
+            return await self._send(request, response, headers)
         finally:
             if response.finished is not None:
-                response.finished()
+                response.finished(headers)
 
     async def _respond(self, request: web.BaseRequest) -> Response:
         try:
@@ -132,13 +133,15 @@ class HttpServer:
         response = json_response(status, {"error": message})
         return response if self._on_rejected is None else self._on_rejected(request, response)
 
-    async def _send(self, request: web.BaseRequest, response: Response) -> web.StreamResponse:
+    async def _send(
+        self, request: web.BaseRequest, response: Response, headers: dict[str, str]
+    ) -> web.StreamResponse:
         delivery = response.delivery
         if delivery.no_answer:
             await asyncio.Event().wait()
         if delivery.delay > 0:
             await asyncio.sleep(delivery.delay)
-        headers = self._headers(response)
+        headers.update(self._headers(response))
         has_body = response.body and response.status not in _STATUSES_WITHOUT_BODY
         if delivery.reset:
             _reset(request)

@@ -13,7 +13,7 @@ from .._state.fault import OTHER_SERVICES, Fault
 from .._state.request_log import Outcome, leg_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .._messages import Request
     from .._state.request_log import RecordedRequest
@@ -97,7 +97,8 @@ class RequestHandler:
     def _log(
         self, request: Request, response: Response, outcome: Outcome, started: float
     ) -> Response:
-        record = self._state.log.add(request, response, outcome, self._state.clock.time())
+        use = self._state.tokens.take_use()
+        record = self._state.log.add(request, response, outcome, self._state.clock.time(), use)
         return replace(
             response, finished=functools.partial(self._finish, response, record, started)
         )
@@ -120,11 +121,17 @@ class RequestHandler:
             return throttled(category), Outcome(category, "limited", {"status": 429})
         return self._respond(request, category, endpoint)
 
-    def _finish(self, response: Response, record: RecordedRequest, started: float) -> None:
+    def _finish(
+        self,
+        response: Response,
+        record: RecordedRequest,
+        started: float,
+        headers: Mapping[str, str],
+    ) -> None:
         with self._state.lock:
-            self._state.log.finish(record, time.monotonic() - started)
+            self._state.log.finish(record, time.monotonic() - started, headers)
             if response.finished is not None:
-                response.finished()
+                response.finished(headers)
 
     def _respond(
         self, request: Request, category: str, endpoint: Endpoint
@@ -144,7 +151,7 @@ class RequestHandler:
             response = self._add_latency(response)
             if state.limits.enabled:
                 state.limits.begin(category)
-                response = replace(response, finished=lambda: state.limits.end(category))
+                response = replace(response, finished=lambda _: state.limits.end(category))
         return response, outcome
 
     def _add_latency(self, response: Response) -> Response:

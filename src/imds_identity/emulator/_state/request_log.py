@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .._messages import Request, Response
+    from .tokens import TokenUse
 
 _LOG = logging.getLogger(__name__)
 HIDDEN = "(hidden)"
@@ -22,7 +25,13 @@ _MAX_VALUE_LENGTH = 512
 _MAX_TARGET_LENGTH = 2048
 _MAX_BODY_LENGTH = 4096
 _MAX_FIELDS = 40
-_TOKEN = re.compile(r'("access_token"\s*:\s*")[^"]*')
+_TOKEN = re.compile(r'("(?:access|refresh)_token"\s*:\s*")[^"]*')
+_SECRET_FIELDS = frozenset(
+    {"access_token", "assertion", "client_assertion", "client_secret", "refresh_token"}
+)
+_SELECTORS = frozenset(
+    {"client_id", "clientid", "mi_res_id", "msi_res_id", "object_id", "principal_id", "principalid"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +47,14 @@ class RecordedRequest:
         path: the target's path, decoded, without a trailing slash.
         query: the last value of each query parameter.
         headers: names in lower case; the values of secret ones are ``(hidden)``.
+        body: the body of the request, shortened, without tokens and secrets.
         status: the status of the response; 0 when a fault sent no response.
         client: the client's address.
         leg: on Arc, ``challenge`` for a request without a secret, ``answer`` for one with it.
+        resource: the resource of the token that the request returned, presented or requested.
+        identity: the client id of that token, or the id by which the request selects an identity.
+        token: the header and the claims of that token, encoded, without its signature.
+        response_headers: the headers of the response; empty until it has been sent.
         answer: the body of the response, shortened, without tokens and secrets.
         note: why the response is not the usual one, such as a fault; otherwise empty.
         effects: the effects of a fault or of the rate limits, by the attribute names of `Fault`.
@@ -62,6 +76,11 @@ class RecordedRequest:
     note: str = ""
     effects: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
+    body: str = ""
+    resource: str = ""
+    identity: str = ""
+    token: str = field(default="", repr=False)
+    response_headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +101,16 @@ class RequestLog:
         self.listeners: list[Callable[[RecordedRequest], object]] = []
 
     def add(
-        self, request: Request, response: Response, outcome: Outcome, time: float
+        self,
+        request: Request,
+        response: Response,
+        outcome: Outcome,
+        time: float,
+        use: TokenUse | None = None,
     ) -> RecordedRequest:
         """Record a request and its response, and call the listeners."""
         sent = not (response.delivery.reset or response.delivery.no_answer)
+        fields = (*request.query, *request.form().items()) if request.body else request.query
         self._count += 1
         record = RecordedRequest(
             self._count,
@@ -105,6 +130,10 @@ class RequestLog:
             _body_without_secrets(response, outcome.category) if sent else "",
             outcome.note,
             outcome.effects,
+            body=_sent_body(request, outcome.category) if request.body else "",
+            resource=(use.resource if use else _requested_resource(fields))[:_MAX_VALUE_LENGTH],
+            identity=(use.client_id if use else _selected_identity(fields))[:_MAX_VALUE_LENGTH],
+            token=use.content if use else "",
         )
         self._records.append(record)
         for listener in self.listeners:
@@ -114,12 +143,13 @@ class RequestLog:
                 _LOG.exception("A request listener of the emulator failed")
         return record
 
-    def finish(self, record: RecordedRequest, seconds: float) -> None:
-        """Record how long the response to a request took."""
+    def finish(self, record: RecordedRequest, seconds: float, headers: Mapping[str, str]) -> None:
+        """Record how long the response to a request took, and its headers."""
         index = record.number - self._count + len(self._records) - 1
         # After a reset another request may have the same number.
         if 0 <= index < len(self._records) and self._records[index] is record:
-            self._records[index] = replace(record, seconds=seconds)
+            kept = _headers_without_secrets(headers.items()) if record.status else {}
+            self._records[index] = replace(record, seconds=seconds, response_headers=kept)
 
     def snapshot(self) -> list[RecordedRequest]:
         return list(self._records)
@@ -137,14 +167,47 @@ def leg_of(request: Request) -> str:
 def _body_without_secrets(response: Response, category: str) -> str:
     if response.status < 400 and category == "key-vault":
         return HIDDEN
-    body = response.body[: _MAX_BODY_LENGTH + 1]
+    return _text_without_tokens(response.body)
+
+
+def _sent_body(request: Request, category: str) -> str:
+    """Return the body of a request; of unknown types nothing, because it may have secrets."""
+    media_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
+    if media_type == "application/x-www-form-urlencoded":
+        fields = [
+            (name, HIDDEN if name in _SECRET_FIELDS else value)
+            for name, value in request.form().items()
+        ]
+        return _shorten(urlencode(fields, safe="()/:"))
+    is_json = media_type == "application/json" and category != "key-vault"
+    return _text_without_tokens(request.body) if is_json else HIDDEN
+
+
+def _text_without_tokens(body: bytes) -> str:
     # The pattern needs no closing quote, because a token may be longer than the part kept here.
-    text = _TOKEN.sub(rf"\1{HIDDEN}", body.decode("utf-8", "replace"))
+    text = body[: _MAX_BODY_LENGTH + 1].decode("utf-8", "replace")
+    return _shorten(_TOKEN.sub(rf"\1{HIDDEN}", text))
+
+
+def _shorten(text: str) -> str:
     return text if len(text) <= _MAX_BODY_LENGTH else text[:_MAX_BODY_LENGTH] + "…"
 
 
-def _headers_without_secrets(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
+def _requested_resource(fields: Iterable[tuple[str, str]]) -> str:
+    for name, value in fields:
+        if name in {"resource", "scope"}:
+            return value.removesuffix("/.default") if name == "scope" else value
+    return ""
+
+
+def _selected_identity(fields: Iterable[tuple[str, str]]) -> str:
+    return next((value for name, value in fields if name.lower() in _SELECTORS), "")
+
+
+def _headers_without_secrets(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {
-        name[:_MAX_VALUE_LENGTH]: HIDDEN if name in _SECRET_HEADERS else value[:_MAX_VALUE_LENGTH]
-        for name, value in headers[:_MAX_FIELDS]
+        name[:_MAX_VALUE_LENGTH]: HIDDEN
+        if name.lower() in _SECRET_HEADERS
+        else value[:_MAX_VALUE_LENGTH]
+        for name, value in itertools.islice(headers, _MAX_FIELDS)
     }

@@ -62,6 +62,15 @@ class Principal:
     resource_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TokenUse:
+    """A token that a request returned or presented; ``content`` lacks the signature."""
+
+    content: str
+    resource: str
+    client_id: str
+
+
 class TokenService:
     """Issues tokens, caches them as the real service does, and verifies them."""
 
@@ -76,6 +85,12 @@ class TokenService:
         self._serial = 0
         self.revoked_up_to = 0  # tokens up to this serial number are revoked
         self.issued: deque[IssuedToken] = deque(maxlen=_MAX_ISSUED)
+        self._use: TokenUse | None = None
+
+    def take_use(self) -> TokenUse | None:
+        """Return the token that was used since the last call, for the log."""
+        use, self._use = self._use, None
+        return use
 
     def reset(self) -> None:
         """Clear the cache and forget which tokens were issued or revoked."""
@@ -96,6 +111,7 @@ class TokenService:
         key = (principal.client_id, resource)
         cached = self._cache.get(key)
         if cached is not None and not bypass_cache and cached.expires > self._clock.time():
+            self._note_use(cached.value, resource, cached.client_id)
             return cached
         fresh = self._issue(principal, resource, int(self._clock.time()))
         self._cache[key] = fresh
@@ -123,11 +139,17 @@ class TokenService:
             value, resource, principal.client_id, issued, expires, self.lifetime, self._serial
         )
         self.issued.append(token)
+        self._note_use(value, resource, principal.client_id)
         return token
+
+    def _note_use(self, value: str, resource: str, client_id: str) -> None:
+        self._use = TokenUse(value.rpartition(".")[0], resource, client_id)
 
     def check(self, value: str, audience: str, tenant_id: str) -> Mapping[str, object]:
         """Return the claims of a valid token; RefusedTokenError for others, with the reason."""
         claims = self._decode(value, tenant_id)
+        client_id = claims.get("azp") or claims.get("appid")
+        self._note_use(value, str(claims.get("aud", "")), str(client_id or ""))
         found = claims.get("aud")
         if not isinstance(found, str) or found.rstrip("/") != audience.rstrip("/"):
             raise RefusedTokenError(
