@@ -6,23 +6,26 @@ send are rejected by the Host header (DNS rebinding), Origin and Sec-Fetch-Site 
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING
 
 from .._messages import Response, json_response
 from .._profiles.request_handler import HEALTH_PATH, health
 from .._state.events import EventSpec
 from .._state.fault import Fault
+from .._state.recording import effects_to_json
 from .api_request import ApiError, build_from_json, number
 from .changes import ChangesApi, remove
 from .forms import FormError, build_from_form, parse_form
-from .page import RejectedForm, render_live, render_page, static_file
+from .page import RejectedForm, View, render_page, static_file
+from .search import RequestFilter, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._messages import Request
     from .._profiles.allowed_hosts import AllowedHosts
+    from .._state.request_log import RecordedRequest
     from .._state.state import EmulatorState
     from .page import PageContext
 
@@ -43,8 +46,7 @@ class AdminHandler:
         self._context = context
         self._hosts = hosts
         self._handlers: dict[tuple[str, str], Callable[[Request], Response]] = {
-            ("GET", "/"): lambda _: render_page(state, context),
-            ("GET", "/live"): lambda _: render_live(state),
+            ("GET", "/"): lambda request: render_page(state, context, View.of(request)),
             ("GET", HEALTH_PATH): lambda _: health(state.profile),
             ("GET", "/api/requests"): self._list_requests,
             ("GET", "/api/tokens"): self._list_tokens,
@@ -112,20 +114,28 @@ class AdminHandler:
         return found
 
     def _submit(self, request: Request, action: Callable[[dict[str, str]], object]) -> Response:
-        fields = parse_form(request.body)
+        form = parse_form(request.body)
         try:
-            action(fields)
+            action(form)
         except FormError as error:
-            rejected = RejectedForm(request.path.rpartition("/")[2], fields, error.errors)
-            return render_page(self._state, self._context, rejected)
-        return Response(303, headers={"Location": "/"})
+            rejected = RejectedForm(request.path.rpartition("/")[2], form, error.errors)
+            return render_page(self._state, self._context, View.of(request), rejected)
+        query = request.target.partition("?")[2]
+        return Response(303, headers={"Location": f"/?{query}" if query else "/"})
 
     def _list_requests(self, request: Request) -> Response:
-        after = number(request, "after") or 0
-        records = [
-            asdict(record) for record in self._state.recorded_requests() if record.number > after
-        ]
-        return json_response(200, {"requests": records})
+        after, limit = number(request, "after") or 0, number(request, "limit")
+        search, status, category = (
+            request.parameter(name) or "" for name in ("search", "status", "category")
+        )
+        try:
+            wanted = RequestFilter(search, status, category)
+        except ValueError as error:
+            raise ApiError(400, str(error), "invalid", "status") from None
+        newer = (each for each in self._state.recorded_requests() if each.number > after)
+        found = wanted.matching(newer, names_of(self._state.identities))
+        latest = found if limit is None else found[len(found) - min(limit, len(found)) :]
+        return json_response(200, {"requests": [_record_to_json(record) for record in latest]})
 
     def _list_tokens(self, _: Request) -> Response:
         names = ("resource", "client_id", "issued", "expires")
@@ -169,3 +179,9 @@ class AdminHandler:
     def _reset(self, _: Request) -> Response:
         self._state.reset()
         return json_response(200, {})
+
+
+def _record_to_json(record: RecordedRequest) -> dict[str, object]:
+    # asdict() would copy each header, which takes most of the time of a long list.
+    values = {each.name: getattr(record, each.name) for each in fields(record)}
+    return {**values, "effects": effects_to_json(record.effects)}

@@ -1,16 +1,19 @@
-"""The admin page: requests, faults, events, tokens and identities, with controls."""
+"""The admin page: requests first, and next to them a request, faults, events and so on."""
 
 from __future__ import annotations
 
 import functools
+from dataclasses import asdict
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
 
 from .._machine.identities import SystemAssigned
 from .._messages import Response
 from .._state.events import NOTICE, SOURCES
 from .._state.fault import CATEGORIES, DOCUMENTS
-from . import text
+from . import request_details, text
+from .search import STATUSES, RequestFilter, names_of
 from .snippets import snippets
 
 if TYPE_CHECKING:
@@ -19,9 +22,11 @@ if TYPE_CHECKING:
     import jinja2
 
     from .._machine.identities import Identity
+    from .._messages import Request
     from .._state.state import EmulatorState
 
 _MAX_ROWS = 100
+_PANES = {name: f"{name}.html" for name in ("faults", "events", "identities", "tokens", "settings")}
 _MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -55,6 +60,30 @@ class RejectedForm(NamedTuple):
     errors: Mapping[str, str] = {}
 
 
+class View(NamedTuple):
+    """The part of the page that its URL selects: requests, and a pane or the number of one."""
+
+    filter: RequestFilter
+    pane: str = ""
+
+    @classmethod
+    def of(cls, request: Request) -> View:
+        """Return the view of a URL; values that are not valid have no effect."""
+        search, status, category, before, pane = (
+            request.parameter(name) or ""
+            for name in ("search", "status", "category", "before", "view")
+        )
+        number = int(before) if before.isdecimal() and len(before) < 20 else 0
+        known = status if status in STATUSES else ""
+        return cls(RequestFilter(search, known, category, number), pane)
+
+    def link(self, path: str = "/", **changes: str | int) -> str:
+        """Return the URL of this view with changes."""
+        values = {**asdict(self.filter), "view": self.pane, **changes}
+        query = urlencode({name: value for name, value in values.items() if value})
+        return f"{path}?{query}" if query else path
+
+
 @functools.cache
 def _templates() -> jinja2.Environment:
     import jinja2
@@ -67,33 +96,85 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        time=text.format_time, rfc3339=text.rfc3339_time, duration=text.format_duration
+        clock=text.format_clock,
+        count=text.format_count,
+        duration=text.format_duration,
+        indented=request_details.indent_json,
+        pretty=request_details.pretty_json,
+        rfc3339=text.rfc3339_time,
+        time=text.format_time,
     )
     return environment
 
 
 def render_page(
-    state: EmulatorState, context: PageContext, rejected: RejectedForm | None = None
+    state: EmulatorState,
+    context: PageContext,
+    view: View,
+    rejected: RejectedForm | None = None,
 ) -> Response:
-    """Return the whole page, perhaps with a form that has errors."""
-    page = _templates().get_template("page.html")
-    content = page.render(
-        context=context,
-        identities=[_identity(state, context, identity) for identity in state.identities],
-        presets=_PRESETS,
-        categories=(*CATEGORIES, "*"),
-        documents=DOCUMENTS,
-        event_types=tuple(NOTICE),
-        sources=SOURCES,
-        rejected=rejected or RejectedForm(),
-        **_live_values(state),
-    )
+    """Return the page, perhaps with a form that has errors."""
+    if rejected is not None:
+        view = view._replace(pane=f"{rejected.form}s")
+    names = names_of(state.identities)
+    values: dict[str, object] = {
+        "fault_categories": (*CATEGORIES, "*"),
+        "context": context,
+        "link": view.link,
+        "names": names,
+        "rejected": rejected or RejectedForm(),
+        "state": state,
+        "statuses": STATUSES,
+        "view": view,
+    }
+    with state.lock:
+        values["now"] = state.clock.time()
+        values["records"] = records = state.recorded_requests()
+        values["categories"] = (*CATEGORIES, *({"unknown"} & {each.category for each in records}))
+        values["faults"] = state.faults.active()
+        values["events"] = sorted(state.current_events(), key=lambda event: event.not_before)
+        values["tokens"] = state.issued_tokens()
+    values["selection"] = view.filter.select(records, names, _MAX_ROWS)
+    values.update(_pane_values(state, context, view, values))
+    content = _templates().get_template("page.html").render(values)
     return _html(content, 200 if rejected is None else 400)
 
 
-def render_live(state: EmulatorState) -> Response:
-    """Return the part of the page that is refreshed."""
-    return _html(_templates().get_template("live.html").render(**_live_values(state)), 200)
+def _pane_values(
+    state: EmulatorState, context: PageContext, view: View, values: Mapping[str, Any]
+) -> dict[str, object]:
+    shows_identities = view.pane == "identities" or not values["records"]
+    identities = state.identities if shows_identities else ()
+    found = [each for each in values["records"] if str(each.number) == view.pane]
+    return {
+        "template": "request.html" if view.pane.isdecimal() else _PANES.get(view.pane, ""),
+        "active": [_active_fault(active, values["now"]) for active in values["faults"]],
+        "documents": DOCUMENTS,
+        "event_types": tuple(NOTICE),
+        "identities": [_identity(state, context, identity) for identity in identities],
+        "max_rows": _MAX_ROWS,
+        "presets": _PRESETS,
+        "sources": SOURCES,
+        **(_details(found[0], context) if found else {"record": None}),
+    }
+
+
+def _details(record: Any, context: PageContext) -> dict[str, object]:
+    return {
+        "record": record,
+        "curl": request_details.curl(record, context.endpoint, context.vault),
+        "token": request_details.decode_token(record.token) if record.token else None,
+    }
+
+
+def _active_fault(active: Any, now: float) -> dict[str, object]:
+    return {
+        "number": active.number,
+        "effects": text.describe_effects(active.fault),
+        "scope": text.describe_scope(active),
+        "applied": active.applied,
+        "left": None if active.ends is None else max(0.0, active.ends - now),
+    }
 
 
 def static_file(name: str) -> Response | None:
@@ -111,38 +192,15 @@ def _html(content: str, status: int) -> Response:
     return Response(status, body, "text/html; charset=utf-8", headers)
 
 
-def _live_values(state: EmulatorState) -> dict[str, object]:
-    now = state.clock.time()
-    with state.lock:
-        return {
-            "state": state,
-            "now": now,
-            "faults": [
-                {
-                    "number": active.number,
-                    "effects": text.describe_effects(active.fault),
-                    "scope": text.describe_scope(active),
-                    "applied": active.applied,
-                    "left": None if active.ends is None else max(0.0, active.ends - now),
-                }
-                for active in state.faults.active()
-            ],
-            "events": sorted(state.current_events(), key=lambda event: event.not_before),
-            "tokens": list(reversed(state.issued_tokens()))[:_MAX_ROWS],
-            "revoked_up_to": state.tokens.revoked_up_to,
-            "requests": list(reversed(state.recorded_requests()[-_MAX_ROWS:])),
-        }
-
-
 def _identity(state: EmulatorState, context: PageContext, identity: Identity) -> dict[str, object]:
     system = isinstance(identity, SystemAssigned)
     principal = state.principal(identity)
     return {
         "name": "System-assigned" if system else principal.resource_id.rpartition("/")[2],
         "ids": (
-            ("client_id", identity.client_id),
-            ("object_id", identity.object_id),
-            ("resource id", principal.resource_id),
+            ("Client ID", identity.client_id),
+            ("Object ID", identity.object_id),
+            ("Resource ID", principal.resource_id),
         ),
         "snippets": snippets(state, context.endpoint, identity),
     }

@@ -82,12 +82,23 @@ def describe_scope(active: ActiveFault) -> str:
     if fault.probability < 1:
         scope += f", each with a probability of {fault.probability:.0%}"
     skip = fault.after - active.skipped
-    return f"{scope}, after skipping {skip} requests" if skip > 0 else scope
+    skipped = "1 request" if skip == 1 else f"{skip} requests"
+    return f"{scope}, after skipping {skipped}" if skip > 0 else scope
 
 
 def format_time(seconds: float) -> str:
     """Return a date and time in UTC."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def format_clock(seconds: float) -> str:
+    """Return a time of day in UTC."""
+    return time.strftime("%H:%M:%S", time.gmtime(seconds))
+
+
+def format_count(number: int) -> str:
+    """Return a number with separators."""
+    return f"{number:,}"
 
 
 def rfc3339_time(seconds: float) -> str:

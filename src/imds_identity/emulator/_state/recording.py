@@ -14,6 +14,7 @@ from .fault import Fault
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from .request_log import RecordedRequest
 
@@ -28,7 +29,7 @@ class Recording:
     def add(self, record: RecordedRequest) -> None:
         line = {
             "category": record.category,
-            "effects": {name: _to_json(value) for name, value in record.effects.items()},
+            "effects": effects_to_json(record.effects),
             "leg": record.leg,
             "method": record.method,
             "status": record.status,
@@ -44,8 +45,12 @@ class Recording:
             self._file.close()
 
 
-def _to_json(value: object) -> object:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def effects_to_json(effects: Mapping[str, object]) -> dict[str, object]:
+    """Return effects with text instead of bytes."""
+    return {
+        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        for name, value in effects.items()
+    }
 
 
 def load_faults(path: str | os.PathLike[str]) -> list[Fault]:
