@@ -69,7 +69,8 @@ def test_requests_and_tokens_are_listed_without_secrets(
     assert [record["number"] for record in listed] == [2]
     (shown,) = admin("GET", "/api/tokens").json()["tokens"]
     assert shown["resource"] == VAULT
-    for path in ("/", "/live", "/api/requests", "/api/tokens"):
+    views = ("/", "/?view=1", "/?view=2", "/?view=tokens")
+    for path in (*views, "/api/requests", "/api/tokens"):
         text = admin("GET", path).text
         assert token not in text
         assert token.rpartition(".")[2] not in text
@@ -89,12 +90,13 @@ def test_page_shows_and_escapes_requests_faults_and_events(
     request_token(emulator, resource="<script>alert(1)</script>", headers={"X-Bad": "<b>&"})
     emulator.fault(status=500, body="<i>")
     emulator.schedule_event(description="<u>")
-    response = admin("GET", "/")
-    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
-    for raw in ("<script>alert", "<b>&", "<i>", "<u>"):
-        assert raw not in response.text
-    assert "&lt;script&gt;" in response.text
-    assert "script-src 'self';" in response.headers["Content-Security-Policy"]
+    for view, shown in (("", "script"), ("1", "b"), ("faults", ""), ("events", "u")):
+        response = admin("GET", f"/?view={view}&search=%3Cscript")
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        for raw in ("<script>alert", "<b>&", "<i>", "<u>", 'value="<'):
+            assert raw not in response.text
+        assert not shown or f"&lt;{shown}&gt;" in response.text
+        assert "script-src 'self';" in response.headers["Content-Security-Policy"]
 
 
 def test_buttons_of_the_page_work(emulator: Emulator, admin: Send) -> None:
@@ -111,6 +113,33 @@ def test_buttons_of_the_page_work(emulator: Emulator, admin: Send) -> None:
     assert emulator.events == []
     assert admin("POST", "/do/revoke").status_code == 303
     assert admin("POST", "/do/reset").status_code == 303
+
+
+def test_form_returns_to_the_view_that_it_was_sent_from(admin: Send) -> None:
+    form, path = {"status": "500"}, "/do/fault?search=a&view=faults"
+    assert admin("POST", path, data=form).headers["Location"] == "/?search=a&view=faults"
+    rejected = admin("POST", path, data={"status": "x"}).text
+    assert 'action="/do/fault?search=a&amp;view=faults"' in rejected
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["view=99", "view=nothing", "view=faults.html", "status=x", "before=x", "before=9" * 30],
+)
+def test_unknown_view_shows_the_requests(admin: Send, query: str) -> None:
+    response = admin("GET", "/?" + query)
+    assert response.status_code == 200
+    assert 'id="requests"' in response.text
+
+
+def test_reset_and_revoke_are_confirmed_first(
+    emulator: Emulator, admin: Send, request_token: Send
+) -> None:
+    request_token(emulator)
+    text = admin("GET", "/?view=tokens").text
+    for action in ("reset", "revoke"):
+        before, _, _ = text.partition(f'action="/do/{action}')
+        assert "popover " in before.rpartition("<div")[2]
 
 
 def test_requests_from_its_own_origin_are_accepted(emulator: Emulator, admin: Send) -> None:
@@ -266,7 +295,7 @@ def test_page_shows_environment_variables_and_identities(
     start_emulator: Start, profile: str
 ) -> None:
     emulator = start_emulator(profile, admin_port=0)
-    text = html.unescape(requests.get(f"{emulator.admin_url}/", timeout=10).text)
+    text = html.unescape(requests.get(f"{emulator.admin_url}/?view=identities", timeout=10).text)
     for name, value in emulator.environment().items():
         assert f"export {name}={shlex.quote(value)}" in text
     for identity in emulator.identities:
@@ -280,8 +309,9 @@ def test_page_shows_environment_variables_and_identities(
 @pytest.mark.parametrize("number", [0, 1])
 def test_curl_snippet_gets_a_token(start_emulator: Start, profile: str, number: int) -> None:
     emulator = start_emulator(profile, admin_port=0)
-    text = requests.get(f"{emulator.admin_url}/", timeout=10).text
-    line = re.findall(r"<strong>curl</strong>.*?<pre[^>]*>(.*?)</pre>", text, re.DOTALL)[number]
+    text = requests.get(f"{emulator.admin_url}/?view=identities", timeout=10).text
+    _, _, pane = text.partition('id="pane-identities"')
+    line = re.findall(r"<strong>curl</strong>.*?<pre[^>]*>(.*?)</pre>", pane, re.DOTALL)[number]
     environment = {**os.environ, **emulator.environment()}
     command = ["sh", "-c", html.unescape(line)]
     output = subprocess.check_output(command, text=True, env=environment)

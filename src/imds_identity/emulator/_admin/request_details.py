@@ -40,7 +40,7 @@ def decode_token(content: str) -> dict[str, Any] | None:
             json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
             for part in content.split(".")
         )
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return {"header": header, "claims": claims}
 
