@@ -45,7 +45,7 @@ azure_identity_suite() {
 
 npm_packages() {
     npm install --prefix "$home/npm" --no-fund --no-audit azurite@3 @azure/identity@4 \
-        @azure/msal-node @opentelemetry/resource-detector-azure @opentelemetry/resources
+        @azure/msal-node @opentelemetry/resource-detector-azure @opentelemetry/resources axe-core@4
 }
 
 # More clients, in their own environment: their dependencies must not change the tested versions.

@@ -7,12 +7,13 @@ import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 import requests
+from interop_support import require_part
 
 from imds_identity.emulator import Emulator
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TIMEOUT_SECONDS = 30
+READY = "document.readyState === 'complete' && typeof load === 'function'"
+REFRESHED = "new Promise((done) => setTimeout(done, 1500))"
 
 pytestmark = [
     pytest.mark.interop,
@@ -45,6 +48,7 @@ def devtools(tmp_path: Path) -> Iterator[Path]:
         "--no-sandbox",
         "--disable-gpu",
         "--disable-dev-shm-usage",
+        "--window-size=1280,800",
         "--remote-debugging-port=0",
         f"--user-data-dir={tmp_path / 'profile'}",
         "about:blank",
@@ -72,7 +76,14 @@ async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
     pytest.fail("The condition was not met in time.")
 
 
-async def browse(port_file: Path, url: str, visit: Callable[[Evaluate], Awaitable[None]]) -> None:
+async def browse(
+    port_file: Path,
+    url: str,
+    visit: Callable[[Evaluate], Awaitable[None]],
+    settings: Iterable[tuple[str, Any]] = (),
+) -> None:
+    """Visit a page; ``settings`` are commands of the DevTools to send first."""
+
     def read() -> str:
         return port_file.read_text() if port_file.exists() else ""
 
@@ -88,15 +99,20 @@ async def browse(port_file: Path, url: str, visit: Callable[[Evaluate], Awaitabl
 
             async def evaluate(expression: str) -> Any:
                 number = next(numbers)
-                parameters = {"expression": expression, "returnByValue": True}
-                await socket.send_json(
-                    {"id": number, "method": "Runtime.evaluate", "params": parameters}
-                )
+                parameters = {
+                    "expression": expression, "returnByValue": True, "awaitPromise": True,
+                }  # fmt: skip
+                await send(number, "Runtime.evaluate", parameters)
                 while (message := await socket.receive_json()).get("id") != number:
                     pass
                 return message.get("result", {}).get("result", {}).get("value")
 
-            await until(lambda: evaluate("document.readyState === 'complete' && !!window.live"))
+            async def send(number: int, method: str, parameters: Any) -> None:
+                await socket.send_json({"id": number, "method": method, "params": parameters})
+
+            for method, parameters in settings:
+                await send(next(numbers), method, parameters)
+            await until(lambda: evaluate(READY))
             await visit(evaluate)
 
 
@@ -115,26 +131,82 @@ def run(coroutine: Any) -> None:
     asyncio.run(coroutine)
 
 
+def visit_page(
+    emulator: Emulator,
+    devtools: Path,
+    visit: Callable[[Evaluate], Awaitable[None]],
+    query: str = "",
+    settings: Iterable[tuple[str, Any]] = (),
+) -> None:
+    assert emulator.admin_url is not None
+    run(browse(devtools, f"{emulator.admin_url}/{query}", visit, settings))
+
+
+def press(key: str) -> str:
+    event = f"new KeyboardEvent('keydown', {{key: '{key}', bubbles: true}})"
+    return f"document.activeElement.dispatchEvent({event})"
+
+
 def test_requests_appear_and_are_escaped(emulator: Emulator, devtools: Path) -> None:
     attack = "<img src=x onerror=document.title='stolen'>"
 
     async def visit(evaluate: Evaluate) -> None:
-        await evaluate("document.querySelector('#fault input').value = 'being typed'")
+        field = "document.querySelector('#fault input')"
+        await evaluate("document.querySelector('#custom-fault').open = true")
+        await evaluate(f"{field}.value = 'being typed'; {field}.focus()")
         token = (await asyncio.to_thread(request_token, emulator, attack)).json()["access_token"]
-        text = "document.getElementById('live').innerText"
-        await until(lambda: evaluate(f"{text}.includes('onerror')"))
+        await until(lambda: evaluate("document.querySelector('#rows')?.innerText.includes('img')"))
         assert await evaluate("document.title") == "imds-identity emulator"
         assert await evaluate("document.querySelectorAll('img').length") == 0
-        assert await evaluate("document.querySelector('#fault input').value") == "being typed"
+        assert await evaluate(f"{field}.value") == "being typed"
+        assert await evaluate(f"document.activeElement === {field}")
+        assert await evaluate("document.querySelector('#custom-fault').open")
         assert token not in await evaluate("document.documentElement.outerHTML")
-        assert await evaluate(
-            "getComputedStyle(document.querySelector('table')).borderCollapse"
-        ) == ("collapse")
-        await evaluate("filter.value = 'no such word'; filter.dispatchEvent(new Event('input'))")
-        assert await evaluate("document.querySelectorAll('.requests li:not([hidden])').length") == 0
+        assert await evaluate("getComputedStyle(document.querySelector('tr')).display") == "grid"
 
-    assert emulator.admin_url is not None
-    run(browse(devtools, emulator.admin_url + "/", visit))
+    visit_page(emulator, devtools, visit, "?view=faults")
+
+
+def test_search_covers_all_requests_and_open_request_stays_open(
+    emulator: Emulator, devtools: Path
+) -> None:
+    request_token(emulator, "https://oldest.example")
+    for _ in range(120):
+        request_token(emulator)
+
+    async def visit(evaluate: Evaluate) -> None:
+        rows = "document.querySelectorAll('#rows tr').length"
+        count = "document.getElementById('count').innerText"
+        assert await evaluate(rows) == 100
+        assert await evaluate(count) == "100 of 121 requests"
+        field = "document.querySelector('[name=search]')"
+        await evaluate(f"{field}.value = 'oldest'")
+        await evaluate(f"{field}.dispatchEvent(new Event('input', {{bubbles: true}}))")
+        await until(lambda: evaluate(f"{rows} === 1"))
+        assert await evaluate(count) == "1 of 1 matching requests, 121 in all"
+        await evaluate("document.querySelector('#rows a').click()")
+        details = "document.querySelector('#pane-1')"
+        await until(lambda: evaluate(f"{details}?.innerText.includes('appid')"))
+        await evaluate(f"window.kept = {details}")
+        await asyncio.to_thread(request_token, emulator, "https://oldest.example/")
+        await until(lambda: evaluate(f"{rows} === 2"))
+        assert await evaluate(f"window.kept === {details} && window.kept.isConnected")
+        await evaluate("history.back()")
+        await until(lambda: evaluate(f"!{details}"))
+
+    visit_page(emulator, devtools, visit)
+
+
+def test_pause_stops_the_list_until_it_is_resumed(emulator: Emulator, devtools: Path) -> None:
+    async def visit(evaluate: Evaluate) -> None:
+        await evaluate("document.getElementById('pause').click()")
+        await asyncio.to_thread(request_token, emulator)
+        await evaluate(REFRESHED)
+        assert await evaluate("document.querySelectorAll('#rows tr').length") == 0
+        await evaluate("document.getElementById('pause').click()")
+        await until(lambda: evaluate("document.querySelectorAll('#rows tr').length === 1"))
+
+    visit_page(emulator, devtools, visit)
 
 
 def test_forms_set_faults_and_schedule_events(emulator: Emulator, devtools: Path) -> None:
@@ -149,9 +221,14 @@ def test_forms_set_faults_and_schedule_events(emulator: Emulator, devtools: Path
         await evaluate("document.querySelector('#fault button').click()")
         ((_, fault),) = await until(faults)
         assert (fault.status, fault.times) == (418, 1)
+        await until(lambda: evaluate("document.querySelector('.fault')?.innerText.includes('418')"))
+        assert await evaluate("document.getElementById('announcement').innerText") == (
+            "The fault was set."
+        )
         assert (await asyncio.to_thread(request_token, emulator)).status_code == 418
-        await until(lambda: evaluate("document.readyState === 'complete' && !!window.live"))
-        await until(lambda: evaluate("document.querySelector('#live').innerText.includes('418')"))
+        await until(lambda: evaluate("document.querySelector('#rows')?.innerText.includes('418')"))
+        await evaluate("document.querySelector('header a[href*=events]').click()")
+        await until(lambda: evaluate("!!document.querySelector('#event')"))
         await evaluate(
             "document.querySelector('#event [name=description]').value = 'from the page'"
         )
@@ -159,36 +236,78 @@ def test_forms_set_faults_and_schedule_events(emulator: Emulator, devtools: Path
         (event,) = await until(events)
         assert (event.event_type, event.description) == ("Freeze", "from the page")
 
-    assert emulator.admin_url is not None
-    run(browse(devtools, emulator.admin_url + "/", visit))
+    visit_page(emulator, devtools, visit, "?view=faults")
 
 
-def test_error_is_shown_next_to_its_field(emulator: Emulator, devtools: Path) -> None:
+def test_error_stays_next_to_its_field(emulator: Emulator, devtools: Path) -> None:
     async def visit(evaluate: Evaluate) -> None:
-        await evaluate("document.querySelector('#fault [name=status]').value = 'often'")
+        async def faults() -> Any:
+            return emulator.faults
+
+        status = "document.querySelector('#fault [name=status]')"
+        await evaluate("document.querySelector('#custom-fault').open = true")
+        await evaluate(f"{status}.value = 'often'")
         await evaluate("document.querySelector('#fault button').click()")
         error = "document.querySelector('#fault [name=status]+.error')?.innerText"
         assert await until(lambda: evaluate(error)) == "This must be a whole number."
-        assert await evaluate("document.querySelector('#fault [name=status]').value") == "often"
         await until(lambda: evaluate("document.activeElement.name === 'status'"))
+        await evaluate(REFRESHED)
+        assert await evaluate(f"{status}.value") == "often"
+        assert await evaluate(error) == "This must be a whole number."
         assert emulator.faults == []
+        await evaluate(f"{status}.value = '500'")
+        await evaluate("document.querySelector('#fault button').click()")
+        await until(faults)
+        await until(lambda: evaluate("!document.querySelector('.error')"))
 
-    assert emulator.admin_url is not None
-    run(browse(devtools, emulator.admin_url + "/", visit))
+    visit_page(emulator, devtools, visit, "?view=faults")
+
+
+def test_reset_asks_first(emulator: Emulator, devtools: Path) -> None:
+    request_token(emulator)
+
+    async def visit(evaluate: Evaluate) -> None:
+        async def is_empty() -> bool:
+            return not emulator.requests
+
+        question = "document.querySelector('#ask-reset')"
+        for label in ("Cancel", "Reset"):
+            await evaluate("document.querySelector('[popovertarget=ask-reset]').click()")
+            assert await evaluate(f"{question}.matches(':popover-open')")
+            assert await evaluate("document.activeElement.innerText") == "Cancel"
+            assert len(emulator.requests) == 1
+            await evaluate(
+                f"[...{question}.querySelectorAll('button')]"
+                f".find((each) => each.innerText === '{label}').click()"
+            )
+        await until(is_empty)
+        await until(lambda: evaluate("document.body.innerText.includes('No requests yet')"))
+
+    visit_page(emulator, devtools, visit)
 
 
 def test_page_can_be_used_with_the_keyboard(emulator: Emulator, devtools: Path) -> None:
+    for _ in range(3):
+        request_token(emulator)
+
     async def visit(evaluate: Evaluate) -> None:
-        press = "new KeyboardEvent('keydown', {key: '/', bubbles: true})"
-        await evaluate(f"document.body.dispatchEvent({press})")
-        assert await evaluate("document.activeElement.id") == "filter"
+        await evaluate(press("/"))
+        assert await evaluate("document.activeElement.name") == "search"
+        await evaluate("document.querySelector('#r3 a').focus()")
+        await evaluate(press("ArrowDown"))
+        assert await evaluate("document.activeElement.closest('tr').id") == "r2"
+        await evaluate("document.activeElement.click()")
+        await until(lambda: evaluate("document.activeElement.id === 'pane-2'"))
+        await evaluate("document.querySelector('#r2 a').focus()")
+        await evaluate(press("ArrowDown"))
+        await until(lambda: evaluate("!!document.querySelector('#pane-1')"))
+        await evaluate(press("Escape"))
+        await until(lambda: evaluate("!document.querySelector('.pane')"))
+        assert await evaluate("document.activeElement.closest('tr').id") == "r1"
         controls = "[...document.querySelectorAll('a, button, input:not([type=hidden]), select')]"
         assert await evaluate(f"{controls}.filter(e => e.tabIndex < 0).length") == 0
-        nameless = "e => e.labels && !e.labels.length && !e.ariaLabel && !e.textContent"
-        assert await evaluate(f"{controls}.filter({nameless}).map(e => e.outerHTML).join()") == ""
 
-    assert emulator.admin_url is not None
-    run(browse(devtools, emulator.admin_url + "/", visit))
+    visit_page(emulator, devtools, visit)
 
 
 def test_copy_button_copies_the_text(emulator: Emulator, devtools: Path) -> None:
@@ -198,9 +317,41 @@ def test_copy_button_copies_the_text(emulator: Emulator, devtools: Path) -> None
             "Object.defineProperty(navigator, 'clipboard',"
             " {value: {writeText: async (text) => { window.written = text; }}})"
         )
-        await evaluate("document.querySelector('#identities .copyable [data-copy]').click()")
+        await evaluate("document.querySelector('.copyable [data-copy]').click()")
         written = await until(lambda: evaluate("window.written"))
         assert f"AZURE_POD_IDENTITY_AUTHORITY_HOST={emulator.endpoint}" in written
 
-    assert emulator.admin_url is not None
-    run(browse(devtools, emulator.admin_url + "/", visit))
+    visit_page(emulator, devtools, visit)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_no_accessibility_violations(
+    emulator: Emulator, devtools: Path, scheme: str, width: int
+) -> None:
+    axe = require_part("npm") / "npm/node_modules/axe-core/axe.min.js"
+    request_token(emulator)
+    emulator.fault(status=500, times=2)
+    request_token(emulator)
+    emulator.schedule_event()
+
+    async def visit(evaluate: Evaluate) -> None:
+        await evaluate(axe.read_text())
+        views = ("", "1", "2", "faults", "events", "identities", "tokens", "settings")
+        for query in (*(f"view={view}" for view in views), "search=nothing"):
+            await evaluate(f"visit('/?{query}')")
+            await evaluate("document.querySelectorAll('details').forEach((e) => e.open = true)")
+            found = await evaluate(
+                "axe.run(document, {resultTypes: ['violations']}).then((result) =>"
+                " result.violations.map((each) => [each.id, each.nodes[0].html]))"
+            )
+            assert found == [], query
+            assert await evaluate("document.documentElement.scrollWidth") <= width
+
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    settings = [
+        ("Emulation.setDeviceMetricsOverride", size),
+        ("Emulation.setEmulatedMedia", {"features": features}),
+    ]
+    visit_page(emulator, devtools, visit, "", settings)

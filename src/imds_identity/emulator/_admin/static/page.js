@@ -5,6 +5,7 @@
 const element = (id) => document.getElementById(id);
 const pause = element("pause");
 let latestLoad = 0;
+let loading = 0;
 
 function localize(root) {
   for (const time of root.querySelectorAll("time")) {
@@ -56,6 +57,7 @@ function removed(node) {
 // Loads a view; returns whether the server accepted it. A later load replaces an earlier one.
 async function load(url, options) {
   const number = ++latestLoad;
+  loading += 1;
   try {
     const response = await fetch(url, { cache: "no-store", ...options });
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
@@ -70,10 +72,12 @@ async function load(url, options) {
   } catch {
     element("connection").textContent = "The emulator is not responding.";
     return false;
+  } finally {
+    loading -= 1;
   }
 }
 
-async function open(url) {
+async function visit(url) {
   history.pushState(null, "", url);
   await show();
 }
@@ -84,10 +88,9 @@ async function show() {
 }
 
 async function refresh() {
-  const busy = document.hidden || pause.getAttribute("aria-pressed") === "true";
-  const loads = latestLoad;
-  if (!busy) await load(location.href);
-  setTimeout(refresh, latestLoad > loads + 1 ? 0 : 1000);
+  const paused = document.hidden || pause.getAttribute("aria-pressed") === "true";
+  if (!paused && !loading) await load(location.href);
+  setTimeout(refresh, 1000);
 }
 
 function announce(text) {
@@ -100,7 +103,7 @@ async function submit(form, submitter) {
   const done = form.dataset.done;
   form.closest("[data-keep]")?.removeAttribute("data-keep"); // it keeps a form with errors
   if (await load(form.getAttribute("action"), { method: "POST", body })) {
-    form.reset();
+    HTMLFormElement.prototype.reset.call(form); // a field is named reset
     announce(done);
   }
   const invalid = form.querySelector("[aria-invalid]");
@@ -155,7 +158,7 @@ async function closePane() {
   if (!close) return;
   const row = document.querySelector("tr.open a");
   const tab = document.querySelector("header [aria-current]");
-  await open(close.href);
+  await visit(close.href);
   (row ?? tab)?.focus();
 }
 
@@ -166,7 +169,7 @@ document.addEventListener("click", async (event) => {
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
   event.preventDefault();
   if (link.matches(".close")) return closePane();
-  await open(link.href);
+  await visit(link.href);
   // A click keeps the focus on the link, so that the arrow keys go on from there.
   if (event.detail === 0) document.querySelector(".pane")?.focus();
 });
