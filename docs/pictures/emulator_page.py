@@ -15,15 +15,16 @@ import requests
 
 from imds_identity import ManagedIdentityCredential
 from imds_identity._platform.environment import patched_environ
-from imds_identity.emulator import Emulator
+from imds_identity.emulator import DEFAULT_USER_ASSIGNED, Emulator
 from imds_identity.errors import ManagedIdentityError
 
-# Name, width, height, and Chromium's number for the color scheme.
+# Name, query, width, height, and Chromium's number for the color scheme.
 PICTURES = (
-    ("emulator-light", 1280, 945, 1),
-    ("emulator-dark", 1280, 945, 0),
-    ("emulator-phone", 500, 1400, 1),
+    ("emulator-light", "view=9", 1280, 1000, 1),
+    ("emulator-dark", "view=faults", 1280, 800, 0),
+    ("emulator-phone", "", 500, 900, 1),
 )
+RESOURCES = ("vault.azure.net", "management.azure.com", "storage.azure.com", "database.windows.net")
 CHROMIUM = (
     "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -39,16 +40,26 @@ def main() -> None:
     with Emulator(admin_port=0) as emulator, patched_environ(emulator.environment()):
         emulator.schedule_event("Freeze", notice=900)
         create_activity(emulator)
-        for name, width, height, scheme in PICTURES:
-            take_screenshot(
-                f"{emulator.admin_url}/", directory / f"{name}.png", (width, height), scheme
-            )
+        for name, query, width, height, scheme in PICTURES:
+            url = f"{emulator.admin_url}/?{query}"
+            take_screenshot(url, directory / f"{name}.png", (width, height), scheme)
 
 
 def create_activity(emulator: Emulator) -> None:
     """Send requests, some of which fail."""
-    for resource in ("vault.azure.net", "management.azure.com", "storage.azure.com"):
+    named = DEFAULT_USER_ASSIGNED.client_id
+    for resource in RESOURCES:
         ManagedIdentityCredential(cache="off").get_token(f"https://{resource}/.default")
+        get_metadata(emulator, "instance?api-version=2021-02-01")
+    credential = ManagedIdentityCredential(cache="off", client_id=named)
+    token = credential.get_token("https://vault.azure.net/.default").token
+    for _ in range(3):
+        requests.get(
+            f"{emulator.key_vault.url}/secrets/greeting?api-version=7.5",
+            headers={"Authorization": f"Bearer {token}"},
+            verify=emulator.key_vault.ca_file,
+            timeout=10,
+        )
     emulator.fault(status=429, retry_after=1, times=3)
     emulator.fault(category="instance", status=410, seconds=70)
     emulator.fault(reset=True, probability=0.1, after=5)
@@ -56,11 +67,14 @@ def create_activity(emulator: Emulator) -> None:
         ManagedIdentityCredential(cache="off", retry_total=0, client_id="unknown").get_token(
             "https://vault.azure.net/.default"
         )
-    requests.get(
-        f"{emulator.endpoint}/metadata/instance?api-version=2021-02-01",
-        headers={"Metadata": "true"},
-        timeout=10,
-    )
+    get_metadata(emulator, "instance?api-version=2021-02-01")
+    get_metadata(emulator, "scheduledevents?api-version=2020-07-01")
+
+
+def get_metadata(emulator: Emulator, path: str) -> None:
+    """Send a request for metadata."""
+    url = f"{emulator.endpoint}/metadata/{path}"
+    requests.get(url, headers={"Metadata": "true"}, timeout=10)
 
 
 def take_screenshot(url: str, file: Path, size: tuple[int, int], scheme: int) -> None:

@@ -66,11 +66,7 @@ class RequestFilter:
         found = [record for record in records if self._has_kind(record)]
         if not words:
             return found
-        return [
-            record
-            for record in found
-            if all(word in text for text in (_text(record, names),) for word in words)
-        ]
+        return [record for record in found if all(map(_text(record, names).__contains__, words))]
 
     def select(
         self, records: Sequence[RecordedRequest], names: Mapping[str, str], limit: int
