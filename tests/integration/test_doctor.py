@@ -137,7 +137,7 @@ OTHER_SERVERS = {
         http("302 Found\r\nLocation: http://portal.example/login?id=1"), "redirects to portal.exam"
     ),
     "HTML page": (
-        http("200 OK\r\nContent-Type: text/html", "<html>Log in</html>"), "returns an HTML page"
+        http("200 OK\r\nContent-Type: text/html", "<html>Log in</html>"), "with an HTML page"
     ),
     "another cloud": (
         http("404 Not Found\r\nServer: nginx\r\nContent-Type: text/plain", "no such item"),

@@ -226,6 +226,8 @@ def test_kinds_of_real_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         assert kind_of_request(server.url, seconds=0.2) is ErrorKind.INCOMPLETE
     with RawServer(head) as server:
         assert kind_of_request(server.url) is ErrorKind.INCOMPLETE
+    with RawServer(b"HTTP/1.1 200 OK\r\nX: y", hold=True) as server:
+        assert kind_of_request(server.url, seconds=0.2) is ErrorKind.INCOMPLETE
     with RawServer(b"SSH-2.0-x\r\n") as server:
         assert kind_of_request(server.url) is ErrorKind.OTHER
     for status, kind in ((407, ErrorKind.PROXY_AUTHENTICATION), (502, ErrorKind.PROXY)):

@@ -211,11 +211,14 @@ class _BoundedReader(io.RawIOBase):
             ReadFailed: past the deadline.
             Malformed: past the size limit.
         """
-        self._connection.settimeout(self._deadline.remaining())
         try:
+            self._connection.settimeout(self._deadline.remaining())
             size: int = self._raw.readinto(buffer)
-        except TimeoutError:
-            raise self._deadline.error() from None
+        except (TimeoutError, ReadFailed):
+            error = self._deadline.error()
+            if self._size:  # as opposed to a server that sends nothing
+                error.kind = ErrorKind.INCOMPLETE
+            raise error from None
         self._size += size
         if self._size > _MAX_OVERHEAD * self._max_body:
             raise too_large(self._max_body)

@@ -122,10 +122,7 @@ def _body_of(response: http.client.HTTPResponse, max_body: int) -> bytes:
         ReadFailed: if it is not complete in time.
     """
     check_encoding(response.headers)
-    try:
-        body = read_all(iter(functools.partial(response.read, _CHUNK), b""), max_body)
-    except ReadFailed as error:  # as opposed to a server that sends nothing
-        raise ReadFailed(str(error), ErrorKind.INCOMPLETE) from None
+    body = read_all(iter(functools.partial(response.read, _CHUNK), b""), max_body)
     if response.length:
         text = f"the response ended {response.length} bytes early"
         raise ReadFailed(text, ErrorKind.INCOMPLETE)

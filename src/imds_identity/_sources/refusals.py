@@ -33,9 +33,13 @@ _ECHO_FIELDS = {
 _CLAIMS = {"client_id": ("appid", "azp"), "object_id": ("oid",), "resource_id": ("xms_mirid",)}
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _UNKNOWN_RESOURCE = ("AADSTS500011", "AADSTS650057")
+_UNKNOWN_RESOURCE_TEXTS = ("invalid_resource", "audiencenotsupported")  # the latter: Cloud Shell
 _DELETED = ("AADSTS700016", "AADSTS7000112")
-# Of a VM; of App Service and Service Fabric; of Container Instances on Windows.
-_NO_IDENTITY = ("not found", "not_found", "identity found", "notfound", "notdefined")
+# Of a VM; of App Service and Service Fabric; of Container Instances on Windows; of Azure ML.
+_NO_IDENTITY = (
+    *("not found", "not_found", "identity found", "notfound", "notdefined"),
+    "sso failure",
+)
 _NO_RESPONSE_OF_SERVICE = frozenset(
     {
         Reason.UNREACHABLE, Reason.NO_RESPONSE, Reason.TLS, Reason.WRONG_SERVICE, Reason.REDIRECT,
@@ -203,7 +207,7 @@ def redirect_failure(response: Response) -> Unavailable:
 def reason_of(response: Response, *, is_about_identity: bool = False) -> Reason:
     """Return the reason according to the service's error code or text."""
     code, text = response.service_code, response.error_text.lower()
-    if code in _UNKNOWN_RESOURCE or "invalid_resource" in text:
+    if code in _UNKNOWN_RESOURCE or any(each in text for each in _UNKNOWN_RESOURCE_TEXTS):
         return Reason.UNKNOWN_RESOURCE
     if code:
         return Reason.IDENTITY_DELETED if code in _DELETED else Reason.ENTRA_REFUSED

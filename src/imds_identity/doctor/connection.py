@@ -12,10 +12,22 @@ from .._sources.app_hosts.service_fabric import SERVICE_FABRIC
 from .._sources.token_proxy import CA_VARIABLES
 from .._sources.token_proxy import URL as TOKEN_PROXY
 from .._sources.workload_identity import WORKLOAD_IDENTITY
-from ._facts.facts import HostKind
+from ._facts.facts import CertificateFault, HostKind
 from ._facts.network import proxy_for
-from .finding import HOST, HOST_AND_PORT, UNIT, Verdict, argument, failure, ok, skipped, warning
+from .finding import (
+    HOST,
+    HOST_AND_PORT,
+    NAMESPACE,
+    UNIT,
+    Verdict,
+    argument,
+    failure,
+    ok,
+    skipped,
+    warning,
+)
 from .host import new_pod_command, restart_command
+from .token import CLOCK_REMEDY
 
 if TYPE_CHECKING:
     from .._platform.environment import Environment
@@ -84,8 +96,9 @@ def _connect_problem(facts: Facts, host: str) -> tuple[str, str]:
         meaning, remedy = _NAMES[kind].format(host=host), f"getent hosts {name}; resolvectl status"
     elif not facts.source.is_per_machine and facts.source.endpoint.startswith("https"):
         meaning = _EGRESS.get(kind, "{host} cannot be reached").format(host=host)
-        remedy = f"curl -sv https://{server}; allow connections to this host, or set the proxy: "
-        remedy += "export HTTPS_PROXY=…"
+        remedy = "allow connections to this host, or set the proxy: export HTTPS_PROXY=…"
+        test = f"curl -sv https://{server}"
+        remedy = f"{_network_policies(facts) if facts.in_pod else test}; {remedy}"
     elif kind is ErrorKind.REFUSED and facts.has_proxy_agent and facts.source.name == IMDS:
         meaning = "the VM's guest proxy agent (Metadata Security Protocol), to which connections "
         meaning += "are redirected, is not running, or not in the network of this container"
@@ -102,7 +115,7 @@ def _connect_problem(facts: Facts, host: str) -> tuple[str, str]:
         remedy = _find_firewall(facts, server)
     variable = facts.source.variable
     if variable == TOKEN_PROXY:
-        remedy = f"kubectl get networkpolicy --all-namespaces; {new_pod_command(facts)}"
+        remedy = f"{_network_policies(facts)}; {new_pod_command(facts)}"
         return f"the token proxy of the AKS identity binding: {meaning}", remedy
     if facts.source.is_per_machine and variable:
         return f"{variable} names {host}: {meaning}", f"unset {facts.source.settings_to_unset}"
@@ -117,11 +130,16 @@ def _or_elsewhere(facts: Facts) -> str:
 
 def _find_firewall(facts: Facts, server: str) -> str:
     if facts.hosting.kind is HostKind.KUBERNETES:
-        return "kubectl get networkpolicy --all-namespaces"
+        return _network_policies(facts)
     return (
         f"curl -sv --noproxy '*' -m 2 -H Metadata:true http://{server}/metadata/versions; "
         "sudo iptables -S; sudo nft list ruleset"
     )
+
+
+def _network_policies(facts: Facts) -> str:
+    namespace = argument(facts.pod.namespace, NAMESPACE)
+    return f"kubectl get networkpolicy --namespace {namespace} --output yaml"
 
 
 def _from_container(facts: Facts) -> str:
@@ -181,10 +199,27 @@ def check_certificate(facts: Facts) -> Verdict:
             f"in {own[0]}",
             f"{new_pod_command(facts)}, so that the webhook sets the variables again",
         )
-    return failure(
-        f"{host}: {problem.problem}",
-        f"the TLS certificate of {host}, {issuer}, is not trusted: a proxy inspects the traffic, "
-        "or another server responds",
+    return failure(f"{host}: {problem.problem}", *_certificate_problem(facts, host, issuer))
+
+
+def _certificate_problem(facts: Facts, host: str, issuer: str) -> tuple[str, str]:
+    """Return why a certificate is not trusted, and the remedy."""
+    certificate, tls = f"the TLS certificate of {host}, {issuer},", facts.tls
+    if tls.fault is CertificateFault.NOT_YET_VALID:
+        meaning = f"{certificate} is not valid yet: this machine's clock is probably slow"
+        return meaning, f"date -u; {CLOCK_REMEDY}"
+    if tls.fault is CertificateFault.EXPIRED and (tls.expiry or 0.0) > facts.system.wall_time:
+        meaning = f"the authority of {certificate} has expired, or that in REQUESTS_CA_BUNDLE has"
+        return meaning, "export REQUESTS_CA_BUNDLE=FILE, with its current certificate in FILE"
+    if tls.fault is CertificateFault.EXPIRED:
+        meaning = f"{certificate} has expired, or this machine's clock is fast"
+        return meaning, f"date -u # if it is right, the owner of {host} must renew the certificate"
+    if tls.fault is CertificateFault.OTHER_NAME:
+        name = argument(urlsplit(f"//{host}").hostname, HOST)
+        meaning = f"{certificate} is for another name: a proxy or another server responds"
+        return meaning, f"getent hosts {name} # correct it in /etc/hosts, the DNS server or a proxy"
+    return (
+        f"{certificate} is not trusted: a proxy inspects the traffic, or another server responds",
         "export REQUESTS_CA_BUNDLE=FILE, with the certificate of that issuer in FILE",
     )
 
@@ -281,6 +316,9 @@ def _check_used_proxy(facts: Facts, proxy: Proxy) -> Verdict:
         meaning = f"the proxy {server} in {proxy.variable} cannot or may not connect to {host}"
     elif last.connect_failed:
         meaning = f"the proxy {server} in {proxy.variable} cannot be reached"
+    elif last.kind in _UNANSWERED:
+        meaning = f"no complete response from {host} comes through the proxy {server} in "
+        meaning += proxy.variable
     else:
         return ok(seen)
     return failure(

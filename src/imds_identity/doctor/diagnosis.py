@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import sanitize
 from .._version import __version__
-from . import arc, cache, connection, host, identity, network, service, source, token, workload
+from . import arc, connection, host, identity, network, service, source, token, workload
 from ._catalog.checks import CATALOG
 from ._catalog.lookup import category_of, page_of
 from .finding import Finding, unknown
@@ -66,8 +66,8 @@ CHECKS: dict[str, Callable[[Facts], Verdict]] = {
     "II071": token.check_token_validity,
     "II006": source.check_environment_credential,
     "II004": source.check_client_id_variable,
-    "II080": cache.check_cache_directory,
-    "II081": cache.check_cache_contents,
+    "II080": token.check_cache_directory,
+    "II081": token.check_cache_contents,
     "II090": source.check_firmware,
     "II091": source.check_versions,
 }

@@ -72,6 +72,7 @@ INTERFACE = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "PRIMARY_INTERFAC
 MACHINE = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", "VM")
 NETWORK = ArgumentKind(rf"{ADDRESS.pattern}/[0-9]{{1,2}}", "NETWORK")
 OBJECT_ID = ArgumentKind(_GUID_PATTERN, "OBJECT_ID")
+PATH = ArgumentKind(r"/[A-Za-z0-9._/-]{1,500}", "FILE")
 POD = ACCOUNT._replace(placeholder="POD")
 NAMESPACE = ACCOUNT._replace(placeholder="NAMESPACE")
 RESOURCE = ArgumentKind(
@@ -79,9 +80,11 @@ RESOURCE = ArgumentKind(
 )
 RESOURCE_ID = ArgumentKind(r"/[A-Za-z0-9][A-Za-z0-9._()/-]{0,499}", "RESOURCE_ID")
 RESOURCE_GROUP = ArgumentKind(r"\w[\w.()-]{0,89}", "GROUP")
+REVISION = APP._replace(placeholder="REVISION")
 SUBJECT = ArgumentKind(r"[A-Za-z0-9][A-Za-z0-9:._/-]{0,599}", "SUBJECT")
 SUBSCRIPTION = ArgumentKind(_GUID_PATTERN, "SUBSCRIPTION")
 UNIT = ArgumentKind(r"[A-Za-z0-9_@.:-]{1,200}\.service", "SERVICE")
+WORKSPACE = MACHINE._replace(placeholder="WORKSPACE")
 USER = ArgumentKind(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", "USER")
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from .._core.failure import Reason, sanitize
 from .._core.source import ARC, IMDS
 from .._sources.app_hosts.app_service import APP_SERVICE
+from .._sources.workload_identity import WORKLOAD_IDENTITY
+from ._catalog.hosts import FEDERATE, HOSTS, LOG_IN, OR_ARC, POD_MEANING, Terms
 from ._facts.facts import HostKind
 from .finding import (
     ACCOUNT,
@@ -15,12 +17,14 @@ from .finding import (
     NAMESPACE,
     POD,
     RESOURCE_GROUP,
+    REVISION,
     SUBSCRIPTION,
     Verdict,
     argument,
     failure,
     ok,
 )
+from .responder import identify_other_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +44,6 @@ _OPTIONS = (
 )
 _NODE_POOL = "mc_"  # the resource groups of Azure Kubernetes Service's node pools
 _AZURE_STACK = "azurestack"
-_LOG_IN = "az login; then use AzureCliCredential or DefaultAzureCredential"
-FEDERATE = "use workload identity federation with tokens of that cloud"
-OR_ARC = ", or connect the machine to Azure Arc: sudo azcmagent connect"
 _RESTART_AGENT = "sudo systemctl restart himdsd"
 
 
@@ -60,66 +61,15 @@ _APPS = {
     HostKind.FUNCTIONS: _AppCommands("az functionapp", "--identities", "", "restart"),
     HostKind.CONTAINER_APPS: _AppCommands(
         "az containerapp", "--user-assigned", "--system-assigned",
-        "revision restart --revision REVISION",
+        "revision restart --revision {revision}",
+    ),
+    HostKind.CONTAINER_APP_JOBS: _AppCommands(
+        "az containerapp job", "--user-assigned", "--system-assigned", "start"
     ),
 }  # fmt: skip
 
 
-class _Terms(NamedTuple):
-    """Why a host has no identity of the user, and the way to a token there."""
-
-    meaning: str
-    remedy: str
-
-
-_HOSTS = {
-    HostKind.CONTAINER_INSTANCES: _Terms(
-        "this container group of Container Instances has no such managed identity, or a network "
-        "rule blocks the metadata service",
-        "create the container group again with an identity: az container create --resource-group "
-        "GROUP --name NAME --assign-identity RESOURCE_ID",
-    ),
-    HostKind.GITHUB_RUNNER: _Terms(
-        "this is a GitHub-hosted runner: its machine belongs to GitHub and has no managed "
-        "identity of yours",
-        "log in with OpenID Connect: the action azure/login with client-id, tenant-id and "
-        "subscription-id, and permissions id-token: write; then use AzureCliCredential",
-    ),
-    HostKind.PIPELINES_AGENT: _Terms(
-        "this is a Microsoft-hosted agent of Azure Pipelines: its machine has no managed identity "
-        "of yours",
-        "use a service connection with workload identity federation: the task AzureCLI@2 with "
-        "AzureCliCredential, or AzurePipelinesCredential",
-    ),
-    HostKind.CODESPACES: _Terms(
-        "this is a GitHub codespace, which has no managed identity",
-        f"{_LOG_IN} (az login --use-device-code)",
-    ),
-    HostKind.GITLAB_RUNNER: _Terms(
-        "this is a GitLab-hosted runner: its machine belongs to GitLab and has no managed identity "
-        "of yours",
-        "log in with OpenID Connect: id_tokens in .gitlab-ci.yml, then az login "
-        "--service-principal --username CLIENT_ID --tenant TENANT --federated-token TOKEN",
-    ),
-    HostKind.DATABRICKS: _Terms(
-        "this is a Databricks cluster, whose programs may not use the identity of its machines",
-        "use a service credential of Unity Catalog as the credential: "
-        "dbutils.credentials.getServiceCredentialsProvider",
-    ),
-    HostKind.AUTOMATION: _Terms(
-        "this is a runbook of Azure Automation, whose account has no managed identity",
-        "az resource update --ids AUTOMATION_ACCOUNT_ID --set identity.type=SystemAssigned",
-    ),
-    HostKind.WSL: _Terms(
-        "this is the Windows Subsystem for Linux, which has no managed identity", _LOG_IN
-    ),
-}
-_POD = (
-    "this is a Kubernetes pod without workload identity: the metadata service has the identities "
-    "of the node pool only, and AKS's IMDS restriction or a NetworkPolicy may block it for pods "
-    "without hostNetwork"
-)
-_NOT_YOURS = frozenset((*_HOSTS, HostKind.KUBERNETES))
+_NOT_YOURS = frozenset((*HOSTS, HostKind.KUBERNETES))
 
 
 def check_host(facts: Facts) -> Verdict:
@@ -162,39 +112,60 @@ def _lacks_identity(facts: Facts) -> bool:
         return is_silent
     if source.name != IMDS or source.variable or source.forced:
         return False
+    if facts.hosting.kind is HostKind.KUBERNETES and _other_responder(facts):
+        return False
     reasons = _NO_SERVICE | (_NO_IDENTITY if facts.hosting.kind in _NOT_YOURS else frozenset())
     return is_silent or (probe.failure is not None and probe.failure.reason in reasons)
 
 
-def _terms(facts: Facts, name: str) -> _Terms:
+def _other_responder(facts: Facts) -> bool:
+    """Return whether a known other server responds, such as another cloud's or a sidecar."""
+    return any(identify_other_server(request) for request in facts.probe.requests)
+
+
+def _terms(facts: Facts, name: str) -> Terms:
     kind = facts.hosting.kind
     if kind in _APPS:
         return _app_terms(facts, name)
     if kind in (HostKind.OTHER_CLOUD, HostKind.OTHER_PLATFORM):
         is_machine = kind is HostKind.OTHER_CLOUD
         meaning = f"this {'machine' if is_machine else 'program'} runs on {name}, which has no "
-        return _Terms(
+        return Terms(
             f"{meaning}Azure managed identities", FEDERATE + (OR_ARC if is_machine else "")
         )
     if kind is HostKind.KUBERNETES:
-        return _Terms(_POD, _workload_identity(facts))
+        return _pod_terms(facts)
     if kind is HostKind.NOT_AZURE:
-        return _Terms(
+        return Terms(
             f"this is not an Azure VM according to its firmware ({name}), and nothing responds "
             "as the metadata service",
-            f"{_LOG_IN}; for a server, connect it to Azure Arc: sudo azcmagent connect",
+            f"{LOG_IN}; for a server, connect it to Azure Arc: sudo azcmagent connect",
         )
-    return _HOSTS[kind]
+    meaning, remedy = HOSTS[kind]
+    return Terms(meaning, remedy.replace("{pool}", argument(name, APP)))
 
 
-def _app_terms(facts: Facts, name: str) -> _Terms:
+def _pod_terms(facts: Facts) -> Terms:
+    rules = {each.rule: each.missing for each in facts.explanation.candidates}
+    missing = " and ".join(rules.get(WORKLOAD_IDENTITY.name, ()))
+    if facts.environment["AZURE_FEDERATED_TOKEN_FILE"] and missing:
+        return Terms(
+            f"{missing}: not set, so this pod's workload identity is not used",
+            f"kubectl get serviceaccount {argument(facts.pod.account, ACCOUNT)} --namespace "
+            f"{argument(facts.pod.namespace, NAMESPACE)} --output yaml # its annotations; then: "
+            f"{new_pod_command(facts)}",
+        )
+    return Terms(POD_MEANING, _workload_identity(facts))
+
+
+def _app_terms(facts: Facts, name: str) -> Terms:
     label = facts.hosting.kind.value
     if has_app_identity(facts):
-        return _Terms(
+        return Terms(
             f"the identity endpoint of {label} does not respond to the app {name!r}",
             _app_command(facts, _APPS[facts.hosting.kind].restart),
         )
-    return _Terms(
+    return Terms(
         f"the app {name!r} of {label} has no managed identity: {label} sets IDENTITY_ENDPOINT "
         "for apps with one",
         identity_command(facts, "assign"),
@@ -294,7 +265,9 @@ def restart_command(facts: Facts) -> str:
 def _app_command(facts: Facts, words: str) -> str:
     group = argument(facts.hosting.group, RESOURCE_GROUP)
     name = argument(facts.hosting.name, APP)
-    return f"{_APPS[facts.hosting.kind].group} {words} --resource-group {group} --name {name}"
+    revision = argument(facts.environment["CONTAINER_APP_REVISION"], REVISION)
+    words = f"{_APPS[facts.hosting.kind].group} {words.replace('{revision}', revision)}"
+    return f"{words} --resource-group {group} --name {name}"
 
 
 def vm_command(facts: Facts, verb: str) -> str:

@@ -8,20 +8,26 @@ from .._core.failure import Reason
 from .._core.source import ARC
 from .._sources.app_hosts.azure_ml import AZURE_ML
 from .._sources.workload_identity import WORKLOAD_IDENTITY
-from .finding import CLIENT_ID, OBJECT_ID, RESOURCE_ID, Verdict, argument, failure, ok, skipped
+from .finding import (
+    CLIENT_ID,
+    OBJECT_ID,
+    RESOURCE_GROUP,
+    RESOURCE_ID,
+    WORKSPACE,
+    Verdict,
+    argument,
+    failure,
+    ok,
+    skipped,
+)
 from .host import has_app_identity, identity_command, look_up, own_remedy
 
 if TYPE_CHECKING:
     from .._core.failure import Failure
+    from .._core.identity import Identity
     from ._facts.facts import Facts
 
-_ML_MEANING = (
-    "Azure Machine Learning requires the client ID of the identity, even of the system-assigned one"
-)
-_ML_REMEDY = (
-    "--client-id CLIENT_ID, which this shows: az ml compute show --name COMPUTE --resource-group "
-    "GROUP --workspace-name WORKSPACE --query identity"
-)
+_ML_COMPUTE = "--name COMPUTE --resource-group {group} --workspace-name {workspace}"
 _NOT_ABOUT_IDENTITY = (Reason.UNKNOWN_RESOURCE, Reason.IDENTITY_DELETED, Reason.ENTRA_REFUSED)
 
 
@@ -37,14 +43,38 @@ def check_identity_assigned(facts: Facts) -> Verdict:
         return ok(f"{facts.source.resolve(facts.identity)}: the service issued a token")
     if problem is None or not is_about_identity(problem):
         return skipped("the response is not about the identity")
-    if facts.source.name == AZURE_ML.name and not facts.source.resolve(facts.identity).selector:
-        seen = f"DEFAULT_IDENTITY_CLIENT_ID is not set; {problem.problem}"
-        return failure(seen, _ML_MEANING, _ML_REMEDY)
+    if facts.source.name == AZURE_ML.name and problem.reason is not Reason.UNKNOWN_RESOURCE:
+        return _compute_without_identity(facts, problem)
     if not (facts.source.is_per_machine or has_app_identity(facts)):
         return skipped("the response is not about an identity that can be assigned")
     if problem.reason in _NOT_ABOUT_IDENTITY:
         return skipped("the response is not about an identity assignment")
     return _missing_identity(facts, problem)
+
+
+def _compute_without_identity(facts: Facts, problem: Failure) -> Verdict:
+    """Return the verdict on the identity of Azure Machine Learning's compute."""
+    compute = _ML_COMPUTE.format(
+        group=argument(facts.environment["AZUREML_ARM_RESOURCEGROUP"], RESOURCE_GROUP),
+        workspace=argument(facts.environment["AZUREML_ARM_WORKSPACE_NAME"], WORKSPACE),
+    )
+    show = f"az ml compute show {compute} --query identity"
+    identity = facts.source.resolve(facts.identity)
+    if not identity.selector:
+        return failure(
+            f"DEFAULT_IDENTITY_CLIENT_ID is not set; {problem.problem}",
+            "Azure Machine Learning requires the client ID of the identity, even of the "
+            "system-assigned one",
+            f"{show} # then select it: --client-id CLIENT_ID",
+        )
+    if problem.reason is not Reason.IDENTITY_NOT_FOUND:
+        return skipped("the response is not about the identity")
+    return failure(
+        problem.problem,
+        f"the compute of Azure Machine Learning has no managed identity with {identity}",
+        f"{show} # then correct the client ID, or: az ml compute update {compute} --identity-type "
+        f"user_assigned --user-assigned-identities {_selected_identity(identity)}",
+    )
 
 
 def _missing_identity(facts: Facts, problem: Failure) -> Verdict:
@@ -53,7 +83,7 @@ def _missing_identity(facts: Facts, problem: Failure) -> Verdict:
     select = own or f"{show} # then select one: --client-id {_suggested_client_id(facts)}"
     correct = own or f"{show} # then correct the selector"
     if facts.source.name != ARC and not own:
-        correct += f", or: {identity_command(facts, 'assign', _selected_identity(facts))}"
+        correct += f", or: {identity_command(facts, 'assign', _selected_identity(facts.identity))}"
     if facts.probe.default_identity_works:
         return failure(
             f"{facts.identity}: {seen}; a token request without a selector succeeds",
@@ -86,9 +116,9 @@ def _missing_identity(facts: Facts, problem: Failure) -> Verdict:
     return skipped("the response is not about the identity")
 
 
-def _selected_identity(facts: Facts) -> str:
+def _selected_identity(identity: Identity) -> str:
     """Return the resource ID of the selected identity, or the substitution that looks it up."""
-    selector, value = facts.identity
+    selector, value = identity
     if selector == "resource_id":
         return argument(value, RESOURCE_ID)
     kind = CLIENT_ID if selector == "client_id" else OBJECT_ID

@@ -172,11 +172,14 @@ def _find_wrong_route(facts: Facts) -> Verdict | None:
             remedy,
         )
     if route and default and _overrides_default(route, default, is_lost=problem is failure):
+        wrong, right = (each.interface for each in (route, default))
+        if wrong == right:
+            wrong, right = (f"{each.interface} via {each.gateway}" for each in (route, default))
         return problem(
-            f"{network.address} is routed over {route.interface} ({route.destination}), the "
-            f"default route over {default.interface}",
-            f"the route {route.destination} sends {network.address} over {route.interface} and "
-            f"not over the primary interface {default.interface}, as on failover clusters and "
+            f"{network.address} is routed over {wrong} ({route.destination}), the default route "
+            f"over {right}",
+            f"the route {route.destination} sends {network.address} over {wrong} and not over "
+            f"the primary interface {right}, as on failover clusters and "
             "machines with several interfaces: the service accepts requests from the primary "
             "one only",
             remedy,
@@ -194,9 +197,10 @@ def _find_wrong_route(facts: Facts) -> Verdict | None:
 
 def _overrides_default(route: Route, default: Route, *, is_lost: bool) -> bool:
     """Return whether a route overrides the default route, other than by an intended host route."""
+    if route.interface == default.interface:
+        return is_lost and route.gateway not in (default.gateway, _NO_GATEWAY)
     is_host_route = route.prefix_length == _HOST_PREFIX_LENGTH
-    is_intended = is_host_route and (not is_lost or route.gateway != _NO_GATEWAY)
-    return not is_intended and route.interface != default.interface
+    return not is_host_route or (is_lost and route.gateway == _NO_GATEWAY)
 
 
 def _own_addresses(document: Mapping[str, object]) -> Iterator[str]:

@@ -9,25 +9,17 @@ from .._core.failure import Reason, sanitize
 from .._core.source import IMDS
 from .._http.messages import RELAYED_BY_AZURE
 from .._platform import proxy_agent
-from .finding import Verdict, failure, ok, skipped, unknown
-from .host import FEDERATE, OR_ARC, own_remedy, restart_command, vm_command
+from .finding import HOST_AND_PORT, Verdict, argument, failure, ok, skipped, unknown
+from .host import own_remedy, restart_command, vm_command
+from .responder import EXEMPT, NOT_AN_AZURE_VM, describe, identify_other_server, server_name
 
 if TYPE_CHECKING:
-    from ._facts.facts import Facts, RequestRecord
+    from ._facts.facts import Facts
 
 _NOT_REQUESTED = "no request was sent"
-_GATEWAY = (502, 504)
 _NOT_YET = ", or the identity was assigned just now"
 _DENIED, _NOT_ATTRIBUTED = 403, 421  # statuses of Azure's guest proxy agent
 _AGENT_LOG = "sudo tail /var/log/azure-proxy-agent/*.log"
-_PROXIES = ("squid", "envoy", "haproxy", "varnish", "zscaler", "bluecoat", "mitmproxy", "tinyproxy")
-_EXEMPT = (
-    "exempt 169.254.169.254 from the transparent proxy, the sidecar or the redirecting firewall "
-    "rule: sudo iptables -t nat -S"
-)
-_NOT_AN_AZURE_VM = (
-    "leave that network or log in to it; if this machine is not an Azure VM, use another credential"
-)
 
 
 def check_responder(facts: Facts) -> Verdict:
@@ -38,17 +30,28 @@ def check_responder(facts: Facts) -> Verdict:
     if probe.failure is not None and probe.failure.reason is Reason.METADATA_SECURITY:
         return _security_denial(facts)
     for request in probe.requests:
-        other = _identify_other_server(request)
+        other = identify_other_server(request)
         if other and probe.claims is None:
-            return other
+            return _with_own_remedy(other, facts)
     is_wrong = probe.failure is not None and probe.failure.reason is Reason.WRONG_SERVICE
     if is_wrong or (_may_be_wrong_server(facts) and not _is_metadata_service(facts)):
         return _wrong_server(facts)
     if probe.claims is not None or _is_metadata_service(facts):
-        return ok(_describe(probe.requests[0]))
+        return ok(describe(probe.requests[0]))
     if probe.metadata is not None and probe.metadata.status:
-        return unknown(_describe(probe.metadata))
+        return unknown(describe(probe.metadata))
     return skipped("there was no response")
+
+
+def _with_own_remedy(other: Verdict, facts: Facts) -> Verdict:
+    """Return the verdict on a portal with the remedy for this host."""
+    if other.remedy != NOT_AN_AZURE_VM:
+        return other
+    if not facts.source.is_per_machine:
+        server = argument(urlsplit(facts.source.endpoint).netloc, HOST_AND_PORT)
+        remedy = f"curl -sv https://{server} # log in to that network, or correct HTTPS_PROXY"
+        return other._replace(remedy=remedy)
+    return other._replace(remedy=EXEMPT) if facts.firmware.is_azure else other
 
 
 def check_metadata_security(facts: Facts) -> Verdict:
@@ -75,12 +78,12 @@ def _security_denial(facts: Facts) -> Verdict:
         meaning = "the VM's access rules deny this process (Metadata Security Protocol)"
         remedy = f"{vm_command(facts, 'show')} --query securityProfile.proxyAgentSettings; "
         hint = facts.probe.failure.hint if facts.probe.failure else ""
-        return failure(_describe(last), meaning, f"{remedy}{_AGENT_LOG} # {sanitize(hint, 1000)}")
+        return failure(describe(last), meaning, f"{remedy}{_AGENT_LOG} # {sanitize(hint, 1000)}")
     cause = "could not determine which process sent the request"
     if last.status != _NOT_ATTRIBUTED:
         cause = "or the service behind it fails"
     return failure(
-        _describe(last),
+        describe(last),
         f"the VM's guest proxy agent, which enforces the Metadata Security Protocol, {cause}",
         f"sudo systemctl restart azure-proxy-agent; {_AGENT_LOG}",
     )
@@ -98,12 +101,12 @@ def _may_be_wrong_server(facts: Facts) -> bool:
 
 def _wrong_server(facts: Facts) -> Verdict:
     last, variable = facts.probe.requests[-1], facts.source.variable
-    meaning = f"{_server_name(last)} responds in place of the token service"
+    meaning = f"{server_name(last)} responds in place of the token service"
     if variable:
         remedy = f"unset {facts.source.settings_to_unset}"
-        return failure(_describe(last), f"{meaning}, at the URL in {variable}", remedy)
+        return failure(describe(last), f"{meaning}, at the URL in {variable}", remedy)
     return failure(
-        _describe(last),
+        describe(last),
         meaning,
         "use another credential on this machine; if it is an Azure VM, identify the server: "
         "curl -sv --noproxy '*' -H Metadata:true 'http://169.254.169.254/metadata/versions'",
@@ -113,110 +116,6 @@ def _wrong_server(facts: Facts) -> Verdict:
 def _is_metadata_service(facts: Facts) -> bool:
     document = facts.probe.document or {}
     return "compute" in document or "error" in document
-
-
-def _server_name(request: RequestRecord) -> str:
-    server = sanitize(request.headers.get("server", ""), 80)
-    return f"another server ({server})" if server else "another server"
-
-
-def _describe(request: RequestRecord) -> str:
-    server = request.headers.get("server", "")
-    origin = f" from {server}" if server else ""
-    content_type = request.headers.get("content-type", "")
-    result = f"{request.status}{origin} {content_type}".strip() if request.status else request.error
-    return f"{request.path}: {result} in {request.seconds * 1000:.0f} ms"
-
-
-def _identify_other_server(request: RequestRecord) -> Verdict | None:
-    """Return the verdict on a response of a known other server, or None."""
-    for identify in (_other_cloud, _docker, _proxy, _portal, _gateway):
-        if verdict := identify(request):
-            return verdict
-    return None
-
-
-def _other_cloud(request: RequestRecord) -> Verdict | None:
-    seen, server = _describe(request), request.headers.get("server", "").lower()
-    if server.startswith("ec2ws"):
-        meaning = "Amazon EC2's metadata service responds: this is an EC2 instance"
-        return failure(seen, meaning, FEDERATE + OR_ARC)
-    if "metadata-flavor" in request.headers or "metadata server for vm" in server:
-        meaning = "Google Cloud's metadata service responds: this is a Google Cloud VM"
-        return failure(seen, meaning, FEDERATE + OR_ARC)
-    return None
-
-
-def _docker(request: RequestRecord) -> Verdict | None:
-    if request.status == 403 and "unreachable" in request.body_start.lower():
-        return failure(
-            _describe(request),
-            "Docker Desktop responds in place of the metadata service: this is a container on "
-            "a developer's machine",
-            "use another credential there, or run the emulator: imds-identity emulator --help",
-        )
-    return None
-
-
-def _proxy(request: RequestRecord) -> Verdict | None:
-    headers = request.headers
-    server = headers.get("server", "").lower()
-    if "x-forwarded-for" in request.body_start.lower():
-        return failure(
-            _describe(request),
-            "a proxy between this process and the service adds an X-Forwarded-For header, and "
-            "the service rejects such requests",
-            "exempt 169.254.169.254 from the proxy, which may be a service mesh's sidecar; "
-            "Istio: traffic.sidecar.istio.io/excludeOutboundIPRanges: 169.254.169.254/32",
-        )
-    if request.status == 400 and "metadata header" in request.body_start.lower():
-        return failure(
-            _describe(request),
-            "a proxy between this process and the service removes the Metadata header, without "
-            "which the service rejects requests",
-            _EXEMPT,
-        )
-    has_proxy_header = bool({"via", "x-cache", "proxy-authenticate"} & set(headers))
-    if request.status == 407 or has_proxy_header or any(name in server for name in _PROXIES):
-        name = headers.get("via") or headers.get("server") or "unnamed"
-        return failure(
-            _describe(request),
-            f"a transparent proxy ({sanitize(name, 80)}) responds in place of the service",
-            _EXEMPT,
-        )
-    return None
-
-
-def _portal(request: RequestRecord) -> Verdict | None:
-    if 300 <= request.status < 400:
-        target = sanitize(urlsplit(request.headers.get("location", "")).netloc) or "another URL"
-        return failure(
-            _describe(request),
-            f"a captive portal or a gateway redirects to {target}, which the metadata service "
-            "never does",
-            _NOT_AN_AZURE_VM,
-        )
-    if request.status == 200 and "html" in request.headers.get("content-type", ""):
-        return failure(
-            _describe(request),
-            "a captive portal or a gateway returns an HTML page, and the metadata service "
-            "returns JSON",
-            _NOT_AN_AZURE_VM,
-        )
-    return None
-
-
-def _gateway(request: RequestRecord) -> Verdict | None:
-    server, content_type = (request.headers.get(name, "") for name in ("server", "content-type"))
-    if request.status not in _GATEWAY or server.startswith("IMDS") or "json" in content_type:
-        return None
-    return failure(
-        _describe(request),
-        "a gateway or a proxy responds in place of the service, which it cannot reach (HTTP "
-        f"{request.status}, {_server_name(request)})",
-        "exempt the service from the proxy, the sidecar or the redirecting firewall rule: sudo "
-        "iptables -t nat -S; env | grep -i proxy",
-    )
 
 
 def check_shared_backoff(facts: Facts) -> Verdict:

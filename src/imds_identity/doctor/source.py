@@ -8,8 +8,11 @@ from urllib.parse import urlsplit
 
 from .._core.failure import Reason, sanitize
 from .._core.source import ARC
+from .._sources.app_hosts.azure_ml import AZURE_ML
+from .._sources.app_hosts.cloud_shell import CLOUD_SHELL
 from .._sources.registry import leftover_variables
-from ..metadata._services import suggested_resource
+from .._sources.workload_identity import WORKLOAD_IDENTITY
+from ..metadata._services import nearest_resource, service_at, suggested_resource
 from ..metadata.clouds import PUBLIC, cloud_named
 from .finding import (
     CLIENT_ID,
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
 
 _RESOURCE_REASONS = (Reason.UNKNOWN_RESOURCE, Reason.BAD_REQUEST)
 _CREDENTIAL_SECRETS = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH")
+_IDENTITY_VARIABLES = {
+    WORKLOAD_IDENTITY.name: ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_AUTHORITY_HOST"),
+    AZURE_ML.name: ("DEFAULT_IDENTITY_CLIENT_ID",),
+}
+_TRIM = 'export {name}="$(printf %s "${name}" | tr -d \'[:space:]\')"'
 _DEFAULT_SCOPE = "/.default"
 
 
@@ -41,8 +49,23 @@ def check_endpoint(facts: Facts) -> Verdict:
     variable = facts.source.variable
     if facts.endpoint_problem:
         return failure(facts.endpoint_problem, *_endpoint_problem(facts))
+    if facts.probe.claims is None and (spaced := _spaced_variables(facts)):
+        names = ", ".join(spaced)
+        return failure(
+            f"{names}: begins or ends with white space",
+            f"the value of {names} begins or ends with white space, such as a line break from a "
+            "file or a Kubernetes secret",
+            "; ".join(_TRIM.format(name=name) for name in spaced),
+        )
     origin = f", from {variable}" if variable and facts.environment[variable] else ""
     return ok(f"{facts.source}{origin}")
+
+
+def _spaced_variables(facts: Facts) -> list[str]:
+    """Return the variables of the token source whose values have white space around them."""
+    names = (*_set_variables(facts), *_IDENTITY_VARIABLES.get(facts.source.name, ()))
+    values = ((name, facts.environment[name]) for name in dict.fromkeys(names))
+    return [name for name, value in values if value != value.strip()]
 
 
 def _endpoint_problem(facts: Facts) -> tuple[str, str]:
@@ -71,6 +94,8 @@ def check_leftover_variables(facts: Facts) -> Verdict:
     if facts.explanation.forced:
         return skipped("the token source was named, so no variable selects it")
     left = leftover_variables(chosen, facts.environment)
+    if facts.in_pod:  # there, it is workload identity that lacks another variable
+        left = [name for name in left if name != "AZURE_FEDERATED_TOKEN_FILE"]
     if left:
         names = ", ".join(left)
         return warning(
@@ -84,7 +109,7 @@ def check_leftover_variables(facts: Facts) -> Verdict:
 def _set_variables(facts: Facts) -> list[str]:
     """Return the variables of the chosen host that are set: one command unsets them all."""
     names = (facts.source.variable, *facts.source.spec.variables)
-    return [name for name in dict.fromkeys(names) if facts.environment[name]]
+    return [name for name in dict.fromkeys(names) if name and facts.environment[name]]
 
 
 def check_environment_credential(facts: Facts) -> Verdict:
@@ -159,7 +184,7 @@ def check_resource(facts: Facts) -> Verdict:
         )
     problem = facts.probe.failure
     is_unknown = problem is not None and problem.reason in _RESOURCE_REASONS
-    meant = suggested_resource(facts.resource, _cloud(facts)) if is_unknown else ""
+    meant = _meant_resource(facts) if is_unknown else ""
     parts = urlsplit(facts.resource)
     if problem is not None and meant and urlsplit(meant).netloc != parts.netloc:
         return failure(
@@ -167,7 +192,15 @@ def check_resource(facts: Facts) -> Verdict:
             f"{resource} is not a resource of this cloud: {meant} probably is the one",
             f"--resource {argument(meant, RESOURCE)}",
         )
-    if problem is not None and problem.reason is Reason.UNKNOWN_RESOURCE and is_application(parts):
+    is_unknown = problem is not None and problem.reason is Reason.UNKNOWN_RESOURCE
+    if problem is not None and is_unknown and facts.source.name == CLOUD_SHELL.name:
+        return failure(
+            f"{resource}: {problem.problem}",
+            f"Cloud Shell's own identity gets tokens for some Azure services only, not {resource}",
+            "az login; az account get-access-token --resource "
+            f"{argument(facts.resource, RESOURCE)}",
+        )
+    if problem is not None and is_unknown and is_application(parts):
         uri = argument(facts.resource, RESOURCE)
         return failure(
             f"{resource}: {problem.problem}",
@@ -177,13 +210,22 @@ def check_resource(facts: Facts) -> Verdict:
             f"none: az ad app list --identifier-uri {uri}; az ad sp create --id CLIENT_ID",
         )
     has_path = parts.scheme == "https" and parts.path.strip("/")
-    if problem is not None and problem.reason is Reason.UNKNOWN_RESOURCE and has_path:
+    if problem is not None and is_unknown and has_path:
         return failure(
             f"{resource}: {problem.problem}",
             f"{resource} is a scope, not a resource: it ends with the name of a permission",
             f"--resource {argument(f'{parts.scheme}://{parts.netloc}', RESOURCE)}",
         )
     return ok(resource)
+
+
+def _meant_resource(facts: Facts) -> str:
+    """Return the resource that was probably meant; empty if there is no better one."""
+    cloud = _cloud(facts)
+    meant = suggested_resource(facts.resource, cloud)
+    if service_at(urlsplit(meant).netloc):
+        return meant
+    return nearest_resource(meant or facts.resource, cloud) or meant
 
 
 def is_application(resource: SplitResult) -> bool:

@@ -1,11 +1,13 @@
-"""Checks of the token request, of the token's claims and of this machine's clock."""
+"""Checks of the token request, the token's claims, cached tokens and this machine's clock."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .._core.failure import sanitize
+from .._core.failure import Reason, sanitize
+from .._core.source import ARC, IMDS
+from .._sources.app_hosts.spec import AppHostSpec
 from ..metadata.clouds import CLOUDS, GERMANY
 from ._catalog.codes import CODES
 from .finding import (
@@ -19,6 +21,7 @@ from .finding import (
     unknown,
     warning,
 )
+from .host import identity_command, own_remedy, restart_command
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
@@ -26,12 +29,14 @@ if TYPE_CHECKING:
 # Azure Resource Manager accepts both audiences.
 _MANAGERS = frozenset(("management.azure.com", "management.core.windows.net"))
 _SHOWN_CLAIMS = ("aud", "tid", "oid", "appid", "azp", "xms_mirid", "roles", "idtyp")
+_MAX_SHOWN = 3
+_DENIALS = (401, 403)
 
 
 _TOLERANCE = 60.0
 ALLOWED_SKEW = 300.0
 """The clock difference, in seconds, that Azure's services accept when they validate a token."""
-_CLOCK_REMEDY = "chronyc tracking; sudo chronyc makestep (Windows: w32tm /resync /force)"
+CLOCK_REMEDY = "chronyc tracking; sudo chronyc makestep (Windows: w32tm /resync /force)"
 
 
 def check_error_code(facts: Facts) -> Verdict:
@@ -55,9 +60,34 @@ def check_token_request(facts: Facts) -> Verdict:
         return ok(f"a token for {sanitize(facts.resource)} after {len(probe.requests)} requests")
     if probe.failure is None:
         return skipped("no token was requested")
+    if probe.failure.reason is Reason.REFUSED and probe.failure.status in _DENIALS:
+        return failure(str(probe.failure), *_denial(facts, probe.failure.problem))
+    if probe.failure.reason is Reason.UNSUPPORTED and facts.identity.selector:
+        flag = facts.identity.selector.replace("_", "-")
+        remedy = f"omit --{flag} (in a program: {facts.identity.selector}=)"
+        return failure(str(probe.failure), probe.failure.problem, remedy)
     hint = probe.failure.hint
     remedy = hint if hint and is_plain_sentence(hint) else "see the error message"
     return failure(str(probe.failure), probe.failure.problem, remedy)
+
+
+def _denial(facts: Facts, problem: str) -> tuple[str, str]:
+    """Return why the service refuses with HTTP 401 or 403, and the remedy."""
+    source, spec = facts.source, facts.source.spec
+    if source.name == ARC:
+        meaning = f"the Azure Arc agent refuses to issue a token, and its log shows why: {problem}"
+        return meaning, "sudo azcmagent check; sudo tail /var/opt/azcmagent/log/himds.log"
+    if isinstance(spec, AppHostSpec) and spec.secret_variable:
+        meaning = f"{source.label} rejects the value of {spec.secret_variable}, which is another "
+        meaning += f"process's or is outdated: {problem}"
+        unset = f"unset {source.settings_to_unset}"
+        return meaning, f"{restart_command(facts) or unset} # or correct {spec.secret_variable}"
+    if source.name == IMDS:
+        meaning = "the metadata service refuses to issue a token for this identity, as for one "
+        meaning += f"that a policy blocks: {problem}"
+        show = identity_command(facts, "show")
+        return meaning, own_remedy(facts) or f"{show} # report it with this output"
+    return problem, "see the error message"
 
 
 def check_token_claims(facts: Facts) -> Verdict:
@@ -130,7 +160,7 @@ def check_clock(facts: Facts) -> Verdict:
         f"this machine's clock is {_duration(offset)} {'fast' if offset > 0 else 'slow'}: other "
         "clients may use expired tokens or skip their token caches, and services reject signatures"
     )
-    return (failure if abs(offset) >= ALLOWED_SKEW else warning)(seen, meaning, _CLOCK_REMEDY)
+    return (failure if abs(offset) >= ALLOWED_SKEW else warning)(seen, meaning, CLOCK_REMEDY)
 
 
 def _duration(seconds: float) -> str:
@@ -154,3 +184,37 @@ def check_token_validity(facts: Facts) -> Verdict:
             "compare the clock with another machine: date -u; then report it with this output",
         )
     return ok(seen)
+
+
+def check_cache_directory(facts: Facts) -> Verdict:
+    """Check that the cache directory can be used."""
+    cache = facts.cache
+    if cache.is_off:
+        return ok("off: each process fetches its own tokens")
+    if not cache.problem:
+        return ok(sanitize(cache.path))
+    if not cache.path:
+        return ok(cache.problem)
+    path = sanitize(cache.path)
+    return warning(
+        f"{path}: {cache.problem}",
+        f"the directory {path} cannot be used for the shared token cache: {cache.problem}; each "
+        "process fetches its own tokens",
+        "export IMDS_IDENTITY_CACHE=DIRECTORY (owned by this user, mode 700, on a memory-backed "
+        "file system), or IMDS_IDENTITY_CACHE=off",
+    )
+
+
+def check_cache_contents(facts: Facts) -> Verdict:
+    """Show the cached tokens and failures."""
+    cache = facts.cache
+    if cache.is_off or cache.problem or not cache.path:
+        return skipped("there is no shared token cache")
+    parts = [
+        f"{token.resource} for {token.selector}, {token.seconds_left:.0f} s left"
+        for token in cache.tokens[:_MAX_SHOWN]
+    ]
+    more = len(cache.tokens) - len(parts)
+    parts += [f"{more} more"] if more > 0 else []
+    parts += [f"{cache.failures} cached failures"] if cache.failures else []
+    return ok("; ".join(parts) or "empty")

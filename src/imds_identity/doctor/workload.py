@@ -10,6 +10,7 @@ from .._sources.workload_identity import WORKLOAD_IDENTITY
 from .finding import (
     CLIENT_ID,
     HOST,
+    PATH,
     RESOURCE,
     SUBJECT,
     Verdict,
@@ -113,6 +114,12 @@ def _file_problem(facts: Facts) -> tuple[str, str]:
     meaning = f"the file in AZURE_FEDERATED_TOKEN_FILE cannot be used: {workload.problem}"
     if workload.is_denied:
         return f"{meaning}: the pod runs as a user who may not read it", _FILE_GROUP
+    if workload.is_directory:
+        meaning = f"AZURE_FEDERATED_TOKEN_FILE names a directory, {sanitize(workload.path)}, and "
+        meaning += "not the token's file in it"
+        path = argument(workload.token_file, PATH)
+        export = f"export AZURE_FEDERATED_TOKEN_FILE={path}"
+        return meaning, export if workload.token_file else f"{export}; or {_WEBHOOK}"
     if workload.is_empty:
         return f"{meaning}: the kubelet has not written it", new_pod_command(facts)
     return meaning, _WEBHOOK

@@ -37,6 +37,7 @@ _RESOURCES = {
     "servicebus.windows.net": "https://servicebus.azure.net",
     "sql.azuresynapse.net": "https://database.windows.net",
 }
+_MIN_LIKENESS = 0.85
 _STORAGE_NAMES = ("storage", "blob", "blobs", "dfs", "queue", "table")
 _MANAGER_NAMES = ("arm", "management", "azure", "manager", "resource-manager")
 _GRAPH_NAMES = ("graph", "msgraph", "ms-graph", "microsoft-graph")
@@ -84,6 +85,17 @@ def suggested_resource(requested: str, cloud: Cloud = PUBLIC) -> str:
     host = host.partition("/")[0].partition(":")[0]
     found = _named(host, cloud) or _of_host(host, cloud)
     return "" if found == text.rstrip("/") else found
+
+
+def nearest_resource(requested: str, cloud: Cloud = PUBLIC) -> str:
+    """Return the resource of a service in ``cloud`` that is spelled almost the same; else empty."""
+    from difflib import get_close_matches
+
+    known = [_STORAGE, _vault(cloud), cloud.resource_manager]
+    known += [f"https://{host}" for host, its in _GRAPHS.items() if its == cloud]
+    known += [each for each in _RESOURCES.values() if "://" in each and cloud == PUBLIC]
+    matches = get_close_matches(requested.lower().rstrip("/"), known, 1, _MIN_LIKENESS)
+    return matches[0] if matches else ""
 
 
 def _named(name: str, cloud: Cloud) -> str:

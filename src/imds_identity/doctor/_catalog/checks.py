@@ -34,8 +34,8 @@ class CatalogEntry(NamedTuple):
 
 CATALOG = {
     "II001": CatalogEntry(
-        "endpoint", "the URL in a variable, or the default URL",
-        "A variable contains a value that is not an http or https URL.",
+        "endpoint", "the URL in a variable or the default URL, and white space around values",
+        "A variable contains a value that is not an http or https URL, or white space.",
         "The variable's value in the process's own environment: /proc/PID/environ.",
         "Correct or unset the variable.", _TOKEN,
     ),

@@ -89,10 +89,21 @@ class ServiceProbe(NamedTuple):
     application_requests: tuple[RequestRecord, ...] = ()
 
 
+class CertificateFault(enum.Enum):
+    """What is wrong with a certificate, according to OpenSSL."""
+
+    UNTRUSTED = "untrusted"  # its issuer, or another reason
+    EXPIRED = "expired"  # it, or a certificate of an issuer
+    NOT_YET_VALID = "not-yet-valid"
+    OTHER_NAME = "other-name"  # of another host
+
+
 class Tls(NamedTuple):
     """Why the server's certificate is not trusted."""
 
     issuer: str = ""  # of the server's certificate; empty if unknown
+    fault: CertificateFault = CertificateFault.UNTRUSTED
+    expiry: float | None = None  # of the server's certificate, as Unix time; None if unknown
     bundle_problem: str = ""  # why the file in REQUESTS_CA_BUNDLE cannot be read
 
 
@@ -158,6 +169,8 @@ class WorkloadToken(NamedTuple):
     is_missing: bool = False
     is_denied: bool = False
     is_empty: bool = False
+    is_directory: bool = False
+    token_file: str = ""  # in that directory, if there is one
     expiry: float | None = None  # the claim exp
     subject: str = ""  # the claim sub
     issuer: str = ""  # the claim iss
@@ -190,6 +203,7 @@ class HostKind(enum.Enum):
     APP_SERVICE = "App Service"
     FUNCTIONS = "Azure Functions"
     CONTAINER_APPS = "Container Apps"
+    CONTAINER_APP_JOBS = "Container Apps jobs"
     CONTAINER_INSTANCES = "Container Instances"
     KUBERNETES = "a Kubernetes pod"
     GITHUB_RUNNER = "a GitHub-hosted runner"
@@ -198,6 +212,8 @@ class HostKind(enum.Enum):
     GITLAB_RUNNER = "a GitLab-hosted runner"
     DATABRICKS = "a Databricks cluster"
     AUTOMATION = "Azure Automation"
+    BATCH = "Azure Batch"
+    SYNAPSE = "Apache Spark in Azure Synapse or Microsoft Fabric"
     WSL = "the Windows Subsystem for Linux"
     OTHER_CLOUD = "another cloud"
     OTHER_PLATFORM = "a platform of another cloud"
@@ -265,3 +281,8 @@ class Facts(NamedTuple):
     egress: tuple[EgressProbe, ...] | None = None  # None if they were not requested
     has_proxy_agent: bool = False  # Azure's guest proxy agent, which intercepts requests to IMDS
     has_enforced_rules: bool = False  # that agent enforces access rules; only root can read it
+
+    @property
+    def in_pod(self) -> bool:
+        """Whether this process runs in a Kubernetes pod."""
+        return bool(self.environment["KUBERNETES_SERVICE_HOST"])

@@ -17,6 +17,12 @@ _PLATFORMS = {
     "AWS_LAMBDA_FUNCTION_NAME": "AWS Lambda", "ECS_CONTAINER_METADATA_URI_V4": "Amazon ECS",
     "FLY_APP_NAME": "Fly.io", "K_SERVICE": "Google Cloud Run",
 }  # fmt: skip
+_APPS = {
+    "CONTAINER_APP_NAME": HostKind.CONTAINER_APPS,
+    "CONTAINER_APP_JOB_NAME": HostKind.CONTAINER_APP_JOBS,
+    "AZ_BATCH_POOL_ID": HostKind.BATCH,
+}
+_SYNAPSE = "Microsoft.ProjectArcadia"
 _GITLAB_HOSTED = "saas-"  # in the tags and names of GitLab's own runners
 _HOSTED_AGENTS = ("Azure Pipelines", "Hosted")
 _INSTANCE_NAMES = ("SandboxHost-", "wk-caas-")  # the host names of Container Instances
@@ -64,13 +70,16 @@ def _hosted_runner(environment: Environment) -> Hosting | None:
 
 
 def _app_host(environment: Environment) -> Hosting | None:
-    if app := environment["CONTAINER_APP_NAME"]:
-        return Hosting(HostKind.CONTAINER_APPS, app)
+    for variable, kind in _APPS.items():
+        if name := environment[variable]:
+            return Hosting(kind, name)
     site, group = environment["WEBSITE_SITE_NAME"], environment["WEBSITE_RESOURCE_GROUP"]
     if environment["DATABRICKS_RUNTIME_VERSION"]:
         return Hosting(HostKind.DATABRICKS)
     if environment["AUTOMATION_ASSET_ACCOUNTID"]:
         return Hosting(HostKind.AUTOMATION)
+    if environment["AZURE_SERVICE"] == _SYNAPSE:
+        return Hosting(HostKind.SYNAPSE)
     is_functions = bool(environment["FUNCTIONS_WORKER_RUNTIME"])
     kind = HostKind.FUNCTIONS if is_functions else HostKind.APP_SERVICE
     return Hosting(kind, site, group) if site else None

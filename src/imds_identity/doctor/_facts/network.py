@@ -201,10 +201,18 @@ def _source_address(address: str, port: int) -> tuple[str, str, Rejection]:
             udp.connect((address, port))  # a UDP connect looks up the route and sends nothing
             return str(udp.getsockname()[0]), "", Rejection.NONE
         except OSError as error:
-            if error.errno == errno.EPERM:  # forbidden, too
+            if error.errno == errno.EPERM or _is_forbidden(error):
                 return "", "", Rejection.NONE
             rejection = _REJECTIONS.get(error.errno or 0, Rejection.NONE)
             return "", error.strerror or str(error), rejection
+
+
+def _is_forbidden(error: OSError) -> bool:
+    """Return whether a security policy, and no route, is the reason: it concerns all addresses."""
+    if error.errno != errno.EACCES:
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        return udp.connect_ex(("127.0.0.1", 9)) == errno.EACCES
 
 
 def _has_ipv4(table: str | None) -> bool | None:

@@ -91,6 +91,8 @@ def read_workload_token(path: str) -> WorkloadToken:
             getattr(error, "strerror", None) or str(error),
             is_missing=isinstance(error, FileNotFoundError),
             is_denied=isinstance(error, PermissionError),
+            is_directory=isinstance(error, IsADirectoryError),
+            token_file=_token_in(path),
         )
     claims = claims_in(text)
     if not claims:
@@ -105,6 +107,12 @@ def read_workload_token(path: str) -> WorkloadToken:
         issuer=sanitize(str(claims.get("iss", ""))),
         audience=sanitize(str(first or "")),
     )
+
+
+def _token_in(directory: str) -> str:
+    """Return the file in ``directory`` that contains a token, if there is one."""
+    paths = (os.path.join(directory, name) for name in ("azure-identity-token", "token"))
+    return next((path for path in paths if os.path.isfile(path)), "")
 
 
 def _package_versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..._core.failure import Failure, Reason, sanitize
-from .facts import Tls
+from .facts import CertificateFault, Tls
 from .network import proxy_for
 from .service_probe import host_and_port
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 _SECONDS = 1.0
 _DEFAULT_PORT = 443
+# OpenSSL's X509_V_ERR_ codes.
+_FAULTS = {
+    9: CertificateFault.NOT_YET_VALID, 10: CertificateFault.EXPIRED,
+    62: CertificateFault.OTHER_NAME, 64: CertificateFault.OTHER_NAME,
+}  # fmt: skip
 ERRORS = (OSError, ValueError, http.client.HTTPException)
 """The exceptions of a connection that fails."""
 
@@ -27,8 +32,11 @@ def gather_tls(source: TokenSource, environment: Environment, failure: Failure) 
     """Return why the certificate of ``source`` is not trusted, if it has one."""
     if not source.endpoint.startswith("https"):
         return Tls()
-    issuer = _issuer(source, environment) if failure.reason is Reason.TLS else ""
-    return Tls(issuer, _bundle_problem(environment["REQUESTS_CA_BUNDLE"]))
+    problem = _bundle_problem(environment["REQUESTS_CA_BUNDLE"])
+    if failure.reason is not Reason.TLS or problem:
+        return Tls(bundle_problem=problem)
+    issuer, expiry = _issuer_and_expiry(_unverified_certificate(source, environment))
+    return Tls(issuer, _fault(source, environment), expiry)
 
 
 def connect_tls(
@@ -56,28 +64,43 @@ def connect_tls(
     return connection
 
 
-def _issuer(source: TokenSource, environment: Environment) -> str:
-    """Return the issuer, from a handshake without verification, in which nothing is sent."""
-    host, port = host_and_port(source)
+def _fault(source: TokenSource, environment: Environment) -> CertificateFault:
+    """Return what a handshake with verification finds, in which nothing is sent."""
+    context = ssl.create_default_context(cafile=environment["REQUESTS_CA_BUNDLE"] or None)
+    proxy = proxy_for(environment, source.endpoint)
+    try:
+        connect_tls(*host_and_port(source), proxy, context, _SECONDS).close()
+    except ssl.SSLCertVerificationError as error:
+        return _FAULTS.get(error.verify_code, CertificateFault.UNTRUSTED)
+    except ERRORS:
+        pass
+    return CertificateFault.UNTRUSTED
+
+
+def _unverified_certificate(source: TokenSource, environment: Environment) -> bytes:
+    """Return the server's certificate, from a handshake in which nothing is sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     proxy = proxy_for(environment, source.endpoint)
     try:
-        connection = connect_tls(host, port, proxy, context, _SECONDS)
+        connection = connect_tls(*host_and_port(source), proxy, context, _SECONDS)
         try:
-            return _issuer_in(connection.sock.getpeercert(binary_form=True) or b"")
+            return connection.sock.getpeercert(binary_form=True) or b""
         finally:
             connection.close()
     except ERRORS:
-        return ""
+        return b""
 
 
-def _issuer_in(certificate: bytes) -> str:
+def _issuer_and_expiry(certificate: bytes) -> tuple[str, float | None]:
     try:
         from cryptography import x509
     except ImportError:
-        return ""
-    return sanitize(x509.load_der_x509_certificate(certificate).issuer.rfc4514_string(), 200)
+        return "", None
+    if not certificate:
+        return "", None
+    known = x509.load_der_x509_certificate(certificate)
+    return sanitize(known.issuer.rfc4514_string(), 200), known.not_valid_after_utc.timestamp()
 
 
 def _bundle_problem(path: str) -> str:
