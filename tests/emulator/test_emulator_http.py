@@ -405,3 +405,17 @@ def test_no_parameters_cause_an_internal_error(
 ) -> None:
     response = http.get(shared.endpoint + path, params=query)
     assert response.status_code in {200, 400, 404}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//metadata/identity/oauth2/token?resource=x",  # MSAL for Java
+        "/metadata/identity/oauth2/token/?resource=x",  # @azure/identity
+        "http://169.254.169.254/metadata/identity/oauth2/token?resource=x",  # through a proxy
+    ],
+)
+def test_targets_of_real_clients_have_the_same_path(target: str) -> None:
+    request = Request.parse("GET", target)
+    assert (request.path, request.query) == (PATH, (("resource", "x"),))
+    assert request.target == target

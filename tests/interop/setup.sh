@@ -30,6 +30,13 @@ binutils() {
     command -v objdump || { [ "$(id -u)" = 0 ] && apt-get update && apt-get install -y binutils; }
 }
 
+# The snippets for other languages in docs/emulator.md.
+compilers() {
+    { command -v javac && command -v go; } || {
+        [ "$(id -u)" = 0 ] && apt-get update && apt-get install -y curl default-jdk-headless golang-go
+    }
+}
+
 # azure-identity's tests and the plugins that they need, in their own environment.
 azure_identity_suite() {
     local version
@@ -132,6 +139,7 @@ part clients clients
 } &
 {
     part binutils binutils
+part compilers compilers
     part chromium chromium
     part postgresql postgresql
     part debian debian debian waagent cloud-init

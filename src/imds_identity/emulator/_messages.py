@@ -30,6 +30,8 @@ def _first(pairs: Pairs, name: str) -> str | None:
 
 @functools.lru_cache(maxsize=256)  # clients send the same few targets again and again
 def _parse_target(target: str) -> tuple[str, Pairs]:
+    if target.startswith("//"):  # MSAL for Java appends a path with a slash to a URL with one
+        target = "/" + target.lstrip("/")
     try:
         parts = urlsplit(target)  # a client with a proxy sends a whole URL
         query = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
