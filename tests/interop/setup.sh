@@ -125,6 +125,12 @@ recipes() {
         "$home/recipes/bin/python" -m pip install --editable . -r tests/interop/recipes/requirements.txt
 }
 
+# Programs that read credentials with docker's helpers.
+containers() {
+    command -v skopeo && command -v buildah && command -v podman ||
+        { [ "$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends skopeo buildah podman; }
+}
+
 chromium() {
     command -v chromium || { [ "$(id -u)" = 0 ] && apt-get update && apt-get install -y chromium; }
 }
@@ -141,6 +147,7 @@ part clients clients
     part binutils binutils
 part compilers compilers
     part chromium chromium
+    part containers containers
     part postgresql postgresql
     part debian debian debian waagent cloud-init
     part packer debian packer packer
