@@ -62,11 +62,13 @@ def test_fresh_token_replaces_the_cached_one(
         assert (status, err) == (0, "")
         return str(out)
 
+    imds_emulator.advance_clock(3600)  # the cached token seems to be issued in the future
     old, fresh = token(), token("--fresh")
     assert old != fresh
     assert token() == fresh
+    assert token("--fresh") != fresh  # also within the same second
     bypassed = [each.query.get("bypass_cache") for each in imds_emulator.token_requests]
-    assert bypassed == [None, "true"]
+    assert bypassed == [None, "true", "true"]
 
 
 def test_header_output_is_an_authorization_header(imds_emulator: Emulator, run_cli: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from .._core.claims import issued_after
 from .._core.freshness import State, decide
 from .._core.key import key_for
 from .._core.token_request import TokenRequest
@@ -145,6 +146,21 @@ class TokenClient:
             return token_cache.get(entry, fetch, claims, exchange.notify, look, seconds)
         finally:
             wait_before_uwsgi_fork()
+
+    def fresh_token(self, entry: CacheEntry) -> Token:
+        """Request a new token for ``entry``, which has none, although another process may have one.
+
+        Raises:
+            Failure: if no token is available.
+        """
+        # Services skip their caches after a claims challenge only. A cached token could answer it:
+        # the clocks of machine and service differ, and another process may have the same claims.
+        claims = issued_after(self.token_cache.clock.wall())
+        exchange, fetch, _ = self._fetch(entry, claims, None, may_wait=False)
+        fetch.is_fresh = True
+        return _in_network(self.token_cache, entry.network).get(
+            entry, fetch, claims, exchange.notify, queue_seconds=self._queue_seconds
+        )
 
     def flights(
         self,

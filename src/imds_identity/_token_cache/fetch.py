@@ -29,6 +29,7 @@ class Fetch:
 
     Attributes:
         looks_first: whether to look for another process's token, because the caller has not.
+        is_fresh: whether to ignore another process's token.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Fetch:
         self._generation = entry.generation
         self._token, self._challenge = entry.token, entry.challenge
         self.looks_first = False
+        self.is_fresh = False
 
     def __call__(self) -> Token:
         """Return another process's token, or request one and share it; failures are shared, too."""
@@ -88,7 +90,7 @@ class Fetch:
 
     def _shared_token(self, shared_cache: SharedCache) -> Token | None:
         """Return another process's token if it is usable; raise that process's recent failure."""
-        record = shared_cache.read(self._entry.key)
+        record = None if self.is_fresh else shared_cache.read(self._entry.key)
         if record is None:
             return None
         token, now = record.token, shared_cache.clock.now()

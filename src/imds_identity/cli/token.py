@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .._core.claims import claims_in, issued_after
+from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed, Reason
 from .._core.scope import resource_of
-from .._platform.clock import SYSTEM_CLOCK
 from .._platform.environment import Environment
 from .arguments import add_application, add_output, add_token_options, doctor_command, token_client
 from .output import print_error, subscription_of, to_json, utc_time
@@ -64,10 +63,8 @@ def run(args: argparse.Namespace) -> int:
     client = token_client(args)
     resource = resource_of((_resource_or_scope(args),))
     entry = client.entry(resource)
-    # Services skip their caches after a claims challenge only.
-    claims = issued_after(SYSTEM_CLOCK.wall()) if args.fresh else None
     try:
-        token = client.token(entry, claims)
+        token = client.fresh_token(entry) if args.fresh else client.token(entry)
         output = _OUTPUTS[args.output](token)
     except Failure as failure:
         print_error(failure)
