@@ -250,7 +250,7 @@ def test_outage_raises_no_error_while_the_token_is_valid(imds_emulator: Emulator
     first = asyncio.run(credential.get_token(SCOPE))
     entry = credential._entries[SCOPE]
     assert entry.token is not None
-    entry.token = entry.token.replaced(refresh_at=0)  # long overdue
+    entry.token = entry.token.replace(refresh_at=0)  # long overdue
     entry.hit_until = 0
     imds_emulator.fault(status=403)
     assert asyncio.run(credential.get_token(SCOPE)).token == first.token

@@ -44,7 +44,7 @@ def make_due(credential: ManagedIdentityCredential) -> None:
     entry = credential._entries[SCOPE]
     assert entry.token is not None
     entry.hit_until = 0
-    entry.token = entry.token.replaced(refresh_at=process_token_cache().clock.now() - 1)
+    entry.token = entry.token.replace(refresh_at=process_token_cache().clock.now() - 1)
 
 
 class TestLogging:

@@ -41,7 +41,7 @@ def make_due(credential):
     for record in pathlib.Path(os.environ["IMDS_IDENTITY_CACHE"]).glob("*.json"):
         record.unlink()
     entry = credential._entries[SCOPE]
-    entry.hit_until, entry.token = 0.0, entry.token.replaced(refresh_at=0.0)
+    entry.hit_until, entry.token = 0.0, entry.token.replace(refresh_at=0.0)
 
 names = []
 """

@@ -72,7 +72,7 @@ def test_token_is_later_by_its_issue_time_and_else_by_its_request() -> None:
 
 
 def test_token_for_a_challenge_counts_as_requested_when_it_arrived() -> None:
-    token = issued(1).replaced(refresh_at=20, expires_at=60)
+    token = issued(1).replace(refresh_at=20, expires_at=60)
     assert (token.as_answer(10).received_at, token.as_answer(10).refresh_at) == (10, 20)
     assert (token.as_answer(30).received_at, token.as_answer(30).refresh_at) == (30, 30)
 

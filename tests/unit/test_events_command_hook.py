@@ -463,7 +463,9 @@ def test_command_without_a_thread_waits_for_the_next_event(
     with monkeypatch.context() as patch:
         patch.setattr(command_hook, "start_thread", fail)
         context.poll(hook, *map(context.scheduled, names))
-    assert all("waits for the next event: no thread" in report for report in context.reports)
+    assert all(
+        "starts with the next event, because no thread can" in report for report in context.reports
+    )
     assert len(context.reports) == len(names) > MAX_RUNNING
     context.poll(hook, *map(context.scheduled, [*names, "K"]))
     context.wait_for(len(names) + 1)

@@ -214,7 +214,7 @@ def test_token_that_another_process_fetched_for_the_same_claims_is_used(
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += 1
-    newer = service.token().replaced(value="of-another-process")
+    newer = service.token().replace(value="of-another-process")
     token_cache.adopt(entry, newer, Challenge("c", clock.now() + ANSWER_SECONDS))
     assert token_cache.get(entry, service, "c") is newer
 
@@ -248,7 +248,7 @@ def test_token_that_another_process_fetched_without_the_claims_is_not_used(
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += 1
-    token_cache.adopt(entry, service.token().replaced(value="of-another-process"))
+    token_cache.adopt(entry, service.token().replace(value="of-another-process"))
     assert token_cache.get(entry, service, "opaque claims").value == "token-2"
 
 
@@ -257,7 +257,7 @@ def test_token_issued_after_the_time_in_the_claims_is_used(
 ) -> None:
     token_cache.get(entry, service)
     assert entry.token is not None
-    entry.token = entry.token.replaced(value=jwt_of(nbf=1001))
+    entry.token = entry.token.replace(value=jwt_of(nbf=1001))
     claims = '{"access_token": {"nbf": {"essential": true, "value": "%d"}}}'
     assert token_cache.get(entry, service, claims % 1000) is entry.token
     assert token_cache.get(entry, service, claims % 1001).value == "token-2"
@@ -267,7 +267,7 @@ def test_token_issued_after_the_time_in_the_claims_is_replaced_if_it_is_rejected
     token_cache: TokenCache, entry: CacheEntry, service: FakeService
 ) -> None:
     claims = '{"access_token": {"nbf": {"value": "1000"}}}'
-    token_cache.get(entry, lambda: service().replaced(value=jwt_of(nbf=1001)))
+    token_cache.get(entry, lambda: service().replace(value=jwt_of(nbf=1001)))
     assert token_cache.get(entry, service, claims) is entry.token
     # The same thread repeats these claims.
     assert token_cache.get(entry, service, claims).value == "token-2"
@@ -278,7 +278,7 @@ def test_token_issued_before_the_time_in_the_claims_is_not_used(
 ) -> None:
     token_cache.get(entry, service)
     clock.seconds += 1
-    token_cache.adopt(entry, service.token().replaced(value=jwt_of(nbf=1000)))
+    token_cache.adopt(entry, service.token().replace(value=jwt_of(nbf=1000)))
     claims = '{"access_token": {"nbf": {"value": "1001"}}}'
     assert token_cache.get(entry, service, claims).value == "token-2"
 
@@ -289,7 +289,7 @@ def test_token_requested_before_the_claims_were_answered_does_not_satisfy_them(
     """Its response may arrive late, and it may expire later than the token for the claims."""
     revoked = new_token(clock, "revoked")
     clock.seconds += 1
-    claims_token = new_token(clock, "answer").replaced(expires_at=clock.now() + 6)
+    claims_token = new_token(clock, "answer").replace(expires_at=clock.now() + 6)
     assert token_cache.get(entry, lambda: claims_token, claims="c") is claims_token
     clock.seconds += 6
     assert token_cache.get(entry, lambda: revoked) is revoked
@@ -635,7 +635,7 @@ def test_fetch_does_not_replace_a_newer_token_of_another_process(
     token_cache.get(entry, service)
     revoked = service.token()
     clock.seconds += 1
-    newer = service.token().replaced(value="of-another-process")
+    newer = service.token().replace(value="of-another-process")
     token_cache.adopt(entry, newer)
     fetched: list[Token] = []
 
@@ -705,7 +705,7 @@ def test_expired_token_is_never_a_cache_hit(
     clock.seconds = token.expires_at - 0.25
     token_cache.publish(entry, token, lambda token: (token.value, "info"))
     assert entry.hit_until <= clock.tick() + 0.25
-    late = entry.token = token.replaced(refresh_at=token.expires_at + 60)  # an invalid refresh time
+    late = entry.token = token.replace(refresh_at=token.expires_at + 60)  # an invalid refresh time
     token_cache.publish(entry, late, lambda token: (token.value, "info"))
     assert entry.hit_until <= clock.tick() + 0.25
 
@@ -789,7 +789,7 @@ def test_expired_token_of_another_process_is_not_adopted(
 ) -> None:
     own_token = token_cache.get(entry, service)
     clock.seconds += 1
-    token_cache.adopt(entry, service.token().replaced(expires_at=clock.now()))
+    token_cache.adopt(entry, service.token().replace(expires_at=clock.now()))
     assert token_cache.get(entry, service) is own_token
 
 

@@ -379,7 +379,7 @@ def test_token_is_neither_shown_nor_pickled(
 
 def test_equal_tokens_have_equal_hashes(responses: ResponseFactory) -> None:
     token = token_from(responses.token(), no_jitter())
-    assert len({token, token.replaced(), token.replaced(value="other")}) == 2
+    assert len({token, token.replace(), token.replace(value="other")}) == 2
     assert token != "a-token"
 
 
@@ -390,6 +390,6 @@ def test_back_off_changes_only_the_refresh_time(
     now = token.refresh_at
     later = back_off(token, now, no_jitter(), None)
     assert (later.refresh_at, later.refresh_on) == (now + 30, token.refresh_on + 30)
-    assert later.replaced(refresh_at=now, refresh_on=token.refresh_on, failed_refreshes=0) == token
+    assert later.replace(refresh_at=now, refresh_on=token.refresh_on, failed_refreshes=0) == token
     assert back_off(later, now, no_jitter(), None).refresh_at == now + 60
     assert back_off(later, now, no_jitter(), 900.0).refresh_at == now + 900

@@ -278,7 +278,7 @@ def _is_traced() -> bool:
 
 
 _NOT_SETTINGS = frozenset({"self", "positional", "options"})
-_HIDDEN = frozenset({"headers", "proxies"})  # which may contain secrets
+_HIDDEN = frozenset({"headers", "proxies"})  # their values may contain secrets
 _OBJECTS = frozenset(
     {
         "transport", "raw_request_hook", "raw_response_hook", "on_event", "per_call_policies",

@@ -124,7 +124,7 @@ _NAMES = frozenset(Keywords.__optional_keys__)
 _CHAIN_KEYWORD = re.compile(r"exclude_[a-z_]+_credential")
 _LONGEST = 60.0
 _MOST_ATTEMPTS = 1000
-_CHALLENGE = 401  # of the Azure Arc agent: not a refusal
+_CHALLENGE = 401  # the Azure Arc agent's challenge, which is not a refusal
 
 
 class ParsedKeywords(NamedTuple):

@@ -68,7 +68,7 @@ def back_off(token: Token, now: float, random: float, retry_after: float | None)
     delay = max(back_off_delay(failed_refreshes, random), retry_after or 0.0)
     refresh_at = now + min(delay, max((token.expires_at - now) / 2, 0.0))
     refresh_on = round(token.refresh_on + refresh_at - token.refresh_at)
-    return token.replaced(
+    return token.replace(
         refresh_at=refresh_at, refresh_on=refresh_on, failed_refreshes=failed_refreshes
     )
 

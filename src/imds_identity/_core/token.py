@@ -62,7 +62,7 @@ class Token:
         """Return all attributes by name, including the token."""
         return {name: getattr(self, name) for name in self.__slots__}
 
-    def replaced(self, **changes: Any) -> Token:
+    def replace(self, **changes: Any) -> Token:
         """Return a copy with ``changes``."""
         return Token(**{**self.facts(), **changes})
 
@@ -80,7 +80,7 @@ class Token:
         ahead = self.expires_on - (wall + self.expires_at - now)
         if ahead <= _CLOCK_TOLERANCE:
             return self
-        return self.replaced(
+        return self.replace(
             expires_on=self.expires_on - round(ahead), refresh_on=self.refresh_on - round(ahead)
         )
 
@@ -89,7 +89,7 @@ class Token:
 
         Until now, the service may have returned the revoked token to other requests.
         """
-        return self.replaced(received_at=now, refresh_at=max(now, self.refresh_at))
+        return self.replace(received_at=now, refresh_at=max(now, self.refresh_at))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Token) and self.facts() == other.facts()

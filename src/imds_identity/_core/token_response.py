@@ -112,7 +112,7 @@ def token_of(
     """Return the token in a response.
 
     Args:
-        fields: the response's: ``access_token``, and optionally ``token_type``, ``refresh_in``.
+        fields: ``access_token``, and optionally ``token_type`` and ``refresh_in``.
         lifetime: seconds from the request to expiry; not negative.
         sent_at: when the request was sent (``Clock.now``).
         sent_wall: the same moment by ``Clock.wall``.

@@ -98,7 +98,7 @@ def with_retries(
         except ConnectFailed as error:
             seconds = backoff.after_connect_failed(error)
             if seconds is None:
-                raise unreachable(error, unreachable_hint, backoff.failure_class) from None
+                raise unreachable_failure(error, unreachable_hint, backoff.failure_class) from None
         except ReadFailed as error:
             seconds = backoff.after_read_failed()
             if seconds is None:
@@ -115,7 +115,7 @@ def with_retries(
         yield from pause(seconds)
 
 
-def unreachable(
+def unreachable_failure(
     error: ConnectFailed, hint: str, kind: type[Unavailable | Refused] = Unavailable
 ) -> Unavailable | Refused:
     """Return the failure of a service that is not reachable."""

@@ -203,7 +203,7 @@ def _end_in_subinterpreter() -> None:
 def _is_subinterpreter() -> bool:
     import importlib  # not needed before the end of a program
 
-    for name in ("_interpreters", "_xxsubinterpreters"):  # the second until Python 3.12
+    for name in ("_interpreters", "_xxsubinterpreters"):  # the latter name until Python 3.12
         with suppress(ImportError):
             interpreters = importlib.import_module(name)
             return bool(interpreters.get_current() != interpreters.get_main())

@@ -6,7 +6,7 @@ import weakref
 
 try:
     import fcntl
-except ImportError:  # Windows; elsewhere filelock would only be slower to import
+except ImportError:  # Windows. Elsewhere filelock only takes longer to import.
     fcntl = None  # type: ignore[assignment]
 
 from .._platform.fork import detect_fork, identity_of, reset_in_child

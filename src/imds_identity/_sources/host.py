@@ -166,7 +166,7 @@ class TokenSource(Source):
 
     @property
     def is_shared(self) -> bool:
-        """Whether the processes of a user share the tokens: those of one app are its own."""
+        """Whether the processes of a user share the tokens; apps do not share theirs."""
         return self.is_per_machine
 
     @property

@@ -35,7 +35,8 @@ _CLAIMS = {"client_id": ("appid", "azp"), "object_id": ("oid",), "resource_id": 
 _UNKNOWN_RESOURCE = ("AADSTS500011", "AADSTS650057")
 _UNKNOWN_RESOURCE_TEXTS = ("invalid_resource", "audiencenotsupported")  # the latter: Cloud Shell
 _DELETED = ("AADSTS700016", "AADSTS7000112")
-# Of a VM; of App Service and Service Fabric; of Container Instances on Windows; of Azure ML.
+# Error texts and codes of IMDS, App Service, Service Fabric, Container Instances on Windows, and
+# Azure Machine Learning.
 _NO_IDENTITY = (
     *("not found", "not_found", "identity found", "notfound", "notdefined"),
     "sso failure",

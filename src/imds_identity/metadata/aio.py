@@ -206,7 +206,7 @@ class Watcher:
         return self._watcher.names
 
     def known(self, event_id: str | None) -> ScheduledEvent | None:
-        """Return an event as the last document had it; None if it does not exist, or no longer."""
+        """Return an event of the last document; None if the document does not contain it."""
         return self._watcher.known(event_id)
 
     def __aiter__(self) -> Watcher:
@@ -236,7 +236,7 @@ class Watcher:
 
 
 def _ready_changes(watcher: _Watcher) -> Generator[Change, None, None]:
-    """Yield the received changes; each is done when the next is requested or this is closed."""
+    """Yield the received changes; mark each as handled when the caller requests the next one."""
     while (change := watcher.next_ready()) is not None:
         try:
             yield change

@@ -131,7 +131,8 @@ def bound_requests(transport: AnyTransport, request: Request, clock: Clock) -> N
     if not isinstance(session, requests.Session):
         return
     if type(session.get_adapter(where)) in _PLAIN_ADAPTERS:
-        # The first that fits is used. A new mapping: another thread may be reading the old one.
+        # requests uses the first prefix that matches. Replace the mapping instead of changing it,
+        # because another thread may be iterating over it.
         session.adapters = OrderedDict({where: BoundedAdapter(clock), **session.adapters})
 
 
@@ -169,7 +170,7 @@ def options_for(transport: AnyTransport, request: Request) -> dict[str, object]:
     if not isinstance(transport, RequestsTransport):
         return {**options, **bounds}
     if not isinstance(getattr(transport, "session", None), BoundedSession):
-        options |= {"auth": _OwnHeadersOnly(request), "hooks": {"response": _without_location}}
+        options |= {"auth": _OwnHeadersOnly(request), "hooks": {"response": _remove_location}}
     if is_async(transport):
         # These have one timeout only, and pass it on to requests.
         return {**options, "connection_timeout": (request.connect_seconds, request.seconds)}
@@ -189,9 +190,9 @@ class _OwnHeadersOnly(requests.auth.AuthBase):
         return request
 
 
-def _without_location(answer: requests.Response, **_: object) -> None:
+def _remove_location(response: requests.Response, **_: object) -> None:
     """Remove the Location header: otherwise `requests` reads and decodes the body."""
-    answer.headers.pop("location", None)
+    response.headers.pop("location", None)
 
 
 def _is_plain(session: object) -> bool:

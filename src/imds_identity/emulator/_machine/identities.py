@@ -136,7 +136,7 @@ def parse_applications(
 ) -> tuple[Application, ...]:
     """Parse ``CLIENT_ID[@TENANT][=IDENTITY]``; ValueError if there is no such identity.
 
-    Without an identity it is the first user-assigned one: Entra documents only these.
+    The default is the first user-assigned identity: Entra documents only these.
     """
     found = {}
     for text in texts:

@@ -75,7 +75,10 @@ class CommandHook:
             start_thread(partial(self._work, is_preempt=is_preempt))
         except RuntimeError as error:
             self._workers[is_preempt] -= 1
-            self._report(f"the command for {_label(change)} waits for the next event: {error}")
+            self._report(
+                f"the command for {_label(change)} starts with the next event, because no thread "
+                f"can be started: {error}"
+            )
 
     def _add(self, change: Change) -> bool:
         """Append ``change``; return whether to start another worker."""

@@ -146,13 +146,13 @@ class Watcher:
         return self._stopped and not self._ready
 
     def known(self, event_id: str | None) -> ScheduledEvent | None:
-        """Return an event as the last document had it.
+        """Return an event of the last document.
 
         Args:
             event_id: the ID of the event.
 
         Returns:
-            The event; None if it does not exist, or no longer.
+            The event; None if that document does not contain it.
         """
         return None if self._differ is None else self._differ.get(event_id)
 

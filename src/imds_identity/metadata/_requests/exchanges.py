@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from ..._core.failure import Failure, Malformed, Reason, Refused, Unavailable, sanitize
 from ..._http.exchange import ConnectFailed, Steps, TransportError
 from ..._http.messages import REQUEST_SECONDS, Request, Response
-from ..._http.retry import TOKEN_RULES, fresh_response, unreachable, with_retries
+from ..._http.retry import TOKEN_RULES, fresh_response, unreachable_failure, with_retries
 from ..._http.retry_options import RetryOptions
 from ..._sources.azure_vm import is_azure_vm
 from ..._sources.refusals import access_denied, redirect_failure
@@ -148,7 +148,7 @@ def _send(
     try:
         return (yield from fresh_response(request))
     except ConnectFailed as error:
-        raise unreachable(error, _NO_SERVICE) from None
+        raise unreachable_failure(error, _NO_SERVICE) from None
     except TransportError as error:
         problem = f"the metadata service did not respond ({sanitize(str(error))})"
         raise Refused(problem, reason=Reason.NO_RESPONSE) from None
