@@ -86,6 +86,13 @@ def test_refusal_is_explained_without_the_token(
     assert token.value.split(".")[1] not in err
 
 
+def test_errors_of_vault_are_readable(
+    vault: FakeVault, imds_emulator: Emulator, run_cli: Any
+) -> None:
+    vault.status, vault.body = 400, {"errors": ["invalid role", "sealed"]}
+    assert "400 Bad Request: invalid role; sealed. The request" in run_cli("vault-login", *ROLE)[2]
+
+
 def test_response_without_a_token_is_an_error(
     vault: FakeVault, imds_emulator: Emulator, run_cli: Any
 ) -> None:

