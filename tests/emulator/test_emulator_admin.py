@@ -115,6 +115,59 @@ def test_buttons_of_the_page_work(emulator: Emulator, admin: Send) -> None:
     assert admin("POST", "/do/reset").status_code == 303
 
 
+def test_settings_identities_secrets_and_time_are_changed_on_the_page(
+    start_emulator: Start, clock: ManualClock
+) -> None:
+    emulator = start_emulator(admin_port=0, clock=clock, key_vault=True)
+
+    def submit(action: str, **form: str) -> None:
+        url = f"{emulator.admin_url}/do/{action}"
+        sent = requests.post(url, form, timeout=10, allow_redirects=False)
+        assert sent.status_code == 303
+
+    def page(view: str) -> str:
+        return requests.get(f"{emulator.admin_url}/?view={view}", timeout=10).text
+
+    now = emulator._state.clock.time()
+    submit("settings", limits="on", latency="0.5", token_lifetime="60")
+    assert emulator._state.settings() == (True, 0.5, 60)
+    submit("clock", advance="3600")
+    submit("clock", stopped="on")
+    assert emulator._state.clock.time() == now + 3600
+    assert emulator._state.clock.is_stopped
+    submit("identity", kind="user-assigned", name="two")
+    added = emulator.identities[-1]
+    assert added.client_id in page("identities")
+    submit("remove-identity", client_id=added.client_id)
+    submit("remove-identity", client_id=added.client_id)
+    assert added not in emulator.identities
+    submit("secret", name="password", value="hunter2")
+    assert emulator.key_vault.secrets["password"] == "hunter2"
+    assert "<code>password</code>" in page("settings")
+    assert "hunter2" not in page("settings")
+    submit("delete-secret", name="password")
+    assert "password" not in emulator.key_vault.secrets
+
+
+@pytest.mark.parametrize(
+    ("form", "fields", "message"),
+    [
+        ("settings", {"latency": "-1"}, "latency cannot be negative"),
+        ("clock", {"advance": "-1e12"}, "between the years 1970 and 9000"),
+        ("identity", {"name": "emulated-identity"}, "Two identities have the same client_id"),
+        ("secret", {"name": "a b"}, "name must be 1 to 127 letters"),
+    ],
+)
+def test_rejected_change_is_explained_on_the_page(
+    start_emulator: Start, form: str, fields: dict[str, str], message: str
+) -> None:
+    emulator = start_emulator(admin_port=0, key_vault=form == "secret")
+    response = requests.post(f"{emulator.admin_url}/do/{form}", fields, timeout=10)
+    assert response.status_code == 400
+    _, _, shown = response.text.partition(f'id="{form}"')
+    assert message in html.unescape(shown)
+
+
 def test_form_returns_to_the_view_that_it_was_sent_from(admin: Send) -> None:
     form, path = {"status": "500"}, "/do/fault?search=a&view=faults"
     assert admin("POST", path, data=form).headers["Location"] == "/?search=a&view=faults"

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING
 
+from .._machine.identities import IdentitySpec
 from .._messages import Response, json_response
 from .._profiles.request_handler import HEALTH_PATH, health
 from .._state.events import EventSpec
 from .._state.fault import Fault
 from .._state.recording import effects_to_json
 from .api_request import ApiError, build_from_json, number
-from .changes import ChangesApi, remove
+from .changes import Changes, ChangesApi, ClockChange, SecretSpec, SettingsChange, remove
 from .forms import FormError, build_from_form, parse_form
 from .page import RejectedForm, View, render_page, static_file
 from .search import RequestFilter, names_of
@@ -45,6 +46,7 @@ class AdminHandler:
         self._state = state
         self._context = context
         self._hosts = hosts
+        changes = Changes(state)
         self._handlers: dict[tuple[str, str], Callable[[Request], Response]] = {
             ("GET", "/"): lambda request: render_page(state, context, View.of(request)),
             ("GET", HEALTH_PATH): lambda _: health(state.profile),
@@ -68,6 +70,14 @@ class AdminHandler:
             "/do/cancel-event": lambda form: state.cancel_event(form["event_id"]),
             "/do/revoke": lambda _: state.revoke_tokens(),
             "/do/reset": lambda _: state.reset(),
+            "/do/clock": lambda form: changes.change_clock(build_from_form(ClockChange, form)),
+            "/do/settings": lambda form: changes.change_settings(
+                build_from_form(SettingsChange, form)
+            ),
+            "/do/identity": lambda form: changes.add_identity(build_from_form(IdentitySpec, form)),
+            "/do/remove-identity": lambda form: changes.remove_identity(form["client_id"]),
+            "/do/secret": lambda form: changes.set_secret(build_from_form(SecretSpec, form)),
+            "/do/delete-secret": lambda form: changes.delete_secret(form["name"]),
         }
 
     def handle(self, request: Request) -> Response:
@@ -117,8 +127,13 @@ class AdminHandler:
         form = parse_form(request.body)
         try:
             action(form)
-        except FormError as error:
-            rejected = RejectedForm(request.path.rpartition("/")[2], form, error.errors)
+        except KeyError as error:
+            raise ApiError(400, f"The field {error} is missing.") from None
+        except LookupError:
+            pass  # it does not exist any more, which is what the form wanted
+        except ValueError as error:
+            errors = error.errors if isinstance(error, FormError) else {"": str(error)}
+            rejected = RejectedForm(request.path.rpartition("/")[2], form, errors)
             return render_page(self._state, self._context, View.of(request), rejected)
         query = request.target.partition("?")[2]
         return Response(303, headers={"Location": f"/?{query}" if query else "/"})

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 _MAX_ROWS = 100
 _PANES = {name: f"{name}.html" for name in ("faults", "events", "identities", "tokens", "settings")}
+_PANES_OF_FORMS = {
+    "clock": "settings",
+    "event": "events",
+    "fault": "faults",
+    "identity": "identities",
+    "secret": "settings",
+    "settings": "settings",
+}
 _MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -115,7 +123,7 @@ def render_page(
 ) -> Response:
     """Return the page, perhaps with a form that has errors."""
     if rejected is not None:
-        view = view._replace(pane=f"{rejected.form}s")
+        view = view._replace(pane=_PANES_OF_FORMS.get(rejected.form, view.pane))
     names = names_of(state.identities)
     values: dict[str, object] = {
         "fault_categories": (*CATEGORIES, "*"),
