@@ -170,6 +170,11 @@ document.addEventListener("click", async (event) => {
   event.preventDefault();
   if (link.matches(".close")) return closePane();
   await visit(link.href);
+  if (link.closest(".pages")) {
+    document.querySelector(".rows")?.scrollTo(0, 0);
+    element("requests").scrollIntoView();
+    return;
+  }
   // A click keeps the focus on the link, so that the arrow keys go on from there.
   if (event.detail === 0) document.querySelector(".pane")?.focus();
 });
