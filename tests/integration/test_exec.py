@@ -363,6 +363,24 @@ def test_command_reads_tokens_from_files_in_memory(
     assert {"AZURE_FEDERATED_TOKEN_FILE", "IDENTITY_ENDPOINT"} <= set(with_endpoint["variables"])
 
 
+@linux
+def test_killed_exec_leaves_no_token_on_a_disk(imds_emulator: Emulator, tmp_path: Path) -> None:
+    script = "print(os.environ['FILE'], os.environ['PGPASSFILE'], flush=True);"
+    flags = ["--token-file", f"FILE={VAULT}", "--pgpass", "my.postgres.database.azure.com"]
+    directories = dict.fromkeys(("HOME", "TMPDIR", "XDG_RUNTIME_DIR"), str(tmp_path))
+    with subprocess.Popen(
+        [*EXEC, *flags, *python("import os;" + script + LOOP.format(""))],
+        stdout=subprocess.PIPE, text=True, cwd=tmp_path,
+        env={**os.environ, **directories, "IMDS_IDENTITY_CACHE": "off"},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        paths = process.stdout.readline().split()
+        assert all(os.readlink(path).startswith("/memfd:") for path in paths)
+        process.kill()
+    assert [path for path in paths if Path(path).exists()] == []
+    assert list(tmp_path.rglob("*")) == []
+
+
 START_SCRIPT = """
 import sys
 from imds_identity.cli import exec, main

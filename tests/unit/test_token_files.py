@@ -14,9 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_identity._core.failure import Reason, Unavailable
+from imds_identity._shared_cache.mounts import Mounts
 from imds_identity.cli.memory_files import MemoryFile
 from imds_identity.cli.pgpass import pgpass_content, pgpass_resource
-from imds_identity.cli.token_files import Target, TokenFile, targets_at_paths, targets_in_memory
+from imds_identity.cli.token_files import (
+    Target,
+    TokenFile,
+    targets_at_paths,
+    targets_in_memory,
+    warn_of_disks,
+)  # fmt: skip
 from support import new_token
 
 if TYPE_CHECKING:
@@ -273,6 +280,20 @@ def test_paths_are_separated_at_the_last_equals_sign() -> None:
     assert (target.name, target.resource) == ("/run/a=b/token", "api://x")
     with pytest.raises(ValueError, match="the same path twice"):
         targets_at_paths(flags(token_file=["/run/a=api://x", "/run/a=api://y"]))
+
+
+def test_file_outside_memory_causes_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sub").mkdir()
+    devices = {tmp_path.stat().st_dev}
+    targets = targets_at_paths(flags(token_file=[f"{tmp_path / 'sub/token'}=api://x"]))
+    for found in (devices, {max(devices) + 1}, set()):  # in memory, on a disk, unknown
+        mounts = Mounts(frozenset(found), frozenset())
+        monkeypatch.setattr("imds_identity._shared_cache.mounts.current_mounts", lambda m=mounts: m)
+        warn_of_disks(targets)
+        is_on_disk = "token is not in memory: if this process" in capsys.readouterr().err
+        assert is_on_disk is (found not in (devices, set()))
 
 
 @pytest.mark.parametrize(

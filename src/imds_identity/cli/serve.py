@@ -6,7 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from .._platform.threads import start_thread
 from .arguments import token_client
 from .endpoint_arguments import add_endpoint, identity_of, resources_of, token_server
 from .output import print_error, print_notice
-from .token_files import fetch_files, targets_at_paths
+from .token_files import fetch_files, targets_at_paths, warn_of_disks
 
 if TYPE_CHECKING:
     import argparse
@@ -158,6 +158,8 @@ def run(args: argparse.Namespace) -> int:
             start_thread(file.keep_current)
         for listener in listeners:
             print_notice(f"listening on {_location(listener)}")
+        with suppress(OSError):  # the list of mounts cannot be read
+            warn_of_disks(targets)
         notify_service_manager(environment["NOTIFY_SOCKET"], "READY=1")
         signal.sigwait(_STOP_SIGNALS)
         notify_service_manager(environment["NOTIFY_SOCKET"], "STOPPING=1")

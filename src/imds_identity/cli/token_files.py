@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import suppress
 from functools import partial
@@ -197,6 +198,19 @@ def targets_at_paths(args: argparse.Namespace) -> list[Target]:
     if pipes := [path for path, _ in pairs if Path(path).is_fifo()]:
         raise ValueError(f"--token-file: {pipes[0]!r} is a pipe, which cannot hold a token")
     return [Target(path, resource, partial(write_output, path)) for path, resource in pairs]
+
+
+def warn_of_disks(targets: list[Target]) -> None:
+    """Warn about paths where a token remains on a disk if this process is killed."""
+    from .._shared_cache.mounts import current_mounts  # `exec` does not need it
+
+    mounts = current_mounts()
+    for path in (target.name for target in targets):
+        if mounts.devices and not mounts.in_memory(os.path.dirname(os.path.abspath(path))):
+            print_notice(
+                f"warning: {sanitize(path)} is not in memory: if this process is killed, the token "
+                "remains there; use a directory such as /dev/shm or /run/user/1000"
+            )
 
 
 def _split(argument: str, what: str) -> tuple[str, str]:
