@@ -150,7 +150,7 @@ part clients clients
 } &
 {
     part binutils binutils
-part compilers compilers
+    part compilers compilers
     part chromium chromium
     part containers containers
     part postgresql postgresql

@@ -90,6 +90,8 @@ class Request:
     def repeated_parameter(self) -> str | None:
         """Return the name of a query parameter that occurs more than once."""
         names = [name for name, _ in self.query]
+        if len(set(names)) == len(names):
+            return None
         return next((name for at, name in enumerate(names) if name in names[:at]), None)
 
     def bearer_token(self) -> str | None:
@@ -124,6 +126,12 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
     delivery: Delivery = IMMEDIATE
     finished: Callable[[Mapping[str, str]], None] | None = None
+
+    def finishing(self, finished: Callable[[Mapping[str, str]], None]) -> Response:
+        """Return this response with another ``finished``, faster than `dataclasses.replace`."""
+        return Response(
+            self.status, self.body, self.content_type, self.headers, self.delivery, finished
+        )
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode

@@ -99,9 +99,7 @@ class RequestHandler:
     ) -> Response:
         use = self._state.tokens.take_use()
         record = self._state.log.add(request, response, outcome, self._state.clock.time(), use)
-        return replace(
-            response, finished=functools.partial(self._finish, response, record, started)
-        )
+        return response.finishing(functools.partial(self._finish, response, record, started))
 
     def _relay(self, response: Response, outcome: Outcome) -> tuple[Response, Outcome]:
         """Add the header of the Metadata Security Protocol's agent to a response it relays."""
@@ -151,7 +149,7 @@ class RequestHandler:
             response = self._add_latency(response)
             if state.limits.enabled:
                 state.limits.begin(category)
-                response = replace(response, finished=lambda _: state.limits.end(category))
+                response = response.finishing(lambda _: state.limits.end(category))
         return response, outcome
 
     def _add_latency(self, response: Response) -> Response:
