@@ -113,6 +113,7 @@ def test_other_actions_are_ignored(imds_emulator: Emulator, helper: Helper) -> N
 
 
 def test_refused_token_is_replaced(imds_emulator: Emulator, helper: Helper) -> None:
+    imds_emulator.advance_clock(3600)  # the token seems to be issued in the future
     request = "protocol=https\nhost=dev.azure.com\n"
     refused = helper("get", request + "\n")["password"]
     assert helper("erase", f"{request}password=another\n\n") == {}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from imds_identity._core.claims import Challenge, is_later, issued_after, was_issued_after
 from imds_identity._core.token import Token
+from support import FakeClock, new_token
 
 
 def jwt(payload: bytes) -> str:
@@ -40,7 +41,17 @@ def test_claims_without_a_timestamp_are_not_satisfied_by_an_issue_time(claims: s
 def test_token_that_was_issued_before_now_is_not_fresh() -> None:
     for seconds, fresh in ((-1, False), (0, False), (1, True)):
         token = jwt(json.dumps({"nbf": 1700000000 + seconds}).encode())
-        assert was_issued_after(token, issued_after(1700000000.9)) is fresh
+        assert was_issued_after(token, issued_after(1700000000.9, None)) is fresh
+
+
+def test_no_token_is_issued_after_itself_by_a_service_whose_clock_is_ahead(
+    clock: FakeClock,
+) -> None:
+    token = jwt(json.dumps({"nbf": 1700000600}).encode())
+    claims = issued_after(1700000000.9, new_token(clock, token))
+    assert was_issued_after(token, claims) is False
+    later = jwt(json.dumps({"nbf": 1700000601}).encode())
+    assert was_issued_after(later, claims)
 
 
 @pytest.mark.parametrize(("digits", "is_valid"), [(12, True), (13, False)])

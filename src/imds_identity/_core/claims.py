@@ -78,9 +78,14 @@ def was_issued_after(token: str, claims: str) -> bool:
     return not_before is not None and issued is not None and issued > not_before
 
 
-def issued_after(wall: float) -> str:
-    """Return the claims challenge of a resource that requires a token issued after a Unix time."""
-    return json.dumps({"access_token": {"nbf": {"essential": True, "value": str(int(wall))}}})
+def issued_after(wall: float, token: Token | None) -> str:
+    """Return the claims challenge of a resource that requires another token than ``token``.
+
+    The challenge has the present Unix time, ``wall``, or else the time at which the token was
+    issued: the clock of its service may be ahead.
+    """
+    latest = max(int(wall), (_issued(token.value) or 0) if token is not None else 0)
+    return json.dumps({"access_token": {"nbf": {"essential": True, "value": str(latest)}}})
 
 
 def is_later(token: Token, other: Token) -> bool:

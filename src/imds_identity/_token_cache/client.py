@@ -148,14 +148,14 @@ class TokenClient:
             wait_before_uwsgi_fork()
 
     def fresh_token(self, entry: CacheEntry) -> Token:
-        """Request a new token for ``entry``, which has none, although another process may have one.
+        """Request a new token for ``entry``, although this or another process has one.
 
         Raises:
             Failure: if no token is available.
         """
-        # Services skip their caches after a claims challenge only. A cached token could answer it:
-        # the clocks of machine and service differ, and another process may have the same claims.
-        claims = issued_after(self.token_cache.clock.wall())
+        # Services skip their caches after a claims challenge only. Another process's token could
+        # answer it: the service's clock may be ahead, or that process has the same claims.
+        claims = issued_after(self.token_cache.clock.wall(), entry.token)
         exchange, fetch, _ = self._fetch(entry, claims, None, may_wait=False)
         fetch.is_fresh = True
         return _in_network(self.token_cache, entry.network).get(

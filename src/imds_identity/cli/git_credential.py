@@ -8,9 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from .._core.claims import issued_after
 from .._core.failure import Failure
-from .._platform.clock import SYSTEM_CLOCK
 from ..metadata._services import AZURE_DEVOPS, is_azure_repos
 from .arguments import add_application, add_token_options, print_failure, token_client
 
@@ -56,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         if args.action == "get":
             print(_credential(token, fields, has_types=_AUTHTYPE in pairs))
         elif token.value in (fields.get("password"), fields.get("credential")):
-            client.token(entry, issued_after(SYSTEM_CLOCK.wall()))  # replaces the refused token
+            client.fresh_token(entry)  # replaces the refused token
     except Failure as failure:
         return print_failure(args, AZURE_DEVOPS, failure)
     return 0

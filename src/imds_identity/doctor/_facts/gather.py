@@ -16,12 +16,15 @@ from ..._sources.federated_application import AUTHORITY, FederatedSource
 from ..._sources.firmware import firmware
 from ..._sources.registry import detect
 from ..._sources.workload_identity import WorkloadSource
+from ..._token_cache.cache import TokenCache
+from ..._token_cache.client import TokenClient
+from ..._token_cache.options import CallOptions
 from .agent import gather_agent
 from .egress import EgressProbes, hosts_for
 from .facts import Agent, Application, DiagnosisOptions, Facts, ServiceProbe, Tls, WorkloadToken
 from .hosting import gather_hosting
 from .network import gather_network
-from .service_probe import IdentityTokens, host_and_port, probe_service
+from .service_probe import host_and_port, no_jitter, once, probe_service
 from .shared_cache import gather_cache
 from .system import gather_system, read_pod, read_workload_token
 from .tls import gather_tls
@@ -93,7 +96,8 @@ def _application_source(
     if not parse_identity(client_id=application.client_id).selector:
         raise ValueError("as_application must be the client ID of the application")
     authority = environment["AZURE_AUTHORITY_HOST"] or AUTHORITY
-    tokens = IdentityTokens(source, identity)
+    token_cache, options = TokenCache(SYSTEM_CLOCK, no_jitter), CallOptions(once())
+    tokens = TokenClient(source, identity, token_cache, None, options)
     return FederatedSource(authority, application.tenant, application.client_id, tokens)
 
 

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from ..._core.claims import claims_in
 from ..._core.failure import Failure, Reason, Refused, Unavailable, sanitize
 from ..._core.identity import SYSTEM_ASSIGNED, parse_identity
-from ..._core.key import Key, key_for
 from ..._core.source import shown_url
 from ..._core.token_request import TokenRequest
 from ..._http.connection import kind_of
@@ -22,7 +21,6 @@ from ..._http.messages import RELAYED_BY_AZURE, Request, Response
 from ..._http.retry_options import RetryOptions
 from ..._http.runner import ExchangeRunner
 from ..._http.transport import direct_sender
-from ..._platform.clock import SYSTEM_CLOCK
 from ..._sources.arc.source import ArcSource
 from ..._sources.azure_vm import ImdsSource
 from .facts import RequestRecord, ServiceProbe
@@ -31,12 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..._core.identity import Identity
-    from ..._core.token import Token
     from ..._http.runner import Sender
     from ..._platform.clock import Clock
     from ..._sources.federated_application import FederatedSource
     from ..._sources.host import TokenSource
-    from ..._token_cache.token_exchange import OpenSender
 
 MAX_REQUESTS = 8
 TOTAL_SECONDS = 3.5
@@ -91,26 +87,6 @@ class RecordingSender:
             raise
         self.records.append(_record(path, response))
         return response
-
-
-class IdentityTokens:
-    """The tokens of an identity without caches, as the assertion of an application."""
-
-    def __init__(self, source: TokenSource, identity: Identity) -> None:
-        self.source = source
-        self._identity = identity
-
-    def key(self, resource: str) -> Key:
-        """Return the cache key of the token for ``resource``."""
-        return key_for(self.source, self._identity, resource)
-
-    def token_for(self, resource: str, open_sender: OpenSender) -> Token:
-        """Request a token; raise Failure if none is available."""
-        with open_sender(SYSTEM_CLOCK) as send:
-            runner = _runner(send, SYSTEM_CLOCK, TOTAL_SECONDS)
-            return self.source.fetch(
-                TokenRequest(resource, self.source.resolve(self._identity)), runner
-            )
 
 
 def probe_service(
@@ -222,7 +198,10 @@ def _with_token(
 def _request_token(
     source: TokenSource, identity: Identity, resource: str, sender: RecordingSender
 ) -> tuple[Mapping[str, object] | None, Failure | None]:
-    runner = _runner(sender, sender.clock, sender.seconds_left)
+    seconds = sender.seconds_left
+    runner = ExchangeRunner(
+        sender, sender.clock, random=no_jitter, seconds=seconds, retry_options=once(seconds)
+    )
     try:
         source.check_selector(identity)
         token = source.fetch(TokenRequest(resource, source.resolve(identity)), runner)
@@ -236,9 +215,9 @@ def _request_token(
     return claims_in(token.value), None
 
 
-def _runner(send: Sender, clock: Clock, seconds: float) -> ExchangeRunner:
-    once = RetryOptions(connect_seconds=_CONNECT_SECONDS, request_seconds=seconds, attempts=1)
-    return ExchangeRunner(send, clock, random=no_jitter, seconds=seconds, retry_options=once)
+def once(seconds: float = TOTAL_SECONDS) -> RetryOptions:
+    """Return the options of requests that are sent once."""
+    return RetryOptions(connect_seconds=_CONNECT_SECONDS, request_seconds=seconds, attempts=1)
 
 
 def no_jitter() -> float:
