@@ -275,7 +275,15 @@ def test_invalid_api_request_gets_an_error_message(
         ("DELETE", "/api/faults?number=x", None, "invalid", "number", "a whole number, not 'x'"),
         ("DELETE", "/api/events?event_id=x", None, "not-found", "event_id", "the id 'x'"),
         ("DELETE", "/api/events", None, "missing-parameter", "event_id", "event_id is missing"),
-        ("PUT", "/api/faults", None, "method-not-allowed", None, "Method not allowed"),
+        (
+            "PUT",
+            "/api/faults",
+            None,
+            "method-not-allowed",
+            None,
+            "not support PUT, but DELETE, GET",
+        ),
+        ("GET", "/api/fault", None, "not-found", None, "Did you mean /api/faults?"),
     ],
 )
 def test_api_error_has_a_code_and_a_field(

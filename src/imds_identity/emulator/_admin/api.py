@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING
 
+from .._field_types import did_you_mean
 from .._machine.identities import IdentitySpec
 from .._messages import Response, json_response
 from .._profiles.request_handler import HEALTH_PATH, health
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .._state.state import EmulatorState
     from .page import PageContext
 
+_MAX_PATH = 100  # characters of a path in a message
 _SAFE = {"GET", "HEAD"}
 _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -112,10 +114,16 @@ class AdminHandler:
         found = self._handlers.get((request.method, request.path))
         if found is not None:
             return found(request)
-        known = request.path in self._forms or any(
-            path == request.path for _, path in self._handlers
-        )
-        raise ApiError(405 if known else 404, "Method not allowed." if known else "Not found.")
+        raise self._unknown(request)
+
+    def _unknown(self, request: Request) -> ApiError:
+        known = {*self._handlers, *(("POST", path) for path in self._forms)}
+        methods = sorted(method for method, path in known if path == request.path)
+        if methods:
+            message = f"{request.path} does not support {request.method}, but {', '.join(methods)}."
+            return ApiError(405, message)
+        near = did_you_mean(request.path, sorted({path for _, path in known}))
+        return ApiError(404, f"There is nothing at {request.path[:_MAX_PATH]}.{near}")
 
     def _static(self, request: Request) -> Response:
         found = static_file(request.path.removeprefix("/static/"))
