@@ -52,6 +52,15 @@ def test_refresh_token_names_registry_and_identity(exchange: Any, resource: str)
     assert claims["grant_type"] == "refresh_token"
 
 
+def test_exchanged_tokens_are_not_logged(exchange: Any, emulator: Emulator) -> None:
+    refresh_token = exchange().json()["refresh_token"]
+    record = emulator.requests[-1]
+    assert "access_token=(hidden)" in record.body
+    assert record.answer == '{"refresh_token":"(hidden)"}'
+    assert refresh_token[-20:] not in str(record)
+    assert (record.resource, record.identity) == (AUDIENCE, DEFAULT_SYSTEM_ASSIGNED.client_id)
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "code"),
     [
