@@ -53,7 +53,7 @@ class FakeDockerContainer:
         self.emulator.stop()
 
     def get_container_host_ip(self) -> str:
-        return "localhost"
+        return "127.0.0.1"
 
     def get_exposed_port(self, port: int) -> int:
         assert self.emulator is not None
