@@ -18,8 +18,19 @@ _TITLE = """\
 # Command line
 
 This page has the same text as `imds-identity COMMAND --help`. Commands print tokens and other
-results to standard output, and all messages to standard error. The exit status is 0, 1 for an error
-or 2 for wrong usage, unless the command documents others.
+results to standard output, and all messages to standard error: what failed, what was requested and
+what to do. `-v` shows the rest. A wrong command, flag or value gets a suggestion.
+
+| Exit status | Meaning |
+|---|---|
+| 0 | success |
+| 1 | failure; for `doctor`: a check failed |
+| 2 | wrong usage |
+| 3 | there is no managed identity, or no metadata service, here |
+| 4 | the service exists but refused the request: for example the resource is unknown, the access is denied, or metadata has no such element. For `attested`: the document failed verification |
+| 130 | interrupted |
+
+`exec` returns the exit status of its command.
 """
 
 

@@ -240,12 +240,14 @@ def test_wrong_usage_has_exit_status_2_and_a_message(run_cli: Any, arguments: li
     assert "Traceback" not in err
 
 
-def test_error_has_exit_status_1_and_a_message(imds_emulator: Emulator, run_cli: Any) -> None:
+def test_unknown_identity_has_exit_status_3_and_a_message(
+    imds_emulator: Emulator, run_cli: Any
+) -> None:
     status, out, err = run_cli("token", VAULT, "--client-id", "nobody")
-    assert (status, out) == (1, "")
+    assert (status, out) == (3, "")
     assert err.startswith("imds-identity: the service returned HTTP 400")
     assert "nobody" in err
-    assert err.count("\n") == 2  # the second line names the doctor command
+    assert "to diagnose this, run: imds-identity doctor" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -277,7 +279,8 @@ def test_unexpected_error_has_no_traceback(run_cli: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr("imds_identity._token_cache.client.TokenClient.token", fail)
     status, out, err = run_cli("token", VAULT)
     assert (status, out) == (1, "")
-    assert err == "imds-identity: unexpected ZeroDivisionError: <hidden>\n"
+    assert err == "imds-identity: unexpected error: <hidden>\n"
+    assert "(ZeroDivisionError)" in run_cli("token", VAULT, "-v")[2]
 
 
 def process(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:

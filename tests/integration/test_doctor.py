@@ -657,7 +657,7 @@ def test_explanations_of_checks_and_codes(capsys: pytest.CaptureFixture[str]) ->
 def test_failed_token_command_suggests_the_doctor(
     imds_emulator: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["token", VAULT, "--client-id", "nobody"]) == 1
+    assert main(["token", VAULT, "--client-id", "nobody"]) == 3
     err = capsys.readouterr().err
     assert err.splitlines()[-1].endswith(
         f"imds-identity doctor --resource {VAULT} --client-id nobody"
@@ -667,7 +667,7 @@ def test_failed_token_command_suggests_the_doctor(
 def test_token_and_doctor_name_the_resource_that_was_meant(
     imds_emulator: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["token", "vault"]) == 1
+    assert main(["token", "vault"]) == 4
     assert "did you mean https://vault.azure.net?" in capsys.readouterr().err
     diagnosis = diagnose("vault")
     assert cause(diagnosis) == "II005"
@@ -686,6 +686,6 @@ def test_token_and_doctor_name_the_resource_that_was_meant(
 def test_every_command_that_requests_a_token_suggests_the_doctor(
     command: list[str], imds_emulator: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*command, "--client-id", "nobody"]) == 1
+    assert main([*command, "--client-id", "nobody"]) == 3
     err = capsys.readouterr().err
     assert f"imds-identity doctor --resource {VAULT} --client-id nobody" in err

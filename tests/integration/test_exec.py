@@ -422,6 +422,6 @@ def test_cached_token_does_not_delay_the_command(imds_emulator: Emulator, tmp_pa
 @linux
 def test_command_does_not_start_without_its_token(imds_emulator: Emulator) -> None:
     done = run("--token-file", "FILE=https://unknown.example", *python("print('started')"))
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert "AADSTS500011" in done.stderr
     assert "imds-identity doctor --resource https://unknown.example" in done.stderr

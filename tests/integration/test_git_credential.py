@@ -130,7 +130,7 @@ def test_failure_is_explained(
     request = b"protocol=https\nhost=dev.azure.com\n\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(request)))
     unknown = "00000000-1111-2222-3333-444444444444"
-    assert main(["git-credential", "get", "--client-id", unknown]) == 1
+    assert main(["git-credential", "get", "--client-id", unknown]) == 3
     out, err = capsys.readouterr()
     assert out == ""
     assert f"imds-identity doctor --resource {RESOURCE} --client-id {unknown}" in err

@@ -353,7 +353,7 @@ def test_server_does_not_start_without_the_token_of_a_file(
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "AADSTS500011" in done.stderr
     assert list(tmp_path.iterdir()) == []
 

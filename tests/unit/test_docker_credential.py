@@ -188,7 +188,7 @@ def test_refusal_names_the_role_and_hides_the_token(
     error = {"code": "UNAUTHORIZED", "message": f"no access for {IDENTITY_TOKEN}"}
     services.registry_response = 401, {"errors": [error]}
     status, output = helper("get", REGISTRY)
-    assert status == 1
+    assert status == 4
     assert "myregistry.azurecr.io returned HTTP 401: UNAUTHORIZED: no access" in output
     assert "AcrPull" in output
     assert IDENTITY_TOKEN not in output

@@ -65,6 +65,8 @@ def transport_error_from(error: Exception, request: Request) -> Exception:
 
 def system_message(error: object, request: Request) -> str:
     """Return the system's text, without the repr of the object that urllib3 puts before it."""
+    if "IncompleteRead(" in str(error):
+        return "the response ended early"
     error_text = str(error).rsplit(": ", 1)[-1].strip("()'\" ")
     return redacted(error_text, request) or type(error).__name__
 

@@ -172,7 +172,7 @@ def access_denied(response: Response, path: str) -> Refused:
     return Refused(
         f"{problem} (HTTP {response.status} without a body)",
         f"{hint}The Metadata Security Protocol must allow {path} to {user} and the program "
-        f"{sanitize(program)!r}: change that access rule in the VM's "
+        f"{sanitize(program)!r}. Change that access rule in the VM's "
         "inVMAccessControlProfile (securityProfile.proxyAgentSettings.imds).",
         reason=Reason.METADATA_SECURITY,
         status=response.status,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._core.source import ARC, IMDS
-from .output import print_error
+from .output import failure_lines, failure_status, print_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,10 +134,15 @@ def doctor_command(args: argparse.Namespace, resource: str) -> str:
     return shlex.join(command)
 
 
-def print_failure(args: argparse.Namespace, resource: str, failure: Failure) -> int:
+def print_failure(
+    args: argparse.Namespace, resource: str, failure: Failure, question: str = ""
+) -> int:
     """Print why there is no token, and the command that diagnoses it; return the exit status."""
-    print_error(failure)
-    return print_error(f"to diagnose this, run: {doctor_command(args, resource)}")
+    lines = failure_lines(failure, verbose=args.verbose)
+    if question:
+        lines[1:] = [question]
+    lines.append(f"to diagnose this, run: {doctor_command(args, resource)}")
+    return print_lines(lines, failure_status(failure))
 
 
 def credential_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verify is not None and args.nonce == _RANDOM:
         raise ValueError("with --verify, --nonce requires the nonce that the document must contain")
     args.nonce = args.nonce or None
-    return exit_status_of(lambda: _signature(args) if args.signature else _document(args))
+    return exit_status_of(args, lambda: _signature(args) if args.signature else _document(args))
 
 
 def _signature(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .._core.failure import Failure, escape
 from .arguments import add_application, add_cloud, add_token_options
-from .output import FAILED
+from .output import FAILED, failure_lines, failure_status
 
 if TYPE_CHECKING:
     import argparse
@@ -68,5 +68,8 @@ def _get(args: argparse.Namespace, server: str) -> int:
 
 def _error(error: object) -> int:
     """Print an error where clients of the protocol expect it; return the exit status."""
-    print(escape(str(error)))
-    return FAILED
+    if not isinstance(error, Failure):
+        print(escape(str(error)))
+        return FAILED
+    print(escape("\n".join(failure_lines(error)), keep="\n"))
+    return failure_status(error)

@@ -214,7 +214,8 @@ def _shortened(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    # A URL, a path or a variable's name keeps its case.
+    return f"{text[:1].upper() if text.partition(' ')[0].isalpha() else text[:1]}{text[1:]}."
 
 
 def _colored(status: str, text: str) -> str:

@@ -8,13 +8,19 @@ import sys
 from typing import TYPE_CHECKING
 
 from .arguments import add_output, not_empty
-from .metadata_options import add_service, exit_status_of, metadata_client, write_rows
-from .output import print_error, to_json
+from .metadata_options import (
+    add_service,
+    exit_status_of,
+    metadata_client,
+    metadata_error_lines,
+    write_rows,
+)
+from .output import print_error, print_lines, print_notice, to_json
 
 if TYPE_CHECKING:
     import argparse
 
-    from ..metadata import Change, MetadataClient, ScheduledEvent, Watcher
+    from ..metadata import Change, MetadataClient, MetadataError, ScheduledEvent, Watcher
     from ..metadata._events.command_hook import CommandHook
 
 _OWN, _SHARED = "own", "shared"
@@ -114,8 +120,8 @@ def run(args: argparse.Namespace) -> int:
         )
     client = metadata_client(args)
     if args.start is not None:
-        return exit_status_of(lambda: _start(client, args.start))
-    return exit_status_of(lambda: _follow(client, args) if args.follow else _list(client, args))
+        return exit_status_of(args, lambda: _start(client, args.start))
+    return exit_status_of(args, lambda: (_follow if args.follow else _list)(client, args))
 
 
 def _start(client: MetadataClient, event_id: str) -> int:
@@ -139,6 +145,12 @@ def _list(client: MetadataClient, args: argparse.Namespace) -> int:
     events = [each for each in document.events if args.all or each.concerns(*names)]
     if args.output == "json":
         print(to_json({**document.raw, "Events": [dict(each.raw) for each in events]}))
+    elif not events:
+        others = len(document.events)
+        print_notice(
+            "no scheduled events"
+            + (f" for this machine; --all prints {others} of other machines" if others else "")
+        )
     else:
         rows = [_row(event) for event in events]
         is_table = args.output == "table"
@@ -172,13 +184,20 @@ def _poll(watcher: Watcher, hook: CommandHook | None, args: argparse.Namespace) 
         watcher.ask()
         if is_failing != (watcher.failure is not None):
             is_failing = not is_failing
-            print_error(watcher.failure or "the service responds again")
+            _print_failing(watcher.failure)
         while (change := watcher.next_ready()) is not None:
             _print_change(change, args.output)
             if hook is None:
                 watcher.done(change)
             else:
                 hook.submit(change)
+
+
+def _print_failing(error: MetadataError | None) -> None:
+    if error is None:
+        print_notice("the service responds again")
+    else:
+        print_lines(metadata_error_lines(error, verbose=False))
 
 
 def _hook(client: MetadataClient, watcher: Watcher, args: argparse.Namespace) -> CommandHook | None:

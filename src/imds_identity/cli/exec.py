@@ -138,7 +138,7 @@ def _add_secrets(
     args: argparse.Namespace, environment: dict[str, str], *, inheritable: bool
 ) -> int:
     """Add the variables of secrets to ``environment``; return an exit status."""
-    from ._api.client import ApiError
+    from ._api.client import ApiError, print_api_error
     from .secret_variables import UnusableSecret, secret_variables
 
     try:
@@ -148,7 +148,9 @@ def _add_secrets(
             from ._api.hashicorp_vault import vault_login
 
             environment["VAULT_TOKEN"] = vault_login(args, args.vault_role)["client_token"]
-    except (ApiError, UnusableSecret) as error:
+    except ApiError as error:
+        return print_api_error(args, error)
+    except UnusableSecret as error:
         return print_error(error)
     return 0
 

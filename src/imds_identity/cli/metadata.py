@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.wait is not None and not args.wait >= 0:
         raise ValueError(f"--wait takes a number of seconds, not {args.wait}")
     client = metadata_client(args)
-    return exit_status_of(lambda: _print(client, args))
+    return exit_status_of(args, lambda: _print(client, args))
 
 
 def _print(client: MetadataClient, args: argparse.Namespace) -> int:

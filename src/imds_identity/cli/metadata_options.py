@@ -6,25 +6,28 @@ import sys
 from typing import TYPE_CHECKING
 
 from .._core.failure import escape
-from .output import FAILED, is_broken_pipe, print_error
+from .arguments import add_verbosity
+from .output import (
+    FAILED,
+    REFUSED,
+    UNAVAILABLE,
+    failure_lines,
+    failure_status,
+    is_broken_pipe,
+    print_error,
+    print_lines,
+    text_lines,
+)
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Sequence
 
-    from ..metadata import MetadataClient
-
-UNAVAILABLE = 3
-NOT_FOUND = 4
-NOT_VERIFIED = 5
+    from ..metadata import MetadataClient, MetadataError
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:
     """Add the flags that select the metadata service and its API version."""
-    parser.epilog = (
-        "Exit status: 0 for success, 1 for an error, 2 for wrong usage, 3 if the service is not "
-        "available, 4 if it has no such element, 5 if an attested document cannot be verified."
-    )
     parser.add_argument(
         "--endpoint", metavar="URL", help="the metadata service (default: this machine's)"
     )
@@ -33,6 +36,7 @@ def add_service(parser: argparse.ArgumentParser) -> None:
         metavar="VERSION",
         help="the API version (default: the newest that this program and the service support)",
     )
+    add_verbosity(parser)
 
 
 def metadata_client(args: argparse.Namespace) -> MetadataClient:
@@ -42,28 +46,40 @@ def metadata_client(args: argparse.Namespace) -> MetadataClient:
     return MetadataClient(endpoint=args.endpoint, api_version=args.api_version)
 
 
-def exit_status_of(run: Callable[[], int]) -> int:
+def exit_status_of(args: argparse.Namespace, run: Callable[[], int]) -> int:
     """Return the exit status of ``run``; print its error, if it fails."""
-    from ..metadata import (
-        AttestedDocumentError,
-        MetadataError,
-        MetadataNotFoundError,
-        MetadataUnavailableError,
-    )
+    from ..metadata import MetadataError
 
     try:
         return run()
     except MetadataError as error:
-        print_error(error)
-        if isinstance(error, MetadataUnavailableError):
-            return UNAVAILABLE
-        if isinstance(error, MetadataNotFoundError):
-            return NOT_FOUND
-        return NOT_VERIFIED if isinstance(error, AttestedDocumentError) else FAILED
+        return print_lines(metadata_error_lines(error, verbose=args.verbose), _status_of(error))
     except OSError as error:
         if is_broken_pipe(error):
             raise
         return print_error(f"{error.filename}: {error.strerror}" if error.filename else error)
+
+
+def metadata_error_lines(error: MetadataError, *, verbose: bool) -> list[str]:
+    """Return what failed and what to do, as short lines."""
+    if error._failure:
+        return failure_lines(error._failure, verbose=verbose)
+    return text_lines(str(error.message), verbose=verbose)
+
+
+def _status_of(error: MetadataError) -> int:
+    from ..metadata import (
+        AttestedDocumentError,
+        MetadataNotFoundError,
+        MetadataUnavailableError,
+    )
+
+    if isinstance(error, MetadataUnavailableError):
+        return UNAVAILABLE
+    if error._failure:
+        return failure_status(error._failure)
+    is_refusal = isinstance(error, AttestedDocumentError | MetadataNotFoundError)
+    return REFUSED if is_refusal else FAILED
 
 
 def write_rows(rows: Iterable[Sequence[str]], *, table: bool) -> None:

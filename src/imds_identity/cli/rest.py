@@ -12,13 +12,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ._api.client import ApiError, api_client, error_text
+from ._api.client import ApiError, api_client, error_text, print_api_error
 from ._api.hosts import cloud_getter, origin_url, service_of
 from ._api.operation import LongRunningOperation
 from ._api.paging import all_pages
 from ._api.sender import ApiRequest
 from .arguments import add_application, add_cloud, add_token_options
-from .output import print_error, to_json, write_bytes
+from .output import to_json, write_bytes
 
 if TYPE_CHECKING:
     import argparse
@@ -42,8 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     parser.description = (
         "Calls an Azure REST API with a managed identity's token and prints the response. The "
-        "token is sent only to the host of the URL, and only over https. Exit status: 0; 1 if the "
-        "service returns an error, 2 for wrong usage."
+        "token is sent only to the host of the URL, and only over https."
     )
     parser.add_argument(
         "method", type=str.upper, choices=_METHODS, metavar="METHOD", help="%(choices)s"
@@ -86,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _send(api_client(args, resource), request, args)
     except ApiError as error:
-        return print_error(error)
+        return print_api_error(args, error)
 
 
 def _request(args: argparse.Namespace) -> tuple[ApiRequest, str]:
@@ -114,7 +113,7 @@ def _send(client: ApiClient, request: ApiRequest, args: argparse.Namespace) -> i
     if args.wait:
         response = LongRunningOperation(client, request, _progress()).wait(response)
     if response.status >= 400:
-        return print_error(error_text(response))
+        raise ApiError(error_text(response))
     _write(response)
     return 0
 

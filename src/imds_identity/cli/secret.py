@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ._api.client import ApiError, api_client
+from ._api.client import ApiError, api_client, print_api_error
 from ._api.hosts import cloud_getter
 from ._api.vault import fetch_secrets, parse_reference, parse_secret_url
 from .arguments import add_application, add_cloud, add_output, add_token_options
@@ -25,10 +25,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.epilog = _EXAMPLES
-    parser.description = (
-        "Prints a Key Vault secret: its exact bytes, without a line break. Exit status: 0; 1 if "
-        "the secret cannot be fetched, 2 for wrong usage."
-    )
+    parser.description = "Prints a Key Vault secret: its exact bytes, without a line break."
     parser.add_argument(
         "secrets",
         nargs="+",
@@ -71,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         bundles = fetch_secrets(addresses, partial(api_client, args), cloud, args.resource)
         _write(_formatted(bundles, args.output), args.file)
     except ApiError as error:
-        return print_error(error)
+        return print_api_error(args, error)
     except OSError as error:
         if is_broken_pipe(error):
             raise

@@ -6,8 +6,8 @@ from .._core.claims import claims_in
 from .._core.failure import Failure, Malformed, Reason
 from .._core.scope import resource_of
 from .._platform.environment import Environment
-from .arguments import add_application, add_output, add_token_options, doctor_command, token_client
-from .output import print_error, subscription_of, to_json, utc_time
+from .arguments import add_application, add_output, add_token_options, print_failure, token_client
+from .output import subscription_of, to_json, utc_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,19 +67,19 @@ def run(args: argparse.Namespace) -> int:
         token = client.fresh_token(entry) if args.fresh else client.token(entry)
         output = _OUTPUTS[args.output](token)
     except Failure as failure:
-        print_error(failure)
-        if failure.reason in (Reason.UNKNOWN_RESOURCE, Reason.BAD_REQUEST):
-            _suggest_resource(resource)
-        return print_error(f"to diagnose this, run: {doctor_command(args, resource)}")
+        return print_failure(args, resource, failure, _question(resource, failure))
     print(output)
     return 0
 
 
-def _suggest_resource(resource: str) -> None:
+def _question(resource: str, failure: Failure) -> str:
+    """Return a question if ``resource`` may be a typing error."""
+    if failure.reason not in (Reason.UNKNOWN_RESOURCE, Reason.BAD_REQUEST):
+        return ""
     from ..metadata._services import suggested_resource
 
-    if meant := suggested_resource(resource):
-        print_error(f"{resource!r} may not be a resource; did you mean {meant}?")
+    meant = suggested_resource(resource)
+    return f"{resource!r} may not be a resource; did you mean {meant}?" if meant else ""
 
 
 def _resource_or_scope(args: argparse.Namespace) -> str:

@@ -16,7 +16,7 @@ from .._platform.output_files import write_output
 from .._platform.threads import join_all
 from .arguments import print_failure, token_client
 from .memory_files import IS_SUPPORTED, MemoryFile
-from .output import print_notice
+from .output import failure_lines, print_notice
 
 if TYPE_CHECKING:
     import argparse
@@ -133,7 +133,7 @@ class TokenFile:
     def _report(self, error: Failure | OSError) -> None:
         if not self._has_failed:
             self._has_failed = True
-            reason = error.strerror if isinstance(error, OSError) else error
+            reason = error.strerror if isinstance(error, OSError) else failure_lines(error)[0]
             print_notice(
                 f"warning: {sanitize(self.name)} keeps its previous token, because it "
                 f"cannot be replaced: {reason}. This is tried again until it succeeds"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..hashicorp_vault import RESOURCE
-from ._api.client import ApiError
+from ._api.client import ApiError, print_api_error
 from ._api.hashicorp_vault import MOUNT, vault_login
 from .arguments import add_output, add_token_options
-from .output import print_error, to_json
+from .output import to_json
 
 if TYPE_CHECKING:
     import argparse
@@ -56,6 +56,6 @@ def run(args: argparse.Namespace) -> int:
     try:
         auth = vault_login(args, args.role, args.address, args.mount, args.resource)
     except ApiError as error:
-        return print_error(error)
+        return print_api_error(args, error)
     print(auth["client_token"] if args.output == "text" else to_json(auth))
     return 0

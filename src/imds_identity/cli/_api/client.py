@@ -14,7 +14,8 @@ from ..._core.scope import resource_of
 from ..._http.exchange import TransportError
 from ..._http.messages import Response
 from ..._platform.clock import SYSTEM_CLOCK
-from ..arguments import doctor_command, token_client
+from ..arguments import print_failure, token_client
+from ..output import print_lines, text_lines
 from .hosts import origin_url
 from .sender import Sender
 
@@ -35,7 +36,12 @@ _MAX_ERROR_BYTES = 64 * 1024
 
 
 class ApiError(Exception):
-    """A request failed; the message gives the reason."""
+    """A request failed. The message gives the reason, or ``failure`` why there is no token."""
+
+    def __init__(self, message: str, failure: Failure | None = None, resource: str = "") -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.resource = resource
 
 
 class ApiClient:
@@ -116,11 +122,17 @@ def api_client(
         try:
             return client.token(entry, claims).value
         except Failure as failure:
-            command = doctor_command(args, resource)
-            api_error = ApiError(f"{failure} To diagnose this, run: {command}")
+            api_error = ApiError(str(failure), failure.copy(), resource)
         raise api_error
 
     return ApiClient(send or Sender(), get_token)
+
+
+def print_api_error(args: argparse.Namespace, error: ApiError) -> int:
+    """Print why a request failed; return the exit status."""
+    if error.failure:
+        return print_failure(args, error.resource, error.failure)
+    return print_lines(text_lines(str(error), verbose=args.verbose))
 
 
 def retry_after(response: ApiResponse, clock: Clock) -> float | None:

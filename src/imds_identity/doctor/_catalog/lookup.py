@@ -55,6 +55,5 @@ def explain_check(name: str) -> str:
             f"          {_SITE}/troubleshooting/#{number.lower()}"
         )
     raise ValueError(
-        f"unknown check or code {name!r}: the checks are II001 to {max(CATALOG)}, the codes "
-        f"{', '.join(CODES)}"
+        f"unknown check or code {name!r}: imds-identity doctor --list shows all checks"
     )
