@@ -27,7 +27,7 @@ what to do. `-v` shows the rest. A wrong command, flag or value gets a suggestio
 | 1 | failure; for `doctor`: a check failed |
 | 2 | wrong usage |
 | 3 | there is no managed identity, or no metadata service, here |
-| 4 | the service exists but refused the request: for example the resource is unknown, the access is denied, or metadata has no such element. For `attested`: the document failed verification |
+| 4 | the service refused: unknown resource, access denied, no such element, invalid document |
 | 130 | interrupted |
 
 `exec` returns the exit status of its command.

@@ -90,7 +90,7 @@ def test_errors_of_vault_are_readable(
     vault: FakeVault, imds_emulator: Emulator, run_cli: Any
 ) -> None:
     vault.status, vault.body = 400, {"errors": ["invalid role", "sealed"]}
-    assert "400 Bad Request: invalid role; sealed. The request" in run_cli("vault-login", *ROLE)[2]
+    assert "400 Bad Request: invalid role; sealed." in run_cli("vault-login", *ROLE)[2]
 
 
 def test_response_without_a_token_is_an_error(

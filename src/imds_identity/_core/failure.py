@@ -182,9 +182,6 @@ class SecretUnreadable(Failure):
 class ErrorDetails(Exception):
     """The facts of a `Failure` that public exceptions carry in addition to azure-core's own."""
 
-    _failure: Failure | None = None
-    """For the command line, which prints its parts in separate lines; not pickled."""
-
     def __init__(
         self,
         message: str,
@@ -220,7 +217,7 @@ class ErrorDetails(Exception):
 
 def error_details(kind: type[E], failure: Failure) -> E:
     """Return the public exception of class ``kind`` for ``failure``."""
-    error = kind(
+    return kind(
         str(failure),
         reason_code=failure.reason.value,
         status_code=failure.status,
@@ -228,8 +225,6 @@ def error_details(kind: type[E], failure: Failure) -> E:
         seconds=failure.seconds,
         retry_after=failure.retry_after,
     )
-    error._failure = failure.copy()
-    return error
 
 
 _KINDS = {kind.__name__: kind for kind in (Unavailable, Refused, Malformed, SecretUnreadable)}

@@ -29,6 +29,9 @@ class MetadataError(ErrorDetails, AzureError):
         reason_code: the cause of the failure in a word that does not change between versions.
     """
 
+    _failure: Failure | None = None
+    """For the command line, which prints its parts in separate lines; not pickled."""
+
     def __reduce__(self) -> tuple[object, ...]:
         return partial(type(self), **self._facts()), (str(self.message),)
 
@@ -128,7 +131,9 @@ _CLASSES: dict[type[Failure], type[MetadataError]] = {
 
 def error_from(failure: Failure) -> MetadataError:
     """Return the public exception for a failure."""
-    return error_details(_CLASSES.get(type(failure), MetadataRefusedError), failure)
+    error = error_details(_CLASSES.get(type(failure), MetadataRefusedError), failure)
+    error._failure = failure.copy()
+    return error
 
 
 def is_transient(error: MetadataError) -> bool:
