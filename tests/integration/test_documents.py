@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,6 +117,32 @@ def test_python_that_is_not_run_imports_existing_names(block: Block) -> None:
             with contextlib.suppress(ModuleNotFoundError):  # other extras of the package
                 module = importlib.import_module(f"{node.module}")
                 assert [a.name for a in node.names if not hasattr(module, a.name)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_packages_that_programs_import_are_named(page: str) -> None:
+    programs = [
+        re.sub(r"(?m)^-.*|^[+ ]", "", block.text) if block.language == "diff" else block.text
+        for block in blocks(page, "python", "diff")
+    ]
+    markdown = (ROOT / page).read_text(encoding="utf-8")
+    text = re.sub(r"(?ms)^( *)```(?:python|diff).*?^\1```$", "", markdown).lower()
+    own_files = {Path(block.title or "").stem for block in blocks(page)}
+    present = {*sys.stdlib_module_names, "imds_identity", "requests", *own_files}
+    missing = set()
+    for node in (node for text in programs for node in ast.walk(ast.parse(text))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [f"{node.module}"] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            top, distribution = name.partition(".")[0], name.removesuffix(".aio").replace(".", "-")
+            if top in present or name.startswith("azure.core"):
+                continue
+            named = (
+                re.findall(r"azure-[a-z-]+", text) if top == "azure" else [top.replace("_", "-")]
+            )
+            if not any(distribution.replace("_", "-").startswith(n) and n in text for n in named):
+                missing.add(name)
+    assert missing == set()
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
