@@ -15,7 +15,6 @@ import pytest
 from azure.core.credentials import SupportsTokenInfo, TokenCredential
 from azure.core.credentials_async import AsyncSupportsTokenInfo, AsyncTokenCredential
 from azure.core.exceptions import ClientAuthenticationError
-from azure.identity import ChainedTokenCredential
 
 import imds_identity.aio
 from fake_exchange import FakeServices, jwt_of
@@ -256,6 +255,8 @@ def test_credentials_implement_azure_core_s_protocols(services: Services) -> Non
 
 
 def test_chain_continues_only_if_no_identity_is_available(services: Services) -> None:
+    from azure.identity import ChainedTokenCredential  # not installed on every interpreter
+
     credential = FederatedApplicationCredential(TENANT, APPLICATION)
     chain = ChainedTokenCredential(credential, FakeCredential())
     services.entra_error = error_of(700213, "No matching federated identity record found.")
