@@ -74,7 +74,7 @@ class ClientConnection:
         raise ClientDisconnected
 
     def respond(self, response: HttpResponse) -> None:
-        """Send ``response``. Data that the client sends afterwards is discarded."""
+        """Send ``response``. Close the connection afterward, or call `discard`."""
         self._responded = True
         headers = [
             ("Content-Type", "application/json; charset=utf-8"),
@@ -89,6 +89,9 @@ class ClientConnection:
         with suppress(OSError, h11.LocalProtocolError):
             # This does not block: a refusal fits into the socket's empty buffer.
             self.peer.sendall(b"".join(self._http.send(part) or b"" for part in parts))
+
+    def discard(self) -> None:
+        """Discard the data that the client sends after the response, which is complete."""
         with suppress(OSError):
             self.peer.shutdown(1)
 

@@ -167,6 +167,7 @@ class TokenServer:
 
     def _respond_and_discard(self, connection: ClientConnection, response: HttpResponse) -> None:
         connection.respond(response)
+        connection.discard()
         connection.deadline = min(connection.deadline, self._clock.now() + _DISCARD_SECONDS)
 
     def _forget(self, connection: ClientConnection) -> None:
