@@ -79,6 +79,7 @@ def test_refusal_of_a_federated_token(code: str, headline: str, remedy: str) -> 
         ("AADSTS7000112", f"the application with client ID {GUID} is disabled", "az login --ten"),
         ("AADSTS90002", "the tenant other.example does not exist", "az account list"),
         ("AADSTS700024", "the time of the identity's token", "chronyc"),
+        ("AADSTS700236", f"application {GUID} belong to different tenants", "az ad app show"),
         ("AADSTS500011", "the resource does not exist in the tenant other.example", "az login"),
         ("AADSTS700211", "matches the issuer of the identity's token", "az ad app federated-cred"),
         ("AADSTS700212", "matches the audience of the identity's token", "az ad app federated-cr"),

@@ -208,7 +208,7 @@ def test_claims_challenge_gets_a_new_token_of_the_application(services: Services
     assert len(services.identity_requests) == 1
 
 
-@pytest.mark.parametrize("code", [70021, 70023, 70025, 700211, 700212, 700213, 700216, 700236])
+@pytest.mark.parametrize("code", [70021, 70023, 70025, 700211, 700212, 700213, 700216])
 def test_missing_federated_credential_is_explained(services: Services, code: int) -> None:
     services.entra_error = error_of(code, "No matching federated identity record found.")
     with pytest.raises(TokenRefusedError) as caught:
@@ -228,6 +228,7 @@ def test_missing_federated_credential_is_explained(services: Services, code: int
         (90002, "The tenant does not exist"),
         (700024, "clock of this machine"),
         (500011, "is the scope correct"),
+        (700236, "must belong to the same tenant"),
     ],
 )
 def test_other_errors_are_explained(services: Services, code: int, expected: str) -> None:

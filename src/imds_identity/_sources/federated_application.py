@@ -47,7 +47,7 @@ _TENANT = r"[A-Za-z0-9.-]+"
 _AUTHORITY = r"(https://)?[a-z0-9.-]+(:[0-9]{1,5})?/*"
 _AUDIENCE = "api://AzureADTokenExchange"
 _NO_CREDENTIAL = frozenset(
-    f"AADSTS{code}" for code in (70021, 70023, 70025, 700211, 700212, 700213, 700216, 700236)
+    f"AADSTS{code}" for code in (70021, 70023, 70025, 700211, 700212, 700213, 700216)
 )
 """No federated credential of the application matches the identity's token."""
 _HINTS = {
@@ -57,6 +57,8 @@ _HINTS = {
     "AADSTS90002": "The tenant does not exist: check the tenant ID and the authority.",
     "AADSTS700024": "The clock of this machine may be wrong: the identity's token is not valid at "
     "the present time.",
+    "AADSTS700236": "The identity and the application must belong to the same tenant; another "
+    "tenant may have a service principal of the application.",
     "AADSTS500011": "Is the resource known in this tenant, and is the scope correct?",
 }
 _UNREACHABLE_HINT = (

@@ -43,6 +43,7 @@ _WEBHOOK_VARIABLES = (
 _NO_FEDERATION = {
     "AADSTS70021": "",
     "AADSTS70023": "",
+    "AADSTS70025": "",
     "AADSTS700211": "the issuer of ",
     "AADSTS700212": "the audience of ",
     "AADSTS700213": "the subject of ",
@@ -65,6 +66,10 @@ _APPLICATION_CODES = {
     "AADSTS700024": (
         "Microsoft Entra ID does not accept the time of the identity's token",
         "chronyc tracking; sudo chronyc makestep",
+    ),
+    "AADSTS700236": (
+        "the identity and the application {client_id} belong to different tenants",
+        "az ad app show --id {client_id} --query publisherDomain",
     ),
     "AADSTS500011": (
         "the resource does not exist in the tenant {tenant}",
