@@ -117,9 +117,8 @@ class BaseCredential:
     ) -> Policies | None:
         """Return azure-core's policies for each request, or None for the package's own transport.
 
-        Raises:
-            TypeError: for a transport or a policy that this credential cannot use.
-            ValueError: for a transport that would use the environment's proxies.
+        Raise TypeError for a transport or a policy that this credential cannot use; ValueError for
+        a transport that would use the environment's proxies.
         """
         uses_pipeline = any(hooks.values()) or (keywords is not None and keywords.uses_pipeline)
         if self._transport is None and not uses_pipeline:
@@ -152,8 +151,7 @@ class BaseCredential:
     ) -> tuple[CacheEntry, str | None]:
         """Return the cache entry of a valid request, and its claims.
 
-        Raises:
-            ValueError: for invalid scopes or claims.
+        Raise ValueError for invalid scopes or claims.
         """
         resource = resource_of(scopes)
         entries = self._cae_entries if enable_cae else self._entries

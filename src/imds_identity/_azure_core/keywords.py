@@ -165,14 +165,13 @@ class ParsedKeywords(NamedTuple):
 def parse(options: Mapping[str, object], class_name: str, own: Iterable[str]) -> ParsedKeywords:
     """Return the keywords in ``options`` that are not None.
 
+    Raise TypeError for an unknown keyword, and for headers that are not a mapping; ValueError for a
+    retry option that is not a number, or out of range.
+
     Args:
         options: keyword arguments.
         class_name: the class that received them.
         own: the class's own keywords, to suggest for a misspelled one.
-
-    Raises:
-        TypeError: for an unknown keyword, and for headers that are not a mapping.
-        ValueError: for a retry option that is not a number, or out of range.
     """
     for name in options:
         if name not in _NAMES and not _CHAIN_KEYWORD.fullmatch(name):
@@ -189,8 +188,7 @@ def parse(options: Mapping[str, object], class_name: str, own: Iterable[str]) ->
 def retry_options_of(options: Mapping[str, object]) -> RetryOptions:
     """Return the retry options in keywords.
 
-    Raises:
-        ValueError: for a value that is not a number, or out of range.
+    Raise ValueError for a value that is not a number, or out of range.
     """
     mode = str(getattr(options.get("retry_mode"), "value", options.get("retry_mode", "")))
     if mode.lower() not in ("", "exponential", "fixed"):

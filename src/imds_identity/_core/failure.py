@@ -252,10 +252,8 @@ def failure_to_dict(failure: Failure) -> dict[str, object]:
 def failure_from_dict(facts: object) -> Failure:
     """Return the failure that `failure_to_dict` serialized.
 
-    A missing or unknown reason, from another version, becomes the default of the class.
-
-    Raises:
-        ValueError: if the values are not those of a failure.
+    A missing or unknown reason, from another version, becomes the default of the class. Raise
+    ValueError if the values are not those of a failure.
     """
     if not isinstance(facts, dict):
         raise ValueError("not a failure's facts")  # noqa: TRY004 - one error for any invalid file

@@ -65,12 +65,11 @@ def parse_identity(
 ) -> Identity:
     """Return the identity that the arguments select; None and ``""`` select nothing.
 
+    Raise ValueError for more than one selector, for only an unknown key in ``identity_config``, or
+    for a value that cannot name an identity.
+
     An ignored selector would return another identity's token, so an invalid one is an error. An
     unknown key next to a valid selector causes a warning.
-
-    Raises:
-        ValueError: for more than one selector, for only an unknown key in ``identity_config``, or
-            for a value that cannot name an identity.
     """
     arguments = {"client_id": client_id, "object_id": object_id, "resource_id": resource_id}
     given: list[tuple[str, str, object]]

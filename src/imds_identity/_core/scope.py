@@ -11,11 +11,10 @@ _SUCH_AS = "pass one scope such as 'https://vault.azure.net/.default'"
 def resource_of(scopes: tuple[object, ...]) -> str:
     """Return the resource of ``scopes``.
 
+    Raise ValueError if there is not exactly one scope, or it does not name a resource.
+
     Both ``https://vault.azure.net/.default`` and ``https://vault.azure.net`` have the resource
     ``https://vault.azure.net``. A trailing slash is part of the resource.
-
-    Raises:
-        ValueError: if there is not exactly one scope, or it does not name a resource.
     """
     if len(scopes) != 1:
         raise ValueError(f"expected exactly one scope, not {len(scopes)}; " + _SUCH_AS)

@@ -111,15 +111,14 @@ def token_of(
 ) -> Token:
     """Return the token in a response.
 
+    Raise Malformed if there is no valid token, its type is unknown, or it is valid for too long.
+
     Args:
         fields: ``access_token``, and optionally ``token_type`` and ``refresh_in``.
         lifetime: seconds from the request to expiry; not negative.
         sent_at: when the request was sent (``Clock.now``).
         sent_wall: the same moment by ``Clock.wall``.
         random: jitter of the refresh, in [0, 1).
-
-    Raises:
-        Malformed: if there is no valid token, its type is unknown, or it is valid for too long.
     """
     check_token(fields)
     token_type = fields.get("token_type")

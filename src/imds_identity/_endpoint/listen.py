@@ -35,10 +35,8 @@ def first_unprivileged_port() -> int:
 def listen_unix(path: str, mode: int) -> socket.socket:
     """Return a listening Unix socket with the file mode ``mode``.
 
-    It replaces a socket of this user that a killed process has left.
-
-    Raises:
-        OSError: if the path cannot be used, or other users could replace the socket.
+    It replaces a socket of this user that a killed process has left. Raise OSError if the path
+    cannot be used, or other users could replace the socket.
     """
     with open_trusted_parent(path) as (directory, name):
         if directory is not None:

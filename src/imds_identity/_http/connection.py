@@ -121,14 +121,13 @@ def kind_of(error: Exception) -> ErrorKind:
 def connect(host: str, port: int, seconds: float, clock: Clock) -> socket.socket:
     """Return a socket connected to ``host``; try all of its addresses.
 
+    Raise ConnectFailed if no address is reachable in time.
+
     Args:
         host: a name or an address, in ASCII.
         port: the port.
         seconds: the timeout for all addresses together.
         clock: measures it.
-
-    Raises:
-        ConnectFailed: if no address is reachable in time.
     """
     end = clock.now() + seconds
     addresses = _resolve(host, port, seconds)
@@ -207,9 +206,7 @@ class _BoundedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read what has arrived.
 
-        Raises:
-            ReadFailed: past the deadline.
-            Malformed: past the size limit.
+        Raise ReadFailed past the deadline; Malformed past the size limit.
         """
         try:
             self._connection.settimeout(self._deadline.remaining())

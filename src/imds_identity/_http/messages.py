@@ -181,8 +181,7 @@ class Response:
     def fields(self) -> Fields | None:
         """Return the fields of the JSON object in the body; None for another kind of JSON.
 
-        Raises:
-            ValueError: if it is not JSON.
+        Raise ValueError if it is not JSON.
         """
         values = self.json()
         return Fields(values) if isinstance(values, dict) else None

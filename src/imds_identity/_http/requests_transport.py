@@ -65,9 +65,8 @@ logging.getLogger("urllib3.connectionpool").addFilter(_is_not_internal)
 def send_by_requests(request: Request, clock: Clock) -> Response:
     """Send ``request`` in a session of its own, and return the response.
 
-    Raises:
-        TransportError: if there is no complete response.
-        Failure: for a response that cannot be used.
+    Raise TransportError if there is no complete response; Failure for a response that cannot be
+    used.
     """
     with BoundedSession(clock) as session:
         session.trust_env = request.over_internet
@@ -163,9 +162,7 @@ class BoundedSession(requests.Session):
 def _body_of(response: requests.Response) -> bytes:
     """Return the whole body of a streamed response.
 
-    Raises:
-        Malformed: if it is compressed or too large.
-        ReadFailed: if it is not complete in time.
+    Raise Malformed if it is compressed or too large; ReadFailed if it is not complete in time.
     """
     check_encoding(response.headers)
     chunks = iter(functools.partial(response.raw.read, 65536, decode_content=False), b"")

@@ -76,6 +76,9 @@ def with_retries(
 ) -> Steps[Response]:
     """Send ``request`` until a response is final.
 
+    Raise Unavailable if the service is not reachable, or no response is complete; Refused if that
+    happens after a response that was retried, such as 429.
+
     Args:
         request: the request.
         random: adds jitter.
@@ -85,10 +88,6 @@ def with_retries(
         is_authentic: returns whether a response comes from the service itself and not from another
             program at its address, whose ``Retry-After`` is ignored.
         is_final: returns whether a response is not retried although its status usually is.
-
-    Raises:
-        Unavailable: if the service is not reachable, or no response is complete.
-        Refused: if that happens after a response that was retried, such as 429.
     """
     backoff = Backoff(random, rules, retry_options)
     request = request.with_timeouts(retry_options.connect_seconds, retry_options.request_seconds)
@@ -131,11 +130,10 @@ def error_text(error: Exception) -> str:
 def fresh_response(request: Request) -> Steps[Response]:
     """Send ``request`` and return a response that is recent.
 
+    Raise ReadFailed if it is not recent.
+
     If reading it took a minute longer than allowed, the process was suspended in the meantime,
     and the response may be outdated.
-
-    Raises:
-        ReadFailed: if it is not recent.
     """
     response = yield from send(request)
     seconds = response.received_at - response.sent_at

@@ -55,8 +55,7 @@ def uses_requests(url: str, *, over_internet: bool) -> bool:
 def parts_of(request: Request) -> SplitResult:
     """Return the parts of the request's URL.
 
-    Raises:
-        Unavailable: unless it is an http or https URL with a host and a valid port.
+    Raise Unavailable unless it is an http or https URL with a host and a valid port.
     """
     url = request.url
     try:
@@ -117,9 +116,7 @@ def _headers_of(response: http.client.HTTPResponse) -> dict[str, str]:
 def _body_of(response: http.client.HTTPResponse, max_body: int) -> bytes:
     """Return the whole body.
 
-    Raises:
-        Malformed: if it is compressed or too large.
-        ReadFailed: if it is not complete in time.
+    Raise Malformed if it is compressed or too large; ReadFailed if it is not complete in time.
     """
     check_encoding(response.headers)
     body = read_all(iter(functools.partial(response.read, _CHUNK), b""), max_body)

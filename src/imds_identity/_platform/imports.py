@@ -22,8 +22,7 @@ _done: set[object] = set()
 def run_imports(key: object, imports: Callable[[], object]) -> None:
     """Call ``imports``, a function of import statements, once for each ``key``.
 
-    Raises:
-        ImportError: if a module is missing.
+    Raise ImportError if a module is missing.
     """
     if key in _done:
         return

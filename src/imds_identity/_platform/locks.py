@@ -20,11 +20,7 @@ if TYPE_CHECKING:
             """Wait for the lock and take it."""
 
         def release(self) -> None:
-            """Release it.
-
-            Raises:
-                RuntimeError: if this thread does not hold it.
-            """
+            """Release it; RuntimeError if this thread does not hold it."""
 
 
 def locked(lock: Lock, work: Callable[..., T], *args: object, **kwargs: object) -> T:

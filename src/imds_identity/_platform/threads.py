@@ -52,12 +52,11 @@ class _ThreadMarker:
 def start_thread(run: Callable[[], object]) -> None:
     """Run ``run`` in a new thread, which the interpreter does not wait for at exit.
 
+    Raise RuntimeError if no thread can be started, also for lack of memory, or if the interpreter
+    is shutting down; until Python 3.12 a thread that is started then never runs.
+
     `threading.Thread.start` takes several steps, and a signal handler that raises between two of
     them leaves the new thread waiting forever. This function takes only one step.
-
-    Raises:
-        RuntimeError: if no thread can be started, also for lack of memory, or if the interpreter
-            is shutting down; until Python 3.12 a thread that is started then never runs.
     """
     if _is_ending or sys.is_finalizing():
         raise RuntimeError("the interpreter is shutting down")
@@ -236,11 +235,10 @@ def _disconnect() -> None:
 def running_loop(alternative: str) -> asyncio.AbstractEventLoop:
     """Return asyncio's running event loop.
 
+    Raise RuntimeError if there is none, as under trio.
+
     Args:
         alternative: the sync function that programs without asyncio can run in a thread.
-
-    Raises:
-        RuntimeError: if there is none, as under trio.
     """
     import asyncio  # every caller has imported it
 

@@ -86,8 +86,7 @@ class Directory:
     def run(self, work: Callable[..., T], *args: object) -> T:
         """Return ``work(*args)``, an operation on this directory, if that does not take too long.
 
-        Raises:
-            NoUsableDirectory: if it does, or if this process is out of memory.
+        Raise NoUsableDirectory if it does, or if this process is out of memory.
         """
         try:
             if self._watchdog is None:

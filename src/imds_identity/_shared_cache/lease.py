@@ -81,13 +81,12 @@ class LeaseAttempt:
     ) -> Lease | None:
         """Return the lease, or None if another process holds it.
 
+        Raise LeaseUnavailable if all holders have expired; OSError if a file cannot be opened or
+        locked.
+
         Args:
             seconds: after how many seconds it expires, unless it is extended.
             cooldown: for how many seconds no other process may take it, even if it is released.
-
-        Raises:
-            LeaseUnavailable: if all holders have expired.
-            OSError: if a file cannot be opened or locked.
         """
         return self._directory.run(self._try_each, seconds, cooldown)
 

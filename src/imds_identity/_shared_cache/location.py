@@ -29,8 +29,7 @@ _SPARE_NAMES = 3
 def parse_setting(setting: bool | str | os.PathLike[str] | None, variable: str) -> str | None:
     """Return `OFF`, None for the default, or an absolute path.
 
-    Raises:
-        ValueError: if ``setting`` is invalid; the message names ``variable``.
+    Raise ValueError if ``setting`` is invalid; the message names ``variable``.
     """
     if setting is None or isinstance(setting, bool):
         return OFF if setting is False else None
@@ -53,15 +52,14 @@ def shared_cache_for(
 ) -> SharedCache | None:
     """Return the shared cache of a directory, one object per process; None if it is off.
 
+    Raise ValueError for an invalid setting.
+
     Args:
         setting: a directory, ``off`` or False, ``on`` or True; by default ``IMDS_IDENTITY_CACHE``.
             If the VM enforces the Metadata Security Protocol when a process first uses the
             cache, it must be a directory.
         private: whether the cache is off unless ``setting`` is given.
         environment: a snapshot of the environment, if there is one.
-
-    Raises:
-        ValueError: for an invalid setting.
     """
     if setting == "" or not isinstance(setting, bool | str | os.PathLike | None):
         raise ValueError(

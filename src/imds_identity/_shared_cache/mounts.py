@@ -38,8 +38,7 @@ class Mounts(NamedTuple):
 def current_mounts() -> Mounts:
     """Return the mounts that this process sees: on Windows the local drives, elsewhere none.
 
-    Raises:
-        OSError: if this process is out of file descriptors or memory.
+    Raise OSError if this process is out of file descriptors or memory.
     """
     if sys.platform.startswith("linux"):
         try:

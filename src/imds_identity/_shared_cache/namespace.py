@@ -33,8 +33,7 @@ class Namespace(NamedTuple):
 def current_namespace() -> Namespace:
     """Return the namespace of this thread.
 
-    Raises:
-        OSError: if this process is out of file descriptors or memory.
+    Raise OSError if this process is out of file descriptors or memory.
     """
     return Namespace(_boot(), _network())
 

@@ -108,12 +108,11 @@ class RateLimiter:
     def acquire(self, seconds: float, heartbeat: Heartbeat) -> Iterator[None]:
         """Wait until a request may be sent, and hold a permit during the ``with`` block.
 
+        Raise Refused if the service's pause is too long to wait for.
+
         Args:
             seconds: the longest duration of the request.
             heartbeat: called with the seconds until its next call.
-
-        Raises:
-            Refused: if the service's pause is too long to wait for.
         """
         attempts: list[LeaseAttempt] = []
         try:

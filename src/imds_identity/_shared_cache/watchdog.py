@@ -48,8 +48,7 @@ class Watchdog:
     def run(self, work: Callable[..., T], *args: object, in_thread: bool) -> T:
         """Return ``work(*args)``, called in a new thread if it may hang.
 
-        Raises:
-            NoUsableDirectory: if it or an earlier operation takes too long.
+        Raise NoUsableDirectory if it or an earlier operation takes too long.
         """
         detect_fork()
         if threading.get_ident() in self._threads:  # part of another operation

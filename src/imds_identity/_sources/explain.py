@@ -53,8 +53,7 @@ class Explanation(NamedTuple):
 def explain(forced: str | None = None, *, environment: Environment | None = None) -> Explanation:
     """Return why `registry.detect` selects its source with the same arguments.
 
-    Raises:
-        ValueError: for an unknown ``forced``.
+    Raise ValueError for an unknown ``forced``.
     """
     environment = environment or Environment()
     candidates = tuple(_candidate(spec, environment) for spec in registry.HOSTS)

@@ -105,8 +105,7 @@ class ExchangedTokenSource(TokenSource):
     def identity_token(self, runner: ExchangeRunner) -> str:
         """Return the token of the managed identity.
 
-        Raises:
-            Failure: if none is available; the message says whose token that is.
+        Raise Failure if none is available; the message says whose token that is.
         """
 
         def open_sender(_: Clock) -> AbstractContextManager[Sender]:
@@ -125,14 +124,13 @@ class ExchangedTokenSource(TokenSource):
 class FederatedSource(ExchangedTokenSource):
     """Microsoft Entra ID's token endpoint for an application that trusts a managed identity.
 
+    Raise ValueError for an invalid authority or tenant.
+
     Args:
         authority: the URL of the authority, without a tenant.
         tenant_id: the tenant in which the application gets tokens.
         client_id: the client ID of the application.
         identity_tokens: the tokens of the managed identity.
-
-    Raises:
-        ValueError: for an invalid authority or tenant.
     """
 
     def __init__(

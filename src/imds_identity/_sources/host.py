@@ -120,8 +120,7 @@ class HostSpec:
     def identity_query(self, identity: Identity) -> dict[str, str]:
         """Return the query parameter that selects ``identity``, if it has a selector.
 
-        Raises:
-            Refused: if the host does not support this selector.
+        Raise Refused if the host does not support this selector.
         """
         if not identity.selector:
             return {}
@@ -183,11 +182,7 @@ class TokenSource(Source):
 
     @abstractmethod
     def fetch(self, token_request: TokenRequest, runner: ExchangeRunner) -> Token:
-        """Request a token from the service, without any cache.
-
-        Raises:
-            Failure: if no token is available.
-        """
+        """Request a token from the service, without any cache; Failure if no token is available."""
 
     def check_selector(self, identity: Identity) -> None:
         """Raise ValueError if this source can never return a token for ``identity``."""

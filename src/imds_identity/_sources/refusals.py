@@ -51,13 +51,12 @@ _NO_RESPONSE_OF_SERVICE = frozenset(
 def check_identity(response: Response, identity: Identity, *, required: bool) -> None:
     """Check that a token is the selected identity's, by its claims and by the response's fields.
 
+    Raise Malformed if the response or the token names another identity, or lacks a required one.
+
     Args:
         response: a response with status 200.
         identity: the requested identity.
         required: whether the response must repeat the selector.
-
-    Raises:
-        Malformed: if the response or the token names another identity, or lacks a required one.
     """
     if not identity.selector:
         return

@@ -45,13 +45,12 @@ def detect(
 ) -> TokenSource:
     """Return the token source of this process.
 
+    Raise ValueError for any other value of ``forced``.
+
     Args:
         forced: ``imds`` or ``arc`` instead of detection.
         tokens_directory: another directory of Arc's key files; never taken from the environment.
         environment: a snapshot of the environment, if there is one.
-
-    Raises:
-        ValueError: for any other value of ``forced``.
     """
     environment = environment or Environment()
     source = create_source(spec_for(forced, environment), environment, is_forced=forced is not None)
@@ -73,8 +72,7 @@ def create_source(spec: HostSpec, environment: Environment, *, is_forced: bool) 
 def spec_for(forced: str | None, environment: Environment) -> HostSpec:
     """Return the specification by which `detect` builds the source.
 
-    Raises:
-        ValueError: if ``forced`` is neither ``imds`` nor ``arc``.
+    Raise ValueError if ``forced`` is neither ``imds`` nor ``arc``.
     """
     specs = [spec for spec in HOSTS if forced is None or is_forced(spec, forced)]
     if not specs:

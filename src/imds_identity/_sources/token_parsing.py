@@ -18,14 +18,13 @@ _TOLERANCE = 2.0
 def token_from(response: Response, random: float) -> Token:
     """Return the token in a response with status 200.
 
+    Raise Unavailable if the response is not JSON and not declared as JSON; Malformed if there is no
+    valid token, or it has expired.
+
     Its lifetime is ``expires_on`` minus the service's own ``Date``, so that with a wrong local
     clock the cache neither returns expired tokens nor refreshes in a loop. It is at most
     ``expires_in``, which is sufficient alone. It starts when the request was sent: the ``Date`` is
     later, so the lifetime is never too long, even if the response was read late.
-
-    Raises:
-        Unavailable: if the response is not JSON and not declared as JSON.
-        Malformed: if there is no valid token, or it has expired.
     """
     fields = fields_of(response)
     try:
@@ -68,11 +67,9 @@ def _lifetime(fields: Fields, response: Response, sent_wall: float) -> float:
 def fields_of(response: Response) -> Fields:
     """Return the fields of the JSON object in a response with status 200.
 
-    Error messages never contain fields, because one of them is the token.
-
-    Raises:
-        Unavailable: if the response is not JSON and not declared as JSON.
-        Malformed: if it is not valid JSON, or not an object.
+    Error messages never contain fields, because one of them is the token. Raise Unavailable if the
+    response is not JSON and not declared as JSON; Malformed if it is not valid JSON, or not an
+    object.
     """
     broken = False
     try:

@@ -62,8 +62,7 @@ class TokenProxy:
     def server_tls(self) -> ServerTls:
         """Return how to verify the proxy; read the CA file again, because Kubernetes replaces it.
 
-        Raises:
-            Unavailable: if the certificate authority cannot be used.
+        Raise Unavailable if the certificate authority cannot be used.
         """
         from .._http.messages import ServerTls
 

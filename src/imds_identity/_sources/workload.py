@@ -97,8 +97,7 @@ def _token(
 def read_assertion(path: str) -> Secret:
     """Return the workload's own token. Kubernetes replaces the file: read it for each exchange.
 
-    Raises:
-        Unavailable: if the file cannot be used.
+    Raise Unavailable if the file cannot be used.
     """
     reason = ""
     try:

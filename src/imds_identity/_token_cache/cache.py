@@ -139,6 +139,8 @@ class TokenCache:
     ) -> Token:
         """Return the token of ``entry``, waiting for a flight if necessary.
 
+        Raise Failure if no token is available.
+
         Args:
             entry: which token.
             fetch: requests it; called once for all concurrent callers.
@@ -146,9 +148,6 @@ class TokenCache:
             on_result: called with the result of ``fetch`` when no caller waits for it any more.
             between_polls: called while the flight continues; it may adopt another process's token.
             queue_seconds: the longest wait until the flight starts.
-
-        Raises:
-            Failure: if no token is available.
         """
         options = {"blocks": True, "on_result": on_result}
         flights = self.flights(entry, fetch, claims, between_polls, queue_seconds, **options)
@@ -206,6 +205,8 @@ class TokenCache:
     ) -> Token | Flight:
         """Return the token, or the flight to wait for: one in progress, else a new one.
 
+        Raise Failure if a fetch failed recently.
+
         Args:
             entry: as for `get`, like ``fetch``, ``claims`` and ``on_result``.
             fetch: as for `get`.
@@ -214,9 +215,6 @@ class TokenCache:
             needs: the thread whose event loop ``fetch`` needs, or 0.
             caller: identifies the caller, if its thread does not.
             on_result: see ``entry``.
-
-        Raises:
-            Failure: if a fetch failed recently.
         """
         caller_ref = weakref.ref(caller or threading.current_thread())
 

@@ -100,11 +100,10 @@ class TokenClient:
     def entry(self, resource: str, *, cae: bool = False) -> CacheEntry:
         """Return the cache entry for ``resource``; the first call determines the source.
 
+        Raise ValueError if the source that is found now does not support this identity.
+
         With ``cae``, the caller handles claims challenges. Most sources issue the same token in
         both cases, and have one entry for both.
-
-        Raises:
-            ValueError: if the source that is found now does not support this identity.
         """
         redetect = self._redetect  # read once: another thread may be doing the same
         if redetect is not None:
@@ -134,8 +133,7 @@ class TokenClient:
     ) -> Token:
         """Return the token of ``entry``, from memory, from another process or from the service.
 
-        Raises:
-            Failure: if no token is available.
+        Raise Failure if no token is available.
         """
         exchange, fetch, shared_tokens = self._fetch(entry, claims, open_sender, may_wait=True)
         token_cache = _in_network(self.token_cache, entry.network)
@@ -150,8 +148,7 @@ class TokenClient:
     def fresh_token(self, entry: CacheEntry) -> Token:
         """Request a new token for ``entry``, although this or another process has one.
 
-        Raises:
-            Failure: if no token is available.
+        Raise Failure if no token is available.
         """
         # Services skip their caches after a claims challenge only. Another process's token could
         # answer it: the service's clock may be ahead, or that process has the same claims.

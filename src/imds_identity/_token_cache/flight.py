@@ -30,8 +30,7 @@ if TYPE_CHECKING:
         def __call__(self, run: Callable[[], object], /, *, blocks: bool) -> None:
             """Start ``run``; ``blocks`` means that the caller waits for it.
 
-            Raises:
-                RuntimeError: if no thread can be started.
+            Raise RuntimeError if no thread can be started.
             """
 
 

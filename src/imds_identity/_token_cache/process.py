@@ -57,13 +57,12 @@ def client_for(
 ) -> TokenClient:
     """Return a client for a credential or a command with these settings.
 
+    Raise ValueError for an invalid setting.
+
     The first seven are the credential's. With ``private``, nothing is shared with other processes
     unless ``cache`` names a directory. With a false ``token_proxy``, the variables of AKS identity
     bindings are ignored. Without ``preload``, the first fetch imports what it needs:
     http.client alone takes more time and memory than the rest of this package.
-
-    Raises:
-        ValueError: for an invalid setting.
     """
     identity = parse_identity(
         client_id=client_id,
@@ -96,15 +95,14 @@ def application_client(
 ) -> TokenClient:
     """Return a client for tokens of an application that trusts a managed identity.
 
+    Raise ValueError for an invalid argument.
+
     Args:
         identity_client: the client of the managed identity.
         tenant_id: the ID or a domain of the tenant in which the application gets tokens.
         client_id: the client ID of the application.
         authority: the URL of Microsoft Entra ID, or None for AZURE_AUTHORITY_HOST or the public
             cloud.
-
-    Raises:
-        ValueError: for an invalid argument.
     """
     from .._sources.federated_application import AUTHORITY, FederatedSource
 

@@ -247,8 +247,7 @@ def _ready_changes(watcher: _Watcher) -> Generator[Change, None, None]:
 async def _in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Return the result of ``call``; a canceled task stops waiting for it.
 
-    Raises:
-        MetadataError: if no thread can be started.
+    Raise MetadataError if no thread can be started.
     """
     loop = running_loop("imds_identity.metadata.MetadataClient().instance")
     detect_fork()

@@ -47,9 +47,7 @@ class ResponseBody:
     def add(self, chunk: bytes) -> None:
         """Append a chunk.
 
-        Raises:
-            Malformed: if the body is too large.
-            ReadFailed: after the deadline.
+        Raise Malformed if the body is too large; ReadFailed after the deadline.
         """
         self._body += chunk
         if len(self._body) > MAX_BODY:
@@ -79,9 +77,8 @@ class ResponseBody:
 def read_body(response: AnyResponse, body: ResponseBody) -> None:
     """Read ``response`` into ``body``.
 
-    Raises:
-        Malformed: if it is compressed or too large.
-        ReadFailed: if it is not complete before the deadline.
+    Raise Malformed if it is compressed or too large; ReadFailed if it is not complete before the
+    deadline.
     """
     try:
         check_encoding(_headers_of(response))

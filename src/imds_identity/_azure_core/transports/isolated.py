@@ -49,9 +49,8 @@ def is_async(transport: AnyTransport) -> bool:
 def check_transport(transport: AnyTransport) -> None:
     """Refuse a transport that would use proxies, or that needs trio; import what it needs.
 
-    Raises:
-        TypeError: for trio's transport.
-        ValueError: for a transport that uses the environment's proxies with no option to stop it.
+    Raise TypeError for trio's transport; ValueError for a transport that uses the environment's
+    proxies with no option to stop it.
     """
     if type(transport).__name__ == "TrioRequestsTransport":
         raise TypeError("TrioRequestsTransport runs on trio only; use AsyncioRequestsTransport")
@@ -107,8 +106,7 @@ def isolated_requests(transport: AnyTransport, request: Request, clock: Clock) -
 def check_certificate(transport: AnyTransport, request: Request) -> None:
     """Refuse a transport that cannot verify the server as the host requires.
 
-    Raises:
-        Refused: before the secret is sent.
+    Raise Refused before the secret is sent.
     """
     if request.needs_own_tls:
         certificate = "Service Fabric's certificate by its thumbprint"

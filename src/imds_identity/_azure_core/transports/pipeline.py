@@ -68,8 +68,7 @@ class Policies:
     def check(self, *, on_loop: bool) -> None:
         """Refuse policies that cannot run on an event loop, or that need one.
 
-        Raises:
-            TypeError: for a policy of the other kind.
+        Raise TypeError for a policy of the other kind.
         """
         for policy in self._list:
             if not on_loop and _is_async_policy(policy):

@@ -30,8 +30,7 @@ class KeyFileAuth:
     def __call__(self, request: Request) -> Request:
         """Return ``request`` with its ``Authorization`` header.
 
-        Raises:
-            SecretUnreadable: if another user listens there, or if the key file cannot be used.
+        Raise SecretUnreadable if another user listens there, or if the key file cannot be used.
         """
         peer.confirm(port_of(request.url))
         if self._secret is None:

@@ -31,9 +31,8 @@ _DIRECTORY_FLAGS = (
 def read_secret(path: str, directory: str) -> Secret:
     """Return the content of the key file ``path``.
 
-    Raises:
-        SecretUnreadable: unless ``path`` is a readable regular file directly in ``directory``,
-            not a link, of at most 4096 bytes, with the extension ``.key``.
+    Raise SecretUnreadable unless ``path`` is a readable regular file directly in ``directory``, not
+    a link, of at most 4096 bytes, with the extension ``.key``.
     """
     name = _name_in(path, directory)
     try:

@@ -28,10 +28,8 @@ _OVERFLOW_UID = 65534
 def confirm(port: int) -> None:
     """Check that Arc's secret may be sent to ``port`` of 127.0.0.1.
 
-    Systems other than Linux and Windows need no check: the agent can only be emulated there.
-
-    Raises:
-        SecretUnreadable: if another user listens there, or if the user cannot be determined.
+    Systems other than Linux and Windows need no check: the agent can only be emulated there. Raise
+    SecretUnreadable if another user listens there, or if the user cannot be determined.
     """
     if sys.platform == "linux":
         _check(port, "user", owners(port, _tables()), _is_trusted_user)
