@@ -128,12 +128,7 @@ _CHALLENGE = 401  # the Azure Arc agent's challenge, which is not a refusal
 
 
 class ParsedKeywords(NamedTuple):
-    """The keywords of one credential that have a value.
-
-    Attributes:
-        values: by name.
-        retry_options: those for retries and timeouts.
-    """
+    """The keywords of one credential that have a value."""
 
     values: dict[str, object]
     retry_options: RetryOptions
@@ -144,12 +139,7 @@ class ParsedKeywords(NamedTuple):
         return bool(self.values.keys() & _PIPELINE)
 
     def warn_of_unused(self, source: str, level: int) -> None:
-        """Warn about keywords of azure-identity that have no effect here.
-
-        Args:
-            source: the kind of the source.
-            level: the number of stack frames between the caller and this function.
-        """
+        """Warn about keywords of azure-identity that have no effect here."""
         unsupported = _UNSUPPORTED | _WORKLOAD if source == "workload-identity" else _UNSUPPORTED
         unused = sorted(name for name in unsupported & self.values.keys() if self.values[name])
         if unused:

@@ -51,12 +51,6 @@ def answers_challenge(
     """Return whether ``token`` satisfies ``claims``: it was fetched for them, or issued later.
 
     Raise Failure if the service recently refused the same claims.
-
-    Args:
-        token: a token that this process or another one has.
-        claims: the claims challenge that a resource sent.
-        challenge: the last challenge that was sent to the service, with its result.
-        now: the time (``Clock.now``).
     """
     same = challenge is not None and challenge.answers(claims, now)
     if challenge is not None and same and challenge.failure is not None:

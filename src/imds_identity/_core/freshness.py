@@ -57,12 +57,6 @@ def back_off(token: Token, now: float, random: float, retry_after: float | None)
 
     It is due after half of its remaining lifetime at the latest, even if Retry-After is longer, so
     that the cache notices a recovered service before the token expires.
-
-    Args:
-        token: the current token.
-        now: the time of the failure (``Clock.now``).
-        random: jitter, in [0, 1).
-        retry_after: seconds from the service's Retry-After, or None.
     """
     failed_refreshes = token.failed_refreshes + 1
     delay = max(back_off_delay(failed_refreshes, random), retry_after or 0.0)

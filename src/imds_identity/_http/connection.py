@@ -41,12 +41,7 @@ _KINDS = {
 
 
 class Deadline:
-    """The end of a timeout that starts now.
-
-    Args:
-        clock: measures it.
-        seconds: its length.
-    """
+    """The end of a timeout that starts now."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self.clock = clock
@@ -66,16 +61,7 @@ class Deadline:
 
 
 class BoundedConnection(http.client.HTTPConnection):
-    """A plain-text connection for one request.
-
-    Args:
-        host: a name or an address.
-        port: the port.
-        clock: measures the timeouts.
-        connect_seconds: the timeout for connecting.
-        seconds: the timeout for everything.
-        max_body: the size limit of the response's body, in bytes.
-    """
+    """A plain-text connection for one request."""
 
     # http.client's class attribute, which a program may set to debug, would print secret headers.
     debuglevel = 0
@@ -121,13 +107,9 @@ def kind_of(error: Exception) -> ErrorKind:
 def connect(host: str, port: int, seconds: float, clock: Clock) -> socket.socket:
     """Return a socket connected to ``host``; try all of its addresses.
 
-    Raise ConnectFailed if no address is reachable in time.
+    ``seconds`` is the timeout for all addresses together.
 
-    Args:
-        host: a name or an address, in ASCII.
-        port: the port.
-        seconds: the timeout for all addresses together.
-        clock: measures it.
+    Raise ConnectFailed if no address is reachable in time.
     """
     end = clock.now() + seconds
     addresses = _resolve(host, port, seconds)

@@ -76,18 +76,12 @@ def with_retries(
 ) -> Steps[Response]:
     """Send ``request`` until a response is final.
 
+    ``rules`` depend on the operation. ``is_authentic`` returns whether a response comes from the
+    service itself: the ``Retry-After`` of another program at its address is ignored. ``is_final``
+    returns whether a response is not retried although its status usually is.
+
     Raise Unavailable if the service is not reachable, or no response is complete; Refused if that
     happens after a response that was retried, such as 429.
-
-    Args:
-        request: the request.
-        random: adds jitter.
-        unreachable_hint: what the reader of a message can do if the service is not reachable.
-        rules: the rule for each status that is retried; they depend on the operation.
-        retry_options: the caller's timeouts and retry policy.
-        is_authentic: returns whether a response comes from the service itself and not from another
-            program at its address, whose ``Retry-After`` is ignored.
-        is_final: returns whether a response is not retried although its status usually is.
     """
     backoff = Backoff(random, rules, retry_options)
     request = request.with_timeouts(retry_options.connect_seconds, retry_options.request_seconds)

@@ -51,11 +51,8 @@ class ExchangeRunner:
     """Runs exchanges with one endpoint.
 
     Args:
-        send: sends one request.
-        clock: measures and sleeps.
         rate_limiter: delays requests, if there is one.
         heartbeat: is called before each step that takes time, if another process waits.
-        random: adds jitter.
         seconds: the timeout of an exchange; a step that would exceed it does not start.
         retry_options: the caller's timeouts and retry policy.
     """

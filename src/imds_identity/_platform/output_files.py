@@ -27,17 +27,14 @@ def write_output(
 ) -> Callable[[], None]:
     """Write ``content`` to the file that the user named; return a function that removes it.
 
+    The umask applies unless ``mode`` is 0600. ``parent_is_checked`` refuses a directory in which
+    other users can replace the file.
+
     Raise OSError if the file cannot be written, or another user may have created it.
 
     A regular file of this user is replaced atomically. A pipe, a terminal, the null device and an
     open descriptor such as ``/dev/stdout`` are written to and never removed; a pipe must have
     ``mode``, too, so that other users cannot read it.
-
-    Args:
-        path: the path of the file.
-        content: the whole content.
-        mode: the mode of the file; the umask applies unless it is 0600.
-        parent_is_checked: whether to refuse a directory in which other users can replace the file.
     """
     if (descriptor := _descriptor_of(path)) is not None:
         write_all(descriptor, content)

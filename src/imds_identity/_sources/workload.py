@@ -47,15 +47,8 @@ def exchange(
 ) -> Steps[Token]:
     """Request one token.
 
-    Args:
-        spec: the host specification.
-        authority: the URL of Microsoft Entra ID with the tenant; no response changes it.
-        variable: the environment variable that contains the authority.
-        token_request: the resource, and the client ID as identity.
-        random: adds jitter.
-        assertion: the workload's own token.
-        retry_options: the caller's timeouts and retry policy.
-        server_tls: how to verify the server, if not in the default way.
+    ``authority`` is the URL of Microsoft Entra ID with the tenant, and ``variable`` the
+    environment variable that contains it. ``assertion`` is the workload's own token.
     """
     spec.identity_query(token_request.identity)
     if not authority.lower().startswith("https://"):

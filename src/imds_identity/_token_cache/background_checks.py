@@ -19,12 +19,7 @@ _LONGEST_CHECK = 60.0
 
 
 class BackgroundChecks:
-    """Runs checks, one for each key, in one thread that ends when none is left.
-
-    Args:
-        clock: the time.
-        start: runs a callable in the background.
-    """
+    """Runs checks, one for each key, in one thread that ends when none is left."""
 
     def __init__(self, clock: Clock, start: Start) -> None:
         self._clock = clock

@@ -60,11 +60,6 @@ class TokenCache:
 
     Its lock is held only briefly: never during log calls, callbacks or file access.
 
-    Args:
-        clock: the time.
-        random: jitter.
-        start: runs a callable in a new thread.
-
     Attributes:
         checks: background checks whether other processes have newer tokens.
         network: the network namespace, as in `other_network`.
@@ -205,16 +200,11 @@ class TokenCache:
     ) -> Token | Flight:
         """Return the token, or the flight to wait for: one in progress, else a new one.
 
-        Raise Failure if a fetch failed recently.
+        ``blocks``: the calling thread is going to wait. ``needs`` is the thread whose event loop
+        ``fetch`` needs, or 0. ``caller`` identifies the caller, if its thread does not. Other
+        arguments are those of `get`.
 
-        Args:
-            entry: as for `get`, like ``fetch``, ``claims`` and ``on_result``.
-            fetch: as for `get`.
-            claims: as for `get`.
-            blocks: whether the calling thread is going to wait for the flight.
-            needs: the thread whose event loop ``fetch`` needs, or 0.
-            caller: identifies the caller, if its thread does not.
-            on_result: see ``entry``.
+        Raise Failure if a fetch failed recently.
         """
         caller_ref = weakref.ref(caller or threading.current_thread())
 

@@ -31,12 +31,7 @@ STALL_SECONDS = 5.0
 
 
 class FetchPool:
-    """Runs flights in a few threads for each endpoint; a thread ends when no flight waits.
-
-    Args:
-        clock: the time.
-        start: runs a callable in a new thread.
-    """
+    """Runs flights in a few threads for each endpoint; a thread ends when no flight waits."""
 
     def __init__(self, clock: Clock, start: Start) -> None:
         self._clock = clock
@@ -51,13 +46,10 @@ class FetchPool:
     def submit(self, flight: Flight, run: Run, *, blocks: bool, is_awaited: bool) -> None:
         """Call ``run`` in order; flights that callers wait for come first.
 
-        It may be called again: a signal handler may have raised during the first call.
+        ``run`` starts, runs and completes ``flight``. ``blocks``: the calling thread is going to
+        wait. ``is_awaited`` returns whether any caller waits.
 
-        Args:
-            flight: the flight that ``run`` runs.
-            run: starts, runs and completes it.
-            blocks: whether the calling thread is going to wait.
-            is_awaited: whether any caller waits.
+        It may be called again: a signal handler may have raised during the first call.
 
         Raises:
             RuntimeError: if no thread can be started, and none is running or the caller waits.

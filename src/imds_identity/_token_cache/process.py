@@ -95,14 +95,9 @@ def application_client(
 ) -> TokenClient:
     """Return a client for tokens of an application that trusts a managed identity.
 
-    Raise ValueError for an invalid argument.
+    The default of ``authority`` is AZURE_AUTHORITY_HOST, else the public cloud.
 
-    Args:
-        identity_client: the client of the managed identity.
-        tenant_id: the ID or a domain of the tenant in which the application gets tokens.
-        client_id: the client ID of the application.
-        authority: the URL of Microsoft Entra ID, or None for AZURE_AUTHORITY_HOST or the public
-            cloud.
+    Raise ValueError for an invalid argument.
     """
     from .._sources.federated_application import AUTHORITY, FederatedSource
 

@@ -25,12 +25,7 @@ _NO_PIPELINE: Any = None
 
 
 class ResponseBody:
-    """One response as it is read.
-
-    Args:
-        clock: the time.
-        seconds: the deadline.
-    """
+    """One response as it is read."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock

@@ -70,12 +70,7 @@ def check_transport(transport: AnyTransport) -> None:
 
 
 def warn_of_certificate(transport: AnyTransport, level: int) -> None:
-    """Warn about a transport that `check_certificate` will refuse.
-
-    Args:
-        transport: the caller's, or None.
-        level: the number of stack frames between the caller and this function.
-    """
+    """Warn about a transport that `check_certificate` will refuse."""
     if transport is not None and type(transport) not in _ISOLATED_TYPES:
         warnings.warn(
             f"transport is a {type(transport).__name__}, which cannot check Service Fabric's "

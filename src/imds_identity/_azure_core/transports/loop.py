@@ -39,12 +39,8 @@ def wait_for(
 ) -> T:
     """Return the result of a coroutine that runs on the loop of another thread.
 
-    Args:
-        begin: returns the coroutine, which is canceled if this stops waiting. It is called on the
-            loop, so that a blocked loop leaves no coroutine that was never awaited.
-        loop: the loop.
-        seconds: the deadline of the coroutine.
-        clock: the time.
+    ``begin`` returns the coroutine, which is canceled after ``seconds``, or if this stops waiting.
+    It is called on the loop, so that a blocked loop leaves no coroutine that was never awaited.
 
     Raises:
         Interrupted: if the loop is closed, not running, or blocked.

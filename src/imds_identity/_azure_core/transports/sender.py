@@ -63,11 +63,6 @@ def check_policies(transport: AnyTransport, policies: Policies, *, is_async: boo
     """Refuse policies that cannot run where ``transport`` sends.
 
     Raise TypeError for an async policy without an event loop, or a sync one on a loop.
-
-    Args:
-        transport: the caller's, or None.
-        policies: the caller's.
-        is_async: whether the credential is async.
     """
     policies.check(on_loop=is_async and _needs_a_loop(transport, policies))
 

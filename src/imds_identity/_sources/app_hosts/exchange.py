@@ -50,18 +50,10 @@ def exchange(
 ) -> Steps[Token]:
     """Request one token.
 
+    ``replaced_secret`` returns the secret that replaced ``secret`` in the environment, if any.
+
     The environment names the service. So if it does not respond, another kind of credential must
     not be used in its place.
-
-    Args:
-        spec: the kind of host.
-        endpoint: its URL.
-        token_request: the resource and the identity.
-        random: adds jitter.
-        retry_options: the caller's timeouts and retry policy.
-        secret: identifies the app.
-        replaced_secret: returns the secret that replaced it in the environment, if any.
-        thumbprint: the thumbprint of Service Fabric's certificate.
     """
     request = _request(spec, endpoint, token_request, secret)
     if thumbprint is not None:

@@ -18,9 +18,6 @@ class AppHostSpec(HostSpec):
     """An app platform, such as App Service.
 
     Args:
-        name: see `HostSpec`.
-        label: see `HostSpec`.
-        build: see `HostSpec`.
         endpoint_variable: the environment variable with the endpoint.
         secret_variable: the one with the app's secret, if there is one.
         thumbprint_variable: the one with the thumbprint of the host's certificate, if any.
@@ -30,9 +27,7 @@ class AppHostSpec(HostSpec):
         more_conditions: conditions in addition to the variables above.
         also_sets: other variables that the host sets.
         client_id_variable: the variable with the client ID of requests without a selector, if any.
-        selectors: see `HostSpec`.
         checks_selector_early: whether the constructor of a credential refuses other selectors.
-        knows_cae: see `HostSpec`.
         final_error: a text in errors with status 500 that are not retried.
     """
 

@@ -52,14 +52,8 @@ def exchange(
 ) -> Steps[Token]:
     """Request one token from the agent.
 
-    Args:
-        spec: the host specification.
-        endpoint: the URL of the agent's token endpoint.
-        token_request: the resource and the identity.
-        random: adds jitter.
-        auth_for: returns the ``auth`` of a request for the key file with the given path.
-        retry_options: the caller's timeouts and retry policy.
-        is_named: whether the environment names the endpoint, so that the agent certainly exists.
+    ``auth_for`` returns the ``auth`` of a request for the key file with the given path.
+    ``is_named``: the environment names the endpoint, so the agent certainly exists.
     """
     if not is_loopback(endpoint):
         raise SecretUnreadable(
