@@ -60,3 +60,50 @@ def test_environment_page_lists_each_variable_that_is_read() -> None:
     page = (ROOT / "docs/environment.md").read_text(encoding="utf-8")
     lower_case = {"all_proxy", "http_proxy", "https_proxy", "no_proxy"}
     assert {name for name in environment._known if f"`{name}" not in page} == lower_case
+
+
+OWN_MESSAGES = """
+did not come from IMDS
+the response is a redirect
+did not confirm the
+throttled by the service (HTTP 429
+the service keeps returning HTTP
+the service returned HTTP
+the VM's access rules deny this process access to the metadata service
+the response has no access_token
+this user may not read
+names a key file that does not exist
+not a key file of the agent
+rejected the content of its key file
+HTTP 200 instead of a 401 challenge
+the challenge does not name a key file
+Arc's secret was not sent
+Arc's secret must not be sent there
+the Azure Arc agent returned HTTP 503
+names the file with this workload's token
+Microsoft Entra ID returned HTTP
+no request can be sent to
+is not the SHA-1 thumbprint
+the fetch did not start within
+a fetch requested the very token that it is fetching
+the transport or one of its hooks raised
+this process is out of files, threads or memory
+cannot be imported
+an unexpected error ended the fetch
+no connection to this address
+no connection within
+no response within
+TLS certificate verification failed
+token_type is not Bearer
+s ago by its expires_on
+"""
+
+
+def test_quoted_messages_of_this_package_are_current() -> None:
+    source = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "src/imds_identity").rglob("*.py")
+    )
+    source = re.sub(r'" *\n *f?"', "", source)
+    messages = OWN_MESSAGES.strip().splitlines()
+    assert [text for text in messages if text not in source] == []
+    assert [text for text in messages if text not in PAGE] == []
