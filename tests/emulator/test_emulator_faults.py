@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import jwt
 import pytest
 import requests
 
-from imds_identity.emulator import Emulator, Fault, ManualClock
+from imds_identity.emulator import Emulator, Fault, Machine, ManualClock
 
 if TYPE_CHECKING:
     from emulator.support import Send, Start
@@ -223,3 +224,16 @@ def test_unknown_attribute_is_named_with_the_nearest_one(start_emulator: Start) 
         emulator.fault(xyz=500)
     with pytest.raises(ValueError, match=r"Did you mean notice\?"):
         emulator.schedule_event("Freeze", notise=5)
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "message"),
+    [
+        (Fault, "statsu", "Fault has no option 'statsu'. Did you mean status?"),
+        (Machine, "os_tpye", "Machine has no option 'os_tpye'. Did you mean os_type?"),
+        (Emulator, "fault", "Emulator has no option 'fault'. Did you mean faults?"),
+    ],
+)
+def test_misspelled_argument_is_explained(cls: Any, name: str, message: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(message)):
+        cls(**{name: 500})

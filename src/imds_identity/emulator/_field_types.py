@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from inspect import signature
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -105,6 +106,27 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a question with the `nearest` name, or an empty string."""
     near = nearest(name, known)
     return f" Did you mean {near}?" if near else ""
+
+
+def check_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise TypeError with the nearest known name if one that is given is not known."""
+    names = set(known)
+    for name in given:
+        if name not in names:
+            raise TypeError(f"{what} has no option {name!r}.{did_you_mean(name, names)}")
+
+
+def named_attributes(cls: type[_T]) -> type[_T]:
+    """Let the constructor of a dataclass name the nearest attribute for a misspelled one."""
+    construct: Any = cls.__init__
+
+    @functools.wraps(construct)
+    def checked(self: Any, *args: Any, **attributes: Any) -> None:
+        check_names(cls.__name__, attributes, signature(construct).parameters)
+        construct(self, *args, **attributes)
+
+    cls.__init__ = checked  # type: ignore[method-assign]
+    return cls
 
 
 def build(cls: Callable[..., _T], values: Mapping[str, Any]) -> _T:

@@ -7,7 +7,7 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from ._field_types import did_you_mean
+from ._field_types import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +38,7 @@ def with_options_of(
     def decorate(construct: Callable[[_S, _T], None]) -> Callable[Concatenate[_S, _P], None]:
         @functools.wraps(construct)
         def constructor(this: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-            for name in kwargs.keys() - names:
-                hint = did_you_mean(name, names)
-                raise TypeError(f"The emulator has no option {name!r}.{hint}")
+            check_names("Emulator", kwargs, names)
             construct(this, settings(*args, **kwargs))
 
         names = inspect.signature(settings).parameters.keys()

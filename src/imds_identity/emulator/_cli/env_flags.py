@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .._clock import Clock
-from .._field_types import describe_types, did_you_mean, is_scalar, nearest, parse_value
+from .._field_types import check_names, describe_types, is_scalar, nearest, parse_value
 from .options import all_options
 
 if TYPE_CHECKING:
@@ -45,10 +45,7 @@ def flags_from_environment(environment: Mapping[str, str]) -> dict[str, object]:
 
 def variables_of(options: Mapping[str, object]) -> dict[str, str]:
     """Return the variables that set flags by their names; TypeError if there is no such flag."""
-    known = {_attribute(flag) for flag, _, _ in _flags()}
-    for name in options:
-        if name not in known:
-            raise TypeError(f"The emulator has no option {name!r}.{did_you_mean(name, known)}")
+    check_names("Emulator", options, (_attribute(flag) for flag, _, _ in _flags()))
     return {PREFIX + name.upper(): _text(value) for name, value in options.items()}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._field_types import validate_fields
+from .._field_types import named_attributes, validate_fields
 from .defaults import (
     DEFAULT_COMPUTE,
     DEFAULT_DATA_DISK,
@@ -28,6 +28,7 @@ _VM_TYPE = "Microsoft.Compute/virtualMachines"
 _SCALE_SET_TYPE = "Microsoft.Compute/virtualMachineScaleSets"
 
 
+@named_attributes
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """The emulated machine.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from .._field_types import validate_fields
+from .._field_types import named_attributes, validate_fields
 from .._messages import Delivery, Response, json_response
 
 EVERY_CATEGORY = "*"
@@ -24,6 +24,7 @@ DOCUMENTS = (
 _LEGS = ("challenge", "answer")
 
 
+@named_attributes
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """A fault to inject. Its effects can be combined.
