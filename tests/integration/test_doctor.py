@@ -672,7 +672,7 @@ def test_token_and_doctor_name_the_resource_that_was_meant(
     diagnosis = diagnose("vault")
     assert cause(diagnosis) == "II005"
     assert diagnosis.cause is not None
-    assert diagnosis.cause.remedy == "--resource https://vault.azure.net"
+    assert diagnosis.cause.remedy == "imds-identity doctor --resource https://vault.azure.net"
 
 
 @pytest.mark.parametrize(

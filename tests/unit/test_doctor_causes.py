@@ -201,7 +201,8 @@ def test_hint_for_a_resource_is_that_of_this_machines_cloud() -> None:
         probe = refused(Reason.UNKNOWN_RESOURCE, code="AADSTS500011")._replace(document=document)
         broken = facts(probe=probe, resource="vault")
         assert cause(broken) == "II005"
-        assert finding(run_checks(broken), "II005").remedy == f"--resource {meant}"
+        remedy = finding(run_checks(broken), "II005").remedy
+        assert remedy == f"imds-identity doctor --resource {meant}"
 
 
 # Tokens.

@@ -65,7 +65,7 @@ HOSTS: dict[str, tuple[dict[str, str], Firmware, str, str, str]] = {
         {"CONTAINER_APP_NAME": "api"}, AZURE, LINUX, "the app 'api' of Container Apps has no",
         "az containerapp identity assign --resource-group GROUP --name api --system-assigned"),
     "pod": ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, AZURE, LINUX, "Kubernetes pod without workl",
-            "use workload identity: az aks update"),
+            "az aks update"),
     "GitHub": ({"GITHUB_ACTIONS": "true", "RUNNER_ENVIRONMENT": "github-hosted"}, AZURE, LINUX,
                "this is a GitHub-hosted runner", "log in with OpenID Connect: the action azure/l"),
     "Pipelines": (PIPELINES, AZURE, LINUX, "this is a Microsoft-hosted agent of Azure Pipelines",
@@ -79,21 +79,21 @@ HOSTS: dict[str, tuple[dict[str, str], Firmware, str, str, str]] = {
                 "this is not an Azure VM according to its firmware (Microsoft Corporation, without",
                 "az login"),
     "Oracle": ({}, Firmware("OracleCloud.com", "QEMU"), LINUX, "this machine runs on Oracle Cloud",
-               "use workload identity federation with tokens of that cloud"),
-    "OpenStack": ({}, Firmware("", "OpenStack Foundation"), LINUX, "runs on OpenStack", "use work"),
-    "DigitalOcean": ({}, Firmware("", "DigitalOcean"), LINUX, "runs on DigitalOcean", "use work"),
-    "Alibaba": ({}, Firmware("", "Alibaba Cloud"), LINUX, "runs on Alibaba Cloud", "use work"),
+               "az identity federated-credential create"),
+    "OpenStack": ({}, Firmware("", "OpenStack Foundation"), LINUX, "runs on OpenStack", "az id"),
+    "DigitalOcean": ({}, Firmware("", "DigitalOcean"), LINUX, "runs on DigitalOcean", "az id"),
+    "Alibaba": ({}, Firmware("", "Alibaba Cloud"), LINUX, "runs on Alibaba Cloud", "az id"),
     "pod on EC2": ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, Firmware("", "Amazon EC2"), LINUX,
-                   "this machine runs on Amazon EC2", "use work"),
-    "Lambda": ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, Firmware(), LINUX, "runs on AWS Lambda", "use"),
-    "Cloud Run": ({"K_SERVICE": "f"}, Firmware(), LINUX, "runs on Google Cloud Run", "use"),
+                   "this machine runs on Amazon EC2", "az id"),
+    "Lambda": ({"AWS_LAMBDA_FUNCTION_NAME": "f"}, Firmware(), LINUX, "runs on AWS Lambda", "az"),
+    "Cloud Run": ({"K_SERVICE": "f"}, Firmware(), LINUX, "runs on Google Cloud Run", "az"),
     "GitLab": ({"GITLAB_CI": "true", "CI_RUNNER_TAGS": "['saas-linux-small-amd64']"}, Firmware(),
                LINUX, "this is a GitLab-hosted runner", "log in with OpenID Connect"),
     "Automation": ({"AUTOMATION_ASSET_ACCOUNTID": "a"}, Firmware(), LINUX,
                    "this is a runbook of Azure Automation", "az resource update --ids"),
     "Databricks": ({"DATABRICKS_RUNTIME_VERSION": "15.4"}, Firmware(), LINUX,
                    "this is a Databricks cluster", "use a service credential of Unity Catalog"),
-    "Fly.io": ({"FLY_APP_NAME": "f"}, Firmware(), LINUX, "runs on Fly.io", "use workload"),
+    "Fly.io": ({"FLY_APP_NAME": "f"}, Firmware(), LINUX, "runs on Fly.io", "az identity federated"),
 }  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def test_node_pool_of_aks_is_not_changed() -> None:
     document = {"compute": {"name": "n_0", "resourceGroupName": "MC_g_c_westeurope"}}
     probe = refused(Reason.IDENTITY_NOT_FOUND)._replace(document=document)
     found = finding(run_checks(on(probe=probe)), "II050")
-    assert found.remedy.startswith("use workload identity")
+    assert found.remedy.startswith("az aks update --resource-group g --name c --enable")
 
 
 def test_app_that_lacks_the_selected_identity() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 import socket
 import ssl
+import subprocess
+import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from doctor_facts import ETH0, IMDS, NOW, ROUTED, TIMED_OUT, WORKLOAD, facts, refused
+from doctor_facts import ETH0, IMDS, NOW, ROUTED, TIMED_OUT, WORKLOAD, facts, finding, refused
 from doctor_rewording import WORDINGS, reword
 from imds_identity._core.failure import Reason, Refused, Unavailable
 from imds_identity._core.identity import Identity
@@ -18,7 +22,9 @@ from imds_identity._http.exchange import ErrorKind
 from imds_identity._platform.environment import Environment
 from imds_identity._sources.firmware import Firmware
 from imds_identity.doctor._facts import hosting, network, tls
+from imds_identity.doctor._facts.agent import package_version
 from imds_identity.doctor._facts.facts import (
+    Agent,
     CertificateFault,
     Hosting,
     HostKind,
@@ -29,6 +35,7 @@ from imds_identity.doctor._facts.facts import (
     Tls,
     WorkloadToken,
 )
+from imds_identity.doctor._facts.shared_cache import gather_cache
 from imds_identity.doctor._facts.system import read_workload_token
 from imds_identity.doctor.diagnosis import run_checks
 from imds_identity.metadata._services import nearest_resource
@@ -69,6 +76,13 @@ def unanswered(kind: ErrorKind) -> ServiceProbe:
     return ServiceProbe(requests=(request,), failure=Unavailable("t", reason=Reason.NO_RESPONSE))
 
 
+COMMANDS = {
+    "az", "chmod", "curl", "date", "docker", "export", "getent", "imds-identity", "kubectl",
+    "sleep", "ss", "sudo", "systemctl", "unset",
+}  # fmt: skip
+ADVICE = ("call ", "see ")
+
+
 class Machine(NamedTuple):
     variables: dict[str, str]
     probe: ServiceProbe
@@ -80,8 +94,8 @@ class Machine(NamedTuple):
 
 MACHINES = {
     "pod on Google Cloud": Machine(
-        POD, responds(404, metadata_flavor="Google"), "II025", "Google Cloud", "federation",
-        {"hosting": KUBERNETES},
+        POD, responds(404, metadata_flavor="Google"), "II025", "Google Cloud",
+        "az identity federated-credential create", {"hosting": KUBERNETES},
     ),
     "pod behind a sidecar": Machine(
         POD, responds(404, server="envoy"), "II025", "transparent proxy (envoy)", "sidecar",
@@ -98,7 +112,7 @@ MACHINES = {
         {**POD, **WORKLOAD},
         ServiceProbe(connect_error="text", connect_kind=ErrorKind.TIMEOUT), "II023",
         "packets to login.microsoftonline.com are lost",
-        "kubectl get networkpolicy --namespace shop --output yaml; allow",
+        "kubectl get networkpolicy --namespace shop --output yaml # allow",
         {"pod": Pod("p", "shop", "till")},
     ),
     "silent proxy": Machine(
@@ -175,7 +189,7 @@ MACHINES = {
     ),
     "selector in Cloud Shell": Machine(
         SHELL, ServiceProbe(failure=Refused("text", reason=Reason.UNSUPPORTED)), "II061", "",
-        "omit --client-id",
+        "imds-identity doctor # without --client-id",
         {"identity": Identity("client_id", CLIENT)},
     ),
     "agent that refuses": Machine(
@@ -220,6 +234,61 @@ def test_first_line_and_remedy(name: str) -> None:
     assert machine.meaning in diagnosis.headline
     assert machine.remedy in found.remedy
     assert "s3cr3t" not in f"{diagnosis}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="requires a POSIX shell")
+def test_remedies_are_commands_of_a_shell() -> None:
+    checked = set[str]()
+    for machine in MACHINES.values():
+        found = run_checks(facts(machine.variables, machine.probe, **machine.more)).findings
+        checked |= {each.remedy for each in found if each.status in ("failure", "warning")}
+    for remedy in checked:
+        assert not subprocess.run(["sh", "-nc", remedy], check=False).returncode, remedy
+    assert {each.split()[0] for each in checked if not each.startswith(ADVICE)} <= COMMANDS
+
+
+def test_pod_is_changed_by_its_deployment() -> None:
+    pod = Pod("till-7c9d8f6b5-x2x4z", "shop", "till")
+    workload = WorkloadToken("/t", "x", is_denied=True)
+    broken = facts({**POD, **WORKLOAD}, workload=workload, pod=pod)
+    remedy = finding(run_checks(broken), "II010").remedy
+    command, patch = remedy.split(" --patch ")
+    assert command == "kubectl patch deployment till --namespace shop"
+    assert json.loads(patch.strip("'"))["spec"]["template"]["spec"]["securityContext"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="requires file modes")
+def test_own_cache_directory_gets_the_right_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    source = facts().source
+    state = gather_cache(str(tmp_path), source, Environment({}))
+    remedy = finding(run_checks(facts(cache=state)), "II080").remedy
+    assert remedy == f"chmod 700 {tmp_path}"
+    subprocess.run(["sh", "-c", remedy], check=True)
+    assert not gather_cache(str(tmp_path), source, Environment({})).problem
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="requires a POSIX shell")
+def test_white_space_is_removed_by_the_remedy() -> None:
+    machine = MACHINES["client ID with a line break"]
+    remedy = finding(run_checks(facts(machine.variables, machine.probe)), "II001").remedy
+    environment = {**machine.variables, "PATH": os.environ["PATH"]}
+    script = ["sh", "-c", f'{remedy}; printf %s "$AZURE_CLIENT_ID"']
+    done = subprocess.run(script, env=environment, capture_output=True, check=True)
+    assert done.stdout.decode() == CLIENT
+
+
+def test_version_of_the_agent_is_read_from_the_list_of_packages(tmp_path: Path) -> None:
+    packages = tmp_path / "status"
+    assert package_version(str(packages)) == ""
+    other = "Package: bash\nVersion: 5.2\n\n"
+    packages.write_bytes(other.encode())
+    assert package_version(str(packages)) == ""
+    own = "Package: azcmagent\nStatus: install ok installed\nVersion: 1.39.02628.330\n"
+    packages.write_bytes(f"{other}{own}\n{other}".encode())
+    assert package_version(str(packages)) == "1.39.02628.330"
+    known = facts(ARC, agent=Agent(installed=True, version="1.39"))
+    assert finding(run_checks(known), "II037").seen == "version 1.39"
 
 
 def test_token_file_in_a_pod_is_not_left_over() -> None:

@@ -89,7 +89,7 @@ def test_remedy_deletes_the_policy_rule_that_drops_requests() -> None:
         ((SUBNET,), Firmware(), f"sudo ip route replace {IMDS}/32 via DEFAULT_GATEWAY dev eth0"),
         ((BRIDGE,), AZURE,
          f"sudo ip route replace {IMDS}/32 via DEFAULT_GATEWAY dev PRIMARY_INTERFACE"),
-        ((), AZURE, "ip -brief address; sudo ip link set PRIMARY_INTERFACE up"),
+        ((), AZURE, "sudo ip link set PRIMARY_INTERFACE up; ip -brief address"),
         ((SUBNET, ETH0), AZURE, f"ip rule; ip route get {IMDS}"),
     ],
 )  # fmt: skip

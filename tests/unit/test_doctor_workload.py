@@ -132,8 +132,13 @@ def test_service_account_without_the_annotation_is_named() -> None:
     ("workload", "in_pod", "headline", "remedy"),
     [
         (WorkloadToken("/t", "x", is_missing=True), False, "is left over", "unset AZURE_FEDER"),
-        (WorkloadToken("/t", "x", is_missing=True), True, "cannot be used", "label the pod"),
-        (WorkloadToken("/t", "x", is_denied=True), True, "a user who may not read it", "set secur"),
+        (WorkloadToken("/t", "x", is_missing=True), True, "cannot be used", "kubectl patch"),
+        (
+            WorkloadToken("/t", "x", is_denied=True),
+            True,
+            "a user who may not read it",
+            "kubectl patch",
+        ),
         (WorkloadToken("/t", "x", is_empty=True), True, "the kubelet has not", "kubectl delete"),
     ],
 )
@@ -216,7 +221,7 @@ def test_key_file_that_cannot_be_used(reason: Reason, headline: str, remedy: str
 )
 def test_container_mounts_the_key_files(reason: Reason) -> None:
     remedy = finding(run_checks(on_arc(reason, container="Docker")), "II033").remedy
-    assert remedy.startswith("run the container with -v /var/opt/azcmagent/tokens:")
+    assert remedy.startswith("docker run -v /var/opt/azcmagent/tokens:")
 
 
 @pytest.mark.parametrize(
@@ -311,8 +316,8 @@ def test_one_command_unsets_all_variables_of_the_webhook() -> None:
     ("container", "user", "remedy"),
     [
         ("", "app", "sudo usermod -aG himds app"),
-        ("Docker", "app", "run the container with the group of the host: docker run --group-add"),
-        ("", "4711", "this user has no entry in /etc/passwd"),
+        ("Docker", "app", 'docker run --group-add "$(getent'),
+        ("", "4711", "sudo systemd-run --uid=4711 --property=SupplementaryGroups=himds"),
     ],
 )
 def test_group_is_added_where_that_is_possible(container: str, user: str, remedy: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _NOT_ARC = "the token source is not an Azure Arc agent"
 _DAY = 86400.0
-_MOUNT = "run the container with -v /var/opt/azcmagent/tokens:/var/opt/azcmagent/tokens:ro"
+_MOUNT = "docker run -v /var/opt/azcmagent/tokens:/var/opt/azcmagent/tokens:ro"
 _INSTALL = "install the agent and run: sudo azcmagent connect"
 _UPDATE = "update the agent: azcmagent version"
 
@@ -65,12 +65,11 @@ _KEY_FILES = {
     ),
 }
 _GROUP_IN_CONTAINER = (
-    'run the container with the group of the host: docker run --group-add "$(getent group himds | '
-    'cut -d: -f3)"'
+    'docker run --group-add "$(getent group himds | cut -d: -f3)" # run this command on the host'
 )
 _GROUP_WITHOUT_USER = (
-    "this user has no entry in /etc/passwd: give the process the group (systemd: "
-    "SupplementaryGroups=himds; su and sudo: a user with an entry)"
+    "sudo systemd-run --uid={user} --property=SupplementaryGroups=himds PROGRAM # this user has no "
+    "entry in /etc/passwd; in a unit file: SupplementaryGroups=himds"
 )
 
 
@@ -181,8 +180,9 @@ def check_key_file_access(facts: Facts) -> Verdict:
             f"user {agent.user!r} is in the group {group}, but this process is not",
             f"user {agent.user!r} was added to the group {group} after the start of this process "
             "or of its login session",
-            "log in again, or restart the service: sudo systemctl restart "
-            f"{argument(facts.system.unit, UNIT)}",
+            f"sudo systemctl restart {argument(facts.system.unit, UNIT)}"
+            if facts.system.unit
+            else f"newgrp {group} # for this shell; or log in again",
         )
     if denied or (facts.probe.claims is None and agent.directory_denied):
         name = f"user {agent.user!r}" if agent.user else "this user"
@@ -200,7 +200,7 @@ def _join_group(facts: Facts) -> str:
     if facts.system.container and _terms(facts) is _LINUX:
         return _GROUP_IN_CONTAINER
     if facts.agent.user.isdigit() and _terms(facts) is _LINUX:
-        return _GROUP_WITHOUT_USER
+        return _GROUP_WITHOUT_USER.format(user=argument(facts.agent.user, USER))
     return _terms(facts).join_group.format(user=argument(facts.agent.user, USER))
 
 
@@ -273,12 +273,13 @@ def check_agent_version(facts: Facts) -> Verdict:
     problem = facts.probe.failure
     if facts.source.name != ARC:
         return skipped(_NOT_ARC)
+    version = f"version {facts.agent.version}" if facts.agent.version else ""
     if facts.probe.claims is not None:
-        return ok("the agent knows the version of the request")
+        return ok(version or "the agent knows the version of the request")
     if problem is None or problem.reason is not Reason.BAD_REQUEST or facts.identity.selector:
-        return unknown("the agent's response does not show it")
+        return ok(version) if version else unknown("the agent's response does not show it")
     return failure(
-        problem.problem,
+        f"{version}{version and '; '}{problem.problem}",
         "the Azure Arc agent refuses the request, as an agent does that is too old for its "
         "api-version",
         "azcmagent version; sudo apt-get install --only-upgrade azcmagent # or: sudo dnf update "

@@ -27,6 +27,7 @@ from .finding import (
     warning,
 )
 from .host import new_pod_command, restart_command
+from .responder import BUSIEST
 from .token import CLOCK_REMEDY
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ _NAMES = {
     ErrorKind.NAME_TIMEOUT: "the DNS server did not resolve the name {host} in time",
 }
 _SOCKETS = (
-    "systemctl show {unit} -p RestrictAddressFamilies -p SystemCallFilter -p IPAddressDeny; in a "
-    "container, its seccomp profile"
+    "systemctl show {unit} -p RestrictAddressFamilies -p SystemCallFilter -p IPAddressDeny # in a "
+    "container: docker inspect --format '{{{{.HostConfig.SecurityOpt}}}}' CONTAINER"
 )
 _EGRESS = {
     ErrorKind.REFUSED: "{host} refuses the connection, or a firewall does in its place",
@@ -65,7 +66,7 @@ _UNANSWERED = {
     ),
 }
 _NOT_HTTP = "the server accepts the connection, but its response is not HTTP"
-_REDIRECTS = "look for redirecting rules: sudo iptables -t nat -S"
+_REDIRECTS = "sudo iptables -t nat -S # look for a rule that redirects it"
 
 
 def check_connection(facts: Facts) -> Verdict:
@@ -96,19 +97,17 @@ def _connect_problem(facts: Facts, host: str) -> tuple[str, str]:
         meaning, remedy = _NAMES[kind].format(host=host), f"getent hosts {name}; resolvectl status"
     elif not facts.source.is_per_machine and facts.source.endpoint.startswith("https"):
         meaning = _EGRESS.get(kind, "{host} cannot be reached").format(host=host)
-        remedy = "allow connections to this host, or set the proxy: export HTTPS_PROXY=…"
-        test = f"curl -sv https://{server}"
-        remedy = f"{_network_policies(facts) if facts.in_pod else test}; {remedy}"
+        test = _network_policies(facts) if facts.in_pod else f"curl -sv https://{server}"
+        remedy = f"{test} # allow it, or set the proxy: export HTTPS_PROXY=http://PROXY:PORT"
     elif kind is ErrorKind.REFUSED and facts.has_proxy_agent and facts.source.name == IMDS:
         meaning = "the VM's guest proxy agent (Metadata Security Protocol), to which connections "
         meaning += "are redirected, is not running, or not in the network of this container"
-        remedy = "sudo systemctl restart azure-proxy-agent; in a container: docker run "
+        remedy = "sudo systemctl restart azure-proxy-agent # in a container: docker run "
         remedy += "--network host"
     elif kind is ErrorKind.REFUSED:
         meaning = f"no process listens at {host}, or a firewall refuses the connection"
         meaning += _or_elsewhere(facts)
-        remedy = f"look for {server} in the listening sockets: sudo ss -ltnp; in the firewall "
-        remedy += "rules: sudo iptables -S OUTPUT"
+        remedy = f"sudo ss -ltnp; sudo iptables -S OUTPUT # look for {server}"
     else:
         meaning = f"packets to {host}{_from_container(facts)} are lost: a firewall, a network "
         meaning += f"policy or a wrong route drops them{_or_elsewhere(facts)}"
@@ -189,15 +188,15 @@ def check_certificate(facts: Facts) -> Verdict:
             f"{host}: {problem.problem}",
             f"the TLS certificate of {host} is not that in IDENTITY_SERVER_THUMBPRINT: the "
             "variables are another node's or another process's, or another server responds",
-            "run this program as a Service Fabric service, with the variables of its own process; "
-            f"elsewhere: unset {facts.source.settings_to_unset}",
+            f"unset {facts.source.settings_to_unset} # in a Service Fabric service: use the "
+            "variables of its own process",
         )
     if facts.source.variable == TOKEN_PROXY and own:
         return failure(
             f"{host}: {problem.problem}",
             f"the TLS certificate of the token proxy {host}, {issuer}, is not from the authority "
             f"in {own[0]}",
-            f"{new_pod_command(facts)}, so that the webhook sets the variables again",
+            f"{new_pod_command(facts)} # the webhook sets the variables again",
         )
     return failure(f"{host}: {problem.problem}", *_certificate_problem(facts, host, issuer))
 
@@ -210,7 +209,7 @@ def _certificate_problem(facts: Facts, host: str, issuer: str) -> tuple[str, str
         return meaning, f"date -u; {CLOCK_REMEDY}"
     if tls.fault is CertificateFault.EXPIRED and (tls.expiry or 0.0) > facts.system.wall_time:
         meaning = f"the authority of {certificate} has expired, or that in REQUESTS_CA_BUNDLE has"
-        return meaning, "export REQUESTS_CA_BUNDLE=FILE, with its current certificate in FILE"
+        return meaning, "export REQUESTS_CA_BUNDLE=FILE # with its current certificate"
     if tls.fault is CertificateFault.EXPIRED:
         meaning = f"{certificate} has expired, or this machine's clock is fast"
         return meaning, f"date -u # if it is right, the owner of {host} must renew the certificate"
@@ -220,7 +219,7 @@ def _certificate_problem(facts: Facts, host: str, issuer: str) -> tuple[str, str
         return meaning, f"getent hosts {name} # correct it in /etc/hosts, the DNS server or a proxy"
     return (
         f"{certificate} is not trusted: a proxy inspects the traffic, or another server responds",
-        "export REQUESTS_CA_BUNDLE=FILE, with the certificate of that issuer in FILE",
+        "export REQUESTS_CA_BUNDLE=FILE # with the certificate of that issuer",
     )
 
 
@@ -243,8 +242,8 @@ def check_response(facts: Facts) -> Verdict:
     restart = restart_command(facts) or _REDIRECTS
     if facts.source.name == WORKLOAD_IDENTITY.name:
         server = argument(urlsplit(facts.source.endpoint).netloc, HOST_AND_PORT)
-        restart = f"look for a firewall or a proxy: curl -sv https://{server}"
-    remedy = f"try again in a few minutes; then {restart}"
+        restart = f"curl -sv https://{server} # look for a firewall or a proxy"
+    remedy = f"sleep 60; imds-identity doctor; {restart}"
     return failure(f"{last.path}: {last.error}", meaning, remedy)
 
 
@@ -257,8 +256,7 @@ def _check_duration(facts: Facts, seen: str) -> Verdict:
         seen,
         f"the service works, but it is slow: a response took {seconds:.1f} s, and other clients "
         f"wait for {SLOW_SECONDS:g} s when they look for it (DefaultAzureCredential)",
-        "try again in a few minutes; then find the process that sends many requests: "
-        "ss -tnp dst 169.254.169.254",
+        BUSIEST,
     )
 
 

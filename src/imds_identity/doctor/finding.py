@@ -74,6 +74,7 @@ NETWORK = ArgumentKind(rf"{ADDRESS.pattern}/[0-9]{{1,2}}", "NETWORK")
 OBJECT_ID = ArgumentKind(_GUID_PATTERN, "OBJECT_ID")
 PATH = ArgumentKind(r"/[A-Za-z0-9._/-]{1,500}", "FILE")
 POD = ACCOUNT._replace(placeholder="POD")
+DEPLOYMENT = ACCOUNT._replace(placeholder="DEPLOYMENT")
 NAMESPACE = ACCOUNT._replace(placeholder="NAMESPACE")
 RESOURCE = ArgumentKind(
     rf"[a-z][a-z0-9+.-]*://[A-Za-z0-9][A-Za-z0-9._~:/-]*|{_GUID_PATTERN}", "RESOURCE"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.failure import Reason, sanitize
@@ -13,6 +15,7 @@ from ._facts.facts import HostKind
 from .finding import (
     ACCOUNT,
     APP,
+    DEPLOYMENT,
     MACHINE,
     NAMESPACE,
     POD,
@@ -43,6 +46,7 @@ _OPTIONS = (
     ("name", "--name", MACHINE),
 )
 _NODE_POOL = "mc_"  # the resource groups of Azure Kubernetes Service's node pools
+_POD_NAME = r"(.+)-[a-z0-9]{5,10}-[a-z0-9]{5}"  # of a deployment
 _AZURE_STACK = "azurestack"
 _RESTART_AGENT = "sudo systemctl restart himdsd"
 
@@ -201,10 +205,26 @@ def _workload_identity(facts: Facts) -> str:
     parts = _node_group(facts).split("_")
     group, cluster = parts[1:3] if len(parts) == 4 else ("", "")
     return (
-        f"use workload identity: az aks update --resource-group {argument(group, RESOURCE_GROUP)} "
+        f"az aks update --resource-group {argument(group, RESOURCE_GROUP)} "
         f"--name {argument(cluster, APP._replace(placeholder='CLUSTER'))} --enable-oidc-issuer "
-        f"--enable-workload-identity; {annotate_command(facts)}; label the pod "
-        "azure.workload.identity/use=true"
+        f"--enable-workload-identity; {annotate_command(facts)}; {label_command(facts)} # uses "
+        "workload identity"
+    )
+
+
+def label_command(facts: Facts) -> str:
+    """Return the command that makes the webhook add workload identity to this pod."""
+    return patch_command(facts, {"metadata": {"labels": {"azure.workload.identity/use": "true"}}})
+
+
+def patch_command(facts: Facts, template: Mapping[str, object]) -> str:
+    """Return the command that changes the template of this pod's deployment, and so its pods."""
+    found = re.fullmatch(_POD_NAME, facts.pod.name)
+    name, namespace = found and found[1], argument(facts.pod.namespace, NAMESPACE)
+    patch = json.dumps({"spec": {"template": template}}, separators=(",", ":"))
+    return (
+        f"kubectl patch deployment {argument(name, DEPLOYMENT)} --namespace {namespace} "
+        f"--patch '{patch}'"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._http.exchange import ErrorKind
 from ._facts.facts import Rejection, Route
-from ._facts.network import best_route
+from ._facts.network import VIRTUAL, best_route
 from .finding import (
     ADDRESS,
     GATEWAY,
@@ -30,17 +30,14 @@ if TYPE_CHECKING:
     from ._facts.facts import Facts, Network
 
 _VPN = re.compile(r"(?:tun|tap|wg|ppp|utun|ipsec|gpd|cscotun|tailscale)[0-9]*\b", re.IGNORECASE)
-_CONTAINERS = re.compile(r"docker|br-|veth|cni|virbr|podman")
 _DEFAULT = "0.0.0.0/0"
 _HOST_PREFIX_LENGTH = 32
 _NO_GATEWAY = Route._field_defaults["gateway"]
-_NO_ROUTES = (
-    "there is no IPv4 route at all: the network interface is down or has no address",
-    "ip -brief address; sudo ip link set PRIMARY_INTERFACE up",
-)
-_LOCKED = (
-    "systemd.imds.network=locked on the kernel's command line makes the service unreachable",
-    "remove systemd.imds.network=locked from the kernel command line, or use another credential",
+_NO_ROUTES = "there is no IPv4 route at all: the network interface is down or has no address"
+_LOCKED = "systemd.imds.network=locked"
+_UNLOCK = (
+    f"sudo sed -i 's/{_LOCKED}//' /etc/default/grub; sudo update-grub # or: sudo grubby "
+    f"--update-kernel=ALL --remove-args={_LOCKED}; then reboot"
 )
 _ASSIGN_ADDRESS = (
     "assign an IPv4 address to the network interface (of the pod or the container network)"
@@ -107,7 +104,7 @@ def _route_problem(facts: Facts) -> tuple[str, str]:
     network, kind = facts.network, facts.network.rejection.value
     address, drops = argument(network.address, ADDRESS), f"drops requests to {network.address}"
     if network.is_locked:
-        return _LOCKED
+        return f"{_LOCKED} on the kernel's command line makes the service unreachable", _UNLOCK
     if network.rejecting_route:
         destination = argument(network.rejecting_route, NETWORK)
         remedy = " ".join(filter(None, ("sudo ip route del", kind, destination)))
@@ -121,7 +118,10 @@ def _route_problem(facts: Facts) -> tuple[str, str]:
     meaning = f"there is no route to {network.address}: {network.problem}"
     if _default_route(network):
         return f"{meaning}, because of a policy rule", f"ip rule; ip route get {address}"
-    return _NO_ROUTES if network.routes == () else (meaning, _add_route_command(facts))
+    if network.routes == ():
+        interface = argument(network.interface, INTERFACE)
+        return _NO_ROUTES, f"sudo ip link set {interface} up; ip -brief address"
+    return meaning, _add_route_command(facts)
 
 
 def _add_route_command(facts: Facts) -> str:
@@ -142,7 +142,7 @@ def _presumed_default_route(facts: Facts) -> Route | None:
     https://learn.microsoft.com/azure/virtual-network/virtual-networks-faq
     """
     subnets = (r for r in facts.network.routes or () if 0 < r.prefix_length < _HOST_PREFIX_LENGTH)
-    others = (_VPN, _CONTAINERS)
+    others = (_VPN, VIRTUAL)
     subnet = next((r for r in subnets if not any(o.match(r.interface) for o in others)), None)
     if subnet is None or not facts.firmware.is_azure:
         return subnet and subnet._replace(gateway="")

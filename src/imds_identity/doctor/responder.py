@@ -12,11 +12,12 @@ from .finding import Verdict, failure
 if TYPE_CHECKING:
     from ._facts.facts import RequestRecord
 
+BUSIEST = "ss -tnp dst 169.254.169.254 # find the process that sends too many requests"
 _GATEWAY = (502, 504)
 _PROXIES = ("squid", "envoy", "haproxy", "varnish", "zscaler", "bluecoat", "mitmproxy", "tinyproxy")
 EXEMPT = (
-    "exempt 169.254.169.254 from the transparent proxy, the sidecar or the redirecting firewall "
-    "rule: sudo iptables -t nat -S"
+    "sudo iptables -t nat -I OUTPUT -d 169.254.169.254/32 -j RETURN # exempts it from a rule of "
+    "this machine that redirects it: sudo iptables -t nat -S; else exempt it in the proxy"
 )
 NOT_AN_AZURE_VM = (
     "leave that network or log in to it; if this machine is not an Azure VM, use another credential"
@@ -63,7 +64,7 @@ def _docker(request: RequestRecord) -> Verdict | None:
             describe(request),
             "Docker Desktop responds in place of the metadata service: this is a container on "
             "a developer's machine",
-            "use another credential there, or run the emulator: imds-identity emulator --help",
+            "az login # and use AzureCliCredential; or run the emulator: imds-identity emulator",
         )
     return None
 
@@ -76,8 +77,7 @@ def _proxy(request: RequestRecord) -> Verdict | None:
             describe(request),
             "a proxy between this process and the service adds an X-Forwarded-For header, and "
             "the service rejects such requests",
-            "exempt 169.254.169.254 from the proxy, which may be a service mesh's sidecar; "
-            "Istio: traffic.sidecar.istio.io/excludeOutboundIPRanges: 169.254.169.254/32",
+            EXEMPT,
         )
     if request.status == 400 and "metadata header" in request.body_start.lower():
         return failure(
@@ -124,6 +124,5 @@ def _gateway(request: RequestRecord) -> Verdict | None:
         describe(request),
         "a gateway or a proxy responds in place of the service, which it cannot reach (HTTP "
         f"{request.status}, {server_name(request)})",
-        "exempt the service from the proxy, the sidecar or the redirecting firewall rule: sudo "
-        "iptables -t nat -S; env | grep -i proxy",
+        EXEMPT,
     )

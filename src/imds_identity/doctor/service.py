@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -10,12 +11,21 @@ from .._core.source import IMDS
 from .._http.messages import RELAYED_BY_AZURE
 from .._platform import proxy_agent
 from .finding import HOST_AND_PORT, Verdict, argument, failure, ok, skipped, unknown
-from .host import own_remedy, restart_command, vm_command
-from .responder import EXEMPT, NOT_AN_AZURE_VM, describe, identify_other_server, server_name
+from .host import own_remedy, patch_command, restart_command, vm_command
+from .responder import (
+    BUSIEST,
+    EXEMPT,
+    NOT_AN_AZURE_VM,
+    describe,
+    identify_other_server,
+    server_name,
+)
 
 if TYPE_CHECKING:
     from ._facts.facts import Facts
 
+_ADDRESS = {"traffic.sidecar.istio.io/excludeOutboundIPRanges": "169.254.169.254/32"}
+_EXCLUDED = {"metadata": {"annotations": _ADDRESS}}
 _NOT_REQUESTED = "no request was sent"
 _NOT_YET = ", or the identity was assigned just now"
 _DENIED, _NOT_ATTRIBUTED = 403, 421  # statuses of Azure's guest proxy agent
@@ -45,6 +55,8 @@ def check_responder(facts: Facts) -> Verdict:
 
 def _with_own_remedy(other: Verdict, facts: Facts) -> Verdict:
     """Return the verdict on a portal with the remedy for this host."""
+    if other.remedy == EXEMPT and facts.in_pod:
+        return other._replace(remedy=patch_command(facts, _EXCLUDED))
     if other.remedy != NOT_AN_AZURE_VM:
         return other
     if not facts.source.is_per_machine:
@@ -128,7 +140,7 @@ def check_shared_backoff(facts: Facts) -> Verdict:
             f"{seconds:.0f} s are left of the back-off in {sanitize(facts.cache.path)}",
             "the service throttled another process of this user, so this user's processes send no "
             f"requests for {seconds:.0f} s, and the doctor requested no token",
-            "wait; then find the process that sends too many requests: ss -tnp dst 169.254.169.254",
+            f"sleep {math.ceil(seconds)}; {BUSIEST}",
         )
     return ok("no process is backing off")
 
@@ -149,15 +161,15 @@ def check_throttling(facts: Facts) -> Verdict:
         return failure(
             seen,
             f"{facts.source.label} throttles requests of this identity",
-            "wait; then use one credential in each process, and the shared token cache between "
-            "processes",
+            f"sleep {problem.retry_after or 60:.0f}; imds-identity doctor # use one credential in "
+            "each process, and the shared token cache between processes",
         )
     return failure(
         seen,
         "the service throttles this machine: all its processes together send more than 20 "
         "requests a second, or 5 at once",
-        "find the process that sends too many requests: ss -tnp dst 169.254.169.254; use one "
-        "credential in each process, and the shared token cache between processes",
+        f"{BUSIEST}; use one credential in each process, and the shared token cache between "
+        "processes",
     )
 
 
@@ -172,14 +184,14 @@ def check_service_health(facts: Facts) -> Verdict:
         return failure(
             f"410: {problem.problem if problem else ''}",
             "the service is being updated (410) and is available again within 70 seconds",
-            "wait for 70 s and try again",
+            "sleep 70; imds-identity doctor",
         )
     if status is not None and (status == 404 or status >= 500):
         return failure(
             f"{status}: {problem.problem if problem else ''}",
             f"the service returned {status}: it is being updated or is failing"
             + (_NOT_YET if status == 404 and facts.source.name == IMDS else ""),
-            f"try again in a few minutes; if it persists: {_recovery(facts)}",
+            f"sleep 60; imds-identity doctor; {_recovery(facts)}",
         )
     return ok("the service is neither failing nor being updated")
 
@@ -189,7 +201,7 @@ def _recovery(facts: Facts) -> str:
     if command := restart_command(facts):
         return command
     if facts.source.name != IMDS:
-        return "see https://azure.status.microsoft"
+        return "curl https://azure.status.microsoft"
     if own_remedy(facts):  # the machine is not the user's
-        return "open a support case with this output"
-    return f"{vm_command(facts, 'redeploy')}, and open a support case with this output"
+        return "imds-identity doctor --save facts.json # and open a support case with this file"
+    return f"{vm_command(facts, 'redeploy')} # and open a support case with this output"

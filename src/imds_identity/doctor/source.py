@@ -161,7 +161,8 @@ def _check_unused_client_id(facts: Facts, client_id: str) -> Verdict:
     if not facts.source.unused_variable_note(facts.identity) or other_credential(facts):
         return ok("AZURE_CLIENT_ID is set")
     used = facts.source.resolve(facts.identity)
-    fix = 'pass it as client_id (here: --client-id "$AZURE_CLIENT_ID"), or unset AZURE_CLIENT_ID'
+    fix = 'imds-identity doctor --client-id "$AZURE_CLIENT_ID" # in a program: client_id=; '
+    fix += "or: unset AZURE_CLIENT_ID"
     return warning(
         f"AZURE_CLIENT_ID is {client_id!r}, and {facts.source.label} does not use it",
         "AZURE_CLIENT_ID is set but not used: DefaultAzureCredential requests the identity with "
@@ -180,7 +181,7 @@ def check_resource(facts: Facts) -> Verdict:
             resource,
             f"{resource} is a scope, not a resource: this package accepts it, but az, curl and the "
             "service itself return AADSTS500011",
-            f"--resource {argument(facts.resource.removesuffix(_DEFAULT_SCOPE), RESOURCE)}",
+            _retry(facts.resource.removesuffix(_DEFAULT_SCOPE)),
         )
     problem = facts.probe.failure
     is_unknown = problem is not None and problem.reason in _RESOURCE_REASONS
@@ -190,7 +191,7 @@ def check_resource(facts: Facts) -> Verdict:
         return failure(
             f"{resource}: {problem.problem}",
             f"{resource} is not a resource of this cloud: {meant} probably is the one",
-            f"--resource {argument(meant, RESOURCE)}",
+            _retry(meant),
         )
     is_unknown = problem is not None and problem.reason is Reason.UNKNOWN_RESOURCE
     if problem is not None and is_unknown and facts.source.name == CLOUD_SHELL.name:
@@ -214,9 +215,13 @@ def check_resource(facts: Facts) -> Verdict:
         return failure(
             f"{resource}: {problem.problem}",
             f"{resource} is a scope, not a resource: it ends with the name of a permission",
-            f"--resource {argument(f'{parts.scheme}://{parts.netloc}', RESOURCE)}",
+            _retry(f"{parts.scheme}://{parts.netloc}"),
         )
     return ok(resource)
+
+
+def _retry(resource: str) -> str:
+    return f"imds-identity doctor --resource {argument(resource, RESOURCE)}"
 
 
 def _meant_resource(facts: Facts) -> str:
@@ -261,8 +266,8 @@ def check_container(facts: Facts) -> Verdict:
             f"{container} container; {facts.source.shown_endpoint}: {facts.probe.connect_error}",
             "this container has a separate loopback interface, where the host's service does not "
             "listen",
-            "run the container with --network host (in Kubernetes: hostNetwork: true), and mount "
-            "the agent's key files: -v /var/opt/azcmagent/tokens:/var/opt/azcmagent/tokens:ro",
+            "docker run --network host -v /var/opt/azcmagent/tokens:/var/opt/azcmagent/tokens:ro # "
+            "in Kubernetes: hostNetwork: true and a hostPath volume",
         )
     return ok(f"{container} container, which uses the host's identity and its own loopback")
 

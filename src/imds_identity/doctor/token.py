@@ -12,6 +12,7 @@ from ..metadata.clouds import CLOUDS, GERMANY
 from ._catalog.codes import CODES
 from .finding import (
     CODE,
+    PATH,
     Verdict,
     argument,
     failure,
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 _MANAGERS = frozenset(("management.azure.com", "management.core.windows.net"))
 _SHOWN_CLAIMS = ("aud", "tid", "oid", "appid", "azp", "xms_mirid", "roles", "idtyp")
 _MAX_SHOWN = 3
+_OTHER_CACHE = "unset IMDS_IDENTITY_CACHE"
 _DENIALS = (401, 403)
 
 
 _TOLERANCE = 60.0
 ALLOWED_SKEW = 300.0
 """The clock difference, in seconds, that Azure's services accept when they validate a token."""
-CLOCK_REMEDY = "chronyc tracking; sudo chronyc makestep (Windows: w32tm /resync /force)"
+CLOCK_REMEDY = "chronyc tracking; sudo chronyc makestep # Windows: w32tm /resync /force"
 
 
 def check_error_code(facts: Facts) -> Verdict:
@@ -64,7 +66,8 @@ def check_token_request(facts: Facts) -> Verdict:
         return failure(str(probe.failure), *_denial(facts, probe.failure.problem))
     if probe.failure.reason is Reason.UNSUPPORTED and facts.identity.selector:
         flag = facts.identity.selector.replace("_", "-")
-        remedy = f"omit --{flag} (in a program: {facts.identity.selector}=)"
+        remedy = f"imds-identity doctor # without --{flag}; in a program, without "
+        remedy += facts.identity.selector
         return failure(str(probe.failure), probe.failure.problem, remedy)
     hint = probe.failure.hint
     remedy = hint if hint and is_plain_sentence(hint) else "see the error message"
@@ -200,8 +203,9 @@ def check_cache_directory(facts: Facts) -> Verdict:
         f"{path}: {cache.problem}",
         f"the directory {path} cannot be used for the shared token cache: {cache.problem}; each "
         "process fetches its own tokens",
-        "export IMDS_IDENTITY_CACHE=DIRECTORY (owned by this user, mode 700, on a memory-backed "
-        "file system), or IMDS_IDENTITY_CACHE=off",
+        f"chmod 700 {argument(cache.path, PATH)}"
+        if cache.is_own
+        else f"{_OTHER_CACHE} # the default directory, or one of this user with mode 700",
     )
 
 

@@ -21,21 +21,15 @@ from .finding import (
     skipped,
     unknown,
 )
-from .host import annotate_command, look_up, new_pod_command
+from .host import annotate_command, label_command, look_up, new_pod_command, patch_command
 from .token import clock_offset
 
 if TYPE_CHECKING:
     from .._core.failure import Failure
     from ._facts.facts import Facts
 
-_WEBHOOK = (
-    "label the pod azure.workload.identity/use=true, and check the webhook: "
-    "kubectl get pods -n kube-system -l azure-workload-identity.io/system=true"
-)
-_FILE_GROUP = (
-    "set securityContext.fsGroup of the pod to a group of that user (runAsUser, runAsGroup): "
-    "kubectl explain pod.spec.securityContext.fsGroup"
-)
+_WEBHOOK = "kubectl get pods -n kube-system -l azure-workload-identity.io/system=true"
+_ANY_GROUP = 2000  # the kubelet gives the pod's processes and the file the group that is named
 _DENIALS = (401, 403)
 _WEBHOOK_VARIABLES = (
     "AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST",
@@ -118,16 +112,21 @@ def _file_problem(facts: Facts) -> tuple[str, str]:
         return f"{meaning}not a Kubernetes pod", f"unset {' '.join(names)}"
     meaning = f"the file in AZURE_FEDERATED_TOKEN_FILE cannot be used: {workload.problem}"
     if workload.is_denied:
-        return f"{meaning}: the pod runs as a user who may not read it", _FILE_GROUP
+        patch = patch_command(facts, {"spec": {"securityContext": {"fsGroup": _ANY_GROUP}}})
+        return f"{meaning}: the pod runs as a user who may not read it", patch
     if workload.is_directory:
         meaning = f"AZURE_FEDERATED_TOKEN_FILE names a directory, {sanitize(workload.path)}, and "
         meaning += "not the token's file in it"
         path = argument(workload.token_file, PATH)
         export = f"export AZURE_FEDERATED_TOKEN_FILE={path}"
-        return meaning, export if workload.token_file else f"{export}; or {_WEBHOOK}"
+        return meaning, export if workload.token_file else f"{export}; or: {_webhook(facts)}"
     if workload.is_empty:
         return f"{meaning}: the kubelet has not written it", new_pod_command(facts)
-    return meaning, _WEBHOOK
+    return meaning, _webhook(facts)
+
+
+def _webhook(facts: Facts) -> str:
+    return f"{label_command(facts)}; {_WEBHOOK} # the webhook"
 
 
 def check_federation(facts: Facts) -> Verdict:

@@ -7,7 +7,10 @@ from typing import NamedTuple
 from .._facts.facts import HostKind
 
 LOG_IN = "az login; then use AzureCliCredential or DefaultAzureCredential"
-FEDERATE = "use workload identity federation with tokens of that cloud"
+FEDERATE = (
+    "az identity federated-credential create --identity-name NAME --resource-group GROUP --name "
+    "other-cloud --issuer ISSUER --subject SUBJECT # federation with tokens of that cloud"
+)
 OR_ARC = ", or connect the machine to Azure Arc: sudo azcmagent connect"
 
 
@@ -65,8 +68,8 @@ HOSTS = {
     HostKind.SYNAPSE: Terms(
         "this is Apache Spark in Azure Synapse or Microsoft Fabric, whose notebooks and jobs get "
         "tokens from their own library and not from the metadata service",
-        'notebookutils.credentials.getToken("keyvault") # or: "storage", "pbi"; in Azure Synapse: '
-        "mssparkutils.credentials",
+        "call notebookutils.credentials.getToken, or in Azure Synapse "
+        "mssparkutils.credentials.getToken",
     ),
     HostKind.WSL: Terms(
         "this is the Windows Subsystem for Linux, which has no managed identity", LOG_IN

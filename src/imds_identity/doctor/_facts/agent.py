@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ _CONFIG = "/var/opt/azcmagent/agentconfig.json"
 _WINDOWS_CONFIG = os.path.join("Config", "agentconfig.json")
 _RESOURCE = ("subscriptionid", "resourcegroup", "resourcename")  # in upper or lower case
 _MAX_FILE_SIZE = 65536
+_PACKAGES = "/var/lib/dpkg/status"
+_PACKAGE = rb"(?m)^Package: azcmagent\n(?:[^\n]+\n)*?Version: ([^\n]+)"
+_MAX_PACKAGES = 1 << 24
 
 
 def gather_agent(port: int, tokens_directory: str, *, installed: bool, listening: bool) -> Agent:
@@ -36,6 +40,7 @@ def gather_agent(port: int, tokens_directory: str, *, installed: bool, listening
         user,
         *certificate_expiry(_path(_CERTIFICATES, _WINDOWS_CERTIFICATES, tokens_directory)),
         connected_resource(_path(_CONFIG, _WINDOWS_CONFIG, tokens_directory)),
+        package_version(_PACKAGES),
     )
 
 
@@ -57,6 +62,19 @@ def connected_resource(path: str) -> str | None:
     values = {name.lower(): value for name, value in known.items() if isinstance(value, str)}
     parts = [sanitize(values.get(name, "")) for name in _RESOURCE]
     return "/".join(parts) if all(parts) else ""
+
+
+def package_version(path: str) -> str:
+    """Return the version of the agent's package, which every user may read on Debian and Ubuntu.
+
+    The database of rpm is binary, and running a program of the agent might change something.
+    """
+    try:
+        with open(path, "rb") as file:
+            found = re.search(_PACKAGE, file.read(_MAX_PACKAGES))
+    except OSError:
+        return ""
+    return sanitize(found[1].decode("latin-1"), 40) if found else ""
 
 
 def _directory_problem(path: str) -> tuple[str, bool]:

@@ -54,6 +54,7 @@ class Network(NamedTuple):
     rule_priority: int = 0  # of that policy rule
     is_locked: bool = False  # systemd's setting that makes the service unreachable
     routes: tuple[Route, ...] | None = None  # the main routing table; None if not readable
+    interface: str = ""  # the first that is not virtual
     has_ipv4: bool | None = None  # apart from the loopback address; None if unknown
     has_ipv6: bool | None = None
 
@@ -130,6 +131,7 @@ class Agent(NamedTuple):
     certificate_expiry: float | None = None  # Unix time; None if unknown
     certificate_problem: str = ""  # why the expiry is unknown
     resource: str | None = None  # its Azure resource; empty if not connected, None if unknown
+    version: str = ""  # empty if unknown
 
 
 class CachedToken(NamedTuple):
@@ -156,6 +158,7 @@ class CacheState(NamedTuple):
     is_off: bool = False  # a setting turns the cache off
     path: str = ""  # empty if no location is suitable
     problem: str = ""  # why the directory is not used
+    is_own: bool = False  # this user owns the directory
     tokens: tuple[CachedToken, ...] = ()
     failures: int = 0  # the number of cached failures, which spare other processes a request
     backoff_seconds: float = 0.0  # remaining seconds of the pause of all processes after throttling

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import ipaddress
+import re
 import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +32,8 @@ _REJECTIONS = {
 }
 _HOST_SCOPE, _LINK_SCOPE = "10", "20"
 _ROUTE_SECONDS = 1.0
+VIRTUAL = re.compile(r"lo$|docker|br-|veth|cni|virbr|podman|dummy")
+"""Names of interfaces that do not lead out of this machine."""
 
 
 def gather_network(host: str, port: int) -> Network:
@@ -52,6 +55,7 @@ def gather_network(host: str, port: int) -> Network:
         rule.priority if rule else 0,
         bool(problem) and _LOCKED in (_read(_CMDLINE) or "").split(),
         _routes(),
+        _first_interface(),
         _has_ipv4(_read_table("fib_trie")),
         _has_ipv6(_read_table("if_inet6")),
     )
@@ -168,6 +172,14 @@ def _routes() -> tuple[Route, ...] | None:
         return tuple(r for r in parse_linux_routes(table) if r.interface != _NO_INTERFACE)
     except (OSError, ValueError):
         return None
+
+
+def _first_interface() -> str:
+    try:
+        names = [name for _, name in socket.if_nameindex()]
+    except OSError:
+        return ""
+    return next((name for name in names if not VIRTUAL.match(name)), "")
 
 
 def run_route_print() -> str:

@@ -33,7 +33,9 @@ def gather_cache(
         return CacheState(is_off=True)
     path, problem = _choose_directory(shared_cache, setting, environment)
     if problem or not os.path.isdir(path):
-        return CacheState(path=path, problem=problem)
+        return CacheState(
+            path=path, problem=problem, is_own=bool(problem) and _is_own(shared_cache, path)
+        )
     return _read_cache(path, shared_cache, source)
 
 
@@ -76,6 +78,14 @@ def directory_problem(path: str) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return f"it {problem}" if problem else ""
+
+
+def _is_own(shared_cache: SharedCache, path: str) -> bool:
+    try:
+        status = shared_cache.directory.run(os.lstat, path)
+    except (OSError, NoUsableDirectory):
+        return False
+    return stat.S_ISDIR(status.st_mode) and os.name == "posix" and status.st_uid == os.geteuid()
 
 
 def _read_cache(path: str, shared_cache: SharedCache, source: TokenSource) -> CacheState:
