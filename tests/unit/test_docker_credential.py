@@ -70,7 +70,7 @@ def helper(
 
     def run(action: str, server: str = "", *flags: str) -> tuple[int, str]:
         process_token_cache().clear()  # as in a new process
-        monkeypatch.setattr(sys, "stdin", io.StringIO(server))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(server.encode())))
         status = main(["docker-credential", action, *flags])
         captured = capsys.readouterr()
         assert captured.err == ""
@@ -116,7 +116,7 @@ def test_console_script_uses_the_identity_of_the_environment(
     client_id = "33333333-3333-3333-3333-333333333333"
     monkeypatch.setenv("AZURE_CLIENT_ID", client_id)
     monkeypatch.setattr(sys, "argv", ["docker-credential-imds-identity", "get"])
-    monkeypatch.setattr(sys, "stdin", io.StringIO(REGISTRY))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(REGISTRY.encode())))
     assert scripts.docker_credential() == 0
     assert parse_qs(urlsplit(services.requests[0].url).query)["client_id"] == [client_id]
 
@@ -204,6 +204,16 @@ def test_response_without_a_usable_token_is_an_error(
     status, output = helper("get", REGISTRY)
     assert status == 1
     assert "no refresh token" in output
+
+
+@pytest.mark.parametrize("stdin", [None, io.TextIOWrapper(io.BytesIO(b"\xff.azurecr.io"))])
+def test_input_that_is_not_text_gets_nothing(
+    services: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    stdin: io.TextIOWrapper | None,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert main(["docker-credential", "get"]) == 1
+    assert capsys.readouterr() == (NOT_FOUND, "")
 
 
 def test_nothing_is_listed_stored_or_erased(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import stat
 import sys
@@ -211,6 +212,23 @@ def test_memory_files_leave_no_descriptors_behind() -> None:
     for number in range(20):
         file.write(b"%d" % number)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@linux
+def test_missing_files_in_memory_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sandboxes forbid the system call, or have no /proc. A file that exists keeps its content."""
+    file = MemoryFile("token")
+    file.write(b"old")
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    with pytest.raises(ValueError, match=r"memfd_create and /proc: Operation not permitted\."):
+        MemoryFile("token").write(b"new")
+    with pytest.raises(PermissionError):
+        file.write(b"new")
+    assert Path(file.path).read_bytes() == b"old"
 
 
 def flags(**given: Any) -> argparse.Namespace:

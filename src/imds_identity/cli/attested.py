@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_output, not_empty
 from .metadata_options import add_service, exit_status_of, metadata_client, write_rows
-from .output import print_error, to_json
+from .output import print_error, read_input, to_json
 
 if TYPE_CHECKING:
     import argparse
@@ -164,7 +163,7 @@ def _fields(document: AttestedDocument) -> dict[str, str | None]:
 
 def _read(path: str) -> bytes:
     if path == "-":
-        return sys.stdin.buffer.read(_MAX_BYTES)
+        return read_input(_MAX_BYTES)
     with open(path, "rb") as file:
         return file.read(_MAX_BYTES)
 

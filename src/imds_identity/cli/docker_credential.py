@@ -6,12 +6,11 @@ https://github.com/docker/docker-credential-helpers
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 from .._core.failure import Failure, escape
 from .arguments import add_application, add_cloud, add_token_options
-from .output import FAILED, failure_lines, failure_status
+from .output import FAILED, failure_lines, failure_status, read_input
 
 if TYPE_CHECKING:
     import argparse
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "list":
         print("{}")
         return 0
-    server = sys.stdin.read(_MAX_INPUT)
+    server = read_input(_MAX_INPUT).decode("utf-8", "replace")
     if args.action == "store":
         return _error("nothing can be stored: registries of Azure need no login with this helper")
     return _get(args, server) if args.action == "get" else 0

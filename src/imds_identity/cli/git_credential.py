@@ -5,12 +5,12 @@ https://git-scm.com/docs/git-credential#IOFMT
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from .._core.failure import Failure
 from ..metadata._services import AZURE_DEVOPS, is_azure_repos
 from .arguments import add_application, add_token_options, print_failure, token_client
+from .output import read_input
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Execute one action of the protocol; return the exit status."""
-    pairs = _pairs(sys.stdin.buffer.read(_MAX_INPUT))
+    pairs = _pairs(read_input(_MAX_INPUT))
     fields = dict(pairs)
     host = fields.get("host", "").lower().removesuffix(":443")
     is_served = fields.get("protocol") == "https" and is_azure_repos(host)

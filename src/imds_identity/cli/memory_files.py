@@ -34,8 +34,21 @@ class MemoryFile:
         return f"/proc/{os.getpid()}/fd/{self._descriptor}"
 
     def write(self, content: bytes) -> None:
-        """Replace the content atomically: a program that opens the path gets the old or the new."""
-        descriptor = self._sealed(content)
+        """Replace the content atomically: a program that opens the path gets the old or the new.
+
+        Raises:
+            ValueError: if this system allows no files in memory.
+            OSError: if the content cannot be replaced.
+        """
+        try:
+            descriptor = self._sealed(content)
+        except OSError as error:
+            if self._descriptor is not None:
+                raise
+            raise ValueError(
+                "no file in memory can be created here, which needs memfd_create and /proc: "
+                f"{error.strerror}. Use a path: imds-identity serve --token-file, secret --file"
+            ) from None
         if self._descriptor is None:
             self._descriptor = descriptor
             os.set_inheritable(descriptor, self._inheritable)

@@ -33,6 +33,11 @@ _SENTENCE_END = r"(?<=[.?!]) (?=[A-Z])"
 _TRACE_IDS = r"[\s.,]*\b((?:Trace ID|Correlation ID|Timestamp): \S+(?: \d\d:\d\d:\d\dZ)?)"
 
 
+def read_input(limit: int = -1) -> bytes:
+    """Return what is on standard input; nothing if it is closed."""
+    return sys.stdin.buffer.read(limit) if sys.stdin else b""
+
+
 def failure_status(failure: Failure) -> int:
     """Return the exit status of a command that has failed because of ``failure``."""
     is_refusal = failure.reason in _REFUSALS

@@ -18,7 +18,7 @@ from ._api.operation import LongRunningOperation
 from ._api.paging import all_pages
 from ._api.sender import ApiRequest
 from .arguments import add_application, add_cloud, add_token_options
-from .output import to_json, write_bytes
+from .output import read_input, to_json, write_bytes
 
 if TYPE_CHECKING:
     import argparse
@@ -146,7 +146,7 @@ def _body(argument: str | None) -> bytes | None:
     if argument is None or not argument.startswith("@"):
         return argument.encode() if argument is not None else None
     if argument == "@-":
-        return sys.stdin.buffer.read()
+        return read_input()
     try:
         with open(argument[1:], "rb") as file:
             return file.read()
