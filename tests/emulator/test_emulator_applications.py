@@ -141,7 +141,7 @@ def test_failed_command_suggests_the_doctor_for_the_application(
     emulator: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--as-application", APPLICATION, "--tenant", emulator.machine.tenant_id]
-    assert main(["token", VAULT, *flags]) == 1
+    assert main(["token", VAULT, *flags]) == 4  # Entra refused it
     _, _, command = capsys.readouterr().err.partition("run: imds-identity ")
     assert main([*shlex.split(command), "--check", "II012"]) == 1
     assert "az ad app federated-credential create" in capsys.readouterr().out
