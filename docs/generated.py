@@ -48,11 +48,14 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Replace links to files outside docs/ by links to their pages; MkDocs calls this.
 
-    It also sets the weight of pages in the search.
+    It also sets the weight of pages in the search, and links the doctor's checks to messages.
     """
     directory = posixpath.dirname(page.file.src_uri)
     if page.file.src_uri in _BOOSTED:
         page.meta["search"] = {"boost": _BOOSTED[page.file.src_uri]}
+
+    if page.file.src_uri == "doctor.md":
+        markdown = _with_messages(markdown)
 
     def replaced(link: re.Match[str]) -> str:
         target = link[1]
@@ -65,6 +68,20 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return f"]({posixpath.relpath(target_page, directory or '.')})"
 
     return _OUTSIDE.sub(replaced, markdown)
+
+
+def _with_messages(markdown: str) -> str:
+    """Add links to the error messages that each check of the doctor explains."""
+    text = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    links: dict[str, list[str]] = {}
+    for section in re.split(r"(?m)^### ", text)[1:]:
+        anchor = re.findall(r'<a id="([\w-]+)">', section)[0]
+        for check in sorted(set(re.findall(r"\[(II\d{3})\]", section))):
+            links.setdefault(check, []).append(f"[{anchor}](troubleshooting.md#{anchor})")
+    for check, found in links.items():
+        row = rf"(?m)^(\| <a id=\"{check.lower()}\"></a>.*) \|$"
+        markdown = re.sub(row, rf"\1<br>Messages: {', '.join(found)} |", markdown)
+    return markdown
 
 
 def _changelog() -> str:

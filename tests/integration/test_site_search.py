@@ -65,3 +65,11 @@ def test_pasted_message_is_found(
     [heading] = re.findall(rf'<h3 id="([^"]+)">(?:(?!</h3>).)*<a id="{anchor}">', html)
     found = [location for location in search(query_of(message)) if "#" in location]
     assert f"troubleshooting/#{heading}" in found[:3]
+
+
+def test_check_of_the_doctor_links_to_the_messages_that_it_explains() -> None:
+    page = SITE / "doctor/index.html"
+    if not page.exists():
+        pytest.skip("`make docs` builds the site")
+    row = page.read_text(encoding="utf-8").partition('id="ii050"')[2].partition("</tr>")[0]
+    assert '"../troubleshooting/#identity-not-found"' in row
