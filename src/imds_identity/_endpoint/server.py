@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from .._platform.threads import start_thread
 from .connection import ClientConnection, ClientDisconnected
+from .listen import ip_address_of
 from .policy import authorize
 from .responses import Refusal, busy_response, internal_error_response
 
@@ -184,9 +185,9 @@ class TokenServer:
 
 def _allowed_hosts(peer: socket.socket, policy: AccessPolicy) -> frozenset[str]:
     """Return the values that the Host field of a request over ``peer`` may have."""
-    if peer.family not in (socket.AF_INET, socket.AF_INET6):
+    if (found := ip_address_of(peer)) is None:
         return frozenset(("localhost",))
-    address, port = peer.getsockname()[:2]
+    address, port = found
     plain = address.removeprefix("::ffff:")
     names = [f"[{plain}]" if ":" in plain else plain, *map(str.lower, policy.names)]
     if plain.startswith("127.") or plain == "::1":
@@ -198,7 +199,7 @@ def _allowed_hosts(peer: socket.socket, policy: AccessPolicy) -> frozenset[str]:
 
 def _uid_of(peer: socket.socket) -> int | None:
     """Return the user id of a Unix socket's client; None for another kind of socket."""
-    if peer.family in (socket.AF_INET, socket.AF_INET6):
+    if ip_address_of(peer):
         return None
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return int(_CREDENTIALS.unpack(credentials)[1])

@@ -147,7 +147,7 @@ class BoundedSession(requests.Session):
         super().__init__()
         self.trust_env = False
         # With any auth, requests does not read .netrc.
-        self.auth = _unchanged
+        self.auth = lambda request: request
         self.headers.clear()
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = BoundedAdapter(clock)
@@ -239,10 +239,6 @@ class BoundedAdapter(HTTPAdapter):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = not self._certificate
         return {"ssl_context": context}
-
-
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 class BoundedUrllib3Connection(HTTPConnection):

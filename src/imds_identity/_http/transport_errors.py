@@ -1,6 +1,6 @@
 """Converts exceptions of transports into errors whose texts contain no secret.
 
-Also the headers of each request, which contain these secrets.
+It also builds the header fields of requests, because they contain these secrets.
 """
 
 from __future__ import annotations

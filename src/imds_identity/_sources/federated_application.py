@@ -13,6 +13,7 @@ from .._core.claims import claims_in
 from .._core.failure import Failure, Reason, Refused, sanitize
 from .._core.secret import Secret, sha256
 from .host import HostSpec, TokenSource
+from .workload_identity import AUTHORITY, TENANT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,13 +38,11 @@ if TYPE_CHECKING:
         ) -> Token: ...
 
 
-AUTHORITY = "https://login.microsoftonline.com"
 _AUDIENCES = {
     "login.microsoftonline.us": "api://AzureADTokenExchangeUSGov",
     "login.chinacloudapi.cn": "api://AzureADTokenExchangeChina",
     "login.partner.microsoftonline.cn": "api://AzureADTokenExchangeChina",
 }
-_TENANT = r"[A-Za-z0-9.-]+"
 _AUTHORITY = r"(https://)?[a-z0-9.-]+(:[0-9]{1,5})?/*"
 _AUDIENCE = "api://AzureADTokenExchange"
 _NO_CREDENTIAL = frozenset(
@@ -124,7 +123,7 @@ class ExchangedTokenSource(TokenSource):
 class FederatedSource(ExchangedTokenSource):
     """Microsoft Entra ID's token endpoint for an application that trusts a managed identity.
 
-    Raise ValueError for an invalid authority or tenant.
+    An invalid authority or tenant is a ValueError.
 
     Args:
         authority: the URL of the authority, without a tenant.
@@ -136,7 +135,7 @@ class FederatedSource(ExchangedTokenSource):
     def __init__(
         self, authority: str, tenant_id: str, client_id: str, identity_tokens: IdentityTokens
     ) -> None:
-        if not isinstance(tenant_id, str) or not re.fullmatch(_TENANT, tenant_id):
+        if not isinstance(tenant_id, str) or not re.fullmatch(TENANT, tenant_id):
             raise ValueError(f"tenant_id must be the ID or a domain of a tenant, not {tenant_id!r}")
         endpoint = f"{_checked_authority(authority)}/{tenant_id}"
         super().__init__(

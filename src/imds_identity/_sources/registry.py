@@ -45,7 +45,7 @@ def detect(
 ) -> TokenSource:
     """Return the token source of this process.
 
-    Raise ValueError for any other value of ``forced``.
+    Raise ValueError if ``forced`` is neither ``imds`` nor ``arc``.
 
     Args:
         forced: ``imds`` or ``arc`` instead of detection.

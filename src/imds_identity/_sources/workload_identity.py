@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .._platform.environment import Environment
     from .token_proxy import TokenProxy
 
-_AUTHORITY = "https://login.microsoftonline.com"
-_TENANT = r"[A-Za-z0-9.-]+"
+AUTHORITY = "https://login.microsoftonline.com"
+TENANT = r"[A-Za-z0-9.-]+"
 
 
 class WorkloadSource(TokenSource):
@@ -92,14 +92,14 @@ def _build(_: HostSpec, environment: Environment) -> WorkloadSource:
     import re
 
     proxy = token_proxy_of(environment)
-    host = (proxy and proxy.url) or environment["AZURE_AUTHORITY_HOST"] or _AUTHORITY
+    host = (proxy and proxy.url) or environment["AZURE_AUTHORITY_HOST"] or AUTHORITY
     if "://" not in host:
         host = f"https://{host}"
     tenant = environment["AZURE_TENANT_ID"]
     variable = URL if proxy and proxy.url else "AZURE_AUTHORITY_HOST"
     return WorkloadSource(
         f"{host.rstrip('/')}/{tenant}",
-        variable if re.fullmatch(_TENANT, tenant) else "AZURE_TENANT_ID",
+        variable if re.fullmatch(TENANT, tenant) else "AZURE_TENANT_ID",
         client_id=environment["AZURE_CLIENT_ID"],
         token_file=environment["AZURE_FEDERATED_TOKEN_FILE"],
         token_proxy=proxy,

@@ -47,7 +47,7 @@ class FetchPool:
         """Call ``run`` in order; flights that callers wait for come first.
 
         ``run`` starts, runs and completes ``flight``. ``blocks``: the calling thread is going to
-        wait. ``is_awaited`` returns whether any caller waits.
+        wait. ``is_awaited``: any caller waits for it.
 
         It may be called again: a signal handler may have raised during the first call.
 

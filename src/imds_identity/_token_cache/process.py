@@ -99,7 +99,8 @@ def application_client(
 
     Raise ValueError for an invalid argument.
     """
-    from .._sources.federated_application import AUTHORITY, FederatedSource
+    from .._sources.federated_application import FederatedSource
+    from .._sources.workload_identity import AUTHORITY
 
     application = parse_identity(client_id=client_id)
     if not application.selector:

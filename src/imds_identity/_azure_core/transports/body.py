@@ -9,7 +9,7 @@ from azure.core.pipeline.transport import AsyncHttpResponse as OldAsyncHttpRespo
 from azure.core.pipeline.transport import HttpResponse as OldHttpResponse
 from azure.core.rest import AsyncHttpResponse, HttpResponse
 
-from ..._http.connection import check_encoding, timed_out, too_large
+from ..._http.connection import Deadline, check_encoding, too_large
 from ..._http.messages import MAX_BODY, Response
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ class ResponseBody:
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
-        self._seconds = seconds
-        self._ends = clock.now() + seconds
+        self._deadline = Deadline(clock, seconds)
         self._sent_at = clock.now()
         self._body = bytearray()
 
@@ -47,8 +46,7 @@ class ResponseBody:
         self._body += chunk
         if len(self._body) > MAX_BODY:
             raise too_large()
-        if self._clock.now() > self._ends:
-            raise timed_out(self._seconds)
+        self._deadline.remaining()
 
     def store_in(self, response: AnyResponse) -> None:
         """Store the body in ``response``, so that hooks can read it."""

@@ -12,10 +12,10 @@ from ..._platform.clock import SYSTEM_CLOCK
 from ..._platform.environment import Environment
 from ..._sources.arc.source import ArcSource, is_installed
 from ..._sources.explain import explain
-from ..._sources.federated_application import AUTHORITY, FederatedSource
+from ..._sources.federated_application import FederatedSource
 from ..._sources.firmware import firmware
 from ..._sources.registry import detect
-from ..._sources.workload_identity import WorkloadSource
+from ..._sources.workload_identity import AUTHORITY, WorkloadSource
 from ..._token_cache.cache import TokenCache
 from ..._token_cache.client import TokenClient
 from ..._token_cache.options import CallOptions
