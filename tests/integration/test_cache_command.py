@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -109,6 +109,23 @@ def test_directory_may_be_a_relative_path(
     shared_cache.write(Record(KEY, new_token(SYSTEM_CLOCK)))
     monkeypatch.chdir(Path(shared_cache.directory.path).parent)
     assert shown(capsys, "show", "--directory", "cache").startswith("1 in ")
+
+
+def test_cache_that_is_off_is_reported_without_an_error(run_cli: Any) -> None:
+    status, out, err = run_cli("cache", "show")
+    assert (status, err) == (0, "")
+    assert "the shared token cache is off: unset IMDS_IDENTITY_CACHE" in out
+    status, out, _ = run_cli("cache", "show", "-o", "json")
+    assert (status, json.loads(out)) == (0, {"directory": None, "entries": []})
+
+
+def test_entries_are_listed_as_json(shared_cache: SharedCache, run_cli: Any) -> None:
+    path = shared_cache.directory.path
+    shared_cache.write(Record(KEY, new_token(SYSTEM_CLOCK, "s3cret")))
+    status, out, _ = run_cli("cache", "show", "--directory", path, "-o", "json")
+    assert (status, json.loads(out)["directory"]) == (0, path)
+    assert {each["resource"] for each in json.loads(out)["entries"]} == {KEY.resource}
+    assert "s3cret" not in out
 
 
 @pytest.mark.parametrize("value", ["OFF", "False", "0", "No", "NONE"])

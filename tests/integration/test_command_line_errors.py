@@ -82,6 +82,8 @@ WRONG = {
     "git-credential": "ACTION",
     "metadata --wait -1": "a number of seconds",
     "attested --at noon --verify x": "is not a time such as",
+    "rest --method gte --url /x": "did you mean GET?",
+    "rest GET /x --url-parameters a": "'a' is not NAME=VALUE",
     "doctor --check xyz": "imds-identity doctor --list",
     "doctor --explain II999": "imds-identity doctor --list",
 }

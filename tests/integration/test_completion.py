@@ -110,6 +110,8 @@ class TestCompletions:
             (("events", "--approve", "s"), ["shared"]),
             (("events", "--exec", "x", "--approve", "--fol"), ["--follow"]),
             (("cache", "s"), ["show"]),
+            (("doctor", "--explain", "AADSTS90002"), ["AADSTS90002", "AADSTS900382"][:1]),
+            (("doctor", "--check", "II00"), [f"II00{n}" for n in ["1", "2", "3", "4", "5", "6"]]),
             (("rest", "P"), ["PUT", "POST", "PATCH"]),
             (("completion", "z"), ["zsh"]),
             (("secret", "--cloud", "AzureU"), ["AzureUSGovernmentCloud"]),

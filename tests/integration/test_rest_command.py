@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -104,6 +106,33 @@ def test_control_characters_of_a_raw_body_are_escaped_on_a_terminal(
     assert run_rest("GET", "/x")[1] == b"{\x1b]0;title\x07\xff\n"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert run_rest("GET", "/x")[1] == rb"{\x1b]0;title\x07\xff" + b"\n"
+
+
+@pytest.mark.parametrize("method", [(), ("--method", "get"), ("-m", "GET")])
+def test_flags_of_az_rest_are_supported(
+    run_rest: Any, monkeypatch: pytest.MonkeyPatch, method: tuple[str, ...]
+) -> None:
+    requests = captured_requests(monkeypatch)
+    flags = ("--headers", "A=1", "B=2", "--url-parameters", "api-version=2022-12-01", "$top=1")
+    assert run_rest(*method, "--url", "/subscriptions?x=y", *flags, "-o", "json")[0] == 0
+    [request] = requests
+    assert request.get_method() == "GET"
+    assert request.full_url.endswith("/subscriptions?x=y&api-version=2022-12-01&%24top=1")
+    assert (request.get_header("A"), request.get_header("B")) == ("1", "2")
+
+
+def test_query_selects_a_part_of_the_response(
+    run_rest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captured_requests(monkeypatch)
+    monkeypatch.setitem(sys.modules, "jmespath", None)
+    status, _, err = run_rest("GET", "/x", "--query", "seen")
+    assert (status, "pip install jmespath" in err) == (2, True)
+    compiled = SimpleNamespace(search=lambda document: [document["seen"]])
+    fake = SimpleNamespace(compile=lambda _: compiled)
+    monkeypatch.setitem(sys.modules, "jmespath", fake)
+    _, out, _ = run_rest("GET", "/x", "--query", "[seen]", "-o", "text")
+    assert out == b"https://management.azure.com/x\n"
 
 
 def test_path_belongs_to_resource_manager(

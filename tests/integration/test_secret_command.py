@@ -61,6 +61,17 @@ def test_exact_bytes_are_printed(vault: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "grüße\n".encode(), b"")
 
 
+def test_emulated_vault_is_found_by_its_variables(
+    vault: str, imds_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    secret_url = f"{vault}/secrets/plain"
+    assert run("secret", secret_url, f"--resource={VAULT}").returncode == 1
+    monkeypatch.setenv("IMDS_EMULATOR_KEY_VAULT_URL", vault)
+    monkeypatch.setenv("IMDS_EMULATOR_KEY_VAULT_CA_FILE", imds_emulator.key_vault.ca_file)
+    assert run("secret", secret_url).stdout == "grüße\n".encode()
+
+
 def test_several_secrets_are_fetched_with_one_token(vault: str, imds_emulator: Emulator) -> None:
     done = secret(vault, "plain", "nested", "plain", "-ojson")
     bundles = json.loads(done.stdout)

@@ -73,7 +73,7 @@ def test_each_request_of_a_fetch_is_logged(
     assert second.startswith(f"GET {url}: 200, 0.000 s, ")
     assert result == (
         f"fetched a token for Azure VM (IMDS) at {ENDPOINT} for 'https://r' as system-assigned "
-        "identity in 2.000 s, valid for 1440 min"
+        "identity in 2000 ms, expires in 24 h 0 min"
     )
 
 
@@ -132,13 +132,13 @@ def test_process_without_a_shared_cache_is_notified(
 @pytest.mark.parametrize(
     ("requested", "refreshed", "event", "message"),
     [
-        (True, False, ("fetch", "fetched"), "fetched a token for a-summary in 2.500 s"),
-        (True, True, ("refresh", "fetched"), "refreshed a token for a-summary in 2.500 s"),
+        (True, False, ("fetch", "fetched"), "fetched a token for a-summary in 2500 ms"),
+        (True, True, ("refresh", "fetched"), "refreshed a token for a-summary in 2500 ms"),
         (
             False,
             False,
             ("fetch", "shared"),
-            "received from another process a token for a-summary in 2.500 s",
+            "received from another process a token for a-summary in 2500 ms",
         ),
     ],
 )
@@ -160,7 +160,7 @@ def test_token_is_reported_with_its_origin(
     result = FetchResult(token, token, clock.now() + 60, 2.5, refreshed)
     notify(SOURCE, CallOptions(on_event=events.append), trace, result)
     assert [tuple(each) for each in events] == [(event[0], "imds", event[1], 2.5, 540.0)]
-    assert caplog.messages == [f"{message}, valid for 9 min"]
+    assert caplog.messages == [f"{message}, expires in 9 min"]
 
 
 @pytest.mark.parametrize(
@@ -262,3 +262,13 @@ def test_new_credential_logs_its_host_and_identity(
     caplog.set_level("INFO")
     log_credential("C", source, identity)
     assert caplog.messages == [message]
+
+
+def test_info_logs_a_fetched_token_and_its_expiry(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    trace, token = FetchTrace(lambda: "a-summary"), new_token(clock, life=86400)
+    trace.requested, trace.requests = True, ["GET ..."]
+    notify(SOURCE, None, trace, FetchResult(token, token, clock.now(), 0.012, False))
+    assert caplog.messages == ["fetched a token for a-summary in 12 ms, expires in 24 h 0 min"]

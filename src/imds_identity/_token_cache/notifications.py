@@ -78,10 +78,10 @@ def notify(
     source: Source, options: CallOptions | None, trace: FetchTrace, result: FetchResult
 ) -> None:
     """Log the result of a fetch, and call the caller's ``on_event`` hook, if there is one."""
-    if not is_logged() and (options is None or options.on_event is None):
+    if not is_logged("INFO") and (options is None or options.on_event is None):
         return
     event = _event(source, trace, result)
-    if is_logged():
+    if is_logged("INFO"):
         _log_result(event, trace, result)
     if options is None or options.on_event is None:
         return
@@ -109,11 +109,12 @@ def _log_result(event: Event, trace: FetchTrace, result: FetchResult) -> None:
         what = "no managed identity is available" if unavailable else "fetching a token failed"
         log("DEBUG", "%s after %.3f s: %s", what, event.seconds, result.outcome)
         return
+    minutes = round(event.remaining / 60)
     log(
-        "DEBUG",
-        "%s a token for %s in %.3f s, valid for %.0f min",
+        "INFO",
+        "%s a token for %s in %.0f ms, expires in %s",
         "received from another process" if event.outcome == SHARED else _VERBS[event.name],
         trace.summary,
-        event.seconds,
-        event.remaining / 60,
+        event.seconds * 1000,
+        f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min",
     )

@@ -11,8 +11,8 @@ from .._core.identity import Identity
 from .._platform.proxy_agent import is_enforcing
 from .._shared_cache.location import shared_cache_for
 from .._shared_cache.open_directory import NoUsableDirectory
-from .arguments import add_cache, add_verbosity
-from .output import print_error
+from .arguments import add_cache, add_output, add_verbosity
+from .output import print_error, to_json
 
 if TYPE_CHECKING:
     import argparse
@@ -29,18 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_cache(parser, "--directory")
     add_verbosity(parser)
+    add_output(parser, ("text", "json"), "text")
 
 
 def run(args: argparse.Namespace) -> int:
     """Show or clear the cache; return the exit status."""
     shared_cache = shared_cache_for() if args.cache is None else _shared_cache_at(args.cache)
-    if shared_cache is None and is_enforcing():
-        return print_error(
-            "the shared token cache is off, because this VM enforces the Metadata Security "
-            "Protocol: pass --directory, or set IMDS_IDENTITY_CACHE to a private directory"
-        )
     if shared_cache is None:
-        return print_error("the shared token cache is off: unset IMDS_IDENTITY_CACHE to enable it")
+        return _print_off(args)
     if not shared_cache.usable():
         path = sanitize(shared_cache.directory.path) or "no private directory in memory"
         return print_error(
@@ -48,14 +44,48 @@ def run(args: argparse.Namespace) -> int:
             "directory"
         )
     path = sanitize(shared_cache.directory.path)
+    is_json = args.output == "json"
     if args.action == "clear":
-        print(f"{shared_cache.clear()} removed from {path}")
+        removed = shared_cache.clear()
+        print(
+            to_json({"directory": path, "removed": removed})
+            if is_json
+            else f"{removed} removed from {path}"
+        )
         return 0
     records = shared_cache.records()
+    if is_json:
+        print(to_json({"directory": path, "entries": [*map(_document, records)]}))
+        return 0
     print(f"{len(records)} in {path}")
     for record in records:
         print("\n".join(_lines(record, shared_cache)))
     return 0
+
+
+def _print_off(args: argparse.Namespace) -> int:
+    if args.output == "json":
+        print(to_json({"directory": None, "entries": []}))
+    elif is_enforcing():
+        print(
+            "the shared token cache is off, because this VM enforces the Metadata Security "
+            "Protocol: pass --directory, or set IMDS_IDENTITY_CACHE to a private directory"
+        )
+    else:
+        print("the shared token cache is off: unset IMDS_IDENTITY_CACHE to enable it")
+    return 0
+
+
+def _document(record: Record) -> dict[str, object]:
+    key, token = record.key, record.token
+    return {
+        "resource": sanitize(key.resource),
+        "identity": sanitize(str(Identity(key.selector, key.identity))),
+        "source": sanitize(key.source),
+        "endpoint": sanitize(key.endpoint),
+        "expires_on": token.expires_on if token else None,
+        "failure": sanitize(str(record.failure)) if token is None else None,
+    }
 
 
 def _shared_cache_at(path: str) -> SharedCache | None:

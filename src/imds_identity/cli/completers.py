@@ -11,6 +11,8 @@ from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 
 from .._platform.environment import for_child
 from .._shared_cache.location import shared_cache_for
+from ..doctor._catalog.checks import CATALOG
+from ..doctor._catalog.codes import CODES
 from ..metadata.clouds import CLOUDS, PUBLIC
 
 if TYPE_CHECKING:
@@ -88,6 +90,10 @@ def _resources(suffix: str = "") -> dict[str, str]:
     }
 
 
+def _checks() -> dict[str, str]:
+    return {number: entry.title for number, entry in CATALOG.items()}
+
+
 _BY_DEST: dict[str, Completer] = {
     "client_id": lambda **_: _identities("client_id"),
     "object_id": lambda **_: _identities("object_id"),
@@ -97,6 +103,8 @@ _BY_DEST: dict[str, Completer] = {
     "allow_resource": lambda **_: _resources(),
     "vault_resource": lambda **_: _resources(),
     "scope": lambda **_: _resources("/.default"),
+    "explain": lambda **_: {**_checks(), **dict.fromkeys(CODES, "code of a service")},
+    "check": lambda **_: _checks(),
     "cloud": lambda **_: [cloud.name for cloud in CLOUDS],
 }
 _BY_METAVAR: dict[str, Completer] = {

@@ -60,12 +60,13 @@ def did_you_mean(word: str, known: Iterable[str], other_names: dict[str, str]) -
     """Return a question with the known word that ``word`` may stand for, or an empty string."""
     from difflib import get_close_matches
 
-    known, word = list(known), word.lower().replace("_", "-")
+    names = {each.lower(): each for each in known}
+    word = word.lower().replace("_", "-")
     meant = other_names.get(word, "")
-    is_known = meant.split(" ")[0] in known or not meant.startswith("-")
+    is_known = meant.split(" ")[0] in names or (word[:1] == "-" != meant[:1])
     if not meant or not is_known:
-        starts = [each for each in known if len(word) > 2 and each.startswith(word)]
-        meant = next(iter(starts or get_close_matches(word, known, 1)), "")
+        starts = [each for each in names if len(word) > 2 and each.startswith(word)]
+        meant = next((names[each] for each in starts or get_close_matches(word, names, 1)), "")
     return f"; did you mean {meant}?" if meant else ""
 
 

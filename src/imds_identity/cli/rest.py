@@ -9,15 +9,17 @@ import json
 import re
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
 
+from .._core.failure import escape
 from ._api.client import ApiError, api_client, error_text, print_api_error
 from ._api.hosts import cloud_getter, origin_url, service_of
 from ._api.operation import LongRunningOperation
 from ._api.paging import all_pages
 from ._api.sender import ApiRequest
-from .arguments import add_application, add_cloud, add_token_options
+from .arguments import add_application, add_cloud, add_output, add_token_options
 from .output import read_input, to_json, write_bytes
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ _EXAMPLES = """\
 examples:
   imds-identity rest GET '/subscriptions?api-version=2022-12-01' --paginate
   imds-identity rest PUT URL --body @group.json --wait
+  imds-identity rest --method get --url URL --headers NAME=VALUE --query 'value[].id' -o text
 """
 _METHODS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=([\x20-\x7e]*)")
@@ -44,23 +47,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Calls an Azure REST API with a managed identity's token and prints the response. The "
         "token is sent only to the host of the URL, and only over https."
     )
+    parser.usage = "imds-identity rest [FLAGS] METHOD URL"
     parser.add_argument(
-        "method", type=str.upper, choices=_METHODS, metavar="METHOD", help="%(choices)s"
+        "method", nargs="?", type=str.upper, choices=_METHODS, metavar="METHOD", help="%(choices)s"
     )
     parser.add_argument(
         "url",
+        nargs="?",
         metavar="URL",
         help="an https URL, or a path of Azure Resource Manager such as "
         "/subscriptions?api-version=2022-12-01",
     )
-    parser.add_argument("--body", help="the body; @FILE reads a file, @- standard input")
+    parser.add_argument(
+        "--method",
+        "-m",
+        dest="az_method",
+        type=str.upper,
+        choices=_METHODS,
+        metavar="METHOD",
+        help="the method, as for az rest (default: GET)",
+    )
+    parser.add_argument("--url", "--uri", "-u", dest="az_url", help="the URL, as for az rest")
+    parser.add_argument("--body", "-b", help="the body; @FILE reads a file, @- standard input")
     parser.add_argument(
         "--header",
-        action="append",
+        "--headers",
+        nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="a header; may be repeated",
+        help="headers; may be repeated",
     )
+    parser.add_argument(
+        "--url-parameters",
+        "--uri-parameters",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameters to add to the URL; may be repeated",
+    )
+    parser.add_argument(
+        "--query",
+        metavar="JMESPATH",
+        help="print only this part of the JSON response; requires: pip install jmespath",
+    )
+    add_output(parser, ("json", "text"), "json", "json (default), or text: strings without quotes")
     parser.add_argument(
         "--resource", help="the token's resource, if it cannot be inferred from the host"
     )
@@ -79,18 +111,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Send the request; return the exit status."""
-    if args.paginate and args.method != "GET":
+    method, url = args.method or args.az_method or "GET", args.url or args.az_url
+    if url is None:
+        raise ValueError(
+            "a URL is missing: imds-identity rest GET '/subscriptions?api-version=2022-12-01'"
+        )
+    if args.paginate and method != "GET":
         raise ValueError("--paginate requires GET")
-    request, resource = _request(args)
+    args.query = _compiled(args.query)
+    request, resource = _request(args, method, _with_parameters(url, args.url_parameters))
     try:
         return _send(api_client(args, resource), request, args)
     except ApiError as error:
         return print_api_error(args, error)
 
 
-def _request(args: argparse.Namespace) -> tuple[ApiRequest, str]:
+def _compiled(query: str | None) -> Callable[[Any], Any] | None:
+    """Return a function that selects a part of a JSON document."""
+    if query is None:
+        return None
+    try:
+        return import_module("jmespath").compile(query).search  # type: ignore[no-any-return]
+    except ModuleNotFoundError:
+        raise ValueError("--query requires: pip install jmespath; or pipe to jq") from None
+
+
+def _with_parameters(url: str, parameters: list[str]) -> str:
+    if invalid := [each for each in parameters if "=" not in each]:
+        raise ValueError(f"--url-parameters: {invalid[0]!r} is not NAME=VALUE")
+    pairs = urlencode([each.partition("=")[::2] for each in parameters])
+    return url + ("&" if "?" in url else "?") + pairs if pairs else url
+
+
+def _request(args: argparse.Namespace, method: str, url: str) -> tuple[ApiRequest, str]:
     """Return the request and the resource of its token."""
-    url, cloud = args.url, cloud_getter(args)
+    cloud = cloud_getter(args)
     if url.startswith("/") and not url.startswith("//"):
         url = cloud().resource_manager + url
     host = urlsplit(origin_url(url)).hostname or ""
@@ -102,19 +157,19 @@ def _request(args: argparse.Namespace) -> tuple[ApiRequest, str]:
     body = _body(args.body)
     if body is not None and not any(name.lower() == "content-type" for name in headers):
         headers["Content-Type"] = "application/json"
-    return ApiRequest(args.method, url, body, headers), resource
+    return ApiRequest(method, url, body, headers), resource
 
 
 def _send(client: ApiClient, request: ApiRequest, args: argparse.Namespace) -> int:
     if args.paginate:
-        print(to_json({"value": all_pages(client, request)}))
+        _print({"value": all_pages(client, request)}, args)
         return 0
     response = client.request(request)
     if args.wait:
         response = LongRunningOperation(client, request, _progress()).wait(response)
     if response.status >= 400:
         raise ApiError(error_text(response))
-    _write(response)
+    _write(response, args)
     return 0
 
 
@@ -124,13 +179,22 @@ def _progress() -> Callable[[str], None]:
     return lambda line: print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
-def _write(response: ApiResponse) -> None:
+def _write(response: ApiResponse, args: argparse.Namespace) -> None:
     """Print the body; JSON is indented."""
     if "json" in response.headers.get("Content-Type", ""):
         with suppress(ValueError, RecursionError):
-            print(to_json(json.loads(response.body)))
+            _print(json.loads(response.body), args)
             return
     write_bytes(response.body)
+
+
+def _print(document: Any, args: argparse.Namespace) -> None:
+    value = args.query(document) if args.query else document
+    items = value if isinstance(value, list) and args.output == "text" else [value]
+    for each in items:
+        # A terminal could execute escape sequences of a string without quotes.
+        is_plain = args.output == "text" and isinstance(each, str)
+        print(escape(each) if is_plain else to_json(each))
 
 
 def _header(argument: str) -> tuple[str, str]:

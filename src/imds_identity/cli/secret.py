@@ -6,15 +6,25 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .._platform.environment import add_variables, variable_value
+from ..metadata.clouds import PUBLIC
 from ._api.client import ApiError, api_client, print_api_error
-from ._api.hosts import cloud_getter
+from ._api.hosts import cloud_getter, origin_url
+from ._api.sender import Sender, tls_context
 from ._api.vault import fetch_secrets, parse_reference, parse_secret_url
 from .arguments import add_application, add_cloud, add_output, add_token_options
 from .output import is_broken_pipe, print_error, to_json, write_bytes
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
+    from ..metadata.clouds import Cloud
+    from ._api.client import ApiClient
+    from ._api.vault import SecretAddress
+
+add_variables("IMDS_EMULATOR_KEY_VAULT_URL", "IMDS_EMULATOR_KEY_VAULT_CA_FILE")
+_VAULTS = f"https://{PUBLIC.key_vault_suffix}"
 _EXAMPLES = """\
 examples:
   imds-identity secret kv://my-vault/db --show
@@ -65,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         for each in args.secrets
     ]
     try:
-        bundles = fetch_secrets(addresses, partial(api_client, args), cloud, args.resource)
+        bundles = fetch_secrets(addresses, *_clients(args, addresses, cloud))
         _write(_formatted(bundles, args.output), args.file)
     except ApiError as error:
         return print_api_error(args, error)
@@ -74,6 +84,17 @@ def run(args: argparse.Namespace) -> int:
             raise
         return print_error(f"{args.file}: {error.strerror}")
     return 0
+
+
+def _clients(
+    args: argparse.Namespace, addresses: list[SecretAddress], cloud: Callable[[], Cloud]
+) -> tuple[Callable[[str], ApiClient], Callable[[], Cloud], str | None]:
+    """Return the arguments of `fetch_secrets`; the emulator's variables describe its vault."""
+    url, ca_file = (variable_value(f"IMDS_EMULATOR_KEY_VAULT_{n}") for n in ("URL", "CA_FILE"))
+    if not url or not ca_file or {each.vault for each in addresses} != {origin_url(url)}:
+        return partial(api_client, args), cloud, args.resource
+    send = Sender(tls_context(ca_file))
+    return partial(api_client, args, send=send), cloud, args.resource or _VAULTS
 
 
 def _formatted(bundles: list[dict[str, object]], output: str) -> bytes:
