@@ -193,7 +193,7 @@ def test_repr_hides_the_secret() -> None:
 IMDS = f"/{SECRET}/metadata/identity/oauth2/token"
 
 
-@pytest.mark.parametrize("path", [IMDS, f"{IMDS}/"])
+@pytest.mark.parametrize("path", [IMDS, f"{IMDS}/", f"/{SECRET}//metadata/identity/oauth2/token"])
 def test_imds_protocol_is_available_under_a_secret_path(path: str) -> None:
     probe = request(path=path, x_identity_header=None, metadata="True")
     assert authorize(probe, policy(imds=True)) == GrantedRequest(VAULT, SYSTEM_ASSIGNED, imds=True)

@@ -127,9 +127,10 @@ def _is_imds(path: str, request: HttpRequest, policy: AccessPolicy) -> bool:
                 401, "The header X-IDENTITY-HEADER with this endpoint's secret is missing."
             )
         return False
-    # Some clients append a slash.
+    # Some clients append a slash; MSAL for Java has two before the path.
     prefix, found, rest = path.removesuffix("/").partition(IMDS_PATH)
-    if not policy.imds or not found or rest or not _is_secret(prefix[1:], policy):
+    given_secret = prefix[1:].removesuffix("/")
+    if not policy.imds or not found or rest or not _is_secret(given_secret, policy):
         raise Refusal(404, "Path not found.")
     if [value.lower() for value in request.values("metadata")] != ["true"]:
         raise Refusal(400, "Bad request. Required metadata header not specified")
