@@ -206,13 +206,8 @@ class ErrorDetails(Exception):
 
     def _facts(self) -> dict[str, Any]:
         """Return the keyword arguments that created this exception."""
-        return {
-            "reason_code": self.reason_code,
-            "status_code": self.status_code,
-            "attempts": self.attempts,
-            "seconds": self.seconds,
-            "retry_after": self.retry_after,
-        }
+        names = ("reason_code", "status_code", "attempts", "seconds", "retry_after")
+        return {name: getattr(self, name) for name in names}
 
 
 def error_details(kind: type[E], failure: Failure) -> E:
@@ -229,24 +224,18 @@ def error_details(kind: type[E], failure: Failure) -> E:
 
 _KINDS = {kind.__name__: kind for kind in (Unavailable, Refused, Malformed, SecretUnreadable)}
 _REASONS = {reason.value: reason for reason in Reason}
+_SERIALIZED = (
+    *("problem", "hint", "status", "service_code", "request_summary"),
+    *("attempts", "seconds", "retry_after"),
+)
 _MAX_TEXT = 2000
 _MAX_NUMBER = 10**9
 
 
 def failure_to_dict(failure: Failure) -> dict[str, object]:
     """Return ``failure`` as JSON-serializable values."""
-    return {
-        "kind": type(failure).__name__,
-        "problem": failure.problem,
-        "hint": failure.hint,
-        "reason": failure.reason.value,
-        "status": failure.status,
-        "service_code": failure.service_code,
-        "request_summary": failure.request_summary,
-        "attempts": failure.attempts,
-        "seconds": failure.seconds,
-        "retry_after": failure.retry_after,
-    }
+    facts = {name: getattr(failure, name) for name in _SERIALIZED}
+    return {"kind": type(failure).__name__, "reason": failure.reason.value, **facts}
 
 
 def failure_from_dict(facts: object) -> Failure:

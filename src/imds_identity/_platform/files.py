@@ -109,7 +109,7 @@ def read_private(path: str) -> bytes:
         if problem := access_problem(path, os.fstat(file.fileno()), trust_root=True):
             raise ValueError(f"{path} {problem}")
         content = file.read(_MAX_SIZE + 1)
-    if content is None:  # its writer has not written yet
+    if content is None:  # no process has written to the pipe yet
         raise ValueError(f"{path} is a pipe without content: write to it first, or name a file")
     if len(content) > _MAX_SIZE:
         raise ValueError(f"{path} is larger than {_MAX_SIZE} bytes")

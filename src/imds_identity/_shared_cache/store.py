@@ -55,7 +55,7 @@ class SharedCache:
         return self._known_namespace
 
     def in_network(self, network: str) -> SharedCache:
-        """Return the cache in the same directory for a network ID, from `other_network`."""
+        """Return the cache of a network namespace in the same directory; empty means this one."""
         if not network:
             return self
         return SharedCache(self.directory, self.clock, namespace_of(network))

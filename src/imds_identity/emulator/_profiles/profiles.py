@@ -101,7 +101,7 @@ def identity_header(settings: Settings, keys: KeyStore) -> str:
 
 
 def authority(keys: KeyStore) -> Authority:
-    """Return the authority of all certificates for https."""
+    """Return the certificate authority of all https endpoints."""
     return load_or_create_authority(keys, VAULT_CA, "imds-identity emulator root")
 
 

@@ -78,7 +78,7 @@ class IssuerCache:
         verified = tuple(chain)
         for url, (_, found) in list(self._recent.items()):
             if kept := tuple(each for each in found if each in verified):
-                _add(self._verified, url, kept)
+                add_bounded(self._verified, url, kept)
 
     def _fetch(self, url: str) -> tuple[x509.Certificate, ...]:
         now = self._clock.now()
@@ -89,13 +89,13 @@ class IssuerCache:
         with suppress(DownloadFailed, ValueError):
             data = self._download(url)
             found = certificates_from(data) if len(data) <= MAX_BYTES else ()
-        _add(self._recent, url, (now + _RECENT_SECONDS, found))
+        add_bounded(self._recent, url, (now + _RECENT_SECONDS, found))
         return found
 
 
-def _add(cached: dict[str, T], url: str, value: T) -> None:
+def add_bounded(cached: dict[str, T], url: str, value: T, max_size: int = _MAX_CACHED) -> None:
     """Add an entry, in place of the oldest one if there are too many."""
-    for oldest in list(cached)[: 1 - _MAX_CACHED]:
+    for oldest in list(cached)[: 1 - max_size]:
         cached.pop(oldest, None)
     cached[url] = value
 

@@ -18,7 +18,7 @@ from ..._core.failure import sanitize
 from ..._platform.clock import SYSTEM_CLOCK
 from ..errors import CertificateRevokedError, RevocationUnknownError
 from .chain import SKEW
-from .issuers import DownloadFailed, cache_for, download, is_allowed_url
+from .issuers import DownloadFailed, add_bounded, cache_for, download, is_allowed_url
 from .trust import CERTIFICATE_ERRORS
 
 if TYPE_CHECKING:
@@ -87,9 +87,7 @@ class RevocationCache:
         return found
 
     def _cache(self, url: str, found: x509.CertificateRevocationList | str, seconds: float) -> None:
-        for oldest in list(self._cached)[: 1 - _MAX_CACHED]:
-            self._cached.pop(oldest, None)
-        self._cached[url] = (self._clock.now() + seconds, found)
+        add_bounded(self._cached, url, (self._clock.now() + seconds, found), _MAX_CACHED)
 
     def _invalid(
         self,
