@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import errno
 import json
 import os
+import re
 import stat
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,8 @@ from imds_identity._core.failure import Reason, SecretUnreadable
 from imds_identity._core.identity import Identity
 from imds_identity._sources.firmware import Firmware
 from imds_identity.cli import main
+from imds_identity.cli.doctor import run
+from imds_identity.doctor._catalog import lookup
 from imds_identity.doctor._facts.facts import (
     Agent,
     CachedToken,
@@ -136,7 +141,27 @@ def test_facts_are_judged_on_another_machine(
     document = json.loads(capsys.readouterr().out)
     assert "is not a file that" in document["error"]
     assert main(["doctor", "--facts", str(tmp_path / "missing")]) == 2
-    assert "No such file" in capsys.readouterr().err
+    assert f"{tmp_path / 'missing'}: No such file" in capsys.readouterr().err
+
+
+def test_reader_that_ends_early_is_not_a_failure_of_the_doctor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise BrokenPipeError(errno.EPIPE, "text")
+
+    monkeypatch.setattr(lookup, "list_checks", fail)
+    with pytest.raises(BrokenPipeError):  # which `main` handles, as for other commands
+        run(argparse.Namespace(list=True, explain=None))
+
+
+def test_counts_are_in_the_plural(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "facts.json"
+    save_facts(MACHINES["pod"], file)
+    main(["doctor", "--facts", str(file)])
+    found = re.search(r"checks: (\d+) failure(s?)", capsys.readouterr().out)
+    assert found is not None
+    assert (found[1] != "1") == bool(found[2])
 
 
 @pytest.mark.parametrize(

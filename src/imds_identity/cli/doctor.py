@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from .._core.failure import escape
 from .._platform.environment import Environment
 from .arguments import (
     add_application,
@@ -14,7 +15,7 @@ from .arguments import (
     application_options,
     credential_options,
 )
-from .output import print_error, to_json
+from .output import is_broken_pipe, print_error, to_json
 
 if TYPE_CHECKING:
     import argparse
@@ -108,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
         number = check_number(args.check) if args.check else ""
         return _report_diagnosis(args, _diagnose(args), number)
     except (OSError, ValueError) as error:
+        if is_broken_pipe(error):
+            raise
         return _could_not_run(error, as_json=_is_json(args))
 
 
@@ -152,6 +155,8 @@ def _target(args: argparse.Namespace) -> tuple[str | None, str | None]:
 
 def _could_not_run(error: OSError | ValueError, *, as_json: bool) -> int:
     text = getattr(error, "strerror", None) or str(error)
+    if name := getattr(error, "filename", None):
+        text = f"{escape(str(name))}: {text}"
     if as_json:
         _print_error_document(text)
     print_error(f"the doctor cannot run: {text}")
@@ -194,7 +199,11 @@ def _by_category(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]
 def _numbers(findings: Sequence[Finding]) -> str:
     statuses: list[str] = [finding.status for finding in findings]
     counts = ((statuses.count(status), status) for status in (*_COLORS, "skipped"))
-    return ", ".join(f"{number} {status}" for number, status in counts if number)
+    return ", ".join(
+        f"{number} {status}{'s' if number > 1 and status in _FAULTS else ''}"
+        for number, status in counts
+        if number
+    )
 
 
 def _finding_lines(finding: Finding, *, is_cause: bool, show_all: bool) -> list[str]:
