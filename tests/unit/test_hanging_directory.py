@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imds_identity._core.identity import parse_identity
+from imds_identity._platform import threads
 from imds_identity._platform.threads import join_all
 from imds_identity._shared_cache import directory as directory_module
 from imds_identity._shared_cache import flock, watchdog
@@ -171,6 +172,23 @@ def test_callers_do_not_access_the_directory_themselves(
     assert threading.get_ident() not in remote.threads
 
 
+def test_directory_is_not_used_if_no_thread_can_be_started(
+    remote: RemoteFileSystem, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "start_thread", fail)
+    calls = list[str]()
+    guard = Watchdog(str(remote.path), clock)
+    with pytest.raises(NoUsableDirectory, match="needs a thread"):
+        guard.run(calls.append, "x", in_thread=True)
+    assert not calls
+    monkeypatch.undo()
+    guard.run(calls.append, "x", in_thread=True)  # it is not skipped afterwards
+    assert calls
+
+
 def test_hanging_directory_delays_one_operation_and_causes_one_warning(
     remote: RemoteFileSystem, get: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -316,7 +334,7 @@ def test_operation_that_fails_at_the_end_of_the_wait_does_not_count_as_hanging(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting: list[Callable[[], object]] = []
-    monkeypatch.setattr(watchdog, "run_in_thread", lambda run, _: waiting.append(run))
+    monkeypatch.setattr(watchdog, "run_in_thread", lambda run, *_: waiting.append(run))
 
     class Hanging(set[object]):
         def add(self, operation: object) -> None:
@@ -335,7 +353,7 @@ def test_lease_is_released_without_a_wait_while_an_operation_hangs(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(watchdog, "run_in_thread", lambda _, seconds: waits.append(seconds))
+    monkeypatch.setattr(watchdog, "run_in_thread", lambda _, seconds, *_args: waits.append(seconds))
     limited = Watchdog("/somewhere", clock)
     limited.finish(int)
     with pytest.raises(NoUsableDirectory):

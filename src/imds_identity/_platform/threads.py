@@ -137,9 +137,12 @@ def _run(run: Callable[[], object], state: _ThreadMarker) -> None:
         _internal_threads.discard(ident)
 
 
-def run_in_thread(run: Callable[[], object], seconds: float) -> None:
-    """Run ``run`` in a new thread, or in this one if none can be started; wait ``seconds`` at most.
+def run_in_thread(
+    run: Callable[[], object], seconds: float, otherwise: Callable[[], object] | None = None
+) -> None:
+    """Run ``run`` in a new thread; wait ``seconds`` at most.
 
+    If no thread can be started, run ``otherwise`` in this one, which is ``run`` by default.
     Exceptions that ``run`` raises in the new thread are dropped.
     """
     done = threading.Lock()
@@ -154,7 +157,7 @@ def run_in_thread(run: Callable[[], object], seconds: float) -> None:
     try:
         start_thread(work)
     except RuntimeError:
-        run()
+        (otherwise or run)()
     else:
         done.acquire(timeout=seconds)
         wait_before_uwsgi_fork()

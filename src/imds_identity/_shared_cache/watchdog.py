@@ -48,7 +48,7 @@ class Watchdog:
     def run(self, work: Callable[..., T], *args: object, in_thread: bool) -> T:
         """Return ``work(*args)``, called in a new thread if it may hang.
 
-        Raise NoUsableDirectory if it or an earlier operation takes too long.
+        Raise NoUsableDirectory if it or an earlier operation takes too long, or without a thread.
         """
         detect_fork()
         if threading.get_ident() in self._threads:  # part of another operation
@@ -78,6 +78,9 @@ class Watchdog:
         results: list[T] = []
         errors: list[Exception] = []
 
+        def refuse() -> None:
+            errors.append(NoUsableDirectory(f"{self._path} needs a thread: it could hang"))
+
         def operate() -> None:
             self._threads.add(threading.get_ident())
             try:
@@ -88,7 +91,7 @@ class Watchdog:
                 self._threads.discard(threading.get_ident())
                 self._hanging.discard(operate)
 
-        run_in_thread(operate, self._seconds)
+        run_in_thread(operate, self._seconds, refuse)
         if not results and not errors:
             self._hanging.add(operate)
             self._skip()
