@@ -138,7 +138,7 @@ def test_application_that_the_tenant_does_not_know(resource: str) -> None:
 @pytest.mark.parametrize(
     ("variables", "hosting", "remedy"),
     [
-        ({}, Hosting(), "az vm redeploy --resource-group GROUP --name VM # and open"),
+        ({}, Hosting(), "az vm redeploy --resource-group GROUP --name VM # or open"),
         (WORKLOAD, Hosting(), "curl https://azure.status.microsoft"),
         (APP, Hosting(HostKind.APP_SERVICE, "shop", "g"), "az webapp restart --resource-group g"),
     ],

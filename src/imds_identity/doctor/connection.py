@@ -27,7 +27,7 @@ from .finding import (
     warning,
 )
 from .host import new_pod_command, restart_command
-from .responder import BUSIEST
+from .responder import BUSIEST, RETRY
 from .token import CLOCK_REMEDY
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def check_response(facts: Facts) -> Verdict:
     if facts.source.name == WORKLOAD_IDENTITY.name:
         server = argument(urlsplit(facts.source.endpoint).netloc, HOST_AND_PORT)
         restart = f"curl -sv https://{server} # look for a firewall or a proxy"
-    remedy = f"sleep 60; imds-identity doctor; {restart}"
+    remedy = f"{RETRY} || {restart}"
     return failure(f"{last.path}: {last.error}", meaning, remedy)
 
 

@@ -207,8 +207,8 @@ def _workload_identity(facts: Facts) -> str:
     return (
         f"az aks update --resource-group {argument(group, RESOURCE_GROUP)} "
         f"--name {argument(cluster, APP._replace(placeholder='CLUSTER'))} --enable-oidc-issuer "
-        f"--enable-workload-identity; {annotate_command(facts)}; {label_command(facts)} # uses "
-        "workload identity"
+        f"--enable-workload-identity; {annotate_command(facts)}; {label_command(facts)} # workload "
+        "identity: label azure.workload.identity/use=true"
     )
 
 

@@ -36,8 +36,8 @@ _NO_GATEWAY = Route._field_defaults["gateway"]
 _NO_ROUTES = "there is no IPv4 route at all: the network interface is down or has no address"
 _LOCKED = "systemd.imds.network=locked"
 _UNLOCK = (
-    f"sudo sed -i 's/{_LOCKED}//' /etc/default/grub; sudo update-grub # or: sudo grubby "
-    f"--update-kernel=ALL --remove-args={_LOCKED}; then reboot"
+    f"sudo sed -i 's/{_LOCKED}//' /etc/default/grub; sudo update-grub # kernel command line; "
+    f"or: sudo grubby --update-kernel=ALL --remove-args={_LOCKED}; then reboot"
 )
 _ASSIGN_ADDRESS = (
     "assign an IPv4 address to the network interface (of the pod or the container network)"

@@ -12,6 +12,7 @@ from .finding import Verdict, failure
 if TYPE_CHECKING:
     from ._facts.facts import RequestRecord
 
+RETRY = "sleep 60; imds-identity doctor"  # before a command that may interrupt others
 BUSIEST = "ss -tnp dst 169.254.169.254 # find the process that sends too many requests"
 _GATEWAY = (502, 504)
 _PROXIES = ("squid", "envoy", "haproxy", "varnish", "zscaler", "bluecoat", "mitmproxy", "tinyproxy")

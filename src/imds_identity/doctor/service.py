@@ -16,6 +16,7 @@ from .responder import (
     BUSIEST,
     EXEMPT,
     NOT_AN_AZURE_VM,
+    RETRY,
     describe,
     identify_other_server,
     server_name,
@@ -140,7 +141,7 @@ def check_shared_backoff(facts: Facts) -> Verdict:
             f"{seconds:.0f} s are left of the back-off in {sanitize(facts.cache.path)}",
             "the service throttled another process of this user, so this user's processes send no "
             f"requests for {seconds:.0f} s, and the doctor requested no token",
-            f"sleep {math.ceil(seconds)}; {BUSIEST}",
+            f"sleep {math.ceil(seconds)}; {BUSIEST}, and wait",
         )
     return ok("no process is backing off")
 
@@ -184,14 +185,14 @@ def check_service_health(facts: Facts) -> Verdict:
         return failure(
             f"410: {problem.problem if problem else ''}",
             "the service is being updated (410) and is available again within 70 seconds",
-            "sleep 70; imds-identity doctor",
+            "sleep 70; imds-identity doctor # wait for 70 s and try again",
         )
     if status is not None and (status == 404 or status >= 500):
         return failure(
             f"{status}: {problem.problem if problem else ''}",
             f"the service returned {status}: it is being updated or is failing"
             + (_NOT_YET if status == 404 and facts.source.name == IMDS else ""),
-            f"sleep 60; imds-identity doctor; {_recovery(facts)}",
+            f"{RETRY} || {_recovery(facts)}",
         )
     return ok("the service is neither failing nor being updated")
 
@@ -201,7 +202,7 @@ def _recovery(facts: Facts) -> str:
     if command := restart_command(facts):
         return command
     if facts.source.name != IMDS:
-        return "curl https://azure.status.microsoft"
+        return "curl https://azure.status.microsoft # try again later"
     if own_remedy(facts):  # the machine is not the user's
-        return "imds-identity doctor --save facts.json # and open a support case with this file"
-    return f"{vm_command(facts, 'redeploy')} # and open a support case with this output"
+        return "imds-identity doctor --save facts.json # for a support case"
+    return f"{vm_command(facts, 'redeploy')} # or open a support case with this output"

@@ -203,7 +203,7 @@ def check_cache_directory(facts: Facts) -> Verdict:
         f"{path}: {cache.problem}",
         f"the directory {path} cannot be used for the shared token cache: {cache.problem}; each "
         "process fetches its own tokens",
-        f"chmod 700 {argument(cache.path, PATH)}"
+        f"chmod 700 {argument(cache.path, PATH)} # or: export IMDS_IDENTITY_CACHE=off"
         if cache.is_own
         else f"{_OTHER_CACHE} # the default directory, or one of this user with mode 700",
     )

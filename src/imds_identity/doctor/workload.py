@@ -126,7 +126,8 @@ def _file_problem(facts: Facts) -> tuple[str, str]:
 
 
 def _webhook(facts: Facts) -> str:
-    return f"{label_command(facts)}; {_WEBHOOK} # the webhook"
+    label = "# label azure.workload.identity/use=true, and the webhook"
+    return f"{label_command(facts)}; {_WEBHOOK} {label}"
 
 
 def check_federation(facts: Facts) -> Verdict:
