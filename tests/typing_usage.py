@@ -38,7 +38,7 @@ def keywords(transport: object) -> None:
         arc_tokens_directory=Path("/tokens"),
         on_event=PrometheusTextFile(Path("/metrics/a.prom")),
     )
-    imds_identity.ManagedIdentityCredential("a-client-id")  # type: ignore[arg-type]
+    imds_identity.ManagedIdentityCredential("a-client-id")  # type: ignore[call-arg]
     imds_identity.ManagedIdentityCredential(client_idd="x")  # type: ignore[call-arg]
     imds_identity.aio.ManagedIdentityCredential(retry_total="3")  # type: ignore[arg-type]
 

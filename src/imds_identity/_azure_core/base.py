@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, TypeAlias
 
     from azure.core.credentials import AccessToken, AccessTokenInfo
-    from typing_extensions import Never, Unpack
+    from typing_extensions import Unpack
 
     from .._core.event import Event
     from .._core.failure import Failure
     from .._core.token import Token
-    from .._token_cache.cache import TokenCache
     from .._token_cache.client import TokenClient
     from .._token_cache.entry import CacheEntry
     from ..errors import ManagedIdentityError
@@ -46,7 +45,7 @@ class BaseCredential:
 
     def __init__(
         self,
-        *positional: Never,
+        *,
         client_id: str | None = None,
         object_id: str | None = None,
         resource_id: str | None = None,
@@ -58,13 +57,11 @@ class BaseCredential:
         raw_request_hook: Callable[..., object] | None = None,
         raw_response_hook: Callable[..., object] | None = None,
         on_event: Callable[[Event], object] | None = None,
-        _token_cache: TokenCache | None = None,
         **options: Unpack[Keywords],
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in _NOT_SETTINGS}
         class_name = type(self).__name__
-        if positional:
-            raise TypeError(f"{class_name}() takes keywords only, such as client_id=…")
+        token_cache = given["_token_cache"] = options.pop("_token_cache", None)
         keywords = _parsed(options, class_name, given)
         settings = {**given, **(keywords.values if keywords else {})}
         self._settings = {name: value for name, value in settings.items() if value is not None}
@@ -77,7 +74,7 @@ class BaseCredential:
             arc_tokens_directory=arc_tokens_directory,
             cache=cache,
             private=transport is not None,
-            token_cache=_token_cache,
+            token_cache=token_cache,
             token_proxy=keywords is None or keywords.values.get("enable_azure_proxy", True),
             preload=False,
             call_options=_call_options(on_event, keywords, has_transport=transport is not None),
@@ -275,7 +272,7 @@ def _is_traced() -> bool:
     return settings is not None and bool(settings.tracing_enabled())
 
 
-_NOT_SETTINGS = frozenset({"self", "positional", "options"})
+_NOT_SETTINGS = frozenset({"self", "options"})
 _HIDDEN = frozenset({"headers", "proxies"})  # their values may contain secrets
 _OBJECTS = frozenset(
     {

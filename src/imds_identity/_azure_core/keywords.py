@@ -15,6 +15,8 @@ from .._http.retry_options import RetryOptions
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .._token_cache.cache import TokenCache
+
 
 class RetryKeywords(TypedDict, total=False):
     """Keywords for retries and timeouts, as in azure-core's ``RetryPolicy`` and transports.
@@ -115,6 +117,7 @@ class Keywords(
 
     enable_azure_proxy: bool
     logging_enable: bool
+    _token_cache: TokenCache | None  # for tests
 
 
 _PIPELINE = frozenset(PipelineKeywords.__optional_keys__)

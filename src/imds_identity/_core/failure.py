@@ -119,15 +119,15 @@ class Failure(Exception):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(problem)
-        self.problem = problem
-        self.hint = hint
-        self.reason = reason or self.default_reason
+        self.problem: str = problem
+        self.hint: str = hint
+        self.reason: Reason = reason or self.default_reason
         self.status = status
         self.service_code = service_code
         self.retry_after = retry_after
         self.request_summary = ""
         self.attempts = 0
-        self.seconds = 0.0
+        self.seconds: float = 0.0
 
     def __str__(self) -> str:
         tried = ""
@@ -146,7 +146,7 @@ class Failure(Exception):
     def redact(self, secret: Secret) -> None:
         """Remove ``secret`` from the message: a service may echo it."""
         self.problem, self.hint = secret.redacted(self.problem), secret.redacted(self.hint)
-        self.args = (self.problem,)
+        self.args: tuple[Any, ...] = (self.problem,)
 
     def copy(self) -> Self:
         """Return a copy for another waiter: raising one exception twice mixes tracebacks."""

@@ -108,7 +108,7 @@ class Source:
         self.name = name
         self.endpoint = endpoint
         self.variable = variable
-        self.label = label or name
+        self.label: str = label or name
         self.client_id = client_id
         self.is_per_machine = is_per_machine
         self.knows_cae = knows_cae

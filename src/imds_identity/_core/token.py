@@ -49,14 +49,14 @@ class Token:
         expires_at: float,
         failed_refreshes: int = 0,
     ) -> None:
-        self.value = value
-        self.token_type = token_type
-        self.expires_on = expires_on
-        self.refresh_on = refresh_on
-        self.received_at = received_at
-        self.refresh_at = refresh_at
-        self.expires_at = expires_at
-        self.failed_refreshes = failed_refreshes
+        self.value: str = value
+        self.token_type: str = token_type
+        self.expires_on: int = expires_on
+        self.refresh_on: int = refresh_on
+        self.received_at: float = received_at
+        self.refresh_at: float = refresh_at
+        self.expires_at: float = expires_at
+        self.failed_refreshes: int = failed_refreshes
 
     def facts(self) -> dict[str, object]:
         """Return all attributes by name, including the token."""

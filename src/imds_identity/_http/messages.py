@@ -154,12 +154,12 @@ class Response:
         received_at: float,
         received_wall: float,
     ) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.sent_at = sent_at
-        self.received_at = received_at
-        self.received_wall = received_wall
+        self.status: int = status
+        self.headers: Mapping[str, str] = headers
+        self.body: bytes = body
+        self.sent_at: float = sent_at
+        self.received_at: float = received_at
+        self.received_wall: float = received_wall
         self._parsed: object = None
 
     def __repr__(self) -> str:

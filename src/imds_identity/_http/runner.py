@@ -70,9 +70,9 @@ class ExchangeRunner:
         self.send = send
         self.clock = clock
         self.rate_limiter = rate_limiter
-        self.heartbeat = heartbeat or _no_heartbeat
+        self.heartbeat: Heartbeat = heartbeat or _no_heartbeat
         self.random = random
-        self.seconds = (
+        self.seconds: float = (
             seconds if retry_options.seconds is None else min(seconds, retry_options.seconds)
         )
         self.retry_options = retry_options

@@ -64,7 +64,7 @@ class Directory:
         in_memory: bool = False,
         watchdog: Watchdog | None = None,
     ) -> None:
-        self.may_hang = watchdog is not None
+        self.may_hang: bool = watchdog is not None
         self._paths = paths
         self._in_memory = in_memory
         self._watchdog = watchdog

@@ -88,10 +88,10 @@ class HostSpec:
         self.label = label
         self._build = build
         self.conditions = conditions
-        self.rule = rule or name
+        self.rule: str = rule or name
         self.variables = variables
-        self.misleading = variables if misleading is None else misleading
-        self.selectors = selectors or {}
+        self.misleading: tuple[str, ...] = variables if misleading is None else misleading
+        self.selectors: Mapping[str, str] = selectors or {}
         self.is_per_machine = is_per_machine
         self.knows_cae = knows_cae
         self.requires_https = requires_https

@@ -69,13 +69,13 @@ class TokenCache:
     def __init__(self, clock: Clock, random: Random, start: Start | None = None) -> None:
         self.clock = clock
         self.network = ""
-        self.hit_seconds = HIT_SECONDS
+        self.hit_seconds: float = HIT_SECONDS
         self.other_networks: dict[str, TokenCache] = {}
         self.random = random
-        self.unavailable_endpoints = UnavailableEndpoints()
+        self.unavailable_endpoints: UnavailableEndpoints = UnavailableEndpoints()
         self.rate_limiters: dict[str, RateLimiter] = {}
-        self.start = start or in_a_thread
-        self.checks = BackgroundChecks(clock, self.start)
+        self.start: Start = start or in_a_thread
+        self.checks: BackgroundChecks = BackgroundChecks(clock, self.start)
         self._pool = FetchPool(clock, self.start)
         self._entries = Entries(clock)
         # A signal handler or a finalizer may request a token anywhere: see `Flight.wait`.

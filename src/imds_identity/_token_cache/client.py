@@ -52,11 +52,11 @@ class TokenClient:
         call_options: CallOptions | None = None,
         redetect: Callable[[], TokenSource] | None = None,
     ) -> None:
-        self.source = source
+        self.source: TokenSource = source
         self.identity = identity
         self.token_cache = token_cache
         self.call_options = call_options
-        self.is_preloaded = False
+        self.is_preloaded: bool = False
         self._configured_cache = shared_cache
         self._redetect = redetect
 

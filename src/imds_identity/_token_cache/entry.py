@@ -61,10 +61,10 @@ class CacheEntry:
     )  # fmt: skip
 
     def __init__(self, key: Key, network: str, now: float) -> None:
-        self.key = key
-        self.network = network
-        self.used_at = now
-        self.is_dropped = False
+        self.key: Key = key
+        self.network: str = network
+        self.used_at: float = now
+        self.is_dropped: bool = False
         self.published: Token | None = None
         self.access_token: Any = None
         self.access_token_info: Any = None
@@ -73,16 +73,16 @@ class CacheEntry:
 
     def clear(self) -> None:
         """Drop the token, and the results of fetches in progress."""
-        self.hit_until = NEVER
+        self.hit_until: float = NEVER
         self.token: Token | None = None
         self.failure: Failure | None = None
-        self.failure_until = NEVER
+        self.failure_until: float = NEVER
         self.challenge: Challenge | None = None
         self.answering: Token | None = None
         self.answered: set[weakref.ref[object]] = set()
         self.version: object = None
         self.flights: dict[str | None, Flight] = {}
-        self.generation = next(_generations)
+        self.generation: int = next(_generations)
 
     def is_unused(self, now: float) -> bool:
         """Return whether it has neither a valid token nor other state, and was not used lately."""

@@ -115,15 +115,15 @@ class Flight:
         since: float,
         needs: int = 0,
     ) -> None:
-        self.key = key
-        self.claims = claims
-        self.fetch = fetch
-        self.generation = generation
-        self.since = since
-        self.needs = needs
-        self.process = os.getpid()
-        self.started = False
-        self.refreshes = False
+        self.key: Key = key
+        self.claims: str | None = claims
+        self.fetch: Fetch = fetch
+        self.generation: int = generation
+        self.since: float = since
+        self.needs: int = needs
+        self.process: int = os.getpid()
+        self.started: bool = False
+        self.refreshes: bool = False
         self.on_result: OnResult | None = None
         self.callers: set[weakref.ref[object]] = set()
         self.outcome: Outcome | None = None

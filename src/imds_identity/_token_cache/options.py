@@ -23,10 +23,10 @@ class CallOptions:
         logs_requests: bool = False,
         has_transport: bool = False,
     ) -> None:
-        self.retry_options = retry_options
-        self.on_event = on_event
-        self.logs_requests = logs_requests
-        self.has_transport = has_transport
+        self.retry_options: RetryOptions | None = retry_options
+        self.on_event: Callable[[Event], object] | None = on_event
+        self.logs_requests: bool = logs_requests
+        self.has_transport: bool = has_transport
 
 
 class FetchTrace:

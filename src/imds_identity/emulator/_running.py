@@ -67,7 +67,7 @@ class KeyVault:
             # The vault's host is not a subdomain of the resource in its challenge.
             "verify_challenge_resource": False,
         }
-        self.ca_file = str(ca_file)
+        self.ca_file: str = str(ca_file)
         self.secrets = secrets
 
     def __repr__(self) -> str:

@@ -84,12 +84,12 @@ class Watcher:
         on_failure: Callable[[MetadataError], object] | None = None,
     ) -> None:
         self.lost = 0
-        self.poller = Poller(self, on_failure)
+        self.poller: Poller = Poller(self, on_failure)
         self.failure: MetadataError | None = None
         given = (names,) if isinstance(names, str) else names
         self.names: frozenset[str] | None = lower_names(given) or None
         self._client = client
-        self.clock = client.clock
+        self.clock: Clock = client.clock
         self._every_machine = every_machine
         self._handled = HandledEvents(state_file)
         self._differ: Differ | None = None
