@@ -290,10 +290,12 @@ def process(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str
     )
 
 
-def test_token_is_printed_without_importing_azure_core(imds_emulator: Emulator) -> None:
+def test_token_is_printed_without_importing_azure_core_or_tools(imds_emulator: Emulator) -> None:
     script = (
         "import sys; from imds_identity.cli import main; status = main(sys.argv[1:]);"
-        "print(status, [m for m in ('azure.core', 'msal', 'asyncio') if m in sys.modules])"
+        "tools = ('imds_identity.emulator', 'imds_identity.doctor', 'imds_identity.metadata');"
+        "found = [m for m in ('azure.core', 'msal', 'asyncio', *tools) if m in sys.modules];"
+        "print(status, found)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, "token", VAULT], capture_output=True, text=True, check=True

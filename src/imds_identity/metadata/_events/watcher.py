@@ -83,7 +83,7 @@ class Watcher:
         state_file: str | os.PathLike[str] | None = None,
         on_failure: Callable[[MetadataError], object] | None = None,
     ) -> None:
-        self.lost = 0
+        self.lost: int = 0
         self.poller: Poller = Poller(self, on_failure)
         self.failure: MetadataError | None = None
         given = (names,) if isinstance(names, str) else names
