@@ -190,6 +190,19 @@ def test_log_has_the_headers_of_a_response(start_emulator: Start, request_token:
     [
         ("application/json", b'{"access_token": "hunter2"}', '{"access_token": "(hidden)"}'),
         (
+            "application/json",
+            b'{"access\\u005ftoken": ["hunter2"]}',
+            '{"access_token": "(hidden)"}',
+        ),
+        ("application/json", b'{"client_secret": "a\\"hunter2"}', '{"client_secret": "(hidden)"}'),
+        ("application/json", b'{"a" : "eyJh.eyJi.hunter2"}', '{"a" : "eyJh.eyJi.(hidden)"}'),
+        ("application/json", b'{"client_secret": "hunter2"', "(hidden)"),
+        (
+            "application/json; charset=utf-16",
+            '{"password": "a"}'.encode("utf-16"),
+            '{"password": "(hidden)"}',
+        ),
+        (
             "application/x-www-form-urlencoded",
             b"scope=a/.default&client%5Fassertion=hunter2&client_id=b",
             "scope=a/.default&client_assertion=(hidden)&client_id=b",
@@ -202,10 +215,38 @@ def test_body_of_a_request_is_logged_without_secrets(
 ) -> None:
     emulator = start_emulator()
     headers = {"Content-Type": media_type}
-    requests.post(emulator.endpoint + "/nothing", body, headers=headers, timeout=10)
+    requests.post(emulator.endpoint + "/metadata/instance", body, headers=headers, timeout=10)
     (record,) = emulator.requests
     assert record.body == recorded
     assert "hunter2" not in repr(record)
+
+
+def test_body_for_an_unknown_url_is_not_logged(start_emulator: Start) -> None:
+    emulator = start_emulator()
+    url = emulator.endpoint + "/secrets/name"  # of the Key Vault, at the wrong port
+    requests.put(url, json={"value": "hunter2"}, timeout=10)
+    assert emulator.requests[0].body == "(hidden)"
+
+
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        ("/nothing?a=b&client%5Fsecret=hunter2&sig=hunter2", {}),
+        ("/metadata/identity/oauth2/token?resource=eyJh.eyJi.hunter2", {"Metadata": "true"}),
+        ("/eyJh.eyJi.hunter2", {}),
+        ("/", {"X-Ms-Authorization-Auxiliary": "Bearer hunter2"}),
+        ("/", {"X-Vault-Token": "hunter2", "X-Api-Key": "hunter2", "X-Own": "eyJh.eyJi.hunter2"}),
+    ],
+)
+def test_request_is_logged_and_recorded_without_secrets(
+    start_emulator: Start, tmp_path: Path, target: str, headers: dict[str, str]
+) -> None:
+    recording = tmp_path / "recording"
+    emulator = start_emulator(record=recording)
+    requests.get(emulator.endpoint + target, headers=headers, timeout=10)
+    (record,) = emulator.requests
+    assert "hunter2" not in repr(record) + recording.read_text()
+    assert "(hidden)" in record.target or "(hidden)" in record.headers.values()
 
 
 def test_log_has_client_and_duration_of_a_request(

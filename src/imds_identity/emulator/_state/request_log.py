@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 import logging
 import re
 from collections import deque
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 HIDDEN = "(hidden)"
-_SECRET_HEADERS = frozenset(
-    {"authorization", "cookie", "proxy-authorization", "secret", "x-identity-header"}
+# Of headers, parameters, fields of forms and attributes in JSON.
+_SECRET_NAME = re.compile(
+    r"(proxy-)?authorization|x-ms-authorization-auxiliary|(set-)?cookie|x-identity-header|sig|"
+    r".*(token|secret|password|assertion|api[-_]?key)",
+    re.IGNORECASE | re.DOTALL,
 )
 _MAX_VALUE_LENGTH = 512
 _MAX_TARGET_LENGTH = 2048
@@ -27,9 +32,10 @@ _MAX_BODY_LENGTH = 4096
 _MAX_FIELDS = 40
 # A pattern that starts with a constant is searched faster than one for the whole name.
 _TOKEN = re.compile(r'(_token"\s*:\s*")[^"]*')
-_SECRET_FIELDS = frozenset(
-    {"access_token", "assertion", "client_assertion", "client_secret", "refresh_token"}
-)
+_WORD = re.compile(r"[\w.-]+")
+_JWT_START = "eyJ"  # {" in Base64
+# These bodies may have secrets of a Key Vault, even if the client has a wrong URL.
+_HIDDEN_JSON = frozenset({"key-vault", "unknown"})
 _SELECTORS = frozenset(
     {"client_id", "clientid", "mi_res_id", "msi_res_id", "object_id", "principal_id", "principalid"}
 )
@@ -43,7 +49,7 @@ class RecordedRequest:
         number: counts from 1.
         time: when it arrived, in Unix seconds by the emulator's clock.
         method: as sent.
-        target: as sent.
+        target: as sent, without secrets.
         category: the category of its endpoint: ``identity``, ``instance``, ``key-vault`` and so on.
         path: the target's path, decoded, without a trailing slash.
         query: the last value of each query parameter.
@@ -117,14 +123,11 @@ class RequestLog:
             self._count,
             time,
             request.method,
-            request.target[:_MAX_TARGET_LENGTH],
+            _target_without_secrets(request)[:_MAX_TARGET_LENGTH],
             outcome.category,
-            request.path[:_MAX_TARGET_LENGTH],
-            {
-                key[:_MAX_VALUE_LENGTH]: value[:_MAX_VALUE_LENGTH]
-                for key, value in request.query[:_MAX_FIELDS]
-            },
-            _headers_without_secrets(request.headers),
+            _hide_signatures(request.path)[:_MAX_TARGET_LENGTH],
+            _values_without_secrets(request.query),
+            _values_without_secrets(request.headers),
             response.status if sent else 0,
             request.peer,
             leg_of(request),
@@ -146,7 +149,7 @@ class RequestLog:
 
     def finish(self, record: RecordedRequest, seconds: float, headers: Mapping[str, str]) -> None:
         """Record how long the response to a request took, and its headers."""
-        kept = _headers_without_secrets(headers.items()) if record.status else {}
+        kept = _values_without_secrets(headers.items()) if record.status else {}
         # The record is complete only now. A copy would take three percent of a token request.
         object.__setattr__(record, "seconds", seconds)
         object.__setattr__(record, "response_headers", kept)
@@ -174,19 +177,67 @@ def _sent_body(request: Request, category: str) -> str:
     """Return the body of a request; of unknown types nothing, because it may have secrets."""
     media_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
     if media_type == "application/x-www-form-urlencoded":
-        fields = [
-            (name, HIDDEN if name in _SECRET_FIELDS else value)
-            for name, value in request.form().items()
-        ]
-        return _shorten(urlencode(fields, safe="()/:"))
-    is_json = media_type == "application/json" and category != "key-vault"
-    return _text_without_tokens(request.body) if is_json else HIDDEN
+        return _shorten(_encode_without_secrets(request.form().items()))
+    is_shown = media_type == "application/json" and category not in _HIDDEN_JSON
+    return _json_without_secrets(request.body) if is_shown else HIDDEN
+
+
+def _json_without_secrets(body: bytes) -> str:
+    def hide(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        return {name: HIDDEN if _is_secret(name) else value for name, value in pairs}
+
+    try:
+        document = json.loads(body, object_pairs_hook=hide)
+        text = body.decode() if document == json.loads(body) else json.dumps(document)
+    except (ValueError, RecursionError):
+        return HIDDEN
+    return _shorten(_hide_signatures(text))
 
 
 def _text_without_tokens(body: bytes) -> str:
     # The pattern needs no closing quote, because a token may be longer than the part kept here.
     text = body[: _MAX_BODY_LENGTH + 1].decode("utf-8", "replace")
-    return _shorten(_TOKEN.sub(_hide, text))
+    return _shorten(_hide_signatures(_TOKEN.sub(_hide, text)))
+
+
+def _target_without_secrets(request: Request) -> str:
+    target = request.target
+    if any(_is_secret(name) for name, _ in request.query):
+        target = f"{target.partition('?')[0]}?{_encode_without_secrets(request.query)}"
+    return _hide_signatures(target)
+
+
+def _encode_without_secrets(pairs: Iterable[tuple[str, str]]) -> str:
+    kept = [
+        (name, HIDDEN if _is_secret(name) else _hide_signatures(value)) for name, value in pairs
+    ]
+    return urlencode(kept, safe="()/:")
+
+
+def _values_without_secrets(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {
+        name[:_MAX_VALUE_LENGTH]: HIDDEN
+        if _is_secret(name)
+        else (_hide_signatures(value) if _JWT_START in value else value)[:_MAX_VALUE_LENGTH]
+        for name, value in itertools.islice(pairs, _MAX_FIELDS)
+    }
+
+
+@functools.lru_cache(maxsize=256)  # clients send the same few names again and again
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAME.fullmatch(name) is not None
+
+
+def _hide_signatures(text: str) -> str:
+    """Hide the signatures of tokens, wherever a client may have sent one."""
+    # A pattern for a whole token would take quadratic time.
+    return _WORD.sub(_hide_signature, text) if _JWT_START in text else text
+
+
+def _hide_signature(found: re.Match[str]) -> str:
+    before, start, token = found[0].partition(_JWT_START)
+    parts = token.split(".", 2)
+    return f"{before}{start}{parts[0]}.{parts[1]}.{HIDDEN}" if len(parts) > 2 else found[0]
 
 
 def _hide(found: re.Match[str]) -> str:
@@ -200,18 +251,9 @@ def _shorten(text: str) -> str:
 def _requested_resource(fields: Iterable[tuple[str, str]]) -> str:
     for name, value in fields:
         if name in {"resource", "scope"}:
-            return value.removesuffix("/.default") if name == "scope" else value
+            return _hide_signatures(value.removesuffix("/.default") if name == "scope" else value)
     return ""
 
 
 def _selected_identity(fields: Iterable[tuple[str, str]]) -> str:
     return next((value for name, value in fields if name.lower() in _SELECTORS), "")
-
-
-def _headers_without_secrets(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    return {
-        name[:_MAX_VALUE_LENGTH]: HIDDEN
-        if name.lower() in _SECRET_HEADERS
-        else value[:_MAX_VALUE_LENGTH]
-        for name, value in itertools.islice(headers, _MAX_FIELDS)
-    }
