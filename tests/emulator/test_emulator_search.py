@@ -153,9 +153,23 @@ def test_texts_that_are_not_json_or_tokens_are_shown_unchanged(text: str) -> Non
 def test_curl_command_quotes_all_values(target: str, header: str, body: str) -> None:
     sent = record(method="POST", target=target, headers={"x-own": header, "host": "a"}, body=body)
     words = shlex.split(curl(sent, "http://127.0.0.1:1", ""))
-    assert words[:3] == ["curl", "-s", target if "://" in target else f"http://127.0.0.1:1{target}"]
+    assert words[:3] == [
+        *("curl", "-s"),
+        f"http://127.0.0.1:1{target}" if target.startswith("/") else target,
+    ]
     assert words[words.index("-H") + 1] == f"x-own: {header}" or header == "(hidden)"
     assert words[-2:] == ["--data-raw", body] or not body
+
+
+def test_curl_command_has_the_address_before_a_target_with_a_url_as_resource() -> None:
+    sent = record(target="/token?resource=https://vault.azure.net", headers={"host": "a"})
+    command = "curl -s 'http://a:1/token?resource=https://vault.azure.net'"
+    assert curl(sent, "http://a:1", "") == command
+
+
+def test_curl_command_executes_no_command_in_the_name_of_a_header() -> None:
+    command = curl(record(headers={"x-`id`": "(hidden)"}), "http://a:1", "")
+    assert "-H 'x-`id`: (hidden)'" in command
 
 
 def test_curl_command_has_variables_for_secrets_and_the_address_of_the_key_vault() -> None:

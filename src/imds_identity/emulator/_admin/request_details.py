@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -50,7 +51,8 @@ def curl(record: RecordedRequest, endpoint: str, vault: str) -> str:
     port = urlsplit(vault).port if vault else None
     host = record.headers.get("host", "")
     base = vault if port is not None and host.endswith(f":{port}") else endpoint
-    target = record.target if "://" in record.target else base + record.target
+    is_path = record.target.startswith("/")  # with a proxy, it is a whole URL
+    target = base + record.target if is_path else record.target
     insecure = "-k " if target.startswith("https") else ""
     parts = [f"curl -s {insecure}{shlex.quote(target)}"]
     if record.method != ("POST" if record.body else "GET"):
@@ -65,7 +67,8 @@ def _curl_headers(record: RecordedRequest) -> Iterator[str]:
     for name, value in record.headers.items():
         if name in _OF_CURL:
             continue
-        if value == HIDDEN:
+        # A client may send this text in a header of any name: some are commands in a shell.
+        if value == HIDDEN and re.fullmatch("[a-z][a-z0-9-]*", name):
             variable = _SECRET_VARIABLES.get(name, name.upper().replace("-", "_"))
             yield f'-H "{name}: ${variable}"'
         else:
