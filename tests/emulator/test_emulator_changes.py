@@ -116,25 +116,46 @@ def test_secrets_are_set_and_removed_without_showing_values(
     assert list(emulator.key_vault.secrets) == ["greeting"]
 
 
+def test_value_of_a_rejected_secret_is_not_sent_back(start_emulator: Start) -> None:
+    emulator = start_emulator(key_vault=True, admin_port=0)
+    form = {"name": "a b", "value": "hunter2"}
+    response = requests.post(f"{emulator.admin_url}/do/secret", form, timeout=10)
+    assert response.status_code == 400
+    assert "a b" in response.text
+    assert "hunter2" not in response.text
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code", "field", "text"),
     [
         ("POST", "clock", {"advence": 5}, 400, "unknown-attribute", "advence", "mean advance?"),
         ("POST", "clock", {"advance": "5"}, 400, "invalid", "advance", "must be a number"),
         ("POST", "clock", {"advance": 1e300}, 400, "invalid", "advance", "1970 and 9000"),
+        ("POST", "clock", {"advance": 10**400}, 400, "invalid", "advance", "must be a number"),
+        ("POST", "clock", {"time": 10**400}, 400, "invalid", "time", "must be a number"),
         ("POST", "clock", {"time": "noon"}, 400, "invalid", "time", "2027-01-01T00:00:00Z"),
         ("POST", "clock", {"time": 1, "advance": 1}, 400, "invalid", "advance", "exclude"),
         ("POST", "clock", {}, 400, "invalid", "advance", "needs advance, time or stopped"),
         ("PATCH", "settings", {"limit": True}, 400, "unknown-attribute", "limit", "mean limits?"),
         ("PATCH", "settings", {"latency": -1}, 400, "invalid", "latency", "cannot be negative"),
         ("PATCH", "settings", {"token_lifetime": 0}, 400, "invalid", "token_lifetime", "above"),
+        (
+            "PATCH",
+            "settings",
+            {"token_lifetime": 10**30},
+            400,
+            "invalid",
+            "token_lifetime",
+            "whole",
+        ),
         ("POST", "identities", {"kind": "x"}, 400, "invalid", "kind", "system-assigned or"),
         ("POST", "identities", {"nam": "x"}, 400, "unknown-attribute", "nam", "mean name?"),
         ("POST", "identities", {"kind": "system-assigned"}, 409, "conflict", None, "at most one"),
         ("DELETE", "identities?client_id=x", None, 404, "not-found", "client_id", "no identity"),
         ("DELETE", "identities", None, 400, "missing-parameter", "client_id", "?client_id=…"),
         ("POST", "secrets", {"name": "a b"}, 400, "invalid", "name", "letters, digits"),
-        ("POST", "secrets", {"name": "a", "value": 5}, 400, "invalid", "value", "a string"),
+        ("POST", "secrets", {"name": "a", "value": 5}, 400, "invalid", "value", "be a string."),
+        ("GET", f"requests?limit={'9' * 5000}", None, 400, "invalid", "limit", "a whole number"),
         ("DELETE", "secrets?name=none", None, 404, "not-found", "name", "no secret"),
     ],
 )

@@ -21,6 +21,7 @@ _T = TypeVar("_T")
 FieldTypes = tuple[type, ...]
 _BOOLEANS = {"true": True, "on": True, "false": False, "off": False}
 _SCALARS = frozenset({bool, int, float, str})
+_LARGEST = 2**53  # a larger integer would fail later, when a float is added
 
 
 @functools.cache
@@ -139,17 +140,25 @@ def build(cls: Callable[..., _T], values: Mapping[str, Any]) -> _T:
 
 
 def validate_fields(instance: DataclassInstance, prefix: str = "") -> None:
-    """Raise ValueError if a field has a value of the wrong type or a number that is not finite."""
+    """Raise ValueError if a field has a value of the wrong type, or a number that is too large.
+
+    The message lacks the value if the field is not part of the repr.
+    """
     cls = type(instance)
     types, optional = field_types(cls), _optional(cls)
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
         if value is None and field.name in optional:
             continue
-        finite = not isinstance(value, float) or math.isfinite(value)
-        if not (finite and has_type(value, types[field.name])):
+        is_usable = math.isfinite(value) if isinstance(value, float) else not _is_large(value)
+        if not (is_usable and has_type(value, types[field.name])):
             expected = describe_types(types[field.name])
-            raise ValueError(f"{prefix}{field.name} must be {expected}, not {value!r}.")
+            found = f", not {value!r}" if field.repr else ""
+            raise ValueError(f"{prefix}{field.name} must be {expected}{found}.")
+
+
+def _is_large(value: object) -> bool:
+    return isinstance(value, int) and abs(value) > _LARGEST
 
 
 def parse_value(text: str, types: FieldTypes) -> bool | float | str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .._messages import Request, Response
 
 _T = TypeVar("_T")
+_MAX_DIGITS = 15
 _CODES = {
     400: "invalid-request",
     403: "other-site",
@@ -45,7 +46,7 @@ class ApiError(Exception):
 def number(request: Request, name: str) -> int | None:
     """Return a parameter that is a whole number; None if it is missing."""
     text = request.parameter(name)
-    if text is not None and not text.isdecimal():
+    if text is not None and not (text.isdecimal() and len(text) <= _MAX_DIGITS):
         raise ApiError(400, f"{name} must be a whole number, not {text!r}.", "invalid", name)
     return None if text is None else int(text)
 

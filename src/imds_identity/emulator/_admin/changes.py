@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from .._clock import parse_time
@@ -74,7 +74,7 @@ class SecretSpec:
     """A secret of the Key Vault, with its new value."""
 
     name: str = ""
-    value: str = ""
+    value: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         validate_fields(self)
