@@ -170,3 +170,27 @@ print("recovered")
 def test_first_credential_can_be_constructed_without_descriptors(imds_emulator: Emulator) -> None:
     """The first one imports modules; azure-identity, which a program may have used, does not."""
     assert run(CONSTRUCTED, imds_emulator, "off") == "recovered"
+
+
+CONSTRUCTOR = """
+import errno, os, resource
+from imds_identity import ManagedIdentityCredential
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+opened = []
+try:
+    while True:
+        opened.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+try:
+    ManagedIdentityCredential(retry_total=1)
+except OSError as error:
+    assert error.errno == errno.EMFILE
+while opened:
+    os.close(opened.pop())
+print(ManagedIdentityCredential(retry_total=1).get_token("https://vault.azure.net").token)
+"""
+
+
+def test_constructor_without_descriptors_works_later(imds_emulator: Emulator) -> None:
+    assert run(CONSTRUCTOR, imds_emulator, "off").startswith("eyJ")
