@@ -12,6 +12,7 @@ import doctor_facts
 from imds_identity._core.identity import Identity
 from imds_identity._core.token_request import TokenRequest
 from imds_identity._http.runner import ExchangeRunner
+from imds_identity._platform import environment as environment_module
 from imds_identity._platform.environment import Environment
 from imds_identity._sources import registry
 from imds_identity._sources.app_hosts.spec import AppHostSpec
@@ -33,6 +34,12 @@ APP_SERVICE = {
     "IDENTITY_ENDPOINT": "http://a", "IDENTITY_HEADER": "h", "WEBSITE_SITE_NAME": "w",
 }  # fmt: skip
 PAGE = Path(__file__).parents[2] / "docs/hosts.md"
+
+
+@pytest.fixture(autouse=True)
+def known_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the variables of made-up hosts after each test."""
+    monkeypatch.setattr(environment_module, "_known", dict(environment_module._known))
 
 
 class MadeUpSource(TokenSource):
