@@ -71,6 +71,7 @@ WRONG = {
     "rest GET https://example.com/": "pass --resource",
     "rest GET http://management.azure.com/": "is not https",
     "secret my-secret": "kv://VAULT/NAME",
+    "secret http://v.vault.azure.net/secrets/s --show": "is not https",
     "exec": "imds-identity exec -- COMMAND",
     "exec --token-file a -- program": "VARIABLE=RESOURCE",
     "serve": "--env-file",

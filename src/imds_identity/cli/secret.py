@@ -71,7 +71,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("several secrets require -o json")
     cloud = cloud_getter(args)
     addresses = [
-        parse_secret_url(each) if each.startswith("https:") else parse_reference(each, cloud)
+        parse_secret_url(each)
+        if each.startswith(("https:", "http:"))
+        else parse_reference(each, cloud)
         for each in args.secrets
     ]
     try:
