@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
+from imds_identity._endpoint.child import PosixChild
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED
 from imds_identity.emulator._state.tokens import EXCHANGE_AUDIENCE
 
@@ -425,3 +426,15 @@ def test_command_does_not_start_without_its_token(imds_emulator: Emulator) -> No
     assert (done.returncode, done.stdout) == (4, "")
     assert "AADSTS500011" in done.stderr
     assert "imds-identity doctor --resource https://unknown.example" in done.stderr
+
+
+@posix
+@pytest.mark.skipif(sys.platform == "darwin", reason="it has no sigtimedwait")
+def test_end_of_a_command_is_noticed_although_another_thread_received_its_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("imds_identity._endpoint.child._POLL_SECONDS", 0.01)
+    with PosixChild() as child:
+        child.start(["sh", "-c", "exit 7"], {"PATH": os.environ["PATH"]})
+        assert signal.sigwait({signal.SIGCHLD}) == signal.SIGCHLD
+        assert child.wait() == 7

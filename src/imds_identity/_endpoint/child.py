@@ -18,6 +18,7 @@ NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 _FORWARDED_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGWINCH", "SIGUSR1", "SIGUSR2")
 _SENT_BY_KERNEL = 0x80
+_POLL_SECONDS = 1.0
 # Python ignores these signals, and a child process would inherit that.
 _IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")
 
@@ -88,14 +89,16 @@ class PosixChild:
 
 def _next_signal(signals: set[int]) -> tuple[int, bool]:
     """Return the next signal, and whether the terminal sent it to the command as well."""
-    if sys.platform == "darwin":  # it has no sigwaitinfo, which returns the sender
+    if sys.platform == "darwin":  # it has no sigtimedwait, which returns the sender
         number = signal.sigwait(signals)
         return number, number in (
             signal.SIGINT,
             signal.SIGQUIT,
             signal.SIGWINCH,
         ) and _has_terminal()
-    info = signal.sigwaitinfo(signals)
+    info = signal.sigtimedwait(signals, _POLL_SECONDS)
+    if info is None:  # a thread that started before signals were blocked may have received SIGCHLD
+        return signal.SIGCHLD, False
     return info.si_signo, info.si_code == _SENT_BY_KERNEL
 
 
