@@ -84,7 +84,8 @@ def test_client_follows_the_token_over_its_expiry(
 def test_azure_identity_follows_the_assertion_over_its_expiry(
     emulator_factory: Callable[..., Emulator], tmp_path: Path
 ) -> None:
-    emulator = emulator_factory(applications=[APPLICATION], token_lifetime=4)
+    emulator = emulator_factory(applications=[APPLICATION])
+    emulator.fault(token_lifetime=4, category="identity")
     with FakeAzure(tmp_path) as azure:
         azure.environment |= {
             **emulator.environment(),
