@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from http.client import BadStatusLine
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -133,3 +134,28 @@ def test_missing_testcontainers_is_explained(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "testcontainers.core.container", None)
     with pytest.raises(ModuleNotFoundError, match="pip install testcontainers"):
         EmulatorContainer()
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (ConnectionRefusedError("refused"), "after 0 s: refused"),
+        (BadStatusLine("x"), "after 0 s: x"),
+        (RuntimeError("it has exited"), "it has exited"),
+    ],
+)
+def test_container_that_does_not_serve_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception, message: str
+) -> None:
+    monkeypatch.setattr("imds_identity.emulator._container.container._START_SECONDS", 0.0)
+    monkeypatch.setattr("imds_identity.emulator._container.container._POLL_SECONDS", 0.0)
+    emulator = EmulatorContainer()
+
+    def fail(_port: int) -> int:
+        raise problem
+
+    monkeypatch.setattr(emulator.container, "get_exposed_port", fail)
+    with pytest.raises((TimeoutError, RuntimeError), match=message):
+        emulator.start()
+    with pytest.raises(RuntimeError, match="not running"):
+        _ = emulator.container.emulator.endpoint

@@ -9,6 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _PORT, _VAULT_PORT, _ADMIN_PORT = 16925, 16926, 16927
 _START_SECONDS = 60.0
+_POLL_SECONDS = 0.1
 # Clients of these profiles read files, or compare a certificate, of the emulator's machine.
 _UNSUPPORTED = ("arc", "service-fabric", *WORKLOADS)
 
@@ -77,12 +79,11 @@ class EmulatorContainer:
             TimeoutError: if it does not serve within a minute.
         """
         self.container.start()
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._is_healthy():
-            if time.monotonic() > deadline:
-                self.stop()
-                raise TimeoutError(f"The emulator does not serve after {_START_SECONDS:.0f} s.")
-            time.sleep(0.1)
+        try:
+            self._wait_until_healthy()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def stop(self) -> None:
@@ -155,12 +156,21 @@ class EmulatorContainer:
         host = self.container.get_container_host_ip()
         return f"{scheme}://{host}:{self.container.get_exposed_port(port)}"
 
-    def _is_healthy(self) -> bool:
+    def _wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while error := self._health_error():
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"The emulator does not serve after {_START_SECONDS:.0f} s: {error}."
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _health_error(self) -> str:
         try:
-            with _open(f"{self.endpoint}/health") as response:
-                return bool(response.status == 200)
-        except OSError:
-            return False
+            with _open(f"{self.endpoint}/health"):
+                return ""
+        except (OSError, HTTPException) as error:
+            return str(error) or type(error).__name__
 
 
 def _open(request: urllib.request.Request | str) -> Any:
