@@ -231,6 +231,8 @@ def test_form_is_not_accepted_as_json(admin: Send, emulator: Emulator) -> None:
     response = admin("POST", "/api/faults", data=body, headers={"Content-Type": "text/plain"})
     assert response.status_code == 415
     assert emulator.faults == []
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}  # types are case-insensitive
+    assert admin("POST", "/api/faults", data=body, headers=headers).status_code == 201
 
 
 @pytest.mark.parametrize(

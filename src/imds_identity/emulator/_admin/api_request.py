@@ -74,7 +74,9 @@ def build_from_json(cls: Callable[..., _T], request: Request) -> _T:
 
 def _json_body(request: Request) -> dict[str, object]:
     # A form on another site cannot send this type; a script needs a preflight request, which fails.
-    if (request.header("content-type") or "").partition(";")[0].strip() != "application/json":
+    if (request.header("content-type") or "").partition(";")[
+        0
+    ].strip().lower() != "application/json":
         raise ApiError(415, "The body must be application/json.")
     try:
         document = json.loads(request.body)
