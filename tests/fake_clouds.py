@@ -1,7 +1,7 @@
 """Fakes of services that exchange a managed identity's token for one of their own.
 
 Each returns the token that it got as its own, so that later requests show which one was used. What
-it issues expires at once: clients exchange a token again for each request.
+it issues expires soon: these clients exchange a token again for each request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 AUDIENCE = "api://22222222-2222-2222-2222-222222222222"
 _TOKEN, _EXPIRY = "TOKEN", "EXPIRY"
-_LIFETIME = 1
+_LIFETIME = 20
 _DATABRICKS = "https://my-workspace.cloud.databricks.com"
 _DISCOVERY = "/.well-known/databricks-config"
 _METADATA = "/oidc/.well-known/oauth-authorization-server"

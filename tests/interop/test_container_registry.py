@@ -85,7 +85,7 @@ def test_image_is_pulled_with_a_token(
 def test_expired_refresh_token_is_replaced_before_the_program_notices(
     registry: FakeRegistry, emulator: Emulator, tmp_path: Path
 ) -> None:
-    emulator.fault(token_lifetime=3, category="registry")
+    emulator.fault(token_lifetime=8, category="registry")
     end = time.monotonic() + 60
     while len({*registry.refresh_tokens}) < 3 and time.monotonic() < end:
         assert run(registry, tmp_path, "skopeo") == ""

@@ -73,7 +73,7 @@ def test_client_follows_the_token_over_its_expiry(
     tokens: list[str] = []
     with FakeAzure(tmp_path) as azure:
         azure.environment |= environment
-        azure.emulator.fault(token_lifetime=4)
+        azure.emulator.fault(token_lifetime=8)
         azure.sites.on_request = tokens.append
         run_program(azure, program, variable, resource)
         assert azure.sites.unauthorized == []
