@@ -570,6 +570,20 @@ def test_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line[:5] for line in lines] == sorted(CHECKS)
     assert "II024 proxy settings: http_proxy, all_proxy and no_proxy" in "\n".join(lines)
+    assert main(["doctor", "--list", "-o", "json"]) == 0
+    checks = json.loads(capsys.readouterr().out)
+    assert [check["id"] for check in checks] == sorted(CHECKS)
+
+
+@pytest.mark.parametrize("name", ["ii024", "AADSTS700016"])
+def test_explanation_is_available_as_json(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--explain", name, "-o", "json"]) == 0
+    [found] = json.loads(capsys.readouterr().out)
+    assert found["id"] == name.upper()
+    assert found["page"].endswith(f"#{name.lower()}")
+    assert found["remedy"]
+    assert main(["doctor", "--explain", "II999", "-o", "json"]) == 2
+    assert json.loads(capsys.readouterr().out)["status"] == "error"
 
 
 def test_one_check_has_its_own_exit_status(

@@ -503,6 +503,12 @@ def test_known_versions_match_the_published_list() -> None:
         ),
         ("AZURECHINACLOUD", "https://management.chinacloudapi.cn", "vault.azure.cn"),
         ("AzureGermanCloud", "https://management.microsoftazure.de", "vault.microsoftazure.de"),
+        ("AzureCloud", "https://management.azure.com", "vault.azure.net"),
+        (
+            "azureusgovernment",
+            "https://management.usgovcloudapi.net",
+            "vault.usgovcloudapi.net",
+        ),
     ],
 )
 def test_cloud_names_ignore_case(environment: str, manager: str, vault: str) -> None:

@@ -100,18 +100,27 @@ def report_usage_error(words: list[str], message: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the diagnosis, or the list or explanation of checks; return the exit status."""
-    from ..doctor._catalog.lookup import check_number, explain_check, list_checks
+    from ..doctor._catalog.lookup import check_number
 
     try:
         if args.list or args.explain:
-            print(explain_check(args.explain) if args.explain else "\n".join(list_checks()))
-            return 0
+            return _print_catalog(args)
         number = check_number(args.check) if args.check else ""
         return _report_diagnosis(args, _diagnose(args), number)
     except (OSError, ValueError) as error:
         if is_broken_pipe(error):
             raise
         return _could_not_run(error, as_json=_is_json(args))
+
+
+def _print_catalog(args: argparse.Namespace) -> int:
+    from ..doctor._catalog.lookup import describe, explain_check, list_checks
+
+    if _is_json(args):
+        print(to_json(describe(args.explain or "")))
+    else:
+        print(explain_check(args.explain) if args.explain else "\n".join(list_checks()))
+    return 0
 
 
 def _is_json(args: argparse.Namespace) -> bool:

@@ -96,6 +96,7 @@ CLOUDS = (PUBLIC, US_GOVERNMENT, CHINA)
 STACK_HUB = "AzureStack"
 
 _BY_NAME = {cloud.name.upper(): cloud for cloud in (*CLOUDS, GERMANY)}
+_BY_NAME |= {"AZURECLOUD": PUBLIC, "AZUREUSGOVERNMENT": US_GOVERNMENT}  # in `az cloud list`
 
 
 def cloud_of_authority(url: str) -> Cloud | None:
@@ -150,10 +151,11 @@ def stack_hub_cloud(region: str, domain: str, authority: str) -> Cloud:
 
 
 def cloud_named(environment: str) -> Cloud:
-    """Return the cloud for an ``azEnvironment``, ignoring case.
+    """Return the cloud for an ``azEnvironment`` or a name of ``az cloud list``, ignoring case.
 
     Args:
-        environment: for example ``AzurePublicCloud``, or ``AZUREPUBLICCLOUD`` in older documents.
+        environment: for example ``AzurePublicCloud``, ``AZUREPUBLICCLOUD`` in older documents, or
+            ``AzureCloud`` in the Azure CLI.
 
     Returns:
         The cloud.

@@ -24,9 +24,30 @@ def page_of(number: str) -> str:
     return f"{_SITE}/doctor/#{number.lower()}"
 
 
+def _code_link(code: str) -> str:
+    return VAULT_LINK if code.startswith("AKV") else CODES_LINK
+
+
+def _code_page(code: str) -> str:
+    return f"{_SITE}/troubleshooting/#{code.lower()}"
+
+
 def list_checks() -> list[str]:
     """Return one line for each check."""
     return [f"{number} {entry.title}: {entry.looked_at}" for number, entry in CATALOG.items()]
+
+
+def describe(name: str = "") -> list[dict[str, str]]:
+    """Return the facts of a check or an error code for JSON; without ``name``, of all checks."""
+    if (number := name.strip().upper()) in CODES:
+        return [{"id": number, **CODES[number]._asdict(), "link": _code_link(number),
+                 "page": _code_page(number)}]  # fmt: skip
+    numbers = [check_number(name)] if name else CATALOG
+    return [
+        {"id": number, "category": category_of(number), **CATALOG[number]._asdict(),
+         "page": page_of(number)}
+        for number in numbers
+    ]  # fmt: skip
 
 
 def check_number(name: str) -> str:
@@ -49,10 +70,9 @@ def explain_check(name: str) -> str:
         )
     if number in CODES:
         code = CODES[number]
-        link = VAULT_LINK if number.startswith("AKV") else CODES_LINK
         return (
-            f"{number}\n\nCause     {code.meaning}.\nRemedy    {code.remedy}\nSee       {link}\n"
-            f"          {_SITE}/troubleshooting/#{number.lower()}"
+            f"{number}\n\nCause     {code.meaning}.\nRemedy    {code.remedy}\n"
+            f"See       {_code_link(number)}\n          {_code_page(number)}"
         )
     raise ValueError(
         f"unknown check or code {name!r}: imds-identity doctor --list shows all checks"
