@@ -18,6 +18,7 @@ import jwt
 import pytest
 
 from imds_identity._endpoint.child import PosixChild
+from imds_identity.cli.exec import _run_in_foreground
 from imds_identity.emulator import DEFAULT_USER_ASSIGNED
 from imds_identity.emulator._state.tokens import EXCHANGE_AUDIENCE
 
@@ -438,3 +439,16 @@ def test_end_of_a_command_is_noticed_although_another_thread_received_its_signal
         child.start(["sh", "-c", "exit 7"], {"PATH": os.environ["PATH"]})
         assert signal.sigwait({signal.SIGCHLD}) == signal.SIGCHLD
         assert child.wait() == 7
+
+
+@posix
+def test_command_is_waited_for_although_no_thread_can_be_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_run: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("imds_identity.cli.exec.start_thread", fail)
+    command = [sys.executable, "-c", "raise SystemExit(7)"]
+    assert _run_in_foreground(command, dict(os.environ), lambda _: None) == 7
+    assert "warning: no thread can be started (can't start new thread)" in capsys.readouterr().err

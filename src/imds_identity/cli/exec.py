@@ -245,11 +245,23 @@ def _run_in_foreground(
         except OSError as error:
             return _cannot_run(command, error)
         for work, has_started in zip(works, events, strict=True):
-            start_thread(partial(work, has_started))
+            _start(partial(work, has_started), has_started)
         status = child.wait()
         for has_started in events:
             has_started.wait(_START_SECONDS)
         return status
+
+
+def _start(work: Callable[[], None], has_started: threading.Event) -> None:
+    """Start ``work`` in a thread; if that fails, wait for the command without it."""
+    try:
+        start_thread(work)
+    except RuntimeError as error:
+        has_started.set()
+        print_notice(
+            f"warning: no thread can be started ({error}), so the command's token files are not "
+            "kept current, and its token endpoint does not respond"
+        )
 
 
 def _keep_current(files: Sequence[TokenFile], has_started: threading.Event) -> None:
