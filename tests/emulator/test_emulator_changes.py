@@ -71,6 +71,14 @@ def test_events_follow_the_clock_at_any_speed(start_emulator: Start, clock: Manu
     assert [event.status for event in emulator.events] == ["Started"]
 
 
+def test_no_clock_moves_if_one_of_them_cannot(start_emulator: Start, clock: ManualClock) -> None:
+    emulator = start_emulator(admin_port=0, clock=clock, events_clock=ManualClock(60))
+    with pytest.raises(ValueError, match="1970 and 9000"):
+        emulator.advance_clock(-61)
+    shown = requests.get(f"{emulator.admin_url}/api/clock", timeout=10).json()
+    assert shown["time"] == clock.time()
+
+
 def test_settings_are_changed_and_reset(emulator: Emulator, api: Api, request_token: Send) -> None:
     before = api("GET", "settings")
     assert before == {"latency": 0.0, "limits": False, "token_lifetime": 86_400}

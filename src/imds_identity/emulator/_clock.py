@@ -98,9 +98,13 @@ class AdjustableClock:
 
     def advance(self, seconds: float) -> None:
         """Move the time forward, or back by a negative number; ValueError if it is too far."""
+        self.check(seconds)
+        self._offset += seconds
+
+    def check(self, seconds: float) -> None:
+        """Raise ValueError if the time cannot be moved that far."""
         if not 0 <= self.time() + seconds < _YEAR_9000:
             raise ValueError("The clock must be between the years 1970 and 9000.")
-        self._offset += seconds
 
     def stop(self, *, stopped: bool = True) -> None:
         """Stop the clock, or let it run again from the time that it shows."""

@@ -86,6 +86,7 @@ class EmulatorState:
     def advance_clock(self, seconds: float) -> None:
         """Move the time of everything, forward or back."""
         with self.lock:
+            self.events_clock.check(seconds)  # before the other one moves
             self.clock.advance(seconds)
             self.events_clock.advance(seconds)
 
