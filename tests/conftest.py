@@ -119,7 +119,7 @@ def start_emulator() -> Iterator[Callable[..., Emulator]]:
 
 
 @pytest.fixture
-def run_cli(capsys: pytest.CaptureFixture[str]) -> Any:
+def run_cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     """Run the command line in this process; return its exit status, stdout and stderr."""
     from imds_identity.cli import main
 
@@ -131,7 +131,12 @@ def run_cli(capsys: pytest.CaptureFixture[str]) -> Any:
         out, err = capsys.readouterr()
         return status, out, err
 
-    return run
+    if not hasattr(signal, "pthread_sigmask"):
+        yield run
+        return
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield run
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)  # `serve` blocks signals until it ends
 
 
 @pytest.fixture

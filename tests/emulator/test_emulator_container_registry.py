@@ -108,7 +108,7 @@ def test_docker_credential_helper_gets_a_refresh_token(
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", vault.ca_file)
         for name, value in emulator.environment().items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "stdin", io.StringIO(REGISTRY))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(REGISTRY.encode())))
         assert main(["docker-credential", "get"]) == 0
     token = json.loads(capsys.readouterr().out)["Secret"]
     claims = jwt.decode(token, options={"verify_signature": False})

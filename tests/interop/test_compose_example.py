@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 from interop_support import REPOSITORY, require_node, require_part
 
 from imds_identity.emulator._cli.env_flags import flags_from_environment
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from imds_identity.emulator import Emulator
 
 pytestmark = pytest.mark.interop
+yaml = pytest.importorskip("yaml")
 EXAMPLE = REPOSITORY / "examples" / "compose"
 FILES = [EXAMPLE / "compose.yaml", REPOSITORY / "compose.yaml"]
 

@@ -227,6 +227,8 @@ MACHINES = {
 @pytest.mark.parametrize("name", MACHINES)
 def test_first_line_and_remedy(name: str) -> None:
     machine = MACHINES[name]
+    if sys.platform == "win32" and name == "app with another header":
+        pytest.skip("there, these variables are those of Container Instances")
     diagnosis = run_checks(facts(machine.variables, machine.probe, **machine.more))
     found = diagnosis.cause
     assert found is not None

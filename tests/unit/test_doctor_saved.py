@@ -152,7 +152,7 @@ def test_reader_that_ends_early_is_not_a_failure_of_the_doctor(
 
     monkeypatch.setattr(lookup, "list_checks", fail)
     with pytest.raises(BrokenPipeError):  # which `main` handles, as for other commands
-        run(argparse.Namespace(list=True, explain=None))
+        run(argparse.Namespace(list=True, explain=None, json=False, output=None))
 
 
 def test_counts_are_in_the_plural(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

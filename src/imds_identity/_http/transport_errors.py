@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import re
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ def system_message(error: object, request: Request) -> str:
     """Return the system's text, without the repr of the object that urllib3 puts before it."""
     if "IncompleteRead(" in str(error):
         return "the response ended early"
-    error_text = str(error).rsplit(": ", 1)[-1].strip("()'\" ")
+    error_text = re.sub(r"\[\w+ \d+\] ", "", str(error).rsplit(": ", 1)[-1].strip("()'\" "))
     return redacted(error_text, request) or type(error).__name__
 
 
