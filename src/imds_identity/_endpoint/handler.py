@@ -57,13 +57,10 @@ class TokenHandler:
             return failure_response(Refused(str(error), status=400))
         except Failure as failure:
             return failure_response(failure)
-        # In this order: the thread may be suspended between the two clocks.
-        tick, now = self._clock.tick(), self._clock.now()
-        response = token_response(granted, token, now)
-        left = min(token.refresh_at, token.expires_at) - now
+        until = client.token_cache.hit_until(token)
+        response = token_response(granted, token, self._clock.now())
         if len(self._hits) >= _MAX_HITS:
             self._hits.clear()
-        until = tick + min(left, client.token_cache.hit_seconds)
         self._hits[granted] = _Hit(response, until, entry, token)
         return response
 

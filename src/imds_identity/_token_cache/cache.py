@@ -105,11 +105,15 @@ class TokenCache:
             forms = entry.access_token, entry.access_token_info
         else:
             forms = convert(token)
+        self._locked(entry.publish, token, forms, self.hit_until(token))
+        return forms
+
+    def hit_until(self, token: Token) -> float:
+        """Return until when (``Clock.tick``) ``token`` may be returned without another check."""
         # In this order: the thread may be suspended between the two clocks.
         tick = self.clock.tick()
         remaining = min(token.refresh_at, token.expires_at) - self.clock.now()
-        self._locked(entry.publish, token, forms, tick + min(remaining, self.hit_seconds))
-        return forms
+        return tick + min(remaining, self.hit_seconds)
 
     def clear(self) -> None:
         """Forget every token."""
