@@ -39,7 +39,7 @@ def run_azurite(folder: Path) -> Iterator[dict[str, Any]]:
     )  # fmt: skip
     try:
         for port in ports.values():
-            _wait_for(port, process)
+            wait_for_port(port, process)
         urls = {name: f"https://127.0.0.1:{port}/{_ACCOUNT}" for name, port in ports.items()}
         yield {**urls, "verify": str(certificate)}
     finally:
@@ -58,7 +58,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     return key, certificate
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     for _ in range(600):
         assert process.poll() is None, "azurite exited"
         with socket.socket() as probe:

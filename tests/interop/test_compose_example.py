@@ -7,10 +7,10 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azurite_support import wait_for_port
 from interop_support import REPOSITORY, require_node, require_part
 
 from imds_identity.emulator._cli.env_flags import flags_from_environment
@@ -73,16 +73,6 @@ def azurite(tmp_path: Path) -> Iterator[dict[str, str]]:
         variables = found["app"]["environment"]
         yield {name: here(variables[name]) for name in ("BLOB_URL", "BLOB_CA_FILE")}
         process.terminate()
-
-
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        assert process.poll() is None, "azurite exited"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("azurite does not listen")
 
 
 def test_application_writes_to_azurite_with_a_token_of_the_emulator(

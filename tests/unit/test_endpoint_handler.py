@@ -6,6 +6,8 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
+
 from imds_identity._core.identity import SYSTEM_ASSIGNED, Identity
 from imds_identity._endpoint.handler import TokenHandler
 from imds_identity._endpoint.responses import GrantedRequest
@@ -14,8 +16,6 @@ from imds_identity._token_cache.client import TokenClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
     from imds_identity._http.messages import Request, Response
     from imds_identity._http.runner import Sender
@@ -53,14 +53,14 @@ class Service:
         yield send
 
 
+@pytest.fixture
+def service(clock: FakeClock, token_cache: TokenCache, monkeypatch: pytest.MonkeyPatch) -> Service:
+    return Service(clock, token_cache, monkeypatch)
+
+
 def test_failed_refresh_is_invisible_while_the_token_is_valid(
-    clock: FakeClock,
-    token_cache: TokenCache,
-    background: BackgroundQueue,
-    responses: ResponseFactory,
-    monkeypatch: pytest.MonkeyPatch,
+    service: Service, clock: FakeClock, background: BackgroundQueue, responses: ResponseFactory
 ) -> None:
-    service = Service(clock, token_cache, monkeypatch)
     service.responses = [responses.token("first", lifetime=86400)]
     assert json.loads(service.handler.handle(GRANTED).body)["access_token"] == "first"
     clock.seconds += 80_000  # past its refresh time
@@ -76,12 +76,8 @@ def test_failed_refresh_is_invisible_while_the_token_is_valid(
 
 
 def test_response_is_sent_again_for_a_second_while_its_token_is_current(
-    clock: FakeClock,
-    token_cache: TokenCache,
-    responses: ResponseFactory,
-    monkeypatch: pytest.MonkeyPatch,
+    service: Service, clock: FakeClock, token_cache: TokenCache, responses: ResponseFactory
 ) -> None:
-    service = Service(clock, token_cache, monkeypatch)
     assert service.handler.cached(GRANTED) is None
     service.responses = [responses.token("first"), responses.token("second", lifetime=600)]
     response = service.handler.handle(GRANTED)
@@ -102,12 +98,8 @@ def test_response_is_sent_again_for_a_second_while_its_token_is_current(
 
 
 def test_number_of_cached_responses_is_limited(
-    clock: FakeClock,
-    token_cache: TokenCache,
-    responses: ResponseFactory,
-    monkeypatch: pytest.MonkeyPatch,
+    service: Service, responses: ResponseFactory
 ) -> None:
-    service = Service(clock, token_cache, monkeypatch)
     for number in range(300):
         service.responses = [responses.token()]
         service.handler.handle(GRANTED._replace(resource=f"https://{number}.example"))
@@ -115,12 +107,8 @@ def test_number_of_cached_responses_is_limited(
 
 
 def test_throttled_service_makes_the_endpoint_busy(
-    clock: FakeClock,
-    token_cache: TokenCache,
-    responses: ResponseFactory,
-    monkeypatch: pytest.MonkeyPatch,
+    service: Service, responses: ResponseFactory
 ) -> None:
-    service = Service(clock, token_cache, monkeypatch)
     service.responses = [responses.error(429, retry_after="40")] * 50
     response = service.handler.handle(GRANTED)
     assert response.status == 503
@@ -128,12 +116,8 @@ def test_throttled_service_makes_the_endpoint_busy(
 
 
 def test_each_identity_has_one_client_and_their_number_is_limited(
-    clock: FakeClock,
-    token_cache: TokenCache,
-    responses: ResponseFactory,
-    monkeypatch: pytest.MonkeyPatch,
+    service: Service, responses: ResponseFactory
 ) -> None:
-    service = Service(clock, token_cache, monkeypatch)
     for number in (*range(100), 99, 99):
         service.responses = [responses.token(client_id=str(number))]
         granted = GrantedRequest(GRANTED.resource, Identity("client_id", str(number)))
@@ -142,9 +126,6 @@ def test_each_identity_has_one_client_and_their_number_is_limited(
     assert len(service.handler._clients) <= 64
 
 
-def test_identity_that_the_host_cannot_select_is_refused(
-    clock: FakeClock, token_cache: TokenCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service = Service(clock, token_cache, monkeypatch)
+def test_identity_that_the_host_cannot_select_is_refused(service: Service) -> None:
     granted = GrantedRequest(GRANTED.resource, Identity("client_id", "unsupported"))
     assert service.handler.handle(granted).status == 400
